@@ -1,0 +1,95 @@
+"""Clean noisy images, audio recordings and sensor logs.
+
+>>> import denoise
+>>> cleaner = denoise.load("median", "sensor")
+>>> cleaner.clean([0, 0, 9, 0, 0]).tolist()
+[0, 0, 0, 0, 0]
+
+Importing this is light: each name loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from denoise.errors import (
+    DenoiseError,
+    InputError,
+    OutputError,
+    TooLargeError,
+    UnreadableError,
+    UnsupportedError,
+    UsageError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from denoise import corruptions, metrics
+    from denoise.infer import Cleaner, load
+    from denoise.infer.files import FileReport, clean_file
+    from denoise.infer.stream import Stream
+    from denoise.io import probe, read, write
+
+    __version__: str
+
+__all__ = [
+    "Cleaner",
+    "DenoiseError",
+    "FileReport",
+    "InputError",
+    "OutputError",
+    "Stream",
+    "TooLargeError",
+    "UnreadableError",
+    "UnsupportedError",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "clean_file",
+    "corruptions",
+    "load",
+    "metrics",
+    "probe",
+    "read",
+    "write",
+]
+
+_LAZY = {
+    "Cleaner": "denoise.infer:Cleaner",
+    "FileReport": "denoise.infer.files:FileReport",
+    "Stream": "denoise.infer.stream:Stream",
+    "clean_file": "denoise.infer.files:clean_file",
+    "corruptions": "denoise.corruptions",
+    "load": "denoise.infer:load",
+    "metrics": "denoise.metrics",
+    "probe": "denoise.io:probe",
+    "read": "denoise.io:read",
+    "write": "denoise.io:write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _LAZY:
+        module, _, attribute = _LAZY[name].partition(":")
+        value = importlib.import_module(module)
+        value = getattr(value, attribute) if attribute else value
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("denoise-pipelines")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+source"

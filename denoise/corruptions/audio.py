@@ -1,0 +1,365 @@
+"""Corruptions of waveforms: sound recordings, and sensor logs where they have them too."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoise.corruptions.base import (
+    Corruption,
+    Level,
+    Number,
+    SnrDb,
+    Word,
+    add_at_snr,
+    draw,
+    fill_gaps,
+    normal,
+    sampling_rate,
+    uniform,
+)
+from denoise.errors import UsageError
+
+__all__ = ["Background", "BandLimit", "Brown", "Clip", "Coloured", "Hum", "Pink", "Reverb", "White"]
+
+
+# ---- coloured noise --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _FixedColour(Corruption):
+    """Stationary noise whose power density falls as `1 / f^exponent`."""
+
+    modalities = ("audio", "sensor")
+    level = "snr_db"
+    identity = math.inf
+    exponent: ClassVar[float]
+
+    snr_db: SnrDb = 10.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        noise = _coloured(clean, torch.tensor(self.exponent), generator)
+        return add_at_snr(clean, noise, draw(self.snr_db, clean, generator))
+
+
+@dataclass(frozen=True)
+class White(_FixedColour):
+    """White noise, equal power at every frequency: thermal noise of an amplifier.
+
+    Args:
+        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+    """
+
+    name = "white"
+    exponent = 0.0
+
+
+@dataclass(frozen=True)
+class Pink(_FixedColour):
+    """Pink noise, -3 dB per octave: flicker noise of electronics, wind, distant traffic.
+
+    Args:
+        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+    """
+
+    name = "pink"
+    exponent = 1.0
+
+
+@dataclass(frozen=True)
+class Brown(_FixedColour):
+    """Brown (red) noise, -6 dB per octave: a random walk, rumble, slow thermal wandering.
+
+    Args:
+        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+    """
+
+    name = "brown"
+    exponent = 2.0
+
+
+@dataclass(frozen=True)
+class Coloured(Corruption):
+    """Noise of any colour between and beyond white (0), pink (1) and brown (2); -1 is blue.
+
+    The level is `snr_db`. Made in the frequency domain, after Timmer and Koenig, "On generating power law
+    noise", Astronomy and Astrophysics 1995.
+
+    Args:
+        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+        exponent: The power density falls as `1 / f^exponent`, -3 dB per octave and unit.
+    """
+
+    name = "coloured"
+    modalities = ("audio", "sensor")
+    level = "snr_db"
+    identity = math.inf
+
+    snr_db: SnrDb = 10.0
+    exponent: Annotated[Level, Number("powers of 1/f", -4, 4)] = 1.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        noise = _coloured(clean, draw(self.exponent, clean, generator), generator)
+        return add_at_snr(clean, noise, draw(self.snr_db, clean, generator))
+
+
+def _coloured(clean: Tensor, exponent: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise without offset, of any scale, whose power density falls as `1 / f^exponent`.
+
+    A spectrum of independent complex Gaussians, shaped and transformed back, is periodic; it is made at twice
+    the length and cut, so that the end of the noise does not run into its beginning.
+    """
+    samples = clean.shape[-1]
+    if not bool(exponent.any()):
+        noise = normal(clean.shape, clean, generator)
+    else:
+        length = _fast_length(2 * samples)
+        bins = torch.arange(length // 2 + 1, dtype=clean.dtype, device=clean.device)
+        shape = bins.clamp(min=1) ** (-exponent.to(bins) / 2)
+        shape[..., 0] = 0.0
+        parts = normal((*clean.shape[:2], bins.numel(), 2), clean, generator)
+        noise = torch.fft.irfft(torch.view_as_complex(parts) * shape, n=length)[..., :samples]
+    return noise - noise.mean(-1, keepdim=True)
+
+
+def _fast_length(samples: int) -> int:
+    """The next even length that an FFT handles fast: a power of two, or 3/4 or 5/8 of one."""
+    power = 1 << max(samples - 1, 1).bit_length()
+    return min(size for size in (power, power * 3 // 4, power * 5 // 8) if size >= samples and size % 2 == 0)
+
+
+# ---- added sounds ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hum(Corruption):
+    """Mains hum: the frequency of the power grid and its harmonics, steady through the record.
+
+    The k-th harmonic has 1/k of the amplitude of the first, in a random phase; all channels hear the same
+    hum. The level is `snr_db`: variance of the clean channel over power of the whole hum. Harmonics from half
+    the sample rate up are left out.
+
+    Args:
+        snr_db: dB, met exactly in each channel.
+        frequency_hz: Of the grid: 50 in most of the world, 60 in the Americas.
+        harmonics: How many, the first included.
+    """
+
+    name = "hum"
+    modalities = ("audio", "sensor")
+    level = "snr_db"
+    identity = math.inf
+
+    snr_db: SnrDb = 10.0
+    frequency_hz: Annotated[Level, Number("Hz", 1e-6)] = 50.0
+    harmonics: Annotated[float, Number("harmonics", 1, 100, fixed=True)] = 5.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+        frequency = draw(self.frequency_hz, clean, generator).double() / sampling_rate(self, sample_rate)
+        # Cycles since the start, whole ones dropped in double precision: hours of hum stay in tune.
+        time = torch.arange(clean.shape[-1], dtype=torch.float64, device=clean.device)
+        cycles = (frequency * time).remainder_(1.0).to(clean.dtype)  # (B, 1, n)
+        hum = torch.zeros_like(cycles)
+        for harmonic in range(1, int(self.harmonics) + 1):
+            phase = uniform(frequency.shape, clean, generator)
+            amplitude = (harmonic * frequency < 0.5).to(clean.dtype) / harmonic
+            hum += amplitude * torch.sin(2 * math.pi * (harmonic * cycles + phase))
+        return add_at_snr(clean, hum, draw(self.snr_db, clean, generator))
+
+
+@dataclass(frozen=True)
+class Background(Corruption):
+    """A stretch of a real noise recording mixed under the signal: cafés, streets, engines.
+
+    Each item gets its own stretch from a random place; a recording that is too short repeats. All channels
+    hear the same noise. The level is `snr_db`: variance of the clean signal over power of the stretch.
+
+    Args:
+        snr_db: dB, met exactly in each channel.
+        path: A recording, or a folder of them; read once, mixed to mono and resampled to the signal's rate.
+        noise: From Python instead of `path`: samples at the signal's rate, of any real dtype and scale;
+            several recordings of one length as rows.
+
+    Shape:
+        noise: `(n,)` or `(recordings, n)`.
+    """
+
+    name = "background"
+    modalities = ("audio", "sensor")
+    level = "snr_db"
+    identity = math.inf
+
+    snr_db: SnrDb = 10.0
+    path: Annotated[str | None, Word()] = None
+    noise: Tensor | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise is not None and self.path is not None:
+            raise UsageError("background takes path or noise, not both")
+        if self.noise is not None and (self.noise.ndim not in (1, 2) or self.noise.numel() == 0):
+            raise UsageError(
+                f"background: noise of shape {tuple(self.noise.shape)} is not (n,) or (recordings, n)"
+            )
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+        noise = self._recordings(sample_rate)
+        noise = noise if noise.ndim == 2 else noise[None]
+        exact = clean.new_empty(0, dtype=torch.float64)  # single precision cannot count an hour of samples
+        places = uniform((2, clean.shape[0], 1), exact, generator).to(noise.device)
+        row = (places[0] * noise.shape[0]).long()
+        length = noise.shape[1]
+        places_left = length - clean.shape[-1] + 1 if length >= clean.shape[-1] else length
+        start = (places[1] * places_left).long()
+        time = torch.arange(clean.shape[-1], device=noise.device)
+        stretch = noise[row, (start + time) % length].to(clean)  # (B, n)
+        stretch -= stretch.mean(-1, keepdim=True)
+        return add_at_snr(clean, stretch.unsqueeze(1), draw(self.snr_db, clean, generator))
+
+    def _recordings(self, sample_rate: float | None) -> Tensor:
+        if self.noise is not None:
+            return self.noise
+        if self.path is None:
+            raise UsageError("background needs path= (a recording, or a folder of them)")
+        return _read_mono(self.path, sampling_rate(self, sample_rate))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_mono(path: str, sample_rate: float) -> Tensor:
+    """All recordings at `path`, one after another, mixed to mono and resampled."""
+    import soxr
+
+    from denoise import io
+    from denoise.signal import MODALITIES
+
+    place = Path(path)
+    suffixes = MODALITIES["audio"].suffixes
+    files = (
+        sorted(file for file in place.rglob("*") if file.suffix.lower() in suffixes)
+        if place.is_dir()
+        else [place]
+    )
+    if not files:
+        raise UsageError(f"background: {path} holds no recording ({' '.join(suffixes)})")
+    parts = []
+    for file in files:
+        samples, info = io.read(file)
+        parts.append(soxr.resample(samples.mean(axis=0), info.sample_rate, sample_rate))
+    joined = np.concatenate(parts).astype(np.float32)
+    if joined.size == 0:
+        raise UsageError(f"background: {path} holds no samples")
+    return torch.from_numpy(joined)
+
+
+# ---- distortions -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Clip(Corruption):
+    """Hard clipping: a recording whose peaks were cut off at the converter's limit.
+
+    The level is how far the peak of each item stood above the limit. The rest keeps its loudness.
+
+    Args:
+        overdrive_db: Peak of the clean item over the clipping limit, in dB; 0 clips nothing.
+    """
+
+    name = "clip"
+    modalities = ("audio", "sensor")
+    level = "overdrive_db"
+    identity = 0.0
+
+    overdrive_db: Annotated[Level, Number("dB", 0)] = 10.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        peak = clean.abs().nan_to_num(0.0).amax((1, 2), keepdim=True)
+        limit = peak * 10 ** (-draw(self.overdrive_db, clean, generator) / 20)
+        return clean.clamp(-limit, limit)
+
+
+@dataclass(frozen=True)
+class Reverb(Corruption):
+    """A synthetic room: the direct sound, and after it a Gaussian tail that decays exponentially.
+
+    The level is RT60, the time in which the reverberation falls by 60 dB; a living room has 0.4 s, a church
+    several. The direct sound keeps its place and loudness. Polack, "Playing billiards in the concert hall:
+    the mathematical foundations of geometrical room acoustics", Applied Acoustics 1993.
+
+    Args:
+        rt60_s: Reverberation time, seconds; 0 is the open air.
+        direct_db: Energy of the direct sound over that of the tail, in dB; lower is farther away.
+    """
+
+    name = "reverb"
+    modalities = ("audio",)
+    level = "rt60_s"
+    identity = 0.0
+
+    rt60_s: Annotated[Level, Number("seconds", 0, 60)] = 0.4
+    direct_db: Annotated[Level, Number("dB", -200)] = 3.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+        samples = clean.shape[-1]
+        rt60 = draw(self.rt60_s, clean, generator) * sampling_rate(self, sample_rate)  # samples
+        direct_db = draw(self.direct_db, clean, generator)
+        # After RT60 the tail is 60 dB down: cut there, and where the signal ends.
+        taps = min(samples, 1 + math.ceil(float(rt60.max())))
+        length = _fast_length(samples + taps - 1)
+        response = torch.fft.rfft(self._tail(clean, rt60, direct_db, taps, generator), n=length)
+        echoes: Tensor = torch.fft.irfft(torch.fft.rfft(fill_gaps(clean), n=length) * response, n=length)
+        return clean + echoes[..., :samples]
+
+    def _tail(
+        self, clean: Tensor, rt60: Tensor, direct_db: Tensor, taps: int, generator: torch.Generator
+    ) -> Tensor:
+        """The impulse response without its direct sound `(B, C, taps)`.
+
+        Amplitude falls as exp(-k decay) with decay = 3 ln 10 / RT60, so the energy of unit noise from
+        k = 1 on is the geometric sum 1 / (exp(2 decay) - 1).
+        """
+        decay = 3 * math.log(10) / rt60
+        delay = torch.arange(taps, dtype=clean.dtype, device=clean.device)
+        gain = (10 ** (-direct_db / 10) * torch.expm1(2 * decay)).sqrt()
+        envelope = torch.where((delay > 0) & (rt60 > 0), gain * torch.exp(-decay * delay), 0.0)
+        return normal((*clean.shape[:2], taps), clean, generator) * envelope.nan_to_num(0.0)
+
+
+@dataclass(frozen=True)
+class BandLimit(Corruption):
+    """What a narrow channel lets through: telephone, small loudspeaker, slow sensor.
+
+    Butterworth magnitude of order 8 (48 dB per octave) without phase shift. The level is `high_hz`, where the
+    amplitude is down by 3 dB.
+
+    Args:
+        high_hz: Upper edge, Hz; infinite lets all pass.
+        low_hz: Lower edge, Hz; 0 lets all pass. A telephone has 300 to 3400 Hz.
+    """
+
+    name = "band-limit"
+    modalities = ("audio", "sensor")
+    level = "high_hz"
+    identity = math.inf
+
+    high_hz: Annotated[Level, Number("Hz", 1e-9)] = 3400.0
+    low_hz: Annotated[Level, Number("Hz", 0)] = 0.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+        # The signal and its mirror image make one period without a jump.
+        filled = fill_gaps(clean)
+        mirrored = torch.cat((filled, filled.flip(-1)), dim=-1)
+        length = mirrored.shape[-1]
+        frequency = torch.fft.rfftfreq(length, 1 / sampling_rate(self, sample_rate)).to(clean)
+        above = frequency / draw(self.high_hz, clean, generator)
+        below = draw(self.low_hz, clean, generator) / frequency.clamp(min=torch.finfo(clean.dtype).tiny)
+        passed = ((1 + above**16) * (1 + below**16)).rsqrt()
+        # What is taken away is subtracted, so that nothing taken is exactly nothing changed.
+        removed: Tensor = torch.fft.irfft(torch.fft.rfft(mirrored) * (1 - passed), n=length)
+        return clean - removed[..., : clean.shape[-1]]

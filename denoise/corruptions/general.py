@@ -1,0 +1,262 @@
+"""Corruptions that are not tied to one kind of signal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from denoise.corruptions.base import (
+    Corruption,
+    Fraction,
+    Level,
+    Number,
+    Word,
+    draw,
+    fill_gaps,
+    normal,
+    uniform,
+    variance,
+)
+from denoise.errors import UsageError
+
+__all__ = [
+    "Dropout",
+    "Gaussian",
+    "PoissonGaussian",
+    "Quantise",
+    "SaltPepper",
+    "Speckle",
+    "hold",
+    "random_runs",
+]
+
+
+@dataclass(frozen=True)
+class Gaussian(Corruption):
+    """Additive white Gaussian noise, independent in each sample and channel.
+
+    The level is `sigma` on images and `snr_db` on signals; exactly one is set. Nothing is clipped here.
+
+    Args:
+        sigma: Standard deviation in 8-bit units: 25 is 25/255 of full scale.
+        snr_db: Variance of each clean channel about its mean over the variance of the noise, in dB.
+    """
+
+    name = "gaussian"
+    modalities = ("image", "audio", "sensor")
+    level = "sigma"
+    identity = 0.0
+
+    sigma: Annotated[Level | None, Number("8-bit units", 0)] = None
+    snr_db: Annotated[Level | None, Number("dB", -200)] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sigma is not None and self.snr_db is not None:
+            raise UsageError("gaussian takes sigma (images) or snr_db (signals), not both")
+        if self.sigma is not None:
+            object.__setattr__(self, "modalities", ("image",))
+
+    def level_for(self, modality: str | None) -> str:
+        by_snr = self.snr_db is not None if modality is None else modality != "image"
+        return "snr_db" if by_snr else "sigma"
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        noise = normal(clean.shape, clean, generator)
+        return noise.mul_(self._deviation(clean, generator)).add_(clean)
+
+    def _check_input(self, clean: Tensor) -> None:
+        if self.sigma is not None and clean.ndim == 3:
+            raise UsageError(f"{self}: sigma is in the 8-bit units of an image; give snr_db for a signal")
+        super()._check_input(clean)
+
+    def _deviation(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        if self.snr_db is not None:
+            return (variance(clean) * 10 ** (-draw(self.snr_db, clean, generator) / 10)).sqrt()
+        if self.sigma is None:
+            raise UsageError("gaussian needs its level: sigma= for images (8-bit units), snr_db= for signals")
+        return draw(self.sigma, clean, generator).div_(255)
+
+
+@dataclass(frozen=True)
+class PoissonGaussian(Corruption):
+    """Shot noise of the light plus read noise of the electronics: what a camera's raw pixel has.
+
+    A pixel of brightness `x` collects Poisson(x * photons) electrons, to which the amplifier adds
+    N(0, read_electrons); the variance is `x / photons + (read_electrons / photons)^2`. The level is
+    `photons`: half of it is half the exposure. Foi et al., "Practical Poissonian-Gaussian noise modeling and
+    fitting for single-image raw-data", IEEE TIP 2008.
+
+    Args:
+        photons: Electrons that a pixel at full scale collects; infinite means no noise.
+        read_electrons: Standard deviation of the read noise, in electrons.
+    """
+
+    name = "poisson-gaussian"
+    modalities = ("image",)
+    level = "photons"
+    identity = math.inf
+
+    photons: Annotated[Level, Number("electrons at full scale", 1e-3)] = 1000.0
+    read_electrons: Annotated[Level, Number("electrons", 0)] = 2.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        photons = draw(self.photons, clean, generator)
+        mean = (clean * photons).clamp_(min=0).nan_to_num_(0.0, posinf=0.0)
+        electrons = torch.poisson(mean.to(generator.device), generator=generator).to(clean.device)
+        read = normal(clean.shape, clean, generator).mul_(draw(self.read_electrons, clean, generator))
+        return torch.where(photons.isinf(), clean, electrons.add_(read).div_(photons))
+
+
+@dataclass(frozen=True)
+class SaltPepper(Corruption):
+    """Impulse noise: pixels at full scale or at zero, as of dead and hot photosites or bit errors.
+
+    The level is the fraction of pixels hit, half of them white and half black; a pixel is hit in all its
+    channels at once.
+
+    Args:
+        fraction: Share of the pixels, 0 to 1.
+    """
+
+    name = "salt-pepper"
+    modalities = ("image",)
+    level = "fraction"
+    identity = 0.0
+
+    fraction: Fraction = 0.05
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        chance = uniform((clean.shape[0], 1, *clean.shape[2:]), clean, generator)
+        fraction = draw(self.fraction, clean, generator)
+        # One draw decides both: below half the fraction pepper, from there up to the fraction salt.
+        return torch.where(chance < fraction, (chance >= fraction / 2).to(clean.dtype), clean)
+
+
+@dataclass(frozen=True)
+class Speckle(Corruption):
+    """Multiplicative noise `x * (1 + n)`: ultrasound, radar and laser images, unstable sensor gains.
+
+    The level is the standard deviation of `n`; averaging L independent looks of fully developed speckle gives
+    1/sqrt(L) (Goodman, "Some fundamental properties of speckle", JOSA 1976), near which `n` is Gaussian.
+
+    Args:
+        sigma: Standard deviation relative to the local value: 0.1 is 10 %.
+    """
+
+    name = "speckle"
+    modalities = ("image", "audio", "sensor")
+    level = "sigma"
+    identity = 0.0
+
+    sigma: Annotated[Level, Number("of the local value", 0)] = 0.1
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        factor = normal(clean.shape, clean, generator).mul_(draw(self.sigma, clean, generator)).add_(1)
+        return factor.mul_(clean)
+
+
+@dataclass(frozen=True)
+class Quantise(Corruption):
+    """Uniform rounding to the 2^bits values of an analogue-digital converter, without dither.
+
+    The level is the number of bits; far from silence the error has a variance of a twelfth of the squared
+    step, so a bit is worth 6.02 dB (Bennett, "Spectra of quantized signals", Bell System Technical Journal
+    1948). Values beyond the converter's range are clipped to it.
+
+    Args:
+        bits: Resolution; it need not be whole; infinite means no rounding.
+        full_scale: The converter spans -full_scale..full_scale (audio: 1). Unset, it spans 0..1 for images,
+            and for signals each channel's own least to greatest value.
+    """
+
+    name = "quantise"
+    modalities = ("image", "audio", "sensor")
+    level = "bits"
+    identity = math.inf
+
+    bits: Annotated[Level, Number("bits", 1)] = 6.0
+    full_scale: Annotated[Level | None, Number("signal units", 1e-12)] = None
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        low, high = self._span(clean, generator)
+        step = (high - low) / (2 ** draw(self.bits, clean, generator) - 1)
+        codes = ((clean.clamp(low, high) - low) / step).round_()
+        return torch.where(step > 0, codes * step + low, clean)
+
+    def _span(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if self.full_scale is not None:
+            span = draw(self.full_scale, clean, generator)
+            return -span, span
+        if clean.ndim == 4:
+            return torch.zeros_like(clean[:1, :1, :1, :1]), torch.ones_like(clean[:1, :1, :1, :1])
+        return fill_gaps(clean).aminmax(dim=-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Dropout(Corruption):
+    """Lost samples in runs: packets that did not arrive, a loose connector, dead pixels of a row.
+
+    The level is the fraction of samples lost; runs start at random and may touch. All channels lose the same
+    samples. In an image a run goes along the row.
+
+    Args:
+        fraction: Share of the samples, 0 to 1.
+        run: Samples (pixels) that are lost at a time.
+        fill: What stands there instead: `zero`; `hold`, the last value before; `rail`, the least or the
+            greatest value of the channel, one of them for the whole record; `gap`, NaN.
+    """
+
+    name = "dropout"
+    modalities = ("image", "audio", "sensor")
+    level = "fraction"
+    identity = 0.0
+
+    fraction: Fraction = 0.05
+    run: Annotated[Level, Number("samples", 1)] = 8.0
+    fill: Annotated[str, Word(("zero", "hold", "rail", "gap"))] = "zero"
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        shape = (clean.shape[0], 1, *clean.shape[2:])
+        lost = random_runs(self.fraction, self.run, shape, clean, generator)
+        match self.fill:
+            case "zero":
+                return clean.masked_fill(lost, 0.0)
+            case "gap":
+                return clean.masked_fill(lost, math.nan)
+            case "hold":
+                return hold(clean, lost)
+        axes = tuple(range(2, clean.ndim))
+        filled = fill_gaps(clean)
+        upper = uniform((*clean.shape[:2], *(1 for _ in axes)), clean, generator) < 0.5
+        return torch.where(
+            lost, torch.where(upper, filled.amax(axes, keepdim=True), filled.amin(axes, keepdim=True)), clean
+        )
+
+
+def random_runs(
+    fraction: Level, run: Level, shape: tuple[int, ...], clean: Tensor, generator: torch.Generator
+) -> Tensor:
+    """A mask whose true runs along the last axis cover `fraction` of it on average.
+
+    Runs of `run` samples start independently at each sample with chance p, also before the first one; a
+    sample stays free when none of the last `run` samples was a start: 1 - fraction = (1 - p)^run.
+    """
+    length = draw(run, clean, generator).round_().double()
+    start_chance = -torch.expm1(torch.log1p(-draw(fraction, clean, generator).double()) / length)
+    lead = min(int(length.max()), 10 * shape[-1]) if length.numel() else 0
+    starts = uniform((*shape[:-1], shape[-1] + lead), clean, generator) < start_chance
+    position = torch.arange(-lead, shape[-1], device=clean.device)
+    last_start = torch.where(starts, position, -(2**62)).cummax(-1).values[..., lead:]
+    return position[lead:] - last_start < length
+
+
+def hold(clean: Tensor, stuck: Tensor) -> Tensor:
+    """Each stuck sample takes the last free value before it on the last axis, or the first where none is."""
+    position = torch.arange(clean.shape[-1], device=clean.device)
+    source = torch.where(stuck, 0, position).cummax(-1).values
+    return clean.gather(-1, source.expand(clean.shape))

@@ -1,0 +1,277 @@
+"""Clean files become seeded (noisy, target) patches."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from denoise import io
+from denoise.corruptions import Corruption, parse
+from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.recipe import Recipe, ValidateRecipe
+from denoise.signal import MODALITIES
+
+__all__ = ["Patches", "pairs", "read_clean"]
+
+Array = NDArray[Any]  # float32 signals, uint8 images
+
+
+def _files(folder: Path, include: tuple[str, ...], modality: str) -> list[Path]:
+    suffixes = MODALITIES[modality].suffixes
+    found = {
+        p for pattern in include for p in folder.glob(pattern) if p.suffix.lower() in suffixes and p.is_file()
+    }
+    return sorted(found)
+
+
+def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[str, Array, float | None]]:
+    """The recordings or images of one file as `(name, (C, *S), Hz)`; images stay integers to save memory."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                array = np.atleast_2d(
+                    archive[name].astype(np.float32).T
+                )  # time is the first axis of the file
+                yield name, array, None
+        return
+    array, info = io.read(path)
+    array = array[: array.shape[0] - info.keep]
+    if modality == "image":
+        if array.dtype != np.uint8:
+            array = np.round(array * (255.0 / (info.peak or 1.0))).astype(np.uint8)
+        yield path.as_posix(), np.ascontiguousarray(array), None
+        return
+    rate = info.sample_rate
+    if sample_rate and rate and rate != sample_rate:
+        from denoise.io.audio import resample
+
+        array, rate = resample(array, rate, sample_rate), sample_rate
+    yield path.as_posix(), array.astype(np.float32), rate
+
+
+def read_clean(folder: Path, recipe: Recipe) -> tuple[list[str], list[Array], str]:
+    """Everything usable below `folder`: names, arrays `(C, *S)`, and a digest of what was read.
+
+    Raises:
+        InputError: Nothing usable is there; the message says what was looked for and what was found.
+    """
+    data, modality = recipe.data, recipe.modality
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder, expected one with clean {modality} files to train on")
+    files = _files(folder, data.include, modality)
+    names: list[str] = []
+    arrays: list[Array] = []
+    seen = hashlib.sha256()
+    bad: list[str] = []
+    for path in files:
+        try:
+            for name, array, _ in _read_one(path, modality, data.sample_rate):
+                if not np.isfinite(array).all():
+                    bad.append(f"{path}: holds NaN or infinite samples")
+                    continue
+                for scaled in _scaled(array, data.scales) if modality == "image" else (array,):
+                    if data.join or min(scaled.shape[1:]) >= data.patch * (
+                        data.stretch if modality != "image" else 1
+                    ):
+                        names.append(name)
+                        arrays.append(scaled)
+                seen.update(
+                    f"{path.relative_to(folder).as_posix()} {name.rsplit('/')[-1]} {array.shape}".encode()
+                )
+                seen.update(hashlib.sha256(np.ascontiguousarray(array).data).digest())
+        except DenoiseError as error:
+            bad.append(str(error))
+    if not arrays:
+        total = sum(1 for p in folder.rglob("*") if p.is_file())
+        why = f"; the first problem: {bad[0]}" if bad else ""
+        raise InputError(
+            f"{folder}: holds no {modality} of at least {data.patch} "
+            f"{'pixels' if modality == 'image' else 'samples'} a side that matches {', '.join(data.include)} "
+            f"({total} files, {len(files)} {modality} files){why}"
+        )
+    return names, arrays, seen.hexdigest()
+
+
+def _scaled(image: Array, scales: tuple[float, ...]) -> Iterator[Array]:
+    from PIL import Image
+
+    for scale in scales:
+        if scale == 1.0:
+            yield image
+            continue
+        size = (round(image.shape[2] * scale), round(image.shape[1] * scale))
+        planes = [
+            np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS)) for plane in image
+        ]
+        yield np.stack(planes)
+
+
+class Patches:
+    """Seeded batches of `(noisy, target)` from clean arrays.
+
+    Every draw comes from the generator that is passed in, so that a step of a training run is a function of
+    the seed and the step number alone, and a resumed run sees what an undisturbed one would have seen.
+    """
+
+    def __init__(
+        self, names: list[str], arrays: list[Array], recipe: Recipe, channels: int, folder: Path
+    ) -> None:
+        self.data, self.channels = recipe.data, channels
+        self.ndim = MODALITIES[recipe.modality].ndim
+        self.sample_rate = recipe.data.sample_rate or None
+        if not recipe.data.corruption:
+            raise UsageError(
+                f"recipe {recipe.name}: [data] corruption is empty, expected what makes the noisy input"
+            )
+        self.corruption: Corruption = parse(recipe.data.corruption.replace("{data}", folder.as_posix()))
+        if recipe.data.join:
+            names, arrays = ["joined"], [np.concatenate(arrays, axis=-1)]
+        self.arrays = arrays
+        self.weights = torch.tensor(self._weights(names), dtype=torch.float64)
+
+    def _weights(self, names: list[str]) -> list[float]:
+        """Groups equally often; within a group, in proportion to how many patches an array holds."""
+        sizes = [float(np.prod(a.shape)) for a in self.arrays]
+        if not self.data.group:
+            return sizes
+        found = [re.search(self.data.group, name) for name in names]
+        groups = [match.group(0) if match else "" for match in found]
+        totals: dict[str, float] = {}
+        for group, size in zip(groups, sizes, strict=True):
+            totals[group] = totals.get(group, 0.0) + size
+        return [size / totals[group] for group, size in zip(groups, sizes, strict=True)]
+
+    def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """`size` patches, noisy and clean, `(size, channels, *patch)`."""
+        picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
+        target = torch.stack([self._patch(self.arrays[i], generator) for i in picks])
+        target = self._augment(target, generator)
+        return self.corruption(target, generator, self.sample_rate), target
+
+    def _patch(self, array: Array, generator: Generator) -> Tensor:
+        side, stretch = self.data.patch, self.data.stretch
+        if self.ndim == 1 and stretch > 1.0:
+            u = float(torch.rand((), generator=generator)) * 2 - 1
+            side = round(side * math.exp(u * math.log(stretch)))
+        starts = [int(torch.randint(n - side + 1, (), generator=generator)) for n in array.shape[1:]]
+        window = tuple(slice(start, start + side) for start in starts)
+        if self.channels == 1 and array.shape[0] > 1:
+            pick = int(torch.randint(array.shape[0], (), generator=generator))
+            array = array[pick : pick + 1]
+        patch = torch.from_numpy(np.ascontiguousarray(array[(slice(None), *window)]))
+        patch = patch.float() / 255.0 if patch.dtype == torch.uint8 else patch.float()
+        if side != self.data.patch:
+            patch = F.interpolate(patch[None], size=self.data.patch, mode="linear", align_corners=True)[0]
+        return patch.expand(self.channels, *patch.shape[1:])
+
+    def _augment(self, x: Tensor, generator: Generator) -> Tensor:
+        data, count = self.data, x.shape[0]
+
+        def chance(share: float) -> Tensor:
+            drawn = torch.rand(count, generator=generator) < share
+            return drawn.view(count, *[1] * (x.ndim - 1))
+
+        if data.gray:
+            x = torch.where(chance(data.gray), x.mean(1, keepdim=True).expand_as(x), x)
+        if data.synthetic:
+            x = torch.where(chance(data.synthetic), _synthetic(count, data.patch, generator), x)
+        if data.flip and self.ndim == 2:
+            x = torch.where(chance(0.5), x.flip(-1), x)
+            x = torch.where(chance(0.5), x.transpose(-1, -2), x)
+            x = torch.where(chance(0.5), x.flip(-2), x)
+        elif data.flip:
+            x = torch.where(chance(0.5), -x, x)
+        if data.standardise:
+            x = x - x.mean(-1, keepdim=True)
+            deviation = x.std(-1, keepdim=True)
+            x = torch.where(deviation > 1e-6, x / deviation.clamp(min=1e-6), x)
+        low, high = data.level_db
+        if (low, high) != (0.0, 0.0):
+            level = low + (high - low) * torch.rand(count, generator=generator)
+            x = x * 10 ** (level.view(count, *[1] * (x.ndim - 1)) / 20)
+        return x.contiguous()
+
+
+def _synthetic(count: int, length: int, generator: Generator) -> Tensor:
+    """Signals of the kinds that Donoho & Johnstone (1994) test on: steps, bumps, chirps, and random walks.
+
+    Shape:
+        `(count, 1, length)`.
+    """
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    t = torch.linspace(0, 1, length)
+    parts = 8
+    centres, heights = rand(count, parts, 1), torch.randn(count, parts, 1, generator=generator)
+    steps = (heights * (t > centres)).sum(1)
+    widths = 0.003 * 30 ** rand(count, parts, 1)
+    bumps = (heights.abs() / (1 + ((t - centres) / widths).abs()) ** 4).sum(1)
+    rate_low, rate_high = 2 * 20 ** rand(count, 1), 2 * 40 ** rand(count, 1)
+    chirps = torch.sin(2 * math.pi * (rate_low * t + (rate_high - rate_low) * t**2 / 2 + rand(count, 1)))
+    walks = torch.randn(count, length, generator=generator).cumsum(1)
+    smooth = walks.cumsum(1)
+    kinds = torch.stack([steps, bumps, chirps, walks, smooth], 1)
+    kinds = kinds / kinds.std(-1, keepdim=True).clamp(min=1e-6)
+    mix = torch.softmax(3 * torch.randn(count, kinds.shape[1], 1, generator=generator), 1)
+    return (mix * kinds).sum(1, keepdim=True)
+
+
+def pairs(
+    folder: Path, recipe: Recipe, spec: ValidateRecipe
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], float | None]]:
+    """Validation pairs `(noisy, target, Hz)`, float, `(C, *S)`; the same ones every time.
+
+    A folder with `clean/` and `noisy/` gives its own pairs; any other is corrupted by `validate.corruption`,
+    seeded by the position of the file.
+
+    Raises:
+        InputError: The folder holds nothing usable.
+    """
+    clean, noisy = folder / "clean", folder / "noisy"
+    paired = clean.is_dir() and noisy.is_dir()
+    root = clean if paired else folder
+    files = _files(root, ("**/*",), recipe.modality) if root.is_dir() else []
+    if not files:
+        raise InputError(f"{folder}: holds no {recipe.modality} files to validate on")
+    if not paired and not spec.corruption:
+        raise UsageError(
+            f"recipe {recipe.name}: [validate] corruption is empty, and {folder} has no clean/ and noisy/"
+        )
+    rate = recipe.data.sample_rate
+    items = [(path, *item) for path in files for item in _read_one(path, recipe.modality, rate)]
+    items = items[:: max(1, -(-len(items) // spec.items))]
+    for index, (path, _, array, hz) in enumerate(items):
+        target = _cropped(array, spec.crop)
+        if paired:
+            other = noisy / path.relative_to(clean)
+            yield _cropped(next(_read_one(other, recipe.modality, rate))[1], spec.crop), target, hz
+            continue
+        generator = torch.Generator().manual_seed(index)
+        x = torch.from_numpy(target)[None]
+        if recipe.data.standardise:
+            x = x - x.mean(-1, keepdim=True)
+            x = x / x.std(-1, keepdim=True)
+        corruption = parse(spec.corruption.replace("{data}", folder.as_posix()))
+        yield corruption(x, generator, hz)[0].numpy(), x[0].numpy(), hz
+
+
+def _cropped(array: Array, crop: int) -> NDArray[np.float32]:
+    floats = array.astype(np.float32) / 255.0 if array.dtype == np.uint8 else array.astype(np.float32)
+    if not crop:
+        return floats
+    window = tuple(
+        slice((n - min(n, crop)) // 2, (n - min(n, crop)) // 2 + min(n, crop)) for n in array.shape[1:]
+    )
+    return np.ascontiguousarray(floats[(slice(None), *window)])

@@ -1,0 +1,58 @@
+"""What can go wrong, as one tree.
+
+    DenoiseError
+    ├── UsageError          the call itself is wrong: unknown name, bad option, bad spec text
+    ├── InputError          one file or array cannot be cleaned; the rest of a batch goes on
+    │   ├── UnreadableError     not what its name says, truncated, empty, no permission
+    │   ├── UnsupportedError    readable, but of a kind that is not handled
+    │   └── TooLargeError       above a stated limit
+    ├── OutputError         a result could not be written; nothing half-written is left
+    └── WeightsError        a weights file of another format, version or model
+
+Messages are one sentence: the file, what was found, what was expected.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DenoiseError",
+    "InputError",
+    "OutputError",
+    "TooLargeError",
+    "UnreadableError",
+    "UnsupportedError",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class DenoiseError(Exception):
+    """The root: catch this to catch everything that is raised on purpose."""
+
+
+class UsageError(DenoiseError):
+    """The call is wrong, whatever the files hold."""
+
+
+class InputError(DenoiseError):
+    """One file or array cannot be cleaned."""
+
+
+class UnreadableError(InputError):
+    """The bytes are not what they claim to be, or cannot be had."""
+
+
+class UnsupportedError(InputError):
+    """The file is sound, but of a kind that is not handled."""
+
+
+class TooLargeError(InputError):
+    """The file is above a stated limit."""
+
+
+class OutputError(DenoiseError):
+    """A result could not be written."""
+
+
+class WeightsError(DenoiseError):
+    """A weights file cannot be used."""

@@ -1,0 +1,203 @@
+"""Clean one array in memory: an image tile by tile, a signal block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer.stream import DEFAULT_BLOCK, Levels, Stream, check_request
+from denoise.infer.windows import Window, plan
+from denoise.models.base import Denoiser
+
+__all__ = ["apply", "default_tile"]
+
+Array = NDArray[Any]
+
+_SIDE = 512  # pixels: below this, what the halo costs outgrows what the memory is worth
+_SIGMA_PEAK = 255.0  # a sigma for images is given on the 8-bit scale, whatever the image's own
+
+
+def apply(
+    model: Denoiser,
+    array: Array,
+    *,
+    peak: float | None,
+    keep: int = 0,
+    sample_rate: float | None = None,
+    strength: float = 1.0,
+    sigma: float | None = None,
+    tile: int | None = None,
+) -> Array:
+    """Clean an array; the model is put into evaluation mode, the array is not touched.
+
+    Values become float only tile by tile (or block by block), so beside the array and its result the memory
+    needed depends on the model and the tile alone. A constant channel has nothing to clean and comes back as
+    it is.
+
+    Args:
+        model: A denoiser for as many axes as the array has after its channels.
+        array: Integers or floats; integers are rounded and clipped on the way back.
+        peak: The value that means full scale; None for the array's own units.
+        keep: How many trailing channels are copied through (alpha).
+        sample_rate: Hz, for signals; needed by a model that has a rate of its own.
+        strength: 1 is fully cleaned, 0 is the input.
+        sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale (25 means 25/255
+            of the peak), signals in their own units.
+        tile: Pixels or samples a side that are kept of one run of the model; by default what its halo makes
+            worthwhile. A model that needs the whole input is never given less.
+
+    Shape:
+        `(C, H, W)` or `(C, T)` in and out.
+
+    Raises:
+        UsageError: The model is for another number of axes, or cannot honour `strength`, `sigma` or
+            `sample_rate`.
+        InputError: A value is not a finite number (in a sensor's signal, NaN is a gap).
+    """
+    spec = model.spec
+    check_request(type(model).__name__, spec, strength, sigma)
+    if array.ndim != spec.ndim + 1:
+        raise UsageError(
+            f"an array of shape {array.shape} came; the model {type(model).__name__} takes channels "
+            f"and {spec.ndim} more {'axis' if spec.ndim == 1 else 'axes'}"
+        )
+    if tile is not None and tile < 1:
+        raise UsageError(f"tile is {tile}; it must be at least 1")
+    result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
+    cleaned = array.shape[0] - keep
+    result[cleaned:] = array[cleaned:]
+    if strength == 0 or not array.size:
+        result[...] = array
+    elif spec.ndim == 1:
+        _clean_signal(model, array[:cleaned], result[:cleaned], peak, sample_rate, strength, sigma, tile)
+    else:
+        _clean_image(model, array[:cleaned], result[:cleaned], peak or 1.0, strength, sigma, tile)
+    return result
+
+
+def default_tile(size: int, halo: int) -> int:
+    """How many of an axis's `size` pixels to keep of one run: equal parts, as large as is worthwhile.
+
+    An axis that is no longer than such a run would read anyway is not cut.
+    """
+    side = max(_SIDE, 3 * halo)
+    if size <= side + 2 * halo:
+        return size
+    parts = -(-size // side)
+    return -(-size // parts)
+
+
+def _clean_image(
+    model: Denoiser,
+    array: Array,
+    result: Array,
+    peak: float,
+    strength: float,
+    sigma: float | None,
+    tile: int | None,
+) -> None:
+    level = None if sigma is None else sigma / _SIGMA_PEAK
+    model.eval()
+    for rows, columns in _tiles(model, array.shape[1], array.shape[2], tile):
+        dry = _read(array, rows, columns)
+        # float32 holds every value of a 16-bit image; wider numbers are carried in float64
+        wide = np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
+        noisy = np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
+        denoised = _run(model, noisy, level)
+        cut = (slice(None), rows.kept, columns.kept)
+        removed: Array = (noisy - denoised)[cut] * (strength * peak)
+        kept = (slice(None), slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+        result[kept] = _as(array.dtype, dry[cut].astype(wide) - removed)
+    for channel, noisy in enumerate(array):
+        if noisy.min() == noisy.max():
+            result[channel] = noisy
+
+
+def _tiles(model: Denoiser, height: int, width: int, tile: int | None) -> Iterator[tuple[Window, Window]]:
+    halo, multiple_of = model.spec.halo, model.spec.multiple_of
+    if halo is None:  # one window that holds everything
+        tall, wide, halo = height, width, 0
+    else:
+        tall, wide = tile or default_tile(height, halo), tile or default_tile(width, halo)
+    for rows in plan(height, tall, halo, multiple_of):
+        for columns in plan(width, wide, halo, multiple_of):
+            yield rows, columns
+
+
+def _read(array: Array, rows: Window, columns: Window) -> Array:
+    """What a tile reads; past the lower and right edge the last values repeat, up to the model's multiple."""
+    inside = array[:, rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
+    if array.dtype.kind == "f" and not np.isfinite(inside).all():
+        channel, row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(inside)))
+        raise InputError(
+            f"the pixel at row {rows.read_start + row}, column {columns.read_start + column} is "
+            f"{inside[channel, row, column]}; expected finite numbers"
+        )
+    below = rows.read_stop - rows.read_start - inside.shape[1]
+    right = columns.read_stop - columns.read_start - inside.shape[2]
+    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode="edge") if below or right else inside
+
+
+def _run(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
+    """The model's answer to `(C, H, W)`, whatever channels it wants.
+
+    A count that is not its own goes through it channel by channel: each repeated, the answers averaged.
+    """
+    wanted = model.spec.channels
+    if len(noisy) == wanted:
+        return _forward(model, noisy, sigma)
+    denoised = np.empty_like(noisy)
+    for channel, plane in enumerate(noisy):
+        denoised[channel] = _forward(model, np.repeat(plane[None], wanted, axis=0), sigma).mean(axis=0)
+    return denoised
+
+
+@torch.inference_mode()
+def _forward(model: Denoiser, planes: Array, sigma: float | None) -> Array:
+    parameter = next(model.parameters(), None)
+    # Convolutions on a CPU are fastest with the channels of a pixel side by side.
+    batch = torch.from_numpy(planes)[None].contiguous(memory_format=torch.channels_last)
+    denoised = model(batch if parameter is None else batch.to(parameter.device), sigma)[0].cpu().numpy()
+    if not np.isfinite(denoised).all():
+        raise DenoiseError("the model gave a value that is not a finite number")
+    answer: Array = denoised
+    return answer
+
+
+def _clean_signal(
+    model: Denoiser,
+    array: Array,
+    result: Array,
+    peak: float | None,
+    sample_rate: float | None,
+    strength: float,
+    sigma: float | None,
+    tile: int | None,
+) -> None:
+    channels, samples = array.shape
+    levels = Levels(channels)
+    for start in range(0, samples, DEFAULT_BLOCK):
+        levels.update(array[:, start : start + DEFAULT_BLOCK])
+    # Unsigned audio has its silence in the middle of its range.
+    zero = peak if peak is not None and array.dtype.kind == "u" else 0.0
+    offset, scale = levels.offset_and_scale(model.spec, zero, 1.0 if peak is None else peak)
+    stream = Stream(model, channels, sample_rate, strength, sigma, offset, scale, tile)
+    done = 0
+    for start in range(0, samples, DEFAULT_BLOCK):
+        block = stream.feed(array[:, start : start + DEFAULT_BLOCK])
+        result[:, done : done + block.shape[1]] = _as(array.dtype, block)
+        done += block.shape[1]
+    result[:, done:] = _as(array.dtype, stream.flush())
+
+
+def _as(dtype: np.dtype[Any], values: Array) -> Array:
+    """Floats as `dtype`: integers by rounding and clipping."""
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)

@@ -1,0 +1,336 @@
+"""Clean one file into another: the reader's blocks through the model into the writer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.errors import InputError, UsageError
+from denoise.estimate import NoiseEstimator
+from denoise.infer import DEFAULT_MODELS, Cleaner, load
+from denoise.infer.apply import apply
+from denoise.infer.stream import DEFAULT_BLOCK, Levels, SampleQueue, Stream, check_request
+from denoise.io import Reader, Writer
+from denoise.metrics import Scorer
+from denoise.signal import SignalInfo, modality_of
+
+__all__ = ["FileReport", "clean_file"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file.
+
+    Args:
+        modality: A name in `denoise.signal.MODALITIES`.
+        model: The name of the model that cleaned it.
+        seconds: How long it took, reading and writing included.
+        metrics: With a reference its metrics, such as `psnr_db` (the output's) and `psnr_db_before` (the
+            input's); without, the estimated noise, such as `estimated_sigma_before` and
+            `estimated_sigma_after`.
+        notes: Sentences for the user about what was converted.
+        clipped: Samples that did not fit the file's range.
+        cost: `s_per_mpx` (seconds a megapixel), or `real_time_factor` (seconds a second of signal), or
+            `s_per_msample` for a log of unknown rate.
+    """
+
+    modality: str
+    model: str
+    seconds: float
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...]
+    clipped: int
+    cost: Mapping[str, float]
+
+
+def clean_file(
+    source: str | Path,
+    destination: str | Path,
+    model: Cleaner | str | None = None,
+    *,
+    strength: float = 1.0,
+    sigma: float | None = None,
+    reference: str | Path | None = None,
+    columns: tuple[str, ...] | None = None,
+    sample_rate: float | None = None,
+    max_pixels: int = 500_000_000,
+    block: int | None = None,
+) -> FileReport:
+    """Clean a file; the source is only read, the destination appears complete or not at all.
+
+    Memory is bounded by an image's page or by a signal's block, not by a signal's length; except that a model
+    that needs the whole signal, and a reference, each hold it all.
+
+    Args:
+        source: The noisy file.
+        destination: Where to write, in a format of the same modality.
+        model: A loaded denoiser, or what `load` takes; by default the shipped one for the file's modality.
+        strength: 1 is fully cleaned, 0 is the input.
+        sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale, signals in their
+            own units (audio: of full scale).
+        reference: The noise-free truth, to measure against.
+        columns: Which columns of a sensor log to clean; by default all that hold numbers.
+        sample_rate: Hz, for a sensor log that does not tell.
+        max_pixels: The largest page that is opened.
+        block: Samples a channel to read, and to give to the model, at a time.
+
+    Raises:
+        UsageError: The call is wrong: names, options, or a destination that is the source.
+        InputError: The file cannot be cleaned.
+        OutputError: The result cannot be written.
+    """
+    started = time.perf_counter()
+    source, destination = Path(source), Path(destination)
+    modality = modality_of(source).name
+    cleaner = _cleaner(model, modality, source)
+    check_request(cleaner.name, cleaner.spec, strength, sigma)
+    _check_destination(source, destination, modality)
+    options: dict[str, Any] = {"max_pixels": max_pixels}
+    if modality != "image":
+        options = {"block": block or DEFAULT_BLOCK}
+    if modality == "sensor":
+        options |= {"columns": columns, "sample_rate": sample_rate}
+
+    job = _Job(source, destination, cleaner, strength, sigma, Path(reference) if reference else None, options)
+    with _naming(source):
+        info, size, metrics, clipped = job.image() if modality == "image" else job.signal(block)
+    seconds = time.perf_counter() - started
+    return FileReport(
+        modality, cleaner.name, seconds, metrics, info.notes, clipped, _cost(info, size, seconds)
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Path
+    destination: Path
+    cleaner: Cleaner
+    strength: float
+    sigma: float | None
+    reference: Path | None
+    options: Mapping[str, Any]
+
+    def image(self) -> tuple[SignalInfo, int, dict[str, float], int]:
+        """Clean every page; gives info, pixels, metrics and the count of clipped samples."""
+        pixels = 0
+        with io.reader(self.source, **self.options) as pages:
+            info = pages.info
+            with (
+                _scoring(info, self.reference, self.options) as scores,
+                io.writer(self.destination, info) as sink,
+            ):
+                for page in pages:
+                    now = pages.info  # pages of one file may differ in kind
+                    colours = page.shape[0] - now.keep
+                    pixels += page.shape[1] * page.shape[2]
+                    result = apply(
+                        self.cleaner.model,
+                        page,
+                        peak=now.peak,
+                        keep=now.keep,
+                        strength=self.strength,
+                        sigma=self.sigma,
+                    )
+                    scores.update(
+                        _rescaled(page[:colours], now.peak, info.peak),
+                        _rescaled(result[:colours], now.peak, info.peak),
+                    )
+                    del page  # a large page is not held while its result is encoded
+                    sink.write(result)
+                    del result
+            return _with_notes(info, sink), pixels, scores.result(), sink.clipped
+
+    def signal(self, block: int | None) -> tuple[SignalInfo, int, dict[str, float], int]:
+        """Clean a signal; gives info, samples, metrics and the count of clipped samples."""
+        levels = self._levels()
+        with io.reader(self.source, **self.options) as blocks:
+            info = blocks.info
+            spec = self.cleaner.spec
+            if spec.sample_rate is not None and info.sample_rate is None:
+                raise UsageError(
+                    f"{self.source} does not tell its sample rate, and the model {self.cleaner.name} "
+                    f"works at {spec.sample_rate:g} Hz: give the sample rate"
+                )
+            offset, scale = levels.offset_and_scale(spec)
+            stream = Stream(
+                self.cleaner.model,
+                info.shape[0],
+                info.sample_rate,
+                self.strength,
+                self.sigma,
+                offset,
+                scale,
+                block,
+            )
+            samples = 0
+            with (
+                _scoring(info, self.reference, self.options) as scores,
+                io.writer(self.destination, info) as sink,
+            ):
+                for noisy in blocks:
+                    samples += noisy.shape[-1]
+                    _put(sink, scores, noisy, stream.feed(noisy))
+                _put(sink, scores, None, stream.flush())
+            return _with_notes(info, sink), samples, scores.result(), sink.clipped
+
+    def _levels(self) -> Levels:
+        """A first pass; no further than to see that each channel varies, if that is all to know."""
+        spec = self.cleaner.spec
+        with io.reader(self.source, **self.options) as blocks:
+            levels = Levels(blocks.info.shape[0])
+            for block in blocks:
+                levels.update(block)
+                if not (spec.centre or spec.scale) and levels.varies.all():
+                    break
+        return levels
+
+
+def _put(sink: Writer, scores: _Scores, noisy: Array | None, cleaned: Array) -> None:
+    scores.update(noisy, cleaned)
+    if cleaned.shape[-1]:
+        sink.write(cleaned)
+
+
+class _Scores(Protocol):
+    """Gathers figures from what goes in and what comes out."""
+
+    def update(self, noisy: Array | None, cleaned: Array) -> None:
+        """Take in a page, or the next samples; those of a signal come out later than they went in."""
+
+    def result(self) -> dict[str, float]:
+        """One flat table."""
+
+
+class _Estimates:
+    """Of the noise before and after, for want of a reference."""
+
+    def __init__(self, info: SignalInfo) -> None:
+        self._before = NoiseEstimator(info.modality, info.peak, info.sample_rate)
+        self._after = NoiseEstimator(info.modality, info.peak, info.sample_rate)
+
+    def update(self, noisy: Array | None, cleaned: Array) -> None:
+        if noisy is not None and noisy.size:
+            self._before.update(noisy)
+        if cleaned.size:
+            self._after.update(cleaned)
+
+    def result(self) -> dict[str, float]:
+        before, after = self._before.result(), self._after.result()
+        return {f"{k}_before": v for k, v in before.items()} | {f"{k}_after": v for k, v in after.items()}
+
+
+class _Comparison:
+    """Metrics of both sides against the truth, which is read along."""
+
+    def __init__(self, info: SignalInfo, truth: Reader) -> None:
+        self._info, self._truth = info, truth
+        self._blocks = iter(truth)
+        self._before, self._after = (Scorer(info.modality, peak=info.peak) for _ in range(2))
+        self._waiting = SampleQueue(_cleaned_shape(info)[0])  # the truth of what is not cleaned yet
+        if _cleaned_shape(info) != _cleaned_shape(truth.info) or info.pages != truth.info.pages:
+            raise self._mismatch()
+
+    def update(self, noisy: Array | None, cleaned: Array) -> None:
+        if noisy is not None and noisy.size:
+            truth = self._next(noisy)
+            self._before.update(truth, noisy)
+            if self._info.modality == "image":
+                self._after.update(truth, cleaned)
+                return
+            self._waiting.append(truth)
+        if cleaned.size:
+            self._after.update(self._waiting.take(cleaned.shape[-1]), cleaned)
+
+    def result(self) -> dict[str, float]:
+        before = {f"{key}_before": value for key, value in self._before.result().items()}
+        return self._after.result() | before
+
+    def _next(self, noisy: Array) -> Array:
+        truth = next(self._blocks, None)
+        if truth is not None:
+            truth = truth[: truth.shape[0] - self._truth.info.keep]
+        if truth is None or truth.shape != noisy.shape:
+            raise self._mismatch()
+        return _rescaled(truth, self._truth.info.peak, self._info.peak)
+
+    def _mismatch(self) -> InputError:
+        return InputError(
+            f"the reference {self._truth.info.source} has shape {_shape_text(self._truth.info)}, "
+            f"{self._info.source} has {_shape_text(self._info)}; expected the same"
+        )
+
+
+def _rescaled(array: Array, peak: float | None, wanted: float | None) -> Array:
+    """The same picture where full scale is `wanted`."""
+    return array if peak is None or wanted is None or peak == wanted else array * (wanted / peak)
+
+
+def _with_notes(info: SignalInfo, sink: Writer) -> SignalInfo:
+    """Writers that convert (16 bits to 8) say so in notes of their own."""
+    return replace(info, notes=(*info.notes, *getattr(sink, "notes", ())))
+
+
+def _cleaned_shape(info: SignalInfo) -> tuple[int, ...]:
+    return (info.shape[0] - info.keep, *info.shape[1:])
+
+
+def _shape_text(info: SignalInfo) -> str:
+    pages = f" on {info.pages} pages" if info.pages > 1 else ""
+    return f"{_cleaned_shape(info)}{pages}"
+
+
+@contextmanager
+def _scoring(info: SignalInfo, reference: Path | None, options: Mapping[str, Any]) -> Iterator[_Scores]:
+    if reference is None:
+        yield _Estimates(info)
+        return
+    if modality_of(reference).name != info.modality:
+        raise InputError(f"the reference {reference} is not of the kind of {info.source} ({info.modality})")
+    with io.reader(reference, **options) as truth:
+        yield _Comparison(info, truth)
+
+
+def _cleaner(model: Cleaner | str | None, modality: str, source: Path) -> Cleaner:
+    if not isinstance(model, Cleaner):
+        return load(DEFAULT_MODELS[modality] if model is None else model, modality)
+    if model.spec.modality != modality:
+        raise UsageError(f"the model {model.name} is for {model.spec.modality}, {source} is {modality}")
+    return model
+
+
+def _check_destination(source: Path, destination: Path, modality: str) -> None:
+    if modality_of(destination).name != modality:
+        raise UsageError(f"{destination} cannot hold what {source} holds ({modality})")
+    same = destination.resolve() == source.resolve()
+    if same or (destination.exists() and source.exists() and destination.samefile(source)):
+        raise UsageError(f"{destination} is the source itself: name another destination")
+
+
+@contextmanager
+def _naming(source: Path) -> Iterator[None]:
+    """Errors about the samples of a file say which file."""
+    try:
+        yield
+    except InputError as error:
+        if str(source) in str(error):
+            raise
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _cost(info: SignalInfo, size: int, seconds: float) -> dict[str, float]:
+    if not size:
+        return {}
+    if info.modality == "image":
+        return {"s_per_mpx": seconds / size * 1e6}
+    if info.sample_rate:
+        return {"real_time_factor": seconds * info.sample_rate / size}
+    return {"s_per_msample": seconds / size * 1e6}

@@ -1,0 +1,479 @@
+"""Clean signals of any length block by block, in memory that the block bounds.
+
+What flows through the stages is the *residual*, the noise that the model would remove: the output is the
+input minus `strength` times the residual. So whatever the model cannot see (the band above its sample rate,
+the gaps, the channel's offset) stays in the output untouched, and `strength=0` is the input itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer.windows import padded, window
+from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
+
+__all__ = ["DEFAULT_BLOCK", "Levels", "SampleQueue", "Stream", "check_request"]
+
+Array = NDArray[Any]
+
+DEFAULT_BLOCK = 65536  # samples a channel at the model's rate: 4 s of speech
+_BATCH = 4 * DEFAULT_BLOCK  # samples in one call of the model; more channels than that take several calls
+_RAMP = (
+    4096  # samples: the longest gap that is bridged from end to end, and how long output is held back for it
+)
+_SAME_RATE = (
+    1e-3  # a model cannot tell rates closer than this part; nothing accumulates, so none need be resampled
+)
+
+
+def check_request(name: str, spec: InputSpec, strength: float, sigma: float | None) -> None:
+    """Refuse a strength or a sigma that the model `name` cannot honour.
+
+    Raises:
+        UsageError: `strength` is outside 0..1, `sigma` is not a level, or the model takes none.
+    """
+    if not 0.0 <= strength <= 1.0:
+        raise UsageError(f"strength is {strength}; it must be from 0 (the input) to 1 (fully cleaned)")
+    if sigma is None:
+        return
+    if not 0.0 <= sigma < float("inf"):
+        raise UsageError(f"sigma is {sigma}; it must be a finite number of 0 or more")
+    if not spec.uses_sigma:
+        raise UsageError(
+            f"the model {name} finds the noise level itself: it takes no sigma (given: {sigma:g})"
+        )
+
+
+class Levels:
+    """Mean, standard deviation and constancy of each channel, gathered block by block in float64.
+
+    NaN counts as missing. Parts are merged as by Chan, Golub and LeVeque (1983), so a large offset costs no
+    digits.
+
+    Args:
+        channels: Number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._count = np.zeros(channels)
+        self._mean = np.zeros(channels)
+        self._squares = np.zeros(channels)
+        self._low = np.full(channels, np.inf)
+        self._high = np.full(channels, -np.inf)
+
+    def update(self, block: Array) -> None:
+        """Take in the next samples `(C, n)`."""
+        values = np.asarray(block, np.float64)
+        present = ~np.isnan(values)
+        count = present.sum(axis=-1)
+        total = self._count + count
+        safe = np.maximum(total, 1)
+        mean = np.where(present, values, 0).sum(axis=-1) / np.maximum(count, 1)
+        squares = (np.where(present, values - mean[:, None], 0) ** 2).sum(axis=-1)
+        shift = np.where(count > 0, mean - self._mean, 0)
+        self._squares += squares + shift**2 * self._count * count / safe
+        self._mean += shift * count / safe
+        self._count = total
+        self._low = np.minimum(self._low, np.where(present, values, np.inf).min(axis=-1, initial=np.inf))
+        self._high = np.maximum(self._high, np.where(present, values, -np.inf).max(axis=-1, initial=-np.inf))
+
+    @property
+    def varies(self) -> NDArray[np.bool_]:
+        """Which channels hold two different values: the others have nothing to clean."""
+        return self._low < self._high
+
+    def offset_and_scale(self, spec: InputSpec, zero: float = 0.0, full: float = 1.0) -> tuple[Array, Array]:
+        """What a `Stream` is to subtract from and divide each channel by; a constant channel gets scale 0.
+
+        Args:
+            spec: Whether the model wants its input centred and scaled.
+            zero: The value that means silence, where the model does not want it centred.
+            full: The value that means full scale, where the model does not want it scaled.
+        """
+        deviation = np.sqrt(self._squares / np.maximum(self._count, 1))
+        offset = self._mean if spec.centre else np.full_like(self._mean, zero)
+        scale = deviation if spec.scale else np.full_like(self._mean, full)
+        return offset, np.where(self.varies, scale, 0.0)
+
+
+class Stream:
+    """Cleans a signal that comes in blocks of any size; what comes out does not depend on the blocks' sizes.
+
+    Output lags input by a bounded time (about `block` samples, plus what the model looks ahead); `flush`
+    gives the rest. As many samples come out as went in, and each belongs to the input sample of the same
+    number. A model of another sample rate works at its own: the noise it finds is brought back to the
+    signal's rate and subtracted. NaN marks a gap: it is bridged for the model and is a gap again in the
+    output. A gap is bridged by a straight line; of one longer than 4096 samples, only the end, after the
+    value before it has been held.
+
+    Args:
+        model: A denoiser of signals. One with `spec.halo` None that carries no state needs everything at
+            once: then all output comes from `flush`, and memory grows with the signal.
+        channels: Number of channels; each is cleaned on its own.
+        sample_rate: Hz; needed by a model that has a rate of its own.
+        strength: 1 is fully cleaned, 0 is the input.
+        sigma: Noise standard deviation in the signal's own units, for a model that uses it.
+        offset: What to subtract before the model, per channel or for all (its mean, where `spec.centre`).
+        scale: What to divide by before the model, per channel or for all (its standard deviation, where
+            `spec.scale`); 0 leaves a channel as it is.
+        block: Samples a channel that the model is given at a time, at the model's rate.
+
+    Raises:
+        UsageError: The model is not one for signals, or cannot honour `strength`, `sigma` or `sample_rate`.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        channels: int,
+        sample_rate: float | None = None,
+        strength: float = 1.0,
+        sigma: float | None = None,
+        offset: ArrayLike = 0.0,
+        scale: ArrayLike = 1.0,
+        block: int | None = None,
+    ) -> None:
+        name, spec = type(model).__name__, model.spec
+        check_request(name, spec, strength, sigma)
+        if spec.ndim != 1:
+            raise UsageError(f"the model {name} is for images; a stream needs one for signals")
+        if channels < 1:
+            raise UsageError(f"a stream of {channels} channels was asked for; it needs at least one")
+        block = DEFAULT_BLOCK if block is None else block
+        if block < 1:
+            raise UsageError(f"block is {block}; it must be at least one sample")
+        ratio = _rate_ratio(name, spec, sample_rate)
+
+        self._channels = channels
+        self._offset = np.broadcast_to(np.asarray(offset, np.float64), (channels,))[:, None]
+        gain = np.broadcast_to(np.asarray(scale, np.float64), (channels,))[:, None]
+        self._divisor = np.where(gain > 0, gain, 1.0)
+        self._gain = strength * gain
+        self._gaps_allowed = spec.modality == "sensor"
+        self._piece = max(1, round(block / ratio))
+        self._seen = 0
+        self._closed = False
+        self._waiting = SampleQueue(channels)
+        self._dry = SampleQueue(channels)
+        self._residual = SampleQueue(channels)
+
+        sigmas = None if sigma is None else [sigma / s for s in self._divisor[:, 0]]
+        core: _Stage = _core(model.eval(), channels, block, sigmas)
+        self._stages: list[_Stage] = [_Gaps(channels)] if self._gaps_allowed else []
+        if ratio == 1.0:
+            self._stages.append(core)
+        else:
+            to_model = _Resampler(1.0, ratio, channels)
+            self._stages += [to_model, core, _Resampler(ratio, 1.0, channels)]
+        if not self._gain.any():
+            self._stages = [_nothing]  # spare the model's time
+
+    def feed(self, block: Array) -> Array:
+        """Take the next samples and give what is finished.
+
+        Shape:
+            `(C, n)` in, `(C, m)` out: float64 for float64, float32 for float32.
+
+        Raises:
+            InputError: A sample is infinite, or NaN in audio.
+        """
+        block = np.asarray(block)
+        if block.ndim != 2 or block.shape[0] != self._channels:
+            raise UsageError(f"a block of shape {block.shape} came; this stream takes ({self._channels}, n)")
+        if self._closed:
+            raise UsageError("this stream was flushed; a new signal needs a new stream")
+        # A copy: callers refill the buffer they record into.
+        self._waiting.append(np.array(block, np.float32 if block.dtype == np.float32 else np.float64))
+        done = []
+        while self._waiting.size >= self._piece:
+            done.append(self._advance(self._waiting.take(self._piece), last=False))
+        return _joined(done, self._channels, self._waiting.dtype)
+
+    def flush(self) -> Array:
+        """Say that the signal has ended, and get the rest of the output `(C, k)`."""
+        if self._closed:
+            return np.empty((self._channels, 0), self._dry.dtype)
+        self._closed = True
+        return self._advance(self._waiting.take(self._waiting.size), last=True)
+
+    @torch.inference_mode()
+    def _advance(self, piece: Array, *, last: bool) -> Array:
+        self._check(piece)
+        self._dry.append(piece)
+        with np.errstate(over="ignore"):  # a value beyond float32 shows as an infinite result below
+            flow = ((piece - self._offset) / self._divisor).astype(np.float32)
+        for stage in self._stages:
+            flow = stage(flow, last)
+        self._residual.append(flow)
+        if last and (short := self._dry.size - self._residual.size) > 0:
+            self._residual.append(np.zeros((self._channels, short), np.float32))
+        size = min(self._dry.size, self._residual.size)
+        dry = self._dry.take(size)
+        out: Array = (dry - self._gain * self._residual.take(size)).astype(dry.dtype)
+        if np.isinf(out).any() or (np.isnan(out) & ~np.isnan(dry)).any():
+            raise DenoiseError("the model gave a value that is not a finite number")
+        return out
+
+    def _check(self, piece: Array) -> None:
+        bad = np.isinf(piece) if self._gaps_allowed else ~np.isfinite(piece)
+        if bad.any():
+            at = int(bad.any(axis=0).argmax())
+            channel = int(bad[:, at].argmax())
+            raise InputError(
+                f"sample {self._seen + at} of channel {channel + 1} is {piece[channel, at]}; "
+                f"expected {'finite numbers, or NaN for gaps' if self._gaps_allowed else 'finite numbers'}"
+            )
+        self._seen += piece.shape[-1]
+
+
+class _Stage(Protocol):
+    """Takes the next samples `(C, n)` and whether they are the last; gives what is finished `(C, m)`."""
+
+    def __call__(self, block: Array, last: bool, /) -> Array: ...
+
+
+def _nothing(block: Array, _last: bool, /) -> Array:
+    return np.zeros_like(block)
+
+
+class SampleQueue:
+    """Samples in order: appended in blocks, taken in any other size.
+
+    Args:
+        channels: Number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._blocks: deque[Array] = deque()
+        self._channels = channels
+        self.size = 0
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    def append(self, block: Array) -> None:
+        """Add a block `(C, n)`; it must not be written to afterwards."""
+        if block.shape[-1]:
+            self.dtype = block.dtype
+            self._blocks.append(block)
+            self.size += block.shape[-1]
+
+    def take(self, size: int) -> Array:
+        """The first `size` samples, which leave the queue."""
+        taken, wanted = [], size
+        while wanted:
+            block = self._blocks.popleft()
+            if block.shape[-1] > wanted:
+                self._blocks.appendleft(block[:, wanted:])
+                block = block[:, :wanted]
+            taken.append(block)
+            wanted -= block.shape[-1]
+        self.size -= size
+        return _joined(taken, self._channels, self.dtype)
+
+
+def _joined(blocks: Sequence[Array], channels: int, dtype: np.dtype[Any]) -> Array:
+    if len(blocks) == 1:
+        return blocks[0]
+    return np.concatenate(blocks, axis=-1) if blocks else np.empty((channels, 0), dtype)
+
+
+def _rate_ratio(name: str, spec: InputSpec, sample_rate: float | None) -> float:
+    """Samples at the model's rate for one of the signal's."""
+    if sample_rate is not None and not 0 < sample_rate < float("inf"):
+        raise UsageError(f"the sample rate is {sample_rate}; it must be a positive number of Hz")
+    if spec.sample_rate is None:
+        return 1.0
+    if sample_rate is None:
+        raise UsageError(
+            f"the model {name} works at {spec.sample_rate:g} Hz: it needs the signal's sample rate"
+        )
+    ratio = spec.sample_rate / sample_rate
+    return 1.0 if abs(ratio - 1) < _SAME_RATE else ratio
+
+
+class _Resampler:
+    """soxr, which takes its own delay out: sample `n` out lies at the time of sample `n / ratio` in."""
+
+    def __init__(self, rate_in: float, rate_out: float, channels: int) -> None:
+        import soxr
+
+        self._stream = soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32")
+
+    def __call__(self, block: Array, last: bool, /) -> Array:
+        frames: Array = self._stream.resample_chunk(np.ascontiguousarray(block.T), last=last)
+        return frames.T
+
+
+class _Gaps:
+    """Bridges NaN: a straight line from the last value before a gap to the first after it.
+
+    The line takes at most `_RAMP` samples, the last of the gap; before it the old value is held (0, the
+    centre, where there is none; a short gap at the very start takes the value after it). So output waits for
+    `_RAMP` samples at most, and the rule does not depend on where blocks begin.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._held = np.empty((channels, 0), np.float32)
+        self._before = np.full(
+            channels, np.nan, np.float32
+        )  # the value that went out last; NaN at the very start
+
+    def __call__(self, block: Array, last: bool, /) -> Array:
+        block = np.concatenate([self._held, block], axis=-1) if self._held.size else block
+        missing = np.isnan(block)
+        if not missing.any():
+            ready, filled = block.shape[-1], block
+        else:
+            filled = block.copy()
+            ready = min(self._fill(filled[c], missing[c], self._before[c], last) for c in range(len(block)))
+        self._held = block[:, ready:]
+        if ready:
+            self._before = filled[:, ready - 1].copy()
+        return filled[:, :ready]
+
+    @staticmethod
+    def _fill(row: Array, missing: NDArray[np.bool_], before: float, last: bool) -> int:
+        """Fill a row in place; gives how many of its values no later sample can change."""
+        size = len(row)
+        present = np.flatnonzero(~missing)
+        end = int(present[-1]) + 1 if len(present) else 0  # from here on, nothing is known yet
+        if np.isnan(before):
+            before = row[present[0]] if len(present) and present[0] <= _RAMP else 0.0
+        known = np.concatenate([[-1], present])
+        for at in np.flatnonzero(np.diff(known) > 1):
+            left, right = int(known[at]), int(known[at + 1])
+            _bridge(row, left, right, before if left < 0 else row[left])
+        row[end:] = row[end - 1] if end else before
+        return size if last else max(end, size - _RAMP)
+
+
+def _bridge(row: Array, left: int, right: int, value: float) -> None:
+    start = max(left, right - _RAMP - 1)
+    row[left + 1 : start + 1] = value
+    steps = np.arange(1, right - start, dtype=np.float32) / (right - start)
+    row[start + 1 : right] = value + (row[right] - value) * steps
+
+
+def _core(model: Denoiser, channels: int, block: int, sigmas: list[float] | None) -> _Stage:
+    """The stage that runs the model, as the model can be run."""
+    if isinstance(model, CausalDenoiser):
+        if sigmas is not None:
+            raise UsageError(f"the model {type(model).__name__} carries state and takes no sigma")
+        return _Causal(model, channels, block)
+    if model.spec.halo is None:
+        return _Whole(model, channels, sigmas)
+    return _Windows(model, channels, max(block, 2 * model.spec.halo), model.spec.halo, sigmas)
+
+
+def _groups(channels: int, samples: int) -> list[slice]:
+    """Channels that go through the model together, so that a call stays below `_BATCH` samples."""
+    size = max(1, _BATCH // max(1, samples))
+    return [slice(c, min(c + size, channels)) for c in range(0, channels, size)]
+
+
+def _tensor(rows: Array, model: Denoiser) -> torch.Tensor:
+    """Rows `(C, n)` as a batch `(C, 1, n)` where the model lives."""
+    parameter = next(model.parameters(), None)
+    tensor = torch.from_numpy(np.ascontiguousarray(rows))[:, None]
+    return tensor if parameter is None else tensor.to(parameter.device)
+
+
+def _residual(model: Denoiser, noisy: Array, sigmas: list[float] | None) -> Array:
+    """What the model would remove from `(C, n)`, in one run."""
+    channels, samples = noisy.shape
+    extra = padded(samples, model.spec.multiple_of) - samples
+    residual = np.empty_like(noisy)
+    for rows in _groups(channels, samples if sigmas is None else _BATCH):
+        batch = np.pad(noisy[rows], ((0, 0), (0, extra)), mode="edge") if extra else noisy[rows]
+        sigma = None if sigmas is None else sigmas[rows.start]
+        denoised = model(_tensor(batch, model), sigma)[:, 0, :samples].cpu().numpy()
+        np.subtract(noisy[rows], denoised, out=residual[rows])
+    return residual
+
+
+class _Whole:
+    """A model that needs the whole signal: waits for it."""
+
+    def __init__(self, model: Denoiser, channels: int, sigmas: list[float] | None) -> None:
+        self._model, self._sigmas = model, sigmas
+        self._noisy = SampleQueue(channels)
+
+    def __call__(self, block: Array, last: bool, /) -> Array:
+        self._noisy.append(block)
+        if not last or not self._noisy.size:
+            return block[:, :0]
+        return _residual(self._model, self._noisy.take(self._noisy.size), self._sigmas)
+
+
+class _Windows:
+    """A model that looks `halo` samples to each side: cut as `plan` would cut the whole signal."""
+
+    def __init__(
+        self, model: Denoiser, channels: int, tile: int, halo: int, sigmas: list[float] | None
+    ) -> None:
+        self._model, self._sigmas = model, sigmas
+        self._tile, self._halo, self._multiple_of = tile, halo, model.spec.multiple_of
+        self._held = np.empty((channels, 0), np.float32)
+        self._origin = 0  # the index of the first held sample
+        self._start = 0  # the index of the first sample that is not finished
+
+    def __call__(self, block: Array, last: bool, /) -> Array:
+        self._held = np.concatenate([self._held, block], axis=-1)
+        end = self._origin + self._held.shape[-1]
+        done = []
+        while self._start < end and (last or self._reach() <= end):
+            cut = window(self._start, end, self._tile, self._halo, self._multiple_of)
+            noisy = self._held[:, cut.read_start - self._origin : cut.read_stop - self._origin]
+            done.append(_residual(self._model, noisy, self._sigmas)[:, cut.kept])
+            self._start = cut.stop
+        keep_from = window(self._start, self._start + 1, 1, self._halo, self._multiple_of).read_start
+        self._held = self._held[:, keep_from - self._origin :].copy()
+        self._origin = keep_from
+        return _joined(done, block.shape[0], self._held.dtype)
+
+    def _reach(self) -> int:
+        """How many samples the next window needs, if the signal does not end in it."""
+        return padded(self._start + self._tile + self._halo, self._multiple_of)
+
+
+class _Causal:
+    """A model that carries state: whole hops go in as they come, its latency is taken out."""
+
+    def __init__(self, model: CausalDenoiser, channels: int, block: int) -> None:
+        self._model = model
+        self._groups = _groups(channels, block)
+        self._states = [model.initial_state(rows.stop - rows.start) for rows in self._groups]
+        self._late = model.latency  # output samples still to be dropped
+        self._ahead = SampleQueue(channels)  # what the model has not been given
+        self._noisy = SampleQueue(channels)  # what the model has not answered
+
+    def __call__(self, block: Array, last: bool, /) -> Array:
+        self._noisy.append(block)
+        self._ahead.append(block)
+        hop = self._model.hop
+        if last:  # zeros push the rest out, as in `forward`
+            rest = self._noisy.size + self._late
+            short = max(0, padded(rest, hop) - self._ahead.size)
+            self._ahead.append(np.zeros((block.shape[0], short), np.float32))
+        denoised = self._step(self._ahead.take(self._ahead.size // hop * hop))
+        drop = min(self._late, denoised.shape[-1])
+        self._late -= drop
+        size = min(denoised.shape[-1] - drop, self._noisy.size)
+        return self._noisy.take(size) - denoised[:, drop : drop + size]
+
+    def _step(self, noisy: Array) -> Array:
+        denoised = np.empty_like(noisy)
+        if not noisy.size:
+            return denoised
+        for index, rows in enumerate(self._groups):
+            batch, self._states[index] = self._model.step(
+                _tensor(noisy[rows], self._model), self._states[index]
+            )
+            denoised[rows] = batch[:, 0].cpu().numpy()
+        return denoised

@@ -1,0 +1,226 @@
+"""How an audio file is written: container, subtype, byte order and quality, as its source was."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import mutagen.mp3
+import numpy as np
+import soundfile
+
+from denoise.errors import OutputError
+from denoise.signal import SignalInfo
+
+__all__ = [
+    "CONTAINERS",
+    "INTEGER_BITS",
+    "Encoding",
+    "ForwardFile",
+    "bit_rate_of",
+    "encoding",
+    "written_subtype",
+]
+
+# The containers that a suffix may hold; the first is written where the source does not decide.
+CONTAINERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        ".wav": ("WAV", "WAVEX", "RF64"),
+        ".rf64": ("RF64",),
+        ".flac": ("FLAC",),
+        ".ogg": ("OGG",),
+        ".oga": ("OGG",),
+        ".opus": ("OGG",),
+        ".mp3": ("MP3",),
+        ".aif": ("AIFF",),
+        ".aiff": ("AIFF",),
+    }
+)
+INTEGER_BITS = MappingProxyType(  # subtypes that are written from integers of so many bits
+    {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
+)
+
+_KEPT = {*INTEGER_BITS, "FLOAT", "DOUBLE", "VORBIS", "OPUS"}
+_RIFF_BYTES = 2**32 - 2**27  # a RIFF file ends before 4 GiB; some room for its tags
+_OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
+_MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_MP3_KBPS = (  # from so many Hz on: the rates of MPEG-1, MPEG-2 and MPEG-2.5, layer III
+    (32000, (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)),
+    (16000, (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)),
+    (8000, (8, 16, 24, 32, 40, 48, 56, 64)),
+)
+_MP3_TAG_BYTES = 192  # LAME's info tag, which tells the length to the sample, must fit into one frame
+_MOST_CHANNELS = MappingProxyType({"FLAC": 8, "MP3": 2, "OGG": 255})  # 256 in Vorbis end the process
+
+
+class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is gone through once.
+
+    soundfile seeks after every block: that costs time in MP3 and Ogg, and fails in a FLAC of unknown length.
+    """
+
+    def seekable(self) -> bool:
+        """Never, so that soundfile does not."""
+        return False
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The words in which libsndfile is told how to write.
+
+    Args:
+        container: `WAV`, `WAVEX`, `RF64`, `AIFF`, `FLAC`, `OGG` or `MP3`.
+        subtype: `PCM_16`, `FLOAT`, `VORBIS`, ...
+        endian: `FILE` (the container's own), `LITTLE` or `BIG`.
+        sample_rate: Hz.
+        channels: How many.
+        level: Compression, 0 least to 1 most; None is the encoder's default.
+        bitrate_mode: `CONSTANT` for MP3; None elsewhere.
+    """
+
+    container: str
+    subtype: str
+    endian: str
+    sample_rate: int
+    channels: int
+    level: float | None
+    bitrate_mode: str | None
+
+    def open(self, path: Path) -> ForwardFile:
+        """A libsndfile writer on `path`, whatever that is called."""
+        return ForwardFile(
+            path,
+            "w",
+            samplerate=self.sample_rate,
+            channels=self.channels,
+            format=self.container,
+            subtype=self.subtype,
+            endian=self.endian,
+            compression_level=self.level,
+            bitrate_mode=self.bitrate_mode,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.container} {self.subtype} of {self.channels} channels at {self.sample_rate} Hz"
+
+
+def written_subtype(container: str, subtype: str) -> str:
+    """The subtype that a file read as `subtype` is written as: nearly always the same.
+
+    ADPCM and GSM fill up their last block, which would change the length, and some subtypes have no encoder:
+    they come back as one that holds all they held.
+    """
+    if container == "MP3":
+        return "MPEG_LAYER_III"
+    return subtype if subtype in _KEPT else {"DWVW_24": "PCM_24"}.get(subtype, "PCM_16")
+
+
+def encoding(path: Path, info: SignalInfo) -> Encoding:
+    """Decide how `path` is written: as its source was where the suffix allows that, else in 24 bits.
+
+    WAV becomes RF64 where it would pass 4 GiB.
+
+    Raises:
+        OutputError: The format cannot hold that rate or so many channels.
+    """
+    allowed = CONTAINERS[path.suffix.lower()]
+    source = info.extra.get("container")
+    container = source if source in allowed else allowed[0]
+    subtype = "PCM_24"
+    if source in allowed and "subtype" in info.extra:
+        subtype = written_subtype(container, info.extra["subtype"])
+    if container == "MP3":
+        subtype = "MPEG_LAYER_III"
+    if container == "OGG" and (subtype not in ("VORBIS", "OPUS") or path.suffix.lower() == ".opus"):
+        subtype = "OPUS" if path.suffix.lower() == ".opus" else "VORBIS"
+    channels, frames = info.shape
+    sample_rate = _whole_rate(path, info.sample_rate, subtype)
+    most = _MOST_CHANNELS.get(container, 1024)
+    if not 1 <= channels <= most:
+        raise OutputError(f"{path}: {channels} channels, expected 1 to {most} in {container}")
+    if container in ("WAV", "WAVEX") and frames * channels * _sample_bytes(subtype) > _RIFF_BYTES:
+        container = "RF64"
+    endian = info.extra.get("endian", "FILE") if container == source else "FILE"
+    level, mode = _quality(subtype, info.extra.get("bit_rate"), sample_rate, channels)
+    return Encoding(container, subtype, endian, sample_rate, channels, level, mode)
+
+
+def _whole_rate(path: Path, sample_rate: float | None, subtype: str) -> int:
+    if not sample_rate or sample_rate != int(sample_rate):
+        raise OutputError(f"{path}: the sample rate is {sample_rate}, expected a whole number of Hz")
+    rates = {"OPUS": _OPUS_RATES_HZ, "MPEG_LAYER_III": _MP3_RATES_HZ}.get(subtype)
+    if rates and sample_rate not in rates:
+        name = "Opus" if subtype == "OPUS" else "MP3"
+        known = ", ".join(map(str, rates))
+        raise OutputError(f"{path}: {name} cannot hold {sample_rate:.0f} Hz, expected one of {known}")
+    return int(sample_rate)
+
+
+def _sample_bytes(subtype: str) -> int:
+    return {"ULAW": 1, "ALAW": 1, "FLOAT": 4, "DOUBLE": 8}.get(subtype) or INTEGER_BITS[subtype] // 8
+
+
+def bit_rate_of(path: Path, container: str, subtype: str, duration_s: float) -> float | None:
+    """Bits per second of a lossy file, as its own encoder counts them; None for the others."""
+    if subtype == "VORBIS":
+        with path.open("rb") as file:
+            return _nominal_bit_rate(file.read(52)) or math.inf
+    if subtype == "OPUS":
+        return path.stat().st_size * 8 / duration_s
+    if container != "MP3":
+        return None
+    try:
+        found: Any = mutagen.mp3.MP3(path).info  # type: ignore[no-untyped-call]
+    except mutagen.MutagenError:
+        return path.stat().st_size * 8 / duration_s
+    return float(found.bitrate)
+
+
+def _nominal_bit_rate(head: bytes) -> float:
+    """What the identification header of a Vorbis stream says; 0 where it says nothing (above 48 kHz)."""
+    return max(int.from_bytes(head[48:52], "little", signed=True), 0)
+
+
+def _quality(
+    subtype: str, bit_rate: float | None, sample_rate: int, channels: int
+) -> tuple[float | None, str | None]:
+    """The compression level, and the bit rate mode, that give at least `bit_rate`."""
+    if bit_rate is None:
+        return None, None
+    if subtype == "VORBIS":
+        return _vorbis_level(bit_rate, sample_rate, channels), None
+    if subtype == "OPUS":  # 6 to 256 kbit/s a channel, linear in the level
+        return min(max(1 - (bit_rate / channels - 6000) / 250_000, 0.0), 1.0), None
+    if subtype == "MPEG_LAYER_III":
+        return _mp3_level(bit_rate, sample_rate), "CONSTANT"
+    return None, None
+
+
+def _mp3_level(bit_rate: float, sample_rate: int) -> float:
+    """The lowest MP3 rate of `bit_rate` or more, as a level: those go linearly from most to least."""
+    table = next(kbps for from_hz, kbps in _MP3_KBPS if sample_rate >= from_hz)
+    frame = 1152 if sample_rate >= 32000 else 576  # samples
+    needed = max(bit_rate, _MP3_TAG_BYTES * 8 * sample_rate / frame)
+    chosen = next((kbps for kbps in table if kbps * 1000 >= needed), table[-1])
+    return (table[-1] - chosen) / (table[-1] - table[0])
+
+
+def _vorbis_level(bit_rate: float, sample_rate: int, channels: int) -> float:
+    """The lowest of the eleven Vorbis qualities whose nominal rate is `bit_rate` or more, as a level.
+
+    What a quality costs depends on rate and channels by the encoder's own tables, so it is asked: 3 ms each.
+    """
+    for level in np.linspace(1, 0, 11).tolist():
+        header = io.BytesIO()
+        with soundfile.SoundFile(
+            header, "w", sample_rate, channels, "VORBIS", format="OGG", compression_level=level
+        ):
+            pass
+        if _nominal_bit_rate(header.getvalue()) >= bit_rate:
+            return float(level)
+    return 0.0

@@ -1,0 +1,138 @@
+"""Image file directories (TIFF 6.0, section 2): the tags of a TIFF page, and the whole of an EXIF block.
+
+Values stay packed bytes: what is not understood here survives all the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "EXIF_TAG",
+    "GPS_TAG",
+    "Entry",
+    "Tags",
+    "packed",
+    "packed_exif",
+    "parsed_exif",
+    "read_below",
+    "read_entries",
+]
+
+EXIF_TAG, GPS_TAG, INTEROP_TAG = 0x8769, 0x8825, 0xA005
+TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+LONG = 4
+VALUE_LIMIT_BYTES = 64 << 20  # a claim above is not believed
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tag: its code, TIFF type, count, and the packed value."""
+
+    code: int
+    type: int
+    count: int
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Tags:
+    """A directory and the ones it points to (`EXIF_TAG`, `GPS_TAG`); `order` is `<` or `>`."""
+
+    order: str
+    entries: tuple[Entry, ...] = ()
+    below: dict[int, tuple[Entry, ...]] = field(default_factory=dict)
+
+
+def read_entries(data: Any, at: int, order: str, *, big: bool = False) -> tuple[Entry, ...]:
+    """The entries of the directory at offset `at`; entries of unknown type or out of bounds are left out.
+
+    Args:
+        data: The whole file or EXIF block: bytes or an mmap.
+        big: The directory has BigTIFF's layout.
+    """
+    count_bytes, entry_bytes, inline = (8, 20, 8) if big else (2, 12, 4)
+    if at <= 0 or at + count_bytes > len(data):
+        return ()
+    number = struct.unpack(order + ("Q" if big else "H"), data[at : at + count_bytes])[0]
+    found = []
+    for start in range(
+        at + count_bytes, min(at + count_bytes + number * entry_bytes, len(data)), entry_bytes
+    ):
+        raw = data[start : start + entry_bytes]
+        if len(raw) < entry_bytes:
+            break
+        code, kind, count = struct.unpack(order + ("HHQ" if big else "HHI"), raw[:-inline])
+        size = TYPE_BYTES.get(kind, 0) * count
+        where = struct.unpack(order + ("Q" if big else "I"), raw[-inline:])[0]
+        if size <= inline:
+            value = raw[-inline:][:size]
+        else:
+            value = bytes(data[where : where + size]) if size <= VALUE_LIMIT_BYTES else b""
+        if size and len(value) == size:
+            found.append(Entry(code, kind, count, value))
+    return tuple(found)
+
+
+def pointer(entries: Iterable[Entry], code: int, order: str) -> int:
+    """The offset that tag `code` holds, 0 without it."""
+    for entry in entries:
+        if entry.code == code and len(entry.value) >= 4:
+            return int(struct.unpack(order + "I", entry.value[:4])[0])
+    return 0
+
+
+def packed(entries: Sequence[Entry], at: int, order: str, *, big: bool = False) -> bytes:
+    """A directory for offset `at` of its file, its long values behind it, no successor."""
+    count_bytes, entry_bytes, inline = (8, 20, 8) if big else (2, 12, 4)
+    head = struct.pack(order + ("Q" if big else "H"), len(entries))
+    behind = b""
+    free = at + count_bytes + entry_bytes * len(entries) + inline
+    for entry in sorted(entries, key=lambda entry: entry.code):
+        value = entry.value.ljust(inline, b"\0")
+        if len(value) > inline:
+            behind += b"\0" * (len(behind) % 2)
+            value, behind = struct.pack(order + ("Q" if big else "I"), free + len(behind)), behind + value
+        head += struct.pack(order + ("HHQ" if big else "HHI"), entry.code, entry.type, entry.count) + value
+    return (
+        head + bytes(inline) + behind + b"\0" * (len(behind) % 2)
+    )  # the next directory starts on an even byte
+
+
+def parsed_exif(exif: bytes) -> Tags | None:
+    """An EXIF block's first directory with its EXIF and GPS directories; None if it is none."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None or len(exif) < 8:
+        return None
+    entries = read_entries(exif, struct.unpack(order + "I", exif[4:8])[0], order)
+    return Tags(order, entries, read_below(exif, entries, order))
+
+
+def read_below(
+    data: Any, entries: Sequence[Entry], order: str, *, big: bool = False
+) -> dict[int, tuple[Entry, ...]]:
+    """The EXIF and GPS directories that `entries` point to; pointers inside them are left out."""
+    found = {}
+    for code in (EXIF_TAG, GPS_TAG):
+        below = read_entries(data, pointer(entries, code, order), order, big=big)
+        if below:
+            found[code] = tuple(entry for entry in below if entry.code != INTEROP_TAG)
+    return found
+
+
+def packed_exif(tags: Tags) -> bytes:
+    """An EXIF block of these directories."""
+    plain = [entry for entry in tags.entries if entry.code not in (EXIF_TAG, GPS_TAG)]
+    order, start = tags.order, 8
+    # Pointers have one size, so a first packing with empty ones tells where the directories below will stand.
+    first = packed([*plain, *(Entry(code, LONG, 1, bytes(4)) for code in tags.below)], start, order)
+    at = start + len(first)
+    pointers, blocks = [], b""
+    for code, entries in tags.below.items():
+        pointers.append(Entry(code, LONG, 1, struct.pack(order + "I", at + len(blocks))))
+        blocks += packed(entries, at + len(blocks), order)
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + struct.pack(order + "I", start) + packed([*plain, *pointers], start, order) + blocks

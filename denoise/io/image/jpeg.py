@@ -1,0 +1,337 @@
+"""JPEG (ITU-T T.81): gray and colour; CMYK comes out as RGB.
+
+Decoding is libjpeg-turbo's through imagecodecs (three bytes a pixel, where Pillow takes four). Encoding is
+libjpeg's through Pillow, which takes quantisation tables: the source's own, so that the quality stays.
+A large picture is encoded in strips that are joined by restart markers (T.81 B.2.1): each strip is a restart
+interval, which by definition depends on nothing before it, so the decoded pixels are those of one piece.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture, Sliced, icc_fits
+from denoise.signal import SignalInfo
+
+__all__ = ["FORMAT"]
+
+EXIF, XMP, ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+EOI, SOS, DQT, DRI, COM, APP0, APP1, APP2, APP14 = 0xD9, 0xDA, 0xDB, 0xDD, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, without DHT, JPG, DAC
+DECODED_FRAMES = {
+    0xC0,
+    0xC1,
+    0xC2,
+    0xC9,
+    0xCA,
+}  # baseline, extended, progressive, and the last two arithmetic
+SEGMENT_BYTES = 65533  # content of the longest segment
+INTERVAL_UNITS = 65535
+NEW_QUALITY = 95  # for pictures that were not JPEG before
+WHOLE_PX = 16_000_000  # up to here in one piece, with its own Huffman tables; above, in strips
+AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker that is not stuffing, fill or a restart
+ZIGZAG = sorted(range(64), key=lambda k: (k // 8 + k % 8, (k // 8 if (k // 8 + k % 8) % 2 else k % 8)))
+
+Segment = tuple[int, bytes]  # marker, content
+
+
+@dataclass(frozen=True)
+class Component:
+    """A row of the frame header: sampling factors, and which quantisation table."""
+
+    name: int
+    across: int
+    down: int
+    table: int
+
+
+class Jpeg:
+    """The JPEG format."""
+
+    name = "JPEG"
+    suffixes = (".jpg", ".jpeg")
+    dtypes = ("uint8",)
+    channels = (1, 3)
+    multipage = False
+
+    def header(self, data: FileBytes) -> Header:
+        """Read every segment before the first scan."""
+        segments, _ = _segments(data)
+        marker, frame = next(((m, c) for m, c in segments if m in FRAMES), (0, b""))
+        if len(frame) < 6:
+            raise UnreadableError("is damaged: JPEG data without a frame header")
+        precision, height, width, count = struct.unpack(">BHHB", frame[:6])
+        if marker not in DECODED_FRAMES or precision != 8 or count not in (1, 3, 4) or not height:
+            raise UnsupportedError(
+                f"is a JPEG with {count} components of {precision} bits (frame type {marker - 0xC0}); "
+                "8-bit gray, colour or CMYK, lossy, is expected"
+            )
+        components = [
+            Component(n, s >> 4, s & 15, t) for n, s, t in struct.iter_unpack("BBB", frame[6 : 6 + 3 * count])
+        ]
+        kept, notes = _kept(segments)
+        if count == 4:
+            notes = ("CMYK turned into RGB", *notes)
+        own = {
+            "segments": kept,
+            "tables": _component_tables(segments, components),
+            "subsampling": _subsampling(components),
+            "progressive": marker in (0xC2, 0xCA),
+            "keep_rgb": _adobe(segments) == 0 and count == 3,
+            "inverted": _adobe(segments) is not None,
+        }
+        page = Page(height, width, 1 if count == 1 else 3, "uint8")
+        return Header((page,), _metadata(segments), notes, own)
+
+    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
+        """Decode the one page."""
+        import imagecodecs
+
+        encoded = data.whole()
+        _require_end(encoded)
+        pixels = imagecodecs.jpeg8_decode(encoded)
+        del encoded
+        if pixels.ndim == 3 and pixels.shape[-1] == 4:
+            pixels = _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
+        yield pixels
+
+    @contextmanager
+    def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[JpegSink]:
+        """Open `path` for one picture."""
+        with path.open("wb") as file:
+            yield JpegSink(file, info.extra.get("own", {}), metadata)
+
+
+class JpegSink:
+    """Writes one picture."""
+
+    def __init__(self, file: IO[bytes], own: Mapping[str, Any], metadata: Metadata) -> None:
+        self._file = file
+        self._own = own if "tables" in own else {}
+        self._segments = self._own["segments"] if self._own else _described(metadata)
+        self._icc = metadata.icc
+
+    def write(self, picture: Picture) -> None:
+        """Encode in one piece, or, above `WHOLE_PX`, in strips."""
+        rows = picture.height if picture.height * picture.width <= WHOLE_PX else _strip_rows(picture)
+        pieces = (self._encoded(strip, whole=rows == picture.height) for strip in picture.strips(rows))
+        head, scan = _split(next(pieces))
+        if rows < picture.height:
+            across, down = self._unit_px(picture)
+            head = _with_intervals(head, picture.height, -(-picture.width // across) * (rows // down))
+        drop_icc = not icc_fits(self._icc, picture.channels)
+        kept = [s for s in self._segments if not (drop_icc and s[1].startswith(ICC))]
+        self._file.write(b"\xff\xd8" + b"".join(_packed(*segment) for segment in kept))
+        self._file.write(head)
+        self._file.write(scan)
+        for number, piece in enumerate(pieces):
+            self._file.write(bytes([0xFF, 0xD0 + number % 8]))
+            self._file.write(_split(piece)[1])
+        self._file.write(b"\xff\xd9")
+
+    def _unit_px(self, picture: Picture) -> tuple[int, int]:
+        """Width and height of a minimum coded unit."""
+        if picture.channels == 1:
+            return 8, 8
+        return {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16)}[self._own.get("subsampling", "4:4:4")]
+
+    def _encoded(self, strip: Array, *, whole: bool) -> bytes:
+        from PIL import Image
+
+        options: dict[str, Any] = {"qtables": self._own["tables"]} if self._own else {"quality": NEW_QUALITY}
+        if strip.shape[-1] == 3:
+            options["subsampling"] = self._own.get("subsampling", "4:4:4")
+            options["keep_rgb"] = self._own.get("keep_rgb", False)
+        if whole:
+            options |= {"optimize": True, "progressive": self._own.get("progressive", False)}
+        piece = io.BytesIO()
+        Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip).save(piece, "JPEG", **options)
+        return piece.getvalue()
+
+
+def _strip_rows(picture: Picture) -> int:
+    """Rows of one restart interval: near the usual strip, and never more units than T.81 allows."""
+    longest = INTERVAL_UNITS // -(-picture.width // 8) * 8
+    return min(picture.rows_per_strip(), longest // 16 * 16)
+
+
+def _split(piece: bytes) -> tuple[bytes, bytes]:
+    """What stands before the first scan's data (without SOI and the encoder's own APP0), and what follows."""
+    segments, start = _segments(piece)
+    head = b"".join(_packed(*segment) for segment in segments if segment[0] != APP0)
+    return head, piece[start:-2]
+
+
+def _with_intervals(head: bytes, height: int, units: int) -> bytes:
+    """A strip's head as that of the whole: the full height, and a restart interval of `units`."""
+    parts = []
+    for marker, content in _segments(b"\xff\xd8" + head)[0]:
+        if marker in FRAMES:
+            content = content[:1] + struct.pack(">H", height) + content[3:]
+        if marker == SOS:
+            parts.append(_packed(DRI, struct.pack(">H", units)))
+        parts.append(_packed(marker, content))
+    return b"".join(parts)
+
+
+def _packed(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def _segments(data: Sliced) -> tuple[list[Segment], int]:
+    """The segments up to the first SOS, that one included, and where its data starts."""
+    position, found = 2, list[Segment]()
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            raise UnreadableError("is damaged: JPEG data with a gap between its segments")
+        if data[position + 1] == 0xFF:  # fill
+            position += 1
+            continue
+        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == EOI:
+            break
+        end = position + 2 + length
+        if length < 2 or end > len(data):
+            break
+        found.append((marker, bytes(data[position + 4 : end])))
+        position = end
+        if marker == SOS:
+            return found, position
+    raise UnreadableError("ends early: JPEG data without a picture")
+
+
+def _require_end(data: bytes) -> None:
+    """Follow the scans to the end marker: libjpeg fills what is missing with gray and says nothing."""
+    _, position = _segments(data)
+    while match := AFTER_SCAN.search(data, position):
+        marker, position = match[0][1], match.end()
+        if marker == EOI:
+            return
+        position += int.from_bytes(data[position : position + 2], "big")
+    raise UnreadableError("ends early: JPEG data without its end marker")
+
+
+def _component_tables(segments: Sequence[Segment], components: Sequence[Component]) -> list[list[int]]:
+    """One quantisation table per component, in natural order; equal ones at the end are left out.
+
+    Of CMYK or YCCK the first three count: they become luma and chroma.
+    """
+    tables: dict[int, list[int]] = {}
+    for marker, content in segments:
+        while marker == DQT and content:
+            wide, number = content[0] >> 4, content[0] & 15
+            size = 128 if wide else 64
+            if len(content) <= size:
+                raise UnreadableError("is damaged: JPEG data with a short quantisation table")
+            values = struct.unpack(">64H" if wide else "64B", content[1 : 1 + size])
+            tables[number] = [value for _, value in sorted(zip(ZIGZAG, values, strict=True))]
+            content = content[1 + size :]
+    try:
+        chosen = [tables[component.table] for component in components[:3]]
+    except KeyError:
+        raise UnreadableError("is damaged: JPEG data without its quantisation tables") from None
+    while len(chosen) > 1 and chosen[-1] == chosen[-2]:
+        chosen.pop()
+    return chosen
+
+
+def _subsampling(components: Sequence[Component]) -> str:
+    """The scheme an encoder is asked for: the source's, or the next finer one that it knows."""
+    if len(components) != 3:
+        return "4:4:4"
+    luma, *chroma = components
+    across = min(luma.across // max(c.across, 1) for c in chroma)
+    down = min(luma.down // max(c.down, 1) for c in chroma)
+    return {(2, 2): "4:2:0", (2, 1): "4:2:2", (4, 1): "4:2:2"}.get((across, down), "4:4:4")
+
+
+def _adobe(segments: Sequence[Segment]) -> int | None:
+    """The colour transform in Adobe's segment: 0 none, 1 YCbCr, 2 YCCK."""
+    return next((c[11] for m, c in segments if m == APP14 and c.startswith(b"Adobe") and len(c) >= 12), None)
+
+
+def _kept(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
+    """The segments to copy, and what is said about the others."""
+    second = [s for s in segments if s[0] == APP2 and s[1].startswith(b"MPF\0")]
+    applications = [s for s in segments if APP0 <= s[0] <= APP0 + 15 or s[0] == COM]
+    kept = tuple(
+        s for s in applications if s[0] != APP14 and s not in second
+    )  # the encoder writes its own APP14
+    return kept, ("the further images after the first (multi-picture JPEG) are not kept",) if second else ()
+
+
+def _metadata(segments: Sequence[Segment]) -> Metadata:
+    found: dict[str, Any] = {}
+    profile: dict[int, bytes] = {}
+    for marker, content in segments:
+        if marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
+            unit, across, down = struct.unpack(">BHH", content[7:12])
+            if unit in (1, 2) and across and down:
+                inch = 2.54 if unit == 2 else 1.0
+                found["dpi"] = (across * inch, down * inch)
+        elif content.startswith(EXIF):
+            found.setdefault("exif", content[len(EXIF) :])
+        elif content.startswith(XMP):
+            found.setdefault("xmp", content[len(XMP) :])
+        elif marker == APP2 and content.startswith(ICC) and len(content) > 14:
+            profile[content[12]] = content[14:]
+    if profile:
+        found["icc"] = b"".join(profile[number] for number in sorted(profile))
+    return Metadata(**found)
+
+
+def _described(metadata: Metadata) -> tuple[Segment, ...]:
+    """Segments for metadata that comes from another format; what is too long for a segment is left out."""
+    across, down = (min(round(dpi), 65535) for dpi in metadata.dpi or (0, 0))
+    density = (1, across, down) if across and down else (0, 1, 1)
+    found: list[Segment] = [(APP0, b"JFIF\0\1\1" + struct.pack(">BHH", *density) + b"\0\0")]
+    for kind, content in ((EXIF, metadata.exif), (XMP, metadata.xmp)):
+        if content and len(kind) + len(content) <= SEGMENT_BYTES:
+            found.append((APP1, kind + content))
+    size = SEGMENT_BYTES - len(ICC) - 2
+    parts = [metadata.icc[at : at + size] for at in range(0, len(metadata.icc), size)] if metadata.icc else []
+    if len(parts) <= 255:
+        found += [(APP2, ICC + bytes([n + 1, len(parts)]) + part) for n, part in enumerate(parts)]
+    return tuple(found)
+
+
+def _cmyk_to_rgb(pixels: Array, icc: bytes | None, *, inverted: bool) -> Array:
+    """Ink to light: through the file's own profile to sRGB where it has one, else 1 - ink times 1 - black.
+
+    Args:
+        pixels: `(H, W, 4)` uint8.
+        inverted: 255 means no ink, as Adobe writes it.
+    """
+    rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for start in range(0, len(pixels), 256):
+        light = pixels[start : start + 256] if inverted else 255 - pixels[start : start + 256]
+        rgb[start : start + 256] = _profiled(light, icc)
+    return rgb
+
+
+def _profiled(light: Array, icc: bytes | None) -> Array:
+    import imagecodecs
+
+    if icc and icc[16:20] == b"CMYK":
+        try:
+            srgb = imagecodecs.cms_profile("srgb")
+            return np.asarray(
+                imagecodecs.cms_transform(255 - light, icc, srgb, colorspace="cmyk", outcolorspace="rgb")
+            )
+        except RuntimeError:  # a broken profile: as without one
+            pass
+    shares = light.astype(np.uint16)
+    return ((shares[..., :3] * shares[..., 3:] + 127) // 255).astype(np.uint8)
+
+
+FORMAT = Jpeg()

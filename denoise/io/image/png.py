@@ -1,0 +1,227 @@
+"""PNG (ISO/IEC 15948): 8 and 16 bits, gray to RGBA; palettes and low bit depths come out as 8 bits.
+
+Decoding is libpng's. Encoding is here, strip by strip, so that a picture is never in memory twice: filter
+each row, deflate, wrap in chunks. Chunks that are metadata are copied byte for byte.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture, Sliced
+from denoise.signal import SignalInfo
+
+__all__ = ["FORMAT"]
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types in IHDR
+CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 3, GRAY_ALPHA: 2, RGBA: 4}
+COPIED = b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs iTXt tEXt zTXt tIME sCAL oFFs pCAL".split()
+COPIED_IF_UNCHANGED = b"sBIT bKGD".split()  # their layout follows the colour type
+XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+INCH_M = 0.0254
+DEFLATE_LEVEL = 6
+
+Chunk = tuple[bytes, bytes]  # type, content
+
+
+class Png:
+    """The PNG format."""
+
+    name = "PNG"
+    suffixes = (".png",)
+    dtypes = ("uint8", "uint16")
+    channels = (1, 2, 3, 4)
+    multipage = False
+
+    def header(self, data: FileBytes) -> Header:
+        """Read every chunk but the pixels."""
+        chunks = list(_chunks(data))
+        kinds = [kind for kind, _ in chunks]
+        if kinds[:1] != [b"IHDR"] or len(chunks[0][1]) != 13:
+            raise UnreadableError("is damaged: PNG data without a header chunk")
+        width, height, depth, colour = struct.unpack(">IIBB", chunks[0][1][:10])
+        if colour not in CHANNELS or not width or not height:
+            raise UnreadableError(
+                f"is damaged: PNG data with colour type {colour} and {width} x {height} pixels"
+            )
+        for kind, content in chunks:
+            if kind == b"acTL" and content[:4] != b"\0\0\0\1":
+                raise UnsupportedError("is an animated PNG; still images are expected")
+        see_through = b"tRNS" in kinds
+        channels = CHANNELS[colour] + see_through
+        dtype = "uint16" if depth == 16 else "uint8"
+        changed = colour == PALETTE or depth < 8 or see_through
+        page = Page(height, width, channels, dtype, int(channels in (2, 4)))
+        copied = COPIED if changed else COPIED + COPIED_IF_UNCHANGED
+        kept = tuple(chunk for chunk in chunks if chunk[0] in copied)
+        return Header((page,), _metadata(kept), _notes(colour, depth, see_through), {"chunks": kept})
+
+    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
+        """Decode the one page."""
+        import imagecodecs
+
+        if b"IEND" not in (kind for kind, _ in _chunks(data)):
+            raise UnreadableError("ends early: PNG data without its end chunk")
+        del header
+        yield imagecodecs.png_decode(data.whole())
+
+    @contextmanager
+    def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[PngSink]:
+        """Open `path` for one picture."""
+        own = info.extra.get("own", {}).get("chunks")
+        with path.open("wb") as file:
+            yield PngSink(file, _described(metadata) if own is None else own)
+
+
+class PngSink:
+    """Writes one picture."""
+
+    def __init__(self, file: IO[bytes], chunks: tuple[Chunk, ...]) -> None:
+        self._file = file
+        self._chunks = chunks
+
+    def write(self, picture: Picture) -> None:
+        """Write the header, the metadata and the filtered, deflated rows."""
+        colour = {1: GRAY, 2: GRAY_ALPHA, 3: RGB, 4: RGBA}[picture.channels]
+        depth = 8 * picture.dtype.itemsize
+        self._file.write(SIGNATURE)
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", picture.width, picture.height, depth, colour, 0, 0, 0))
+        for kind, content in self._chunks:
+            self._chunk(kind, content)
+        step = picture.channels * picture.dtype.itemsize  # bytes to the left neighbour
+        above = np.zeros((1, picture.width * step), np.uint8)
+        squeeze = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
+        for strip in picture.strips(max(1, picture.rows_per_strip() // 8)):
+            rows = strip.astype(strip.dtype.newbyteorder(">"), copy=False).view(np.uint8)
+            rows = rows.reshape(len(strip), -1)
+            self._chunk(b"IDAT", squeeze.compress(_filtered(rows, above, step).data))
+            above = rows[-1:]
+        self._chunk(b"IDAT", squeeze.flush())
+        self._chunk(b"IEND", b"")
+
+    def _chunk(self, kind: bytes, content: bytes) -> None:
+        if content or kind != b"IDAT":
+            check = zlib.crc32(content, zlib.crc32(kind))
+            self._file.write(struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", check))
+
+
+def _filtered(rows: Array, above: Array, step: int) -> Array:
+    """Rows with their filter bytes: per row the filter whose residuals are the smallest in sum (PNG 12.8).
+
+    Shape:
+        `rows` `(n, m)` bytes, `above` `(1, m)`, the result `(n, m + 1)`.
+    """
+    up = np.concatenate([above, rows[:-1]])
+    left = np.zeros_like(rows)
+    left[:, step:] = rows[:, :-step]
+    corner = np.zeros_like(rows)
+    corner[:, step:] = up[:, :-step]
+    best = rows - left
+    number = np.ones(len(rows), np.uint8)
+    smallest = _cost(best)
+    for filter_type, guess in ((2, up), (4, _paeth(left, up, corner))):
+        residual = rows - guess
+        cost = _cost(residual)
+        better = cost < smallest
+        best[better], number[better], smallest[better] = residual[better], filter_type, cost[better]
+    return np.concatenate([number[:, None], best], axis=1)
+
+
+def _cost(residual: Array) -> Array:
+    cost: Array = np.abs(residual.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint32)
+    return cost
+
+
+def _paeth(left: Array, up: Array, corner: Array) -> Array:
+    """The neighbour nearest to left + up - corner; ties go left, up, corner (Paeth 1991)."""
+    from_corner_up, from_corner_left = (
+        np.subtract(up, corner, dtype=np.int16),
+        np.subtract(left, corner, dtype=np.int16),
+    )
+    to_left, to_up = np.abs(from_corner_up), np.abs(from_corner_left)
+    to_corner = np.abs(from_corner_up + from_corner_left)
+    chosen = np.where(to_up <= to_corner, up, corner)
+    return np.where((to_left <= to_up) & (to_left <= to_corner), left, chosen)
+
+
+def _chunks(data: Sliced) -> Iterator[Chunk]:
+    """Every chunk; pixel chunks come without their content."""
+    position = len(SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        end = position + 12 + length
+        if end > len(data):
+            raise UnreadableError(f"ends early: a PNG chunk of {length} bytes is cut short")
+        if kind in (b"IDAT", b"fdAT"):
+            yield kind, b""
+        else:
+            content = bytes(data[position + 8 : end - 4])
+            sound = zlib.crc32(content, zlib.crc32(kind)) == struct.unpack(">I", data[end - 4 : end])[0]
+            if (
+                sound or kind[:1].isupper()
+            ):  # damaged metadata is left out; damaged pixels are libpng's to refuse
+                yield kind, content
+        if kind == b"IEND":
+            return
+        position = end
+
+
+def _notes(colour: int, depth: int, see_through: bool) -> tuple[str, ...]:
+    made = "with alpha " if see_through else ""
+    if colour == PALETTE:
+        return (f"palette turned into RGB {made}(cleaning makes new colours)",)
+    if depth < 8:
+        return (f"{depth}-bit gray turned into 8-bit gray {made}(cleaning makes new shades)",)
+    if see_through:
+        return ("the transparent colour turned into an alpha channel",)
+    return ()
+
+
+def _metadata(chunks: tuple[Chunk, ...]) -> Metadata:
+    found: dict[str, Any] = {}
+    for kind, content in chunks:
+        if kind == b"eXIf":
+            found["exif"] = content
+        elif kind == b"iCCP":
+            found["icc"] = _inflated(content.partition(b"\0")[2][1:])
+        elif kind == b"pHYs" and len(content) == 9 and content[8] == 1:
+            across, down = struct.unpack(">II", content[:8])
+            found["dpi"] = (across * INCH_M, down * INCH_M)
+        elif kind == b"iTXt" and content.startswith(XMP_KEYWORD):
+            deflated, rest = content[len(XMP_KEYWORD) : len(XMP_KEYWORD) + 1], content[len(XMP_KEYWORD) + 2 :]
+            text = rest.split(b"\0", 2)[-1]  # after the language and the translated keyword
+            found["xmp"] = _inflated(text) if deflated == b"\1" else text
+    return Metadata(**found)
+
+
+def _inflated(content: bytes, limit_bytes: int = 64 << 20) -> bytes | None:
+    try:
+        return zlib.decompressobj().decompress(content, limit_bytes)
+    except zlib.error:
+        return None
+
+
+def _described(metadata: Metadata) -> tuple[Chunk, ...]:
+    chunks: list[Chunk] = []
+    if metadata.icc:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.dpi:
+        across, down = (round(dpi / INCH_M) for dpi in metadata.dpi)
+        chunks.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
+    if metadata.exif:
+        chunks.append((b"eXIf", metadata.exif))
+    if metadata.xmp:
+        chunks.append((b"iTXt", XMP_KEYWORD + b"\0\0\0\0" + metadata.xmp))
+    return tuple(chunks)
+
+
+FORMAT = Png()

@@ -1,0 +1,377 @@
+"""TIFF and BigTIFF (TIFF 6.0): every page, 8 and 16 bits and float, gray and RGB with extra samples.
+
+tifffile decodes and lays out the file. Strips are compressed here, so that a page is never in memory twice.
+The EXIF and GPS directories, which tifffile does not write, are put behind the pages and linked afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture, icc_fits
+from denoise.io.image.ifd import (
+    EXIF_TAG,
+    GPS_TAG,
+    Entry,
+    Tags,
+    packed,
+    packed_exif,
+    parsed_exif,
+    read_below,
+    read_entries,
+)
+from denoise.signal import SignalInfo
+
+__all__ = ["FORMAT"]
+
+# tifffile reports oddities through logging; without a handler Python would print them on stderr.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+XMP_TAG, ICC_TAG, SUBIFD_TAG = 700, 34675, 330
+BYTE, ASCII, UNDEFINED = 1, 2, 7
+# Tags that say how the pixels are stored: the writer makes its own. 37724 holds Photoshop's layers, which
+# would carry the noisy picture along.
+STRUCTURE = frozenset(
+    {*range(254, 267), 273, *range(277, 285), *range(288, 294), 296, 301, 317, *range(320, 326), 330}
+    | {*range(332, 343), 347, *range(512, 522), *range(529, 533), 37724, 40965}
+)
+NOT_EXIF = frozenset([XMP_TAG, ICC_TAG, 33723, 34377, 50838, 50839])  # blocks that have places of their own
+# tifffile refuses the real codes; these private neighbours keep the directory sorted until they are renamed.
+PLACEHOLDERS = {EXIF_TAG: EXIF_TAG - 1, GPS_TAG: GPS_TAG - 1}
+LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 50000: "zstd"}  # compressions that are kept
+RECOMPRESSED = 8  # for the others
+LOSSY = frozenset([6, 7, 33003, 33005, 34712, 34933, 50001])  # JPEG, JPEG 2000, WebP
+BIG_BYTES = 4_000_000_000  # above, offsets need 64 bits
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a page was stored, and its tags."""
+
+    compression: int = RECOMPRESSED
+    predictor: bool = True
+    resolution: tuple[tuple[int, int], tuple[int, int]] | None = None
+    resolution_unit: int = 2
+    subfile_type: int = 0
+    extra_samples: tuple[int, ...] = ()
+    tags: Tags = field(default_factory=lambda: Tags("<"))
+
+
+class Tiff:
+    """The TIFF format."""
+
+    name = "TIFF"
+    suffixes = (".tif", ".tiff")
+    dtypes = ("uint8", "uint16", "float32")
+    channels = ()
+    multipage = True
+
+    def header(self, data: FileBytes) -> Header:
+        """Read every page's directory."""
+        with _file(data) as tif:
+            pages = list(tif.pages)
+            if not pages:
+                raise UnreadableError("is damaged: TIFF data without a page")
+            if tif.is_imagej and len(pages) < _imagej_images(tif):
+                raise UnsupportedError(
+                    "is an ImageJ stack with a single directory; one directory per page is expected"
+                )
+            notes = tuple(dict.fromkeys(note for page in pages for note in _notes(page)))
+            layouts = tuple(_layout(data, tif, page) for page in pages)
+            own = {"byteorder": tif.byteorder, "big": tif.is_bigtiff, "layouts": layouts}
+            return Header(tuple(_page(page, len(data)) for page in pages), _metadata(layouts[0]), notes, own)
+
+    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
+        """Decode page after page."""
+        with _file(data) as tif:
+            for page, said in zip(tif.pages, header.pages, strict=True):
+                pixels = page.asarray(maxworkers=1)
+                if page.axes == "SYX":
+                    pixels = np.moveaxis(pixels, 0, -1)
+                yield _standard(pixels, page).reshape(said.height, said.width, said.channels)
+
+    @contextmanager
+    def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[TiffSink]:
+        """Open `path` for pictures; linked to their EXIF directories at the end."""
+        import tifffile
+
+        own = info.extra.get("own", {})
+        order = own.get("byteorder", "<")
+        size = sum(
+            np.dtype(p.dtype).itemsize * p.height * p.width * p.channels for p in info.extra.get("pages", ())
+        )
+        big = own.get("big", False) or (size or int(np.prod(info.shape)) * 4) > BIG_BYTES
+        with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as file:
+            sink = TiffSink(file, own, metadata, order)
+            yield sink
+        _link(path, [tags.below for tags in sink.written], order, big=big)
+
+
+class TiffSink:
+    """Writes pictures, a page each."""
+
+    def __init__(self, file: Any, own: Mapping[str, Any], metadata: Metadata, order: str) -> None:
+        self._file = file
+        self._layouts: tuple[Layout, ...] = own.get("layouts") or (_described(metadata),)
+        self._order = order
+        self.written: list[Tags] = []
+
+    def write(self, picture: Picture) -> None:
+        """Write one page: its strips, then its directory."""
+        number = len(self.written)
+        layout = self._layouts[number] if number < len(self._layouts) else Layout()
+        colours = 3 if picture.channels >= 3 else 1
+        extra = layout.extra_samples
+        if len(extra) != picture.channels - colours:
+            extra = (2,) * (picture.channels - colours)  # unassociated alpha
+        rows = picture.rows_per_strip()
+        shape = (picture.height, picture.width, *((picture.channels,) if picture.channels > 1 else ()))
+        tags = layout.tags if layout.tags.order == self._order else Tags(self._order)
+        predictor = (
+            1 if not layout.predictor or layout.compression == 1 else 3 if picture.dtype.kind == "f" else 2
+        )
+        self._file.write(
+            _strips(picture, rows, layout.compression, predictor, self._order),
+            shape=shape,
+            dtype=picture.dtype,
+            photometric="rgb" if colours == 3 else "minisblack",
+            planarconfig="contig" if picture.channels > 1 else None,
+            extrasamples=extra or None,
+            compression=layout.compression if layout.compression != 1 else None,
+            predictor=predictor if predictor != 1 else None,
+            rowsperstrip=min(rows, picture.height),
+            subfiletype=layout.subfile_type,
+            resolution=layout.resolution,
+            resolutionunit=layout.resolution_unit,
+            description=None,
+            software=False,
+            metadata=None,
+            extratags=_extratags(tags, picture.channels),
+        )
+        self.written.append(tags)
+
+
+def _extratags(tags: Tags, channels: int) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for entry in tags.entries:
+        if entry.code == ICC_TAG and not icc_fits(entry.value, min(channels, 3)):
+            continue
+        found.append((entry.code, entry.type, entry.count, entry.value, True))
+    for code in tags.below:
+        found.append((PLACEHOLDERS[code], 4, 1, bytes(4), True))
+    return found
+
+
+def _strips(picture: Picture, rows: int, compression: int, predictor: int, order: str) -> Iterator[bytes]:
+    """The strips as they stand in the file."""
+    import imagecodecs
+
+    encode = LOSSLESS[compression] and getattr(imagecodecs, f"{LOSSLESS[compression]}_encode")
+    for strip in picture.strips(rows):
+        ordered = strip.dtype.newbyteorder("<" if order == "<" else ">")
+        if predictor == 2:
+            strip = imagecodecs.delta_encode(strip, axis=1)
+        if predictor == 3:  # works on bytes, whose order the predictor itself fixes
+            content = imagecodecs.floatpred_encode(strip.astype(ordered), axis=1).tobytes()
+        else:
+            content = strip.astype(ordered, copy=False).tobytes()
+        yield bytes(encode(content)) if encode else content
+
+
+@contextmanager
+def _file(data: FileBytes) -> Iterator[Any]:
+    import tifffile
+
+    data.handle.seek(0)
+    with tifffile.TiffFile(data.handle) as tif:
+        yield tif
+
+
+def _imagej_images(tif: Any) -> int:
+    return int((tif.imagej_metadata or {}).get("images", 1))
+
+
+def _bits(page: Any) -> int:
+    bits = page.bitspersample
+    return max(bits) if isinstance(bits, tuple) else int(bits)
+
+
+def _page(page: Any, file_bytes: int) -> Page:
+    """The page as `pages` yields it.
+
+    Raises:
+        UnreadableError: Its pixels lie beyond the end of the file.
+        UnsupportedError: A dtype, colour model or layout that is not handled.
+    """
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if offset + size > file_bytes:
+            raise UnreadableError(
+                f"ends early: TIFF data that needs {offset + size} bytes of which {file_bytes} are there"
+            )
+    if page.axes not in ("YX", "YXS", "SYX") or page.dtype is None:
+        raise UnsupportedError(f"is a TIFF with axes {page.axes}; flat pages are expected")
+    kind, bits = page.dtype.kind, _bits(page)
+    if not (kind == "f" or (kind in "ub" and bits <= 16)):
+        raise UnsupportedError(
+            f"is a TIFF of {page.dtype} samples; up to 16 bits unsigned, or float, is expected"
+        )
+    photometric, extra = page.photometric.name, len(page.extrasamples)
+    colours = page.samplesperpixel - extra
+    handled = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4}
+    if page.compression in (6, 7) and photometric == "YCBCR":
+        handled["YCBCR"] = 3  # the JPEG decoder gives RGB
+    if handled.get(photometric) != colours or (photometric == "SEPARATED" and kind == "f"):
+        raise UnsupportedError(
+            f"is a TIFF with {colours} {photometric} channels; gray, RGB, palette or CMYK is expected"
+        )
+    dtype = "float32" if kind == "f" else "uint16" if bits > 8 else "uint8"
+    if photometric == "PALETTE":
+        dtype = "uint8"
+    channels = {"SEPARATED": 3, "PALETTE": 3}.get(photometric, colours) + extra
+    return Page(int(page.imagelength), int(page.imagewidth), channels, dtype, extra)
+
+
+def _notes(page: Any) -> Iterator[str]:
+    photometric, bits = page.photometric.name, _bits(page)
+    if photometric == "PALETTE":
+        yield "palette turned into RGB (cleaning makes new colours)"
+    elif photometric == "SEPARATED":
+        yield "CMYK turned into RGB"
+    elif photometric == "MINISWHITE":
+        yield "white-is-zero gray turned into black-is-zero"
+    if photometric != "PALETTE" and page.dtype is not None and page.dtype.kind != "f" and bits not in (8, 16):
+        yield f"{bits}-bit samples turned into {16 if bits > 8 else 8}-bit samples"
+    if page.dtype is not None and page.dtype.kind == "f" and page.dtype.itemsize != 4:
+        yield f"{page.dtype} turned into float32"
+    if page.compression not in LOSSLESS:
+        kind = page.compression.name
+        yield f"{kind} compression inside TIFF turned into lossless Deflate"
+    if SUBIFD_TAG in page.tags:
+        yield "reduced copies (SubIFDs) are not kept: they would show the noise"
+
+
+def _standard(pixels: Array, page: Any) -> Array:
+    """Stored samples as full-scale gray or RGB of a dtype that is handled."""
+    photometric, bits = page.photometric.name, _bits(page)
+    if photometric == "PALETTE":
+        return np.ascontiguousarray((page.colormap.T >> 8).astype(np.uint8)[pixels])
+    if pixels.dtype.kind == "f":
+        return (1 - pixels if photometric == "MINISWHITE" else pixels).astype(np.float32, copy=False)
+    full = np.uint16 if bits > 8 else np.uint8
+    if bits not in (8, 16):
+        scaled = pixels.astype(np.uint32) * np.iinfo(full).max + (2**bits - 1) // 2
+        pixels = scaled // (2**bits - 1)
+    pixels = pixels.astype(full, copy=False)
+    if photometric == "MINISWHITE":
+        pixels = np.iinfo(full).max - pixels
+    if photometric == "SEPARATED":
+        pixels = _inks_to_rgb(pixels)
+    return pixels
+
+
+def _inks_to_rgb(inks: Array) -> Array:
+    """CMYK to RGB: one minus the ink times one minus black; extra samples stay."""
+    peak = np.iinfo(inks.dtype).max
+    rgb = np.empty((*inks.shape[:2], inks.shape[2] - 1), inks.dtype)
+    rgb[..., 3:] = inks[..., 4:]
+    for top in range(0, len(inks), 256):
+        light = (peak - inks[top : top + 256, :, :4]).astype(np.uint64)
+        rgb[top : top + 256, :, :3] = (light[..., :3] * light[..., 3:] + peak // 2) // peak
+    return rgb
+
+
+def _layout(data: FileBytes, tif: Any, page: Any) -> Layout:
+    order = tif.byteorder
+    raw = read_entries(data, page.offset, order, big=tif.is_bigtiff)
+    kept = tuple(e for e in raw if e.code not in STRUCTURE | set(PLACEHOLDERS) | set(PLACEHOLDERS.values()))
+    below = read_below(data, raw, order, big=tif.is_bigtiff)
+    compression = int(page.compression) if page.compression in LOSSLESS else RECOMPRESSED
+    return Layout(
+        compression=8 if compression == 32946 else compression,
+        predictor=page.predictor in (2, 3) or page.compression not in LOSSLESS,
+        resolution=_resolution(raw, order),
+        resolution_unit=int(page.resolutionunit),
+        subfile_type=int(page.subfiletype),
+        extra_samples=tuple(int(sample) for sample in page.extrasamples),
+        tags=Tags(order, kept, below),
+    )
+
+
+def _resolution(entries: tuple[Entry, ...], order: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    values = {entry.code: entry.value for entry in entries if entry.code in (282, 283) and entry.type == 5}
+    if len(values) < 2:
+        return None
+    across, down = (struct.unpack(order + "II", values[code][:8]) for code in (282, 283))
+    return (across[0], across[1]), (down[0], down[1])
+
+
+def _metadata(layout: Layout) -> Metadata:
+    """The first page's tags in the terms of all formats."""
+    values = {entry.code: entry.value for entry in layout.tags.entries}
+    dpi = None
+    if layout.resolution and layout.resolution_unit in (2, 3):
+        inch = 2.54 if layout.resolution_unit == 3 else 1.0
+        across, down = (over * inch / under if under else 0.0 for over, under in layout.resolution)
+        dpi = (across, down) if across > 0 and down > 0 else None
+    plain = tuple(e for e in layout.tags.entries if e.code not in NOT_EXIF)
+    tags = Tags(layout.tags.order, plain, layout.tags.below)
+    exif = packed_exif(tags) if plain or tags.below else None
+    return Metadata(exif=exif, icc=values.get(ICC_TAG), xmp=values.get(XMP_TAG), dpi=dpi)
+
+
+def _described(metadata: Metadata) -> Layout:
+    """A layout for a picture that comes from another format."""
+    exif = (metadata.exif and parsed_exif(metadata.exif)) or Tags("<")
+    entries = [e for e in exif.entries if e.code not in STRUCTURE | NOT_EXIF | set(PLACEHOLDERS)]
+    if metadata.icc:
+        entries.append(Entry(ICC_TAG, UNDEFINED, len(metadata.icc), metadata.icc))
+    if metadata.xmp:
+        entries.append(Entry(XMP_TAG, BYTE, len(metadata.xmp), metadata.xmp))
+    resolution = None
+    if metadata.dpi:
+        across, down = (round(dpi * 1000) for dpi in metadata.dpi)
+        resolution = ((across, 1000), (down, 1000))
+    return Layout(resolution=resolution, tags=Tags(exif.order, tuple(entries), exif.below))
+
+
+def _link(path: Path, below: list[dict[int, tuple[Entry, ...]]], order: str, *, big: bool) -> None:
+    """Put the EXIF and GPS directories behind the pages, and their real tags where the placeholders stand."""
+    if not any(below):
+        return
+    with path.open("r+b") as file:
+        at = 8 if big else 4
+        for directories in below:
+            file.seek(at)
+            file.seek(_number(file.read(8 if big else 4), order))
+            count = _number(file.read(8 if big else 2), order)
+            for _ in range(count):
+                start = file.tell()
+                entry = file.read(20 if big else 12)
+                code = struct.unpack(order + "H", entry[:2])[0]
+                real = next((tag for tag, placeholder in PLACEHOLDERS.items() if placeholder == code), None)
+                if real in directories:
+                    end = file.seek(0, 2)
+                    end += end % 2
+                    file.seek(end)
+                    file.write(packed(directories[real], end, order, big=big))
+                    file.seek(start)
+                    file.write(struct.pack(order + "H", real) + entry[2 : -8 if big else -4])
+                    file.write(struct.pack(order + "I", end))
+                file.seek(start + len(entry))
+            at = file.tell()
+
+
+def _number(raw: bytes, order: str) -> int:
+    return int.from_bytes(raw, "little" if order == "<" else "big")
+
+
+FORMAT = Tiff()

@@ -1,0 +1,68 @@
+"""Denoisers: one contract (`denoise.models.base`), classical rows and learned architectures behind it.
+
+`MODELS` holds what needs no weights. A row says which modalities it takes, and the class for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from denoise.errors import UsageError
+from denoise.registry import resolve, unknown
+
+if TYPE_CHECKING:  # importing the table must not import torch
+    from denoise.models.base import Denoiser
+
+__all__ = ["DEFAULT_MODELS", "MODELS", "build"]
+
+MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "none": {
+            "image": "denoise.models.classical:ImageIdentity",
+            "audio": "denoise.models.classical:AudioIdentity",
+            "sensor": "denoise.models.classical:SensorIdentity",
+        },
+        "median": {
+            "image": "denoise.models.classical:ImageMedian",
+            "sensor": "denoise.models.classical:SensorMedian",
+        },
+        "gaussian": {"image": "denoise.models.classical:ImageGaussian"},
+        "wiener": {
+            "image": "denoise.models.classical:ImageWiener",
+            "audio": "denoise.models.classical_audio:AudioWiener",
+        },
+        "tv": {
+            "image": "denoise.models.classical:ImageTotalVariation",
+            "sensor": "denoise.models.classical:SensorTotalVariation",
+        },
+        "wavelet": {
+            "image": "denoise.models.classical:ImageWavelet",
+            "sensor": "denoise.models.classical:SensorWavelet",
+        },
+        "nlm": {"image": "denoise.models.classical:NonLocalMeans"},
+        "spectral-gate": {"audio": "denoise.models.classical_audio:SpectralGate"},
+        "savgol": {"sensor": "denoise.models.classical:SavitzkyGolay"},
+        "butterworth": {"sensor": "denoise.models.classical:Butterworth"},
+    }
+)
+
+DEFAULT_MODELS: Mapping[str, str] = MappingProxyType(
+    {"image": "photo", "audio": "speech", "sensor": "sensor"}  # shipped weights
+)
+
+
+def build(name: str, modality: str) -> Denoiser:
+    """The denoiser of one row of `MODELS` for one modality.
+
+    Raises:
+        UsageError: There is no such row, or it does not take this modality.
+    """
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    row = MODELS[name]
+    if modality not in row:
+        raise UsageError(f"model {name!r} cleans {' and '.join(row)}, not {modality}")
+    denoiser: Denoiser = resolve(row[modality])()
+    return denoiser

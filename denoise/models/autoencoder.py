@@ -1,0 +1,294 @@
+"""The autoencoder family from one definition: encoder, bottleneck, decoder, in 1-D and 2-D.
+
+A variant is a config, not a class: it picks a row of `BACKBONES`, a row of `BOTTLENECKS`, and sizes.
+What else makes a member of the family is decided where it is trained: a corrupted input makes it a
+denoising autoencoder (Vincent et al. 2008), a penalty in the loss makes it sparse or contractive.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor, nn
+
+from denoise.errors import UsageError
+from denoise.models.base import Denoiser, InputSpec
+from denoise.registry import unknown
+from denoise.signal import MODALITIES
+
+__all__ = ["ACTIVATIONS", "BACKBONES", "BOTTLENECKS", "Autoencoder", "AutoencoderConfig"]
+
+# The operators that differ between signals and images, by number of axes.
+CONV: tuple[Any, ...] = (None, nn.Conv1d, nn.Conv2d)
+CONV_TRANSPOSE: tuple[Any, ...] = (None, nn.ConvTranspose1d, nn.ConvTranspose2d)
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
+    {"relu": nn.ReLU, "leaky-relu": nn.LeakyReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity}
+)
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """One member of the family.
+
+    Args:
+        modality: A name in `MODALITIES`; it sets the number of axes.
+        channels: 3 for colour images, 1 otherwise.
+        backbone: A row of `BACKBONES`: "conv" for any size, "dense" for fixed patches.
+        widths: Features per scale (conv), or hidden units per layer (dense), from the input inwards.
+        blocks: Residual blocks per scale on each side (conv).
+        bottleneck: A row of `BOTTLENECKS`.
+        code: Size of the code: channels of the innermost map (conv) or units (dense); 0 keeps the last width.
+        activation: A row of `ACTIVATIONS`.
+        skips: Add each encoder scale to the decoder scale of its size. Without, all goes through the code.
+        residual: Predict the noise and subtract it, rather than the signal (Zhang et al. 2017).
+        bias: Additive constants. Without them and with ReLU the network is scale-equivariant, so that it
+            generalises to noise levels it never saw (Mohan et al. 2020).
+        fold: Side of the cell of pixels or samples folded into channels at the input (Shi et al. 2016): a
+            quarter of the positions at 2, and that much faster.
+        patch: Side or length of the patches that a dense network sees.
+    """
+
+    modality: str
+    channels: int = 1
+    backbone: str = "conv"
+    widths: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 1
+    bottleneck: str = "plain"
+    code: int = 0
+    activation: str = "relu"
+    skips: bool = True
+    residual: bool = True
+    bias: bool = False
+    fold: int = 1
+    patch: int = 16
+
+
+def fold(x: Tensor, side: int) -> Tensor:
+    """Move each cell of `side` samples per axis into channels.
+
+    Shape:
+        `(B, C, *S)` -> `(B, C * side**ndim, *S / side)`.
+    """
+    if side == 1:
+        return x
+    if x.ndim == 4:
+        return nn.functional.pixel_unshuffle(x, side)
+    return x.reshape(*x.shape[:2], -1, side).transpose(2, 3).flatten(1, 2)
+
+
+def unfold(x: Tensor, side: int) -> Tensor:
+    """Undo `fold`."""
+    if side == 1:
+        return x
+    if x.ndim == 4:
+        return nn.functional.pixel_shuffle(x, side)
+    return x.reshape(x.shape[0], -1, side, x.shape[-1]).transpose(2, 3).flatten(2, 3)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(x))), size and width kept (He et al. 2016, without norms)."""
+
+    def __init__(self, ndim: int, width: int, activation: str, bias: bool) -> None:
+        super().__init__()
+        conv = CONV[ndim]
+        self.body = nn.Sequential(
+            conv(width, width, 3, padding=1, bias=bias),
+            ACTIVATIONS[activation](),
+            conv(width, width, 3, padding=1, bias=bias),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.body(x)
+        return out
+
+
+class ConvBackbone(nn.Module):
+    """A convolutional encoder and its mirror image (Masci et al. 2011); with skips a U-Net.
+
+    Ronneberger et al. 2015; the skips are added, not concatenated, which costs nothing.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        ndim = MODALITIES[config.modality].ndim
+        conv, up = CONV[ndim], CONV_TRANSPOSE[ndim]
+        widths, bias = config.widths, config.bias
+        folded = config.channels * config.fold**ndim
+
+        def stage(width: int) -> nn.Sequential:
+            blocks = (ResidualBlock(ndim, width, config.activation, bias) for _ in range(config.blocks))
+            return nn.Sequential(*blocks)
+
+        pairs = list(itertools.pairwise(widths))
+        self.side, self.skips = config.fold, config.skips
+        self.head = conv(folded, widths[0], 3, padding=1, bias=bias)
+        self.encoder = nn.ModuleList(stage(width) for width in widths[:-1])
+        self.down = nn.ModuleList(conv(fine, coarse, 2, stride=2, bias=bias) for fine, coarse in pairs)
+        self.inner = stage(widths[-1])
+        self.outer = stage(widths[-1])
+        self.up = nn.ModuleList(up(coarse, fine, 2, stride=2, bias=bias) for fine, coarse in reversed(pairs))
+        self.decoder = nn.ModuleList(stage(width) for width in reversed(widths[:-1]))
+        self.tail = conv(widths[0], folded, 3, padding=1, bias=bias)
+
+        self.code_in = widths[-1]
+        self.multiple_of = config.fold * 2 ** len(pairs)
+        # Each 3-tap convolution reaches one position of its own scale to each side; folding and striding
+        # align positions to cells, which adds less than one cell of the coarsest scale.
+        steps = [config.fold * 2**i for i in range(len(widths))]
+        reach = 2 * steps[0] + 4 * config.blocks * sum(steps) + self.multiple_of
+        self.halo = math.ceil(reach / self.multiple_of) * self.multiple_of
+
+    def code_layers(self, code: int, ndim: int, bias: bool) -> tuple[nn.Module, nn.Module]:
+        """The layers into and out of a code of `code` channels."""
+        return CONV[ndim](self.code_in, code, 1, bias=bias), CONV[ndim](code, self.code_in, 1, bias=bias)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features of the innermost scale, and what each outer scale passes across."""
+        x = self.head(fold(x, self.side))  # (B, w0, *S/side)
+        across = []
+        for stage, down in zip(self.encoder, self.down, strict=True):
+            x = stage(x)
+            across.append(x)
+            x = down(x)  # (B, w[i+1], half of each axis)
+        return self.inner(x), across
+
+    def decode(self, x: Tensor, across: list[Tensor]) -> Tensor:
+        """Back to the size of the input; an empty `across` decodes from the code alone."""
+        x = self.outer(x)
+        for up, stage in zip(self.up, self.decoder, strict=True):
+            x = up(x)  # (B, w[i], double each axis)
+            if self.skips and across:
+                x = x + across.pop()
+            x = stage(x)
+        return unfold(self.tail(x), self.side)
+
+
+class DenseBackbone(nn.Module):
+    """Fully connected layers over patches that do not overlap (Hinton & Salakhutdinov 2006)."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        ndim = MODALITIES[config.modality].ndim
+        sizes = [config.channels * config.patch**ndim, *config.widths]
+
+        def layers(sizes: list[int], last: bool) -> nn.Sequential:
+            modules: list[nn.Module] = []
+            for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+                modules.append(nn.Linear(fan_in, fan_out, bias=config.bias))
+                if last or i < len(sizes) - 2:
+                    modules.append(ACTIVATIONS[config.activation]())
+            return nn.Sequential(*modules)
+
+        self.side = config.patch
+        self.encoder = layers(sizes, last=True)
+        self.decoder = layers(sizes[::-1], last=False)
+        self.code_in, self.multiple_of, self.halo = sizes[-1], config.patch, config.patch
+
+    def code_layers(self, code: int, ndim: int, bias: bool) -> tuple[nn.Module, nn.Module]:  # noqa: ARG002
+        """The layers into and out of a code of `code` units."""
+        return nn.Linear(self.code_in, code, bias=bias), nn.Linear(code, self.code_in, bias=bias)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """One vector of features per patch, `(B, *S/patch, width)`; nothing goes across."""
+        return self.encoder(fold(x, self.side).movedim(1, -1)), []
+
+    def decode(self, x: Tensor, across: list[Tensor]) -> Tensor:  # noqa: ARG002
+        """Patches back in their places."""
+        return unfold(self.decoder(x).movedim(-1, 1), self.side)
+
+
+class PlainBottleneck(nn.Module):
+    """A code smaller than the features around it, and nothing else (an undercomplete autoencoder)."""
+
+    def __init__(self, into: nn.Module, out_of: nn.Module) -> None:
+        super().__init__()
+        self.into, self.out_of = into, out_of
+
+    def encode(self, features: Tensor) -> Tensor:
+        """The code."""
+        code: Tensor = self.into(features)
+        return code
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Features for the decoder."""
+        features: Tensor = self.out_of(code)
+        return features
+
+
+BACKBONES: Mapping[str, Callable[[AutoencoderConfig], ConvBackbone | DenseBackbone]] = MappingProxyType(
+    {"conv": ConvBackbone, "dense": DenseBackbone}
+)
+BOTTLENECKS: Mapping[str, Callable[[nn.Module, nn.Module], PlainBottleneck]] = MappingProxyType(
+    {"plain": PlainBottleneck}
+)
+
+
+class Autoencoder(Denoiser):
+    """Encoder, bottleneck, decoder, as its config says.
+
+    Shape:
+        `(B, channels, *S)` in and out, each axis a multiple of `spec.multiple_of`.
+
+    Raises:
+        UsageError: The config names a row that is in no table, or sizes that cannot be.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        for kind, name, table in (
+            ("modality", config.modality, MODALITIES),
+            ("backbone", config.backbone, BACKBONES),
+            ("bottleneck", config.bottleneck, BOTTLENECKS),
+            ("activation", config.activation, ACTIVATIONS),
+        ):
+            if name not in table:
+                raise unknown(kind, name, table)
+        if not config.widths or min(*config.widths, config.fold, config.patch, config.blocks, 1) < 1:
+            raise UsageError(f"autoencoder sizes must be positive, found {config}")
+        self._config = config
+        self.backbone = BACKBONES[config.backbone](config)
+        if config.code:
+            ndim = MODALITIES[config.modality].ndim
+            self.bottleneck = BOTTLENECKS[config.bottleneck](
+                *self.backbone.code_layers(config.code, ndim, config.bias)
+            )
+        else:
+            self.bottleneck = BOTTLENECKS[config.bottleneck](nn.Identity(), nn.Identity())
+        self.spec = InputSpec(
+            modality=config.modality,
+            channels=config.channels,
+            multiple_of=self.backbone.multiple_of,
+            halo=self.backbone.halo,
+            centre=config.modality == "sensor",
+            scale=config.modality == "sensor",
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The fields of `AutoencoderConfig`."""
+        return asdict(self._config)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code alone."""
+        return self.bottleneck.encode(self.backbone.encode(x)[0])
+
+    def decode(self, code: Tensor) -> Tensor:
+        """What the code alone says of the signal, without skips or the input."""
+        return self.backbone.decode(self.bottleneck.decode(code), [])
+
+    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+        """Denoise a batch; the noise level is found by the network itself."""
+        features, across = self.backbone.encode(noisy)
+        out = self.backbone.decode(self.bottleneck.decode(self.bottleneck.encode(features)), across)
+        return noisy - out if self._config.residual else out
+
+
+def build(**config: Any) -> Autoencoder:
+    """An autoencoder from the fields of its config."""
+    config["widths"] = tuple(config.get("widths", AutoencoderConfig.widths))
+    return Autoencoder(AutoencoderConfig(**config))

@@ -1,0 +1,89 @@
+"""The contract every denoiser keeps, learned and classical alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["CausalDenoiser", "Denoiser", "InputSpec"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a denoiser needs of its input; everything that pads, tiles, resamples or scales reads it here.
+
+    Args:
+        modality: A name in `denoise.signal.MODALITIES`.
+        channels: 1 means each channel on its own; 3 means RGB together (a single channel is repeated).
+        multiple_of: Every spatial size it is given must be a multiple of this.
+        halo: Samples or pixels on each side that an output value may depend on; None means the whole input
+            (then it is never cut, or, for a `CausalDenoiser`, state is carried).
+        sample_rate: Hz it works at; None takes any rate.
+        centre: Subtract each channel's mean over the whole signal first, and add it back.
+        scale: Divide each channel by its standard deviation over the whole signal, and multiply it back.
+        uses_sigma: Whether `forward` takes the noise standard deviation (in the scale of its input);
+            one that does also works without, and then estimates it.
+    """
+
+    modality: str
+    channels: int = 1
+    multiple_of: int = 1
+    halo: int | None = 0
+    sample_rate: float | None = None
+    centre: bool = False
+    scale: bool = False
+    uses_sigma: bool = False
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes after the channels."""
+        return 2 if self.modality == "image" else 1
+
+
+class Denoiser(nn.Module):
+    """Takes a noisy batch, gives back a denoised one.
+
+    Images are in 0..1, audio in -1..1, sensors in their own units (or centred and scaled, as `spec` says).
+
+    Shape:
+        `(B, spec.channels, *S)` in and out.
+    """
+
+    spec: InputSpec
+
+    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
+        """Denoise a batch; `sigma` is the noise standard deviation where `spec.uses_sigma`."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """What rebuilds this model: the fields of its config dataclass."""
+        return {}
+
+
+class CausalDenoiser(Denoiser):
+    """A denoiser of 1-D signals that carries state from block to block.
+
+    `latency` samples of the output come before the first of the input: output sample `n + latency` of the
+    stream belongs to input sample `n`.
+    """
+
+    latency: int  # samples
+    hop: int  # samples; blocks given to `step` are multiples of it
+
+    def initial_state(self, batch: int) -> Any:
+        """The state before the first sample."""
+        raise NotImplementedError
+
+    def step(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Denoise the next block `(B, 1, k * hop)`; gives a block of the same length, `latency` late."""
+        raise NotImplementedError
+
+    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+        """Denoise a whole signal `(B, 1, T)`, latency removed."""
+        samples = noisy.shape[-1]
+        total = -(-(samples + self.latency) // self.hop) * self.hop
+        padded = nn.functional.pad(noisy, (0, total - samples))
+        out, _ = self.step(padded, self.initial_state(noisy.shape[0]))
+        return out[..., self.latency : self.latency + samples]

@@ -1,0 +1,228 @@
+"""What decides a training run, as data: a TOML file that lists only what differs from the defaults here."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from denoise.errors import UsageError
+from denoise.registry import unknown
+from denoise.signal import MODALITIES
+
+__all__ = ["DataRecipe", "FitRecipe", "ModelRecipe", "Recipe", "ValidateRecipe", "load", "names"]
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """Which network: a row of `denoise.weights.ARCHITECTURES` and the fields of its config."""
+
+    architecture: str = "autoencoder"
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """How clean files become patches.
+
+    Args:
+        include: Glob patterns below the data folder.
+        patch: Side in pixels, or length in samples.
+        scales: Every image is also kept at these sizes (Lanczos), which rids JPEG sources of their blocking.
+        flip: Mirror at random; turn images by quarters; turn signals upside down.
+        gray: Share of patches whose colours are averaged, so that a colour model knows gray photos.
+        level_db: Range of random gain for signals, relative to the patch as it is.
+        standardise: Give every patch zero mean and unit variance (sensors, whose units say nothing).
+        synthetic: Share of patches that are drawn, not recorded: steps, bumps, chirps, walks.
+        stretch: A signal patch is resampled by a random factor up to this, and down to its inverse.
+        group: Regular expression on the relative path or array name; groups are drawn equally often.
+        join: Lay short recordings end to end, so that none is too short for a patch.
+        sample_rate: Hz of the patches: recordings of another rate are resampled, those that state none are
+            taken to have it; 0 leaves all as they are.
+        corruption: What makes the noisy input, in the text form of `denoise.corruptions.parse`; `{data}`
+            stands for the data folder.
+    """
+
+    include: tuple[str, ...] = ("**/*",)
+    patch: int = 64
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = True
+    gray: float = 0.0
+    level_db: tuple[float, float] = (0.0, 0.0)
+    standardise: bool = False
+    synthetic: float = 0.0
+    stretch: float = 1.0
+    group: str = ""
+    join: bool = False
+    sample_rate: float = 0.0
+    corruption: str = ""
+
+
+@dataclass(frozen=True)
+class FitRecipe:
+    """How the network is fitted.
+
+    Args:
+        steps: Updates in all.
+        batch: Patches per update.
+        loss: A row of `denoise.losses.LOSSES`.
+        lr: Peak learning rate of AdamW (Loshchilov & Hutter 2019).
+        schedule: "cosine" (warm up, then down to a hundredth) or "one-cycle" (up for 30 %, then down).
+        warmup: Steps to reach the peak (cosine).
+        weight_decay: As in AdamW.
+        clip: Largest gradient norm.
+        ema: Decay of the averaged weights, which are what is validated and saved; 0 for none.
+        seed: Decides weights, patches and noise.
+        amp: bfloat16 autocast on CUDA, where it pays; CPUs stay in float32.
+        threads: CPU threads; 0 leaves torch's choice.
+        validate_every: Steps between validations.
+        patience: Validations without a new best before stopping early; 0 never stops.
+        checkpoint_minutes: Minutes between checkpoints.
+    """
+
+    steps: int = 10_000
+    batch: int = 16
+    loss: str = "mse"
+    lr: float = 1e-3
+    schedule: str = "cosine"
+    warmup: int = 200
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    amp: bool = True
+    threads: int = 0
+    validate_every: int = 1000
+    patience: int = 0
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class ValidateRecipe:
+    """What the live figure is measured on; full tables come from `denoise benchmark`.
+
+    Args:
+        corruption: As in `DataRecipe`; unused where the validation folder holds `clean/` and `noisy/`.
+        items: At most this many files.
+        crop: Centre crop, in pixels or samples; 0 for whole files.
+    """
+
+    corruption: str = ""
+    items: int = 16
+    crop: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run."""
+
+    name: str
+    modality: str
+    description: str = ""
+    model: ModelRecipe = ModelRecipe()
+    data: DataRecipe = DataRecipe()
+    fit: FitRecipe = FitRecipe()
+    validate: ValidateRecipe = ValidateRecipe()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for weights files and cards."""
+        return asdict(self)
+
+
+def names() -> list[str]:
+    """The recipes that ship with the package."""
+    folder = resources.files("denoise") / "recipes"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """A recipe by shipped name or by path, with `key=value` changes (`fit.steps=200`, or `steps=200`).
+
+    Raises:
+        UsageError: No such recipe, bad TOML, an unknown key, or a value of another type.
+    """
+    path = Path(recipe)
+    if path.suffix != ".toml":
+        if str(recipe) not in names():
+            raise unknown("recipe", str(recipe), names())
+        text = (resources.files("denoise") / "recipes" / f"{recipe}.toml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"{path}: cannot be read ({error.strerror}); expected a recipe in TOML"
+            ) from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: is not TOML: {error}") from error
+    loaded: Recipe = _build(Recipe, table, str(recipe))
+    if loaded.modality not in MODALITIES:
+        raise UsageError(f"{recipe}: {unknown('modality', loaded.modality, MODALITIES)}")
+    for text in overrides:
+        loaded = _override(loaded, text)
+    return loaded
+
+
+def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a table, every key and type checked."""
+    hints = get_type_hints(kind)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise UsageError(f"{where}: {unknown('key', key, hints)}")
+        hint = hints[key]
+        if is_dataclass(hint):
+            values[key] = _build(hint, value, f"{where} [{key}]")
+        else:
+            values[key] = _typed(value, hint, f"{where}: {key}")
+    missing = [f.name for f in fields(kind) if f.name in ("name", "modality") and f.name not in values]
+    if missing:
+        raise UsageError(f"{where}: lacks {', '.join(missing)}")
+    return kind(**values)
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if str(hint).startswith("tuple"):
+        if isinstance(value, list):
+            return tuple(value)
+    elif hint in (int, float, str, bool):
+        if type(value) is hint:
+            return value
+    elif isinstance(value, Mapping):
+        return dict(value)
+    raise UsageError(f"{where} is {value!r}, expected {getattr(hint, '__name__', hint)}")
+
+
+def _override(recipe: Recipe, text: str) -> Recipe:
+    key, separator, raw = text.partition("=")
+    if not separator:
+        raise UsageError(f"--set {text!r}: expected key=value")
+    try:
+        value = tomllib.loads(f"x = {raw}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = raw  # bare words are strings
+    section, _, name = key.rpartition(".")
+    if not section:
+        parts = ("fit", "data", "validate")
+        homes = [s for s in parts if name in {f.name for f in fields(getattr(recipe, s))}]
+        if len(homes) != 1:
+            listed = [f"{s}.{f.name}" for s in parts for f in fields(getattr(recipe, s))]
+            raise unknown("recipe key", key, listed)
+        section = homes[0]
+    if section == "model.config":
+        config = {**recipe.model.config, name: value}
+        return replace(recipe, model=replace(recipe.model, config=config))
+    if section not in ("fit", "data", "validate", "model"):
+        raise unknown("recipe section", section, ("fit", "data", "validate", "model", "model.config"))
+    part = getattr(recipe, section)
+    hints = get_type_hints(type(part))
+    if name not in hints:
+        raise unknown(f"key in [{section}]", name, hints)
+    return replace(recipe, **{section: replace(part, **{name: _typed(value, hints[name], f"--set {key}")})})

@@ -1,0 +1,280 @@
+"""The training loop, read from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from denoise import metrics, weights
+from denoise.data import Patches, pairs, read_clean
+from denoise.errors import InputError, UsageError, WeightsError
+from denoise.infer.apply import apply
+from denoise.io.atomic import replacing
+from denoise.losses import LOSSES
+from denoise.models.base import Denoiser
+from denoise.recipe import FitRecipe, Recipe
+from denoise.registry import unknown
+from denoise.signal import MODALITIES
+
+__all__ = ["Progress", "fit"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop tells while it runs.
+
+    Args:
+        step: Updates done.
+        steps: Updates in all.
+        loss: Mean training loss since the last report.
+        samples_per_s: Patches seen per second since the last report.
+        metric: Name of the validation figure, None between validations.
+        value: The validation figure.
+        before: The same figure of the noisy input.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    samples_per_s: float
+    metric: str | None = None
+    value: float | None = None
+    before: float | None = None
+
+
+def fit(
+    recipe: Recipe,
+    data: Path,
+    validate: Path | None,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train a model by a recipe and save its weights; gives the card that was saved with them.
+
+    The checkpoint stands beside the weights, with the suffix `.checkpoint`. With `resume` the run goes on
+    from it, and ends with the weights that an undisturbed run would have had.
+
+    Args:
+        recipe: What to train and how.
+        data: Folder of clean files.
+        validate: Folder of clean files, or of `clean/` and `noisy/` pairs; None validates nothing.
+        out: Where the `.safetensors` go.
+        resume: Go on from the checkpoint if there is one.
+        report: Called with the `Progress` about every ten seconds and at each validation.
+
+    Raises:
+        InputError: A folder holds nothing usable.
+        UsageError: The recipe asks for what does not exist, or the checkpoint is of another recipe.
+    """
+    plan = recipe.fit
+    if plan.loss not in LOSSES:
+        raise unknown("loss", plan.loss, LOSSES)
+    loss_of = LOSSES[plan.loss]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
+
+    torch.manual_seed(
+        plan.seed
+    )  # decides the initial weights; patches and noise have generators of their own
+    model = weights.build(recipe.model.architecture, recipe.model.config).to(device)
+    if model.spec.modality != recipe.modality:
+        raise UsageError(
+            f"recipe {recipe.name}: a {model.spec.modality} model cannot train on {recipe.modality}"
+        )
+    names, arrays, data_digest = read_clean(data, recipe)
+    patches = Patches(names, arrays, recipe, model.spec.channels, data)
+    held_out = list(pairs(validate, recipe, recipe.validate)) if validate else []
+
+    layout = torch.channels_last if model.spec.ndim == 2 else torch.contiguous_format
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
+    state = _State(model, optimizer)
+    checkpoint = out.with_suffix(".checkpoint")
+    if resume and checkpoint.exists():
+        state.restore(checkpoint, recipe)
+
+    started = marked = saved = time.monotonic()
+    losses: list[float] = []
+    model.train()
+    while state.step < plan.steps and not state.stopped:
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
+        noisy, target = (t.to(device, memory_format=layout) for t in patches.batch(plan.batch, generator))
+        for group in optimizer.param_groups:
+            group["lr"] = plan.lr * _schedule(plan, state.step)
+        amp = plan.amp and device.type == "cuda"
+        with torch.autocast(device.type, torch.bfloat16) if amp else contextlib.nullcontext():
+            estimate = model(noisy)
+        loss = loss_of(estimate.float(), target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        optimizer.step()
+        state.step += 1
+        state.average(model, plan.ema)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise UsageError(
+                f"recipe {recipe.name}: the loss is {losses[-1]} at step {state.step}; lower fit.lr"
+            )
+
+        now, last = time.monotonic(), state.step == plan.steps
+        if held_out and (last or state.step % plan.validate_every == 0):
+            rate = len(losses) * plan.batch / (now - marked)
+            metric, value, before = state.evaluate(model, held_out, recipe)
+            state.curve.append({"step": state.step, "loss": float(np.mean(losses)), metric: value})
+            state.keep_best(value, plan.patience)
+            report(Progress(state.step, plan.steps, float(np.mean(losses)), rate, metric, value, before))
+            losses, marked = [], time.monotonic()
+        elif last or now - marked > 10:
+            report(
+                Progress(
+                    state.step, plan.steps, float(np.mean(losses)), len(losses) * plan.batch / (now - marked)
+                )
+            )
+            losses, marked = [], now
+        if last or state.stopped or time.monotonic() - saved > 60 * plan.checkpoint_minutes:
+            state.seconds += time.monotonic() - started
+            started = saved = time.monotonic()
+            state.save(checkpoint, recipe)
+
+    facts = {
+        "recipe": recipe.as_dict(),
+        "training": {
+            "steps": state.step,
+            "minutes": round(state.seconds / 60, 1),
+            "device": str(device),
+            "files": len(set(names)),
+            "data_digest": data_digest,
+            "best": state.best if state.curve else None,
+            "curve": state.curve,
+        },
+    }
+    model.load_state_dict(state.best_weights or state.averaged or model.state_dict())
+    weights.save(out, model, name=recipe.name, architecture=recipe.model.architecture, facts=facts)
+    return weights.card(out)
+
+
+def _schedule(plan: FitRecipe, step: int) -> float:
+    """The learning rate at a step, as a share of its peak."""
+    if plan.schedule == "cosine":
+        rise, start, floor = plan.warmup, 0.0, 0.01
+    elif plan.schedule == "one-cycle":  # Smith & Topin 2019
+        rise, start, floor = round(0.3 * plan.steps), 0.04, 1e-4
+    else:
+        raise unknown("schedule", plan.schedule, ("cosine", "one-cycle"))
+    if step < rise:
+        return start + (1 - start) * (step + 1) / rise
+    done = (step - rise) / max(1, plan.steps - rise)
+    return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+
+
+class _State:
+    """What a run is besides its recipe; all of it goes into a checkpoint, so a resumed run is the same."""
+
+    def __init__(self, model: Denoiser, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.step = 0
+        self.seconds = 0.0
+        self.averaged: dict[str, Tensor] = {}
+        self.best = -math.inf
+        self.best_weights: dict[str, Tensor] = {}
+        self.since_best = 0
+        self.stopped = False
+        self.curve: list[dict[str, float]] = []
+
+    def average(self, model: Denoiser, decay: float) -> None:
+        """Follow the weights by an exponential mean, faster in the first steps."""
+        if not decay:
+            return
+        if not self.averaged:
+            self.averaged = {key: value.detach().clone() for key, value in model.state_dict().items()}
+            return
+        pull = 1 - min(decay, (1 + self.step) / (10 + self.step))
+        for key, value in model.state_dict().items():
+            self.averaged[key].lerp_(value.detach(), pull)
+
+    def evaluate(
+        self, model: Denoiser, held_out: list[tuple[Any, Any, float | None]], recipe: Recipe
+    ) -> tuple[str, float, float]:
+        """Mean headline metric of the averaged weights over the validation pairs, and of the noisy input."""
+        name = MODALITIES[recipe.modality].headline
+        metric = metrics.metric(name)
+        current = {key: value.detach().clone() for key, value in model.state_dict().items()}
+        model.load_state_dict(self.averaged or current)
+        device = next(model.parameters()).device
+        model.to("cpu").eval()
+        after, before = [], []
+        for noisy, target, rate in held_out:
+            denoised = apply(model, noisy, peak=1.0, sample_rate=rate)
+            after.append(metric(target, denoised, peak=1.0))
+            before.append(metric(target, noisy, peak=1.0))
+        model.to(device).train()
+        model.load_state_dict(current)
+        return name, float(np.mean(after)), float(np.mean(before))
+
+    def keep_best(self, value: float, patience: int) -> None:
+        """Remember the best weights; stop after `patience` validations without a better value."""
+        if value > self.best:
+            self.best, self.since_best = value, 0
+            source = self.averaged or self.model.state_dict()
+            self.best_weights = {key: tensor.detach().clone() for key, tensor in source.items()}
+            return
+        self.since_best += 1
+        self.stopped = bool(patience) and self.since_best >= patience
+
+    def save(self, path: Path, recipe: Recipe) -> None:
+        """Write all of it; an interrupted write leaves the previous checkpoint."""
+        content = {
+            "recipe": _comparable(recipe),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            **{key: getattr(self, key) for key in _KEPT},
+        }
+        with replacing(path) as partial:
+            torch.save(content, partial)
+
+    def restore(self, path: Path, recipe: Recipe) -> None:
+        """Go back to what `save` wrote.
+
+        Raises:
+            WeightsError: It is not a checkpoint.
+            UsageError: It belongs to a run of another recipe.
+        """
+        try:
+            content = torch.load(path, weights_only=True)
+            if content["recipe"] != _comparable(recipe):
+                raise UsageError(
+                    f"{path}: is of another recipe or other settings; expected those of {recipe.name}"
+                )
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (RuntimeError, KeyError, EOFError, ValueError, UnpicklingError) as error:
+            raise WeightsError(f"{path}: is not a checkpoint that can be resumed") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        for key in _KEPT:
+            setattr(self, key, content[key])
+
+
+_KEPT = ("step", "seconds", "averaged", "best", "best_weights", "since_best", "stopped", "curve")
+
+
+def _comparable(recipe: Recipe) -> str:
+    """The recipe as text, without what may change between the parts of one run."""
+    plain = recipe.as_dict()
+    for key in ("threads", "checkpoint_minutes", "validate_every"):
+        plain["fit"].pop(key)
+    return repr(plain)

@@ -1,0 +1,89 @@
+"""The models that can be named, and what is known of them without loading any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import denoise
+from denoise import weights
+from denoise.errors import UsageError
+from denoise.models import DEFAULT_MODELS, MODELS
+from denoise.registry import unknown
+
+__all__ = ["CatalogueRow", "catalogue", "find", "for_modality"]
+
+
+@dataclass(frozen=True)
+class CatalogueRow:
+    """One model.
+
+    Args:
+        name: What `--model` takes.
+        modalities: What it cleans.
+        path: Its weights file; None for a classical method, which has none.
+        card: What its weights file says of itself.
+    """
+
+    name: str
+    modalities: tuple[str, ...]
+    path: Path | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Whether it was trained."""
+        return "learned" if self.path else "classical"
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the weights file; 0 without one."""
+        return self.path.stat().st_size if self.path else 0
+
+    @property
+    def digest(self) -> str:
+        """What changes when its results may: the weights, or the version of the package that computes it."""
+        return weights.digest(self.path) if self.path else f"builtin:{self.name}:{denoise.__version__}"
+
+
+def catalogue() -> list[CatalogueRow]:
+    """Everything that ships: learned models first."""
+    learned = [_learned(name, path) for name, path in weights.pretrained().items()]
+    return learned + [CatalogueRow(name, tuple(row)) for name, row in MODELS.items()]
+
+
+def find(name: str) -> CatalogueRow:
+    """The model of that name, or in that weights file.
+
+    Raises:
+        UsageError: There is neither.
+        WeightsError: The file is there, but of another format or version.
+    """
+    if name in MODELS:
+        return CatalogueRow(name, tuple(MODELS[name]))
+    shipped = weights.pretrained()
+    if name in shipped:
+        return _learned(name, shipped[name])
+    if Path(name).exists():
+        return _learned(name, Path(name))
+    if Path(name).suffix == ".safetensors":
+        raise UsageError(f"{name}: no such weights file")
+    raise unknown("model", name, [*MODELS, *shipped])
+
+
+def for_modality(name: str | None, modality: str) -> CatalogueRow:
+    """The model `name`, or the default one of a modality.
+
+    Raises:
+        UsageError: It is for other modalities.
+    """
+    row = find(name or DEFAULT_MODELS[modality])
+    if modality not in row.modalities:
+        raise UsageError(f"model {row.name!r} cleans {' and '.join(row.modalities)}, not {modality}")
+    return row
+
+
+def _learned(name: str, path: Path) -> CatalogueRow:
+    card = weights.card(path)
+    return CatalogueRow(name, (card["modality"],), path, card)

@@ -1,0 +1,65 @@
+"""`denoise benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines import report
+from pipelines.cli import options
+from pipelines.job import BenchmarkJob
+
+__all__ = ["command"]
+
+
+@click.command()
+@options.inputs
+@click.option("--noise", required=True, metavar="SPEC", help="Such as gaussian, jpeg or pink.")
+@click.option(
+    "--levels",
+    callback=options.numbers,
+    metavar="A,B,..",
+    help="In the unit of the noise (gaussian: 0 to 255 on images, dB of SNR on signals).",
+)
+@click.option(
+    "--models", required=True, callback=options.words, metavar="A,B,..", help="Names or weights files."
+)
+@click.option("--seed", type=int, default=BenchmarkJob.seed, show_default=True, help="Decides the noise.")
+@click.option(
+    "--recursive/--no-recursive",
+    default=BenchmarkJob.recursive,
+    show_default=True,
+    help="Go into folders below an input folder.",
+)
+@options.json_option
+@click.option("--csv", "csv_path", type=options.path_type, metavar="FILE", help="Write the rows as CSV.")
+@click.option(
+    "--plot", "plot_path", type=options.path_type, metavar="FILE.png", help="Draw metric over level."
+)
+def command(json_path: Path | None, csv_path: Path | None, plot_path: Path | None, **settings: Any) -> None:
+    """Compare models on clean files: corrupt, clean, measure. Two runs agree in all but time.
+
+    \b
+    Example:
+      denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
+    """
+    from pipelines import benchmark
+
+    if plot_path:
+        benchmark.check_plot(plot_path)
+    measured = benchmark.benchmark(BenchmarkJob(**settings))
+    click.echo(benchmark.as_table(measured.rows))
+    for problem in measured.problems:
+        click.echo(report.printable(f"Failed: {problem.error}"))
+    if measured.ignored:
+        click.echo(f"Ignored: {len(measured.ignored)} files that the noise or the models are not for")
+    if json_path:
+        report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
+    if csv_path:
+        report.write_text(csv_path, benchmark.as_csv(measured.rows))
+    if plot_path:
+        benchmark.plot(measured.rows, plot_path)
+    if measured.problems:
+        click.get_current_context().exit(1)

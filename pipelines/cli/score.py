@@ -1,0 +1,33 @@
+"""`denoise score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipelines import report
+from pipelines.cli import options
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("reference", type=options.path_type)
+@click.argument("estimate", type=options.path_type)
+@options.json_option
+def command(reference: Path, estimate: Path, json_path: Path | None) -> None:
+    """Measure how near ESTIMATE is to REFERENCE: two files, or two folders paired by relative path.
+
+    \b
+    Example:
+      denoise score originals/ cleaned/ --json scores.json
+    """
+    from pipelines.score import score
+
+    scores = score(reference, estimate)
+    click.echo(report.scores(scores))
+    if json_path:
+        report.write_json(json_path, scores.as_dict())
+    if scores.failed:
+        click.get_current_context().exit(1)

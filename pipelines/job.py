@@ -1,0 +1,273 @@
+"""What to do to a folder, as data: the one home of the defaults that the command line offers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denoise.errors import UsageError
+from pipelines.discover import Item
+
+if TYPE_CHECKING:
+    from denoise.corruptions import Corruption
+    from denoise.infer import Cleaner
+    from pipelines.catalogue import CatalogueRow
+
+__all__ = ["BenchmarkJob", "CleanJob", "CorruptJob", "Job", "Outcome", "seed_for", "suits"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job has to say about a file that it finished."""
+
+    model: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Something to do to many files, each on its own.
+
+    Args:
+        inputs: Files and folders.
+        output: Folder for the results; may be a file name when there is one input file.
+        recursive: Whether folders below an input folder are gone into.
+        overwrite: Do every file anew, and replace what is there, whoever wrote it.
+        dry_run: Plan only; nothing is written.
+        workers: Processes that work at the same time; 1 works in this one.
+        max_pixels: Images above this are refused: what decodes to so much may be a decompression bomb.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Path
+    recursive: bool = True
+    overwrite: bool = False
+    dry_run: bool = False
+    workers: int = 1
+    max_pixels: int = 500_000_000
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"workers is {self.workers}; expected 1 or more")
+
+    def declines(self, modality: str) -> str | None:
+        """Why files of a modality are not for this job; None when they are."""
+        raise NotImplementedError
+
+    def settings(self, modality: str) -> dict[str, Any]:
+        """All that the output of a file depends on, besides the file."""
+        raise NotImplementedError
+
+    def check(self, modality: str) -> None:
+        """Refuse, before work starts, what could not work for any file of a modality."""
+
+    def prepare(self, modality: str) -> None:
+        """Load what the files of a modality share; called before the clock of a file starts."""
+
+    def execute(self, item: Item) -> Outcome:
+        """Do one file: read the source, write the destination."""
+        raise NotImplementedError
+
+    def fingerprint(self, modality: str) -> str:
+        """sha256 of the settings and of the version that gives them their meaning."""
+        import denoise
+
+        facts = {"job": type(self).__name__, "version": denoise.__version__, **self.settings(modality)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanJob(Job):
+    """Clean files.
+
+    Args:
+        model: Name or weights file; None takes the default of each modality. Files that the named model does
+            not take are left out.
+        strength: 1 is fully cleaned, 0 is the input.
+        sigma: Noise standard deviation (images: in 8-bit units); None lets the model find it.
+        reference: Folder that mirrors the input with the truth, or one file: metrics are measured against it.
+        columns: Columns of sensor logs to clean; None takes all numeric ones.
+        sample_rate: Hz, for sensor logs that do not tell.
+    """
+
+    model: str | None = None
+    strength: float = 1.0
+    sigma: float | None = None
+    reference: Path | None = None
+    columns: tuple[str, ...] | None = None
+    sample_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"strength is {self.strength}; expected 0 (the input) to 1 (fully cleaned)")
+        if self.sigma is not None and not 0 <= self.sigma < math.inf:
+            raise UsageError(f"sigma is {self.sigma}; expected 0 or more")
+        if self.sample_rate is not None and not 0 < self.sample_rate < math.inf:
+            raise UsageError(f"sample_rate is {self.sample_rate}; expected more than 0 Hz")
+        if self.reference is None:
+            return
+        if not self.reference.exists():
+            raise UsageError(f"{self.reference}: no such file or folder for the reference")
+        if self.reference.is_file() and not (len(self.inputs) == 1 and self.inputs[0].is_file()):
+            raise UsageError(f"{self.reference}: the reference is one file; for several inputs give a folder")
+
+    def row(self, modality: str) -> CatalogueRow:
+        """The model for a modality."""
+        from pipelines.catalogue import for_modality
+
+        return for_modality(self.model, modality)
+
+    def declines(self, modality: str) -> str | None:
+        from pipelines.catalogue import find
+
+        if self.model is None or modality in find(self.model).modalities:
+            return None
+        return f"is {modality}; model {self.model} cleans {' and '.join(find(self.model).modalities)}"
+
+    def check(self, modality: str) -> None:
+        if self.sigma is not None and not _cleaner(self._model(modality), modality).spec.uses_sigma:
+            raise UsageError(f"sigma: model {self.row(modality).name!r} finds the noise level itself")
+
+    def settings(self, modality: str) -> dict[str, Any]:
+        logs = {"columns": self.columns, "sample_rate": self.sample_rate} if modality == "sensor" else {}
+        reference = str(self.reference.resolve()) if self.reference else None
+        return {
+            "model": self.row(modality).digest,
+            "strength": self.strength,
+            "sigma": self.sigma,
+            "reference": reference,  # it changes the figures in the row, though not the output
+            **logs,
+        }
+
+    def prepare(self, modality: str) -> None:
+        import denoise.infer.files  # noqa: F401 - torch and its company take seconds to import
+
+        _cleaner(self._model(modality), modality)
+
+    def execute(self, item: Item) -> Outcome:
+        from denoise.infer.files import clean_file
+
+        reference = self._reference_of(item)
+        report = clean_file(
+            item.source,
+            item.destination,
+            _cleaner(self._model(item.modality), item.modality),
+            strength=self.strength,
+            sigma=self.sigma,
+            reference=reference,
+            columns=self.columns,
+            sample_rate=self.sample_rate,
+            max_pixels=self.max_pixels,
+        )
+        notes = report.notes
+        if report.clipped:
+            notes += (f"{report.clipped} samples did not fit the range of the file and were clipped",)
+        if self.reference and not reference:
+            notes += (f"no {item.relative} in {self.reference}: the figures are estimates",)
+        return Outcome(report.model, report.metrics, notes)
+
+    def _model(self, modality: str) -> str:
+        return self.model or self.row(modality).name
+
+    def _reference_of(self, item: Item) -> Path | None:
+        """The truth for a file; a folder of references need not have one for each."""
+        if self.reference is None or not self.reference.is_dir():
+            return self.reference
+        path = self.reference / item.relative
+        return path if path.exists() else None
+
+
+@lru_cache(maxsize=4)
+def _cleaner(model: str, modality: str) -> Cleaner:
+    """The model, loaded once in each process."""
+    from denoise.infer import load
+
+    return load(model, modality)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptJob(Job):
+    """Add noise to files.
+
+    Args:
+        noise: Specs as `denoise.corruptions.parse` takes them. Each file gets, in turn, those that are meant
+            for its modality; files for which there is none are left out.
+        seed: With the file's place in the tree it decides the noise.
+    """
+
+    noise: tuple[str, ...] = ()
+    seed: int = 0
+
+    def declines(self, modality: str) -> str | None:
+        return None if self._chain(modality) else f"is {modality}; the noise is for other kinds of files"
+
+    def settings(self, modality: str) -> dict[str, Any]:
+        return {"noise": [str(noise) for noise in self._chain(modality)], "seed": self.seed}
+
+    def execute(self, item: Item) -> Outcome:
+        import numpy as np
+
+        from denoise import io
+        from denoise.corruptions import Chain, corrupt
+
+        options = {"max_pixels": self.max_pixels} if item.modality == "image" else {}
+        noise = Chain(self._chain(item.modality))
+        seed = seed_for(self.seed, item.key)
+        with io.reader(item.source, **options) as reader:
+            info = reader.info
+            # A signal is corrupted as a whole: a level that is relative to its power needs all of it.
+            blocks = reader if info.modality == "image" else [np.concatenate(list(reader), axis=-1)]
+            with io.writer(item.destination, info) as writer:
+                for page, block in enumerate(blocks):
+                    kept = block.shape[0] - info.keep
+                    noisy = corrupt(
+                        block[:kept], noise, seed=seed + page, peak=info.peak, sample_rate=info.sample_rate
+                    )
+                    writer.write(np.concatenate([noisy, block[kept:]]))
+        return Outcome(notes=(f"noise: {noise}", *info.notes))
+
+    def _chain(self, modality: str) -> tuple[Corruption, ...]:
+        from denoise.corruptions import parse
+
+        return tuple(noise for noise in map(parse, self.noise) if suits(noise, modality))
+
+
+def suits(noise: Corruption, modality: str) -> bool:
+    """Whether a noise, with the level it has, is meant for a modality: `gaussian:sigma=25` is for images."""
+    return modality in noise.modalities and noise.level_for(modality) == noise.level_for(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkJob:
+    """Compare models.
+
+    Args:
+        inputs: Clean files and folders of them.
+        noise: A spec as `denoise.corruptions.parse` takes it; its level is replaced by each of `levels`.
+        models: Names and weights files; each takes part in the modalities it cleans.
+        levels: In the unit of the noise; without any the spec is taken as it is.
+        seed: With a file's place in the tree it decides the noise.
+        recursive: Whether folders below an input folder are gone into.
+    """
+
+    inputs: tuple[Path, ...]
+    noise: str
+    models: tuple[str, ...]
+    levels: tuple[float, ...] = ()
+    seed: int = 0
+    recursive: bool = True
+
+
+def seed_for(seed: int, key: str) -> int:
+    """A seed for one file: the same wherever the folder lies and whatever else is in it."""
+    return int.from_bytes(
+        hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:6], "big"
+    )

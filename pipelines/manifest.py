@@ -1,0 +1,250 @@
+"""What was done, one JSON line per file, so that the same command again does only the rest.
+
+A file counts as done when its last good row proves it: the input has the same digest, the job the same
+fingerprint, and the output is there with the digest that was recorded. Digests and not size and time, because
+a folder that was copied, restored or synchronised has new times, and because an output that somebody edited
+must not be taken for ours; reading a file to hash it costs a few percent of cleaning it.
+
+Between the moment an output appears and the moment its row is on disk a crash may come. So the keys of a run
+are first written to `.denoise-unfinished`; an output named there is ours to redo, whatever the manifest says.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from denoise.errors import InputError, OutputError
+from pipelines.discover import MANIFEST_NAME, Item
+
+__all__ = ["Entry", "Manifest", "digest", "jsonable"]
+
+CLAIMS_NAME = ".denoise-unfinished"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one file: a row of the manifest, of `--json` and of the tables.
+
+    Args:
+        source: The input, as it was named.
+        output: Where its result is or would be; None when none was planned.
+        status: `ok`, `skipped` (already done), `failed`, or, in a dry run only, `planned`.
+        seconds: Time it took, reading and writing included.
+        modality: A name in `MODALITIES`, or None when that is not known.
+        model: The model's name.
+        metrics: Metric name to value; `_before` and `_after` mark pairs.
+        error: One sentence, for a failed file.
+        notes: Sentences about what was converted, clipped or left alone.
+        key: The output's path inside the output folder; the manifest is looked up by it.
+        input_digest: sha256 of the input.
+        output_digest: sha256 of the output.
+        fingerprint: sha256 of all settings that the output depends on.
+    """
+
+    source: str
+    output: str | None
+    status: str
+    seconds: float = 0.0
+    modality: str | None = None
+    model: str | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    key: str | None = None
+    input_digest: str | None = None
+    output_digest: str | None = None
+    fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, item: Item, status: str, **rest: Any) -> Entry:
+        """The entry of a planned item."""
+        return cls(
+            str(item.source), str(item.destination), status, modality=item.modality, key=item.key, **rest
+        )
+
+    def row(self) -> dict[str, Any]:
+        """The entry as JSON has it."""
+        row: dict[str, Any] = jsonable(asdict(self))
+        return row
+
+
+def jsonable(value: Any) -> Any:
+    """The same value with NaN and infinity as null, which is all that JSON has for them."""
+    if isinstance(value, Mapping):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file's bytes.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+class Manifest:
+    """The manifest of one output folder: what it proves, and the way to add to it.
+
+    Args:
+        root: The output folder. Nothing is created before `writing`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / MANIFEST_NAME
+        self._claims_path = root / CLAIMS_NAME
+        self._done = {entry.key: entry for entry in _entries(self.path) if entry.status == "ok"}
+        self._claims = {key for key in _lines(self._claims_path) if isinstance(key, str)}
+
+    def verdict(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
+        """None when the item is to be done; otherwise why not: a skipped or a failed entry."""
+        target = item.destination
+        if target.is_dir():
+            return Entry.of(
+                item, "failed", error=f"{target}: there is a folder of that name; a file belongs there"
+            )
+        if overwrite or not os.path.lexists(target) or item.key in self._claims:
+            return None
+        done = self._done.get(item.key)
+        try:
+            if done is None or digest(target) != done.output_digest:
+                found = "was not written by this tool" if done is None else "was changed since it was written"
+                return Entry.of(
+                    item, "failed", error=f"{target}: is there already and {found}; --overwrite replaces it"
+                )
+            if done.fingerprint == fingerprint and done.input_digest == digest(item.source):
+                return replace(
+                    done, source=str(item.source), output=str(target), status="skipped", seconds=0.0
+                )
+        except InputError as error:
+            return Entry.of(item, "failed", error=str(error))
+        return None
+
+    @contextmanager
+    def writing(self, items: Iterable[Item]) -> Iterator[Appender]:
+        """Take the items on and append their entries; what an interrupted run left half-done goes first.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        keys = {item.key for item in items}
+        with _telling(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(self.path.parent, self._claims)
+            _write_lines(self._claims_path, self._claims | keys)
+            file = self.path.open("ab", buffering=0)
+        with file:
+            yield Appender(file)
+        with _telling(self.path):
+            _sweep(self.path.parent, keys)  # of workers that died
+            _write_lines(self._claims_path, self._claims - keys)
+
+
+class Appender:
+    """Adds rows to an open manifest; a row is on disk when the call returns, or the file is as it was."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._path = Path(file.name)
+        text = self._path.read_bytes()
+        self._break = b"\n" if text and not text.endswith(b"\n") else b""  # after a line that a crash tore
+
+    def __call__(self, entry: Entry) -> None:
+        """Append one row.
+
+        Raises:
+            OutputError: The disk does not take it.
+        """
+        line = json.dumps(entry.row(), allow_nan=False).encode() + b"\n"
+        with _telling(self._path):
+            size = self._file.seek(0, os.SEEK_END)
+            try:
+                self._write(self._break + line)
+            except OSError:
+                self._file.truncate(size)
+                raise
+        self._break = b""
+
+    def _write(self, line: bytes) -> None:
+        written = self._file.write(line)
+        if written < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(self._file.fileno())
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _entries(path: Path) -> Iterator[Entry]:
+    """The rows of a manifest; one that was torn by a crash proves nothing and is passed over."""
+    names = {f.name for f in fields(Entry)}
+    for line in _lines(path):
+        if isinstance(line, dict) and {"source", "output", "status"} <= line.keys():
+            yield Entry(**{name: value for name, value in line.items() if name in names})
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _write_lines(path: Path, keys: Iterable[str]) -> None:
+    """Write the claims, or remove the file when there are none."""
+    lines = [json.dumps(key) + "\n" for key in sorted(keys)]
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    fresh = path.with_name(path.name + ".part")
+    with fresh.open("w", encoding="ascii") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _sweep(root: Path, claims: Iterable[str]) -> None:
+    """Remove the temporary files that a killed run left beside the outputs it had taken on."""
+    names: dict[Path, set[str]] = {}
+    for key in claims:
+        target = root / key
+        names.setdefault(target.parent, set()).add(target.name)
+    for folder, targets in names.items():
+        for path in folder.glob(".*") if folder.is_dir() else ():
+            match = re.match(r"\.(.+)\.[0-9a-f]{8}\.part", path.name)
+            # A prefix, because a temporary name is cut where it would be too long for the file system.
+            if match and any(target.startswith(match[1]) for target in targets):
+                path.unlink()

@@ -1,0 +1,169 @@
+"""What a person sees: progress while it runs, tables after it; and the JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denoise.errors import OutputError
+from denoise.signal import MODALITIES
+from pipelines.batch import Result
+from pipelines.manifest import Entry, jsonable
+
+if TYPE_CHECKING:  # importing it would import torch's company
+    from pipelines.score import Scores
+
+__all__ = [
+    "mean",
+    "printable",
+    "progress",
+    "scores",
+    "summary",
+    "table",
+    "write_json",
+    "write_text",
+    "writing",
+]
+
+MOST_ROWS = 40  # a longer table is not read; all of it is in --json and the manifest
+
+
+def progress(entries: Iterable[Entry], total: int) -> Iterator[Entry]:
+    """Hand the entries on, and show them on stderr: a bar on a terminal, a line for each file elsewhere."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(entries, total=total, unit="file", dynamic_ncols=True)
+        return
+    for number, entry in enumerate(entries, 1):
+        yield entry
+        outcome = entry.error or f"{entry.seconds:.2f} s"
+        print(printable(f"[{number}/{total}] {entry.status} {entry.source}: {outcome}"), file=sys.stderr)
+
+
+def summary(result: Result, *, most_rows: int = MOST_ROWS) -> str:
+    """A table for each modality, what was left alone, and what failed and why."""
+    parts = []
+    for modality in MODALITIES:
+        entries = [e for e in result.entries if e.modality == modality and e.status != "failed"]
+        if entries:
+            parts.append(_entries_table(modality, entries, most_rows))
+    if result.ignored:
+        kinds = sorted({problem.path.suffix.lower() or "(none)" for problem in result.ignored})
+        parts.append(f"Ignored, of kinds that were not asked for: {len(result.ignored)} ({' '.join(kinds)})")
+    failed = [entry for entry in result.entries if entry.status == "failed"]
+    if failed:
+        parts.append("\n".join([f"Failed: {len(failed)}", *(f"  {entry.error}" for entry in failed)]))
+    counts = ", ".join(f"{number} {status}" for status, number in sorted(result.counts.items()))
+    return printable("\n\n".join([*parts, counts]))
+
+
+def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
+    names = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
+    rows = [
+        [
+            entry.source,
+            entry.status,
+            entry.model or "",
+            f"{entry.seconds:.2f}",
+            *(_number(entry.metrics.get(n)) for n in names),
+        ]
+        for entry in entries[:most_rows]
+    ]
+    if len(entries) > most_rows:
+        rows.append([f"... and {len(entries) - most_rows} more"])
+    if len(entries) > 1 and names:
+        rows.append(["mean", "", "", "", *(_number(mean(e.metrics.get(n) for e in entries)) for n in names)])
+    title = f"{modality}: {len(entries)} {'file' if len(entries) == 1 else 'files'}"
+    return title + "\n" + table(["file", "status", "model", "s", *names], rows, words=3)
+
+
+def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
+    """A table of pairs for each modality, and what could not be compared and why."""
+    parts = []
+    for modality in MODALITIES:
+        rows = [row for row in found.rows if row.modality == modality and row.metrics is not None]
+        if not rows:
+            continue
+        names = list(rows[0].metrics or ())
+        lines = [[str(row.estimate), *(_number((row.metrics or {}).get(n)) for n in names)] for row in rows]
+        if len(rows) > most_rows:
+            lines[most_rows:] = [[f"... and {len(rows) - most_rows} more"]]
+        if len(rows) > 1:
+            means = (mean((row.metrics or {}).get(name) for row in rows) for name in names)
+            lines.append(["mean", *map(_number, means)])
+        parts.append(table([modality, *names], lines))
+    if found.failed:
+        parts.append("\n".join(["Failed:", *(f"  {row.error}" for row in found.failed)]))
+    return printable("\n\n".join(parts))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
+    """Columns in line: the first `words` of them to the left, figures to the right."""
+    filled = [[*row, *[""] * (len(header) - len(row))] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in filled) for column in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        sized = list(zip(row, widths, strict=True))
+        cells = [*(c.ljust(w) for c, w in sized[:words]), *(c.rjust(w) for c, w in sized[words:])]
+        return "  " + "  ".join(cells).rstrip()
+
+    return "\n".join(map(line, filled))
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the finite values; None where there are none."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else None
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+
+
+def printable(text: str) -> str:
+    """The text, with what no terminal can print (bytes of a name that are not text) as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a report; NaN and infinity become null.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_text(path, json.dumps(jsonable(data), indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with writing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path`; its folder is made if need be.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    from denoise.io.atomic import replacing
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: its folder cannot be made: {error.strerror}") from error
+    with replacing(path) as partial:
+        yield partial

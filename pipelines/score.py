@@ -1,0 +1,152 @@
+"""How near estimates are to references, file by file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise import io, metrics
+from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.signal import SignalInfo, modality_of
+from pipelines import discover
+from pipelines.report import mean
+
+__all__ = ["ScoreRow", "Scores", "score", "score_file"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One pair of files: its metrics, or why it has none."""
+
+    reference: Path
+    estimate: Path
+    modality: str | None = None
+    metrics: Mapping[str, float] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every pair, and the mean of each metric over the pairs that have it (infinities left out)."""
+
+    rows: tuple[ScoreRow, ...]
+
+    @property
+    def scored(self) -> tuple[ScoreRow, ...]:
+        """The pairs that could be compared."""
+        return tuple(row for row in self.rows if row.metrics is not None)
+
+    @property
+    def failed(self) -> tuple[ScoreRow, ...]:
+        """The pairs that could not."""
+        return tuple(row for row in self.rows if row.metrics is None)
+
+    @property
+    def means(self) -> dict[str, float | None]:
+        """Mean of each metric."""
+        tables = [row.metrics for row in self.rows if row.metrics is not None]
+        names = dict.fromkeys(name for found in tables for name in found)
+        return {name: mean(found.get(name) for found in tables) for name in names}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        rows = [
+            {"reference": str(row.reference), "estimate": str(row.estimate), "metrics": row.metrics}
+            for row in self.scored
+        ]
+        failed = [
+            {"reference": str(row.reference), "estimate": str(row.estimate), "error": row.error}
+            for row in self.failed
+        ]
+        return {"rows": rows, "mean": self.means, "failed": failed}
+
+
+def score(reference: Path, estimate: Path) -> Scores:
+    """Compare two files, or two folders whose files are paired by relative path.
+
+    A file that has no partner, or does not fit it, is listed as failed.
+
+    Raises:
+        UsageError: One is a folder and the other is not, or there is nothing to compare.
+    """
+    for path in (reference, estimate):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+    if reference.is_dir() != estimate.is_dir():
+        raise UsageError(f"{reference} and {estimate}: expected two files or two folders")
+    if not reference.is_dir():
+        return Scores((_row(reference, estimate),))
+    references, estimates = discover.find([reference]), discover.find([estimate])
+    relatives = dict.fromkeys(
+        source.relative for found in (references, estimates) for source in found.sources
+    )
+    if not relatives:
+        raise UsageError(f"{reference} and {estimate}: hold no files that can be compared")
+    rows = [_row(reference / relative, estimate / relative) for relative in sorted(relatives)]
+    problems = [
+        ScoreRow(problem.path, problem.path, error=problem.error)
+        for problem in (*references.problems, *estimates.problems)
+    ]
+    return Scores((*rows, *problems))
+
+
+def _row(reference: Path, estimate: Path) -> ScoreRow:
+    for path, partner in ((reference, estimate), (estimate, reference)):
+        if not path.exists():
+            return ScoreRow(reference, estimate, error=f"{partner}: has no partner; expected {path}")
+    try:
+        modality = modality_of(reference).name
+        return ScoreRow(reference, estimate, modality, score_file(reference, estimate))
+    except DenoiseError as error:
+        return ScoreRow(reference, estimate, error=str(error))
+
+
+def score_file(reference: Path, estimate: Path) -> dict[str, float]:
+    """The metrics of one pair of files; an image with several pages is taken as a whole.
+
+    Files of different bit depths are compared as shares of full scale. Alpha is left out.
+
+    Raises:
+        InputError: They are not of one kind, shape or rate.
+    """
+    with io.reader(reference) as truth, io.reader(estimate) as guess:
+        _check_alike(truth.info, guess.info)
+        scorer = metrics.Scorer(truth.info.modality, peak=truth.info.peak)
+        for true_part, guessed_part in zip(_parts(truth), _parts(guess), strict=True):
+            if true_part.shape != guessed_part.shape:
+                raise InputError(
+                    f"{estimate}: its shape is {guessed_part.shape}; {reference} has {true_part.shape}"
+                )
+            scorer.update(true_part, guessed_part * _scale(truth.info, guess.info))
+    return scorer.result()
+
+
+def _parts(reader: io.Reader) -> Iterator[Array]:
+    """The colours of each page of an image; a signal in one part, since blocks of two formats may differ."""
+    if reader.info.modality == "image":
+        for page in reader:
+            yield page[: page.shape[0] - reader.info.keep]
+    else:
+        yield np.concatenate(list(reader), axis=-1)
+
+
+def _scale(reference: SignalInfo, estimate: SignalInfo) -> float:
+    """What brings an estimate of another bit depth to the reference's range."""
+    return reference.peak / estimate.peak if reference.peak and estimate.peak else 1.0
+
+
+def _check_alike(reference: SignalInfo, estimate: SignalInfo) -> None:
+    for what, expected, found in (
+        ("kind", reference.modality, estimate.modality),
+        ("number of pages", reference.pages, estimate.pages),
+        ("sample rate", reference.sample_rate, estimate.sample_rate),
+    ):
+        if expected != found:
+            raise InputError(f"{estimate.source}: its {what} is {found}; {reference.source} has {expected}")

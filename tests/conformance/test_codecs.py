@@ -1,0 +1,289 @@
+"""Every suffix in the table keeps the codec's promises: a new format needs one sample builder here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.errors import DenoiseError, InputError
+from denoise.signal import MODALITIES, SignalInfo, modality_of
+
+NOBODY = 65534  # a user who owns nothing
+LOSSY = {".jpg", ".jpeg", ".ogg", ".oga", ".opus", ".mp3"}
+# Text that is cut at half is shorter text: no byte in it tells that there was more.
+NOT_FRAMED = {".csv", ".tsv"}
+
+
+def _picture(path: Path, **options: Any) -> None:
+    from PIL import Image
+
+    y, x = np.mgrid[:45, :67]
+    waves = np.stack([128 + 100 * np.sin((x * k + y) / 9) for k in (1, 2, 3)], axis=-1)
+    Image.fromarray(waves.astype(np.uint8)).save(path, **options)
+
+
+def _sound(path: Path, container: str, subtype: str, rate: int = 48000) -> None:
+    import soundfile
+
+    t = np.arange(rate // 2) / rate
+    waves = np.stack([0.4 * np.sin(2 * np.pi * 440 * t), 0.3 * np.sin(2 * np.pi * 660 * t)], axis=1)
+    soundfile.write(path, waves, rate, format=container, subtype=subtype)
+
+
+def _log() -> NDArray[np.float64]:
+    t = np.arange(300) / 100
+    return np.stack([np.sin(2 * np.pi * t), np.cos(2 * np.pi * t)])
+
+
+def _table(path: Path, delimiter: str) -> None:
+    rows = [delimiter.join(("x", "y"))]
+    rows += [delimiter.join(f"{value:.6f}" for value in row) for row in _log().T]
+    path.write_text("\n".join(rows) + "\n")
+
+
+def _parquet(path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    x, y = _log()
+    pyarrow.parquet.write_table(pyarrow.table({"x": x, "y": y}), path)
+
+
+SAMPLES: dict[str, Callable[[Path], None]] = {
+    ".png": _picture,
+    ".jpg": lambda path: _picture(path, quality=92),
+    ".jpeg": lambda path: _picture(path, quality=92),
+    ".webp": lambda path: _picture(path, lossless=True),
+    ".tif": _picture,
+    ".tiff": lambda path: _picture(path, compression="tiff_lzw"),
+    ".bmp": _picture,
+    ".wav": lambda path: _sound(path, "WAV", "PCM_16"),
+    ".rf64": lambda path: _sound(path, "RF64", "PCM_16"),
+    ".flac": lambda path: _sound(path, "FLAC", "PCM_16"),
+    ".ogg": lambda path: _sound(path, "OGG", "VORBIS"),
+    ".oga": lambda path: _sound(path, "OGG", "VORBIS"),
+    ".opus": lambda path: _sound(path, "OGG", "OPUS"),
+    ".mp3": lambda path: _sound(path, "MP3", "MPEG_LAYER_III"),
+    ".aif": lambda path: _sound(path, "AIFF", "PCM_16"),
+    ".aiff": lambda path: _sound(path, "AIFF", "PCM_24"),
+    ".csv": lambda path: _table(path, ","),
+    ".tsv": lambda path: _table(path, "\t"),
+    ".npy": lambda path: np.save(path, _log().T),
+    ".npz": lambda path: np.savez(path, signal=_log().T),
+    ".parquet": _parquet,
+}
+SUFFIXES = [suffix for modality in MODALITIES.values() for suffix in modality.suffixes]
+every_suffix = pytest.mark.parametrize("suffix", SUFFIXES)
+
+
+def test_the_tables_agree() -> None:
+    assert set(MODALITIES) == set(io.CODECS)
+    assert sorted(SAMPLES) == sorted(SUFFIXES)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder whose name has what names have: spaces and letters beyond ASCII."""
+    folder = tmp_path / "mit Leerzeichen ü"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def sample(folder: Path, suffix: str) -> Path:
+    path = folder / f"Probe 测{suffix}"
+    SAMPLES[suffix](path)
+    return path
+
+
+def _rate_options(path: Path) -> dict[str, Any]:
+    """Logs without timestamps are told their rate."""
+    return {"sample_rate": 100.0} if modality_of(path).name == "sensor" else {}
+
+
+def _read(path: Path, **options: Any) -> NDArray[Any]:
+    return io.read(path, **_rate_options(path), **options)[0]
+
+
+def _probe_and_read(path: Path) -> NDArray[Any]:
+    io.probe(path, **_rate_options(path))
+    return _read(path)
+
+
+def _refused(path: Path) -> None:
+    """Either of `probe` and the reader finds the fault, and the sentence names the file."""
+    with pytest.raises(InputError) as caught:
+        _probe_and_read(path)
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@every_suffix
+def test_round_trip(sample: Path, suffix: str, folder: Path) -> None:
+    array, info = io.read(sample, **_rate_options(sample))
+    before = array.copy()
+    again = folder / f"again{suffix}"
+    io.write(again, array, info)
+    back, back_info = io.read(again, **_rate_options(again))
+    np.testing.assert_array_equal(array, before)  # the writer does not touch what it is given
+    assert back.shape == array.shape
+    assert back.dtype == array.dtype
+    assert (back_info.sample_rate, back_info.peak, back_info.pages) == (
+        info.sample_rate,
+        info.peak,
+        info.pages,
+    )
+    if suffix in LOSSY:
+        noise = np.var(back.astype(np.float64) - array)
+        assert noise < 0.01 * np.var(array.astype(np.float64))
+    else:
+        np.testing.assert_array_equal(back, array)
+
+
+@every_suffix
+def test_probe_says_what_the_reader_gives(sample: Path, suffix: str) -> None:
+    info = io.probe(sample, **_rate_options(sample))
+    array = _read(sample)
+    assert info.source == sample
+    assert suffix in MODALITIES[info.modality].suffixes
+    assert info.shape == array.shape
+    assert info.dtype == array.dtype
+    assert array.ndim == MODALITIES[info.modality].ndim + 1
+
+
+@every_suffix
+def test_blocks_make_the_whole(sample: Path, suffix: str) -> None:  # noqa: ARG001
+    whole = _read(sample)
+    options = {} if modality_of(sample).name == "image" else {"block": 97}
+    with io.reader(sample, **_rate_options(sample), **options) as blocks:
+        parts = list(blocks)
+    if options:
+        assert len(parts) > 1
+        assert all(part.shape[-1] <= 97 for part in parts)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=-1), whole)
+
+
+@every_suffix
+def test_written_blockwise_is_written_whole(sample: Path, suffix: str, folder: Path) -> None:
+    array, info = io.read(sample, **_rate_options(sample))
+    cuts = [array] if info.modality == "image" else np.array_split(array, 7, axis=-1)
+    one, many = folder / f"one{suffix}", folder / f"many{suffix}"
+    io.write(one, array, info)
+    with io.writer(many, info) as sink:
+        for cut in cuts:
+            sink.write(cut)
+    # A lossy encoder may cut its frames where the writes end.
+    np.testing.assert_allclose(_read(many), _read(one), rtol=0, atol=0.02 if suffix in LOSSY else 0)
+
+
+@every_suffix
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_cut_short(sample: Path, suffix: str, share: float) -> None:
+    content = sample.read_bytes()
+    sample.write_bytes(content[: int(len(content) * share)])
+    if suffix in NOT_FRAMED:
+        # A cut inside a row may show as a row that is too short; what is read is never made up.
+        with contextlib.suppress(InputError):
+            assert _read(sample).shape[-1] <= 300 * share + 1
+    else:
+        _refused(sample)
+
+
+@every_suffix
+def test_zero_length(folder: Path, suffix: str) -> None:
+    path = folder / f"empty{suffix}"
+    path.touch()
+    _refused(path)
+
+
+@every_suffix
+def test_text_with_the_wrong_name(folder: Path, suffix: str) -> None:
+    path = folder / f"letter{suffix}"
+    path.write_text("Dear reader,\nthis is a letter and no signal at all.\n" * 20)
+    _refused(path)
+
+
+@every_suffix
+def test_random_bytes(folder: Path, suffix: str) -> None:
+    path = folder / f"noise{suffix}"
+    path.write_bytes(np.random.default_rng(0).bytes(4000))
+    _refused(path)
+
+
+@every_suffix
+def test_directory(folder: Path, suffix: str) -> None:
+    path = folder / f"folder{suffix}"
+    path.mkdir()
+    _refused(path)
+
+
+@every_suffix
+def test_missing(folder: Path, suffix: str) -> None:
+    _refused(folder / f"missing{suffix}")
+
+
+@every_suffix
+def test_symlink_loop(folder: Path, suffix: str) -> None:
+    path = folder / f"loop{suffix}"
+    path.symlink_to(path)
+    _refused(path)
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Root reads whatever it likes; in its stead an ordinary user asks."""
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@every_suffix
+def test_no_permission(sample: Path, suffix: str) -> None:  # noqa: ARG001
+    _read(sample)  # what is imported lazily is imported by a user who may
+    sample.chmod(0)
+    with _as_nobody():
+        _refused(sample)
+    sample.chmod(0o600)
+
+
+def _interrupted_write(target: Path, array: NDArray[Any], info: SignalInfo) -> None:
+    with io.writer(target, info) as sink:
+        sink.write(array if info.modality == "image" else array[..., : array.shape[-1] // 2])
+        raise KeyboardInterrupt
+
+
+@every_suffix
+@pytest.mark.parametrize("old", [b"an older result", None])
+def test_an_interrupted_write_leaves_the_old_file_or_none(
+    sample: Path, suffix: str, folder: Path, old: bytes | None
+) -> None:
+    array, info = io.read(sample, **_rate_options(sample))
+    target = folder / f"target{suffix}"
+    if old is not None:
+        target.write_bytes(old)
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted_write(target, array, info)
+    assert (target.read_bytes() if target.exists() else None) == old
+    assert {path.name for path in folder.iterdir()} <= {sample.name, target.name}
+
+
+@every_suffix
+def test_a_folder_that_is_not_there_is_told(sample: Path, suffix: str, folder: Path) -> None:
+    array, info = io.read(sample, **_rate_options(sample))
+    target = folder / "nowhere" / f"target{suffix}"
+    with pytest.raises(DenoiseError, match="target"):
+        io.write(target, array, info)

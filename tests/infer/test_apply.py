@@ -1,0 +1,179 @@
+"""Arrays in memory: tiles equal the whole, and what goes in comes back in kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer.apply import apply, default_tile
+
+Make = Callable[..., Any]
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (37, 1), (2, 3), (21, 18), (37, 41)])
+@pytest.mark.parametrize("tile", [3, 16, 1000])
+def test_tiled_equals_one_run_of_the_network(strided_image: Make, shape: tuple[int, int], tile: int) -> None:
+    model, image = strided_image(), noise(3, *shape)
+    edge = [(0, 0), *((0, size % 2) for size in shape)]
+    with torch.inference_mode():
+        whole = model(torch.from_numpy(np.pad(image, edge, mode="edge"))[None])[0].numpy()
+    whole = whole[:, : shape[0], : shape[1]]
+    if shape == (1, 1):
+        whole = image  # constant: nothing to clean
+    np.testing.assert_allclose(apply(model, image, peak=1.0, tile=tile), whole, atol=1e-5)
+
+
+def test_a_halo_below_the_reach_is_caught_by_the_same_comparison(strided_image: Make) -> None:
+    model, image = strided_image(), noise(3, 40, 40)
+    whole = apply(model, image, peak=1.0, tile=40)
+    model.spec = type(model.spec)("image", 3, multiple_of=2, halo=1)
+    assert np.abs(apply(model, image, peak=1.0, tile=8) - whole).max() > 1e-4
+
+
+def test_a_model_without_a_halo_is_never_cut(gain: Make) -> None:
+    model = gain(modality="image", halo=None)
+    apply(model, noise(1, 90, 1700), peak=1.0, tile=16)
+    assert (model.longest, model.calls) == (1700, 1)
+
+
+@pytest.mark.parametrize("halo", [0, 40, 300])
+@pytest.mark.parametrize("size", [1, 511, 700, 5000, 12345])
+def test_default_tiles_are_even_and_bounded(size: int, halo: int) -> None:
+    tile = default_tile(size, halo)
+    bound = max(512, 3 * halo) + 2 * halo
+    assert 1 <= tile <= min(size, bound)
+    assert size % tile == 0 or size % tile > tile // 2 - size // tile
+
+
+def test_default_tiles_bound_what_the_model_is_given(gain: Make) -> None:
+    model = gain(modality="image", halo=20, multiple_of=8)
+    apply(model, noise(1, 3, 3000), peak=1.0)
+    assert model.longest <= 512 + 2 * 20 + 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("dtype", "peak"), [("uint8", 255), ("uint16", 65535), (">u2", 65535), ("int32", 2**31 - 1)]
+)
+def test_integers_pass_a_neutral_model_unchanged(gain: Make, dtype: str, peak: float) -> None:
+    image = (noise(3, 20, 31) * peak).astype(dtype)
+    result = apply(gain(1.0, modality="image", channels=3), image, peak=peak)
+    assert result.dtype == image.dtype
+    np.testing.assert_array_equal(result, image)
+
+
+def test_integers_are_rounded_and_clipped(gain: Make) -> None:
+    image = np.array([[[0, 101, 200]]], np.uint8)
+    np.testing.assert_array_equal(apply(gain(0.5, modality="image"), image, peak=255), [[[0, 50, 100]]])
+    np.testing.assert_array_equal(apply(gain(2.0, modality="image"), image, peak=255), [[[0, 202, 255]]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_floats_keep_their_type(gain: Make, dtype: str) -> None:
+    image = noise(1, 9, 9).astype(dtype)
+    result = apply(gain(modality="image"), image, peak=1.0)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, image / 2, rtol=2e-3)
+
+
+def test_channel_counts_other_than_the_models(gain: Make, strided_image: Make) -> None:
+    image = noise(5, 12, 13)
+    for channels in (1, 3):
+        together = apply(strided_image(channels), image, peak=1.0)
+        alone = [apply(strided_image(channels), plane[None], peak=1.0)[0] for plane in image]
+        np.testing.assert_allclose(together, alone, atol=1e-6)
+    gray = apply(gain(modality="image", channels=3), image[:1], peak=1.0)
+    np.testing.assert_allclose(gray, image[:1] / 2, atol=1e-6)
+
+
+def test_alpha_is_copied_through(gain: Make) -> None:
+    image = noise(4, 8, 8)
+    result = apply(gain(modality="image", channels=3), image, peak=1.0, keep=1)
+    np.testing.assert_array_equal(result[3], image[3])
+    np.testing.assert_allclose(result[:3], image[:3] / 2, atol=1e-6)
+
+
+def test_a_constant_channel_comes_back_unchanged(gain: Make) -> None:
+    image = noise(3, 8, 8)
+    image[1] = 0.7
+    result = apply(gain(modality="image", channels=3), image, peak=1.0)
+    np.testing.assert_array_equal(result[1], image[1])
+    assert (result[0] != image[0]).all()
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
+def test_strength_mixes_input_and_answer(gain: Make, strength: float) -> None:
+    image = noise(1, 8, 9)
+    result = apply(gain(modality="image"), image, peak=1.0, strength=strength)
+    np.testing.assert_allclose(result, image * (1 - strength / 2), atol=1e-6)
+    if strength == 0:
+        np.testing.assert_array_equal(result, image)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_strength_outside_its_range_is_refused(gain: Make, strength: float) -> None:
+    with pytest.raises(UsageError, match="strength"):
+        apply(gain(modality="image"), noise(1, 8, 9), peak=1.0, strength=strength)
+
+
+def test_sigma_is_on_the_8_bit_scale_for_images(gain: Make) -> None:
+    model = gain(modality="image", uses_sigma=True)
+    apply(model, (noise(1, 8, 8) * 65535).astype(np.uint16), peak=65535, sigma=51)
+    assert model.sigmas == [pytest.approx(0.2)]
+
+
+def test_sigma_is_refused_by_a_model_that_takes_none(gain: Make) -> None:
+    with pytest.raises(UsageError, match=r"Gain.*no sigma"):
+        apply(gain(modality="image"), noise(1, 8, 9), peak=1.0, sigma=25)
+
+
+def test_the_input_is_not_touched_and_the_memory_order_is_kept(gain: Make) -> None:
+    interleaved = noise(10, 11, 3)
+    image = interleaved.transpose(2, 0, 1)
+    before = image.copy()
+    interleaved.flags.writeable = False
+    result = apply(gain(modality="image", channels=3), image, peak=1.0)
+    np.testing.assert_array_equal(image, before)
+    assert result.strides == image.strides
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_pixel_that_is_no_number_is_named(gain: Make, value: float) -> None:
+    image = noise(1, 30, 40)
+    image[0, 21, 35] = value
+    with pytest.raises(InputError, match="row 21, column 35"):
+        apply(gain(modality="image"), image, peak=1.0, tile=16)
+
+
+def test_an_answer_that_is_no_number_is_an_error(gain: Make) -> None:
+    with pytest.raises(DenoiseError, match="not a finite"):
+        apply(gain(float("nan"), modality="image"), noise(1, 8, 8), peak=1.0)
+
+
+def test_the_number_of_axes_must_be_the_models(gain: Make) -> None:
+    with pytest.raises(UsageError, match=r"\(3, 5\)"):
+        apply(gain(modality="image"), noise(3, 5), peak=1.0)
+
+
+def test_signals_go_block_by_block(strided_signal: Any) -> None:
+    signal = noise(2, 999)
+    with torch.inference_mode():
+        whole = strided_signal(torch.from_numpy(np.pad(signal, ((0, 0), (0, 1)), mode="edge"))[:, None])[:, 0]
+    result = apply(strided_signal, signal, peak=None, tile=50)
+    np.testing.assert_allclose(result, whole[:, :999].numpy(), atol=1e-5)
+
+
+def test_integer_signals_use_their_full_scale(gain: Make) -> None:
+    model = gain(modality="audio")
+    loud = np.array([[-32768, -1001, 0, 32767]], np.int16)
+    np.testing.assert_array_equal(apply(model, loud, peak=32768.0), [[-16384, -500, 0, 16384]])
+    unsigned = np.array([[0, 128, 228]], np.uint8)
+    np.testing.assert_array_equal(apply(model, unsigned, peak=128.0), [[64, 128, 178]])

@@ -1,0 +1,166 @@
+"""`load` and `Cleaner.clean`: any layout a person has, or a sentence about it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import denoise
+from denoise import weights
+from denoise.errors import InputError, UsageError, WeightsError
+from denoise.infer import DEFAULT_MODELS, Cleaner, load
+from denoise.infer.apply import apply
+
+Make = Callable[..., Any]
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+@pytest.fixture
+def cleaner(gain: Make) -> Make:
+    return lambda factor=0.5, **spec: Cleaner("half", gain(factor, **spec), "builtin:half")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1), (9, 7, 3), (9, 7, 5)])
+def test_images_come_back_in_shape_and_type(cleaner: Make, shape: tuple[int, ...], dtype: str) -> None:
+    full = 1 if dtype.startswith("f") else np.iinfo(dtype).max
+    image = (noise(*shape) * full).astype(dtype)
+    before = image.copy()
+    result = cleaner(modality="image", channels=3).clean(image)
+    assert (result.shape, result.dtype) == (image.shape, image.dtype)
+    np.testing.assert_allclose(result, image / 2, atol=0.5 if full > 1 else 1e-6)
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_left_alone(cleaner: Make, channels: int) -> None:
+    image = noise(8, 9, channels)
+    result = cleaner(modality="image", channels=3).clean(image)
+    np.testing.assert_array_equal(result[..., -1], image[..., -1])
+    np.testing.assert_allclose(result[..., :-1], image[..., :-1] / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(700,), (700, 1), (700, 6)])
+@pytest.mark.parametrize("modality", ["audio", "sensor"])
+def test_signals_come_back_in_shape_and_type(
+    cleaner: Make, shape: tuple[int, ...], dtype: str, modality: str
+) -> None:
+    signal = ((noise(*shape) - 0.5) * (1 if dtype.startswith("f") else 30000)).astype(dtype)
+    result = cleaner(modality=modality).clean(signal)
+    assert (result.shape, result.dtype) == (signal.shape, signal.dtype)
+    np.testing.assert_allclose(result, signal / 2, atol=1e-6 if dtype.startswith("f") else 0.51)
+
+
+def test_integer_audio_means_its_full_scale_and_a_sensor_its_own_units(gain: Make) -> None:
+    class Clip(type(gain(modality="audio"))):  # type: ignore[misc]
+        def forward(self, noisy: Any, sigma: float | None = None) -> Any:  # noqa: ARG002
+            return noisy.clip(-0.5, 0.5)
+
+    signal = np.array([-32768, -100, 100, 32767], np.int16)
+    audio = Cleaner("clip", Clip(gain(modality="audio").spec), "").clean(signal)
+    assert audio.tolist() == [-16384, -100, 100, 16384]
+    sensor = Cleaner("clip", Clip(gain(modality="sensor").spec), "").clean(signal.astype(float))
+    assert sensor.tolist() == [-0.5, -0.5, 0.5, 0.5]
+
+
+def test_a_centred_and_scaled_sensor_keeps_its_units(cleaner: Make) -> None:
+    signal = noise(300, 2) * 50 + [1000, -3]
+    result = cleaner(0.0, modality="sensor", centre=True, scale=True).clean(signal)
+    np.testing.assert_allclose(result, np.broadcast_to(signal.mean(axis=0), signal.shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_silence_and_constants_come_back(cleaner: Make, value: int) -> None:
+    for modality, shape in (("image", (5, 6, 3)), ("audio", (900, 2)), ("sensor", (900,))):
+        constant = np.full(shape, value, np.int16)
+        spec = {"centre": True, "scale": True} if modality == "sensor" else {}
+        np.testing.assert_array_equal(cleaner(modality=modality, **spec).clean(constant), constant)
+
+
+def test_a_lists_worth_of_numbers_and_strided_views(cleaner: Make) -> None:
+    assert cleaner(modality="sensor").clean([2.0, 4.0]).tolist() == [1.0, 2.0]
+    image = noise(20, 20, 3)[::-2, ::-1]
+    np.testing.assert_allclose(cleaner(modality="image").clean(image), image / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("array", "match"),
+    [
+        (np.zeros(5), r"shape \(5,\).*\(H, W\) or \(H, W, C\)"),
+        (np.zeros((2, 2, 2, 2)), r"shape \(2, 2, 2, 2\)"),
+        (np.zeros((0, 4)), "nothing to clean"),
+        (np.zeros((3, 4, 0)), "nothing to clean"),
+        (np.zeros((3, 4), bool), "type bool"),
+        (np.zeros((3, 4), complex), "type complex128"),
+        (np.array([["a"]]), "type <U1"),
+        (np.array([[None]]), "type object"),
+        (np.array([[0, np.nan]]), "row 0, column 1 is nan"),
+    ],
+)
+def test_arrays_that_cannot_be_cleaned(cleaner: Make, array: np.ndarray, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        cleaner(modality="image").clean(array)
+
+
+def test_calls_that_cannot_be_honoured(cleaner: Make) -> None:
+    with pytest.raises(UsageError, match=r"half works at 16000 Hz"):
+        cleaner(modality="audio", sample_rate=16000.0).clean(noise(50))
+    with pytest.raises(UsageError, match=r"half .* no sigma"):
+        cleaner(modality="image").clean(noise(5, 5), sigma=25)
+    with pytest.raises(UsageError, match="strength"):
+        cleaner(modality="image").clean(noise(5, 5), strength=2)
+
+
+def test_a_classical_row_needs_its_modality_named_when_it_has_several() -> None:
+    with pytest.raises(UsageError, match=r"median .*image, sensor"):
+        load("median")
+    row = load("median", "sensor")
+    assert (row.name, row.spec.modality, row.card) == ("median", "sensor", {})
+    assert row.digest == f"builtin:median@{denoise.__version__}"
+    assert load("nlm").spec.modality == "image"
+    with pytest.raises(UsageError, match="nlm"):
+        load("nlm", "audio")
+
+
+def test_unknown_names_suggest_near_ones() -> None:
+    with pytest.raises(UsageError, match="did you mean median"):
+        load("medain")
+    with pytest.raises(UsageError, match="modality"):
+        load("median", "video")
+    with pytest.raises(WeightsError, match=r"mine\.safetensors"):
+        load("mine.safetensors")
+
+
+def test_shipped_defaults_are_named_for_each_modality() -> None:
+    assert set(DEFAULT_MODELS) == {"image", "audio", "sensor"}
+
+
+def test_weights_are_loaded_from_a_path_with_their_digest(
+    tmp_path: Path, gain: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(b"weights")
+    card = {"name": "mine"}
+    monkeypatch.setattr(weights, "load", lambda _: (gain(modality="sensor"), card))
+    loaded = load(path)
+    assert (loaded.name, loaded.card) == (str(path), card)
+    assert loaded.digest == "sha256:" + hashlib.sha256(b"weights").hexdigest()
+    with pytest.raises(UsageError, match="cleans sensor, not image"):
+        load(path, "image")
+
+
+def test_clean_and_apply_agree(strided_image: Make) -> None:
+    model, image = strided_image(), noise(30, 31, 3)
+    cleaned = Cleaner("net", model, "").clean(image, strength=0.5)
+    np.testing.assert_array_equal(
+        cleaned.transpose(2, 0, 1), apply(model, image.transpose(2, 0, 1), peak=1.0, strength=0.5)
+    )

@@ -1,0 +1,323 @@
+"""Signals in blocks: the same as the whole, whatever the blocks, the rate and the gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer.stream import Levels, Stream
+from denoise.models.base import Denoiser, InputSpec
+
+Make = Callable[..., Any]
+BLOCKS = (1, 7, 160, 10**6)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def tone(hz: float, rate: float, samples: int) -> np.ndarray:
+    return np.sin(2 * np.pi * hz * np.arange(samples) / rate).astype(np.float32)[None]
+
+
+def streamed(stream: Stream, signal: np.ndarray, block: int = 1000) -> np.ndarray:
+    parts = [stream.feed(signal[:, i : i + block]) for i in range(0, signal.shape[-1], block)]
+    return np.concatenate([*parts, stream.flush()], axis=-1)
+
+
+def whole(model: Denoiser, signal: np.ndarray) -> np.ndarray:
+    extra = -signal.shape[-1] % model.spec.multiple_of
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.pad(signal, ((0, 0), (0, extra)), mode="edge"))[:, None]
+        return model(batch)[:, 0, : signal.shape[-1]].numpy()
+
+
+@pytest.mark.parametrize("samples", [1, 2, 9, 500, 1313])
+@pytest.mark.parametrize("block", [5, 64, 10**6])
+def test_a_windowed_model_equals_one_run(strided_signal: Denoiser, samples: int, block: int) -> None:
+    signal = noise(3, samples)
+    result = streamed(Stream(strided_signal, 3, block=block), signal)
+    np.testing.assert_allclose(result, whole(strided_signal, signal), atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 8, 9, 500, 1313])
+@pytest.mark.parametrize("block", [5, 64, 10**6])
+def test_a_recurrent_model_equals_one_run(recurrent: Make, samples: int, block: int) -> None:
+    model, signal = recurrent(), noise(3, samples)
+    result = streamed(Stream(model, 3, block=block), signal)
+    np.testing.assert_allclose(result, whole(model, signal), atol=1e-5)
+
+
+def test_a_model_that_needs_everything_gets_everything_once(gain: Make) -> None:
+    model, signal = gain(modality="sensor", halo=None, multiple_of=4), noise(2, 999)
+    stream = Stream(model, 2, block=64)
+    assert stream.feed(signal[:, :600]).shape == (2, 0)
+    result = np.concatenate([stream.feed(signal[:, 600:]), stream.flush()], axis=-1)
+    np.testing.assert_allclose(result, signal / 2, atol=1e-6)
+    assert (model.longest, model.calls) == (1000, 1)
+
+
+@pytest.mark.parametrize("rate", [None, 16000, 44100])
+@pytest.mark.parametrize("kind", ["windows", "recurrent", "whole"])
+def test_the_output_does_not_depend_on_the_blocks_fed(
+    strided_signal: Denoiser, recurrent: Make, gain: Make, kind: str, rate: float | None
+) -> None:
+    model = {
+        "windows": lambda: strided_signal,
+        "recurrent": recurrent,
+        "whole": lambda: gain(modality="sensor", halo=None),
+    }[kind]()
+    spec = model.spec
+    model.spec = InputSpec(spec.modality, 1, spec.multiple_of, spec.halo, sample_rate=rate and 16000)
+    signal = noise(2, 1501)
+    results = [streamed(Stream(model, 2, rate, block=256), signal, block) for block in BLOCKS]
+    model.spec = spec
+    assert results[0].shape == signal.shape
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000])
+def test_noise_is_removed_in_place_at_any_rate(gain: Make, rate: float) -> None:
+    model = gain(modality="audio", sample_rate=16000.0)
+    samples = rate // 2 + 3
+    signal = tone(1000, rate, samples)
+    result = streamed(Stream(model, 1, rate), signal)
+    assert result.shape == signal.shape
+    inner = slice(rate // 20, -rate // 20)
+    np.testing.assert_allclose(result[:, inner], signal[:, inner] / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [44100, 48000, 192000])
+def test_the_band_above_the_models_is_kept(gain: Make, rate: float) -> None:
+    model = gain(0.0, modality="audio", sample_rate=16000.0)
+    high, low = tone(15000, rate, rate // 2), tone(1000, rate, rate // 2)
+    result = streamed(Stream(model, 1, rate), high + low)
+    inner = slice(rate // 20, -rate // 20)
+    np.testing.assert_allclose(result[:, inner], high[:, inner], atol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [44100, 48000, 8000])
+def test_a_recurrent_model_is_aligned_at_other_rates(recurrent: Make, rate: float) -> None:
+    """What the stream does is what resampling all of it, one run and resampling back would do."""
+    import soxr
+
+    model = recurrent(sample_rate=16000.0)
+    signal = noise(2, 4001)
+    inside = soxr.resample(signal.T, rate, 16000).T.copy()
+    removed = soxr.resample((inside - whole(model, inside)).T, 16000, rate).T
+    expected = signal.copy()
+    size = min(signal.shape[-1], removed.shape[-1])
+    expected[:, :size] -= removed[:, :size]
+    result = streamed(Stream(model, 2, rate, block=512), signal)
+    np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 3])
+@pytest.mark.parametrize("rate", [8000, 192000])
+def test_length_is_kept_for_the_shortest_signals(recurrent: Make, samples: int, rate: float) -> None:
+    stream = Stream(recurrent(sample_rate=16000.0), 2, rate)
+    assert streamed(stream, noise(2, samples)).shape == (2, samples)
+
+
+def test_a_giant_block_is_cut(gain: Make) -> None:
+    model = gain(modality="sensor", halo=3)
+    streamed(Stream(model, 1, block=128), noise(1, 5000), block=5000)
+    assert model.longest <= 128 + 2 * 3
+
+
+def test_what_waits_does_not_grow_with_the_signal(recurrent: Make) -> None:
+    stream, fed, given = Stream(recurrent(sample_rate=16000.0), 1, 48000, block=256), 0, 0
+    for _ in range(100):
+        fed += 500
+        given += stream.feed(noise(1, 500)).shape[-1]
+        assert fed - given < 4000
+
+
+def test_many_channels_are_cleaned_alone(recurrent: Make) -> None:
+    signal = noise(9, 400)
+    together = streamed(Stream(recurrent(), 9, block=2**16), signal)
+    alone = [streamed(Stream(recurrent(), 1), row[None])[0] for row in signal]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_a_buffer_may_be_refilled_by_the_caller(gain: Make) -> None:
+    stream, buffer, parts = Stream(gain(modality="sensor"), 1, block=100), np.empty((1, 30), np.float32), []
+    for value in range(10):
+        buffer[:] = value
+        parts.append(stream.feed(buffer))
+    result = np.concatenate([*parts, stream.flush()], axis=-1)
+    np.testing.assert_allclose(result[0], np.repeat(np.arange(10) / 2, 30))
+
+
+def test_strength(gain: Make) -> None:
+    signal = noise(2, 500)
+    for strength in (0.0, 0.3, 1.0):
+        result = streamed(Stream(gain(modality="sensor"), 2, strength=strength), signal)
+        np.testing.assert_allclose(result, signal * (1 - strength / 2), atol=1e-6)
+    model = gain(modality="sensor")
+    np.testing.assert_array_equal(streamed(Stream(model, 2, strength=0.0), signal), signal)
+    assert model.calls == 0
+
+
+def test_gaps_come_back_as_gaps_and_spare_their_neighbours(strided_signal: Denoiser) -> None:
+    signal = np.cumsum(noise(1, 300), axis=-1).astype(np.float64)
+    bridged = signal.copy()
+    bridged[0, 100:109] = np.linspace(signal[0, 99], signal[0, 109], 11)[1:-1]
+    bridged[0, :2], bridged[0, 290:] = signal[0, 2], signal[0, 289]
+    gappy = signal.copy()
+    gappy[0, 100:109] = gappy[0, :2] = gappy[0, 290:] = np.nan
+    result = streamed(Stream(strided_signal, 1), gappy)
+    missing = np.isnan(gappy)
+    np.testing.assert_array_equal(np.isnan(result), missing)
+    np.testing.assert_allclose(
+        result[~missing], whole(strided_signal, bridged.astype("f4"))[~missing], atol=1e-4
+    )
+
+
+class Recorder(Denoiser):
+    """Keeps what it is given."""
+
+    spec = InputSpec("sensor")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[np.ndarray] = []
+
+    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+        self.seen.append(noisy[:, 0].numpy().copy())
+        return noisy * 0
+
+
+def bridge(row: np.ndarray, ramp: int = 4096) -> np.ndarray:
+    """The rule for gaps, said once more with the whole signal at hand."""
+    out, present = row.copy(), np.flatnonzero(~np.isnan(row))
+    if not len(present):
+        return np.zeros_like(row)
+    for i in np.flatnonzero(np.isnan(row)):
+        after = present[present > i]
+        before = present[present < i]
+        first = row[present[0]] if present[0] <= ramp else 0.0
+        value = row[before[-1]] if len(before) else first
+        if len(after):
+            left = max(before[-1] if len(before) else -1, after[0] - ramp - 1)
+            share = max(0.0, (i - left) / (after[0] - left))
+            value += (row[after[0]] - value) * share
+        out[i] = value
+    return out
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.lists(st.tuples(st.integers(0, 11000), st.integers(1, 6000)), min_size=1, max_size=4),
+    st.sampled_from([100, 3000, 10**6]),
+)
+def test_gaps_are_bridged_by_one_rule_for_any_block(gaps: list[tuple[int, int]], block: int) -> None:
+    signal = noise(2, 11000).astype(np.float64)
+    for start, size in gaps:
+        signal[0, start : start + size] = np.nan
+    model = Recorder()
+    result = streamed(Stream(model, 2, block=block), signal, 5000)
+    assert result.shape == signal.shape
+    seen = np.concatenate(model.seen, axis=-1)
+    np.testing.assert_allclose(seen[0], bridge(signal[0]), atol=1e-5)
+    np.testing.assert_allclose(seen[1], signal[1], atol=1e-6)
+
+
+def test_a_channel_of_gaps_only_passes(strided_signal: Denoiser) -> None:
+    signal = noise(2, 5000).astype(np.float64)
+    signal[1] = np.nan
+    result = streamed(Stream(strided_signal, 2, block=100), signal)
+    assert np.isnan(result[1]).all()
+    assert np.isfinite(result[0]).all()
+
+
+def test_offset_and_scale_are_taken_off_and_put_back() -> None:
+    model, signal = Recorder(), noise(2, 800) * np.array([[3.0], [1e-3]]) + np.array([[1e6], [0.0]])
+    model.spec = InputSpec("sensor", centre=True, scale=True)
+    levels = Levels(2)
+    for start in range(0, 800, 37):
+        levels.update(signal[:, start : start + 37])
+    offset, scale = levels.offset_and_scale(model.spec)
+    np.testing.assert_allclose(offset, signal.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(scale, signal.std(axis=1), rtol=1e-9)
+    result = streamed(Stream(model, 2, offset=offset, scale=scale), signal)
+    seen = np.concatenate(model.seen, axis=-1)
+    np.testing.assert_allclose(seen.mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(result, np.broadcast_to(offset[:, None], (2, 800)), rtol=1e-6, atol=1e-9)
+
+
+def test_levels_ignore_gaps_and_tell_what_is_constant() -> None:
+    signal = np.full((3, 90), 0.1)
+    signal[1, 5] = 0.2
+    signal[2] = np.nan
+    signal[0, 7:60] = np.nan
+    levels = Levels(3)
+    for start in range(0, 90, 11):
+        levels.update(signal[:, start : start + 11])
+    assert levels.varies.tolist() == [False, True, False]
+    _, scale = levels.offset_and_scale(InputSpec("sensor", scale=True))
+    assert scale.tolist() == [0.0, pytest.approx(np.nanstd(signal[1])), 0.0]
+
+
+def test_scale_0_leaves_a_channel_as_it_is(gain: Make) -> None:
+    signal = noise(2, 100)
+    result = streamed(Stream(gain(modality="sensor"), 2, scale=[0, 1]), signal)
+    np.testing.assert_array_equal(result[0], signal[0])
+    np.testing.assert_allclose(result[1], signal[1] / 2, atol=1e-6)
+
+
+def test_sigma_is_in_the_signals_units(gain: Make) -> None:
+    model = gain(modality="sensor", uses_sigma=True)
+    streamed(Stream(model, 2, sigma=3.0, scale=[2.0, 6.0]), noise(2, 100))
+    assert model.sigmas == [1.5, 0.5]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_infinite_samples_are_named(gain: Make, block: int) -> None:
+    signal = noise(2, 400)
+    signal[1, 321] = np.inf
+    with pytest.raises(InputError, match="sample 321 of channel 2 is inf"):
+        streamed(Stream(gain(modality="sensor"), 2, block=50), signal, block)
+
+
+def test_nan_in_audio_is_named(gain: Make) -> None:
+    signal = noise(1, 400)
+    signal[0, 57] = np.nan
+    with pytest.raises(InputError, match="sample 57 of channel 1 is nan"):
+        streamed(Stream(gain(modality="audio"), 1), signal)
+
+
+def test_an_answer_that_is_no_number_is_an_error(gain: Make) -> None:
+    with pytest.raises(DenoiseError, match="not a finite"):
+        streamed(Stream(gain(float("nan"), modality="audio"), 1), noise(1, 40))
+
+
+def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
+    audio = gain(modality="audio", sample_rate=16000.0)
+    for match, call in {
+        "sample rate": lambda: Stream(audio, 1),
+        "sample rate is 0": lambda: Stream(audio, 1, 0),
+        "no sigma": lambda: Stream(audio, 1, 16000, sigma=1.0),
+        "carries state": lambda: Stream(recurrent(uses_sigma=True), 1, sigma=1.0),
+        "strength": lambda: Stream(audio, 1, 16000, strength=2),
+        "for images": lambda: Stream(gain(modality="image"), 1),
+        "0 channels": lambda: Stream(audio, 0, 16000),
+        "block is 0": lambda: Stream(audio, 1, 16000, block=0),
+        r"\(2, n\)": lambda: Stream(audio, 2, 16000).feed(noise(3, 5)),
+    }.items():
+        with pytest.raises(UsageError, match=match):
+            call()
+    stream = Stream(audio, 1, 16000)
+    stream.flush()
+    assert stream.flush().shape == (1, 0)
+    with pytest.raises(UsageError, match="flushed"):
+        stream.feed(noise(1, 5))

@@ -1,0 +1,111 @@
+"""A final name holds the old file or the whole new one; nothing else stays behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from denoise.errors import OutputError
+from denoise.io import atomic
+from denoise.io.atomic import replacing
+
+
+def test_new_bytes_take_the_name(tmp_path: Path) -> None:
+    target = tmp_path / "größe mit leer.bin"
+    with replacing(target) as part:
+        assert part.parent == tmp_path
+        assert part.name.startswith(f".{target.name}.")
+        assert part.name.endswith(".part")
+        part.write_bytes(b"new")
+        assert not target.exists()
+    assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def _stopped_write(target: Path, stop: BaseException) -> None:
+    with replacing(target) as part:
+        part.write_bytes(b"half")
+        raise stop
+
+
+@pytest.mark.parametrize("stop", [ValueError("x"), KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
+@pytest.mark.parametrize("old", [b"old", None])
+def test_any_exception_leaves_the_old_file_or_none(
+    tmp_path: Path, old: bytes | None, stop: BaseException
+) -> None:
+    target = tmp_path / "a.bin"
+    if old is not None:
+        target.write_bytes(old)
+    with pytest.raises(type(stop)):
+        _stopped_write(target, stop)
+    assert (target.read_bytes() if target.exists() else None) == old
+    assert [path for path in tmp_path.iterdir() if path != target] == []
+
+
+def test_disk_full_is_one_sentence_with_the_name(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    with (
+        pytest.raises(OutputError, match=r"a\.bin: cannot be written: No space left on device"),
+        replacing(target),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["_sync", "_sync_folder"])
+def test_a_failing_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    monkeypatch.setattr(atomic, step, fail)
+    with pytest.raises(OutputError, match=r"a\.bin"), replacing(target) as part:
+        part.write_bytes(b"new")
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == (b"old" if step == "_sync" else b"new")
+
+
+def test_bytes_are_synced_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    real = Path.replace
+    monkeypatch.setattr(atomic, "_sync", lambda _: order.append("file"))
+    monkeypatch.setattr(atomic, "_sync_folder", lambda _: order.append("folder"))
+    monkeypatch.setattr(Path, "replace", lambda self, target: (order.append("rename"), real(self, target))[1])
+    with replacing(tmp_path / "a.bin"):
+        pass
+    assert order == ["file", "rename", "folder"]
+
+
+def test_a_folder_or_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="it is a directory"), replacing(tmp_path / "folder"):
+        pass
+    with (
+        pytest.raises(OutputError, match="No such file or directory"),
+        replacing(tmp_path / "none" / "a.bin"),
+    ):
+        pass
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="Not a directory"), replacing(tmp_path / "file" / "a.bin"):
+        pass
+
+
+def test_the_longest_names_work(tmp_path: Path) -> None:
+    for name in ("n" * 255, "ü" * 127):
+        with replacing(tmp_path / name) as part:
+            part.write_bytes(b"x")
+        assert (tmp_path / name).read_bytes() == b"x"
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "a.bin"):
+            pass
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640

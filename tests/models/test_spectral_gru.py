@@ -1,0 +1,65 @@
+"""The speech network: streamed == whole, late by what it says, and silent on silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from denoise.models.audio import SpectralGru, build
+
+SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
+
+
+@pytest.fixture
+def model() -> SpectralGru:
+    torch.manual_seed(0)
+    return build(**SMALL).eval()  # type: ignore[arg-type]
+
+
+def streamed(model: SpectralGru, x: Tensor, hops: int) -> Tensor:
+    padded = torch.nn.functional.pad(x, (0, model.latency + hops * model.hop))
+    state, out = model.initial_state(x.shape[0]), []
+    for start in range(0, padded.shape[-1] - hops * model.hop + 1, hops * model.hop):
+        block, state = model.step(padded[..., start : start + hops * model.hop], state)
+        out.append(block)
+    return torch.cat(out, -1)[..., model.latency : model.latency + x.shape[-1]]
+
+
+@pytest.mark.parametrize("hops", [1, 2, 7])
+@pytest.mark.parametrize("samples", [1, 255, 256, 4001])
+def test_streamed_equals_whole(model: SpectralGru, hops: int, samples: int) -> None:
+    x = 0.1 * torch.randn(2, 1, samples)
+    with torch.inference_mode():
+        torch.testing.assert_close(streamed(model, x, hops), model(x), atol=1e-5, rtol=0)
+
+
+def test_nothing_is_heard_before_its_time(model: SpectralGru) -> None:
+    """Output sample n does not depend on input past n + latency + hop."""
+    x = 0.1 * torch.randn(1, 1, 8000)
+    later = x.clone()
+    later[..., 5000:] = 0.0
+    with torch.inference_mode():
+        moved = (model(x) != model(later))[0, 0].nonzero()
+    assert moved.min() >= 5000 - model.latency - model.hop
+
+
+def test_a_mask_of_one_gives_the_input_back_in_its_place(model: SpectralGru) -> None:
+    def ones(spectrum: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(spectrum), memory
+
+    model._mask = ones  # type: ignore[method-assign]
+    x = 0.1 * torch.randn(1, 1, 5003)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), x, atol=1e-5, rtol=0)
+
+
+def test_silence_is_silent(model: SpectralGru) -> None:
+    with torch.inference_mode():
+        assert not bool(model(torch.zeros(1, 1, 4000)).any())
+
+
+def test_every_parameter_learns(model: SpectralGru) -> None:
+    model.train()
+    model(0.1 * torch.randn(2, 1, 4000)).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())

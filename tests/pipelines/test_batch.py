@@ -1,0 +1,258 @@
+"""A batch loses nothing: whatever kills it, the same command again ends with the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from denoise.errors import InputError, OutputError
+from denoise.io.atomic import replacing
+from pipelines import batch
+from pipelines.discover import Item
+from pipelines.job import Job, Outcome
+
+NAMES = [f"{n} ö.png" for n in range(6)]
+
+# A job that turns bytes around, and does what MOMENT says when it gets there. No torch: starts in a blink.
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from denoise.io.atomic import replacing
+from pipelines import batch
+from pipelines.cli import LazyGroup
+from pipelines.job import Job, Outcome
+import click, json
+
+class Turn(Job):
+    def declines(self, modality): return None
+    def settings(self, modality): return {}
+    def execute(self, item):
+        with replacing(item.destination) as partial:
+            partial.write_bytes(item.source.read_bytes()[::-1])
+            at("written", item)
+        at("replaced", item)
+        return Outcome("turn")
+
+def at(moment, item):
+    if os.environ.get("MOMENT") == f"{moment} {item.source.name[0]}":
+        if os.environ["ACTION"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        Path(os.environ["FLAG"]).write_text(str(os.getpid()))
+        time.sleep(60)
+
+@click.group(cls=LazyGroup)
+def cli(): pass
+
+@click.command()
+def turn():
+    result = batch.run(Turn(inputs=(Path(sys.argv[2]),), output=Path(sys.argv[3]), workers=int(sys.argv[4])))
+    print(json.dumps(result.counts))
+
+if __name__ == "__main__":
+    LazyGroup.get_command = lambda *_: turn
+    cli(["turn"])
+"""
+
+
+@dataclass
+class Turned:
+    """A folder of inputs, its output, and the way to start a batch in a process of its own."""
+
+    script: Path
+    source: Path
+    out: Path
+
+    def start(self, moment: str = "", action: str = "kill", workers: int = 1) -> subprocess.Popen[str]:
+        flag = self.script.with_name("flag")
+        flag.unlink(missing_ok=True)
+        environment = os.environ | {"MOMENT": moment, "ACTION": action, "FLAG": str(flag)}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        return subprocess.Popen(
+            [sys.executable, self.script, "turn", self.source, self.out, str(workers)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, moment: str = "", workers: int = 1) -> tuple[int, str]:
+        process = self.start(moment, workers=workers)
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    def waiting_pid(self) -> int:
+        """Wait until the batch is at the moment; gives the process that is."""
+        flag = self.script.with_name("flag")
+        deadline = time.monotonic() + 60
+        while not (flag.exists() and flag.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return int(flag.read_text())
+
+    def assert_complete(self) -> None:
+        """Every output is there and right, and nothing else is."""
+        found = {path.name: path.read_bytes() for path in self.out.iterdir()}
+        found.pop("denoise-manifest.jsonl")
+        assert found == {path.name: path.read_bytes()[::-1] for path in self.source.iterdir()}
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> Turned:
+    source = tmp_path / "in"
+    source.mkdir()
+    for number, name in enumerate(NAMES):
+        (source / name).write_bytes(bytes([number, 1, 2]) * 1000)
+    script = tmp_path / "turn.py"
+    script.write_text(SCRIPT)
+    return Turned(script, source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("moment", ["written 3", "replaced 3"])
+def test_a_killed_batch_goes_on_where_it_was(turned: Turned, moment: str) -> None:
+    code, _ = turned.run(moment)
+    assert code == -signal.SIGKILL
+    finished = {path.name for path in turned.out.iterdir() if path.suffix == ".png"}
+    assert finished == set(NAMES[: 3 + (moment == "replaced 3")])
+    code, output = turned.run()
+    assert (code, json.loads(output)) == (0, {"skipped": 3, "ok": 3})
+    turned.assert_complete()
+
+
+def test_a_pool_writes_what_one_process_writes(turned: Turned) -> None:
+    code, output = turned.run(workers=2)
+    assert (code, json.loads(output)) == (0, {"ok": 6})
+    turned.assert_complete()
+
+
+def test_a_worker_that_dies_costs_only_its_file(turned: Turned) -> None:
+    code, output = turned.run("written 2", workers=2)
+    assert (code, json.loads(output)) == (0, {"ok": 5, "failed": 1})
+    rows = [json.loads(line) for line in (turned.out / "denoise-manifest.jsonl").read_text().splitlines()]
+    (failed,) = (row for row in rows if row["status"] == "failed")
+    assert failed["error"] == f"{turned.source / NAMES[2]}: the process that worked on it died, twice"
+    assert not list(turned.out.glob(".*"))
+    code, output = turned.run(workers=2)
+    assert json.loads(output) == {"ok": 1, "skipped": 5}
+    turned.assert_complete()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_interrupt_leaves_no_half_file(turned: Turned, workers: int) -> None:
+    process = turned.start("written 3", "wait", workers)
+    turned.waiting_pid()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "Interrupted: the same command goes on with the rest.\n"
+    names = {path.name for path in turned.out.iterdir()} - {"denoise-manifest.jsonl", ".denoise-unfinished"}
+    assert names <= set(NAMES) - {NAMES[3]}
+    for name in names:
+        assert (turned.out / name).read_bytes() == (turned.source / name).read_bytes()[::-1]
+    assert turned.run()[0] == 0
+    turned.assert_complete()
+
+
+def test_workers_do_not_outlive_a_killed_batch(turned: Turned) -> None:
+    process = turned.start("written 1", "wait", workers=2)
+    worker = psutil.Process(turned.waiting_pid())
+    process.kill()
+    process.communicate()
+    worker.wait(timeout=30)
+
+
+class Turn(Job):
+    """The same job in this process; `hurt` is called in the middle of a write."""
+
+    hurt: Callable[[Item], None] = staticmethod(lambda _: None)
+
+    def declines(self, modality: str) -> str | None:  # noqa: ARG002
+        return None
+
+    def settings(self, modality: str) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def execute(self, item: Item) -> Outcome:
+        with replacing(item.destination) as partial:
+            partial.write_bytes(item.source.read_bytes()[::-1])
+            type(self).hurt(item)
+        return Outcome("turn")
+
+
+def hurting(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def hurt(item: Item) -> None:
+        if item.source.name == NAMES[3]:
+            raise error
+
+    monkeypatch.setattr(Turn, "hurt", staticmethod(hurt))
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (InputError("it is torn"), "{source}: it is torn"),
+        (ValueError("two\nlines"), "{source}: unexpected ValueError: two"),
+        (MemoryError(), "{source}: unexpected MemoryError: no reason given"),
+        (OSError(28, "No space left on device"), "{output}: cannot be written: No space left on device"),
+    ],
+)
+def test_one_bad_file_costs_one_file(
+    turned: Turned, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    hurting(monkeypatch, error)
+    result = batch.run(Turn(inputs=(turned.source,), output=turned.out))
+    assert result.counts == {"ok": 5, "failed": 1}
+    (failed,) = (entry for entry in result.entries if entry.status == "failed")
+    expected = sentence.format(source=turned.source / NAMES[3], output=turned.out / NAMES[3])
+    assert failed.error == expected
+    assert {path.name for path in turned.out.iterdir()} == {*NAMES, "denoise-manifest.jsonl"} - {NAMES[3]}
+
+    monkeypatch.undo()
+    assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"ok": 1, "skipped": 5}
+    turned.assert_complete()
+
+
+def test_an_output_is_kept_when_its_redoing_fails(turned: Turned, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Turn(inputs=(turned.source,), output=turned.out)
+    batch.run(job)
+    (turned.source / NAMES[3]).write_bytes(b"new input")
+    before = (turned.out / NAMES[3]).read_bytes()
+    hurting(monkeypatch, InputError("it is torn"))
+    assert batch.run(job).counts == {"skipped": 5, "failed": 1}
+    assert (turned.out / NAMES[3]).read_bytes() == before
+    monkeypatch.undo()
+    assert batch.run(job).counts == {"skipped": 5, "ok": 1}
+    turned.assert_complete()
+
+
+def test_overwrite_does_every_file_anew(turned: Turned) -> None:
+    turned.out.mkdir()
+    (turned.out / NAMES[0]).write_bytes(b"somebody's own")
+    job = Turn(inputs=(turned.source,), output=turned.out)
+    assert batch.run(job).counts == {"failed": 1, "ok": 5}
+    assert (turned.out / NAMES[0]).read_bytes() == b"somebody's own"
+    assert batch.run(Turn(inputs=(turned.source,), output=turned.out, overwrite=True)).counts == {"ok": 6}
+    turned.assert_complete()
+
+
+def test_an_output_folder_that_cannot_be_made_stops_before_work(turned: Turned) -> None:
+    turned.out.write_text("a file where a folder should be")
+    with pytest.raises(OutputError, match=r"out/denoise-manifest.jsonl: cannot be"):
+        batch.run(Turn(inputs=(turned.source,), output=turned.out))
+
+
+def test_inputs_are_never_written(turned: Turned) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in turned.source.iterdir()}
+    batch.run(Turn(inputs=(turned.source,), output=turned.out))
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in turned.source.iterdir()} == before

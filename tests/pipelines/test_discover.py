@@ -1,0 +1,186 @@
+"""The plan: what is read, where it goes, and what is refused before work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from denoise.errors import UsageError
+from pipelines import discover
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def keys(plan: discover.Plan) -> list[str]:
+    return [item.key for item in plan.items]
+
+
+def test_the_tree_is_mirrored_in_name_order(tmp_path: Path) -> None:
+    make(tmp_path / "in", "b.wav", "a é.png", "sub/deep er/c.csv")
+    plan = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert keys(plan) == ["a é.png", "b.wav", "sub/deep er/c.csv"]
+    assert [item.destination for item in plan.items] == [tmp_path / "out" / key for key in keys(plan)]
+    assert [item.modality for item in plan.items] == ["image", "audio", "sensor"]
+    assert plan.modalities == ("image", "audio", "sensor")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_recursion_folders_below_are_left_alone(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.png", "sub/b.png")
+    assert keys(discover.plan([tmp_path / "in"], tmp_path / "out", recursive=False)) == ["a.png"]
+
+
+def test_hidden_files_and_manifests_are_passed_over_and_other_kinds_listed(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.png", ".b.png", ".git/c.png", discover.MANIFEST_NAME, "notes.txt", "README")
+    plan = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert keys(plan) == ["a.png"]
+    assert [problem.path.name for problem in plan.ignored] == ["README", "notes.txt"]
+    assert not plan.problems
+
+
+def test_another_kind_is_a_problem_when_it_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "notes.txt")
+    plan = discover.plan([tmp_path / "a.png", tmp_path / "notes.txt"], tmp_path / "out")
+    assert keys(plan) == ["a.png"]
+    (problem,) = plan.problems
+    assert str(tmp_path / "notes.txt") in problem.error
+    assert ".txt" in problem.error
+
+
+def test_declined_modalities_are_ignored_in_folders_and_problems_when_named(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.png", "b.wav")
+    folder, file = tmp_path / "in", tmp_path / "in" / "a.png"
+
+    def declines(modality: str) -> str | None:
+        return "is not sound" if modality == "image" else None
+
+    walked = discover.plan([folder], tmp_path / "out", declines=declines)
+    assert (keys(walked), [p.path for p in walked.ignored]) == (["b.wav"], [file])
+    named = discover.plan([file, folder / "b.wav"], tmp_path / "out", declines=declines)
+    assert (keys(named), [p.path for p in named.problems]) == (["b.wav"], [file])
+
+
+@pytest.mark.parametrize("output", ["in", "in/out", "in/sub/../out", "."])
+def test_output_and_input_folders_must_lie_side_by_side(tmp_path: Path, output: str) -> None:
+    make(tmp_path / "in", "a.png", "sub/b.png")
+    with pytest.raises(UsageError, match="input"):
+        discover.plan([tmp_path / "in"], tmp_path / output)
+
+
+def test_an_output_inside_its_input_is_seen_through_a_link(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(UsageError, match="inside the input"):
+        discover.plan([tmp_path / "in"], tmp_path / "link" / "out")
+
+
+def test_two_inputs_with_one_output_are_refused_by_name(tmp_path: Path) -> None:
+    make(tmp_path, "a/x.png", "b/x.png")
+    with pytest.raises(UsageError) as caught:
+        discover.plan([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert str(tmp_path / "a" / "x.png") in str(caught.value)
+    assert str(tmp_path / "b" / "x.png") in str(caught.value)
+
+
+def test_one_file_named_twice_is_one_item(tmp_path: Path) -> None:
+    make(tmp_path / "in", "x.png")
+    plan = discover.plan([tmp_path / "in", tmp_path / "in" / "x.png"], tmp_path / "out")
+    assert keys(plan) == ["x.png"]
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_names_that_differ_by_case_collide_where_the_disk_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: bool
+) -> None:
+    make(tmp_path, "a/x.png", "b/X.PNG")
+    monkeypatch.setattr(discover, "_folds_case", lambda _: folds)
+    inputs = [tmp_path / "a", tmp_path / "b"]
+    if folds:
+        with pytest.raises(UsageError, match="both"):
+            discover.plan(inputs, tmp_path / "out")
+    else:
+        assert keys(discover.plan(inputs, tmp_path / "out")) == ["x.png", "X.PNG"]
+
+
+def test_the_file_system_is_asked_whether_it_folds_case(tmp_path: Path) -> None:
+    (tmp_path / "Folder").mkdir()
+    folds = (tmp_path / "fOLDER").exists()
+    assert discover._folds_case(tmp_path / "Folder" / "not" / "there") == folds
+
+
+def test_an_output_never_replaces_an_input(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png")
+    for output in (tmp_path, tmp_path / "a.png"):
+        with pytest.raises(UsageError, match="replace an input"):
+            discover.plan([tmp_path / "a.png"], output)
+
+
+def test_one_file_goes_into_a_folder_or_to_a_name(tmp_path: Path) -> None:
+    make(tmp_path, "a.png")
+    (tmp_path / "out.d").mkdir()
+    for output, expected in (("out", "out/a.png"), ("out.d", "out.d/a.png"), ("x/b.tif", "x/b.tif")):
+        (item,) = discover.plan([tmp_path / "a.png"], tmp_path / output).items
+        assert item.destination == tmp_path / expected
+
+
+@pytest.mark.parametrize(("name", "found"), [("b.wav", "a name for audio"), ("b.xyz", ".xyz")])
+def test_an_output_name_must_fit_the_kind_of_file(tmp_path: Path, name: str, found: str) -> None:
+    make(tmp_path, "a.png")
+    with pytest.raises(UsageError, match=found):
+        discover.plan([tmp_path / "a.png"], tmp_path / name)
+
+
+def test_link_loops_and_dead_links_are_listed_and_the_rest_is_found(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.png", "sub/b.png")
+    (tmp_path / "in" / "sub" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "self").symlink_to("self")
+    (tmp_path / "in" / "dead.png").symlink_to("nowhere.png")
+    plan = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert keys(plan) == ["a.png", "sub/b.png"]
+    assert {problem.path.name for problem in plan.problems} == {"loop", "self", "dead.png"}
+    assert all(str(problem.path) in problem.error for problem in plan.problems)
+
+
+def test_linked_files_and_folders_are_followed(tmp_path: Path) -> None:
+    make(tmp_path, "in/a.png", "other/b.png")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "other")
+    (tmp_path / "in" / "c.png").symlink_to(tmp_path / "other" / "b.png")
+    assert keys(discover.plan([tmp_path / "in"], tmp_path / "out")) == ["a.png", "c.png", "more/b.png"]
+
+
+def test_a_folder_with_the_name_of_a_file_is_a_problem_until_it_is_named(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.png", "shots.png/b.png")
+    plan = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert keys(plan) == ["a.png"]
+    assert "a folder, a .png file was expected" in plan.problems[0].error
+    assert keys(discover.plan([tmp_path / "in" / "shots.png"], tmp_path / "out")) == ["b.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "in", "a.png", "secret/b.png")
+    scandir = discover.os.scandir
+
+    def guarded(folder: Path) -> object:
+        if Path(folder).name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(discover.os, "scandir", guarded)
+    plan = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert keys(plan) == ["a.png"]
+    assert plan.problems[0].error == f"{tmp_path / 'in' / 'secret'}: the folder cannot be read: Permission denied"
+
+
+def test_inputs_must_be_there_and_hold_something(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        discover.plan([tmp_path / "missing"], tmp_path / "out")
+    make(tmp_path / "in", "notes.txt")
+    with pytest.raises(UsageError, match="nothing to do"):
+        discover.plan([tmp_path / "in"], tmp_path / "out")

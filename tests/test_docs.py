@@ -1,0 +1,198 @@
+"""The documents say what is so: commands parse and run, examples work, tables and trees are complete."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+
+from denoise.corruptions import CORRUPTIONS
+from denoise.models import MODELS
+from denoise.recipe import names as recipe_names
+from pipelines.cli import COMMANDS, cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "data" / "samples").glob("*.md")]
+)
+
+
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The fenced blocks of a document in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(document), re.MULTILINE | re.DOTALL)
+
+
+def commands(document: str) -> list[list[str]]:
+    """The lines behind a `$` in its console blocks, as words."""
+    lines = "".join(blocks(document, "console")).splitlines()
+    return [shlex.split(line[2:]) for line in lines if line.startswith("$ ")]
+
+
+def all_commands(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+    """Every command and subcommand by the words that name it."""
+    found: dict[tuple[str, ...], click.Command] = {}
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found[*path, name] = command
+        if isinstance(command, click.Group):
+            found |= all_commands(command, (*path, name))
+    return found
+
+
+def parse(words: list[str]) -> None:
+    """Check the words of a `denoise` command against its options, without running it."""
+    command: click.Command = cli
+    context: click.Context | None = None
+    rest = words[1:]
+    while isinstance(command, click.Group) and rest:
+        found = command.get_command(click.Context(command), rest[0])
+        assert found is not None, f"no command {rest[0]}"
+        command, rest = found, rest[1:]
+        context = command.make_context(command.name, list(rest), parent=context)
+    assert context is not None
+
+
+EVERY_COMMAND = all_commands(cli)
+DENOISE_LINES = [
+    words for path in DOCUMENTS for words in commands(str(path.relative_to(ROOT))) if words[0] == "denoise"
+]
+
+
+@pytest.mark.parametrize("path", EVERY_COMMAND, ids=" ".join)
+def test_every_command_has_help_with_an_example_that_parses(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli, [*path, "--help"], prog_name="denoise")
+    assert result.exit_code == 0
+    _, _, example = result.output.partition("Example:\n")
+    line = example.strip().splitlines()[0]
+    assert line.startswith(f"denoise {path[0]}"), result.output
+    parse(shlex.split(line))
+    for parameter in EVERY_COMMAND[path].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{parameter.name} has no help"
+
+
+def test_every_command_is_in_the_documents() -> None:
+    used = {words[1] for words in DENOISE_LINES}
+    assert used == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", DENOISE_LINES, ids=" ".join)
+def test_commands_of_the_documents_parse(words: list[str]) -> None:
+    parse(words)
+
+
+def test_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "data" / "samples", tmp_path / "data" / "samples")
+    monkeypatch.chdir(tmp_path)
+    for words in commands("README.md"):
+        if words[0] == "denoise":
+            result = CliRunner().invoke(cli, words[1:], prog_name="denoise")
+            assert result.exit_code == 0, f"{' '.join(words)}\n{result.output}"
+    assert (tmp_path / "coffee.png").is_file()
+    assert (tmp_path / "cleaned" / "recordings" / "reading_16k.wav").is_file()
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", text_of("Makefile"), re.MULTILINE))
+    named = {words[1] for words in commands("README.md") if words[0] == "make"}
+    assert named == {"demo", "test"}
+    assert named <= targets
+
+
+PYTHON_DOCUMENTS = ["README.md", "docs/models.md", "docs/noise.md"]
+
+
+@pytest.mark.parametrize("document", PYTHON_DOCUMENTS)
+def test_python_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    examples = blocks(document, "python")
+    assert examples
+    for example in examples:
+        exec(compile(example, document, "exec"), {})
+
+
+def test_the_corruption_of_contributing_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    from denoise.corruptions import base, image
+
+    definition, test = blocks("CONTRIBUTING.md", "python")
+    row = re.search(r'^    "(\w+)": "([\w.:]+)",$', text_of("CONTRIBUTING.md"), re.MULTILINE)
+    assert row
+    names = vars(base) | vars(image)
+    exec(compile(definition, "CONTRIBUTING.md", "exec"), names)
+    monkeypatch.setattr(image, "Stripes", names["Stripes"], raising=False)
+    monkeypatch.setattr(base, "CORRUPTIONS", {**CORRUPTIONS, row[1]: row[2]})
+    space: dict[str, Any] = {"parse": base.parse, "torch": torch, "pytest": pytest}
+    exec(compile(test, "CONTRIBUTING.md", "exec"), space)
+    space["test_stripes_have_their_deviation"]()
+    assert str(base.parse("stripes:sigma=10")) == "stripes:sigma=10"
+    assert math.isclose(names["Stripes"]().sigma, 5)
+
+
+def test_the_recipe_of_the_training_page_loads(tmp_path: Path) -> None:
+    from denoise import recipe
+
+    (tmp_path / "scans.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
+    assert recipe.load(tmp_path / "scans.toml").model.config["channels"] == 1
+    assert all(f"`{name}`" in text_of("docs/training.md") for name in recipe_names())
+
+
+@pytest.mark.parametrize(
+    ("document", "table"),
+    [("docs/noise.md", CORRUPTIONS), ("docs/models.md", MODELS)],
+    ids=["noise", "models"],
+)
+def test_tables_list_every_row_and_no_other(document: str, table: dict[str, object]) -> None:
+    listed = re.findall(r"^\| `([a-z-]+)` \|", text_of(document), re.MULTILINE)
+    assert set(table) <= set(listed)
+    assert set(listed) - set(table) <= set(recipe_names())
+
+
+def test_noise_fields_are_those_of_the_code() -> None:
+    from denoise.registry import lookup
+
+    lines = dict(
+        re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| ([^|]+) \|", text_of("docs/noise.md"), re.MULTILINE)
+    )
+    for name in CORRUPTIONS:
+        fields = lookup(CORRUPTIONS, name, "corruption").text_fields
+        assert all(f"`{field}`" in lines[name] for field in fields), name
+
+
+def test_the_tree_of_the_readme_is_the_tree() -> None:
+    tree = text_of("README.md").partition("## What lies where\n\n```\n")[2].partition("```")[0]
+    listed: set[str] = set()
+    folders: list[str] = []
+    for line in tree.splitlines():
+        entry, comment = line.split(maxsplit=1)
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders = [*folders[:depth], entry.rstrip("/")]
+        assert comment
+        assert (ROOT / "/".join(folders)).exists(), entry
+        listed.add("/".join(folders))
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("denoise", "pipelines")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert modules <= listed, modules - listed
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target

@@ -1,0 +1,134 @@
+"""The loop learns, resumes exactly, stops early, and says what it did."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from denoise import weights
+from denoise.errors import UsageError, WeightsError
+from denoise.losses import LOSSES
+from denoise.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe, ValidateRecipe
+from denoise.train import Progress, fit
+
+RECIPE = Recipe(
+    "tiny",
+    "sensor",
+    model=ModelRecipe("autoencoder", {"modality": "sensor", "widths": [8, 12]}),
+    data=DataRecipe(patch=64, standardise=True, corruption="gaussian:snr_db=5"),
+    fit=FitRecipe(steps=12, batch=4, threads=1, warmup=2, validate_every=4),
+    validate=ValidateRecipe(corruption="gaussian:snr_db=5", items=1),
+)
+
+
+def changed(**fields: object) -> Recipe:
+    return replace(RECIPE, fit=replace(RECIPE.fit, **fields))
+
+
+@pytest.fixture
+def tones(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    t = np.arange(1024)
+    np.savez(folder / "tones.npz", slow=np.sin(t / 9), fast=np.sin(t / 5))
+    return folder
+
+
+def parameters(path: Path) -> dict[str, torch.Tensor]:
+    return weights.load(path)[0].state_dict()
+
+
+def test_it_overfits_one_batch() -> None:
+    """A fixed noisy batch and its targets: the network can learn them by heart."""
+    torch.manual_seed(0)
+    model = weights.build("autoencoder", {"modality": "sensor", "widths": [16, 24]})
+    target = torch.sin(torch.arange(64) / 5.0).expand(4, 1, 64)
+    noisy = target + 0.5 * torch.randn(4, 1, 64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    first = last = float("nan")
+    for step in range(300):
+        loss = LOSSES["mse"](model(noisy), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        first, last = (loss.item(), last) if step == 0 else (first, loss.item())
+    assert last < 0.02 * first
+
+
+def test_it_learns_to_remove_noise_and_reports(tones: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    card = fit(changed(steps=150), tones, tones, tmp_path / "w.safetensors", report=seen.append)
+    final = seen[-1]
+    assert (final.step, final.metric) == (150, "snr_db")
+    assert final.value is not None
+    assert final.before is not None
+    assert final.before == pytest.approx(5.0, abs=0.5)
+    assert final.value > final.before + 3.0
+    assert final.samples_per_s > 0
+    assert card["training"]["best"] == pytest.approx(max(p.value for p in seen if p.value is not None))
+    assert card["training"]["steps"] == 150
+    assert card["recipe"]["data"]["corruption"] == "gaussian:snr_db=5"
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_a_resumed_run_is_the_undisturbed_run(tones: Path, tmp_path: Path, schedule: str) -> None:
+    recipe = changed(schedule=schedule, checkpoint_minutes=0.0)
+    fit(recipe, tones, tones, tmp_path / "whole.safetensors")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 8:
+            raise KeyboardInterrupt
+
+    cut = tmp_path / "cut.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tones, tones, cut, report=interrupt)
+    assert not cut.exists()
+    steps: list[int] = []
+    fit(recipe, tones, tones, cut, resume=True, report=lambda p: steps.append(p.step))
+    assert min(steps) > 7  # it did not begin again
+    whole, resumed = parameters(tmp_path / "whole.safetensors"), parameters(cut)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_seed_decides_the_run(tones: Path, tmp_path: Path) -> None:
+    runs = []
+    for i, seed in enumerate((0, 0, 1)):
+        fit(changed(seed=seed, steps=3), tones, None, tmp_path / f"{i}.safetensors")
+        runs.append(parameters(tmp_path / f"{i}.safetensors"))
+    assert all(torch.equal(runs[0][key], runs[1][key]) for key in runs[0])
+    assert not all(torch.equal(runs[0][key], runs[2][key]) for key in runs[0])
+
+
+def test_it_stops_when_it_no_longer_improves(tones: Path, tmp_path: Path) -> None:
+    card = fit(changed(lr=1e-12, patience=2, steps=40, ema=0.0), tones, tones, tmp_path / "w.safetensors")
+    assert card["training"]["steps"] == 12  # one best, then two validations no better
+
+
+def test_a_checkpoint_of_another_recipe_or_file_is_refused(tones: Path, tmp_path: Path) -> None:
+    out = tmp_path / "w.safetensors"
+    fit(changed(steps=2), tones, None, out)
+    with pytest.raises(UsageError, match="another recipe"):
+        fit(changed(steps=3), tones, None, out, resume=True)
+    out.with_suffix(".checkpoint").write_bytes(b"not a checkpoint")
+    with pytest.raises(WeightsError, match="not a checkpoint"):
+        fit(changed(steps=2), tones, None, out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (changed(loss="mze"), "did you mean mse"),
+        (changed(schedule="flat"), "unknown schedule"),
+        (replace(RECIPE, modality="audio"), "a sensor model cannot train on audio"),
+        (changed(lr=1e30, clip=1e30), "lower fit.lr"),
+    ],
+)
+def test_a_recipe_that_cannot_work_says_why(
+    tones: Path, tmp_path: Path, recipe: Recipe, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        fit(recipe, tones, None, tmp_path / "w.safetensors")

@@ -1,0 +1,96 @@
+"""A weights file gives back the same model, and nothing else gets in."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from denoise import weights
+from denoise.errors import WeightsError
+from denoise.models.autoencoder import Autoencoder, build
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Autoencoder, Path]:
+    torch.manual_seed(0)
+    model = build(modality="sensor", widths=[4, 6]).eval()
+    path = tmp_path / "mine.safetensors"
+    weights.save(path, model, name="mine", architecture="autoencoder", facts={"limits": "a test"})
+    return model, path
+
+
+def test_round_trip(saved: tuple[Autoencoder, Path]) -> None:
+    model, path = saved
+    again, card = weights.load(path)
+    x = torch.randn(1, 1, 16)
+    torch.testing.assert_close(again(x), model(x), atol=1e-3, rtol=1e-2)  # stored in half precision
+    assert card == weights.card(path)
+    assert (card["name"], card["modality"], card["limits"]) == ("mine", "sensor", "a test")
+    assert card["parameters"] == sum(p.numel() for p in model.parameters())
+    assert again.spec == model.spec
+
+
+def rewritten(path: Path, **changes: object) -> Path:
+    """The same file with other values in its card."""
+    data = path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    card = json.loads(header["__metadata__"]["denoise"])
+    header["__metadata__"]["denoise"] = json.dumps({**card, **changes})
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "weights format 99, expected 1"),
+        ({"architecture": "perceptron"}, "unknown architecture 'perceptron'"),
+        ({"config": {"modality": "sensor", "widths": [5, 6]}}, "do not fit the model they name"),
+        ({"config": {"modality": "sensor", "wits": 3}}, "do not fit the model they name"),
+    ],
+)
+def test_another_card_is_refused(
+    saved: tuple[Autoencoder, Path], changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(WeightsError, match=r"mine\.safetensors") as caught:
+        weights.load(rewritten(saved[1], **changes))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"short", b"\x80\x04K\x01.", struct.pack("<Q", 2**60) + b"{}", struct.pack("<Q", 8) + b"not json"],
+)
+def test_other_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"x\.safetensors"):
+        weights.load(path)
+
+
+def test_a_truncated_file_a_foreign_file_and_a_missing_file(
+    saved: tuple[Autoencoder, Path], tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(saved[1].read_bytes()[:-100])
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(2)}, foreign)
+    for path in (cut, foreign, tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(WeightsError, match=path.name):
+            weights.load(path)
+
+
+def test_infinite_weights_are_refused(saved: tuple[Autoencoder, Path]) -> None:
+    model, path = saved
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.inf)
+    weights.save(path, model, name="mine", architecture="autoencoder", facts={})
+    with pytest.raises(WeightsError, match="infinite"):
+        weights.load(path)
