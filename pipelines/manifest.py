@@ -123,15 +123,13 @@ class Manifest:
             return Entry.of(
                 item, "failed", error=f"{target}: there is a folder of that name; a file belongs there"
             )
-        if overwrite or not os.path.lexists(target) or item.key in self._claims:
+        if overwrite or not os.path.lexists(target):
             return None
         done = self._done.get(item.key)
         try:
             if done is None or digest(target) != done.output_digest:
-                found = "was not written by this tool" if done is None else "was changed since it was written"
-                return Entry.of(
-                    item, "failed", error=f"{target}: is there already and {found}; --overwrite replaces it"
-                )
+                return None if item.key in self._claims else _foreign(item, known=done is not None)
+            self._claims.discard(item.key)  # its row came before the crash
             if done.fingerprint == fingerprint and done.input_digest == digest(item.source):
                 return replace(
                     done, source=str(item.source), output=str(target), status="skipped", seconds=0.0
@@ -158,6 +156,12 @@ class Manifest:
         with _telling(self.path):
             _sweep(self.path.parent, keys)  # of workers that died
             _write_lines(self._claims_path, self._claims - keys)
+
+
+def _foreign(item: Item, *, known: bool) -> Entry:
+    found = "was changed since it was written" if known else "was not written by this tool"
+    sentence = f"{item.destination}: is there already and {found}; --overwrite replaces it"
+    return Entry.of(item, "failed", error=sentence)
 
 
 class Appender:

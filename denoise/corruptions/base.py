@@ -267,16 +267,16 @@ class Corruption:
             raise UsageError(f"{self.name}: a floating-point batch (B, C, *S) was expected, not {found}")
         if not any((modality == "image") == image for modality in self.modalities):
             kind = "an image" if image else "a signal"
-            raise UsageError(
-                f"{self.name} is for {' and '.join(self.modalities) or 'nothing'}, not for {kind}"
-            )
+            fit = " and ".join(self.modalities) or "nothing that all its parts share"
+            raise UsageError(f"{self} is for {fit}, not for {kind}")
 
 
 @dataclass(frozen=True)
 class Chain(Corruption):
     """One corruption after another, as light passes lens, sensor and JPEG; `a+b` in text.
 
-    It is for the modalities that all its parts share. Chains within chains are flattened.
+    It is for the modalities that all its parts share. A level that is relative to the signal, such as an SNR,
+    is relative to what the parts before it made. Chains within chains are flattened.
     """
 
     name = "chain"

@@ -23,6 +23,7 @@ from denoise.errors import InputError, UnreadableError, UnsupportedError
 __all__ = [
     "COMMENT",
     "MISSING",
+    "RECORD_BYTES",
     "Dialect",
     "Head",
     "NotNumbersError",
@@ -39,6 +40,7 @@ Floats = NDArray[np.float64]
 
 SAMPLE_BYTES = 1 << 18  # what the dialect is guessed from
 SAMPLE_RECORDS = 200
+RECORD_BYTES = 1 << 16  # a quoted cell may hold line ends, but not for ever
 
 MISSING = frozenset({"", "-", "--", "?", "nan", "+nan", "-nan", "na", "n/a", "#n/a", "null", "none", "nil"})
 _NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
@@ -97,7 +99,7 @@ class Dialect:
         if self.delimiter == " ":
             return re.compile(rf"\s*(?:{quoted}(?=\s|\Z)|\S+)(?:\s+\Z)?")
         mark = re.escape(self.delimiter)
-        return re.compile(rf"(?:^|{mark})([ ]*{quoted}\s*(?={mark}|\Z)|[^{mark}]*)")
+        return re.compile(rf"(?:^|{mark})([ ]*{quoted}[ \r]*(?={mark}|\Z)|[^{mark}]*)")
 
     def split(self, line: str) -> list[str]:
         """The cells of one record, each with its blanks and quotes."""
@@ -260,7 +262,7 @@ def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
             held += dialect.newline + part
         elif part.strip() and not COMMENT.match(part):
             held, held_line, held_offset = part, line, offset
-        if held and not ('"' in held and dialect.is_open(held)):
+        if held and not ('"' in held and len(held) < RECORD_BYTES and dialect.is_open(held)):
             yield _Record(held_line, held_offset, held)
             held = ""
         offset += len(part) + 1

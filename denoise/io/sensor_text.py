@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -40,6 +41,7 @@ from denoise.io.sensor_columns import (
 from denoise.io.sensor_dialect import (
     COMMENT,
     MISSING,
+    RECORD_BYTES,
     Dialect,
     NotNumbersError,
     clock_seconds,
@@ -57,17 +59,20 @@ __all__ = ["FORMAT", "CellFormat", "TextLayout"]
 Floats = NDArray[np.float64]
 
 CHUNK_BYTES = 1 << 20
-RECORD_BYTES = 1 << 20  # a quoted cell may hold line ends, but not for ever
 
 _EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
 
 
 @dataclass
 class _Chunk:
-    rows: list[list[str]]  # cells with their blanks and quotes
+    columns: list[Sequence[str]]  # cells with their blanks and quotes; empty where there are no rows
     lines: Sequence[int]  # the line number of each row
     kept: dict[int, str]  # comments and blank lines that stand before a row, or after the last
     closed: bool = True  # the last row ends in a line end
+
+    @property
+    def rows(self) -> int:
+        return len(self.lines)
 
 
 class _Rows:
@@ -93,10 +98,9 @@ class _Rows:
             if not text:
                 return
             end = text.rfind(newline) + 1 if raw else len(text)
-            lines = text[:end].split(newline)
-            closed = not lines[-1]
-            if closed or not end:
-                lines.pop()
+            whole = text[:end]
+            closed = whole.endswith(newline)
+            lines = whole.removesuffix(newline).split(newline) if whole else []
             chunk, used = self._parse(lines, line, last=not raw)
             carry = "".join(part + newline for part in lines[used:]) + text[end:]
             if not raw:
@@ -115,11 +119,14 @@ class _Rows:
 
     def _parse(self, lines: list[str], first: int, last: bool) -> tuple[_Chunk, int]:
         """The rows of some lines, and how many lines were used: fewer when the last record is still open."""
-        if self._dialect.delimiter != " " and not any('"' in line or "#" in line for line in lines):
-            delimiter = self._dialect.delimiter
-            rows = [line.split(delimiter) for line in lines]
-            if set(map(len, rows)) == {self._width} and (self._width > 1 or all(map(str.strip, lines))):
-                return _Chunk(rows, range(first, first + len(rows)), {}), len(lines)
+        delimiter, width = self._dialect.delimiter, self._width
+        text = delimiter.join(lines)
+        plain = '"' not in text and "#" not in text and delimiter != " " and bool(lines)
+        if plain and set(map(str.count, lines, repeat(delimiter))) == {width - 1}:
+            cells = text.split(delimiter)  # in one go: a list for each row costs half as much again
+            if width > 1 or all(map(str.strip, cells)):
+                columns: list[Sequence[str]] = [cells[index::width] for index in range(width)]
+                return _Chunk(columns, range(first, first + len(lines)), {}), len(lines)
         return self._parse_slowly(lines, first, last)
 
     def _parse_slowly(self, lines: list[str], first: int, last: bool) -> tuple[_Chunk, int]:
@@ -136,7 +143,7 @@ class _Rows:
                 continue
             while '"' in record and dialect.is_open(record):
                 if index == len(lines) and not last:
-                    return _Chunk(rows, numbers_of_lines, kept), start
+                    return _Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), start
                 if index == len(lines) or len(record) > RECORD_BYTES:
                     raise UnreadableError(
                         f"{self._path}: line {first + start} opens a quote that is not closed by the end; "
@@ -152,7 +159,7 @@ class _Rows:
                 )
             rows.append(cells)
             numbers_of_lines.append(first + start)
-        return _Chunk(rows, numbers_of_lines, kept), len(lines)
+        return _Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), len(lines)
 
 
 @dataclass(frozen=True)
@@ -322,8 +329,8 @@ def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None
     looks = [_TextColumn(name, kind, unit_in(unit) if unit else None) for name, kind, unit in kinds]
     rows = 0
     for chunk in _Rows(path, head.dialect, head.width, head.offset, head.line):
-        rows += len(chunk.rows)
-        for look, cells in zip(looks, zip(*chunk.rows, strict=True), strict=False):
+        rows += chunk.rows
+        for look, cells in zip(looks, chunk.columns, strict=False):
             look.add_cells(cells, chunk.lines, head.dialect.comma)
     # ISO and clock columns tell the time, but are no numbers to clean
     clock = find_clock(looks)
@@ -373,8 +380,8 @@ class TextReader(SensorReader):
         layout: TextLayout = self.info.extra["layout"]
         for chunk in layout.read(self.info.source):
             if chunk.rows:
-                columns = list(zip(*chunk.rows, strict=True))
-                yield np.stack([numbers(columns[index], layout.dialect.comma) for index in layout.chosen])
+                comma = layout.dialect.comma
+                yield np.stack([numbers(chunk.columns[index], comma) for index in layout.chosen])
 
 
 class TextWriter(SensorWriter):
@@ -398,9 +405,9 @@ class TextWriter(SensorWriter):
         self.check_channels(block, len(self._layout.chosen))
         start = 0
         while start < block.shape[1]:
-            while self._done == len(self._chunk.rows):
+            while self._done == self._chunk.rows:
                 self._next_chunk()
-            stop = min(start + len(self._chunk.rows) - self._done, block.shape[1])
+            stop = min(start + self._chunk.rows - self._done, block.shape[1])
             self._put_rows(block[:, start:stop])
             start = stop
 
@@ -412,7 +419,7 @@ class TextWriter(SensorWriter):
         self._file.flush()
 
     def _next_chunk(self, optional: bool = False) -> bool:
-        self._write(self._chunk.kept.get(len(self._chunk.rows), ""), self._chunk.closed)
+        self._write(self._chunk.kept.get(self._chunk.rows, ""), self._chunk.closed)
         self._chunk, self._done = next(self._chunks, None) or _Chunk([], (), {}), 0
         present = bool(self._chunk.rows or self._chunk.kept)
         if not present and not optional:
@@ -429,7 +436,7 @@ class TextWriter(SensorWriter):
     def _put_rows(self, block: Floats) -> None:
         layout, chunk, start = self._layout, self._chunk, self._done
         stop = start + block.shape[1]
-        columns: list[Sequence[str]] = list(zip(*chunk.rows[start:stop], strict=True))
+        columns: list[Sequence[str]] = [column[start:stop] for column in chunk.columns]
         for values, index, style in zip(block, layout.chosen, layout.formats, strict=True):
             columns[index] = _replaced(columns[index], values, style, layout.dialect.comma)
         newline = layout.dialect.newline
@@ -438,7 +445,7 @@ class TextWriter(SensorWriter):
         for row, text in kept.items():
             lines[row] = text + lines[row]
         self._done = stop
-        is_last = stop == len(chunk.rows) and len(chunk.rows) not in chunk.kept
+        is_last = stop == chunk.rows and chunk.rows not in chunk.kept
         self._write("".join([line + newline for line in lines]), chunk.closed or not is_last)
 
 

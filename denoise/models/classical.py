@@ -259,7 +259,7 @@ class SavitzkyGolay(Classical):
     def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
         from scipy.signal import savgol_filter
 
-        window = min(self.window, (samples.size - 1) | 1 if samples.size % 2 else samples.size - 1)
+        window = min(self.window, samples.size - 1 + samples.size % 2)  # odd
         if window <= self.order:
             return samples
         out: Array = savgol_filter(samples.astype(np.float64), window, self.order, mode="interp")
@@ -272,7 +272,7 @@ class Butterworth(Classical):
     order = 4
     cutoff = 0.2  # of the Nyquist frequency
     # Its ringing never quite ends: after this many samples it is below the rounding of float32.
-    spec = InputSpec("sensor", halo=160, centre=True)
+    spec = InputSpec("sensor", halo=96, centre=True)
 
     def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
         from scipy.signal import butter, sosfiltfilt

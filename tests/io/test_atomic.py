@@ -74,7 +74,12 @@ def test_bytes_are_synced_before_the_name_changes(tmp_path: Path, monkeypatch: p
     real = Path.replace
     monkeypatch.setattr(atomic, "_sync", lambda _: order.append("file"))
     monkeypatch.setattr(atomic, "_sync_folder", lambda _: order.append("folder"))
-    monkeypatch.setattr(Path, "replace", lambda self, target: (order.append("rename"), real(self, target))[1])
+
+    def rename(self: Path, target: Path) -> Path:
+        order.append("rename")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
     with replacing(tmp_path / "a.bin"):
         pass
     assert order == ["file", "rename", "folder"]

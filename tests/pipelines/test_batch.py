@@ -1,4 +1,4 @@
-"""A batch loses nothing: whatever kills it, the same command again ends with the bytes of an undisturbed run."""
+"""Whatever stops a batch, the same command again ends with the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def at(moment, item):
         if os.environ["ACTION"] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         Path(os.environ["FLAG"]).write_text(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(600)
 
 @click.group(cls=LazyGroup)
 def cli(): pass
@@ -72,30 +72,32 @@ class Turned:
     script: Path
     source: Path
     out: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, moment: str = "", action: str = "kill", workers: int = 1) -> subprocess.Popen[str]:
         flag = self.script.with_name("flag")
         flag.unlink(missing_ok=True)
         environment = os.environ | {"MOMENT": moment, "ACTION": action, "FLAG": str(flag)}
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, self.script, "turn", self.source, self.out, str(workers)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def run(self, moment: str = "", workers: int = 1) -> tuple[int, str]:
         process = self.start(moment, workers=workers)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
     def waiting_pid(self) -> int:
         """Wait until the batch is at the moment; gives the process that is."""
         flag = self.script.with_name("flag")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (flag.exists() and flag.read_text()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -109,14 +111,18 @@ class Turned:
 
 
 @pytest.fixture
-def turned(tmp_path: Path) -> Turned:
+def turned(tmp_path: Path) -> Iterator[Turned]:
     source = tmp_path / "in"
     source.mkdir()
     for number, name in enumerate(NAMES):
         (source / name).write_bytes(bytes([number, 1, 2]) * 1000)
     script = tmp_path / "turn.py"
     script.write_text(SCRIPT)
-    return Turned(script, source, tmp_path / "out")
+    turned = Turned(script, source, tmp_path / "out")
+    yield turned
+    for process in turned.started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("moment", ["written 3", "replaced 3"])
@@ -153,7 +159,7 @@ def test_interrupt_leaves_no_half_file(turned: Turned, workers: int) -> None:
     process = turned.start("written 3", "wait", workers)
     turned.waiting_pid()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors == "Interrupted: the same command goes on with the rest.\n"
     names = {path.name for path in turned.out.iterdir()} - {"denoise-manifest.jsonl", ".denoise-unfinished"}
@@ -169,7 +175,7 @@ def test_workers_do_not_outlive_a_killed_batch(turned: Turned) -> None:
     worker = psutil.Process(turned.waiting_pid())
     process.kill()
     process.communicate()
-    worker.wait(timeout=30)
+    worker.wait(timeout=300)
 
 
 class Turn(Job):

@@ -175,7 +175,10 @@ def test_a_folder_that_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(discover.os, "scandir", guarded)
     plan = discover.plan([tmp_path / "in"], tmp_path / "out")
     assert keys(plan) == ["a.png"]
-    assert plan.problems[0].error == f"{tmp_path / 'in' / 'secret'}: the folder cannot be read: Permission denied"
+    assert (
+        plan.problems[0].error
+        == f"{tmp_path / 'in' / 'secret'}: the folder cannot be read: Permission denied"
+    )
 
 
 def test_inputs_must_be_there_and_hold_something(tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def append(root: Path, *entries: Entry) -> None:
             write(entry)
 
 
+def interrupt(item: Item) -> None:
+    """Take an item on, and be stopped before its row."""
+    with pytest.raises(KeyboardInterrupt), Manifest(item.destination.parent).writing([item]):
+        raise KeyboardInterrupt
+
+
 def verdict(item: Item, fingerprint: str = "f", *, overwrite: bool = False) -> str | None:
     entry = Manifest(item.destination.parent).verdict(item, fingerprint, overwrite=overwrite)
     return entry and entry.status
@@ -114,9 +120,8 @@ def test_lines_of_others_are_passed_over(item: Item, line: bytes) -> None:
 
 def test_an_output_of_an_interrupted_run_is_ours_to_redo(item: Item) -> None:
     root = item.destination.parent
-    with pytest.raises(KeyboardInterrupt), Manifest(root).writing([item]):
-        item.destination.write_bytes(b"output, but the row never came")
-        raise KeyboardInterrupt
+    interrupt(item)
+    item.destination.write_bytes(b"output, but the row never came")
     assert (root / CLAIMS_NAME).exists()
     assert verdict(item) is None
     with Manifest(root).writing([item]) as write:
@@ -128,8 +133,7 @@ def test_an_output_of_an_interrupted_run_is_ours_to_redo(item: Item) -> None:
 def test_the_claims_of_an_interrupted_run_outlive_another_run(item: Item) -> None:
     root = item.destination.parent
     other = Item(item.source, root / "b.png", "b.png", Path("b.png"), "image")
-    with pytest.raises(KeyboardInterrupt), Manifest(root).writing([item]):
-        raise KeyboardInterrupt
+    interrupt(item)
     with Manifest(root).writing([other]):
         pass
     assert json.loads((root / CLAIMS_NAME).read_text()) == "a.png"

@@ -30,7 +30,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-STRIP_BYTES = 8 << 20  # of pixels converted at once: small beside the picture, large beside the call overhead
+STRIP_BYTES = 1 << 20  # of pixels converted at once: small beside the picture, large beside the call overhead
 
 
 class Sliced(Protocol):
@@ -180,7 +180,9 @@ class Picture:
         """C-contiguous `(<= rows, W, channels)` arrays, top to bottom."""
         for start in range(0, self.height, rows):
             strip = np.moveaxis(self._block[:, start : start + rows], 0, -1)
-            yield np.ascontiguousarray(self._cast(self._relayer(strip)))
+            rows_out = np.ascontiguousarray(self._cast(self._relayer(strip)))
+            # Axes of length 1 may keep any stride, which some encoders take for another layout: flat has one.
+            yield rows_out.reshape(-1).reshape(rows_out.shape)
 
     def whole(self) -> Array:
         """`(H, W, channels)`, C-contiguous: no copy where the block is a transposed view of just that."""

@@ -222,7 +222,7 @@ def _require_end(data: bytes) -> None:
 
 
 def _component_tables(segments: Sequence[Segment], components: Sequence[Component]) -> list[list[int]]:
-    """One quantisation table per component, in natural order; equal ones at the end are left out.
+    """One quantisation table per component, in natural order; the last one serves the rest.
 
     Of CMYK or YCCK the first three count: they become luma and chroma.
     """
@@ -236,13 +236,12 @@ def _component_tables(segments: Sequence[Segment], components: Sequence[Componen
             values = struct.unpack(">64H" if wide else "64B", content[1 : 1 + size])
             tables[number] = [value for _, value in sorted(zip(ZIGZAG, values, strict=True))]
             content = content[1 + size :]
-    try:
-        chosen = [tables[component.table] for component in components[:3]]
-    except KeyError:
-        raise UnreadableError("is damaged: JPEG data without its quantisation tables") from None
+    chosen = [component.table for component in components[:3]]
     while len(chosen) > 1 and chosen[-1] == chosen[-2]:
         chosen.pop()
-    return chosen
+    if not tables.keys() >= set(chosen):
+        raise UnreadableError("is damaged: JPEG data without its quantisation tables")
+    return [tables[number] for number in chosen]
 
 
 def _subsampling(components: Sequence[Component]) -> str:

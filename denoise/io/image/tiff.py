@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Tiff:
                 )
             notes = tuple(dict.fromkeys(note for page in pages for note in _notes(page)))
             layouts = tuple(_layout(data, tif, page) for page in pages)
-            own = {"byteorder": tif.byteorder, "big": tif.is_bigtiff, "layouts": layouts}
+            own = {"big": tif.is_bigtiff, "layouts": layouts}
             return Header(tuple(_page(page, len(data)) for page in pages), _metadata(layouts[0]), notes, own)
 
     def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
@@ -105,13 +105,16 @@ class Tiff:
         import tifffile
 
         own = info.extra.get("own", {})
-        order = own.get("byteorder", "<")
+        layouts: tuple[Layout, ...] = own.get("layouts") or (_described(metadata),)
+        order: Literal["<", ">"] = (
+            "<" if layouts[0].tags.order == "<" else ">"
+        )  # packed values are copied, so the order is theirs
         size = sum(
             np.dtype(p.dtype).itemsize * p.height * p.width * p.channels for p in info.extra.get("pages", ())
         )
         big = own.get("big", False) or (size or int(np.prod(info.shape)) * 4) > BIG_BYTES
         with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as file:
-            sink = TiffSink(file, own, metadata, order)
+            sink = TiffSink(file, layouts, order)
             yield sink
         _link(path, [tags.below for tags in sink.written], order, big=big)
 
@@ -119,23 +122,22 @@ class Tiff:
 class TiffSink:
     """Writes pictures, a page each."""
 
-    def __init__(self, file: Any, own: Mapping[str, Any], metadata: Metadata, order: str) -> None:
+    def __init__(self, file: Any, layouts: tuple[Layout, ...], order: str) -> None:
         self._file = file
-        self._layouts: tuple[Layout, ...] = own.get("layouts") or (_described(metadata),)
+        self._layouts = layouts
         self._order = order
         self.written: list[Tags] = []
 
     def write(self, picture: Picture) -> None:
         """Write one page: its strips, then its directory."""
         number = len(self.written)
-        layout = self._layouts[number] if number < len(self._layouts) else Layout()
+        layout = self._layouts[number] if number < len(self._layouts) else Layout(tags=Tags(self._order))
         colours = 3 if picture.channels >= 3 else 1
         extra = layout.extra_samples
         if len(extra) != picture.channels - colours:
             extra = (2,) * (picture.channels - colours)  # unassociated alpha
         rows = picture.rows_per_strip()
         shape = (picture.height, picture.width, *((picture.channels,) if picture.channels > 1 else ()))
-        tags = layout.tags if layout.tags.order == self._order else Tags(self._order)
         predictor = (
             1 if not layout.predictor or layout.compression == 1 else 3 if picture.dtype.kind == "f" else 2
         )
@@ -155,9 +157,9 @@ class TiffSink:
             description=None,
             software=False,
             metadata=None,
-            extratags=_extratags(tags, picture.channels),
+            extratags=_extratags(layout.tags, picture.channels),
         )
-        self.written.append(tags)
+        self.written.append(layout.tags)
 
 
 def _extratags(tags: Tags, channels: int) -> list[tuple[Any, ...]]:
@@ -365,7 +367,7 @@ def _link(path: Path, below: list[dict[int, tuple[Entry, ...]]], order: str, *, 
                     file.write(packed(directories[real], end, order, big=big))
                     file.seek(start)
                     file.write(struct.pack(order + "H", real) + entry[2 : -8 if big else -4])
-                    file.write(struct.pack(order + "I", end))
+                    file.write(struct.pack(order + "I", end + 2))
                 file.seek(start + len(entry))
             at = file.tell()
 
