@@ -117,11 +117,21 @@ class ValidateRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run."""
+    """One training run.
+
+    Args:
+        name: Of the model.
+        modality: A name in `MODALITIES`.
+        description: What the model is for, in a line.
+        sources: What it is trained on, and under which licences.
+        limits: What it is known to be weak at.
+    """
 
     name: str
     modality: str
     description: str = ""
+    sources: str = ""
+    limits: str = ""
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe = DataRecipe()
     fit: FitRecipe = FitRecipe()

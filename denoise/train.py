@@ -275,6 +275,8 @@ _KEPT = ("step", "seconds", "averaged", "best", "best_weights", "since_best", "s
 def _comparable(recipe: Recipe) -> str:
     """The recipe as text, without what may change between the parts of one run."""
     plain = recipe.as_dict()
+    for key in ("description", "sources", "limits"):
+        plain.pop(key)
     for key in ("threads", "checkpoint_minutes", "validate_every"):
         plain["fit"].pop(key)
     return repr(plain)

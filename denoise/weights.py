@@ -18,7 +18,7 @@ from denoise.registry import lookup
 if TYPE_CHECKING:
     from denoise.models.base import Denoiser
 
-__all__ = ["ARCHITECTURES", "FORMAT", "build", "card", "digest", "load", "pretrained", "save"]
+__all__ = ["ARCHITECTURES", "FORMAT", "annotate", "build", "card", "digest", "load", "pretrained", "save"]
 
 FORMAT = 1  # raised when a file of an older kind can no longer be read
 
@@ -103,9 +103,24 @@ def save(
         "parameters": sum(p.numel() for p in parameters.values()),
         **facts,
     }
-    data = to_bytes(parameters, metadata={"denoise": json.dumps(header, ensure_ascii=False)})
-    with replacing(Path(path)) as partial:
-        partial.write_bytes(data)
+    _write(Path(path), to_bytes(parameters), header)
+
+
+def annotate(path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Add to the card of a weights file what was learned after training: measured results, limits."""
+    path = Path(path)
+    _write(path, path.read_bytes(), {**card(path), **facts})
+
+
+def _write(path: Path, data: bytes, header: Mapping[str, Any]) -> None:
+    """Write the bytes of a `.safetensors` with another card, which is the metadata in its header."""
+    length = struct.unpack("<Q", data[:8])[0]
+    table = json.loads(data[8 : 8 + length])
+    table["__metadata__"] = {"denoise": json.dumps(header, ensure_ascii=False)}
+    text = json.dumps(table, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
+    with replacing(path) as partial:
+        partial.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
 
 
 def load(path: str | Path) -> tuple[Denoiser, dict[str, Any]]:

@@ -22,6 +22,7 @@ from denoise.infer.apply import apply
 from denoise.signal import MODALITIES
 from pipelines import catalogue, discover
 from pipelines.job import BenchmarkJob, seed_for, suits
+from pipelines.report import files as count
 from pipelines.report import mean, table, writing
 from pipelines.worker import about
 
@@ -238,7 +239,7 @@ def as_table(rows: tuple[BenchmarkRow, ...]) -> str:
             _line(model, [found[noise] for noise in noises if noise in found])
             for model, found in by_model.items()
         ]
-        parts.append(f"{modality}: {ours[0].files} files\n" + table(header, [noisy, *lines]))
+        parts.append(f"{modality}: {count(ours[0].files)}\n" + table(header, [noisy, *lines]))
     return "\n\n".join(parts)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # importing it would import torch's company
     from pipelines.score import Scores
 
 __all__ = [
+    "files",
     "mean",
     "printable",
     "progress",
@@ -79,8 +80,9 @@ def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
         rows.append([f"... and {len(entries) - most_rows} more"])
     if len(entries) > 1 and names:
         rows.append(["mean", "", "", "", *(_number(mean(e.metrics.get(n) for e in entries)) for n in names)])
-    title = f"{modality}: {len(entries)} {'file' if len(entries) == 1 else 'files'}"
-    return title + "\n" + table(["file", "status", "model", "s", *names], rows, words=3)
+    return f"{modality}: {files(len(entries))}\n" + table(
+        ["file", "status", "model", "s", *names], rows, words=3
+    )
 
 
 def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
@@ -114,6 +116,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 
         return "  " + "  ".join(cells).rstrip()
 
     return "\n".join(map(line, filled))
+
+
+def files(number: int) -> str:
+    """A count of files, in words."""
+    return "1 file" if number == 1 else f"{number} files"
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -127,8 +127,8 @@ def test_a_channel_without_signal_is_left_out() -> None:
 def test_si_sdr_ignores_gain_and_offset(gain: float, sign: float, offset: float, noise: float) -> None:
     reference, estimate = pair((1, 500), noise)
     expected = metrics.si_sdr_db(reference, estimate)
-    assert metrics.si_sdr_db(reference, sign * gain * estimate + offset) == pytest.approx(expected, abs=1e-6)
-    assert metrics.si_sdr_db(gain * reference + offset, estimate) == pytest.approx(expected, abs=1e-6)
+    assert metrics.si_sdr_db(reference, sign * gain * estimate + offset) == pytest.approx(expected, abs=1e-4)
+    assert metrics.si_sdr_db(gain * reference + offset, estimate) == pytest.approx(expected, abs=1e-4)
 
 
 def test_si_sdr_by_its_definition() -> None:

@@ -35,6 +35,15 @@ def test_round_trip(saved: tuple[Autoencoder, Path]) -> None:
     assert again.spec == model.spec
 
 
+def test_a_card_can_be_added_to(saved: tuple[Autoencoder, Path]) -> None:
+    path = saved[1]
+    before = weights.load(path)[0].state_dict()
+    weights.annotate(path, {"results": {"snr_db": 12.5}, "limits": "ünlike others"})
+    again, card = weights.load(path)
+    assert (card["results"], card["limits"], card["name"]) == ({"snr_db": 12.5}, "ünlike others", "mine")
+    assert all(torch.equal(before[key], value) for key, value in again.state_dict().items())
+
+
 def rewritten(path: Path, **changes: object) -> Path:
     """The same file with other values in its card."""
     data = path.read_bytes()

@@ -260,9 +260,11 @@ def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
     for line, part in enumerate(text.split(dialect.newline), start=1):
         if held:
             held += dialect.newline + part
+            is_open = len(held) < RECORD_BYTES and ('"' not in part or dialect.is_open(held))
         elif part.strip() and not COMMENT.match(part):
             held, held_line, held_offset = part, line, offset
-        if held and not ('"' in held and len(held) < RECORD_BYTES and dialect.is_open(held)):
+            is_open = dialect.is_open(held)
+        if held and not is_open:
             yield _Record(held_line, held_offset, held)
             held = ""
         offset += len(part) + 1

@@ -141,7 +141,8 @@ class _Rows:
             if not record.strip() or COMMENT.match(record):
                 kept[len(rows)] = kept.get(len(rows), "") + record + newline
                 continue
-            while '"' in record and dialect.is_open(record):
+            is_open = dialect.is_open(record)
+            while is_open:
                 if index == len(lines) and not last:
                     return _Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), start
                 if index == len(lines) or len(record) > RECORD_BYTES:
@@ -150,6 +151,7 @@ class _Rows:
                         "expected closed quotes"
                     )
                 record += newline + lines[index]
+                is_open = '"' not in lines[index] or dialect.is_open(record)
                 index += 1
             cells = dialect.split(record)
             if len(cells) != self._width:

@@ -54,7 +54,8 @@ def command(json_path: Path | None, csv_path: Path | None, plot_path: Path | Non
     for problem in measured.problems:
         click.echo(report.printable(f"Failed: {problem.error}"))
     if measured.ignored:
-        click.echo(f"Ignored: {len(measured.ignored)} files that the noise or the models are not for")
+        number = report.files(len(measured.ignored))
+        click.echo(f"Ignored, the noise or the models are not for them: {number}")
     if json_path:
         report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
     if csv_path:

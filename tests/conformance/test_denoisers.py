@@ -174,8 +174,10 @@ def test_sigma_is_refused_where_it_means_nothing(name: str, modality: str) -> No
 
 
 @pytest.mark.parametrize(("name", "modality"), [row for row in ROWS if build(*row).spec.channels == 3])
-def test_gray_stays_gray(name: str, modality: str) -> None:
-    denoised = run(build(name, modality), noisy_signal(modality)[:, :1])
+def test_gray_stays_gray_and_is_cleaned(name: str, modality: str) -> None:
+    clean, noisy = clean_signal(modality)[:, :1], noisy_signal(modality)[:, :1]
+    denoised = run(build(name, modality), noisy)
+    assert (denoised - clean).square().mean() < 0.5 * (noisy - clean).square().mean()
     assert torch.equal(denoised[:, :1].expand(-1, 3, -1, -1), denoised)
 
 

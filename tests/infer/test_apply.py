@@ -72,7 +72,7 @@ def test_integers_pass_a_neutral_model_unchanged(gain: Make, dtype: str, peak: f
 
 def test_integers_are_rounded_and_clipped(gain: Make) -> None:
     image = np.array([[[0, 101, 200]]], np.uint8)
-    np.testing.assert_array_equal(apply(gain(0.5, modality="image"), image, peak=255), [[[0, 50, 100]]])
+    np.testing.assert_array_equal(apply(gain(0.75, modality="image"), image, peak=255), [[[0, 76, 150]]])
     np.testing.assert_array_equal(apply(gain(2.0, modality="image"), image, peak=255), [[[0, 202, 255]]])
 
 

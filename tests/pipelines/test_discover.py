@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -165,14 +166,14 @@ def test_a_folder_with_the_name_of_a_file_is_a_problem_until_it_is_named(tmp_pat
 
 def test_a_folder_that_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "in", "a.png", "secret/b.png")
-    scandir = discover.os.scandir
+    scandir = os.scandir
 
     def guarded(folder: Path) -> object:
         if Path(folder).name == "secret":
             raise PermissionError(13, "Permission denied")
         return scandir(folder)
 
-    monkeypatch.setattr(discover.os, "scandir", guarded)
+    monkeypatch.setattr(os, "scandir", guarded)
     plan = discover.plan([tmp_path / "in"], tmp_path / "out")
     assert keys(plan) == ["a.png"]
     assert (

@@ -49,7 +49,7 @@ def interrupt(item: Item) -> None:
 
 def verdict(item: Item, fingerprint: str = "f", *, overwrite: bool = False) -> str | None:
     entry = Manifest(item.destination.parent).verdict(item, fingerprint, overwrite=overwrite)
-    return entry and entry.status
+    return entry.status if entry else None
 
 
 def test_without_a_row_or_an_output_there_is_work(item: Item) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 __all__ = [
     "EXIF_TAG",
     "GPS_TAG",
+    "IFD8",
+    "LONG",
     "Entry",
     "Tags",
     "packed",
@@ -23,8 +25,26 @@ __all__ = [
 ]
 
 EXIF_TAG, GPS_TAG, INTEROP_TAG = 0x8769, 0x8825, 0xA005
-TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-LONG = 4
+TYPE_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+LONG, IFD8 = 4, 18
+BIG_TYPES = 16  # types from here on exist in BigTIFF only
 VALUE_LIMIT_BYTES = 64 << 20  # a claim above is not believed
 
 
@@ -80,8 +100,8 @@ def read_entries(data: Any, at: int, order: str, *, big: bool = False) -> tuple[
 def pointer(entries: Iterable[Entry], code: int, order: str) -> int:
     """The offset that tag `code` holds, 0 without it."""
     for entry in entries:
-        if entry.code == code and len(entry.value) >= 4:
-            return int(struct.unpack(order + "I", entry.value[:4])[0])
+        if entry.code == code and len(entry.value) in (4, 8):
+            return int(struct.unpack(order + "IQ"[len(entry.value) // 8], entry.value)[0])
     return 0
 
 
@@ -125,7 +145,9 @@ def read_below(
 
 def packed_exif(tags: Tags) -> bytes:
     """An EXIF block of these directories."""
-    plain = [entry for entry in tags.entries if entry.code not in (EXIF_TAG, GPS_TAG)]
+    plain = [
+        entry for entry in tags.entries if entry.code not in (EXIF_TAG, GPS_TAG) and entry.type < BIG_TYPES
+    ]
     order, start = tags.order, 8
     # Pointers have one size, so a first packing with empty ones tells where the directories below will stand.
     first = packed([*plain, *(Entry(code, LONG, 1, bytes(4)) for code in tags.below)], start, order)

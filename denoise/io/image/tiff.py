@@ -21,6 +21,8 @@ from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Pict
 from denoise.io.image.ifd import (
     EXIF_TAG,
     GPS_TAG,
+    IFD8,
+    LONG,
     Entry,
     Tags,
     packed,
@@ -114,7 +116,7 @@ class Tiff:
         )
         big = own.get("big", False) or (size or int(np.prod(info.shape)) * 4) > BIG_BYTES
         with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as file:
-            sink = TiffSink(file, layouts, order)
+            sink = TiffSink(file, layouts, order, big=big)
             yield sink
         _link(path, [tags.below for tags in sink.written], order, big=big)
 
@@ -122,10 +124,11 @@ class Tiff:
 class TiffSink:
     """Writes pictures, a page each."""
 
-    def __init__(self, file: Any, layouts: tuple[Layout, ...], order: str) -> None:
+    def __init__(self, file: Any, layouts: tuple[Layout, ...], order: str, *, big: bool) -> None:
         self._file = file
         self._layouts = layouts
         self._order = order
+        self._big = big
         self.written: list[Tags] = []
 
     def write(self, picture: Picture) -> None:
@@ -157,19 +160,19 @@ class TiffSink:
             description=None,
             software=False,
             metadata=None,
-            extratags=_extratags(layout.tags, picture.channels),
+            extratags=_extratags(layout.tags, picture.channels, big=self._big),
         )
         self.written.append(layout.tags)
 
 
-def _extratags(tags: Tags, channels: int) -> list[tuple[Any, ...]]:
+def _extratags(tags: Tags, channels: int, *, big: bool) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for entry in tags.entries:
         if entry.code == ICC_TAG and not icc_fits(entry.value, min(channels, 3)):
             continue
         found.append((entry.code, entry.type, entry.count, entry.value, True))
     for code in tags.below:
-        found.append((PLACEHOLDERS[code], 4, 1, bytes(4), True))
+        found.append((PLACEHOLDERS[code], IFD8 if big else LONG, 1, bytes(8 if big else 4), True))
     return found
 
 
@@ -367,7 +370,7 @@ def _link(path: Path, below: list[dict[int, tuple[Entry, ...]]], order: str, *, 
                     file.write(packed(directories[real], end, order, big=big))
                     file.seek(start)
                     file.write(struct.pack(order + "H", real) + entry[2 : -8 if big else -4])
-                    file.write(struct.pack(order + "I", end + 2))
+                    file.write(struct.pack(order + ("Q" if big else "I"), end))
                 file.seek(start + len(entry))
             at = file.tell()
 

@@ -1,0 +1,307 @@
+"""`denoise clean`, end to end on small real files."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+from PIL import Image
+
+from denoise.io import atomic
+
+Run = Callable[..., Any]
+
+
+def statuses(rows: list[dict[str, Any]]) -> dict[str, str]:
+    return {Path(row["source"]).name: row["status"] for row in rows}
+
+
+def test_a_mixed_folder_comes_out_as_it_went_in(
+    media: Path, tmp_path: Path, denoise: Run, manifest_rows: Run, snapshot: Run
+) -> None:
+    before, out = snapshot(media), tmp_path / "out"
+    result = denoise("clean", media, "-o", out, "--model", "none", "--json", tmp_path / "r.json")
+    assert result.exit_code == 0
+    assert snapshot(media) == before
+    assert snapshot(out).keys() == before.keys()
+    for name in ("a.png", "süb dir/b c.png"):
+        assert np.array_equal(np.asarray(Image.open(out / name)), np.asarray(Image.open(media / name)))
+    assert np.array_equal(sf.read(out / "t.wav")[0], sf.read(media / "t.wav")[0])
+
+    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert rows == manifest_rows(out)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["modality"] for row in rows} == {"image", "audio", "sensor"}
+    for row in rows:
+        assert row["model"] == "none"
+        assert row["error"] is None
+        assert all(name.startswith("estimated_") for name in row["metrics"])
+        assert (Path(row["source"]).is_file(), Path(row["output"]).is_file()) == (True, True)
+    for title in ("image: 2 files", "audio: 1 file", "sensor: 1 file", "4 ok"):
+        assert title in result.stdout
+    assert f"[4/4] ok {media / 't.wav'}" in result.stderr
+
+
+def test_the_same_command_again_does_nothing_and_a_changed_setting_redoes(
+    media: Path, tmp_path: Path, denoise: Run, manifest_rows: Run, snapshot: Run
+) -> None:
+    command = ("clean", media, "-o", tmp_path / "out", "--model", "median")
+    denoise(*command)
+    first, rows = snapshot(tmp_path / "out"), manifest_rows(tmp_path / "out")
+    times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in first}
+    again = denoise(*command, "--json", tmp_path / "r.json")
+    assert again.exit_code == 0
+    assert set(statuses(json.loads((tmp_path / "r.json").read_text())["rows"]).values()) == {"skipped"}
+    assert manifest_rows(tmp_path / "out") == rows
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in first} == times
+
+    weaker = denoise(*command, "--strength", "0.5")
+    assert weaker.exit_code == 0
+    assert "3 ok" in weaker.stdout
+    changed = snapshot(tmp_path / "out")
+    assert all(changed[name] != first[name] for name in first)
+    assert "4 ok" in denoise(*command[:-1], "none").stdout  # a changed model, too
+
+
+def test_files_that_the_model_is_not_for_are_listed_and_left_alone(
+    media: Path, tmp_path: Path, denoise: Run
+) -> None:
+    result = denoise("clean", media, "-o", tmp_path / "out", "--model", "savgol")
+    assert result.exit_code == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.*") if path.suffix != ".jsonl"] == ["s.csv"]
+    assert "Ignored, of kinds that were not asked for: 3 (.png .wav)" in result.stdout
+    named = denoise("clean", media / "a.png", "-o", tmp_path / "out", "--model", "savgol")
+    assert named.exit_code == 1
+    assert f"{media / 'a.png'}: is image; model savgol cleans sensor" in named.stdout
+
+
+def test_a_reference_gives_figures_before_and_after(media: Path, tmp_path: Path, denoise: Run) -> None:
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    ramp = np.add.outer(np.arange(24), np.arange(32))[..., None] * [1.0, 2.0, 3.0]
+    Image.fromarray(ramp.astype(np.uint8)).save(truth / "a.png")
+    options = ("--model", "median", "--reference", truth, "--json", tmp_path / "r.json")
+    assert denoise("clean", media, "-o", tmp_path / "out", *options).exit_code == 0
+    rows = {Path(row["source"]).name: row for row in json.loads((tmp_path / "r.json").read_text())["rows"]}
+    figures = rows["a.png"]["metrics"]
+    assert figures["psnr_db"] > figures["psnr_db_before"] + 3  # a median of a ramp with noise
+    assert figures["ssim"] > figures["ssim_before"]
+    assert "estimated_sigma_before" in rows["b c.png"]["metrics"]
+    assert any("estimates" in note for note in rows["b c.png"]["notes"])
+
+
+def test_one_file_goes_to_a_name(media: Path, tmp_path: Path, denoise: Run) -> None:
+    target = tmp_path / "elsewhere" / "clean.png"
+    assert denoise("clean", media / "a.png", "-o", target, "--model", "none").exit_code == 0
+    assert np.array_equal(np.asarray(Image.open(target)), np.asarray(Image.open(media / "a.png")))
+
+
+def test_a_dry_run_touches_nothing(media: Path, tmp_path: Path, denoise: Run, snapshot: Run) -> None:
+    before = snapshot(tmp_path)
+    result = denoise("clean", media, "-o", tmp_path / "out", "--model", "none", "--dry-run")
+    assert result.exit_code == 0
+    assert f"{media / 'a.png'} -> {tmp_path / 'out' / 'a.png'}" in result.stdout
+    assert "4 planned" in result.stdout
+    assert snapshot(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pool_of_two_writes_the_same_bytes(
+    media: Path, tmp_path: Path, denoise: Run, snapshot: Run
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert denoise("clean", media, "-o", one, "--model", "median").exit_code == 0
+    assert denoise("clean", media, "-o", two, "--model", "median", "--workers", "2").exit_code == 0
+    assert len(snapshot(one)) == 3
+    assert snapshot(two) == snapshot(one)
+
+
+def test_killed_in_mid_batch_and_resumed_it_ends_the_same(
+    media: Path, tmp_path: Path, denoise: Run, snapshot: Run
+) -> None:
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    command = ("clean", media, "--model", "median", "-o")
+    denoise(*command, undisturbed)
+    script = f"""
+import os, signal
+from denoise.io import atomic
+replace = os.replace
+def replace_and_die(partial, path):
+    replace(partial, path)
+    if str(path).endswith("s.csv"):  # its bytes are there, its row is not
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace_and_die
+from pipelines.cli import cli
+cli({[str(word) for word in (*command, out)]!r})
+"""
+    root = str(Path(__file__).parents[2])
+    died = subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": root}, check=False)
+    assert died.returncode < 0
+    assert (out / "s.csv").exists()
+    resumed = denoise(*command, out)
+    assert resumed.exit_code == 0
+    assert "1 skipped" in resumed.stdout
+    assert snapshot(out) == snapshot(undisturbed)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------
+
+
+def png(side: int = 16) -> bytes:
+    pixels = np.random.default_rng(1).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def wav(samples: np.ndarray[Any, Any], subtype: str = "PCM_16") -> bytes:
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, 8000, subtype=subtype, format="WAV")
+    return buffer.getvalue()
+
+
+def tiff(pixels: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+BAD: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "zero-length image": ("bad.png", lambda: b"", "empty"),
+    "zero-length sound": ("bad.wav", lambda: b"", "empty"),
+    "zero-length log": ("bad.csv", lambda: b"", "empty"),
+    "truncated": ("bad.png", lambda: png()[:400], ""),
+    "wrong extension": ("bad.png", lambda: wav(np.zeros(100)), "PNG"),
+    "text renamed": ("bad.png", lambda: b"hello, I am no image\n", "PNG"),
+    "decompression bomb": ("bad.png", lambda: png(64), "max-pixels"),
+    "NaN pixel": ("bad.tif", lambda: tiff(np.full((8, 8), np.nan, np.float32)), "finite"),
+    "infinite sample": ("bad.wav", lambda: wav(np.array([0.1, np.inf, 0.2]), "FLOAT"), "finite"),
+    "ragged rows": ("bad.csv", lambda: b"t,x\n0,1\n1,2,3\n2,3\n", "3"),
+    "no numbers": ("bad.csv", lambda: b"a,b\nx,y\nz,w\n", "number"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_costs_one_sentence_and_the_rest_goes_on(
+    media: Path, tmp_path: Path, denoise: Run, manifest_rows: Run, case: str
+) -> None:
+    name, content, expected = BAD[case]
+    (media / name).write_bytes(content())
+    out = tmp_path / "out"
+    result = denoise("clean", media, "-o", out, "--model", "none", "--max-pixels", "1000")
+    assert result.exit_code == 1
+    rows = manifest_rows(out)
+    assert statuses(rows) == dict.fromkeys(("a.png", "b c.png", "t.wav", "s.csv"), "ok") | {name: "failed"}
+    (failed,) = (row for row in rows if row["status"] == "failed")
+    assert str(media / name) in failed["error"]
+    assert expected in failed["error"]
+    assert "\n" not in failed["error"]
+    assert "unexpected" not in failed["error"]
+    assert "Traceback" not in result.output
+    assert failed["error"] in result.stdout
+    assert not (out / name).exists()
+
+
+def test_a_file_that_may_not_be_read_is_listed(
+    media: Path, tmp_path: Path, denoise: Run, manifest_rows: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def guarded(path: Path, *rest: Any, **named: Any) -> Any:
+        if path == media / "a.png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    assert denoise("clean", media, "-o", tmp_path / "out", "--model", "none").exit_code == 1
+    failed = [row for row in manifest_rows(tmp_path / "out") if row["status"] == "failed"]
+    assert [row["error"] for row in failed] == [f"{media / 'a.png'}: cannot be read: Permission denied"]
+
+
+def test_a_full_disk_costs_the_file_that_did_not_fit(
+    media: Path, tmp_path: Path, denoise: Run, manifest_rows: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = atomic._sync
+
+    def full(path: Path) -> None:
+        if path.name.startswith(".t.wav"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(path)
+
+    monkeypatch.setattr(atomic, "_sync", full)
+    out = tmp_path / "out"
+    assert denoise("clean", media, "-o", out, "--model", "none").exit_code == 1
+    failed = [row for row in manifest_rows(out) if row["status"] == "failed"]
+    assert [row["error"] for row in failed] == [
+        f"{out / 't.wav'}: cannot be written: No space left on device"
+    ]
+    assert {path.name for path in out.iterdir()} == {"a.png", "s.csv", "süb dir", "denoise-manifest.jsonl"}
+
+
+def test_silence_and_constants_come_back_as_they_were(tmp_path: Path, denoise: Run) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "silence.wav").write_bytes(wav(np.zeros(500)))
+    Image.new("RGB", (20, 20), (10, 20, 30)).save(source / "flat.png")
+    (source / "flat.csv").write_text("t,x\n" + "".join(f"{n},5.0\n" for n in range(50)))
+    assert denoise("clean", source / "silence.wav", "-o", out, "--model", "wiener").exit_code == 0
+    rest = (source / "flat.png", source / "flat.csv")
+    assert denoise("clean", *rest, "-o", out, "--model", "median").exit_code == 0
+    assert not sf.read(out / "silence.wav")[0].any()
+    assert np.array_equal(
+        np.asarray(Image.open(out / "flat.png")), np.asarray(Image.open(source / "flat.png"))
+    )
+    assert (out / "flat.csv").read_bytes() == (source / "flat.csv").read_bytes()
+
+
+# ---- wrong usage -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "Missing argument"),
+        (("missing.png", "-o", "out"), "missing.png: no such file or folder"),
+        (("in", "-o", "in/out"), "the output is inside the input"),
+        (("in", "in/süb dir", "-o", "out", "--model", "nope"), "unknown model 'nope'"),
+        (("in", "-o", "out", "--model", "medain"), "did you mean median?"),
+        (("in", "-o", "out", "--strength", "1.5"), "not in the range"),
+        (("in", "-o", "out", "--model", "none", "--reference", "nowhere"), "nowhere: no such file or folder"),
+        (("in", "-o", "out", "--model", "none", "--reference", "in/a.png"), "the reference is one file"),
+        (("in", "-o", "out", "--model", "none", "--sigma", "5"), "sigma"),
+        (("in", "-o", "out", "--model", "gone.safetensors"), "gone.safetensors: no such weights file"),
+        (("in/a.png", "-o", "out.wav", "--model", "none"), "a name for audio"),
+    ],
+)
+def test_wrong_usage_exits_with_2_before_anything_is_written(
+    media: Path,
+    tmp_path: Path,
+    denoise: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(media.parent)
+    result = denoise("clean", *arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_weights_file_of_another_kind_exits_with_1(media: Path, tmp_path: Path, denoise: Run) -> None:
+    weights = tmp_path / "other.safetensors"
+    weights.write_bytes(b"not weights at all, really")
+    result = denoise("clean", media, "-o", tmp_path / "out", "--model", weights)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {weights}: is not a weights file")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,309 @@
+"""The other commands, and what all commands promise."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import soundfile as sf
+from PIL import Image
+
+from pipelines.cli import COMMANDS, cli
+from pipelines.job import BenchmarkJob, CleanJob, CorruptJob
+
+Run = Callable[..., Any]
+
+
+# ---- corrupt ---------------------------------------------------------------------------------------------
+
+
+def test_corrupt_is_seeded_and_measures_what_it_says(tmp_path: Path, denoise: Run, snapshot: Run) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    Image.new("RGBA", (64, 64), (128, 128, 128, 77)).save(flat / "a.png")
+    Image.new("RGBA", (64, 64), (128, 128, 128, 77)).save(flat / "b.png")
+    for out, seed in (("one", 1), ("two", 1), ("three", 2)):
+        options = ("--noise", "gaussian:sigma=10", "--seed", seed)
+        assert denoise("corrupt", flat, "-o", tmp_path / out, *options).exit_code == 0
+    assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
+    assert snapshot(tmp_path / "one") != snapshot(tmp_path / "three")
+    noisy = np.asarray(Image.open(tmp_path / "one" / "a.png")).astype(float)
+    assert noisy[..., :3].std() == pytest.approx(10, rel=0.03)
+    assert (noisy[..., 3] == 77).all()  # alpha is no light
+    other = np.asarray(Image.open(tmp_path / "one" / "b.png")).astype(float)
+    assert abs(np.corrcoef(noisy[..., 0].ravel(), other[..., 0].ravel())[0, 1]) < 0.1  # each its own noise
+
+
+def test_corrupt_gives_each_kind_its_own_noise(media: Path, tmp_path: Path, denoise: Run) -> None:
+    out = tmp_path / "out"
+    noises = ("--noise", "gaussian:sigma=25", "--noise", "white:snr_db=5")
+    result = denoise("corrupt", media, "-o", out, *noises)
+    assert result.exit_code == 0, result.output
+    clean, noisy = sf.read(media / "t.wav")[0], sf.read(out / "t.wav")[0]
+    error = noisy - clean
+    assert 10 * math.log10(clean.var() / error.var()) == pytest.approx(5, abs=0.3)
+    again = denoise("corrupt", media, "-o", out, *noises)
+    assert "skipped" in again.stdout
+    assert "ok" not in again.stdout.splitlines()[-1]
+
+
+def test_corrupt_refuses_noise_that_no_file_is_for(media: Path, tmp_path: Path, denoise: Run) -> None:
+    result = denoise("corrupt", media / "t.wav", "-o", tmp_path / "out", "--noise", "jpeg:quality=50")
+    assert result.exit_code == 1
+    assert "is audio; the noise is for other kinds of files" in result.stdout
+    unknown = denoise("corrupt", media, "-o", tmp_path / "out", "--noise", "gausian")
+    assert unknown.exit_code == 2
+    assert "did you mean gaussian" in unknown.stderr
+
+
+# ---- score -----------------------------------------------------------------------------------------------
+
+
+def test_score_pairs_by_relative_path_and_means_are_finite(media: Path, tmp_path: Path, denoise: Run) -> None:
+    estimate = tmp_path / "estimate"
+    (estimate / "süb dir").mkdir(parents=True)
+    truth = np.asarray(Image.open(media / "a.png")).astype(np.int16)
+    Image.fromarray(np.clip(truth + 5, 0, 255).astype(np.uint8)).save(estimate / "a.png")
+    Image.open(media / "süb dir" / "b c.png").save(estimate / "süb dir" / "b c.png")
+    result = denoise("score", media, estimate, "--json", tmp_path / "s.json")
+    assert result.exit_code == 1  # two have no partner
+    scores = json.loads((tmp_path / "s.json").read_text())
+    rows = {Path(row["estimate"]).name: row for row in scores["rows"]}
+    assert rows.keys() == {"a.png", "b c.png"}
+    difference = np.clip(truth + 5, 0, 255) - truth
+    expected = 10 * math.log10(255**2 / np.mean(difference.astype(float) ** 2))
+    assert rows["a.png"]["metrics"]["psnr_db"] == pytest.approx(expected)
+    assert rows["b c.png"]["metrics"]["psnr_db"] is None  # identical: infinite
+    assert rows["b c.png"]["metrics"]["ssim"] == pytest.approx(1)
+    assert scores["mean"]["psnr_db"] == pytest.approx(expected)
+    assert {Path(row["reference"]).name for row in scores["failed"]} == {"s.csv", "t.wav"}
+
+
+def test_score_of_two_files(media: Path, tmp_path: Path, denoise: Run) -> None:
+    clean, rate = sf.read(media / "t.wav")
+    sf.write(tmp_path / "e.wav", clean * 0.5, rate, subtype="FLOAT")
+    assert denoise("score", media / "t.wav", tmp_path / "e.wav", "--json", tmp_path / "s.json").exit_code == 0
+    (row,) = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert row["metrics"]["snr_db"] == pytest.approx(10 * math.log10(4), abs=0.05)
+    assert row["metrics"]["si_sdr_db"] is None or row["metrics"]["si_sdr_db"] > 60  # scale does not count
+
+
+def test_score_compares_bit_depths_as_shares_of_full_scale(tmp_path: Path, denoise: Run) -> None:
+    eight = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    Image.fromarray(eight).save(tmp_path / "8.png")
+    Image.fromarray(eight.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    assert denoise("score", tmp_path / "8.png", tmp_path / "16.png", "--json", tmp_path / "s").exit_code == 0
+    (row,) = json.loads((tmp_path / "s").read_text())["rows"]
+    assert row["metrics"]["psnr_db"] is None or row["metrics"]["psnr_db"] > 100
+
+
+@pytest.mark.parametrize(
+    ("partner", "code", "sentence"),
+    [
+        ("süb dir/b c.png", 1, "its shape is"),
+        ("t.wav", 1, "its kind is audio"),
+        ("süb dir", 2, "expected two files or two folders"),
+        ("gone.png", 2, "gone.png: no such file or folder"),
+    ],
+)
+def test_score_refuses_what_cannot_be_compared(
+    media: Path, denoise: Run, partner: str, code: int, sentence: str
+) -> None:
+    result = denoise("score", media / "a.png", media / partner)
+    assert result.exit_code == code
+    assert sentence in result.output
+
+
+# ---- benchmark -------------------------------------------------------------------------------------------
+
+
+def test_benchmark_is_deterministic_and_writes_its_files(media: Path, tmp_path: Path, denoise: Run) -> None:
+    command = (
+        "benchmark",
+        media,
+        "--noise",
+        "gaussian",
+        "--levels",
+        "30,10",
+        "--models",
+        "median,none,savgol",
+    )
+    files = ("--csv", tmp_path / "b.csv", "--plot", tmp_path / "b.png")
+    first = denoise(*command, *files, "--json", tmp_path / "1.json")
+    assert first.exit_code == 0, first.output
+    denoise(*command, "--json", tmp_path / "2.json")
+    one, two = (json.loads((tmp_path / name).read_text())["rows"] for name in ("1.json", "2.json"))
+    for rows in (one, two):
+        for row in rows:
+            assert all(cost > 0 for cost in row.pop("cost").values())
+    assert one == two
+
+    assert [(row["model"], row["level"]) for row in one if row["modality"] == "image"] == [
+        ("median", 10), ("median", 30), ("none", 10), ("none", 30)
+    ]  # fmt: skip
+    assert {row["model"] for row in one if row["modality"] == "sensor"} == {"median", "none", "savgol"}
+    for row in one:
+        if row["model"] == "none":
+            assert row["metrics"] == row["noisy_metrics"]
+        if row["modality"] == "image":
+            expected = 20 * math.log10(255 / row["level"])  # not clipped, so exactly what AWGN gives
+            assert row["noisy_metrics"]["psnr_db"] == pytest.approx(expected, abs=0.4)
+        else:
+            assert row["noisy_metrics"]["snr_db"] == pytest.approx(row["level"], abs=1)
+    table = list(csv.DictReader((tmp_path / "b.csv").read_text().splitlines()))
+    assert len(table) == len(one)
+    assert float(table[0]["psnr_db"]) == pytest.approx(one[0]["metrics"]["psnr_db"])
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.size[0] > 100
+    assert "gaussian:sigma=10" in first.stdout
+    assert "s_per_mpx" in first.stdout
+
+
+def test_benchmark_lists_what_it_cannot_read(media: Path, denoise: Run) -> None:
+    (media / "bad.png").write_bytes(b"text")
+    result = denoise("benchmark", media, "--noise", "jpeg", "--levels", "30", "--models", "none")
+    assert result.exit_code == 1
+    assert f"Failed: {media / 'bad.png'}" in result.stdout
+    assert "the models are not for them: 2 files" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--noise", "gaussian", "--levels", "a", "--models", "none"), "not a list of numbers"),
+        (("--noise", "nope", "--levels", "1", "--models", "none"), "unknown corruption 'nope'"),
+        (("--noise", "gaussian", "--levels", "5", "--models", "nope"), "unknown model 'nope'"),
+        (("--noise", "jpeg", "--levels", "30", "--models", "savgol"), "nothing to measure"),
+        (("--noise", "jpeg", "--levels", "30", "--models", "none", "--plot", "x.doc"), "x.doc: a plot"),
+    ],
+)
+def test_benchmark_refuses_wrong_usage(
+    media: Path, denoise: Run, options: tuple[str, ...], sentence: str
+) -> None:
+    result = denoise("benchmark", media, *options)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+# ---- train and models ------------------------------------------------------------------------------------
+
+
+def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from denoise import train
+
+    seen: dict[str, Any] = {}
+
+    def fit(recipe: Any, data: Path, validate: Path | None, out: Path, *, resume: bool, report: Any) -> None:
+        seen.update(steps=recipe.fit.steps, data=data, validate=validate, out=out, resume=resume)
+        report(train.Progress(5, 7, 0.25, 100.0, "psnr_db", 30.0, 20.0))
+
+    monkeypatch.setattr(train, "fit", fit)
+    options = ("--data", tmp_path, "-o", tmp_path / "w.safetensors", "--resume", "--set", "fit.steps=7")
+    result = denoise("train", "photo", *options)
+    assert result.exit_code == 0, result.output
+    assert seen == {
+        "steps": 7, "data": tmp_path, "validate": None, "out": tmp_path / "w.safetensors", "resume": True
+    }  # fmt: skip
+    assert result.stderr == "step 5/7  loss 0.25  100 samples/s  psnr_db 30.00 (noisy 20.00)\n"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "code"), [("nope", (), 2), ("photo", ("--set", "fit.stepz=7"), 2), ("photo", (), 1)]
+)
+def test_train_tells_what_is_wrong(
+    tmp_path: Path, denoise: Run, recipe: str, options: tuple[str, ...], code: int
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = denoise("train", recipe, "--data", empty, "-o", tmp_path / "w.safetensors", *options)
+    assert result.exit_code == code
+    assert result.stderr.startswith("Error: ")
+
+
+def test_models_lists_every_row_and_shows_one(denoise: Run) -> None:
+    from denoise.models import MODELS
+    from denoise.weights import pretrained
+
+    listed = denoise("models").stdout
+    assert denoise("models", "list").stdout == listed
+    names = {line.split()[0] for line in listed.splitlines()[1:]}
+    assert names == {*MODELS, *pretrained()}
+    shown = json.loads(denoise("models", "show", "median").stdout)
+    assert (shown["cleans"], shown["kind"]) == (["image", "sensor"], "classical")
+    assert denoise("models", "show", "medain").exit_code == 2
+
+
+# ---- all commands ----------------------------------------------------------------------------------------
+
+WITHOUT = ("torch", "scipy", "skimage", "matplotlib", "tqdm")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("clean", "--help"), ("models", "list"), ("--version",)])
+def test_light_commands_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    script = f"""
+import sys
+from pipelines.cli import cli
+try:
+    cli({list(arguments)!r}, prog_name="denoise")
+except SystemExit as stop:
+    assert stop.code == 0
+heavy = [name for name in {WITHOUT!r} if name in sys.modules]
+assert not heavy, heavy
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, stdout=subprocess.PIPE)
+
+
+def every_command() -> dict[str, click.Command]:
+    context = click.Context(cli)
+    commands = {name: cli.get_command(context, name) for name in COMMANDS}
+    groups = {name: command for name, command in commands.items() if isinstance(command, click.Group)}
+    below = {f"{name} {sub}": c for name, group in groups.items() for sub, c in group.commands.items()}
+    return {name: command for name, command in {**commands, **below}.items() if command}
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "models list", "models show"])
+def test_every_command_has_help_that_ends_with_an_example(name: str, denoise: Run) -> None:
+    command = every_command()[name]
+    assert command.help
+    assert command.help.rstrip().splitlines()[-2].strip() == "Example:"
+    example = command.help.rstrip().splitlines()[-1].split()
+    assert example[: 1 + len(name.split())] == ["denoise", *name.split()] or name == "models"
+    assert denoise(*name.split(), "--help").exit_code == 0
+    for parameter in command.params:
+        assert isinstance(parameter, click.Argument) or parameter.help, parameter.name
+
+
+@pytest.mark.parametrize(
+    ("name", "job", "required"),
+    [
+        ("clean", CleanJob, ("-o", "out")),
+        ("corrupt", CorruptJob, ("-o", "out", "--noise", "gaussian")),
+        ("benchmark", BenchmarkJob, ("--noise", "gaussian", "--models", "none")),
+    ],
+)
+def test_options_fill_the_job_and_have_its_defaults(name: str, job: Any, required: tuple[str, ...]) -> None:
+    given = every_command()[name].make_context(name, ["in", *required]).params
+    settings = {key: value for key, value in given.items() if not key.endswith("_path")}
+    assert settings.keys() == {field.name for field in fields(job)}
+    for field in fields(job):
+        if field.default is not MISSING and f"--{field.name}" not in required:
+            assert settings[field.name] == field.default, field.name
+
+
+def test_version_and_unknown_commands(denoise: Run) -> None:
+    import denoise as library
+
+    assert denoise("--version").stdout == f"denoise {library.__version__}\n"
+    assert denoise("klean").exit_code == 2
