@@ -90,17 +90,20 @@ class ImageReader:
         """
         pages = self._format.pages(self._data, self._header)
         for number, page in enumerate(self._header.pages):
-            with _decoding(self._path, self._format):
-                pixels = next(pages)
-                pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-                if pixels.shape != (page.height, page.width, page.channels) or pixels.dtype != page.dtype:
-                    raise UnreadableError(
-                        f"is damaged: page {number + 1} decodes to {pixels.shape} {pixels.dtype}, "
-                        f"its header says {page.shape} {page.dtype}"
-                    )
-                _require_finite(pixels, number)
-            self.info = replace(self.info, shape=page.shape, dtype=page.dtype, peak=page.peak, keep=page.keep)
-            yield np.moveaxis(pixels, -1, 0)
+            yield self._decoded(pages, number, page)  # kept in no name: a large page is the caller's alone
+
+    def _decoded(self, pages: Iterator[Array], number: int, page: Page) -> Array:
+        with _decoding(self._path, self._format):
+            pixels = next(pages)
+            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+            if pixels.shape != (page.height, page.width, page.channels) or pixels.dtype != page.dtype:
+                raise UnreadableError(
+                    f"is damaged: page {number + 1} decodes to {pixels.shape} {pixels.dtype}, "
+                    f"its header says {page.shape} {page.dtype}"
+                )
+            _require_finite(pixels, number)
+        self.info = replace(self.info, shape=page.shape, dtype=page.dtype, peak=page.peak, keep=page.keep)
+        return np.moveaxis(pixels, -1, 0)
 
     def __enter__(self) -> Self:
         return self

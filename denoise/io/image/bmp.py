@@ -61,15 +61,7 @@ class Bmp:
 
     def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
         """Decode the one page; copied out in strips, for Pillow holds four bytes a pixel already."""
-        image, page = _opened(data.whole()), header.pages[0]
-        image.load()
-        pixels = np.empty((page.height, page.width, page.channels), np.uint8)
-        for top in range(0, page.height, STRIP_ROWS):
-            strip = image.crop((0, top, page.width, min(top + STRIP_ROWS, page.height)))
-            pixels[top : top + STRIP_ROWS] = np.asarray(strip.convert(_mode(image))).reshape(
-                -1, *pixels.shape[1:]
-            )
-        yield pixels
+        yield _decoded(_opened(data.whole()), header.pages[0])
 
     @contextmanager
     def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[BmpSink]:
@@ -123,6 +115,17 @@ class BmpSink:
         )
         srgb = masks and masks + b"BGRs" + bytes(size - INFO_HEADER_BYTES - 20)
         return b"BM" + struct.pack("<IHHI", start + pixel_bytes, 0, 0, start) + info + srgb + palette
+
+
+def _decoded(image: BmpImageFile, page: Page) -> Array:
+    image.load()
+    pixels = np.empty((page.height, page.width, page.channels), np.uint8)
+    for top in range(0, page.height, STRIP_ROWS):
+        strip = image.crop((0, top, page.width, min(top + STRIP_ROWS, page.height)))
+        pixels[top : top + STRIP_ROWS] = np.asarray(strip.convert(_mode(image))).reshape(
+            -1, *pixels.shape[1:]
+        )
+    return pixels
 
 
 def _opened(data: bytes) -> BmpImageFile:

@@ -95,15 +95,7 @@ class Jpeg:
 
     def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
         """Decode the one page."""
-        import imagecodecs
-
-        encoded = data.whole()
-        _require_end(encoded)
-        pixels = imagecodecs.jpeg8_decode(encoded)
-        del encoded
-        if pixels.ndim == 3 and pixels.shape[-1] == 4:
-            pixels = _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
-        yield pixels
+        yield _decoded(data, header)
 
     @contextmanager
     def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[JpegSink]:
@@ -157,6 +149,17 @@ class JpegSink:
         piece = io.BytesIO()
         Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip).save(piece, "JPEG", **options)
         return piece.getvalue()
+
+
+def _decoded(data: FileBytes, header: Header) -> Array:
+    import imagecodecs
+
+    encoded = data.whole()
+    _require_end(encoded)
+    pixels: Array = imagecodecs.jpeg8_decode(encoded)
+    if pixels.ndim == 3 and pixels.shape[-1] == 4:
+        return _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
+    return pixels
 
 
 def _strip_rows(picture: Picture) -> int:
