@@ -15,7 +15,8 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import InputError, UnreadableError, UnsupportedError
+from denoise.errors import DenoiseError, InputError, OutputError, UnreadableError, UnsupportedError
 from denoise.io.sensor_columns import (
     BLOCK,
     Clock,
@@ -128,6 +129,21 @@ class ArrayLayout:
         return clipped, True
 
 
+@contextmanager
+def _damage_named(name: str, expected: str) -> Iterator[None]:
+    """Make any failure to decode bytes an `UnreadableError`.
+
+    On damaged files numpy and zipfile let through what their parts raise: tokenize, ast, zlib, struct.
+    """
+    try:
+        yield
+    except DenoiseError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UnreadableError(f"{name}: {reason}; expected {expected}") from error
+
+
 def _layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
     """Read the header of `.npy` bytes.
 
@@ -136,19 +152,12 @@ def _layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
         size: How many bytes there are in all.
         name: For messages.
     """
-    try:
+    with _damage_named(name, "a numpy array"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # headers written by Python 2
         # The reader of version (2, 0) takes (3, 0) as well; unlike numpy.load it never looks at the data.
-        version = np.lib.format.read_magic(file)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # headers written by Python 2
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read(file)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
-        raise UnreadableError(f"{name}: {str(error).splitlines()[0]}; expected a numpy array") from error
+        old = np.lib.format.read_magic(file) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise UnsupportedError(
             f"{name}: the array holds pickled Python objects, which are never loaded; expected numbers"
@@ -260,50 +269,40 @@ class _Page:
     channels: int
 
 
-def _members(path: Path) -> dict[str, tuple[zipfile.ZipInfo, ArrayLayout | None, str]]:
-    """The arrays of an NPZ in its order: name -> entry, layout (None if it is no signal), and why not."""
-    found: dict[str, tuple[zipfile.ZipInfo, ArrayLayout | None, str]] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                name = entry.filename.removesuffix(".npy")
-                if entry.flag_bits & 1:
-                    raise UnsupportedError(f"{path}: {name!r} is encrypted; expected a plain NPZ")
-                try:
-                    with archive.open(entry) as file:
-                        layout = _layout(file, entry.file_size, f"{path}: {name}")
-                except UnsupportedError as error:
-                    found[name] = entry, None, str(error).removeprefix(f"{path}: {name}: ").partition(";")[0]
-                    continue
-                except UnreadableError:
-                    if entry.filename.endswith(".npy"):
-                        raise
-                    found[name] = entry, None, "not an array"
-                    continue
-                usable = layout.samples > 1
-                found[name] = entry, layout if usable else None, "" if usable else "a single value"
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise UnreadableError(f"{path}: {error}; expected a sound NPZ archive") from error
+# The entry in the archive; where its samples are, or None if it is no signal, and then why not.
+_Member = tuple[zipfile.ZipInfo, ArrayLayout | None, str]
+
+
+def _members(path: Path) -> dict[str, _Member]:
+    """The arrays of an NPZ in its order, from their headers alone."""
+    found: dict[str, _Member] = {}
+    with _damage_named(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            if entry.flag_bits & 1:
+                raise UnsupportedError(f"{path}: {name!r} is encrypted; expected a plain NPZ")
+            if name == entry.filename:
+                found[name] = entry, None, "not an array"
+                continue
+            label = f"{path}: {name}"
+            try:
+                with archive.open(entry) as file:
+                    layout = _layout(file, entry.file_size, label)
+            except UnsupportedError as error:
+                found[name] = entry, None, str(error).removeprefix(f"{label}: ").partition(";")[0]
+                continue
+            found[name] = (entry, layout, "") if layout.samples > 1 else (entry, None, "a single value")
     if not found:
         raise UnreadableError(f"{path}: the archive holds no arrays; expected sensor data")
     return found
 
 
 def _load(path: Path, entry: zipfile.ZipInfo) -> io.BytesIO:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return io.BytesIO(archive.read(entry))
-    except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
-        raise UnreadableError(f"{path}: {entry.filename}: {error}; expected a sound NPZ archive") from error
-    except Exception as error:  # zlib.error has no public base but Exception
-        if type(error).__name__ != "error":
-            raise
-        raise UnreadableError(f"{path}: {entry.filename}: {error}; expected a sound NPZ archive") from error
+    with _damage_named(f"{path}: {entry.filename}", "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read(entry))
 
 
-def _stated_rate(
-    path: Path, members: dict[str, tuple[zipfile.ZipInfo, ArrayLayout | None, str]]
-) -> tuple[str, float]:
+def _stated_rate(path: Path, members: dict[str, _Member]) -> tuple[str, float]:
     """A single number called `fs` or the like; name and Hz, or 0."""
     for name, (entry, _, _) in members.items():
         if RATE_NAMES.fullmatch(name.lower()) and entry.file_size < 1024:
@@ -364,7 +363,7 @@ class NpzWriter(SensorWriter):
         page = self._pages[self._number]
         self.check_channels(block, page.channels)
         if self._start + block.shape[1] > page.samples:
-            raise InputError(
+            raise OutputError(
                 f"{self.path}: a block goes past sample {page.samples}, the end of page {self._number}"
             )
         channel = 0
@@ -383,19 +382,20 @@ class NpzWriter(SensorWriter):
 
     def finish(self) -> None:
         """Write the archive anew if anything changed."""
-        with zipfile.ZipFile(self.info.source) as source:
-            changed = {name: file.getvalue() for name, file in self._loaded.items()}
-            changed = {
-                name: data for name, data in changed.items() if data != source.read(self._signals[name][0])
-            }
-            if not changed:
-                return
-            with zipfile.ZipFile(self._temporary, "w") as archive:
-                archive.comment = source.comment
-                for entry in source.infolist():
-                    name = entry.filename.removesuffix(".npy")
-                    data = changed[name] if name in changed else source.read(entry)
-                    archive.writestr(entry, data, compress_type=entry.compress_type)
+        source = self.info.source
+        changed = {
+            name: file.getvalue()
+            for name, file in self._loaded.items()
+            if file.getvalue() != _load(source, self._signals[name][0]).getvalue()
+        }
+        if not changed:
+            return
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(self._temporary, "w") as new:
+            new.comment = old.comment
+            for entry in old.infolist():
+                name = entry.filename.removesuffix(".npy")
+                data = changed.get(name) or _load(source, entry).getvalue()
+                new.writestr(copy(entry), data, compress_type=entry.compress_type)
 
 
 def _npz_reader(
@@ -466,9 +466,7 @@ def _pages(signals: dict[str, tuple[zipfile.ZipInfo, ArrayLayout]]) -> tuple[_Pa
     return tuple(_Page((name,), layout.samples, layout.channels) for name, layout in layouts.items())
 
 
-def _clock_rate(
-    clock: Clock | None, members: dict[str, tuple[zipfile.ZipInfo, ArrayLayout | None, str]], page: _Page
-) -> float | None:
+def _clock_rate(clock: Clock | None, members: dict[str, _Member], page: _Page) -> float | None:
     """The rate of a time vector, for arrays of its length."""
     layout = members[clock.name][1] if clock else None
     return clock.sample_rate if clock and layout and layout.samples == page.samples else None

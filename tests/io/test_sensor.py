@@ -633,6 +633,7 @@ def _npy_bytes(array: Array, **options: Any) -> bytes:
     [
         (_npy_bytes(np.arange(99.0))[:-8], UnreadableError, "cut short"),
         (_npy_bytes(np.arange(99.0))[:40], UnreadableError, "expected a numpy array"),
+        (_npy_bytes(np.zeros(9)).replace(b"(9,)", b"((9,"), UnreadableError, "expected a numpy array"),
         (b"no array at all", UnreadableError, "expected a numpy array"),
         (_npy_bytes(np.array([1, "a", None], dtype=object), allow_pickle=True), UnsupportedError, "pickled"),
         (_npy_bytes(np.zeros((3, 4, 5))), UnsupportedError, "3x4x5"),
