@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from denoise import io
@@ -150,11 +151,22 @@ class _Job:
             return _with_notes(info, sink), pixels, scores.result(), sink.clipped
 
     def signal(self, block: int | None) -> tuple[SignalInfo, int, dict[str, float], int]:
-        """Clean a signal; gives info, samples, metrics and the count of clipped samples."""
-        levels = self._levels()
-        with io.reader(self.source, **self.options) as blocks:
-            info = blocks.info
-            spec = self.cleaner.spec
+        """Clean every recording of a file; gives info, samples, metrics and the count of clipped samples."""
+        info, levels = self._levels(0)
+        with io.writer(self.destination, info) as sink:
+            parts = [self._recording(0, levels, sink, block)]
+            for page in range(1, info.pages):
+                parts.append(self._recording(page, self._levels(page)[1], sink, block))
+        figures = [figure for _, figure in parts]
+        means = {key: float(np.mean([figure[key] for figure in figures])) for key in figures[0]}
+        return _with_notes(info, sink), sum(samples for samples, _ in parts), means, sink.clipped
+
+    def _recording(
+        self, page: int, levels: Levels, sink: Writer, block: int | None
+    ) -> tuple[int, dict[str, float]]:
+        options = self._page_options(page)
+        with io.reader(self.source, **options) as blocks:
+            info, spec = blocks.info, self.cleaner.spec
             if spec.sample_rate is not None and info.sample_rate is None:
                 raise UsageError(
                     f"{self.source} does not tell its sample rate, and the model {self.cleaner.name} "
@@ -172,26 +184,27 @@ class _Job:
                 block,
             )
             samples = 0
-            with (
-                _scoring(info, self.reference, self.options) as scores,
-                io.writer(self.destination, info) as sink,
-            ):
+            with _scoring(info, self.reference, options) as scores:
                 for noisy in blocks:
                     samples += noisy.shape[-1]
                     _put(sink, scores, noisy, stream.feed(noisy))
                 _put(sink, scores, None, stream.flush())
-            return _with_notes(info, sink), samples, scores.result(), sink.clipped
+            return samples, scores.result()
 
-    def _levels(self) -> Levels:
+    def _levels(self, page: int) -> tuple[SignalInfo, Levels]:
         """A first pass; no further than to see that each channel varies, if that is all to know."""
         spec = self.cleaner.spec
-        with io.reader(self.source, **self.options) as blocks:
-            levels = Levels(blocks.info.shape[0])
+        with io.reader(self.source, **self._page_options(page)) as blocks:
+            info, levels = blocks.info, Levels(blocks.info.shape[0])
             for block in blocks:
                 levels.update(block)
                 if not (spec.centre or spec.scale) and levels.varies.all():
                     break
-        return levels
+        return info, levels
+
+    def _page_options(self, page: int) -> dict[str, Any]:
+        """An NPZ may hold recordings of several lengths, one a page; the first needs no naming."""
+        return {**self.options, "page": page} if page else dict(self.options)
 
 
 def _put(sink: Writer, scores: _Scores, noisy: Array | None, cleaned: Array) -> None:

@@ -180,3 +180,17 @@ def test_calls_that_cannot_be_honoured(photo: Path, tmp_path: Path, cleaner: Mak
     fixed = cleaner(modality="sensor", sample_rate=100.0)
     with pytest.raises(UsageError, match=r"log\.npy.*sample rate"):
         clean_file(tmp_path / "log.npy", tmp_path / "out.npy", fixed)
+
+
+def test_recordings_of_several_lengths_in_one_npz_are_each_cleaned(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    t = np.arange(4000) / 40
+    noisy = {name: np.sin(t[:n]) + 0.3 * rng.normal(size=n) for name, n in (("a", 4000), ("b", 2500))}
+    np.savez(tmp_path / "in.npz", **noisy)
+    report = clean_file(tmp_path / "in.npz", tmp_path / "out.npz", "savgol")
+    with np.load(tmp_path / "out.npz") as cleaned:
+        assert list(cleaned) == ["a", "b"]
+        for name, array in noisy.items():
+            truth = np.sin(t[: len(array)])
+            assert np.var(cleaned[name] - truth) < 0.6 * np.var(array - truth)
+    assert report.metrics["estimated_sigma_after"] < report.metrics["estimated_sigma_before"]
