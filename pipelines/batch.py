@@ -41,7 +41,9 @@ def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
         UsageError: The plan cannot work; nothing has been written.
         OutputError: The output folder or its manifest cannot be written.
     """
-    plan = discover.plan(job.inputs, job.output, recursive=job.recursive, declines=job.declines)
+    plan = discover.plan(
+        job.inputs, job.output, recursive=job.recursive, declines=job.declines, apart=job.apart
+    )
     fingerprints = {modality: job.fingerprint(modality) for modality in plan.modalities}
     for modality in plan.modalities:
         job.check(modality)

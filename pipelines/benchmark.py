@@ -21,7 +21,7 @@ from denoise.infer import Cleaner, load
 from denoise.infer.apply import apply
 from denoise.signal import MODALITIES
 from pipelines import catalogue, discover
-from pipelines.job import BenchmarkJob, seed_for, suits
+from pipelines.job import BenchmarkJob, seed_for
 from pipelines.report import files as count
 from pipelines.report import mean, table, writing
 from pipelines.worker import about
@@ -119,8 +119,7 @@ def benchmark(job: BenchmarkJob) -> Benchmarked:
         UsageError: No input is of a kind that the noise and one of the models are for.
     """
     noise = parse(job.noise)
-    wanted = [m for m in MODALITIES if (m in noise.modalities if job.levels else suits(noise, m))]
-    models = {modality: _models(job.models, modality) for modality in wanted}
+    models = {m: _models(job.models, m) for m in MODALITIES if m in noise.modalities}
 
     def declines(modality: str) -> str | None:
         return None if models.get(modality) else f"is {modality}; the noise or the models are for other kinds"
@@ -130,11 +129,11 @@ def benchmark(job: BenchmarkJob) -> Benchmarked:
     problems = list(found.problems)
     for source in found.sources:
         try:
-            truth = _read(source)
-            for level, noisy in _noisy(truth, noise, job):
-                for cleaner in models[truth.modality]:
-                    tally = tallies.setdefault((truth.modality, cleaner.name, level), _Tally())
-                    _measure(cleaner, truth, noisy, tally)
+            for truth in _truths(source):
+                for level, noisy in _noisy(truth, noise, job):
+                    for cleaner in models[truth.modality]:
+                        tally = tallies.setdefault((truth.modality, cleaner.name, level), _Tally())
+                        _measure(cleaner, truth, noisy, tally)
         except DenoiseError as error:
             problems.append(discover.Problem(source.path, about(str(error), source.path)))
     if not tallies and not problems:
@@ -162,12 +161,17 @@ def _warm_up(cleaner: Cleaner) -> None:
     apply(cleaner.model, noise, peak=1.0, sample_rate=spec.sample_rate or 16000.0)
 
 
-def _read(source: discover.Source) -> _Truth:
+def _truths(source: discover.Source) -> Iterator[_Truth]:
+    """What a file holds; an NPZ whose arrays differ in length holds several recordings."""
+    key = source.relative.as_posix()
     array, info = files.read(source.path)
     array = array[: array.shape[0] - info.keep]
     if info.modality != "sensor":
         array = (array / (info.peak or 1.0)).astype(np.float32)
-    return _Truth(array, info.modality, info.sample_rate, source.relative.as_posix())
+    yield _Truth(array, info.modality, info.sample_rate, key)
+    for page in range(1, info.pages if info.modality == "sensor" else 1):
+        array, info = files.read(source.path, page=page)
+        yield _Truth(array, info.modality, info.sample_rate, f"{key}:{page}")
 
 
 def _noisy(truth: _Truth, noise: Corruption, job: BenchmarkJob) -> Iterator[tuple[float | None, Array]]:

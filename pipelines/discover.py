@@ -79,7 +79,13 @@ class Plan:
         return tuple(name for name in MODALITIES if name in present)
 
 
-def find(inputs: Iterable[Path], *, recursive: bool = True, declines: Declines = lambda _: None) -> Found:
+def find(
+    inputs: Iterable[Path],
+    *,
+    recursive: bool = True,
+    declines: Declines = lambda _: None,
+    apart: Path | None = None,
+) -> Found:
     """Walk the inputs, files and folders alike, in name order.
 
     Inside a folder, hidden files, manifests and files of other kinds are passed over (the last are listed as
@@ -89,6 +95,7 @@ def find(inputs: Iterable[Path], *, recursive: bool = True, declines: Declines =
         inputs: Files and folders.
         recursive: Whether to go into folders below the named ones.
         declines: Why files of a modality are not wanted, or None when they are.
+        apart: A folder that is no input, even where it lies inside one: that of the references.
 
     Raises:
         UsageError: An input is not there.
@@ -99,7 +106,7 @@ def find(inputs: Iterable[Path], *, recursive: bool = True, declines: Declines =
         if not os.path.lexists(path):
             raise UsageError(f"{path}: no such file or folder")
         if path.is_dir():
-            for child in _walk(path, recursive, found.problems):
+            for child in _walk(path, recursive, apart, found.problems):
                 _sort_out(child, child.relative_to(path), reasons, found, found.ignored)
         else:
             _sort_out(path, Path(path.name), reasons, found, found.problems)
@@ -123,7 +130,7 @@ def _sort_out(
         found.problems.append(Problem(path, f"{path}: a link that leads nowhere; a file was expected"))
 
 
-def _walk(folder: Path, recursive: bool, problems: list[Problem]) -> Iterator[Path]:
+def _walk(folder: Path, recursive: bool, apart: Path | None, problems: list[Problem]) -> Iterator[Path]:
     """Every file below `folder`. Linked folders are followed, but never into one that is being walked."""
 
     def trouble(path: Path, sentence: str) -> None:
@@ -155,7 +162,7 @@ def _walk(folder: Path, recursive: bool, problems: list[Problem]) -> Iterator[Pa
                 trouble(
                     path, f"a folder, a {path.suffix} file was expected; name it as an input to go into it"
                 )
-            elif recursive:
+            elif recursive and not (apart and apart.exists() and path.samefile(apart)):
                 yield from visit(path, ancestors | {identity})
 
     return visit(folder, frozenset())
@@ -166,11 +173,17 @@ def _names_a_file(folder: Path) -> bool:
 
 
 def plan(
-    inputs: Iterable[Path], output: Path, *, recursive: bool = True, declines: Declines = lambda _: None
+    inputs: Iterable[Path],
+    output: Path,
+    *,
+    recursive: bool = True,
+    declines: Declines = lambda _: None,
+    apart: Path | None = None,
 ) -> Plan:
     """Give every input its output: the tree below each input is mirrored below `output`.
 
-    `output` is a folder, unless there is one input, a file, and `output` has a suffix and is no folder.
+    `output` is a folder, unless there is one input, a file, and `output` has a suffix and is no folder. What
+    lies `apart` is no input.
 
     Raises:
         UsageError: An input is not there, the output overlaps an input, two inputs have one output, or there
@@ -180,7 +193,7 @@ def plan(
     for folder in inputs:
         if folder.is_dir():
             _refuse_overlap(folder, output)
-    found = find(inputs, recursive=recursive, declines=declines)
+    found = find(inputs, recursive=recursive, declines=declines, apart=apart)
     if not found.sources and not found.problems:
         named = ", ".join(map(str, inputs))
         raise UsageError(

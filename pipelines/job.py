@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from denoise.infer import Cleaner
     from pipelines.catalogue import CatalogueRow
 
-__all__ = ["BenchmarkJob", "CleanJob", "CorruptJob", "Job", "Outcome", "seed_for", "suits"]
+__all__ = ["BenchmarkJob", "CleanJob", "CorruptJob", "Job", "Outcome", "seed_for"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class Job:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"workers is {self.workers}; expected 1 or more")
+
+    @property
+    def apart(self) -> Path | None:
+        """A folder that is no input, even where it lies inside one."""
+        return None
 
     def declines(self, modality: str) -> str | None:
         """Why files of a modality are not for this job; None when they are."""
@@ -118,6 +123,10 @@ class CleanJob(Job):
             raise UsageError(f"{self.reference}: no such file or folder for the reference")
         if self.reference.is_file() and not (len(self.inputs) == 1 and self.inputs[0].is_file()):
             raise UsageError(f"{self.reference}: the reference is one file; for several inputs give a folder")
+
+    @property
+    def apart(self) -> Path | None:
+        return self.reference
 
     def row(self, modality: str) -> CatalogueRow:
         """The model for a modality."""
@@ -237,12 +246,7 @@ class CorruptJob(Job):
     def _chain(self, modality: str) -> tuple[Corruption, ...]:
         from denoise.corruptions import parse
 
-        return tuple(noise for noise in map(parse, self.noise) if suits(noise, modality))
-
-
-def suits(noise: Corruption, modality: str) -> bool:
-    """Whether a noise, with the level it has, is meant for a modality: `gaussian:sigma=25` is for images."""
-    return modality in noise.modalities and noise.level_for(modality) == noise.level_for(None)
+        return tuple(noise for noise in map(parse, self.noise) if modality in noise.modalities)
 
 
 @dataclass(frozen=True, kw_only=True)

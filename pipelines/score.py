@@ -68,28 +68,35 @@ class Scores:
         return {"rows": rows, "mean": self.means, "failed": failed}
 
 
-def score(reference: Path, estimate: Path) -> Scores:
+def score(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> Scores:
     """Compare two files, or two folders whose files are paired by relative path.
 
     A file that has no partner, or does not fit it, is listed as failed.
 
+    Args:
+        reference: The truth.
+        estimate: What is judged.
+        extra: Names in `denoise.metrics.METRICS` to measure beside those that the modality always has.
+
     Raises:
-        UsageError: One is a folder and the other is not, or there is nothing to compare.
+        UsageError: One is a folder and the other is not, there is nothing to compare, or no such metric.
     """
+    for name in extra:
+        metrics.metric(name)
     for path in (reference, estimate):
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
     if reference.is_dir() != estimate.is_dir():
         raise UsageError(f"{reference} and {estimate}: expected two files or two folders")
     if not reference.is_dir():
-        return Scores((_row(reference, estimate),))
+        return Scores((_row(reference, estimate, extra),))
     references, estimates = discover.find([reference]), discover.find([estimate])
     relatives = dict.fromkeys(
         source.relative for found in (references, estimates) for source in found.sources
     )
     if not relatives:
         raise UsageError(f"{reference} and {estimate}: hold no files that can be compared")
-    rows = [_row(reference / relative, estimate / relative) for relative in sorted(relatives)]
+    rows = [_row(reference / relative, estimate / relative, extra) for relative in sorted(relatives)]
     problems = [
         ScoreRow(problem.path, problem.path, error=problem.error)
         for problem in (*references.problems, *estimates.problems)
@@ -97,35 +104,42 @@ def score(reference: Path, estimate: Path) -> Scores:
     return Scores((*rows, *problems))
 
 
-def _row(reference: Path, estimate: Path) -> ScoreRow:
+def _row(reference: Path, estimate: Path, extra: tuple[str, ...]) -> ScoreRow:
     for path, partner in ((reference, estimate), (estimate, reference)):
         if not path.exists():
             return ScoreRow(reference, estimate, error=f"{partner}: has no partner; expected {path}")
     try:
         modality = modality_of(reference).name
-        return ScoreRow(reference, estimate, modality, score_file(reference, estimate))
+        return ScoreRow(reference, estimate, modality, score_file(reference, estimate, extra))
     except DenoiseError as error:
         return ScoreRow(reference, estimate, error=str(error))
 
 
-def score_file(reference: Path, estimate: Path) -> dict[str, float]:
+def score_file(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> dict[str, float]:
     """The metrics of one pair of files; an image with several pages is taken as a whole.
 
-    Files of different bit depths are compared as shares of full scale. Alpha is left out.
+    Files of different bit depths are compared as shares of full scale. Alpha is left out. Metrics that were
+    asked for by name are means over the pages.
 
     Raises:
         InputError: They are not of one kind, shape or rate.
     """
     with io.reader(reference) as truth, io.reader(estimate) as guess:
         _check_alike(truth.info, guess.info)
-        scorer = metrics.Scorer(truth.info.modality, peak=truth.info.peak)
+        info = truth.info
+        scorer = metrics.Scorer(info.modality, peak=info.peak)
+        named: dict[str, list[float]] = {name: [] for name in extra}
         for true_part, guessed_part in zip(_parts(truth), _parts(guess), strict=True):
             if true_part.shape != guessed_part.shape:
                 raise InputError(
                     f"{estimate}: its shape is {guessed_part.shape}; {reference} has {true_part.shape}"
                 )
-            scorer.update(true_part, guessed_part * _scale(truth.info, guess.info))
-    return scorer.result()
+            guessed_part = guessed_part * _scale(truth.info, guess.info)
+            scorer.update(true_part, guessed_part)
+            for name, values in named.items():
+                measure = metrics.metric(name)
+                values.append(measure(true_part, guessed_part, peak=info.peak, sample_rate=info.sample_rate))
+    return {**scorer.result(), **{name: float(np.mean(values)) for name, values in named.items()}}
 
 
 def _parts(reader: io.Reader) -> Iterator[Array]:

@@ -15,8 +15,11 @@ __all__ = ["command"]
 @click.command()
 @click.argument("reference", type=options.path_type)
 @click.argument("estimate", type=options.path_type)
+@click.option(
+    "--metric", "extra", multiple=True, metavar="NAME", help="One more metric, such as pesq or estoi."
+)
 @options.json_option
-def command(reference: Path, estimate: Path, json_path: Path | None) -> None:
+def command(reference: Path, estimate: Path, extra: tuple[str, ...], json_path: Path | None) -> None:
     """Measure how near ESTIMATE is to REFERENCE: two files, or two folders paired by relative path.
 
     \b
@@ -25,7 +28,7 @@ def command(reference: Path, estimate: Path, json_path: Path | None) -> None:
     """
     from pipelines.score import score
 
-    scores = score(reference, estimate)
+    scores = score(reference, estimate, extra)
     click.echo(report.scores(scores))
     if json_path:
         report.write_json(json_path, scores.as_dict())

@@ -99,6 +99,19 @@ def test_score_of_two_files(media: Path, tmp_path: Path, denoise: Run) -> None:
     assert row["metrics"]["si_sdr_db"] is None or row["metrics"]["si_sdr_db"] > 60  # scale does not count
 
 
+def test_score_with_one_more_metric(media: Path, tmp_path: Path, denoise: Run) -> None:
+    clean, rate = sf.read(media / "t.wav")
+    sf.write(tmp_path / "e.wav", clean * 0.5, rate, subtype="FLOAT")
+    asked = ("score", media / "t.wav", tmp_path / "e.wav", "--json", tmp_path / "s.json", "--metric")
+    assert denoise(*asked, "mse").exit_code == 0
+    (row,) = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert row["metrics"]["mse"] == pytest.approx(np.mean((clean * 0.5) ** 2), rel=0.01)
+    assert "si_sdr_db" in row["metrics"]
+    unknown = denoise(*asked, "mze")
+    assert unknown.exit_code == 2
+    assert "did you mean mse" in unknown.output
+
+
 def test_score_compares_bit_depths_as_shares_of_full_scale(tmp_path: Path, denoise: Run) -> None:
     eight = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
     Image.fromarray(eight).save(tmp_path / "8.png")

@@ -188,3 +188,11 @@ def test_inputs_must_be_there_and_hold_something(tmp_path: Path) -> None:
     make(tmp_path / "in", "notes.txt")
     with pytest.raises(UsageError, match="nothing to do"):
         discover.plan([tmp_path / "in"], tmp_path / "out")
+
+
+def test_references_inside_an_input_are_no_input(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/truth/a.png", "in/other/truth/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = discover.plan([tmp_path / "in"], tmp_path / "out", apart=tmp_path / "in" / "truth")
+    assert [item.key for item in found.items] == ["a.png", "other/truth/a.png"]
