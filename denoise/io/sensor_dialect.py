@@ -347,9 +347,7 @@ def _column_kind(cells: Sequence[str], dialect: Dialect) -> str:
 def _is_head_row(row: Sequence[str], kinds: Sequence[str], dialect: Dialect) -> bool:
     found = [_kind(cell, dialect.comma) for cell in row]
     if len(row) != len(kinds):
-        return (
-            "text" in found
-        )  # a title, a serial number, a header one cell short; never a short row of numbers
+        return "text" in found  # a title or a header one cell short; never a short row of numbers
     if any(kind == "text" and expected != "text" for kind, expected in zip(found, kinds, strict=True)):
         return True
     # pandas numbers the columns of a bare array: ",0,1,2"

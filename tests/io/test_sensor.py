@@ -450,6 +450,28 @@ def test_a_word_among_numbers_is_named_with_its_line(tmp_path: Path) -> None:
         CODEC.probe(path, columns=("y",))
 
 
+@pytest.mark.parametrize("chunk", [1, 50, 1 << 20])
+def test_lines_are_counted_across_chunks_comments_and_quoted_line_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(sensor_text, "CHUNK_BYTES", chunk)
+    rows = ["t,note,x", *(f"{i / 10},a,{i % 7}.5" for i in range(30))]
+    rows[9:9] = ["# a comment", "", '0.75,"two', 'lines",1.5']  # lines 10 to 13
+    rows[20] = "2.0,b,inf"  # line 21
+    path = _save(tmp_path, "\n".join(rows) + "\n")
+    with pytest.raises(InputError, match="line 21, column 'x' holds an infinity"):
+        CODEC.probe(path)
+    rows[20] = "2.0,b"
+    path = _save(tmp_path, "\n".join(rows) + "\n")
+    with pytest.raises(UnreadableError, match="line 21 has 2 cells"):
+        CODEC.probe(path)
+
+
+def test_the_delimiter_is_the_one_that_leaves_numbers(tmp_path: Path) -> None:
+    path = _save(tmp_path, "t,tags,x\n" + "".join(f"{i / 10},a;b|c d,{i * 37 % 11}.5\n" for i in range(9)))
+    assert CODEC.probe(path).extra["columns"] == ("x",)
+
+
 def test_missing_and_ambiguous_columns(tmp_path: Path) -> None:
     path = _save(
         tmp_path, "time,accel_x,accel_y,dup,dup\n0.1,1.5,2.5,3,4\n0.2,1.7,2.1,3,5\n0.3,1.1,2.2,7,4\n"
