@@ -65,24 +65,42 @@ def summary(result: Result, *, most_rows: int = MOST_ROWS) -> str:
 
 
 def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
-    names = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
+    names = list(dict.fromkeys(_side(name)[0] for entry in entries for name in entry.metrics))
     rows = [
         [
             entry.source,
             entry.status,
             entry.model or "",
             f"{entry.seconds:.2f}",
-            *(_number(entry.metrics.get(n)) for n in names),
+            *(_change([entry], name) for name in names),
         ]
         for entry in entries[:most_rows]
     ]
     if len(entries) > most_rows:
         rows.append([f"... and {len(entries) - most_rows} more"])
     if len(entries) > 1 and names:
-        rows.append(["mean", "", "", "", *(_number(mean(e.metrics.get(n) for e in entries)) for n in names)])
+        rows.append(["mean", "", "", "", *(_change(entries, name) for name in names)])
     return f"{modality}: {files(len(entries))}\n" + table(
         ["file", "status", "model", "s", *names], rows, words=3
     )
+
+
+def _side(name: str) -> tuple[str, str]:
+    """The figure that a name is about, and whether it is that of the input or of the output."""
+    if name.endswith("_before"):
+        return name.removesuffix("_before"), "before"
+    return name.removesuffix("_after"), "after"
+
+
+def _change(entries: Sequence[Entry], name: str) -> str:
+    """The mean of a figure over the entries, before and after."""
+    sides: dict[str, list[float | None]] = {"before": [], "after": []}
+    for entry in entries:
+        for full, value in entry.metrics.items():
+            if _side(full)[0] == name:
+                sides[_side(full)[1]].append(value)
+    before, after = (_number(mean(values)) for values in sides.values())
+    return "-" if before == after == "-" else f"{before} -> {after}"
 
 
 def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
