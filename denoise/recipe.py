@@ -35,6 +35,8 @@ class DataRecipe:
         flip: Mirror at random; turn images by quarters; turn signals upside down.
         gray: Share of patches whose colours are averaged, so that a colour model knows gray photos.
         level_db: Range of random gain for signals, relative to the patch as it is.
+        equalise_db: Signals get a smooth random gain over frequency, at most this much up or down: other
+            microphones, other rooms, deeper voices.
         standardise: Give every patch zero mean and unit variance (sensors, whose units say nothing).
         synthetic: Share of patches that are drawn, not recorded: steps, bumps, chirps, walks.
         stretch: A signal patch is resampled by a random factor up to this, and down to its inverse.
@@ -52,6 +54,7 @@ class DataRecipe:
     flip: bool = True
     gray: float = 0.0
     level_db: tuple[float, float] = (0.0, 0.0)
+    equalise_db: float = 0.0
     standardise: bool = False
     synthetic: float = 0.0
     stretch: float = 1.0
