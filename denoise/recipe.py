@@ -83,6 +83,8 @@ class FitRecipe:
         threads: CPU threads; 0 leaves torch's choice.
         validate_every: Steps between validations.
         patience: Validations without a new best before stopping early; 0 never stops.
+        keep: Which weights are saved: "best" by the validation figure, or "last" where that figure is not
+            all that counts.
         checkpoint_minutes: Minutes between checkpoints.
     """
 
@@ -100,6 +102,7 @@ class FitRecipe:
     threads: int = 0
     validate_every: int = 1000
     patience: int = 0
+    keep: str = "best"
     checkpoint_minutes: float = 5.0
 
 

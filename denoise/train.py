@@ -81,6 +81,8 @@ def fit(
     plan = recipe.fit
     if plan.loss not in LOSSES:
         raise unknown("loss", plan.loss, LOSSES)
+    if plan.keep not in ("best", "last"):
+        raise unknown("weights to keep", plan.keep, ("best", "last"))
     loss_of = LOSSES[plan.loss]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if plan.threads:
@@ -162,7 +164,8 @@ def fit(
             "curve": state.curve,
         },
     }
-    model.load_state_dict(state.best_weights or state.averaged or model.state_dict())
+    last = state.averaged or model.state_dict()
+    model.load_state_dict((state.best_weights if plan.keep == "best" else last) or last)
     weights.save(out, model, name=recipe.name, architecture=recipe.model.architecture, facts=facts)
     return weights.card(out)
 
@@ -277,6 +280,6 @@ def _comparable(recipe: Recipe) -> str:
     plain = recipe.as_dict()
     for key in ("description", "sources", "limits"):
         plain.pop(key)
-    for key in ("threads", "checkpoint_minutes", "validate_every"):
+    for key in ("threads", "checkpoint_minutes", "validate_every", "keep"):
         plain["fit"].pop(key)
     return repr(plain)

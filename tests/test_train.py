@@ -108,6 +108,16 @@ def test_it_stops_when_it_no_longer_improves(tones: Path, tmp_path: Path) -> Non
     assert card["training"]["steps"] == 12  # one best, then two validations no better
 
 
+def test_the_best_or_the_last_weights_are_kept(tones: Path, tmp_path: Path) -> None:
+    """With a learning rate that wrecks it after the first validation, the two are far apart."""
+    kept = {}
+    for keep in ("best", "last"):
+        recipe = changed(keep=keep, lr=0.3, schedule="one-cycle", ema=0.0, validate_every=1, steps=30)
+        fit(recipe, tones, tones, tmp_path / f"{keep}.safetensors")
+        kept[keep] = parameters(tmp_path / f"{keep}.safetensors")
+    assert not all(torch.equal(kept["best"][key], kept["last"][key]) for key in kept["best"])
+
+
 def test_a_checkpoint_of_another_recipe_or_file_is_refused(tones: Path, tmp_path: Path) -> None:
     out = tmp_path / "w.safetensors"
     fit(changed(steps=2), tones, None, out)
@@ -123,6 +133,7 @@ def test_a_checkpoint_of_another_recipe_or_file_is_refused(tones: Path, tmp_path
     [
         (changed(loss="mze"), "did you mean mse"),
         (changed(schedule="flat"), "unknown schedule"),
+        (changed(keep="most"), "unknown weights to keep"),
         (replace(RECIPE, modality="audio"), "a sensor model cannot train on audio"),
         (changed(lr=1e30, clip=1e30), "lower fit.lr"),
     ],

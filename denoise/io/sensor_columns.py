@@ -64,6 +64,7 @@ _LABEL = re.compile(
     r"(?:.*[_\s])?(?:id|idx|index|sample|samples|label|labels|class|activity|status|state|flag|flags|event|"
     r"marker|annotation|annotations|quality|counter|seq)"
 )
+_SHORTEST, _LONGEST = 1e-15, 1e15  # an interval outside, in whatever unit, is no clock's
 _EPOCH_MIN, _EPOCH_MAX = 9e8, 4.2e9  # seconds: the years 1998 to 2103
 
 
@@ -123,7 +124,10 @@ class ColumnSurvey:
             if len(self.distinct) < 3:
                 self.distinct.update(np.unique(finite)[:3].tolist())
         if self.time_named or self.increasing:
-            self._add_steps(values)
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # near the largest float; no such step is a clock's
+                self._add_steps(values)
 
     def _add_steps(self, values: Floats) -> None:
         steps = np.diff(values, prepend=self._last)
@@ -151,7 +155,8 @@ class ColumnSurvey:
     @property
     def interval(self) -> float:
         """The usual distance of two stamps, in the column's unit; 0 when there is none."""
-        return self._inner_span / self._inner_steps if self._inner_steps else 0.0
+        interval = self._inner_span / self._inner_steps if self._inner_steps else 0.0
+        return interval if _SHORTEST < interval < _LONGEST else 0.0
 
     @property
     def is_index(self) -> bool:
@@ -354,7 +359,8 @@ def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
 
 def changed_samples(old: Floats, new: Floats, tolerance: Floats | float = 0.0) -> NDArray[np.bool_]:
     """Where `new` differs from `old` by more than `tolerance`; two gaps are equal."""
-    same = np.abs(new - old) <= tolerance
+    with np.errstate(over="ignore"):
+        same = np.abs(new - old) <= tolerance
     return np.asarray(~(same | (np.isnan(old) & np.isnan(new))))
 
 

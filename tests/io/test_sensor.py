@@ -396,6 +396,26 @@ def test_the_quick_ways_and_the_careful_way_agree(cells: list[str]) -> None:
     np.testing.assert_array_equal(numbers(commas, comma=True), one_by_one)
 
 
+@pytest.mark.parametrize("name", ["x", "time"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [-1.7e308, 1.7e308, -1.7e308, 1.7e308],
+        [-1.7e308, 0.0, 1.7e308, 1.7e308],
+        [0.0, 5e-324, 1e-323, 1.5e-323],
+        [1e300, 2e300, 3e300, 4e300],
+    ],
+)
+def test_the_largest_and_smallest_floats_are_no_trouble(
+    tmp_path: Path, name: str, values: list[float]
+) -> None:
+    path = _save(tmp_path, f"{name},y\n" + "".join(f"{v!r},{i * 37 % 11}.5\n" for i, v in enumerate(values)))
+    assert CODEC.probe(path).sample_rate is None
+    assert _round_trip(path, columns=(name,)).read_bytes() == path.read_bytes()
+    target = _round_trip(path, np.negative, columns=(name,))
+    np.testing.assert_array_equal(_read(target, columns=(name,))[0], [np.negative(values)])
+
+
 def test_chunks_of_a_large_log_join_seamlessly(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     data = np.round(rng.normal(size=(52_000, 2)), 4)
