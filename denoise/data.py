@@ -215,7 +215,9 @@ def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
     octaves = F.interpolate(knots, size=256, mode="linear", align_corners=True)  # (B, 1, 256)
     place = torch.log(torch.arange(bins) + 1.0) / math.log(bins) * 255
     gain_db = octaves[..., place.round().long()]
-    return torch.fft.irfft(torch.fft.rfft(x) * 10 ** (gain_db / 20), n=x.shape[-1])
+    gain = 10 ** (gain_db / 20)
+    equalised: Tensor = torch.fft.irfft(torch.fft.rfft(x) * gain, n=x.shape[-1])
+    return equalised
 
 
 def _synthetic(count: int, length: int, generator: Generator) -> Tensor:

@@ -164,8 +164,8 @@ def fit(
             "curve": state.curve,
         },
     }
-    last = state.averaged or model.state_dict()
-    model.load_state_dict((state.best_weights if plan.keep == "best" else last) or last)
+    final = state.averaged or model.state_dict()
+    model.load_state_dict((state.best_weights if plan.keep == "best" else final) or final)
     weights.save(out, model, name=recipe.name, architecture=recipe.model.architecture, facts=facts)
     return weights.card(out)
 
