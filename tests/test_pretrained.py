@@ -17,7 +17,7 @@ SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 # A sample of each kind, noisy in a way that is stated in data/samples/README.md.
 NOISY = {
     "image": "photos/coffee.png",
-    "audio": "recordings/reading_16k.wav",
+    "audio": "recordings/reading_stereo_44k.flac",
     "sensor": "sensors/ecg_200hz.csv",
 }
 
