@@ -414,8 +414,8 @@ def pesq(
         InputError: No speech was found.
         UsageError: The extra is not installed, or the rate is not given.
     """
-    module = _extra("pesq")
     reference, estimate, rate = _speech(reference, estimate, sample_rate, "PESQ")
+    module = _extra("pesq")
     try:
         figures = [
             module.pesq(rate, r, e, "nb" if rate == 8_000 else "wb")
@@ -441,8 +441,8 @@ def estoi(
         InputError: Less than 0.4 s of speech was found.
         UsageError: The extra is not installed, or the rate is not given.
     """
-    module = _extra("pystoi")
     reference, estimate, rate = _speech(reference, estimate, sample_rate, "ESTOI")
+    module = _extra("pystoi")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # "not enough frames" comes as a warning and a 1e-5
         try:
