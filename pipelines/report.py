@@ -79,7 +79,8 @@ def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
     if len(entries) > most_rows:
         rows.append([f"... and {len(entries) - most_rows} more"])
     if len(entries) > 1 and names:
-        rows.append(["mean", "", "", "", *(_change(entries, name) for name in names)])
+        means = (_change(entries, name) if _comparable(modality, name) else "" for name in names)
+        rows.append(["mean", "", "", "", *means])
     return f"{modality}: {files(len(entries))}\n" + table(
         ["file", "status", "model", "s", *names], rows, words=3
     )
@@ -90,6 +91,11 @@ def _side(name: str) -> tuple[str, str]:
     if name.endswith("_before"):
         return name.removesuffix("_before"), "before"
     return name.removesuffix("_after"), "after"
+
+
+def _comparable(modality: str, name: str) -> bool:
+    """Whether a figure has one unit in all files; sensor logs have units of their own, but decibels."""
+    return modality != "sensor" or name.endswith("_db")
 
 
 def _change(entries: Sequence[Entry], name: str) -> str:
@@ -115,8 +121,13 @@ def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
         if len(rows) > most_rows:
             lines[most_rows:] = [[f"... and {len(rows) - most_rows} more"]]
         if len(rows) > 1:
-            means = (mean((row.metrics or {}).get(name) for row in rows) for name in names)
-            lines.append(["mean", *map(_number, means)])
+            means = (
+                _number(mean((row.metrics or {}).get(name) for row in rows))
+                if _comparable(modality, name)
+                else ""
+                for name in names
+            )
+            lines.append(["mean", *means])
         parts.append(table([modality, *names], lines))
     if found.failed:
         parts.append("\n".join(["Failed:", *(f"  {row.error}" for row in found.failed)]))
