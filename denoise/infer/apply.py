@@ -18,7 +18,7 @@ __all__ = ["apply", "default_tile"]
 
 Array = NDArray[Any]
 
-_SIDE = 512  # pixels: below this, what the halo costs outgrows what the memory is worth
+_SIDE = 384  # pixels: below this, what the halo costs outgrows what the memory is worth
 _SIGMA_PEAK = 255.0  # a sigma for images is given on the 8-bit scale, whatever the image's own
 
 
