@@ -72,9 +72,12 @@ class FitRecipe:
         steps: Updates in all.
         batch: Patches per update.
         loss: A row of `denoise.losses.LOSSES`.
-        lr: Peak learning rate of AdamW (Loshchilov & Hutter 2019).
-        schedule: "cosine" (warm up, then down to a hundredth) or "one-cycle" (up for 30 %, then down).
-        warmup: Steps to reach the peak (cosine).
+        optimizer: A row of `denoise.optimizers.OPTIMIZERS`.
+        lr: Peak learning rate.
+        schedule: "cosine" (warm up, then down to a hundredth), "one-cycle" (up for 30 %, then down) or
+            "trapezoid" (warm up, hold, down to zero): its run can be given more steps while it holds.
+        warmup: Steps to reach the peak (cosine, trapezoid).
+        cooldown: Share of the steps in which the rate falls (trapezoid).
         weight_decay: As in AdamW.
         clip: Largest gradient norm.
         ema: Decay of the averaged weights, which are what is validated and saved; 0 for none.
@@ -91,9 +94,11 @@ class FitRecipe:
     steps: int = 10_000
     batch: int = 16
     loss: str = "mse"
+    optimizer: str = "adamw"
     lr: float = 1e-3
     schedule: str = "cosine"
     warmup: int = 200
+    cooldown: float = 0.3
     weight_decay: float = 0.0
     clip: float = 1.0
     ema: float = 0.999

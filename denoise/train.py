@@ -22,6 +22,7 @@ from denoise.infer.apply import apply
 from denoise.io.atomic import replacing
 from denoise.losses import LOSSES
 from denoise.models.base import Denoiser
+from denoise.optimizers import OPTIMIZERS
 from denoise.recipe import FitRecipe, Recipe
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
@@ -83,6 +84,8 @@ def fit(
         raise unknown("loss", plan.loss, LOSSES)
     if plan.keep not in ("best", "last"):
         raise unknown("weights to keep", plan.keep, ("best", "last"))
+    if plan.optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", plan.optimizer, OPTIMIZERS)
     loss_of = LOSSES[plan.loss]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if plan.threads:
@@ -102,7 +105,7 @@ def fit(
 
     layout = torch.channels_last if model.spec.ndim == 2 else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
+    optimizer = OPTIMIZERS[plan.optimizer](model, plan.lr, plan.weight_decay)
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
     if resume and checkpoint.exists():
@@ -172,12 +175,16 @@ def fit(
 
 def _schedule(plan: FitRecipe, step: int) -> float:
     """The learning rate at a step, as a share of its peak."""
+    if plan.schedule == "trapezoid":
+        rising = (step + 1) / max(1, plan.warmup)
+        falling = (plan.steps - step) / max(1.0, plan.cooldown * plan.steps)
+        return min(1.0, rising, falling)
     if plan.schedule == "cosine":
         rise, start, floor = plan.warmup, 0.0, 0.01
     elif plan.schedule == "one-cycle":  # Smith & Topin 2019
         rise, start, floor = round(0.3 * plan.steps), 0.04, 1e-4
     else:
-        raise unknown("schedule", plan.schedule, ("cosine", "one-cycle"))
+        raise unknown("schedule", plan.schedule, ("cosine", "one-cycle", "trapezoid"))
     if step < rise:
         return start + (1 - start) * (step + 1) / rise
     done = (step - rise) / max(1, plan.steps - rise)

@@ -41,7 +41,7 @@ class AutoencoderConfig:
         channels: 3 for colour images, 1 otherwise.
         backbone: A row of `BACKBONES`: "conv" for any size, "dense" for fixed patches.
         widths: Features per scale (conv), or hidden units per layer (dense), from the input inwards.
-        blocks: Residual blocks per scale on each side (conv).
+        blocks: Residual blocks per scale on each side (conv): one number, or one for each of `widths`.
         bottleneck: A row of `BOTTLENECKS`.
         code: Size of the code: channels of the innermost map (conv) or units (dense); 0 keeps the last width.
         activation: A row of `ACTIVATIONS`.
@@ -58,7 +58,7 @@ class AutoencoderConfig:
     channels: int = 1
     backbone: str = "conv"
     widths: tuple[int, ...] = (32, 64, 128)
-    blocks: int = 1
+    blocks: int | tuple[int, ...] = 1
     bottleneck: str = "plain"
     code: int = 0
     activation: str = "relu"
@@ -121,19 +121,23 @@ class ConvBackbone(nn.Module):
         widths, bias = config.widths, config.bias
         folded = config.channels * config.fold**ndim
 
-        def stage(width: int) -> nn.Sequential:
-            blocks = (ResidualBlock(ndim, width, config.activation, bias) for _ in range(config.blocks))
-            return nn.Sequential(*blocks)
+        blocks = config.blocks if isinstance(config.blocks, tuple) else (config.blocks,) * len(widths)
+
+        def stage(scale: int) -> nn.Sequential:
+            return nn.Sequential(
+                *(ResidualBlock(ndim, widths[scale], config.activation, bias) for _ in range(blocks[scale]))
+            )
 
         pairs = list(itertools.pairwise(widths))
+        outer = range(len(pairs))
         self.side, self.skips = config.fold, config.skips
         self.head = conv(folded, widths[0], 3, padding=1, bias=bias)
-        self.encoder = nn.ModuleList(stage(width) for width in widths[:-1])
+        self.encoder = nn.ModuleList(map(stage, outer))
         self.down = nn.ModuleList(conv(fine, coarse, 2, stride=2, bias=bias) for fine, coarse in pairs)
-        self.inner = stage(widths[-1])
-        self.outer = stage(widths[-1])
+        self.inner = stage(len(pairs))
+        self.outer = stage(len(pairs))
         self.up = nn.ModuleList(up(coarse, fine, 2, stride=2, bias=bias) for fine, coarse in reversed(pairs))
-        self.decoder = nn.ModuleList(stage(width) for width in reversed(widths[:-1]))
+        self.decoder = nn.ModuleList(map(stage, reversed(outer)))
         self.tail = conv(widths[0], folded, 3, padding=1, bias=bias)
 
         self.code_in = widths[-1]
@@ -141,7 +145,7 @@ class ConvBackbone(nn.Module):
         # Each 3-tap convolution reaches one position of its own scale to each side; folding and striding
         # align positions to cells, which adds less than one cell of the coarsest scale.
         steps = [config.fold * 2**i for i in range(len(widths))]
-        reach = 2 * steps[0] + 4 * config.blocks * sum(steps) + self.multiple_of
+        reach = 2 * steps[0] + sum(4 * n * step for n, step in zip(blocks, steps, strict=True)) + self.multiple_of
         self.halo = math.ceil(reach / self.multiple_of) * self.multiple_of
 
     def code_layers(self, code: int, ndim: int, bias: bool) -> tuple[nn.Module, nn.Module]:
@@ -249,8 +253,11 @@ class Autoencoder(Denoiser):
         ):
             if name not in table:
                 raise unknown(kind, name, table)
-        if not config.widths or min(*config.widths, config.fold, config.patch, config.blocks, 1) < 1:
+        blocks = config.blocks if isinstance(config.blocks, tuple) else (config.blocks,)
+        if not config.widths or min(*config.widths, *blocks, config.fold, config.patch) < 1:
             raise UsageError(f"autoencoder sizes must be positive, found {config}")
+        if len(blocks) not in (1, len(config.widths)):
+            raise UsageError(f"autoencoder blocks are {config.blocks}: expected one, or one per width")
         self._config = config
         self.backbone = BACKBONES[config.backbone](config)
         if config.code:
@@ -290,5 +297,7 @@ class Autoencoder(Denoiser):
 
 def build(**config: Any) -> Autoencoder:
     """An autoencoder from the fields of its config."""
-    config["widths"] = tuple(config.get("widths", AutoencoderConfig.widths))
+    for key in ("widths", "blocks"):  # lists, where they come from TOML or JSON
+        if isinstance(config.get(key), list):
+            config[key] = tuple(config[key])
     return Autoencoder(AutoencoderConfig(**config))
