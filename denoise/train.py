@@ -251,6 +251,7 @@ class _State:
             "recipe": _comparable(recipe),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "steps": recipe.fit.steps,
             **{key: getattr(self, key) for key in _KEPT},
         }
         with replacing(path) as partial:
@@ -268,6 +269,11 @@ class _State:
             if content["recipe"] != _comparable(recipe):
                 raise UsageError(
                     f"{path}: is of another recipe or other settings; expected those of {recipe.name}"
+                )
+            if not _same_so_far(recipe.fit, content["steps"], content["step"]):
+                raise UsageError(
+                    f"{path}: is of a run of {content['steps']} steps, expected {recipe.fit.steps}; "
+                    "they can change only while the rate of a trapezoid schedule holds"
                 )
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -287,6 +293,13 @@ def _comparable(recipe: Recipe) -> str:
     plain = recipe.as_dict()
     for key in ("description", "sources", "limits"):
         plain.pop(key)
-    for key in ("threads", "checkpoint_minutes", "validate_every", "keep"):
+    for key in ("steps", "threads", "checkpoint_minutes", "validate_every", "keep"):
         plain["fit"].pop(key)
     return repr(plain)
+
+
+def _same_so_far(plan: FitRecipe, steps: int, done: int) -> bool:
+    """Whether a run of `steps` in all had the same learning rates until now as one of `plan.steps`."""
+    if plan.schedule == "trapezoid":
+        return plan.steps == steps or done <= (1 - plan.cooldown) * min(plan.steps, steps)
+    return plan.steps == steps

@@ -94,6 +94,26 @@ def test_a_resumed_run_is_the_undisturbed_run(tones: Path, tmp_path: Path, sched
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
+def test_a_run_that_holds_its_rate_can_be_given_more_steps(tones: Path, tmp_path: Path) -> None:
+    """Longer from the start or made longer on the way: the same weights."""
+    holding = {"schedule": "trapezoid", "cooldown": 0.5, "ema": 0.9, "optimizer": "muon"}
+    whole, extended = tmp_path / "whole.safetensors", tmp_path / "extended.safetensors"
+    fit(changed(steps=24, **holding), tones, tones, whole)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(changed(steps=12, checkpoint_minutes=0.0, **holding), tones, tones, extended, report=stop)
+    fit(changed(steps=24, **holding), tones, tones, extended, resume=True)
+    for key, value in parameters(whole).items():
+        assert torch.equal(parameters(extended)[key], value)
+
+    with pytest.raises(UsageError, match="of a run of 24 steps, expected 30"):
+        fit(changed(steps=30, **holding), tones, tones, extended, resume=True)
+
+
 def test_a_seed_decides_the_run(tones: Path, tmp_path: Path) -> None:
     runs = []
     for i, seed in enumerate((0, 0, 1)):
@@ -122,7 +142,7 @@ def test_a_checkpoint_of_another_recipe_or_file_is_refused(tones: Path, tmp_path
     out = tmp_path / "w.safetensors"
     fit(changed(steps=2), tones, None, out)
     with pytest.raises(UsageError, match="another recipe"):
-        fit(changed(steps=3), tones, None, out, resume=True)
+        fit(changed(steps=2, lr=0.1), tones, None, out, resume=True)
     out.with_suffix(".checkpoint").write_bytes(b"not a checkpoint")
     with pytest.raises(WeightsError, match="not a checkpoint"):
         fit(changed(steps=2), tones, None, out, resume=True)

@@ -145,7 +145,8 @@ class ConvBackbone(nn.Module):
         # Each 3-tap convolution reaches one position of its own scale to each side; folding and striding
         # align positions to cells, which adds less than one cell of the coarsest scale.
         steps = [config.fold * 2**i for i in range(len(widths))]
-        reach = 2 * steps[0] + sum(4 * n * step for n, step in zip(blocks, steps, strict=True)) + self.multiple_of
+        convolutions = sum(4 * count * step for count, step in zip(blocks, steps, strict=True))
+        reach = 2 * steps[0] + convolutions + self.multiple_of
         self.halo = math.ceil(reach / self.multiple_of) * self.multiple_of
 
     def code_layers(self, code: int, ndim: int, bias: bool) -> tuple[nn.Module, nn.Module]:
