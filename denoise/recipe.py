@@ -18,10 +18,18 @@ __all__ = ["DataRecipe", "FitRecipe", "ModelRecipe", "Recipe", "ValidateRecipe",
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """Which network: a row of `denoise.weights.ARCHITECTURES` and the fields of its config."""
+    """Which network.
+
+    Args:
+        architecture: A row of `denoise.weights.ARCHITECTURES`.
+        config: The fields of its config.
+        init: A shipped model or a weights file to start from; a deeper network starts as what it was before.
+            Empty for random weights.
+    """
 
     architecture: str = "autoencoder"
     config: Mapping[str, Any] = field(default_factory=dict)
+    init: str = ""
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ def fit(
         plan.seed
     )  # decides the initial weights; patches and noise have generators of their own
     model = weights.build(recipe.model.architecture, recipe.model.config).to(device)
+    if recipe.model.init:
+        _start_from(model, recipe)
     if model.spec.modality != recipe.modality:
         raise UsageError(
             f"recipe {recipe.name}: a {model.spec.modality} model cannot train on {recipe.modality}"
@@ -171,6 +173,17 @@ def fit(
     model.load_state_dict((state.best_weights if plan.keep == "best" else final) or final)
     weights.save(out, model, name=recipe.name, architecture=recipe.model.architecture, facts=facts)
     return weights.card(out)
+
+
+def _start_from(model: Denoiser, recipe: Recipe) -> None:
+    """Give a model the weights of `model.init`, as far as they go."""
+    name = recipe.model.init
+    start = weights.load(weights.pretrained().get(name, Path(name)))[0].state_dict()
+    try:
+        model.start_from(start)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UsageError(f"recipe {recipe.name}: cannot start from {name}: {reason}") from error
 
 
 def _schedule(plan: FitRecipe, step: int) -> float:

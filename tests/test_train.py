@@ -123,6 +123,18 @@ def test_a_seed_decides_the_run(tones: Path, tmp_path: Path) -> None:
     assert not all(torch.equal(runs[0][key], runs[2][key]) for key in runs[0])
 
 
+def test_a_run_can_start_from_the_weights_of_another(tones: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    fit(changed(steps=2), tones, None, first)
+    further = replace(changed(steps=1, lr=0.0), model=replace(RECIPE.model, init=str(first)))
+    fit(further, tones, None, second)
+    for key, value in parameters(first).items():
+        assert torch.equal(parameters(second)[key], value)
+    other = replace(further.model, config={"modality": "sensor", "widths": [8, 16]})
+    with pytest.raises(UsageError, match=r"cannot start from .*first\.safetensors: size mismatch"):
+        fit(replace(further, model=other), tones, None, second)
+
+
 def test_it_stops_when_it_no_longer_improves(tones: Path, tmp_path: Path) -> None:
     card = fit(changed(lr=1e-12, patience=2, steps=40, ema=0.0), tones, tones, tmp_path / "w.safetensors")
     assert card["training"]["steps"] == 12  # one best, then two validations no better

@@ -107,6 +107,11 @@ class ResidualBlock(nn.Module):
         out: Tensor = x + self.body(x)
         return out
 
+    def vanish(self) -> None:
+        """Become the identity, from which training can set out."""
+        for parameter in self.body[-1].parameters():
+            nn.init.zeros_(parameter)
+
 
 class ConvBackbone(nn.Module):
     """A convolutional encoder and its mirror image (Masci et al. 2011); with skips a U-Net.
@@ -280,6 +285,16 @@ class Autoencoder(Denoiser):
     def config(self) -> dict[str, Any]:
         """The fields of `AutoencoderConfig`."""
         return asdict(self._config)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of a network of as many or fewer blocks; further blocks begin as the identity."""
+        lacking, foreign = self.load_state_dict(weights, strict=False)
+        for name, module in self.named_modules():
+            if isinstance(module, ResidualBlock) and f"{name}.body.0.weight" in lacking:
+                module.vanish()
+                lacking = [key for key in lacking if not key.startswith(f"{name}.")]
+        if lacking or foreign:
+            raise RuntimeError(f"{', '.join([*lacking, *foreign])} are in one of the two only")
 
     def encode(self, x: Tensor) -> Tensor:
         """The code alone."""

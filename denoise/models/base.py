@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,14 @@ class Denoiser(nn.Module):
     def config(self) -> dict[str, Any]:
         """What rebuilds this model: the fields of its config dataclass."""
         return {}
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of another training run.
+
+        Raises:
+            RuntimeError: They are of another model.
+        """
+        self.load_state_dict(weights)
 
 
 class CausalDenoiser(Denoiser):

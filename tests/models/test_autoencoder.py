@@ -112,3 +112,20 @@ def test_the_config_rebuilds_the_model() -> None:
     again.load_state_dict(model.state_dict())
     x = torch.randn(1, 1, 32)
     torch.testing.assert_close(again.eval()(x), model(x))
+
+
+def test_a_deeper_network_starts_as_the_one_it_grew_from() -> None:
+    torch.manual_seed(0)
+    shallow = build(modality="image", channels=3, widths=(8, 12), blocks=1, fold=2)
+    deep = build(modality="image", channels=3, widths=(8, 12), blocks=(3, 2), fold=2)
+    deep.start_from(shallow.state_dict())
+    x = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(deep(x), shallow(x))
+    deep(x).square().mean().backward()
+    grown = deep.backbone.encoder[0][2].body[-1].weight.grad
+    assert grown is not None
+    assert grown.abs().sum() > 0  # and can learn
+    with pytest.raises(RuntimeError, match="one of the two only"):
+        shallow.start_from(deep.state_dict())
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        build(modality="image", channels=3, widths=(8, 16), fold=2).start_from(shallow.state_dict())
