@@ -92,9 +92,14 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
+    # Each step multiplies x by a polynomial in x x^T; these are small and square, so they are collected.
+    gram, collected = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
     for _ in range(5):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        factor = -4.7750 * gram + 2.0315 * gram @ gram
+        factor.diagonal().add_(3.4445)
+        collected = factor @ collected
+        gram = factor @ gram @ factor
+    x = collected @ x
     return x.T if tall else x
 
 
