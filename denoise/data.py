@@ -156,7 +156,16 @@ class Patches:
         picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
         target = torch.stack([self._patch(self.arrays[i], generator) for i in picks])
         target = self._augment(target, generator)
-        return self.corruption(target, generator, self.sample_rate), target
+        if not self.data.gray:
+            return self.corruption(target, generator, self.sample_rate), target
+        # A gray picture reaches the model as three times the same channel, its noise included.
+        gray = torch.rand(size, generator=generator) < self.data.gray
+        target[gray] = target[gray].mean(1, keepdim=True)
+        noisy = torch.empty_like(target)
+        for items, channels in ((~gray, self.channels), (gray, 1)):
+            if items.any():
+                noisy[items] = self.corruption(target[items, :channels], generator, self.sample_rate)
+        return noisy, target
 
     def _patch(self, array: Array, generator: Generator) -> Tensor:
         side, stretch = self.data.patch, self.data.stretch
@@ -181,8 +190,6 @@ class Patches:
             drawn = torch.rand(count, generator=generator) < share
             return drawn.view(count, *[1] * (x.ndim - 1))
 
-        if data.gray:
-            x = torch.where(chance(data.gray), x.mean(1, keepdim=True).expand_as(x), x)
         if data.synthetic:
             x = torch.where(chance(data.synthetic), _synthetic(count, data.patch, generator), x)
         if data.flip and self.ndim == 2:

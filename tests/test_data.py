@@ -82,7 +82,9 @@ def test_image_noise_has_the_level_of_the_recipe(photos: Path) -> None:
 
 
 def test_gray_patches_are_gray(photos: Path) -> None:
-    _, target = batch(patches(photos, replace(IMAGE, data=replace(IMAGE.data, gray=1.0)), 3), 4)
+    noisy, target = batch(patches(photos, replace(IMAGE, data=replace(IMAGE.data, gray=1.0)), 3), 4)
+    assert torch.equal(noisy, noisy[:, :1].expand_as(noisy))  # their noise is
+    assert not torch.equal(noisy, target)
     assert torch.equal(target[:, 0], target[:, 1])
 
 

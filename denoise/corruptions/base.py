@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ __all__ = [
     "add_at_snr",
     "corrupt",
     "draw",
+    "fast_length",
     "fill_gaps",
     "normal",
     "parse",
@@ -54,9 +56,11 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
         "speckle": "denoise.corruptions.general:Speckle",
         "quantise": "denoise.corruptions.general:Quantise",
         "dropout": "denoise.corruptions.general:Dropout",
-        "gaussian-blur": "denoise.corruptions.image:GaussianBlur",
-        "defocus": "denoise.corruptions.image:Defocus",
-        "motion-blur": "denoise.corruptions.image:MotionBlur",
+        "camera": "denoise.corruptions.camera:Camera",
+        "correlated": "denoise.corruptions.image:Correlated",
+        "gaussian-blur": "denoise.corruptions.blur:GaussianBlur",
+        "defocus": "denoise.corruptions.blur:Defocus",
+        "motion-blur": "denoise.corruptions.blur:MotionBlur",
         "jpeg": "denoise.corruptions.image:Jpeg",
         "white": "denoise.corruptions.audio:White",
         "pink": "denoise.corruptions.audio:Pink",
@@ -483,6 +487,11 @@ def fill_gaps(clean: Tensor) -> Tensor:
         return clean
     mean = clean.nanmean(tuple(range(2, clean.ndim)), keepdim=True).nan_to_num(0.0)
     return torch.where(clean.isnan(), mean, clean)
+
+
+def fast_length(least: int) -> int:
+    """The next length from `least` on that a Fourier transform is fast at: no prime factor above 5."""
+    return next(length for length in itertools.count(least) if 30**32 % length == 0)
 
 
 def sampling_rate(corruption: Corruption, sample_rate: float | None) -> float:

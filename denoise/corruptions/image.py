@@ -1,4 +1,4 @@
-"""Corruptions of images: blur of optics and motion, and JPEG."""
+"""What happens to a picture after the camera: noise that was smoothed with it, and JPEG."""
 
 from __future__ import annotations
 
@@ -10,96 +10,52 @@ from typing import Annotated
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from denoise.corruptions.base import Corruption, Level, Number, RandomLevel, Word, draw, fill_gaps
+from denoise.corruptions.base import Corruption, Level, Number, Word, draw, fast_length, fill_gaps, normal
 
-__all__ = ["Defocus", "GaussianBlur", "Jpeg", "MotionBlur"]
-
-
-@dataclass(frozen=True)
-class GaussianBlur(Corruption):
-    """Blur by a Gaussian: turbulence, a soft lens, the point spread of a microscope.
-
-    The level is the standard deviation of the kernel along each axis. Edge pixels are continued outwards.
-
-    Args:
-        sigma_px: Pixels; 0 is sharp.
-    """
-
-    name = "gaussian-blur"
-    modalities = ("image",)
-    level = "sigma_px"
-    identity = 0.0
-
-    sigma_px: Annotated[Level, Number("pixels", 0, 200)] = 1.5
-
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
-        sigma = draw(self.sigma_px, clean, generator)[..., 0]  # (B, 1, 1)
-        offset = _offsets(4 * float(sigma.max()), clean)
-        # Below a hundredth of a pixel the neighbours underflow to 0: a kernel that is exactly one pixel.
-        kernel = torch.exp(-0.5 * (offset / sigma.clamp(min=0.01)) ** 2)[:, 0]  # (B, k)
-        kernel = kernel / kernel.sum(-1, keepdim=True)
-        return _convolve(_convolve(clean, kernel[:, None, :]), kernel[:, :, None])
+__all__ = ["Correlated", "Jpeg"]
 
 
 @dataclass(frozen=True)
-class Defocus(Corruption):
-    """Blur by a uniform disk: a lens out of focus (the circle of confusion).
+class Correlated(Corruption):
+    """Gaussian noise that is smooth over some pixels, as resizing and the camera's own cleaning leave it.
 
-    The level is the radius of the disk. Edge pixels are continued outwards.
-
-    Args:
-        radius_px: Pixels; 0 is sharp, and so is nearly all below half a pixel.
-    """
-
-    name = "defocus"
-    modalities = ("image",)
-    level = "radius_px"
-    identity = 0.0
-
-    radius_px: Annotated[Level, Number("pixels", 0, 100)] = 3.0
-
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
-        radius = draw(self.radius_px, clean, generator)[..., 0]  # (B, 1, 1)
-        reach = math.ceil(float(radius.max()))
-        # A pixel on the rim counts by how much of it lies in the disk: 5 x 5 points of each are asked.
-        points = torch.arange(-5 * reach - 2, 5 * reach + 3, dtype=clean.dtype, device=clean.device) / 5
-        inside = (torch.hypot(points[:, None], points[None, :]) <= radius).to(clean.dtype)  # (B, 5k, 5k)
-        kernel = F.avg_pool2d(inside[:, None], 5)[:, 0]  # (B, k, k)
-        return _convolve(clean, kernel / kernel.sum((-2, -1), keepdim=True))
-
-
-@dataclass(frozen=True)
-class MotionBlur(Corruption):
-    """Blur along a straight line: the camera moved evenly while the shutter was open.
-
-    The level is the length of the path. Edge pixels are continued outwards.
+    The level is the standard deviation, in 8-bit units, whatever the width. Nothing is clipped here.
 
     Args:
-        length_px: Pixels that the image moved during the exposure; 0 is sharp.
-        angle_deg: Direction, degrees anticlockwise from the row; by default another one for each image.
+        sigma: Standard deviation in 8-bit units: 25 is 25/255 of full scale.
+        width_px: Standard deviation of the Gaussian that white noise was filtered by, in pixels; 0 is white.
+            Noise d pixels apart correlates by exp(-(d / (2 width))^2).
+        chroma: How far the channels differ: 0 is the same noise in all, 1 independent noise in each; their
+            correlation is 1 - chroma.
     """
 
-    name = "motion-blur"
+    name = "correlated"
     modalities = ("image",)
-    level = "length_px"
+    level = "sigma"
     identity = 0.0
 
-    length_px: Annotated[Level, Number("pixels", 0, 200)] = 9.0
-    angle_deg: Annotated[Level, Number("degrees", -360, 360)] = RandomLevel(0, 180)  # noqa: RUF009 (frozen)
+    sigma: Annotated[Level, Number("8-bit units", 0)] = 15.0
+    width_px: Annotated[Level, Number("pixels", 0, 50)] = 0.8
+    chroma: Annotated[Level, Number("of 1", 0, 1)] = 0.5
 
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
-        length = draw(self.length_px, clean, generator)[..., 0]  # (B, 1, 1)
-        angle = torch.deg2rad(draw(self.angle_deg, clean, generator)[..., 0])
-        offset = _offsets(float(length.max()) / 2, clean)
-        # Where the shutter's many instants put a point, shared out among the four nearest pixels.
-        instants = 4 * offset.numel()
-        time = (torch.arange(instants, dtype=clean.dtype, device=clean.device) + 0.5) / instants - 0.5
-        path = (time * length).transpose(1, 2)  # (B, instants, 1)
-        across = (1 - (offset - path * angle.cos()).abs()).clamp(min=0)  # (B, instants, k)
-        down = (1 - (offset + path * angle.sin()).abs()).clamp(min=0)
-        return _convolve(clean, down.transpose(1, 2) @ across / instants)
+        items, channels, height, width = clean.shape
+        sigma = draw(self.sigma, clean, generator) / 255
+        width_px = draw(self.width_px, clean, generator)
+        chroma = draw(self.chroma, clean, generator)
+        # The filter closes into a circle: this far apart, the picture's two edges do not feel each other.
+        margin = math.ceil(6 * float(width_px.max()))
+        size = [fast_length(n + margin) for n in (height, width)]
+        white = normal((items, channels + 1, *size), clean, generator)
+        white = (1 - chroma).sqrt() * white[:, :1] + chroma.sqrt() * white[:, 1:]
+        down, across = (
+            torch.exp(-2 * (math.pi * width_px * torch.fft.fftfreq(n).to(clean)) ** 2) for n in size
+        )  # (B, 1, 1, n)
+        gain = sigma / (down.square().mean(-1, keepdim=True) * across.square().mean(-1, keepdim=True)).sqrt()
+        response = down.transpose(2, 3) * across[..., : size[1] // 2 + 1] * gain
+        noise: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * response, s=size)
+        return clean + noise[..., :height, :width]
 
 
 @dataclass(frozen=True)
@@ -146,22 +102,3 @@ class Jpeg(Corruption):
 
 def _each(channels: int) -> list[slice]:
     return [slice(channel, channel + 1) for channel in range(channels)]
-
-
-def _offsets(reach: float, like: Tensor) -> Tensor:
-    """Pixel offsets from the centre of a kernel that reaches this far."""
-    radius = math.ceil(reach)
-    return torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
-
-
-def _convolve(clean: Tensor, kernels: Tensor) -> Tensor:
-    """Filter each image by its own kernel `(B, h, w)`, of odd sizes, its edge pixels continued."""
-    batch, channels, height, width = clean.shape
-    down, across = kernels.shape[1] // 2, kernels.shape[2] // 2
-    padded = F.pad(fill_gaps(clean), (across, across, down, down), mode="replicate")
-    # One group per image and channel, so that one call serves kernels that differ from item to item.
-    weights = kernels.repeat_interleave(channels, dim=0).unsqueeze(1)  # (B*C, 1, h, w)
-    blurred = F.conv2d(
-        padded.reshape(1, batch * channels, *padded.shape[2:]), weights, groups=batch * channels
-    )
-    return blurred.reshape(batch, channels, height, width)

@@ -33,6 +33,7 @@ LEVELS = {
     "quality": (1, 90),
     "snr_db": (-5, 20),
     "radius_px": (1, 4),
+    "iso": (100, 6400),
 }
 
 CASES = [

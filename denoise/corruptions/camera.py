@@ -1,0 +1,182 @@
+"""Noise as a camera makes it: on the sensor, before white balance, colour correction and tone curve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from denoise.corruptions.base import (
+    Corruption,
+    Level,
+    Number,
+    RandomLevel,
+    Word,
+    draw,
+    fill_gaps,
+    normal,
+    uniform,
+)
+
+__all__ = ["Camera"]
+
+
+@dataclass(frozen=True)
+class Camera(Corruption):
+    """Shot and read noise of a camera, through its development to the picture that it writes.
+
+    The picture is taken back to linear sensor values (tone curve, gamma, colour matrix, white balance), gets
+    noise of variance `shot * value + read`, and is developed again. So noise is strongest in the dark
+    mid-tones, differs between channels and is shared among them; after demosaicing it is smooth over a pixel
+    or two. Only the noise goes that way: the picture itself loses nothing but what is clipped to 0..1. White
+    balance, matrix and exposure are another camera's for each image. One channel is a monochrome sensor:
+    gamma and tone curve only.
+
+    The level is the ISO of a phone-sized pixel that holds 10,000 electrons at ISO 100: shot = ISO / 1e6, and
+    read follows it as in Brooks et al., "Unprocessing images for learned raw denoising", CVPR 2019.
+
+    Args:
+        iso: 0 is no noise, 100 daylight, 3200 a dim room; 12,000 is the most that Brooks et al. train on.
+        demosaic: How the Bayer mosaic is filled in: `malvar` (Malvar, He & Cutler, ICASSP 2004), `bilinear`,
+            or `none`: a sensor that sees three colours at each pixel, or a scanner.
+    """
+
+    name = "camera"
+    modalities = ("image",)
+    level = "iso"
+    identity = 0.0
+
+    iso: Annotated[Level, Number("ISO", 0, 1e6)] = 3200.0
+    demosaic: Annotated[str, Word(("malvar", "bilinear", "none"))] = "malvar"
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        clean = fill_gaps(clean)
+        raw = _linear(clean.clamp(0, 1))
+        if clean.shape[1] != 3:
+            change = _encoded(raw + self._noise(raw, generator)) - _encoded(raw)
+            return (clean + change).clamp_(0, 1)
+        to_camera, gains = _cameras(clean, generator)
+        raw = _exposed(_mixed(raw, to_camera), gains)
+        noise = self._noise(raw, generator) if self.demosaic == "none" else self._bayer_noise(raw, generator)
+        to_srgb = torch.linalg.inv(to_camera)
+        # A difference of two developments: what developing does to the picture alone cancels out.
+        change = _developed(raw + noise, gains, to_srgb) - _developed(raw, gains, to_srgb)
+        return (clean + change).clamp_(0, 1)
+
+    def _noise(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """What the sensor adds to linear values in 0..1."""
+        shot = draw(self.iso, raw, generator) / 1e6
+        read = math.exp(1.20) * shot**2.18
+        return normal(raw.shape, raw, generator).mul_((raw * shot).add_(read).sqrt_())
+
+    def _bayer_noise(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """The noise of a sensor that sees one colour at each pixel, demosaiced.
+
+        Demosaicing by fixed filters is linear: that of the noise is the noise of that.
+        """
+        seen = F.pad(raw, (2,) * 4, mode="replicate")  # as far as the filters reach: whole cells
+        corner = (uniform((raw.shape[0], 2), raw, generator) < 0.5).tolist()
+        mosaic = seen.gather(1, _tiled(_COLOUR, corner, seen))  # (B, 1, H + 4, W + 4)
+        noise = self._noise(mosaic, generator)
+        found = F.conv2d(noise, _FILTERS[self.demosaic][:, None].to(noise))  # (B, 5, H, W)
+        return found.gather(1, _tiled(_SOURCE, corner, raw))
+
+
+# ---- from the picture to the sensor and back -------------------------------------------------------------
+
+
+def _linear(picture: Tensor) -> Tensor:
+    """Light from pixel values: the tone curve 3x^2 - 2x^3 undone, and the gamma of sRGB."""
+    x = (1 - 2 * picture).asin_().div_(-3).sin_().add_(0.5)
+    return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055).pow_(2.4))
+
+
+def _encoded(light: Tensor) -> Tensor:
+    """Pixel values from light: gamma of sRGB, then the tone curve; clipped."""
+    light = light.clamp(0, 1)
+    x = torch.where(light <= 0.0031308, 12.92 * light, light.pow(1 / 2.4).mul_(1.055).sub_(0.055))
+    return (3 - 2 * x).mul_(x).mul_(x)
+
+
+# Linear sRGB to the camera's colours, rows of sum 1: from the daylight matrices that DNG files state for
+# three full-frame cameras (Canon 5D Mark II, Nikon D3, Sony A7).
+_TO_CAMERA = (
+    (0.492, 0.483, 0.025, 0.011, 0.797, 0.192, -0.010, 0.212, 0.798),
+    (0.595, 0.264, 0.141, -0.005, 0.837, 0.168, -0.023, 0.190, 0.833),
+    (0.514, 0.341, 0.145, 0.039, 0.730, 0.231, -0.002, 0.227, 0.775),
+)
+
+
+def _cameras(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Colour matrices `(B, 3, 3)`, sRGB to camera, and white balance times exposure `(B, 3, 1, 1)`."""
+    weights = uniform((clean.shape[0], 3), clean, generator).add_(1e-3)
+    known = torch.tensor(_TO_CAMERA, dtype=clean.dtype, device=clean.device)
+    matrices = (weights / weights.sum(1, keepdim=True) @ known).reshape(-1, 3, 3)
+    red, blue, exposure = (
+        draw(RandomLevel(*span), clean, generator) for span in ((1.9, 2.4), (1.5, 1.9), (1.0, 1.6))
+    )
+    return matrices, torch.cat([red, torch.ones_like(red), blue], 1) * exposure
+
+
+def _exposed(light: Tensor, gains: Tensor) -> Tensor:
+    """Sensor values before the gains; near white the gains fade out, so that white is a full pixel."""
+    bright = ((light.mean(1, keepdim=True) - 0.9) / 0.1).clamp(0, 1) ** 2
+    inverse = 1 / gains
+    return (light * torch.maximum(bright + (1 - bright) * inverse, inverse)).clamp_(0, 1)
+
+
+def _developed(raw: Tensor, gains: Tensor, to_srgb: Tensor) -> Tensor:
+    return _encoded(_mixed((raw * gains).clamp_(max=1), to_srgb))
+
+
+def _mixed(colours: Tensor, matrices: Tensor) -> Tensor:
+    return (matrices @ colours.flatten(2)).reshape(colours.shape)
+
+
+# ---- the Bayer mosaic ------------------------------------------------------------------------------------
+
+# The channel that each pixel of the 2 x 2 cell sees, and which filter below finds red, green and blue there.
+_COLOUR = torch.tensor([[[0, 1], [1, 2]]])
+_SOURCE = torch.tensor([[[0, 2], [3, 4]], [[1, 0], [0, 1]], [[4, 3], [2, 0]]])
+
+
+def _filters(green: list[list[float]], row: list[list[float]], diagonal: list[list[float]]) -> Tensor:
+    """The pixel itself, green at red or blue, a colour left and right, above and below, and diagonally.
+
+    Shape:
+        `(5, 5, 5)`, each of sum 1.
+    """
+    found = torch.tensor([green, row, list(zip(*row, strict=True)), diagonal])
+    filters = torch.zeros(5, 5, 5)
+    filters[0, 2, 2] = 1
+    filters[1:] = F.pad(found / found.sum((1, 2), keepdim=True), ((5 - len(green)) // 2,) * 4)
+    return filters
+
+
+_FILTERS = {
+    "bilinear": _filters(
+        [[0, 1, 0], [1, 0, 1], [0, 1, 0]],
+        [[0, 0, 0], [1, 0, 1], [0, 0, 0]],
+        [[1, 0, 1], [0, 0, 0], [1, 0, 1]],
+    ),
+    "malvar": _filters(
+        [[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]],
+        [[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]],
+        [[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]],
+    ),
+}
+
+
+def _tiled(cell: Tensor, corners: list[list[bool]], like: Tensor) -> Tensor:
+    """The 2 x 2 cell `(C, 2, 2)` over each image, which begins at one of its four pixels.
+
+    Shape:
+        `(B, C, H, W)`, of the size of `like`.
+    """
+    height, width = like.shape[2:]
+    tiles = cell.repeat(1, height // 2 + 1, width // 2 + 1)
+    return torch.stack([tiles[:, y : y + height, x : x + width] for y, x in corners]).to(like.device)
