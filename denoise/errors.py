@@ -7,6 +7,7 @@
     │   ├── UnsupportedError    readable, but of a kind that is not handled
     │   └── TooLargeError       above a stated limit
     ├── OutputError         a result could not be written; nothing half-written is left
+    │   └── StorageError        the disk is full, gone or failing: no other result would fare better
     └── WeightsError        a weights file of another format, version or model
 
 Messages are one sentence: the file, what was found, what was expected.
@@ -18,11 +19,14 @@ __all__ = [
     "DenoiseError",
     "InputError",
     "OutputError",
+    "StorageError",
     "TooLargeError",
     "UnreadableError",
     "UnsupportedError",
     "UsageError",
     "WeightsError",
+    "printable",
+    "reason",
 ]
 
 
@@ -54,5 +58,22 @@ class OutputError(DenoiseError):
     """A result could not be written."""
 
 
+class StorageError(OutputError):
+    """The place that results go to takes no more."""
+
+
 class WeightsError(DenoiseError):
     """A weights file cannot be used."""
+
+
+def reason(error: BaseException) -> str:
+    """What a library's error says, fit for a sentence: its first line, and no control characters.
+
+    Decoders quote the bytes that they stumble over; on a terminal those would be commands.
+    """
+    return printable(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each line end and control character, which files may put into it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

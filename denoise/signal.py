@@ -22,17 +22,28 @@ class Modality:
         ndim: Number of axes after the channels: 2 for images, 1 for signals.
         suffixes: File suffixes, lower case, with the dot.
         headline: The metric that a table leads with when a reference is there.
+        read_only: Suffixes of formats that are read, and whose results are written in another.
     """
 
     name: str
     ndim: int
     suffixes: tuple[str, ...]
     headline: str
+    read_only: tuple[str, ...] = ()
 
 
 MODALITIES: Mapping[str, Modality] = MappingProxyType(
     {
-        "image": Modality("image", 2, (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"), "psnr_db"),
+        "image": Modality(
+            "image",
+            2,
+            (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
+            "psnr_db",
+            (
+                *(".heic", ".heif", ".hif"),
+                *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
+            ),
+        ),
         "audio": Modality(
             "audio",
             1,
@@ -81,7 +92,7 @@ def modality_of(path: Path) -> Modality:
     """
     suffix = path.suffix.lower()
     for modality in MODALITIES.values():
-        if suffix in modality.suffixes:
+        if suffix in modality.suffixes + modality.read_only:
             return modality
-    known = " ".join(s for m in MODALITIES.values() for s in m.suffixes)
+    known = " ".join(s for m in MODALITIES.values() for s in m.suffixes + m.read_only)
     raise UnsupportedError(f"{path}: the suffix {suffix or '(none)'} is not one of {known}")

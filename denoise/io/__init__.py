@@ -8,6 +8,9 @@ A codec is a module with four functions:
     suffixes                        is in `denoise.signal.MODALITIES`
 
 For an image a block is one page in its own dtype; for a signal it is the next `block` samples.
+
+What a file is, its first bytes decide (`denoise.io.sniff`): a JPEG that is called `.png` is read as a JPEG
+and, under that name, written as one.
 """
 
 from __future__ import annotations
@@ -15,17 +18,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from denoise.errors import UnreadableError
+from denoise.io.sniff import sniff, written_name
 from denoise.registry import lookup
-from denoise.signal import SignalInfo, modality_of
+from denoise.signal import MODALITIES, Modality, SignalInfo, modality_of
 
-__all__ = ["CODECS", "Reader", "Writer", "probe", "read", "reader", "write", "writer"]
+__all__ = [
+    "CODECS",
+    "Reader",
+    "Writer",
+    "modality",
+    "probe",
+    "read",
+    "reader",
+    "sniff",
+    "write",
+    "writer",
+    "written_name",
+]
 
-Array = NDArray[Any]
+if TYPE_CHECKING:  # the command line answers `--help` without numpy
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 CODECS: Mapping[str, str] = MappingProxyType(
     {
@@ -68,31 +85,49 @@ class Codec(Protocol):
     def writer(self, path: Path, info: SignalInfo) -> Writer: ...
 
 
-def _codec(path: Path) -> Codec:
-    codec: Codec = lookup(CODECS, modality_of(path).name, "codec")
+def modality(path: str | Path) -> Modality:
+    """What kind of data a file holds: by its first bytes, or by its name where they do not tell (text).
+
+    Raises:
+        UnsupportedError: Neither tells.
+    """
+    path = Path(path)
+    try:
+        found = sniff(path).modality
+    except UnreadableError:  # the codec that its name calls for says why
+        found = ""
+    return MODALITIES[found] if found else modality_of(path)
+
+
+def _codec(name: str) -> Codec:
+    codec: Codec = lookup(CODECS, name, "codec")
     return codec
 
 
 def probe(path: str | Path, **options: Any) -> SignalInfo:
     """What a file holds, from its header."""
     path = Path(path)
-    return _codec(path).probe(path, **options)
+    return _codec(modality(path).name).probe(path, **options)
 
 
 def reader(path: str | Path, **options: Any) -> Reader:
     """Open a file for reading block by block; signals take `block` (samples per block)."""
     path = Path(path)
-    return _codec(path).reader(path, **options)
+    return _codec(modality(path).name).reader(path, **options)
 
 
 def writer(path: str | Path, info: SignalInfo) -> Writer:
-    """Open a file for writing blocks like those its `info` describes."""
-    path = Path(path)
-    return _codec(path).writer(path, info)
+    """Open a file for writing blocks like those its `info` describes.
+
+    The suffix decides the format, unless it is the source's own: then the source's format does.
+    """
+    return _codec(info.modality).writer(Path(path), info)
 
 
 def read(path: str | Path, **options: Any) -> tuple[Array, SignalInfo]:
     """Read a whole file: its samples `(C, *S)` (an image of several pages: the first) and its info."""
+    import numpy as np
+
     with reader(path, **options) as source:
         blocks = list(source) if source.info.modality != "image" else [next(iter(source))]
         info = source.info

@@ -27,14 +27,17 @@ from numpy.typing import NDArray
 from denoise.errors import OutputError, UnreadableError, UsageError
 from denoise.io.atomic import replacing
 from denoise.io.audio_encoding import (
-    CONTAINERS,
+    HANDLED,
     INTEGER_BITS,
     ForwardFile,
     bit_rate_of,
+    containers,
     encoding,
+    is_named_right,
     written_subtype,
 )
 from denoise.io.audio_tags import chunks, insert_tags, read_tags
+from denoise.io.sniff import HEAD_BYTES, kind_of
 from denoise.signal import SignalInfo
 
 __all__ = ["CODEC", "AudioCodec", "AudioReader", "AudioWriter", "resample"]
@@ -75,12 +78,12 @@ class AudioReader:
     """Yields the blocks of one recording, float32 `(C, n)`, once.
 
     Args:
-        path: The file; its contents decide what it is, and must agree with its suffix.
+        path: The file; its contents decide what it is.
         block: Samples in a block; None takes about ten seconds, fewer where there are many channels.
 
     Raises:
-        UnreadableError: It is no audio or not what its suffix says, cut short, damaged, empty, holds NaN or
-            infinite samples, or cannot be opened.
+        UnreadableError: It is no audio, cut short, damaged, empty, holds NaN or infinite samples, or cannot
+            be opened.
     """
 
     def __init__(self, path: Path, block: int | None = None) -> None:
@@ -146,24 +149,23 @@ def _place(bad: tuple[int, int, float], position: int) -> str:
     return f"sample {position + sample} of channel {channel + 1} is {value}"
 
 
-def _expected(path: Path) -> str:
-    return "Opus" if path.suffix.lower() == ".opus" else CONTAINERS[path.suffix.lower()][0]
-
-
 def _check_bytes(path: Path) -> None:
     """Find what libsndfile does not tell: why a file cannot be opened, and that it ends too early."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             if size == 0:
-                raise UnreadableError(f"{path}: empty (0 bytes), expected {_expected(path)} audio")
+                raise UnreadableError(f"{path}: empty (0 bytes), expected audio")
+            file.seek(0)
+            kind = kind_of(file.read(HEAD_BYTES))
+            if kind.modality != "audio":  # libsndfile would try some twenty formats more
+                found = "nothing that is known as audio" if kind.name == "unknown" else f"{kind.name} data"
+                raise UnreadableError(f"{path}: holds {found}, expected audio")
             promised = next((c for c in chunks(file) if c.name in ("data", "SSND")), None)
     except IsADirectoryError as error:
-        raise UnreadableError(f"{path}: a directory, expected {_expected(path)} audio") from error
+        raise UnreadableError(f"{path}: a directory, expected audio") from error
     except OSError as error:
-        raise UnreadableError(
-            f"{path}: cannot be opened ({error.strerror}), expected {_expected(path)} audio"
-        ) from error
+        raise UnreadableError(f"{path}: cannot be opened ({error.strerror}), expected audio") from error
     if promised and promised.size and promised.start + promised.size > size:
         raise UnreadableError(
             f"{path}: cut short, {size - promised.start} bytes of samples, "
@@ -193,29 +195,22 @@ def _open(path: Path) -> ForwardFile:
     try:
         file = ForwardFile(path)
     except soundfile.LibsndfileError as error:
-        with path.open("rb") as raw:
-            found = _guess(raw.read(512))
-        raise UnreadableError(f"{path}: holds {found}, expected {_expected(path)} audio") from error
-    right = file.subtype == "OPUS" if path.suffix.lower() == ".opus" else True
-    if file.format not in CONTAINERS[path.suffix.lower()] or not right:
-        found = file.subtype.title() if file.format == "OGG" else file.format
+        reason = error.error_string.strip().rstrip(".")
+        raise UnreadableError(
+            f"{path}: is damaged or of an unknown kind ({reason}), expected audio"
+        ) from error
+    if file.format not in HANDLED:
+        found = file.format
         file.close()
-        raise UnreadableError(f"{path}: holds {found} data, expected {_expected(path)}; rename it")
+        raise UnreadableError(f"{path}: holds {found} data, expected one of {' '.join(HANDLED)}")
     return file
-
-
-def _guess(head: bytes) -> str:
-    """Words for the first bytes of a file that libsndfile does not take."""
-    if head[4:8] == b"ftyp":
-        return "MP4 or M4A data, which is not handled"
-    text = head.decode("utf-8", errors="replace")[:-1]  # the cut may fall inside a character
-    if text and all(character.isprintable() or character.isspace() for character in text.strip("\ufffd")):
-        return "nothing that is known as audio" if "\ufffd" in text else "text"
-    return "nothing that is known as audio"
 
 
 def _describe(path: Path, file: ForwardFile) -> SignalInfo:
     notes = []
+    if not is_named_right(path, file.format, file.subtype):
+        found = file.subtype.title() if file.format == "OGG" else file.format
+        notes.append(f"holds {found} data under the suffix {path.suffix or '(none)'}, and keeps both")
     samples = file.frames
     if samples >= _UNKNOWN_LENGTH:
         samples = _count(path)
@@ -282,7 +277,7 @@ class AudioWriter:
         self.clipped = 0
         self._path = path
         self._encoding = encoding(path, info)
-        same_kind = info.extra.get("container") in CONTAINERS[path.suffix.lower()]
+        same_kind = info.extra.get("container") in containers(path, info)
         self._tags = info.extra.get("tags", ()) if same_kind else ()
         self._written = 0
 

@@ -14,16 +14,19 @@ import mutagen.mp3
 import numpy as np
 import soundfile
 
-from denoise.errors import OutputError
+from denoise.errors import OutputError, UnsupportedError
 from denoise.signal import SignalInfo
 
 __all__ = [
     "CONTAINERS",
+    "HANDLED",
     "INTEGER_BITS",
     "Encoding",
     "ForwardFile",
     "bit_rate_of",
+    "containers",
     "encoding",
+    "is_named_right",
     "written_subtype",
 ]
 
@@ -41,6 +44,7 @@ CONTAINERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ".aiff": ("AIFF",),
     }
 )
+HANDLED = tuple(dict.fromkeys(name for names in CONTAINERS.values() for name in names))
 INTEGER_BITS = MappingProxyType(  # subtypes that are written from integers of so many bits
     {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
 )
@@ -48,6 +52,7 @@ INTEGER_BITS = MappingProxyType(  # subtypes that are written from integers of s
 _KEPT = {*INTEGER_BITS, "FLOAT", "DOUBLE", "VORBIS", "OPUS"}
 _RIFF_BYTES = 2**32 - 2**27  # a RIFF file ends before 4 GiB; some room for its tags
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
+_VORBIS_MOST_HZ = 200_000  # above, libvorbis ends the process
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _MP3_KBPS = (  # from so many Hz on: the rates of MPEG-1, MPEG-2 and MPEG-2.5, layer III
     (32000, (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)),
@@ -120,6 +125,27 @@ def written_subtype(container: str, subtype: str) -> str:
     return subtype if subtype in _KEPT else {"DWVW_24": "PCM_24"}.get(subtype, "PCM_16")
 
 
+def is_named_right(path: Path, container: str, subtype: str) -> bool:
+    """Whether the suffix of a file tells what it holds."""
+    suffix = path.suffix.lower()
+    return container in CONTAINERS.get(suffix, ()) and (suffix != ".opus" or subtype == "OPUS")
+
+
+def containers(path: Path, info: SignalInfo) -> tuple[str, ...]:
+    """What `path` may hold: what its suffix says, or under the source's suffix what the source holds.
+
+    Raises:
+        UnsupportedError: The suffix says nothing.
+    """
+    suffix, source = path.suffix.lower(), info.extra.get("container")
+    if source and suffix == info.source.suffix.lower():
+        return (source,)
+    if suffix not in CONTAINERS:
+        known = " ".join(CONTAINERS)
+        raise UnsupportedError(f"{path}: the suffix {suffix or '(none)'} is not one of {known}")
+    return CONTAINERS[suffix]
+
+
 def encoding(path: Path, info: SignalInfo) -> Encoding:
     """Decide how `path` is written: as its source was where the suffix allows that, else in 24 bits.
 
@@ -127,8 +153,9 @@ def encoding(path: Path, info: SignalInfo) -> Encoding:
 
     Raises:
         OutputError: The format cannot hold that rate or so many channels.
+        UnsupportedError: The suffix is not one of audio.
     """
-    allowed = CONTAINERS[path.suffix.lower()]
+    allowed = containers(path, info)
     source = info.extra.get("container")
     container = source if source in allowed else allowed[0]
     subtype = "PCM_24"
@@ -136,7 +163,8 @@ def encoding(path: Path, info: SignalInfo) -> Encoding:
         subtype = written_subtype(container, info.extra["subtype"])
     if container == "MP3":
         subtype = "MPEG_LAYER_III"
-    if container == "OGG" and (subtype not in ("VORBIS", "OPUS") or path.suffix.lower() == ".opus"):
+    to_opus = path.suffix.lower() == ".opus" and info.source.suffix.lower() != ".opus"
+    if container == "OGG" and (subtype not in ("VORBIS", "OPUS") or to_opus):
         subtype = "OPUS" if path.suffix.lower() == ".opus" else "VORBIS"
     channels, frames = info.shape
     sample_rate = _whole_rate(path, info.sample_rate, subtype)
@@ -153,6 +181,10 @@ def encoding(path: Path, info: SignalInfo) -> Encoding:
 def _whole_rate(path: Path, sample_rate: float | None, subtype: str) -> int:
     if not sample_rate or sample_rate != int(sample_rate):
         raise OutputError(f"{path}: the sample rate is {sample_rate}, expected a whole number of Hz")
+    if subtype == "VORBIS" and sample_rate > _VORBIS_MOST_HZ:
+        raise OutputError(
+            f"{path}: Vorbis cannot hold {sample_rate:.0f} Hz, expected {_VORBIS_MOST_HZ} at most"
+        )
     rates = {"OPUS": _OPUS_RATES_HZ, "MPEG_LAYER_III": _MP3_RATES_HZ}.get(subtype)
     if rates and sample_rate not in rates:
         name = "Opus" if subtype == "OPUS" else "MP3"
@@ -176,7 +208,7 @@ def bit_rate_of(path: Path, container: str, subtype: str, duration_s: float) -> 
         return None
     try:
         found: Any = mutagen.mp3.MP3(path).info  # type: ignore[no-untyped-call]
-    except mutagen.MutagenError:
+    except Exception:  # mutagen's own, or of damaged files whatever its parts raise
         return path.stat().st_size * 8 / duration_s
     return float(found.bitrate)
 

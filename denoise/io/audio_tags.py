@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 import mutagen
 
-__all__ = ["Chunk", "Tags", "chunks", "form_of", "insert_tags", "read_tags"]
+__all__ = ["Chunk", "Tags", "chunks", "form_of", "insert_tags", "names", "read_tags"]
 
 Tags = tuple[tuple[str, bytes], ...]
 
@@ -35,6 +35,7 @@ _DERIVED = frozenset(  # chunks that the encoder writes itself, or that are only
 )
 _UNKNOWN_SIZES = frozenset({0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})  # what stream writers leave
 _FLAC_STREAMINFO, _FLAC_PADDING, _FLAC_SEEKTABLE = 0, 1, 3
+_FLAC_NAMES = {"2": "application", "4": "comments", "5": "cue sheet", "6": "picture"}
 _FLAC_FIRST_BLOCK_END = 4 + 4 + 34  # "fLaC", block header, STREAMINFO
 
 
@@ -193,9 +194,10 @@ def _splice(path: Path, start: int, stop: int, payload: bytes) -> None:
 def _read_comments(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         found = mutagen.File(path)
-    except mutagen.MutagenError:
+        comments = list(found.tags or ()) if found is not None else []
+    except Exception:  # of damaged pages mutagen raises what its parts do, IndexError for one
         return
-    for name, text in (found.tags or ()) if found is not None else ():
+    for name, text in comments:
         yield name, text.encode()
 
 
@@ -218,6 +220,12 @@ def read_tags(path: Path, container: str) -> Tags:
     with path.open("rb") as file:
         tags = tuple(source(file))
     return tags if sum(len(payload) for _, payload in tags) <= MOST_BYTES else ()
+
+
+def names(tags: Tags, container: str) -> tuple[str, ...]:
+    """What tags are called, for people, once each."""
+    known = _FLAC_NAMES if container == "FLAC" else {}
+    return tuple(dict.fromkeys(known.get(name, name) for name, _ in tags))
 
 
 def insert_tags(path: Path, container: str, tags: Tags) -> None:

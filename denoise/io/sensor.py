@@ -1,4 +1,4 @@
-"""Sensor logs: one codec, dispatched by suffix.
+"""Sensor logs: one codec, dispatched by what the first bytes tell, and by suffix where that is text.
 
 | suffix | module | what is kept |
 |---|---|---|
@@ -13,39 +13,46 @@ writer all blocks of page 0, then all of page 1, and so on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from denoise.errors import UnreadableError, UsageError
+from denoise.errors import InputError, UnreadableError, UsageError, printable
 from denoise.io.sensor_columns import SensorReader, SensorWriter
-from denoise.registry import lookup
+from denoise.io.sniff import HEAD_BYTES, TEXT, Kind, kind_of
+from denoise.registry import resolve
 from denoise.signal import SignalInfo
 
 __all__ = ["CODEC", "SensorCodec"]
 
 _FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        ".csv": "denoise.io.sensor_text:FORMAT",
-        ".tsv": "denoise.io.sensor_text:FORMAT",
-        ".npy": "denoise.io.sensor_array:NPY",
-        ".npz": "denoise.io.sensor_array:NPZ",
-        ".parquet": "denoise.io.sensor_parquet:FORMAT",
+        "text": "denoise.io.sensor_text:FORMAT",
+        "NPY": "denoise.io.sensor_array:NPY",
+        "NPZ": "denoise.io.sensor_array:NPZ",
+        "Parquet": "denoise.io.sensor_parquet:FORMAT",
     }
 )
+_TEXT_SUFFIXES = (".csv", ".tsv")  # of texts that are tables
 
 
-def _check_readable(path: Path) -> None:
+def _kind(path: Path) -> Kind:
+    """What the file holds, if that is a sensor log."""
     try:
         with path.open("rb") as file:
-            empty = not file.read(1)
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UnreadableError(f"{path}: {reason}; expected a readable file") from error
-    if empty:
+    if not head:
         raise UnreadableError(f"{path}: the file is empty; expected a sensor log")
+    kind = kind_of(head)
+    if path.suffix.lower() in _TEXT_SUFFIXES and kind.name in ("text", "unknown"):
+        return TEXT  # not UTF-8, or damaged: the text reader says what and where
+    if kind.modality != "sensor":
+        raise UnreadableError(f"{path}: holds {kind.name} data; expected a sensor log")
+    return kind
 
 
 class SensorCodec:
@@ -65,23 +72,29 @@ class SensorCodec:
 
     def reader(self, path: Path, **options: Any) -> SensorReader:
         """Open a log for reading block by block."""
-        _check_readable(path)
-        opened: SensorReader = self._format(path).reader(path, **options)
+        try:
+            opened: SensorReader = self._format(_kind(path)).reader(path, **options)
+        except InputError as error:
+            if str(error).isprintable():
+                raise
+            # A name from the file has a line end or a control character in it.
+            raise InputError(printable(str(error))) from error
         return opened
 
     def writer(self, path: Path, info: SignalInfo) -> SensorWriter:
         """Open a log for writing: the source of `info` with the chosen samples replaced."""
-        source, target = self._format(info.source), self._format(path)
-        if source is not target:
+        kind = _kind(info.source)
+        suffixes = _TEXT_SUFFIXES if kind is TEXT else kind.suffixes
+        if path.suffix.lower() not in (*suffixes, info.source.suffix.lower()):
             raise UsageError(
-                f"{path}: a {os.fspath(info.source.suffix)} log is written in its own format; "
+                f"{path}: a {info.source.suffix} log is written in its own format; "
                 f"expected a name that ends in {info.source.suffix}"
             )
-        opened: SensorWriter = target.writer(path, info)
+        opened: SensorWriter = self._format(kind).writer(path, info)
         return opened
 
-    def _format(self, path: Path) -> Any:
-        return lookup(_FORMATS, path.suffix.lower(), "sensor format")
+    def _format(self, kind: Kind) -> Any:
+        return resolve(_FORMATS[kind.name])
 
 
 CODEC = SensorCodec()

@@ -25,7 +25,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import DenoiseError, InputError, OutputError, UnreadableError, UnsupportedError
+from denoise.errors import (
+    DenoiseError,
+    InputError,
+    OutputError,
+    TooLargeError,
+    UnreadableError,
+    UnsupportedError,
+    reason,
+)
+from denoise.io.claims import fits
 from denoise.io.sensor_columns import (
     BLOCK,
     Clock,
@@ -49,6 +58,7 @@ Floats = NDArray[np.float64]
 
 PIECE = 1 << 18  # samples of all channels together that are surveyed at a time
 MAX_CHANNELS_FIRST = 64
+HEAD_BYTES = 1 << 16  # more than the header of an array of numbers takes
 RATE_NAMES = re.compile(
     r"fs|sr|sfreq|f_s|rate|sample_?rate|sampling_?(?:rate|frequency)|frequency|samplerate_hz|fs_hz"
 )
@@ -115,18 +125,23 @@ class ArrayLayout:
         """All samples as float64 `(C, n)`, a piece at a time."""
         step = max(PIECE // self.channels, 1)
         for start in range(0, self.samples, step):
-            yield self.get(file, start, min(start + step, self.samples)).astype(np.float64)
+            yield _floats(self.get(file, start, min(start + step, self.samples)))
 
     def replace(self, file: IO[bytes], start: int, block: Floats, path: Path) -> tuple[int, bool]:
         """Put those samples that differ; gives how many were clipped, and whether any differed."""
         old = self.get(file, start, start + block.shape[1])
-        changed = changed_samples(old.astype(np.float64), block)
+        changed = changed_samples(_floats(old), block)
         if not changed.any():
             return 0, False
         new = old.copy()  # in its own dtype: 64-bit integers that did not change are not rounded to float64
         new[changed], clipped = fit_dtype(block[changed], self.dtype, path)
         self.put(file, start, new)
         return clipped, True
+
+
+def _floats(values: Array) -> Floats:
+    with np.errstate(invalid="ignore"):  # a damaged float32 may be a signalling NaN
+        return values.astype(np.float64)
 
 
 @contextmanager
@@ -140,8 +155,7 @@ def _damage_named(name: str, expected: str) -> Iterator[None]:
     except DenoiseError:
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UnreadableError(f"{name}: {reason}; expected {expected}") from error
+        raise UnreadableError(f"{name}: {reason(error)}; expected {expected}") from error
 
 
 def _layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
@@ -155,9 +169,10 @@ def _layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
     with _damage_named(name, "a numpy array"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers written by Python 2
         # The reader of version (2, 0) takes (3, 0) as well; unlike numpy.load it never looks at the data.
-        old = np.lib.format.read_magic(file) == (1, 0)
+        head = io.BytesIO(file.read(HEAD_BYTES))  # it may claim to be 4 GB long
+        old = np.lib.format.read_magic(head) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = read(head)
     if dtype.hasobject:
         raise UnsupportedError(
             f"{name}: the array holds pickled Python objects, which are never loaded; expected numbers"
@@ -169,7 +184,7 @@ def _layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
         )
     if 0 in shape:
         raise UnsupportedError(f"{name}: the array of shape {shape} is empty; expected samples")
-    offset = file.tell()
+    offset = head.tell()
     needed = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
     if size < needed:
         raise UnreadableError(
@@ -277,6 +292,12 @@ def _members(path: Path) -> dict[str, _Member]:
     """The arrays of an NPZ in its order, from their headers alone."""
     found: dict[str, _Member] = {}
     with _damage_named(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+        claimed, held = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+        if not fits(claimed, held):
+            raise TooLargeError(
+                f"{path}: claims {claimed} bytes of arrays in {held} bytes, which cannot hold so much; "
+                "expected measurements"
+            )
         for entry in archive.infolist():
             name = entry.filename.removesuffix(".npy")
             if entry.flag_bits & 1:
@@ -336,9 +357,7 @@ class NpzReader(SensorReader):
         step = max(PIECE // self._page.channels, 1)
         for start in range(0, self._page.samples, step):
             stop = min(start + step, self._page.samples)
-            yield np.concatenate(
-                [layout.get(file, start, stop).astype(np.float64) for layout, file in loaded]
-            )
+            yield np.concatenate([_floats(layout.get(file, start, stop)) for layout, file in loaded])
 
 
 class NpzWriter(SensorWriter):

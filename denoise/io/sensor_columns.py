@@ -359,7 +359,7 @@ def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
 
 def changed_samples(old: Floats, new: Floats, tolerance: Floats | float = 0.0) -> NDArray[np.bool_]:
     """Where `new` differs from `old` by more than `tolerance`; two gaps are equal."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         same = np.abs(new - old) <= tolerance
     return np.asarray(~(same | (np.isnan(old) & np.isnan(new))))
 

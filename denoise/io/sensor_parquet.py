@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import UnreadableError, UsageError
+from denoise.errors import TooLargeError, UnreadableError, UsageError, reason
+from denoise.io.claims import fits
 from denoise.io.sensor_columns import (
     BLOCK,
     ColumnSurvey,
@@ -32,6 +33,8 @@ from denoise.io.sensor_columns import (
 from denoise.signal import SignalInfo
 
 __all__ = ["FORMAT"]
+
+_PACKING = {"UNCOMPRESSED": "NONE"}  # pyarrow's names on reading that it does not take on writing
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -54,7 +57,7 @@ def _open(path: Path) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UnreadableError(f"{path}: {str(error).splitlines()[0]}; expected a Parquet table") from error
+        raise UnreadableError(f"{path}: {reason(error)}; expected a Parquet table") from error
 
 
 def _values(column: Any) -> tuple[Array, NDArray[np.bool_]]:
@@ -84,9 +87,7 @@ def _batches(path: Path, names: list[str] | None = None) -> Iterator[Any]:
         try:
             yield from table.iter_batches(batch_size=BLOCK, columns=names)
         except (pyarrow.ArrowException, OSError) as error:
-            raise UnreadableError(
-                f"{path}: {str(error).splitlines()[0]}; expected a sound Parquet table"
-            ) from error
+            raise UnreadableError(f"{path}: {reason(error)}; expected a sound Parquet table") from error
 
 
 def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None) -> SignalInfo:
@@ -103,6 +104,12 @@ def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None
         looks.append(look)
     if not rows:
         raise UnreadableError(f"{path}: a table without rows; expected samples")
+    held = path.stat().st_size
+    if not fits(rows * len(looks) * np.dtype(np.float64).itemsize, held):
+        raise TooLargeError(
+            f"{path}: {rows} rows of {len(looks)} columns in {held} bytes, which cannot hold so much; "
+            "expected measurements"
+        )
     seen = 0
     for batch in _batches(path):
         for look, column in zip(looks, batch.columns, strict=True):
@@ -165,7 +172,10 @@ class ParquetWriter(SensorWriter):
             pyarrow.parquet.ParquetWriter(
                 temporary,
                 self._source.schema_arrow,
-                compression={chunk.path_in_schema: chunk.compression for chunk in chunks},
+                compression={
+                    chunk.path_in_schema: _PACKING.get(chunk.compression, chunk.compression)
+                    for chunk in chunks
+                },
                 version=metadata.format_version,
             )
         )

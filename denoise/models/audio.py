@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser, InputSpec
 
 __all__ = ["SpectralGru", "SpectralGruConfig", "SpectralState", "build"]
@@ -68,6 +70,11 @@ class SpectralGru(CausalDenoiser):
 
     def __init__(self, config: SpectralGruConfig) -> None:
         super().__init__()
+        sizes = (config.hop, config.code, config.memory, config.layers, *config.widths)
+        if min(sizes) < 1 or config.window != 2 * config.hop or config.hop % 2 ** len(config.widths):
+            raise UsageError(f"spectral-gru sizes do not go together, found {config}")
+        if not 0 < config.sample_rate < math.inf:
+            raise UsageError(f"spectral-gru works at a sample rate in Hz above 0, found {config.sample_rate}")
         self._config = config
         self.hop, self.latency = config.hop, config.window - config.hop
         self.spec = InputSpec("audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate)

@@ -55,7 +55,7 @@ def test_disk_full_is_one_sentence_with_the_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("step", ["_sync", "_sync_folder"])
+@pytest.mark.parametrize("step", ["_sync", "sync_folder"])
 def test_a_failing_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def fail(_: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -73,7 +73,7 @@ def test_bytes_are_synced_before_the_name_changes(tmp_path: Path, monkeypatch: p
     order: list[str] = []
     real = Path.replace
     monkeypatch.setattr(atomic, "_sync", lambda _: order.append("file"))
-    monkeypatch.setattr(atomic, "_sync_folder", lambda _: order.append("folder"))
+    monkeypatch.setattr(atomic, "sync_folder", lambda _: order.append("folder"))
 
     def rename(self: Path, target: Path) -> Path:
         order.append("rename")

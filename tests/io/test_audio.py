@@ -533,22 +533,22 @@ def bad_files(folder: Path) -> dict[str, str]:
     (folder / "short.flac").write_text("hello")
     (folder / "bytes.wav").write_bytes(bytes(range(256)) * 8)
     (folder / "film.mp3").write_bytes(b"\0\0\0\x20ftypisom" + bytes(500))
-    (folder / "flac.wav").write_bytes((folder / "good.flac").read_bytes())
-    (folder / "vorbis.opus").write_bytes((folder / "good.ogg").read_bytes())
+    soundfile.write(folder / "old.wav", np.zeros(9), 8000, format="AU")  # libsndfile would read it
+    (folder / "cut.flac").write_bytes((folder / "good.flac").read_bytes()[:30])
     (folder / "folder.wav").mkdir()
     (folder / "loop.wav").symlink_to(folder / "loop.wav")
     soundfile.write(folder / "nothing.wav", np.zeros((0, 1)), 8000)
     return {
-        "empty.wav": "empty (0 bytes), expected WAV audio",
-        "text.wav": "holds text, expected WAV audio",
-        "short.flac": "holds text, expected FLAC audio",
-        "bytes.wav": "holds nothing that is known as audio, expected WAV audio",
-        "film.mp3": "holds MP4 or M4A data, which is not handled, expected MP3 audio",
-        "flac.wav": "holds FLAC data, expected WAV; rename it",
-        "vorbis.opus": "holds Vorbis data, expected Opus; rename it",
-        "folder.wav": "a directory, expected WAV audio",
+        "empty.wav": "empty (0 bytes), expected audio",
+        "text.wav": "holds text data, expected audio",
+        "short.flac": "holds text data, expected audio",
+        "bytes.wav": "holds nothing that is known as audio, expected audio",
+        "film.mp3": "holds ISO media data, expected audio",
+        "old.wav": "holds nothing that is known as audio, expected audio",
+        "cut.flac": "damaged or of an unknown kind (",
+        "folder.wav": "a directory, expected audio",
         "loop.wav": "cannot be opened (",
-        "missing.wav": "cannot be opened (No such file or directory), expected WAV audio",
+        "missing.wav": "cannot be opened (No such file or directory), expected audio",
         "nothing.wav": "holds 0 samples, expected at least one",
     }
 
@@ -569,7 +569,7 @@ def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.
     path = make(tmp_path / "x.wav", EXACT[0])
     monkeypatch.setattr(Path, "open", refuse)  # the super-user may read everything, so chmod proves nothing
     with pytest.raises(
-        UnreadableError, match=r"x\.wav: cannot be opened \(Permission denied\), expected WAV"
+        UnreadableError, match=r"x\.wav: cannot be opened \(Permission denied\), expected audio"
     ):
         probe(path)
 

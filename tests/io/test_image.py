@@ -570,14 +570,12 @@ def test_floats_for_an_integer_file_are_rounded_clipped_and_counted(tmp_path: Pa
 def test_contents_decide(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     _pil("RGB").save(path, "JPEG")
-    with pytest.raises(UnreadableError) as caught:
-        probe(path)
-    assert str(caught.value) == f"{path}: holds JPEG data, expected PNG; rename it to .jpg"
+    assert probe(path).extra["format"] == "JPEG"
     path.write_text("no picture")
-    with pytest.raises(UnreadableError, match=r"holds text data, expected PNG$"):
+    with pytest.raises(UnreadableError, match=r"holds text data, expected an image$"):
         probe(path)
     _pil("RGB").save(path, "GIF")
-    with pytest.raises(UnreadableError, match=r"holds GIF data, expected PNG$"):
+    with pytest.raises(UnreadableError, match=r"holds GIF data, expected an image$"):
         probe(path)
 
 
@@ -621,7 +619,8 @@ def test_bombs_are_refused_by_their_header(tmp_path: Path) -> None:
                 attempt(path)
         assert tracemalloc.get_traced_memory()[1] < 2e6
         tracemalloc.stop()
-        assert probe(path, max_pixels=10**9).shape[1:] == (30000, 30000)
+        with pytest.raises(TooLargeError, match=r"900 megapixels in \d+ bytes, which cannot hold so much"):
+            probe(path, max_pixels=10**9)
         with pytest.raises(TooLargeError, match=r"limit of 0\.001"):
             probe(path, max_pixels=1000)
 

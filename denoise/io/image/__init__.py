@@ -1,7 +1,8 @@
-"""Images: PNG, JPEG, WebP, TIFF, BMP; a block is a page `(C, H, W)` in the file's own dtype.
+"""Images: PNG, JPEG, WebP, TIFF, BMP, read-only HEIC and camera raw; a block is a page `(C, H, W)`.
 
-Pixels come as they are stored: EXIF orientation is kept as a tag, never applied. What a file holds besides
-pixels goes back into the output, byte for byte where the format is the same, translated where it is another.
+Pixels come as they are stored, in the file's own dtype: EXIF orientation is kept as a tag, never applied.
+What a file holds besides pixels goes back into the output, byte for byte where the format is the same,
+translated where it is another.
 """
 
 from __future__ import annotations
@@ -16,10 +17,18 @@ from typing import Self
 
 import numpy as np
 
-from denoise.errors import InputError, OutputError, TooLargeError, UnreadableError, UnsupportedError
+from denoise.errors import (
+    InputError,
+    OutputError,
+    TooLargeError,
+    UnreadableError,
+    UnsupportedError,
+    reason,
+)
 from denoise.io.atomic import replacing
-from denoise.io.image.base import Array, FileBytes, Format, Header, Metadata, Page, Picture, Sink
-from denoise.io.image.sniff import found_kind
+from denoise.io.claims import fits
+from denoise.io.image.base import Array, FileBytes, Format, Header, Metadata, Page, Picture, Readable, Sink
+from denoise.io.sniff import HEAD_BYTES, KINDS, Kind, kind_of
 from denoise.registry import resolve
 from denoise.signal import SignalInfo
 
@@ -27,13 +36,13 @@ __all__ = ["CODEC", "FORMATS", "ImageCodec", "ImageReader", "ImageWriter"]
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        ".png": "denoise.io.image.png:FORMAT",
-        ".jpg": "denoise.io.image.jpeg:FORMAT",
-        ".jpeg": "denoise.io.image.jpeg:FORMAT",
-        ".webp": "denoise.io.image.webp:FORMAT",
-        ".tif": "denoise.io.image.tiff:FORMAT",
-        ".tiff": "denoise.io.image.tiff:FORMAT",
-        ".bmp": "denoise.io.image.bmp:FORMAT",
+        "PNG": "denoise.io.image.png:FORMAT",
+        "JPEG": "denoise.io.image.jpeg:FORMAT",
+        "WebP": "denoise.io.image.webp:FORMAT",
+        "TIFF": "denoise.io.image.tiff:FORMAT",
+        "BMP": "denoise.io.image.bmp:FORMAT",
+        "HEIC": "denoise.io.image.heif:FORMAT",
+        "camera raw": "denoise.io.image.raw:FORMAT",
     }
 )
 MAX_PIXELS = 500_000_000  # of one page; above, a file is taken for a decompression bomb
@@ -50,19 +59,23 @@ class ImageCodec:
             max_pixels: The most pixels that a page may claim.
 
         Raises:
-            UnreadableError: Missing, empty, cut short, damaged, or of another format than its suffix says.
+            UnreadableError: Missing, empty, cut short, damaged, or no image.
             UnsupportedError: Sound, but of a kind that is not handled (animations, 32-bit integers, ...).
-            TooLargeError: A page above `max_pixels`.
+            TooLargeError: A page above `max_pixels`, or one that a file of its size cannot hold.
         """
         with _opened(path) as data:
-            return _info(path, _header(path, data, max_pixels))
+            kind = _kind(path, data)
+            return _info(path, kind, _header(path, kind, data, max_pixels))
 
     def reader(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
         """Open an image file page by page; arguments and errors as `probe`."""
         return ImageReader(path, max_pixels)
 
     def writer(self, path: Path, info: SignalInfo) -> ImageWriter:
-        """Open an image file for pages like those that `info` describes; the suffix decides the format."""
+        """Open an image file for pages like those that `info` describes.
+
+        The suffix decides the format, unless it is the source's own: then the source's format does.
+        """
         return ImageWriter(path, info)
 
 
@@ -75,11 +88,12 @@ class ImageReader:
 
     def __init__(self, path: Path, max_pixels: int) -> None:
         self._path = path
-        self._format = _format(path)
         with ExitStack() as opening:
             self._data = opening.enter_context(_opened(path))
-            self._header = _header(path, self._data, max_pixels)
-            self.info = _info(path, self._header)
+            kind = _kind(path, self._data)
+            self._format: Readable = resolve(FORMATS[kind.name])
+            self._header = _header(path, kind, self._data, max_pixels)
+            self.info = _info(path, kind, self._header)
             self._stack = opening.pop_all()
 
     def __iter__(self) -> Iterator[Array]:
@@ -102,7 +116,10 @@ class ImageReader:
                     f"its header says {page.shape} {page.dtype}"
                 )
             _require_finite(pixels, number)
-        self.info = replace(self.info, shape=page.shape, dtype=page.dtype, peak=page.peak, keep=page.keep)
+        extra = {**self.info.extra, "alpha": page.keep > 0 and page.alpha}
+        self.info = replace(
+            self.info, shape=page.shape, dtype=page.dtype, peak=page.peak, keep=page.keep, extra=extra
+        )
         return np.moveaxis(pixels, -1, 0)
 
     def __enter__(self) -> Self:
@@ -127,7 +144,7 @@ class ImageWriter:
         self.notes: tuple[str, ...] = ()
         self._path = path
         self._info = info
-        self._format = _format(path)
+        self._format = _target(path, info)
         self._written = 0
         self._stack = ExitStack()
         self._sink: Sink
@@ -207,11 +224,21 @@ def _conversions(page: Page, picture: Picture, target: Format) -> Iterator[str]:
         yield f"alpha laid on white ({target.name} holds none)"
 
 
-def _format(path: Path) -> Format:
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise UnsupportedError(f"{path}: the suffix {suffix or '(none)'} is not one of {' '.join(FORMATS)}")
-    found: Format = resolve(FORMATS[suffix])
+def _target(path: Path, info: SignalInfo) -> Format:
+    """The format that `path` is written in."""
+    suffix, own = path.suffix.lower(), KINDS.get(info.extra.get("format", ""))
+    kinds = [kind for name, kind in KINDS.items() if name in FORMATS]
+    if suffix == info.source.suffix.lower() and own and not own.written:
+        kind = own  # a JPEG that is called .png stays one under that name
+    else:
+        named = [kind for kind in kinds if suffix in kind.suffixes]
+        if not named:
+            known = " ".join(s for kind in kinds if not kind.written for s in kind.suffixes)
+            raise UnsupportedError(f"{path}: the suffix {suffix or '(none)'} is not one of {known}")
+        kind = named[0]
+    if kind.written:
+        raise UnsupportedError(f"{path}: {kind.name} is only read; expected another, such as {kind.written}")
+    found: Format = resolve(FORMATS[kind.name])
     return found
 
 
@@ -230,27 +257,40 @@ def _opened(path: Path) -> Iterator[FileBytes]:
         raise UnreadableError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _header(path: Path, data: FileBytes, max_pixels: int) -> Header:
-    expected = _format(path)
-    kind, suffix = found_kind(data[:512])
-    if kind != expected.name:
-        hint = f"; rename it to {suffix}" if suffix in FORMATS else ""
-        raise UnreadableError(f"{path}: holds {kind} data, expected {expected.name}{hint}")
-    with _decoding(path, expected):
-        header = expected.header(data)
+def _kind(path: Path, data: FileBytes) -> Kind:
+    """What the file holds, if that is an image."""
+    kind = kind_of(data[:HEAD_BYTES], path.suffix)
+    if kind.name not in FORMATS:
+        raise UnreadableError(f"{path}: holds {kind.name} data, expected an image")
+    return kind
+
+
+def _header(path: Path, kind: Kind, data: FileBytes, max_pixels: int) -> Header:
+    found: Readable = resolve(FORMATS[kind.name])
+    with _decoding(path, found):
+        header, claimed_bytes = found.header(data), 0
         for page in header.pages:
+            if not min(page.shape):
+                raise UnreadableError(f"is damaged: a page of {page.width} x {page.height} pixels")
+            claim = f"claims {page.width} x {page.height} = {page.height * page.width / MEGA:.0f} megapixels"
             if page.height * page.width > max_pixels:
-                raise TooLargeError(
-                    f"claims {page.width} x {page.height} = {page.height * page.width / MEGA:.0f} "
-                    f"megapixels, above the limit of {max_pixels / MEGA:g} (--max-pixels)"
-                )
+                raise TooLargeError(f"{claim}, above the limit of {max_pixels / MEGA:g} (--max-pixels)")
+            claimed_bytes += page.nbytes
+            if not fits(claimed_bytes, len(data)):
+                all_pages = f" on one of {len(header.pages)} pages" if len(header.pages) > 1 else ""
+                raise TooLargeError(f"{claim}{all_pages} in {len(data)} bytes, which cannot hold so much")
     return header
 
 
-def _info(path: Path, header: Header) -> SignalInfo:
+def _info(path: Path, kind: Kind, header: Header) -> SignalInfo:
     first = header.pages[0]
+    suffix = path.suffix.lower()
+    notes = header.notes
+    if suffix not in kind.suffixes and not kind.written:
+        notes = (f"holds {kind.name} data under the suffix {suffix or '(none)'}, and keeps both", *notes)
     extra = {
-        "format": _format(path).name,
+        "format": kind.name,
+        "alpha": first.keep > 0 and first.alpha,
         "metadata": header.metadata,
         "pages": header.pages,
         "own": header.own,
@@ -263,13 +303,13 @@ def _info(path: Path, header: Header) -> SignalInfo:
         peak=first.peak,
         keep=first.keep,
         pages=len(header.pages),
-        notes=header.notes,
+        notes=notes,
         extra=extra,
     )
 
 
 @contextmanager
-def _decoding(path: Path, expected: Format) -> Iterator[None]:
+def _decoding(path: Path, expected: Readable) -> Iterator[None]:
     """Put the file's name before what goes wrong; whatever a decoder raises means a damaged file."""
     try:
         with warnings.catch_warnings():
@@ -280,7 +320,7 @@ def _decoding(path: Path, expected: Format) -> Iterator[None]:
     except MemoryError as error:
         raise TooLargeError(f"{path}: does not fit into memory") from error
     except Exception as error:
-        raise UnreadableError(f"{path}: is damaged {expected.name} data ({error})") from error
+        raise UnreadableError(f"{path}: is damaged {expected.name} data ({reason(error)})") from error
 
 
 @contextmanager
@@ -292,7 +332,7 @@ def _encoding(path: Path, target: Format) -> Iterator[None]:
     except OutputError as error:
         raise OutputError(f"{path}: {error}") from error
     except (ValueError, RuntimeError) as error:
-        raise OutputError(f"{path}: cannot be written as {target.name}: {error}") from error
+        raise OutputError(f"{path}: cannot be written as {target.name}: {reason(error)}") from error
 
 
 def _require_finite(pixels: Array, number: int) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "Metadata",
     "Page",
     "Picture",
+    "Readable",
     "Sink",
     "Sliced",
     "icc_fits",
@@ -95,6 +96,7 @@ class Page:
     Args:
         channels: Alpha and other extra samples included.
         keep: How many trailing channels are not colour (alpha).
+        alpha: Whether the first of them is transparency.
     """
 
     height: int
@@ -102,6 +104,7 @@ class Page:
     channels: int
     dtype: str
     keep: int = 0
+    alpha: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -112,6 +115,11 @@ class Page:
     def peak(self) -> float:
         """The value that means white."""
         return _peak(np.dtype(self.dtype))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that its pixels take."""
+        return self.height * self.width * self.channels * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -130,20 +138,25 @@ class Sink(Protocol):
     def write(self, picture: Picture) -> None: ...
 
 
-class Format(Protocol):
-    """One image format: reads headers and pages from bytes, writes pictures to a path.
+class Readable(Protocol):
+    """An image format that is read: its header and its pages, from bytes.
 
     Its functions raise `InputError`s without the file name; the codec in `denoise.io.image` puts it in front.
     """
 
     name: str
-    suffixes: tuple[str, ...]  # the first is the one that is recommended
+
+    def header(self, data: FileBytes) -> Header: ...
+    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]: ...  # (H, W) or (H, W, C)
+
+
+class Format(Readable, Protocol):
+    """An image format that is also written: pictures to a path."""
+
     dtypes: tuple[str, ...]  # that it can hold, best first
     channels: tuple[int, ...]  # counts that it can hold; empty: any
     multipage: bool
 
-    def header(self, data: FileBytes) -> Header: ...
-    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]: ...  # (H, W) or (H, W, C)
     def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> AbstractContextManager[Sink]: ...
 
 

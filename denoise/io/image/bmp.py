@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from denoise.errors import OutputError
+from denoise.errors import OutputError, UnreadableError
 from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture
 from denoise.signal import SignalInfo
 
@@ -30,6 +30,9 @@ HEAD_BYTES = 4096  # hold both headers and the palette
 STRIP_ROWS = 256
 FILE_HEADER_BYTES, INFO_HEADER_BYTES, V4_HEADER_BYTES = 14, 40, 108
 BIT_FIELDS = 3  # the compression that says where the four channels are
+RUN_LENGTHS = (1, 2)  # compressions
+RUN_PX = 256  # that a byte of runs stands for, and more: 255 take two
+MANY_PX = 1_000_000  # fewer are decoded without asking whether that many runs are there
 BGRA_MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF, 0xFF000000)
 FILE_BYTES = 2**32 - 1  # the longest file that the header can tell
 
@@ -38,7 +41,6 @@ class Bmp:
     """The BMP format."""
 
     name = "BMP"
-    suffixes = (".bmp",)
     dtypes = ("uint8",)
     channels = (1, 3, 4)
     multipage = False
@@ -47,6 +49,9 @@ class Bmp:
         """Read both headers."""
         image = _opened(data[:HEAD_BYTES])
         mode = _mode(image)
+        packed = image.info.get("compression") in RUN_LENGTHS
+        if packed and image.height * image.width > max(RUN_PX * len(data), MANY_PX):
+            raise UnreadableError(f"is damaged: {image.width} x {image.height} pixels in {len(data)} bytes")
         notes: tuple[str, ...] = ()
         notes += ("palette turned into RGB (cleaning makes new colours)",) if image.mode == "P" else ()
         notes += (

@@ -23,7 +23,7 @@ from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture, Sliced, icc_fits
 from denoise.signal import SignalInfo
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "frame_px"]
 
 EXIF, XMP, ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 EOI, SOS, DQT, DRI, COM, APP0, APP1, APP2, APP14 = 0xD9, 0xDA, 0xDB, 0xDD, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE
@@ -38,6 +38,7 @@ DECODED_FRAMES = {
 SEGMENT_BYTES = 65533  # content of the longest segment
 INTERVAL_UNITS = 65535
 NEW_QUALITY = 95  # for pictures that were not JPEG before
+MOST_SCANS = 500  # encoders make some ten; each passes over the whole picture, so thousands take hours
 WHOLE_PX = 16_000_000  # up to here in one piece, with its own Huffman tables; above, in strips
 AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker that is not stuffing, fill or a restart
 ZIGZAG = sorted(range(64), key=lambda k: (k // 8 + k % 8, (k // 8 if (k // 8 + k % 8) % 2 else k % 8)))
@@ -59,7 +60,6 @@ class Jpeg:
     """The JPEG format."""
 
     name = "JPEG"
-    suffixes = (".jpg", ".jpeg")
     dtypes = ("uint8",)
     channels = (1, 3)
     multipage = False
@@ -151,6 +151,12 @@ class JpegSink:
         return piece.getvalue()
 
 
+def frame_px(data: Sliced) -> int:
+    """Pixels that a JPEG stream claims."""
+    frame = next((content for marker, content in _segments(data)[0] if marker in FRAMES), b"")
+    return int.from_bytes(frame[1:3], "big") * int.from_bytes(frame[3:5], "big")
+
+
 def _decoded(data: FileBytes, header: Header) -> Array:
     import imagecodecs
 
@@ -216,10 +222,14 @@ def _segments(data: Sliced) -> tuple[list[Segment], int]:
 def _require_end(data: bytes) -> None:
     """Follow the scans to the end marker: libjpeg fills what is missing with gray and says nothing."""
     _, position = _segments(data)
+    scans = 1
     while match := AFTER_SCAN.search(data, position):
         marker, position = match[0][1], match.end()
         if marker == EOI:
             return
+        scans += marker == SOS
+        if scans > MOST_SCANS:
+            raise UnreadableError(f"is damaged: JPEG data with more than {MOST_SCANS} scans")
         position += int.from_bytes(data[position : position + 2], "big")
     raise UnreadableError("ends early: JPEG data without its end marker")
 

@@ -26,6 +26,7 @@ GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types in IHDR
 CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 3, GRAY_ALPHA: 2, RGBA: 4}
 COPIED = b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs iTXt tEXt zTXt tIME sCAL oFFs pCAL".split()
 COPIED_IF_UNCHANGED = b"sBIT bKGD".split()  # their layout follows the colour type
+PIXELS = b"IHDR PLTE tRNS IDAT IEND".split()
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 INCH_M = 0.0254
 DEFLATE_LEVEL = 6
@@ -37,7 +38,6 @@ class Png:
     """The PNG format."""
 
     name = "PNG"
-    suffixes = (".png",)
     dtypes = ("uint8", "uint16")
     channels = (1, 2, 3, 4)
     multipage = False
@@ -49,9 +49,10 @@ class Png:
         if kinds[:1] != [b"IHDR"] or len(chunks[0][1]) != 13:
             raise UnreadableError("is damaged: PNG data without a header chunk")
         width, height, depth, colour = struct.unpack(">IIBB", chunks[0][1][:10])
-        if colour not in CHANNELS or not width or not height:
+        if colour not in CHANNELS or not width or not height or chunks[0][1][12] > 1:
             raise UnreadableError(
-                f"is damaged: PNG data with colour type {colour} and {width} x {height} pixels"
+                f"is damaged: PNG data with colour type {colour}, {width} x {height} pixels and interlace "
+                f"method {chunks[0][1][12]}"
             )
         for kind, content in chunks:
             if kind == b"acTL" and content[:4] != b"\0\0\0\1":
@@ -69,10 +70,15 @@ class Png:
         """Decode the one page."""
         import imagecodecs
 
-        if b"IEND" not in (kind for kind, _ in _chunks(data)):
+        spans = list(_spans(data))
+        if b"IEND" not in (kind for kind, _, _ in spans):
             raise UnreadableError("ends early: PNG data without its end chunk")
         del header
-        yield imagecodecs.png_decode(data.whole())
+        needed = bytearray(SIGNATURE)  # libpng need not parse what is only carried along
+        for kind, start, end in spans:
+            if kind in PIXELS:
+                needed += data[start:end]
+        yield imagecodecs.png_decode(needed)
 
     @contextmanager
     def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[PngSink]:
@@ -154,26 +160,28 @@ def _paeth(left: Array, up: Array, corner: Array) -> Array:
     return np.where((to_left <= to_up) & (to_left <= to_corner), left, chosen)
 
 
-def _chunks(data: Sliced) -> Iterator[Chunk]:
-    """Every chunk; pixel chunks come without their content."""
-    position = len(SIGNATURE)
-    while position + 12 <= len(data):
+def _spans(data: Sliced) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of every chunk up to the last."""
+    position, kind = len(SIGNATURE), b""
+    while position + 12 <= len(data) and kind != b"IEND":
         length, kind = struct.unpack(">I4s", data[position : position + 8])
         end = position + 12 + length
         if end > len(data):
             raise UnreadableError(f"ends early: a PNG chunk of {length} bytes is cut short")
+        yield kind, position, end
+        position = end
+
+
+def _chunks(data: Sliced) -> Iterator[Chunk]:
+    """Every chunk; pixel chunks come without their content."""
+    for kind, start, end in _spans(data):
         if kind in (b"IDAT", b"fdAT"):
             yield kind, b""
-        else:
-            content = bytes(data[position + 8 : end - 4])
-            sound = zlib.crc32(content, zlib.crc32(kind)) == struct.unpack(">I", data[end - 4 : end])[0]
-            if (
-                sound or kind[:1].isupper()
-            ):  # damaged metadata is left out; damaged pixels are libpng's to refuse
-                yield kind, content
-        if kind == b"IEND":
-            return
-        position = end
+            continue
+        content = bytes(data[start + 8 : end - 4])
+        sound = zlib.crc32(content, zlib.crc32(kind)) == struct.unpack(">I", data[end - 4 : end])[0]
+        if sound or kind[:1].isupper():  # damaged metadata is left out; damaged pixels are libpng's to refuse
+            yield kind, content
 
 
 def _notes(colour: int, depth: int, see_through: bool) -> tuple[str, ...]:
@@ -192,12 +200,12 @@ def _metadata(chunks: tuple[Chunk, ...]) -> Metadata:
     for kind, content in chunks:
         if kind == b"eXIf":
             found["exif"] = content
-        elif kind == b"iCCP":
+        elif kind == b"iCCP" and "icc" not in found:  # one is inflated, not each of thousands
             found["icc"] = _inflated(content.partition(b"\0")[2][1:])
         elif kind == b"pHYs" and len(content) == 9 and content[8] == 1:
             across, down = struct.unpack(">II", content[:8])
             found["dpi"] = (across * INCH_M, down * INCH_M)
-        elif kind == b"iTXt" and content.startswith(XMP_KEYWORD):
+        elif kind == b"iTXt" and content.startswith(XMP_KEYWORD) and "xmp" not in found:
             deflated, rest = content[len(XMP_KEYWORD) : len(XMP_KEYWORD) + 1], content[len(XMP_KEYWORD) + 2 :]
             text = rest.split(b"\0", 2)[-1]  # after the language and the translated keyword
             found["xmp"] = _inflated(text) if deflated == b"\1" else text

@@ -31,6 +31,7 @@ from denoise.io.image.ifd import (
     read_below,
     read_entries,
 )
+from denoise.io.image.jpeg import frame_px
 from denoise.signal import SignalInfo
 
 __all__ = ["FORMAT"]
@@ -51,7 +52,8 @@ NOT_EXIF = frozenset([XMP_TAG, ICC_TAG, 33723, 34377, 50838, 50839])  # blocks t
 PLACEHOLDERS = {EXIF_TAG: EXIF_TAG - 1, GPS_TAG: GPS_TAG - 1}
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 50000: "zstd"}  # compressions that are kept
 RECOMPRESSED = 8  # for the others
-LOSSY = frozenset([6, 7, 33003, 33005, 34712, 34933, 50001])  # JPEG, JPEG 2000, WebP
+JPEG = 7
+READABLE = {*LOSSLESS, 2, 3, 4, 32773, JPEG}  # CCITT fax and PackBits as well; no other decoder is tried
 BIG_BYTES = 4_000_000_000  # above, offsets need 64 bits
 
 
@@ -72,7 +74,6 @@ class Tiff:
     """The TIFF format."""
 
     name = "TIFF"
-    suffixes = (".tif", ".tiff")
     dtypes = ("uint8", "uint16", "float32")
     channels = ()
     multipage = True
@@ -96,6 +97,8 @@ class Tiff:
         """Decode page after page."""
         with _file(data) as tif:
             for page, said in zip(tif.pages, header.pages, strict=True):
+                if page.compression == JPEG:
+                    _check_jpegs(data, page)
                 pixels = page.asarray(maxworkers=1)
                 if page.axes == "SYX":
                     pixels = np.moveaxis(pixels, 0, -1)
@@ -222,6 +225,9 @@ def _page(page: Any, file_bytes: int) -> Page:
             raise UnreadableError(
                 f"ends early: TIFF data that needs {offset + size} bytes of which {file_bytes} are there"
             )
+    if page.compression not in READABLE:
+        kind = getattr(page.compression, "name", page.compression)
+        raise UnsupportedError(f"is a TIFF with {kind} compression, which is not handled")
     if page.axes not in ("YX", "YXS", "SYX") or page.dtype is None:
         raise UnsupportedError(f"is a TIFF with axes {page.axes}; flat pages are expected")
     kind, bits = page.dtype.kind, _bits(page)
@@ -232,7 +238,7 @@ def _page(page: Any, file_bytes: int) -> Page:
     photometric, extra = page.photometric.name, len(page.extrasamples)
     colours = page.samplesperpixel - extra
     handled = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4}
-    if page.compression in (6, 7) and photometric == "YCBCR":
+    if page.compression == JPEG and photometric == "YCBCR":
         handled["YCBCR"] = 3  # the JPEG decoder gives RGB
     if handled.get(photometric) != colours or (photometric == "SEPARATED" and kind == "f"):
         raise UnsupportedError(
@@ -242,7 +248,18 @@ def _page(page: Any, file_bytes: int) -> Page:
     if photometric == "PALETTE":
         dtype = "uint8"
     channels = {"SEPARATED": 3, "PALETTE": 3}.get(photometric, colours) + extra
-    return Page(int(page.imagelength), int(page.imagewidth), channels, dtype, extra)
+    alpha = extra > 0 and int(page.extrasamples[0]) > 0  # others are unspecified: infrared, depth, ...
+    return Page(int(page.imagelength), int(page.imagewidth), channels, dtype, extra, alpha)
+
+
+def _check_jpegs(data: FileBytes, page: Any) -> None:
+    """Each strip or tile is a JPEG with a size of its own, which the decoder would make room for."""
+    height, width = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    if page.is_tiled:
+        height, width = page.tilelength, page.tilewidth
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if size and frame_px(data[offset : offset + size]) > (height + 16) * (width + 16):
+            raise UnreadableError("is damaged: a JPEG inside the TIFF is larger than its place")
 
 
 def _notes(page: Any) -> Iterator[str]:
@@ -316,7 +333,7 @@ def _resolution(entries: tuple[Entry, ...], order: str) -> tuple[tuple[int, int]
     if len(values) < 2:
         return None
     across, down = (struct.unpack(order + "II", values[code][:8]) for code in (282, 283))
-    return (across[0], across[1]), (down[0], down[1])
+    return ((across[0], across[1]), (down[0], down[1])) if across[1] and down[1] else None
 
 
 def _metadata(layout: Layout) -> Metadata:

@@ -30,7 +30,6 @@ class WebP:
     """The WebP format."""
 
     name = "WebP"
-    suffixes = (".webp",)
     dtypes = ("uint8",)
     channels = (3, 4)
     multipage = False

@@ -1,0 +1,97 @@
+"""Small files that would take gigabytes or hours if their headers were believed."""
+
+from __future__ import annotations
+
+import io as bytes_io
+import struct
+import time
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import tifffile
+from PIL import Image
+
+from denoise import io
+from denoise.errors import InputError, TooLargeError, UnreadableError
+from denoise.io import claims
+
+
+def refused(path: Path, kind: type[InputError], words: str) -> None:
+    """In one sentence, at once, and without memory."""
+    tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises(kind, match=words) as caught:
+        io.read(path)
+    taken_s, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert path.name in str(caught.value)
+    assert taken_s < 2
+    assert peak < 32 << 20
+
+
+def test_a_picture_of_a_gigabyte_in_a_kilobyte(tmp_path: Path) -> None:
+    path = tmp_path / "a.webp"
+    header = 0x2F | (16383 - 1) << 8 | (16383 - 1) << 22
+    path.write_bytes(b"RIFF" + struct.pack("<I", 1012) + b"WEBPVP8L" + struct.pack("<I", 1000))
+    path.write_bytes(path.read_bytes() + header.to_bytes(5, "little") + bytes(995))
+    refused(path, TooLargeError, "268 megapixels in 1020 bytes, which cannot hold so much")
+
+
+def test_many_pages_that_are_each_believable(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for _ in range(4):
+            shape = {"shape": (9000, 9000), "dtype": "uint8", "rowsperstrip": 9000}
+            tif.write(iter([b"nothing"]), compression="zlib", **shape)
+    assert path.stat().st_size < 2000
+    refused(path, TooLargeError, "81 megapixels on one of 4 pages in")
+
+
+def test_a_jpeg_of_thousands_of_scans(tmp_path: Path) -> None:
+    made = bytes_io.BytesIO()
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(made, "JPEG", progressive=True)
+    data = made.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(data[:-2] + last * 3000 + data[-2:])
+    refused(tmp_path / "a.jpg", UnreadableError, "more than 500 scans")
+
+
+def test_a_png_of_hundreds_of_packed_texts_is_read_quickly(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    text = b"iTXtXML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(50_000_000), 9)
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + chunk * 100 + data[33:])
+    started = time.process_time()
+    assert io.probe(path).shape == (1, 8, 8)
+    assert time.process_time() - started < 2
+
+
+def test_an_array_that_is_not_there(tmp_path: Path) -> None:
+    made = bytes_io.BytesIO()
+    np.save(made, np.zeros(9))
+    lie = made.getvalue().replace(b"(9,), }        ", b"(900000000,), }")
+    (tmp_path / "a.npy").write_bytes(lie)
+    refused(tmp_path / "a.npy", UnreadableError, "cut short")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("x.npy", made.getvalue())
+    data = bytearray((tmp_path / "b.npz").read_bytes())
+    at = data.rindex(b"PK\1\2") + 24  # the size in the directory
+    data[at : at + 4] = struct.pack("<I", 2**31)
+    (tmp_path / "b.npz").write_bytes(data)
+    refused(tmp_path / "b.npz", TooLargeError, "claims 2147483648 bytes of arrays in")
+
+
+def test_a_table_of_one_value_a_million_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "SMALL_BYTES", 100_000)
+    monkeypatch.setattr(claims, "PACKED_RATIO", 20)
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"x": np.zeros(1_000_000)}), path)
+    refused(path, TooLargeError, "1000000 rows of 1 columns in")

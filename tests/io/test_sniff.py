@@ -1,0 +1,108 @@
+"""What a file is: by its bytes, never by its name."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from denoise import io
+from denoise.errors import InputError, UnreadableError, UnsupportedError
+from denoise.io.sniff import KINDS, RAW_SUFFIXES, kind_of, sniff, written_name
+from denoise.signal import MODALITIES
+
+SOURCES = Path(io.__file__).parent
+
+
+def test_the_suffixes_are_those_of_the_modalities() -> None:
+    for name, modality in MODALITIES.items():
+        kinds = [kind for kind in KINDS.values() if kind.modality == name]
+        read = {suffix for kind in kinds for suffix in kind.suffixes if not kind.written}
+        texts = {".csv", ".tsv"} if name == "sensor" else set()  # no first bytes tell a table from a letter
+        assert read | texts == set(modality.suffixes)
+        assert {s for kind in kinds for s in kind.suffixes if kind.written} == set(modality.read_only)
+        assert {kind.written for kind in kinds} - {""} <= set(modality.suffixes)
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"BM,PAR1,ID3\n1,2,3\n", "text"),  # a table whose columns have unlucky names
+        (b"ID3;FORM;RIFF\n", "text"),
+        ("\ufeffzeit,größe\n".encode(), "text"),
+        ("ü".encode() * 256 + b"\xc3", "text"),  # cut inside a letter
+        (b"BM" + bytes(12) + b"\x28\0\0\0", "BMP"),
+        (b"BM" + bytes(40), "unknown"),
+        (b"PAR1\0\0", "Parquet"),
+        (b"PK\3\4" + bytes(22) + b"\5\0\0\0a.npy", "NPZ"),
+        (b"PK\3\4" + bytes(22) + b"\5\0\0\0a.xml", "ZIP"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x18ftypcrx ", "camera raw"),
+        (b"\0\0\0\x18ftypisom", "ISO media"),
+        (b"RIFF\0\0\0\0WEBP\0", "WebP"),
+        (b"RIFF\0\0\0\0CDR9\0", "RIFF"),
+        (b"FORM\0\0\0\0AIFC\0", "AIFF"),
+        (b"\xff\xfb\x90\x64", "MP3"),
+        (b"\xff\xfet\0,\0x\0", "unknown"),  # UTF-16, which looks like the start of an MPEG frame
+        (b"OggS" + bytes(24) + b"OpusHead", "Opus"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"", "unknown"),
+    ],
+)
+def test_kinds(head: bytes, name: str) -> None:
+    assert kind_of(head).name == name
+
+
+def test_a_name_tells_raw_data_from_other_tiff_and_what_results_are_called(tmp_path: Path) -> None:
+    for suffix in (".tif", ".DNG", ".png"):
+        (tmp_path / f"a{suffix}").write_bytes(b"II*\0\x08\0\0\0")
+    assert [sniff(tmp_path / name).name for name in ("a.tif", "a.DNG", "a.png")] == [
+        "TIFF",
+        "camera raw",
+        "TIFF",
+    ]
+    assert [written_name(tmp_path / name) for name in ("a.tif", "a.DNG", "a.png")] == [
+        "a.tif",
+        "a.tif",
+        "a.png",
+    ]
+    (tmp_path / "b.jpg").write_bytes(b"\0\0\0\x18ftypheic")
+    assert written_name(tmp_path / "b.jpg") == "b.png"
+    with pytest.raises(UnreadableError, match="missing"):
+        sniff(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "package", "extra"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic", "pillow_heif", "heif"),
+        *((f"a{suffix}", b"II*\0\x08\0\0\0", "rawpy", "raw") for suffix in RAW_SUFFIXES[:2]),
+        ("a.raf", b"FUJIFILMCCD-RAW 0201", "rawpy", "raw"),
+    ],
+)
+def test_without_its_extra_an_input_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, head: bytes, package: str, extra: str
+) -> None:
+    (tmp_path / name).write_bytes(head + bytes(40))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        UnsupportedError, match=re.escape(f"pip install 'denoise-pipelines[{extra}]'")
+    ) as caught:
+        io.probe(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_a_size_is_not_believed_before_memory_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(
+        b"\x93NUMPY\2\0\xff\xff\xff\xff" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (9,)}"
+    )
+    with pytest.raises(InputError, match=r"a\.npy"):
+        io.probe(path)
+
+
+def test_pillow_is_never_asked_to_guess() -> None:
+    for path in SOURCES.rglob("*.py"):
+        assert "Image.open(" not in path.read_text("utf-8"), path
