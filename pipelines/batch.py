@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from pipelines import discover, engines
-from pipelines.discover import Item, Problem
+from denoise.errors import StorageError
+from pipelines import discover, engines, forecast
+from pipelines.discover import Item, Plan, Problem
+from pipelines.forecast import Cost
 from pipelines.job import Job
+from pipelines.lock import exclusive
 from pipelines.manifest import Entry, Manifest
 
-__all__ = ["Result", "run"]
+__all__ = ["Result", "execute", "run"]
 
 Progress = Callable[[Iterable[Entry], int], Iterable[Entry]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of every file: one entry each, and what a walk passed over."""
+    """What became of every file.
+
+    Args:
+        entries: One each.
+        ignored: What a walk passed over.
+        costs: What each file that was not done yet was expected to take, by its key.
+        free_bytes: What the disk of the outputs had left before; None where it does not tell.
+        stopped: Why the batch ended before its time, in one sentence; None when it did not.
+    """
 
     entries: tuple[Entry, ...]
     ignored: tuple[Problem, ...]
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    free_bytes: int | None = None
+    stopped: str | None = None
 
     @property
     def counts(self) -> Counter[str]:
         """How many files have each status."""
         return Counter(entry.status for entry in self.entries)
+
+    @property
+    def cost(self) -> Cost:
+        """Of all that was to do."""
+        return sum(self.costs.values(), Cost())
 
 
 def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
@@ -38,18 +57,60 @@ def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
         progress: Given the entries as they come and their number; hands them on, and may show them.
 
     Raises:
-        UsageError: The plan cannot work; nothing has been written.
+        UsageError: The plan cannot work, or another run is at it; nothing has been written.
         OutputError: The output folder or its manifest cannot be written.
     """
     plan = discover.plan(
         job.inputs, job.output, recursive=job.recursive, declines=job.declines, apart=job.apart
     )
-    fingerprints = {modality: job.fingerprint(modality) for modality in plan.modalities}
     for modality in plan.modalities:
         job.check(modality)
+    if job.dry_run:
+        return _planned(job, plan, Manifest(plan.root))
+    with exclusive(plan.root):
+        return execute(job, plan, Manifest(plan.root), progress)
 
-    manifest = Manifest(plan.root)
+
+def _planned(job: Job, plan: Plan, manifest: Manifest) -> Result:
+    entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
+    entries += [Entry.of(item, "planned") for item in todo]
+    return Result(tuple(entries), plan.ignored, costs, free_bytes)
+
+
+def execute(job: Job, plan: Plan, manifest: Manifest, progress: Progress) -> Result:
+    """Do a plan, in a folder that the caller holds `exclusive`; otherwise as `run`."""
+    entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
+    fingerprints = _fingerprints(job, plan)
+    stopped = None
+    finished: set[str | None] = set()
+    try:
+        with manifest.writing(todo) as append:
+            for entry in entries:
+                if entry.status == "failed":
+                    append(entry)
+            with closing(engines.run(job, todo)) as results:
+                for entry in progress(results, len(todo)):
+                    entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
+                    append(entry)
+                    entries.append(entry)
+                    finished.add(entry.key)
+    except StorageError as error:
+        left = [item for item in todo if item.key not in finished]
+        entries += [Entry.of(item, "unfinished") for item in left]
+        stopped = f"{error}; {len(left)} of {len(todo)} files are left: the same command goes on with them"
+    return Result(tuple(entries), plan.ignored, costs, free_bytes, stopped)
+
+
+def _sorted(
+    job: Job, plan: Plan, manifest: Manifest
+) -> tuple[list[Entry], list[Item], dict[str, Cost], int | None]:
+    """What is known already, what is to do, what that will cost, and the bytes that are free for it.
+
+    Raises:
+        UsageError: There is not room enough.
+    """
     entries = [Entry(str(problem.path), None, "failed", error=problem.error) for problem in plan.problems]
+    fingerprints = _fingerprints(job, plan)
     todo: list[Item] = []
     for item in plan.items:
         verdict = manifest.verdict(item, fingerprints[item.modality], overwrite=job.overwrite)
@@ -57,18 +118,12 @@ def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
             todo.append(item)
         else:
             entries.append(verdict)
+    paces = {modality: job.seconds_per_million(modality) for modality in plan.modalities}
+    costs = {item.key: forecast.estimate(item, paces[item.modality]) for item in todo}
+    free_bytes = forecast.free_bytes(plan.root)
+    forecast.require_space(plan.root, free_bytes, [(item, costs[item.key]) for item in todo])
+    return entries, todo, costs, free_bytes
 
-    if job.dry_run:
-        entries += [Entry.of(item, "planned") for item in todo]
-        return Result(tuple(entries), plan.ignored)
 
-    with manifest.writing(todo) as append:
-        for entry in entries:
-            if entry.status == "failed":
-                append(entry)
-        with closing(engines.run(job, todo)) as results:
-            for entry in progress(results, len(todo)):
-                entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
-                append(entry)
-                entries.append(entry)
-    return Result(tuple(entries), plan.ignored)
+def _fingerprints(job: Job, plan: Plan) -> dict[str, str]:
+    return {modality: job.fingerprint(modality) for modality in plan.modalities}

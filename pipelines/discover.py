@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
+import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from denoise.errors import UnsupportedError, UsageError
+from denoise.errors import UnreadableError, UnsupportedError, UsageError
+from denoise.io.sniff import sniff
 from denoise.signal import MODALITIES, modality_of
 
-__all__ = ["MANIFEST_NAME", "Found", "Item", "Plan", "Problem", "find", "plan"]
+__all__ = [
+    "MANIFEST_NAME",
+    "Found",
+    "Item",
+    "Plan",
+    "Problem",
+    "find",
+    "mirrored",
+    "naming",
+    "plan",
+    "refuse_overlap",
+]
 
 MANIFEST_NAME = "denoise-manifest.jsonl"
 
@@ -28,11 +41,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was found: `relative` is its place below the input that led to it."""
+    """A file that was found: `relative` is its place below the input, with the suffix that results have."""
 
     path: Path
     relative: Path
     modality: str
+    size_bytes: int
 
 
 @dataclass
@@ -54,6 +68,7 @@ class Item:
         key: The destination's path inside the output folder, with forward slashes.
         relative: The source's path below the input that led to it.
         modality: A name in `MODALITIES`.
+        size_bytes: Of the source, when it was found.
     """
 
     source: Path
@@ -61,6 +76,7 @@ class Item:
     key: str
     relative: Path
     modality: str
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ def find(
     recursive: bool = True,
     declines: Declines = lambda _: None,
     apart: Path | None = None,
+    wanted: Callable[[Path], bool] = lambda _: True,
 ) -> Found:
     """Walk the inputs, files and folders alike, in name order.
 
@@ -96,9 +113,10 @@ def find(
         recursive: Whether to go into folders below the named ones.
         declines: Why files of a modality are not wanted, or None when they are.
         apart: A folder that is no input, even where it lies inside one: that of the references.
+        wanted: Shown every file inside a folder; one that it declines is passed over unopened.
 
     Raises:
-        UsageError: An input is not there.
+        UsageError: An input is not there, or is a folder that cannot be read.
     """
     found = Found()
     reasons = {modality: declines(modality) for modality in MODALITIES}
@@ -106,28 +124,58 @@ def find(
         if not os.path.lexists(path):
             raise UsageError(f"{path}: no such file or folder")
         if path.is_dir():
-            for child in _walk(path, recursive, apart, found.problems):
+            _require_readable(path)
+            for child in filter(wanted, _walk(path, recursive, apart, found.problems)):
                 _sort_out(child, child.relative_to(path), reasons, found, found.ignored)
         else:
             _sort_out(path, Path(path.name), reasons, found, found.problems)
     return found
 
 
+def _require_readable(folder: Path) -> None:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise UsageError(f"{folder}: the folder cannot be read: {error.strerror}") from error
+
+
 def _sort_out(
     path: Path, relative: Path, reasons: Mapping[str, str | None], found: Found, unwanted: list[Problem]
 ) -> None:
+    size_bytes = _size_bytes(path)
     try:
-        modality = modality_of(path).name
+        modality, written = _media(path) if size_bytes is not None else (modality_of(path).name, "")
     except UnsupportedError as error:
         unwanted.append(Problem(path, str(error)))
         return
     reason = reasons[modality]
     if reason:
         unwanted.append(Problem(path, f"{path}: {reason}"))
-    elif os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a link leads out of reach
-        found.sources.append(Source(path, relative, modality))
+    elif size_bytes is not None:
+        relative = relative.with_suffix(written) if written else relative
+        found.sources.append(Source(path, relative, modality, size_bytes))
     else:
-        found.problems.append(Problem(path, f"{path}: a link that leads nowhere; a file was expected"))
+        kind = "a link that leads nowhere" if path.is_symlink() else "no regular file"
+        found.problems.append(Problem(path, f"{path}: {kind}; a file was expected"))
+
+
+def _size_bytes(path: Path) -> int | None:
+    """The size of a regular file, or None: to open a pipe, say, would wait for ever."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - twice as fast, and this is done 50,000 times
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _media(path: Path) -> tuple[str, str]:
+    """The modality of a file by its first bytes, or by its name where they do not tell; and the suffix that
+    its result has to have, if not its own."""
+    try:
+        kind = sniff(path)
+    except UnreadableError:  # it is listed as failed when its turn comes
+        return modality_of(path).name, ""
+    return kind.modality or modality_of(path).name, kind.written
 
 
 def _walk(folder: Path, recursive: bool, apart: Path | None, problems: list[Problem]) -> Iterator[Path]:
@@ -192,7 +240,7 @@ def plan(
     inputs = tuple(inputs)
     for folder in inputs:
         if folder.is_dir():
-            _refuse_overlap(folder, output)
+            refuse_overlap(folder, output)
     found = find(inputs, recursive=recursive, declines=declines, apart=apart)
     if not found.sources and not found.problems:
         named = ", ".join(map(str, inputs))
@@ -203,14 +251,20 @@ def plan(
         items = [_renamed(source, output) for source in found.sources]
         root = output.parent
     else:
-        items = [_mirrored(source, output) for source in found.sources]
+        items = [mirrored(source, output) for source in found.sources]
         root = output
     return Plan(root, _checked(items, root), tuple(found.problems), tuple(found.ignored))
 
 
-def _mirrored(source: Source, root: Path) -> Item:
+def mirrored(source: Source, root: Path) -> Item:
+    """The item that puts the result of a source at its own place below `root`."""
     return Item(
-        source.path, root / source.relative, source.relative.as_posix(), source.relative, source.modality
+        source.path,
+        root / source.relative,
+        source.relative.as_posix(),
+        source.relative,
+        source.modality,
+        source.size_bytes,
     )
 
 
@@ -221,11 +275,17 @@ def _renamed(source: Source, output: Path) -> Item:
         raise UsageError(str(error)) from error
     if modality != source.modality:
         raise UsageError(f"{output}: a name for {modality}, but {source.path} is {source.modality}")
-    return Item(source.path, output, output.name, source.relative, modality)
+    return Item(source.path, output, output.name, source.relative, modality, source.size_bytes)
 
 
-def _refuse_overlap(folder: Path, output: Path) -> None:
-    """An output below its input is read by the next run; an input below its output may be written over."""
+def refuse_overlap(folder: Path, output: Path) -> None:
+    """Keep input and output apart.
+
+    An output below its input is read by the next run; an input below its output may be written over.
+
+    Raises:
+        UsageError: One is inside the other.
+    """
     inside, outside = output.resolve(), folder.resolve()
     if inside.is_relative_to(outside):
         raise UsageError(f"{output}: the output is inside the input {folder}; choose a folder outside it")
@@ -235,19 +295,41 @@ def _refuse_overlap(folder: Path, output: Path) -> None:
 
 def _checked(items: list[Item], root: Path) -> tuple[Item, ...]:
     """The items, once each; refuses two sources with one destination, and a destination that is a source."""
-    sources = {os.path.realpath(item.source) for item in items}
-    folds = _folds_case(root)
+    real = _RealPaths()
+    sources = {real(item.source) for item in items}
+    name_of = naming(root)
     by_name: dict[str, Item] = {}
     for item in items:
-        name = unicodedata.normalize("NFC", item.key).casefold() if folds else item.key
-        first = by_name.setdefault(name, item)
-        if os.path.realpath(first.source) != os.path.realpath(item.source):
+        first = by_name.setdefault(name_of(item.key), item)
+        if first is not item and real(first.source) != real(item.source):
             raise UsageError(
                 f"{item.destination}: both {first.source} and {item.source} would be written there"
             )
-        if os.path.realpath(item.destination) in sources:
+        if real(item.destination) in sources:
             raise UsageError(f"{item.destination}: the output would replace an input; choose another output")
     return tuple(by_name.values())
+
+
+class _RealPaths:
+    """Paths without links; each folder is resolved once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, str] = {}
+
+    def __call__(self, path: Path) -> str:
+        if path.is_symlink():
+            return os.path.realpath(path)
+        folder = path.parent
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], path.name)  # noqa: PTH118 - compared, never opened
+
+
+def naming(root: Path) -> Callable[[str], str]:
+    """What tells names apart in the file system of `root`: where it gives the same, it is the same file."""
+    if _folds_case(root):
+        return lambda name: unicodedata.normalize("NFC", name).casefold()
+    return lambda name: name
 
 
 def _folds_case(folder: Path) -> bool:

@@ -7,6 +7,8 @@ must not be taken for ours; reading a file to hash it costs a few percent of cle
 
 Between the moment an output appears and the moment its row is on disk a crash may come. So the keys of a run
 are first written to `.denoise-unfinished`; an output named there is ours to redo, whatever the manifest says.
+That also lets rows and folders reach the disk in groups: a killed process loses no row, and a power cut costs
+the work of half a second.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import hashlib
 import json
 import math
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from io import FileIO
@@ -25,21 +27,24 @@ from pathlib import Path
 from typing import Any
 
 from denoise.errors import InputError, OutputError
+from denoise.io.atomic import output_error, remove_strays, sync_folder
 from pipelines.discover import MANIFEST_NAME, Item
 
-__all__ = ["Entry", "Manifest", "digest", "jsonable"]
+__all__ = ["Entry", "Manifest", "claims", "digest", "entries", "jsonable"]
 
 CLAIMS_NAME = ".denoise-unfinished"
+SYNC_EVERY_S = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What became of one file: a row of the manifest, of `--json` and of the tables.
 
     Args:
         source: The input, as it was named.
         output: Where its result is or would be; None when none was planned.
-        status: `ok`, `skipped` (already done), `failed`, or, in a dry run only, `planned`.
+        status: `ok`, `skipped` (already done), `failed`, `unfinished` (the batch was stopped before it),
+            or, in a dry run only, `planned`.
         seconds: Time it took, reading and writing included.
         modality: A name in `MODALITIES`, or None when that is not known.
         model: The model's name.
@@ -108,13 +113,18 @@ class Manifest:
 
     Args:
         root: The output folder. Nothing is created before `writing`.
+        keys: Of the outputs that will be asked about; None is all. A long manifest is read, not held.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, keys: Collection[str] | None = None) -> None:
         self.path = root / MANIFEST_NAME
         self._claims_path = root / CLAIMS_NAME
-        self._done = {entry.key: entry for entry in _entries(self.path) if entry.status == "ok"}
-        self._claims = {key for key in _lines(self._claims_path) if isinstance(key, str)}
+        self._done = {
+            entry.key: entry
+            for entry in (entries(root) if keys is None or keys else ())
+            if entry.status == "ok" and (keys is None or entry.key in keys)
+        }
+        self._claims = claims(root)
 
     def verdict(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
         """None when the item is to be done; otherwise why not: a skipped or a failed entry."""
@@ -143,19 +153,35 @@ class Manifest:
         """Take the items on and append their entries; what an interrupted run left half-done goes first.
 
         Raises:
+            StorageError: The disk is full or failing.
             OutputError: The folder cannot be written.
         """
-        keys = {item.key for item in items}
+        before = {item.key: _identity(item.destination) for item in items}
+        keys = before.keys()
         with _telling(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(self.path.parent, self._claims)
             _write_lines(self._claims_path, self._claims | keys)
             file = self.path.open("ab", buffering=0)
         with file:
-            yield Appender(file)
+            with _telling(self.path):
+                append = Appender(file)
+            yield append
+            append.sync()
         with _telling(self.path):
             _sweep(self.path.parent, keys)  # of workers that died
-            _write_lines(self._claims_path, self._claims - keys)
+            failed = keys - append.proven
+            replaced = {key for key in failed if _identity(self.path.parent / key) != before[key]}
+            _write_lines(self._claims_path, (self._claims - keys) | replaced)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes when another file takes the name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _foreign(item: Item, *, known: bool) -> Entry:
@@ -165,19 +191,21 @@ def _foreign(item: Item, *, known: bool) -> Entry:
 
 
 class Appender:
-    """Adds rows to an open manifest; a row is on disk when the call returns, or the file is as it was."""
+    """Adds rows to an open manifest: a row is in the file when the call returns, or the file is as it was."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
         self._path = Path(file.name)
-        text = self._path.read_bytes()
-        self._break = b"\n" if text and not text.endswith(b"\n") else b""  # after a line that a crash tore
+        self._break = b"" if _ends_in_line_end(self._path) else b"\n"  # after a line that a crash tore
+        self.proven: set[str | None] = set()  # keys
+        self._folders: set[Path] = set()  # that hold outputs since the last sync
+        self._synced_s = 0.0
 
     def __call__(self, entry: Entry) -> None:
-        """Append one row.
+        """Append one row; every half a second what came till then is put on disk.
 
         Raises:
-            OutputError: The disk does not take it.
+            StorageError: The disk does not take it.
         """
         line = json.dumps(entry.row(), allow_nan=False).encode() + b"\n"
         with _telling(self._path):
@@ -188,12 +216,38 @@ class Appender:
                 self._file.truncate(size)
                 raise
         self._break = b""
+        if entry.status == "ok" and entry.output:
+            self._folders.add(Path(entry.output).parent)
+            self.proven.add(entry.key)
+        if time.monotonic() - self._synced_s >= SYNC_EVERY_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """Put outputs' names, and after them the rows that speak of them, on disk.
+
+        Raises:
+            StorageError: The disk does not take them.
+        """
+        for folder in self._folders | {self._path.parent}:
+            with _telling(folder):
+                sync_folder(folder)
+        with _telling(self._path):
+            os.fsync(self._file.fileno())
+        self._folders.clear()
+        self._synced_s = time.monotonic()
 
     def _write(self, line: bytes) -> None:
         written = self._file.write(line)
         if written < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(self._file.fileno())
+
+
+def _ends_in_line_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 @contextmanager
@@ -201,43 +255,58 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+        raise output_error(path, error) from error
 
 
-def _entries(path: Path) -> Iterator[Entry]:
-    """The rows of a manifest; one that was torn by a crash proves nothing and is passed over."""
+def entries(root: Path) -> Iterator[Entry]:
+    """The rows of a folder's manifest; one that was torn by a crash proves nothing and is passed over.
+
+    Raises:
+        OutputError: It cannot be read.
+    """
     names = {f.name for f in fields(Entry)}
-    for line in _lines(path):
+    for line in _lines(root / MANIFEST_NAME):
         if isinstance(line, dict) and {"source", "output", "status"} <= line.keys():
             yield Entry(**{name: value for name, value in line.items() if name in names})
 
 
+def claims(root: Path) -> set[str]:
+    """Keys of the outputs that an interrupted run may have replaced without telling.
+
+    Raises:
+        OutputError: They cannot be read.
+    """
+    return {key for key in _lines(root / CLAIMS_NAME) if isinstance(key, str)}
+
+
 def _lines(path: Path) -> Iterator[Any]:
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
     except FileNotFoundError:
         return
     except OSError as error:
         raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
-    for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
 
 
 def _write_lines(path: Path, keys: Iterable[str]) -> None:
     """Write the claims, or remove the file when there are none."""
+    fresh = path.with_name(path.name + ".part")
     lines = [json.dumps(key) + "\n" for key in sorted(keys)]
     if not lines:
+        fresh.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         return
-    fresh = path.with_name(path.name + ".part")
     with fresh.open("w", encoding="ascii") as file:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+    sync_folder(path.parent)
 
 
 def _sweep(root: Path, claims: Iterable[str]) -> None:
@@ -247,8 +316,4 @@ def _sweep(root: Path, claims: Iterable[str]) -> None:
         target = root / key
         names.setdefault(target.parent, set()).add(target.name)
     for folder, targets in names.items():
-        for path in folder.glob(".*") if folder.is_dir() else ():
-            match = re.match(r"\.(.+)\.[0-9a-f]{8}\.part", path.name)
-            # A prefix, because a temporary name is cut where it would be too long for the file system.
-            if match and any(target.startswith(match[1]) for target in targets):
-                path.unlink()
+        remove_strays(folder, targets)

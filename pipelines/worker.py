@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from denoise.errors import DenoiseError, OutputError
+from denoise.errors import DenoiseError, StorageError, reason
+from denoise.io.atomic import output_error, syncing_later
 from pipelines.discover import Item
 from pipelines.job import Job
 from pipelines.manifest import Entry, digest
@@ -13,21 +15,37 @@ from pipelines.manifest import Entry, digest
 __all__ = ["about", "process"]
 
 
-def process(job: Job, item: Item) -> Entry:
-    """Do one file. Whatever goes wrong with it becomes a sentence in its entry; a batch goes on."""
+def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> Entry:
+    """Do one file. Whatever goes wrong with it becomes a sentence in its entry; a batch goes on.
+
+    Args:
+        job: What to do.
+        item: To which file.
+        begin: Called when what the files share is loaded, and this one's time begins.
+
+    Raises:
+        StorageError: The disk takes no more results, of whichever file.
+        MemoryError: There is not enough; another process may have more.
+    """
     started = time.perf_counter()
     try:
         job.prepare(item.modality)
+        begin()
         started = time.perf_counter()  # what the files share is not the time of the first
         input_digest = digest(item.source)
+        job.admit(item)
         _make_folder(item)
-        outcome = job.execute(item)
+        with syncing_later():  # the manifest syncs folders before it counts on them
+            outcome = job.execute(item)
         output_digest = digest(item.destination)
+    except StorageError:
+        raise
     except DenoiseError as error:
         sentence = str(error)
     except Exception as error:  # a defect of ours or of a decoder costs one file, not the batch
-        reason = str(error).strip().splitlines()[:1]
-        sentence = f"unexpected {type(error).__name__}: {''.join(reason) or 'no reason given'}"
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is torch's
+            raise MemoryError from error
+        sentence = f"unexpected {type(error).__name__}: {reason(error)}"
     else:
         return Entry.of(
             item,
@@ -53,4 +71,4 @@ def _make_folder(item: Item) -> None:
     try:
         item.destination.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{item.destination}: its folder cannot be made: {error.strerror}") from error
+        raise output_error(item.destination, error) from error
