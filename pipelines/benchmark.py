@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denoise import io as files
 from denoise import metrics
-from denoise.corruptions import Corruption, corrupt, parse, with_level
+from denoise.corruptions import corrupt
 from denoise.errors import DenoiseError, UsageError
 from denoise.infer import Cleaner, load
 from denoise.infer.apply import apply
 from denoise.signal import MODALITIES
-from pipelines import catalogue, discover
+from pipelines import catalogue, discover, protocols
+from pipelines.deconvolution import TOLD, Blurred, deconvolve
 from pipelines.job import BenchmarkJob, seed_for
-from pipelines.report import files as count
-from pipelines.report import mean, table, writing
+from pipelines.protocols import Condition
+from pipelines.report import mean
 from pipelines.worker import about
 
-__all__ = ["BenchmarkRow", "Benchmarked", "as_csv", "as_table", "benchmark", "plot"]
+if TYPE_CHECKING:
+    from pipelines.contact_sheet import ContactSheet
 
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+__all__ = ["BenchmarkRow", "Benchmarked", "Case", "Metrics", "Truth", "benchmark"]
 
 Array = NDArray[Any]
 Metrics = Mapping[str, float | None]
@@ -36,18 +35,19 @@ Metrics = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One model at one level: means over the files, before and after it, and its cost.
+    """One model under one condition: means over the files, before and after it, and its cost.
 
     Args:
         model: Its name.
         modality: A name in `MODALITIES`.
-        noise: The spec of the noise, level included.
+        noise: The spec of the noise, level included; `none` is the clean file.
         level: What was swept; None where the spec was taken as it is.
         files: How many files the means are over.
         metrics: Of what the model made.
         noisy_metrics: Of what it was given.
         cost: `s_per_mpx` (seconds a megapixel) or `real_time_factor` (seconds a second of signal), and for
             sensors `s_per_msample` (seconds a million samples).
+        group: The spec whose levels were swept.
     """
 
     model: str
@@ -58,6 +58,7 @@ class BenchmarkRow:
     metrics: Metrics
     noisy_metrics: Metrics
     cost: Mapping[str, float]
+    group: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `--json`."""
@@ -69,9 +70,14 @@ class BenchmarkRow:
         return self.metrics[MODALITIES[self.modality].headline]
 
     @property
+    def noisy_headline(self) -> float | None:
+        """The same of the noisy input."""
+        return self.noisy_metrics[MODALITIES[self.modality].headline]
+
+    @property
     def gain(self) -> float | None:
         """How much better the headline figure is than that of the noisy input."""
-        before = self.noisy_metrics[MODALITIES[self.modality].headline]
+        before = self.noisy_headline
         return None if self.headline is None or before is None else self.headline - before
 
 
@@ -96,7 +102,7 @@ class _Tally:
 
 
 @dataclass(frozen=True)
-class _Truth:
+class Truth:
     """A clean file in memory: images in 0..1 and without alpha, audio in -1..1."""
 
     array: Array
@@ -108,49 +114,109 @@ class _Truth:
     def peak(self) -> float | None:
         return None if self.modality == "sensor" else 1.0
 
+    def score(self, estimate: Array) -> Metrics:
+        return metrics.score(
+            self.array, estimate, self.modality, peak=self.peak, sample_rate=self.sample_rate
+        )
 
-def benchmark(job: BenchmarkJob) -> Benchmarked:
+
+@dataclass(frozen=True)
+class Case:
+    """A file under one condition, with the metrics of what the models are given."""
+
+    truth: Truth
+    condition: Condition
+    seed: int
+    noisy: Array
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """What takes part under a name."""
+
+    name: str
+    denoise: Callable[[Case], Array]
+
+
+def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmarked:
     """Corrupt each input deterministically, run every model over it, and measure.
 
-    Models are blind: none is told the level. Nothing is clipped or rounded in between, as in published
-    tables. An image of several pages counts with its first.
+    Models are blind: none is told the level, but for the deconvolutions of `TOLD`. Nothing is clipped or
+    rounded in between, as in published tables. An image of several pages counts with its first.
+
+    Args:
+        job: What is compared on what.
+        sheet: Shown every case of an image.
 
     Raises:
         UsageError: No input is of a kind that the noise and one of the models are for.
     """
-    noise = parse(job.noise)
-    models = {m: _models(job.models, m) for m in MODALITIES if m in noise.modalities}
+    conditions = {m: protocols.conditions(job.noise, job.levels, job.protocol, m) for m in MODALITIES}
+    contenders = {m: _contenders(job.models, m, found) for m, found in conditions.items()}
 
     def declines(modality: str) -> str | None:
-        return None if models.get(modality) else f"is {modality}; the noise or the models are for other kinds"
+        return None if contenders[modality] else f"is {modality}; the noise or the models are for other kinds"
 
     found = discover.find(job.inputs, recursive=job.recursive, declines=declines)
-    tallies: dict[tuple[str, str, float | None], _Tally] = {}
+    if sheet:
+        sheet.check({source.modality for source in found.sources})
+    tallies: dict[tuple[str, str, int], _Tally] = {}
     problems = list(found.problems)
     for source in found.sources:
         try:
             for truth in _truths(source):
-                for level, noisy in _noisy(truth, noise, job):
-                    for cleaner in models[truth.modality]:
-                        tally = tallies.setdefault((truth.modality, cleaner.name, level), _Tally())
-                        _measure(cleaner, truth, noisy, tally)
+                for index, condition in enumerate(conditions[truth.modality]):
+                    case = _case(truth, condition, job.seed)
+                    row = sheet.row(case, len(conditions[truth.modality])) if sheet else None
+                    for contender in contenders[truth.modality]:
+                        tally = tallies.setdefault((truth.modality, contender.name, index), _Tally())
+                        denoised, found_metrics = _measure(contender, case, tally)
+                        if row:
+                            row.add(contender.name, denoised, found_metrics)
         except DenoiseError as error:
             problems.append(discover.Problem(source.path, about(str(error), source.path)))
     if not tallies and not problems:
         raise UsageError(
-            f"nothing to measure: no input is of a kind for {job.noise} and {', '.join(job.models)}"
+            f"nothing to measure: no input is of a kind for {job.noise or job.protocol} "
+            f"and {', '.join(job.models)}"
         )
-    rows = [_row(*where, noise, tally) for where, tally in tallies.items()]
-    order = {name: index for index, name in enumerate(job.models)}
-    rows.sort(key=lambda row: (list(MODALITIES).index(row.modality), order[row.model], row.level or 0))
+    order = {name: place for place, name in enumerate(job.models)}
+    ordered = sorted(tallies, key=lambda of: (list(MODALITIES).index(of[0]), order[of[1]], of[2]))
+    rows = [_row(of[0], of[1], conditions[of[0]][of[2]], tallies[of]) for of in ordered]
     return Benchmarked(tuple(rows), tuple(problems), tuple(found.ignored))
 
 
-def _models(names: tuple[str, ...], modality: str) -> list[Cleaner]:
-    cleaners = [load(name, modality) for name in names if modality in catalogue.find(name).modalities]
-    for cleaner in cleaners:
-        _warm_up(cleaner)
-    return cleaners
+def _contenders(names: tuple[str, ...], modality: str, conditions: Sequence[Condition]) -> list[_Contender]:
+    """Those of the models that are for a modality; none where there is nothing to do."""
+    if not conditions:
+        return []
+    contenders = []
+    for name in names:
+        if name in TOLD:
+            if modality == "image":
+                contenders.append(_told(name, conditions))
+        elif modality in catalogue.find(name).modalities:
+            contenders.append(_blind(load(name, modality)))
+    return contenders
+
+
+def _blind(cleaner: Cleaner) -> _Contender:
+    _warm_up(cleaner)
+    return _Contender(
+        cleaner.name,
+        lambda case: apply(
+            cleaner.model, case.noisy, peak=case.truth.peak, sample_rate=case.truth.sample_rate
+        ),
+    )
+
+
+def _told(name: str, conditions: Sequence[Condition]) -> _Contender:
+    truths = [Blurred.by(condition.noise, seed=0) for condition in conditions]  # refuses what is no blur
+    deconvolve(name, np.full((1, 64, 64), 0.5, np.float32), truths[0])  # its imports are not a file's cost
+    return _Contender(
+        name, lambda case: deconvolve(name, case.noisy, Blurred.by(case.condition.noise, case.seed))
+    )
 
 
 def _warm_up(cleaner: Cleaner) -> None:
@@ -161,49 +227,51 @@ def _warm_up(cleaner: Cleaner) -> None:
     apply(cleaner.model, noise, peak=1.0, sample_rate=spec.sample_rate or 16000.0)
 
 
-def _truths(source: discover.Source) -> Iterator[_Truth]:
+def _truths(source: discover.Source) -> Iterator[Truth]:
     """What a file holds; an NPZ whose arrays differ in length holds several recordings."""
     key = source.relative.as_posix()
     array, info = files.read(source.path)
     array = array[: array.shape[0] - info.keep]
     if info.modality != "sensor":
         array = (array / (info.peak or 1.0)).astype(np.float32)
-    yield _Truth(array, info.modality, info.sample_rate, key)
+    yield Truth(array, info.modality, info.sample_rate, key)
     for page in range(1, info.pages if info.modality == "sensor" else 1):
         array, info = files.read(source.path, page=page)
-        yield _Truth(array, info.modality, info.sample_rate, f"{key}:{page}")
+        yield Truth(array, info.modality, info.sample_rate, f"{key}:{page}")
 
 
-def _noisy(truth: _Truth, noise: Corruption, job: BenchmarkJob) -> Iterator[tuple[float | None, Array]]:
-    """The corrupted file at each level. Its seed is the same at all levels: they differ in strength alone."""
-    seed = seed_for(job.seed, truth.key)
-    for level in job.levels or (None,):
-        at_level = noise if level is None else with_level(noise, level, truth.modality)
-        yield level, corrupt(truth.array, at_level, seed=seed, peak=truth.peak, sample_rate=truth.sample_rate)
+def _case(truth: Truth, condition: Condition, seed: int) -> Case:
+    """The corrupted file. Its seed is the same in all conditions: levels differ in strength alone."""
+    seed = seed_for(seed, truth.key)
+    noisy = truth.array
+    if condition.noise:
+        noisy = corrupt(noisy, condition.noise, seed=seed, peak=truth.peak, sample_rate=truth.sample_rate)
+    return Case(truth, condition, seed, noisy, truth.score(noisy))
 
 
-def _measure(cleaner: Cleaner, truth: _Truth, noisy: Array, tally: _Tally) -> None:
+def _measure(contender: _Contender, case: Case, tally: _Tally) -> tuple[Array, Metrics]:
     started = time.perf_counter()
-    denoised = apply(cleaner.model, noisy, peak=truth.peak, sample_rate=truth.sample_rate)
+    denoised = contender.denoise(case)
     tally.seconds += time.perf_counter() - started
-    samples = int(np.prod(truth.array.shape[1:]))
+    samples = int(np.prod(denoised.shape[1:]))
     tally.samples += samples
-    tally.duration_s += samples / truth.sample_rate if truth.sample_rate else 0.0
-    tally.metrics.append(_score(truth, denoised))
-    tally.noisy.append(_score(truth, noisy))
+    tally.duration_s += samples / case.truth.sample_rate if case.truth.sample_rate else 0.0
+    tally.metrics.append(case.truth.score(denoised))
+    tally.noisy.append(case.metrics)
+    return denoised, tally.metrics[-1]
 
 
-def _score(truth: _Truth, estimate: Array) -> Metrics:
-    return metrics.score(
-        truth.array, estimate, truth.modality, peak=truth.peak, sample_rate=truth.sample_rate
-    )
-
-
-def _row(modality: str, model: str, level: float | None, noise: Corruption, tally: _Tally) -> BenchmarkRow:
-    spec = str(noise if level is None else with_level(noise, level, modality))
-    means, noisy_means = _means(tally.metrics), _means(tally.noisy)
+def _row(modality: str, model: str, condition: Condition, tally: _Tally) -> BenchmarkRow:
     return BenchmarkRow(
-        model, modality, spec, level, len(tally.metrics), means, noisy_means, _cost(modality, tally)
+        model,
+        modality,
+        str(condition),
+        condition.level,
+        len(tally.metrics),
+        _means(tally.metrics),
+        _means(tally.noisy),
+        _cost(modality, tally),
+        condition.group,
     )
 
 
@@ -216,103 +284,3 @@ def _cost(modality: str, tally: _Tally) -> dict[str, float]:
         return {"s_per_mpx": tally.seconds / tally.samples * 1e6}
     cost = {"real_time_factor": tally.seconds / tally.duration_s} if tally.duration_s else {}
     return cost if modality == "audio" else {**cost, "s_per_msample": tally.seconds / tally.samples * 1e6}
-
-
-# ---- what is shown ---------------------------------------------------------------------------------------
-
-
-def as_table(rows: tuple[BenchmarkRow, ...]) -> str:
-    """A table for each modality, a line a model: for each level the headline figure and its gain."""
-    parts = []
-    for modality in dict.fromkeys(row.modality for row in rows):
-        ours = [row for row in rows if row.modality == modality]
-        noises = list(dict.fromkeys(row.noise for row in ours))
-        by_model: dict[str, dict[str, BenchmarkRow]] = {}
-        for row in ours:
-            by_model.setdefault(row.model, {})[row.noise] = row
-        first = next(iter(by_model.values()))
-        header = [
-            MODALITIES[modality].headline,
-            *(cell for noise in noises for cell in (noise, "gain")),
-            *ours[0].cost,
-        ]
-        noisy = ["(noisy)"]
-        for noise in noises:
-            noisy += [_figure(first[noise].noisy_metrics[MODALITIES[modality].headline]), ""]
-        lines = [
-            _line(model, [found[noise] for noise in noises if noise in found])
-            for model, found in by_model.items()
-        ]
-        parts.append(f"{modality}: {count(ours[0].files)}\n" + table(header, [noisy, *lines]))
-    return "\n\n".join(parts)
-
-
-def _line(model: str, rows: list[BenchmarkRow]) -> list[str]:
-    cells = [model]
-    for row in rows:
-        cells += [_figure(row.headline), _figure(row.gain, "+.2f")]
-    costs = [f"{mean(row.cost[name] for row in rows):.3g}" for name in rows[0].cost]
-    return cells + costs
-
-
-def _figure(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else format(value, form)
-
-
-def as_csv(rows: tuple[BenchmarkRow, ...]) -> str:
-    """One line a row; noisy metrics are prefixed `noisy_`."""
-    flat = [
-        {
-            **{name: getattr(row, name) for name in ("model", "modality", "noise", "level", "files")},
-            **row.metrics,
-            **{f"noisy_{name}": value for name, value in row.noisy_metrics.items()},
-            **row.cost,
-        }
-        for row in rows
-    ]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(name for line in flat for name in line)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
-
-
-def check_plot(path: Path) -> None:
-    """Refuse, before the work, a file name that no plot can be written to."""
-    if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise UsageError(
-            f"{path}: a plot is written as {' '.join(PLOT_SUFFIXES)}, not {path.suffix or 'that'}"
-        )
-
-
-def plot(rows: tuple[BenchmarkRow, ...], path: Path) -> None:
-    """Headline metric over level, a panel for each modality, a line for each model.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    modalities = list(dict.fromkeys(row.modality for row in rows))
-    figure = Figure(figsize=(6 * len(modalities), 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for modality, axes in zip(modalities, figure.subplots(1, len(modalities), squeeze=False)[0], strict=True):
-        ours = [row for row in rows if row.modality == modality]
-        for model in dict.fromkeys(row.model for row in ours):
-            line = [row for row in ours if row.model == model]
-            levels = [row.level if row.level is not None else 0.0 for row in line]
-            axes.plot(
-                levels, [np.nan if row.headline is None else row.headline for row in line], "o-", label=model
-            )
-        axes.set(
-            title=modality,
-            xlabel=ours[0].noise.partition(":")[0] + " level",
-            ylabel=MODALITIES[modality].headline,
-        )
-        axes.grid(alpha=0.3)
-        axes.legend()
-    with writing(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:].lower(), dpi=120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from denoise.errors import InputError, OutputError
+from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.atomic import replacing
-from pipelines import batch
-from pipelines.discover import Item
+from pipelines import batch, forecast, pool
+from pipelines.discover import MANIFEST_NAME, Item
 from pipelines.job import Job, Outcome
+from pipelines.lock import LOCK_NAME
 
 NAMES = [f"{n} ö.png" for n in range(6)]
 
@@ -44,18 +46,32 @@ class Turn(Job):
         return Outcome("turn")
 
 def at(moment, item):
-    if os.environ.get("MOMENT") == f"{moment} {item.source.name[0]}":
-        if os.environ["ACTION"] == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        Path(os.environ["FLAG"]).write_text(str(os.getpid()))
-        time.sleep(600)
+    flag = Path(os.environ["FLAG"])
+    if os.environ.get("MOMENT") != f"{moment} {item.source.name[0]}":
+        return
+    action, _, times = os.environ["ACTION"].partition(" ")
+    if times == "once" and flag.exists():
+        return
+    flag.write_text(str(os.getpid()))
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "exit":
+        os._exit(7)
+    if action == "grow":
+        hoard = []
+        while True:
+            hoard.append(bytearray(os.urandom(1 << 20)) * 8)
+    time.sleep(600)
 
 @click.group(cls=LazyGroup)
 def cli(): pass
 
 @click.command()
 def turn():
-    result = batch.run(Turn(inputs=(Path(sys.argv[2]),), output=Path(sys.argv[3]), workers=int(sys.argv[4])))
+    limits = json.loads(os.environ["LIMITS"])
+    result = batch.run(
+        Turn(inputs=(Path(sys.argv[2]),), output=Path(sys.argv[3]), workers=int(sys.argv[4]), **limits)
+    )
     print(json.dumps(result.counts))
 
 if __name__ == "__main__":
@@ -73,10 +89,13 @@ class Turned:
     out: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def start(self, moment: str = "", action: str = "kill", workers: int = 1) -> subprocess.Popen[str]:
+    def start(
+        self, moment: str = "", action: str = "kill", workers: int = 1, **limits: float
+    ) -> subprocess.Popen[str]:
         flag = self.script.with_name("flag")
         flag.unlink(missing_ok=True)
         environment = os.environ | {"MOMENT": moment, "ACTION": action, "FLAG": str(flag)}
+        environment["LIMITS"] = json.dumps(limits)
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         process = subprocess.Popen(
             [sys.executable, self.script, "turn", self.source, self.out, str(workers)],
@@ -88,10 +107,17 @@ class Turned:
         self.started.append(process)
         return process
 
-    def run(self, moment: str = "", workers: int = 1) -> tuple[int, str]:
-        process = self.start(moment, workers=workers)
+    def run(
+        self, moment: str = "", workers: int = 1, action: str = "kill", **limits: float
+    ) -> tuple[int, str]:
+        process = self.start(moment, action, workers, **limits)
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
+
+    def failures(self) -> list[str]:
+        """What the manifest says of the files that failed."""
+        rows = [json.loads(line) for line in (self.out / MANIFEST_NAME).read_text().splitlines()]
+        return [row["error"] for row in rows if row["status"] == "failed"]
 
     def waiting_pid(self) -> int:
         """Wait until the batch is at the moment; gives the process that is."""
@@ -105,7 +131,7 @@ class Turned:
     def assert_complete(self) -> None:
         """Every output is there and right, and nothing else is."""
         found = {path.name: path.read_bytes() for path in self.out.iterdir()}
-        found.pop("denoise-manifest.jsonl")
+        found.pop(MANIFEST_NAME)
         assert found == {path.name: path.read_bytes()[::-1] for path in self.source.iterdir()}
 
 
@@ -141,27 +167,70 @@ def test_a_pool_writes_what_one_process_writes(turned: Turned) -> None:
     turned.assert_complete()
 
 
-def test_a_worker_that_dies_costs_only_its_file(turned: Turned) -> None:
-    code, output = turned.run("written 2", workers=2)
+@pytest.mark.parametrize(
+    ("action", "workers", "limits", "sentence"),
+    [
+        (
+            "kill",
+            2,
+            {},
+            "the process that worked on it was killed by signal 9 (the system does so to save memory), twice",
+        ),
+        ("exit", 2, {"memory": 2_000_000_000}, "the process that worked on it ended with exit code 7, twice"),
+        ("wait", 1, {"timeout": 1.5}, "took longer than 1.5 s, twice"),
+        ("grow", 2, {"memory": 200_000_000}, "needs more than 200 MB of memory, twice"),
+    ],
+)
+def test_a_worker_that_dies_hangs_or_grows_costs_only_its_file(
+    turned: Turned, action: str, workers: int, limits: dict[str, float], sentence: str
+) -> None:
+    code, output = turned.run("written 2", workers, action, **limits)
     assert (code, json.loads(output)) == (0, {"ok": 5, "failed": 1})
-    rows = [json.loads(line) for line in (turned.out / "denoise-manifest.jsonl").read_text().splitlines()]
-    (failed,) = (row for row in rows if row["status"] == "failed")
-    assert failed["error"] == f"{turned.source / NAMES[2]}: the process that worked on it died, twice"
+    assert turned.failures() == [f"{turned.source / NAMES[2]}: {sentence}"]
     assert not list(turned.out.glob(".*"))
-    code, output = turned.run(workers=2)
+    code, output = turned.run()
     assert json.loads(output) == {"ok": 1, "skipped": 5}
     turned.assert_complete()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_interrupt_leaves_no_half_file(turned: Turned, workers: int) -> None:
+def test_a_worker_that_dies_once_costs_nothing(turned: Turned) -> None:
+    code, output = turned.run("written 2", 2, "kill once")
+    assert (code, json.loads(output)) == (0, {"ok": 6})
+    turned.assert_complete()
+
+
+def test_workers_that_never_begin_are_no_fault_of_the_files(
+    turned: Turned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def start(*_: object) -> pool._Worker:
+        started.append(1)
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=os._exit, args=(3,))
+        process.start()
+        theirs.close()
+        return pool._Worker(process, ours)
+
+    monkeypatch.setattr(pool, "_start", start)
+    with pytest.raises(UsageError, match=r"no worker begins its first file: .* exit code 3"):
+        batch.run(Turn(inputs=(turned.source,), output=turned.out, workers=2))
+    assert len(started) <= 4
+
+
+@pytest.mark.parametrize(
+    ("workers", "number", "code"),
+    [(1, signal.SIGINT, 130), (2, signal.SIGINT, 130), (1, signal.SIGTERM, 143), (2, signal.SIGTERM, 143)],
+)
+def test_interrupt_leaves_no_half_file(turned: Turned, workers: int, number: int, code: int) -> None:
     process = turned.start("written 3", "wait", workers)
     turned.waiting_pid()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert errors == "Interrupted: the same command goes on with the rest.\n"
-    names = {path.name for path in turned.out.iterdir()} - {"denoise-manifest.jsonl", ".denoise-unfinished"}
+    names = {path.name for path in turned.out.iterdir()} - {MANIFEST_NAME, ".denoise-unfinished"}
     assert names <= set(NAMES) - {NAMES[3]}
     for name in names:
         assert (turned.out / name).read_bytes() == (turned.source / name).read_bytes()[::-1]
@@ -216,8 +285,12 @@ def hurting(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     [
         (InputError("it is torn"), "{source}: it is torn"),
         (ValueError("two\nlines"), "{source}: unexpected ValueError: two"),
-        (MemoryError(), "{source}: unexpected MemoryError: no reason given"),
-        (OSError(28, "No space left on device"), "{output}: cannot be written: No space left on device"),
+        (MemoryError(), "{source}: there is not enough memory for it"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "{source}: there is not enough memory for it",
+        ),
+        (OSError(13, "Permission denied"), "{output}: cannot be written: Permission denied"),
     ],
 )
 def test_one_bad_file_costs_one_file(
@@ -234,6 +307,46 @@ def test_one_bad_file_costs_one_file(
     monkeypatch.undo()
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"ok": 1, "skipped": 5}
     turned.assert_complete()
+
+
+def test_a_full_disk_stops_the_batch_and_the_rest_is_listed(
+    turned: Turned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurting(monkeypatch, OSError(28, "No space left on device"))
+    result = batch.run(Turn(inputs=(turned.source,), output=turned.out))
+    assert result.counts == {"ok": 3, "unfinished": 3}
+    assert result.stopped == (
+        f"{turned.out / NAMES[3]}: cannot be written: No space left on device; 3 of 6 files are left: "
+        "the same command goes on with them"
+    )
+    monkeypatch.undo()
+    assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"ok": 3, "skipped": 3}
+    turned.assert_complete()
+
+
+def test_two_runs_do_not_write_to_one_folder(turned: Turned) -> None:
+    process = turned.start("written 3", "wait")
+    turned.waiting_pid()
+    with pytest.raises(UsageError, match=f"out: another run \\(process {process.pid}\\) is writing there"):
+        batch.run(Turn(inputs=(turned.source,), output=turned.out))
+    process.kill()
+    process.wait()
+    assert (turned.out / LOCK_NAME).exists()  # stale: the kernel let go of it
+    assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"ok": 3, "skipped": 3}
+    turned.assert_complete()
+
+
+def test_missing_room_is_found_before_work(turned: Turned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "free_bytes", lambda _: 17_999)
+    with pytest.raises(UsageError, match="out: the results need about 18 kB, and the disk has 18 kB left"):
+        batch.run(Turn(inputs=(turned.source,), output=turned.out))
+    assert not turned.out.exists()
+    monkeypatch.setattr(forecast, "free_bytes", lambda _: 18_000)
+    batch.run(Turn(inputs=(turned.source,), output=turned.out))
+    monkeypatch.setattr(forecast, "free_bytes", lambda _: 3000)  # outputs that are replaced make room
+    assert batch.run(Turn(inputs=(turned.source,), output=turned.out, overwrite=True)).counts == {"ok": 6}
+    monkeypatch.setattr(forecast, "free_bytes", lambda _: 0)  # nothing is to do
+    assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"skipped": 6}
 
 
 def test_an_output_is_kept_when_its_redoing_fails(turned: Turned, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +374,7 @@ def test_overwrite_does_every_file_anew(turned: Turned) -> None:
 
 def test_an_output_folder_that_cannot_be_made_stops_before_work(turned: Turned) -> None:
     turned.out.write_text("a file where a folder should be")
-    with pytest.raises(OutputError, match=r"out/denoise-manifest.jsonl: cannot be"):
+    with pytest.raises(OutputError, match=r"out: cannot be written: File exists"):
         batch.run(Turn(inputs=(turned.source,), output=turned.out))
 
 

@@ -181,8 +181,8 @@ BAD: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "zero-length sound": ("bad.wav", lambda: b"", "empty"),
     "zero-length log": ("bad.csv", lambda: b"", "empty"),
     "truncated": ("bad.png", lambda: png()[:400], ""),
-    "wrong extension": ("bad.png", lambda: wav(np.zeros(100)), "PNG"),
-    "text renamed": ("bad.png", lambda: b"hello, I am no image\n", "PNG"),
+    "text renamed": ("bad.png", lambda: b"hello, I am no image\n", "text"),
+    "a program renamed": ("bad.png", lambda: b"\x7fELF" + bytes(100), "program"),
     "decompression bomb": ("bad.png", lambda: png(64), "max-pixels"),
     "NaN pixel": ("bad.tif", lambda: tiff(np.full((8, 8), np.nan, np.float32)), "finite"),
     "infinite sample": ("bad.wav", lambda: wav(np.array([0.1, np.inf, 0.2]), "FLOAT"), "finite"),
@@ -228,7 +228,24 @@ def test_a_file_that_may_not_be_read_is_listed(
     assert [row["error"] for row in failed] == [f"{media / 'a.png'}: cannot be read: Permission denied"]
 
 
-def test_a_full_disk_costs_the_file_that_did_not_fit(
+def test_what_a_file_is_its_bytes_tell_and_not_its_name(media: Path, tmp_path: Path, denoise: Run) -> None:
+    (media / "t.wav").rename(media / "t.png")
+    (media / "a.png").rename(media / "a.dat")
+    assert denoise("clean", media, "-o", tmp_path / "out", "--model", "none").exit_code == 0
+    assert (tmp_path / "out" / "t.png").read_bytes()[:4] == b"RIFF"
+    assert (tmp_path / "out" / "a.dat").read_bytes()[1:4] == b"PNG"
+
+
+def test_recordings_may_not_last_longer_than_is_asked_for(media: Path, tmp_path: Path, denoise: Run) -> None:
+    command = ("clean", media, "-o", tmp_path / "out", "--model", "none", "--max-duration")
+    result = denoise(*command, "0.2")
+    assert result.exit_code == 1
+    assert f"{media / 't.wav'}: lasts 0.25 s, expected at most 0.2 s" in result.stdout
+    assert "3 ok" in result.stdout
+    assert denoise(*command, "0.25").exit_code == 0
+
+
+def test_a_full_disk_stops_the_batch(
     media: Path, tmp_path: Path, denoise: Run, manifest_rows: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync = atomic._sync
@@ -240,12 +257,18 @@ def test_a_full_disk_costs_the_file_that_did_not_fit(
 
     monkeypatch.setattr(atomic, "_sync", full)
     out = tmp_path / "out"
-    assert denoise("clean", media, "-o", out, "--model", "none").exit_code == 1
-    failed = [row for row in manifest_rows(out) if row["status"] == "failed"]
-    assert [row["error"] for row in failed] == [
-        f"{out / 't.wav'}: cannot be written: No space left on device"
-    ]
-    assert {path.name for path in out.iterdir()} == {"a.png", "s.csv", "süb dir", "denoise-manifest.jsonl"}
+    report = tmp_path / "r.json"
+    result = denoise("clean", media, "-o", out, "--model", "none", "--json", report)
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: {out / 't.wav'}: cannot be written: No space left on device; 1 of 4 files are left: "
+        "the same command goes on with them"
+    )
+    assert "3 ok, 1 unfinished" in result.stdout
+    assert statuses(json.loads(report.read_text())["rows"])["t.wav"] == "unfinished"
+    assert {row["status"] for row in manifest_rows(out)} == {"ok"}
+    monkeypatch.undo()
+    assert "1 ok, 3 skipped" in denoise("clean", media, "-o", out, "--model", "none").stdout
 
 
 def test_silence_and_constants_come_back_as_they_were(tmp_path: Path, denoise: Run) -> None:

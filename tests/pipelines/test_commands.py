@@ -251,7 +251,7 @@ def test_models_lists_every_row_and_shows_one(denoise: Run) -> None:
     listed = denoise("models").stdout
     assert denoise("models", "list").stdout == listed
     names = {line.split()[0] for line in listed.splitlines()[1:]}
-    assert names == {*MODELS, *pretrained()}
+    assert names == {"auto", *MODELS, *pretrained()}
     shown = json.loads(denoise("models", "show", "median").stdout)
     assert (shown["cleans"], shown["kind"]) == (["image", "sensor"], "classical")
     assert denoise("models", "show", "medain").exit_code == 2

@@ -196,3 +196,43 @@ def test_references_inside_an_input_are_no_input(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = discover.plan([tmp_path / "in"], tmp_path / "out", apart=tmp_path / "in" / "truth")
     assert [item.key for item in found.items] == ["a.png", "other/truth/a.png"]
+
+
+def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.png")
+    os.mkfifo(tmp_path / "in" / "b.png")  # to open it would wait for ever
+    found = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert keys(found) == ["a.png"]
+    assert [problem.error for problem in found.problems] == [
+        f"{tmp_path / 'in' / 'b.png'}: no regular file; a file was expected"
+    ]
+
+
+def test_first_bytes_tell_more_than_names(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.jpg", "b.bin", "c.txt", "photo.heic")
+    (tmp_path / "in" / "a.jpg").write_bytes(b"fLaC" + bytes(9))
+    (tmp_path / "in" / "b.bin").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "in" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    found = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert {item.key: item.modality for item in found.items} == {
+        "a.jpg": "audio",
+        "b.bin": "image",
+        "photo.png": "image",  # of a format that is only read
+    }
+    assert [item.size_bytes for item in found.items] == [13, 8, 12]
+    make(tmp_path / "in", "photo.png")
+    with pytest.raises(UsageError, match=r"out/photo.png: both .*photo.heic and .*photo.png"):
+        discover.plan([tmp_path / "in"], tmp_path / "out")
+
+
+def test_a_folder_that_is_named_and_cannot_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "in", "a.png")
+
+    def scandir(path: object) -> None:
+        raise PermissionError(13, os.strerror(13), path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # no mode stops root
+    with pytest.raises(UsageError, match="in: the folder cannot be read: Permission denied"):
+        discover.plan([tmp_path / "in"], tmp_path / "out")

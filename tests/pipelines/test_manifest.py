@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from denoise.errors import InputError, OutputError
+from denoise.errors import InputError, OutputError, StorageError
+from pipelines import manifest
 from pipelines.discover import MANIFEST_NAME, Item
-from pipelines.manifest import CLAIMS_NAME, Entry, Manifest, digest
+from pipelines.manifest import CLAIMS_NAME, Appender, Entry, Manifest, digest
 
 
 @pytest.fixture
@@ -154,15 +155,39 @@ def test_a_full_disk_leaves_the_manifest_as_it_was(item: Item, monkeypatch: pyte
     append(root, done(item))
     before = (root / MANIFEST_NAME).read_bytes()
 
-    def full(_: int) -> None:
+    whole = Appender._write
+
+    def full(self: Appender, line: bytes) -> None:
+        whole(self, line[: len(line) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with Manifest(root).writing([]) as write:
-        monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(OutputError, match=f"{MANIFEST_NAME}: cannot be written: No space left"):
+        monkeypatch.setattr(Appender, "_write", full)
+        with pytest.raises(StorageError, match=f"{MANIFEST_NAME}: cannot be written: No space left"):
             write(done(item))
         monkeypatch.undo()
     assert (root / MANIFEST_NAME).read_bytes() == before
+
+
+def test_rows_reach_the_disk_after_the_names_that_they_speak_of(
+    item: Item, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(manifest, "sync_folder", synced.append)
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(Path(MANIFEST_NAME)))
+    root = item.destination.parent
+    below = Item(item.source, root / "sub" / "b.png", "sub/b.png", Path("sub/b.png"), "image")
+    below.destination.parent.mkdir()
+    with Manifest(root).writing([item, below]) as write:
+        synced.clear()
+        write(done(item))
+        assert synced == [root, Path(MANIFEST_NAME)]
+        synced.clear()
+        for _ in range(50):
+            write(done(below))
+        assert not synced  # half a second is not over
+    assert set(synced[:2]) == {root / "sub", root}
+    assert synced[2] == Path(MANIFEST_NAME)
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:

@@ -1,0 +1,271 @@
+"""Protocols, methods that are told the blur, and the contact sheet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoise.corruptions import corrupt, parse
+from pipelines import benchmark, contact_sheet, protocols
+from pipelines.deconvolution import TOLD, Blurred, deconvolve
+from pipelines.job import BenchmarkJob
+from pipelines.protocols import PROTOCOLS, Protocol
+
+Run = Callable[..., Any]
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Rectangles of many sizes on a ramp, `(3, H, W)` in 0..1: edges, corners and flat areas."""
+    rng = np.random.default_rng(seed)
+    out = np.empty((3, height, width), np.float32)
+    out[:] = np.linspace(0.3, 0.7, width)
+    for _ in range(40):
+        top, left = rng.integers(0, height), rng.integers(0, width)
+        tall, wide = rng.integers(3, 30, 2)
+        out[:, top : top + tall, left : left + wide] = rng.uniform(0.1, 0.9, (3, 1, 1))
+    return out
+
+
+def shown(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
+
+
+def psnr_db(reference: np.ndarray, estimate: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((reference - estimate) ** 2)))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(2):
+        pixels = np.rint(picture(72, 96, number) * 255).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+SMALL = Protocol(
+    {"none": (), "gaussian": (10, 25), "defocus": (2,)}, then=("", "jpeg:quality=90"), means=True
+)
+
+
+# ---- protocols -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_is_of_corruptions_of_images_and_each_cell_has_a_name_of_its_own(name: str) -> None:
+    conditions = PROTOCOLS[name].conditions()
+    assert len({str(condition) for condition in conditions}) == len(conditions)
+    for condition in conditions:
+        assert condition.group
+        if condition.noise:
+            assert "image" in condition.noise.modalities
+            assert str(parse(str(condition))) == str(condition)
+
+
+def test_the_robustness_protocol_has_a_clean_file_and_every_kind_of_damage() -> None:
+    named = {spec.partition(":")[0] for spec in PROTOCOLS["robustness"].sweeps}
+    assert named >= {
+        "none", "gaussian", "poisson-gaussian", "correlated", "camera", "jpeg", "salt-pepper",
+        "gaussian-blur", "defocus", "motion-blur",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ((), "give one of the two"),
+        (("--noise", "gaussian", "--protocol", "robustness"), "give one of the two"),
+        (("--protocol", "robustnes"), "did you mean robustness"),
+        (("--protocol", "robustness", "--levels", "5"), "has its own levels"),
+        (("--protocol", "robustness", "--plot", "p.png"), "p.png: a plot is over the levels of one noise"),
+    ],
+)
+def test_a_noise_or_a_protocol_is_asked_for(
+    photos: Path, denoise: Run, options: tuple[str, ...], sentence: str
+) -> None:
+    result = denoise("benchmark", photos, "--models", "none", *options)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+def test_a_protocol_gives_gains_in_text_json_and_markdown(
+    photos: Path, tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocols, "PROTOCOLS", {"small": SMALL})
+    out = ("--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md")
+    result = denoise("benchmark", photos, "--protocol", "small", "--models", "none,median", *out)
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert {row["noise"] for row in rows} == {str(condition) for condition in SMALL.conditions()}
+    assert all(row["cost"]["s_per_mpx"] > 0 for row in rows)
+
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (tmp_path / "r.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    assert lines[0] == ["degradation", "level", "input", "none", "median"]
+    cells = {(line[0], line[1]): line[2:] for line in lines[2:]}
+    assert cells["none", ""][:2] == ["", "same"]  # nothing can be gained on a clean file
+    by_noise = {(row["model"], row["noise"]): row for row in rows}
+    median = by_noise["median", "gaussian:sigma=25"]
+    gain = median["metrics"]["psnr_db"] - median["noisy_metrics"]["psnr_db"]
+    assert gain > 2
+    assert cells["gaussian", "25"] == [
+        f"{median['noisy_metrics']['psnr_db']:.2f}", "+0.00", f"{gain:+.2f}"
+    ]  # fmt: skip
+    sweep = [float(cells["gaussian", level][2]) for level in ("10", "25")]
+    assert float(cells["gaussian", "mean"][2]) == pytest.approx(np.mean(sweep), abs=0.011)
+    for word in ("gaussian + jpeg:quality=90", "seconds a megapixel"):
+        assert word in result.stdout
+        assert word in (tmp_path / "r.md").read_text()
+
+
+# ---- told the blur ---------------------------------------------------------------------------------------
+
+BLURS = ("gaussian-blur:sigma_px=1.5", "defocus:radius_px=2.5", "motion-blur:length_px=9")
+
+
+@pytest.mark.parametrize("blur", BLURS)
+def test_the_kernel_that_is_told_is_the_one_that_blurred(blur: str) -> None:
+    """An impulse that is corrupted with the same seed is the kernel."""
+    noise = parse(f"{blur}+gaussian:sigma=3+gaussian:sigma=4")
+    truth = Blurred.by(noise, seed=7)
+    assert truth.sigma == pytest.approx(5)
+    reach = len(truth.kernel) // 2
+    impulse = np.zeros((1, 41, 61), np.float32)
+    impulse[0, 20, 30] = 1
+    spread = corrupt(impulse, parse(blur), seed=7, peak=1.0)[0]
+    around = spread[20 - reach : 21 + reach, 30 - reach : 31 + reach]
+    np.testing.assert_allclose(around, truth.kernel, atol=1e-6)
+    if blur.startswith("motion"):
+        assert not np.allclose(Blurred.by(noise, seed=8).kernel, truth.kernel, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("blur", BLURS)
+def test_who_is_told_the_blur_gains_also_at_the_edges(name: str, blur: str) -> None:
+    clean = picture(64, 80)
+    noise = parse(f"{blur}+gaussian:sigma=1")
+    blurred = corrupt(clean, noise, seed=3, peak=1.0)
+    restored = deconvolve(name, blurred, Blurred.by(noise, seed=3))
+    assert restored.shape == clean.shape
+    assert psnr_db(clean, restored) > psnr_db(clean, blurred) + 1.5
+    frame = np.ones(clean.shape, bool)
+    frame[:, 8:-8, 8:-8] = False
+    assert psnr_db(clean[frame], restored[frame]) > psnr_db(clean[frame], blurred[frame]) + 0.5
+
+
+def test_a_wrong_kernel_does_not_help() -> None:
+    clean = picture(72, 96)
+    noise = parse("defocus:radius_px=2.5+gaussian:sigma=1")
+    blurred = corrupt(clean, noise, seed=3, peak=1.0)
+    wrong = Blurred(Blurred.by(parse("motion-blur:length_px=11,angle_deg=45"), 0).kernel, 1.0)
+    assert psnr_db(clean, deconvolve("told-wiener", blurred, wrong)) < psnr_db(clean, blurred)
+
+
+def test_told_rows_stand_beside_blind_ones_and_want_a_blur(photos: Path, denoise: Run) -> None:
+    asked = ("benchmark", photos, "--models", "none,told-wiener", "--noise")
+    result = denoise(*asked, "gaussian-blur:sigma_px=1.5+gaussian:sigma=1")
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.stdout.splitlines() if line.split()[0] == "told-wiener")
+    assert float(line.split()[2]) > 1
+    refused = denoise(*asked, "gaussian", "--levels", "5")
+    assert refused.exit_code == 2
+    assert "gaussian:sigma=5: a method that is told the blur needs one to begin with" in refused.stderr
+
+
+# ---- the contact sheet -----------------------------------------------------------------------------------
+
+
+def test_crops_are_where_most_happens_and_where_nothing_does() -> None:
+    clean = np.full((1, 400, 700), 0.5, np.float32)
+    clean[:, 150:250, 420:520] = picture(100, 100)[:1]
+    clean[:, :, :200] = 1.0  # clipped: no noise of a camera shows there
+    clean[:, 300:, 200:] += 0.01 * (np.arange(500) % 2)
+    crop = contact_sheet.Crop.of(clean)
+    top, left = crop.detail
+    assert top <= 150
+    assert top + contact_sheet.CROP_PX >= 250
+    assert left <= 420
+    assert left + contact_sheet.CROP_PX >= 520
+    strip = clean[:, crop.flat[0] :, crop.flat[1] :][:, : contact_sheet.FLAT_PX, : contact_sheet.CROP_PX]
+    assert (strip == 0.5).all()
+
+
+def test_the_sheet_shows_native_pixels_and_what_was_removed(
+    tmp_path: Path, denoise: Run, photos: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    command = ("benchmark", photos, "--noise", "gaussian", "--levels", "20", "--contact-sheet", sheet)
+    assert denoise(*command, "--models", "none,median,gaussian").exit_code == 0
+    first = sheet.read_bytes()
+    drawn, clean = shown(sheet), shown(photos / "0.png")
+    cell = contact_sheet.CROP_PX + contact_sheet.GAP_PX
+    top = contact_sheet.GAP_PX + 2 * contact_sheet.LINE_PX
+
+    def column(number: int) -> np.ndarray:
+        left = contact_sheet.GAP_PX + number * cell
+        return drawn[top : top + 72, left : left + 96]
+
+    assert drawn.shape[1] == contact_sheet.GAP_PX + 4 * cell  # clean, input, best classical, removed
+    assert (column(0) == clean).all()
+    inner = (clean > 80) & (clean < 175)  # where four sigmas of noise do not clip
+    assert (column(1) - clean)[inner].std() == pytest.approx(20, rel=0.1)
+    removed = column(1) - column(2)
+    expected = np.clip(127.5 + contact_sheet.RESIDUAL_GAIN * removed, 0, 255)
+    assert abs(column(3) - expected)[inner].max() <= 5  # of rounding, four times as strong
+
+    assert denoise(*command, "--models", "none,median,gaussian").exit_code == 0
+    assert sheet.read_bytes() == first
+
+
+def test_the_sheet_has_a_row_for_each_level_and_only_the_first_files(photos: Path, tmp_path: Path) -> None:
+    job = BenchmarkJob(inputs=(photos,), noise="gaussian", levels=(5, 20, 50), models=("median",))
+    few = contact_sheet.ContactSheet(tmp_path / "few.png", most_rows=3)
+    all_of_them = contact_sheet.ContactSheet(tmp_path / "all.png")
+    for sheet in (few, all_of_them):
+        benchmark.benchmark(job, sheet)
+        sheet.write()
+    heights = [shown(tmp_path / name).shape[0] - contact_sheet.GAP_PX for name in ("few.png", "all.png")]
+    assert heights[1] == 2 * heights[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "noise", "path", "sentence"),
+    [
+        ("t.wav", "white", "s.png", "a contact sheet shows images, and the inputs are audio"),
+        ("a.png", "gaussian:sigma=5", "s.jpg", "s.jpg: a contact sheet is written as .png"),
+    ],
+)
+def test_a_sheet_that_cannot_be_is_refused(
+    media: Path, tmp_path: Path, denoise: Run, file: str, noise: str, path: str, sentence: str
+) -> None:
+    sheet = tmp_path / path
+    result = denoise(
+        "benchmark", media / file, "--noise", noise, "--models", "none", "--contact-sheet", sheet
+    )
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert not sheet.exists()
+
+
+# ---- the document ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_document_has_a_line_for_each_cell_of_a_protocol(name: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    listed = {
+        tuple(cell.strip() for cell in line.split("|")[1:3]) for line in text.splitlines() if "|" in line
+    }
+    for condition in PROTOCOLS[name].conditions():
+        assert (condition.group, "" if condition.level is None else f"{condition.level:g}") in listed

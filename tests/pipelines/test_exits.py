@@ -1,0 +1,127 @@
+"""Exit codes, and what goes to which stream."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import batch
+from pipelines.cli import Terminated
+from pipelines.lock import exclusive
+
+Run = Callable[..., Any]
+
+
+def clean(media: Path, tmp_path: Path, *options: object) -> tuple[object, ...]:
+    return ("clean", media, "-o", tmp_path / "out", "--model", "none", *options)
+
+
+def test_the_plan_has_costs_and_json_has_all_of_it(media: Path, tmp_path: Path, denoise: Run) -> None:
+    result = denoise(*clean(media, tmp_path, "--dry-run", "--json", tmp_path / "plan.json"))
+    last = result.stdout.splitlines()[-1]
+    assert "to read, an estimated" in last
+    assert "are free; an estimated 0 s" in last
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    sizes = {str(path): path.stat().st_size for path in media.rglob("*.*") if path.is_file()}
+    assert {row["source"]: row["bytes_in"] for row in plan["rows"]} == sizes
+    assert plan["plan"]["bytes_in"] == plan["plan"]["estimated_bytes_out"] == sum(sizes.values())
+    assert plan["plan"]["estimated_seconds"] == pytest.approx(
+        sum(row["estimated_seconds"] for row in plan["rows"]), abs=0.01
+    )
+    assert plan["plan"]["free_bytes"] > 0
+
+
+def test_codes_say_who_is_at_fault(
+    media: Path, tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert denoise(*clean(media, tmp_path)).exit_code == 0
+    (media / "bad.png").write_bytes(b"")
+    assert denoise(*clean(media, tmp_path)).exit_code == 1
+    assert denoise(*clean(media, media)).exit_code == 2
+    with exclusive(tmp_path / "out"):
+        busy = denoise(*clean(media, tmp_path))
+        assert busy.exit_code == 2
+        assert "is writing there" in busy.stderr
+    (tmp_path / "file").write_text("x")
+    stopped = denoise("clean", media, "-o", tmp_path / "file" / "out", "--model", "none")
+    assert stopped.exit_code == 3
+    assert "Not a directory" in stopped.stderr
+    for error, code in ((KeyboardInterrupt, 130), (Terminated, 143)):
+
+        def interrupt(*_: object, error: type[BaseException] = error) -> None:
+            raise error
+
+        monkeypatch.setattr(batch, "run", interrupt)
+        assert denoise(*clean(media, tmp_path)).exit_code == code
+
+
+def test_quiet_says_what_failed_and_no_more(media: Path, tmp_path: Path, denoise: Run) -> None:
+    (media / "bad.png").write_bytes(b"")
+    result = denoise(*clean(media, tmp_path, "--quiet"))
+    assert result.stdout == ""
+    assert result.stderr == f"{media / 'bad.png'}: is empty (0 bytes), an image file was expected\n"
+    (media / "bad.png").unlink()
+    assert denoise(*clean(media, tmp_path, "-q", "--overwrite")).output == ""
+
+
+def test_verbose_says_more_on_stderr(media: Path, tmp_path: Path, denoise: Run) -> None:
+    plain = denoise(*clean(media, tmp_path))
+    verbose = denoise(*clean(media, tmp_path, "-v", "--overwrite"))
+    assert len(verbose.stderr.splitlines()) >= len(plain.stderr.splitlines()) == 4
+    assert denoise(*clean(media, tmp_path, "-v", "-q")).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [("2GB", 2 * 10**9), ("500M", 5 * 10**8), ("1.5 GiB", 3 << 29), ("123", 123), ("10kb", 10_000)],
+)
+def test_sizes_are_understood(
+    media: Path, tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch, text: str, size_bytes: int
+) -> None:
+    jobs: list[Any] = []
+
+    def run(job: Any, _: object) -> batch.Result:
+        jobs.append(job)
+        return batch.Result((), ())
+
+    monkeypatch.setattr(batch, "run", run)
+    assert denoise(*clean(media, tmp_path, "--memory", text)).exit_code == 0
+    assert jobs[0].memory == size_bytes
+    for wrong in ("much", "-1GB", "0"):
+        assert denoise(*clean(media, tmp_path, f"--memory={wrong}")).exit_code == 2
+
+
+def test_a_terminal_gets_no_colours() -> None:
+    """Nothing here has colours, so NO_COLOR is kept by itself; it is held to that."""
+    script = """
+from pipelines import report
+from pipelines.manifest import Entry
+list(report.progress(iter([Entry("a", "b", "ok"), Entry("c", None, "failed", error="why")]), 2))
+"""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    environment = os.environ | {
+        "NO_COLOR": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "TERM": "xterm",
+    }
+    subprocess.run([sys.executable, "-c", script], check=True, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while chunk := os.read(ours, 100_000):
+            shown += chunk
+    os.close(ours)
+    assert b"2/2" in shown
+    assert b"\x1b[3" not in shown
+    assert b"\x1b[9" not in shown

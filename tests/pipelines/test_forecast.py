@@ -1,0 +1,49 @@
+"""Estimates that are in the right region, and said to be estimates."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipelines import forecast
+from pipelines.discover import Item
+
+
+def item(source: str, destination: str, modality: str, size_bytes: int) -> Item:
+    return Item(Path(source), Path(destination), destination, Path(source), modality, size_bytes)
+
+
+def test_a_photo_takes_about_what_its_pixels_take() -> None:
+    pace = forecast.seconds_per_million("image", "photo", learned=True)
+    cost = forecast.estimate(item("a.png", "a.png", "image", 24_000_000), pace)  # 12 megapixels or so
+    assert cost.estimated_bytes_out == cost.bytes_in == 24_000_000
+    assert 6 < cost.estimated_seconds < 30
+    assert forecast.estimate(item("a.jpg", "a.png", "image", 1000), pace).estimated_bytes_out == 5000
+
+
+def test_models_differ_as_the_documents_say() -> None:
+    of = forecast.seconds_per_million
+    assert (
+        of("image", "nlm") > of("image", "photo", learned=True) > of("image", "wavelet") > of("image", "none")
+    )
+    assert of("audio", "anything") < of("audio", "speech", learned=True)
+
+
+def test_costs_add_up() -> None:
+    total = sum([forecast.Cost(1, 2, 0.5), forecast.Cost(10, 20, 0.25)], forecast.Cost())
+    assert total.row() == {"bytes_in": 11, "estimated_bytes_out": 22, "estimated_seconds": 0.75}
+
+
+def test_room_is_that_of_the_disk_that_will_hold_the_folder(tmp_path: Path) -> None:
+    found = os.statvfs(tmp_path)
+    free_bytes = forecast.free_bytes(tmp_path / "not" / "there" / "yet")
+    assert free_bytes == pytest.approx(found.f_bavail * found.f_frsize, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"), [(0, "0 bytes"), (1500, "1.5 kB"), (2e9, "2 GB"), (3e15, "3e+03 TB")]
+)
+def test_sizes_are_for_people(size_bytes: float, text: str) -> None:
+    assert forecast.bytes_text(size_bytes) == text
