@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -62,8 +63,7 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(gradient)
         state["momentum"].lerp_(gradient, 1 - momentum)
         matrix = _matrix(gradient.lerp(state["momentum"], momentum))
-        turned = orthogonalised(matrix) * (0.2 * max(matrix.shape) ** 0.5)
-        return turned.reshape(weights.shape)
+        return 0.2 * math.sqrt(max(matrix.shape)) * orthogonalised(matrix).reshape(weights.shape)
 
     def _adam(self, weights: Tensor, momentum: float) -> Tensor:  # noqa: ARG002
         state, gradient = self.state[weights], weights.grad
@@ -74,8 +74,9 @@ class Muon(torch.optim.Optimizer):
         state["step"] += 1
         state["mean"].lerp_(gradient, 0.1)
         state["square"].lerp_(gradient.square(), 0.001)
-        count = float(state["step"])
-        mean, square = state["mean"] / (1 - 0.9**count), state["square"] / (1 - 0.999**count)
+        count = int(state["step"])
+        mean: Tensor = state["mean"] / (1 - 0.9**count)
+        square: Tensor = state["square"] / (1 - 0.999**count)
         return mean / (square.sqrt() + 1e-8)
 
 
@@ -90,7 +91,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     fastest; closer to 1 gains nothing.
     """
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     # Each step multiplies x by a polynomial in x x^T; these are small and square, so they are collected.
     gram, collected = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)

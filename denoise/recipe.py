@@ -41,8 +41,8 @@ class DataRecipe:
         patch: Side in pixels, or length in samples.
         scales: Every image is also kept at these sizes (Lanczos), which rids JPEG sources of their blocking.
         flip: Mirror at random; turn images by quarters; turn signals upside down.
-        gray: Share of patches whose colours are averaged, and that get the same noise in all three channels, so
-            that a colour model knows gray photos.
+        gray: Share of patches whose colours are averaged and whose noise is the same in all channels, so that
+            a colour model knows gray photos.
         level_db: Range of random gain for signals, relative to the patch as it is.
         equalise_db: Signals get a smooth random gain over frequency, at most this much up or down: other
             microphones, other rooms, deeper voices.
