@@ -9,7 +9,7 @@ from typing import Any
 import denoise
 from denoise import weights
 from denoise.errors import UsageError
-from denoise.models import DEFAULT_MODELS, MODELS
+from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
 from denoise.registry import unknown
 
 __all__ = ["CatalogueRow", "catalogue", "find", "for_modality"]
@@ -24,17 +24,19 @@ class CatalogueRow:
         modalities: What it cleans.
         path: Its weights file; None for a classical method, which has none.
         card: What its weights file says of itself.
+        picks: The weights files among which it chooses for each file.
     """
 
     name: str
     modalities: tuple[str, ...]
     path: Path | None = None
     card: dict[str, Any] = field(default_factory=dict)
+    picks: tuple[Path, ...] = ()
 
     @property
     def kind(self) -> str:
-        """Whether it was trained."""
-        return "learned" if self.path else "classical"
+        """Whether it was trained, or chooses among those that were."""
+        return "automatic" if self.picks else "learned" if self.path else "classical"
 
     @property
     def size_bytes(self) -> int:
@@ -44,13 +46,15 @@ class CatalogueRow:
     @property
     def digest(self) -> str:
         """What changes when its results may: the weights, or the version of the package that computes it."""
+        if self.picks:
+            return f"{self.name}:{'+'.join(map(weights.digest, self.picks))}:{denoise.__version__}"
         return weights.digest(self.path) if self.path else f"builtin:{self.name}:{denoise.__version__}"
 
 
 def catalogue() -> list[CatalogueRow]:
     """Everything that ships: learned models first."""
     learned = [_learned(name, path) for name, path in weights.pretrained().items()]
-    return learned + [CatalogueRow(name, tuple(row)) for name, row in MODELS.items()]
+    return [_automatic(), *learned] + [CatalogueRow(name, tuple(row)) for name, row in MODELS.items()]
 
 
 def find(name: str) -> CatalogueRow:
@@ -60,6 +64,8 @@ def find(name: str) -> CatalogueRow:
         UsageError: There is neither.
         WeightsError: The file is there, but of another format or version.
     """
+    if name == AUTO:
+        return _automatic()
     if name in MODELS:
         return CatalogueRow(name, tuple(MODELS[name]))
     shipped = weights.pretrained()
@@ -69,7 +75,7 @@ def find(name: str) -> CatalogueRow:
         return _learned(name, Path(name))
     if Path(name).suffix == ".safetensors":
         raise UsageError(f"{name}: no such weights file")
-    raise unknown("model", name, [*MODELS, *shipped])
+    raise unknown("model", name, [AUTO, *MODELS, *shipped])
 
 
 def for_modality(name: str | None, modality: str) -> CatalogueRow:
@@ -82,6 +88,11 @@ def for_modality(name: str | None, modality: str) -> CatalogueRow:
     if modality not in row.modalities:
         raise UsageError(f"model {row.name!r} cleans {' and '.join(row.modalities)}, not {modality}")
     return row
+
+
+def _automatic() -> CatalogueRow:
+    shipped = {name: path for name, path in weights.pretrained().items() if name in AUTO_PICKS}
+    return CatalogueRow(AUTO, ("image",), card={"picks": [*shipped, "none"]}, picks=tuple(shipped.values()))
 
 
 def _learned(name: str, path: Path) -> CatalogueRow:

@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from denoise.errors import UsageError
+from denoise.errors import TooLargeError, UsageError
+from denoise.models import PRECISIONS
 from pipelines.discover import Item
 
 if TYPE_CHECKING:
@@ -41,8 +42,11 @@ class Job:
         recursive: Whether folders below an input folder are gone into.
         overwrite: Do every file anew, and replace what is there, whoever wrote it.
         dry_run: Plan only; nothing is written.
-        workers: Processes that work at the same time; 1 works in this one.
+        workers: Processes that work at the same time; 1 works in this one, unless there is a limit to watch.
         max_pixels: Images above this are refused: what decodes to so much may be a decompression bomb.
+        max_duration: Longer recordings are refused, in seconds; None takes any.
+        timeout: Seconds that a file may take; None waits for ever.
+        memory: Bytes that all workers together may hold; None takes what there is.
     """
 
     inputs: tuple[Path, ...]
@@ -52,10 +56,17 @@ class Job:
     dry_run: bool = False
     workers: int = 1
     max_pixels: int = 500_000_000
+    max_duration: float | None = None
+    timeout: float | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"workers is {self.workers}; expected 1 or more")
+        for name in ("max_duration", "timeout", "memory"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < math.inf:
+                raise UsageError(f"{name} is {limit}; expected more than 0")
 
     @property
     def apart(self) -> Path | None:
@@ -75,6 +86,27 @@ class Job:
 
     def prepare(self, modality: str) -> None:
         """Load what the files of a modality share; called before the clock of a file starts."""
+
+    def seconds_per_million(self, modality: str) -> float:  # noqa: ARG002
+        """What the work itself takes for a million pixels or samples, roughly."""
+        return 0.1
+
+    def admit(self, item: Item) -> None:
+        """Refuse a file that is above a limit.
+
+        Raises:
+            TooLargeError: It is; its header says so.
+        """
+        if self.max_duration is None or item.modality != "audio":
+            return
+        from denoise import io
+
+        info = io.probe(item.source)
+        duration_s = info.shape[-1] / (info.sample_rate or 1)
+        if duration_s > self.max_duration:
+            raise TooLargeError(
+                f"{item.source}: lasts {duration_s:.4g} s, expected at most {self.max_duration:g} s"
+            )
 
     def execute(self, item: Item) -> Outcome:
         """Do one file: read the source, write the destination."""
@@ -100,6 +132,7 @@ class CleanJob(Job):
         reference: Folder that mirrors the input with the truth, or one file: metrics are measured against it.
         columns: Columns of sensor logs to clean; None takes all numeric ones.
         sample_rate: Hz, for sensor logs that do not tell.
+        precision: Of `denoise.models.PRECISIONS`, for trained models of images.
     """
 
     model: str | None = None
@@ -108,9 +141,12 @@ class CleanJob(Job):
     reference: Path | None = None
     columns: tuple[str, ...] | None = None
     sample_rate: float | None = None
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if not 0 <= self.strength <= 1:
             raise UsageError(f"strength is {self.strength}; expected 0 (the input) to 1 (fully cleaned)")
         if self.sigma is not None and not 0 <= self.sigma < math.inf:
@@ -142,7 +178,10 @@ class CleanJob(Job):
         return f"is {modality}; model {self.model} cleans {' and '.join(find(self.model).modalities)}"
 
     def check(self, modality: str) -> None:
-        if self.sigma is not None and not _cleaner(self._model(modality), modality).spec.uses_sigma:
+        if (
+            self.sigma is not None
+            and not _cleaner(self._model(modality), modality, self.precision).spec.uses_sigma
+        ):
             raise UsageError(f"sigma: model {self.row(modality).name!r} finds the noise level itself")
 
     def settings(self, modality: str) -> dict[str, Any]:
@@ -152,14 +191,24 @@ class CleanJob(Job):
             "model": self.row(modality).digest,
             "strength": self.strength,
             "sigma": self.sigma,
+            "precision": self.precision,
             "reference": reference,  # it changes the figures in the row, though not the output
             **logs,
         }
 
+    def seconds_per_million(self, modality: str) -> float:
+        from pipelines.forecast import seconds_per_million
+
+        row = self.row(modality)
+        return seconds_per_million(modality, row.name, learned=row.kind != "classical")
+
     def prepare(self, modality: str) -> None:
+        from pipelines.allocator import use_huge_pages
+
+        use_huge_pages()
         import denoise.infer.files  # noqa: F401 - torch and its company take seconds to import
 
-        _cleaner(self._model(modality), modality)
+        _cleaner(self._model(modality), modality, self.precision)
 
     def execute(self, item: Item) -> Outcome:
         from denoise.infer.files import clean_file
@@ -168,7 +217,7 @@ class CleanJob(Job):
         report = clean_file(
             item.source,
             item.destination,
-            _cleaner(self._model(item.modality), item.modality),
+            _cleaner(self._model(item.modality), item.modality, self.precision),
             strength=self.strength,
             sigma=self.sigma,
             reference=reference,
@@ -195,11 +244,11 @@ class CleanJob(Job):
 
 
 @lru_cache(maxsize=4)
-def _cleaner(model: str, modality: str) -> Cleaner:
+def _cleaner(model: str, modality: str, precision: str) -> Cleaner:
     """The model, loaded once in each process."""
     from denoise.infer import load
 
-    return load(model, modality)
+    return load(model, modality, precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +305,7 @@ class BenchmarkJob:
     Args:
         inputs: Clean files and folders of them.
         noise: A spec as `denoise.corruptions.parse` takes it; its level is replaced by each of `levels`.
+        protocol: A name in `pipelines.protocols.PROTOCOLS`, in place of a noise and its levels.
         models: Names and weights files; each takes part in the modalities it cleans.
         levels: In the unit of the noise; without any the spec is taken as it is.
         seed: With a file's place in the tree it decides the noise.
@@ -263,8 +313,9 @@ class BenchmarkJob:
     """
 
     inputs: tuple[Path, ...]
-    noise: str
-    models: tuple[str, ...]
+    noise: str | None = None
+    protocol: str | None = None
+    models: tuple[str, ...] = ()
     levels: tuple[float, ...] = ()
     seed: int = 0
     recursive: bool = True

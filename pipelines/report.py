@@ -19,7 +19,10 @@ if TYPE_CHECKING:  # importing it would import torch's company
     from pipelines.score import Scores
 
 __all__ = [
+    "as_json",
     "files",
+    "lines",
+    "markdown",
     "mean",
     "printable",
     "progress",
@@ -43,8 +46,19 @@ def progress(entries: Iterable[Entry], total: int) -> Iterator[Entry]:
         return
     for number, entry in enumerate(entries, 1):
         yield entry
-        outcome = entry.error or f"{entry.seconds:.2f} s"
-        print(printable(f"[{number}/{total}] {entry.status} {entry.source}: {outcome}"), file=sys.stderr)
+        print(printable(_line(number, total, entry)), file=sys.stderr)
+
+
+def lines(entries: Iterable[Entry], total: int) -> Iterator[Entry]:
+    """Hand the entries on, with a line for each on stderr and one for each of its notes."""
+    for number, entry in enumerate(entries, 1):
+        yield entry
+        told = [_line(number, total, entry), *(f"  {note}" for note in entry.notes)]
+        print(printable("\n".join(told)), file=sys.stderr)
+
+
+def _line(number: int, total: int, entry: Entry) -> str:
+    return f"[{number}/{total}] {entry.status} {entry.source}: {entry.error or f'{entry.seconds:.2f} s'}"
 
 
 def summary(result: Result, *, most_rows: int = MOST_ROWS) -> str:
@@ -147,6 +161,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 
     return "\n".join(map(line, filled))
 
 
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
+    """The same table for a document."""
+    rule = ["---" if column < words else "---:" for column in range(len(header))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
+
+
 def files(number: int) -> str:
     """A count of files, in words."""
     return "1 file" if number == 1 else f"{number} files"
@@ -175,7 +195,12 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    write_text(path, json.dumps(jsonable(data), indent=2, allow_nan=False) + "\n")
+    write_text(path, as_json(data) + "\n")
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """Data as JSON text; NaN and infinity become null."""
+    return json.dumps(jsonable(data), indent=2, allow_nan=False)
 
 
 def write_text(path: Path, text: str) -> None:

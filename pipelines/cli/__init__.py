@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType, MappingProxyType
+from typing import Any, NoReturn
 
 import click
 
-from denoise.errors import DenoiseError, UsageError
+from denoise.errors import DenoiseError, OutputError, UsageError
 from denoise.registry import resolve
 from pipelines.report import printable
 
@@ -17,19 +20,40 @@ __all__ = ["COMMANDS", "cli", "main"]
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "clean": "pipelines.cli.clean:command",
+        "watch": "pipelines.cli.watch:command",
         "corrupt": "pipelines.cli.corrupt:command",
         "score": "pipelines.cli.score:command",
         "benchmark": "pipelines.cli.benchmark:command",
         "train": "pipelines.cli.train:command",
         "models": "pipelines.cli.models:command",
+        "info": "pipelines.cli.info:command",
+        "verify": "pipelines.cli.verify:command",
+        "doctor": "pipelines.cli.doctor:command",
     }
 )
 
 
 class WrongUsage(click.ClickException):
-    """A call that could not work; any other error of the library exits with click's 1."""
+    """A call that could not work."""
 
     exit_code = 2
+
+
+class Stopped(click.ClickException):
+    """The disk of the outputs, and not the inputs, ended the work."""
+
+    exit_code = 3
+
+
+def failure(error: DenoiseError) -> click.ClickException:
+    """An error of the library as one of click, whose exit code says of what kind it is."""
+    kinds = {UsageError: WrongUsage, OutputError: Stopped}
+    kind = next((kinds[k] for k in kinds if isinstance(error, k)), click.ClickException)
+    return kind(printable(str(error)))
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything winds up as it does at Ctrl-C."""
 
 
 class LazyGroup(click.Group):
@@ -44,13 +68,30 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _terminable():
+                return super().invoke(ctx)
         except DenoiseError as error:
-            kind = WrongUsage if isinstance(error, UsageError) else click.ClickException
-            raise kind(printable(str(error))) from error
-        except KeyboardInterrupt:
+            raise failure(error) from error
+        except KeyboardInterrupt as stop:
             click.echo("Interrupted: the same command goes on with the rest.", err=True)
-            ctx.exit(130)
+            ctx.exit(143 if isinstance(stop, Terminated) else 130)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C, where signals can be taken: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise Terminated
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -62,7 +103,10 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 all fine, 1 some inputs failed, 2 wrong usage or a plan that cannot work, "
+    "3 stopped by the disk of the outputs, 130 interrupted, 143 terminated.",
 )
 @click.option(
     "--version",

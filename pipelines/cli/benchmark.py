@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines import report
+from pipelines import protocols, report
 from pipelines.cli import options
 from pipelines.job import BenchmarkJob
 
@@ -16,12 +16,17 @@ __all__ = ["command"]
 
 @click.command()
 @options.inputs
-@click.option("--noise", required=True, metavar="SPEC", help="Such as gaussian, jpeg or pink.")
+@click.option("--noise", metavar="SPEC", help="Such as gaussian, jpeg or pink.")
 @click.option(
     "--levels",
     callback=options.numbers,
     metavar="A,B,..",
     help="In the unit of the noise (gaussian: 0 to 255 on images, dB of SNR on signals).",
+)
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    help=f"In place of a noise, a table of degradations of images: {' or '.join(protocols.PROTOCOLS)}.",
 )
 @click.option(
     "--models", required=True, callback=options.words, metavar="A,B,..", help="Names or weights files."
@@ -38,19 +43,44 @@ __all__ = ["command"]
 @click.option(
     "--plot", "plot_path", type=options.path_type, metavar="FILE.png", help="Draw metric over level."
 )
-def command(json_path: Path | None, csv_path: Path | None, plot_path: Path | None, **settings: Any) -> None:
+@click.option(
+    "--markdown",
+    "markdown_path",
+    type=options.path_type,
+    metavar="FILE.md",
+    help="Write the table for a document.",
+)
+@click.option(
+    "--contact-sheet",
+    "sheet_path",
+    type=options.path_type,
+    metavar="FILE.png",
+    help="Show crops of the first images: clean, input, models, what was removed.",
+)
+def command(
+    json_path: Path | None,
+    csv_path: Path | None,
+    plot_path: Path | None,
+    markdown_path: Path | None,
+    sheet_path: Path | None,
+    **settings: Any,
+) -> None:
     """Compare models on clean files: corrupt, clean, measure. Two runs agree in all but time.
 
     \b
     Example:
       denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
     """
-    from pipelines import benchmark
+    from pipelines import benchmark, comparison
+    from pipelines.contact_sheet import ContactSheet
 
+    job = BenchmarkJob(**settings)
     if plot_path:
-        benchmark.check_plot(plot_path)
-    measured = benchmark.benchmark(BenchmarkJob(**settings))
-    click.echo(benchmark.as_table(measured.rows))
+        comparison.check_plot(plot_path, job.protocol)
+    sheet = ContactSheet(sheet_path) if sheet_path else None
+    measured = benchmark.benchmark(job, sheet)
+    shown = comparison.tables(measured.rows, protocols.find(job.protocol) if job.protocol else None)
+    click.echo(comparison.as_text(shown))
     for problem in measured.problems:
         click.echo(report.printable(f"Failed: {problem.error}"))
     if measured.ignored:
@@ -59,8 +89,12 @@ def command(json_path: Path | None, csv_path: Path | None, plot_path: Path | Non
     if json_path:
         report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
     if csv_path:
-        report.write_text(csv_path, benchmark.as_csv(measured.rows))
+        report.write_text(csv_path, comparison.as_csv(measured.rows))
+    if markdown_path:
+        report.write_text(markdown_path, comparison.as_markdown(shown))
     if plot_path:
-        benchmark.plot(measured.rows, plot_path)
+        comparison.plot(measured.rows, plot_path)
+    if sheet:
+        sheet.write()
     if measured.problems:
         click.get_current_context().exit(1)

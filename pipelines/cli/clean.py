@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from denoise.models import PRECISIONS
 from pipelines.cli import options
 from pipelines.job import CleanJob
 
@@ -54,13 +55,20 @@ __all__ = ["command"]
     metavar="HZ",
     help="For sensor logs that do not tell.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=CleanJob.precision,
+    show_default=True,
+    help="Of trained image models; bf16 is faster on CPUs that have it.",
+)
 @options.job_options
 def command(json_path: Path | None, **settings: Any) -> None:
     """Clean files, or whole folders of images, recordings and sensor logs.
 
-    The kind of each file is told by its suffix, the tree below an input folder is mirrored, and no input is
-    ever changed. A bad file is listed at the end; the rest goes on. The same command again does only what is
-    not done. Exit codes: 0 all fine, 1 some files failed, 2 wrong usage, 130 interrupted.
+    The kind of each file is told by its first bytes, the tree below an input folder is mirrored, and no input
+    is ever changed. A bad file is listed at the end; the rest goes on. The same command again does only what
+    is not done. `denoise --help` has the exit codes.
 
     \b
     Example:

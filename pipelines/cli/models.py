@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import click
 
+from denoise.errors import UsageError
+from denoise.models import PRECISIONS
 from pipelines import report
+from pipelines.cli import options
 
 __all__ = ["command"]
 
@@ -14,7 +19,7 @@ __all__ = ["command"]
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List the models, or show what is known of one.
+    """List the models, show what is known of one, or check a file before it is trusted.
 
     \b
     Example:
@@ -62,3 +67,87 @@ def show(name: str) -> None:
         **row.card,
     }
     click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+@command.command()
+@click.argument("file")
+def verify(file: str) -> None:
+    """Check a weights file, or a model that ships, and say what was checked; exit code 1 if it is bad.
+
+    \b
+    Example:
+      denoise models verify photo
+    """
+    from denoise import weights
+    from pipelines.catalogue import find
+
+    row = find(file)
+    if row.path is None:
+        raise UsageError(f"{file}: a {row.kind} method has no weights; expected a weights file")
+    card, checked = weights.verify(row.path)
+    for sentence in checked:
+        click.echo(f"ok  {sentence}")
+    click.echo(f"{row.path}: {card['name']}, {card['modality']}, sha256 {weights.digest(row.path)}")
+
+
+@command.command()
+@click.argument("name")
+@click.argument("path", type=options.path_type, metavar="FILE.onnx")
+def export(name: str, path: Path) -> None:
+    """Write a trained model, by NAME or weights file, as ONNX, for programs without PyTorch.
+
+    \b
+    Example:
+      denoise models export photo photo.onnx
+    """
+    from denoise.export import export_onnx
+    from denoise.infer import load
+    from pipelines.catalogue import find
+
+    facts = export_onnx(load(name, find(name).modalities[0]).model, path, name)
+    click.echo(report.printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option(
+    "--side",
+    "side_px",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    metavar="PX",
+    help="Of the square image.",
+)
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=480_000, show_default=True, help="Of the signal."
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Turns for each; the median counts.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="That torch uses.  [default: all cores]")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=PRECISIONS[0],
+    show_default=True,
+    help="Of trained image models.",
+)
+@options.json_option
+def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> None:
+    """Time models against two published network shapes and a matrix product, on this machine, in turns.
+
+    \b
+    Example:
+      denoise models cost photo wavelet --threads 2
+    """
+    from pipelines import cost as costs
+
+    found = costs.measure(costs.CostJob(models=names, **settings))
+    click.echo(costs.as_table(found))
+    if json_path:
+        report.write_json(json_path, found.as_dict())

@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from denoise.errors import StorageError
 from pipelines import batch, report
+from pipelines.forecast import bytes_text
 from pipelines.job import Job
 
-__all__ = ["inputs", "job_options", "json_option", "numbers", "path_type", "run", "words"]
+__all__ = [
+    "STDOUT",
+    "inputs",
+    "job_options",
+    "json_option",
+    "numbers",
+    "path_type",
+    "run",
+    "show_option",
+    "size",
+    "tell",
+    "words",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 path_type = click.Path(path_type=Path)
 
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def _loudness(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    if ctx.meta.setdefault("loudness", parameter.name) != parameter.name:
+        raise click.UsageError("--quiet and --verbose exclude each other.")
+
+
 inputs = click.argument("inputs", nargs=-1, required=True, type=path_type, metavar="INPUT...")
 json_option = click.option(
     "--json", "json_path", type=path_type, metavar="FILE", help="Write all figures as JSON."
 )
+show_option = click.option(
+    "--json",
+    "json_path",
+    type=path_type,
+    metavar="FILE",
+    help="Write the report as JSON; - prints it alone.",
+)
+STDOUT = Path("-")
 
 
 def job_options(command: Command) -> Command:
@@ -64,6 +97,43 @@ def job_options(command: Command) -> Command:
                 show_default=True,
                 help="Refuse larger images.",
             ),
+            click.option(
+                "--max-duration",
+                type=click.FloatRange(min=0, min_open=True),
+                default=Job.max_duration,
+                metavar="S",
+                help="Refuse longer recordings.",
+            ),
+            click.option(
+                "--timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                default=Job.timeout,
+                metavar="S",
+                help="Give up a file that takes longer.",
+            ),
+            click.option(
+                "--memory",
+                default=Job.memory,
+                callback=size,
+                metavar="SIZE",
+                help="Such as 2GB: what all workers together may hold.",
+            ),
+            click.option(
+                "-q",
+                "--quiet",
+                is_flag=True,
+                expose_value=False,
+                callback=_loudness,
+                help="Show nothing but what failed.",
+            ),
+            click.option(
+                "-v",
+                "--verbose",
+                is_flag=True,
+                expose_value=False,
+                callback=_loudness,
+                help="Show a line for each file, with its notes.",
+            ),
             json_option,
         )
     ):
@@ -72,17 +142,70 @@ def job_options(command: Command) -> Command:
 
 
 def run(job: Job, json_path: Path | None) -> None:
-    """Run a job, print what became of it, and exit with 1 if a file failed."""
-    result = batch.run(job, report.progress)
-    click.echo(report.summary(result))
-    if job.dry_run:
+    """Run a job, print what became of it, and exit with the code that says so (docs/reliability.md)."""
+    ctx = click.get_current_context()
+    loudness = ctx.meta.get("loudness")
+    result = batch.run(job, _SHOW[loudness])
+    if loudness == "quiet":
         for entry in result.entries:
-            if entry.status == "planned":
-                click.echo(report.printable(f"{entry.source} -> {entry.output}"))
+            if entry.status == "failed":
+                click.echo(report.printable(str(entry.error)), err=True)
+    else:
+        click.echo(report.summary(result))
+        if job.dry_run:
+            click.echo(report.printable("\n".join(_plan_lines(job, result))))
     if json_path:
-        report.write_json(json_path, {"rows": [entry.row() for entry in result.entries]})
+        report.write_json(json_path, _json(job, result))
+    if result.stopped:
+        raise StorageError(result.stopped)
     if result.counts["failed"]:
-        click.get_current_context().exit(1)
+        ctx.exit(1)
+
+
+def tell(json_path: Path | None, data: Mapping[str, Any]) -> None:
+    """Do what `show_option` asks for, once the text, if any, is printed."""
+    if json_path == STDOUT:
+        click.echo(report.as_json(data))
+    elif json_path:
+        report.write_json(json_path, data)
+
+
+_SHOW: Mapping[str | None, batch.Progress] = {
+    None: report.progress,
+    "verbose": report.lines,
+    "quiet": lambda entries, _: entries,
+}
+
+
+def _plan_lines(job: Job, result: batch.Result) -> Iterator[str]:
+    for entry in result.entries:
+        if entry.status == "planned":
+            yield f"{entry.source} -> {entry.output}"
+    cost = result.cost
+    free = "" if result.free_bytes is None else f"; {bytes_text(result.free_bytes)} are free"
+    yield (
+        f"{bytes_text(cost.bytes_in)} to read, an estimated {bytes_text(cost.estimated_bytes_out)} to write"
+        f"{free}; an estimated {cost.estimated_seconds / job.workers:.0f} s"
+    )
+
+
+def _json(job: Job, result: batch.Result) -> dict[str, Any]:
+    rows = [entry.row() for entry in result.entries]
+    if not job.dry_run:
+        return {"rows": rows}
+    for row in rows:
+        row |= result.costs[row["key"]].row() if row["status"] == "planned" else {}
+    return {"rows": rows, "plan": result.cost.row() | {"free_bytes": result.free_bytes}}
+
+
+def size(ctx: click.Context, parameter: click.Parameter, value: str | int | None) -> int | None:  # noqa: ARG001
+    """A size in bytes, such as 2GB, 500M or 1.5GiB."""
+    if value is None or isinstance(value, int):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?i?)b?", value.strip().lower())
+    if match is None or match[2] not in _UNITS:
+        raise click.BadParameter(f"{value!r} is not a size such as 500MB or 2GB")
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:

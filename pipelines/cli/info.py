@@ -1,0 +1,95 @@
+"""`denoise info`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from denoise.errors import printable
+from pipelines.cli import options
+from pipelines.forecast import bytes_text
+
+if TYPE_CHECKING:
+    from pipelines.info import Described
+
+__all__ = ["command"]
+
+_UNITS = {
+    "image": "of 255, estimated standard deviation",
+    "audio": "dBFS, estimated",
+    "sensor": "in its own units, estimated standard deviation",
+}
+
+
+@click.command()
+@options.inputs
+@options.show_option
+def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
+    """Tell what files hold, how noisy they seem, what is kept of them, and what cleaning them would take.
+
+    Noise and cost are estimates. Of a file that cannot be cleaned the reason is told: then the exit code
+    is 1.
+
+    \b
+    Example:
+      denoise info photos/ recording.wav
+    """
+    from pipelines.info import describe
+
+    rows: list[dict[str, Any]] = []
+    failed = False
+    for described in describe(inputs):
+        failed = failed or described.error is not None
+        if json_path:
+            rows.append(described.row())
+        if json_path != options.STDOUT:
+            click.echo("\n".join(map(printable, _lines(described))))
+    options.tell(json_path, {"rows": rows})
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def _lines(described: Described) -> Iterator[str]:
+    if described.error:
+        yield f"failed {described.error}"
+        return
+    facts = ", ".join([*_facts(described), bytes_text(described.size_bytes)])
+    yield f"{described.source}: {described.format} {described.modality}, {facts}"
+    if described.kept:
+        yield f"  keeps      {_listed(described.kept)}"
+    for value in described.noise.values():
+        yield f"  noise      {value:.3g} {_UNITS[described.modality or '']}"
+    yield f"  model      {described.model}{' -> ' + described.decision if described.decision else ''}"
+    cost = described.cost
+    yield f"  predicted  {cost.estimated_seconds:.2g} s, {bytes_text(cost.estimated_bytes_out)} to write"
+    for note in described.notes:
+        yield f"  note       {note}"
+
+
+def _facts(described: Described) -> Iterator[str]:
+    """The facts for people: those that say something."""
+    facts = described.facts
+    if described.modality == "image":
+        yield f"{facts['width_px']} x {facts['height_px']} px"
+        yield str(facts["dtype"])
+        if facts["pages"] > 1:
+            yield f"{facts['pages']} pages"
+    if facts.get("sample_rate_hz"):
+        yield f"{facts['sample_rate_hz']:g} Hz"
+    if facts.get("duration_s"):
+        yield f"{facts['duration_s']:.4g} s"
+    if "samples" in facts:
+        yield f"{facts['samples']} samples"
+    yield f"{facts['channels']} channel{'' if facts['channels'] == 1 else 's'}"
+    if "encoding" in facts:
+        yield str(facts["encoding"])
+    if facts.get("columns"):
+        yield f"cleans {_listed(facts['columns'])}"
+
+
+def _listed(names: Any, most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

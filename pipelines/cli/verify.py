@@ -1,0 +1,44 @@
+"""`denoise verify`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from denoise.errors import printable
+from pipelines.cli import options
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("output", type=options.path_type)
+@options.show_option
+def command(output: Path, json_path: Path | None) -> None:
+    """Hash the results in the folder OUTPUT again, and compare them with its manifest.
+
+    Told are those that were changed, are missing, or were left unfinished by an interrupted run: then the
+    exit code is 1. Files that the manifest does not know and leftover temporary files are listed as well.
+
+    \b
+    Example:
+      denoise verify cleaned/
+    """
+    from pipelines.verify import FAULTS, STATUSES, verify
+
+    counts: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
+    rows: list[dict[str, Any]] = []
+    for checked in verify(output):
+        counts[checked.status] += 1
+        if json_path:
+            rows.append(vars(checked))
+        if json_path != options.STDOUT and checked.status != "right":
+            click.echo(printable(f"{checked.status}  {output / checked.key}"))
+    if json_path != options.STDOUT:
+        click.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES))
+    options.tell(json_path, {"counts": counts, "rows": rows})
+    if any(counts[status] for status in FAULTS):
+        click.get_current_context().exit(1)

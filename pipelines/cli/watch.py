@@ -1,0 +1,85 @@
+"""`denoise watch`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from denoise.errors import StorageError, printable
+from pipelines import report
+from pipelines.cli.clean import command as clean
+from pipelines.job import CleanJob
+from pipelines.manifest import Entry
+from pipelines.watch import POLL_S, Watch, Watched, watch
+
+__all__ = ["command"]
+
+_NOT_HERE = ("dry_run", "json_path")  # of `clean`: a watch has no plan, and no end to write a report at
+
+
+@click.command(params=[parameter for parameter in clean.params if parameter.name not in _NOT_HERE])
+@click.option(
+    "--settle",
+    "settle_s",
+    type=click.FloatRange(min=0),
+    default=Watch.settle_s,
+    show_default=True,
+    metavar="S",
+    help="Leave a file alone until its size and time have not changed for so long.",
+)
+@click.option(
+    "--poll",
+    "poll_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Watch.poll_s,
+    metavar="S",
+    help="Look every S seconds.  [default: when the system tells of a change, "
+    f"and every {POLL_S:g} s where it cannot]",
+)
+def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
+    """Clean what is in the folders INPUT and not done yet, and then whatever arrives.
+
+    A file is cleaned once it has settled, and again when it changes later. Ctrl-C or SIGTERM ends the watch:
+    with exit code 0, or 1 if a file that is there could not be cleaned. What was under way is done by the
+    next start. Each file has its row in the manifest of the output folder.
+
+    \b
+    Example:
+      denoise watch scans/ -o cleaned/ --settle 5
+    """
+    loudness = click.get_current_context().meta.get("loudness")
+
+    def tell(entry: Entry) -> None:
+        for line in _lines(entry, loudness):
+            click.echo(printable(line), err=True)
+
+    job = Watch(job=CleanJob(**settings), settle_s=settle_s, poll_s=poll_s)
+    watched = watch(job, tell=tell, say=lambda sentence: click.echo(sentence, err=True))
+    if loudness != "quiet":
+        click.echo(_summary(watched))
+    if watched.stopped:
+        raise StorageError(watched.stopped)
+    if watched.failed:
+        click.get_current_context().exit(1)
+
+
+def _lines(entry: Entry, loudness: str | None) -> list[str]:
+    """What is shown of an entry."""
+    if entry.status == "failed":
+        return [f"failed {entry.error}"]
+    if loudness == "quiet" or (entry.status == "skipped" and loudness != "verbose"):
+        return []
+    notes = [f"  {note}" for note in entry.notes] if loudness == "verbose" else []
+    return [f"{entry.status} {entry.source}: {entry.seconds:.2f} s", *notes]
+
+
+def _summary(watched: Watched) -> str:
+    counts = [f"{number} {status}" for status, number in sorted(watched.counts.items())]
+    if watched.waiting:
+        counts.append(f"{watched.waiting} waiting")
+    failed = [f"  {printable(sentence)}" for sentence in list(watched.failed.values())[: report.MOST_ROWS]]
+    left = len(watched.failed) - len(failed)
+    head = [f"Failed: {len(watched.failed)}"] if failed else []
+    tail = [f"  ... and {left} more"] if left else []
+    return "\n".join([*head, *failed, *tail, ", ".join(counts) or "nothing came"])
