@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from denoise import io
 from denoise.errors import UsageError
 from denoise.estimate import NoiseEstimator, white_noise_sigma
+from denoise.estimate.image import blur_px, noise_sigma
 
 Array = NDArray[Any]
 
@@ -84,13 +89,134 @@ def test_images_are_judged_in_8_bit_units(dtype: type, peak: float) -> None:
     rng = np.random.default_rng(4)
     noisy = np.stack([smooth_picture() + s / 255.0 * rng.normal(size=(200, 240)) for s in (5.0, 10.0, 15.0)])
     page: Array = np.clip(np.rint(noisy * peak) if peak > 1 else noisy, 0, peak).astype(dtype)
-    assert estimate("image", page, peak=peak) == pytest.approx(10.0, rel=0.05)
+    assert estimate("image", page, peak=peak) == pytest.approx(math.sqrt((25 + 100 + 225) / 3), rel=0.05)
 
 
-def test_a_large_image_is_judged_by_tiles_of_all_of_it() -> None:
-    page = np.random.default_rng(5).normal(size=(1, 2100, 2200)).astype(np.float32)
-    page[:, :1050] *= 0.5
-    assert estimate("image", page, peak=255.0) == pytest.approx(0.75, rel=0.02)
+def test_pages_count_alike() -> None:
+    pages = [smooth_picture()[None] * 255 + s * noise(1, 200, 240) for s in (4.0, 8.0)]
+    assert estimate("image", *pages, peak=255.0) == pytest.approx(6.0, rel=0.05)
+
+
+# ---- pictures --------------------------------------------------------------------------------------------
+
+PHOTOS = Path(__file__).parents[1] / "data" / "samples" / "reference" / "photos"
+
+
+def noise(*shape: int) -> Array:
+    return np.random.default_rng(9).normal(size=shape)
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Array]:
+    """The clean samples in 8-bit units, gray and colour, without alpha."""
+    pages = []
+    for path in sorted(PHOTOS.iterdir()):
+        array, info = io.read(path)
+        pages.append(array[: len(array) - info.keep] * np.float32(255 / (info.peak or 1)))
+    assert len(pages) >= 5
+    return pages
+
+
+def test_the_noise_of_photos(photos: list[Array]) -> None:
+    levels = (0, 2, 5, 15, 50)
+    found = np.array([[noise_sigma(page + s * noise(*page.shape)) for s in levels] for page in photos])
+    assert np.abs(found - levels).mean() < 0.4
+    assert np.abs(found - levels).max() < 1.5
+    assert (np.diff(found) > 0).all()
+
+
+def test_correlated_noise_is_seen(photos: list[Array]) -> None:
+    for page in photos:
+        white = noise(*page.shape)
+        smooth = sum(np.roll(white, shift, (1, 2)) for shift in ((0, 0), (0, 1), (1, 0), (1, 1))) / 2
+        assert smooth.std() == pytest.approx(1.0, abs=0.05)
+        assert 2.5 < noise_sigma(page + 5 * smooth) < 6.5
+
+
+def test_gray_and_colour_and_any_depth_agree(photos: list[Array]) -> None:
+    for page in photos:
+        noisy = np.clip(page + 8 * noise(*page.shape), 0, 255)
+        eight, sixteen = np.rint(noisy).astype(np.uint8), np.rint(noisy * 257).astype(np.uint16)
+        expected = noise_sigma(eight)
+        assert noise_sigma(sixteen, 65535.0) == pytest.approx(expected, abs=0.1)
+        assert noise_sigma((noisy / 255).astype(np.float32), 1.0) == pytest.approx(expected, abs=0.1)
+        assert noise_sigma(eight[:1]) == pytest.approx(expected, abs=0.5)
+        assert blur_px(sixteen, 65535.0, 8.0) == pytest.approx(blur_px(eight, 255.0, 8.0), abs=0.05)
+
+
+@pytest.mark.parametrize("period_px", [1, 2, 5, 8, 16, 40])
+def test_drawings_hold_no_noise(period_px: int) -> None:
+    row, column = np.mgrid[:200, :240]
+    checks = (40 + 180 * ((row // period_px + column // period_px) % 2)).astype(np.uint8)
+    grid = np.where((row % period_px == 0) | (column % period_px == 0), 30, 250).astype(np.uint8)
+    for drawing in (checks, grid, (row + column) // 2):
+        assert noise_sigma(np.stack([drawing] * 3)) < 0.1
+        assert noise_sigma(drawing[None]) < 0.1
+
+
+def test_texture_is_not_noise() -> None:
+    row, column = np.mgrid[:200, :240]
+    grain = noise(1, 200, 240) * np.exp(1.5 * np.sin(row / 15) * np.cos(column / 20))  # here more, there less
+    assert noise_sigma(128 + 4 * grain) < 1.5
+    assert noise_sigma(128 + 4 * grain + 6 * noise(2, 200, 240)[1]) == pytest.approx(6, abs=1)
+
+
+def test_clipped_parts_do_not_hide_the_noise() -> None:
+    page = smooth_picture()[None] * 255 + 6 * noise(1, 200, 240)
+    page[:, 60:120, 40:160] = 400.0
+    assert noise_sigma(np.clip(page, 0, 255).astype(np.uint8)) == pytest.approx(6, rel=0.05)
+
+
+def test_specks_are_noise_and_dots_are_not() -> None:
+    rng = np.random.default_rng(0)
+    page = np.stack([smooth_picture() * 255] * 3)
+    specks = np.where(rng.random(page.shape) < 0.02, 255 * rng.integers(0, 2, page.shape), page)
+    assert noise_sigma(specks) == pytest.approx((specks - page).std(), rel=0.1)
+    dotted = page.copy()
+    dotted[:, 10::12, ::3] = 0
+    assert noise_sigma(dotted) < 0.5
+
+
+def test_too_small_to_tell() -> None:
+    for shape in ((1, 1, 1), (3, 7, 30), (3, 8, 8), (1, 30, 9)):
+        assert noise_sigma(np.zeros(shape, np.uint8)) == blur_px(np.zeros(shape, np.uint8)) == 0.0
+
+
+def test_a_large_image_costs_no_more_than_its_blocks() -> None:
+    page = np.full((1, 5000, 6000), 90, np.uint8)
+    page[:, ::3, ::2] = 100
+    page[:, :, 2500:] = np.random.default_rng(3).integers(80, 120, (1, 5000, 3500), np.uint8)
+    tracemalloc.start()
+    noise_sigma(page), blur_px(page)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < page.nbytes
+
+
+@pytest.mark.parametrize("sigma", [0.0, 5.0])
+def test_the_blur_of_photos(photos: list[Array], sigma: float) -> None:
+    for page in photos:
+        found = []
+        for radius_px in (0.0, 1.0, 2.0):
+            blurred = ndimage.gaussian_filter(page, (0, radius_px, radius_px), mode="nearest")
+            found.append(blur_px(blurred + sigma * noise(*page.shape), 255.0, sigma))
+        assert found == sorted(found)
+        assert found[0] < 0.85 < found[1]
+        np.testing.assert_allclose(found[1:], (1, 2), rtol=0.4)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_motion_is_blur_although_it_leaves_edges_sharp(photos: list[Array], axis: int) -> None:
+    for page in photos:
+        moved = ndimage.uniform_filter1d(page, 9, axis=axis, mode="nearest")
+        assert blur_px(moved) > 1.2
+
+
+def test_a_blurred_background_is_not_blur(photos: list[Array]) -> None:
+    page = photos[1].copy()
+    half = page.shape[2] // 2
+    page[:, :, :half] = ndimage.gaussian_filter(page[:, :, :half], (0, 3, 3))
+    assert blur_px(page) < 0.85
 
 
 def test_a_tone_with_pauses_has_the_noise_of_its_pauses() -> None:

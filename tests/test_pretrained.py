@@ -10,7 +10,7 @@ import pytest
 import denoise
 from denoise import io, metrics, weights
 from denoise.infer.apply import apply
-from denoise.models import DEFAULT_MODELS, MODELS
+from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
 from denoise.signal import MODALITIES
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"
@@ -37,7 +37,7 @@ def test_the_default_beats_every_classical_method_on_the_samples(modality: str) 
     assert ours > max(rows.values()) > 0.0, (ours, rows)
 
 
-@pytest.mark.parametrize("name", sorted(DEFAULT_MODELS.values()))
+@pytest.mark.parametrize("name", sorted(weights.pretrained()))
 def test_a_card_says_what_it_is_made_of(name: str) -> None:
     path = weights.pretrained()[name]
     card = weights.card(path)
@@ -51,4 +51,4 @@ def test_a_card_says_what_it_is_made_of(name: str) -> None:
 
 def test_every_default_ships() -> None:
     assert set(DEFAULT_MODELS) == set(MODALITIES)
-    assert set(DEFAULT_MODELS.values()) <= set(weights.pretrained())
+    assert {*DEFAULT_MODELS.values(), AUTO_PICKS[0]} - {AUTO} <= set(weights.pretrained())

@@ -1,9 +1,12 @@
 """From a model's name to cleaned arrays and files.
 
+auto      which model an image needs
 windows   the index plan that tiles and blocks share
+tiles     which tiles: what memory allows, and wastes least
 apply     one array, tile by tile
 stream    one signal, block by block
 files     one file to another
+precision networks with fewer digits
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import InputError, UsageError
-from denoise.models import DEFAULT_MODELS, MODELS, build
+from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS, PRECISIONS, build
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
@@ -37,12 +40,14 @@ class Cleaner:
         digest: Tells apart models that would clean differently: of the weights file, or of the row and
             version.
         card: What is known about the weights: recipe, data, measured metrics. Empty for classical rows.
+        notes: Sentences for the user about how it works on this machine.
     """
 
     name: str
     model: Denoiser
     digest: str
     card: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> InputSpec:
@@ -122,33 +127,54 @@ def _peak(dtype: np.dtype[Any], modality: str) -> float | None:
     return float((int(limits.max) - int(limits.min) + 1) // 2)
 
 
-def load(name_or_path: str | Path, modality: str | None = None) -> Cleaner:
+def load(name_or_path: str | Path, modality: str | None = None, precision: str = PRECISIONS[0]) -> Cleaner:
     """The denoiser of a name (`denoise models` lists them) or of a weights file.
 
     A name is looked up among the classical rows first, then among the shipped weights; anything else is a
-    path.
+    path. `auto` chooses among shipped weights, for each image.
 
     Args:
         name_or_path: Such as `photo`, `wavelet` or `mine.safetensors`.
         modality: Which of its kinds, for a name that has several.
+        precision: Of `denoise.models.PRECISIONS`; `bf16` is about twice as fast on a CPU that multiplies it
+            itself, and costs a few hundredths of a decibel.
 
     Raises:
-        UsageError: Nothing has this name, or what has it is for another modality.
+        UsageError: Nothing has this name, or what has it is for another modality; or no such precision.
         WeightsError: The file is not one of weights that this version can use.
     """
+    from denoise.infer.precision import at_precision
+
+    return at_precision(_load(name_or_path, modality), precision)
+
+
+def _load(name_or_path: str | Path, modality: str | None) -> Cleaner:
     from denoise import weights
 
     if modality is not None and modality not in MODALITIES:
         raise unknown("modality", modality, MODALITIES)
     name, shipped = str(name_or_path), weights.pretrained()
+    if name == AUTO:
+        return _load_automatic(modality)
     if name in MODELS:
         return _load_row(name, modality)
     if name in shipped:
         return _load_weights(shipped[name], name, modality)
     path = Path(name_or_path)
     if not path.exists() and not path.suffix and path.name == name:  # meant as a name
-        raise unknown("model", name, [*MODELS, *shipped])
+        raise unknown("model", name, [AUTO, *MODELS, *shipped])
     return _load_weights(path, name, modality)
+
+
+def _load_automatic(modality: str | None) -> Cleaner:
+    from denoise import weights
+    from denoise.infer.auto import Automatic
+
+    if modality not in (None, "image"):
+        raise UsageError(f"the model {AUTO} cleans image, not {modality}")
+    picks = {name: path for name, path in weights.pretrained().items() if name in AUTO_PICKS}
+    model = Automatic({name: weights.load(path)[0] for name, path in picks.items()})
+    return Cleaner(AUTO, model, "sha256:" + "+".join(weights.digest(path) for path in picks.values()))
 
 
 def _load_row(name: str, modality: str | None) -> Cleaner:

@@ -10,15 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer.auto import Automatic, Decision, restrain
 from denoise.infer.stream import DEFAULT_BLOCK, Levels, Stream, check_request
+from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
 from denoise.infer.windows import Window, plan
 from denoise.models.base import Denoiser
 
-__all__ = ["apply", "default_tile"]
+__all__ = ["apply"]
 
 Array = NDArray[Any]
 
-_SIDE = 384  # pixels: below this, what the halo costs outgrows what the memory is worth
 _SIGMA_PEAK = 255.0  # a sigma for images is given on the 8-bit scale, whatever the image's own
 
 
@@ -32,6 +33,7 @@ def apply(
     strength: float = 1.0,
     sigma: float | None = None,
     tile: int | None = None,
+    decision: Decision | None = None,
 ) -> Array:
     """Clean an array; the model is put into evaluation mode, the array is not touched.
 
@@ -48,8 +50,9 @@ def apply(
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale (25 means 25/255
             of the peak), signals in their own units.
-        tile: Pixels or samples a side that are kept of one run of the model; by default what its halo makes
-            worthwhile. A model that needs the whole input is never given less.
+        tile: Pixels or samples a side that are kept of one run of the model; by default what memory allows
+            (`denoise.infer.tiles`). A model that needs the whole input is never given less.
+        decision: What an `Automatic` model decided on this array, if it was asked before.
 
     Shape:
         `(C, H, W)` or `(C, T)` in and out.
@@ -68,8 +71,14 @@ def apply(
         )
     if tile is not None and tile < 1:
         raise UsageError(f"tile is {tile}; it must be at least 1")
-    result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     cleaned = array.shape[0] - keep
+    if isinstance(model, Automatic) and array.size:
+        decision = decision or model.decide(array[:cleaned], peak)
+        strength *= decision.strength
+        result = apply(model.chosen(decision), array, peak=peak, keep=keep, strength=strength, tile=tile)
+        restrain(decision, array[:cleaned], result[:cleaned], peak or 1.0, strength)
+        return result
+    result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]
     if strength == 0 or not array.size:
         result[...] = array
@@ -78,18 +87,6 @@ def apply(
     else:
         _clean_image(model, array[:cleaned], result[:cleaned], peak or 1.0, strength, sigma, tile)
     return result
-
-
-def default_tile(size: int, halo: int) -> int:
-    """How many of an axis's `size` pixels to keep of one run: equal parts, as large as is worthwhile.
-
-    An axis that is no longer than such a run would read anyway is not cut.
-    """
-    side = max(_SIDE, 3 * halo)
-    if size <= side + 2 * halo:
-        return size
-    parts = -(-size // side)
-    return -(-size // parts)
 
 
 def _clean_image(
@@ -103,27 +100,34 @@ def _clean_image(
 ) -> None:
     level = None if sigma is None else sigma / _SIGMA_PEAK
     model.eval()
-    for rows, columns in _tiles(model, array.shape[1], array.shape[2], tile):
+    for rows, columns in _tiles(model, array, tile):
         dry = _read(array, rows, columns)
         # float32 holds every value of a 16-bit image; wider numbers are carried in float64
         wide = np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
         noisy = np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
         denoised = _run(model, noisy, level)
         cut = (slice(None), rows.kept, columns.kept)
-        removed: Array = (noisy - denoised)[cut] * (strength * peak)
+        removed: Array = noisy[cut] - denoised[cut]
+        removed *= strength * peak
+        cleaned = dry[cut].astype(wide)
+        cleaned -= removed
         kept = (slice(None), slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        result[kept] = _as(array.dtype, dry[cut].astype(wide) - removed)
+        result[kept] = _as(array.dtype, cleaned)
     for channel, noisy in enumerate(array):
-        if noisy.min() == noisy.max():
+        # Most images are seen to vary in their first row.
+        if all(bool((part == noisy[0, 0]).all()) for part in (noisy[0], noisy)):
             result[channel] = noisy
 
 
-def _tiles(model: Denoiser, height: int, width: int, tile: int | None) -> Iterator[tuple[Window, Window]]:
-    halo, multiple_of = model.spec.halo, model.spec.multiple_of
+def _tiles(model: Denoiser, array: Array, tile: int | None) -> Iterator[tuple[Window, Window]]:
+    (height, width), halo, multiple_of = array.shape[1:], model.spec.halo, model.spec.multiple_of
     if halo is None:  # one window that holds everything
         tall, wide, halo = height, width, 0
+    elif tile:
+        tall = wide = tile
     else:
-        tall, wide = tile or default_tile(height, halo), tile or default_tile(width, halo)
+        most_px = MEMORY.for_network(2 * array.nbytes) / bytes_per_pixel(model)
+        tall, wide = tile_shape(height, width, halo, multiple_of, most_px)
     for rows in plan(height, tall, halo, multiple_of):
         for columns in plan(width, wide, halo, multiple_of):
             yield rows, columns
@@ -199,5 +203,5 @@ def _as(dtype: np.dtype[Any], values: Array) -> Array:
     """Floats as `dtype`: integers by rounding and clipping."""
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    limits, rounded = np.iinfo(dtype), np.rint(values)
+    return np.clip(rounded, limits.min, limits.max, out=rounded).astype(dtype)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from denoise.errors import InputError, UsageError
 from denoise.estimate import NoiseEstimator
 from denoise.infer import DEFAULT_MODELS, Cleaner, load
 from denoise.infer.apply import apply
+from denoise.infer.auto import Automatic, Decision
 from denoise.infer.stream import DEFAULT_BLOCK, Levels, SampleQueue, Stream, check_request
 from denoise.io import Reader, Writer
 from denoise.metrics import Scorer
@@ -33,12 +34,13 @@ class FileReport:
 
     Args:
         modality: A name in `denoise.signal.MODALITIES`.
-        model: The name of the model that cleaned it.
+        model: The name of the model that cleaned it: where `auto` decided, of the one it chose.
         seconds: How long it took, reading and writing included.
         metrics: With a reference its metrics, such as `psnr_db` (the output's) and `psnr_db_before` (the
             input's); without, the estimated noise, such as `estimated_sigma_before` and
-            `estimated_sigma_after`.
-        notes: Sentences for the user about what was converted.
+            `estimated_sigma_after`. Where `auto` decided, also what it went by: `estimated_sigma` and
+            `estimated_blur_px`, means over the pages.
+        notes: Sentences for the user about what was decided and converted.
         clipped: Samples that did not fit the file's range.
         cost: `s_per_mpx` (seconds a megapixel), or `real_time_factor` (seconds a second of signal), or
             `s_per_msample` for a log of unknown rate.
@@ -91,7 +93,7 @@ def clean_file(
     """
     started = time.perf_counter()
     source, destination = Path(source), Path(destination)
-    modality = modality_of(source).name
+    modality = io.modality(source).name
     cleaner = _cleaner(model, modality, source)
     check_request(cleaner.name, cleaner.spec, strength, sigma)
     _check_destination(source, destination, modality)
@@ -103,11 +105,27 @@ def clean_file(
 
     job = _Job(source, destination, cleaner, strength, sigma, Path(reference) if reference else None, options)
     with _naming(source):
-        info, size, metrics, clipped = job.image() if modality == "image" else job.signal(block)
+        done = job.image() if modality == "image" else job.signal(block)
     seconds = time.perf_counter() - started
     return FileReport(
-        modality, cleaner.name, seconds, metrics, info.notes, clipped, _cost(info, size, seconds)
+        modality,
+        " and ".join(dict.fromkeys(decision.model for decision in done.decisions)) or cleaner.name,
+        seconds,
+        done.metrics | _figures(done.decisions),
+        cleaner.notes + _reasons(done.decisions) + done.info.notes,
+        done.clipped,
+        _cost(done.info, done.size, seconds),
     )
+
+
+class _Done(NamedTuple):
+    """What came of a file: its pixels or samples, and what `auto` decided on each of its pages."""
+
+    info: SignalInfo
+    size: int
+    metrics: dict[str, float]
+    clipped: int
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,9 +138,9 @@ class _Job:
     reference: Path | None
     options: Mapping[str, Any]
 
-    def image(self) -> tuple[SignalInfo, int, dict[str, float], int]:
-        """Clean every page; gives info, pixels, metrics and the count of clipped samples."""
-        pixels = 0
+    def image(self) -> _Done:
+        """Clean every page."""
+        pixels, decisions = 0, []
         with io.reader(self.source, **self.options) as pages:
             info = pages.info
             with (
@@ -133,14 +151,20 @@ class _Job:
                     now = pages.info  # pages of one file may differ in kind
                     colours = page.shape[0] - now.keep
                     pixels += page.shape[1] * page.shape[2]
+                    model = self.cleaner.model
+                    if isinstance(model, Automatic):  # asked here, so that it can be told
+                        decisions.append(model.decide(page[:colours], now.peak))
                     result = apply(
-                        self.cleaner.model,
+                        model,
                         page,
                         peak=now.peak,
                         keep=now.keep,
                         strength=self.strength,
                         sigma=self.sigma,
+                        decision=decisions[-1] if decisions else None,
                     )
+                    if now.extra.get("alpha"):
+                        _restore_unseen(page, result, colours)
                     scores.update(
                         _rescaled(page[:colours], now.peak, info.peak),
                         _rescaled(result[:colours], now.peak, info.peak),
@@ -148,10 +172,10 @@ class _Job:
                     del page  # a large page is not held while its result is encoded
                     sink.write(result)
                     del result
-            return _with_notes(info, sink), pixels, scores.result(), sink.clipped
+            return _Done(_with_notes(info, sink), pixels, scores.result(), sink.clipped, tuple(decisions))
 
-    def signal(self, block: int | None) -> tuple[SignalInfo, int, dict[str, float], int]:
-        """Clean every recording of a file; gives info, samples, metrics and the count of clipped samples."""
+    def signal(self, block: int | None) -> _Done:
+        """Clean every recording of a file."""
         info, levels = self._levels(0)
         with io.writer(self.destination, info) as sink:
             parts = [self._recording(0, levels, sink, block)]
@@ -159,7 +183,7 @@ class _Job:
                 parts.append(self._recording(page, self._levels(page)[1], sink, block))
         figures = [figure for _, figure in parts]
         means = {key: float(np.mean([figure[key] for figure in figures])) for key in figures[0]}
-        return _with_notes(info, sink), sum(samples for samples, _ in parts), means, sink.clipped
+        return _Done(_with_notes(info, sink), sum(samples for samples, _ in parts), means, sink.clipped)
 
     def _recording(
         self, page: int, levels: Levels, sink: Writer, block: int | None
@@ -205,6 +229,13 @@ class _Job:
     def _page_options(self, page: int) -> dict[str, Any]:
         """An NPZ may hold recordings of several lengths, one a page; the first needs no naming."""
         return {**self.options, "page": page} if page else dict(self.options)
+
+
+def _restore_unseen(page: Array, result: Array, colours: int) -> None:
+    """Colours under full transparency hold no noise, and may hold what a program put there: they stay."""
+    unseen = page[colours] == 0
+    if unseen.any():
+        result[:colours, unseen] = page[:colours, unseen]
 
 
 def _put(sink: Writer, scores: _Scores, noisy: Array | None, cleaned: Array) -> None:
@@ -287,6 +318,20 @@ def _rescaled(array: Array, peak: float | None, wanted: float | None) -> Array:
     return array if peak is None or wanted is None or peak == wanted else array * (wanted / peak)
 
 
+def _figures(decisions: tuple[Decision, ...]) -> dict[str, float]:
+    """What was decided by, the mean over the pages."""
+    names = ("estimated_sigma", "estimated_blur_px") if decisions else ()
+    return {name: float(np.mean([getattr(decision, name) for decision in decisions])) for name in names}
+
+
+def _reasons(decisions: tuple[Decision, ...]) -> tuple[str, ...]:
+    """Why the image was treated as it was; of several pages, for the first of each kind."""
+    if len(decisions) == 1:
+        return (decisions[0].reason,)
+    first = {decision.model: page for page, decision in reversed(list(enumerate(decisions)))}
+    return tuple(f"page {page + 1}: {decisions[page].reason}" for page in sorted(first.values()))
+
+
 def _with_notes(info: SignalInfo, sink: Writer) -> SignalInfo:
     """Writers that convert (16 bits to 8) say so in notes of their own."""
     return replace(info, notes=(*info.notes, *getattr(sink, "notes", ())))
@@ -306,7 +351,7 @@ def _scoring(info: SignalInfo, reference: Path | None, options: Mapping[str, Any
     if reference is None:
         yield _Estimates(info)
         return
-    if modality_of(reference).name != info.modality:
+    if io.modality(reference).name != info.modality:
         raise InputError(f"the reference {reference} is not of the kind of {info.source} ({info.modality})")
     with io.reader(reference, **options) as truth:
         yield _Comparison(info, truth)
@@ -321,7 +366,9 @@ def _cleaner(model: Cleaner | str | None, modality: str, source: Path) -> Cleane
 
 
 def _check_destination(source: Path, destination: Path, modality: str) -> None:
-    if modality_of(destination).name != modality:
+    # Under the source's suffix even a misnamed file stays what it is.
+    renamed = destination.suffix.lower() != source.suffix.lower()
+    if renamed and modality_of(destination).name != modality:
         raise UsageError(f"{destination} cannot hold what {source} holds ({modality})")
     same = destination.resolve() == source.resolve()
     if same or (destination.exists() and source.exists() and destination.samefile(source)):

@@ -15,7 +15,7 @@ from denoise.registry import resolve, unknown
 if TYPE_CHECKING:  # importing the table must not import torch
     from denoise.models.base import Denoiser
 
-__all__ = ["DEFAULT_MODELS", "MODELS", "build"]
+__all__ = ["AUTO", "AUTO_PICKS", "DEFAULT_MODELS", "MODELS", "PRECISIONS", "build"]
 
 MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -48,9 +48,12 @@ MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 
-DEFAULT_MODELS: Mapping[str, str] = MappingProxyType(
-    {"image": "photo", "audio": "speech", "sensor": "sensor"}  # shipped weights
-)
+AUTO = "auto"  # decides for each image which of its picks, shipped weights, it needs
+AUTO_PICKS = ("photo", "photo-sharp")  # against noise, against blur
+
+PRECISIONS = ("float32", "bf16")  # that trained models of images work in; the first is the default
+
+DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"image": AUTO, "audio": "speech", "sensor": "sensor"})
 
 
 def build(name: str, modality: str) -> Denoiser:

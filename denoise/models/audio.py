@@ -79,7 +79,7 @@ class SpectralGru(CausalDenoiser):
         self.hop, self.latency = config.hop, config.window - config.hop
         self.spec = InputSpec("audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate)
         # The square root of a periodic Hann window, twice, adds up to one at half overlap.
-        self.register_buffer("taper", torch.hann_window(config.window).sqrt(), persistent=False)
+        self.register_buffer("taper", torch.hann_window(config.window, device="cpu").sqrt(), persistent=False)
 
         self.bins = config.window // 2  # the Nyquist bin takes the mask of its neighbour
         channels = (3, *config.widths)

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -28,7 +29,13 @@ CONV: tuple[Any, ...] = (None, nn.Conv1d, nn.Conv2d)
 CONV_TRANSPOSE: tuple[Any, ...] = (None, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
-    {"relu": nn.ReLU, "leaky-relu": nn.LeakyReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity}
+    {
+        "relu": partial(nn.ReLU, inplace=True),  # each stands right behind a layer, whose output is its own
+        "leaky-relu": partial(nn.LeakyReLU, inplace=True),
+        "gelu": nn.GELU,
+        "tanh": nn.Tanh,
+        "linear": nn.Identity,
+    }
 )
 
 
@@ -104,8 +111,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.body(x)
-        return out
+        out: Tensor = self.body(x)
+        return out.add_(x)  # in place: nothing else holds it
 
     def vanish(self) -> None:
         """Become the identity, from which training can set out."""
@@ -174,7 +181,7 @@ class ConvBackbone(nn.Module):
         for up, stage in zip(self.up, self.decoder, strict=True):
             x = up(x)  # (B, w[i], double each axis)
             if self.skips and across:
-                x = x + across.pop()
+                x = x.add_(across.pop())
             x = stage(x)
         return unfold(self.tail(x), self.side)
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.infer.apply import apply, default_tile
+from denoise.infer import tiles
+from denoise.infer.apply import apply
+from denoise.infer.tiles import Memory
 
 Make = Callable[..., Any]
 
@@ -45,19 +47,18 @@ def test_a_model_without_a_halo_is_never_cut(gain: Make) -> None:
     assert (model.longest, model.calls) == (1700, 1)
 
 
-@pytest.mark.parametrize("halo", [0, 40, 300])
-@pytest.mark.parametrize("size", [1, 511, 700, 5000, 12345])
-def test_default_tiles_are_even_and_bounded(size: int, halo: int) -> None:
-    tile = default_tile(size, halo)
-    bound = max(512, 3 * halo) + 2 * halo
-    assert 1 <= tile <= min(size, bound)
-    assert size % tile == 0 or size % tile > tile // 2 - size // tile
-
-
-def test_default_tiles_bound_what_the_model_is_given(gain: Make) -> None:
-    model = gain(modality="image", halo=20, multiple_of=8)
-    apply(model, noise(1, 3, 3000), peak=1.0)
-    assert model.longest <= 512 + 2 * 20 + 2 * 8
+def test_default_tiles_keep_to_the_memory_and_equal_the_whole(
+    strided_image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, image, sizes = strided_image(), noise(3, 150, 210), []
+    whole = apply(model, image, peak=1.0, tile=1000)
+    model.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0][0, 0].numel()))
+    budget = 100_000  # bytes
+    monkeypatch.setattr("denoise.infer.apply.MEMORY", Memory(0, budget, budget))
+    tiled = apply(model, image, peak=1.0)
+    assert len(sizes[1:]) > 4
+    assert max(sizes[1:]) * tiles.bytes_per_pixel(model) <= budget
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(

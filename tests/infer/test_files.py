@@ -32,7 +32,8 @@ def cleaner(gain: Make) -> Make:
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     path = tmp_path / "noisy.png"
-    Image.fromarray((noise(40, 50, 4) * 255).astype(np.uint8)).save(path)
+    pixels = (noise(40, 50, 4) * 254).astype(np.uint8) + 1  # nowhere fully transparent: that would stay
+    Image.fromarray(pixels).save(path)
     return path
 
 

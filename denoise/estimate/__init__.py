@@ -1,7 +1,7 @@
 """How much noise there seems to be, from the noisy samples alone.
 
-These are estimates and are named so: they take fine texture for noise, and they miss noise that is smooth
-(JPEG-compressed, demosaiced, low-passed). A true figure needs a reference: see `denoise.metrics`.
+These are estimates and are named so: where a signal is all texture they miss faint noise, or take the one for
+the other. A true figure needs a reference: see `denoise.metrics`.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class NoiseEstimator:
 
     Results, by modality:
 
-    - image: `estimated_sigma`, the white-noise standard deviation in 8-bit units, mean over channels and
-      pages.
+    - image: `estimated_sigma`, the standard deviation of the noise in 8-bit units, mean over pages; see
+      `denoise.estimate.image`.
     - audio: `estimated_noise_dbfs`, the level that the quietest tenth of the recording stays below, in dB
       relative to full scale; minus infinity for digital silence.
     - sensor: `estimated_sigma`, the white-noise standard deviation in the log's units, mean over channels.
@@ -82,7 +82,7 @@ class NoiseEstimator:
         peak = 1.0 if peak is None else peak
         self._part: _ImageSigma | _NoiseFloor | _SensorSigma
         if modality == "image":
-            self._part = _ImageSigma(255.0 / peak)
+            self._part = _ImageSigma(peak)
         elif modality == "audio":
             self._part = _NoiseFloor(max(1, round(_FRAME_S * (sample_rate or _UNKNOWN_RATE))), peak)
         else:
@@ -98,34 +98,19 @@ class NoiseEstimator:
 
 
 class _ImageSigma:
-    """Mean of the channel sigmas of all pages."""
+    """Mean of the sigmas of all pages."""
 
-    _tile_px = 512
-    _tiles = 4  # per axis: a page above 4 megapixels is judged by 16 tiles spread over it
-
-    def __init__(self, scale: float) -> None:
-        self._scale = scale  # from the file's units to 8-bit units
+    def __init__(self, peak: float) -> None:
+        self._peak = peak
         self._sigmas: list[float] = []
 
     def update(self, page: Array) -> None:
-        self._sigmas += [self._channel(channel) for channel in page]
+        from denoise.estimate.image import noise_sigma
 
-    def _channel(self, channel: Array) -> float:
-        if channel.size <= (self._tiles * self._tile_px) ** 2:
-            return white_noise_sigma(channel)
-        rows, columns = (self._starts(size) for size in channel.shape)
-        tile = self._tile_px
-        return float(
-            np.mean([white_noise_sigma(channel[y : y + tile, x : x + tile]) for y in rows for x in columns])
-        )
-
-    def _starts(self, size: int) -> list[int]:
-        last = max(0, size - self._tile_px)
-        return sorted({round(last * k / (self._tiles - 1)) for k in range(self._tiles)})
+        self._sigmas.append(noise_sigma(page, self._peak))
 
     def result(self) -> dict[str, float]:
-        sigma = float(np.mean(self._sigmas)) if self._sigmas else 0.0
-        return {"estimated_sigma": sigma * self._scale}
+        return {"estimated_sigma": float(np.mean(self._sigmas)) if self._sigmas else 0.0}
 
 
 class _Rechunk:

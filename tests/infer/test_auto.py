@@ -1,0 +1,289 @@
+"""The automatic choice: what it chooses and why, that it leaves what is good alone, what it says."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+import denoise
+from denoise import weights
+from denoise.errors import InputError, UsageError
+from denoise.infer import Cleaner, load
+from denoise.infer.auto import BLURRED_PX, CLEAR_SIGMA, FAINT_SIGMA, Automatic, Decision, decide
+from denoise.infer.files import clean_file
+from pipelines.cli import cli
+
+Array = NDArray[Any]
+Make = Callable[..., Any]
+
+PHOTOS = Path(__file__).parents[2] / "data" / "samples" / "reference" / "photos"
+
+
+def photo(name: str) -> Array:
+    """A clean sample `(H, W[, C])`."""
+    array, info = denoise.read(PHOTOS / name)
+    pixels = np.moveaxis(array[: len(array) - info.keep], 0, -1)
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+def noisy(image: Array, sigma: float) -> Array:
+    noise = np.random.default_rng(1).normal(0, sigma, image.shape)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def as_jpeg(image: Array, quality: int) -> Array:
+    coded = io.BytesIO()
+    Image.fromarray(image).save(coded, "JPEG", quality=quality)
+    return np.asarray(Image.open(coded))
+
+
+def psnr_db(image: Array, other: Array, peak: float = 255.0) -> float:
+    error = np.mean((image.astype(float) - other) ** 2)
+    return float(10 * np.log10(peak**2 / error)) if error else np.inf
+
+
+@pytest.fixture(scope="module")
+def auto() -> Cleaner:
+    return load("auto")
+
+
+@pytest.fixture
+def halving(gain: Make) -> Automatic:
+    """Picks whose work can be told apart: against noise a half, against blur a quarter remains."""
+    spec = {"modality": "image", "channels": 3}
+    return Automatic({"photo": gain(0.5, **spec), "photo-sharp": gain(0.25, **spec)})
+
+
+# ---- the decision ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sigma", "blur_px", "sharpens", "model"),
+    [
+        (0.0, 0.0, True, "none"),
+        (12.0, 0.3, True, "photo"),
+        (12.0, 2.0, True, "photo-sharp"),
+        (0.0, 2.0, True, "photo-sharp"),
+        (0.0, 2.0, False, "none"),
+        (12.0, 2.0, False, "photo"),
+        (40.0, 2.0, True, "photo"),  # too noisy to sharpen
+    ],
+)
+def test_what_is_chosen(sigma: float, blur_px: float, sharpens: bool, model: str) -> None:
+    decision = decide(sigma, blur_px, sharpens=sharpens)
+    assert (decision.model, decision.estimated_sigma, decision.estimated_blur_px) == (model, sigma, blur_px)
+    assert decision.reason.startswith(f"{model}: noise of about {sigma:g}/255")
+    assert ("blur of about 2.0 px" in decision.reason) == (blur_px >= BLURRED_PX)
+
+
+def test_the_strength_has_no_cliff() -> None:
+    sigmas = np.linspace(0, 4, 401)
+    decisions = [decide(sigma, 0.0, sharpens=False) for sigma in sigmas]
+    strengths = [d.strength * (d.model == "photo") for d in decisions]
+    assert all(0 <= b - a < 0.02 for a, b in pairwise(strengths))
+    assert (strengths[0], strengths[-1]) == (0, 1)
+    middle = decide((FAINT_SIGMA + CLEAR_SIGMA) / 2, 0.0, sharpens=False)
+    assert middle.reason == "photo: noise of about 1.2/255, sharp: cleaned by 50 %"
+
+
+def test_the_strength_scales_the_correction(halving: Automatic, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.full((16, 16), 0.8)
+    image[0] = 0.4
+    monkeypatch.setattr(Automatic, "decide", lambda *_: Decision("photo", 0.5, "", 255.0, 0.0))
+    cleaner = Cleaner("auto", halving, "")
+    np.testing.assert_allclose(cleaner.clean(image), 0.75 * image, rtol=1e-5)
+    np.testing.assert_allclose(cleaner.clean(image, strength=0.5), 0.875 * image, rtol=1e-5)
+
+
+def rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+@pytest.mark.parametrize(("dtype", "peak"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_no_more_is_removed_than_there_is_noise(
+    halving: Automatic, monkeypatch: pytest.MonkeyPatch, dtype: type, peak: float, strength: float
+) -> None:
+    monkeypatch.setattr(Automatic, "decide", lambda *_: Decision("photo", 1.0, "", 60.0, 0.0))
+    values = peak * np.random.default_rng(0).uniform(0.2, 1, (600, 40, 3))
+    image = values.astype(dtype)
+    removed = (image.astype(float) - Cleaner("auto", halving, "").clean(image, strength=strength)) / peak
+    half = rms(image / peak) / 2  # what the model would have removed
+    share = (60 / 255 / half) ** 2
+    np.testing.assert_allclose(removed, strength * share * image / peak / 2, atol=1.1 / 255)
+    assert rms(removed) == pytest.approx(strength * share * half, rel=0.02)
+
+
+def test_forward_decides_for_each_image_as_clean_does(halving: Automatic) -> None:
+    import torch
+
+    clean = np.repeat(np.linspace(0.2, 0.8, 96, dtype=np.float32)[None, :], 96, axis=0)
+    noise = np.random.default_rng(0).normal(0, 0.05, (96, 96, 3)).astype(np.float32)
+    images = [np.stack([clean] * 3, -1) + share * noise for share in (0, 1)]
+    with torch.inference_mode():
+        answers = halving.eval()(torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()))
+    for image, answer in zip(images, answers, strict=True):
+        np.testing.assert_allclose(
+            Cleaner("auto", halving, "").clean(image), answer.permute(1, 2, 0), atol=1e-5
+        )
+    assert torch.equal(answers[0], torch.from_numpy(images[0]).permute(2, 0, 1))
+    assert not torch.equal(answers[1], torch.from_numpy(images[1]).permute(2, 0, 1))
+
+
+def test_the_kind_of_blur_model_is_used_where_it_ships(halving: Automatic) -> None:
+    image = photo("coffee.png")
+    blurred = np.rint(ndimage.gaussian_filter(image.astype(float), (2, 2, 0))).astype(np.uint8)
+    cleaner = Cleaner("auto", halving, "")
+    np.testing.assert_allclose(cleaner.clean(blurred), blurred / 4, atol=0.5)
+    np.testing.assert_array_equal(cleaner.clean(image), image)
+
+
+# ---- do no harm ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PHOTOS.iterdir()))
+def test_clean_photos_are_left_as_they_are(auto: Cleaner, name: str) -> None:
+    image = photo(name)
+    np.testing.assert_array_equal(auto.clean(image), image)
+    if image.dtype == np.uint8:
+        for quality in (90, 97):
+            jpeg = as_jpeg(image, quality)
+            assert psnr_db(auto.clean(jpeg), jpeg) >= 45
+
+
+def test_graphics_are_left_as_they_are(auto: Cleaner) -> None:
+    row, column = np.mgrid[:160, :240]
+    screen = np.full((160, 240, 3), 250, np.uint8)
+    screen[20:120, 30:100] = (40, 90, 160)
+    screen[10:150:9, 110:230:2] = 60
+    ramp = np.stack([column, row, (row + column) // 2], -1).astype(np.uint8)
+    checks = np.where((row // 4 + column // 4)[..., None] % 2, 220, [20, 60, 90]).astype(np.uint8)
+    for drawing in (screen, ramp, checks, np.full((80, 90), 77, np.uint8)):
+        np.testing.assert_array_equal(auto.clean(drawing), drawing)
+        jpeg = as_jpeg(drawing, 90)
+        assert psnr_db(auto.clean(jpeg), jpeg) >= 45
+
+
+@pytest.mark.parametrize("name", ["coffee.png", "camera.tiff"])  # of coffee much looks like noise
+def test_noise_of_sigma_3_is_cleaned(auto: Cleaner, name: str) -> None:
+    image = photo(name)
+    before = noisy(image, 3)
+    assert psnr_db(auto.clean(before), image) > psnr_db(before, image) + 0.5
+
+
+def test_what_is_no_number_is_refused(auto: Cleaner) -> None:
+    for value in (np.nan, np.inf):
+        image = np.full((32, 32), 0.5)
+        image[3, 4] = value
+        with pytest.raises(InputError, match="row 3, column 4"):
+            auto.clean(image)
+
+
+def test_it_is_for_images_and_takes_no_sigma(auto: Cleaner) -> None:
+    with pytest.raises(UsageError, match="auto finds the noise level itself"):
+        auto.clean(np.zeros((16, 16)), sigma=5.0)
+    with pytest.raises(UsageError, match="auto cleans image, not audio"):
+        load("auto", "audio")
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+def save(path: Path, *pages: Array) -> Path:
+    first, *rest = [Image.fromarray(page) for page in pages]
+    first.save(path, **({"save_all": True, "append_images": rest} if rest else {}))
+    return path
+
+
+def test_a_file_tells_what_was_decided(tmp_path: Path) -> None:
+    source = save(tmp_path / "in.png", noisy(photo("coffee.png"), 12))
+    report = clean_file(source, tmp_path / "out.png")
+    assert report.model == "photo"
+    assert report.metrics["estimated_sigma"] == pytest.approx(12, abs=0.5)
+    assert report.metrics["estimated_sigma"] == report.metrics["estimated_sigma_before"]
+    assert report.metrics["estimated_sigma_after"] < 2
+    assert report.metrics["estimated_blur_px"] < BLURRED_PX
+    assert report.notes == ("photo: noise of about 12/255, sharp",)
+
+
+def test_each_page_is_decided_on(tmp_path: Path) -> None:
+    page = photo("coffee.png")[:120, :150]
+    source = save(tmp_path / "in.tif", page, page, noisy(page, 20))
+    report = clean_file(source, tmp_path / "out.tif")
+    assert report.model == "none and photo"
+    assert [note.partition(" of about")[0] for note in report.notes] == [
+        "page 1: none: noise",
+        "page 3: photo: noise",
+    ]
+    with denoise.io.reader(tmp_path / "out.tif") as reader:
+        pages = list(reader)
+    np.testing.assert_array_equal(pages[1], page.transpose(2, 0, 1))
+    assert (pages[2] != pages[0]).any()
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="denoise")
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    image = photo("coffee.png")[:160, :160]
+    save(tmp_path / "in" / "clean.png", image)
+    save(tmp_path / "in" / "noisy.png", noisy(image, 12))
+    return tmp_path
+
+
+def rows(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
+    code, output = run("clean", folder / "in", "-o", folder / "out", "--json", folder / "rows.json", *options)
+    assert code == 0, output
+    return {row["key"]: row for row in json.loads((folder / "rows.json").read_text())["rows"]}
+
+
+def test_the_default_and_its_rows(folder: Path) -> None:
+    found = rows(folder)
+    assert [found[key]["model"] for key in ("clean.png", "noisy.png")] == ["none", "photo"]
+    assert found["clean.png"]["notes"][0].endswith("sharp: left as it is")
+    assert found["noisy.png"]["metrics"]["estimated_sigma"] == pytest.approx(12, abs=0.5)
+    for name in ("in", "out"):
+        pixels = np.asarray(Image.open(folder / name / "clean.png"))
+        np.testing.assert_array_equal(pixels, photo("coffee.png")[:160, :160])
+    assert {row["status"] for row in rows(folder, "--model", "auto").values()} == {"skipped"}
+
+
+def test_a_new_model_to_choose_from_does_the_files_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(folder)
+    shipped = weights.pretrained()
+    monkeypatch.setattr(weights, "pretrained", lambda: {**shipped, "photo-sharp": shipped["photo"]})
+    assert {row["status"] for row in rows(folder).values()} == {"ok"}
+
+
+def test_the_command_line_lists_it_refuses_sigma_and_compares_it(folder: Path) -> None:
+    listed = run("models")[1].splitlines()
+    assert any(line.split()[:3] == ["auto", "image", "automatic"] for line in listed)
+    assert json.loads(run("models", "show", "auto")[1])["picks"][0] == "photo"
+    code, output = run("clean", folder / "in", "-o", folder / "out", "--sigma", "5")
+    assert (code, "finds the noise level itself" in output) == (2, True)
+    code, output = run(
+        "benchmark", folder / "in" / "clean.png", "--noise", "gaussian:sigma=25", "--models", "auto,photo"
+    )
+    assert code == 0, output
+    automatic, plain = (
+        next(line.split() for line in output.splitlines() if line.split()[:1] == [name])
+        for name in ("auto", "photo")
+    )
+    assert automatic[1:3] == plain[1:3]
