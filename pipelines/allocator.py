@@ -1,8 +1,8 @@
 """How the system hands out memory to a network, which takes and frees the same large blocks all the time.
 
-As they come, PyTorch and glibc take every block above 32 MiB from the system page by page (a sixth of the time
-that a network needs for a megapixel), and keep smaller ones in holes that the next tile does not fit (hundreds
-of megabytes). Pages of 2 MB cost little to take, so that all large blocks can be given back at once.
+As they come, PyTorch and glibc take every block above 32 MiB from the system page by page (a sixth of the
+time that a network needs for a megapixel), and keep smaller ones in holes that the next tile does not fit
+(hundreds of megabytes). Pages of 2 MB cost little to take, so all large blocks can be given back at once.
 """
 
 from __future__ import annotations

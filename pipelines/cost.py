@@ -21,17 +21,18 @@ from torch import Tensor, nn
 from denoise.errors import UsageError
 from denoise.infer import load
 from denoise.infer.apply import apply
-from denoise.infer.precision import DEFAULT_PRECISION
 from denoise.infer.windows import padded
+from denoise.models import PRECISIONS
 from denoise.models.autoencoder import fold, unfold
 from denoise.models.base import Denoiser, InputSpec
 from pipelines import catalogue
+from pipelines.allocator import use_huge_pages
 from pipelines.report import table
 
 __all__ = ["REFERENCES", "CostJob", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
 
 _MATRIX = 2048  # rows and columns of the matrix product
-_PROBE = 64  # pixels a side, or samples, that multiply-adds are counted on
+_PROBE = 64  # pixels a side, or least blocks of a signal, that multiply-adds are counted on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class CostJob:
         samples: Of the signal that other models clean.
         rounds: Turns that each gets; the median counts.
         threads: That torch may use; None leaves it to torch.
-        precision: Of the trained image models, a row of `denoise.infer.precision.PRECISIONS`.
+        precision: Of the trained image models, one of `denoise.models.PRECISIONS`.
     """
 
     models: tuple[str, ...]
@@ -52,7 +53,7 @@ class CostJob:
     samples: int = 480_000
     rounds: int = 5
     threads: int | None = None
-    precision: str = DEFAULT_PRECISION
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         for name in ("side_px", "samples", "rounds"):
@@ -70,7 +71,8 @@ class CostRow:
         model: Its name.
         modality: A name in `MODALITIES`.
         parameters: How many numbers it learned.
-        kmac: Thousands of multiply-adds of its layers for a pixel or a sample; None for classical methods.
+        kmac: Thousands of multiply-adds of its layers for a pixel or a sample; None for classical methods and
+            for what decides image by image.
         seconds: For a million pixels, or samples of a channel: the median, tiling and conversion included.
         cpu_seconds: The same, of all threads together; it counts no waiting for other programs.
         gflops: Billions of useful operations a second: what tiles compute twice does not count.
@@ -157,6 +159,7 @@ class _Contender:
 
 def measure(job: CostJob) -> Costs:
     """Time every model, the reference shapes and the matrix product in turns."""
+    use_huge_pages()
     with _threads(job.threads):
         contenders = list(_contenders(job))
         matrix = torch.rand(_MATRIX, _MATRIX, generator=torch.Generator().manual_seed(0))
@@ -228,7 +231,7 @@ def _row(
 ) -> CostRow:
     model, (seconds, cpu_seconds) = contender.model, (t / contender.size * 1e6 for t in timed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    kmac = kmac_per_sample(model) if parameters else None
+    kmac = (kmac_per_sample(model) or None) if parameters else None
     gflops = None if kmac is None else 2 * kmac / seconds
     return CostRow(
         contender.name,
@@ -261,15 +264,16 @@ def kmac_per_sample(model: Denoiser) -> float:
             total += weights * (values.numel() // values.shape[1 if convolution else -1])
 
     hooks = [layer.register_forward_hook(count) for layer in model.modules()]
-    side = padded(_PROBE, model.spec.multiple_of)
-    shape = (1, model.spec.channels, *[side] * model.spec.ndim)
+    multiple_of, ndim = model.spec.multiple_of, model.spec.ndim
+    side = padded(_PROBE, multiple_of) if ndim == 2 else _PROBE * multiple_of
+    shape = (1, model.spec.channels, *[side] * ndim)
     try:
         with torch.inference_mode():
             model(torch.zeros(shape))
     finally:
         for hook in hooks:
             hook.remove()
-    return total / side**model.spec.ndim / 1e3
+    return total / 1e3 / float(side**ndim)
 
 
 def as_table(costs: Costs) -> str:

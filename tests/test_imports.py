@@ -18,8 +18,8 @@ ROOT = Path(denoise.__file__).parent.parent
 # Each part may import from its own row and the rows below it.
 LAYERS = (
     ("train",),
-    ("infer", "weights", "data", "recipe", "analysis"),
-    ("models", "losses"),
+    ("infer", "weights", "data", "recipe", "analysis", "export"),
+    ("models", "losses", "optimizers"),
     ("io", "corruptions", "metrics", "estimate"),
     ("errors", "signal", "registry"),
 )

@@ -109,7 +109,7 @@ def _clean_image(
         cut = (slice(None), rows.kept, columns.kept)
         removed: Array = noisy[cut] - denoised[cut]
         removed *= strength * peak
-        cleaned = dry[cut].astype(wide)
+        cleaned: Array = dry[cut].astype(wide)
         cleaned -= removed
         kept = (slice(None), slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         result[kept] = _as(array.dtype, cleaned)

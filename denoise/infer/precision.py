@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from denoise.errors import UsageError
 from denoise.infer import Cleaner
@@ -60,7 +61,8 @@ def _is_trained(model: Denoiser) -> bool:
     return next(model.parameters(), None) is not None
 
 
-def _reduced(model: Denoiser) -> Denoiser:
+def _reduced(model: Module) -> Denoiser:
+    assert isinstance(model, Denoiser)
     if isinstance(model, Automatic):  # it decides in full precision
         return Automatic({name: _reduced(choice) for name, choice in model.models.items()})
     return Bfloat16(model).eval() if _is_trained(model) else model

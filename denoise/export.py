@@ -1,0 +1,160 @@
+"""A trained model as ONNX, for programs that have no PyTorch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from denoise.errors import UsageError
+from denoise.io.atomic import replacing
+from denoise.models.base import CausalDenoiser, Denoiser
+
+__all__ = ["OPSET", "export_onnx"]
+
+OPSET = 18  # of the ONNX operators
+_PACKAGES = ("onnx", "onnxscript")
+_LONGEST = 2**24  # pixels or samples of an axis
+_RANGES = {"image": "0..1", "audio": "-1..1", "sensor": "mean 0 and standard deviation 1, each channel"}
+
+
+def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
+    """Write a model as an ONNX graph, and give its metadata: all that a program must know to run it.
+
+    What tiles, pads, scales and resamples stays outside. A model with a halo becomes `noisy -> denoised`, of
+    any size that `multiple_of` divides. One that carries state becomes a graph of one hop: its state goes in
+    beside the samples, zeros at first, and the next state comes out beside the answer.
+
+    Args:
+        model: A trained one; a classical method has no graph.
+        path: Where to write.
+        name: Of the model, for the metadata.
+
+    Shape:
+        `(1, channels, *S)` in and out of the graph.
+
+    Raises:
+        UsageError: The packages that this needs are not installed, or the model is none that can be exported.
+        OutputError: The file cannot be written.
+    """
+    if not all(find_spec(package) for package in _PACKAGES):
+        raise UsageError('ONNX needs packages of its own: pip install "denoise-pipelines[onnx]"')
+    if next(model.parameters(), None) is None:
+        raise UsageError(
+            f"the model {name} is a classical method: expected a trained model, to be an ONNX graph"
+        )
+    spec = model.spec
+    facts = {
+        "name": name,
+        "modality": spec.modality,
+        "channels": str(spec.channels),
+        "multiple_of": str(spec.multiple_of),
+        "range": _RANGES[spec.modality],
+        "opset": str(OPSET),
+    }
+    if isinstance(model, CausalDenoiser):
+        proto, state = _hop(model, name)
+        facts |= {"sample_rate": str(spec.sample_rate), "latency": str(model.latency), "state": state}
+    elif spec.halo is None:
+        raise UsageError(f"the model {name} decides on the whole image: export one that it chooses from")
+    else:
+        proto = _whole(model)
+        facts["halo"] = str(spec.halo)
+    for key, value in facts.items():
+        proto.metadata_props.add(key=key, value=value)
+    with replacing(path) as partial:
+        partial.write_bytes(proto.SerializeToString())
+    return facts
+
+
+def _whole(model: Denoiser) -> Any:
+    """The graph `noisy -> denoised` of a model that looks only so far to each side."""
+    spec = model.spec
+    names = ("rows", "columns") if spec.ndim == 2 else ("samples",)
+    axes = {
+        2 + axis: spec.multiple_of * Dim(label, min=1, max=_LONGEST // spec.multiple_of)
+        for axis, label in enumerate(names)
+    }
+    noisy = torch.zeros(1, spec.channels, *(spec.multiple_of * (2 + axis) for axis in axes))
+    return _proto(_Whole(model), (noisy,), ["noisy"], ["denoised"], {"noisy": axes})
+
+
+def _hop(model: CausalDenoiser, name: str) -> tuple[Any, str]:
+    """The graph of one hop of a model with state, and the names of what its state consists of."""
+    state = model.initial_state(1)
+    if not is_dataclass(state) or isinstance(state, type):
+        raise UsageError(f"the model {name} keeps its state in {type(state).__name__}: expected a dataclass")
+    parts = [field.name for field in fields(state)]
+    values = tuple(
+        getattr(state, part).clone() for part in parts
+    )  # two that are one tensor would be one input
+    noisy = torch.zeros(1, model.spec.channels, model.hop)
+    after = [f"{part}_after" for part in parts]
+    proto = _proto(_Hop(model, type(state)), (noisy, *values), ["noisy", *parts], ["denoised", *after], None)
+    return proto, ", ".join(parts)
+
+
+class _Whole(nn.Module):
+    def __init__(self, model: Denoiser) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        denoised: Tensor = self.model(noisy)
+        return denoised
+
+
+class _Hop(nn.Module):
+    def __init__(self, model: CausalDenoiser, state: type) -> None:
+        super().__init__()
+        self.model, self.state = model, state
+
+    def forward(self, noisy: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        denoised, after = self.model.step(noisy, self.state(*state))
+        return denoised, *(getattr(after, field.name) for field in fields(after))
+
+
+def _proto(
+    graph: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], axes: Any
+) -> Any:
+    """The ONNX model, without the exporter's notes on where in our sources each operator comes from."""
+    with _quiet():
+        program = torch.onnx.export(
+            graph.eval(),
+            inputs,
+            dynamo=True,
+            dynamic_shapes=axes,
+            input_names=names,
+            output_names=outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for noted in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
+        del noted.metadata_props[:]
+    del proto.graph.value_info[:]
+    return proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what PyTorch's exporter has to say of PyTorch itself and of packages that are not there."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
