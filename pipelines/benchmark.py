@@ -18,6 +18,7 @@ from denoise.infer import Cleaner, load
 from denoise.infer.apply import apply
 from denoise.signal import MODALITIES
 from pipelines import catalogue, discover, protocols
+from pipelines.allocator import use_huge_pages
 from pipelines.deconvolution import TOLD, Blurred, deconvolve
 from pipelines.job import BenchmarkJob, seed_for
 from pipelines.protocols import Condition
@@ -153,7 +154,8 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
         UsageError: No input is of a kind that the noise and one of the models are for.
     """
     conditions = {m: protocols.conditions(job.noise, job.levels, job.protocol, m) for m in MODALITIES}
-    contenders = {m: _contenders(job.models, m, found) for m, found in conditions.items()}
+    use_huge_pages()
+    contenders = {m: _contenders(job, m, found) for m, found in conditions.items()}
 
     def declines(modality: str) -> str | None:
         return None if contenders[modality] else f"is {modality}; the noise or the models are for other kinds"
@@ -187,17 +189,17 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
     return Benchmarked(tuple(rows), tuple(problems), tuple(found.ignored))
 
 
-def _contenders(names: tuple[str, ...], modality: str, conditions: Sequence[Condition]) -> list[_Contender]:
+def _contenders(job: BenchmarkJob, modality: str, conditions: Sequence[Condition]) -> list[_Contender]:
     """Those of the models that are for a modality; none where there is nothing to do."""
     if not conditions:
         return []
     contenders = []
-    for name in names:
+    for name in job.models:
         if name in TOLD:
             if modality == "image":
                 contenders.append(_told(name, conditions))
         elif modality in catalogue.find(name).modalities:
-            contenders.append(_blind(load(name, modality)))
+            contenders.append(_blind(load(name, modality, job.precision)))
     return contenders
 
 

@@ -132,7 +132,7 @@ class CleanJob(Job):
         reference: Folder that mirrors the input with the truth, or one file: metrics are measured against it.
         columns: Columns of sensor logs to clean; None takes all numeric ones.
         sample_rate: Hz, for sensor logs that do not tell.
-        precision: Of `denoise.models.PRECISIONS`, for trained models of images.
+        precision: One of `denoise.models.PRECISIONS`, for trained models of images.
     """
 
     model: str | None = None
@@ -310,6 +310,7 @@ class BenchmarkJob:
         levels: In the unit of the noise; without any the spec is taken as it is.
         seed: With a file's place in the tree it decides the noise.
         recursive: Whether folders below an input folder are gone into.
+        precision: One of `denoise.models.PRECISIONS`, for trained models of images.
     """
 
     inputs: tuple[Path, ...]
@@ -319,6 +320,7 @@ class BenchmarkJob:
     levels: tuple[float, ...] = ()
     seed: int = 0
     recursive: bool = True
+    precision: str = PRECISIONS[0]
 
 
 def seed_for(seed: int, key: str) -> int:

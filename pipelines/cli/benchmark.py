@@ -38,6 +38,7 @@ __all__ = ["command"]
     show_default=True,
     help="Go into folders below an input folder.",
 )
+@options.precision_option
 @options.json_option
 @click.option("--csv", "csv_path", type=options.path_type, metavar="FILE", help="Write the rows as CSV.")
 @click.option(

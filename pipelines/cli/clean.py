@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from denoise.models import PRECISIONS
 from pipelines.cli import options
 from pipelines.job import CleanJob
 
@@ -55,13 +54,7 @@ __all__ = ["command"]
     metavar="HZ",
     help="For sensor logs that do not tell.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=CleanJob.precision,
-    show_default=True,
-    help="Of trained image models; bf16 is faster on CPUs that have it.",
-)
+@options.precision_option
 @options.job_options
 def command(json_path: Path | None, **settings: Any) -> None:
     """Clean files, or whole folders of images, recordings and sensor logs.

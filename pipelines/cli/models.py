@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from denoise.errors import UsageError
-from denoise.models import PRECISIONS
 from pipelines import report
 from pipelines.cli import options
 
@@ -130,13 +129,7 @@ def export(name: str, path: Path) -> None:
     help="Turns for each; the median counts.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="That torch uses.  [default: all cores]")
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=PRECISIONS[0],
-    show_default=True,
-    help="Of trained image models.",
-)
+@options.precision_option
 @options.json_option
 def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> None:
     """Time models against two published network shapes and a matrix product, on this machine, in turns.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from denoise.errors import StorageError
+from denoise.models import PRECISIONS
 from pipelines import batch, report
 from pipelines.forecast import bytes_text
 from pipelines.job import Job
@@ -21,6 +22,7 @@ __all__ = [
     "json_option",
     "numbers",
     "path_type",
+    "precision_option",
     "run",
     "show_option",
     "size",
@@ -54,6 +56,15 @@ show_option = click.option(
     help="Write the report as JSON; - prints it alone.",
 )
 STDOUT = Path("-")
+
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=PRECISIONS[0],
+    show_default=True,
+    help="Of trained image models; bf16 is faster on CPUs that have it.",
+)
 
 
 def job_options(command: Command) -> Command:

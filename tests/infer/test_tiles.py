@@ -59,12 +59,13 @@ def test_a_large_page_leaves_the_network_less() -> None:
 
 
 class Wide(Denoiser):
-    """Two layers of 100 channels at full size: both are held while the second runs."""
+    """Layers of 100 channels at full size: two are held at a time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.spec = InputSpec("image", channels=1)
-        self.layers = nn.Sequential(nn.Conv2d(1, 100, 1), nn.Conv2d(100, 100, 1), nn.Conv2d(100, 1, 1))
+        inside = [nn.Conv2d(100, 100, 1) for _ in range(3)]
+        self.layers = nn.Sequential(nn.Conv2d(1, 100, 1), *inside, nn.Conv2d(100, 1, 1))
 
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
         answer: Tensor = self.layers(noisy)
