@@ -19,6 +19,7 @@ from denoise import metrics, weights
 from denoise.data import Patches, pairs, read_clean
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.infer.apply import apply
+from denoise.infer.precision import has_bf16
 from denoise.io.atomic import replacing
 from denoise.losses import LOSSES
 from denoise.models.base import Denoiser
@@ -108,6 +109,7 @@ def fit(
     layout = torch.channels_last if model.spec.ndim == 2 else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.lr, plan.weight_decay)
+    amp = plan.amp and (device.type == "cuda" or (model.spec.ndim == 2 and has_bf16()))
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
     if resume and checkpoint.exists():
@@ -121,7 +123,6 @@ def fit(
         noisy, target = (t.to(device, memory_format=layout) for t in patches.batch(plan.batch, generator))
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * _schedule(plan, state.step)
-        amp = plan.amp and device.type == "cuda"
         with torch.autocast(device.type, torch.bfloat16) if amp else contextlib.nullcontext():
             estimate = model(noisy)
         loss = loss_of(estimate.float(), target)

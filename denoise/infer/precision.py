@@ -14,7 +14,7 @@ from denoise.infer.auto import Automatic
 from denoise.models import PRECISIONS
 from denoise.models.base import Denoiser
 
-__all__ = ["Bfloat16", "at_precision"]
+__all__ = ["Bfloat16", "at_precision", "has_bf16"]
 
 
 class Bfloat16(Denoiser):
@@ -53,8 +53,16 @@ def at_precision(cleaner: Cleaner, precision: str) -> Cleaner:
         cleaner,
         model=_reduced(cleaner.model),
         digest=f"{cleaner.digest}+{precision}",
-        notes=cleaner.notes if _has_bf16() else (*cleaner.notes, note),
+        notes=cleaner.notes if has_bf16() else (*cleaner.notes, note),
     )
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX512-BF16, AMX, or Arm's)."""
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version
+        return any(getattr(torch.cpu, check, bool)() for check in checks)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _is_trained(model: Denoiser) -> bool:
@@ -66,11 +74,3 @@ def _reduced(model: Module) -> Denoiser:
     if isinstance(model, Automatic):  # it decides in full precision
         return Automatic({name: _reduced(choice) for name, choice in model.models.items()})
     return Bfloat16(model).eval() if _is_trained(model) else model
-
-
-def _has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX512-BF16, AMX, or Arm's)."""
-    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version
-        return any(getattr(torch.cpu, check, bool)() for check in checks)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -11,6 +11,7 @@ from PIL import Image
 
 from denoise.errors import UsageError
 from denoise.infer import Cleaner, load, precision
+from denoise.infer.files import clean_file
 from denoise.metrics import score
 from denoise.models.autoencoder import build
 from pipelines.job import CleanJob
@@ -47,9 +48,15 @@ def test_what_has_no_use_for_it_says_so_and_works_in_float32(name: str) -> None:
     assert f"{name} worked in float32" in cleaner.notes[0]
 
 
+def test_the_note_reaches_the_report_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("x\n" + "\n".join(f"{value:.3f}" for value in np.sin(np.arange(99))))
+    report = clean_file(tmp_path / "log.csv", tmp_path / "out.csv", load("sensor", precision="bf16"))
+    assert "worked in float32" in report.notes[0]
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_cpu_without_it_is_told_of(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_has_bf16", lambda: fast)
+    monkeypatch.setattr(precision, "has_bf16", lambda: fast)
     cleaner = load("photo", precision="bf16")
     assert isinstance(cleaner.model, precision.Bfloat16)
     assert [("slower" in note) for note in cleaner.notes] == [True] * (not fast)
