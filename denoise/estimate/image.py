@@ -58,10 +58,11 @@ def _cosines() -> Array:
 _FREQUENCY = np.add.outer(np.arange(_SIDE), np.arange(_SIDE)).ravel()  # half periods a block, both axes
 # How flat a block is, and how much noise it holds, are read from different coefficients: in white noise they
 # are independent, so choosing the flattest blocks does not choose the quietest noise.
-_COARSE, _MIDDLE, _FINE, _FINEST = (
-    _cosines()[:, np.isin(_FREQUENCY, sums)] for sums in ((2, 4, 6), (5,), (7, 9), (12, 13, 14))
-)
-_DETAIL = np.concatenate([_MIDDLE, _FINE, _FINEST], axis=1)
+_BANDS = [np.flatnonzero(np.isin(_FREQUENCY, sums)) for sums in ((2, 4, 6), (5,), (7, 9), (12, 13, 14))]
+_COARSE, _MIDDLE, _FINE, _FINEST = range(len(_BANDS))
+_TRANSFORM = np.ascontiguousarray(_cosines()[:, np.concatenate(_BANDS)])
+_MEANS = np.repeat(np.eye(len(_BANDS), dtype=np.float32), [len(band) for band in _BANDS], axis=0)
+_MEANS /= _MEANS.sum(axis=0)
 
 
 def noise_sigma(page: Array, peak: float = _EIGHT_BIT) -> float:
@@ -97,7 +98,8 @@ def _spread_variance(page: Array, scale: float) -> float:
     """Of the noise that is everywhere; `scale` takes the picture to 8-bit units."""
     blocks = _blocks(page)
     # Where noise was clipped many pixels share the least or the greatest value; without clipping, one does.
-    clipped = ((blocks == blocks.min()) | (blocks == blocks.max())).mean(axis=(0, 2)) > _CLIPPED
+    at_limit = np.packbits((blocks == blocks.min()) | (blocks == blocks.max()), axis=2).view(np.uint64)
+    clipped = np.bitwise_count(at_limit).mean(axis=(0, 2)) > _CLIPPED * _SIDE**2
     if np.count_nonzero(~clipped) >= _UNCLIPPED * clipped.size:
         blocks = blocks[:, ~clipped]
     values = blocks.astype(np.float32) * np.float32(scale)
@@ -130,7 +132,7 @@ def _specks(page: Array, steep: float) -> float:
 def _blocks(page: Array) -> Array:
     """Overlapping blocks, `(C, N, 64)`."""
     windows = np.lib.stride_tricks.sliding_window_view(page, (_SIDE, _SIDE), axis=(1, 2))
-    step = max(2, round(math.sqrt(windows[0, ..., 0, 0].size / _BLOCKS)))
+    step = max(2, math.ceil(math.sqrt(windows[0, ..., 0, 0].size / _BLOCKS)))
     chosen = windows[:, ::step, ::step]
     return chosen.reshape(len(page), -1, _SIDE * _SIDE)
 
@@ -146,20 +148,21 @@ class _Spectrum(NamedTuple):
 
 def _spectrum(blocks: Array, rounding: float) -> _Spectrum:
     """Of one channel's blocks `(N, 64)`."""
-    coarse = _power(blocks, _COARSE)
-    order = np.argsort(coarse)
-    count = len(order)
-    flat = blocks[order[: max(_FEWEST, round(_FLATTEST * count))]]
+    power = np.square(blocks @ _TRANSFORM) @ _MEANS  # (N, 4): mean square in each band
+    power = power[np.argsort(power[:, _COARSE])]
+    count = len(power)
+    flat = power[: max(_FEWEST, round(_FLATTEST * count))]
     if _repeats(flat):
         return _Spectrum(0.0, 0.0, 0.0, 0.0)
     first, last = (round(share * count) for share in _LESS_FLAT)
-    less_flat = blocks[order[first : max(last, first + _FEWEST)]]
+    less_flat = power[first : max(last, first + _FEWEST)]
     # Blocks that are no rougher than the noise makes them are flat as well, and steady the mean.
-    rough = np.searchsorted(coarse[order], _power(flat, _FINEST).mean())
-    white = float(_power(blocks[order[: max(len(flat), rough)]], _FINEST).mean()) - rounding
-    correlated = _level(flat, _MIDDLE, _FINE) - rounding
+    rough = int(np.searchsorted(power[:, _COARSE], flat[:, _FINEST].mean()))
+    white = float(power[: max(len(flat), rough), _FINEST].mean()) - rounding
+    levels, less_flat_levels = (np.median(part, axis=0) - rounding for part in (flat, less_flat))
+    correlated = float(levels[[_MIDDLE, _FINE]].mean())
     shares = [
-        min(_noise_share(_level(flat, band) - rounding, _level(less_flat, band) - rounding) for band in bands)
+        min(_noise_share(levels[band], less_flat_levels[band]) for band in bands)
         for bands in ((_FINEST,), (_MIDDLE, _FINE))
     ]
     return _Spectrum(max(0.0, white), correlated, *shares)
@@ -167,7 +170,7 @@ def _spectrum(blocks: Array, rounding: float) -> _Spectrum:
 
 def _repeats(flat: Array) -> bool:
     """Whether these blocks are a few, over and over: a drawn pattern, however fine, and not noise."""
-    detail = _power(flat, _DETAIL)
+    detail = flat[:, [_MIDDLE, _FINE, _FINEST]].sum(axis=1)
     return np.unique(np.rint(100 * detail / max(detail.max(), 1e-9))).size < _REPEATED * len(flat)
 
 
@@ -192,16 +195,6 @@ def _noise_share(flat: float, less_flat: float) -> float:
         return 0.0
     ratio = math.sqrt(max(0.0, less_flat) / flat)
     return min(1.0, max(0.0, (_TEXTURE_RATIO - ratio) / (_TEXTURE_RATIO - _NOISE_RATIO)))
-
-
-def _level(blocks: Array, *bands: Array) -> float:
-    return float(np.mean([np.median(_power(blocks, band)) for band in bands]))
-
-
-def _power(blocks: Array, band: Array) -> Array:
-    """Mean square of some coefficients of each block."""
-    power: Array = np.square(blocks @ band).mean(axis=1)
-    return power
 
 
 # ---- blur ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from denoise.infer.stream import DEFAULT_BLOCK, Levels, Stream, check_request
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
 from denoise.infer.windows import Window, plan
 from denoise.models.base import Denoiser
+from denoise.models.classical import ImageIdentity
 
 __all__ = ["apply"]
 
@@ -80,7 +81,8 @@ def apply(
         return result
     result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]
-    if strength == 0 or not array.size:
+    leaves = isinstance(model, ImageIdentity) and array.dtype.kind != "f"  # floats are seen to be finite
+    if strength == 0 or not array.size or leaves:
         result[...] = array
     elif spec.ndim == 1:
         _clean_signal(model, array[:cleaned], result[:cleaned], peak, sample_rate, strength, sigma, tile)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from denoise import io
 from denoise.errors import InputError, UsageError
 from denoise.estimate import NoiseEstimator
+from denoise.estimate.image import noise_sigma
 from denoise.infer import DEFAULT_MODELS, Cleaner, load
 from denoise.infer.apply import apply
 from denoise.infer.auto import Automatic, Decision
@@ -168,6 +169,7 @@ class _Job:
                     scores.update(
                         _rescaled(page[:colours], now.peak, info.peak),
                         _rescaled(result[:colours], now.peak, info.peak),
+                        decisions[-1].estimated_sigma if decisions else None,
                     )
                     del page  # a large page is not held while its result is encoded
                     sink.write(result)
@@ -247,8 +249,14 @@ def _put(sink: Writer, scores: _Scores, noisy: Array | None, cleaned: Array) -> 
 class _Scores(Protocol):
     """Gathers figures from what goes in and what comes out."""
 
-    def update(self, noisy: Array | None, cleaned: Array) -> None:
-        """Take in a page, or the next samples; those of a signal come out later than they went in."""
+    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:
+        """Take in a page, or the next samples; those of a signal come out later than they went in.
+
+        Args:
+            noisy: What went in.
+            cleaned: What came out.
+            known_sigma: The estimated noise of a page in 8-bit units, if something else had to know it.
+        """
 
     def result(self) -> dict[str, float]:
         """One flat table."""
@@ -258,10 +266,11 @@ class _Estimates:
     """Of the noise before and after, for want of a reference."""
 
     def __init__(self, info: SignalInfo) -> None:
-        self._before = NoiseEstimator(info.modality, info.peak, info.sample_rate)
-        self._after = NoiseEstimator(info.modality, info.peak, info.sample_rate)
+        self._before, self._after = (
+            NoiseEstimator(info.modality, info.peak, info.sample_rate) for _ in range(2)
+        )
 
-    def update(self, noisy: Array | None, cleaned: Array) -> None:
+    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:  # noqa: ARG002
         if noisy is not None and noisy.size:
             self._before.update(noisy)
         if cleaned.size:
@@ -270,6 +279,27 @@ class _Estimates:
     def result(self) -> dict[str, float]:
         before, after = self._before.result(), self._after.result()
         return {f"{k}_before": v for k, v in before.items()} | {f"{k}_after": v for k, v in after.items()}
+
+
+class _PageEstimates:
+    """The same for images, which come page by page: nothing is estimated twice."""
+
+    def __init__(self, peak: float) -> None:
+        self._peak = peak
+        self._before: list[float] = []
+        self._after: list[float] = []
+
+    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:
+        assert noisy is not None
+        before = noise_sigma(noisy, self._peak) if known_sigma is None else known_sigma
+        self._before.append(before)
+        self._after.append(
+            before if np.array_equal(noisy, cleaned) else noise_sigma(cleaned, self._peak)
+        )
+
+    def result(self) -> dict[str, float]:
+        sides = {"before": self._before, "after": self._after}
+        return {f"estimated_sigma_{side}": float(np.mean(sigmas)) for side, sigmas in sides.items()}
 
 
 class _Comparison:
@@ -283,7 +313,7 @@ class _Comparison:
         if _cleaned_shape(info) != _cleaned_shape(truth.info) or info.pages != truth.info.pages:
             raise self._mismatch()
 
-    def update(self, noisy: Array | None, cleaned: Array) -> None:
+    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:  # noqa: ARG002
         if noisy is not None and noisy.size:
             truth = self._next(noisy)
             self._before.update(truth, noisy)
@@ -349,7 +379,7 @@ def _shape_text(info: SignalInfo) -> str:
 @contextmanager
 def _scoring(info: SignalInfo, reference: Path | None, options: Mapping[str, Any]) -> Iterator[_Scores]:
     if reference is None:
-        yield _Estimates(info)
+        yield _PageEstimates(info.peak or 1.0) if info.modality == "image" else _Estimates(info)
         return
     if io.modality(reference).name != info.modality:
         raise InputError(f"the reference {reference} is not of the kind of {info.source} ({info.modality})")

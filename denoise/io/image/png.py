@@ -29,7 +29,7 @@ COPIED_IF_UNCHANGED = b"sBIT bKGD".split()  # their layout follows the colour ty
 PIXELS = b"IHDR PLTE tRNS IDAT IEND".split()
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 INCH_M = 0.0254
-DEFLATE_LEVEL = 6
+DEFLATE_LEVEL = 3  # photos deflate to within 1 % of what level 6 makes of them, in a third of the time
 
 Chunk = tuple[bytes, bytes]  # type, content
 
