@@ -88,7 +88,7 @@ def execute(job: Job, plan: Plan, manifest: Manifest, progress: Progress) -> Res
             for entry in entries:
                 if entry.status == "failed":
                     append(entry)
-            with closing(engines.run(job, todo)) as results:
+            with closing(engines.run(job, todo, sum(costs.values(), Cost()).estimated_seconds)) as results:
                 for entry in progress(results, len(todo)):
                     entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
                     append(entry)

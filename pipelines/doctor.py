@@ -21,9 +21,9 @@ from denoise.errors import DenoiseError, reason
 from denoise.io.sniff import KINDS
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines import batch
+from pipelines.engines import cores
 from pipelines.forecast import bytes_text, free_bytes
 from pipelines.job import CleanJob
-from pipelines.pool import cores
 from pipelines.verify import FAULTS, verify
 
 __all__ = ["Check", "examine"]

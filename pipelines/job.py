@@ -43,6 +43,7 @@ class Job:
         overwrite: Do every file anew, and replace what is there, whoever wrote it.
         dry_run: Plan only; nothing is written.
         workers: Processes that work at the same time; 1 works in this one, unless there is a limit to watch.
+            None takes as many as there are cores, where that pays.
         max_pixels: Images above this are refused: what decodes to so much may be a decompression bomb.
         max_duration: Longer recordings are refused, in seconds; None takes any.
         timeout: Seconds that a file may take; None waits for ever.
@@ -54,14 +55,14 @@ class Job:
     recursive: bool = True
     overwrite: bool = False
     dry_run: bool = False
-    workers: int = 1
+    workers: int | None = None
     max_pixels: int = 500_000_000
     max_duration: float | None = None
     timeout: float | None = None
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
+        if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers is {self.workers}; expected 1 or more")
         for name in ("max_duration", "timeout", "memory"):
             limit = getattr(self, name)

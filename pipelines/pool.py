@@ -25,13 +25,13 @@ from types import FrameType
 
 from denoise.errors import StorageError, UsageError
 from pipelines.discover import Item
-from pipelines.engines import Entries
+from pipelines.engines import Entries, cores
 from pipelines.forecast import bytes_text
 from pipelines.job import Job
 from pipelines.manifest import Entry
 from pipelines.worker import process
 
-__all__ = ["cores", "pool"]
+__all__ = ["pool"]
 
 _LOOK_S = 0.05  # how often memory is looked at
 _LOADING_S = 300.0  # what a worker under a time limit may take to load the model, besides
@@ -246,11 +246,6 @@ def _resident_bytes(pid: int | None) -> int:
     except (OSError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---- inside a worker -------------------------------------------------------------------------------------

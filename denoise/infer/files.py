@@ -39,8 +39,8 @@ class FileReport:
         seconds: How long it took, reading and writing included.
         metrics: With a reference its metrics, such as `psnr_db` (the output's) and `psnr_db_before` (the
             input's); without, the estimated noise, such as `estimated_sigma_before` and
-            `estimated_sigma_after`. Where `auto` decided, also what it went by: `estimated_sigma` and
-            `estimated_blur_px`, means over the pages.
+            `estimated_sigma_after` (not of an image that `none` copied). Where `auto` decided, also what it
+            went by: `estimated_sigma` and `estimated_blur_px`, means over the pages.
         notes: Sentences for the user about what was decided and converted.
         clipped: Samples that did not fit the file's range.
         cost: `s_per_mpx` (seconds a megapixel), or `real_time_factor` (seconds a second of signal), or
@@ -282,7 +282,7 @@ class _Estimates:
 
 
 class _PageEstimates:
-    """The same for images, which come page by page: nothing is estimated twice."""
+    """The same for images, page by page: pages that are left as they were are not looked at again."""
 
     def __init__(self, peak: float) -> None:
         self._peak = peak
@@ -291,15 +291,20 @@ class _PageEstimates:
 
     def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:
         assert noisy is not None
+        unchanged = np.array_equal(noisy, cleaned)
+        if unchanged and known_sigma is None:
+            return
         before = noise_sigma(noisy, self._peak) if known_sigma is None else known_sigma
         self._before.append(before)
-        self._after.append(
-            before if np.array_equal(noisy, cleaned) else noise_sigma(cleaned, self._peak)
-        )
+        self._after.append(before if unchanged else noise_sigma(cleaned, self._peak))
 
     def result(self) -> dict[str, float]:
-        sides = {"before": self._before, "after": self._after}
-        return {f"estimated_sigma_{side}": float(np.mean(sigmas)) for side, sigmas in sides.items()}
+        if not self._before:
+            return {}
+        return {
+            "estimated_sigma_before": float(np.mean(self._before)),
+            "estimated_sigma_after": float(np.mean(self._after)),
+        }
 
 
 class _Comparison:

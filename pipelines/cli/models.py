@@ -144,3 +144,25 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
     click.echo(costs.as_table(found))
     if json_path:
         report.write_json(json_path, found.as_dict())
+
+
+@command.command()
+@click.argument("model")
+@options.inputs
+@click.option(
+    "--workers", type=click.IntRange(min=1), show_default="as many as pay", help="Processes of the batch."
+)
+@options.json_option
+def overhead(json_path: Path | None, **settings: Any) -> None:
+    """Compare what a batch takes with what MODEL alone takes for the same files, and keep no result.
+
+    \b
+    Example:
+      denoise models overhead photo photos/
+    """
+    from pipelines import overhead as overheads
+
+    found = overheads.measure(overheads.OverheadJob(**settings))
+    click.echo(overheads.as_text(found))
+    if json_path:
+        report.write_json(json_path, found.as_dict())

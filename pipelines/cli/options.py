@@ -98,7 +98,7 @@ def job_options(command: Command) -> Command:
                 "--workers",
                 type=click.IntRange(min=1),
                 default=Job.workers,
-                show_default=True,
+                show_default="as many as pay",
                 help="Processes that work at the same time.",
             ),
             click.option(
@@ -164,7 +164,7 @@ def run(job: Job, json_path: Path | None) -> None:
     else:
         click.echo(report.summary(result))
         if job.dry_run:
-            click.echo(report.printable("\n".join(_plan_lines(job, result))))
+            click.echo(report.printable("\n".join(_plan_lines(result))))
     if json_path:
         report.write_json(json_path, _json(job, result))
     if result.stopped:
@@ -188,7 +188,7 @@ _SHOW: Mapping[str | None, batch.Progress] = {
 }
 
 
-def _plan_lines(job: Job, result: batch.Result) -> Iterator[str]:
+def _plan_lines(result: batch.Result) -> Iterator[str]:
     for entry in result.entries:
         if entry.status == "planned":
             yield f"{entry.source} -> {entry.output}"
@@ -196,7 +196,7 @@ def _plan_lines(job: Job, result: batch.Result) -> Iterator[str]:
     free = "" if result.free_bytes is None else f"; {bytes_text(result.free_bytes)} are free"
     yield (
         f"{bytes_text(cost.bytes_in)} to read, an estimated {bytes_text(cost.estimated_bytes_out)} to write"
-        f"{free}; an estimated {cost.estimated_seconds / job.workers:.0f} s"
+        f"{free}; an estimated {cost.estimated_seconds:.0f} s"
     )
 
 
