@@ -44,6 +44,7 @@ class Job:
         dry_run: Plan only; nothing is written.
         workers: Processes that work at the same time; 1 works in this one, unless there is a limit to watch.
             None takes as many as there are cores, where that pays.
+        keep_mtime: Give each result the modification time of its input.
         max_pixels: Images above this are refused: what decodes to so much may be a decompression bomb.
         max_duration: Longer recordings are refused, in seconds; None takes any.
         timeout: Seconds that a file may take; None waits for ever.
@@ -56,6 +57,7 @@ class Job:
     overwrite: bool = False
     dry_run: bool = False
     workers: int | None = None
+    keep_mtime: bool = False
     max_pixels: int = 500_000_000
     max_duration: float | None = None
     timeout: float | None = None

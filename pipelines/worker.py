@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> E
         _make_folder(item)
         with syncing_later():  # the manifest syncs folders before it counts on them
             outcome = job.execute(item)
+        notes = outcome.notes + (_keep_mtime(item) if job.keep_mtime else ())
         output_digest = digest(item.destination)
     except StorageError:
         raise
@@ -53,7 +55,7 @@ def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> E
             seconds=round(time.perf_counter() - started, 4),
             model=outcome.model,
             metrics=outcome.metrics,
-            notes=outcome.notes,
+            notes=notes,
             input_digest=input_digest,
             output_digest=output_digest,
         )
@@ -72,3 +74,13 @@ def _make_folder(item: Item) -> None:
         item.destination.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(item.destination, error) from error
+
+
+def _keep_mtime(item: Item) -> tuple[str, ...]:
+    """Nothing to tell, unless the file system does not take the time."""
+    try:
+        found = item.source.stat()
+        os.utime(item.destination, ns=(found.st_atime_ns, found.st_mtime_ns))
+    except OSError as error:
+        return (f"the time of {item.source.name} could not be kept: {reason(error)}",)
+    return ()

@@ -102,6 +102,12 @@ def job_options(command: Command) -> Command:
                 help="Processes that work at the same time.",
             ),
             click.option(
+                "--keep-mtime",
+                is_flag=True,
+                default=Job.keep_mtime,
+                help="Give each result the modification time of its input.",
+            ),
+            click.option(
                 "--max-pixels",
                 type=click.IntRange(min=1),
                 default=Job.max_pixels,

@@ -126,6 +126,19 @@ def test_a_pool_of_two_writes_the_same_bytes(
     assert snapshot(two) == snapshot(one)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_have_the_time_of_their_inputs_on_request(
+    media: Path, tmp_path: Path, denoise: Run, workers: int
+) -> None:
+    when_ns = 1_000_000_000_123_456_789
+    os.utime(media / "a.png", ns=(when_ns, when_ns))
+    for out, options in ((tmp_path / "kept", ["--keep-mtime"]), (tmp_path / "new", [])):
+        command = ("clean", media, "-o", out, "--model", "none", "--workers", workers, *options)
+        assert denoise(*command).exit_code == 0
+        assert ((out / "a.png").stat().st_mtime_ns == when_ns) is bool(options)
+        assert (out / "s.csv").stat().st_mtime_ns != when_ns
+
+
 def test_killed_in_mid_batch_and_resumed_it_ends_the_same(
     media: Path, tmp_path: Path, denoise: Run, snapshot: Run
 ) -> None:
