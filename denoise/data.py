@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from denoise import io
-from denoise.corruptions import Corruption, parse
+from denoise.corruptions import parse
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.recipe import Recipe, ValidateRecipe
 from denoise.signal import MODALITIES
@@ -133,7 +133,7 @@ class Patches:
             raise UsageError(
                 f"recipe {recipe.name}: [data] corruption is empty, expected what makes the noisy input"
             )
-        self.corruption: Corruption = parse(recipe.data.corruption.replace("{data}", folder.as_posix()))
+        self.corruption = _corruption(recipe.data.corruption, folder)
         if recipe.data.join:
             names, arrays = ["joined"], [np.concatenate(arrays, axis=-1)]
         self.arrays = arrays
@@ -288,8 +288,15 @@ def pairs(
         if recipe.data.standardise:
             x = x - x.mean(-1, keepdim=True)
             x = x / x.std(-1, keepdim=True)
-        corruption = parse(spec.corruption.replace("{data}", folder.as_posix()))
+        corruption = _corruption(spec.corruption, folder)
         yield corruption(x, generator, hz)[0].numpy(), x[0].numpy(), hz
+
+
+def _corruption(spec: str, folder: Path) -> Callable[[Tensor, Generator, float | None], Tensor]:
+    """What makes the noisy input; `{data}` in the spec stands for the folder."""
+    if spec == "none":
+        return lambda x, _generator, _rate: x.clone()
+    return parse(spec.replace("{data}", folder.as_posix()))
 
 
 def _cropped(array: Array, crop: int) -> NDArray[np.float32]:

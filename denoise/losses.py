@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["LOSSES", "charbonnier", "l1", "log_mse", "mse", "speech"]
+__all__ = ["LOSSES", "charbonnier", "l1", "log_mse", "mse", "speech", "ssim"]
 
 
 def mse(estimate: Tensor, target: Tensor) -> Tensor:
@@ -35,6 +35,24 @@ def log_mse(estimate: Tensor, target: Tensor) -> Tensor:
     """
     error = (estimate - target).square().flatten(1).mean(1)
     return torch.log(error + 1e-5).mean()
+
+
+def ssim(estimate: Tensor, target: Tensor) -> Tensor:
+    """One minus structural similarity (Wang et al. 2004) in windows of 7, for signals in 0..1."""
+    window = F.avg_pool2d if target.ndim == 4 else F.avg_pool1d
+
+    def mean(x: Tensor) -> Tensor:
+        return window(x, 7, stride=1)
+
+    mean_e, mean_t = mean(estimate), mean(target)
+    variance_e, variance_t = (
+        mean(estimate.square()) - mean_e.square(),
+        mean(target.square()) - mean_t.square(),
+    )
+    covariance = mean(estimate * target) - mean_e * mean_t
+    likeness = (2 * mean_e * mean_t + 1e-4) * (2 * covariance + 9e-4)
+    most = (mean_e.square() + mean_t.square() + 1e-4) * (variance_e + variance_t + 9e-4)
+    return 1 - (likeness / most).mean()
 
 
 def speech(estimate: Tensor, target: Tensor) -> Tensor:
@@ -71,5 +89,5 @@ def _si_sdr_loss(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"mse": mse, "l1": l1, "charbonnier": charbonnier, "log_mse": log_mse, "speech": speech}
+    {"mse": mse, "l1": l1, "charbonnier": charbonnier, "log_mse": log_mse, "ssim": ssim, "speech": speech}
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -54,7 +55,7 @@ class DataRecipe:
         sample_rate: Hz of the patches: recordings of another rate are resampled, those that state none are
             taken to have it; 0 leaves all as they are.
         corruption: What makes the noisy input, in the text form of `denoise.corruptions.parse`; `{data}`
-            stands for the data folder.
+            stands for the data folder; `none` for nothing, which trains an autoencoder to copy.
     """
 
     include: tuple[str, ...] = ("**/*",)
@@ -164,9 +165,16 @@ class Recipe:
 
 
 def names() -> list[str]:
-    """The recipes that ship with the package."""
-    folder = resources.files("denoise") / "recipes"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    """The recipes that ship with the package; those in a folder are named with it, `family/plain-image`."""
+    return sorted(_names(resources.files("denoise") / "recipes", ""))
+
+
+def _names(folder: Traversable, prefix: str) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _names(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".toml"):
+            yield prefix + entry.name.removesuffix(".toml")
 
 
 def load(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:

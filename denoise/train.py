@@ -124,10 +124,10 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * _schedule(plan, state.step)
         with torch.autocast(device.type, torch.bfloat16) if amp else contextlib.nullcontext():
-            estimate = model(noisy)
-        loss = loss_of(estimate.float(), target)
+            estimate, added = model.learn(noisy)
+        loss = loss_of(estimate.float(), target) + added
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
         optimizer.step()
         state.step += 1

@@ -1,8 +1,16 @@
 """The autoencoder family from one definition: encoder, bottleneck, decoder, in 1-D and 2-D.
 
-A variant is a config, not a class: it picks a row of `BACKBONES`, a row of `BOTTLENECKS`, and sizes.
-What else makes a member of the family is decided where it is trained: a corrupted input makes it a
-denoising autoencoder (Vincent et al. 2008), a penalty in the loss makes it sparse or contractive.
+A variant is a config, not a class: it picks a row of `BACKBONES`, of `BOTTLENECKS` and of `PENALTIES`, and
+sizes. What its input is corrupted by is decided where it is trained.
+
+| member | what makes it one |
+|---|---|
+| plain (Hinton & Salakhutdinov 2006) | a code smaller than the input |
+| denoising (Vincent et al. 2008) | a corrupted input, in the recipe |
+| sparse (Ng 2011) | penalty `l1` or `kl` on the code |
+| contractive (Rifai et al. 2011) | penalty `contractive` |
+| variational (Kingma & Welling 2014) | bottleneck `variational` |
+| convolutional (Masci et al. 2011) | backbone `conv` |
 """
 
 from __future__ import annotations
@@ -15,14 +23,17 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser, InputSpec
+from denoise.models.bottleneck import BOTTLENECKS
+from denoise.models.penalties import PENALTIES
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
-__all__ = ["ACTIVATIONS", "BACKBONES", "BOTTLENECKS", "Autoencoder", "AutoencoderConfig"]
+__all__ = ["ACTIVATIONS", "BACKBONES", "Autoencoder", "AutoencoderConfig", "build"]
 
 # The operators that differ between signals and images, by number of axes.
 CONV: tuple[Any, ...] = (None, nn.Conv1d, nn.Conv2d)
@@ -34,6 +45,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
         "leaky-relu": partial(nn.LeakyReLU, inplace=True),
         "gelu": nn.GELU,
         "tanh": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
         "linear": nn.Identity,
     }
 )
@@ -52,6 +64,12 @@ class AutoencoderConfig:
         bottleneck: A row of `BOTTLENECKS`.
         code: Size of the code: channels of the innermost map (conv) or units (dense); 0 keeps the last width.
         activation: A row of `ACTIVATIONS`.
+        code_activation: The row that the code goes through: "sigmoid" for units that are on or off.
+        penalty: A row of `PENALTIES`, what the training adds to the loss; empty for none.
+        penalty_weight: By what it is multiplied.
+        target_activation: The mean that penalty "kl" wants of every unit of the code.
+        beta: Weight of the divergence of a variational code (Higgins et al. 2017).
+        free_bits: Nats a unit of a variational code may hold for free (Kingma et al. 2016).
         skips: Add each encoder scale to the decoder scale of its size. Without, all goes through the code.
         residual: Predict the noise and subtract it, rather than the signal (Zhang et al. 2017).
         bias: Additive constants. Without them and with ReLU the network is scale-equivariant, so that it
@@ -69,6 +87,12 @@ class AutoencoderConfig:
     bottleneck: str = "plain"
     code: int = 0
     activation: str = "relu"
+    code_activation: str = "linear"
+    penalty: str = ""
+    penalty_weight: float = 0.0
+    target_activation: float = 0.05
+    beta: float = 1.0
+    free_bits: float = 0.0
     skips: bool = True
     residual: bool = True
     bias: bool = False
@@ -152,7 +176,7 @@ class ConvBackbone(nn.Module):
         self.decoder = nn.ModuleList(map(stage, reversed(outer)))
         self.tail = conv(widths[0], folded, 3, padding=1, bias=bias)
 
-        self.code_in = widths[-1]
+        self.code_in, self.code_axis = widths[-1], 1
         self.multiple_of = config.fold * 2 ** len(pairs)
         # Each 3-tap convolution reaches one position of its own scale to each side; folding and striding
         # align positions to cells, which adds less than one cell of the coarsest scale.
@@ -205,7 +229,8 @@ class DenseBackbone(nn.Module):
         self.side = config.patch
         self.encoder = layers(sizes, last=True)
         self.decoder = layers(sizes[::-1], last=False)
-        self.code_in, self.multiple_of, self.halo = sizes[-1], config.patch, config.patch
+        self.code_in, self.code_axis = sizes[-1], -1
+        self.multiple_of = self.halo = config.patch
 
     def code_layers(self, code: int, ndim: int, bias: bool) -> tuple[nn.Module, nn.Module]:  # noqa: ARG002
         """The layers into and out of a code of `code` units."""
@@ -220,29 +245,8 @@ class DenseBackbone(nn.Module):
         return unfold(self.decoder(x).movedim(-1, 1), self.side)
 
 
-class PlainBottleneck(nn.Module):
-    """A code smaller than the features around it, and nothing else (an undercomplete autoencoder)."""
-
-    def __init__(self, into: nn.Module, out_of: nn.Module) -> None:
-        super().__init__()
-        self.into, self.out_of = into, out_of
-
-    def encode(self, features: Tensor) -> Tensor:
-        """The code."""
-        code: Tensor = self.into(features)
-        return code
-
-    def decode(self, code: Tensor) -> Tensor:
-        """Features for the decoder."""
-        features: Tensor = self.out_of(code)
-        return features
-
-
 BACKBONES: Mapping[str, Callable[[AutoencoderConfig], ConvBackbone | DenseBackbone]] = MappingProxyType(
     {"conv": ConvBackbone, "dense": DenseBackbone}
-)
-BOTTLENECKS: Mapping[str, Callable[[nn.Module, nn.Module], PlainBottleneck]] = MappingProxyType(
-    {"plain": PlainBottleneck}
 )
 
 
@@ -263,6 +267,8 @@ class Autoencoder(Denoiser):
             ("backbone", config.backbone, BACKBONES),
             ("bottleneck", config.bottleneck, BOTTLENECKS),
             ("activation", config.activation, ACTIVATIONS),
+            ("activation", config.code_activation, ACTIVATIONS),
+            ("penalty", config.penalty or "l1", PENALTIES),
         ):
             if name not in table:
                 raise unknown(kind, name, table)
@@ -271,15 +277,22 @@ class Autoencoder(Denoiser):
             raise UsageError(f"autoencoder sizes must be positive, found {config}")
         if len(blocks) not in (1, len(config.widths)):
             raise UsageError(f"autoencoder blocks are {config.blocks}: expected one, or one per width")
+        if config.bottleneck == "variational" and (not config.code or config.skips or config.residual):
+            raise UsageError("a variational autoencoder needs a code size, and neither skips nor residual")
+        if config.penalty == "kl" and config.code_activation != "sigmoid":
+            raise UsageError('penalty "kl" is for a code of shares: set code_activation to "sigmoid"')
         self._config = config
         self.backbone = BACKBONES[config.backbone](config)
+        bottleneck = BOTTLENECKS[config.bottleneck]
+        into: nn.Module = nn.Identity()
+        out_of: nn.Module = nn.Identity()
         if config.code:
             ndim = MODALITIES[config.modality].ndim
-            self.bottleneck = BOTTLENECKS[config.bottleneck](
-                *self.backbone.code_layers(config.code, ndim, config.bias)
-            )
-        else:
-            self.bottleneck = BOTTLENECKS[config.bottleneck](nn.Identity(), nn.Identity())
+            into = self.backbone.code_layers(bottleneck.numbers * config.code, ndim, config.bias)[0]
+            out_of = self.backbone.code_layers(config.code, ndim, config.bias)[1]
+        if config.code_activation != "linear":
+            into = nn.Sequential(into, ACTIVATIONS[config.code_activation]())
+        self.bottleneck = bottleneck(into, out_of, self.backbone.code_axis)
         self.spec = InputSpec(
             modality=config.modality,
             channels=config.channels,
@@ -304,8 +317,13 @@ class Autoencoder(Denoiser):
             raise RuntimeError(f"{', '.join([*lacking, *foreign])} are in one of the two only")
 
     def encode(self, x: Tensor) -> Tensor:
-        """The code alone."""
-        return self.bottleneck.encode(self.backbone.encode(x)[0])
+        """The code alone; of a variational one the mean.
+
+        Shape:
+            `(B, code, *S / multiple_of)` (conv), `(B, *S / multiple_of, code)` (dense).
+        """
+        code: Tensor = self.bottleneck.encode(self.backbone.encode(x)[0])
+        return code
 
     def decode(self, code: Tensor) -> Tensor:
         """What the code alone says of the signal, without skips or the input."""
@@ -316,6 +334,39 @@ class Autoencoder(Denoiser):
         features, across = self.backbone.encode(noisy)
         out = self.backbone.decode(self.bottleneck.decode(self.bottleneck.encode(features)), across)
         return noisy - out if self._config.residual else out
+
+    def learn(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """The denoised batch, and what its code adds to the loss."""
+        config = self._config
+        if config.penalty:
+            noisy = noisy.detach().requires_grad_()  # the contractive penalty asks how the code follows it
+        features, across = self.backbone.encode(noisy)
+        code, divergence = self.bottleneck.draw(features, config.free_bits)
+        out = self.backbone.decode(self.bottleneck.decode(code), across)
+        # Per value of the signal, as the losses are: with `mse`, beta 1 is the evidence lower bound of a
+        # decoder whose values have the variance 1/2.
+        added = config.beta * divergence * (len(noisy) / noisy.numel())
+        if config.penalty:
+            units = code.movedim(self.backbone.code_axis, -1).flatten(0, -2)
+            penalty = PENALTIES[config.penalty](units, noisy, config.target_activation)
+            added = added + config.penalty_weight * penalty
+        return noisy - out if config.residual else out, added
+
+    @torch.no_grad()
+    def sample(self, count: int, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draw signals from the prior of a variational code, a standard normal distribution.
+
+        Args:
+            count: How many.
+            size: Of each, without channels; multiples of `spec.multiple_of`.
+            generator: Decides them.
+
+        Shape:
+            `(count, channels, *size)`.
+        """
+        cells = tuple(n // self.spec.multiple_of for n in size)
+        code = torch.randn(count, *cells, self._config.code, generator=generator)
+        return self.decode(code.movedim(-1, self.backbone.code_axis))
 
 
 def build(**config: Any) -> Autoencoder:

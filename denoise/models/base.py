@@ -18,6 +18,8 @@ class InputSpec:
     Args:
         modality: A name in `denoise.signal.MODALITIES`.
         channels: 1 means each channel on its own; 3 means RGB together (a single channel is repeated).
+        linked: Besides, any number of channels of one recording can come together, `(B, C, T)`: they get the
+            same gains, so that each sound stays where it is between the loudspeakers.
         multiple_of: Every spatial size it is given must be a multiple of this.
         halo: Samples or pixels on each side that an output value may depend on; None means the whole input
             (then it is never cut, or, for a `CausalDenoiser`, state is carried).
@@ -36,6 +38,7 @@ class InputSpec:
     centre: bool = False
     scale: bool = False
     uses_sigma: bool = False
+    linked: bool = False
 
     @property
     def ndim(self) -> int:
@@ -49,7 +52,7 @@ class Denoiser(nn.Module):
     Images are in 0..1, audio in -1..1, sensors in their own units (or centred and scaled, as `spec` says).
 
     Shape:
-        `(B, spec.channels, *S)` in and out.
+        `(B, spec.channels, *S)` in and out; where `spec.linked`, of any number of channels.
     """
 
     spec: InputSpec
@@ -57,6 +60,10 @@ class Denoiser(nn.Module):
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
         """Denoise a batch; `sigma` is the noise standard deviation where `spec.uses_sigma`."""
         raise NotImplementedError
+
+    def learn(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """One forward pass of training: the denoised batch, and what the model adds to the loss, a scalar."""
+        return self(noisy), noisy.new_zeros(())
 
     def config(self) -> dict[str, Any]:
         """What rebuilds this model: the fields of its config dataclass."""
@@ -82,17 +89,20 @@ class CausalDenoiser(Denoiser):
     hop: int  # samples; blocks given to `step` are multiples of it
 
     def initial_state(self, batch: int) -> Any:
-        """The state before the first sample."""
+        """The state before the first sample; `batch` counts every channel of every item."""
         raise NotImplementedError
 
     def step(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Denoise the next block `(B, 1, k * hop)`; gives a block of the same length, `latency` late."""
+        """Denoise the next block `(B, C, k * hop)`, C being 1 unless `spec.linked`.
+
+        A block of the same length comes back, `latency` late.
+        """
         raise NotImplementedError
 
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
-        """Denoise a whole signal `(B, 1, T)`, latency removed."""
+        """Denoise a whole signal `(B, C, T)`, latency removed."""
         samples = noisy.shape[-1]
         total = -(-(samples + self.latency) // self.hop) * self.hop
         padded = nn.functional.pad(noisy, (0, total - samples))
-        out, _ = self.step(padded, self.initial_state(noisy.shape[0]))
+        out, _ = self.step(padded, self.initial_state(noisy.shape[0] * noisy.shape[1]))
         return out[..., self.latency : self.latency + samples]
