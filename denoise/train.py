@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -43,6 +43,7 @@ class Progress:
         metric: Name of the validation figure, None between validations.
         value: The validation figure.
         before: The same figure of the noisy input.
+        curve: Of every validation until now the step, the loss and the figure; a resumed run knows all.
     """
 
     step: int
@@ -52,6 +53,7 @@ class Progress:
     metric: str | None = None
     value: float | None = None
     before: float | None = None
+    curve: Sequence[Mapping[str, float]] = ()
 
 
 def fit(
@@ -144,7 +146,8 @@ def fit(
             metric, value, before = state.evaluate(model, held_out, recipe)
             state.curve.append({"step": state.step, "loss": float(np.mean(losses)), metric: value})
             state.keep_best(value, plan.patience)
-            report(Progress(state.step, plan.steps, float(np.mean(losses)), rate, metric, value, before))
+            loss_mean = float(np.mean(losses))
+            report(Progress(state.step, plan.steps, loss_mean, rate, metric, value, before, state.curve))
             losses, marked = [], time.monotonic()
         elif last or now - marked > 10:
             report(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from denoise.errors import UsageError
 from pipelines import report
 from pipelines.cli import options
+
+if TYPE_CHECKING:
+    from pipelines.catalogue import CatalogueRow
 
 __all__ = ["command"]
 
@@ -63,9 +66,30 @@ def show(name: str) -> None:
         "kind": row.kind,
         "bytes": row.size_bytes,
         "digest": row.digest,
+        **_network(row),
         **row.card,
     }
     click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+def _network(row: CatalogueRow) -> dict[str, Any]:
+    """Size, arithmetic and reach of a trained model."""
+    if row.path is None:
+        return {}
+    from denoise import weights
+    from pipelines.cost import kmac_per_sample
+
+    model = weights.load(row.path)[0]
+    kmac, rate, reach = kmac_per_sample(model), model.spec.sample_rate, model.spec.halo
+    unit, cost = ("second", 1e3 * kmac * rate) if rate else ("pixel", 1e3 * kmac)
+    if not rate and model.spec.ndim == 1:
+        unit = "sample"
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        f"multiply_adds_per_{unit}": round(cost),
+        # A model without a halo remembers all of what came before.
+        "receptive_field": None if reach is None else 2 * reach + 1,
+    }
 
 
 @command.command()

@@ -34,20 +34,20 @@ def command(
 ) -> None:
     """Train a model by RECIPE, a shipped one's name or a TOML file.
 
+    Its curve is kept beside the weights, as CSV and as a picture.
+
     \b
     Example:
       denoise train photo --data photos/ --validate held-out/ -o mine.safetensors --set fit.steps=2000
     """
     from denoise import recipe as recipes
     from denoise.train import fit
+    from pipelines import curve
 
-    fit(recipes.load(recipe, overrides), data, validate, output, resume=resume, report=_show)
+    def show(progress: Progress) -> None:
+        click.echo(curve.line(progress), err=True)
+        if progress.curve:
+            curve.write(progress.curve, output)
+
+    fit(recipes.load(recipe, overrides), data, validate, output, resume=resume, report=show)
     click.echo(f"wrote {output}")
-
-
-def _show(progress: Progress) -> None:
-    done, rate = f"step {progress.step}/{progress.steps}", f"{progress.samples_per_s:.0f} samples/s"
-    line = f"{done}  loss {progress.loss:.3g}  {rate}"
-    if progress.value is not None:
-        line += f"  {progress.metric} {progress.value:.2f} (noisy {progress.before:.2f})"
-    click.echo(line, err=True)

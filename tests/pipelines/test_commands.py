@@ -219,7 +219,8 @@ def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch
 
     def fit(recipe: Any, data: Path, validate: Path | None, out: Path, *, resume: bool, report: Any) -> None:
         seen.update(steps=recipe.fit.steps, data=data, validate=validate, out=out, resume=resume)
-        report(train.Progress(5, 7, 0.25, 100.0, "psnr_db", 30.0, 20.0))
+        curve = [{"step": 4, "loss": 0.5, "psnr_db": 28.0}, {"step": 5, "loss": 0.25, "psnr_db": 30.0}]
+        report(train.Progress(5, 7, 0.25, 100.0, "psnr_db", 30.0, 20.0, curve))
 
     monkeypatch.setattr(train, "fit", fit)
     options = ("--data", tmp_path, "-o", tmp_path / "w.safetensors", "--resume", "--set", "fit.steps=7")
@@ -228,7 +229,9 @@ def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch
     assert seen == {
         "steps": 7, "data": tmp_path, "validate": None, "out": tmp_path / "w.safetensors", "resume": True
     }  # fmt: skip
-    assert result.stderr == "step 5/7  loss 0.25  100 samples/s  psnr_db 30.00 (noisy 20.00)\n"
+    assert result.stderr == "step 5/7  loss 0.25  100 samples/s  psnr_db 30.00 (noisy 20.00) ▁█\n"
+    assert (tmp_path / "w.curve.csv").read_text() == "step,loss,psnr_db\n4,0.5,28.0\n5,0.25,30.0\n"
+    assert (tmp_path / "w.curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -255,6 +258,10 @@ def test_models_lists_every_row_and_shows_one(denoise: Run) -> None:
     shown = json.loads(denoise("models", "show", "median").stdout)
     assert (shown["cleans"], shown["kind"]) == (["image", "sensor"], "classical")
     assert denoise("models", "show", "medain").exit_code == 2
+    trained = json.loads(denoise("models", "show", "sensor").stdout)
+    assert {"parameters", "multiply_adds_per_sample", "receptive_field", "recipe", "results"} <= set(trained)
+    assert trained["training"]["data_digest"]
+    assert "multiply_adds_per_second" in json.loads(denoise("models", "show", "speech").stdout)
 
 
 # ---- all commands ----------------------------------------------------------------------------------------

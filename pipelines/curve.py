@@ -1,0 +1,67 @@
+"""How a training goes: a line on the terminal, a table and a picture beside the weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.report import write_text, writing
+
+if TYPE_CHECKING:
+    from denoise.train import Progress
+
+__all__ = ["line", "sparkline", "write"]
+
+Curve = Sequence[Mapping[str, float]]
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_BARS = 24
+
+
+def line(progress: Progress) -> str:
+    """Where it is; after a validation also how the figure went until now."""
+    done, rate = f"step {progress.step}/{progress.steps}", f"{progress.samples_per_s:.0f} samples/s"
+    told = f"{done}  loss {progress.loss:.3g}  {rate}"
+    if progress.metric is None:
+        return told
+    bars = sparkline([point[progress.metric] for point in progress.curve])
+    return f"{told}  {progress.metric} {progress.value:.2f} (noisy {progress.before:.2f}) {bars}"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """The last values as bars, the lowest of them the shortest."""
+    shown = values[-_MOST_BARS:]
+    low, span = min(shown), max(shown) - min(shown)
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1)) if span else 0] for value in shown)
+
+
+def write(curve: Curve, weights: Path) -> None:
+    """Write `NAME.curve.csv` and `NAME.curve.png` beside the weights.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(curve[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    write_text(weights.with_suffix(".curve.csv"), text.getvalue())
+    _plot(curve, weights.with_suffix(".curve.png"))
+
+
+def _plot(curve: Curve, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [name for name in curve[0] if name != "step"]
+    figure = Figure(figsize=(5 * len(names), 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for name, axes in zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True):
+        axes.plot([point["step"] for point in curve], [point[name] for point in curve], "o-", markersize=3)
+        axes.set(xlabel="step", ylabel=name)
+        axes.grid(alpha=0.3)
+    with writing(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
