@@ -13,6 +13,7 @@ from torch import Tensor, nn
 __all__ = ["OPTIMIZERS", "Muon", "adamw", "muon"]
 
 _NARROW = 16  # a matrix with a side below this is a first or last layer: too thin to be worth turning
+_WIDE = 256  # one with both sides above this costs more to turn than a step of the rest, on a CPU
 
 
 def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -35,7 +36,7 @@ class Muon(torch.optim.Optimizer):
     a learning rate means the same for both (Liu et al. 2025, "Muon is scalable for LLM training").
 
     Args:
-        params: Any; those with fewer than two axes, or a side below 16, are left to AdamW.
+        params: Any; those with fewer than two axes, a side below 16, or none below 257 are left to AdamW.
         lr: Learning rate.
         weight_decay: As in AdamW.
         momentum: Share of the past in the step (Nesterov).
@@ -53,7 +54,8 @@ class Muon(torch.optim.Optimizer):
                 if weights.grad is None:
                     continue
                 weights.mul_(1 - group["lr"] * group["weight_decay"])
-                step = self._turned if min(_matrix(weights).shape) >= _NARROW else self._adam
+                turns = _NARROW <= min(_matrix(weights).shape) <= _WIDE
+                step = self._turned if turns else self._adam
                 weights.add_(step(weights, group["momentum"]), alpha=-group["lr"])
 
     def _turned(self, weights: Tensor, momentum: float) -> Tensor:

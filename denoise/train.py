@@ -126,7 +126,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * _schedule(plan, state.step)
         with torch.autocast(device.type, torch.bfloat16) if amp else contextlib.nullcontext():
-            estimate, added = model.learn(noisy)
+            estimate, added = model.learn(noisy, target)
         loss = loss_of(estimate.float(), target) + added
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -47,6 +47,7 @@ FORMAT = 1  # raised when a file of an older kind can no longer be read
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
     {
         "autoencoder": "denoise.models.autoencoder:build",
+        "deblur": "denoise.models.deblur:build",
         "spectral-gru": "denoise.models.audio:build",
     }
 )

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from denoise.corruptions.base import Corruption, Level, Number, RandomLevel, draw, fast_length, fill_gaps
 
-__all__ = ["Blur", "Defocus", "GaussianBlur", "MotionBlur"]
+__all__ = ["Blur", "Defocus", "GaussianBlur", "MotionBlur", "convolve"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Blur(Corruption):
         return self.kernels(torch.zeros(1, 1, 1, 1), generator)[0]
 
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
-        return _convolve(fill_gaps(clean), self.kernels(clean, generator))
+        return convolve(fill_gaps(clean), self.kernels(clean, generator))
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _offsets(reach: float, like: Tensor) -> Tensor:
     return torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
 
 
-def _convolve(images: Tensor, kernels: Tensor) -> Tensor:
+def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each image with its own kernel `(B, k, k)`, its edge pixels continued."""
     height, width = images.shape[2:]
     reach = kernels.shape[-1] // 2

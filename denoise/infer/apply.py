@@ -101,7 +101,7 @@ def _clean_image(
     tile: int | None,
 ) -> None:
     level = None if sigma is None else sigma / _SIGMA_PEAK
-    model.eval()
+    model = model.eval().fitted(array, peak)
     for rows, columns in _tiles(model, array, tile):
         dry = _read(array, rows, columns)
         # float32 holds every value of a 16-bit image; wider numbers are carried in float64
@@ -192,7 +192,7 @@ def _clean_signal(
     # Unsigned audio has its silence in the middle of its range.
     zero = peak if peak is not None and array.dtype.kind == "u" else 0.0
     offset, scale = levels.offset_and_scale(model.spec, zero, 1.0 if peak is None else peak)
-    stream = Stream(model, channels, sample_rate, strength, sigma, offset, scale, tile)
+    stream = Stream(model, channels, sample_rate, strength, sigma, offset, scale, tile or DEFAULT_BLOCK)
     done = 0
     for start in range(0, samples, DEFAULT_BLOCK):
         block = stream.feed(array[:, start : start + DEFAULT_BLOCK])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Module
 
@@ -33,6 +35,10 @@ class Bfloat16(Denoiser):
         with torch.autocast(noisy.device.type, torch.bfloat16):
             denoised: Tensor = self.model(noisy, sigma)
         return denoised.float()
+
+    def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:
+        """The same for what is fitted to a page."""
+        return Bfloat16(self.model.fitted(page, peak)).eval()
 
 
 def at_precision(cleaner: Cleaner, precision: str) -> Cleaner:

@@ -335,7 +335,7 @@ class Autoencoder(Denoiser):
         out = self.backbone.decode(self.bottleneck.decode(self.bottleneck.encode(features)), across)
         return noisy - out if self._config.residual else out
 
-    def learn(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """The denoised batch, and what its code adds to the loss."""
         config = self._config
         if config.penalty:

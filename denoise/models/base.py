@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 __all__ = ["CausalDenoiser", "Denoiser", "InputSpec"]
@@ -61,9 +62,29 @@ class Denoiser(nn.Module):
         """Denoise a batch; `sigma` is the noise standard deviation where `spec.uses_sigma`."""
         raise NotImplementedError
 
-    def learn(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """One forward pass of training: the denoised batch, and what the model adds to the loss, a scalar."""
         return self(noisy), noisy.new_zeros(())
+
+    def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:  # noqa: ARG002
+        """What cleans the parts of this image, once all of it has been seen; most models need not see it.
+
+        Args:
+            page: The whole image.
+            peak: The value that means full scale.
+
+        Shape:
+            `(C, H, W)`, any dtype.
+        """
+        return self
+
+    def at_rate(self, sample_rate: float | None) -> Denoiser:  # noqa: ARG002
+        """What cleans one recording of this rate in Hz, None where it is not known; its `findings` are its own."""
+        return self
+
+    def findings(self) -> Mapping[str, float]:
+        """Figures of what was found and taken out so far, by name; most models tell nothing."""
+        return {}
 
     def config(self) -> dict[str, Any]:
         """What rebuilds this model: the fields of its config dataclass."""

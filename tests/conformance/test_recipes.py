@@ -17,8 +17,8 @@ def clean_files(folder: Path, modality: str) -> None:
     """A little of what each modality trains on, and a background for the recipes that mix one in."""
     rng = np.random.default_rng(0)
     if modality == "image":
-        info = SignalInfo(folder / "a.png", "image", (3, 140, 150), "uint8", 255.0)
-        io.write(folder / "a.png", rng.integers(0, 256, (3, 140, 150), dtype=np.uint8), info)
+        info = SignalInfo(folder / "a.png", "image", (3, 260, 270), "uint8", 255.0)
+        io.write(folder / "a.png", rng.integers(0, 256, (3, 260, 270), dtype=np.uint8), info)
     elif modality == "sensor":
         np.savez(folder / "pool.npz", ecg_1=rng.normal(size=6000), imu_1=rng.normal(size=(6000, 3)))
     else:

@@ -38,7 +38,8 @@ def train(model: Autoencoder, steps: int = 600, noise: float = 0.0, lr: float = 
     data, generator = pictures(4096, seed=1), torch.Generator().manual_seed(2)
     for _ in range(steps):
         target = data[torch.randint(len(data), (128,), generator=generator)]
-        estimate, added = model.learn(target + noise * torch.randn(target.shape, generator=generator))
+        noisy = target + noise * torch.randn(target.shape, generator=generator)
+        estimate, added = model.learn(noisy, target)
         loss = mse(estimate, target) + added
         optimizer.zero_grad()
         loss.backward()
@@ -177,7 +178,7 @@ def test_every_combination_learns_and_reaches_every_parameter(
     model = member(modality=modality, backbone=backbone, widths=[12, 12], code=4, **extra)
     size = (16,) * model.spec.ndim
     batch = torch.rand(4, 1, *size)
-    estimate, added = model.learn(batch)
+    estimate, added = model.learn(batch, batch)
     assert estimate.shape == batch.shape
     assert added.ndim == 0
     assert bool(added.detach() > 0) is bool(extra)
