@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from denoise.infer import Cleaner, load
     from denoise.infer.files import FileReport, clean_file
     from denoise.infer.stream import Stream
+    from denoise.infer.transformer import SignalDenoiser
     from denoise.io import probe, read, write
 
     __version__: str
@@ -39,6 +40,7 @@ __all__ = [
     "FileReport",
     "InputError",
     "OutputError",
+    "SignalDenoiser",
     "Stream",
     "TooLargeError",
     "UnreadableError",
@@ -58,6 +60,7 @@ __all__ = [
 _LAZY = {
     "Cleaner": "denoise.infer:Cleaner",
     "FileReport": "denoise.infer.files:FileReport",
+    "SignalDenoiser": "denoise.infer.transformer:SignalDenoiser",
     "Stream": "denoise.infer.stream:Stream",
     "clean_file": "denoise.infer.files:clean_file",
     "corruptions": "denoise.corruptions",

@@ -10,7 +10,13 @@ from typing import Any
 
 from denoise.errors import UnsupportedError
 
-__all__ = ["MODALITIES", "Modality", "SignalInfo", "modality_of"]
+__all__ = ["LONGEST_FILL", "MODALITIES", "SECONDS", "Modality", "SignalInfo", "modality_of"]
+
+# The units of a time column.
+SECONDS: Mapping[str, float] = MappingProxyType(
+    {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
+)
+LONGEST_FILL = 1024  # samples of a gap: of what lies within a longer one, its ends know nothing
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,15 @@ MODALITIES: Mapping[str, Modality] = MappingProxyType(
             (".wav", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"),
             "si_sdr_db",
         ),
-        "sensor": Modality("sensor", 1, (".csv", ".tsv", ".npy", ".npz", ".parquet"), "snr_db"),
+        "sensor": Modality(
+            "sensor",
+            1,
+            (
+                *(".csv", ".tsv", ".npy", ".npz", ".parquet"),
+                *(".hea", ".edf", ".bdf", ".mat", ".h5", ".hdf5"),
+            ),
+            "snr_db",
+        ),
     }
 )
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 
-from denoise.errors import StorageError
+from denoise.errors import StorageError, UsageError
 from pipelines import discover, engines, forecast
 from pipelines.discover import Item, Plan, Problem
 from pipelines.forecast import Cost
 from pipelines.job import Job
 from pipelines.lock import exclusive
 from pipelines.manifest import Entry, Manifest
+from pipelines.remote import Remote
 
 __all__ = ["Result", "execute", "run"]
+
+_READS_AT_ONCE = 16
 
 Progress = Callable[[Iterable[Entry], int], Iterable[Entry]]
 
@@ -60,6 +64,7 @@ def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
         UsageError: The plan cannot work, or another run is at it; nothing has been written.
         OutputError: The output folder or its manifest cannot be written.
     """
+    _check_places(job)
     plan = discover.plan(
         job.inputs, job.output, recursive=job.recursive, declines=job.declines, apart=job.apart
     )
@@ -67,8 +72,18 @@ def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
         job.check(modality)
     if job.dry_run:
         return _planned(job, plan, Manifest(plan.root))
-    with exclusive(plan.root):
+    engines.check(job)
+    # A store has no locks: there it is up to the user that one run at a time writes.
+    with nullcontext() if isinstance(plan.root, Remote) else exclusive(plan.root):
         return execute(job, plan, Manifest(plan.root), progress)
+
+
+def _check_places(job: Job) -> None:
+    places = [place for place in (*job.inputs, job.output) if isinstance(place, Remote)]
+    for place in places:
+        place.check(written=place is job.output)
+    if places and job.keep_mtime:
+        raise UsageError(f"{places[0]}: keep_mtime is for local files; stores set times of their own")
 
 
 def _planned(job: Job, plan: Plan, manifest: Manifest) -> Result:
@@ -112,8 +127,14 @@ def _sorted(
     entries = [Entry(str(problem.path), None, "failed", error=problem.error) for problem in plan.problems]
     fingerprints = _fingerprints(job, plan)
     todo: list[Item] = []
-    for item in plan.items:
-        verdict = manifest.verdict(item, fingerprints[item.modality], overwrite=job.overwrite)
+
+    def judge(item: Item) -> Entry | None:
+        return manifest.verdict(item, fingerprints[item.modality], overwrite=job.overwrite)
+
+    far = any(isinstance(item.source, Remote) for item in plan.items) or isinstance(plan.root, Remote)
+    with ThreadPoolExecutor(_READS_AT_ONCE if far else 1) as threads:  # a store answers late, but many
+        verdicts = list((threads.map if far else map)(judge, plan.items))
+    for item, verdict in zip(plan.items, verdicts, strict=True):
         if verdict is None:
             todo.append(item)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ __all__ = ["BenchmarkRow", "Benchmarked", "Case", "Metrics", "Truth", "benchmark
 Array = NDArray[Any]
 Metrics = Mapping[str, float | None]
 
+_SLOW_HZ = 1.0  # what a log without a clock is taken for: no hum fits in
+
 
 @dataclass(frozen=True)
 class BenchmarkRow:
@@ -49,6 +52,8 @@ class BenchmarkRow:
         cost: `s_per_mpx` (seconds a megapixel) or `real_time_factor` (seconds a second of signal), and for
             sensors `s_per_msample` (seconds a million samples).
         group: The spec whose levels were swept.
+        families: Of sensors under a protocol: how much better the files of each family became, in dB of SNR.
+            A family is a folder.
     """
 
     model: str
@@ -60,6 +65,7 @@ class BenchmarkRow:
     noisy_metrics: Metrics
     cost: Mapping[str, float]
     group: str = ""
+    families: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `--json`."""
@@ -79,6 +85,8 @@ class BenchmarkRow:
     def gain(self) -> float | None:
         """How much better the headline figure is than that of the noisy input."""
         before = self.noisy_headline
+        if self.families:
+            return mean(mean(gains) for gains in self.families.values())
         return None if self.headline is None or before is None else self.headline - before
 
 
@@ -100,6 +108,7 @@ class _Tally:
     seconds: float = 0.0
     samples: int = 0  # pixels of an image, samples of a channel
     duration_s: float = 0.0  # 0 for what has no sample rate
+    families: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,11 @@ class Truth:
     modality: str
     sample_rate: float | None
     key: str
+
+    @property
+    def family(self) -> str:
+        """The folder that it lies in."""
+        return self.key.partition(":")[0].rpartition("/")[0]
 
     @property
     def peak(self) -> float | None:
@@ -170,6 +184,8 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
             for truth in _truths(source):
                 for index, condition in enumerate(conditions[truth.modality]):
                     case = _case(truth, condition, job.seed)
+                    if case is None:
+                        continue
                     row = sheet.row(case, len(conditions[truth.modality])) if sheet else None
                     for contender in contenders[truth.modality]:
                         tally = tallies.setdefault((truth.modality, contender.name, index), _Tally())
@@ -185,7 +201,8 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
         )
     order = {name: place for place, name in enumerate(job.models)}
     ordered = sorted(tallies, key=lambda of: (list(MODALITIES).index(of[0]), order[of[1]], of[2]))
-    rows = [_row(of[0], of[1], conditions[of[0]][of[2]], tallies[of]) for of in ordered]
+    ceiling_db = protocols.find(job.protocol).ceiling_db if job.protocol else None
+    rows = [_row(of[0], of[1], conditions[of[0]][of[2]], tallies[of], ceiling_db) for of in ordered]
     return Benchmarked(tuple(rows), tuple(problems), tuple(found.ignored))
 
 
@@ -199,7 +216,8 @@ def _contenders(job: BenchmarkJob, modality: str, conditions: Sequence[Condition
             if modality == "image":
                 contenders.append(_told(name, conditions))
         elif modality in catalogue.find(name).modalities:
-            contenders.append(_blind(load(name, modality, job.precision)))
+            remove = job.remove if modality == "sensor" else ()
+            contenders.append(_blind(load(name, modality, job.precision, remove)))
     return contenders
 
 
@@ -242,12 +260,20 @@ def _truths(source: discover.Source) -> Iterator[Truth]:
         yield Truth(array, info.modality, info.sample_rate, f"{key}:{page}")
 
 
-def _case(truth: Truth, condition: Condition, seed: int) -> Case:
-    """The corrupted file. Its seed is the same in all conditions: levels differ in strength alone."""
+def _case(truth: Truth, condition: Condition, seed: int) -> Case | None:
+    """The corrupted file. Its seed is the same in all conditions: levels differ in strength alone.
+
+    None where the noise cannot be in a sensor's file: there is no hum of 50 Hz in ten readings an hour.
+    """
     seed = seed_for(seed, truth.key)
     noisy = truth.array
     if condition.noise:
-        noisy = corrupt(noisy, condition.noise, seed=seed, peak=truth.peak, sample_rate=truth.sample_rate)
+        sample_rate = truth.sample_rate
+        if sample_rate is None and truth.modality == "sensor":
+            sample_rate = _SLOW_HZ
+        noisy = corrupt(noisy, condition.noise, seed=seed, peak=truth.peak, sample_rate=sample_rate)
+        if truth.modality == "sensor" and np.array_equal(noisy, truth.array, equal_nan=True):
+            return None
     return Case(truth, condition, seed, noisy, truth.score(noisy))
 
 
@@ -260,10 +286,13 @@ def _measure(contender: _Contender, case: Case, tally: _Tally) -> tuple[Array, M
     tally.duration_s += samples / case.truth.sample_rate if case.truth.sample_rate else 0.0
     tally.metrics.append(case.truth.score(denoised))
     tally.noisy.append(case.metrics)
+    tally.families.append(case.truth.family)
     return denoised, tally.metrics[-1]
 
 
-def _row(modality: str, model: str, condition: Condition, tally: _Tally) -> BenchmarkRow:
+def _row(
+    modality: str, model: str, condition: Condition, tally: _Tally, ceiling_db: float | None
+) -> BenchmarkRow:
     return BenchmarkRow(
         model,
         modality,
@@ -274,7 +303,17 @@ def _row(modality: str, model: str, condition: Condition, tally: _Tally) -> Benc
         _means(tally.noisy),
         _cost(modality, tally),
         condition.group,
+        _families(tally, ceiling_db) if modality == "sensor" and ceiling_db and condition.noise else {},
     )
+
+
+def _families(tally: _Tally, ceiling_db: float) -> dict[str, tuple[float, ...]]:
+    """The gain of each file in dB of SNR, by family; no output is taken for better than `ceiling_db`."""
+    gains: dict[str, list[float]] = {}
+    for family, before, after in zip(tally.families, tally.noisy, tally.metrics, strict=True):
+        given, got = (math.inf if m["snr_db"] is None else m["snr_db"] for m in (before, after))
+        gains.setdefault(family, []).append(min(got, ceiling_db) - min(given, ceiling_db))
+    return {family: tuple(found) for family, found in gains.items()}
 
 
 def _means(tables: list[Metrics]) -> Metrics:

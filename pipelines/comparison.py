@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,20 +82,46 @@ def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
             level = "" if found[0].level is None else f"{found[0].level:g}"
             cells = (_fidelity if noise == CLEAN else _gain)(found, models)
             lines.append([group, level, *cells])
-        if protocol.means:
+        if protocol.means and found[0].level is not None:
             lines.append([group, "mean", *_gain(swept, models)])
-    for then in protocol.then if protocol.means else ():
+    for then in filter(None, protocol.then if protocol.means else ()):
         lines.append(
             [f"all + {then}", "mean", *_gain([row for row in rows if row.group.endswith(then)], models)]
         )
     by_model = _grouped(rows, lambda row: row.model)
-    costs = [f"{mean(row.cost['s_per_mpx'] for row in by_model[model]):.2g}" for model in models]
-    clean = f"; of `{CLEAN}` the PSNR of the output" if CLEAN in protocol.sweeps else ""
+    unit, what = _COSTS[protocol.modality]
+    costs = [f"{mean(row.cost[unit] for row in by_model[model]):.2g}" for model in models]
+    ratio = MODALITIES[protocol.modality].headline.removesuffix("_db").upper()
+    clean = f"; of `{CLEAN}` the {ratio} of the output" if CLEAN in protocol.sweeps else ""
+    families = dict.fromkeys(family for row in rows for family in row.families)
+    over = f"; means over {len(families)} families" if families else ""
     return Table(
-        f"gain in PSNR, dB, {count(rows[0].files)}{clean}",
+        f"gain in {ratio}, dB, {count(max(row.files for row in rows))}{over}{clean}",
         ["degradation", "level", "input", *models],
-        [*lines, ["seconds a megapixel", "", "", *costs]],
+        [*lines, *_harm(by_model), [what, "", "", *costs]],
     )
+
+
+_COSTS = {
+    "image": ("s_per_mpx", "seconds a megapixel"),
+    "sensor": ("s_per_msample", "seconds a million samples"),
+}
+_WORSE_DB = 0.5
+
+
+def _harm(by_model: Mapping[str, list[BenchmarkRow]]) -> list[list[str]]:
+    """How many of the cases became worse, and by how much at most; of sensors."""
+    gains = [
+        [gain for row in rows for found in row.families.values() for gain in found]
+        for rows in by_model.values()
+    ]
+    if not any(gains):
+        return []
+    worse = [100.0 * float(np.mean([gain < -_WORSE_DB for gain in found])) for found in gains]
+    return [
+        [f"worse by > {_WORSE_DB} dB", "", "", *(f"{share:.1f} %" for share in worse)],
+        ["worst case", "", "", *(f"{min(found):+.2f}" for found in gains)],
+    ]
 
 
 def _gain(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:

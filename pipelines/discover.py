@@ -7,11 +7,12 @@ import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from denoise.errors import UnreadableError, UnsupportedError, UsageError
-from denoise.io.sniff import sniff
+from denoise.io.sniff import HEAD_BYTES, Kind, kind_of, sniff
 from denoise.signal import MODALITIES, modality_of
+from pipelines.remote import Remote, heads
 
 __all__ = [
     "MANIFEST_NAME",
@@ -27,8 +28,11 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "denoise-manifest.jsonl"
+_SUFFIXES = {suffix for kind in MODALITIES.values() for suffix in kind.suffixes + kind.read_only}
 
 Declines = Callable[[str], str | None]
+
+_FOLDER_WITH_SUFFIX = "a folder, a {} file was expected; name it as an input to go into it"
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,11 @@ def find(
 ) -> Found:
     """Walk the inputs, files and folders alike, in name order.
 
-    Inside a folder, hidden files, manifests and files of other kinds are passed over (the last are listed as
-    ignored); a file that is named directly and cannot be taken is a problem.
+    Inside a folder, hidden files, manifests, parts of other files and files of other kinds are passed over
+    (the last are listed as ignored); a file that is named directly and cannot be taken is a problem.
 
     Args:
-        inputs: Files and folders.
+        inputs: Files and folders, here or remote.
         recursive: Whether to go into folders below the named ones.
         declines: Why files of a modality are not wanted, or None when they are.
         apart: A folder that is no input, even where it lies inside one: that of the references.
@@ -121,11 +125,16 @@ def find(
     found = Found()
     reasons = {modality: declines(modality) for modality in MODALITIES}
     for path in inputs:
+        if isinstance(path, Remote):
+            _find_remote(path, recursive, reasons, found)
+            continue
         if not os.path.lexists(path):
             raise UsageError(f"{path}: no such file or folder")
         if path.is_dir():
             _require_readable(path)
             for child in filter(wanted, _walk(path, recursive, apart, found.problems)):
+                if _is_part(child):
+                    continue
                 _sort_out(child, child.relative_to(path), reasons, found, found.ignored)
         else:
             _sort_out(path, Path(path.name), reasons, found, found.problems)
@@ -143,8 +152,22 @@ def _sort_out(
     path: Path, relative: Path, reasons: Mapping[str, str | None], found: Found, unwanted: list[Problem]
 ) -> None:
     size_bytes = _size_bytes(path)
+    kind = _kind(path) if size_bytes is not None else None
+    _admit(path, relative, size_bytes, kind, reasons, found, unwanted)
+
+
+def _admit(
+    path: Path,
+    relative: Path,
+    size_bytes: int | None,
+    kind: Kind | None,
+    reasons: Mapping[str, str | None],
+    found: Found,
+    unwanted: list[Problem],
+) -> None:
+    """Put a file where it belongs in what was found; one whose bytes do not tell goes by its name."""
     try:
-        modality, written = _media(path) if size_bytes is not None else (modality_of(path).name, "")
+        modality: str = (kind.modality if kind else "") or modality_of(path).name
     except UnsupportedError as error:
         unwanted.append(Problem(path, str(error)))
         return
@@ -152,11 +175,16 @@ def _sort_out(
     if reason:
         unwanted.append(Problem(path, f"{path}: {reason}"))
     elif size_bytes is not None:
-        relative = relative.with_suffix(written) if written else relative
+        relative = relative.with_suffix(kind.written) if kind and kind.written else relative
         found.sources.append(Source(path, relative, modality, size_bytes))
     else:
-        kind = "a link that leads nowhere" if path.is_symlink() else "no regular file"
-        found.problems.append(Problem(path, f"{path}: {kind}; a file was expected"))
+        what = "a link that leads nowhere" if path.is_symlink() else "no regular file"
+        found.problems.append(Problem(path, f"{path}: {what}; a file was expected"))
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file belongs to a header beside it, as the samples and annotations of a WFDB record do."""
+    return path.suffix.lower() not in _SUFFIXES and os.path.lexists(path.with_suffix(".hea"))
 
 
 def _size_bytes(path: Path) -> int | None:
@@ -168,14 +196,53 @@ def _size_bytes(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _media(path: Path) -> tuple[str, str]:
-    """The modality of a file by its first bytes, or by its name where they do not tell; and the suffix that
-    its result has to have, if not its own."""
+def _kind(path: Path) -> Kind | None:
     try:
-        kind = sniff(path)
+        return sniff(path)
     except UnreadableError:  # it is listed as failed when its turn comes
-        return modality_of(path).name, ""
-    return kind.modality or modality_of(path).name, kind.written
+        return None
+
+
+def _find_remote(root: Remote, recursive: bool, reasons: Mapping[str, str | None], found: Found) -> None:
+    """What a walk over a folder would give, from one listing of the store."""
+    try:
+        folder = root.is_dir()
+        sizes = _sizes(root, recursive, found.problems) if folder else {root: root.size_bytes()}
+        first_bytes = list(heads(tuple(sizes), HEAD_BYTES))
+    except FileNotFoundError as error:
+        raise UsageError(f"{root}: no such file or folder") from error
+    except OSError as error:
+        raise UsageError(f"{root}: cannot be read: {error.strerror}") from error
+    for (path, size_bytes), head in zip(sizes.items(), first_bytes, strict=True):
+        relative = Path(*path.relative_to(root).parts) if folder else Path(path.file_name)
+        kind = None if head is None else kind_of(head, relative.suffix)
+        unwanted = found.ignored if folder else found.problems
+        _admit(path, relative, size_bytes, kind, reasons, found, unwanted)
+
+
+def _sizes(root: Remote, recursive: bool, problems: list[Problem]) -> dict[Remote, int]:
+    """Every file below, in name order, with its size."""
+    listing = root.listing(recursive=recursive)
+    sizes: dict[Remote, int] = {}
+    odd: dict[Path, str] = {}
+    for key in sorted(listing, key=lambda key: PurePosixPath(key).parts):
+        *folders, name = PurePosixPath(key).parts
+        if name == MANIFEST_NAME or any(part.startswith(".") and part != ".." for part in (*folders, name)):
+            continue
+        above = root
+        for folder in folders:
+            above /= folder
+            if folder == "..":  # in a store a name like others, here the way out of the output folder
+                odd[root / key] = "a name with .. in it, which no local file can have"
+            elif _names_a_file(above):
+                odd[above] = _FOLDER_WITH_SUFFIX.format(above.suffix)
+            else:
+                continue
+            break
+        else:
+            sizes[root / key] = int(listing[key].get("size") or 0)
+    problems += [Problem(path, f"{path}: {sentence}") for path, sentence in odd.items()]
+    return sizes
 
 
 def _walk(folder: Path, recursive: bool, apart: Path | None, problems: list[Problem]) -> Iterator[Path]:
@@ -207,9 +274,7 @@ def _walk(folder: Path, recursive: bool, apart: Path | None, problems: list[Prob
             if not is_folder:
                 yield path
             elif _names_a_file(path):
-                trouble(
-                    path, f"a folder, a {path.suffix} file was expected; name it as an input to go into it"
-                )
+                trouble(path, _FOLDER_WITH_SUFFIX.format(path.suffix))
             elif recursive and not (apart and apart.exists() and path.samefile(apart)):
                 yield from visit(path, ancestors | {identity})
 
@@ -317,6 +382,8 @@ class _RealPaths:
         self._folders: dict[Path, str] = {}
 
     def __call__(self, path: Path) -> str:
+        if isinstance(path, Remote):
+            return str(path.resolve())
         if path.is_symlink():
             return os.path.realpath(path)
         folder = path.parent
@@ -327,7 +394,7 @@ class _RealPaths:
 
 def naming(root: Path) -> Callable[[str], str]:
     """What tells names apart in the file system of `root`: where it gives the same, it is the same file."""
-    if _folds_case(root):
+    if not isinstance(root, Remote) and _folds_case(root):
         return lambda name: unicodedata.normalize("NFC", name).casefold()
     return lambda name: name
 

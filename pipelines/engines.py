@@ -10,7 +10,9 @@ from pipelines.job import Job
 from pipelines.manifest import Entry
 from pipelines.worker import process
 
-__all__ = ["Entries", "cores", "inline", "run"]
+__all__ = ["ENGINES", "Entries", "check", "cores", "inline", "run"]
+
+ENGINES = ("local", "dask")
 
 # A generator and not any iterator: closing it stops the work.
 Entries = Generator[Entry, None, None]
@@ -34,12 +36,28 @@ def run(job: Job, items: Sequence[Item], seconds: float) -> Entries:
     Raises:
         StorageError: The disk takes no more results.
     """
+    if job.engine == "dask":
+        from pipelines.cluster import dask
+
+        return dask(job, items)
     workers = job.workers or _workers(job, len(items), seconds)
     if workers == 1 and job.timeout is None and job.memory is None:
         return inline(job, items)
     from pipelines.pool import pool  # multiprocessing takes a moment to import
 
     return pool(job, items, workers)
+
+
+def check(job: Job) -> None:
+    """Refuse, before anything is written, an engine that does not run.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if job.engine == "dask":
+        from pipelines import cluster
+
+        cluster.check(job)
 
 
 def _workers(job: Job, files: int, seconds: float) -> int:

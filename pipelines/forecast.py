@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from denoise.errors import UsageError
 from pipelines.discover import Item
+from pipelines.remote import Remote
 
 __all__ = ["Cost", "bytes_text", "estimate", "free_bytes", "require_space", "seconds_per_million"]
 
@@ -86,6 +87,8 @@ def estimate(item: Item, model_seconds: float, samples: float | None = None) -> 
 
 def free_bytes(folder: Path) -> int | None:
     """What the disk that holds (or will hold) a folder has left for us; None where it does not tell."""
+    if isinstance(folder, Remote):
+        return None
     for place in (folder.absolute(), *folder.absolute().parents):
         try:
             found = os.statvfs(place)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoise.errors import TooLargeError, UsageError
 from denoise.models import PRECISIONS
+from denoise.signal import LONGEST_FILL
 from pipelines.discover import Item
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class Job:
     """Something to do to many files, each on its own.
 
     Args:
-        inputs: Files and folders.
-        output: Folder for the results; may be a file name when there is one input file.
+        inputs: Files and folders, or URLs of them (`pipelines.remote`).
+        output: Folder for the results, or its URL; may be a file name when there is one input file.
         recursive: Whether folders below an input folder are gone into.
         overwrite: Do every file anew, and replace what is there, whoever wrote it.
         dry_run: Plan only; nothing is written.
@@ -49,6 +50,8 @@ class Job:
         max_duration: Longer recordings are refused, in seconds; None takes any.
         timeout: Seconds that a file may take; None waits for ever.
         memory: Bytes that all workers together may hold; None takes what there is.
+        engine: `local`, or `dask` for the workers of a Dask cluster.
+        scheduler: Address of the Dask scheduler; None starts a cluster of `workers` on this machine.
     """
 
     inputs: tuple[Path, ...]
@@ -62,6 +65,8 @@ class Job:
     max_duration: float | None = None
     timeout: float | None = None
     memory: int | None = None
+    engine: str = "local"
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -70,6 +75,14 @@ class Job:
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:
                 raise UsageError(f"{name} is {limit}; expected more than 0")
+        if self.engine not in ("local", "dask"):
+            raise UsageError(f"engine is {self.engine!r}; expected local or dask")
+        if self.scheduler and self.engine != "dask":
+            raise UsageError("scheduler: is for engine dask")
+        if self.engine == "dask" and (self.timeout or self.memory):
+            raise UsageError("timeout and memory are for engine local; Dask workers have limits of their own")
+        if self.scheduler and self.workers:
+            raise UsageError("workers: a Dask scheduler has its own; expected one of workers and scheduler")
 
     @property
     def apart(self) -> Path | None:
@@ -133,9 +146,14 @@ class CleanJob(Job):
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation (images: in 8-bit units); None lets the model find it.
         reference: Folder that mirrors the input with the truth, or one file: metrics are measured against it.
-        columns: Columns of sensor logs to clean; None takes all numeric ones.
+        columns: Columns of sensor logs to clean, names or globs; None takes all that hold measurements.
+        exclude: Columns of sensor logs to leave as they are.
         sample_rate: Hz, for sensor logs that do not tell.
+        time_unit: Of the time column of sensor logs; None goes by its name, or guesses.
+        fill_gaps: Samples of the longest gap of a sensor log that is filled.
+        remove: What to take out of sensor logs before their model (`denoise.models.sensor.STAGES`).
         precision: One of `denoise.models.PRECISIONS`, for trained models of images.
+        max_attenuation: No part of a recording is turned down by more, in dB; None sets no limit.
     """
 
     model: str | None = None
@@ -143,8 +161,13 @@ class CleanJob(Job):
     sigma: float | None = None
     reference: Path | None = None
     columns: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
     sample_rate: float | None = None
+    time_unit: str | None = None
+    fill_gaps: int = 0
+    remove: tuple[str, ...] = ()
     precision: str = PRECISIONS[0]
+    max_attenuation: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,6 +179,10 @@ class CleanJob(Job):
             raise UsageError(f"sigma is {self.sigma}; expected 0 or more")
         if self.sample_rate is not None and not 0 < self.sample_rate < math.inf:
             raise UsageError(f"sample_rate is {self.sample_rate}; expected more than 0 Hz")
+        if not 0 <= self.fill_gaps <= LONGEST_FILL:
+            raise UsageError(f"fill_gaps is {self.fill_gaps}; expected 0 (none) to {LONGEST_FILL} samples")
+        if self.max_attenuation is not None and not self.max_attenuation >= 0:
+            raise UsageError(f"max_attenuation is {self.max_attenuation}; expected 0 dB or more")
         if self.reference is None:
             return
         if not self.reference.exists():
@@ -181,14 +208,23 @@ class CleanJob(Job):
         return f"is {modality}; model {self.model} cleans {' and '.join(find(self.model).modalities)}"
 
     def check(self, modality: str) -> None:
-        if (
-            self.sigma is not None
-            and not _cleaner(self._model(modality), modality, self.precision).spec.uses_sigma
-        ):
+        if modality == "sensor" and self.remove:
+            self._cleaner(modality)
+        if self.sigma is not None and not self._cleaner(modality).spec.uses_sigma:
             raise UsageError(f"sigma: model {self.row(modality).name!r} finds the noise level itself")
 
     def settings(self, modality: str) -> dict[str, Any]:
-        logs = {"columns": self.columns, "sample_rate": self.sample_rate} if modality == "sensor" else {}
+        own: Mapping[str, dict[str, Any]] = {
+            "audio": {"max_attenuation": self.max_attenuation},
+            "sensor": {
+                "columns": self.columns,
+                "exclude": self.exclude,
+                "sample_rate": self.sample_rate,
+                "time_unit": self.time_unit,
+                "fill_gaps": self.fill_gaps,
+                "remove": sorted(self.remove),
+            },
+        }
         reference = str(self.reference.resolve()) if self.reference else None
         return {
             "model": self.row(modality).digest,
@@ -196,7 +232,7 @@ class CleanJob(Job):
             "sigma": self.sigma,
             "precision": self.precision,
             "reference": reference,  # it changes the figures in the row, though not the output
-            **logs,
+            **own.get(modality, {}),
         }
 
     def seconds_per_million(self, modality: str) -> float:
@@ -211,7 +247,7 @@ class CleanJob(Job):
         use_huge_pages()
         import denoise.infer.files  # noqa: F401 - torch and its company take seconds to import
 
-        _cleaner(self._model(modality), modality, self.precision)
+        self._cleaner(modality)
 
     def execute(self, item: Item) -> Outcome:
         from denoise.infer.files import clean_file
@@ -220,13 +256,17 @@ class CleanJob(Job):
         report = clean_file(
             item.source,
             item.destination,
-            _cleaner(self._model(item.modality), item.modality, self.precision),
+            self._cleaner(item.modality),
             strength=self.strength,
             sigma=self.sigma,
             reference=reference,
             columns=self.columns,
+            exclude=self.exclude,
             sample_rate=self.sample_rate,
+            time_unit=self.time_unit,
+            fill_gaps=self.fill_gaps,
             max_pixels=self.max_pixels,
+            max_attenuation_db=self.max_attenuation if item.modality == "audio" else None,
         )
         notes = report.notes
         if report.clipped:
@@ -234,6 +274,10 @@ class CleanJob(Job):
         if self.reference and not reference:
             notes += (f"no {item.relative} in {self.reference}: the figures are estimates",)
         return Outcome(report.model, report.metrics, notes)
+
+    def _cleaner(self, modality: str) -> Cleaner:
+        remove = self.remove if modality == "sensor" else ()
+        return _cleaner(self._model(modality), modality, self.precision, remove)
 
     def _model(self, modality: str) -> str:
         return self.model or self.row(modality).name
@@ -247,11 +291,11 @@ class CleanJob(Job):
 
 
 @lru_cache(maxsize=4)
-def _cleaner(model: str, modality: str, precision: str) -> Cleaner:
+def _cleaner(model: str, modality: str, precision: str, remove: tuple[str, ...]) -> Cleaner:
     """The model, loaded once in each process."""
     from denoise.infer import load
 
-    return load(model, modality, precision)
+    return load(model, modality, precision, remove)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,6 +358,7 @@ class BenchmarkJob:
         seed: With a file's place in the tree it decides the noise.
         recursive: Whether folders below an input folder are gone into.
         precision: One of `denoise.models.PRECISIONS`, for trained models of images.
+        remove: What to take out of sensor logs before each trained model.
     """
 
     inputs: tuple[Path, ...]
@@ -324,6 +369,7 @@ class BenchmarkJob:
     seed: int = 0
     recursive: bool = True
     precision: str = PRECISIONS[0]
+    remove: tuple[str, ...] = ()
 
 
 def seed_for(seed: int, key: str) -> int:

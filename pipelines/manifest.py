@@ -8,7 +8,7 @@ must not be taken for ours; reading a file to hash it costs a few percent of cle
 Between the moment an output appears and the moment its row is on disk a crash may come. So the keys of a run
 are first written to `.denoise-unfinished`; an output named there is ours to redo, whatever the manifest says.
 That also lets rows and folders reach the disk in groups: a killed process loses no row, and a power cut costs
-the work of half a second.
+the work of half a second. A store takes no rows one by one: there they are sent together, every half minute.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from denoise.errors import InputError, OutputError
-from denoise.io.atomic import output_error, remove_strays, sync_folder
+from denoise.io.atomic import is_stray, output_error, remove_strays, sync_folder
 from pipelines.discover import MANIFEST_NAME, Item
+from pipelines.remote import Remote
 
 __all__ = ["Entry", "Manifest", "claims", "digest", "entries", "jsonable"]
 
 CLAIMS_NAME = ".denoise-unfinished"
 SYNC_EVERY_S = 0.5
+_SEND_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +128,17 @@ class Manifest:
             if entry.status == "ok" and (keys is None or entry.key in keys)
         }
         self._claims = claims(root)
+        self._listing = root.listing() if isinstance(root, Remote) else None
 
     def verdict(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
         """None when the item is to be done; otherwise why not: a skipped or a failed entry."""
         target = item.destination
-        if target.is_dir():
+        if self._listing is None and target.is_dir():
             return Entry.of(
                 item, "failed", error=f"{target}: there is a folder of that name; a file belongs there"
             )
-        if overwrite or not os.path.lexists(target):
+        there = os.path.lexists(target) if self._listing is None else item.key in self._listing
+        if overwrite or not there:
             return None
         done = self._done.get(item.key)
         try:
@@ -156,23 +161,30 @@ class Manifest:
             StorageError: The disk is full or failing.
             OutputError: The folder cannot be written.
         """
-        before = {item.key: _identity(item.destination) for item in items}
-        keys = before.keys()
+        root = self.path.parent
+        keys = {item.key for item in items}
         with _telling(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(self.path.parent, self._claims)
+            before = _identities(root, keys)
+            _make_folder(root)
+            _sweep(root, self._claims)
             _write_lines(self._claims_path, self._claims | keys)
-            file = self.path.open("ab", buffering=0)
-        with file:
-            with _telling(self.path):
-                append = Appender(file)
+        with _appending(self.path) as append:
             yield append
             append.sync()
         with _telling(self.path):
-            _sweep(self.path.parent, keys)  # of workers that died
+            _sweep(root, keys)  # of workers that died
             failed = keys - append.proven
-            replaced = {key for key in failed if _identity(self.path.parent / key) != before[key]}
+            after = _identities(root, failed)
+            replaced = {key for key in failed if after[key] != before[key]}
             _write_lines(self._claims_path, (self._claims - keys) | replaced)
+
+
+def _identities(root: Path, keys: Collection[str]) -> dict[str, object]:
+    """What tells a file from the one that takes its name later, by key; None where there is none."""
+    if isinstance(root, Remote):
+        listing = root.listing() if keys else {}
+        return {key: listing.get(key) for key in keys}
+    return {key: _identity(root / key) for key in keys}
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
@@ -196,13 +208,14 @@ class Appender:
     def __init__(self, file: FileIO) -> None:
         self._file = file
         self._path = Path(file.name)
+        self._sync_every_s = SYNC_EVERY_S
         self._break = b"" if _ends_in_line_end(self._path) else b"\n"  # after a line that a crash tore
         self.proven: set[str | None] = set()  # keys
         self._folders: set[Path] = set()  # that hold outputs since the last sync
         self._synced_s = 0.0
 
     def __call__(self, entry: Entry) -> None:
-        """Append one row; every half a second what came till then is put on disk.
+        """Append one row; every now and then what came till then is put on disk.
 
         Raises:
             StorageError: The disk does not take it.
@@ -219,7 +232,7 @@ class Appender:
         if entry.status == "ok" and entry.output:
             self._folders.add(Path(entry.output).parent)
             self.proven.add(entry.key)
-        if time.monotonic() - self._synced_s >= SYNC_EVERY_S:
+        if time.monotonic() - self._synced_s >= self._sync_every_s:
             self.sync()
 
     def sync(self) -> None:
@@ -240,6 +253,49 @@ class Appender:
         written = self._file.write(line)
         if written < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class _Sender(Appender):
+    """Adds rows to a copy of a manifest in a store, and sends it as a whole.
+
+    Until then the claims say that the outputs without a row are ours.
+    """
+
+    def __init__(self, file: FileIO, place: Remote) -> None:
+        super().__init__(file)
+        self._place = place
+        self._sync_every_s = _SEND_EVERY_S
+
+    def sync(self) -> None:
+        """Send it.
+
+        Raises:
+            StorageError, OutputError: The store does not take it.
+        """
+        with _telling(self._place):
+            self._place.put(self._path)
+        self._synced_s = time.monotonic()
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[Appender]:
+    """The way to add rows to a manifest."""
+    if isinstance(path, Remote):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            with _telling(path):
+                with suppress(FileNotFoundError):
+                    path.get(copy)
+                file = copy.open("ab", buffering=0)
+            with file:
+                yield _Sender(file, path)
+        return
+    with _telling(path):
+        file = path.open("ab", buffering=0)
+    with file:
+        with _telling(path):
+            append = Appender(file)
+        yield append
 
 
 def _ends_in_line_end(path: Path) -> bool:
@@ -297,6 +353,12 @@ def _write_lines(path: Path, keys: Iterable[str]) -> None:
     """Write the claims, or remove the file when there are none."""
     fresh = path.with_name(path.name + ".part")
     lines = [json.dumps(key) + "\n" for key in sorted(keys)]
+    if isinstance(path, Remote):
+        if lines:
+            path.write_bytes("".join(lines).encode("ascii"))
+        else:
+            path.unlink(missing_ok=True)
+        return
     if not lines:
         fresh.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -309,11 +371,21 @@ def _write_lines(path: Path, keys: Iterable[str]) -> None:
     sync_folder(path.parent)
 
 
+def _make_folder(root: Path) -> None:
+    if not isinstance(root, Remote):  # a store has none
+        root.mkdir(parents=True, exist_ok=True)
+
+
 def _sweep(root: Path, claims: Iterable[str]) -> None:
     """Remove the temporary files that a killed run left beside the outputs it had taken on."""
     names: dict[Path, set[str]] = {}
     for key in claims:
         target = root / key
         names.setdefault(target.parent, set()).add(target.name)
-    for folder, targets in names.items():
-        remove_strays(folder, targets)
+    if not isinstance(root, Remote):
+        for folder, targets in names.items():
+            remove_strays(folder, targets)
+        return
+    for place in (root / key for key in (root.listing() if names else ())):
+        if is_stray(place.name, names.get(place.parent, ())):
+            place.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -39,17 +40,22 @@ CLEAN = "none"
 
 @dataclass(frozen=True)
 class Protocol:
-    """A table of degradations of images, so that two people who name it measure the same.
+    """A table of degradations, so that two people who name it measure the same.
 
     Args:
         sweeps: Corruption specs and their levels, in the unit of each; `none` has no level.
         then: What comes on top of each of them, once for each entry; nothing by default.
         means: Whether the mean over a sweep says something: its levels are all of one kind and weight.
+        modality: What it is for.
+        ceiling_db: An output better than this counts as this good: what is better by far must not make up
+            for what is worse.
     """
 
     sweeps: Mapping[str, tuple[float, ...]]
     then: tuple[str, ...] = ("",)
     means: bool = False
+    modality: str = "image"
+    ceiling_db: float = math.inf
 
     def conditions(self) -> list[Condition]:
         """Every cell of the table, sweep by sweep."""
@@ -65,10 +71,12 @@ class Protocol:
         swept, tail = parse(spec), (parse(then),) if then else ()
         group = f"{spec} + {then}" if then else spec
         return [
-            Condition(Chain((with_level(swept, level, "image"), *tail)), level, group)
+            Condition(Chain((with_level(swept, level, self.modality), *tail)), level, group)
             for level in self.sweeps[spec]
         ]
 
+
+_SNR_DB = (0.0, 5.0, 10.0, 15.0)
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
@@ -97,6 +105,18 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             },
             then=("gaussian:sigma=2", "gaussian:sigma=5"),
             means=True,
+        ),
+        # What sensors pick up, at the same ratios of signal to noise, and nothing at all.
+        "sensor": Protocol(
+            {
+                CLEAN: (),
+                **dict.fromkeys(
+                    ("gaussian", "mixture", "pink", "impulses", "rails", "hum:drift_hz=0.1"), _SNR_DB
+                ),
+            },
+            means=True,
+            modality="sensor",
+            ceiling_db=40.0,
         ),
     }
 )
@@ -128,7 +148,8 @@ def conditions(
     if noise is None:
         if levels:
             raise UsageError(f"the protocol {protocol} has its own levels: leave levels out")
-        return find(protocol or "").conditions() if modality == "image" else []
+        found = find(protocol or "")
+        return found.conditions() if modality == found.modality else []
     swept = parse(noise)
     if modality not in swept.modalities:
         return []

@@ -25,6 +25,7 @@ from pipelines.discover import Found, Item, Plan, Problem
 from pipelines.job import Job
 from pipelines.lock import exclusive
 from pipelines.manifest import Entry, Manifest
+from pipelines.remote import Remote
 
 __all__ = ["Arrivals", "Watch", "Watched", "watch"]
 
@@ -177,6 +178,9 @@ def watch(
 
 
 def _check(job: Job) -> None:
+    for place in (*job.inputs, job.output):
+        if isinstance(place, Remote):
+            raise UsageError(f"{place}: is a URL; a folder of this machine was expected to watch")
     for folder in job.inputs:
         if not folder.is_dir():
             found = "is a file" if folder.exists() else "no such folder"

@@ -12,6 +12,7 @@ from denoise.io.atomic import output_error, syncing_later
 from pipelines.discover import Item
 from pipelines.job import Job
 from pipelines.manifest import Entry, digest
+from pipelines.remote import Remote, staged
 
 __all__ = ["about", "process"]
 
@@ -29,17 +30,19 @@ def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> E
         MemoryError: There is not enough; another process may have more.
     """
     started = time.perf_counter()
+    local = item
     try:
         job.prepare(item.modality)
         begin()
         started = time.perf_counter()  # what the files share is not the time of the first
-        input_digest = digest(item.source)
-        job.admit(item)
-        _make_folder(item)
-        with syncing_later():  # the manifest syncs folders before it counts on them
-            outcome = job.execute(item)
-        notes = outcome.notes + (_keep_mtime(item) if job.keep_mtime else ())
-        output_digest = digest(item.destination)
+        with staged(item) as local:
+            input_digest = digest(local.source)
+            job.admit(local)
+            _make_folder(local)
+            with syncing_later():  # the manifest syncs folders before it counts on them
+                outcome = job.execute(local)
+            notes = outcome.notes + (_keep_mtime(local) if job.keep_mtime else ())
+            output_digest = digest(local.destination)
     except StorageError:
         raise
     except DenoiseError as error:
@@ -55,11 +58,11 @@ def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> E
             seconds=round(time.perf_counter() - started, 4),
             model=outcome.model,
             metrics=outcome.metrics,
-            notes=notes,
+            notes=tuple(_as_planned(note, local, item) for note in notes),
             input_digest=input_digest,
             output_digest=output_digest,
         )
-    sentence = about(sentence, item.source, item.destination)
+    sentence = about(_as_planned(sentence, local, item), item.source, item.destination)
     return Entry.of(item, "failed", seconds=round(time.perf_counter() - started, 4), error=sentence)
 
 
@@ -67,6 +70,14 @@ def about(sentence: str, source: Path, *others: Path) -> str:
     """The sentence, led by the file it is about where it does not name one."""
     named = any(str(path) in sentence for path in (source, *others))
     return sentence if named else f"{source}: {sentence}"
+
+
+def _as_planned(sentence: str, local: Item, item: Item) -> str:
+    """The sentence with the names of the plan for those of copies."""
+    for copy, planned in ((local.source, item.source), (local.destination, item.destination)):
+        if isinstance(planned, Remote):
+            sentence = sentence.replace(str(copy), str(planned))
+    return sentence
 
 
 def _make_folder(item: Item) -> None:

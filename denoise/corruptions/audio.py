@@ -138,6 +138,9 @@ def _fast_length(samples: int) -> int:
 # ---- added sounds ----------------------------------------------------------------------------------------
 
 
+_WANDER_S = 20.0  # period of the wander of a grid's frequency
+
+
 @dataclass(frozen=True)
 class Hum(Corruption):
     """Mains hum: the frequency of the power grid and its harmonics, steady through the record.
@@ -150,6 +153,7 @@ class Hum(Corruption):
         snr_db: dB, met exactly in each channel.
         frequency_hz: Of the grid: 50 in most of the world, 60 in the Americas.
         harmonics: How many, the first included.
+        drift_hz: How far the frequency of the grid wanders to each side, once in 20 s.
     """
 
     name = "hum"
@@ -160,12 +164,22 @@ class Hum(Corruption):
     snr_db: SnrDb = 10.0
     frequency_hz: Annotated[Level, Number("Hz", 1e-6)] = 50.0
     harmonics: Annotated[float, Number("harmonics", 1, 100, fixed=True)] = 5.0
+    drift_hz: Annotated[float, Number("Hz", 0, fixed=True)] = 0.0
 
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
         frequency = draw(self.frequency_hz, clean, generator).double() / sampling_rate(self, sample_rate)
         # Cycles since the start, whole ones dropped in double precision: hours of hum stay in tune.
         time = torch.arange(clean.shape[-1], dtype=torch.float64, device=clean.device)
-        cycles = (frequency * time).remainder_(1.0).to(clean.dtype)  # (B, 1, n)
+        cycles = frequency * time
+        if self.drift_hz:
+            rate = sampling_rate(self, sample_rate)
+            sway = (
+                2
+                * math.pi
+                * (time / (_WANDER_S * rate) + uniform(frequency.shape, clean, generator).double())
+            )
+            cycles = cycles + self.drift_hz * _WANDER_S / (2 * math.pi) * torch.sin(sway)
+        cycles = cycles.remainder_(1.0).to(clean.dtype)  # (B, 1, n)
         hum = torch.zeros_like(cycles)
         for harmonic in range(1, int(self.harmonics) + 1):
             phase = uniform(frequency.shape, clean, generator)

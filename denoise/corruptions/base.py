@@ -74,6 +74,9 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
         "baseline": "denoise.corruptions.sensor:Baseline",
         "drift": "denoise.corruptions.sensor:Drift",
         "spikes": "denoise.corruptions.sensor:Spikes",
+        "impulses": "denoise.corruptions.sensor:Impulses",
+        "rails": "denoise.corruptions.sensor:Rails",
+        "mixture": "denoise.corruptions.sensor:Mixture",
         "stuck": "denoise.corruptions.sensor:Stuck",
     }
 )

@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from denoise.corruptions.audio import Hum, Pink
 from denoise.corruptions.base import (
     Corruption,
     Fraction,
@@ -17,13 +18,15 @@ from denoise.corruptions.base import (
     SnrDb,
     add_at_snr,
     draw,
+    fill_gaps,
+    normal,
     sampling_rate,
     uniform,
     variance,
 )
 from denoise.corruptions.general import hold, random_runs
 
-__all__ = ["Baseline", "Drift", "Spikes", "Stuck"]
+__all__ = ["Baseline", "Drift", "Impulses", "Mixture", "Rails", "Spikes", "Stuck"]
 
 Deviations = Annotated[Level, Number("standard deviations of the channel", 0)]
 
@@ -109,6 +112,97 @@ class Spikes(Corruption):
         hit = uniform(clean.shape, clean, generator) < draw(self.fraction, clean, generator)
         factor = uniform(clean.shape, clean, generator).mul_(2).sub_(1)  # -1..1
         return clean + hit * mean_height * (factor + 0.5 * torch.where(factor < 0, -1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Impulses(Corruption):
+    """Single samples thrown off by a Laplacian amount: many barely, a few far.
+
+    Args:
+        snr_db: Variance of the clean channel over power of the impulses, in dB, met exactly in each channel.
+        fraction: Share of the samples that are hit, 0 to 1.
+    """
+
+    name = "impulses"
+    modalities = ("audio", "sensor")
+    level = "snr_db"
+    identity = math.inf
+
+    snr_db: SnrDb = 10.0
+    fraction: Fraction = 0.01
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        hit = uniform(clean.shape, clean, generator) < draw(self.fraction, clean, generator)
+        height = uniform(clean.shape, clean, generator).sub_(0.5).clamp(min=-0.5 + 1e-7)
+        laplacian = -height.sign() * torch.log1p(-2 * height.abs())
+        return add_at_snr(clean, laplacian * hit, draw(self.snr_db, clean, generator))
+
+
+@dataclass(frozen=True)
+class Rails(Corruption):
+    """A sensor that reads the end of its range for a while: a loose plug, an amplifier that is overdriven.
+
+    In bursts of 4 to 40 samples each channel reads its own least or greatest value, one of them for the whole
+    record. Bursts are added at random until the next would be too much for `snr_db`: the level is met from
+    above, to within a burst.
+
+    Args:
+        snr_db: Variance of the clean channel over power of the error, in dB.
+    """
+
+    name = "rails"
+    modalities = ("sensor",)
+    level = "snr_db"
+    identity = math.inf
+
+    snr_db: SnrDb = 10.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        filled = fill_gaps(clean)
+        upper = uniform((*clean.shape[:2], 1), clean, generator) < 0.5
+        rail = torch.where(upper, filled.amax(-1, keepdim=True), filled.amin(-1, keepdim=True))
+        allowed = variance(clean) * 10 ** (-draw(self.snr_db, clean, generator) / 10) * clean.shape[-1]
+        # Places on a grid of twice the longest burst, taken in random order: bursts do not touch.
+        places = max(1, clean.shape[-1] // 80)
+        shape = (*clean.shape[:2], places)
+        length = (4 + 37 * uniform(shape, clean, generator)).long()
+        start = (uniform(shape, clean, generator) * (80 - length)).long()
+        order = uniform(shape, clean, generator).argsort(-1)
+        at = torch.arange(clean.shape[-1], device=clean.device)
+        place, within = (at // 80).clamp(max=places - 1), at % 80
+        inside = (within >= start[..., place]) & (within < (start + length)[..., place]) & (at < 80 * places)
+        error = ((rail - filled).square() * inside).double()
+        each = torch.zeros(shape, dtype=torch.float64, device=clean.device)
+        each.scatter_add_(-1, place.expand(error.shape), error)
+        spent = each.gather(-1, order).cumsum(-1) <= allowed
+        taken = torch.zeros(shape, dtype=torch.bool, device=clean.device).scatter_(-1, order, spent)
+        return torch.where(inside & taken[..., place], rail, clean)
+
+
+@dataclass(frozen=True)
+class Mixture(Corruption):
+    """What a channel in a plant picks up at once: half the noise is white, a quarter pink, 15 % are impulses,
+    10 % hum of the mains with a frequency that wanders. Where the sample rate is too low for hum, there is
+    none.
+
+    Args:
+        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+    """
+
+    name = "mixture"
+    modalities = ("sensor",)
+    level = "snr_db"
+    identity = math.inf
+
+    snr_db: SnrDb = 10.0
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+        zero = torch.zeros((*clean.shape[:2], 1), dtype=clean.dtype, device=clean.device)
+        white = add_at_snr(clean, normal(clean.shape, clean, generator), zero[:, :1]) - clean
+        noise = 0.5**0.5 * white
+        for share, part in ((0.25, Pink(0.0)), (0.15, Impulses(0.0)), (0.1, Hum(0.0, drift_hz=0.1))):
+            noise = noise + share**0.5 * (part.apply(clean, generator, sample_rate) - clean)
+        return add_at_snr(clean, noise, draw(self.snr_db, clean, generator))
 
 
 @dataclass(frozen=True)

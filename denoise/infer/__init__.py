@@ -5,14 +5,16 @@ windows   the index plan that tiles and blocks share
 tiles     which tiles: what memory allows, and wastes least
 apply     one array, tile by tile
 stream    one signal, block by block
+gaps      pauses of a clock, and short gaps filled
 files     one file to another
+transformer for pipelines of scikit-learn
 precision networks with fewer digits
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +129,12 @@ def _peak(dtype: np.dtype[Any], modality: str) -> float | None:
     return float((int(limits.max) - int(limits.min) + 1) // 2)
 
 
-def load(name_or_path: str | Path, modality: str | None = None, precision: str = PRECISIONS[0]) -> Cleaner:
+def load(
+    name_or_path: str | Path,
+    modality: str | None = None,
+    precision: str = PRECISIONS[0],
+    remove: Collection[str] = (),
+) -> Cleaner:
     """The denoiser of a name (`denoise models` lists them) or of a weights file.
 
     A name is looked up among the classical rows first, then among the shipped weights; anything else is a
@@ -138,6 +145,7 @@ def load(name_or_path: str | Path, modality: str | None = None, precision: str =
         modality: Which of its kinds, for a name that has several.
         precision: Of `denoise.models.PRECISIONS`; `bf16` is about twice as fast on a CPU that multiplies it
             itself, and costs a few hundredths of a decibel.
+        remove: Of a network for sensors, what to take out before it: of `denoise.models.sensor.STAGES`.
 
     Raises:
         UsageError: Nothing has this name, or what has it is for another modality; or no such precision.
@@ -145,7 +153,17 @@ def load(name_or_path: str | Path, modality: str | None = None, precision: str =
     """
     from denoise.infer.precision import at_precision
 
-    return at_precision(_load(name_or_path, modality), precision)
+    cleaner = at_precision(_load(name_or_path, modality), precision)
+    return _with_stages(cleaner, remove) if remove else cleaner
+
+
+def _with_stages(cleaner: Cleaner, remove: Collection[str]) -> Cleaner:
+    from denoise.models.sensor import SensorChain
+
+    spec = cleaner.spec
+    if spec.modality != "sensor" or not spec.halo or next(cleaner.model.parameters(), None) is None:
+        raise UsageError(f"remove: is for networks for sensors, and {cleaner.name} is none")
+    return replace(cleaner, model=SensorChain(cleaner.model, remove))
 
 
 def _load(name_or_path: str | Path, modality: str | None) -> Cleaner:

@@ -29,6 +29,8 @@ CLEAR_SIGMA = 1.6
 BLURRED_PX = 0.85
 NOISIEST_TO_SHARPEN = 20.0  # 8-bit units: what lies beyond was not in the training of the sharpening model
 
+# 8-bit units. Up to the first an image gives back what is taken beyond its noise, from the second on nothing.
+_RESTRAINED_SIGMA = (4.0, 6.0)
 _EIGHT_BIT = 255.0
 _BAND_ROWS = 256  # rows of an image that are compared at a time
 
@@ -56,12 +58,15 @@ class Decision:
     def share(self, removed_sigma: float) -> float:
         """How much to keep of a correction of that root mean square (8-bit units).
 
-        A good correction is no larger than the noise. A larger one took texture along; if all the noise is in
-        it, this share leaves the least error (least squares, texture and noise being independent).
+        Against faint noise a good correction is no larger than it. A larger one took texture along; if all of
+        the noise is in it, this share leaves the least error (least squares, texture and noise being
+        independent). Strong noise that depends on the brightness is underestimated: what exceeds it is noise.
         """
         if self.model != _CLEAN or removed_sigma <= self.estimated_sigma:
             return 1.0
-        return (self.estimated_sigma / removed_sigma) ** 2
+        faint, strong = _RESTRAINED_SIGMA
+        free = min(1.0, max(0.0, (self.estimated_sigma - faint) / (strong - faint)))
+        return free + (1 - free) * (self.estimated_sigma / removed_sigma) ** 2
 
 
 def decide(sigma: float, blur_px: float, *, sharpens: bool) -> Decision:
@@ -109,11 +114,17 @@ class Automatic(Denoiser):
         if page.dtype.kind == "f" and not np.isfinite(page).all():  # not to be judged; cleaning will say so
             return decide(0.0, 0.0, sharpens=sharpens)
         sigma = noise_sigma(page, peak)
-        return decide(sigma, blur_px(page, peak, sigma), sharpens=sharpens)
+        blur = blur_px(page, peak, sigma)
+        if sharpens and blur >= BLURRED_PX:
+            sharpens = self._model(_SHARPEN).confirms_blur(page, peak)
+        return decide(sigma, blur, sharpens=sharpens)
 
     def chosen(self, decision: Decision) -> Denoiser:
         """The model that was decided for."""
-        model: Denoiser = self.models[decision.model]  # type: ignore[assignment]
+        return self._model(decision.model)
+
+    def _model(self, name: str) -> Denoiser:
+        model: Denoiser = self.models[name]  # type: ignore[assignment]
         return model
 
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,8 +20,10 @@ from denoise.estimate.image import noise_sigma
 from denoise.infer import DEFAULT_MODELS, Cleaner, load
 from denoise.infer.apply import apply
 from denoise.infer.auto import Automatic, Decision
-from denoise.infer.stream import DEFAULT_BLOCK, Levels, SampleQueue, Stream, check_request
+from denoise.infer.gaps import Timeline, check_fill
+from denoise.infer.stream import DEFAULT_BLOCK, Levels, SampleQueue, Stream, check_request, limited
 from denoise.io import Reader, Writer
+from denoise.io.sensor_columns import SensorReader
 from denoise.metrics import Scorer
 from denoise.signal import SignalInfo, modality_of
 
@@ -65,9 +68,13 @@ def clean_file(
     sigma: float | None = None,
     reference: str | Path | None = None,
     columns: tuple[str, ...] | None = None,
+    exclude: tuple[str, ...] = (),
     sample_rate: float | None = None,
+    time_unit: str | None = None,
+    fill_gaps: int = 0,
     max_pixels: int = 500_000_000,
     block: int | None = None,
+    max_attenuation_db: float | None = None,
 ) -> FileReport:
     """Clean a file; the source is only read, the destination appears complete or not at all.
 
@@ -82,10 +89,14 @@ def clean_file(
         sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale, signals in their
             own units (audio: of full scale).
         reference: The noise-free truth, to measure against.
-        columns: Which columns of a sensor log to clean; by default all that hold numbers.
+        columns: Columns of a sensor log to clean, names or globs; by default all that hold measurements.
+        exclude: Which of them not to clean.
         sample_rate: Hz, for a sensor log that does not tell.
+        time_unit: Of a sensor log's time column, if it is not in seconds and does not tell.
+        fill_gaps: Samples of the longest gap in a sensor log that is filled; 0 leaves gaps as they are.
         max_pixels: The largest page that is opened.
         block: Samples a channel to read, and to give to the model, at a time.
+        max_attenuation_db: Of a recording no part is turned down by more than this.
 
     Raises:
         UsageError: The call is wrong: names, options, or a destination that is the source.
@@ -97,14 +108,21 @@ def clean_file(
     modality = io.modality(source).name
     cleaner = _cleaner(model, modality, source)
     check_request(cleaner.name, cleaner.spec, strength, sigma)
+    if modality == "audio":
+        strength = limited(strength, max_attenuation_db)
+    elif max_attenuation_db is not None:
+        raise UsageError(f"max_attenuation_db is for audio; {source} is {modality}")
+    check_fill(fill_gaps)
     _check_destination(source, destination, modality)
     options: dict[str, Any] = {"max_pixels": max_pixels}
     if modality != "image":
         options = {"block": block or DEFAULT_BLOCK}
     if modality == "sensor":
-        options |= {"columns": columns, "sample_rate": sample_rate}
+        named = {"columns": columns, "exclude": exclude}
+        options |= named | {"sample_rate": sample_rate, "time_unit": time_unit}
 
-    job = _Job(source, destination, cleaner, strength, sigma, Path(reference) if reference else None, options)
+    truth = Path(reference) if reference else None
+    job = _Job(source, destination, cleaner, strength, sigma, truth, options, fill_gaps)
     with _naming(source):
         done = job.image() if modality == "image" else job.signal(block)
     seconds = time.perf_counter() - started
@@ -138,6 +156,7 @@ class _Job:
     sigma: float | None
     reference: Path | None
     options: Mapping[str, Any]
+    fill_gaps: int
 
     def image(self) -> _Done:
         """Clean every page."""
@@ -183,13 +202,16 @@ class _Job:
             parts = [self._recording(0, levels, sink, block)]
             for page in range(1, info.pages):
                 parts.append(self._recording(page, self._levels(page)[1], sink, block))
-        figures = [figure for _, figure in parts]
-        means = {key: float(np.mean([figure[key] for figure in figures])) for key in figures[0]}
-        return _Done(_with_notes(info, sink), sum(samples for samples, _ in parts), means, sink.clipped)
+        figures = [figure for _, figure, _ in parts]
+        names = dict.fromkeys(name for figure in figures for name in figure)
+        means = {name: float(np.mean([f[name] for f in figures if name in f])) for name in names}
+        info = _with_notes(info, sink)
+        info = replace(info, notes=info.notes + tuple(note for _, _, notes in parts for note in notes))
+        return _Done(info, sum(samples for samples, _, _ in parts), means, sink.clipped)
 
     def _recording(
         self, page: int, levels: Levels, sink: Writer, block: int | None
-    ) -> tuple[int, dict[str, float]]:
+    ) -> tuple[int, dict[str, float], tuple[str, ...]]:
         options = self._page_options(page)
         with io.reader(self.source, **options) as blocks:
             info, spec = blocks.info, self.cleaner.spec
@@ -207,15 +229,20 @@ class _Job:
                 self.sigma,
                 offset,
                 scale,
-                block,
+                block or DEFAULT_BLOCK,
             )
+            clock = info.extra.get("clock")
+            timeline = Timeline(stream, info.shape[0], clock, self.fill_gaps)
+            stamps: Iterator[Array | None] = repeat(None)
+            if isinstance(blocks, SensorReader) and clock and clock.pauses:
+                stamps = blocks.stamps()
             samples = 0
             with _scoring(info, self.reference, options) as scores:
-                for noisy in blocks:
+                for noisy, stamps_s in zip(blocks, stamps, strict=False):
                     samples += noisy.shape[-1]
-                    _put(sink, scores, noisy, stream.feed(noisy))
-                _put(sink, scores, None, stream.flush())
-            return samples, scores.result()
+                    _put(sink, scores, noisy, timeline.feed(noisy, stamps_s))
+                _put(sink, scores, None, timeline.flush())
+            return samples, {**scores.result(), **stream.findings}, timeline.notes
 
     def _levels(self, page: int) -> tuple[SignalInfo, Levels]:
         """A first pass; no further than to see that each channel varies, if that is all to know."""

@@ -36,6 +36,10 @@ class Bfloat16(Denoiser):
             denoised: Tensor = self.model(noisy, sigma)
         return denoised.float()
 
+    def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
+        """As the model does."""
+        return self.model.confirms_blur(page, peak)
+
     def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:
         """The same for what is fitted to a page."""
         return Bfloat16(self.model.fitted(page, peak)).eval()

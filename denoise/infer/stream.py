@@ -1,14 +1,17 @@
 """Clean signals of any length block by block, in memory that the block bounds.
 
 What flows through the stages is the *residual*, the noise that the model would remove: the output is the
-input minus `strength` times the residual. So whatever the model cannot see (the band above its sample rate,
-the gaps, the channel's offset) stays in the output untouched, and `strength=0` is the input itself.
+input minus `strength` times the residual. So whatever the model cannot see (gaps, the channel's offset) stays
+in the output untouched, and `strength=0` is the input itself. Of sound, the band above what the model sees is
+the input's own, turned down as the model turns down the top of what it sees.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,10 +19,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer import Cleaner
 from denoise.infer.windows import padded, window
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
 
-__all__ = ["DEFAULT_BLOCK", "Levels", "SampleQueue", "Stream", "check_request"]
+__all__ = ["DEFAULT_BLOCK", "Levels", "SampleQueue", "Stream", "check_request", "limited"]
 
 Array = NDArray[Any]
 
@@ -31,6 +35,26 @@ _RAMP = (
 _SAME_RATE = (
     1e-3  # a model cannot tell rates closer than this part; nothing accumulates, so none need be resampled
 )
+
+_TOP_OF_BAND = 0.625  # of the model's Nyquist frequency: what lies above stands for what it cannot see
+_FOLLOW_S = 0.010  # time constant of that energy: sibilants begin at once, hiss does not flutter
+_FAINT = 1e-11  # power, full scale being 1 (-110 dB), below which there is nothing to turn down
+
+
+def limited(strength: float, max_attenuation_db: float | None) -> float:
+    """The strength at which no part is turned down by more than `max_attenuation_db`; None sets no limit.
+
+    What is left in of the input is in phase with the output, so the two add up: with a gain g of the model,
+    `1 - strength + strength * g` is never below `1 - strength`.
+
+    Raises:
+        UsageError: The limit is no number of 0 or more.
+    """
+    if max_attenuation_db is None:
+        return strength
+    if not max_attenuation_db >= 0.0:
+        raise UsageError(f"max_attenuation_db is {max_attenuation_db}; it must be 0 dB or more")
+    return float(min(strength, 1.0 - 10.0 ** (-max_attenuation_db / 20.0)))
 
 
 def check_request(name: str, spec: InputSpec, strength: float, sigma: float | None) -> None:
@@ -106,24 +130,35 @@ class Levels:
 class Stream:
     """Cleans a signal that comes in blocks of any size; what comes out does not depend on the blocks' sizes.
 
-    Output lags input by a bounded time (about `block` samples, plus what the model looks ahead); `flush`
-    gives the rest. As many samples come out as went in, and each belongs to the input sample of the same
-    number. A model of another sample rate works at its own: the noise it finds is brought back to the
-    signal's rate and subtracted. NaN marks a gap: it is bridged for the model and is a gap again in the
-    output. A gap is bridged by a straight line; of one longer than 4096 samples, only the end, after the
-    value before it has been held.
+    Output lags input by at most `latency_samples`; `flush` gives the rest. As many samples come out as went
+    in, and each belongs to the input sample of the same number. A model of another sample rate works at its
+    own: the noise it finds is brought back to the signal's rate and subtracted; of sound, the band that it
+    cannot see is turned down as the top of the one that it sees. NaN marks a gap: it is bridged for the model
+    and is a gap again in the output. A gap is bridged by a straight line; of one longer than 4096 samples,
+    only the end, after the value before it has been held.
+
+    >>> import numpy as np
+    >>> import denoise
+    >>> stream = denoise.Stream(denoise.load("speech"), sample_rate=48_000)
+    >>> heard = np.zeros((1, 480), np.float32)  # 10 ms of one channel
+    >>> ready = [stream.feed(heard) for _ in range(100)]
+    >>> sum(block.shape[1] for block in ready) >= 48_000 - stream.latency_samples
+    True
+    >>> sum(block.shape[1] for block in [*ready, stream.flush()])
+    48000
 
     Args:
         model: A denoiser of signals. One with `spec.halo` None that carries no state needs everything at
             once: then all output comes from `flush`, and memory grows with the signal.
-        channels: Number of channels; each is cleaned on its own.
-        sample_rate: Hz; needed by a model that has a rate of its own.
+        channels: Number of channels. Where `spec.linked`, all get one gain; else each is cleaned on its own.
+        sample_rate: Hz; None means that of the model.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
         offset: What to subtract before the model, per channel or for all (its mean, where `spec.centre`).
         scale: What to divide by before the model, per channel or for all (its standard deviation, where
             `spec.scale`); 0 leaves a channel as it is.
-        block: Samples a channel that the model is given at a time, at the model's rate.
+        block: Samples a channel that the model is given at a time, at the model's rate: many cost less time
+            each, few wait less. None takes the fewest there can be of a model that carries state.
 
     Raises:
         UsageError: The model is not one for signals, or cannot honour `strength`, `sigma` or `sample_rate`.
@@ -131,8 +166,8 @@ class Stream:
 
     def __init__(
         self,
-        model: Denoiser,
-        channels: int,
+        model: Denoiser | Cleaner,
+        channels: int = 1,
         sample_rate: float | None = None,
         strength: float = 1.0,
         sigma: float | None = None,
@@ -140,17 +175,20 @@ class Stream:
         scale: ArrayLike = 1.0,
         block: int | None = None,
     ) -> None:
+        model = (model.model if isinstance(model, Cleaner) else model).at_rate(sample_rate)
         name, spec = type(model).__name__, model.spec
         check_request(name, spec, strength, sigma)
         if spec.ndim != 1:
             raise UsageError(f"the model {name} is for images; a stream needs one for signals")
         if channels < 1:
             raise UsageError(f"a stream of {channels} channels was asked for; it needs at least one")
-        block = DEFAULT_BLOCK if block is None else block
+        if block is None:
+            block = model.hop if isinstance(model, CausalDenoiser) else DEFAULT_BLOCK
         if block < 1:
             raise UsageError(f"block is {block}; it must be at least one sample")
-        ratio = _rate_ratio(name, spec, sample_rate)
+        ratio = _rate_ratio(spec, sample_rate)
 
+        self._model, self._block, self._sample_rate = model, block, sample_rate
         self._channels = channels
         self._offset = np.broadcast_to(np.asarray(offset, np.float64), (channels,))[:, None]
         gain = np.broadcast_to(np.asarray(scale, np.float64), (channels,))[:, None]
@@ -169,11 +207,40 @@ class Stream:
         self._stages: list[_Stage] = [_Gaps(channels)] if self._gaps_allowed else []
         if ratio == 1.0:
             self._stages.append(core)
+        elif ratio < 1.0 and spec.modality == "audio":
+            self._stages.append(_FullBand(core, channels, ratio, spec))
         else:
             to_model = _Resampler(1.0, ratio, channels)
             self._stages += [to_model, core, _Resampler(ratio, 1.0, channels)]
         if not self._gain.any():
             self._stages = [_nothing]  # spare the model's time
+
+    @property
+    def findings(self) -> Mapping[str, float]:
+        """What the model found and took out so far: figures by name."""
+        return self._model.findings()
+
+    @cached_property
+    def latency_samples(self) -> int | None:
+        """The most samples that can have gone in and not come out; None where `flush` gives everything.
+
+        The model's own latency and block, and what the resamplers hold back, which is measured: on silence,
+        and with a model in this one's place that costs nothing.
+        """
+        model = self._model
+        causal = isinstance(model, CausalDenoiser)
+        if model.spec.halo is None and not causal:
+            return None
+        idle = _IdleCausal(model) if isinstance(model, CausalDenoiser) else _Idle(model.spec)
+        stream = Stream(idle, 1, self._sample_rate, block=self._block)
+        longest = 4 * max(self._block, 2 * (model.spec.halo or 0))
+        silence = np.zeros((1, self._piece), np.float32)
+        waiting = most = 0
+        for _ in range(math.ceil(max(longest, model.spec.sample_rate or 0) / self._block)):
+            waiting += self._piece
+            waiting -= stream.feed(silence).shape[-1]
+            most = max(most, waiting)
+        return most + self._piece - 1 + (_RAMP if self._gaps_allowed else 0)
 
     def feed(self, block: Array) -> Array:
         """Take the next samples and give what is finished.
@@ -283,16 +350,12 @@ def _joined(blocks: Sequence[Array], channels: int, dtype: np.dtype[Any]) -> Arr
     return np.concatenate(blocks, axis=-1) if blocks else np.empty((channels, 0), dtype)
 
 
-def _rate_ratio(name: str, spec: InputSpec, sample_rate: float | None) -> float:
+def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
     """Samples at the model's rate for one of the signal's."""
     if sample_rate is not None and not 0 < sample_rate < float("inf"):
         raise UsageError(f"the sample rate is {sample_rate}; it must be a positive number of Hz")
-    if spec.sample_rate is None:
+    if spec.sample_rate is None or sample_rate is None:
         return 1.0
-    if sample_rate is None:
-        raise UsageError(
-            f"the model {name} works at {spec.sample_rate:g} Hz: it needs the signal's sample rate"
-        )
     ratio = spec.sample_rate / sample_rate
     return 1.0 if abs(ratio - 1) < _SAME_RATE else ratio
 
@@ -308,6 +371,90 @@ class _Resampler:
     def __call__(self, block: Array, last: bool, /) -> Array:
         frames: Array = self._stream.resample_chunk(np.ascontiguousarray(block.T), last=last)
         return frames.T
+
+
+class _FullBand:
+    """A model whose rate is below the signal's: what it cannot see is turned down as the top of what it sees.
+
+    The gain is the ratio of the energies that leave and enter the model above `_TOP_OF_BAND`, over the last
+    `_FOLLOW_S`. What is not seen is what is left of the signal when its resampled copy is taken away, so the
+    two bands are complements, and a gain of one gives back the input.
+
+    Args:
+        core: The model.
+        channels: Number of channels.
+        ratio: Samples at the model's rate for one of the signal's, below 1.
+        spec: Of the model.
+    """
+
+    def __init__(self, core: _Stage, channels: int, ratio: float, spec: InputSpec) -> None:
+        from scipy.signal import butter
+
+        assert spec.sample_rate is not None
+        gains = 1 if spec.linked else channels
+        self._core, self._linked = core, spec.linked
+        self._down = _Resampler(1.0, ratio, channels)
+        self._up = _Resampler(ratio, 1.0, channels + gains)
+        self._signal, self._inside = SampleQueue(channels), SampleQueue(channels)
+        self._top = butter(4, _TOP_OF_BAND, "highpass", output="sos")
+        self._ringing = np.zeros((len(self._top), 2, channels, 2))
+        self._forget = math.exp(-1.0 / (_FOLLOW_S * spec.sample_rate))
+        self._energy = np.zeros((2, gains, 1))
+
+    def __call__(self, block: Array, last: bool, /) -> Array:
+        self._signal.append(block)
+        inside = self._down(block, last)
+        self._inside.append(inside)
+        removed = self._core(inside, last)
+        inside = self._inside.take(removed.shape[-1])
+        share = self._share(inside, removed)
+        # Share by share: up(removed) + share * (signal - up(inside)), the share being smooth.
+        up = self._up(np.concatenate([removed - share * inside, share]).astype(np.float32), last)
+        size = min(up.shape[-1], self._signal.size)
+        channels = len(block)
+        residual: Array = up[:channels, :size] + up[channels:, :size] * self._signal.take(size)
+        return residual
+
+    def _share(self, inside: Array, removed: Array) -> Array:
+        """How much of the unseen band to take away at each sample at the model's rate, `(gains, n)`."""
+        from scipy.signal import lfilter, sosfilt
+
+        if not inside.size:
+            return np.empty((self._energy.shape[1], 0))
+        pair = np.stack([inside, inside - removed]).astype(np.float64)
+        top, self._ringing = sosfilt(self._top, pair, zi=self._ringing)
+        power = top**2
+        if self._linked:
+            power = power.sum(axis=1, keepdims=True)
+        forget = self._forget
+        energy, self._energy = lfilter([1 - forget], [1, -forget], power, zi=self._energy)
+        share: Array = 1.0 - np.sqrt(np.minimum((energy[1] + _FAINT) / (energy[0] + _FAINT), 1.0))
+        return share
+
+
+class _Idle(Denoiser):
+    """Gives back what it gets, in a model's place."""
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+        return noisy
+
+
+class _IdleCausal(CausalDenoiser):
+    """The same, as late as the model."""
+
+    def __init__(self, model: CausalDenoiser) -> None:
+        super().__init__()
+        self.spec, self.hop, self.latency = model.spec, model.hop, model.latency
+
+    def initial_state(self, batch: int) -> None:
+        """None: it remembers nothing."""
+
+    def step(self, block: torch.Tensor, state: None) -> tuple[torch.Tensor, None]:
+        return block, state
 
 
 class _Gaps:
@@ -371,16 +518,18 @@ def _core(model: Denoiser, channels: int, block: int, sigmas: list[float] | None
     return _Windows(model, channels, max(block, 2 * model.spec.halo), model.spec.halo, sigmas)
 
 
-def _groups(channels: int, samples: int) -> list[slice]:
-    """Channels that go through the model together, so that a call stays below `_BATCH` samples."""
+def _groups(channels: int, samples: int, *, linked: bool = False) -> list[slice]:
+    """Channels that go through the model together: linked ones all, others below `_BATCH` samples a call."""
+    if linked:
+        return [slice(0, channels)]
     size = max(1, _BATCH // max(1, samples))
     return [slice(c, min(c + size, channels)) for c in range(0, channels, size)]
 
 
 def _tensor(rows: Array, model: Denoiser) -> torch.Tensor:
-    """Rows `(C, n)` as a batch `(C, 1, n)` where the model lives."""
+    """Rows `(C, n)` as a batch `(C, 1, n)`, or `(1, C, n)` of linked channels, where the model lives."""
     parameter = next(model.parameters(), None)
-    tensor = torch.from_numpy(np.ascontiguousarray(rows))[:, None]
+    tensor = torch.from_numpy(np.ascontiguousarray(rows)).unsqueeze(0 if model.spec.linked else 1)
     return tensor if parameter is None else tensor.to(parameter.device)
 
 
@@ -389,10 +538,10 @@ def _residual(model: Denoiser, noisy: Array, sigmas: list[float] | None) -> Arra
     channels, samples = noisy.shape
     extra = padded(samples, model.spec.multiple_of) - samples
     residual = np.empty_like(noisy)
-    for rows in _groups(channels, samples if sigmas is None else _BATCH):
+    for rows in _groups(channels, samples if sigmas is None else _BATCH, linked=model.spec.linked):
         batch = np.pad(noisy[rows], ((0, 0), (0, extra)), mode="edge") if extra else noisy[rows]
         sigma = None if sigmas is None else sigmas[rows.start]
-        denoised = model(_tensor(batch, model), sigma)[:, 0, :samples].cpu().numpy()
+        denoised = model(_tensor(batch, model), sigma).flatten(0, 1)[:, :samples].cpu().numpy()
         np.subtract(noisy[rows], denoised, out=residual[rows])
     return residual
 
@@ -447,7 +596,8 @@ class _Causal:
 
     def __init__(self, model: CausalDenoiser, channels: int, block: int) -> None:
         self._model = model
-        self._groups = _groups(channels, block)
+        self._groups = _groups(channels, block, linked=model.spec.linked)
+        self._longest = padded(max(1, _BATCH // channels), model.hop)  # samples a call, of linked channels
         self._states = [model.initial_state(rows.stop - rows.start) for rows in self._groups]
         self._late = model.latency  # output samples still to be dropped
         self._ahead = SampleQueue(channels)  # what the model has not been given
@@ -472,8 +622,10 @@ class _Causal:
         if not noisy.size:
             return denoised
         for index, rows in enumerate(self._groups):
-            batch, self._states[index] = self._model.step(
-                _tensor(noisy[rows], self._model), self._states[index]
-            )
-            denoised[rows] = batch[:, 0].cpu().numpy()
+            for start in range(0, noisy.shape[-1], self._longest):
+                cut = (rows, slice(start, start + self._longest))
+                batch, self._states[index] = self._model.step(
+                    _tensor(noisy[cut], self._model), self._states[index]
+                )
+                denoised[cut] = batch.flatten(0, 1).cpu().numpy()
         return denoised

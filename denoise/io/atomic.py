@@ -20,7 +20,15 @@ from pathlib import Path
 
 from denoise.errors import OutputError, StorageError
 
-__all__ = ["is_temporary", "output_error", "remove_strays", "replacing", "sync_folder", "syncing_later"]
+__all__ = [
+    "is_stray",
+    "is_temporary",
+    "output_error",
+    "remove_strays",
+    "replacing",
+    "sync_folder",
+    "syncing_later",
+]
 
 _NAME_LIMIT_BYTES = 255  # of one path component, on every common file system
 _FULL_BYTES = 1 << 16  # a disk with less than this is full: encoders that hide the reason stop before zero
@@ -120,10 +128,15 @@ def remove_strays(folder: Path, names: Collection[str]) -> None:
         OSError: One cannot be removed.
     """
     for path in folder.glob(".*.part") if folder.is_dir() else ():
-        match = _TEMPORARY.fullmatch(path.name)
-        # A prefix, because a temporary name is cut where it would be too long for the file system.
-        if match and any(name.startswith(match[1]) for name in names):
+        if is_stray(path.name, names):
             path.unlink(missing_ok=True)
+
+
+def is_stray(name: str, names: Collection[str]) -> bool:
+    """Whether a file of this name is a temporary one of one of `names`."""
+    match = _TEMPORARY.fullmatch(name)
+    # A prefix, because a temporary name is cut where it would be too long for the file system.
+    return match is not None and any(final.startswith(match[1]) for final in names)
 
 
 def _temporary(path: Path) -> Path:

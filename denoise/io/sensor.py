@@ -3,11 +3,15 @@
 | suffix | module | what is kept |
 |---|---|---|
 | `.csv` `.tsv` | `sensor_text` | every byte of every cell that is not changed |
-| `.npy` `.npz` | `sensor_array` | dtype, axis order, memory order, names, other arrays |
+| `.npy`, `.npz` | `sensor_array`, `sensor_archive` | dtype, axis order, memory order, names, other arrays |
 | `.parquet` | `sensor_parquet` | schema, metadata, row groups, nulls (needs the extra `parquet`) |
+| `.hea` | `sensor_wfdb` | format, gain, baseline, annotations |
+| `.edf` `.bdf` | `sensor_edf` | header, scale, annotations |
+| `.mat` | `sensor_mat` | classes, other variables |
+| `.h5` `.hdf5` | `sensor_hdf5` | attributes, other data sets (needs the extra `hdf5`) |
 
 Blocks are float64 `(C, n)` in the log's own units; NaN is a gap. A reader may be iterated more than once.
-An NPZ whose arrays differ in length has `info.pages` > 1: read them one by one with `page=`, and give the
+A file whose arrays differ in length has `info.pages` > 1: read them one by one with `page=`, and give the
 writer all blocks of page 0, then all of page 1, and so on.
 """
 
@@ -19,7 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 from denoise.errors import InputError, UnreadableError, UsageError, printable
-from denoise.io.sensor_columns import SensorReader, SensorWriter
+from denoise.io.sensor_columns import BLOCK, SensorReader, SensorWriter, Wanted
 from denoise.io.sniff import HEAD_BYTES, TEXT, Kind, kind_of
 from denoise.registry import resolve
 from denoise.signal import SignalInfo
@@ -30,8 +34,13 @@ _FORMATS: Mapping[str, str] = MappingProxyType(
     {
         "text": "denoise.io.sensor_text:FORMAT",
         "NPY": "denoise.io.sensor_array:NPY",
-        "NPZ": "denoise.io.sensor_array:NPZ",
+        "NPZ": "denoise.io.sensor_archive:NPZ",
         "Parquet": "denoise.io.sensor_parquet:FORMAT",
+        "WFDB": "denoise.io.sensor_wfdb:FORMAT",
+        "EDF": "denoise.io.sensor_edf:FORMAT",
+        "BDF": "denoise.io.sensor_edf:FORMAT",
+        "MAT": "denoise.io.sensor_mat:FORMAT",
+        "HDF5": "denoise.io.sensor_hdf5:FORMAT",
     }
 )
 _TEXT_SUFFIXES = (".csv", ".tsv")  # of texts that are tables
@@ -47,7 +56,7 @@ def _kind(path: Path) -> Kind:
         raise UnreadableError(f"{path}: {reason}; expected a readable file") from error
     if not head:
         raise UnreadableError(f"{path}: the file is empty; expected a sensor log")
-    kind = kind_of(head)
+    kind = kind_of(head, path.suffix)
     if path.suffix.lower() in _TEXT_SUFFIXES and kind.name in ("text", "unknown"):
         return TEXT  # not UTF-8, or damaged: the text reader says what and where
     if kind.modality != "sensor":
@@ -59,10 +68,9 @@ class SensorCodec:
     """Reads and writes sensor logs.
 
     Options of `probe` and `reader`:
-        columns: Names (or globs, or 1-based positions where there is no header) of what to clean; for NPZ,
-            names of arrays. None takes all numeric columns but times, row counters and flags.
-        sample_rate: Hz; overrides what the file tells.
-        page: Which of the recordings of an NPZ whose arrays differ in length.
+        columns, exclude, sample_rate, time_unit: See `Wanted`. Columns have 1-based positions for names where
+            there is no header; those of an NPZ are its arrays.
+        page: Which of the recordings of a file whose arrays differ in length.
         block: Samples a block (reader only).
     """
 
@@ -70,10 +78,11 @@ class SensorCodec:
         """What the file holds; text and tables are gone through once, in bounded memory."""
         return self.reader(path, **options).info
 
-    def reader(self, path: Path, **options: Any) -> SensorReader:
+    def reader(self, path: Path, *, page: int = 0, block: int = BLOCK, **options: Any) -> SensorReader:
         """Open a log for reading block by block."""
+        wanted = Wanted(**options)
         try:
-            opened: SensorReader = self._format(_kind(path)).reader(path, **options)
+            opened: SensorReader = self._format(_kind(path)).reader(path, wanted, page, block)
         except InputError as error:
             if str(error).isprintable():
                 raise

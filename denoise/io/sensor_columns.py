@@ -3,8 +3,8 @@
 It sees names and numbers only, so text, array and table files all decide alike:
 
     looks = [ColumnSurvey(name) for name in names]     # fed chunk by chunk, memory of a few numbers a column
-    clock = find_clock(looks)                          # the time column, its unit, the rate
-    chosen = choose(path, looks, clock, columns)       # indices of what is to be cleaned
+    clock = find_clock(looks, wanted.time_unit)        # the time column, its unit, the rate
+    chosen = choose(path, looks, clock, wanted)        # indices of what is to be cleaned
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from numpy.typing import NDArray
 
 from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.atomic import replacing
-from denoise.signal import SignalInfo
+from denoise.io.sensor_clock import Clock, StampSurvey, unwrapped
+from denoise.registry import unknown
+from denoise.signal import SECONDS, SignalInfo
 
 __all__ = [
     "BLOCK",
-    "Clock",
     "ColumnSurvey",
     "SensorReader",
     "SensorWriter",
+    "Wanted",
     "changed_samples",
     "check_page",
-    "checked_rate",
     "choose",
     "describe",
     "find_clock",
@@ -47,7 +48,6 @@ Floats = NDArray[np.float64]
 
 BLOCK = 65536  # samples a block
 
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 _UNIT_WORDS = {
     **{unit: unit for unit in SECONDS},
     **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
@@ -64,7 +64,7 @@ _LABEL = re.compile(
     r"(?:.*[_\s])?(?:id|idx|index|sample|samples|label|labels|class|activity|status|state|flag|flags|event|"
     r"marker|annotation|annotations|quality|counter|seq)"
 )
-_SHORTEST, _LONGEST = 1e-15, 1e15  # an interval outside, in whatever unit, is no clock's
+_TOLD_JITTER = 1e-3  # less is what floats make of a perfect clock
 _EPOCH_MIN, _EPOCH_MAX = 9e8, 4.2e9  # seconds: the years 1998 to 2103
 
 
@@ -85,15 +85,19 @@ class ColumnSurvey:
     Args:
         name: As the user would type it.
         unit: The time unit if the file states it (an ISO column, a units row); the name is asked otherwise.
+        is_stamp: The values are of a type that tells the time, in this unit whatever anyone says.
         wraps: The values are times of day in seconds, so a step back of half a day or more is midnight.
     """
 
-    def __init__(self, name: str, unit: str | None = None, wraps: bool = False) -> None:
+    def __init__(
+        self, name: str, unit: str | None = None, is_stamp: bool = False, wraps: bool = False
+    ) -> None:
         words = set(_words(name))
         self.name = name
         self.unit = unit or unit_in(name)
+        self.is_stamp = is_stamp
         self.wraps = wraps
-        self.time_named = bool(words & _TIME_WORDS)
+        self.time_named = is_stamp or bool(words & _TIME_WORDS)
         self.maybe_time_named = self.time_named or bool(words & _WEAK_TIME_WORDS)
         self.labelled = _LABEL.fullmatch(name.strip().lower()) is not None
         self.numeric = True  # the codec clears it for text, objects, booleans
@@ -109,8 +113,7 @@ class ColumnSurvey:
         self.steps_back = 0
         self.regular_steps = 0  # within half to one and a half of the median
         self.span = 0.0  # sum of all steps
-        self._inner_span = 0.0  # sum of the steps that are no pauses, and how many
-        self._inner_steps = 0
+        self.stamps = StampSurvey(wraps)
         self._last = np.nan
         self.largest = 0.0
 
@@ -128,6 +131,7 @@ class ColumnSurvey:
                 over="ignore", invalid="ignore"
             ):  # near the largest float; no such step is a clock's
                 self._add_steps(values)
+            self.stamps.add(values)
 
     def _add_steps(self, values: Floats) -> None:
         steps = np.diff(values, prepend=self._last)
@@ -137,7 +141,7 @@ class ColumnSurvey:
         if not steps.size:
             return
         if self.wraps:
-            steps = np.where(steps < -43200.0, steps + 86400.0, steps)
+            steps = unwrapped(steps)
         self.steps += steps.size
         self.steps_back += int((steps < 0).sum())
         self.increasing = self.steps_back == 0
@@ -146,17 +150,11 @@ class ColumnSurvey:
         self.constant_step = self.constant_step and bool((steps == self.step).all())
         median = float(np.median(steps))
         self.regular_steps += int((np.abs(steps - median) <= 0.5 * abs(median)).sum())
-        # Stamps are often rounded (360 Hz in whole ms: 3, 3, 2, ...), so the median alone is off by up to
-        # half a unit; the mean of all steps that are not pauses is not.
-        inner = steps[(steps >= 0) & (steps <= 1.5 * median)] if median > 0 else steps
-        self._inner_span += float(inner.sum())
-        self._inner_steps += inner.size
 
     @property
     def interval(self) -> float:
         """The usual distance of two stamps, in the column's unit; 0 when there is none."""
-        interval = self._inner_span / self._inner_steps if self._inner_steps else 0.0
-        return interval if _SHORTEST < interval < _LONGEST else 0.0
+        return self.stamps.interval
 
     @property
     def is_index(self) -> bool:
@@ -188,22 +186,31 @@ class ColumnSurvey:
 
 
 @dataclass(frozen=True)
-class Clock:
-    """The time column of a log, as it was understood.
+class Wanted:
+    """What the caller says of a log.
 
     Args:
-        index: Its place among the columns.
-        name: The column.
-        unit: `s`, `ms`, `us`, `ns`, `min` or `h`.
-        guessed: Nothing in the file states the unit.
-        sample_rate: Hz.
+        columns: Names or globs of what to clean; None takes every numeric column but times, row counters and
+            flags.
+        exclude: Names or globs of what to leave as it is.
+        sample_rate: Hz; overrides what the file tells.
+        time_unit: Of the time column: `s`, `ms`, `us`, `ns`, `min` or `h`; overrides its name, not its type.
+
+    Raises:
+        UsageError: The rate is not a positive number, or there is no such unit.
     """
 
-    index: int
-    name: str
-    unit: str
-    guessed: bool
-    sample_rate: float
+    columns: Iterable[str] | None = None
+    exclude: Iterable[str] = ()
+    sample_rate: float | None = None
+    time_unit: str | None = None
+
+    def __post_init__(self) -> None:
+        rate = self.sample_rate
+        if rate is not None and not (np.isfinite(rate) and rate > 0):
+            raise UsageError(f"the sample rate is {rate}; expected Hz above 0")
+        if self.time_unit is not None and self.time_unit not in SECONDS:
+            raise unknown("time unit", self.time_unit, SECONDS)
 
 
 def _guess_unit(column: ColumnSurvey) -> str:
@@ -215,8 +222,13 @@ def _guess_unit(column: ColumnSurvey) -> str:
     return "ms" if column.interval < 1000 else "us" if column.interval < 1e6 else "ns"
 
 
-def find_clock(columns: Sequence[ColumnSurvey]) -> Clock | None:
-    """The time column: the first that is named like one and grows, else a first column that grows evenly."""
+def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) -> Clock | None:
+    """The time column: the first that is named like one and grows, else a first column that grows evenly.
+
+    Args:
+        columns: All columns of the file.
+        time_unit: That of its numbers, if someone knows.
+    """
     known = [column for column in columns if column.numeric]
     candidates = [column for column in known if column.is_time and column.interval > 0]
     if not candidates and known and columns[0] is known[0]:
@@ -225,11 +237,22 @@ def find_clock(columns: Sequence[ColumnSurvey]) -> Clock | None:
     if not candidates:
         return None
     column = candidates[0]
-    unit = column.unit or _guess_unit(column)
+    stated = column.unit if column.is_stamp or not time_unit else time_unit
+    unit = stated or _guess_unit(column)
     rate = 1.0 / (column.interval * SECONDS[unit])
     if abs(rate - round(rate)) < 1e-6 * rate:  # 100.00000000001 is the sum of rounded steps
         rate = float(round(rate))
-    return Clock(columns.index(column), column.name, unit, column.unit is None, rate)
+    return Clock(
+        columns.index(column),
+        column.name,
+        unit,
+        stated is None,
+        rate,
+        column.stamps.jitter / column.interval,
+        column.stamps.pauses,
+        column.stamps.longest_step * SECONDS[unit],
+        column.wraps,
+    )
 
 
 def check_page(path: Path, page: int, pages: int) -> None:
@@ -238,24 +261,16 @@ def check_page(path: Path, page: int, pages: int) -> None:
         raise UsageError(f"{path}: page {page} was asked for; expected 0 to {pages - 1}")
 
 
-def checked_rate(sample_rate: float | None) -> float | None:
-    """The rate that the caller gave, if any.
-
-    Raises:
-        UsageError: It is not a positive number.
-    """
-    if sample_rate is not None and not (np.isfinite(sample_rate) and sample_rate > 0):
-        raise UsageError(f"the sample rate is {sample_rate}; expected Hz above 0")
-    return sample_rate
-
-
-def _named(path: Path, names: Sequence[str], pattern: str) -> list[int]:
+def _named(path: Path, names: Sequence[str], pattern: str, *, may_miss: bool = False) -> list[int]:
+    """Indices of the columns that a name or glob means; a glob that `may_miss` may mean none."""
     found = [index for index, name in enumerate(names) if name == pattern]
     if len(found) > 1:
         places = " and ".join(str(index + 1) for index in found)
         raise InputError(f"{path}: the column {pattern!r} is there {len(found)} times (positions {places})")
     if not found and any(sign in pattern for sign in "*?["):
         found = [index for index, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)]
+        if may_miss:
+            return found
     if not found:
         near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
@@ -265,7 +280,7 @@ def _named(path: Path, names: Sequence[str], pattern: str) -> list[int]:
 
 
 def choose(
-    path: Path, columns: Sequence[ColumnSurvey], clock: Clock | None, wanted: Iterable[str] | None
+    path: Path, columns: Sequence[ColumnSurvey], clock: Clock | None, wanted: Wanted
 ) -> tuple[int, ...]:
     """The indices of the columns to clean, in the order of the file.
 
@@ -273,18 +288,20 @@ def choose(
         path: For messages.
         columns: All columns of the file.
         clock: The time column, which is not cleaned unless it is asked for by name.
-        wanted: Names or globs; None takes every numeric column but times, row counters and flags
-            (and takes the counters and flags too where nothing else is left, as in a constant log).
+        wanted: What the caller says. Where nothing is left besides row counters and flags, as in a constant
+            log, these are taken too, unless they are excluded.
 
     Raises:
-        InputError: A wanted column is missing, ambiguous or not numeric; no column has numbers; a chosen
-            column holds an infinity.
+        InputError: A named column is missing, ambiguous or not numeric; no column has numbers, or all that
+            have are excluded; a chosen column holds an infinity.
     """
-    if wanted is not None:
-        names = [column.name for column in columns]
-        chosen = sorted({index for pattern in wanted for index in _named(path, names, pattern)})
+    names = [column.name for column in columns]
+    excluded = {i for pattern in wanted.exclude for i in _named(path, names, pattern, may_miss=True)}
+    if wanted.columns is not None:
+        chosen = sorted({index for pattern in wanted.columns for index in _named(path, names, pattern)})
         if not chosen:
             raise UsageError("the list of columns is empty; expected at least one name")
+        chosen = [index for index in chosen if index not in excluded]
         for column in (columns[index] for index in chosen):
             if not column.numeric or not column.values:
                 found = column.why_not or "every cell is missing"
@@ -292,6 +309,9 @@ def choose(
     else:
         usable = [i for i, c in enumerate(columns) if c.numeric and c.values and not _tells_time(i, c, clock)]
         chosen = [i for i in usable if not (columns[i].is_index or columns[i].is_flag)] or usable
+        chosen = [index for index in chosen if index not in excluded]
+    if not chosen and excluded:
+        raise InputError(f"{path}: every column of measurements is excluded; expected one to clean")
     if not chosen:
         reasons = "; ".join(f"{c.name}: {c.why_not}" for c in columns[:5] if c.why_not)
         detail = f" ({reasons})" if reasons else ""
@@ -318,7 +338,12 @@ def describe(
     notes = []
     if clock is not None:
         guess = " (guessed)" if clock.guessed else ""
-        notes.append(f"time column {clock.name!r} in {clock.unit}{guess}: {clock.sample_rate:.6g} Hz")
+        facts = [f"time column {clock.name!r} in {clock.unit}{guess}: {clock.sample_rate:.6g} Hz"]
+        if clock.jitter >= _TOLD_JITTER:
+            facts.append(f"jitter {100 * clock.jitter:.2g} % of the interval")
+        if clock.pauses:
+            facts.append(f"{clock.pauses} pause{'s' * (clock.pauses != 1)}")
+        notes.append(", ".join(facts))
     if sample_rate is not None:
         notes.append(f"sample rate {sample_rate:g} Hz as given")
     left = []
@@ -402,6 +427,18 @@ class SensorReader:
 
     def pieces(self) -> Iterator[Floats]:
         """The samples in pieces `(C, k)` of whatever size suits the file."""
+        raise NotImplementedError
+
+    def stamps(self) -> Iterator[Floats]:
+        """When the samples were taken, in seconds from some start, in the blocks of the samples; NaN where a
+        stamp is missing. Only of a log whose `info.extra["clock"]` is there.
+        """
+        clock: Clock = self.info.extra["clock"]
+        for block in reblock(self.stamp_pieces(clock), self._block):
+            yield block[0] * SECONDS[clock.unit]
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """The stamps in the column's own unit, in pieces `(1, k)`."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Floats]:

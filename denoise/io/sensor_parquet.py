@@ -6,7 +6,7 @@ Schema, metadata, row groups and compression are kept; nulls and NaN are gaps an
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from denoise.errors import TooLargeError, UnreadableError, UsageError, reason
 from denoise.io.claims import fits
+from denoise.io.sensor_clock import Clock
 from denoise.io.sensor_columns import (
     BLOCK,
     ColumnSurvey,
     SensorReader,
     SensorWriter,
+    Wanted,
     changed_samples,
     check_page,
-    checked_rate,
     choose,
     describe,
     find_clock,
@@ -90,15 +91,14 @@ def _batches(path: Path, names: list[str] | None = None) -> Iterator[Any]:
             raise UnreadableError(f"{path}: {reason(error)}; expected a sound Parquet table") from error
 
 
-def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None) -> SignalInfo:
+def _survey(path: Path, wanted: Wanted) -> SignalInfo:
     types = _pyarrow(path).types
     with _open(path) as table:
         schema, rows = table.schema_arrow, table.metadata.num_rows
     looks = []
     for field in schema:
         is_time = types.is_timestamp(field.type) or types.is_time(field.type) or types.is_duration(field.type)
-        look = ColumnSurvey(field.name, field.type.unit if is_time else None)
-        look.time_named = look.time_named or is_time
+        look = ColumnSurvey(field.name, field.type.unit if is_time else None, is_time)
         look.numeric = is_time or types.is_integer(field.type) or types.is_floating(field.type)
         look.why_not = "" if look.numeric else str(field.type)
         looks.append(look)
@@ -119,12 +119,12 @@ def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None
                     look.infinite = f"row {seen + int(np.argmax(np.isinf(values)))}"
                 look.add(values)
         seen += batch.num_rows
-    clock = find_clock(looks)
+    clock = find_clock(looks, wanted.time_unit)
     for look, field in zip(looks, schema, strict=True):
         if look.numeric and not (types.is_integer(field.type) or types.is_floating(field.type)):
             look.numeric, look.why_not = False, str(field.type)
-    chosen = choose(path, looks, clock, columns)
-    given = checked_rate(sample_rate)
+    chosen = choose(path, looks, clock, wanted)
+    given = wanted.sample_rate
     return SignalInfo(
         source=path,
         modality="sensor",
@@ -138,6 +138,7 @@ def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None
             "columns": tuple(schema.names[index] for index in chosen),
             "time_column": clock.name if clock else None,
             "time_unit": clock.unit if clock else None,
+            "clock": clock,
             "chosen": chosen,
         },
     )
@@ -150,6 +151,11 @@ class ParquetReader(SensorReader):
         """One piece a batch."""
         for batch in _batches(self.info.source):
             yield np.stack([_floats(batch.column(index)) for index in self.info.extra["chosen"]])
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """One piece a batch."""
+        for batch in _batches(self.info.source, [clock.name]):
+            yield _floats(batch.column(0))[None]
 
 
 class ParquetWriter(SensorWriter):
@@ -219,16 +225,9 @@ class ParquetWriter(SensorWriter):
         self._table.write_table(table, row_group_size=max(table.num_rows, 1))
 
 
-def _reader(
-    path: Path,
-    *,
-    columns: Iterable[str] | None = None,
-    sample_rate: float | None = None,
-    page: int = 0,
-    block: int = BLOCK,
-) -> ParquetReader:
+def _reader(path: Path, wanted: Wanted, page: int, block: int) -> ParquetReader:
     check_page(path, page, 1)
-    return ParquetReader(_survey(path, columns, sample_rate), block)
+    return ParquetReader(_survey(path, wanted), block)
 
 
 def _writer(path: Path, info: SignalInfo) -> ParquetWriter:

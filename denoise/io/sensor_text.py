@@ -12,7 +12,7 @@ A cell that would show the old value at that precision keeps its text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import OutputError, UnreadableError
+from denoise.io.sensor_clock import Clock
 from denoise.io.sensor_columns import (
-    BLOCK,
     ColumnSurvey,
     SensorReader,
     SensorWriter,
+    Wanted,
     changed_samples,
     check_page,
-    checked_rate,
     choose,
     describe,
     find_clock,
@@ -198,14 +198,45 @@ class CellFormat:
         return out
 
 
+class _Times:
+    """What the cells of a time column mean, in seconds if they are stamps, else in the column's unit.
+
+    Args:
+        kind: `iso`, `clock` (the time of day) or `number`.
+        comma: A comma in a number may be a decimal mark.
+    """
+
+    def __init__(self, kind: str, comma: bool = False) -> None:
+        self._kind = kind
+        self._comma = comma
+        self._first: datetime | None = None
+
+    def __call__(self, cells: Sequence[str]) -> Floats:
+        if self._kind == "number":
+            return numbers(cells, self._comma)
+        out = np.full(len(cells), np.nan)
+        for row, cell in enumerate(cells):
+            try:
+                out[row] = clock_seconds(cell) if self._kind == "clock" else self._since_first(stamp_of(cell))
+            except ValueError as error:
+                raise NotNumbersError(row, str(error)) from None
+        return out
+
+    def _since_first(self, stamp: datetime | None) -> float:
+        if stamp is None:
+            return np.nan
+        self._first = self._first or stamp  # epoch seconds as floats resolve only a quarter of a microsecond
+        return (stamp - self._first).total_seconds()
+
+
 class _TextColumn(ColumnSurvey):
     """A column of text cells: its numbers, and how they are written."""
 
     def __init__(self, name: str, kind: str, unit: str | None) -> None:
-        super().__init__(name, "s" if kind in ("iso", "clock") else unit, wraps=kind == "clock")
+        is_stamp = kind in ("iso", "clock")
+        super().__init__(name, "s" if is_stamp else unit, is_stamp, wraps=kind == "clock")
         self.kind = kind
-        self.time_named = self.time_named or kind in ("iso", "clock")
-        self._first: datetime | None = None
+        self._times = _Times(kind)
         self._decimals = 0
         self._dots = self._commas = self._plus = self._bare = False
         self._cells = 0  # filled ones, and those of them with an exponent
@@ -236,21 +267,6 @@ class _TextColumn(ColumnSurvey):
             if core.lower() not in MISSING:
                 self._give_up(f"text such as {shown(core)!r} in line {lines[row]}")
                 return
-
-    def _times(self, cells: Sequence[str]) -> Floats:
-        out = np.full(len(cells), np.nan)
-        for row, cell in enumerate(cells):
-            try:
-                out[row] = clock_seconds(cell) if self.kind == "clock" else self._since_first(stamp_of(cell))
-            except ValueError as error:
-                raise NotNumbersError(row, str(error)) from None
-        return out
-
-    def _since_first(self, stamp: datetime | None) -> float:
-        if stamp is None:
-            return np.nan
-        self._first = self._first or stamp  # epoch seconds as floats resolve only a quarter of a microsecond
-        return (stamp - self._first).total_seconds()
 
     def _add_numbers(self, cells: Sequence[str], lines: Sequence[int], comma: bool) -> None:
         values = numbers(cells, comma)
@@ -310,6 +326,7 @@ class TextLayout:
         chosen: Indices of the columns in the blocks.
         formats: How changed cells of each chosen column are written.
         rows: Rows of data.
+        kinds: What the cells of each column of the file are, as in `Head`.
     """
 
     dialect: Dialect
@@ -319,13 +336,14 @@ class TextLayout:
     chosen: tuple[int, ...]
     formats: tuple[CellFormat, ...]
     rows: int
+    kinds: tuple[str, ...]
 
     def read(self, path: Path) -> _Rows:
         """The rows of data, from the first."""
         return _Rows(path, self.dialect, self.width, self.offset, self.line)
 
 
-def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None) -> SignalInfo:
+def _survey(path: Path, wanted: Wanted) -> SignalInfo:
     head = head_of(path)
     kinds = zip(head.names, head.kinds, head.units, strict=True)
     looks = [_TextColumn(name, kind, unit_in(unit) if unit else None) for name, kind, unit in kinds]
@@ -335,11 +353,11 @@ def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None
         for look, cells in zip(looks, chunk.columns, strict=False):
             look.add_cells(cells, chunk.lines, head.dialect.comma)
     # ISO and clock columns tell the time, but are no numbers to clean
-    clock = find_clock(looks)
+    clock = find_clock(looks, wanted.time_unit)
     for look in looks:
         if look.kind in ("iso", "clock") and look.numeric:
             look.numeric, look.why_not = False, "time" if look.kind == "iso" else "time of day"
-    chosen = choose(path, looks, clock, columns)
+    chosen = choose(path, looks, clock, wanted)
     blank_gaps = head.dialect.delimiter != " " and head.width > 1
     layout = TextLayout(
         head.dialect,
@@ -349,8 +367,9 @@ def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None
         chosen,
         tuple(looks[index].format(blank_gaps) for index in chosen),
         rows,
+        head.kinds,
     )
-    given = checked_rate(sample_rate)
+    given = wanted.sample_rate
     return SignalInfo(
         source=path,
         modality="sensor",
@@ -364,6 +383,7 @@ def _survey(path: Path, columns: Iterable[str] | None, sample_rate: float | None
             "columns": tuple(head.names[index] for index in chosen),
             "time_column": clock.name if clock else None,
             "time_unit": clock.unit if clock else None,
+            "clock": clock,
             "layout": layout,
         },
     )
@@ -384,6 +404,14 @@ class TextReader(SensorReader):
             if chunk.rows:
                 comma = layout.dialect.comma
                 yield np.stack([numbers(chunk.columns[index], comma) for index in layout.chosen])
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """One piece a chunk of text."""
+        layout: TextLayout = self.info.extra["layout"]
+        times = _Times(layout.kinds[clock.index], layout.dialect.comma)
+        for chunk in layout.read(self.info.source):
+            if chunk.rows:
+                yield times(chunk.columns[clock.index])[None]
 
 
 class TextWriter(SensorWriter):
@@ -474,16 +502,9 @@ def _with_core(cell: str, text: str) -> str:
     return cell.replace(core, text, 1) if core else text + cell
 
 
-def _reader(
-    path: Path,
-    *,
-    columns: Iterable[str] | None = None,
-    sample_rate: float | None = None,
-    page: int = 0,
-    block: int = BLOCK,
-) -> TextReader:
+def _reader(path: Path, wanted: Wanted, page: int, block: int) -> TextReader:
     check_page(path, page, 1)
-    return TextReader(_survey(path, columns, sample_rate), block)
+    return TextReader(_survey(path, wanted), block)
 
 
 def _writer(path: Path, info: SignalInfo) -> TextWriter:

@@ -7,6 +7,7 @@ known so that a refusal can say what was found.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("NPY", "sensor", (".npy",)),
             Kind("NPZ", "sensor", (".npz",)),
             Kind("Parquet", "sensor", (".parquet",)),
+            Kind("WFDB", "sensor", (".hea",)),
+            Kind("EDF", "sensor", (".edf",)),
+            Kind("BDF", "sensor", (".bdf",)),
+            Kind("MAT", "sensor", (".mat",)),
+            Kind("HDF5", "sensor", (".h5", ".hdf5", ".mat")),
             TEXT,
             UNKNOWN,
         )
@@ -79,10 +85,15 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"fLaC", "FLAC"),
     (b"\x93NUMPY", "NPY"),
     (b"PAR1", "Parquet"),
+    (b"\xffBIOSEMI", "BDF"),
+    (b"MATLAB 5.0 MAT-file", "MAT"),
+    (b"MATLAB 7.3 MAT-file", "HDF5"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5"),
     (b"\x1f\x8b", "gzip"),
     (b"\x7fELF", "program"),
 )
 _TEXT_MAGIC = ((b"%PDF", "PDF"), (b"%!PS", "PostScript"), (b"SIMPLE  =", "FITS"), (b"<svg", "SVG"))
+_EDF = re.compile(rb"0 {7}.{176}[\d ]{8}.{44}[\d -]{8}[\d. ]{8}[\d ]{4}", re.DOTALL)  # Kemp et al., 1992
 _FORMS = {  # the four letters at 8 of what starts with these at 0
     b"RIFF": {b"WEBP": "WebP", b"WAVE": "WAV", b"AVI ": "AVI"},
     b"RIFX": {b"WAVE": "WAV"},
@@ -99,7 +110,8 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes of the second header,
 
 
 def sniff(path: str | Path) -> Kind:
-    """What the file is, whatever it is called; a name only tells camera raw data from other TIFF.
+    """What the file is, whatever it is called; a name only tells camera raw data from other TIFF, and a
+    WFDB header from other text.
 
     Raises:
         UnreadableError: It cannot be opened.
@@ -127,10 +139,14 @@ def kind_of(head: bytes, suffix: str = "") -> Kind:
     name = _name_of(head)
     if name == "TIFF" and suffix.lower() in RAW_SUFFIXES:  # most cameras keep their data in a TIFF
         name = "camera raw"
+    if name == "text" and suffix.lower() == ".hea":  # no bytes tell it from other text
+        name = "WFDB"
     return KINDS.get(name) or Kind(name)
 
 
 def _name_of(head: bytes) -> str:
+    if _EDF.match(head):
+        return "EDF"
     if _is_text(head):  # before the others, whose letters may begin a table too: "BM,PAR1", "ID3;FORM"
         return next((name for magic, name in _TEXT_MAGIC if head.startswith(magic)), "text")
     if head[:4] in _FORMS:

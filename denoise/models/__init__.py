@@ -42,6 +42,7 @@ MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "sensor": "denoise.models.classical:SensorWavelet",
         },
         "nlm": {"image": "denoise.models.classical:NonLocalMeans"},
+        "audio": {"audio": "denoise.models.restoration:AudioRestoration"},
         "spectral-gate": {"audio": "denoise.models.classical_audio:SpectralGate"},
         "savgol": {"sensor": "denoise.models.classical:SavitzkyGolay"},
         "butterworth": {"sensor": "denoise.models.classical:Butterworth"},

@@ -62,8 +62,11 @@ class SpectralGru(CausalDenoiser):
     the past is in the recurrent layers (Cho et al. 2014), which makes the state small and streaming
     exact. Each encoder scale is also added to the decoder scale of its size.
 
+    Channels of one recording share one mask, the mean of theirs weighted by power: of all single masks the
+    one that is nearest to what each channel's own would give (least squares).
+
     Shape:
-        `(B, 1, T)` in and out; `latency` is `window - hop` samples.
+        `(B, C, T)` in and out; `latency` is `window - hop` samples.
     """
 
     taper: Tensor
@@ -77,7 +80,9 @@ class SpectralGru(CausalDenoiser):
             raise UsageError(f"spectral-gru works at a sample rate in Hz above 0, found {config.sample_rate}")
         self._config = config
         self.hop, self.latency = config.hop, config.window - config.hop
-        self.spec = InputSpec("audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate)
+        self.spec = InputSpec(
+            "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, linked=True
+        )
         # The square root of a periodic Hann window, twice, adds up to one at half overlap.
         self.register_buffer("taper", torch.hann_window(config.window, device="cpu").sqrt(), persistent=False)
 
@@ -112,19 +117,22 @@ class SpectralGru(CausalDenoiser):
         return SpectralState(zeros, zeros, like.new_zeros(c.layers, batch, c.memory))
 
     def step(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
-        """Denoise the next block `(B, 1, k * hop)`."""
-        window, hop = self._config.window, self.hop
-        signal = torch.cat([state.heard, block[:, 0]], 1)  # (B, window - hop + k hop)
+        """Denoise the next block `(B, C, k * hop)`."""
+        window, hop, channels = self._config.window, self.hop, block.shape[1]
+        # From here on, B counts every channel of every item.
+        signal = torch.cat([state.heard, block.flatten(0, 1)], 1)  # (B, window - hop + k hop)
         frames = signal.unfold(1, window, hop) * self.taper  # (B, k, window)
         spectrum = torch.fft.rfft(frames)  # (B, k, window/2 + 1)
         mask, memory = self._mask(spectrum, state.memory)
+        if channels > 1:
+            mask = _linked(mask, spectrum, channels)
         cleaned = torch.fft.irfft(spectrum * mask, n=window) * self.taper
 
         count = frames.shape[1]
         late = cleaned[..., hop:].flatten(1)  # (B, k hop): second halves
         out = cleaned[..., :hop].flatten(1)  # first halves
         out = out + torch.cat([state.owed, late[:, : (count - 1) * hop]], 1)
-        return out.unsqueeze(1), SpectralState(
+        return out.view_as(block), SpectralState(
             signal[:, -self.latency :], late[:, (count - 1) * hop :], memory
         )
 
@@ -150,6 +158,14 @@ class SpectralGru(CausalDenoiser):
         x = torch.tanh(x).view(batch, count, 2, self.bins)  # (B, k, 2, bins)
         x = torch.cat([x, x[..., -1:]], -1)
         return torch.complex(1.2 * x[:, :, 0], 1.2 * x[:, :, 1]), memory
+
+
+def _linked(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
+    """One mask for every `channels` rows: their mean, weighted by power."""
+    power = spectrum.real.square() + spectrum.imag.square() + 1e-20  # of silence, the plain mean
+    power, masks = (x.view(-1, channels, *x.shape[1:]) for x in (power, mask))
+    mean: Tensor = (masks * power).sum(1, keepdim=True) / power.sum(1, keepdim=True)
+    return mean.expand_as(masks).flatten(0, 1)
 
 
 def build(**config: Any) -> SpectralGru:

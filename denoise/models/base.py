@@ -78,8 +78,12 @@ class Denoiser(nn.Module):
         """
         return self
 
+    def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:  # noqa: ARG002
+        """Whether a model against blur finds some in `(C, H, W)`; one that cannot tell takes your word."""
+        return True
+
     def at_rate(self, sample_rate: float | None) -> Denoiser:  # noqa: ARG002
-        """What cleans one recording of this rate in Hz, None where it is not known; its `findings` are its own."""
+        """What cleans one recording of this rate in Hz (None: unknown), with `findings` of its own."""
         return self
 
     def findings(self) -> Mapping[str, float]:

@@ -51,11 +51,12 @@ class Classical(Denoiser):
             raise UsageError(f"{type(self).__name__} has no noise level to set: leave sigma out")
         denoised = np.empty(noisy.shape, dtype=np.float32)
         for item, out in zip(noisy.detach().cpu().numpy(), denoised, strict=True):
-            out[...] = self.denoise(item[0] if self.spec.channels == 1 else item, sigma)
+            alone = self.spec.channels == 1 and not self.spec.linked
+            out[...] = self.denoise(item[0] if alone else item, sigma)
         return torch.from_numpy(denoised).to(noisy)
 
     def denoise(self, samples: Array, sigma: float | None) -> Array:
-        """Denoise one channel `(*S)`, or one picture `(3, H, W)` where `spec.channels` is 3."""
+        """Denoise one channel `(*S)`; or `(C, *S)`, a picture where `spec.channels` is 3, linked channels."""
         raise NotImplementedError
 
 

@@ -46,7 +46,7 @@ class SpectralGate(Classical):
     The floor of each frequency is the least smoothed power in a few seconds around (Martin, "Noise power
     spectral density estimation based on optimal smoothing and minimum statistics", 2001), so it follows noise
     that changes slowly, and needs no recording of the noise alone. The mask is smoothed so that single cells
-    do not chirp ("musical noise").
+    do not chirp ("musical noise"). Linked channels get one mask, from the mean of their powers.
     """
 
     frame = 1024  # samples: 21 ms at 48 kHz, 64 ms at 16 kHz
@@ -63,11 +63,15 @@ class SpectralGate(Classical):
         "audio",
         multiple_of=hop,
         halo=-(-((floor_frames + 2 * smooth_frames + mask_frames + 4) * hop + frame) // hop) * hop,
+        linked=True,
     )
 
     def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
-        spectrum = self._analyse(samples.astype(np.float64))
-        return self._synthesise(self._gain(spectrum) * spectrum, samples.size)
+        spectra = [self._analyse(row.astype(np.float64)) for row in np.atleast_2d(samples)]
+        power: Array = sum(spectrum.real**2 + spectrum.imag**2 for spectrum in spectra) / len(spectra)
+        gain = self._gain(power)
+        denoised = [self._synthesise(gain * spectrum, samples.shape[-1]) for spectrum in spectra]
+        return np.reshape(denoised, samples.shape)
 
     def _window(self) -> Array:
         # Periodic Hann, before and after. With frames that overlap by 3/4 the squares sum to 1.5.
@@ -96,10 +100,9 @@ class SpectralGate(Classical):
         samples: Array = out.ravel()[margin : margin + size]
         return samples
 
-    def _gain(self, spectrum: Array) -> Array:
+    def _gain(self, power: Array) -> Array:
         from scipy.ndimage import uniform_filter
 
-        power: Array = spectrum.real**2 + spectrum.imag**2
         local = uniform_filter(power, (2 * self.mask_frames + 1, 2 * self.mask_bins + 1), mode="nearest")
         half_open = self.floor_bias * self._floor(power) * 10.0 ** (self.threshold_db / 10.0)
         mask = np.divide(local, local + half_open, out=np.zeros_like(local), where=local > 0.0)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ _NOISY_RING = (0.25, 0.5)  # cycles a pixel: where the faintest ring of the spec
 # 1 / (balance * (f^2 + _FLAT)). One is timid and one bold; a single one is best at about 5000.
 _BALANCES = (8000.0, 2000.0)
 _FLAT = 0.01  # without it a long motion, whose zeros lie at low frequencies, rings far and wide
+_DRAWN = 0.6  # the share of pixels that equal the one beside them
+_BLURRED_PX = 0.5  # standard deviation of a kernel
 _LEAST = 1e-5  # of the ratio of noise to scene
 
 
@@ -214,13 +217,28 @@ class Deblurrer(Denoiser):
         if foreign or any(not key.startswith("refiner.") for key in lacking):
             raise RuntimeError(f"{', '.join([*lacking, *foreign])} are in one of the two only")
 
+    def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
+        """By the kernel: of sharp photos it is 0.1 px wide at most, of one blurred by 1 px more than 0.7.
+
+        Drawings have no spectrum that says anything; they are told by neighbours that are exactly the same.
+        """
+        same = float(np.mean(page[:, :, 1:] == page[:, :, :-1]))
+        kernel = self._blurring(page, peak).kernel[0]
+        square = torch.arange(-self.estimator.reach, self.estimator.reach + 1, device=kernel.device) ** 2
+        variance = float((kernel.sum(0) @ square.float() + kernel.sum(1) @ square.float()) / 2)
+        return same < _DRAWN and variance > _BLURRED_PX**2
+
     def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:
         """A denoiser for the parts of this page, which knows the blur of all of it."""
+        return _Fitted(self, self._blurring(page, peak))
+
+    def _blurring(self, page: NDArray[Any], peak: float) -> Blurring:
         parameter = next(self.parameters())
         whole = torch.from_numpy(page if page.flags.writeable else page.copy())[None]
         tiles = _tiles(whole).to(parameter.device, torch.float32) / peak
         with torch.inference_mode():
-            return _Fitted(self, self.estimator(tiles.expand(-1, -1, 3, -1, -1)))
+            blurring: Blurring = self.estimator(tiles.expand(-1, -1, 3, -1, -1))
+            return blurring
 
 
 class _Fitted(Denoiser):

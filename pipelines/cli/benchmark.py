@@ -26,7 +26,7 @@ __all__ = ["command"]
 @click.option(
     "--protocol",
     metavar="NAME",
-    help=f"In place of a noise, a table of degradations of images: {' or '.join(protocols.PROTOCOLS)}.",
+    help=f"In place of a noise, a table of degradations: {' or '.join(protocols.PROTOCOLS)}.",
 )
 @click.option(
     "--models", required=True, callback=options.words, metavar="A,B,..", help="Names or weights files."
@@ -39,6 +39,7 @@ __all__ = ["command"]
     help="Go into folders below an input folder.",
 )
 @options.precision_option
+@options.remove_option
 @options.json_option
 @click.option("--csv", "csv_path", type=options.path_type, metavar="FILE", help="Write the rows as CSV.")
 @click.option(

@@ -12,17 +12,21 @@ import click
 from denoise.errors import StorageError
 from denoise.models import PRECISIONS
 from pipelines import batch, report
+from pipelines.engines import ENGINES
 from pipelines.forecast import bytes_text
 from pipelines.job import Job
+from pipelines.remote import location
 
 __all__ = [
     "STDOUT",
+    "given",
     "inputs",
     "job_options",
     "json_option",
     "numbers",
     "path_type",
     "precision_option",
+    "remove_option",
     "run",
     "show_option",
     "size",
@@ -33,6 +37,16 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 path_type = click.Path(path_type=Path)
+
+
+class _Location(click.ParamType["Path"]):
+    """A path, or a URL that fsspec knows."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
+        return value if isinstance(value, Path) else location(value)
+
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -67,16 +81,28 @@ precision_option = click.option(
 )
 
 
+def _few(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return words(ctx, parameter, value) or ()
+
+
+remove_option = click.option(
+    "--remove",
+    callback=_few,
+    metavar="A,B",
+    help="Take out of sensor logs, before their model: faults, mains, baseline.",
+)
+
+
 def job_options(command: Command) -> Command:
     """The inputs and options of every command that makes files out of files."""
     for decorate in reversed(
         (
-            inputs,
+            click.argument("inputs", nargs=-1, required=True, type=_Location(), metavar="INPUT..."),
             click.option(
                 "-o",
                 "--output",
                 required=True,
-                type=path_type,
+                type=_Location(),
                 help="Folder for the results, or a file for one input file.",
             ),
             click.option(
@@ -100,6 +126,19 @@ def job_options(command: Command) -> Command:
                 default=Job.workers,
                 show_default="as many as pay",
                 help="Processes that work at the same time.",
+            ),
+            click.option(
+                "--engine",
+                type=click.Choice(ENGINES),
+                default=Job.engine,
+                show_default=True,
+                help="What runs the workers.",
+            ),
+            click.option(
+                "--scheduler",
+                default=Job.scheduler,
+                metavar="tcp://HOST:PORT",
+                help="Of a Dask cluster.  [default: one on this machine]",
             ),
             click.option(
                 "--keep-mtime",
@@ -177,6 +216,17 @@ def run(job: Job, json_path: Path | None) -> None:
         raise StorageError(result.stopped)
     if result.counts["failed"]:
         ctx.exit(1)
+
+
+def given(*names: str) -> list[str]:
+    """Which of these options are on the command line, as they are written there."""
+    ctx = click.get_current_context()
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return [
+        parameter.opts[-1] if isinstance(parameter, click.Option) else str(parameter.name)
+        for parameter in ctx.command.params
+        if sources.get(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+    ]
 
 
 def tell(json_path: Path | None, data: Mapping[str, Any]) -> None:

@@ -15,7 +15,14 @@ from pipelines.watch import POLL_S, Watch, Watched, watch
 
 __all__ = ["command"]
 
-_NOT_HERE = ("dry_run", "json_path")  # of `clean`: a watch has no plan, and no end to write a report at
+_NOT_HERE = (
+    "dry_run",
+    "json_path",
+    "engine",
+    "scheduler",
+    "raw",
+    "channels",
+)  # of `clean`: a watch has no plan, and no end to write a report at
 
 
 @click.command(params=[parameter for parameter in clean.params if parameter.name not in _NOT_HERE])

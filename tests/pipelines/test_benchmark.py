@@ -60,13 +60,13 @@ SMALL = Protocol(
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_protocol_is_of_corruptions_of_images_and_each_cell_has_a_name_of_its_own(name: str) -> None:
+def test_a_protocol_is_of_corruptions_of_its_modality_and_each_cell_has_a_name_of_its_own(name: str) -> None:
     conditions = PROTOCOLS[name].conditions()
     assert len({str(condition) for condition in conditions}) == len(conditions)
     for condition in conditions:
         assert condition.group
         if condition.noise:
-            assert "image" in condition.noise.modalities
+            assert PROTOCOLS[name].modality in condition.noise.modalities
             assert str(parse(str(condition))) == str(condition)
 
 

@@ -1,0 +1,161 @@
+"""A denoiser of signals that keeps the transformer protocol of scikit-learn, without needing scikit-learn."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from denoise.errors import InputError, UsageError
+from denoise.infer import Cleaner, load
+from denoise.infer.gaps import check_fill, filled
+
+__all__ = ["SignalDenoiser"]
+
+
+class SignalDenoiser:
+    """Cleans the columns of `X`, each a signal over the rows; NaN is a gap.
+
+    There is nothing to learn: `fit` notes the number of columns, and each `transform` takes its rows for one
+    recording. So rows must be in the order of time, and must not be shuffled or split inside a recording.
+
+    >>> import numpy as np
+    >>> import denoise
+    >>> X = np.random.default_rng(0).normal(size=(500, 3))
+    >>> denoise.SignalDenoiser("savgol").fit_transform(X).shape
+    (500, 3)
+
+    Args:
+        model: What `denoise.load` takes, or a loaded `Cleaner`.
+        sample_rate: Hz; needed by a model that has a rate of its own.
+        strength: 1 is fully cleaned, 0 is the input.
+        sigma: Noise standard deviation in the signals' units, for a model that uses it.
+        fill_gaps: Samples of the longest gap that is filled; 0 leaves NaN where it was.
+    """
+
+    def __init__(
+        self,
+        model: str | Cleaner = "sensor",
+        sample_rate: float | None = None,
+        strength: float = 1.0,
+        sigma: float | None = None,
+        fill_gaps: int = 0,
+    ) -> None:
+        # As the protocol wants it: parameters are stored as they come, and checked by `fit`.
+        self.model = model
+        self.sample_rate = sample_rate
+        self.strength = strength
+        self.sigma = sigma
+        self.fill_gaps = fill_gaps
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
+        """The arguments of the constructor by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor.
+
+        Raises:
+            ValueError: One has no such name.
+        """
+        for name, value in params.items():
+            if name not in self.get_params():
+                raise ValueError(
+                    f"invalid parameter {name!r}; expected one of {', '.join(self.get_params())}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
+        """Load the model, and note the columns of `X`.
+
+        Shape:
+            `(n_samples, n_features)`.
+
+        Raises:
+            InputError: `X` is no table of real numbers.
+            UsageError: A parameter is out of its range, or the model is not for sensor signals.
+        """
+        table = _table(X)
+        check_fill(self.fill_gaps)
+        self.cleaner_ = self.model if isinstance(self.model, Cleaner) else load(self.model, "sensor")
+        if self.cleaner_.spec.modality != "sensor":
+            kind = self.cleaner_.spec.modality
+            raise UsageError(f"the model {self.cleaner_.name} cleans {kind}, not sensor")
+        self.n_features_in_ = table.shape[1]
+        names = getattr(X, "columns", None)
+        if names is not None and all(isinstance(name, str) for name in names):
+            self.feature_names_in_ = np.asarray(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+        """The cleaned table, float64; `X` itself is not touched.
+
+        Shape:
+            `(n_samples, n_features)` in and out.
+
+        Raises:
+            UsageError: `fit` was not called.
+            InputError: `X` is no table of as many columns, or holds an infinity.
+        """
+        if not hasattr(self, "cleaner_"):
+            raise UsageError(f"this {type(self).__name__} is not fitted; expected fit before transform")
+        table = _table(X)
+        if table.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"X has {table.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        if self.fill_gaps:
+            table = filled(table.T, self.fill_gaps).T
+        return self.cleaner_.clean(table, self.sample_rate, self.strength, self.sigma)
+
+    def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:  # noqa: N803
+        """`fit`, then `transform` of the same table."""
+        return self.fit(X, y).transform(X)
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
+        """The names of the columns, which are those that went in."""
+        if input_features is not None:
+            return np.asarray(input_features, dtype=object)
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = np.array([f"x{index}" for index in range(self.n_features_in_)], dtype=object)
+        return np.asarray(names)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "cleaner_")
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, which alone asks, wants to know: a transformer that allows NaN."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(),
+            input_tags=InputTags(allow_nan=True),
+        )
+
+    def __repr__(self) -> str:
+        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({params})"
+
+
+def _table(array: ArrayLike) -> NDArray[np.float64]:
+    table = np.asarray(array)
+    if table.dtype.kind == "O":
+        try:
+            table = table.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"X holds what is no number: {error}; expected real numbers") from error
+    if table.ndim != 2 or table.dtype.kind not in "iufb" or not table.size:
+        raise InputError(
+            f"X is an array of {table.dtype} of shape {table.shape}; "
+            "expected real numbers, samples x features"
+        )
+    return table.astype(np.float64)

@@ -1,0 +1,130 @@
+"""`denoise clean - -o -`: the same as the file, as it comes, and nothing but sound on standard output."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+from denoise.infer.files import clean_file
+from pipelines.cli import cli
+
+Run = Callable[..., Any]
+VOICE = Path(__file__).parents[2] / "data" / "samples" / "recordings" / "voice_24bit_48k.wav"
+
+
+def live(data: bytes, *options: str) -> Result:
+    return CliRunner().invoke(cli, ["clean", "-", "-o", "-", *options], input=data, prog_name="denoise")
+
+
+def samples_of(wav: bytes) -> np.ndarray:
+    return soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)[0]
+
+
+def test_a_pipe_gives_what_the_file_gives(tmp_path: Path) -> None:
+    result = live(VOICE.read_bytes())
+    assert result.exit_code == 0
+    clean_file(VOICE, tmp_path / "out.wav", "speech")
+    expected, _ = soundfile.read(tmp_path / "out.wav", dtype="float32", always_2d=True)
+    np.testing.assert_allclose(samples_of(result.stdout_bytes), expected, atol=1e-5)
+    assert "1.4 s through speech" in result.stderr
+    assert live(VOICE.read_bytes(), "--quiet").stderr == ""
+
+
+def test_headless_samples(tmp_path: Path) -> None:
+    values = (0.3 * np.sin(np.arange(9000) / 9)).reshape(-1, 2)
+    data = (values * 32768).astype("<i2").tobytes()
+    result = live(data, "--raw", "s16le", "--sample-rate", "44100", "--channels", "2", "--model", "none")
+    assert result.exit_code == 0
+    assert result.stdout_bytes == data
+    soundfile.write(tmp_path / "a.wav", np.frombuffer(data, "<i2").reshape(-1, 2), 44100)
+    limited = live((tmp_path / "a.wav").read_bytes(), "--max-attenuation", "0")
+    np.testing.assert_array_equal(
+        samples_of(limited.stdout_bytes), samples_of((tmp_path / "a.wav").read_bytes())
+    )
+
+
+def test_sound_comes_out_while_more_comes_in_and_a_reader_may_leave() -> None:
+    command = [sys.executable, "-m", "pipelines.cli", "clean", "-", "-o", "-", "--raw", "s16le"]
+    with subprocess.Popen(
+        [*command, "--sample-rate", "16000"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(bytes(2 * 16000))
+        process.stdin.flush()
+        heard = process.stdout.read(2 * 15000)  # the stdin is still open
+        assert heard == bytes(2 * 15000)
+        process.stdout.close()
+        try:
+            for _ in range(50):
+                process.stdin.write(bytes(2 * 16000))
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        assert process.stderr
+        said = process.stderr.read().decode()
+        assert process.wait(60) == 0
+    assert "the reader of the output went away" in said
+    assert "Traceback" not in said
+    assert "Exception" not in said
+
+
+def test_an_input_that_ends_too_early_is_cleaned_so_far_and_told() -> None:
+    data = VOICE.read_bytes()[: 44 + 3 * 30000]
+    result = live(data)
+    assert result.exit_code == 1
+    assert "too early" in result.stderr
+    assert len(samples_of(result.stdout_bytes)) == 30000
+
+
+def test_a_sample_that_is_no_number_is_named() -> None:
+    values = np.zeros(20000, "<f4")
+    values[12345] = np.nan
+    result = live(values.tobytes(), "--raw", "f32le", "--sample-rate", "16000")
+    assert result.exit_code == 1
+    assert "standard input: sample 12345 of channel 1 is nan" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ("clean - -o out.wav", "both"),
+        ("clean in.wav -o -", "both"),
+        ("clean - in.wav -o -", "both"),
+        ("clean - -o - --workers 2", "--workers means nothing"),
+        ("clean - -o - --json x", "--json means nothing"),
+        ("clean - -o - --sample-rate 8000", "--sample-rate means nothing"),
+        ("clean - -o - --raw s16le", "needs a --sample-rate"),
+        ("clean - -o - --raw s16le --sample-rate 0.5", "whole number"),
+        ("clean - -o - --channels 2", "for --raw"),
+        ("clean . -o out --raw s16le", "files tell themselves"),
+        ("clean - -o - --model photo", "not audio"),
+        ("clean - -o - --model nothing", "nothing"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_writes_nothing(denoise: Run, arguments: str, match: str) -> None:
+    result = denoise(*arguments.split())
+    assert result.exit_code == 2
+    assert match in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_wav_that_is_none() -> None:
+    for data in (b"", b"hello", b"RIFF" + struct.pack("<I", 4) + b"AVI "):
+        result = live(data)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: standard input: ")
+        assert result.stdout_bytes == b""
