@@ -65,7 +65,9 @@ def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
         proto, state = _hop(model, name)
         facts |= {"sample_rate": str(spec.sample_rate), "latency": str(model.latency), "state": state}
     elif spec.halo is None:
-        raise UsageError(f"the model {name} looks at the whole image first: expected one that works part by part")
+        raise UsageError(
+            f"the model {name} looks at the whole image first: expected one that needs parts alone"
+        )
     else:
         proto = _whole(model)
         facts["halo"] = str(spec.halo)
