@@ -140,6 +140,40 @@ def _npz(*, packed: bool) -> bytes:
     return file.getvalue()
 
 
+def _mat(*, packed: bool) -> bytes:
+    import scipy.io
+
+    file = io.BytesIO()
+    scipy.io.savemat(file, {"signal": _log()[:, 1:], "fs": 100.0}, do_compression=packed)
+    return file.getvalue()
+
+
+def _hdf5() -> bytes:
+    import h5py
+
+    file = io.BytesIO()
+    with h5py.File(file, "w") as store:
+        store["signal"] = _log()[:, 1:]
+    return file.getvalue()
+
+
+def _edf() -> bytes:
+    samples, records = 40, 3
+    fixed = [
+        ("0", 8),
+        ("X", 80),
+        ("Y", 80),
+        ("01.01.2001.01.01", 16),
+        ("512", 8),
+        ("", 44),
+        (str(records), 8),
+    ]
+    signal = [("ECG", 16), ("", 80), ("mV", 8), ("-5", 8), ("5", 8), ("-32768", 8), ("32767", 8), ("", 80)]
+    fields = [*fixed, ("1", 8), ("1", 4), *signal, (str(samples), 8), ("", 32)]
+    header = "".join(text.ljust(size) for text, size in fields).encode()
+    return header + (1000 * _log()[: samples * records, 1]).astype("<i2").tobytes()
+
+
 def _parquet(**options: Any) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -179,6 +213,11 @@ def _dng() -> bytes:
 
 
 SAMPLES: Mapping[str, Callable[[], bytes]] = {
+    "plain.mat": lambda: _mat(packed=False),
+    "packed.mat": lambda: _mat(packed=True),
+    "plain.h5": _hdf5,
+    "plain.edf": _edf,
+    "plain.hea": lambda: b"plain 2 100 120\nplain.dat 16 200 16 0 0 0 0 x\nplain.dat 16 200 16 0 0 0 0 y\n",
     "gray.png": lambda: _saved("PNG", "L"),
     "described.png": lambda: _saved("PNG", described=True),
     "deep.png": _deep_png,
