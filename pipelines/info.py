@@ -176,8 +176,10 @@ def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | N
 def _decided(page: Any, info: SignalInfo, sigma: float) -> tuple[str, str]:
     from denoise import weights
     from denoise.estimate.image import blur_px
+    from denoise.estimate.jpeg import jpeg_quality
     from denoise.infer.auto import decide
 
     peak = info.peak or 1.0
-    decision = decide(sigma, blur_px(page, peak, sigma), sharpens=AUTO_PICKS[1] in weights.pretrained())
+    sharpens = AUTO_PICKS[1] in weights.pretrained()
+    decision = decide(sigma, blur_px(page, peak, sigma), jpeg_quality(page, peak), sharpens=sharpens)
     return decision.model, decision.reason

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from denoise import io
+from denoise.corruptions import parse
 from denoise.errors import UsageError
 from denoise.estimate import NoiseEstimator, white_noise_sigma
 from denoise.estimate.image import blur_px, noise_sigma
+from denoise.estimate.jpeg import jpeg_quality
 
 Array = NDArray[Any]
 
@@ -262,3 +264,39 @@ def test_blocks_do_not_matter(cuts: list[int], modality: str) -> None:
 def test_an_unknown_modality_is_refused() -> None:
     with pytest.raises(UsageError, match="modality"):
         NoiseEstimator("video")
+
+
+# ---- JPEG ------------------------------------------------------------------------------------------------
+
+
+def compressed(page: Array, quality: float) -> Array:
+    """A page in 8-bit units after JPEG."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    coded = parse(f"jpeg:quality={quality}")(torch.from_numpy(page[None] / 255).float(), generator)
+    return np.asarray(coded[0] * 255)
+
+
+@pytest.mark.parametrize("quality", [30, 50, 70, 85])
+def test_the_quality_of_a_jpeg(photos: list[Array], quality: int) -> None:
+    found = [jpeg_quality(compressed(photo, quality)) for photo in photos]
+    assert found == pytest.approx([quality] * len(photos), abs=4)
+
+
+def test_what_is_no_coarse_jpeg(photos: list[Array]) -> None:
+    for photo in photos:
+        assert jpeg_quality(photo) == 100
+        assert jpeg_quality(compressed(photo, 95)) == 100
+        assert jpeg_quality(compressed(photo, 50)[:, 3:, 5:]) == 100  # off the grid
+        assert jpeg_quality(compressed(photo, 50) + 5 * noise(*photo.shape)) == 100
+    for size in ((1, 1), (7, 90), (8, 8), (64, 64)):
+        assert jpeg_quality(np.zeros((3, *size), np.uint8)) == 100
+        assert jpeg_quality(100 + 20 * noise(1, *size)) == 100
+
+
+@pytest.mark.parametrize(("dtype", "peak"), [(np.uint8, 255.0), (np.uint16, 65535.0), (np.float32, 1.0)])
+def test_a_jpeg_is_one_at_any_depth(photos: list[Array], dtype: type, peak: float) -> None:
+    scaled = compressed(photos[0], 60) * (peak / 255)
+    page: Array = (np.rint(scaled) if peak > 1 else scaled).astype(dtype)
+    assert jpeg_quality(page, peak) == pytest.approx(60, abs=4)

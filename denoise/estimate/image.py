@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["blur_px", "noise_sigma"]
+__all__ = ["block_cosines", "blur_px", "noise_sigma"]
 
 Array = NDArray[Any]
 
@@ -47,10 +47,10 @@ _ROTATION = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
 _ROTATION /= np.linalg.norm(_ROTATION, axis=1, keepdims=True)
 
 
-def _cosines() -> Array:
-    """What takes a flattened block to its discrete cosine transform (orthonormal, DCT-II)."""
-    index = np.arange(_SIDE)
-    rows = np.cos(np.pi * (2 * index + 1) * index[:, None] / (2 * _SIDE)) * math.sqrt(2 / _SIDE)
+def block_cosines(side: int) -> Array:
+    """What takes flattened blocks `(N, side**2)` to their discrete cosine transform (orthonormal, DCT-II)."""
+    index = np.arange(side)
+    rows = np.cos(np.pi * (2 * index + 1) * index[:, None] / (2 * side)) * math.sqrt(2 / side)
     rows[0] /= math.sqrt(2)
     return np.kron(rows, rows).T.astype(np.float32)
 
@@ -60,7 +60,7 @@ _FREQUENCY = np.add.outer(np.arange(_SIDE), np.arange(_SIDE)).ravel()  # half pe
 # are independent, so choosing the flattest blocks does not choose the quietest noise.
 _BANDS = [np.flatnonzero(np.isin(_FREQUENCY, sums)) for sums in ((2, 4, 6), (5,), (7, 9), (12, 13, 14))]
 _COARSE, _MIDDLE, _FINE, _FINEST = range(len(_BANDS))
-_TRANSFORM = np.ascontiguousarray(_cosines()[:, np.concatenate(_BANDS)])
+_TRANSFORM = np.ascontiguousarray(block_cosines(_SIDE)[:, np.concatenate(_BANDS)])
 _MEANS = np.repeat(np.eye(len(_BANDS), dtype=np.float32), [len(band) for band in _BANDS], axis=0)
 _MEANS /= _MEANS.sum(axis=0)
 

@@ -77,7 +77,7 @@ def apply(
         decision = decision or model.decide(array[:cleaned], peak)
         strength *= decision.strength
         result = apply(model.chosen(decision), array, peak=peak, keep=keep, strength=strength, tile=tile)
-        restrain(decision, array[:cleaned], result[:cleaned], peak or 1.0, strength)
+        restrain(decision, array[:cleaned], result[:cleaned])
         return result
     result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]

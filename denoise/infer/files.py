@@ -43,7 +43,7 @@ class FileReport:
         metrics: With a reference its metrics, such as `psnr_db` (the output's) and `psnr_db_before` (the
             input's); without, the estimated noise, such as `estimated_sigma_before` and
             `estimated_sigma_after` (not of an image that `none` copied). Where `auto` decided, also what it
-            went by: `estimated_sigma` and `estimated_blur_px`, means over the pages.
+            went by, means over the pages: `estimated_sigma`, `estimated_blur_px`, `estimated_jpeg_quality`.
         notes: Sentences for the user about what was decided and converted.
         clipped: Samples that did not fit the file's range.
         cost: `s_per_mpx` (seconds a megapixel), or `real_time_factor` (seconds a second of signal), or
@@ -382,7 +382,7 @@ def _rescaled(array: Array, peak: float | None, wanted: float | None) -> Array:
 
 def _figures(decisions: tuple[Decision, ...]) -> dict[str, float]:
     """What was decided by, the mean over the pages."""
-    names = ("estimated_sigma", "estimated_blur_px") if decisions else ()
+    names = ("estimated_sigma", "estimated_blur_px", "estimated_jpeg_quality") if decisions else ()
     return {name: float(np.mean([getattr(decision, name) for decision in decisions])) for name in names}
 
 

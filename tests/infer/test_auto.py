@@ -20,7 +20,7 @@ import denoise
 from denoise import weights
 from denoise.errors import InputError, UsageError
 from denoise.infer import Cleaner, load
-from denoise.infer.auto import BLURRED_PX, CLEAR_SIGMA, FAINT_SIGMA, Automatic, Decision, decide
+from denoise.infer.auto import BLURRED_PX, CLEAR_SIGMA, FAINT_SIGMA, Automatic, Decision, decide, kept_share
 from denoise.infer.files import clean_file
 from pipelines.cli import cli
 
@@ -116,18 +116,58 @@ def test_no_more_is_removed_than_there_is_noise(
     halving: Automatic, monkeypatch: pytest.MonkeyPatch, dtype: type, peak: float, strength: float
 ) -> None:
     monkeypatch.setattr(Automatic, "decide", lambda *_: Decision("photo", 1.0, "", 4.0, 0.0))
-    values = peak * np.random.default_rng(0).uniform(0.05, 0.07, (600, 40, 3))
-    image = values.astype(dtype)
+    stripes = np.zeros((640, 96, 3))
+    stripes[::2, 48:] = 40 / 255  # half of the picture: the mean square is twice that of the plain half
+    stripes[:, :48] = 20 / 255
+    image = np.rint(peak * stripes).astype(dtype) if peak > 1 else stripes.astype(dtype)
     removed = (image.astype(float) - Cleaner("auto", halving, "").clean(image, strength=strength)) / peak
-    half = rms(image / peak) / 2  # what the model would have removed
-    share = (4 / 255 / half) ** 2
+    share = 1.1 / 1.5  # a plain block is taken to hold 1.1 of what there is everywhere, and 1.5 were removed
     np.testing.assert_allclose(removed, strength * share * image / peak / 2, atol=1.1 / 255)
-    assert rms(removed) == pytest.approx(strength * share * half, rel=0.02, abs=0.3 / peak)
+    assert rms(removed) == pytest.approx(strength * share * rms(image / peak) / 2, rel=0.02, abs=0.3 / peak)
 
 
-def test_strong_noise_is_more_than_its_estimate() -> None:
-    shares = [Decision("photo", 1.0, "", sigma, 0.0).share(2 * sigma) for sigma in (3.0, 5.0, 6.0, 20.0)]
-    assert shares == pytest.approx([0.25, 0.625, 1.0, 1.0])
+def faint(sigma: float = 3.0) -> Decision:
+    return Decision("photo", 1.0, "", sigma, 0.0)
+
+
+def test_texture_that_was_removed_with_the_noise_is_given_back() -> None:
+    rng = np.random.default_rng(0)
+    noise, texture = rng.normal(0, 3, (3, 128, 192)), rng.normal(0, 6, (3, 128, 192))
+    texture[:, :, :96] = 0
+    truth = 100 + texture
+    share = kept_share(faint(), truth + noise, np.full_like(truth, 100.0))
+    assert share == pytest.approx(9 / (9 + 18), rel=0.15)
+    errors = [rms(truth + (1 - kept) * noise - kept * texture - truth) for kept in (share, 0.5, 1.0, 0.0)]
+    assert errors[0] == min(errors)
+
+
+def test_noise_that_grows_with_the_brightness_is_no_texture() -> None:
+    ramp = np.tile(np.linspace(20, 200, 192), (3, 128, 1))
+    noise = np.sqrt(ramp) / 4 * np.random.default_rng(0).normal(size=ramp.shape)
+    assert kept_share(faint(), ramp + noise, ramp) > 0.95
+
+
+def test_strong_noise_is_removed_wholly() -> None:
+    noisy, cleaned = np.full((2, 3, 64, 64), 9.0)
+    noisy[:, ::2, 48:] = 0
+    shares = [kept_share(faint(sigma), noisy, cleaned) for sigma in (3.0, 4.0, 5.0, 6.0, 20.0)]
+    least = shares[0]
+    assert least < 0.2
+    assert shares == pytest.approx([least, least, (1 + least) / 2, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 40), (16, 16), (17, 300)])
+def test_pictures_of_few_blocks(size: tuple[int, int]) -> None:
+    noisy = np.random.default_rng(0).normal(size=(3, *size))
+    assert 0 < kept_share(faint(), noisy, np.zeros_like(noisy)) <= 1
+    assert kept_share(faint(), noisy, noisy) == 1  # nothing was removed
+
+
+def test_a_coarse_jpeg_is_cleaned_and_a_fine_one_is_not() -> None:
+    coarse, fine = (decide(0.1, 0.0, quality, sharpens=True) for quality in (50.0, 95.0))
+    assert (coarse.model, coarse.strength, coarse.estimated_jpeg_quality) == ("photo", 1.0, 50.0)
+    assert coarse.reason == "photo: noise of about 0.1/255, sharp, JPEG of quality about 50"
+    assert (fine.model, fine.reason) == ("none", "none: noise of about 0.1/255, sharp: left as it is")
 
 
 def test_forward_decides_for_each_image_as_clean_does(halving: Automatic) -> None:
