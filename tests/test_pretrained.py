@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import denoise
 from denoise import io, metrics, weights
@@ -52,3 +53,15 @@ def test_a_card_says_what_it_is_made_of(name: str) -> None:
 def test_every_default_ships() -> None:
     assert set(DEFAULT_MODELS) == set(MODALITIES)
     assert {*DEFAULT_MODELS.values(), AUTO_PICKS[0]} - {AUTO} <= set(weights.pretrained())
+
+
+@pytest.mark.parametrize("name", ["camera.tiff", "chelsea.jpg", "coffee.png", "retina.png"])
+def test_what_is_sharp_and_clean_is_not_sharpened(name: str) -> None:
+    photo, info = io.read(SAMPLES / "reference" / "photos" / name)
+    model = denoise.load("photo-sharp", "image").model
+    np.testing.assert_array_equal(apply(model, photo, peak=info.peak, keep=info.keep), photo)
+    soft = np.stack([ndimage.gaussian_filter(channel, 1.0) for channel in photo]).astype(photo.dtype)
+    sharpened = apply(model, soft, peak=info.peak, keep=info.keep)
+    assert (
+        metrics.psnr_db(photo, sharpened, peak=info.peak) > metrics.psnr_db(photo, soft, peak=info.peak) + 0.5
+    )
