@@ -26,6 +26,7 @@ from denoise.errors import (
 
 if TYPE_CHECKING:
     from denoise import corruptions, metrics
+    from denoise.analysis.embedding import AutoencoderEmbedding
     from denoise.infer import Cleaner, load
     from denoise.infer.files import FileReport, clean_file
     from denoise.infer.stream import Stream
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AutoencoderEmbedding",
     "Cleaner",
     "DenoiseError",
     "FileReport",
@@ -58,6 +60,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AutoencoderEmbedding": "denoise.analysis.embedding:AutoencoderEmbedding",
     "Cleaner": "denoise.infer:Cleaner",
     "FileReport": "denoise.infer.files:FileReport",
     "SignalDenoiser": "denoise.infer.transformer:SignalDenoiser",

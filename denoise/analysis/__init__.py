@@ -1,0 +1,5 @@
+"""What an autoencoder is for besides cleaning: its code.
+
+excerpts    one file as equally shaped parts, each of which gets a code
+embedding   an estimator with scikit-learn's protocol: fit, transform, inverse_transform
+"""
