@@ -26,6 +26,7 @@ from denoise.errors import (
 
 if TYPE_CHECKING:
     from denoise import corruptions, metrics
+    from denoise.analysis.codes import embed, reconstruct
     from denoise.analysis.embedding import AutoencoderEmbedding
     from denoise.infer import Cleaner, load
     from denoise.infer.files import FileReport, clean_file
@@ -52,10 +53,12 @@ __all__ = [
     "__version__",
     "clean_file",
     "corruptions",
+    "embed",
     "load",
     "metrics",
     "probe",
     "read",
+    "reconstruct",
     "write",
 ]
 
@@ -67,10 +70,12 @@ _LAZY = {
     "Stream": "denoise.infer.stream:Stream",
     "clean_file": "denoise.infer.files:clean_file",
     "corruptions": "denoise.corruptions",
+    "embed": "denoise.analysis.codes:embed",
     "load": "denoise.infer:load",
     "metrics": "denoise.metrics",
     "probe": "denoise.io:probe",
     "read": "denoise.io:read",
+    "reconstruct": "denoise.analysis.codes:reconstruct",
     "write": "denoise.io:write",
 }
 

@@ -22,7 +22,7 @@ from pipelines.worker import about
 if TYPE_CHECKING:  # importing it imports torch
     from denoise.analysis.embedding import AutoencoderEmbedding
 
-__all__ = ["MOST_SAMPLED", "Files", "default_cut", "embedding_for", "find", "sample"]
+__all__ = ["MOST_SAMPLED", "Files", "default_cut", "find", "fitted", "sample"]
 
 MOST_SAMPLED = 20_000  # excerpts to learn from
 _MOST_VALUES = 2**26  # of them together: 256 MiB
@@ -177,29 +177,25 @@ def sample(files: Files, cut: Cut, most: int = MOST_SAMPLED, seed: int = 0) -> N
     return np.stack(kept)
 
 
-def embedding_for(
-    files: Files, cut: Cut, code_size: int | None = None, seed: int = 0, **settings: Any
+def fitted(
+    learned: NDArray[np.float32], cut: Cut, code_size: int | None = None, seed: int = 0, **settings: Any
 ) -> AutoencoderEmbedding:
-    """An estimator fitted on a sample of the excerpts of the files themselves.
-
-    Excerpts of up to 4096 values get a dense network, larger ones a convolutional one.
+    """An estimator for excerpts: a dense network up to 4096 values of each, a convolutional one above.
 
     Args:
-        files: What to learn from.
-        cut: How they are cut.
+        learned: What it is fitted on, such as a `sample`.
+        cut: How they were cut.
         code_size: Numbers a code; None takes the estimator's own default.
-        seed: Decides the sample, the weights and the training.
+        seed: Decides weights and training.
         settings: Other parameters of the estimator.
     """
     from denoise.analysis.embedding import AutoencoderEmbedding
 
     if code_size is not None:
         settings["code_size"] = code_size
-    values = int(np.prod(cut.shape))
-    if "config" not in settings and values > _DENSE_VALUES:
+    if "config" not in settings and int(np.prod(cut.shape)) > _DENSE_VALUES:
         settings["config"] = {"backbone": "conv", "widths": _widths(cut.size)}
-    embedding = AutoencoderEmbedding(modality=cut.modality, seed=seed, **settings)
-    return embedding.fit(sample(files, cut, seed=seed))
+    return AutoencoderEmbedding(modality=cut.modality, seed=seed, **settings).fit(learned)
 
 
 def _widths(size: Sequence[int]) -> tuple[int, ...]:

@@ -168,8 +168,9 @@ class AutoencoderEmbedding:
         optimizer = torch.optim.AdamW(model.parameters(), self.lr, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, self.steps, pct_start=0.1)
         generator = torch.Generator().manual_seed(self.seed)
+        size = min(self.batch, len(data))
         for _ in range(self.steps):
-            target = data[torch.randint(len(data), (self.batch,), generator=generator)]
+            target = data[torch.randint(len(data), (size,), generator=generator)]
             noisy = target + self.noise * torch.randn(target.shape, generator=generator)
             estimate, added = model.learn(noisy, target)
             loss = loss_of(estimate, target) + added

@@ -5,7 +5,9 @@ A file is read once, block by block, in memory that the block and the excerpt bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from denoise.errors import UnsupportedError, UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES, SignalInfo
 
-__all__ = ["Cut", "Excerpt", "Excerpts", "starts"]
+__all__ = ["Cut", "Excerpt", "Excerpts", "Page", "Place", "assemble", "count", "places", "starts"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -75,10 +77,37 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Page:
+    """What excerpts were cut from: an image, or the channels of a signal that are equally long.
+
+    Args:
+        shape: `(C, *S)`: colours without alpha, height, width; or channels and samples at the cut's rate.
+        length: Samples in the file, at its own rate; 0 of an image.
+        sample_rate: Of the file in Hz, if it tells.
+        channels: Their names; none of an image.
+    """
+
+    shape: tuple[int, ...]
+    length: int = 0
+    sample_rate: float | None = None
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an excerpt begins: page, channel, and row and column or sample as the page counts them."""
+
+    page: int
+    channel: int
+    start: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Excerpt:
     """One part of a file, and where it is.
 
     Args:
+        index: Among all excerpts of the file, those that were left out included.
         values: Images in 0..1, audio in -1..1, sensors in their own units; or standardised.
         page: Of an image file, or of a log whose arrays differ in length.
         channel: Of a signal; 0 for images.
@@ -93,6 +122,7 @@ class Excerpt:
         `values` `(C, *size)`.
     """
 
+    index: int
     values: Floats
     page: int
     channel: int
@@ -107,7 +137,8 @@ class Excerpt:
 class Excerpts:
     """The excerpts of one file, in order; iterating reads the file.
 
-    Excerpts of sensor logs that hold a gap (NaN) are left out and counted in `left_out`.
+    Excerpts of sensor logs that hold a gap (NaN) are left out and counted in `left_out`; `pages` grows while
+    the file is read.
 
     Args:
         path: The file.
@@ -126,19 +157,12 @@ class Excerpts:
             raise UnsupportedError(f"{self.path}: is {found}, expected {cut.modality}")
         self.info: SignalInfo = io.probe(self.path, **self._options)
         self.left_out = 0
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names of the channels of a signal; of an image none."""
-        if self.cut.modality == "image":
-            return ("",)
-        names = self.info.extra.get("columns") if self.cut.modality == "sensor" else None
-        count = self.info.shape[0]
-        named = tuple(map(str, names)) if names is not None else ()
-        return named if len(named) == count else tuple(str(channel) for channel in range(count))
+        self.pages: list[Page] = []
+        self._index = 0
 
     def __iter__(self) -> Iterator[Excerpt]:
-        self.left_out = 0
+        self.left_out = self._index = 0
+        self.pages = []
         yield from self._of_image() if self.cut.modality == "image" else self._of_signal()
 
     def _of_image(self) -> Iterator[Excerpt]:
@@ -147,14 +171,13 @@ class Excerpts:
             for number, page in enumerate(pages):
                 info = pages.info
                 planes = _coloured(page[: page.shape[0] - info.keep], info.peak or 1.0, cut.channels)
+                self.pages.append(Page((page.shape[0] - info.keep, *page.shape[1:])))
                 if cut.whole:
-                    end = planes.shape[1:]
-                    yield self._excerpt(_resized(planes, cut.size), number, 0, (0, 0), end)
+                    yield self._excerpt(_resized(planes, cut.size), number, 0, (0, 0), planes.shape[1:])
                     continue
-                (height, width), (tall, wide) = planes.shape[1:], cut.size
-                for top in starts(height, tall, cut.step):
-                    for left in starts(width, wide, cut.step):
-                        tile = planes[:, top : top + tall, left : left + wide]
+                for top in starts(planes.shape[1], cut.size[0], cut.step):
+                    for left in starts(planes.shape[2], cut.size[1], cut.step):
+                        tile = planes[:, top : top + cut.size[0], left : left + cut.size[1]]
                         end = (top + tile.shape[1], left + tile.shape[2])
                         yield self._excerpt(_continued(tile, cut.size), number, 0, (top, left), end)
 
@@ -165,16 +188,20 @@ class Excerpts:
                 own = blocks.info.sample_rate
                 rate = self.cut.sample_rate or own
                 ratio = own / rate if own and rate else 1.0  # samples of the file for one of the excerpts
-                length = blocks.info.shape[1]
-                resampled = blocks if ratio == 1.0 else _resampled(blocks, own or 1.0, rate or 1.0)
-                for start, window in _windows(resampled, self.cut.size[0], self.cut.step):
+                channels, length = blocks.info.shape
+                resampled = iter(blocks) if ratio == 1.0 else _resampled(blocks, own or 1.0, rate or 1.0)
+                counted = _Counted(resampled)
+                for start, window in _windows(counted, self.cut.size[0], self.cut.step):
                     begin = min(round(start * ratio), length)
                     end = min(round((start + self.cut.size[0]) * ratio), length)
                     for channel, values in enumerate(_continued(window, self.cut.size)):
                         if np.isnan(values).any():
                             self.left_out += 1
+                            self._index += 1
                         else:
                             yield self._excerpt(values[None], number, channel, (begin,), (end,), own)
+                names = _channel_names(blocks.info)
+                self.pages.append(Page((channels, counted.samples), length, own, names))
 
     def _excerpt(
         self,
@@ -191,7 +218,88 @@ class Excerpts:
             scale = deviation if deviation > _FLAT * float(np.abs(values).max()) else 1.0
         start_s, stop_s = (start[0] / rate, stop[0] / rate) if rate else (None, None)
         standard = ((values - offset) / scale).astype(np.float32)
-        return Excerpt(standard, page, channel, start, stop, start_s, stop_s, offset, scale)
+        self._index += 1
+        return Excerpt(self._index - 1, standard, page, channel, start, stop, start_s, stop_s, offset, scale)
+
+
+class _Counted:
+    """Hands blocks on, and counts their samples."""
+
+    def __init__(self, blocks: Iterator[Array]) -> None:
+        self._blocks, self.samples = blocks, 0
+
+    def __iter__(self) -> Iterator[Array]:
+        for block in self._blocks:
+            self.samples += block.shape[-1]
+            yield block
+
+
+def _channel_names(info: SignalInfo) -> tuple[str, ...]:
+    """The columns of a log; else, and where it names them otherwise, their numbers."""
+    names = tuple(map(str, info.extra.get("columns") or ()))
+    return names if len(names) == info.shape[0] else tuple(str(number) for number in range(info.shape[0]))
+
+
+def places(cut: Cut, pages: Sequence[Page]) -> Iterator[Place]:
+    """Where the excerpts of a file lie, in order: what `Excerpts` numbers as `index`."""
+    for number, page in enumerate(pages):
+        if cut.whole:
+            yield Place(number, 0, (0, 0))
+            continue
+        axes = [starts(length, size, cut.step) for length, size in zip(page.shape[1:], cut.size, strict=True)]
+        channels = range(page.shape[0] if len(axes) == 1 else 1)
+        # Of a signal all channels of a window before the next window: so they are read.
+        for start in itertools.product(*axes):
+            yield from (Place(number, channel, start) for channel in channels)
+
+
+def count(cut: Cut, pages: Sequence[Page]) -> int:
+    """How many `places` there are."""
+    total = 0
+    for page in pages:
+        axes = zip(page.shape[1:], cut.size, strict=True)
+        cells = math.prod(1 + -(-max(length - size, 0) // (cut.step or size)) for length, size in axes)
+        total += 1 if cut.whole else cells * (page.shape[0] if len(cut.size) == 1 else 1)
+    return total
+
+
+def assemble(cut: Cut, page: Page, parts: Iterable[tuple[Place, Floats]]) -> Floats:
+    """A page from excerpts of it, in the file's own size and rate: their mean, and NaN where none lies.
+
+    Args:
+        cut: How the page was cut.
+        page: Where from.
+        parts: Each `(C, *size)` and in the file's values, that is, no longer standardised.
+
+    Shape:
+        `(C, H, W)` with the colours of the cut, or `(channels, samples)`.
+    """
+    if cut.whole:
+        size = (page.shape[1], page.shape[2])
+        pictures = [_resized(values, size) for _, values in parts]
+        return pictures[0] if pictures else np.full((cut.channels, *size), np.nan, np.float32)
+    signal = len(cut.size) == 1
+    total = np.zeros((page.shape[0] if signal else cut.channels, *page.shape[1:]), np.float32)
+    count = np.zeros(total.shape if signal else (1, *page.shape[1:]), np.float32)
+    for place, values in parts:
+        axes = zip(place.start, cut.size, page.shape[1:], strict=True)
+        where = tuple(slice(start, min(start + size, length)) for start, size, length in axes)
+        inside = tuple(slice(0, part.stop - part.start) for part in where)
+        channels = slice(place.channel, place.channel + 1) if signal else slice(None)
+        total[(channels, *where)] += values[(slice(None), *inside)]
+        count[(channels, *where)] += 1
+    with np.errstate(invalid="ignore"):
+        pages: Floats = total / count
+    if signal and cut.sample_rate and page.sample_rate and cut.sample_rate != page.sample_rate:
+        from denoise.io.audio import resample
+
+        gaps = np.isnan(pages)
+        pages = resample(np.nan_to_num(pages), cut.sample_rate, page.sample_rate)[:, : page.length]
+        pages = _continued(pages, (page.length,))
+        if gaps.any():
+            nearest = np.arange(page.length) * cut.sample_rate / page.sample_rate
+            pages[gaps[:, np.minimum(nearest.round().astype(int), gaps.shape[1] - 1)]] = np.nan
+    return pages
 
 
 def starts(length: int, size: int, step: int = 0) -> list[int]:
@@ -235,7 +343,7 @@ def _resampled(blocks: io.Reader, from_hz: float, to_hz: float) -> Iterator[Arra
     yield stream.resample_chunk(np.empty((0, blocks.info.shape[0]), np.float32), last=True).T
 
 
-def _windows(blocks: Iterator[Array] | io.Reader, size: int, step: int) -> Iterator[tuple[int, Array]]:
+def _windows(blocks: Iterable[Array], size: int, step: int) -> Iterator[tuple[int, Array]]:
     """First sample and samples `(C, size)` of each window, as `starts` would cut the whole signal."""
     held: Array | None = None
     origin = start = 0  # of what is held, of the next window

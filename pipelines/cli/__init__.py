@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "score": "pipelines.cli.score:command",
         "benchmark": "pipelines.cli.benchmark:command",
         "train": "pipelines.cli.train:command",
+        "embed": "pipelines.cli.embed:command",
+        "reconstruct": "pipelines.cli.reconstruct:command",
         "models": "pipelines.cli.models:command",
         "info": "pipelines.cli.info:command",
         "verify": "pipelines.cli.verify:command",
