@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from denoise import corruptions, metrics
     from denoise.analysis.codes import embed, reconstruct
     from denoise.analysis.embedding import AutoencoderEmbedding
+    from denoise.analysis.excerpts import Cut
     from denoise.infer import Cleaner, load
     from denoise.infer.files import FileReport, clean_file
     from denoise.infer.stream import Stream
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AutoencoderEmbedding",
     "Cleaner",
+    "Cut",
     "DenoiseError",
     "FileReport",
     "InputError",
@@ -65,6 +67,7 @@ __all__ = [
 _LAZY = {
     "AutoencoderEmbedding": "denoise.analysis.embedding:AutoencoderEmbedding",
     "Cleaner": "denoise.infer:Cleaner",
+    "Cut": "denoise.analysis.excerpts:Cut",
     "FileReport": "denoise.infer.files:FileReport",
     "SignalDenoiser": "denoise.infer.transformer:SignalDenoiser",
     "Stream": "denoise.infer.stream:Stream",

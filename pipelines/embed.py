@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipelines.report import writing
 __all__ = ["SUFFIXES", "Embedded", "embed", "refuse_existing"]
 
 SUFFIXES = (".npz", ".csv", ".parquet")
+_NOISE = 0.1  # in training, of the excerpts' deviation: keeps a network from learning few of them by heart
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,19 @@ def embed(job: EmbedJob) -> Embedded:
         files = _find(job, job.kind)
         cut = default_cut(files, job.window)
         learned = sample(files, cut, seed=job.seed)
-        embedding = fitted(learned, cut, job.code_size, job.seed)
+        embedding = fitted(learned, cut, job.code_size, job.seed, steps=job.steps, noise=_NOISE)
     done = list(files.each(lambda source: coding.embed(source.path, (embedding, cut), options=files.options)))
     sources, found = [source for source, _ in done], [codes for _, codes in done]
     if not found:
         raise UsageError(f"none of {len(files.sources)} files has a code: {files.problems[0].error}")
     found = [replace(codes, name=name) for codes, name in zip(found, _names(sources), strict=True)]
-    with _weights_file(job, embedding, cut) as model, writing(job.output) as partial:
+    error, energy = sum(file.squared_error for file in found), sum(file.energy for file in found)
+    snr_db = float(10 * np.log10(energy / error)) if error and energy else float("inf")
+    facts: dict[str, Any] = {"results": {"snr_db": round(snr_db, 2)}}
+    if learned is not None:
+        digest = hashlib.sha256(learned.tobytes()).hexdigest()
+        facts["learned"] = {"files": len(found), "excerpts": len(learned), "data_digest": digest}
+    with _weights_file(job, embedding, cut, facts) as model, writing(job.output) as partial:
         if job.output.suffix.lower() == ".npz":
             coding.save(
                 partial, cut, found, model, keep_model=not (job.model or job.save_model), bits=job.bits
@@ -93,8 +101,6 @@ def embed(job: EmbedJob) -> Embedded:
             _write_table(partial, job.output, cut, found)
     if job.plot:
         code_map.draw(job.plot, found, [source.path.parent for source in sources])
-    error, energy = sum(file.squared_error for file in found), sum(file.energy for file in found)
-    snr_db = float(10 * np.log10(energy / error)) if error and energy else float("inf")
     size = job.output.stat().st_size
     return Embedded(
         cut,
@@ -147,7 +153,9 @@ def _names(sources: Sequence[Source]) -> list[str]:
 
 
 @contextmanager
-def _weights_file(job: EmbedJob, embedding: AutoencoderEmbedding, cut: Cut) -> Iterator[Path]:
+def _weights_file(
+    job: EmbedJob, embedding: AutoencoderEmbedding, cut: Cut, facts: Mapping[str, Any]
+) -> Iterator[Path]:
     """The model as a file: the given one, the one to be kept, or one for a moment."""
     if job.model:
         yield job.model
@@ -155,7 +163,7 @@ def _weights_file(job: EmbedJob, embedding: AutoencoderEmbedding, cut: Cut) -> I
     with tempfile.TemporaryDirectory() as folder:
         path = job.save_model or Path(folder) / "codes.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        embedding.save(path, path.stem, cut)
+        embedding.save(path, path.stem, cut, **facts)
         yield path
 
 

@@ -399,6 +399,7 @@ class EmbedJob:
         save_model: Where the one that is fitted goes; None puts it into the `.npz`.
         kind: Which modality is taken, where the inputs hold several.
         code_size: Numbers a code, of a model that is fitted.
+        steps: Updates of that fit: more take longer and bring more back.
         window: What gets a code: side in pixels of tiles, seconds of recordings, samples of logs. None looks
             at pictures as a whole, and takes the defaults of `pipelines.excerpts.default_cut` for signals.
         bits: Of each number of a code in the `.npz`; None keeps float32.
@@ -415,6 +416,7 @@ class EmbedJob:
     save_model: Path | None = None
     kind: str | None = None
     code_size: int = 32
+    steps: int = 1000
     window: float | None = None
     bits: int | None = None
     plot: Path | None = None

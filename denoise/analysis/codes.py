@@ -23,6 +23,7 @@ import itertools
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ Floats = NDArray[np.float32]
 FORMAT = 1  # raised when an archive of an older kind can no longer be read
 BITS = (1, 16)  # fewest and most of a quantised number
 
+_BAD = (ValueError, LookupError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile)
 _AT_ONCE = 256  # excerpts that go through the model together
 
 
@@ -283,7 +285,7 @@ def load(path: str | Path) -> CodeArchive:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         about = json.loads(arrays["about"].tobytes())
         if about["format"] != FORMAT:
@@ -291,7 +293,7 @@ def load(path: str | Path) -> CodeArchive:
         return _archive(arrays, about)
     except OSError as error:
         raise UnreadableError(f"{path}: cannot be read ({error.strerror}), expected codes") from error
-    except (ValueError, LookupError, TypeError, AttributeError, UsageError, zipfile.BadZipFile) as error:
+    except (*_BAD, UsageError) as error:
         raise UnreadableError(
             f"{path}: holds no codes that can be read ({reason(error)}), expected an archive of denoise embed"
         ) from error

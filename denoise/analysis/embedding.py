@@ -230,7 +230,7 @@ class AutoencoderEmbedding:
     def reconstruction_error(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
         """Mean squared error of each item after its code, in the units of `X` squared."""
         items = np.asarray(X, np.float32)
-        left = items - self.inverse_transform(self.transform(items))
+        left = items - self.inverse_transform(self.transform(items)).reshape(items.shape)
         errors: NDArray[np.float64] = np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
         return errors
 
@@ -285,7 +285,8 @@ class AutoencoderEmbedding:
 
     def _like_fitted(self, X: ArrayLike) -> Array:  # noqa: N803
         array = np.asarray(X)
-        if array.shape[1:] not in (self._x_shape, self.item_shape_):
+        channelless = self.item_shape_[1:] if self.item_shape_[0] == 1 else self.item_shape_
+        if array.shape[1:] not in (self._x_shape, self.item_shape_, channelless):
             raise InputError(f"X has items of shape {array.shape[1:]}; expected {self._x_shape}")
         return _items(array, len(self.item_shape_) - 1)
 

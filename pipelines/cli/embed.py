@@ -40,6 +40,13 @@ _FILE: dict[str, Any] = {"type": options.path_type, "metavar": "FILE"}
     help="Numbers a code, where a model is learned.",
 )
 @click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=EmbedJob.steps,
+    show_default=True,
+    help="Of learning: more take longer and keep more.",
+)
+@click.option(
     "--window",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SIZE",
@@ -75,7 +82,7 @@ def command(**settings: Any) -> None:
     from pipelines.embed import embed
 
     job = EmbedJob(**settings)
-    if job.model and (unused := options.given("code_size", "window", "seed")):
+    if job.model and (unused := options.given("code_size", "steps", "window", "seed")):
         raise click.UsageError(f"{' and '.join(unused)} cannot be chosen: --model decides it.")
     done = embed(job)
     click.echo(report.printable("\n".join(_lines(done, job.output))))
