@@ -26,6 +26,7 @@ from denoise.errors import (
 
 if TYPE_CHECKING:
     from denoise import corruptions, metrics
+    from denoise.analysis.anomalies import AnomalyDetector, anomalies
     from denoise.analysis.codes import embed, reconstruct
     from denoise.analysis.embedding import AutoencoderEmbedding
     from denoise.analysis.excerpts import Cut
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AnomalyDetector",
     "AutoencoderEmbedding",
     "Cleaner",
     "Cut",
@@ -53,6 +55,7 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "__version__",
+    "anomalies",
     "clean_file",
     "corruptions",
     "embed",
@@ -65,12 +68,14 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AnomalyDetector": "denoise.analysis.anomalies:AnomalyDetector",
     "AutoencoderEmbedding": "denoise.analysis.embedding:AutoencoderEmbedding",
     "Cleaner": "denoise.infer:Cleaner",
     "Cut": "denoise.analysis.excerpts:Cut",
     "FileReport": "denoise.infer.files:FileReport",
     "SignalDenoiser": "denoise.infer.transformer:SignalDenoiser",
     "Stream": "denoise.infer.stream:Stream",
+    "anomalies": "denoise.analysis.anomalies:anomalies",
     "clean_file": "denoise.infer.files:clean_file",
     "corruptions": "denoise.corruptions",
     "embed": "denoise.analysis.codes:embed",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.catalogue import CatalogueRow
 
 __all__ = [
+    "AnomaliesJob",
     "BenchmarkJob",
     "CleanJob",
     "CorruptJob",
@@ -440,4 +441,50 @@ class ReconstructJob:
     archive: Path
     output: Path
     model: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnomaliesJob:
+    """What to look for anomalies in, and what to compare it with.
+
+    Args:
+        inputs: Files and folders of one kind.
+        output: The report, `.json` or `.csv`.
+        model: A weights file that says what is normal; with `fit_on` any of the autoencoder family without
+            skips.
+        fit_on: Folder or file of normal files: an autoencoder and the threshold, or the threshold alone, come
+            from them.
+        save_model: Where what was learned goes.
+        quantile: Share of normal excerpts, and of normal files, that are to pass; None takes the model's own,
+            or 0.99.
+        tail: A row of `denoise.analysis.tails.TAILS`.
+        heat_maps: Folder for a picture of each anomalous image that shows where.
+        kind: Which modality is taken, where the inputs hold several.
+        code_size: Numbers a code, of an autoencoder that is fitted.
+        steps: Updates of that fit.
+        window: What is looked at: side in pixels of tiles, seconds of recordings, samples of logs.
+        standardise: Look at the shape of each window alone, not at its level.
+        columns: Of sensor logs, names or globs.
+        seed: Decides the fit.
+        recursive: Whether folders below an input folder are gone into.
+        overwrite: Replace what is there.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Path
+    model: Path | None = None
+    fit_on: Path | None = None
+    save_model: Path | None = None
+    quantile: float | None = None
+    tail: str = "pareto"
+    heat_maps: Path | None = None
+    kind: str | None = None
+    code_size: int = 8
+    steps: int = 1000
+    window: float | None = None
+    standardise: bool = False
+    columns: tuple[str, ...] | None = None
+    seed: int = 0
+    recursive: bool = True
     overwrite: bool = False

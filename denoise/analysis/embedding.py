@@ -18,6 +18,7 @@ from denoise.analysis.excerpts import Cut
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.losses import LOSSES
 from denoise.models.autoencoder import Autoencoder, build
+from denoise.models.bottleneck import VariationalBottleneck
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
@@ -233,6 +234,18 @@ class AutoencoderEmbedding:
         left = items - self.inverse_transform(self.transform(items)).reshape(items.shape)
         errors: NDArray[np.float64] = np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
         return errors
+
+    @torch.no_grad()
+    def divergence(self, X: ArrayLike) -> NDArray[np.float64] | None:  # noqa: N803
+        """Nats by which the code of each item differs from the prior; None unless it is a variational one."""
+        bottleneck = self.model_.bottleneck
+        if not isinstance(bottleneck, VariationalBottleneck):
+            return None
+        parts = self._parts(self._like_fitted(X))
+        nats = [
+            bottleneck.divergence(self.model_.backbone.encode(part)[0]).double().numpy() for part in parts
+        ]
+        return np.concatenate(nats)
 
     def save(self, path: str | Path, name: str, cut: Cut | None = None, **facts: Any) -> None:
         """Write the model as a weights file, which `load` and every command with `--model` take.

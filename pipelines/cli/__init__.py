@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "train": "pipelines.cli.train:command",
         "embed": "pipelines.cli.embed:command",
         "reconstruct": "pipelines.cli.reconstruct:command",
+        "anomalies": "pipelines.cli.anomalies:command",
         "models": "pipelines.cli.models:command",
         "info": "pipelines.cli.info:command",
         "verify": "pipelines.cli.verify:command",

@@ -1,0 +1,139 @@
+"""`denoise anomalies` on folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[..., Any]
+QUICK = ("--steps", 150, "--code-size", 4)
+SPOT = (20, 44)  # row and column of the defect
+
+
+@pytest.fixture
+def cloth(tmp_path: Path) -> Path:
+    """Pictures of a weave: normal ones to learn from, and others, one of which has a spot."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:64, :64]
+    for folder, count in (("good", 10), ("today", 4)):
+        (tmp_path / folder / "roll").mkdir(parents=True)
+        for number in range(count):
+            up, along = rng.integers(0, 8, 2)
+            weave = 120 + 50 * np.sin((rows + up) * np.pi / 4) * np.sin((columns + along) * np.pi / 4)
+            weave += rng.normal(0, 6, weave.shape)
+            if (folder, number) == ("today", 2):
+                weave[SPOT[0] - 3 : SPOT[0] + 3, SPOT[1] - 3 : SPOT[1] + 3] = 200
+            path = tmp_path / folder / "roll" / f"{number}.png"
+            Image.fromarray(weave.clip(0, 255).astype(np.uint8)).save(path)
+    return tmp_path
+
+
+def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path, denoise: Run) -> None:
+    (cloth / "today" / "broken.png").write_bytes((cloth / "good/roll/0.png").read_bytes()[:300])
+    out, model = cloth / "report.json", cloth / "m.safetensors"
+    learned = ("--fit-on", cloth / "good", *QUICK, "--quantile", 0.999, "--save-model", model)
+    heat = ("--heat-maps", cloth / "heat")
+    result = denoise("anomalies", cloth / "today", "-o", out, *learned, *heat)
+    assert result.exit_code == 1
+    assert "Anomalous: 1 of 4 files" in result.stdout
+    assert "Failed" in result.stderr
+    assert "broken.png" in result.stderr
+    report = json.loads(out.read_text())
+    assert [Path(row["file"]).name for row in report["failed"]] == ["broken.png"]
+    assert [Path(row["file"]).name for row in report["rows"] if row["anomalous"]] == ["2.png"]
+    held = report["held_out"]
+    assert held["windows"] == 2 * 49
+    assert held["alarms"] <= 5  # 0.1 expected
+    row = next(row for row in report["rows"] if row["anomalous"])
+    assert len(row["windows"]) == 49
+    best = max(row["ranges"], key=lambda place: place["score"])
+    for axis in (0, 1):
+        assert best["start"][axis] <= SPOT[axis] <= best["stop"][axis]
+    for place in row["ranges"]:  # each has part of the spot
+        assert all(place["start"][a] < SPOT[a] + 3 and place["stop"][a] > SPOT[a] - 3 for a in (0, 1))
+    assert [path.relative_to(cloth / "heat").as_posix() for path in (cloth / "heat").rglob("*.png")] == [
+        "roll/2.png.png"
+    ]
+    picture = np.asarray(Image.open(cloth / "heat/roll/2.png.png"), float)
+    red = picture[..., 0] - picture[..., 2]
+    place = np.unravel_index(red.argmax(), red.shape)
+    assert abs(place[0] - SPOT[0]) <= 6
+    assert abs(place[1] - SPOT[1]) <= 6
+
+    again = denoise("anomalies", cloth / "today/roll", "-o", cloth / "again.csv", "--model", model)
+    assert again.exit_code == 0, again.output
+    with (cloth / "again.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert len(rows) == 4 * 49
+    assert {Path(r["file"]).name for r in rows if r["file_anomalous"] == "True"} == {"2.png"}
+    scores = [float(r["score"]) for r in rows if r["file"].endswith("2.png")]
+    assert max(scores) == pytest.approx(row["score"], abs=1e-4)
+    shown = json.loads(denoise("models", "show", model).stdout)
+    assert shown["anomalies"]["quantile"] == 0.999
+    assert shown["anomalies"]["axes"].endswith(" letters")
+
+
+def test_the_time_of_a_fault_in_a_log(tmp_path: Path, denoise: Run) -> None:
+    rng = np.random.default_rng(0)
+    for folder, count in (("good", 1), ("today", 2)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            n = np.arange(6000)
+            x = np.sin(n / 3) + rng.normal(0, 0.05, n.size)
+            if (folder, number) == ("today", 1):
+                x[3000:3060] += rng.normal(0, 0.8, 60)
+            lines = "".join(f"{time / 100:.2f},{value:.4f}\n" for time, value in zip(n, x, strict=True))
+            (tmp_path / folder / f"{number}.csv").write_text("time,x\n" + lines)
+    out = tmp_path / "r.json"
+    result = denoise(
+        "anomalies", tmp_path / "today", "-o", out, "--fit-on", tmp_path / "good", *QUICK, "--window", 32
+    )
+    assert result.exit_code == 0
+    good, bad = json.loads(out.read_text())["rows"]
+    assert not good["anomalous"]
+    assert bad["anomalous"]
+    worst = max(bad["ranges"], key=lambda place: place["score"])
+    assert 29.5 < worst["start_s"] <= 30.1
+    assert 30.4 < worst["stop_s"] < 31
+    assert "30." in result.stdout
+
+
+def test_calls_that_cannot_work(cloth: Path, denoise: Run) -> None:
+    good, out = cloth / "good", cloth / "r.json"
+    model = cloth / "plain.safetensors"
+    assert denoise("embed", good, "-o", cloth / "c.npz", "--steps", 5, "--save-model", model).exit_code == 0
+    (cloth / "there.json").write_text("mine")
+    few = cloth / "good/roll/0.png"
+    for arguments, sentence in (
+        (("-o", out), "nothing says what is normal"),
+        (("-o", cloth / "r.txt", "--fit-on", good), "written as .json or .csv"),
+        (("-o", cloth / "there.json", "--fit-on", good), "--overwrite replaces it"),
+        (("-o", out, "--model", model), "does not say what is normal"),
+        (("-o", out, "--model", model, "--fit-on", good, "--steps", 3), "--model decides"),
+        (("-o", out, "--model", model, "--tail", "quantile"), "without --fit-on"),
+        (("-o", out, "--fit-on", few, "--window", 64), "expected 40 or more"),
+    ):
+        result = denoise("anomalies", cloth / "today", *arguments)
+        assert result.exit_code == 2, arguments
+        assert sentence in result.stderr
+    assert (cloth / "there.json").read_text() == "mine"
+    assert not out.exists()
+
+
+def test_a_threshold_for_a_model_that_is_there(cloth: Path, denoise: Run) -> None:
+    model, out = cloth / "plain.safetensors", cloth / "r.json"
+    trained = ("--steps", 150, "--code-size", 4, "--window", 16, "--save-model", model)
+    assert denoise("embed", cloth / "good", "-o", cloth / "c.npz", *trained).exit_code == 0
+    result = denoise(
+        "anomalies", cloth / "today", "-o", out, "--model", model, "--fit-on", cloth / "good",
+        "--quantile", 0.999,
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert [row["anomalous"] for row in json.loads(out.read_text())["rows"]] == [False, False, True, False]
