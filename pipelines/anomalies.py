@@ -135,6 +135,12 @@ def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Cut, Ch
         embedding = fitted(learned, cut, job.code_size, job.seed, steps=job.steps)
     detector = AnomalyDetector(0.99 if job.quantile is None else job.quantile, job.tail, seed=job.seed)
     detector.calibrate(embedding, learned, held_out)
+    if math.isinf(detector.threshold_):
+        raise UsageError(
+            f"{len(held_out)} normal excerpts for the threshold cannot tell what one in "
+            f"{1 / (1 - detector.quantile):.0f} is like: expected more normal files, smaller windows, or a lower "
+            "--quantile"
+        )
     alarms = int(np.count_nonzero(detector.measure(unseen).score > detector.threshold_))
     return detector, cut, Check(len(unseen), alarms, (1 - detector.quantile) * len(unseen))
 
@@ -162,9 +168,9 @@ def _parts(normal: Files, cut: Cut, seed: int) -> tuple[NDArray[np.float32], ...
         for part in _shares(len(order)):
             some = replace(normal, sources=[normal.sources[index] for index in np.sort(order[part])])
             parts.append(sample(some, cut, _MOST if parts else MOST_SAMPLED, seed))
-    if min(map(len, parts)) < 1 or len(parts[0]) < 20:
+    if min(map(len, parts)) < 1:
         total = sum(map(len, parts))
-        raise UsageError(f"the normal files have {total} excerpts; expected 40 or more to compare with")
+        raise UsageError(f"the normal files have {total} excerpts; expected 100 or so to learn from")
     return tuple(parts)
 
 

@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 _AXES = 128  # of the residuals' covariance that are told apart; what is left has one variance
+_WEIGHTS = np.array([1.0, 1.0, 0.5])  # of the parts of a score
 _UNIT = 0.9  # the quantile of normal items that is 1 on the scale of each part of a score
 _FEWEST = 20  # normal items to learn from
 _FACTS = "anomalies"  # in the card of a weights file
@@ -60,9 +61,10 @@ class AnomalyDetector:
     An autoencoder learns to reconstruct normal items, and fails on others (Japkowicz et al. 1995). What it
     leaves is whitened by its covariance on normal items, so that an error where they have none counts for
     more than one where they always have some. But what is like normal items, only more so, is reconstructed
-    well: so the energy of an item about their mean is looked at too. Both are logarithms in units of their
-    spread on normal items, and the larger counts. Part of the items is not learned from: they say what is
-    normal.
+    well, and so is what is flat, such as a sensor that stands still: so the energy of an item about their
+    mean is looked at too, and how little its values vary, which counts half. All three are logarithms in
+    units of their spread on normal items, and the largest is the score. Part of the items is not learned
+    from: they say what is normal.
 
     The protocol is that of scikit-learn's outlier detectors, which wants large scores for what is normal.
 
@@ -176,7 +178,7 @@ class AnomalyDetector:
         self._rest = float((1 - shrunk) * variances[count:].sum() / rest + shrunk * even) + 1e-12
         parts = self._parts(*self._residuals(held_out))
         self._middle = np.median(parts, axis=1)
-        self._unit = np.maximum(np.quantile(parts, _UNIT, axis=1) - self._middle, 1e-3)
+        self._unit = np.maximum(np.quantile(parts, _UNIT, axis=1) - self._middle, 1e-3) / _WEIGHTS
         self.tail_ = Tail.of(self._score(parts).astype(_SINGLE), self.tail)
         self._set_threshold()
         return self
@@ -249,13 +251,15 @@ class AnomalyDetector:
         return (items - back.reshape(len(back), -1)) / scale, (items - offset) / scale
 
     def _parts(self, residual: Floats, standard: Floats) -> Doubles:
-        """Logarithms of what is left, whitened, and of the energy about the normal mean: `(2, n)`."""
+        """Logarithms of the whitened rest, of the energy about the normal mean, of 1 / variance: `(3, n)`."""
         left = residual - self._mean
         along = np.square(left @ self._axes.T, dtype=np.float64)
         beside = np.square(left, dtype=np.float64).sum(axis=1) - along.sum(axis=1)
         whitened = (along / self._variances).sum(axis=1) + np.maximum(beside, 0) / self._rest
         energy = np.square(standard - self._centre, dtype=np.float64).sum(axis=1)
-        return np.log(np.stack([whitened, energy]) + 1e-9)
+        variance = standard.var(axis=1, dtype=np.float64)
+        logarithms: Doubles = np.log(np.stack([whitened, energy, variance]) + 1e-9)
+        return logarithms * np.array([[1], [1], [-1]])
 
     def _score(self, parts: Doubles) -> Doubles:
         scores: Doubles = ((parts - self._middle[:, None]) / self._unit[:, None]).max(axis=0)
@@ -321,7 +325,7 @@ class AnomalyDetector:
         self._axes = _unpacked(known["axes"], _HALF).reshape(-1, values)
         self._centre = _unpacked(known["centre"], _HALF, values)
         self._variances = _unpacked(known["variances"], _SINGLE).astype(np.float64)
-        self._middle, self._unit = np.array([known["middle"], known["unit"]], np.float64).reshape(2, 2)
+        self._middle, self._unit = np.array([known["middle"], known["unit"]], np.float64).reshape(2, 3)
         self._rest = float(known["rest"])
         numbers = np.array([*self._variances, self._rest, *self._unit], np.float64)
         if len(self._variances) != len(self._axes) or not (numbers > 0).all():

@@ -5,10 +5,10 @@
     python docs/figures/anomalies.py bearings NPZ   vibration of a sound bearing against faulty ones
     python docs/figures/anomalies.py beats NPZ      normal heart beats against ectopic ones
 
-All detectors get the same items to learn from and the same to judge. The digits are those of scikit-learn, the
-textures those of scikit-image. NPZ is an archive of recordings, one array `(samples, channels)` each: for
-`bearings` names that begin with `vib_` and at 12 kHz, `Normal` in the name of the sound one; for `beats` names
-`ecg_` and the number of a record of the MIT-BIH arrhythmia database, at 360 Hz.
+All detectors get the same items to learn from and the same to judge. The digits are those of scikit-learn,
+the textures those of scikit-image. NPZ is an archive of recordings, one array `(samples, channels)` each: for
+`bearings` at 12 kHz, with names that begin with `vib_`, and `Normal` in that of the sound one; for `beats`
+named `ecg_` and by the number of a record of the MIT-BIH arrhythmia database, at 360 Hz.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ WINDOW = 128
 def bearings(archive: Path) -> None:
     """The first seven twelfths of the sound bearing are learned; the rest is judged, with what is faulty.
 
-    Once with the recorded faults, and once with impacts that are added to the sound bearing: bursts of 3 kHz that
-    die away in 0.8 ms, 107.4 times a second as from a fault of the outer race, 15 dB below the vibration.
+    Once with the recorded faults, and once with impacts that are added to the sound bearing: bursts of 3 kHz
+    that die away in 0.8 ms, 107.4 a second as from a fault of the outer race, 15 dB below the vibration.
     """
     with np.load(archive) as records:
         sensors = {
@@ -232,9 +232,10 @@ def ectopic(peaks: Array) -> Array:
 
 
 def beats(archive: Path) -> None:
-    """Beats in time of the first half of each record are learned; those of the second are judged, with ectopic ones.
+    """Beats in time of the first half of each record are learned; those of the second are judged.
 
-    The labels come from timing alone, the items hold one beat each: 0.25 s before its peak to 0.45 s after it.
+    With them all ectopic ones. The labels come from timing alone, the items hold one beat each: 0.25 s before
+    its peak to 0.45 s after it.
     """
     learned: list[Array] = []
     normal: list[Array] = []

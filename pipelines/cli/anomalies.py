@@ -132,7 +132,7 @@ def _lines(judged: Judged, output: Path) -> Iterator[str]:
         shown = ranges(found)
         places = sorted(shown, key=lambda place: -place["score"])[:_MOST_RANGES]
         more = f" and {len(shown) - len(places)} more" if len(shown) > len(places) else ""
-        where = ", ".join(_place(place) for place in sorted(places, key=lambda place: place["start"]))
+        where = ", ".join(map(_place, places))
         yield f"{source.path}: p {found.p_value:.2g}; {where}{more}"
     yield str(output)
 

@@ -26,7 +26,7 @@ def cloth(tmp_path: Path) -> Path:
         (tmp_path / folder / "roll").mkdir(parents=True)
         for number in range(count):
             up, along = rng.integers(0, 8, 2)
-            weave = 120 + 50 * np.sin((rows + up) * np.pi / 4) * np.sin((columns + along) * np.pi / 4)
+            weave = 120 + 50 * np.sin((rows + up) * 0.83) * np.sin((columns + along) * 0.71)
             weave += rng.normal(0, 6, weave.shape)
             if (folder, number) == ("today", 2):
                 weave[SPOT[0] - 3 : SPOT[0] + 3, SPOT[1] - 3 : SPOT[1] + 3] = 200
@@ -38,7 +38,7 @@ def cloth(tmp_path: Path) -> Path:
 def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path, denoise: Run) -> None:
     (cloth / "today" / "broken.png").write_bytes((cloth / "good/roll/0.png").read_bytes()[:300])
     out, model = cloth / "report.json", cloth / "m.safetensors"
-    learned = ("--fit-on", cloth / "good", *QUICK, "--quantile", 0.999, "--save-model", model)
+    learned = ("--fit-on", cloth / "good", *QUICK, "--quantile", 0.99, "--save-model", model)
     heat = ("--heat-maps", cloth / "heat")
     result = denoise("anomalies", cloth / "today", "-o", out, *learned, *heat)
     assert result.exit_code == 1
@@ -50,14 +50,11 @@ def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path,
     assert [Path(row["file"]).name for row in report["rows"] if row["anomalous"]] == ["2.png"]
     held = report["held_out"]
     assert held["windows"] == 2 * 49
-    assert held["alarms"] <= 5  # 0.1 expected
+    assert held["alarms"] <= 6  # 1 expected
     row = next(row for row in report["rows"] if row["anomalous"])
     assert len(row["windows"]) == 49
-    best = max(row["ranges"], key=lambda place: place["score"])
-    for axis in (0, 1):
-        assert best["start"][axis] <= SPOT[axis] <= best["stop"][axis]
-    for place in row["ranges"]:  # each has part of the spot
-        assert all(place["start"][a] < SPOT[a] + 3 and place["stop"][a] > SPOT[a] - 3 for a in (0, 1))
+    for tile in sorted(row["ranges"], key=lambda place: -place["score"])[:4]:
+        assert all(tile["start"][axis] <= SPOT[axis] <= tile["stop"][axis] for axis in (0, 1))
     assert [path.relative_to(cloth / "heat").as_posix() for path in (cloth / "heat").rglob("*.png")] == [
         "roll/2.png.png"
     ]
@@ -76,7 +73,7 @@ def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path,
     scores = [float(r["score"]) for r in rows if r["file"].endswith("2.png")]
     assert max(scores) == pytest.approx(row["score"], abs=1e-4)
     shown = json.loads(denoise("models", "show", model).stdout)
-    assert shown["anomalies"]["quantile"] == 0.999
+    assert shown["anomalies"]["quantile"] == 0.99
     assert shown["anomalies"]["axes"].endswith(" letters")
 
 
@@ -118,7 +115,8 @@ def test_calls_that_cannot_work(cloth: Path, denoise: Run) -> None:
         (("-o", out, "--model", model), "does not say what is normal"),
         (("-o", out, "--model", model, "--fit-on", good, "--steps", 3), "--model decides"),
         (("-o", out, "--model", model, "--tail", "quantile"), "without --fit-on"),
-        (("-o", out, "--fit-on", few, "--window", 64), "expected 40 or more"),
+        (("-o", out, "--fit-on", few, "--window", 64), "expected 100 or so"),
+        (("-o", out, "--fit-on", few, "--steps", 3), "9 normal excerpts for the threshold cannot tell"),
     ):
         result = denoise("anomalies", cloth / "today", *arguments)
         assert result.exit_code == 2, arguments
@@ -133,7 +131,7 @@ def test_a_threshold_for_a_model_that_is_there(cloth: Path, denoise: Run) -> Non
     assert denoise("embed", cloth / "good", "-o", cloth / "c.npz", *trained).exit_code == 0
     result = denoise(
         "anomalies", cloth / "today", "-o", out, "--model", model, "--fit-on", cloth / "good",
-        "--quantile", 0.999,
+        "--quantile", 0.99,
     )  # fmt: skip
     assert result.exit_code == 0
     assert [row["anomalous"] for row in json.loads(out.read_text())["rows"]] == [False, False, True, False]

@@ -20,7 +20,7 @@ import soundfile as sf
 from PIL import Image
 
 from pipelines.cli import COMMANDS, cli
-from pipelines.job import BenchmarkJob, CleanJob, CorruptJob, EmbedJob, ReconstructJob
+from pipelines.job import AnomaliesJob, BenchmarkJob, CleanJob, CorruptJob, EmbedJob, ReconstructJob
 
 Run = Callable[..., Any]
 
@@ -318,6 +318,7 @@ PIPED = {"raw", "channels"}  # what standard input holds, where it does not tell
         ("benchmark", BenchmarkJob, ("--noise", "gaussian", "--models", "none")),
         ("embed", EmbedJob, ("-o", "out")),
         ("reconstruct", ReconstructJob, ("-o", "out")),
+        ("anomalies", AnomaliesJob, ("-o", "out")),
     ],
 )
 def test_options_fill_the_job_and_have_its_defaults(name: str, job: Any, required: tuple[str, ...]) -> None:
