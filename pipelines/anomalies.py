@@ -138,8 +138,8 @@ def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Cut, Ch
     if math.isinf(detector.threshold_):
         raise UsageError(
             f"{len(held_out)} normal excerpts for the threshold cannot tell what one in "
-            f"{1 / (1 - detector.quantile):.0f} is like: expected more normal files, smaller windows, or a lower "
-            "--quantile"
+            f"{1 / (1 - detector.quantile):.0f} is like: expected more normal files, smaller windows, or a "
+            "lower --quantile"
         )
     alarms = int(np.count_nonzero(detector.measure(unseen).score > detector.threshold_))
     return detector, cut, Check(len(unseen), alarms, (1 - detector.quantile) * len(unseen))

@@ -452,7 +452,7 @@ class AnomaliesJob:
         inputs: Files and folders of one kind.
         output: The report, `.json` or `.csv`.
         model: A weights file that says what is normal; with `fit_on` any of the autoencoder family without
-            skips.
+            skips, which must not have learned from these files: what it knows by heart is no measure.
         fit_on: Folder or file of normal files: an autoencoder and the threshold, or the threshold alone, come
             from them.
         save_model: Where what was learned goes.

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from denoise import weights
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.excerpts import Cut, Excerpt, Excerpts, Page
-from denoise.analysis.tails import TAILS, Tail
+from denoise.analysis.tails import TAILS, Tail, least_of
 from denoise.errors import InputError, UsageError, WeightsError
 
 __all__ = ["AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
@@ -370,8 +370,7 @@ class FileAnomalies:
         excerpts: Where they are; their values are left out.
         pages: What they were cut from.
         left_out: How many more hold gaps.
-        p_value: How often a normal file of as many excerpts has one as unlikely as the most unlikely here, if
-            they are independent (Šidák 1967); less often where they are alike.
+        p_value: How often a normal file of as many excerpts has one as unlikely as the most unlikely here.
         quantile: Share of normal ones that are to pass.
         threshold: Of the scores.
     """
@@ -438,8 +437,7 @@ def anomalies(
         np.concatenate([part.error for part in found]),
         np.concatenate(elbos) if elbos else None,
     )
-    least = min(float(measured.p_value.min()), 1 - 1e-12)
-    p_value = -math.expm1(len(places) * math.log1p(-least))
+    p_value = least_of(measured.p_value)
     return FileAnomalies(
         measured,
         tuple(places),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise.errors import UsageError
 
-__all__ = ["TAILS", "Tail"]
+__all__ = ["TAILS", "Tail", "least_of"]
 
 TAILS = ("pareto", "quantile")
 
@@ -98,3 +99,12 @@ class Tail:
                 return threshold + scale * float(np.log(times) if shape == 0 else (times**shape - 1) / shape)
         allowed = int(np.floor(rarity * (len(self.scores) + 1.0) + 1e-9)) - 1  # normal ones at least as high
         return self.scores[-1 - allowed] if allowed >= 0 else float("inf")
+
+
+def least_of(p_values: NDArray[np.float64]) -> float:
+    """How often the least of so many probabilities is as small as here (Šidák 1967).
+
+    It is exact where they are independent, and too large, which is the safe side, where they are alike.
+    """
+    least = min(float(p_values.min()), 1.0 - 1e-12)
+    return -math.expm1(p_values.size * math.log1p(-least))

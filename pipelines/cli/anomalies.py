@@ -32,7 +32,7 @@ _MOST_RANGES = 5  # of a file that are shown
 @click.option(
     "--model",
     **_FILE,
-    help="What --save-model kept; with --fit-on any autoencoder without skips, for a threshold.",
+    help="What --save-model kept; with --fit-on an autoencoder without skips that learned from other files.",
 )
 @click.option("--save-model", **_FILE, help="Keep what was learned, as .safetensors.")
 @click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoise.analysis.tails import TAILS, Tail
+from denoise.analysis.tails import TAILS, Tail, least_of
 from denoise.errors import UsageError
 
 
@@ -33,6 +33,18 @@ def test_the_fit_goes_beyond_what_was_seen() -> None:
         assert Tail.of(known, "quantile").threshold(1 - 5e-5) == np.inf
         assert Tail.of(known, "quantile").p_values(1e9) == pytest.approx(1 / 2001)
     assert np.median(found) == pytest.approx(9.9, rel=0.15)
+
+
+@pytest.mark.parametrize("windows", [5, 40])
+def test_files_of_many_windows_raise_no_more_alarms_than_promised(windows: int) -> None:
+    rng, rates = np.random.default_rng(4), []
+    for _ in range(60):  # one threshold may be off by half of the rate: so the mean over many
+        tail = Tail.of(rng.normal(size=1000))
+        files = tail.p_values(rng.normal(size=(500, windows)))
+        rates.append(np.mean([least_of(file) <= 0.05 for file in files]))
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.01)
+    alike = tail.p_values(np.repeat(rng.normal(size=(2000, 1)), windows, axis=1))
+    assert np.mean([least_of(file) <= 0.05 for file in alike]) < 0.05
 
 
 def test_the_fit_knows_a_heavy_tail() -> None:
