@@ -2,4 +2,5 @@
 
 excerpts    one file as equally shaped parts, each of which gets a code
 embedding   an estimator with scikit-learn's protocol: fit, transform, inverse_transform
+codes       codes of files, kept in an archive, and turned into files again
 """
