@@ -42,7 +42,7 @@ def draw(path: Path, files: Sequence[Codes], folders: Sequence[Path]) -> None:
     points[:, : len(axes_of)] = centred @ axes_of.T
     names = list(dict.fromkeys(folders))
     colours = colormaps["tab20" if len(names) > 10 else "tab10"]
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for number, folder in enumerate(names):

@@ -19,7 +19,7 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.excerpts import Cut, count
 from denoise.errors import UsageError
 from pipelines import code_map
-from pipelines.discover import Source
+from pipelines.discover import Source, refuse_overlap
 from pipelines.excerpts import Files, default_cut, find, fitted, sample
 from pipelines.job import EmbedJob
 from pipelines.report import writing
@@ -125,17 +125,19 @@ def _check(job: EmbedJob) -> None:
         raise UsageError(f"{job.save_model}: a model is written as .safetensors")
     if job.model and job.save_model:
         raise UsageError(f"{job.save_model}: nothing is fitted where a model is given")
-    for path in (job.output, job.plot, job.save_model):
+    for path in filter(None, (job.output, job.plot, job.save_model)):
         refuse_existing(path, job.overwrite)
+        for folder in filter(Path.is_dir, job.inputs):
+            refuse_overlap(folder, path)
 
 
-def refuse_existing(path: Path | None, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool) -> None:
     """Keep what is there.
 
     Raises:
         UsageError: Something is, and is not to be replaced.
     """
-    if path and not overwrite and path.exists():
+    if not overwrite and path.exists():
         raise UsageError(f"{path}: is there already; --overwrite replaces it")
 
 

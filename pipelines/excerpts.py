@@ -117,7 +117,8 @@ def default_cut(files: Files, window: float | None = None) -> Cut:
     """How files are cut where no model says so.
 
     Pictures are looked at as a whole, in 32 pixels a side or fewer; recordings in windows of 64 ms at 16 kHz
-    or less; sensor logs in windows of 128 samples that are standardised.
+    or less; sensor logs in windows of 128 samples that are standardised. Windows of more than 4096 values,
+    which get a convolutional network, grow to the next power of two, so that it can halve them.
 
     Args:
         files: They are probed: for colour, size and rate.
@@ -125,23 +126,25 @@ def default_cut(files: Files, window: float | None = None) -> Cut:
             sensor logs.
     """
     if files.modality == "sensor":
-        return Cut("sensor", (_whole(window or _WINDOW),), standardise=True)
+        return Cut("sensor", (_whole(window or _WINDOW, 1),), standardise=True)
     infos: list[SignalInfo] = [
         info for _, info in files.each(lambda source: io.probe(source.path, **files.options))
     ]
     if files.modality == "audio":
         rate = min([_AUDIO_HZ, *(info.sample_rate for info in infos if info.sample_rate)])
-        return Cut("audio", (_whole((window or _WINDOW_S) * rate),), sample_rate=rate)
+        return Cut("audio", (_whole((window or _WINDOW_S) * rate, 1),), sample_rate=rate)
     channels = 3 if any(info.shape[0] - info.keep >= 3 for info in infos) else 1
     largest = max((max(info.shape[1:]) for info in infos), default=_SIDE_PX)
-    side = _whole(window) if window else min(_SIDE_PX, largest)
+    side = _whole(window, channels * window) if window else min(_SIDE_PX, largest)
     return Cut("image", (side, side), channels, whole=not window)
 
 
-def _whole(size: float) -> int:
+def _whole(size: float, others: float) -> int:
+    """The size of a window, of which each value of that axis stands for so many of the others."""
     if not 1 <= round(size) <= 2**20:
         raise UsageError(f"a window of {size:g} pixels or samples: expected 1 to {2**20}")
-    return round(size)
+    size = round(size)
+    return size if size * others <= _DENSE_VALUES else 1 << (size - 1).bit_length()
 
 
 def sample(files: Files, cut: Cut, most: int = MOST_SAMPLED, seed: int = 0) -> NDArray[np.float32]:

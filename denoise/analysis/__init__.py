@@ -2,7 +2,7 @@
 
 excerpts    one file as equally shaped parts, each of which gets a code
 embedding   an estimator with scikit-learn's protocol: fit, transform, inverse_transform
-codes       codes of files, and files from codes
+codes       codes of files, kept in an archive, and turned into files again
+anomalies   an outlier detector of the same protocol, and what it says of one file
 tails       how unlikely a score is
-anomalies   an estimator with scikit-learn's protocol for outliers, and what it says of a file
 """

@@ -62,8 +62,7 @@ class Codes:
         offset: `(n,)`, what standardisation subtracted from each excerpt, and
         scale: `(n,)`, by what it divided then.
         squared_error: Sum over all values of what the code does not bring back, and
-        energy: what there would be without a code but with the mean: both in the values of the model's input.
-        values: How many values that is.
+        energy: what is left when there is no code but the mean, both in the values of the model's input.
     """
 
     name: str
@@ -74,7 +73,6 @@ class Codes:
     scale: Floats
     squared_error: float = math.nan
     energy: float = math.nan
-    values: int = 0
 
     def places(self, cut: Cut) -> list[Place]:
         """Where each code's excerpt begins."""
@@ -104,8 +102,6 @@ class CodeArchive:
 def embed(
     path: str | Path,
     model: str | Path | tuple[AutoencoderEmbedding, Cut],
-    *,
-    name: str = "",
     options: Mapping[str, Any] | None = None,
 ) -> Codes:
     """The codes of one file, which is read in parts; what the codes do not bring back is measured.
@@ -114,7 +110,6 @@ def embed(
         path: An image, a recording or a sensor log.
         model: A weights file of the autoencoder family without skips, or what `AutoencoderEmbedding.load`
             made of one.
-        name: What the codes are to call the file; by default its own name.
         options: For the reader, such as `columns` for a sensor log.
 
     Raises:
@@ -156,7 +151,7 @@ def embed(
         )
     level = np.array(levels, np.float32)
     return Codes(
-        name or Path(path).name,
+        Path(path).name,
         tuple(excerpts.pages),
         np.concatenate(found),
         np.array(index, np.int64),
@@ -164,7 +159,6 @@ def embed(
         level[:, 1],
         error,
         energy - total**2 / size,
-        size,
     )
 
 
@@ -190,7 +184,7 @@ def reconstruct(codes: Codes, model: str | Path | tuple[AutoencoderEmbedding, Cu
 def _decoded(
     codes: Codes, embedding: AutoencoderEmbedding, every: Sequence[Place], rows: NDArray[np.int64]
 ) -> Iterator[tuple[Place, Floats]]:
-    for part in np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE)):
+    for part in np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE)) if len(rows) else ():
         decoded = embedding.inverse_transform(codes.codes[part]).reshape(-1, *embedding.item_shape_)
         for row, values in zip(part, decoded, strict=True):
             yield every[row], values * codes.scale[row] + codes.offset[row]
@@ -315,6 +309,8 @@ def _archive(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Co
     if not len(offset) == len(scale) == rows == sum(counts) - len(arrays["left_out"]):
         raise ValueError(f"{rows} codes for {sum(counts)} excerpts")
     present = np.setdiff1d(np.arange(sum(counts)), arrays["left_out"])
+    if len(present) != rows:
+        raise ValueError(f"{rows} codes for {len(present)} excerpts without gaps")
     files = []
     for file, own, number, before in zip(
         about["files"], pages, counts, itertools.accumulate(counts, initial=0), strict=False
@@ -375,11 +371,10 @@ def write_pages(path: Path, pages: Sequence[Floats], codes: Codes, modality: str
 def _write_log(path: Path, pages: Sequence[Floats], codes: Codes) -> None:
     with replacing(path) as partial:
         if len(pages) > 1:
-            named = {
-                name if len(page.channels) == 1 else f"{name}_{number}": values[channel]
-                for number, (page, values) in enumerate(zip(codes.pages, pages, strict=True))
-                for channel, name in enumerate(page.channels)
-            }
+            named: dict[str, Floats] = {}
+            for number, (page, values) in enumerate(zip(codes.pages, pages, strict=True)):
+                for name, channel in zip(page.channels, values, strict=True):
+                    named[name if name not in named else f"{name}_{number}"] = channel
             _write_npz(partial, named)
             return
         (page,), (values,) = codes.pages, pages

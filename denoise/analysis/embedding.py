@@ -214,7 +214,7 @@ class AutoencoderEmbedding:
         self._check_fitted("inverse_transform")
         codes = np.asarray(X, np.float32)
         size = math.prod(self.code_shape_)
-        if codes.ndim != 2 or codes.shape[1] != size:
+        if codes.ndim != 2 or codes.shape[1] != size or not len(codes):
             raise InputError(f"codes of shape {codes.shape} came; expected (n, {size})")
         parts = np.split(codes, range(_AT_ONCE, len(codes), _AT_ONCE))
         decoded = [

@@ -235,9 +235,11 @@ class _Counted:
 
 
 def _channel_names(info: SignalInfo) -> tuple[str, ...]:
-    """The columns of a log; else, and where it names them otherwise, their numbers."""
-    names = tuple(map(str, info.extra.get("columns") or ()))
-    return names if len(names) == info.shape[0] else tuple(str(number) for number in range(info.shape[0]))
+    """The columns of a log; of an array of several channels its name with their numbers; else the numbers."""
+    names, channels = tuple(map(str, info.extra.get("columns") or ())), range(info.shape[0])
+    if len(names) == len(channels):
+        return names
+    return tuple(f"{names[0]}_{number}" if len(names) == 1 else str(number) for number in channels)
 
 
 def places(cut: Cut, pages: Sequence[Page]) -> Iterator[Place]:

@@ -1,6 +1,7 @@
 """The figures and tables of docs/autoencoders.md, made again by one command each.
 
     python docs/figures/autoencoders.py tradeoff    the size of the code: too small loses, too large copies
+    python docs/figures/autoencoders.py components  digits by codes and by principal components
     python docs/figures/autoencoders.py members     what each member of the family does to the same digits
     python docs/figures/autoencoders.py digits DIR  the digits as files in ten folders, for denoise embed
     python docs/figures/autoencoders.py rates       pictures: bits a pixel against PSNR, beside PCA and JPEG
@@ -107,6 +108,21 @@ def tradeoff() -> None:
         axes.legend(fontsize="small")
 
     picture("tradeoff.png", draw)
+
+
+def components() -> None:
+    """Denoising ones against principal components: error after the code, and digits named by neighbours."""
+    learned, shown, unseen, their = digits()
+    rows: list[list[object]] = []
+    for size in (2, 4, 8, 16):
+        for name, model in (
+            ("PCA", PCA(size)),
+            ("autoencoder", AutoencoderEmbedding(size, noise=0.3, steps=1000)),
+        ):
+            codes = model.fit(learned).transform(learned)
+            found = neighbours(codes, shown, model.transform(unseen), their)
+            rows.append([size, name, left(model, unseen, unseen), found])
+    table(["code size", "model", "error", "5 neighbours"], rows)
 
 
 MEMBERS: dict[str, dict[str, Any]] = {
@@ -324,6 +340,7 @@ def beats(archive: Path) -> None:
 if __name__ == "__main__":
     commands: dict[str, Callable[..., None]] = {
         "tradeoff": tradeoff,
+        "components": components,
         "members": members,
         "digits": write_digits,
         "rates": rates,

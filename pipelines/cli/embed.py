@@ -99,6 +99,8 @@ def _lines(done: Embedded, output: Path) -> Iterator[str]:
     part = "of the whole picture at" if cut.whole else "of each"
     yield f"{cut.modality}: {report.files(len(done.codes))}, {done.count} codes of {done.code_size} numbers"
     yield f"one {part} {size} {unit}"
+    if done.files.ignored:
+        yield f"ignored, of other kinds: {report.files(len(done.files.ignored))}"
     if done.left_out:
         yield f"left out, as they hold gaps: {done.left_out}"
     source = f"learned from {done.learned_from} of them" if done.learned_from else "of the given model"

@@ -145,6 +145,26 @@ def test_a_recording_comes_back_at_its_rate(tmp_path: Path) -> None:
     assert np.square(back - tone)[200:-200].mean() < 1e-3 * np.square(tone).mean()
 
 
+def test_an_archive_of_arrays_comes_back_as_one_and_a_page_of_gaps_as_gaps(tmp_path: Path) -> None:
+    arrays = {
+        "one": RNG.standard_normal(64),
+        "two": RNG.standard_normal((96, 2)),
+        "holes": np.where(np.arange(32) == 9, np.nan, RNG.standard_normal(32)),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    model = fitted(tmp_path / "a.npz", CUT, tmp_path / "m.safetensors")
+    codes = denoise.embed(tmp_path / "a.npz", model)
+    coding.save(tmp_path / "c.npz", CUT, [codes], model)
+    (again,) = coding.load(tmp_path / "c.npz").files
+    coding.write_pages(tmp_path / "back.npz", denoise.reconstruct(again, model), again, "sensor")
+    with np.load(tmp_path / "back.npz") as back:
+        assert {name: back[name].shape for name in back} == {
+            "one": (64,), "two_0": (96,), "two_1": (96,), "holes": (32,)
+        }  # fmt: skip
+        assert np.isnan(back["holes"]).all()
+        assert np.isfinite(back["two_1"]).all()
+
+
 def test_a_file_of_nothing_but_gaps_has_no_code(log: Path, tmp_path: Path) -> None:
     model = fitted(log, CUT, tmp_path / "m.safetensors")
     holes = RNG.standard_normal(64)

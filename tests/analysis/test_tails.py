@@ -42,7 +42,9 @@ def test_files_of_many_windows_raise_no_more_alarms_than_promised(windows: int) 
         tail = Tail.of(rng.normal(size=1000))
         files = tail.p_values(rng.normal(size=(500, windows)))
         rates.append(np.mean([least_of(file) <= 0.05 for file in files]))
-    assert np.mean(rates) == pytest.approx(0.05, abs=0.01)
+    assert (
+        0.01 < np.mean(rates) < 0.055
+    )  # fewer, as a normal distribution's tail is lighter than the fit allows
     alike = tail.p_values(np.repeat(rng.normal(size=(2000, 1)), windows, axis=1))
     assert np.mean([least_of(file) <= 0.05 for file in alike]) < 0.05
 

@@ -13,6 +13,9 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from denoise.analysis.excerpts import Cut
+from pipelines.excerpts import default_cut, find, fitted, sample
+
 Run = Callable[..., Any]
 QUICK = ("--code-size", 4, "--steps", 60)
 
@@ -143,6 +146,7 @@ def test_signals_of_a_mixed_folder_are_asked_for_by_kind(media: Path, tmp_path: 
         (("-o", "c.npz", "--window", 0.2), "expected 1 to"),
         (("-o", "c.npz", "--model", "m.safetensors", "--seed", 3), "--model decides it"),
         (("-o", "there.npz"), "--overwrite replaces it"),
+        (("-o", "in/c.npz"), "the output is inside the input"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
@@ -154,6 +158,25 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert result.exit_code == 2, result.output
     assert sentence in result.output
     assert (tmp_path / "there.npz").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("window", "size"), [(20, (20, 20)), (70, (128, 128))])
+def test_large_tiles_get_a_convolutional_network(shapes: Path, window: int, size: tuple[int, int]) -> None:
+    files = find([shapes])
+    cut = default_cut(files, window)
+    assert cut.size == size
+    embedding = fitted(sample(files, cut, most=3), cut, 8, steps=1)
+    assert embedding.model_.config()["backbone"] == ("dense" if window == 20 else "conv")
+    assert embedding.transform(sample(files, cut)).shape == (24, 8)
+
+
+def test_a_sample_is_bounded_and_fair(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.repeat(np.arange(1000.0), 4) + np.tile([0, 0.1, 0.2, 0.3], 1000))
+    cut = Cut("sensor", (4,))
+    found = sample(find([tmp_path]), cut, most=300, seed=1)
+    assert found.shape == (300, 1, 4)
+    assert len(np.unique(found[:, 0, 0])) == 300
+    assert found[:, 0, 0].mean() == pytest.approx(500, abs=60)  # three and a half standard errors
 
 
 def test_names_that_meet_stay_apart_and_none_leaves_the_folder(
