@@ -17,7 +17,7 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.excerpts import Cut, Excerpt
 from denoise.errors import UsageError
 from pipelines import heat_map
-from pipelines.discover import Source
+from pipelines.discover import Source, refuse_overlap
 from pipelines.embed import refuse_existing
 from pipelines.excerpts import MOST_SAMPLED, Files, default_cut, find, fitted, sample
 from pipelines.job import AnomaliesJob
@@ -89,6 +89,8 @@ def find_anomalies(job: AnomaliesJob) -> Judged:
         normal = find([job.fit_on], job.kind, recursive=job.recursive, options=options)
         files = find(job.inputs, normal.modality, recursive=job.recursive, options=options)
         detector, cut, check = _learned(job, normal)
+    if job.heat_maps and cut.modality != "image":
+        raise UsageError(f"{job.heat_maps}: heat maps are of pictures, not of {cut.modality}")
     rows = tuple(files.each(lambda source: anomalies(source.path, (detector, cut), options=files.options)))
     judged = Judged(cut, detector.quantile, detector.threshold_, rows, files, check, normal)
     if job.save_model:
@@ -117,10 +119,12 @@ def _check(job: AnomaliesJob) -> None:
         raise UsageError(f"{job.save_model}: a model is written as .safetensors")
     if job.save_model and not job.fit_on:
         raise UsageError(f"{job.save_model}: nothing is learned without --fit-on")
-    for path in (job.output, job.save_model):
-        refuse_existing(path, job.overwrite)
-    if job.heat_maps and job.heat_maps.is_dir() and any(job.heat_maps.iterdir()):
-        refuse_existing(job.heat_maps, job.overwrite)
+    for path in filter(None, (job.output, job.save_model, job.heat_maps)):
+        if path is not job.heat_maps or (path.is_dir() and any(path.iterdir())):
+            refuse_existing(path, job.overwrite)
+        for folder in filter(None, (*job.inputs, job.fit_on)):
+            if folder.is_dir():
+                refuse_overlap(folder, path)
 
 
 def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Cut, Check]:

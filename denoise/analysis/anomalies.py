@@ -258,8 +258,9 @@ class AnomalyDetector:
         whitened = (along / self._variances).sum(axis=1) + np.maximum(beside, 0) / self._rest
         energy = np.square(standard - self._centre, dtype=np.float64).sum(axis=1)
         variance = standard.var(axis=1, dtype=np.float64)
-        logarithms: Doubles = np.log(np.stack([whitened, energy, variance]) + 1e-9)
-        return logarithms * np.array([[1], [1], [-1]])
+        parts: Doubles = np.log(np.stack([whitened, energy, variance]) + 1e-9)
+        parts[2] *= -1
+        return parts
 
     def _score(self, parts: Doubles) -> Doubles:
         scores: Doubles = ((parts - self._middle[:, None]) / self._unit[:, None]).max(axis=0)

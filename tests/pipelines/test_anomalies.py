@@ -100,6 +100,10 @@ def test_the_time_of_a_fault_in_a_log(tmp_path: Path, denoise: Run) -> None:
     assert 29.5 < worst["start_s"] <= 30.1
     assert 30.4 < worst["stop_s"] < 31
     assert "30." in result.stdout
+    heat = ("-o", tmp_path / "2.json", "--fit-on", tmp_path / "good", "--window", 32, "--steps", 3)
+    refused = denoise("anomalies", tmp_path / "today", *heat, "--heat-maps", tmp_path / "heat")
+    assert refused.exit_code == 2
+    assert "heat maps are of pictures, not of sensor" in refused.stderr
 
 
 def test_calls_that_cannot_work(cloth: Path, denoise: Run) -> None:
@@ -112,6 +116,7 @@ def test_calls_that_cannot_work(cloth: Path, denoise: Run) -> None:
         (("-o", out), "nothing says what is normal"),
         (("-o", cloth / "r.txt", "--fit-on", good), "written as .json or .csv"),
         (("-o", cloth / "there.json", "--fit-on", good), "--overwrite replaces it"),
+        (("-o", good / "r.json", "--fit-on", good), "is inside the input"),
         (("-o", out, "--model", model), "does not say what is normal"),
         (("-o", out, "--model", model, "--fit-on", good, "--steps", 3), "--model decides"),
         (("-o", out, "--model", model, "--tail", "quantile"), "without --fit-on"),
