@@ -26,6 +26,10 @@ from denoise.errors import (
 
 if TYPE_CHECKING:
     from denoise import corruptions, metrics
+    from denoise.analysis.anomalies import AnomalyDetector, anomalies
+    from denoise.analysis.codes import embed, reconstruct
+    from denoise.analysis.embedding import AutoencoderEmbedding
+    from denoise.analysis.excerpts import Cut
     from denoise.infer import Cleaner, load
     from denoise.infer.files import FileReport, clean_file
     from denoise.infer.stream import Stream
@@ -35,7 +39,10 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AnomalyDetector",
+    "AutoencoderEmbedding",
     "Cleaner",
+    "Cut",
     "DenoiseError",
     "FileReport",
     "InputError",
@@ -48,26 +55,35 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "__version__",
+    "anomalies",
     "clean_file",
     "corruptions",
+    "embed",
     "load",
     "metrics",
     "probe",
     "read",
+    "reconstruct",
     "write",
 ]
 
 _LAZY = {
+    "AnomalyDetector": "denoise.analysis.anomalies:AnomalyDetector",
+    "AutoencoderEmbedding": "denoise.analysis.embedding:AutoencoderEmbedding",
     "Cleaner": "denoise.infer:Cleaner",
+    "Cut": "denoise.analysis.excerpts:Cut",
     "FileReport": "denoise.infer.files:FileReport",
     "SignalDenoiser": "denoise.infer.transformer:SignalDenoiser",
     "Stream": "denoise.infer.stream:Stream",
+    "anomalies": "denoise.analysis.anomalies:anomalies",
     "clean_file": "denoise.infer.files:clean_file",
     "corruptions": "denoise.corruptions",
+    "embed": "denoise.analysis.codes:embed",
     "load": "denoise.infer:load",
     "metrics": "denoise.metrics",
     "probe": "denoise.io:probe",
     "read": "denoise.io:read",
+    "reconstruct": "denoise.analysis.codes:reconstruct",
     "write": "denoise.io:write",
 }
 

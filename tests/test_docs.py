@@ -113,7 +113,13 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert named <= targets
 
 
-PYTHON_DOCUMENTS = ["README.md", "docs/models.md", "docs/noise.md"]
+PYTHON_DOCUMENTS = [
+    "README.md",
+    "docs/anomalies.md",
+    "docs/autoencoders.md",
+    "docs/models.md",
+    "docs/noise.md",
+]
 
 
 @pytest.mark.parametrize("document", PYTHON_DOCUMENTS)

@@ -63,9 +63,19 @@ class VariationalBottleneck(PlainBottleneck):
         """
         mean, log_variance = self.into(features).chunk(2, self.axis)
         code = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        nats = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
+        nats = _nats(mean, log_variance)
         units = nats.movedim(self.axis, -1).flatten(1, -2).sum(1) if nats.ndim > 2 else nats  # (B, code)
         return code, units.mean(0).clamp(min=free_bits).sum()
+
+    def divergence(self, features: Tensor) -> Tensor:
+        """Nats of each item, `(B,)`."""
+        return _nats(*self.into(features).chunk(2, self.axis)).flatten(1).sum(1)
+
+
+def _nats(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of normal distributions from the standard one."""
+    nats: Tensor = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
+    return nats
 
 
 BOTTLENECKS: Mapping[str, type[PlainBottleneck]] = MappingProxyType(

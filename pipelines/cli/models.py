@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_LONG = 2000  # letters that no sentence of a card has
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -69,7 +71,14 @@ def show(name: str) -> None:
         **_network(row),
         **row.card,
     }
-    click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(_short(facts), indent=2, ensure_ascii=False))
+
+
+def _short(fact: Any) -> Any:
+    """A fact without the arrays that a card may hold as text."""
+    if isinstance(fact, dict):
+        return {key: _short(value) for key, value in fact.items()}
+    return f"{len(fact)} letters" if isinstance(fact, str) and len(fact) > _LONG else fact
 
 
 def _network(row: CatalogueRow) -> dict[str, Any]:

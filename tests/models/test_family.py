@@ -31,14 +31,17 @@ def member(**config: Any) -> Autoencoder:
     return build(**{"modality": "image", **DENSE, "widths": [64], "code": 8, **config})
 
 
-def train(model: Autoencoder, steps: int = 600, noise: float = 0.0, lr: float = 3e-3) -> Autoencoder:
-    """A little training on clean pictures, or from noisy ones to clean ones."""
+def train(
+    model: Autoencoder, steps: int = 600, noise: float = 0.0, lr: float = 3e-3, copies: bool = False
+) -> Autoencoder:
+    """A little training on clean pictures, from noisy to clean ones, or from noisy ones to themselves."""
     optimizer = torch.optim.Adam(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     data, generator = pictures(4096, seed=1), torch.Generator().manual_seed(2)
     for _ in range(steps):
         target = data[torch.randint(len(data), (128,), generator=generator)]
         noisy = target + noise * torch.randn(target.shape, generator=generator)
+        target = noisy if copies else target
         estimate, added = model.learn(noisy, target)
         loss = mse(estimate, target) + added
         optimizer.zero_grad()
@@ -83,6 +86,17 @@ def test_a_larger_code_keeps_more() -> None:
     errors = [error(train(member(code=code)), held_out, held_out) for code in (1, 2, 4, 8)]
     assert errors[0] > 1.5 * errors[1] > 1.5 * 1.5 * errors[2]
     assert errors[2] > errors[3]
+
+
+def test_too_small_a_code_loses_detail_and_too_large_a_one_copies_the_noise() -> None:
+    """Four numbers describe a picture: with as many an autoencoder of noisy pictures finds the clean ones."""
+    clean = pictures(512, seed=3)
+    noisy = clean + 0.2 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(4))
+    models = {code: train(member(code=code), noise=0.2, copies=True) for code in (1, 4, 64)}
+    lost = {code: error(model, noisy, clean) for code, model in models.items()}
+    assert lost[4] < 0.6 * min(lost[1], lost[64])
+    copied = {code: error(model, noisy, noisy) for code, model in models.items()}
+    assert copied[64] < copied[4] < copied[1]
 
 
 def test_a_denoising_one_beats_a_plain_one_on_noisy_input() -> None:
@@ -143,6 +157,13 @@ def test_a_variational_one_holds_information_and_draws_pictures_like_the_data() 
     def nearest(x: Tensor) -> float:
         return float(torch.cdist(x.flatten(1), data).min(1).values.mean())
 
+    def apart(x: Tensor) -> float:
+        """The energy distance to the data (Székely & Rizzo 2013): zero for equal distributions."""
+        x, others = x.flatten(1), data[:1024]
+        within = torch.cdist(x, x).mean() + torch.cdist(others, others).mean()
+        return float(2 * torch.cdist(x, others).mean() - within)
+
+    assert apart(drawn) < 0.1 * apart(noise)
     assert nearest(drawn) < 0.35 * nearest(noise)
     assert nearest(drawn) < 3 * nearest(clean)
     # And they are as various as the data is.

@@ -20,7 +20,7 @@ import soundfile as sf
 from PIL import Image
 
 from pipelines.cli import COMMANDS, cli
-from pipelines.job import BenchmarkJob, CleanJob, CorruptJob
+from pipelines.job import AnomaliesJob, BenchmarkJob, CleanJob, CorruptJob, EmbedJob, ReconstructJob
 
 Run = Callable[..., Any]
 
@@ -269,7 +269,9 @@ def test_models_lists_every_row_and_shows_one(denoise: Run) -> None:
 WITHOUT = ("torch", "scipy", "skimage", "matplotlib", "tqdm")
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("clean", "--help"), ("models", "list"), ("--version",)])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("clean", "--help"), ("embed", "--help"), ("models", "list"), ("--version",)]
+)
 def test_light_commands_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
     script = f"""
 import sys
@@ -314,6 +316,9 @@ PIPED = {"raw", "channels"}  # what standard input holds, where it does not tell
         ("clean", CleanJob, ("-o", "out")),
         ("corrupt", CorruptJob, ("-o", "out", "--noise", "gaussian")),
         ("benchmark", BenchmarkJob, ("--noise", "gaussian", "--models", "none")),
+        ("embed", EmbedJob, ("-o", "out")),
+        ("reconstruct", ReconstructJob, ("-o", "out")),
+        ("anomalies", AnomaliesJob, ("-o", "out")),
     ],
 )
 def test_options_fill_the_job_and_have_its_defaults(name: str, job: Any, required: tuple[str, ...]) -> None:

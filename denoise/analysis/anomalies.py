@@ -1,0 +1,476 @@
+"""What does not look like what was learned: an autoencoder as an outlier detector, on arrays and on files."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from denoise import weights
+from denoise.analysis.embedding import AutoencoderEmbedding
+from denoise.analysis.excerpts import Cut, Excerpt, Excerpts, Page
+from denoise.analysis.tails import TAILS, Tail, least_of
+from denoise.errors import InputError, UsageError, WeightsError
+
+__all__ = ["AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+_AXES = 128  # of the residuals' covariance that are told apart; what is left has one variance
+_WEIGHTS = np.array([1.0, 1.0, 0.5])  # of the parts of a score
+_UNIT = 0.9  # the quantile of normal items that is 1 on the scale of each part of a score
+_FEWEST = 20  # normal items to learn from
+_FACTS = "anomalies"  # in the card of a weights file
+_HALF, _SINGLE = "<f2", "<f4"  # precisions in a card
+_AT_ONCE = 256  # items that go through the model together
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a detector says of items.
+
+    Args:
+        score: The larger, the less an item is like the normal ones, half of which are below about 0 and nine
+            in ten below about 1.
+        p_value: How often a normal item scores as high or higher.
+        error: Mean squared error of the reconstruction, in the units of the items squared.
+        elbo: Of a variational autoencoder the evidence lower bound in nats, of a decoder whose values have
+            the variance 1/2 in the scale of training, up to a constant; None of others.
+
+    Shape:
+        `(n,)` each.
+    """
+
+    score: Doubles
+    p_value: Doubles
+    error: Doubles
+    elbo: Doubles | None
+
+
+class AnomalyDetector:
+    """Tells items that are unlike those of `fit`, and where they are.
+
+    An autoencoder learns to reconstruct normal items, and fails on others (Japkowicz et al. 1995). What it
+    leaves is whitened by its covariance on normal items, so that an error where they have none counts for
+    more than one where they always have some. But what is like normal items, only more so, is reconstructed
+    well, and so is what is flat, such as a sensor that stands still: so the energy of an item about their
+    mean is looked at too, and how little its values vary, which counts half. All three are logarithms in
+    units of their spread on normal items, and the largest is the score. Part of the items is not learned
+    from: they say what is normal.
+
+    The protocol is that of scikit-learn's outlier detectors, which wants large scores for what is normal.
+
+    >>> import numpy as np
+    >>> import denoise
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 1)) * np.arange(8) + rng.normal(0, 0.1, (300, 8))
+    >>> detector = denoise.AnomalyDetector(code_size=1, steps=200).fit(X)
+    >>> detector.predict([[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 9, 4, 5, 6, 7]]).tolist()
+    [1, -1]
+
+    Args:
+        quantile: Share of normal items that are to pass.
+        tail: One of `denoise.analysis.tails.TAILS`: how scores that no normal item reached are judged.
+        code_size: Numbers a code: few, so that what is not normal finds no room.
+        steps: Updates of the autoencoder.
+        settings: Other parameters of `AutoencoderEmbedding`, such as `config`.
+        held_out: Share of the items of `fit` that the threshold is taken from.
+        seed: Decides weights, batches and which items are held out.
+    """
+
+    def __init__(
+        self,
+        quantile: float = 0.99,
+        tail: str = TAILS[0],
+        code_size: int = 8,
+        steps: int = 1000,
+        settings: Mapping[str, Any] | None = None,
+        held_out: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        # As the protocol wants it: parameters are stored as they come, and checked by `fit`.
+        self.quantile = quantile
+        self.tail = tail
+        self.code_size = code_size
+        self.steps = steps
+        self.settings = settings
+        self.held_out = held_out
+        self.seed = seed
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
+        """The arguments of the constructor by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor.
+
+        Raises:
+            ValueError: One has no such name.
+        """
+        for name, value in params.items():
+            if name not in self.get_params():
+                raise ValueError(
+                    f"invalid parameter {name!r}; expected one of {', '.join(self.get_params())}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
+        """Learn what is normal, and the threshold from the part of `X` that is held out.
+
+        Shape:
+            As `AutoencoderEmbedding.fit`: `(n, samples)`, `(n, height, width)`, or with channels.
+
+        Raises:
+            InputError: `X` is no such array of finite numbers, or of fewer than 25.
+            UsageError: A parameter is out of its range.
+        """
+        self._check()
+        items = np.asarray(X)
+        held = round(self.held_out * len(items)) if items.ndim else 0
+        if len(items) - held < _FEWEST or held < 1:
+            raise InputError(
+                f"X has {len(items)} items; expected {_FEWEST} to learn from and one to hold out, or more"
+            )
+        order = np.random.default_rng(self.seed).permutation(len(items))
+        settings = {"code_size": self.code_size, "steps": self.steps, "seed": self.seed}
+        learned = items[np.sort(order[held:])]
+        embedding = AutoencoderEmbedding(**{**settings, **(self.settings or {})}).fit(learned)
+        return self.calibrate(embedding, learned, items[np.sort(order[:held])])
+
+    def calibrate(self, embedding: AutoencoderEmbedding, learned: ArrayLike, held_out: ArrayLike) -> Self:
+        """Take over a fitted autoencoder.
+
+        Args:
+            embedding: Learned from normal items.
+            learned: Normal items, those that it learned from or others: what it leaves of them is normal.
+            held_out: Other normal items: the threshold comes from them.
+
+        Raises:
+            InputError: These are of another shape than those that were learned.
+            UsageError: A parameter is out of its range.
+        """
+        self._check()
+        self.embedding_ = embedding
+        residual, standard = self._residuals(learned)
+        self._centre = _stored(standard.mean(axis=0))
+        residual = residual[:: max(1, -(-len(residual) // (20 * _AXES)))]
+        self._mean = _stored(residual.mean(axis=0))
+        left = residual - self._mean
+        # The covariance is only needed along the axes on which the normal residuals lie.
+        _, singular, axes = np.linalg.svd(left.astype(np.float64), full_matrices=False)
+        variances = singular**2 / len(left)
+        count = min(_AXES, len(variances))
+        rest = max(residual.shape[1] - count, 1)
+        even = variances.sum() / residual.shape[1]
+        shrunk = _shrinkage(left, variances)
+        self._axes = _stored(axes[:count])
+        kept = (1 - shrunk) * variances[:count] + shrunk * even + 1e-12
+        self._variances = kept.astype(_SINGLE).astype(np.float64)
+        self._rest = float((1 - shrunk) * variances[count:].sum() / rest + shrunk * even) + 1e-12
+        parts = self._parts(*self._residuals(held_out))
+        self._middle = np.median(parts, axis=1)
+        self._unit = np.maximum(np.quantile(parts, _UNIT, axis=1) - self._middle, 1e-3) / _WEIGHTS
+        self.tail_ = Tail.of(self._score(parts).astype(_SINGLE), self.tail)
+        self._set_threshold()
+        return self
+
+    def _set_threshold(self) -> None:
+        self.threshold_ = self.tail_.threshold(self.quantile)
+        self.offset_ = -self.threshold_
+        self.n_features_in_ = math.prod(self.embedding_.item_shape_)
+
+    def measure(self, X: ArrayLike) -> Measured:  # noqa: N803
+        """Score, probability, and reconstruction error of each item.
+
+        Raises:
+            UsageError: `fit` was not called.
+            InputError: `X` has items of another shape, or holds what is not finite.
+        """
+        self._check_fitted()
+        residual, standard = self._residuals(X)
+        score = self._score(self._parts(residual, standard))
+        squares = np.square(residual, dtype=np.float64)
+        nats = self.embedding_.divergence(X)
+        elbo = None if nats is None else -(squares.sum(axis=1) + nats)
+        error = squares.mean(axis=1) * self.embedding_.scale_**2
+        return Measured(score, self.tail_.p_values(score), error, elbo)
+
+    def score_samples(self, X: ArrayLike) -> Doubles:  # noqa: N803
+        """The scores with their sign turned: the lower, the more abnormal.
+
+        Raises:
+            UsageError: `fit` was not called.
+            InputError: `X` has items of another shape, or holds what is not finite.
+        """
+        return -self.measure(X).score
+
+    def decision_function(self, X: ArrayLike) -> Doubles:  # noqa: N803
+        """`score_samples` above the threshold: negative for anomalies."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
+        """1 for normal items, -1 for anomalies."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:  # noqa: N803
+        """`fit`, then `predict` of the same items."""
+        return self.fit(X, y).predict(X)
+
+    def explain(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """Where the anomaly is: the whitened squared residual of each value.
+
+        Shape:
+            `(n, channels, *size)`; the mean over an item is about 1 where it is normal.
+
+        Raises:
+            UsageError: `fit` was not called.
+            InputError: `X` has items of another shape, or holds what is not finite.
+        """
+        self._check_fitted()
+        left = self._residuals(X)[0] - self._mean
+        along = left @ self._axes.T
+        gain = 1 / np.sqrt(self._variances) - 1 / math.sqrt(self._rest)
+        whitened = left / math.sqrt(self._rest) + (along * gain) @ self._axes
+        squares: Floats = np.square(whitened).astype(np.float32)
+        return squares.reshape(-1, *self.embedding_.item_shape_)
+
+    def _residuals(self, X: ArrayLike) -> tuple[Floats, Floats]:  # noqa: N803
+        """What is left of each item, and the items: both `(n, values)` in the scale of training."""
+        back = self.embedding_.inverse_transform(self.embedding_.transform(X))
+        items = np.asarray(X, np.float32).reshape(len(back), -1)
+        offset, scale = np.float32(self.embedding_.offset_), np.float32(self.embedding_.scale_)
+        return (items - back.reshape(len(back), -1)) / scale, (items - offset) / scale
+
+    def _parts(self, residual: Floats, standard: Floats) -> Doubles:
+        """Logarithms of the whitened rest, of the energy about the normal mean, of 1 / variance: `(3, n)`."""
+        left = residual - self._mean
+        along = np.square(left @ self._axes.T, dtype=np.float64)
+        beside = np.square(left, dtype=np.float64).sum(axis=1) - along.sum(axis=1)
+        whitened = (along / self._variances).sum(axis=1) + np.maximum(beside, 0) / self._rest
+        energy = np.square(standard - self._centre, dtype=np.float64).sum(axis=1)
+        variance = standard.var(axis=1, dtype=np.float64)
+        parts: Doubles = np.log(np.stack([whitened, energy, variance]) + 1e-9)
+        parts[2] *= -1
+        return parts
+
+    def _score(self, parts: Doubles) -> Doubles:
+        scores: Doubles = ((parts - self._middle[:, None]) / self._unit[:, None]).max(axis=0)
+        return scores
+
+    def save(self, path: str | Path, name: str, cut: Cut, **facts: Any) -> None:
+        """Write autoencoder and threshold as one weights file, which `denoise embed --model` takes as well.
+
+        Args:
+            path: `.safetensors`.
+            name: Of the model, for its card.
+            cut: How files are cut for it.
+            facts: What else the card tells.
+        """
+        self._check_fitted()
+        known = {
+            "quantile": self.quantile,
+            "tail": self.tail_.kind,
+            "middle": self._middle.tolist(),
+            "unit": self._unit.tolist(),
+            "rest": self._rest,
+            "variances": _packed(self._variances, _SINGLE),
+            "scores": _packed(self.tail_.scores, _SINGLE),
+            "mean": _packed(self._mean, _HALF),
+            "centre": _packed(self._centre, _HALF),
+            "axes": _packed(self._axes, _HALF),
+        }
+        self.embedding_.save(path, name, cut, **{_FACTS: known}, **facts)
+
+    @classmethod
+    def load(cls, path: str | Path, quantile: float | None = None) -> tuple[Self, Cut]:
+        """The detector of a weights file, and how files are cut for it.
+
+        Args:
+            path: Of `save`.
+            quantile: Share of normal items that are to pass; None takes the one that was saved.
+
+        Raises:
+            UsageError: The file has a model, but no threshold, or the quantile is out of its range.
+            WeightsError: It is not one of weights that this version can use.
+        """
+        embedding, cut = AutoencoderEmbedding.load(path)
+        known = weights.card(path).get(_FACTS)
+        if known is None:
+            raise UsageError(
+                f"{path}: does not say what is normal; expected what denoise anomalies --save-model kept, "
+                "or normal files to compare with (--fit-on)"
+            )
+        try:
+            detector = cls(float(known["quantile"]) if quantile is None else quantile)
+            detector._check()
+            detector._restore(embedding, known)
+        except UsageError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise WeightsError(f"{path}: its card does not tell what is normal ({error})") from error
+        return detector, cut
+
+    def _restore(self, embedding: AutoencoderEmbedding, known: Mapping[str, Any]) -> None:
+        values = math.prod(embedding.item_shape_)
+        self.embedding_, self.code_size = embedding, embedding.code_size
+        self._mean = _unpacked(known["mean"], _HALF, values)
+        self._axes = _unpacked(known["axes"], _HALF).reshape(-1, values)
+        self._centre = _unpacked(known["centre"], _HALF, values)
+        self._variances = _unpacked(known["variances"], _SINGLE).astype(np.float64)
+        self._middle, self._unit = np.array([known["middle"], known["unit"]], np.float64).reshape(2, 3)
+        self._rest = float(known["rest"])
+        numbers = np.array([*self._variances, self._rest, *self._unit], np.float64)
+        if len(self._variances) != len(self._axes) or not (numbers > 0).all():
+            raise ValueError("variances that are none")
+        self.tail_ = Tail.of(_unpacked(known["scores"], _SINGLE), str(known["tail"]))
+        self.tail = self.tail_.kind
+        self._set_threshold()
+
+    def _check(self) -> None:
+        for name, value in (("quantile", self.quantile), ("held_out", self.held_out)):
+            if not 0 < value < 1:
+                raise UsageError(f"{name} is {value}; expected a share between 0 and 1")
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "tail_"):
+            raise UsageError(f"this {type(self).__name__} is not fitted; expected fit first")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "tail_")
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, which alone asks, wants to know: an outlier detector."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="outlier_detector",
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(three_d_array=True),
+        )
+
+    def __repr__(self) -> str:
+        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({params})"
+
+
+@dataclass(frozen=True)
+class FileAnomalies:
+    """What a detector says of one file.
+
+    Args:
+        measured: Of its excerpts.
+        excerpts: Where they are; their values are left out.
+        pages: What they were cut from.
+        left_out: How many more hold gaps.
+        p_value: How often a normal file of as many excerpts has one as unlikely as the most unlikely here.
+        quantile: Share of normal ones that are to pass.
+        threshold: Of the scores.
+    """
+
+    measured: Measured
+    excerpts: tuple[Excerpt, ...]
+    pages: tuple[Page, ...]
+    left_out: int
+    p_value: float
+    quantile: float
+    threshold: float
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether the file as a whole is unlike normal ones."""
+        return self.p_value <= 1 - self.quantile
+
+    @property
+    def flags(self) -> NDArray[np.bool_]:
+        """Which excerpts are unlike normal ones."""
+        return self.measured.score > self.threshold
+
+
+def anomalies(
+    path: str | Path,
+    detector: str | Path | tuple[AnomalyDetector, Cut],
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> FileAnomalies:
+    """Compare one file with what is normal; it is read in parts.
+
+    Args:
+        path: An image, a recording or a sensor log.
+        detector: A weights file of `AnomalyDetector.save`, or what `AnomalyDetector.load` made of one.
+        options: For the reader, such as `columns` for a sensor log.
+
+    Raises:
+        InputError: The file cannot be read, is of another kind, or has nothing but gaps.
+        UsageError: The weights file does not say what is normal.
+    """
+    judge, cut = detector if isinstance(detector, tuple) else AnomalyDetector.load(detector)
+    source = Excerpts(path, cut, options)
+    places: list[Excerpt] = []
+    found: list[Measured] = []
+    batch: list[Excerpt] = []
+
+    def finish() -> None:
+        found.append(judge.measure(np.stack([excerpt.values for excerpt in batch])))
+        places.extend(replace(excerpt, values=excerpt.values[:0]) for excerpt in batch)
+        batch.clear()
+
+    for excerpt in source:
+        batch.append(excerpt)
+        if len(batch) == _AT_ONCE:
+            finish()
+    if batch:
+        finish()
+    if not found:
+        raise InputError(f"{path}: each of its {source.left_out} excerpts holds a gap; expected one without")
+    elbos = [part.elbo for part in found if part.elbo is not None]
+    measured = Measured(
+        np.concatenate([part.score for part in found]),
+        np.concatenate([part.p_value for part in found]),
+        np.concatenate([part.error for part in found]),
+        np.concatenate(elbos) if elbos else None,
+    )
+    p_value = least_of(measured.p_value)
+    return FileAnomalies(
+        measured,
+        tuple(places),
+        tuple(source.pages),
+        source.left_out,
+        p_value,
+        judge.quantile,
+        judge.threshold_,
+    )
+
+
+def _shrinkage(centred: Floats, variances: Doubles) -> float:
+    """How far to draw the covariance towards one variance for all axes (Ledoit & Wolf 2004), in 0..1."""
+    count, size = centred.shape
+    squares = np.square(centred, dtype=np.float64).sum(axis=1)
+    spread = float((variances**2).sum() - variances.sum() ** 2 / size)
+    noise = float((squares**2).mean() - (variances**2).sum()) / count
+    return min(1.0, max(noise, 0.0) / spread) if spread > 0 else 1.0
+
+
+def _stored(array: NDArray[Any]) -> Floats:
+    """As a card keeps it, so that a saved detector judges as this one."""
+    return array.astype(_HALF).astype(np.float32)
+
+
+def _packed(array: ArrayLike, dtype: str) -> str:
+    """Numbers as text, as a card holds them."""
+    return base64.b64encode(np.asarray(array).astype(dtype).tobytes()).decode("ascii")
+
+
+def _unpacked(text: str, dtype: str, count: int | None = None) -> Floats:
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), dtype).astype(np.float32)
+    if not numbers.size or not np.isfinite(numbers).all() or count not in (None, numbers.size):
+        raise ValueError(f"{numbers.size} numbers, or some that are not finite")
+    return numbers

@@ -1,0 +1,364 @@
+"""An autoencoder as an estimator with scikit-learn's protocol: arrays in, codes out, and back."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from denoise import weights
+from denoise.analysis.excerpts import Cut
+from denoise.errors import InputError, UsageError, WeightsError
+from denoise.losses import LOSSES
+from denoise.models.autoencoder import Autoencoder, build
+from denoise.models.bottleneck import VariationalBottleneck
+from denoise.registry import unknown
+from denoise.signal import MODALITIES
+
+__all__ = ["AutoencoderEmbedding"]
+
+Array = NDArray[np.float32]
+
+_AT_ONCE = 256  # items that go through the model together
+_FACTS = "embedding"  # in the card of a weights file: what the estimator knows besides the model
+
+
+class AutoencoderEmbedding:
+    """Learns a small code for each item of `X`, and the way back from it.
+
+    Where `PCA` finds the flat of `code_size` dimensions nearest to the data, this finds a curved one
+    (Hinton & Salakhutdinov 2006). All that is not given below is of the same name in
+    `denoise.models.autoencoder.AutoencoderConfig`, so that `config={"bottleneck": "variational"}` makes it a
+    variational one.
+
+    >>> import numpy as np
+    >>> import denoise
+    >>> X = np.random.default_rng(0).normal(size=(100, 1)) * np.arange(20)
+    >>> embedding = denoise.AutoencoderEmbedding(code_size=1, steps=50).fit(X)
+    >>> embedding.transform(X).shape
+    (100, 1)
+
+    Args:
+        code_size: Numbers a code.
+        modality: A name in `MODALITIES`; by default sensor for `X` of two axes, image for more.
+        config: Fields of `AutoencoderConfig` that differ from a dense network of widths 256 and 128.
+        noise: Standard deviation of what is added to the input of training, relative to that of `X`: more
+            than 0 makes it a denoising one (Vincent et al. 2008), which generalises better from few items.
+        loss: A row of `denoise.losses.LOSSES`.
+        steps: Updates.
+        batch: Items an update.
+        lr: Peak learning rate.
+        weight_decay: As in AdamW.
+        seed: Decides weights, batches and noise.
+    """
+
+    def __init__(
+        self,
+        code_size: int = 32,
+        modality: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        noise: float = 0.0,
+        loss: str = "mse",
+        steps: int = 2000,
+        batch: int = 128,
+        lr: float = 2e-3,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        # As the protocol wants it: parameters are stored as they come, and checked by `fit`.
+        self.code_size = code_size
+        self.modality = modality
+        self.config = config
+        self.noise = noise
+        self.loss = loss
+        self.steps = steps
+        self.batch = batch
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.seed = seed
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
+        """The arguments of the constructor by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor.
+
+        Raises:
+            ValueError: One has no such name.
+        """
+        for name, value in params.items():
+            if name not in self.get_params():
+                raise ValueError(
+                    f"invalid parameter {name!r}; expected one of {', '.join(self.get_params())}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
+        """Train a network on `X`.
+
+        Shape:
+            `(n, samples)`, `(n, height, width)`, or either with an axis of channels before the last ones.
+
+        Raises:
+            InputError: `X` is no such array of finite numbers.
+            UsageError: A parameter is out of its range.
+        """
+        array = np.asarray(X)
+        modality = self.modality or ("sensor" if array.ndim == 2 else "image")
+        if modality not in MODALITIES:
+            raise unknown("modality", modality, MODALITIES)
+        if self.loss not in LOSSES:
+            raise unknown("loss", self.loss, LOSSES)
+        for name, least in (("code_size", 1), ("steps", 1), ("batch", 1), ("noise", 0)):
+            if not getattr(self, name) >= least:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        items = _items(array, MODALITIES[modality].ndim)
+        torch.manual_seed(self.seed)  # decides the initial weights
+        model = build(**self._config(modality, items.shape[1:]))
+        self._adopt(model, items.shape[1:], float(items.mean()), float(items.std()) or 1.0)
+        self._x_shape = array.shape[1:]
+        self._train(torch.from_numpy((items - self.offset_) / self.scale_))
+        return self
+
+    def _config(self, modality: str, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The network for items of a shape."""
+        channels, *size = shape
+        config = {
+            "modality": modality,
+            "channels": channels,
+            "backbone": "dense",
+            "widths": (256, 128),
+            "activation": "gelu",
+            "bias": True,
+            "skips": False,
+            "residual": False,
+            **(self.config or {}),
+        }
+        if config["backbone"] == "dense":
+            if len(set(size)) > 1:
+                raise UsageError(f"items are {size[0]} x {size[1]}; a dense network takes squares")
+            return {**config, "patch": size[0], "code": self.code_size}
+        cells = math.prod(size) // build(**config).spec.multiple_of ** len(size)
+        if not cells or self.code_size % cells:
+            raise UsageError(
+                f"code_size is {self.code_size}; a convolutional network of these widths has {cells} cells "
+                f"in items of {' x '.join(map(str, size))}, expected a multiple of that"
+            )
+        return {**config, "code": self.code_size // cells}
+
+    def _adopt(self, model: Autoencoder, shape: tuple[int, ...], offset: float, scale: float) -> None:
+        """Become the estimator of a model for items of a shape."""
+        if any(n % model.spec.multiple_of for n in shape[1:]):
+            raise UsageError(f"items are {shape}; the model takes multiples of {model.spec.multiple_of}")
+        self.model_, self.item_shape_, self.offset_, self.scale_ = model, shape, offset, scale
+        self._x_shape = shape
+        with torch.no_grad():
+            self.code_shape_ = tuple(model.eval().encode(torch.zeros(1, *shape)).shape[1:])
+
+    def _train(self, data: Tensor) -> None:
+        model, loss_of = self.model_.train().requires_grad_(True), LOSSES[self.loss]
+        optimizer = torch.optim.AdamW(model.parameters(), self.lr, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, self.steps, pct_start=0.1)
+        generator = torch.Generator().manual_seed(self.seed)
+        size = min(self.batch, len(data))
+        for _ in range(self.steps):
+            target = data[torch.randint(len(data), (size,), generator=generator)]
+            noisy = target + self.noise * torch.randn(target.shape, generator=generator)
+            estimate, added = model.learn(noisy, target)
+            loss = loss_of(estimate, target) + added
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+        if not math.isfinite(float(loss.detach())):
+            raise UsageError(f"the loss is {float(loss.detach())} after {self.steps} steps; lower lr")
+        with torch.no_grad():  # to what a weights file stores, so that a saved one gives the same codes
+            for parameter in model.parameters():
+                parameter.copy_(parameter.half())
+        model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def transform(self, X: ArrayLike) -> Array:  # noqa: N803
+        """The codes.
+
+        Shape:
+            As in `fit`; `(n, code_size)` comes back.
+
+        Raises:
+            UsageError: `fit` was not called.
+            InputError: `X` has another shape than that of `fit`, or holds what is not finite.
+        """
+        self._check_fitted("transform")
+        items = self._like_fitted(X)
+        codes = [self.model_.encode(part).flatten(1).numpy() for part in self._parts(items)]
+        return np.concatenate(codes)
+
+    @torch.no_grad()
+    def inverse_transform(self, X: ArrayLike) -> Array:  # noqa: N803
+        """What codes stand for, in the shape of the items that were fitted.
+
+        Raises:
+            UsageError: `fit` was not called.
+            InputError: The codes are of another size.
+        """
+        self._check_fitted("inverse_transform")
+        codes = np.asarray(X, np.float32)
+        size = math.prod(self.code_shape_)
+        if codes.ndim != 2 or codes.shape[1] != size or not len(codes):
+            raise InputError(f"codes of shape {codes.shape} came; expected (n, {size})")
+        parts = np.split(codes, range(_AT_ONCE, len(codes), _AT_ONCE))
+        decoded = [
+            self.model_.decode(torch.from_numpy(part.reshape(-1, *self.code_shape_))).numpy()
+            for part in parts
+        ]
+        items = np.concatenate(decoded) * np.float32(self.scale_) + np.float32(self.offset_)
+        return items.reshape(-1, *self._x_shape).astype(np.float32, copy=False)
+
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Array:  # noqa: N803
+        """`fit`, then `transform` of the same items."""
+        return self.fit(X, y).transform(X)
+
+    def reconstruction_error(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
+        """Mean squared error of each item after its code, in the units of `X` squared."""
+        items = np.asarray(X, np.float32)
+        left = items - self.inverse_transform(self.transform(items)).reshape(items.shape)
+        errors: NDArray[np.float64] = np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
+        return errors
+
+    @torch.no_grad()
+    def divergence(self, X: ArrayLike) -> NDArray[np.float64] | None:  # noqa: N803
+        """Nats by which the code of each item differs from the prior; None unless it is a variational one."""
+        bottleneck = self.model_.bottleneck
+        if not isinstance(bottleneck, VariationalBottleneck):
+            return None
+        parts = self._parts(self._like_fitted(X))
+        nats = [
+            bottleneck.divergence(self.model_.backbone.encode(part)[0]).double().numpy() for part in parts
+        ]
+        return np.concatenate(nats)
+
+    def save(self, path: str | Path, name: str, cut: Cut | None = None, **facts: Any) -> None:
+        """Write the model as a weights file, which `load` and every command with `--model` take.
+
+        Args:
+            path: `.safetensors`.
+            name: Of the model, for its card.
+            cut: How files are cut for it.
+            facts: What else the card tells.
+        """
+        self._check_fitted("save")
+        known = {"shape": self.item_shape_, "offset": self.offset_, "scale": self.scale_}
+        known |= {"cut": None if cut is None else vars(cut)}
+        facts = {_FACTS: known, "training": self.get_params(), **facts}
+        weights.save(path, self.model_, name=name, architecture="autoencoder", facts=facts)
+
+    @classmethod
+    def load(cls, path: str | Path, cut: Cut | None = None) -> tuple[Self, Cut]:
+        """The estimator of a weights file, fitted, and how files are cut for it.
+
+        A file that `denoise train` wrote takes what its recipe says of its patches.
+
+        Args:
+            path: Of `save`, or of `denoise train` with a recipe of the family.
+            cut: Replaces what the file says, as far as the model can follow.
+
+        Raises:
+            UsageError: The model has no code that all passes through, or cannot follow the cut.
+            WeightsError: It is not one of weights that this version can use.
+        """
+        model, card = weights.load(path)
+        if not isinstance(model, Autoencoder) or model.config()["skips"] or model.config()["residual"]:
+            raise UsageError(
+                f"{path}: what this model gives does not pass through a code; expected an autoencoder "
+                "without skips and residual, such as a recipe family/plain-image makes"
+            )
+        known = card.get(_FACTS, {})
+        try:
+            cut = cut or _cut(model, card)
+            embedding = cls(modality=cut.modality, config=model.config())
+            embedding._adopt(
+                model, cut.shape, float(known.get("offset", 0.0)), float(known.get("scale", 1.0))
+            )
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise WeightsError(
+                f"{path}: its card does not tell how files are cut for it ({error})"
+            ) from error
+        embedding.code_size = math.prod(embedding.code_shape_)
+        return embedding, cut
+
+    def _like_fitted(self, X: ArrayLike) -> Array:  # noqa: N803
+        array = np.asarray(X)
+        channelless = self.item_shape_[1:] if self.item_shape_[0] == 1 else self.item_shape_
+        if array.shape[1:] not in (self._x_shape, self.item_shape_, channelless):
+            raise InputError(f"X has items of shape {array.shape[1:]}; expected {self._x_shape}")
+        return _items(array, len(self.item_shape_) - 1)
+
+    def _parts(self, items: Array) -> list[Tensor]:
+        standard = (items - np.float32(self.offset_)) / np.float32(self.scale_)
+        return list(torch.split(torch.from_numpy(standard), _AT_ONCE))
+
+    def _check_fitted(self, before: str) -> None:
+        if not hasattr(self, "model_"):
+            raise UsageError(f"this {type(self).__name__} is not fitted; expected fit before {before}")
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[Any]:  # noqa: ARG002
+        """Names of the numbers of a code."""
+        self._check_fitted("get_feature_names_out")
+        return np.array([f"code{index}" for index in range(math.prod(self.code_shape_))], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, which alone asks, wants to know: a transformer of arrays of two or more axes."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=["float32"]),
+            input_tags=InputTags(three_d_array=True),
+        )
+
+    def __repr__(self) -> str:
+        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({params})"
+
+
+def _items(array: NDArray[Any], ndim: int) -> Array:
+    """`(n, C, *S)`, float32, from an array with or without channels."""
+    if array.dtype.kind not in "iufb" or array.ndim not in (ndim + 1, ndim + 2) or not array.size:
+        raise InputError(
+            f"X is an array of {array.dtype} of shape {array.shape}; "
+            f"expected numbers, items x {'samples' if ndim == 1 else 'height x width'}"
+        )
+    items = array.astype(np.float32)
+    if not np.isfinite(items).all():
+        raise InputError("X holds NaN or infinite numbers; expected finite ones")
+    return items if array.ndim == ndim + 2 else items[:, None]
+
+
+def _cut(model: Autoencoder, card: Mapping[str, Any]) -> Cut:
+    """How files are cut for a model, as its card tells: of an estimator, or of a recipe."""
+    stored = card.get(_FACTS, {}).get("cut")
+    if stored:
+        return Cut(**{**stored, "size": tuple(stored["size"])})
+    data = card["recipe"]["data"]
+    patch = model.config()["patch"] if model.config()["backbone"] == "dense" else data["patch"]
+    return Cut(
+        modality=model.spec.modality,
+        size=(patch,) * model.spec.ndim,
+        channels=model.spec.channels,
+        sample_rate=data["sample_rate"] or model.spec.sample_rate,
+        standardise=data["standardise"],
+    )

@@ -1,0 +1,108 @@
+"""`denoise embed`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from denoise.signal import MODALITIES
+from pipelines import report
+from pipelines.cli import options
+from pipelines.forecast import bytes_text
+from pipelines.job import EmbedJob
+
+if TYPE_CHECKING:
+    from pipelines.embed import Embedded
+
+__all__ = ["command"]
+
+_FILE: dict[str, Any] = {"type": options.path_type, "metavar": "FILE"}
+
+
+@click.command()
+@options.inputs
+@click.option("-o", "--output", required=True, **_FILE, help="The codes: .npz, .csv or .parquet.")
+@click.option(
+    "--model", **_FILE, help="Weights of an autoencoder without skips.  [default: learned from the inputs]"
+)
+@click.option("--save-model", **_FILE, help="Keep what was learned, as .safetensors.")
+@click.option(
+    "--kind", type=click.Choice(list(MODALITIES)), help="Which files, where the inputs hold several kinds."
+)
+@click.option(
+    "--code-size",
+    type=click.IntRange(min=1),
+    default=EmbedJob.code_size,
+    show_default=True,
+    help="Numbers a code, where a model is learned.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=EmbedJob.steps,
+    show_default=True,
+    help="Of learning: more take longer and keep more.",
+)
+@click.option(
+    "--window",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SIZE",
+    help="What gets a code: pixels a side, seconds, or samples of a log.  "
+    "[default: a whole picture; 0.064 s; 128 samples]",
+)
+@click.option(
+    "--quantize",
+    "bits",
+    type=click.IntRange(1, 16),
+    metavar="BITS",
+    help="Of each number: a small file, for denoise reconstruct.",
+)
+@click.option(
+    "--plot", type=options.path_type, metavar="FILE.png", help="Draw a map of the codes, a colour a folder."
+)
+@click.option("--columns", callback=options.words, metavar="A,B,..", help="Of sensor logs, names or globs.")
+@click.option("--seed", type=int, default=EmbedJob.seed, show_default=True, help="Decides what is learned.")
+@click.option(
+    "--recursive/--no-recursive",
+    default=EmbedJob.recursive,
+    show_default=True,
+    help="Go into folders below an input folder.",
+)
+@click.option("--overwrite", is_flag=True, default=EmbedJob.overwrite, help="Replace what is there.")
+def command(**settings: Any) -> None:
+    """Give each picture, or each window of recordings and sensor logs, a small code.
+
+    \b
+    Example:
+      denoise embed holiday/ -o codes.npz --plot map.png
+    """
+    from pipelines.embed import embed
+
+    job = EmbedJob(**settings)
+    if job.model and (unused := options.given("code_size", "steps", "window", "seed")):
+        raise click.UsageError(f"{' and '.join(unused)} cannot be chosen: --model decides it.")
+    done = embed(job)
+    click.echo(report.printable("\n".join(_lines(done, job.output))))
+    for problem in done.files.problems:
+        click.echo(report.printable(f"Failed: {problem.error}"), err=True)
+    if done.files.problems:
+        click.get_current_context().exit(1)
+
+
+def _lines(done: Embedded, output: Path) -> Iterator[str]:
+    cut = done.cut
+    size = " x ".join(map(str, cut.size))
+    unit = "px" if cut.modality == "image" else "samples"
+    part = "of the whole picture at" if cut.whole else "of each"
+    yield f"{cut.modality}: {report.files(len(done.codes))}, {done.count} codes of {done.code_size} numbers"
+    yield f"one {part} {size} {unit}"
+    if done.files.ignored:
+        yield f"ignored, of other kinds: {report.files(len(done.files.ignored))}"
+    if done.left_out:
+        yield f"left out, as they hold gaps: {done.left_out}"
+    source = f"learned from {done.learned_from} of them" if done.learned_from else "of the given model"
+    yield f"{source}; what the codes bring back is {done.snr_db:.1f} dB above what they do not"
+    yield f"{output}: {bytes_text(done.bytes_written)}"

@@ -1,0 +1,42 @@
+"""`denoise reconstruct`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipelines import report
+from pipelines.cli import options
+from pipelines.job import ReconstructJob
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("archive", type=options.path_type, metavar="CODES.npz")
+@click.option(
+    "-o", "--output", required=True, type=options.path_type, metavar="DIR", help="Where the files go."
+)
+@click.option(
+    "--model",
+    type=options.path_type,
+    metavar="FILE",
+    help="The weights, if they are not in the archive nor where they were.",
+)
+@click.option("--overwrite", is_flag=True, default=ReconstructJob.overwrite, help="Replace what is there.")
+def command(**settings: Any) -> None:
+    """Turn the codes of denoise embed into files again: PNG, WAV, CSV.
+
+    \b
+    Example:
+      denoise reconstruct codes.npz -o back/
+    """
+    from pipelines.reconstruct import reconstruct
+
+    done = reconstruct(ReconstructJob(**settings))
+    click.echo(report.printable(f"{settings['output']}: {report.files(len(done.written))}"))
+    for problem in done.problems:
+        click.echo(report.printable(f"Failed: {problem.error}"), err=True)
+    if done.problems:
+        click.get_current_context().exit(1)

@@ -1,0 +1,142 @@
+"""`denoise anomalies` on folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[..., Any]
+QUICK = ("--steps", 150, "--code-size", 4)
+SPOT = (20, 44)  # row and column of the defect
+
+
+@pytest.fixture
+def cloth(tmp_path: Path) -> Path:
+    """Pictures of a weave: normal ones to learn from, and others, one of which has a spot."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:64, :64]
+    for folder, count in (("older", 10), ("good", 30), ("today", 4)):
+        (tmp_path / folder / "roll").mkdir(parents=True)
+        for number in range(count):
+            up, along = rng.integers(0, 8, 2)
+            weave = 120 + 50 * np.sin((rows + up) * 0.83) * np.sin((columns + along) * 0.71)
+            weave += rng.normal(0, 6, weave.shape)
+            if (folder, number) == ("today", 2):
+                weave[SPOT[0] - 3 : SPOT[0] + 3, SPOT[1] - 3 : SPOT[1] + 3] = 200
+            path = tmp_path / folder / "roll" / f"{number}.png"
+            Image.fromarray(weave.clip(0, 255).astype(np.uint8)).save(path)
+    return tmp_path
+
+
+def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path, denoise: Run) -> None:
+    (cloth / "today" / "broken.png").write_bytes((cloth / "good/roll/0.png").read_bytes()[:300])
+    out, model = cloth / "report.json", cloth / "m.safetensors"
+    learned = ("--fit-on", cloth / "good", *QUICK, "--quantile", 0.99, "--save-model", model)
+    heat = ("--heat-maps", cloth / "heat")
+    result = denoise("anomalies", cloth / "today", "-o", out, *learned, *heat)
+    assert result.exit_code == 1
+    assert "Anomalous: 1 of 4 files" in result.stdout
+    assert "Failed" in result.stderr
+    assert "broken.png" in result.stderr
+    report = json.loads(out.read_text())
+    assert [Path(row["file"]).name for row in report["failed"]] == ["broken.png"]
+    assert [Path(row["file"]).name for row in report["rows"] if row["anomalous"]] == ["2.png"]
+    held = report["held_out"]
+    assert held["windows"] == 6 * 49
+    assert held["alarms"] <= 11  # 3 expected
+    row = next(row for row in report["rows"] if row["anomalous"])
+    assert len(row["windows"]) == 49
+    for tile in sorted(row["ranges"], key=lambda place: -place["score"])[:4]:
+        assert all(tile["start"][axis] <= SPOT[axis] <= tile["stop"][axis] for axis in (0, 1))
+    assert [path.relative_to(cloth / "heat").as_posix() for path in (cloth / "heat").rglob("*.png")] == [
+        "roll/2.png.png"
+    ]
+    picture = np.asarray(Image.open(cloth / "heat/roll/2.png.png"), float)
+    red = picture[..., 0] - picture[..., 2]
+    place = np.unravel_index(red.argmax(), red.shape)
+    assert abs(place[0] - SPOT[0]) <= 6
+    assert abs(place[1] - SPOT[1]) <= 6
+
+    again = denoise("anomalies", cloth / "today/roll", "-o", cloth / "again.csv", "--model", model)
+    assert again.exit_code == 0, again.output
+    with (cloth / "again.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert len(rows) == 4 * 49
+    assert {Path(r["file"]).name for r in rows if r["file_anomalous"] == "True"} == {"2.png"}
+    scores = [float(r["score"]) for r in rows if r["file"].endswith("2.png")]
+    assert max(scores) == pytest.approx(row["score"], abs=1e-4)
+    shown = json.loads(denoise("models", "show", model).stdout)
+    assert shown["anomalies"]["quantile"] == 0.99
+    assert shown["anomalies"]["axes"].endswith(" letters")
+
+
+def test_the_time_of_a_fault_in_a_log(tmp_path: Path, denoise: Run) -> None:
+    rng = np.random.default_rng(0)
+    for folder, count in (("good", 1), ("today", 2)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            n = np.arange(6000)
+            x = np.sin(n / 3) + rng.normal(0, 0.05, n.size)
+            if (folder, number) == ("today", 1):
+                x[3000:3060] += rng.normal(0, 0.8, 60)
+            lines = "".join(f"{time / 100:.2f},{value:.4f}\n" for time, value in zip(n, x, strict=True))
+            (tmp_path / folder / f"{number}.csv").write_text("time,x\n" + lines)
+    out = tmp_path / "r.json"
+    result = denoise(
+        "anomalies", tmp_path / "today", "-o", out, "--fit-on", tmp_path / "good", *QUICK, "--window", 32
+    )
+    assert result.exit_code == 0
+    good, bad = json.loads(out.read_text())["rows"]
+    assert not good["anomalous"]
+    assert bad["anomalous"]
+    worst = max(bad["ranges"], key=lambda place: place["score"])
+    assert 29.5 < worst["start_s"] <= 30.1
+    assert 30.4 < worst["stop_s"] < 31
+    assert "30." in result.stdout
+    heat = ("-o", tmp_path / "2.json", "--fit-on", tmp_path / "good", "--window", 32, "--steps", 3)
+    refused = denoise("anomalies", tmp_path / "today", *heat, "--heat-maps", tmp_path / "heat")
+    assert refused.exit_code == 2
+    assert "heat maps are of pictures, not of sensor" in refused.stderr
+
+
+def test_calls_that_cannot_work(cloth: Path, denoise: Run) -> None:
+    good, out = cloth / "good", cloth / "r.json"
+    model = cloth / "plain.safetensors"
+    assert denoise("embed", good, "-o", cloth / "c.npz", "--steps", 5, "--save-model", model).exit_code == 0
+    (cloth / "there.json").write_text("mine")
+    few = cloth / "good/roll/0.png"
+    for arguments, sentence in (
+        (("-o", out), "nothing says what is normal"),
+        (("-o", cloth / "r.txt", "--fit-on", good), "written as .json or .csv"),
+        (("-o", cloth / "there.json", "--fit-on", good), "--overwrite replaces it"),
+        (("-o", good / "r.json", "--fit-on", good), "is inside the input"),
+        (("-o", out, "--model", model), "does not say what is normal"),
+        (("-o", out, "--model", model, "--fit-on", good, "--steps", 3), "--model decides"),
+        (("-o", out, "--model", model, "--tail", "quantile"), "without --fit-on"),
+        (("-o", out, "--fit-on", few, "--window", 64), "expected 100 or so"),
+        (("-o", out, "--fit-on", few, "--steps", 3), "9 normal excerpts for the threshold cannot tell"),
+    ):
+        result = denoise("anomalies", cloth / "today", *arguments)
+        assert result.exit_code == 2, arguments
+        assert sentence in result.stderr
+    assert (cloth / "there.json").read_text() == "mine"
+    assert not out.exists()
+
+
+def test_a_threshold_for_a_model_that_is_there(cloth: Path, denoise: Run) -> None:
+    model, out = cloth / "plain.safetensors", cloth / "r.json"
+    trained = ("--steps", 150, "--code-size", 4, "--window", 16, "--save-model", model)
+    assert denoise("embed", cloth / "older", "-o", cloth / "c.npz", *trained).exit_code == 0
+    result = denoise(
+        "anomalies", cloth / "today", "-o", out, "--model", model, "--fit-on", cloth / "good",
+        "--quantile", 0.99,
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert [row["anomalous"] for row in json.loads(out.read_text())["rows"]] == [False, False, True, False]
