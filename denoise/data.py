@@ -21,7 +21,7 @@ from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.recipe import Recipe, ValidateRecipe
 from denoise.signal import MODALITIES
 
-__all__ = ["Batches", "Pair", "Patches", "pairs", "read_clean"]
+__all__ = ["Batches", "Pair", "Patches", "pairs", "read_clean", "synthetic"]
 
 Array = NDArray[Any]  # float32 signals, uint8 images
 Pair = tuple[NDArray[np.float32], NDArray[np.float32], float | None]  # noisy and target `(C, *S)`, Hz
@@ -216,7 +216,7 @@ class Patches:
             return drawn.view(count, *[1] * (x.ndim - 1))
 
         if data.synthetic:
-            x = torch.where(chance(data.synthetic), _synthetic(count, data.patch, generator), x)
+            x = torch.where(chance(data.synthetic), synthetic(count, data.patch, generator), x)
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
             x = torch.where(chance(0.5), x.transpose(-1, -2), x)
@@ -252,7 +252,7 @@ def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
     return equalised
 
 
-def _synthetic(count: int, length: int, generator: Generator) -> Tensor:
+def synthetic(count: int, length: int, generator: Generator) -> Tensor:
     """Signals of the kinds that Donoho & Johnstone (1994) test on: steps, bumps, chirps, and random walks.
 
     Shape:

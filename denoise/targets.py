@@ -1,0 +1,371 @@
+"""A user's own noisy files become (noisy, target) patches: with clean files, with repeated shots, or alone.
+
+| way | what is there | the target of a noisy patch |
+|---|---|---|
+| pairs | a clean file for each noisy one | the same part of the clean file |
+| shots | several shots of one scene in a folder | the same part of another shot (Lehtinen et al. 2018) |
+| neighbours | nothing else | the lines, or samples, between its own (after Huang et al. 2021) |
+
+Where the noise of the target has nothing to do with that of the input, a network that learns to predict the
+target learns to predict what both share, the signal; and the better of two networks is the one that predicts
+the target better. So the ways differ in their targets only, and what is held out is judged as it is trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from denoise import io
+from denoise.data import Pair
+from denoise.errors import DenoiseError, InputError
+from denoise.models.base import InputSpec
+from denoise.signal import MODALITIES
+
+__all__ = ["WAYS", "OwnPatches", "Scene", "correlation", "divide", "held_out", "longest_side", "modalities", "read"]
+
+Array = NDArray[np.float32]
+
+LEAST = 64  # pixels or samples a side; smaller files are left out
+_MOST_VALUES = 2**28  # of all files together, as float32: a gibibyte; of larger files their middle is taken
+_MOST_FILES = 256
+_SAME_SCENE = 0.1  # the power of the coarse differences of two shots, as a share of that of two scenes
+_COARSE = 8  # pixels or samples a side over which is averaged, so that mostly the scene is left
+_HELD_OUT = 5  # one scene of so many is held out, or that part of a single one
+_MOST_PAIRS = 16
+_MOST_SIDE = MappingProxyType({2: 384, 1: 2**16})  # of a held-out pair, by number of axes
+_TAPS = (-1 / 16, 9 / 16, 9 / 16, -1 / 16)  # a line from the two before and the two behind it: cubic
+_FIRST = len(_TAPS) - 1  # of the lines that have two on each side
+_MARGIN = 2 * _FIRST - 1  # lines beyond two for each one of a patch
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One thing that was recorded.
+
+    Args:
+        name: Of its file, or of the folder of its shots.
+        takes: Noisy and clean, or all shots, or the one noisy recording, in the scale that the model sees.
+        sample_rate: Hz, of signals.
+
+    Shape:
+        `takes` is `(takes, C, *S)`.
+    """
+
+    name: str
+    takes: Array
+    sample_rate: float | None = None
+
+
+# ---- the ways --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a target is found for a noisy patch.
+
+    Args:
+        told: What is done, for the report.
+        split: Gives noisy and target from a window of a scene's takes, along one of the axes.
+        shrinks: Whether these have half as many lines along that axis.
+    """
+
+    told: str
+    split: Callable[[Any, Sequence[int], int], tuple[Any, Any]]
+    shrinks: bool = False
+
+    def reach(self, side: int) -> int:
+        """Lines of a window from which patches of `side` lines can be split."""
+        return 2 * side + _MARGIN if self.shrinks else side
+
+
+def _takes(takes: Any, order: Sequence[int], axis: int) -> tuple[Any, Any]:  # noqa: ARG001
+    return takes[order[0]], takes[order[1]]
+
+
+def _neighbours(takes: Any, order: Sequence[int], axis: int) -> tuple[Any, Any]:  # noqa: ARG001
+    """Every second line, and the same lines as those between them tell."""
+    lines = takes[0].swapaxes(axis, 0)
+    count = (len(lines) - _MARGIN) // 2
+    target = sum(tap * lines[2 * i :: 2][:count] for i, tap in enumerate(_TAPS))
+    return lines[_FIRST::2][:count].swapaxes(axis, 0), target.swapaxes(axis, 0)
+
+
+WAYS: Mapping[str, Way] = MappingProxyType(
+    {
+        "pairs": Way("learned from clean files", _takes),
+        "shots": Way("learned from repeated shots (Noise2Noise)", _takes),
+        "neighbours": Way("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, shrinks=True),
+    }
+)
+
+
+class OwnPatches:
+    """Seeded batches of `(noisy, target)` from scenes: `denoise.data.Batches`.
+
+    Args:
+        scenes: What to draw from, larger ones more often.
+        way: A row of `WAYS`.
+        axes: Along which the way may split, of the takes without their first axis.
+        side: Of a patch, in pixels or samples.
+        channels: That the model sees together.
+        flip: Mirror images (never by a quarter turn: the noise may have a direction) and signals at random.
+    """
+
+    def __init__(
+        self, scenes: Sequence[Scene], way: str, axes: Sequence[int], side: int, channels: int, flip: bool
+    ) -> None:
+        self.scenes, self.way, self.axes = scenes, WAYS[way], axes
+        self.side, self.channels, self.flip = side, channels, flip
+        self.pairs = way == "pairs"
+        self.files = sum(len(scene.takes) for scene in scenes)
+        self.digest = hashlib.sha256(b"".join(s.takes.tobytes() for s in scenes)).hexdigest()
+        self.weights = torch.tensor([float(scene.takes[0].size) for scene in scenes])
+
+    def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """`size` patches, noisy and their targets, `(size, channels, *patch)`."""
+        picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
+        drawn = [self._patch(self.scenes[i].takes, generator) for i in picks]
+        noisy, target = (torch.stack(side) for side in zip(*drawn, strict=True))
+        return noisy, target
+
+    def _patch(self, takes: Array, generator: Generator) -> tuple[Tensor, Tensor]:
+        def below(most: int) -> int:
+            return int(torch.randint(most, (), generator=generator))
+
+        axis = self.axes[below(len(self.axes))]
+        sides = [self.side] * (takes.ndim - 2)
+        sides[axis - 1] = self.way.reach(self.side)
+        starts = [below(n - side + 1) for n, side in zip(takes.shape[2:], sides, strict=True)]
+        window = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+        count = takes.shape[1]
+        channels = slice(None) if count == self.channels else slice(pick := below(count), pick + 1)
+        order = range(2) if self.pairs else torch.randperm(len(takes), generator=generator).tolist()
+        patches = self.way.split(torch.from_numpy(takes[(slice(None), channels, *window)]), order, axis)
+        sign = -1.0 if self.flip and takes.ndim == 3 and below(2) else 1.0
+        turned = [a for a in (1, 2) if self.flip and takes.ndim == 4 and below(2)]
+        noisy, target = (sign * patch.flip(turned).expand(self.channels, *sides[:0], *patch.shape[1:]) for patch in patches)
+        return noisy, target
+
+
+def held_out(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> list[Pair]:
+    """The `(noisy, target, Hz)` to judge by: of up to 16 scenes the middle."""
+    scenes = scenes[:: max(1, -(-len(scenes) // _MOST_PAIRS))]
+    found: list[Pair] = []
+    for scene, axis in zip(scenes, itertools.cycle(axes)):
+        takes = _middle(scene.takes, WAYS[way].reach(_MOST_SIDE[scene.takes.ndim - 2]))
+        noisy, target = WAYS[way].split(takes, range(2), axis)
+        found.append((np.ascontiguousarray(noisy), np.ascontiguousarray(target), scene.sample_rate))
+    return found
+
+
+def _middle(takes: Array, side: int) -> Array:
+    window = tuple(slice((n - min(n, side)) // 2, (n + min(n, side)) // 2) for n in takes.shape[2:])
+    return takes[(slice(None), slice(None), *window)]
+
+
+def divide(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
+    """Scenes to train on and to judge by: each fifth one, or the last fifth of a single one."""
+    if len(scenes) > 1:
+        judged = scenes[_HELD_OUT // 2 :: _HELD_OUT] or scenes[-1:]
+        return [scene for scene in scenes if not any(scene is other for other in judged)], list(judged)
+    (scene,) = scenes
+    axis = 2 + int(np.argmax(scene.takes.shape[2:]))
+    cut = scene.takes.shape[axis] * (_HELD_OUT - 1) // _HELD_OUT
+    parts = np.split(scene.takes, [cut], axis)
+    return tuple([Scene(scene.name, part, scene.sample_rate)] for part in parts)  # type: ignore[return-value]
+
+
+def longest_side(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> int:
+    """Of the patches that each scene has room for."""
+    sides = [n for scene in scenes for n in scene.takes.shape[2:]]
+    if WAYS[way].shrinks:
+        sides += [(scene.takes.shape[1 + axis] - _MARGIN) // 2 for scene in scenes for axis in axes]
+    return min(sides)
+
+
+# ---- whether neighbours are independent ------------------------------------------------------------------
+
+_BLOCK = 16  # pixels or samples a side
+_FLATTEST = 0.1  # the share of the blocks in which there is next to nothing but noise
+_LIMITED = 0.03  # the share of values at the end of the range that spoils a block
+_LAGS = (1, 2, 3)
+
+
+def correlation(scenes: Sequence[Scene], axis: int) -> float:
+    """By how much the noise of neighbouring lines along an axis is the same, from -1 to 1.
+
+    Told in the flattest blocks, of what is left there without a slope; of lines one to three apart, the
+    farthest from zero.
+    """
+    products, power = np.zeros(len(_LAGS)), 0.0
+    for scene in scenes:
+        for channel in scene.takes[0]:
+            flat = _flattest(channel).swapaxes(1, axis)
+            power += float(np.square(flat).mean())
+            products += [float((flat[:, lag:] * flat[:, :-lag]).mean()) for lag in _LAGS]
+    found = products / max(power, 1e-30)
+    return float(found[np.argmax(np.abs(found))])
+
+
+def _flattest(channel: Array) -> Array:
+    """The blocks of a channel that vary the least between their halves, without their slopes."""
+    axes = tuple(range(1, channel.ndim + 1))
+    windows = np.lib.stride_tricks.sliding_window_view(channel, (_BLOCK,) * channel.ndim)
+    step = max(_BLOCK // 2, math.ceil((windows.size / _BLOCK**channel.ndim / 10_000) ** (1 / channel.ndim)))
+    blocks = windows[(slice(None, None, step),) * channel.ndim].reshape(-1, *(_BLOCK,) * channel.ndim)
+    limited = ((blocks == channel.min()) | (blocks == channel.max())).mean(axes) > _LIMITED
+    blocks = blocks[~limited] if not limited.all() else blocks
+    slope = (np.arange(_BLOCK) - (_BLOCK - 1) / 2).astype(np.float32)
+    slope /= np.linalg.norm(slope)
+    blocks = blocks - blocks.mean(axes, keepdims=True)
+    for axis in axes:
+        line = slope.reshape([-1 if a == axis else 1 for a in range(channel.ndim + 1)])
+        across = [a for a in axes if a != axis]
+        tilt = (blocks * line).sum(axis, keepdims=True)
+        blocks = blocks - line * (tilt.mean(tuple(across), keepdims=True) if across else tilt)
+    cells = blocks.reshape(len(blocks), *(4, _BLOCK // 4) * channel.ndim)
+    coarse = np.square(cells.mean(tuple(range(2, cells.ndim, 2)))).reshape(len(blocks), -1).mean(1)
+    return blocks[np.argsort(coarse)[: max(1, round(_FLATTEST * len(blocks)))]]
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+def modalities(folder: Path) -> list[str]:
+    """Of the files below a folder.
+
+    Raises:
+        InputError: There are none that can be read.
+    """
+    suffixes = {path.suffix.lower() for path in folder.glob("**/*") if path.is_file()}
+    found = [m.name for m in MODALITIES.values() if suffixes & {*m.suffixes, *m.read_only}]
+    if not found:
+        raise InputError(f"{folder}: holds no images, recordings or sensor logs to adapt to")
+    return found
+
+
+def read(folder: Path, spec: InputSpec, clean: Path | None = None) -> tuple[str, list[Scene], list[str]]:
+    """The way that the files allow, their scenes, and sentences about what was left out.
+
+    Args:
+        folder: Of noisy files. Those in one folder that show the same scene are repeated shots of it.
+        spec: Of the model to adapt.
+        clean: Folder of clean files, with the same names below it as the noisy ones have.
+
+    Raises:
+        InputError: There is nothing to adapt to.
+    """
+    suffixes = MODALITIES[spec.modality].suffixes + MODALITIES[spec.modality].read_only
+    files = sorted(p for p in folder.glob("**/*") if p.suffix.lower() in suffixes and p.is_file())
+    if not files:
+        raise InputError(f"{folder}: holds no {spec.modality} files, expected noisy ones to adapt to")
+    reader = _Reader(spec, min(len(files), _MOST_FILES) * (2 if clean else 1))
+    if clean:
+        scenes = [
+            scene for path in _spread(files) if (scene := reader.pair(path, clean / path.relative_to(folder)))
+        ]
+        way = "pairs"
+    else:
+        groups = [list(group) for _, group in itertools.groupby(files, key=lambda path: path.parent)]
+        shots = [scene for group in groups if (scene := reader.shots(group))]
+        way = "shots" if shots else "neighbours"
+        scenes = shots or [scene for path in _spread(files) if (scene := reader.alone(path))]
+    if not scenes:
+        raise InputError(f"{folder}: {reader.notes[0]}")
+    return way, scenes, reader.notes
+
+
+def _spread(files: Sequence[Path]) -> Sequence[Path]:
+    return files[:: -(-len(files) // _MOST_FILES)]
+
+
+class _Reader:
+    """Reads takes of at most so many values, and keeps sentences about those that cannot be used."""
+
+    def __init__(self, spec: InputSpec, files: int) -> None:
+        self.spec, self.notes = spec, []
+        self.most = _MOST_VALUES // files
+        self.notes: list[str] = []
+
+    def alone(self, path: Path) -> Scene | None:
+        take = self._read(path)
+        return take and self._scene(path.name, [take[0]], take[1])
+
+    def pair(self, path: Path, clean: Path) -> Scene | None:
+        noisy, target = self._read(path), self._read(clean)
+        if not noisy or not target:
+            return None
+        if noisy[0].shape != target[0].shape:
+            self.notes.append(f"{path}: has shape {noisy[0].shape}, its clean file {target[0].shape}")
+            return None
+        return self._scene(path.name, [noisy[0], target[0]], noisy[1])
+
+    def shots(self, files: Sequence[Path]) -> Scene | None:
+        """All files of a folder that show what its first does, if its second does."""
+        if len(files) < 2 or not (first := self._read(files[0])):
+            return None
+        takes = [first[0]]
+        for path in files[1:]:
+            take = self._read(path)
+            if take and take[0].shape == first[0].shape and _same_scene(first[0], take[0]):
+                takes.append(take[0])
+            elif len(takes) == 1:
+                return None
+        return self._scene(files[0].parent.name, takes, first[1])
+
+    def _scene(self, name: str, takes: list[Array], rate: float | None) -> Scene:
+        stacked = np.stack(takes)
+        if self.spec.scale:  # as the model is given signals of any unit
+            axes = tuple(range(2, stacked.ndim))
+            stacked = stacked - takes[0].mean(axes[:-1] or -1, keepdims=True)
+            stacked /= np.maximum(takes[0].std(-1, keepdims=True), 1e-12)
+        return Scene(name, stacked, rate)
+
+    def _read(self, path: Path) -> tuple[Array, float | None] | None:
+        try:
+            array, info = io.read(path)
+        except DenoiseError as error:
+            self.notes.append(str(error))
+            return None
+        array, rate = array[: array.shape[0] - info.keep], info.sample_rate
+        side = round((self.most / len(array)) ** (1 / self.spec.ndim))
+        array = _middle(array[None], side)[0].astype(np.float32) / np.float32(info.peak or 1.0)
+        if self.spec.sample_rate and rate and rate != self.spec.sample_rate:
+            from denoise.io.audio import resample
+
+            array, rate = resample(array, rate, self.spec.sample_rate), self.spec.sample_rate
+        if not np.isfinite(array).all():
+            self.notes.append(f"{path}: holds NaN or infinite samples, expected finite ones")
+        elif min(array.shape[1:]) < LEAST:
+            self.notes.append(f"{path}: is of {array.shape[1:]}, expected {LEAST} a side and more")
+        else:
+            return array, rate
+        return None
+
+
+def _same_scene(one: Array, other: Array) -> bool:
+    """Whether two recordings differ by little but noise: their coarse difference is small."""
+
+    def coarse(take: Array) -> Array:
+        for axis in range(1, take.ndim):
+            count = take.shape[axis] // _COARSE * _COARSE
+            take = np.take(take, range(count), axis)
+            take = take.reshape(*take.shape[:axis], -1, _COARSE, *take.shape[axis + 1 :]).mean(axis + 1)
+        return take
+
+    first, second = coarse(one), coarse(other)
+    axes = tuple(range(1, first.ndim))
+    apart = (first - second).var(axes).sum()
+    return bool(apart < _SAME_SCENE * (first.var(axes).sum() + second.var(axes).sum()))
