@@ -26,6 +26,7 @@ from denoise.errors import (
 
 if TYPE_CHECKING:
     from denoise import corruptions, metrics
+    from denoise.adaptation import Adaptation, adapt
     from denoise.infer import Cleaner, load
     from denoise.infer.files import FileReport, clean_file
     from denoise.infer.stream import Stream
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Adaptation",
     "Cleaner",
     "DenoiseError",
     "FileReport",
@@ -48,6 +50,7 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "__version__",
+    "adapt",
     "clean_file",
     "corruptions",
     "load",
@@ -58,10 +61,12 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Adaptation": "denoise.adaptation:Adaptation",
     "Cleaner": "denoise.infer:Cleaner",
     "FileReport": "denoise.infer.files:FileReport",
     "SignalDenoiser": "denoise.infer.transformer:SignalDenoiser",
     "Stream": "denoise.infer.stream:Stream",
+    "adapt": "denoise.adaptation:adapt",
     "clean_file": "denoise.infer.files:clean_file",
     "corruptions": "denoise.corruptions",
     "load": "denoise.infer:load",

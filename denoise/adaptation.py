@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,9 @@ class Adaptation:
         noisy: Of the files as they are.
         before: Of the model that was adapted.
         after: Of the adapted one.
-        clean_before: The figure of clean files that went through the first model, against themselves; NaN
-            where there are none.
-        clean_after: The same for the adapted one: what it does to files that need nothing.
+        clean_before: The figure of a clean file that went through the first model, against itself: the
+            least of several, NaN where there are none.
+        clean_after: The same for the adapted one: what it may do to files that need nothing.
         files: How many were trained on.
         held_out: How many recordings, or parts of one, were judged by.
         minutes: Of training.
@@ -115,6 +116,10 @@ def adapt(
         UsageError: There is no such model, `output` exists, or the recipe cannot be changed so.
     """
     noisy, output = Path(noisy), Path(output)
+    if output.suffix != ".safetensors" or not output.parent.is_dir():
+        raise UsageError(
+            f"{output}: cannot be the output, expected a .safetensors file in a folder that exists"
+        )
     if output.exists() and not overwrite:
         raise UsageError(f"{output}: exists already, expected a new name, or --overwrite to replace it")
     start = _start(model, noisy)
@@ -146,10 +151,13 @@ def adapt(
         clean = _clean(spec.modality, held_out if way == "pairs" else [])
         metric = MODALITIES[spec.modality].headline
         found = Adaptation(
-            way,
-            metric,
-            *(_figure(metric, held_out, model) for model in (None, network, adapted)),
-            *(_figure(metric, clean, model) for model in (network, adapted)),
+            way=way,
+            metric=metric,
+            noisy=mean(_figures(metric, held_out, None)),
+            before=mean(_figures(metric, held_out, network)),
+            after=mean(_figures(metric, held_out, adapted)),
+            clean_before=min(_figures(metric, clean, network), default=math.nan),
+            clean_after=min(_figures(metric, clean, adapted), default=math.nan),
             files=own.files,
             held_out=len(judged),
             minutes=facts["training"]["minutes"],
@@ -222,8 +230,9 @@ class _Remembering:
         noisy, target = self.own.batch(size - former, generator)
         if not self.former or not former:
             return noisy, target
-        before = self.former.batch(former, generator)
-        return torch.cat([noisy, before[0]]), torch.cat([target, before[1]])
+        seen, wanted = self.former.batch(former, generator)
+        seen[::2] = wanted[::2]  # half of them clean: those must stay as they are
+        return torch.cat([noisy, seen]), torch.cat([target, wanted])
 
 
 def _photos(names: Sequence[str]) -> list[NDArray[Any]]:
@@ -238,23 +247,22 @@ def _clean(modality: str, held_out: Sequence[Pair]) -> list[Pair]:
     """Clean files as their own targets: those that were held out, or photos, or drawn signals."""
     if held_out:
         return [(target, target, rate) for _, target, rate in held_out]
+    known: list[NDArray[np.float32]] = []
     if modality == "image":
-        photos = [photo[:, :_CLEAN_SIDE, :_CLEAN_SIDE].astype(np.float32) / 255 for photo in _photos(_MEASURED)]
-        return [(photo, photo, None) for photo in photos]
-    if modality == "sensor":
-        signals = synthetic(8, 8192, torch.Generator().manual_seed(0)).numpy()
-        return [(signal, signal, None) for signal in signals]
-    return []
+        cut = slice(_CLEAN_SIDE)
+        known = [photo[:, cut, cut].astype(np.float32) / np.float32(255) for photo in _photos(_MEASURED)]
+    elif modality == "sensor":
+        known = list(synthetic(8, 8192, torch.Generator().manual_seed(0)).numpy())
+    return [(clean, clean, None) for clean in known]
 
 
-def _figure(name: str, held_out: Sequence[Pair], model: Denoiser | None) -> float:
-    """The mean of a metric over what is held out, cleaned by the model."""
+def _figures(name: str, held_out: Sequence[Pair], model: Denoiser | None) -> list[float]:
+    """A metric of each that is held out, cleaned by the model."""
     metric = metrics.metric(name)
-    found = [
+    return [
         metric(target, apply(model, noisy, peak=1.0, sample_rate=rate) if model else noisy, peak=1.0)
         for noisy, target, rate in held_out
     ]
-    return float(np.mean(found)) if found else math.nan
 
 
 def _check(found: Adaptation, noisy: Path) -> None:

@@ -14,7 +14,17 @@ from denoise.errors import UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
-__all__ = ["DataRecipe", "FitRecipe", "ModelRecipe", "Recipe", "ValidateRecipe", "changed", "from_dict", "load", "names"]
+__all__ = [
+    "DataRecipe",
+    "FitRecipe",
+    "ModelRecipe",
+    "Recipe",
+    "ValidateRecipe",
+    "changed",
+    "from_dict",
+    "load",
+    "names",
+]
 
 
 @dataclass(frozen=True)

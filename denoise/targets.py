@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -33,7 +33,17 @@ from denoise.errors import DenoiseError, InputError
 from denoise.models.base import InputSpec
 from denoise.signal import MODALITIES
 
-__all__ = ["WAYS", "OwnPatches", "Scene", "correlation", "divide", "held_out", "longest_side", "modalities", "read"]
+__all__ = [
+    "WAYS",
+    "OwnPatches",
+    "Scene",
+    "correlation",
+    "divide",
+    "held_out",
+    "longest_side",
+    "modalities",
+    "read",
+]
 
 Array = NDArray[np.float32]
 
@@ -106,7 +116,9 @@ WAYS: Mapping[str, Way] = MappingProxyType(
     {
         "pairs": Way("learned from clean files", _takes),
         "shots": Way("learned from repeated shots (Noise2Noise)", _takes),
-        "neighbours": Way("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, shrinks=True),
+        "neighbours": Way(
+            "learned from neighbouring lines or samples (Neighbor2Neighbor)", _neighbours, True
+        ),
     }
 )
 
@@ -153,9 +165,12 @@ class OwnPatches:
         channels = slice(None) if count == self.channels else slice(pick := below(count), pick + 1)
         order = range(2) if self.pairs else torch.randperm(len(takes), generator=generator).tolist()
         patches = self.way.split(torch.from_numpy(takes[(slice(None), channels, *window)]), order, axis)
-        sign = -1.0 if self.flip and takes.ndim == 3 and below(2) else 1.0
-        turned = [a for a in (1, 2) if self.flip and takes.ndim == 4 and below(2)]
-        noisy, target = (sign * patch.flip(turned).expand(self.channels, *sides[:0], *patch.shape[1:]) for patch in patches)
+        image = takes.ndim == 4
+        mirrored = [a for a in (1, 2) if self.flip and image and below(2)]
+        sign = -1 if self.flip and not image and below(2) else 1
+        noisy, target = (
+            sign * patch.flip(mirrored).expand(self.channels, *patch.shape[1:]) for patch in patches
+        )
         return noisy, target
 
 
@@ -184,7 +199,8 @@ def divide(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
     axis = 2 + int(np.argmax(scene.takes.shape[2:]))
     cut = scene.takes.shape[axis] * (_HELD_OUT - 1) // _HELD_OUT
     parts = np.split(scene.takes, [cut], axis)
-    return tuple([Scene(scene.name, part, scene.sample_rate)] for part in parts)  # type: ignore[return-value]
+    learned, judged = ([Scene(scene.name, part, scene.sample_rate)] for part in parts)
+    return learned, judged
 
 
 def longest_side(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> int:
@@ -192,7 +208,7 @@ def longest_side(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> int:
     sides = [n for scene in scenes for n in scene.takes.shape[2:]]
     if WAYS[way].shrinks:
         sides += [(scene.takes.shape[1 + axis] - _MARGIN) // 2 for scene in scenes for axis in axes]
-    return min(sides)
+    return int(min(sides))
 
 
 # ---- whether neighbours are independent ------------------------------------------------------------------
@@ -237,7 +253,8 @@ def _flattest(channel: Array) -> Array:
         blocks = blocks - line * (tilt.mean(tuple(across), keepdims=True) if across else tilt)
     cells = blocks.reshape(len(blocks), *(4, _BLOCK // 4) * channel.ndim)
     coarse = np.square(cells.mean(tuple(range(2, cells.ndim, 2)))).reshape(len(blocks), -1).mean(1)
-    return blocks[np.argsort(coarse)[: max(1, round(_FLATTEST * len(blocks)))]]
+    flattest: Array = blocks[np.argsort(coarse)[: max(1, round(_FLATTEST * len(blocks)))]]
+    return flattest
 
 
 # ---- files -----------------------------------------------------------------------------------------------
@@ -295,7 +312,7 @@ class _Reader:
     """Reads takes of at most so many values, and keeps sentences about those that cannot be used."""
 
     def __init__(self, spec: InputSpec, files: int) -> None:
-        self.spec, self.notes = spec, []
+        self.spec = spec
         self.most = _MOST_VALUES // files
         self.notes: list[str] = []
 
@@ -327,10 +344,9 @@ class _Reader:
 
     def _scene(self, name: str, takes: list[Array], rate: float | None) -> Scene:
         stacked = np.stack(takes)
-        if self.spec.scale:  # as the model is given signals of any unit
-            axes = tuple(range(2, stacked.ndim))
-            stacked = stacked - takes[0].mean(axes[:-1] or -1, keepdims=True)
-            stacked /= np.maximum(takes[0].std(-1, keepdims=True), 1e-12)
+        if self.spec.scale:  # signals of any unit, as the model is given them
+            mean, deviation = takes[0].mean(-1, keepdims=True), takes[0].std(-1, keepdims=True)
+            stacked = (stacked - mean) / np.maximum(deviation, 1e-12)
         return Scene(name, stacked, rate)
 
     def _read(self, path: Path) -> tuple[Array, float | None] | None:

@@ -137,12 +137,12 @@ class Scanner(Corruption):
         shot = draw(self.shot, clean, generator)
         # Filtered in a circle, which is cut open where what went round has faded.
         length = fast_length(clean.shape[-1] + math.ceil(-12 / math.log(float(kept.max()) + 1e-9)))
-        turn = torch.polar(torch.ones(length // 2 + 1), -2 * math.pi * torch.fft.rfftfreq(length)).to(
-            clean.device
-        )
+        phase = -2 * math.pi * torch.fft.rfftfreq(length).to(clean)
+        turn = torch.polar(torch.ones_like(phase), phase)
         response = (1 - kept**2).sqrt() / (1 - kept * turn)
         white = normal((*clean.shape[:3], length), clean, generator)
         noise = torch.fft.irfft(torch.fft.rfft(white) * response, n=length)[..., : clean.shape[-1]]
         noise = noise * (1 - shot + 2 * shot * fill_gaps(clean).clamp(min=0)).sqrt()
         offsets = normal((*clean.shape[:3], 1), clean, generator) * draw(self.stripes, clean, generator)
-        return clean + sigma * (noise + offsets)
+        noisy: Tensor = clean + sigma * (noise + offsets)
+        return noisy

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "score": "pipelines.cli.score:command",
         "benchmark": "pipelines.cli.benchmark:command",
         "train": "pipelines.cli.train:command",
+        "adapt": "pipelines.cli.adapt:command",
         "models": "pipelines.cli.models:command",
         "info": "pipelines.cli.info:command",
         "verify": "pipelines.cli.verify:command",
