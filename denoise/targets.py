@@ -142,7 +142,7 @@ class OwnPatches:
         self.side, self.channels, self.flip = side, channels, flip
         self.pairs = way == "pairs"
         self.files = sum(len(scene.takes) for scene in scenes)
-        self.digest = hashlib.sha256(b"".join(s.takes.tobytes() for s in scenes)).hexdigest()
+        self.digest = _digest(scenes)
         self.weights = torch.tensor([float(scene.takes[0].size) for scene in scenes])
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -172,6 +172,14 @@ class OwnPatches:
             sign * patch.flip(mirrored).expand(self.channels, *patch.shape[1:]) for patch in patches
         )
         return noisy, target
+
+
+def _digest(scenes: Sequence[Scene]) -> str:
+    seen = hashlib.sha256()
+    for scene in scenes:
+        seen.update(f"{scene.name} {scene.takes.shape}".encode())
+        seen.update(np.ascontiguousarray(scene.takes).data)
+    return seen.hexdigest()
 
 
 def held_out(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> list[Pair]:
@@ -213,10 +221,11 @@ def longest_side(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> int:
 
 # ---- whether neighbours are independent ------------------------------------------------------------------
 
-_BLOCK = 16  # pixels or samples a side
+_BLOCK = MappingProxyType({2: 16, 1: 32})  # pixels or samples a side, by number of axes
 _FLATTEST = 0.1  # the share of the blocks in which there is next to nothing but noise
 _LIMITED = 0.03  # the share of values at the end of the range that spoils a block
 _LAGS = (1, 2, 3)
+_MOST_BLOCKS = 10_000  # of a channel
 
 
 def correlation(scenes: Sequence[Scene], axis: int) -> float:
@@ -237,21 +246,22 @@ def correlation(scenes: Sequence[Scene], axis: int) -> float:
 
 def _flattest(channel: Array) -> Array:
     """The blocks of a channel that vary the least between their halves, without their slopes."""
-    axes = tuple(range(1, channel.ndim + 1))
-    windows = np.lib.stride_tricks.sliding_window_view(channel, (_BLOCK,) * channel.ndim)
-    step = max(_BLOCK // 2, math.ceil((windows.size / _BLOCK**channel.ndim / 10_000) ** (1 / channel.ndim)))
-    blocks = windows[(slice(None, None, step),) * channel.ndim].reshape(-1, *(_BLOCK,) * channel.ndim)
+    ndim, side = channel.ndim, _BLOCK[channel.ndim]
+    axes = tuple(range(1, ndim + 1))
+    windows = np.lib.stride_tricks.sliding_window_view(channel, (side,) * ndim)
+    step = max(side // 2, math.ceil((channel.size / _MOST_BLOCKS) ** (1 / ndim)))
+    blocks = windows[(slice(None, None, step),) * ndim].reshape(-1, *(side,) * ndim)
     limited = ((blocks == channel.min()) | (blocks == channel.max())).mean(axes) > _LIMITED
     blocks = blocks[~limited] if not limited.all() else blocks
-    slope = (np.arange(_BLOCK) - (_BLOCK - 1) / 2).astype(np.float32)
+    slope = (np.arange(side) - (side - 1) / 2).astype(np.float32)
     slope /= np.linalg.norm(slope)
     blocks = blocks - blocks.mean(axes, keepdims=True)
     for axis in axes:
-        line = slope.reshape([-1 if a == axis else 1 for a in range(channel.ndim + 1)])
+        line = slope.reshape([-1 if a == axis else 1 for a in range(ndim + 1)])
         across = [a for a in axes if a != axis]
         tilt = (blocks * line).sum(axis, keepdims=True)
         blocks = blocks - line * (tilt.mean(tuple(across), keepdims=True) if across else tilt)
-    cells = blocks.reshape(len(blocks), *(4, _BLOCK // 4) * channel.ndim)
+    cells = blocks.reshape(len(blocks), *(4, side // 4) * ndim)
     coarse = np.square(cells.mean(tuple(range(2, cells.ndim, 2)))).reshape(len(blocks), -1).mean(1)
     flattest: Array = blocks[np.argsort(coarse)[: max(1, round(_FLATTEST * len(blocks)))]]
     return flattest
@@ -299,6 +309,11 @@ def read(folder: Path, spec: InputSpec, clean: Path | None = None) -> tuple[str,
         shots = [scene for group in groups if (scene := reader.shots(group))]
         way = "shots" if shots else "neighbours"
         scenes = shots or [scene for path in _spread(files) if (scene := reader.alone(path))]
+        unused = len(files) - sum(len(scene.takes) for scene in shots)
+        if shots and unused:
+            reader.notes.append(
+                f"{folder}: {unused} files are no repeated shots of the first in their folder"
+            )
     if not scenes:
         raise InputError(f"{folder}: {reader.notes[0]}")
     return way, scenes, reader.notes

@@ -61,10 +61,9 @@ def command(
     )
     for note in found.notes:
         click.echo(report.printable(f"left out  {note}"), err=True)
-    rows = [
-        ["held out", *(f"{value:.2f}" for value in (found.noisy, found.before, found.after))],
-        ["what is clean", "", f"{found.clean_before:.1f}", f"{found.clean_after:.1f}"],
-    ]
+    rows = [["held out", *(f"{value:.2f}" for value in (found.noisy, found.before, found.after))]]
+    if found.clean_after is not None:
+        rows.append(["clean files, at least", "", f"{found.clean_before:.2f}", f"{found.clean_after:.2f}"])
     click.echo(f"{WAYS[found.way].told}: {found.files} files, {found.held_out} held out")
     click.echo(report.table([found.metric, "as it is", "before", "adapted"], rows))
     click.echo(report.printable(f"wrote {output}"))
