@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median_low
 from types import MappingProxyType
 from typing import Any
 
@@ -130,14 +130,21 @@ def adapt(
     axes = _axes(noisy, way, scenes, spec)
     learned, judged = targets.divide(scenes)
     held_out = targets.held_out(judged, way, axes)
-    most = targets.longest_side(learned, way, axes) // spec.multiple_of * spec.multiple_of
+    sides = [targets.longest_side(scene, way, axes) for scene in learned]
+    room = min(former.data.patch, median_low(sides))  # half of the files have it, and more; they are used
+    learned = [scene for scene, side in zip(learned, sides, strict=True) if side >= room]
+    most = room // spec.multiple_of * spec.multiple_of
+    if not most:
+        raise InputError(
+            f"{noisy}: its files leave {room} pixels or samples to learn from, expected {spec.multiple_of}"
+        )
     plan = Recipe(
         name=output.stem,
         modality=spec.modality,
         description=f"{card['name']}, adapted: {targets.WAYS[way].told}",
         sources=f"{former.sources}; then files of its user",
         model=ModelRecipe(card["architecture"], card["config"], init=start),
-        data=replace(former.data, patch=min(former.data.patch, most)),
+        data=replace(former.data, patch=most),
         # Of noisy targets only the mean squared error is least at the clean signal.
         fit=replace(FIT, loss=former.fit.loss if way == "pairs" else "mse"),
     )

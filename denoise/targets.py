@@ -50,7 +50,10 @@ Array = NDArray[np.float32]
 LEAST = 64  # pixels or samples a side; smaller files are left out
 _MOST_VALUES = 2**28  # of all files together, as float32: a gibibyte; of larger files their middle is taken
 _MOST_FILES = 256
-_SAME_SCENE = 0.1  # the power of the coarse differences of two shots, as a share of that of two scenes
+_MOST_SHOTS = 16  # of a scene, and scenes of them
+# Of two shots of a scene the coarse difference has this share of the power at most: of what two scenes differ
+# by, and of their whole difference, which is noise and mostly fine.
+_SAME_SCENE, _COARSE_NOISE = 0.1, 0.5
 _COARSE = 8  # pixels or samples a side over which is averaged, so that mostly the scene is left
 _HELD_OUT = 5  # one scene of so many is held out, or that part of a single one
 _MOST_PAIRS = 16
@@ -184,9 +187,9 @@ def _digest(scenes: Sequence[Scene]) -> str:
 
 def held_out(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> list[Pair]:
     """The `(noisy, target, Hz)` to judge by: of up to 16 scenes the middle."""
-    scenes = scenes[:: max(1, -(-len(scenes) // _MOST_PAIRS))]
+    scenes = _spread(scenes, _MOST_PAIRS)
     found: list[Pair] = []
-    for scene, axis in zip(scenes, itertools.cycle(axes)):
+    for scene, axis in zip(scenes, itertools.cycle(axes), strict=False):
         takes = _middle(scene.takes, WAYS[way].reach(_MOST_SIDE[scene.takes.ndim - 2]))
         noisy, target = WAYS[way].split(takes, range(2), axis)
         found.append((np.ascontiguousarray(noisy), np.ascontiguousarray(target), scene.sample_rate))
@@ -211,11 +214,11 @@ def divide(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
     return learned, judged
 
 
-def longest_side(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> int:
-    """Of the patches that each scene has room for."""
-    sides = [n for scene in scenes for n in scene.takes.shape[2:]]
+def longest_side(scene: Scene, way: str, axes: Sequence[int]) -> int:
+    """Of the patches that a scene has room for."""
+    sides = list(scene.takes.shape[2:])
     if WAYS[way].shrinks:
-        sides += [(scene.takes.shape[1 + axis] - _MARGIN) // 2 for scene in scenes for axis in axes]
+        sides += [(scene.takes.shape[1 + axis] - _MARGIN) // 2 for axis in axes]
     return int(min(sides))
 
 
@@ -306,21 +309,21 @@ def read(folder: Path, spec: InputSpec, clean: Path | None = None) -> tuple[str,
         way = "pairs"
     else:
         groups = [list(group) for _, group in itertools.groupby(files, key=lambda path: path.parent)]
-        shots = [scene for group in groups if (scene := reader.shots(group))]
+        shots = [scene for group in _spread(groups, _MOST_SHOTS) if (scene := reader.shots(group))]
         way = "shots" if shots else "neighbours"
         scenes = shots or [scene for path in _spread(files) if (scene := reader.alone(path))]
         unused = len(files) - sum(len(scene.takes) for scene in shots)
         if shots and unused:
             reader.notes.append(
-                f"{folder}: {unused} files are no repeated shots of the first in their folder"
+                f"{folder}: {unused} files are no repeated shots of the first in their folder, or too many"
             )
     if not scenes:
         raise InputError(f"{folder}: {reader.notes[0]}")
     return way, scenes, reader.notes
 
 
-def _spread(files: Sequence[Path]) -> Sequence[Path]:
-    return files[:: -(-len(files) // _MOST_FILES)]
+def _spread(found: Sequence[Any], most: int = _MOST_FILES) -> Sequence[Any]:
+    return found[:: max(1, -(-len(found) // most))]
 
 
 class _Reader:
@@ -349,7 +352,7 @@ class _Reader:
         if len(files) < 2 or not (first := self._read(files[0])):
             return None
         takes = [first[0]]
-        for path in files[1:]:
+        for path in files[1:_MOST_SHOTS]:
             take = self._read(path)
             if take and take[0].shape == first[0].shape and _same_scene(first[0], take[0]):
                 takes.append(take[0])
@@ -387,7 +390,7 @@ class _Reader:
 
 
 def _same_scene(one: Array, other: Array) -> bool:
-    """Whether two recordings differ by little but noise: their coarse difference is small."""
+    """Whether two recordings differ by noise alone: not in what is coarse."""
 
     def coarse(take: Array) -> Array:
         for axis in range(1, take.ndim):
@@ -399,4 +402,5 @@ def _same_scene(one: Array, other: Array) -> bool:
     first, second = coarse(one), coarse(other)
     axes = tuple(range(1, first.ndim))
     apart = (first - second).var(axes).sum()
-    return bool(apart < _SAME_SCENE * (first.var(axes).sum() + second.var(axes).sum()))
+    scenes, all_of_it = first.var(axes).sum() + second.var(axes).sum(), (one - other).var(axes).sum()
+    return bool(apart < min(_SAME_SCENE * scenes, _COARSE_NOISE * all_of_it))
