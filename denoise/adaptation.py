@@ -97,8 +97,9 @@ def adapt(
     """Train a model further on noisy files of one's own, and save it if it does better on those held out.
 
     With `pairs` it learns from clean files. Without, from repeated shots where a folder holds several of one
-    scene, which need not be clean (Lehtinen et al., "Noise2Noise", 2018); and else from neighbouring lines or
-    samples, where their noise is independent (after Huang et al., "Neighbor2Neighbor", 2021).
+    scene, which need not be clean (Lehtinen et al., "Noise2Noise", 2018). From single files it learns where
+    their noise is white, by adding more (Pang et al., "Recorrupted-to-Recorrupted", 2021), or is smeared
+    along one axis of an image, from neighbouring lines (after Huang et al., "Neighbor2Neighbor", 2021).
 
     A fifth of the scenes, or of a single one, is held out. Its targets are noisy unless there are pairs: a
     figure against them is lower than against clean ones, and rises with it.
@@ -127,7 +128,10 @@ def adapt(
     network, card = weights.load(weights.pretrained().get(start, Path(start)))
     spec, former = network.spec, recipe.from_dict(card.get("recipe", {}), f"{start}: recipe")
     way, scenes, notes = targets.read(noisy, spec, Path(pairs) if pairs else None)
-    axes = _axes(noisy, way, scenes, spec)
+    axes = list(range(1, spec.ndim + 1))
+    if not way:
+        way, axes = _alone(noisy, scenes, spec)
+        scenes = [targets.with_noise(scene) for scene in scenes] if way == "recorrupted" else scenes
     learned, judged = targets.divide(scenes)
     held_out = targets.held_out(judged, way, axes)
     sides = [targets.longest_side(scene, way, axes) for scene in learned]
@@ -192,30 +196,27 @@ def _start(model: str | Path | None, noisy: Path) -> str:
     return name
 
 
-def _axes(noisy: Path, way: str, scenes: Sequence[targets.Scene], spec: InputSpec) -> list[int]:
-    """The axes along which neighbours have independent noise, where that matters.
+def _alone(noisy: Path, scenes: Sequence[targets.Scene], spec: InputSpec) -> tuple[str, list[int]]:
+    """The way that the noise of single files allows, and the axes along which it is independent.
 
     Raises:
         InputError: There are none.
     """
+    lacking = "give clean files, or repeated shots of the same scene in a folder of their own"
+    if (
+        spec.modality == "audio"
+    ):  # its noise is anything but white, and speech has no flat parts to tell it by
+        raise InputError(f"{noisy}: from single recordings of sound nothing can be learned; {lacking}")
     axes = list(range(1, spec.ndim + 1))
-    if way != "neighbours":
-        return axes
-    if spec.sample_rate:
-        raise InputError(
-            f"{noisy}: the model works at {spec.sample_rate:g} Hz and knows nothing of every second sample; "
-            "give clean files, or several recordings of the same sound in a folder of their own"
-        )
     found = {axis: targets.correlation(scenes, axis) for axis in axes}
     free = [axis for axis in axes if abs(found[axis]) < _CORRELATED]
     if not free:
         least = min(found.values(), key=abs)
         raise InputError(
-            f"{noisy}: the noise of neighbouring lines or samples is correlated ({least:.2f}, expected less "
-            f"than {_CORRELATED}), so they cannot tell it from the signal; give repeated shots of the same "
-            "scene in a folder of their own, or clean files"
+            f"{noisy}: the noise of neighbouring pixels or samples is correlated ({least:.2f}, expected less "
+            f"than {_CORRELATED}), so it cannot be told from the signal; {lacking}"
         )
-    return free
+    return ("recorrupted" if free == axes else "neighbours"), free
 
 
 class _Remembering:

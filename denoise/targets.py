@@ -1,14 +1,15 @@
 """A user's own noisy files become (noisy, target) patches: with clean files, with repeated shots, or alone.
 
-| way | what is there | the target of a noisy patch |
+| way | what is there | the input of a patch, and its target |
 |---|---|---|
-| pairs | a clean file for each noisy one | the same part of the clean file |
-| shots | several shots of one scene in a folder | the same part of another shot (Lehtinen et al. 2018) |
-| neighbours | nothing else | the lines, or samples, between its own (after Huang et al. 2021) |
+| pairs | a clean file for each noisy one | itself, and the same part of the clean file |
+| shots | several shots of one scene in a folder | itself, and another shot (Lehtinen et al. 2018) |
+| neighbours | noise smeared along one axis | every second line, and those between (Huang et al. 2021) |
+| recorrupted | white noise | noisier by n, and less so by as much: y + n/2, y - 2n (Pang et al. 2021) |
 
 Where the noise of the target has nothing to do with that of the input, a network that learns to predict the
 target learns to predict what both share, the signal; and the better of two networks is the one that predicts
-the target better. So the ways differ in their targets only, and what is held out is judged as it is trained.
+the target better. So the ways differ in their patches only, and what is held out is judged as it is trained.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +31,7 @@ from torch import Generator, Tensor
 from denoise import io
 from denoise.data import Pair
 from denoise.errors import DenoiseError, InputError
+from denoise.estimate import white_noise_sigma
 from denoise.models.base import InputSpec
 from denoise.signal import MODALITIES
 
@@ -43,6 +45,7 @@ __all__ = [
     "longest_side",
     "modalities",
     "read",
+    "with_noise",
 ]
 
 Array = NDArray[np.float32]
@@ -61,6 +64,7 @@ _MOST_SIDE = MappingProxyType({2: 384, 1: 2**16})  # of a held-out pair, by numb
 _TAPS = (-1 / 16, 9 / 16, 9 / 16, -1 / 16)  # a line from the two before and the two behind it: cubic
 _FIRST = len(_TAPS) - 1  # of the lines that have two on each side
 _MARGIN = 2 * _FIRST - 1  # lines beyond two for each one of a patch
+_MORE = 0.5  # of the noise that is added to the input
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,16 @@ class Scene:
         name: Of its file, or of the folder of its shots.
         takes: Noisy and clean, or all shots, or the one noisy recording, in the scale that the model sees.
         sample_rate: Hz, of signals.
+        noise: Variance of the noise of each channel at zero, and by how much it grows with the value.
 
     Shape:
-        `takes` is `(takes, C, *S)`.
+        `takes` is `(takes, C, *S)`, `noise` is `(2, C)`.
     """
 
     name: str
     takes: Array
     sample_rate: float | None = None
+    noise: Array | None = None
 
 
 # ---- the ways --------------------------------------------------------------------------------------------
@@ -86,16 +92,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class Way:
-    """How a target is found for a noisy patch.
+    """How input and target are found.
 
     Args:
         told: What is done, for the report.
-        split: Gives noisy and target from a window of a scene's takes, along one of the axes.
-        shrinks: Whether these have half as many lines along that axis.
+        split: Gives both from a window of a scene's takes.
+        shrinks: Whether they have half as many lines along an axis.
     """
 
     told: str
-    split: Callable[[Any, Sequence[int], int], tuple[Any, Any]]
+    split: Callable[[_Window], tuple[Tensor, Tensor]]
     shrinks: bool = False
 
     def reach(self, side: int) -> int:
@@ -103,25 +109,51 @@ class Way:
         return 2 * side + _MARGIN if self.shrinks else side
 
 
-def _takes(takes: Any, order: Sequence[int], axis: int) -> tuple[Any, Any]:  # noqa: ARG001
-    return takes[order[0]], takes[order[1]]
+@dataclass(frozen=True)
+class _Window:
+    """A part of a scene, `(takes, C, *S)`, and what decides how it is split."""
+
+    takes: Tensor
+    noise: Tensor  # (2, C)
+    axis: int
+    generator: Generator
 
 
-def _neighbours(takes: Any, order: Sequence[int], axis: int) -> tuple[Any, Any]:  # noqa: ARG001
+def _pairs(window: _Window) -> tuple[Tensor, Tensor]:
+    return window.takes[0], window.takes[1]
+
+
+def _shots(window: _Window) -> tuple[Tensor, Tensor]:
+    one, other = torch.randperm(len(window.takes), generator=window.generator)[:2].tolist()
+    return window.takes[one], window.takes[other]
+
+
+def _neighbours(window: _Window) -> tuple[Tensor, Tensor]:
     """Every second line, and the same lines as those between them tell."""
-    lines = takes[0].swapaxes(axis, 0)
+    lines = window.takes[0].movedim(window.axis, 0)
     count = (len(lines) - _MARGIN) // 2
-    target = sum(tap * lines[2 * i :: 2][:count] for i, tap in enumerate(_TAPS))
-    return lines[_FIRST::2][:count].swapaxes(axis, 0), target.swapaxes(axis, 0)
+    target = torch.stack([tap * lines[2 * i :: 2][:count] for i, tap in enumerate(_TAPS)]).sum(0)
+    return lines[_FIRST::2][:count].movedim(0, window.axis), target.movedim(0, window.axis)
+
+
+def _recorrupted(window: _Window) -> tuple[Tensor, Tensor]:
+    """With noise of the same variance added to the input and taken from the target, they share none.
+
+    The variance is linear in the noisy value, so its mean is that at the signal.
+    """
+    noisy = window.takes[0]
+    least, growth = (part.view(-1, *[1] * (noisy.ndim - 1)) for part in window.noise)
+    variance = (least + growth * noisy).clamp(min=0)
+    added = variance.sqrt() * torch.randn(noisy.shape, generator=window.generator)
+    return noisy + _MORE * added, noisy - added / _MORE
 
 
 WAYS: Mapping[str, Way] = MappingProxyType(
     {
-        "pairs": Way("learned from clean files", _takes),
-        "shots": Way("learned from repeated shots (Noise2Noise)", _takes),
-        "neighbours": Way(
-            "learned from neighbouring lines or samples (Neighbor2Neighbor)", _neighbours, True
-        ),
+        "pairs": Way("learned from clean files", _pairs),
+        "shots": Way("learned from repeated shots (Noise2Noise)", _shots),
+        "neighbours": Way("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, True),
+        "recorrupted": Way("learned from added white noise (Recorrupted-to-Recorrupted)", _recorrupted),
     }
 )
 
@@ -143,7 +175,6 @@ class OwnPatches:
     ) -> None:
         self.scenes, self.way, self.axes = scenes, WAYS[way], axes
         self.side, self.channels, self.flip = side, channels, flip
-        self.pairs = way == "pairs"
         self.files = sum(len(scene.takes) for scene in scenes)
         self.digest = _digest(scenes)
         self.weights = torch.tensor([float(scene.takes[0].size) for scene in scenes])
@@ -151,30 +182,37 @@ class OwnPatches:
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """`size` patches, noisy and their targets, `(size, channels, *patch)`."""
         picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
-        drawn = [self._patch(self.scenes[i].takes, generator) for i in picks]
+        drawn = [self._patch(self.scenes[i], generator) for i in picks]
         noisy, target = (torch.stack(side) for side in zip(*drawn, strict=True))
         return noisy, target
 
-    def _patch(self, takes: Array, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _patch(self, scene: Scene, generator: Generator) -> tuple[Tensor, Tensor]:
         def below(most: int) -> int:
             return int(torch.randint(most, (), generator=generator))
 
         axis = self.axes[below(len(self.axes))]
-        sides = [self.side] * (takes.ndim - 2)
+        count, *shape = scene.takes.shape[1:]
+        sides = [self.side] * len(shape)
         sides[axis - 1] = self.way.reach(self.side)
-        starts = [below(n - side + 1) for n, side in zip(takes.shape[2:], sides, strict=True)]
-        window = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
-        count = takes.shape[1]
-        channels = slice(None) if count == self.channels else slice(pick := below(count), pick + 1)
-        order = range(2) if self.pairs else torch.randperm(len(takes), generator=generator).tolist()
-        patches = self.way.split(torch.from_numpy(takes[(slice(None), channels, *window)]), order, axis)
-        image = takes.ndim == 4
-        mirrored = [a for a in (1, 2) if self.flip and image and below(2)]
-        sign = -1 if self.flip and not image and below(2) else 1
+        starts = [below(n - side + 1) for n, side in zip(shape, sides, strict=True)]
+        cut = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+        pick = below(count)
+        channels = slice(None) if count == self.channels else slice(pick, pick + 1)
+        patches = self.way.split(_window(scene, channels, cut, axis, generator))
+        mirrored = [a for a in (1, 2) if self.flip and len(shape) == 2 and below(2)]
+        sign = -1 if self.flip and len(shape) == 1 and below(2) else 1
         noisy, target = (
             sign * patch.flip(mirrored).expand(self.channels, *patch.shape[1:]) for patch in patches
         )
         return noisy, target
+
+
+def _window(
+    scene: Scene, channels: slice, cut: tuple[slice, ...], axis: int, generator: Generator
+) -> _Window:
+    takes = torch.from_numpy(scene.takes[(slice(None), channels, *cut)])
+    noise = np.zeros((2, scene.takes.shape[1]), np.float32) if scene.noise is None else scene.noise
+    return _Window(takes, torch.from_numpy(noise[:, channels]), axis, generator)
 
 
 def _digest(scenes: Sequence[Scene]) -> str:
@@ -189,16 +227,17 @@ def held_out(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> list[Pai
     """The `(noisy, target, Hz)` to judge by: of up to 16 scenes the middle."""
     scenes = _spread(scenes, _MOST_PAIRS)
     found: list[Pair] = []
+    generator = torch.Generator().manual_seed(0)
     for scene, axis in zip(scenes, itertools.cycle(axes), strict=False):
-        takes = _middle(scene.takes, WAYS[way].reach(_MOST_SIDE[scene.takes.ndim - 2]))
-        noisy, target = WAYS[way].split(takes, range(2), axis)
-        found.append((np.ascontiguousarray(noisy), np.ascontiguousarray(target), scene.sample_rate))
+        shape = scene.takes.shape[2:]
+        cut = _middle(shape, WAYS[way].reach(_MOST_SIDE[len(shape)]))
+        noisy, target = WAYS[way].split(_window(scene, slice(None), cut, axis, generator))
+        found.append((noisy.contiguous().numpy(), target.contiguous().numpy(), scene.sample_rate))
     return found
 
 
-def _middle(takes: Array, side: int) -> Array:
-    window = tuple(slice((n - min(n, side)) // 2, (n + min(n, side)) // 2) for n in takes.shape[2:])
-    return takes[(slice(None), slice(None), *window)]
+def _middle(shape: Sequence[int], side: int) -> tuple[slice, ...]:
+    return tuple(slice((n - min(n, side)) // 2, (n + min(n, side)) // 2) for n in shape)
 
 
 def divide(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
@@ -210,7 +249,7 @@ def divide(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
     axis = 2 + int(np.argmax(scene.takes.shape[2:]))
     cut = scene.takes.shape[axis] * (_HELD_OUT - 1) // _HELD_OUT
     parts = np.split(scene.takes, [cut], axis)
-    learned, judged = ([Scene(scene.name, part, scene.sample_rate)] for part in parts)
+    learned, judged = ([replace(scene, takes=part)] for part in parts)
     return learned, judged
 
 
@@ -222,7 +261,7 @@ def longest_side(scene: Scene, way: str, axes: Sequence[int]) -> int:
     return int(min(sides))
 
 
-# ---- whether neighbours are independent ------------------------------------------------------------------
+# ---- the noise -------------------------------------------------------------------------------------------
 
 _BLOCK = MappingProxyType({2: 16, 1: 32})  # pixels or samples a side, by number of axes
 _FLATTEST = 0.1  # the share of the blocks in which there is next to nothing but noise
@@ -240,15 +279,34 @@ def correlation(scenes: Sequence[Scene], axis: int) -> float:
     products, power = np.zeros(len(_LAGS)), 0.0
     for scene in scenes:
         for channel in scene.takes[0]:
-            flat = _flattest(channel).swapaxes(1, axis)
+            flat = _flattest(channel)[0].swapaxes(1, axis)
             power += float(np.square(flat).mean())
             products += [float((flat[:, lag:] * flat[:, :-lag]).mean()) for lag in _LAGS]
     found = products / max(power, 1e-30)
     return float(found[np.argmax(np.abs(found))])
 
 
-def _flattest(channel: Array) -> Array:
-    """The blocks of a channel that vary the least between their halves, without their slopes."""
+def with_noise(scene: Scene) -> Scene:
+    """The scene with the variance of its white noise; of images it may grow with the value, as shot noise.
+
+    How strong it is, the finest details of the whole say; how it grows, the flattest blocks.
+    """
+    found = []
+    for channel in scene.takes[0]:
+        least, growth = 1.0, 0.0
+        if channel.ndim == 2:
+            flat, level = _flattest(channel)
+            variance = flat.var((1, 2))
+            growth = max(0.0, float(((level - level.mean()) * variance).mean() / max(level.var(), 1e-12)))
+            least = float(variance.mean() - growth * level.mean())
+        typical = max(least + growth * float(channel.mean()), 1e-12)
+        strength = white_noise_sigma(channel) ** 2 / typical
+        found.append((strength * least, strength * growth))
+    return replace(scene, noise=np.array(found, np.float32).T.copy())
+
+
+def _flattest(channel: Array) -> tuple[Array, Array]:
+    """The blocks of a channel that vary the least between their cells, without their slopes; their means."""
     ndim, side = channel.ndim, _BLOCK[channel.ndim]
     axes = tuple(range(1, ndim + 1))
     windows = np.lib.stride_tricks.sliding_window_view(channel, (side,) * ndim)
@@ -258,16 +316,16 @@ def _flattest(channel: Array) -> Array:
     blocks = blocks[~limited] if not limited.all() else blocks
     slope = (np.arange(side) - (side - 1) / 2).astype(np.float32)
     slope /= np.linalg.norm(slope)
+    level = blocks.mean(axes)
     blocks = blocks - blocks.mean(axes, keepdims=True)
     for axis in axes:
         line = slope.reshape([-1 if a == axis else 1 for a in range(ndim + 1)])
-        across = [a for a in axes if a != axis]
-        tilt = (blocks * line).sum(axis, keepdims=True)
-        blocks = blocks - line * (tilt.mean(tuple(across), keepdims=True) if across else tilt)
+        across = tuple(a for a in axes if a != axis)
+        blocks = blocks - line * (blocks * line).sum(axis, keepdims=True).mean(across, keepdims=True)
     cells = blocks.reshape(len(blocks), *(4, side // 4) * ndim)
     coarse = np.square(cells.mean(tuple(range(2, cells.ndim, 2)))).reshape(len(blocks), -1).mean(1)
-    flattest: Array = blocks[np.argsort(coarse)[: max(1, round(_FLATTEST * len(blocks)))]]
-    return flattest
+    chosen = np.argsort(coarse)[: max(1, round(_FLATTEST * len(blocks)))]
+    return blocks[chosen], level[chosen]
 
 
 # ---- files -----------------------------------------------------------------------------------------------
@@ -288,6 +346,8 @@ def modalities(folder: Path) -> list[str]:
 
 def read(folder: Path, spec: InputSpec, clean: Path | None = None) -> tuple[str, list[Scene], list[str]]:
     """The way that the files allow, their scenes, and sentences about what was left out.
+
+    The way is empty where there is but one noisy file of each: then it is for the noise to decide.
 
     Args:
         folder: Of noisy files. Those in one folder that show the same scene are repeated shots of it.
@@ -310,7 +370,7 @@ def read(folder: Path, spec: InputSpec, clean: Path | None = None) -> tuple[str,
     else:
         groups = [list(group) for _, group in itertools.groupby(files, key=lambda path: path.parent)]
         shots = [scene for group in _spread(groups, _MOST_SHOTS) if (scene := reader.shots(group))]
-        way = "shots" if shots else "neighbours"
+        way = "shots" if shots else ""
         scenes = shots or [scene for path in _spread(files) if (scene := reader.alone(path))]
         unused = len(files) - sum(len(scene.takes) for scene in shots)
         if shots and unused:
@@ -375,7 +435,9 @@ class _Reader:
             return None
         array, rate = array[: array.shape[0] - info.keep], info.sample_rate
         side = round((self.most / len(array)) ** (1 / self.spec.ndim))
-        array = _middle(array[None], side)[0].astype(np.float32) / np.float32(info.peak or 1.0)
+        array = array[(slice(None), *_middle(array.shape[1:], side))].astype(np.float32) / np.float32(
+            info.peak or 1.0
+        )
         if self.spec.sample_rate and rate and rate != self.spec.sample_rate:
             from denoise.io.audio import resample
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +24,7 @@ from denoise.models import build
 from denoise.models.base import InputSpec
 from denoise.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe
 from denoise.signal import SignalInfo
-from denoise.targets import OwnPatches, Scene, correlation, divide, held_out, longest_side, read
+from denoise.targets import OwnPatches, Scene, correlation, divide, held_out, longest_side, read, with_noise
 from denoise.train import fit
 from pipelines.cli import cli
 
@@ -76,6 +77,22 @@ def test_neighbouring_lines_tell_a_smooth_line_and_nothing_of_its_noise(axis: in
     assert float(noisy.square().mean()) == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.parametrize("noise", ["gaussian:sigma=20", "poisson-gaussian:photons=60"])
+def test_what_is_added_to_the_input_and_taken_from_the_target_undoes_their_common_noise(noise: str) -> None:
+    clean = np.repeat(np.linspace(0.2, 0.8, 8, dtype=np.float32), 64)[None, None].repeat(512, 1)
+    scene = with_noise(Scene("", corrupted(clean, noise)[None]))
+    assert float(np.sqrt(scene.noise[0] + 0.5 * scene.noise[1])[0]) == pytest.approx(
+        0.078 if "gaussian:sigma" in noise else math.sqrt(0.5 / 60), rel=0.1
+    )
+    ((noisy, target, _),) = held_out([scene], "recorrupted", [1])
+    truth = clean[:, 64:-64, 64:-64]
+    power = float(np.square(corrupted(clean, noise) - clean).mean())
+    for part in (slice(0, 128), slice(256, 384)):  # dark and bright
+        shared = ((noisy - truth) * (target - truth))[..., part].mean()
+        assert float(shared) == pytest.approx(0, abs=0.2 * power)
+    assert float(np.square(noisy - truth).mean()) == pytest.approx(1.25 * power, rel=0.1)
+
+
 def test_shots_are_different_ones_and_pairs_keep_their_order() -> None:
     takes = np.stack([np.full((1, 64, 64), i, np.float32) for i in range(3)])
     noisy, target = (x.mean((1, 2, 3)) for x in drawn(Scene("", takes), "shots", [1]))
@@ -93,13 +110,21 @@ def test_a_batch_is_a_function_of_its_seed_and_gray_pictures_fill_three_channels
     assert torch.equal(first[0][:, 0], first[0][:, 2])
 
 
-@pytest.mark.parametrize("way", ["shots", "neighbours"])
-@pytest.mark.parametrize("noise", ["scanner:sigma=25", "gaussian:sigma=15"])
-def test_the_figure_without_a_reference_ranks_as_the_true_one(way: str, noise: str) -> None:
+@pytest.mark.parametrize(
+    ("noise", "way"),
+    [
+        ("scanner:sigma=25", "shots"),
+        ("scanner:sigma=25", "neighbours"),
+        ("gaussian:sigma=15", "shots"),
+        ("gaussian:sigma=15", "recorrupted"),
+    ],
+)
+def test_the_figure_without_a_reference_ranks_as_the_true_one(noise: str, way: str) -> None:
     """The order of five methods against noisy targets is that of their PSNR against the clean pictures."""
     clean = [picture(256, seed) for seed in range(2)]
     scenes = [
-        Scene("", np.stack([corrupted(c, noise, 10 * i + k) for k in (0, 1)])) for i, c in enumerate(clean)
+        with_noise(Scene("", np.stack([corrupted(c, noise, 10 * i + k) for k in (0, 1)])))
+        for i, c in enumerate(clean)
     ]
     judged = held_out(scenes, way, [1])
     told, true = [], []
@@ -159,7 +184,7 @@ def test_shots_of_a_scene_are_told_from_pictures_of_the_same_size(tmp_path: Path
         save(tmp_path / "other" / f"{i}.png", corrupted(picture(96, i), "gaussian:sigma=20", i))
         save(tmp_path / "shots" / "a" / f"{i}.png", corrupted(picture(96), "gaussian:sigma=20", i))
     way, scenes, _ = read(tmp_path / "other", IMAGE)
-    assert (way, len(scenes)) == ("neighbours", 3)
+    assert (way, len(scenes)) == ("", 3)
     way, scenes, _ = read(tmp_path / "shots", IMAGE)
     assert (way, [len(scene.takes) for scene in scenes]) == ("shots", [3])
     assert 0 <= scenes[0].takes.min() < scenes[0].takes.max() <= 1
@@ -172,7 +197,7 @@ def test_logs_that_differ_slowly_are_no_repeated_shots(tmp_path: Path) -> None:
     for i in range(2):
         weather = rng.normal(size=2000).cumsum() / 20
         np.save(tmp_path / f"{i}.npy", day + weather + rng.normal(0, 0.1, 2000))
-    assert read(tmp_path, SENSOR)[0] == "neighbours"
+    assert read(tmp_path, SENSOR)[0] == ""
     for i in range(2):
         np.save(tmp_path / f"{i}.npy", day + rng.normal(0, 1, 2000))
     assert read(tmp_path, SENSOR)[0] == "shots"
@@ -197,7 +222,7 @@ def test_signals_of_any_unit_are_read_as_the_model_sees_them(tmp_path: Path) -> 
     t = np.arange(4000) / 40
     np.save(tmp_path / "a.npy", 1e6 + 3e4 * np.sin(t))
     way, (scene,), _ = read(tmp_path, SENSOR)
-    assert way == "neighbours"
+    assert not way
     assert scene.takes.shape == (1, 1, 4000)
     assert float(scene.takes.std()) == pytest.approx(1, abs=1e-3)
 
@@ -295,7 +320,7 @@ def test_it_gains_on_files_that_it_did_not_see(way: str, start: Path, files: Pat
     assert card["recipe"]["model"]["init"] == str(start)
 
 
-def test_one_recording_is_enough_and_a_signal_has_neighbours_too(tmp_path: Path) -> None:
+def test_one_recording_is_enough_and_a_signal_will_do(tmp_path: Path) -> None:
     """A log of one channel: its last fifth is held out."""
     rng = np.random.default_rng(0)
 
@@ -317,7 +342,7 @@ def test_one_recording_is_enough_and_a_signal_has_neighbours_too(tmp_path: Path)
     (tmp_path / "logs").mkdir()
     np.save(tmp_path / "logs" / "a.npy", 40 + 7 * (tones(12_000, 1) + rng.normal(0, 0.5, 12_000)))
     found = denoise.adapt(tmp_path / "logs", out, model=start, overrides=SHORT[:-1])
-    assert (found.way, found.metric, found.held_out) == ("neighbours", "snr_db", 1)
+    assert (found.way, found.metric, found.held_out) == ("recorrupted", "snr_db", 1)
     clean = tones(6000, 2)
     noisy = clean + rng.normal(0, 0.5, clean.size)
     snr = [metrics.snr_db(clean, denoise.load(path).clean(noisy)) for path in (start, out)]
@@ -339,7 +364,7 @@ def test_recordings_of_sound_need_pairs_or_takes(tmp_path: Path) -> None:
     model = weights.build("spectral-gru", config)
     facts = {"recipe": recipe.as_dict()}
     weights.save(start, model, name="small", architecture="spectral-gru", facts=facts)
-    with pytest.raises(InputError, match="knows nothing of every second sample"):
+    with pytest.raises(InputError, match="from single recordings of sound nothing can be learned"):
         denoise.adapt(tmp_path / "noisy", out, model=start)
     few = ["fit.steps=30", "fit.lr=3e-3", "fit.warmup=1", "fit.threads=1"]
     found = denoise.adapt(tmp_path / "noisy", out, pairs=tmp_path / "clean", model=start, overrides=few)
@@ -358,7 +383,7 @@ def test_the_command_says_what_it_did(start: Path, files: Path, tmp_path: Path) 
     sets = [part for override in SHORT for part in ("--set", override)]
     code, output = run(files / "noisy", "--model", start, "-o", out, *sets)
     assert code == 0, output
-    assert "learned from neighbouring lines or samples (Neighbor2Neighbor): 4 files, 1 held out" in output
+    assert "learned from neighbouring lines (Neighbor2Neighbor): 4 files, 1 held out" in output
     assert f"wrote {out}" in output
     code, output = run(files / "noisy", "--model", start, "-o", out)
     assert code == 2
@@ -388,9 +413,9 @@ def test_a_model_that_damages_clean_files_is_not_saved(
     assert not list(tmp_path.iterdir())
 
 
-def test_noise_that_neighbours_share_asks_for_shots(start: Path, tmp_path: Path) -> None:
+def test_noise_that_is_smeared_both_ways_asks_for_shots(start: Path, tmp_path: Path) -> None:
     noisy_files(tmp_path, [picture()], "correlated:sigma=25,width_px=1.5")
-    with pytest.raises(InputError, match=r"is correlated .* give repeated shots"):
+    with pytest.raises(InputError, match=r"is correlated .* or repeated shots"):
         denoise.adapt(tmp_path / "noisy", tmp_path / "mine.safetensors", model=start)
 
 
@@ -432,7 +457,7 @@ def photo(name: str) -> Floats:
         ("scanner:sigma=25", "shots", 1.0),
         ("scanner:sigma=25", "neighbours", 1.0),
         ("correlated:sigma=25,width_px=1.5,chroma=1", "shots", 1.0),
-        ("speckle:sigma=0.4", "neighbours", 0.0),
+        ("speckle:sigma=0.4", "recorrupted", 0.0),
     ],
 )
 def test_photo_adapts_within_ten_minutes_of_one_core(

@@ -43,7 +43,7 @@ def command(
     """Train a model further on your own noisy files, and save it if it cleans those held out better.
 
     Learns from clean files if there are pairs, from repeated shots where a folder holds several of one scene,
-    and else from neighbouring lines or samples. Exit code 1 if nothing was gained.
+    and else from single files, if their noise allows it. Exit code 1 if nothing was gained.
 
     \b
     Example:
