@@ -26,6 +26,7 @@ from denoise.errors import (
 
 if TYPE_CHECKING:
     from denoise import corruptions, metrics
+    from denoise.adaptation import Adaptation, adapt
     from denoise.analysis.anomalies import AnomalyDetector, anomalies
     from denoise.analysis.codes import embed, reconstruct
     from denoise.analysis.embedding import AutoencoderEmbedding
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Adaptation",
     "AnomalyDetector",
     "AutoencoderEmbedding",
     "Cleaner",
@@ -55,6 +57,7 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "__version__",
+    "adapt",
     "anomalies",
     "clean_file",
     "corruptions",
@@ -70,12 +73,14 @@ __all__ = [
 _LAZY = {
     "AnomalyDetector": "denoise.analysis.anomalies:AnomalyDetector",
     "AutoencoderEmbedding": "denoise.analysis.embedding:AutoencoderEmbedding",
+    "Adaptation": "denoise.adaptation:Adaptation",
     "Cleaner": "denoise.infer:Cleaner",
     "Cut": "denoise.analysis.excerpts:Cut",
     "FileReport": "denoise.infer.files:FileReport",
     "SignalDenoiser": "denoise.infer.transformer:SignalDenoiser",
     "Stream": "denoise.infer.stream:Stream",
     "anomalies": "denoise.analysis.anomalies:anomalies",
+    "adapt": "denoise.adaptation:adapt",
     "clean_file": "denoise.infer.files:clean_file",
     "corruptions": "denoise.corruptions",
     "embed": "denoise.analysis.codes:embed",

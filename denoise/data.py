@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,9 +21,25 @@ from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.recipe import Recipe, ValidateRecipe
 from denoise.signal import MODALITIES
 
-__all__ = ["Patches", "pairs", "read_clean"]
+__all__ = ["Batches", "Pair", "Patches", "pairs", "read_clean", "synthetic"]
 
 Array = NDArray[Any]  # float32 signals, uint8 images
+Pair = tuple[NDArray[np.float32], NDArray[np.float32], float | None]  # noisy and target `(C, *S)`, Hz
+
+
+class Batches(Protocol):
+    """What training draws from.
+
+    Every draw comes from the generator that is passed in, so that a step of a training run is a function of
+    the seed and the step number alone, and a resumed run sees what an undisturbed one would have seen.
+    """
+
+    files: int  # that it was made of
+    digest: str  # of what was read
+
+    def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """`size` patches, noisy and their targets, `(size, channels, *patch)`."""
+        ...
 
 
 def _files(folder: Path, include: tuple[str, ...], modality: str) -> list[Path]:
@@ -117,15 +133,24 @@ def _scaled(image: Array, scales: tuple[float, ...]) -> Iterator[Array]:
 
 
 class Patches:
-    """Seeded batches of `(noisy, target)` from clean arrays.
+    """Seeded batches of `(noisy, target)` from clean arrays: `Batches`."""
 
-    Every draw comes from the generator that is passed in, so that a step of a training run is a function of
-    the seed and the step number alone, and a resumed run sees what an undisturbed one would have seen.
-    """
+    @classmethod
+    def read(cls, folder: Path, recipe: Recipe, channels: int) -> Patches:
+        """Those of a folder of clean files."""
+        names, arrays, digest = read_clean(folder, recipe)
+        return cls(names, arrays, recipe, channels, folder, digest)
 
     def __init__(
-        self, names: list[str], arrays: list[Array], recipe: Recipe, channels: int, folder: Path
+        self,
+        names: list[str],
+        arrays: list[Array],
+        recipe: Recipe,
+        channels: int,
+        folder: Path,
+        digest: str = "",
     ) -> None:
+        self.files, self.digest = len(set(names)), digest
         self.data, self.channels = recipe.data, channels
         self.ndim = MODALITIES[recipe.modality].ndim
         self.sample_rate = recipe.data.sample_rate or None
@@ -191,7 +216,7 @@ class Patches:
             return drawn.view(count, *[1] * (x.ndim - 1))
 
         if data.synthetic:
-            x = torch.where(chance(data.synthetic), _synthetic(count, data.patch, generator), x)
+            x = torch.where(chance(data.synthetic), synthetic(count, data.patch, generator), x)
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
             x = torch.where(chance(0.5), x.transpose(-1, -2), x)
@@ -227,7 +252,7 @@ def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
     return equalised
 
 
-def _synthetic(count: int, length: int, generator: Generator) -> Tensor:
+def synthetic(count: int, length: int, generator: Generator) -> Tensor:
     """Signals of the kinds that Donoho & Johnstone (1994) test on: steps, bumps, chirps, and random walks.
 
     Shape:
@@ -253,9 +278,7 @@ def _synthetic(count: int, length: int, generator: Generator) -> Tensor:
     return (mix * kinds).sum(1, keepdim=True)
 
 
-def pairs(
-    folder: Path, recipe: Recipe, spec: ValidateRecipe
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], float | None]]:
+def pairs(folder: Path, recipe: Recipe, spec: ValidateRecipe) -> Iterator[Pair]:
     """Validation pairs `(noisy, target, Hz)`, float, `(C, *S)`; the same ones every time.
 
     A folder with `clean/` and `noisy/` gives its own pairs; any other is corrupted by `validate.corruption`,

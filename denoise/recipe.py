@@ -14,7 +14,17 @@ from denoise.errors import UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
-__all__ = ["DataRecipe", "FitRecipe", "ModelRecipe", "Recipe", "ValidateRecipe", "load", "names"]
+__all__ = [
+    "DataRecipe",
+    "FitRecipe",
+    "ModelRecipe",
+    "Recipe",
+    "ValidateRecipe",
+    "changed",
+    "from_dict",
+    "load",
+    "names",
+]
 
 
 @dataclass(frozen=True)
@@ -199,12 +209,30 @@ def load(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: is not TOML: {error}") from error
-    loaded: Recipe = _build(Recipe, table, str(recipe))
+    return changed(from_dict(table, str(recipe)), overrides)
+
+
+def from_dict(table: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain values, as a card holds them; `where` they are from, for error messages.
+
+    Raises:
+        UsageError: A key is unknown or lacking, or a value is of another type.
+    """
+    loaded: Recipe = _build(Recipe, table, where)
     if loaded.modality not in MODALITIES:
-        raise UsageError(f"{recipe}: {unknown('modality', loaded.modality, MODALITIES)}")
-    for text in overrides:
-        loaded = _override(loaded, text)
+        raise UsageError(f"{where}: {unknown('modality', loaded.modality, MODALITIES)}")
     return loaded
+
+
+def changed(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """The recipe with `key=value` changes.
+
+    Raises:
+        UsageError: An unknown key, or a value of another type.
+    """
+    for text in overrides:
+        recipe = _override(recipe, text)
+    return recipe
 
 
 def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise import metrics, weights
-from denoise.data import Patches, pairs, read_clean
+from denoise.data import Batches, Pair, Patches, pairs
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.infer.apply import apply
 from denoise.infer.precision import has_bf16
@@ -58,8 +58,8 @@ class Progress:
 
 def fit(
     recipe: Recipe,
-    data: Path,
-    validate: Path | None,
+    data: Path | Batches,
+    validate: Path | Sequence[Pair] | None,
     out: Path,
     *,
     resume: bool = False,
@@ -72,8 +72,9 @@ def fit(
 
     Args:
         recipe: What to train and how.
-        data: Folder of clean files.
-        validate: Folder of clean files, or of `clean/` and `noisy/` pairs; None validates nothing.
+        data: Folder of clean files, or what gives batches of noisy patches and their targets.
+        validate: Folder of clean files, or of `clean/` and `noisy/` pairs, or the pairs themselves; None
+            validates nothing.
         out: Where the `.safetensors` go.
         resume: Go on from the checkpoint if there is one.
         report: Called with the `Progress` about every ten seconds and at each validation.
@@ -104,9 +105,10 @@ def fit(
         raise UsageError(
             f"recipe {recipe.name}: a {model.spec.modality} model cannot train on {recipe.modality}"
         )
-    names, arrays, data_digest = read_clean(data, recipe)
-    patches = Patches(names, arrays, recipe, model.spec.channels, data)
-    held_out = list(pairs(validate, recipe, recipe.validate)) if validate else []
+    patches = Patches.read(data, recipe, model.spec.channels) if isinstance(data, Path) else data
+    held_out = list(
+        pairs(validate, recipe, recipe.validate) if isinstance(validate, Path) else validate or ()
+    )
 
     layout = torch.channels_last if model.spec.ndim == 2 else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
@@ -167,8 +169,8 @@ def fit(
             "steps": state.step,
             "minutes": round(state.seconds / 60, 1),
             "device": str(device),
-            "files": len(set(names)),
-            "data_digest": data_digest,
+            "files": patches.files,
+            "data_digest": patches.digest,
             "best": state.best if state.curve else None,
             "curve": state.curve,
         },
@@ -233,9 +235,7 @@ class _State:
         for key, value in model.state_dict().items():
             self.averaged[key].lerp_(value.detach(), pull)
 
-    def evaluate(
-        self, model: Denoiser, held_out: list[tuple[Any, Any, float | None]], recipe: Recipe
-    ) -> tuple[str, float, float]:
+    def evaluate(self, model: Denoiser, held_out: Sequence[Pair], recipe: Recipe) -> tuple[str, float, float]:
         """Mean headline metric of the averaged weights over the validation pairs, and of the noisy input."""
         name = MODALITIES[recipe.modality].headline
         metric = metrics.metric(name)

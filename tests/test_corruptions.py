@@ -413,6 +413,21 @@ def test_blur_is_per_item_and_keeps_constants() -> None:
         assert abs(kernels[0].max() - kernels[1].max()) > 1e-3
 
 
+def test_scanner_noise_has_its_deviation_its_reach_along_the_line_and_its_stripes() -> None:
+    noise = apply("scanner:sigma=20,width_px=3,stripes=0", flat(0.5, 1000, 1)) - 0.5
+    assert float(noise.std()) * 255 == pytest.approx(20, rel=0.01)
+    variance = noise.square().mean()
+    for apart in (1, 3, 6):
+        along = (noise[..., apart:] * noise[..., :-apart]).mean() / variance
+        across = (noise[..., apart:, :] * noise[..., :-apart, :]).mean() / variance
+        assert float(along) == pytest.approx(math.exp(-apart / 3), abs=0.01)
+        assert float(across) == pytest.approx(0, abs=0.01)
+    brighter = apply("scanner:sigma=20,width_px=0,stripes=0,shot=0.6", flat(1.0, 1000, 1)) - 1
+    assert float(brighter.std()) * 255 == pytest.approx(20 * math.sqrt(0.4 + 1.2), rel=0.01)
+    lines = (apply("scanner:sigma=20,width_px=0,stripes=0.5", flat(0.5, 2000, 1)) - 0.5).mean(-1)
+    assert float(lines.std()) * 255 == pytest.approx(10, rel=0.03)
+
+
 def test_jpeg_is_pillow_at_that_quality() -> None:
     rng = np.random.default_rng(0)
     rough = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)

@@ -17,7 +17,8 @@ ROOT = Path(denoise.__file__).parent.parent
 
 # Each part may import from its own row and the rows below it.
 LAYERS = (
-    ("train",),
+    ("adaptation",),
+    ("train", "targets"),
     ("infer", "weights", "data", "recipe", "analysis", "export"),
     ("models", "losses", "optimizers"),
     ("io", "corruptions", "metrics", "estimate"),

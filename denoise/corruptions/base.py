@@ -62,6 +62,7 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
         "defocus": "denoise.corruptions.blur:Defocus",
         "motion-blur": "denoise.corruptions.blur:MotionBlur",
         "jpeg": "denoise.corruptions.image:Jpeg",
+        "scanner": "denoise.corruptions.image:Scanner",
         "white": "denoise.corruptions.audio:White",
         "pink": "denoise.corruptions.audio:Pink",
         "brown": "denoise.corruptions.audio:Brown",

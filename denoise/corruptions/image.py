@@ -1,4 +1,4 @@
-"""What happens to a picture after the camera: noise that was smoothed with it, and JPEG."""
+"""What happens to a picture beside the noise of a camera: smoothed noise, JPEG, the noise of scanners."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from denoise.corruptions.base import Corruption, Level, Number, Word, draw, fast_length, fill_gaps, normal
 
-__all__ = ["Correlated", "Jpeg"]
+__all__ = ["Correlated", "Jpeg", "Scanner"]
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,47 @@ class Jpeg(Corruption):
 
 def _each(channels: int) -> list[slice]:
     return [slice(channel, channel + 1) for channel in range(channels)]
+
+
+@dataclass(frozen=True)
+class Scanner(Corruption):
+    """Noise of a picture taken line by line: laser-scanning and electron microscopes, flatbed scanners.
+
+    Shot noise grows with the light, the amplifier behind the detector is slow and smears it along the line (a
+    first-order low-pass), and its zero moves from one line to the next. Lines run along the rows, and each
+    channel has a detector of its own. Nothing is clipped here.
+
+    The level is the standard deviation at half of full scale, without the stripes.
+
+    Args:
+        sigma: Standard deviation at half of full scale in 8-bit units: 25 is 25/255.
+        width_px: How slow the amplifier is: noise d pixels apart on a line correlates by exp(-d / width).
+        shot: Share of the variance at half of full scale that grows with the light; the rest is everywhere.
+        stripes: Standard deviation of a line's offset, as a share of sigma.
+    """
+
+    name = "scanner"
+    modalities = ("image",)
+    level = "sigma"
+    identity = 0.0
+
+    sigma: Annotated[Level, Number("8-bit units", 0)] = 25.0
+    width_px: Annotated[Level, Number("pixels", 0, 50)] = 2.0
+    shot: Annotated[Level, Number("of 1", 0, 1)] = 0.8
+    stripes: Annotated[Level, Number("of sigma", 0)] = 0.5
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+        sigma = draw(self.sigma, clean, generator) / 255
+        kept = torch.exp(-1 / draw(self.width_px, clean, generator))  # of the noise from pixel to pixel
+        shot = draw(self.shot, clean, generator)
+        # Filtered in a circle, which is cut open where what went round has faded.
+        length = fast_length(clean.shape[-1] + math.ceil(-12 / math.log(float(kept.max()) + 1e-9)))
+        phase = -2 * math.pi * torch.fft.rfftfreq(length).to(clean)
+        turn = torch.polar(torch.ones_like(phase), phase)
+        response = (1 - kept**2).sqrt() / (1 - kept * turn)
+        white = normal((*clean.shape[:3], length), clean, generator)
+        noise = torch.fft.irfft(torch.fft.rfft(white) * response, n=length)[..., : clean.shape[-1]]
+        noise = noise * (1 - shot + 2 * shot * fill_gaps(clean).clamp(min=0)).sqrt()
+        offsets = normal((*clean.shape[:3], 1), clean, generator) * draw(self.stripes, clean, generator)
+        noisy: Tensor = clean + sigma * (noise + offsets)
+        return noisy

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "embed": "pipelines.cli.embed:command",
         "reconstruct": "pipelines.cli.reconstruct:command",
         "anomalies": "pipelines.cli.anomalies:command",
+        "adapt": "pipelines.cli.adapt:command",
         "models": "pipelines.cli.models:command",
         "info": "pipelines.cli.info:command",
         "verify": "pipelines.cli.verify:command",

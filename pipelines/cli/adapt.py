@@ -1,0 +1,69 @@
+"""`denoise adapt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines import report
+from pipelines.cli import options
+
+if TYPE_CHECKING:
+    from denoise.train import Progress
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("noisy", type=options.path_type, metavar="NOISY_DIR")
+@click.option(
+    "--pairs",
+    type=options.path_type,
+    metavar="CLEAN_DIR",
+    help="Clean files with the same names, to learn from and to judge by.",
+)
+@click.option(
+    "--model", metavar="NAME", help="What to adapt: a shipped model or weights file.  [default: by the files]"
+)
+@click.option(
+    "-o", "--output", required=True, type=options.path_type, metavar="FILE", help="The weights, .safetensors."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as fit.steps=500.")
+def command(
+    noisy: Path,
+    pairs: Path | None,
+    model: str | None,
+    output: Path,
+    overwrite: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train a model further on your own noisy files, and save it if it cleans those held out better.
+
+    Learns from clean files if there are pairs, from repeated shots where a folder holds several of one scene,
+    and else from single files, if their noise allows it. Exit code 1 if nothing was gained.
+
+    \b
+    Example:
+      denoise adapt scans/ -o mine.safetensors
+    """
+    from denoise.adaptation import adapt
+    from denoise.targets import WAYS
+    from pipelines import curve
+
+    def show(progress: Progress) -> None:
+        click.echo(curve.line(progress), err=True)
+
+    found = adapt(
+        noisy, output, pairs=pairs, model=model, overrides=overrides, overwrite=overwrite, report=show
+    )
+    for note in found.notes:
+        click.echo(report.printable(f"left out  {note}"), err=True)
+    rows = [["held out", *(f"{value:.2f}" for value in (found.noisy, found.before, found.after))]]
+    if found.clean_after is not None:
+        rows.append(["clean files, at least", "", f"{found.clean_before:.2f}", f"{found.clean_after:.2f}"])
+    click.echo(f"{WAYS[found.way].told}: {found.files} files, {found.held_out} held out")
+    click.echo(report.table([found.metric, "as it is", "before", "adapted"], rows))
+    click.echo(report.printable(f"wrote {output}"))
