@@ -22,6 +22,7 @@ __all__ = [
     "given",
     "inputs",
     "job_options",
+    "keep_option",
     "json_option",
     "numbers",
     "path_type",
@@ -89,7 +90,10 @@ remove_option = click.option(
     "--remove",
     callback=_few,
     metavar="A,B",
-    help="Take out of sensor logs, before their model: faults, mains, baseline.",
+    help="Take out of sensor logs however faint it is: impulses, faults, mains, baseline.",
+)
+keep_option = click.option(
+    "--keep", callback=_few, metavar="A,B", help="Leave in sensor logs: impulses, faults, mains, baseline."
 )
 
 
