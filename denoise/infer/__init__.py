@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import InputError, UsageError
-from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS, PRECISIONS, build
+from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, HEART, MODELS, PRECISIONS, build
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
@@ -163,9 +163,13 @@ def load(
 def _with_stages(cleaner: Cleaner, remove: Collection[str], keep: Collection[str]) -> Cleaner:
     spec = cleaner.spec
     if spec.modality == "sensor" and spec.halo and next(cleaner.model.parameters(), None) is not None:
+        from denoise import weights
         from denoise.models.sensor import SensorChain
 
-        return replace(cleaner, model=SensorChain(cleaner.model, remove, keep))
+        path = weights.pretrained().get(HEART.get(cleaner.name, ""))
+        heart = weights.load(path)[0] if path else None
+        digest = f"{cleaner.digest}+{weights.digest(path)}" if path else cleaner.digest
+        return replace(cleaner, model=SensorChain(cleaner.model, heart, remove, keep), digest=digest)
     if remove or keep:
         what = "remove" if remove else "keep"
         raise UsageError(f"{what}: is for networks for sensors, and {cleaner.name} is none")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser
+from denoise.models.heartbeats import Heartbeats
 from denoise.models.sensor_stages import GRID, BaselineWander, HarmGate, Impulses, Mains, Repair, Stage
 from denoise.registry import unknown
 
@@ -31,10 +32,12 @@ class SensorChain(Denoiser):
 
     Unasked, single wild readings, runs of a stuck or saturated one, and hum of the mains are taken out where they
     clearly are what they look like. Slow wander is signal to most sensors: it goes where that was asked for. What
-    was asked to be kept is set aside before the network and put back behind it.
+    was asked to be kept is set aside before the network and put back behind it. Where there are heartbeats, a
+    network for them takes over, for which wander is noise.
 
     Args:
         network: Any denoiser of sensors with a halo.
+        heart: One for electrocardiograms, if there is one.
         remove: Of `STAGES`: what goes however faint it is.
         keep: Of `STAGES`: what stays.
         sample_rate: Hz; without one, hum and wander cannot be told.
@@ -50,6 +53,7 @@ class SensorChain(Denoiser):
     def __init__(
         self,
         network: Denoiser,
+        heart: Denoiser | None = None,
         remove: Collection[str] = (),
         keep: Collection[str] = (),
         sample_rate: float | None = None,
@@ -60,14 +64,19 @@ class SensorChain(Denoiser):
                 raise unknown("stage", name, STAGES)
         if both := set(remove) & set(keep):
             raise UsageError(f"{', '.join(sorted(both))}: is in remove and in keep; expected one of the two")
-        self.network, self.sample_rate = network, sample_rate
+        self.network, self.heart, self.sample_rate = network, heart, sample_rate
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._stages = list(self._needed())
         self._gate = HarmGate()
-        reach = sum(stage.reach for _, stage in self._stages) + (network.spec.halo or 0) + self._gate.reach
-        multiple_of = math.lcm(network.spec.multiple_of, GRID)
+        beats = Heartbeats(sample_rate or 0.0)
+        self._beats = beats if heart and beats.possible else None
+        networks = [network, heart] if heart else [network]
+        reach = sum(stage.reach for _, stage in self._stages) + self._gate.reach
+        reach += max(self._beats.reach if self._beats else 0, *(part.spec.halo or 0 for part in networks))
+        multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
         halo = -(-reach // multiple_of) * multiple_of
         self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of, centre=True, scale=True)
+        self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         self._power = 0.0
         self._removed: dict[str, float] = {}
 
@@ -90,7 +99,7 @@ class SensorChain(Denoiser):
             for what, names in (("remove", self.remove), ("keep", self.keep)):
                 if timed := [name for name in _TIMED if name in names]:
                     raise UsageError(f"to {what} {' and '.join(timed)}, give the sample rate")
-        return SensorChain(self.network, self.remove, self.keep, sample_rate).train(self.training)
+        return SensorChain(self.network, self.heart, self.remove, self.keep, sample_rate).train(self.training)
 
     def findings(self) -> Mapping[str, float]:
         return {
@@ -100,14 +109,24 @@ class SensorChain(Denoiser):
         }
 
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
-        rows = noisy[:, 0].cpu().numpy().astype(np.float64)
-        prepared, aside = (np.stack(parts) for parts in zip(*map(self._prepare, rows), strict=True))
-        given = torch.from_numpy(prepared.astype(np.float32))[:, None].to(noisy.device)
-        cleaned = self.network(torch.cat([given, noisy[:, 1:]], 1))[:, 0].double().cpu().numpy()
-        noise = np.stack([self._gate(row) for row in prepared - cleaned])
-        self._count("noise", noise)
-        self._power += float(np.sum((rows - rows.mean(-1, keepdims=True)) ** 2))
-        return torch.from_numpy(prepared - noise + aside)[:, None].to(noisy)
+        return torch.stack([self._row(row) for row in noisy])[:, None].to(noisy)
+
+    def _row(self, noisy: Tensor) -> Tensor:
+        """One signal `(1, T)`, or `(2, T)` with its gaps."""
+        samples = noisy[0].double().cpu().numpy()
+        prepared, aside = self._prepare(samples)
+        given = torch.cat([torch.from_numpy(prepared)[None].to(noisy), noisy[1:]])[None]
+        sure = self._beats(prepared) if self._beats else np.zeros_like(prepared)
+        correction = np.zeros_like(prepared)
+        for network, share in ((self.network, 1.0 - sure), (self.heart, sure)):
+            if network is not None and share.any():
+                correction += share * (prepared - network(given)[0, 0].double().cpu().numpy())
+        noise = self._gate(correction)
+        slow = sure * (noise - self._wander(noise)) if self._wander and sure.any() else np.zeros_like(noise)
+        self._count("baseline", slow)
+        self._count("noise", noise - slow)
+        self._power += float(np.sum((samples - samples.mean()) ** 2))
+        return torch.from_numpy(prepared - noise + aside)
 
     def _prepare(self, samples: Floats) -> tuple[Floats, Floats]:
         """What is left for the network, and what is to be put back."""

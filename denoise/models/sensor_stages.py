@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GRID", "BaselineWander", "HarmGate", "Impulses", "Mains", "Repair", "Stage", "fill_autoregressive"]
+__all__ = ["GRID", "BaselineWander", "HarmGate", "Impulses", "Mains", "Repair", "Stage", "fill_autoregressive", "slide"]
 
 Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -60,7 +60,7 @@ class Impulses:
         for _ in range(self.rounds):
             cubic = _between(samples)
             distance = np.abs(samples - cubic)
-            most = self.far * _usual(distance, 0.9)
+            most = self.far * np.maximum(_usual(distance, 0.9, rest=True), _usual(distance, 0.25))
             # Beside a wild reading the cubics are off by two thirds of it; beside a step by as much as at it.
             alone = distance > 1.25 * np.maximum(np.roll(distance, 1), np.roll(distance, -1))
             at = np.flatnonzero((distance > most) & (most > 0.0) & alone)
@@ -83,12 +83,12 @@ def _between(samples: Floats) -> Floats:
     return out
 
 
-def _usual(sizes: Floats, share: float) -> Floats:
-    """A quantile of the sizes that are not zero within about four frames to each side, for each sample."""
+def _usual(sizes: Floats, share: float, rest: bool = False) -> Floats:
+    """A quantile of the sizes within about four frames to each side, for each sample; `rest` counts zeros."""
     out = np.empty_like(sizes)
     for start in range(0, sizes.size, GRID):
         near = sizes[max(0, start - 4 * GRID) : start + 5 * GRID]
-        near = near[near > 0]
+        near = near if rest else near[near > 0]
         place = min(near.size - 1, int(share * near.size))
         out[start : start + GRID] = np.partition(near, place)[place] if near.size else 0.0
     return out
@@ -101,9 +101,9 @@ def _usual(sizes: Floats, share: float) -> Floats:
 class Repair:
     """Readings that are none (a rail, a sentinel such as -999, a value that hangs) by autoregression.
 
-    Equal values in a row are natural in slow and coarsely quantised logs. They are taken for a fault where
-    the signal jumps to or from them and they are the extreme of their surroundings, or hang for so long as
-    nothing else near them does.
+    Equal values in a row are natural in slow and coarsely quantised logs, and at rest. They are taken for a
+    fault where the signal jumps to or from them, as it does nowhere else, and they are the extreme of their
+    surroundings, or hang for so long as nothing else near them does.
     """
 
     shortest: int = 3  # samples, at an extreme
@@ -149,7 +149,7 @@ class Repair:
         share = np.clip(others / (high - low), 1e-3, 1.0)
         chance = share ** (stops - 1 - starts)
         odd = (chance < self.chance) & (stops - starts >= self.shortest_hang)
-        faults = (extreme & (jumps | (chance < self.chance))) | (odd & jumps)
+        faults = jumps & (extreme | odd)
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty
@@ -261,7 +261,7 @@ class Mains:
             return samples
         carrier = _turning(samples.size, -self.grid_hz / self.rate_hz)
         base = samples * carrier
-        line = _slide(base, follow)
+        line = slide(base, follow)
         present = self._presence(base, line, follow)
         if not present.any():
             return samples
@@ -275,7 +275,7 @@ class Mains:
                 break
             turn = turn * phase
             base = (samples - hum) * turn
-            amplitude = _slide(base, fit)
+            amplitude = slide(base, fit)
             gain = self._presence(base, amplitude, fit) * (present > 0)
             hum += gain * 2.0 * np.real(amplitude * np.conj(turn))
         return samples - hum
@@ -284,9 +284,9 @@ class Mains:
         """From 0 to 1: how clearly a line, brought to 0 Hz, stands out of the spectrum 2 to 4 Hz beside it."""
         beside = np.zeros(base.size)
         for offset_hz in (-4.0, -2.5, 2.5, 4.0):
-            beside += np.abs(_slide(base * _turning(base.size, -offset_hz / self.rate_hz), window)) ** 2 / 4.0
+            beside += np.abs(slide(base * _turning(base.size, -offset_hz / self.rate_hz), window)) ** 2 / 4.0
         fit = self._window(self.fit_s)
-        power, beside = (_slide(p, fit) for p in (np.abs(line) ** 2, beside))
+        power, beside = (slide(p, fit) for p in (np.abs(line) ** 2, beside))
         ratio = power / np.maximum(beside, 1e-30)
         low, high = self.clear
         gain: Floats = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > self.faint)
@@ -300,7 +300,7 @@ def _turning(size: int, cycles: float) -> Complex:
     return turning
 
 
-def _slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
+def slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
     """Mean under a smooth window of that many samples, as two boxes make it; at an end, of what there is."""
     box = max(1, window // 2) | 1
     return _boxes(values, box) / _boxes_of_ones(values.size, box)
@@ -350,7 +350,7 @@ class BaselineWander:
         window = self._window()
         if window < 4 or samples.size < 2 * window:
             return samples
-        calm: Floats = samples - _slide(samples, window)
+        calm: Floats = samples - slide(samples, window)
         return calm
 
 
@@ -382,7 +382,7 @@ class HarmGate:
 
     def __call__(self, correction: Floats) -> Floats:
         """What stays of a correction `(n,)` of a signal of unit variance."""
-        power_db = 10.0 * np.log10(np.maximum(_slide(correction**2, self.window), 1e-12))
+        power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
         share = np.clip((power_db - self.faint_db) / (self.sure_db - self.faint_db), 0.0, 1.0)
         kept: Floats = share * correction
         return kept
