@@ -57,7 +57,7 @@ class DataRecipe:
             taken to have it; 0 leaves all as they are.
         corruption: What makes the noisy input, in the text form of `denoise.corruptions.parse`; `{data}`
             stands for the data folder; `none` for nothing, which trains an autoencoder to copy.
-        corruptions: By group, what takes the place of `corruption` there; `{corruption}` in it stands for that.
+        corruptions: By group, what takes the place of `corruption`; `{corruption}` in it stands for that.
     """
 
     include: tuple[str, ...] = ("**/*",)

@@ -197,8 +197,8 @@ class Background(Corruption):
 
     Args:
         snr_db: dB, met exactly in each channel.
-        path: A recording, or a folder of them; read once, mixed to mono and resampled to the signal's rate. Or
-            a sensor log, each of whose columns is a recording; one without a clock has the signal's rate.
+        path: A recording, or a folder of them; read once, mixed to mono and resampled to the signal's rate.
+            Or a sensor log, each of whose columns is a recording; one without a clock has the signal's rate.
         noise: From Python instead of `path`: samples at the signal's rate, of any real dtype and scale;
             several recordings of one length as rows.
 

@@ -540,7 +540,7 @@ def _tensor(rows: Array, model: Denoiser) -> torch.Tensor:
 
 
 def _residual(model: Denoiser, noisy: Array, sigmas: list[float] | None) -> Array:
-    """What the model would remove from `(C, n)`, in one run; with `spec.gaps`, from the first half of `(2C, n)`."""
+    """What the model would remove from `(C, n)`, in one run; with `spec.gaps`, from half of `(2C, n)`."""
     parts = noisy.reshape(1 + model.spec.gaps, -1, noisy.shape[-1])
     noisy = parts[0]
     channels, samples = noisy.shape

@@ -53,7 +53,9 @@ MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 AUTO = "auto"  # decides for each image which of its picks, shipped weights, it needs
 AUTO_PICKS = ("photo", "photo-sharp")  # against noise, against blur
 
-HEART: Mapping[str, str] = MappingProxyType({"sensor": "ecg"})  # by model, the one that takes over where there are heartbeats, both shipped
+HEART: Mapping[str, str] = MappingProxyType(
+    {"sensor": "ecg"}
+)  # by model, the one that takes over where there are heartbeats, both shipped
 
 PRECISIONS = ("float32", "bf16")  # that trained models of images work in; the first is the default
 

@@ -54,7 +54,8 @@ class LineConvTranspose(nn.ConvTranspose1d):
     """The same of `ConvTranspose1d`."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002
-        return F.conv_transpose2d(x, self.weight.unsqueeze(2), self.bias, (1, self.stride[0]))
+        kernel, stride, padding = self.weight.unsqueeze(2), (1, self.stride[0]), (0, self.padding[0])
+        return F.conv_transpose2d(x, kernel, self.bias, stride, padding)  # type: ignore[arg-type]
 
 
 # The operators that differ between signals and images, by number of axes.
@@ -96,8 +97,8 @@ class AutoencoderConfig:
         residual: Predict the noise and subtract it, rather than the signal (Zhang et al. 2017).
         bias: Additive constants. Without them and with ReLU the network is scale-equivariant, so that it
             generalises to noise levels it never saw (Mohan et al. 2020).
-        gaps: Take, behind the channels of a signal, as many that are 1 in a gap and 0 elsewhere. What stands in a
-            gap may then be any bridge: the network knows that nobody measured it.
+        gaps: Take, behind the channels of a signal, as many that are 1 in a gap and 0 elsewhere. So the
+            network knows that nobody measured what bridges it.
         fold: Side of the cell of pixels or samples folded into channels at the input (Shi et al. 2016): a
             quarter of the positions at 2, and that much faster.
         patch: Side or length of the patches that a dense network sees.
@@ -437,7 +438,9 @@ def bridged(x: Tensor, missing: Tensor) -> Tensor:
 
 def _deepened(weights: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a backbone in the places that they have in one of more scales and inputs."""
-    scales, wanted = (sum(re.fullmatch(r"backbone.down.\d+.weight", k) is not None for k in of) for of in (weights, mine))
+    scales, wanted = (
+        sum(re.fullmatch(r"backbone.down.\d+.weight", k) is not None for k in of) for of in (weights, mine)
+    )
     more = wanted - scales
     grown = {} if more > 0 else dict(weights)
     for key, value in weights.items() if more > 0 else ():

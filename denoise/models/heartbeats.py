@@ -19,8 +19,9 @@ class Heartbeats:
     """How sure it is, around each sample, that there are heartbeats: from 0 to 1.
 
     In the band of the QRS complex (about 5 to 20 Hz; Pan and Tompkins, "A real-time QRS detection algorithm",
-    1985) an ECG has short spikes of about one height, one at least in every 1.6 s, in a rhythm, and with a good
-    part of all power but the wander's. A pulse wave lacks the spikes, an EEG too, an earthquake or a motion the order.
+    1985) an ECG has short spikes of about one height, one at least in every 1.6 s, in a rhythm, and with a
+    good part of all power but the wander's. A pulse wave and an EEG lack the spikes, an earthquake and a
+    motion the order.
 
     Args:
         rate_hz: Sample rate.

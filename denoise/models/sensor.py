@@ -30,10 +30,10 @@ Floats = NDArray[np.float64]
 class SensorChain(Denoiser):
     """A network for sensor logs behind stages that take out what can be told from any signal.
 
-    Unasked, single wild readings, runs of a stuck or saturated one, and hum of the mains are taken out where they
-    clearly are what they look like. Slow wander is signal to most sensors: it goes where that was asked for. What
-    was asked to be kept is set aside before the network and put back behind it. Where there are heartbeats, a
-    network for them takes over, for which wander is noise.
+    Unasked, single wild readings, runs of a stuck or saturated one, and hum of the mains are taken out where
+    they clearly are what they look like. Slow wander is signal to most sensors: it goes where that was asked
+    for. What was asked to be kept is set aside before the network and put back behind it. Where there are
+    heartbeats, a network for them takes over, for which wander is noise.
 
     Args:
         network: Any denoiser of sensors with a halo.

@@ -13,7 +13,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GRID", "BaselineWander", "HarmGate", "Impulses", "Mains", "Repair", "Stage", "fill_autoregressive", "slide"]
+__all__ = [
+    "GRID",
+    "BaselineWander",
+    "HarmGate",
+    "Impulses",
+    "Mains",
+    "Repair",
+    "Stage",
+    "fill_autoregressive",
+    "slide",
+]
 
 Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -281,7 +291,7 @@ class Mains:
         return samples - hum
 
     def _presence(self, base: Complex, line: Complex, window: int) -> Floats:
-        """From 0 to 1: how clearly a line, brought to 0 Hz, stands out of the spectrum 2 to 4 Hz beside it."""
+        """From 0 to 1: how clearly a line, brought to 0 Hz, stands out of the spectrum beside it."""
         beside = np.zeros(base.size)
         for offset_hz in (-4.0, -2.5, 2.5, 4.0):
             beside += np.abs(slide(base * _turning(base.size, -offset_hz / self.rate_hz), window)) ** 2 / 4.0
@@ -361,9 +371,9 @@ class BaselineWander:
 class HarmGate:
     """Takes back a correction that is so faint that it is more likely of the signal than of noise.
 
-    A network that finds no noise still removes what it cannot predict: the finest of the signal itself, some 30
-    dB below it. Noise that faint does little harm, and cannot be told from that; so around each sample the
-    correction goes by its power, from none of it to all of it.
+    A network that finds no noise still removes what it cannot predict: the finest of the signal itself, some
+    30 dB below it. Noise that faint does little harm, and cannot be told from that; so around each sample
+    the correction goes by its power, from none of it to all of it.
 
     Args:
         faint_db: Power below which all is taken back, in dB of the signal's variance.
