@@ -233,7 +233,7 @@ class Stream:
             return None
         idle = _IdleCausal(model) if isinstance(model, CausalDenoiser) else _Idle(model.spec)
         stream = Stream(idle, 1, self._sample_rate, block=self._block)
-        longest = 4 * max(self._block, 2 * (model.spec.halo or 0))
+        longest = 4 * _tile(self._block, model.spec.halo or 0)
         silence = np.zeros((1, self._piece), np.float32)
         waiting = most = 0
         for _ in range(math.ceil(max(longest, model.spec.sample_rate or 0) / self._block)):
@@ -521,7 +521,12 @@ def _core(model: Denoiser, channels: int, block: int, sigmas: list[float] | None
         return _Causal(model, channels, block)
     if model.spec.halo is None:
         return _Whole(model, channels, sigmas)
-    return _Windows(model, channels, max(block, 2 * model.spec.halo), model.spec.halo, sigmas)
+    return _Windows(model, channels, _tile(block, model.spec.halo), model.spec.halo, sigmas)
+
+
+def _tile(block: int, halo: int) -> int:
+    """Samples that are kept of one run: where blocks may be large, an eighth is read beside them."""
+    return max(block, 2 * halo, min(16 * halo, 4 * block))
 
 
 def _groups(channels: int, samples: int, *, linked: bool = False) -> list[slice]:

@@ -320,6 +320,7 @@ class SensorHampel(SensorWavelet):
     Hampel, "The influence curve and its role in robust estimation" (1974), as engineers use it on logs.
     """
 
+    spec = InputSpec("sensor", halo=None, centre=True)
     window = 11  # samples
     far = 3.0  # deviations, by the median absolute one
 

@@ -284,9 +284,9 @@ class Mains:
             if harmonic * self.grid_hz + 3.0 > self.rate_hz / 2:
                 break
             turn = turn * phase
-            base = (samples - hum) * turn
-            amplitude = slide(base, fit)
-            gain = self._presence(base, amplitude, fit) * (present > 0)
+            rest: Complex = (samples - hum) * turn
+            amplitude = slide(rest, fit)
+            gain = self._presence(rest, amplitude, fit) * (present > 0)
             hum += gain * 2.0 * np.real(amplitude * np.conj(turn))
         return samples - hum
 

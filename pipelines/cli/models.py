@@ -125,11 +125,9 @@ def export(name: str, path: Path) -> None:
     """
     from denoise.export import export_onnx
     from denoise.infer import load
-    from denoise.models.sensor import SensorChain
     from pipelines.catalogue import find
 
-    model = load(name, find(name).modalities[0]).model
-    facts = export_onnx(model.network if isinstance(model, SensorChain) else model, path, name)
+    facts = export_onnx(load(name, find(name).modalities[0]).model, path, name)
     click.echo(report.printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
 
 
