@@ -279,12 +279,12 @@ class Mains:
         phase = carrier * np.conj(line) / np.where(step > 0, step, 1.0)
         phase = np.where(step > 0, phase, carrier)
         hum = np.zeros_like(samples)
-        turn = np.ones_like(phase)
+        turn: Complex = np.ones(samples.size, np.complex128)
         for harmonic in range(1, self.harmonics + 1):
             if harmonic * self.grid_hz + 3.0 > self.rate_hz / 2:
                 break
             turn = turn * phase
-            rest: Complex = (samples - hum) * turn
+            rest = turn * (samples - hum)
             amplitude = slide(rest, fit)
             gain = self._presence(rest, amplitude, fit) * (present > 0)
             hum += gain * 2.0 * np.real(amplitude * np.conj(turn))
