@@ -19,6 +19,7 @@ from denoise import io
 from denoise.corruptions import parse
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.recipe import Recipe, ValidateRecipe
+from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
 __all__ = ["Batches", "Pair", "Patches", "pairs", "read_clean", "synthetic"]
@@ -96,9 +97,8 @@ def read_clean(folder: Path, recipe: Recipe) -> tuple[list[str], list[Array], st
                     bad.append(f"{path}: holds NaN or infinite samples")
                     continue
                 for scaled in _scaled(array, data.scales) if modality == "image" else (array,):
-                    if data.join or min(scaled.shape[1:]) >= data.patch * (
-                        data.stretch if modality != "image" else 1
-                    ):
+                    least = data.patch / (data.stretch if modality != "image" else 1)
+                    if data.join or min(scaled.shape[1:]) >= least:
                         names.append(name)
                         arrays.append(scaled)
                 seen.update(
@@ -162,15 +162,21 @@ class Patches:
         if recipe.data.join:
             names, arrays = ["joined"], [np.concatenate(arrays, axis=-1)]
         self.arrays = arrays
-        self.weights = torch.tensor(self._weights(names), dtype=torch.float64)
+        found = [re.search(self.data.group, name) for name in names]
+        self.groups = [match.group(0) if match else "" for match in found]
+        if foreign := recipe.data.corruptions.keys() - set(self.groups):
+            raise unknown(f"recipe {recipe.name}: group", min(foreign), set(self.groups))
+        self.corruptions = {
+            group: _corruption(spec.replace("{corruption}", recipe.data.corruption), folder)
+            for group, spec in recipe.data.corruptions.items()
+        }
+        self.weights = torch.tensor(self._weights(self.groups), dtype=torch.float64)
 
-    def _weights(self, names: list[str]) -> list[float]:
+    def _weights(self, groups: list[str]) -> list[float]:
         """Groups equally often; within a group, in proportion to how many patches an array holds."""
         sizes = [float(np.prod(a.shape)) for a in self.arrays]
         if not self.data.group:
             return sizes
-        found = [re.search(self.data.group, name) for name in names]
-        groups = [match.group(0) if match else "" for match in found]
         totals: dict[str, float] = {}
         for group, size in zip(groups, sizes, strict=True):
             totals[group] = totals.get(group, 0.0) + size
@@ -181,6 +187,8 @@ class Patches:
         picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
         target = torch.stack([self._patch(self.arrays[i], generator) for i in picks])
         target = self._augment(target, generator)
+        if self.corruptions:
+            return self._by_group(target, [self.groups[i] for i in picks], generator), target
         if not self.data.gray:
             return self.corruption(target, generator, self.sample_rate), target
         # A gray picture reaches the model as three times the same channel, its noise included.
@@ -192,11 +200,19 @@ class Patches:
                 noisy[items] = self.corruption(target[items, :channels], generator, self.sample_rate)
         return noisy, target
 
+    def _by_group(self, target: Tensor, groups: list[str], generator: Generator) -> Tensor:
+        noisy = torch.empty_like(target)
+        for group in dict.fromkeys(groups):
+            items = torch.tensor([other == group for other in groups])
+            corruption = self.corruptions.get(group, self.corruption)
+            noisy[items] = corruption(target[items], generator, self.sample_rate)
+        return noisy
+
     def _patch(self, array: Array, generator: Generator) -> Tensor:
         side, stretch = self.data.patch, self.data.stretch
         if self.ndim == 1 and stretch > 1.0:
             u = float(torch.rand((), generator=generator)) * 2 - 1
-            side = round(side * math.exp(u * math.log(stretch)))
+            side = min(round(side * math.exp(u * math.log(stretch))), array.shape[1])
         starts = [int(torch.randint(n - side + 1, (), generator=generator)) for n in array.shape[1:]]
         window = tuple(slice(start, start + side) for start in starts)
         if self.channels == 1 and array.shape[0] > 1:

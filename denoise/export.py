@@ -18,6 +18,7 @@ from torch.export import Dim
 from denoise.errors import UsageError
 from denoise.io.atomic import replacing
 from denoise.models.base import CausalDenoiser, Denoiser
+from denoise.models.sensor import SensorChain
 
 __all__ = ["OPSET", "export_onnx"]
 
@@ -30,9 +31,10 @@ _RANGES = {"image": "0..1", "audio": "-1..1", "sensor": "mean 0 and standard dev
 def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
     """Write a model as an ONNX graph, and give its metadata: all that a program must know to run it.
 
-    What tiles, pads, scales and resamples stays outside. A model with a halo becomes `noisy -> denoised`, of
-    any size that `multiple_of` divides. One that carries state becomes a graph of one hop: its state goes in
-    beside the samples, zeros at first, and the next state comes out beside the answer.
+    What tiles, pads, scales and resamples stays outside, and of a chain for sensors all but its network. A
+    model with a halo becomes `noisy -> denoised`, of any size that `multiple_of` divides. One that carries
+    state becomes a graph of one hop: its state goes in beside the samples, zeros at first, and the next state
+    comes out beside the answer.
 
     Args:
         model: A trained one; a classical method has no graph.
@@ -52,6 +54,8 @@ def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
         raise UsageError(
             f"the model {name} is a classical method: expected a trained model, to be an ONNX graph"
         )
+    if isinstance(model, SensorChain):
+        model = model.network
     spec = model.spec
     facts = {
         "name": name,

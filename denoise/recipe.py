@@ -59,13 +59,15 @@ class DataRecipe:
             microphones, other rooms, deeper voices.
         standardise: Give every patch zero mean and unit variance (sensors, whose units say nothing).
         synthetic: Share of patches that are drawn, not recorded: steps, bumps, chirps, walks.
-        stretch: A signal patch is resampled by a random factor up to this, and down to its inverse.
+        stretch: A signal patch is resampled by a random factor up to this, and down to its inverse; so a
+            recording may be that much shorter than a patch.
         group: Regular expression on the relative path or array name; groups are drawn equally often.
         join: Lay short recordings end to end, so that none is too short for a patch.
         sample_rate: Hz of the patches: recordings of another rate are resampled, those that state none are
             taken to have it; 0 leaves all as they are.
         corruption: What makes the noisy input, in the text form of `denoise.corruptions.parse`; `{data}`
             stands for the data folder; `none` for nothing, which trains an autoencoder to copy.
+        corruptions: By group, what takes the place of `corruption`; `{corruption}` in it stands for that.
     """
 
     include: tuple[str, ...] = ("**/*",)
@@ -82,6 +84,7 @@ class DataRecipe:
     join: bool = False
     sample_rate: float = 0.0
     corruption: str = ""
+    corruptions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ class FitRecipe:
         clip: Largest gradient norm.
         ema: Decay of the averaged weights, which are what is validated and saved; 0 for none.
         seed: Decides weights, patches and noise.
-        amp: bfloat16 autocast where it pays: on CUDA, and for images on CPUs that multiply bfloat16
-            themselves (half the time). The weights, the loss and the optimiser stay in float32.
+        amp: bfloat16 autocast where it pays: on CUDA, and for images and sensors on CPUs that multiply
+            bfloat16 themselves (half the time, a third). The weights, the loss and the optimiser stay in
+            float32.
         threads: CPU threads; 0 leaves torch's choice.
         validate_every: Steps between validations.
         patience: Validations without a new best before stopping early; 0 never stops.

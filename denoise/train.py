@@ -113,7 +113,7 @@ def fit(
     layout = torch.channels_last if model.spec.ndim == 2 else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.lr, plan.weight_decay)
-    amp = plan.amp and (device.type == "cuda" or (model.spec.ndim == 2 and has_bf16()))
+    amp = plan.amp and (device.type == "cuda" or (model.spec.modality != "audio" and has_bf16()))
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
     if resume and checkpoint.exists():

@@ -216,8 +216,9 @@ def _contenders(job: BenchmarkJob, modality: str, conditions: Sequence[Condition
             if modality == "image":
                 contenders.append(_told(name, conditions))
         elif modality in catalogue.find(name).modalities:
-            remove = job.remove if modality == "sensor" else ()
-            contenders.append(_blind(load(name, modality, job.precision, remove)))
+            staged = modality == "sensor" and catalogue.find(name).kind == "learned"
+            stages = (job.remove, job.keep) if staged else ((), ())
+            contenders.append(_blind(load(name, modality, job.precision, *stages)))
     return contenders
 
 

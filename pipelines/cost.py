@@ -32,6 +32,7 @@ from pipelines.report import table
 __all__ = ["REFERENCES", "CostJob", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
 
 _MATRIX = 2048  # rows and columns of the matrix product
+_RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # where a model takes any
 _PROBE = 64  # pixels a side, or least blocks of a signal, that multiply-adds are counted on
 
 
@@ -206,7 +207,7 @@ def _contenders(job: CostJob) -> Iterator[_Contender]:
 
 def _contender(name: str, model: Denoiser, array: np.ndarray[Any, Any]) -> _Contender:
     peak = 255.0 if model.spec.ndim == 2 else 1.0
-    rate = model.spec.sample_rate or 16_000.0
+    rate = model.spec.sample_rate or _RATES_HZ[model.spec.modality]
     return _Contender(
         name, model, lambda: apply(model, array, peak=peak, sample_rate=rate), int(np.prod(array.shape[1:]))
     )

@@ -161,7 +161,8 @@ class CleanJob(Job):
         sample_rate: Hz, for sensor logs that do not tell.
         time_unit: Of the time column of sensor logs; None goes by its name, or guesses.
         fill_gaps: Samples of the longest gap of a sensor log that is filled.
-        remove: What to take out of sensor logs before their model (`denoise.models.sensor.STAGES`).
+        remove: What to take out of sensor logs however faint it is (`denoise.models.sensor.STAGES`).
+        keep: What to leave in sensor logs.
         precision: One of `denoise.models.PRECISIONS`, for trained models of images.
         max_attenuation: No part of a recording is turned down by more, in dB; None sets no limit.
     """
@@ -176,6 +177,7 @@ class CleanJob(Job):
     time_unit: str | None = None
     fill_gaps: int = 0
     remove: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     precision: str = PRECISIONS[0]
     max_attenuation: float | None = None
 
@@ -218,7 +220,7 @@ class CleanJob(Job):
         return f"is {modality}; model {self.model} cleans {' and '.join(find(self.model).modalities)}"
 
     def check(self, modality: str) -> None:
-        if modality == "sensor" and self.remove:
+        if modality == "sensor" and (self.remove or self.keep):
             self._cleaner(modality)
         if self.sigma is not None and not self._cleaner(modality).spec.uses_sigma:
             raise UsageError(f"sigma: model {self.row(modality).name!r} finds the noise level itself")
@@ -233,6 +235,7 @@ class CleanJob(Job):
                 "time_unit": self.time_unit,
                 "fill_gaps": self.fill_gaps,
                 "remove": sorted(self.remove),
+                "keep": sorted(self.keep),
             },
         }
         reference = str(self.reference.resolve()) if self.reference else None
@@ -286,8 +289,8 @@ class CleanJob(Job):
         return Outcome(report.model, report.metrics, notes)
 
     def _cleaner(self, modality: str) -> Cleaner:
-        remove = self.remove if modality == "sensor" else ()
-        return _cleaner(self._model(modality), modality, self.precision, remove)
+        stages = (self.remove, self.keep) if modality == "sensor" else ((), ())
+        return _cleaner(self._model(modality), modality, self.precision, *stages)
 
     def _model(self, modality: str) -> str:
         return self.model or self.row(modality).name
@@ -301,11 +304,13 @@ class CleanJob(Job):
 
 
 @lru_cache(maxsize=4)
-def _cleaner(model: str, modality: str, precision: str, remove: tuple[str, ...]) -> Cleaner:
+def _cleaner(
+    model: str, modality: str, precision: str, remove: tuple[str, ...], keep: tuple[str, ...]
+) -> Cleaner:
     """The model, loaded once in each process."""
     from denoise.infer import load
 
-    return load(model, modality, precision, remove)
+    return load(model, modality, precision, remove, keep)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,7 +373,8 @@ class BenchmarkJob:
         seed: With a file's place in the tree it decides the noise.
         recursive: Whether folders below an input folder are gone into.
         precision: One of `denoise.models.PRECISIONS`, for trained models of images.
-        remove: What to take out of sensor logs before each trained model.
+        remove: What each trained model is to take out of sensor logs however faint it is.
+        keep: What each is to leave in.
     """
 
     inputs: tuple[Path, ...]
@@ -380,6 +386,7 @@ class BenchmarkJob:
     recursive: bool = True
     precision: str = PRECISIONS[0]
     remove: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
 
 
 def seed_for(seed: int, key: str) -> int:

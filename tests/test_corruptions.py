@@ -220,6 +220,15 @@ def test_background_reads_recordings_at_the_rate_of_the_signal(tmp_path: Path) -
         assert np.abs(np.fft.rfft(added)).argmax() == 500  # Hz, at 8 kHz
 
 
+def test_background_takes_each_column_of_a_log_for_a_recording(tmp_path: Path) -> None:
+    time = np.arange(2000) / SAMPLE_RATE
+    np.save(tmp_path / "noise.npy", np.stack([np.sin(2 * np.pi * f * time) for f in (500, 1000)], 1))
+    clean = torch.randn(20, 1, 400, generator=torch.Generator().manual_seed(1))
+    noisy = apply(str(Background(path=str(tmp_path / "noise.npy"), snr_db=0.0)), clean)
+    peaks = np.abs(np.fft.rfft((noisy - clean)[:, 0].numpy())).argmax(1)
+    assert set(peaks * SAMPLE_RATE / 400) == {500.0, 1000.0}
+
+
 def test_background_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="background needs path="):
         apply("background", tone())

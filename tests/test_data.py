@@ -137,3 +137,26 @@ def test_equalising_changes_the_spectrum_smoothly_and_within_its_bounds() -> Non
     assert gain_db.abs().max() <= 6.001
     assert gain_db.std() > 1.0
     assert (gain_db[..., 51:] - gain_db[..., 50:-1]).abs().max() < 0.5  # dB from one bin to the next
+
+
+def test_a_group_may_have_a_corruption_of_its_own(pool: Path) -> None:
+    data = replace(
+        SENSOR.data, corruption="gaussian:snr_db=10", corruptions={"b": "0*({corruption})|1*quantise:bits=1"}
+    )
+    noisy, target = batch(patches(pool, replace(SENSOR, data=replace(data, flip=False)), 1), 40)
+    levels = torch.tensor([len(item.unique()) for item in noisy])
+    of_b = target.mean((1, 2)) > 25
+    assert bool((levels[of_b] == 2).all())
+    assert bool((levels[~of_b] > 2).all())
+    unknown = replace(SENSOR, data=replace(data, corruptions={"c": "none"}))
+    with pytest.raises(UsageError, match="group 'c'"):
+        patches(pool, unknown, 1)
+
+
+def test_a_recording_may_be_shorter_than_a_patch_by_the_stretch(pool: Path) -> None:
+    data = replace(SENSOR.data, patch=300, stretch=1.5, include=("pool.npz",))
+    names, arrays, _ = read_clean(pool, replace(SENSOR, data=data))
+    assert names == ["a_1", "a_2", "b_1"]
+    source = Patches(names, arrays, replace(SENSOR, data=data), 1, pool)
+    assert batch(source, 20)[1].shape == (20, 1, 300)
+    assert read_clean(pool, replace(SENSOR, data=replace(data, stretch=1.4)))[0] == ["a_2", "b_1"]

@@ -198,6 +198,7 @@ class Background(Corruption):
     Args:
         snr_db: dB, met exactly in each channel.
         path: A recording, or a folder of them; read once, mixed to mono and resampled to the signal's rate.
+            Or a sensor log, each of whose columns is a recording; one without a clock has the signal's rate.
         noise: From Python instead of `path`: samples at the signal's rate, of any real dtype and scale;
             several recordings of one length as rows.
 
@@ -245,9 +246,9 @@ class Background(Corruption):
         return _read_mono(self.path, sampling_rate(self, sample_rate))
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _read_mono(path: str, sample_rate: float) -> Tensor:
-    """All recordings at `path`, one after another, mixed to mono and resampled."""
+    """All recordings at `path`, one after another, mixed to mono (columns of a log are not) and resampled."""
     import soxr
 
     from denoise import io
@@ -265,7 +266,9 @@ def _read_mono(path: str, sample_rate: float) -> Tensor:
     parts = []
     for file in files:
         samples, info = io.read(file)
-        parts.append(soxr.resample(samples.mean(axis=0), info.sample_rate, sample_rate))
+        rows = samples if info.modality == "sensor" else samples.mean(axis=0, keepdims=True)
+        rate = info.sample_rate or sample_rate
+        parts += [soxr.resample(row.astype(np.float32), rate, sample_rate) for row in rows]
     joined = np.concatenate(parts).astype(np.float32)
     if joined.size == 0:
         raise UsageError(f"background: {path} holds no samples")

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import InputError, UsageError
-from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS, PRECISIONS, build
+from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, HEART, MODELS, PRECISIONS, build
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
@@ -134,6 +134,7 @@ def load(
     modality: str | None = None,
     precision: str = PRECISIONS[0],
     remove: Collection[str] = (),
+    keep: Collection[str] = (),
 ) -> Cleaner:
     """The denoiser of a name (`denoise models` lists them) or of a weights file.
 
@@ -145,7 +146,9 @@ def load(
         modality: Which of its kinds, for a name that has several.
         precision: Of `denoise.models.PRECISIONS`; `bf16` is about twice as fast on a CPU that multiplies it
             itself, and costs a few hundredths of a decibel.
-        remove: Of a network for sensors, what to take out before it: of `denoise.models.sensor.STAGES`.
+        remove: Of a network for sensors, what to take out before it however faint it is: of
+            `denoise.models.sensor.STAGES`. Unasked, what is clearly there is taken out, but for slow wander.
+        keep: Of the same, what stays in.
 
     Raises:
         UsageError: Nothing has this name, or what has it is for another modality; or no such precision.
@@ -154,16 +157,23 @@ def load(
     from denoise.infer.precision import at_precision
 
     cleaner = at_precision(_load(name_or_path, modality), precision)
-    return _with_stages(cleaner, remove) if remove else cleaner
+    return _with_stages(cleaner, remove, keep)
 
 
-def _with_stages(cleaner: Cleaner, remove: Collection[str]) -> Cleaner:
-    from denoise.models.sensor import SensorChain
-
+def _with_stages(cleaner: Cleaner, remove: Collection[str], keep: Collection[str]) -> Cleaner:
     spec = cleaner.spec
-    if spec.modality != "sensor" or not spec.halo or next(cleaner.model.parameters(), None) is None:
-        raise UsageError(f"remove: is for networks for sensors, and {cleaner.name} is none")
-    return replace(cleaner, model=SensorChain(cleaner.model, remove))
+    if spec.modality == "sensor" and spec.halo and next(cleaner.model.parameters(), None) is not None:
+        from denoise import weights
+        from denoise.models.sensor import SensorChain
+
+        path = weights.pretrained().get(HEART.get(cleaner.name, ""))
+        heart = weights.load(path)[0] if path else None
+        digest = f"{cleaner.digest}+{weights.digest(path)}" if path else cleaner.digest
+        return replace(cleaner, model=SensorChain(cleaner.model, heart, remove, keep), digest=digest)
+    if remove or keep:
+        what = "remove" if remove else "keep"
+        raise UsageError(f"{what}: is for networks for sensors, and {cleaner.name} is none")
+    return cleaner
 
 
 def _load(name_or_path: str | Path, modality: str | None) -> Cleaner:

@@ -242,7 +242,8 @@ class _Job:
                     samples += noisy.shape[-1]
                     _put(sink, scores, noisy, timeline.feed(noisy, stamps_s))
                 _put(sink, scores, None, timeline.flush())
-            return samples, {**scores.result(), **stream.findings}, timeline.notes
+            notes = timeline.notes + _taken_out(stream.findings)
+            return samples, {**scores.result(), **stream.findings}, notes
 
     def _levels(self, page: int) -> tuple[SignalInfo, Levels]:
         """A first pass; no further than to see that each channel varies, if that is all to know."""
@@ -392,6 +393,16 @@ def _reasons(decisions: tuple[Decision, ...]) -> tuple[str, ...]:
         return (decisions[0].reason,)
     first = {decision.model: page for page, decision in reversed(list(enumerate(decisions)))}
     return tuple(f"page {page + 1}: {decisions[page].reason}" for page in sorted(first.values()))
+
+
+def _taken_out(findings: Mapping[str, float]) -> tuple[str, ...]:
+    """What each stage of a chain took out of a recording, in dB of its variance."""
+    parts = [
+        f"{name.removeprefix('removed_').removesuffix('_db')} {value:.1f} dB"
+        for name, value in findings.items()
+        if name.startswith("removed_")
+    ]
+    return (f"taken out, of the signal's variance: {', '.join(parts)}",) if parts else ()
 
 
 def _with_notes(info: SignalInfo, sink: Writer) -> SignalInfo:

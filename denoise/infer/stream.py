@@ -204,7 +204,7 @@ class Stream:
 
         sigmas = None if sigma is None else [sigma / s for s in self._divisor[:, 0]]
         core: _Stage = _core(model.eval(), channels, block, sigmas)
-        self._stages: list[_Stage] = [_Gaps(channels)] if self._gaps_allowed else []
+        self._stages: list[_Stage] = [_Gaps(channels, spec.gaps)] if self._gaps_allowed else []
         if ratio == 1.0:
             self._stages.append(core)
         elif ratio < 1.0 and spec.modality == "audio":
@@ -233,7 +233,7 @@ class Stream:
             return None
         idle = _IdleCausal(model) if isinstance(model, CausalDenoiser) else _Idle(model.spec)
         stream = Stream(idle, 1, self._sample_rate, block=self._block)
-        longest = 4 * max(self._block, 2 * (model.spec.halo or 0))
+        longest = 4 * _tile(self._block, model.spec.halo or 0)
         silence = np.zeros((1, self._piece), np.float32)
         waiting = most = 0
         for _ in range(math.ceil(max(longest, model.spec.sample_rate or 0) / self._block)):
@@ -463,9 +463,14 @@ class _Gaps:
     The line takes at most `_RAMP` samples, the last of the gap; before it the old value is held (0, the
     centre, where there is none; a short gap at the very start takes the value after it). So output waits for
     `_RAMP` samples at most, and the rule does not depend on where blocks begin.
+
+    Args:
+        channels: Number of channels.
+        tell: Give, behind the channels, as many that are 1 in a gap and 0 elsewhere.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, tell: bool = False) -> None:
+        self._tell = tell
         self._held = np.empty((channels, 0), np.float32)
         self._before = np.full(
             channels, np.nan, np.float32
@@ -482,7 +487,8 @@ class _Gaps:
         self._held = block[:, ready:]
         if ready:
             self._before = filled[:, ready - 1].copy()
-        return filled[:, :ready]
+        told = np.concatenate([filled, missing.astype(np.float32)]) if self._tell else filled
+        return told[:, :ready]
 
     @staticmethod
     def _fill(row: Array, missing: NDArray[np.bool_], before: float, last: bool) -> int:
@@ -515,7 +521,12 @@ def _core(model: Denoiser, channels: int, block: int, sigmas: list[float] | None
         return _Causal(model, channels, block)
     if model.spec.halo is None:
         return _Whole(model, channels, sigmas)
-    return _Windows(model, channels, max(block, 2 * model.spec.halo), model.spec.halo, sigmas)
+    return _Windows(model, channels, _tile(block, model.spec.halo), model.spec.halo, sigmas)
+
+
+def _tile(block: int, halo: int) -> int:
+    """Samples that are kept of one run: where blocks may be large, an eighth is read beside them."""
+    return max(block, 2 * halo, min(16 * halo, 4 * block))
 
 
 def _groups(channels: int, samples: int, *, linked: bool = False) -> list[slice]:
@@ -534,14 +545,17 @@ def _tensor(rows: Array, model: Denoiser) -> torch.Tensor:
 
 
 def _residual(model: Denoiser, noisy: Array, sigmas: list[float] | None) -> Array:
-    """What the model would remove from `(C, n)`, in one run."""
+    """What the model would remove from `(C, n)`, in one run; with `spec.gaps`, from half of `(2C, n)`."""
+    parts = noisy.reshape(1 + model.spec.gaps, -1, noisy.shape[-1])
+    noisy = parts[0]
     channels, samples = noisy.shape
     extra = padded(samples, model.spec.multiple_of) - samples
     residual = np.empty_like(noisy)
     for rows in _groups(channels, samples if sigmas is None else _BATCH, linked=model.spec.linked):
-        batch = np.pad(noisy[rows], ((0, 0), (0, extra)), mode="edge") if extra else noisy[rows]
+        batch = np.pad(parts[:, rows], ((0, 0), (0, 0), (0, extra)), "edge") if extra else parts[:, rows]
         sigma = None if sigmas is None else sigmas[rows.start]
-        denoised = model(_tensor(batch, model), sigma).flatten(0, 1)[:, :samples].cpu().numpy()
+        given = torch.cat([_tensor(part, model) for part in batch], dim=1)
+        denoised = model(given, sigma).flatten(0, 1)[:, :samples].cpu().numpy()
         np.subtract(noisy[rows], denoised, out=residual[rows])
     return residual
 
@@ -551,12 +565,13 @@ class _Whole:
 
     def __init__(self, model: Denoiser, channels: int, sigmas: list[float] | None) -> None:
         self._model, self._sigmas = model, sigmas
-        self._noisy = SampleQueue(channels)
+        self._channels = channels
+        self._noisy = SampleQueue(channels * (1 + model.spec.gaps))
 
     def __call__(self, block: Array, last: bool, /) -> Array:
         self._noisy.append(block)
         if not last or not self._noisy.size:
-            return block[:, :0]
+            return block[: self._channels, :0]
         return _residual(self._model, self._noisy.take(self._noisy.size), self._sigmas)
 
 
@@ -568,7 +583,8 @@ class _Windows:
     ) -> None:
         self._model, self._sigmas = model, sigmas
         self._tile, self._halo, self._multiple_of = tile, halo, model.spec.multiple_of
-        self._held = np.empty((channels, 0), np.float32)
+        self._channels = channels
+        self._held = np.empty((channels * (1 + model.spec.gaps), 0), np.float32)
         self._origin = 0  # the index of the first held sample
         self._start = 0  # the index of the first sample that is not finished
 
@@ -584,7 +600,7 @@ class _Windows:
         keep_from = window(self._start, self._start + 1, 1, self._halo, self._multiple_of).read_start
         self._held = self._held[:, keep_from - self._origin :].copy()
         self._origin = keep_from
-        return _joined(done, block.shape[0], self._held.dtype)
+        return _joined(done, self._channels, self._held.dtype)
 
     def _reach(self) -> int:
         """How many samples the next window needs, if the signal does not end in it."""

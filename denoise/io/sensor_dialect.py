@@ -111,7 +111,7 @@ class Dialect:
         """Whether a quoted cell of this record goes on in the next line."""
         if line.count('"') % 2 == 0:
             return False
-        return any(core[:1] == '"' and not is_quoted(core) for core in map(str.strip, self.split(line)))
+        return any(core[:1] == '"' and core.count('"') % 2 for core in map(str.strip, self.split(line)))
 
 
 def is_quoted(core: str) -> bool:

@@ -15,7 +15,7 @@ from denoise.registry import resolve, unknown
 if TYPE_CHECKING:  # importing the table must not import torch
     from denoise.models.base import Denoiser
 
-__all__ = ["AUTO", "AUTO_PICKS", "DEFAULT_MODELS", "MODELS", "PRECISIONS", "build"]
+__all__ = ["AUTO", "AUTO_PICKS", "DEFAULT_MODELS", "HEART", "MODELS", "PRECISIONS", "build"]
 
 MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -44,6 +44,7 @@ MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "nlm": {"image": "denoise.models.classical:NonLocalMeans"},
         "audio": {"audio": "denoise.models.restoration:AudioRestoration"},
         "spectral-gate": {"audio": "denoise.models.classical_audio:SpectralGate"},
+        "hampel": {"sensor": "denoise.models.classical:SensorHampel"},
         "savgol": {"sensor": "denoise.models.classical:SavitzkyGolay"},
         "butterworth": {"sensor": "denoise.models.classical:Butterworth"},
     }
@@ -51,6 +52,10 @@ MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 AUTO = "auto"  # decides for each image which of its picks, shipped weights, it needs
 AUTO_PICKS = ("photo", "photo-sharp")  # against noise, against blur
+
+HEART: Mapping[str, str] = MappingProxyType(
+    {"sensor": "ecg"}
+)  # by model, the one that takes over where there are heartbeats, both shipped
 
 PRECISIONS = ("float32", "bf16")  # that trained models of images work in; the first is the default
 

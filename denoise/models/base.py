@@ -27,6 +27,8 @@ class InputSpec:
         sample_rate: Hz it works at; None takes any rate.
         centre: Subtract each channel's mean over the whole signal first, and add it back.
         scale: Divide each channel by its standard deviation over the whole signal, and multiply it back.
+        gaps: Behind its channels it takes as many that are 1 in a gap, which is bridged, and 0 elsewhere;
+            without them it takes the signal for whole.
         uses_sigma: Whether `forward` takes the noise standard deviation (in the scale of its input);
             one that does also works without, and then estimates it.
     """
@@ -38,6 +40,7 @@ class InputSpec:
     sample_rate: float | None = None
     centre: bool = False
     scale: bool = False
+    gaps: bool = False
     uses_sigma: bool = False
     linked: bool = False
 

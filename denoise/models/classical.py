@@ -29,6 +29,7 @@ __all__ = [
     "ImageWiener",
     "NonLocalMeans",
     "SavitzkyGolay",
+    "SensorHampel",
     "SensorIdentity",
     "SensorMedian",
     "SensorTotalVariation",
@@ -311,6 +312,25 @@ class SensorWavelet(Classical):
         shrunk = [pywt.threshold(d, _bayes_threshold(d, sigma), "soft") for d in details]
         out: Array = pywt.iswt([rough, *shrunk], self.wavelet)
         return out[reach : reach + samples.size]
+
+
+class SensorHampel(SensorWavelet):
+    """The same after a Hampel filter: a reading far from the median around it gives way to that.
+
+    Hampel, "The influence curve and its role in robust estimation" (1974), as engineers use it on logs.
+    """
+
+    spec = InputSpec("sensor", halo=None, centre=True)
+    window = 11  # samples
+    far = 3.0  # deviations, by the median absolute one
+
+    def denoise(self, samples: Array, sigma: float | None) -> Array:
+        from scipy.ndimage import median_filter
+
+        middle = median_filter(samples, self.window, mode="nearest")
+        distance = np.abs(samples - middle)
+        usual = 1.4826 * median_filter(distance, self.window, mode="nearest")
+        return super().denoise(np.where(distance > self.far * usual, middle, samples), sigma)
 
 
 def _bayes_threshold(details: Array, sigma: float) -> float:

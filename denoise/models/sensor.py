@@ -1,9 +1,9 @@
-"""The chain for sensor logs: faults, hum and wander are taken out first, then a network cleans the rest."""
+"""The chain for sensor logs: wild readings, faults and hum are taken out, then a network cleans the rest."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,62 +13,93 @@ from torch import Tensor
 
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser
-from denoise.models.sensor_stages import BaselineWander, Mains, Repair, Stage
+from denoise.models.heartbeats import Heartbeats
+from denoise.models.sensor_stages import GRID, BaselineWander, HarmGate, Impulses, Mains, Repair, Stage
 from denoise.registry import unknown
 
 __all__ = ["STAGES", "SensorChain"]
 
-STAGES = ("faults", "mains", "baseline")
-_GRID = 2048  # samples; frames of all stages lie on it, wherever a block begins
+STAGES = ("impulses", "faults", "mains", "baseline")
+_TIMED = ("mains", "baseline")  # need the sample rate
+_GRIDS_HZ = (50.0, 60.0)
+_FAINT = 1e-4  # power of hum that is taken out where that was asked for
 
 Floats = NDArray[np.float64]
 
 
 class SensorChain(Denoiser):
-    """A network for sensor logs behind the stages that were asked for.
+    """A network for sensor logs behind stages that take out what can be told from any signal.
 
-    None is harmless enough to go unasked: what stands still, hums or is slow is signal to some sensor.
+    Unasked, single wild readings, runs of a stuck or saturated one, and hum of the mains are taken out where
+    they clearly are what they look like. Slow wander is signal to most sensors: it goes where that was asked
+    for. What was asked to be kept is set aside before the network and put back behind it. Where there are
+    heartbeats, a network for them takes over, for which wander is noise.
 
     Args:
         network: Any denoiser of sensors with a halo.
-        remove: Of `STAGES`: runs of a stuck or saturated reading, hum of the mains where it clearly stands
-            out, slow wander.
+        heart: One for electrocardiograms, if there is one.
+        remove: Of `STAGES`: what goes however faint it is.
+        keep: Of `STAGES`: what stays.
         sample_rate: Hz; without one, hum and wander cannot be told.
 
     Shape:
-        `(B, 1, T)` in and out, of about unit variance.
+        `(B, 1, T)` in and out, of about unit variance; behind the samples, where the network asks for it, a
+        channel that tells where the gaps are.
 
     Raises:
-        UsageError: There is no such stage.
+        UsageError: There is no such stage, or one is to go and to stay.
     """
 
-    def __init__(self, network: Denoiser, remove: Collection[str], sample_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        network: Denoiser,
+        heart: Denoiser | None = None,
+        remove: Collection[str] = (),
+        keep: Collection[str] = (),
+        sample_rate: float | None = None,
+    ) -> None:
         super().__init__()
-        for name in remove:
+        for name in (*remove, *keep):
             if name not in STAGES:
                 raise unknown("stage", name, STAGES)
-        self.network, self.remove, self.sample_rate = network, frozenset(remove), sample_rate
-        self._before = dict(self._stages())
-        reach = sum(stage.reach for stage in self._before.values()) + (network.spec.halo or 0)
-        self.spec = replace(network.spec, halo=-(-reach // _GRID) * _GRID, centre=True, scale=True)
+        if both := set(remove) & set(keep):
+            raise UsageError(f"{', '.join(sorted(both))}: is in remove and in keep; expected one of the two")
+        self.network, self.heart, self.sample_rate = network, heart, sample_rate
+        self.remove, self.keep = frozenset(remove), frozenset(keep)
+        self._stages = list(self._needed())
+        self._gate = HarmGate()
+        beats = Heartbeats(sample_rate or 0.0)
+        self._beats = beats if heart and beats.possible else None
+        networks = [network, heart] if heart else [network]
+        reach = sum(stage.reach for _, stage in self._stages) + self._gate.reach
+        reach += max(self._beats.reach if self._beats else 0, *(part.spec.halo or 0 for part in networks))
+        multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
+        halo = -(-reach // multiple_of) * multiple_of
+        self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of, centre=True, scale=True)
+        self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         self._power = 0.0
         self._removed: dict[str, float] = {}
 
-    def _stages(self) -> Iterator[tuple[str, Stage]]:
-        if "faults" in self.remove:
-            yield "faults", Repair()
-        rate_hz = self.sample_rate
-        if rate_hz and "mains" in self.remove:
-            lines = [Mains(rate_hz, grid_hz) for grid_hz in (50.0, 60.0)]
-            if possible := [line for line in lines if line.possible]:
-                yield "mains", _Strongest(possible)
-        if rate_hz and "baseline" in self.remove:
-            yield "baseline", BaselineWander(rate_hz)
+    def _needed(self) -> Iterator[tuple[str, Stage]]:
+        yield "impulses", Impulses()
+        yield "faults", Repair()
+        if not self.sample_rate:
+            return
+        for grid_hz in _GRIDS_HZ:
+            mains = Mains(self.sample_rate, grid_hz)
+            if "mains" in self.remove | self.keep:
+                mains = replace(mains, faint=_FAINT)
+            if mains.possible:
+                yield "mains", mains
+        if "baseline" in self.remove | self.keep:
+            yield "baseline", BaselineWander(self.sample_rate)
 
     def at_rate(self, sample_rate: float | None) -> SensorChain:
-        if (timed := self.remove - {"faults"}) and not sample_rate:
-            raise UsageError(f"to remove {' and '.join(sorted(timed))}, give the sample rate")
-        return SensorChain(self.network, self.remove, sample_rate).train(self.training)
+        if not sample_rate:
+            for what, names in (("remove", self.remove), ("keep", self.keep)):
+                if timed := [name for name in _TIMED if name in names]:
+                    raise UsageError(f"to {what} {' and '.join(timed)}, give the sample rate")
+        return SensorChain(self.network, self.heart, self.remove, self.keep, sample_rate).train(self.training)
 
     def findings(self) -> Mapping[str, float]:
         return {
@@ -78,33 +109,36 @@ class SensorChain(Denoiser):
         }
 
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
-        rows = noisy[:, 0].cpu().numpy().astype(np.float64)
-        prepared = np.stack([self._prepare(row) for row in rows])
-        given = torch.from_numpy(prepared.astype(np.float32))[:, None].to(noisy.device)
-        cleaned = self.network(given)[:, 0].double().cpu().numpy()
-        self._count("noise", prepared - cleaned)
-        self._power += float(np.sum((rows - rows.mean(-1, keepdims=True)) ** 2))
-        return torch.from_numpy(cleaned)[:, None].to(noisy)
+        return torch.stack([self._row(row) for row in noisy])[:, None].to(noisy)
 
-    def _prepare(self, samples: Floats) -> Floats:
-        for name, stage in self._before.items():
+    def _row(self, noisy: Tensor) -> Tensor:
+        """One signal `(1, T)`, or `(2, T)` with its gaps."""
+        samples = noisy[0].double().cpu().numpy()
+        prepared, aside = self._prepare(samples)
+        given = torch.cat([torch.from_numpy(prepared)[None].to(noisy), noisy[1:]])[None]
+        sure = self._beats(prepared) if self._beats else np.zeros_like(prepared)
+        correction = np.zeros_like(prepared)
+        for network, share in ((self.network, 1.0 - sure), (self.heart, sure)):
+            if network is not None and share.any():
+                correction += share * (prepared - network(given)[0, 0].double().cpu().numpy())
+        noise = self._gate(correction)
+        slow = sure * (noise - self._wander(noise)) if self._wander and sure.any() else np.zeros_like(noise)
+        self._count("baseline", slow)
+        self._count("noise", noise - slow)
+        self._power += float(np.sum((samples - samples.mean()) ** 2))
+        return torch.from_numpy(prepared - noise + aside)
+
+    def _prepare(self, samples: Floats) -> tuple[Floats, Floats]:
+        """What is left for the network, and what is to be put back."""
+        aside = np.zeros_like(samples)
+        for name, stage in self._stages:
             after = stage(samples)
-            self._count(name, samples - after)
+            if name in self.keep:
+                aside += samples - after
+            else:
+                self._count(name, samples - after)
             samples = after
-        return samples
+        return samples, aside
 
     def _count(self, name: str, removed: Floats) -> None:
         self._removed[name] = self._removed.get(name, 0.0) + float(np.sum(removed**2))
-
-
-class _Strongest:
-    """Of the grids of the world, the hum of the one that is there: what takes out more."""
-
-    def __init__(self, lines: list[Mains]) -> None:
-        self._lines = lines
-        self.reach = max(line.reach for line in lines)
-
-    def __call__(self, samples: Floats) -> Floats:
-        found: list[Floats] = [line(samples) for line in self._lines]
-        removed: Callable[[Floats], float] = lambda after: float(np.sum((samples - after) ** 2))  # noqa: E731
-        return max(found, key=removed)

@@ -7,16 +7,29 @@ each side, so that blocks with that many neighbours put together equal the whole
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BaselineWander", "Mains", "Repair", "Stage", "fill_autoregressive"]
+__all__ = [
+    "GRID",
+    "BaselineWander",
+    "HarmGate",
+    "Impulses",
+    "Mains",
+    "Repair",
+    "Stage",
+    "fill_autoregressive",
+    "slide",
+]
 
 Floats = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
 
+GRID = 256  # samples; frames of all stages lie on it, so that it does not matter where a block begins
 _ORDER = 32  # of autoregressive models, samples
 _CONTEXT = 512  # samples to each side of a gap that its model is fitted to
 
@@ -32,6 +45,65 @@ class Stage(Protocol):
         """The samples `(n,)` without it."""
 
 
+# ---- impulses ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Impulses:
+    """Single wild readings, by what their four neighbours say.
+
+    A reading is wild if it is far from the cubic through its neighbours, as things go around it, and if with
+    that cubic's value in its place the neighbours are not: a step is none, nor is a peak of more than one
+    sample. A smaller one beside a larger one is seen in the second round.
+    """
+
+    far: float = 6.0  # times the 90th percentile of the distances around
+    quiet: float = 0.5  # of its own distance, what those of its neighbours may be without it
+    rounds: int = 2
+    reach: int = 2 * (4 * GRID + 8)
+
+    def __call__(self, samples: Floats) -> Floats:
+        from scipy.ndimage import maximum_filter1d
+
+        if samples.size < 16:
+            return samples
+        for _ in range(self.rounds):
+            cubic = _between(samples)
+            distance = np.abs(samples - cubic)
+            most = self.far * np.maximum(_usual(distance, 0.9, rest=True), _usual(distance, 0.25))
+            # Beside a wild reading the cubics are off by two thirds of it; beside a step by as much as at it.
+            alone = distance > 1.25 * np.maximum(np.roll(distance, 1), np.roll(distance, -1))
+            at = np.flatnonzero((distance > most) & (most > 0.0) & alone)
+            if not at.size:
+                break
+            tamed = samples.copy()
+            tamed[at] = cubic[at]
+            around = maximum_filter1d(np.abs(tamed - _between(tamed)), 5)[at]
+            at = at[around < np.minimum(self.quiet * distance[at], most[at])]
+            samples = samples.copy()
+            samples[at] = cubic[at]
+        return samples
+
+
+def _between(samples: Floats) -> Floats:
+    """Each sample as the cubic through the two to each side; the first and last two as they are."""
+    out = samples.copy()
+    near, far = samples[1:-3] + samples[3:-1], samples[:-4] + samples[4:]
+    out[2:-2] = (4.0 * near - far) / 6.0
+    return out
+
+
+def _usual(sizes: Floats, share: float, rest: bool = False) -> Floats:
+    """A quantile of the sizes within about four frames to each side, for each sample; `rest` counts zeros."""
+    out = np.empty_like(sizes)
+    for start in range(0, sizes.size, GRID):
+        near = sizes[max(0, start - 4 * GRID) : start + 5 * GRID]
+        near = near if rest else near[near > 0]
+        place = min(near.size - 1, int(share * near.size))
+        out[start : start + GRID] = np.partition(near, place)[place] if near.size else 0.0
+    return out
+
+
 # ---- stuck readings --------------------------------------------------------------------------------------
 
 
@@ -39,9 +111,9 @@ class Stage(Protocol):
 class Repair:
     """Readings that are none (a rail, a sentinel such as -999, a value that hangs) by autoregression.
 
-    Equal values in a row are natural in slow and coarsely quantised logs. They are taken for a fault where
-    the signal jumps to or from them and they are the extreme of their surroundings, or hang for so long as
-    nothing else near them does.
+    Equal values in a row are natural in slow and coarsely quantised logs, and at rest. They are taken for a
+    fault where the signal jumps to or from them, as it does nowhere else, and they are the extreme of their
+    surroundings, or hang for so long as nothing else near them does.
     """
 
     shortest: int = 3  # samples, at an extreme
@@ -68,7 +140,8 @@ class Repair:
         if not long.any():
             return faulty
         starts, stops = starts[long], stops[long]
-        usual = _usual_bend(samples, self.reach // 2)[starts]
+        bends = np.abs(np.diff(samples, 2, append=samples[-2:]))
+        usual = _usual(bends, 0.95)[starts]
         into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
         out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
         jumps = np.maximum(np.abs(into), np.abs(out)) > self.jump * usual + 1e-9
@@ -86,21 +159,10 @@ class Repair:
         share = np.clip(others / (high - low), 1e-3, 1.0)
         chance = share ** (stops - 1 - starts)
         odd = (chance < self.chance) & (stops - starts >= self.shortest_hang)
-        faults = (extreme & (jumps | (chance < self.chance))) | (odd & jumps)
+        faults = jumps & (extreme | odd)
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty
-
-
-def _usual_bend(samples: Floats, frame: int) -> Floats:
-    """The 95th percentile of the second differences that are not zero, frame by frame, for each sample."""
-    bends = np.abs(np.diff(samples, 2))
-    out = np.empty_like(samples)
-    for start in range(0, samples.size, frame):
-        near = bends[max(0, start - frame) : start + 2 * frame]
-        near = near[near > 0]
-        out[start : start + frame] = np.quantile(near, 0.95) if near.size else 0.0
-    return out
 
 
 def fill_autoregressive(samples: Floats, missing: Mask, order: int = _ORDER) -> Floats:
@@ -182,9 +244,10 @@ class Mains:
     grid_hz: float = 50.0
     harmonics: int = 5
 
+    faint: float = 3e-3  # power, of a signal of unit variance, below which a line does no harm
+
     follow_s = 0.8
     fit_s = 2.0
-    faint = 1e-4  # power, of a signal of unit variance, below which a line does no harm
     clear = (6.0, 20.0)  # power over that beside it: below the first it stays, from the second it goes
     longest = 8192  # samples of a window
     shortest_s = 0.5  # of a signal; in less a line cannot be told from what is beside it
@@ -206,53 +269,65 @@ class Mains:
         follow, fit = self._window(self.follow_s), self._window(self.fit_s)
         if not self.possible or samples.size < self.shortest_s * self.rate_hz:
             return samples
-        cycles = self.grid_hz / self.rate_hz * np.arange(samples.size)
-        carrier = np.exp(-2j * np.pi * (cycles % 1.0))
-        line = _slide(samples * carrier, follow)
-        if not self._presence(samples, line, fit).any():
+        carrier = _turning(samples.size, -self.grid_hz / self.rate_hz)
+        base = samples * carrier
+        line = slide(base, follow)
+        present = self._presence(base, line, follow)
+        if not present.any():
             return samples
         step = np.abs(line)
         phase = carrier * np.conj(line) / np.where(step > 0, step, 1.0)
         phase = np.where(step > 0, phase, carrier)
         hum = np.zeros_like(samples)
-        turn = np.ones_like(phase)
+        turn: Complex = np.ones(samples.size, np.complex128)
         for harmonic in range(1, self.harmonics + 1):
             if harmonic * self.grid_hz + 3.0 > self.rate_hz / 2:
                 break
             turn = turn * phase
-            rest = samples - hum
-            amplitude = _slide(rest * turn, fit)
-            hum += self._presence(rest, amplitude, fit, turn) * 2.0 * np.real(amplitude * np.conj(turn))
+            rest = turn * (samples - hum)
+            amplitude = slide(rest, fit)
+            gain = self._presence(rest, amplitude, fit) * (present > 0)
+            hum += gain * 2.0 * np.real(amplitude * np.conj(turn))
         return samples - hum
 
-    def _presence(
-        self, samples: Floats, line: NDArray[np.complex128], fit: int, turn: object = None
-    ) -> Floats:
-        """From 0 to 1: how clearly the line stands out of the spectrum 2 and 4 Hz to each side of it."""
-        cycles = np.arange(samples.size) / self.rate_hz
-        base = np.exp(-2j * np.pi * ((self.grid_hz * cycles) % 1.0)) if turn is None else turn
-        window = self._window(self.follow_s) if turn is None else fit
-        beside = np.zeros(samples.size)
+    def _presence(self, base: Complex, line: Complex, window: int) -> Floats:
+        """From 0 to 1: how clearly a line, brought to 0 Hz, stands out of the spectrum beside it."""
+        beside = np.zeros(base.size)
         for offset_hz in (-4.0, -2.5, 2.5, 4.0):
-            shift = np.exp(-2j * np.pi * ((offset_hz * cycles) % 1.0))
-            beside += np.abs(_slide(samples * base * shift, window)) ** 2 / 4.0  # type: ignore[operator]
-        power, beside = (_slide(p, fit) for p in (np.abs(line) ** 2, beside))
+            beside += np.abs(slide(base * _turning(base.size, -offset_hz / self.rate_hz), window)) ** 2 / 4.0
+        fit = self._window(self.fit_s)
+        power, beside = (slide(p, fit) for p in (np.abs(line) ** 2, beside))
         ratio = power / np.maximum(beside, 1e-30)
         low, high = self.clear
         gain: Floats = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > self.faint)
         return gain
 
 
-def _slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
+@lru_cache(maxsize=16)
+def _turning(size: int, cycles: float) -> Complex:
+    """A pointer that turns that much from sample to sample."""
+    turning: Complex = np.exp(2j * np.pi * ((cycles * np.arange(size)) % 1.0))
+    return turning
+
+
+def slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
     """Mean under a smooth window of that many samples, as two boxes make it; at an end, of what there is."""
+    box = max(1, window // 2) | 1
+    return _boxes(values, box) / _boxes_of_ones(values.size, box)
+
+
+def _boxes(values: NDArray, box: int) -> NDArray:  # type: ignore[type-arg]
     from scipy.ndimage import uniform_filter1d
 
-    box = max(1, window // 2) | 1
-    weight = np.ones(values.size)
     for _ in range(2):
         values = uniform_filter1d(values, box, mode="constant")
-        weight = uniform_filter1d(weight, box, mode="constant")
-    return values / weight
+    return values
+
+
+@lru_cache(maxsize=8)
+def _boxes_of_ones(size: int, box: int) -> Floats:
+    weights: Floats = _boxes(np.ones(size), box)
+    return weights
 
 
 # ---- baseline wander -------------------------------------------------------------------------------------
@@ -285,5 +360,39 @@ class BaselineWander:
         window = self._window()
         if window < 4 or samples.size < 2 * window:
             return samples
-        calm: Floats = samples - _slide(samples, window)
+        calm: Floats = samples - slide(samples, window)
         return calm
+
+
+# ---- no harm ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HarmGate:
+    """Takes back a correction that is so faint that it is more likely of the signal than of noise.
+
+    A network that finds no noise still removes what it cannot predict: the finest of the signal itself, some
+    30 dB below it. Noise that faint does little harm, and cannot be told from that; so around each sample
+    the correction goes by its power, from none of it to all of it.
+
+    Args:
+        faint_db: Power below which all is taken back, in dB of the signal's variance.
+        sure_db: Power from which all stays.
+        window: Samples.
+    """
+
+    faint_db: float = -27.0
+    sure_db: float = -21.0
+    window: int = 1024
+
+    @property
+    def reach(self) -> int:
+        """Two boxes."""
+        return self.window
+
+    def __call__(self, correction: Floats) -> Floats:
+        """What stays of a correction `(n,)` of a signal of unit variance."""
+        power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
+        share = np.clip((power_db - self.faint_db) / (self.sure_db - self.faint_db), 0.0, 1.0)
+        kept: Floats = share * correction
+        return kept

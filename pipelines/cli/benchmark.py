@@ -40,6 +40,7 @@ __all__ = ["command"]
 )
 @options.precision_option
 @options.remove_option
+@options.keep_option
 @options.json_option
 @click.option("--csv", "csv_path", type=options.path_type, metavar="FILE", help="Write the rows as CSV.")
 @click.option(

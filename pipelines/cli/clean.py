@@ -85,6 +85,7 @@ def _excluded(ctx: click.Context, parameter: click.Parameter, value: str | None)
     help="Fill gaps in sensor logs of up to so many samples.",
 )
 @options.remove_option
+@options.keep_option
 @click.option(
     "--max-attenuation",
     type=click.FloatRange(min=0),

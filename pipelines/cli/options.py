@@ -23,6 +23,7 @@ __all__ = [
     "inputs",
     "job_options",
     "json_option",
+    "keep_option",
     "numbers",
     "path_type",
     "precision_option",
@@ -89,7 +90,10 @@ remove_option = click.option(
     "--remove",
     callback=_few,
     metavar="A,B",
-    help="Take out of sensor logs, before their model: faults, mains, baseline.",
+    help="Take out of sensor logs however faint it is: impulses, faults, mains, baseline.",
+)
+keep_option = click.option(
+    "--keep", callback=_few, metavar="A,B", help="Leave in sensor logs: impulses, faults, mains, baseline."
 )
 
 

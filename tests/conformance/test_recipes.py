@@ -21,6 +21,9 @@ def clean_files(folder: Path, modality: str) -> None:
         io.write(folder / "a.png", rng.integers(0, 256, (3, 260, 270), dtype=np.uint8), info)
     elif modality == "sensor":
         np.savez(folder / "pool.npz", ecg_1=rng.normal(size=6000), imu_1=rng.normal(size=(6000, 3)))
+        np.savez(folder / "ecg.npz", ecg_1=rng.normal(size=6000))
+        for kind in ("bw", "em", "ma"):
+            np.save(folder / f"noise_nstdb_{kind}.npy", rng.normal(size=(6000, 2)).cumsum(0))
     else:
         import soundfile
 

@@ -387,3 +387,24 @@ def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
     assert stream.flush().shape == (1, 0)
     with pytest.raises(UsageError, match="flushed"):
         stream.feed(noise(1, 5))
+
+
+class Gapped(Denoiser):
+    """Takes what it is told of gaps, smoothed, for noise."""
+
+    spec = InputSpec("sensor", halo=4, gaps=True)
+
+    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+        assert noisy.shape[1] == 2
+        return noisy[:, :1] - torch.nn.functional.avg_pool1d(noisy[:, 1:], 9, 1, 4)
+
+
+@pytest.mark.parametrize("block", [7, 64, 10**6])
+def test_a_model_that_wants_to_know_gaps_is_told_those_of_each_channel(block: int) -> None:
+    signal = noise(3, 500)
+    signal[0, 100:110] = signal[2, 490:] = np.nan
+    result = streamed(Stream(Gapped(), 3, block=block), signal)
+    missing = np.isnan(signal)
+    near = np.stack([np.convolve(row, np.ones(9) / 9, "same") for row in missing])
+    np.testing.assert_array_equal(np.isnan(result), missing)
+    np.testing.assert_allclose(result[~missing], (signal - near)[~missing], atol=1e-6)

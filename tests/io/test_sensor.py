@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import denoise
 from denoise.errors import (
     DenoiseError,
     InputError,
@@ -129,6 +130,38 @@ def test_changed_cells_read_back_and_nothing_else_moves(dialect: Path, block: in
     for mark in (b"\r", b"\n", b'"', b"#", b",", b";", b" "):
         assert target.read_bytes().count(mark) == dialect.read_bytes().count(mark)
     assert target.read_bytes()[:3] == dialect.read_bytes()[:3]
+
+
+def test_a_log_with_everything_at_once_is_cleaned_and_nothing_else_moves(tmp_path: Path) -> None:
+    """BOM, comments, CRLF, decimal comma, quoted text with delimiters and line ends, flags, gaps, jitter."""
+    rng = np.random.default_rng(0)
+    stamps = np.cumsum(rng.uniform(0.005, 0.015, 3000))
+    wave = 20 + np.sin(np.arange(3000) / 30)
+    noisy = wave + rng.normal(0, 0.2, 3000)
+    gone = (np.arange(3000) % 700 > 690) | (rng.random(3000) < 0.01)
+    lines = [
+        '{};"Ort ""Süd"";{}";{};{};{}'.format(
+            f"{t:.4f}".replace(".", ","),
+            "a\r\nb" if i % 500 == 0 else i,
+            "" if gone[i] else f"{x:.3f}".replace(".", ","),
+            i % 2,
+            f"{w:.2f}".replace(".", ","),
+        )
+        for i, (t, x, w) in enumerate(zip(stamps, noisy, wave, strict=True))
+    ]
+    lines.insert(1500, "# Batterie gewechselt")
+    text = "\ufeff# Logger 7\r\ntime_s;ort;temp;tür;soll\r\n" + "\r\n".join(lines) + "\r\n"
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    report = denoise.clean_file(tmp_path / "a.csv", tmp_path / "b.csv", "sensor", exclude=("soll",))
+    before, after = (path.read_bytes().split(b";") for path in (tmp_path / "a.csv", tmp_path / "b.csv"))
+    assert len(before) == len(after)
+    moved = [(x, y) for x, y in zip(before, after, strict=True) if x != y]
+    assert all(cell.count(b",") == 1 and b"\n" not in cell for pair in moved for cell in pair)
+    assert len(moved) > 0.9 * (~gone).sum()
+    assert report.notes  # of the clock that jitters
+    cleaned = _read(tmp_path / "b.csv", columns=("temp",))[0][0]
+    np.testing.assert_array_equal(np.isnan(cleaned), gone)
+    assert np.nanstd(cleaned - wave) < 0.4 * np.nanstd(noisy - wave)
 
 
 def test_text_cells_are_written_in_the_style_of_their_column(tmp_path: Path) -> None:

@@ -6,10 +6,18 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from denoise.errors import UsageError
-from denoise.models.autoencoder import ACTIVATIONS, BACKBONES, Autoencoder, AutoencoderConfig, build
+from denoise.models.autoencoder import (
+    ACTIVATIONS,
+    BACKBONES,
+    Autoencoder,
+    AutoencoderConfig,
+    LineConv,
+    LineConvTranspose,
+    build,
+)
 
 MEMBERS = [
     {"modality": modality, "backbone": backbone, "skips": skips, "code": code, "fold": fold}
@@ -129,3 +137,52 @@ def test_a_deeper_network_starts_as_the_one_it_grew_from() -> None:
         shallow.start_from(deep.state_dict())
     with pytest.raises(RuntimeError, match="size mismatch"):
         build(modality="image", channels=3, widths=(8, 16), fold=2).start_from(shallow.state_dict())
+
+
+def test_a_network_of_more_scales_starts_as_the_one_it_grew_from() -> None:
+    torch.manual_seed(0)
+    small = build(modality="sensor", widths=(8, 12), fold=2)
+    large = build(modality="sensor", widths=(8, 12, 10, 6), fold=2, gaps=True)
+    large.start_from(small.state_dict())
+    x = torch.randn(2, 1, 64)
+    torch.testing.assert_close(large(x), small(x))
+    large(x).square().mean().backward()
+    joint = large.backbone.up[1].weight.grad
+    assert joint is not None
+    assert joint.abs().sum() > 0  # and can learn
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        small.start_from(large.state_dict())
+
+
+def test_a_network_that_knows_gaps_is_told_them_and_is_asked_nothing_of_them() -> None:
+    model = member(modality="sensor", gaps=True)
+    x = torch.randn(2, 1, 64)
+    none, some = torch.zeros_like(x), torch.zeros_like(x)
+    some[..., 20:30] = 1.0
+    assert torch.equal(model(x), model(torch.cat([x, none], 1)))
+    assert not torch.equal(model(x), model(torch.cat([x, some], 1)))
+    target = torch.randn(2, 1, 64)
+    estimate, _ = model.learn(torch.where(some > 0, torch.nan, x), target)
+    assert torch.equal(estimate[..., 20:30], target[..., 20:30])
+    torch.testing.assert_close(estimate[..., :20], model(torch.cat([line(x, 20, 30), some], 1))[..., :20])
+
+
+def line(x: Tensor, start: int, stop: int) -> Tensor:
+    """With a straight line from the sample before `start` to the one at `stop`."""
+    out = x.clone()
+    share = torch.arange(1, stop - start + 1) / (stop - start + 1)
+    out[..., start:stop] = x[..., start - 1 : start] * (1 - share) + x[..., stop : stop + 1] * share
+    return out
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_signals_as_pictures_one_pixel_high_are_convolved_as_signals(channels: int) -> None:
+    x = torch.randn(2, channels, 1, 40)
+    for made, plain in (
+        (LineConv, nn.functional.conv1d),
+        (LineConvTranspose, nn.functional.conv_transpose1d),
+    ):
+        for kernel, stride, padding in ((3, 1, 1), (2, 2, 0)):
+            layer = made(channels, 4, kernel, stride=stride, padding=padding)
+            expected = plain(x[:, :, 0], layer.weight, layer.bias, stride, padding)
+            torch.testing.assert_close(layer(x)[:, :, 0], expected)

@@ -1,4 +1,4 @@
-"""What can be asked to be taken out of a sensor log before its network."""
+"""What is taken out of a sensor log before its network, what on demand, and what never."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 import denoise
 from denoise.errors import UsageError
-from denoise.models import build
+from denoise.infer.apply import apply
+from denoise.models.base import Denoiser, InputSpec
 from denoise.models.sensor import SensorChain
 from pipelines.cli import cli
 
@@ -30,28 +31,66 @@ def slow(samples: int = 16_384) -> Floats:
     return np.asarray((beats - beats.mean()) / beats.std())
 
 
-def through(remove: tuple[str, ...], samples: Floats, rate_hz: float | None = RATE_HZ) -> Floats:
-    chain = SensorChain(build("none", "sensor"), remove).at_rate(rate_hz)
-    return chain(torch.from_numpy(samples)[None, None])[0, 0].numpy()
+class Nothing(Denoiser):
+    """A network that finds no noise."""
+
+    spec = InputSpec("sensor", halo=8, centre=True, scale=True)
+
+    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+        return noisy[:, :1].clone()
+
+
+class Share(Nothing):
+    """A network that takes a share of everything for noise."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+        return (1.0 - self.share) * noisy[:, :1]
+
+
+def through(
+    samples: Floats,
+    remove: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
+    network: Denoiser | None = None,
+    heart: Denoiser | None = None,
+) -> Floats:
+    chain = SensorChain(network or Nothing(), heart, remove, keep)
+    return apply(chain, samples[None], peak=None, sample_rate=RATE_HZ)[0]
 
 
 def decibels(signal: Floats, error: Floats) -> float:
     return float(10 * np.log10(np.mean(signal**2) / np.mean(error**2)))
 
 
-def test_a_network_comes_without_stages_unless_they_are_asked_for() -> None:
-    assert not isinstance(denoise.load("sensor").model, SensorChain)
-    assert isinstance(denoise.load("sensor", remove=("mains",)).model, SensorChain)
+def hum(samples: int = 16_384, grid_hz: float = 50.0, power: float = 0.5) -> Floats:
+    """Of the grid, whose frequency drifts within 0.06 Hz, with one harmonic."""
+    time_s = np.arange(samples) / RATE_HZ
+    turns = grid_hz * time_s + 0.3 * np.sin(2 * np.pi * time_s / 30)
+    line = np.sin(2 * np.pi * turns) + 0.4 * np.sin(4 * np.pi * turns + 1)
+    return np.asarray(line * np.sqrt(power / np.mean(line**2)))
 
 
 @pytest.mark.parametrize("grid_hz", [50.0, 60.0])
-def test_hum_of_either_grid_goes_also_while_its_frequency_drifts(grid_hz: float) -> None:
-    clean, time_s = slow(), np.arange(16_384) / RATE_HZ
-    turns = grid_hz * time_s + 0.3 * np.sin(2 * np.pi * time_s / 30)  # within 0.06 Hz of the grid
-    hum = np.sin(2 * np.pi * turns) + 0.4 * np.sin(4 * np.pi * turns + 1)
+def test_clear_hum_of_either_grid_goes_unasked_also_while_its_frequency_drifts(grid_hz: float) -> None:
+    clean, line = slow(), hum(grid_hz=grid_hz)
     inside = slice(2048, -2048)
-    left = through(("mains",), clean + hum) - clean
-    assert decibels(hum[inside], left[inside]) > 20
+    assert decibels(line[inside], (through(clean + line) - clean)[inside]) > 20
+
+
+def test_faint_hum_goes_where_it_was_asked_for() -> None:
+    clean, line = slow(), hum(power=0.001)
+    inside = slice(2048, -2048)
+    np.testing.assert_allclose(through(clean + line), clean + line, atol=1e-6)
+    assert decibels(line[inside], (through(clean + line, remove=("mains",)) - clean)[inside]) > 12
+
+
+def test_a_line_that_is_not_of_the_mains_stays() -> None:
+    clean = slow() + np.sin(2 * np.pi * 46.0 * np.arange(16_384) / RATE_HZ)
+    np.testing.assert_allclose(through(clean), clean, atol=1e-6)
 
 
 def test_a_reading_that_hangs_at_a_rail_is_filled_in() -> None:
@@ -59,26 +98,97 @@ def test_a_reading_that_hangs_at_a_rail_is_filled_in() -> None:
     stuck = clean.copy()
     for start in range(500, 16_000, 700):
         stuck[start : start + 20] = clean.max() + 1
-    repaired = through(("faults",), stuck)
-    assert decibels(clean, repaired - clean) > decibels(clean, stuck - clean) + 12
+    assert decibels(clean, through(stuck) - clean) > decibels(clean, stuck - clean) + 12
 
 
-def test_slow_wander_goes_and_beats_stay() -> None:
+def test_wild_readings_go_and_steps_and_peaks_stay() -> None:
+    rng = np.random.default_rng(0)
+    clean = slow() + 0.02 * rng.standard_normal(16_384)
+    clean[5000:] += 4.0
+    clean[9000:9002] += 3.0  # a peak of two samples
+    np.testing.assert_allclose(through(clean), clean, atol=1e-6)
+    wild = clean.copy()
+    hit = np.arange(300, 16_000, 97)
+    wild[hit] += rng.choice([-1, 1], hit.size) * rng.uniform(1, 9, hit.size)
+    assert decibels(clean, through(wild) - clean) > decibels(clean, wild - clean) + 15
+
+
+def test_a_wild_reading_in_a_flat_stretch_makes_no_fault_of_it() -> None:
+    flat = np.round(8 * slow()) / 8  # a coarse converter: most readings equal their neighbours
+    wild = flat.copy()
+    wild[500:16_000:211] += 6.0
+    assert decibels(flat, through(wild) - flat) > decibels(flat, wild - flat) + 15
+
+
+def test_slow_wander_goes_where_it_was_asked_for_and_beats_stay() -> None:
     clean = slow()
     wander = 3 * np.sin(2 * np.pi * 0.1 * np.arange(16_384) / RATE_HZ)
-    left = through(("baseline",), clean + wander) - clean
+    np.testing.assert_allclose(through(clean + wander), clean + wander, atol=1e-6)
+    left = through(clean + wander, remove=("baseline",)) - clean
     inside = slice(2048, -2048)
     assert decibels(wander[inside], (left - left[inside].mean())[inside]) > 10
 
 
-@pytest.mark.parametrize("remove", [("faults",), ("mains",), ("baseline",), ("faults", "mains", "baseline")])
+def test_what_is_to_be_kept_stays_whatever_the_network_does() -> None:
+    clean, line = slow(), hum()
+    wild = clean + line
+    wild[300::977] += 8.0
+    kept = through(wild, keep=("impulses", "faults", "mains"))
+    np.testing.assert_allclose(kept, wild, atol=1e-6)
+    wander = 3 * np.sin(2 * np.pi * 0.1 * np.arange(16_384) / RATE_HZ)
+    halved = through(clean + wander, keep=("baseline",), network=Share(0.5))
+    inside = slice(2048, -2048)
+    assert decibels(wander[inside], (halved - clean / 2 - wander)[inside]) > 12
+
+
+def test_a_faint_correction_is_taken_back_and_a_clear_one_is_not() -> None:
+    clean = slow()
+    np.testing.assert_allclose(through(clean, network=Share(0.03)), clean, atol=1e-6)  # -30 dB
+    left = through(clean, network=Share(0.3))
+    np.testing.assert_allclose(left - left.mean(), 0.7 * clean, atol=0.05)
+
+
+def test_heartbeats_get_the_network_for_them_and_nothing_else_does() -> None:
+    rng = np.random.default_rng(0)
+    time_s = np.arange(16_384) / RATE_HZ
+    phase = (1.1 * time_s) % 1
+    ecg = np.exp(-(((phase - 0.4) / 0.012) ** 2)) + 0.2 * np.exp(-(((phase - 0.65) / 0.05) ** 2))
+    ecg /= ecg.std()
+    noises = {
+        "white": rng.standard_normal(16_384),
+        "wander": 3 * np.sin(2 * np.pi * 0.15 * time_s),
+        "muscles": np.convolve(rng.standard_normal(16_384), [0.5, 0.5], "same"),
+    }
+    for name, noise in noises.items():
+        assert through(ecg + noise, heart=Share(1.0)).std() < 1e-5, name
+    pulse = np.sin(2 * np.pi * 1.1 * time_s) + 0.4 * np.sin(2 * np.pi * 2.2 * time_s + 1)
+    event = rng.standard_normal(16_384) * np.exp(-(((time_s - 20) / 3) ** 2))
+    for other in (pulse, event, rng.standard_normal(16_384), np.cumsum(rng.standard_normal(16_384))):
+        np.testing.assert_allclose(through(other, heart=Share(1.0)), other, atol=1e-6 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("block", [5000, 20_000])
+def test_blocks_put_together_equal_the_whole(block: int) -> None:
+    rng = np.random.default_rng(0)
+    log = np.tile(slow(), 4) + 0.3 * rng.standard_normal(65_536) + np.r_[hum(32_768), np.zeros(32_768)]
+    log[30_000:40_000] = rng.standard_normal(10_000)
+    log[::701] += 5.0
+    log[3000:65_000:4001] = np.nan
+    chain = SensorChain(Share(0.3), Share(0.6))
+    whole = apply(chain, log[None], peak=None, sample_rate=RATE_HZ, tile=65_536)
+    parts = apply(chain, log[None], peak=None, sample_rate=RATE_HZ, tile=block)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("remove", [(), ("mains",), ("baseline",)])
 def test_units_and_offsets_do_not_matter(remove: tuple[str, ...]) -> None:
     rng = np.random.default_rng(0)
-    log = slow() + 0.2 * rng.standard_normal(16_384) + np.sin(2 * np.pi * 50 * np.arange(16_384) / RATE_HZ)
+    log = slow() + 0.2 * rng.standard_normal(16_384) + hum()
+    log[::701] += 5.0
     cleaner = denoise.load("sensor", remove=remove)
     one = cleaner.clean(log, RATE_HZ)
     other = cleaner.clean(1000 * log + 77, RATE_HZ)
-    assert float(np.abs((other - 77) / 1000 - one).max()) < 1e-6
+    assert float(np.abs((other - 77) / 1000 - one).max()) < 1e-6 * log.std()
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -86,8 +196,12 @@ def test_what_cannot_be_is_refused() -> None:
         denoise.load("sensor", remove=("hum",))
     with pytest.raises(UsageError, match="is for networks for sensors"):
         denoise.load("wavelet", "sensor", remove=("mains",))
-    with pytest.raises(UsageError, match="give the sample rate"):
+    with pytest.raises(UsageError, match="to remove mains, give the sample rate"):
         denoise.load("sensor", remove=("mains",)).clean(slow())
+    with pytest.raises(UsageError, match="to keep baseline, give the sample rate"):
+        denoise.load("sensor", keep=("baseline",)).clean(slow())
+    with pytest.raises(UsageError, match="faults: is in remove and in keep"):
+        denoise.load("sensor", remove=("faults",), keep=("faults",))
 
 
 def test_the_row_of_a_file_tells_what_was_taken_out(tmp_path: Path) -> None:
@@ -96,10 +210,15 @@ def test_the_row_of_a_file_tells_what_was_taken_out(tmp_path: Path) -> None:
     text = "".join(f"{t:.3f},{x:.5f}\n" for t, x in zip(time_s, log, strict=True))
     (tmp_path / "a.csv").write_text("time,x\n" + text)
     run: Callable[..., Any] = CliRunner().invoke
-    result = run(cli, ["clean", str(tmp_path / "a.csv"), "-o", str(tmp_path / "out"), "--remove", "mains"])
+    result = run(cli, ["clean", str(tmp_path / "a.csv"), "-o", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     (row,) = (
         json.loads(line) for line in (tmp_path / "out" / "denoise-manifest.jsonl").read_text().splitlines()
     )
     # The hum has half the power of a unit sine; of all that varies, 1.5, that is -4.8 dB.
     assert row["metrics"]["removed_mains_db"] == pytest.approx(-4.8, abs=0.5)
+    assert any(note.startswith("taken out") and "mains -4." in note for note in row["notes"])
+    assert "removed_faults_db" not in row["metrics"]
+    result = run(cli, ["clean", str(tmp_path / "a.csv"), "-o", str(tmp_path / "kept"), "--keep", "mains"])
+    assert result.exit_code == 0, result.output
+    assert "removed_mains_db" not in (tmp_path / "kept" / "denoise-manifest.jsonl").read_text()
