@@ -111,7 +111,8 @@ def fit(
     layout = torch.channels_last if model.spec.ndim == 2 else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.lr, plan.weight_decay)
-    amp = plan.amp and (device.type == "cuda" or (model.spec.ndim == 2 and has_bf16()))
+    convolves = any(weight.ndim == 4 for weight in model.parameters())  # over two axes
+    amp = plan.amp and (device.type == "cuda" or (convolves and has_bf16()))
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
     if resume and checkpoint.exists():

@@ -55,6 +55,11 @@ class Decision:
     estimated_sigma: float
     estimated_blur_px: float
 
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What was decided by."""
+        return {"estimated_sigma": self.estimated_sigma, "estimated_blur_px": self.estimated_blur_px}
+
     def share(self, removed_sigma: float) -> float:
         """How much to keep of a correction of that root mean square (8-bit units).
 

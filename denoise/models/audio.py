@@ -125,7 +125,7 @@ class SpectralGru(CausalDenoiser):
         spectrum = torch.fft.rfft(frames)  # (B, k, window/2 + 1)
         mask, memory = self._mask(spectrum, state.memory)
         if channels > 1:
-            mask = _linked(mask, spectrum, channels)
+            mask = linked(mask, spectrum, channels)
         cleaned = torch.fft.irfft(spectrum * mask, n=window) * self.taper
 
         count = frames.shape[1]
@@ -160,7 +160,7 @@ class SpectralGru(CausalDenoiser):
         return torch.complex(1.2 * x[:, :, 0], 1.2 * x[:, :, 1]), memory
 
 
-def _linked(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
+def linked(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
     """One mask for every `channels` rows: their mean, weighted by power."""
     power = spectrum.real.square() + spectrum.imag.square() + 1e-20  # of silence, the plain mean
     power, masks = (x.view(-1, channels, *x.shape[1:]) for x in (power, mask))
