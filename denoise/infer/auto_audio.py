@@ -25,6 +25,7 @@ _FRAME, _HOP = 1024, 256  # samples: two periods of the deepest voice, 16 ms
 _VOICE_HZ = (50, 440)  # fundamental frequencies of voices
 _BAND_HZ = (250.0, 4000.0)  # where speech has most of its content, and thumps and hum have none
 _SILENT = 1e-5  # root mean square: 100 dB below full scale
+_LISTENING = 0.05  # the root mean square at which the model hears, for it learned from usual levels
 _SPEAKS = 0.25  # share of the excerpts with speech from which a recording is one of speech
 
 
@@ -182,9 +183,11 @@ class AutomaticAudio(Denoiser):
         self.ear.eval()
         found = []
         for excerpt in listened:
-            if excerpt.size >= 2 * _FRAME and np.sqrt(np.mean(np.square(excerpt))) > _SILENT:
-                given = torch.from_numpy(np.ascontiguousarray(excerpt, np.float32))[None, None]
-                found.append(signs(excerpt, self.ear(given)[0, 0].numpy()).speech)
+            level = float(np.sqrt(np.mean(np.square(excerpt)))) if excerpt.size >= 2 * _FRAME else 0.0
+            if level > _SILENT:
+                heard = (excerpt * (_LISTENING / level)).astype(np.float32)
+                left = self.ear(torch.from_numpy(heard)[None, None])[0, 0].numpy()
+                found.append(signs(heard, left).speech)
         share = sum(found) / len(found) if found else 0.0
         speech, other = AUDIO_PICKS
         if not found:

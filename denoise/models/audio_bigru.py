@@ -19,6 +19,8 @@ __all__ = ["HeardState", "SpectralBiGru", "SpectralBiGruConfig", "build"]
 
 _PART_FRAMES = 1024  # of a long recording that are cleaned at a time: 16 s
 _AHEAD_FRAMES = 128  # beyond them from which the backward memory starts: 2 s
+_QUIET = 0.02  # root mean square: what is fainter is heard as loud as this, for it learned from no fainter
+_LOUDER = 1e4  # at most
 _SLOPE = 0.1  # of the leaky rectifiers
 
 
@@ -158,9 +160,9 @@ class SpectralBiGru(CausalDenoiser):
             return into
         width = self._config.widths[-1]
         if key == "into.weight":  # there, the numbers of a frame lie channel by channel, here bin by bin
-            return value.unflatten(1, (width, -1)).transpose(1, 2).flatten(1)
+            return value.view(len(value), width, -1).transpose(1, 2).flatten(1)
         if part == "out_of":
-            value = value.unflatten(0, (width, -1)).transpose(0, 1).flatten(0, 1)
+            value = value.view(width, -1, *value.shape[1:]).transpose(0, 1).flatten(0, 1)
             into[..., : value.shape[-1]] = value
             return into
         return value
@@ -181,8 +183,8 @@ class SpectralBiGru(CausalDenoiser):
     def step(self, block: Tensor, state: HeardState) -> tuple[Tensor, HeardState]:
         """Denoise the next parts `(B, C, k * hop)`."""
         out = []
-        for part in block.split(self.hop, -1):
-            cleaned, state = self._part(part, state)
+        for start in range(0, block.shape[-1], self.hop):
+            cleaned, state = self._part(block[..., start : start + self.hop], state)
             out.append(cleaned)
         return torch.cat(out, -1), state
 
@@ -196,8 +198,11 @@ class SpectralBiGru(CausalDenoiser):
         turn = slice(self._before - 1, self._before + self._frames)  # the frames that are to come out
         cleaned = torch.zeros_like(spectrum[:, turn])
         if start < stop:
+            hop = self._config.hop
+            level = signal[:, first * hop : (stop + 1) * hop].square().mean(1).sqrt()
+            louder = (_QUIET / level.clamp(min=_QUIET / _LOUDER)).clamp(min=1.0)[:, None, None]
             mask, memory = self._mask(
-                spectrum[:, first:stop], memory, start - first, self._lead + self._frames - start
+                spectrum[:, first:stop] * louder, memory, start - first, self._lead + self._frames - start
             )
             noisy = spectrum[:, start:stop]
             if block.shape[1] > 1:
@@ -211,13 +216,16 @@ class SpectralBiGru(CausalDenoiser):
 
     def _spectrum(self, signal: Tensor) -> Tensor:
         """Of frames half over each other, `(B, k, bins + 1)`."""
-        return torch.fft.rfft(signal.unfold(1, self._config.window, self._config.hop) * self.taper)
+        frames = signal.unfold(1, self._config.window, self._config.hop)
+        spectrum: Tensor = torch.fft.rfft(frames * self.taper)
+        return spectrum
 
     def _waveform(self, spectrum: Tensor) -> Tensor:
         """What lies between the middles of the first and of the last frame, `(B, (k - 1) hop)`."""
         frames = torch.fft.irfft(spectrum, n=self._config.window) * self.taper
         hop = self._config.hop
-        return (frames[:, 1:, :hop] + frames[:, :-1, hop:]).flatten(1)
+        samples: Tensor = (frames[:, 1:, :hop] + frames[:, :-1, hop:]).flatten(1)
+        return samples
 
     def _mask(self, spectrum: Tensor, memory: Tensor, skip: int, turn: int) -> tuple[Tensor, Tensor]:
         """The complex gain of every bin of all frames but the first `skip`, `(B, k - skip, bins + 1)`.

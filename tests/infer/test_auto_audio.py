@@ -29,7 +29,7 @@ def white(level: float, seed: int = 0) -> np.ndarray:
 
 def since(start_s: float) -> np.ndarray:
     """Seconds since the start, infinite before it: what rings then is silent."""
-    return np.where(TIME_S > start_s, TIME_S - start_s, np.inf)
+    return np.where(start_s < TIME_S, TIME_S - start_s, np.inf)
 
 
 def notes(lowest_hz: float, per_second: float, decay: float, harmonics: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The speech network for files: grown from the causal one, part by part as in one, and ahead as far as it says."""
+"""The speech network for files: grown from the causal one, in parts as in one, ahead as far as it says."""
 
 from __future__ import annotations
 
