@@ -50,6 +50,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
         "deblur": "denoise.models.deblur:build",
         "spectral-gru": "denoise.models.audio:build",
         "spectral-bigru": "denoise.models.audio_bigru:build",
+        "gated-speech": "denoise.models.audio_gated:build",
     }
 )
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.errors import UsageError
-from denoise.models.audio import SpectralGruConfig, linked
-from denoise.models.base import CausalDenoiser, InputSpec
+from denoise.models.audio import Shifted, SpectralGruConfig, linked
+from denoise.models.base import InputSpec
 
 __all__ = ["HeardState", "SpectralBiGru", "SpectralBiGruConfig", "build"]
 
@@ -71,7 +71,7 @@ class _Block(nn.Module):
         return x + added
 
 
-class SpectralBiGru(CausalDenoiser):
+class SpectralBiGru(Shifted):
     """A `SpectralGru` whose convolutions also span time, and which has a memory of the future as well.
 
     A recurrent layer runs from the end to the beginning (Schuster & Paliwal 1997) over what the forward ones
@@ -89,7 +89,7 @@ class SpectralBiGru(CausalDenoiser):
     taper: Tensor
 
     def __init__(self, config: SpectralBiGruConfig) -> None:
-        super().__init__()
+        super().__init__(config.hop, config.shifts)
         sizes = (config.hop, config.code, config.memory, config.layers, config.backward, *config.widths)
         odd = config.window == 2 * config.hop and not config.hop % 2 ** len(config.widths) and config.taps % 2
         if min(*sizes, config.hidden, config.taps, *config.dilations, 1) < 1 or not odd:
@@ -106,7 +106,8 @@ class SpectralBiGru(CausalDenoiser):
         # A part is computed from so many frames before it, the first of which only the encoder needs.
         self._lead, self._before = encoder_reach, encoder_reach + decoder_reach + 1
         self._frames, self._ahead = _PART_FRAMES, _AHEAD_FRAMES
-        self.hop, self.latency = self._frames * config.hop, (self._ahead + 1) * config.hop
+        self.hop = self._frames * config.hop
+        self.latency = (self._ahead + 1) * config.hop + self._delays[-1]
         self.spec = InputSpec(
             "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, linked=True
         )
@@ -171,17 +172,17 @@ class SpectralBiGru(CausalDenoiser):
         """A patch as it is, from no memory at either end."""
         hop = self._config.hop
         spectrum = self._spectrum(F.pad(noisy.flatten(0, 1), (hop, hop)))
-        mask, _ = self._mask(spectrum, self.initial_state(len(spectrum)).memory, 0, spectrum.shape[1])
+        mask, _ = self._mask(spectrum, self.once_state(len(spectrum)).memory, 0, spectrum.shape[1])
         return self._waveform(spectrum * mask).view_as(noisy), noisy.new_zeros(())
 
-    def initial_state(self, batch: int) -> HeardState:
+    def once_state(self, batch: int) -> HeardState:
         """Silence before the first sample."""
         like, c = self.taper, self._config
         heard = (self._before + self._ahead + 1) * c.hop
         return HeardState(like.new_zeros(batch, heard), like.new_zeros(c.layers, batch, c.memory))
 
-    def step(self, block: Tensor, state: HeardState) -> tuple[Tensor, HeardState]:
-        """Denoise the next parts `(B, C, k * hop)`."""
+    def once(self, block: Tensor, state: HeardState) -> tuple[Tensor, HeardState]:
+        """One look at the next parts `(B, C, k * hop)`."""
         out = []
         for start in range(0, block.shape[-1], self.hop):
             cleaned, state = self._part(block[..., start : start + self.hop], state)
