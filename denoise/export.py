@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = ["OPSET", "export_onnx"]
 
 OPSET = 18  # of the ONNX operators
 _PACKAGES = ("onnx", "onnxscript")
+_LONGEST_HOP_S = 1.0  # of a model with state: a graph of more is none to run live
 _LONGEST = 2**24  # pixels or samples of an axis
 _RANGES = {"image": "0..1", "audio": "-1..1", "sensor": "mean 0 and standard deviation 1, each channel"}
 
@@ -99,13 +101,14 @@ def _hop(model: CausalDenoiser, name: str) -> tuple[Any, str]:
     state = model.initial_state(1)
     if not is_dataclass(state) or isinstance(state, type):
         raise UsageError(f"the model {name} keeps its state in {type(state).__name__}: expected a dataclass")
-    parts = [field.name for field in fields(state)]
-    values = tuple(
-        getattr(state, part).clone() for part in parts
-    )  # two that are one tensor would be one input
+    if model.hop > _LONGEST_HOP_S * (model.spec.sample_rate or math.inf):
+        raise UsageError(f"the model {name} hears seconds ahead: expected one that works live")
+    tensors = dict(_tensors(state))
+    parts = list(tensors)
+    values = tuple(tensor.clone() for tensor in tensors.values())  # two that are one would be one input
     noisy = torch.zeros(1, model.spec.channels, model.hop)
     after = [f"{part}_after" for part in parts]
-    proto = _proto(_Hop(model, type(state)), (noisy, *values), ["noisy", *parts], ["denoised", *after], None)
+    proto = _proto(_Hop(model, state), (noisy, *values), ["noisy", *parts], ["denoised", *after], None)
     return proto, ", ".join(parts)
 
 
@@ -120,13 +123,32 @@ class _Whole(nn.Module):
 
 
 class _Hop(nn.Module):
-    def __init__(self, model: CausalDenoiser, state: type) -> None:
+    def __init__(self, model: CausalDenoiser, state: Any) -> None:
         super().__init__()
         self.model, self.state = model, state
 
     def forward(self, noisy: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        denoised, after = self.model.step(noisy, self.state(*state))
-        return denoised, *(getattr(after, field.name) for field in fields(after))
+        denoised, after = self.model.step(noisy, _filled(self.state, iter(state)))
+        return denoised, *(tensor for _, tensor in _tensors(after))
+
+
+def _tensors(state: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a state by name; those of a state inside it have its name before theirs."""
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, Tensor):
+            yield prefix + field.name, value
+        else:
+            yield from _tensors(value, f"{prefix}{field.name}_")
+
+
+def _filled(like: Any, tensors: Iterator[Tensor]) -> Any:
+    """A state like that one of these tensors, in the order of `_tensors`."""
+    values = ((field.name, getattr(like, field.name)) for field in fields(like))
+    filled = {
+        name: next(tensors) if isinstance(old, Tensor) else _filled(old, tensors) for name, old in values
+    }
+    return replace(like, **filled)
 
 
 def _proto(

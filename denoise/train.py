@@ -22,6 +22,7 @@ from denoise.infer.apply import apply
 from denoise.infer.precision import has_bf16
 from denoise.io.atomic import replacing
 from denoise.losses import LOSSES
+from denoise.models.autoencoder import LineConv
 from denoise.models.base import Denoiser
 from denoise.optimizers import OPTIMIZERS
 from denoise.recipe import FitRecipe, Recipe
@@ -113,7 +114,8 @@ def fit(
     layout = torch.channels_last if model.spec.ndim == 2 else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.lr, plan.weight_decay)
-    amp = plan.amp and (device.type == "cuda" or (model.spec.modality != "audio" and has_bf16()))
+    convolves = any(isinstance(layer, LineConv | nn.Conv2d) for layer in model.modules())
+    amp = plan.amp and (device.type == "cuda" or (convolves and has_bf16()))
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
     if resume and checkpoint.exists():

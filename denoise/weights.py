@@ -49,6 +49,8 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
         "autoencoder": "denoise.models.autoencoder:build",
         "deblur": "denoise.models.deblur:build",
         "spectral-gru": "denoise.models.audio:build",
+        "spectral-bigru": "denoise.models.audio_bigru:build",
+        "gated-speech": "denoise.models.audio_gated:build",
     }
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 import denoise
 from denoise import weights
 from denoise.errors import UsageError
-from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
+from denoise.models import AUDIO_PICKS, AUTO, AUTO_PICKS, DEFAULT_MODELS, LIVE_MODEL, MODELS
 from denoise.registry import unknown
 
 __all__ = ["CatalogueRow", "catalogue", "find", "for_modality"]
@@ -91,8 +91,12 @@ def for_modality(name: str | None, modality: str) -> CatalogueRow:
 
 
 def _automatic() -> CatalogueRow:
-    shipped = {name: path for name, path in weights.pretrained().items() if name in AUTO_PICKS}
-    return CatalogueRow(AUTO, ("image",), card={"picks": [*shipped, "none"]}, picks=tuple(shipped.values()))
+    names = (*AUTO_PICKS, *AUDIO_PICKS, LIVE_MODEL)
+    shipped = {name: path for name, path in weights.pretrained().items() if name in names}
+    picks = [name for name in shipped if name != LIVE_MODEL]
+    return CatalogueRow(
+        AUTO, ("image", "audio"), card={"picks": [*picks, "audio", "none"]}, picks=tuple(shipped.values())
+    )
 
 
 def _learned(name: str, path: Path) -> CatalogueRow:

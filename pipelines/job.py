@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoise.errors import TooLargeError, UsageError
-from denoise.models import PRECISIONS
+from denoise.models import PRECISIONS, PROFILED_MODEL
 from denoise.signal import LONGEST_FILL
 from pipelines.discover import Item
+from pipelines.manifest import digest
 
 if TYPE_CHECKING:
     from denoise.corruptions import Corruption
@@ -165,6 +166,7 @@ class CleanJob(Job):
         keep: What to leave in sensor logs.
         precision: One of `denoise.models.PRECISIONS`, for trained models of images.
         max_attenuation: No part of a recording is turned down by more, in dB; None sets no limit.
+        noise_profile: Where noise alone is to be heard: a file, or `START:END` in seconds of each recording.
     """
 
     model: str | None = None
@@ -180,6 +182,7 @@ class CleanJob(Job):
     keep: tuple[str, ...] = ()
     precision: str = PRECISIONS[0]
     max_attenuation: float | None = None
+    noise_profile: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -210,7 +213,7 @@ class CleanJob(Job):
         """The model for a modality."""
         from pipelines.catalogue import for_modality
 
-        return for_modality(self.model, modality)
+        return for_modality(self._name(modality), modality)
 
     def declines(self, modality: str) -> str | None:
         from pipelines.catalogue import find
@@ -220,6 +223,12 @@ class CleanJob(Job):
         return f"is {modality}; model {self.model} cleans {' and '.join(find(self.model).modalities)}"
 
     def check(self, modality: str) -> None:
+        if modality == "audio" and self.noise_profile:
+            from denoise.infer.profile import NoiseProfile
+
+            NoiseProfile.parse(self.noise_profile)
+            if (name := self.row(modality).name) != PROFILED_MODEL:
+                raise UsageError(f"noise_profile: is for the model {PROFILED_MODEL}, not for {name}")
         if modality == "sensor" and (self.remove or self.keep):
             self._cleaner(modality)
         if self.sigma is not None and not self._cleaner(modality).spec.uses_sigma:
@@ -227,7 +236,7 @@ class CleanJob(Job):
 
     def settings(self, modality: str) -> dict[str, Any]:
         own: Mapping[str, dict[str, Any]] = {
-            "audio": {"max_attenuation": self.max_attenuation},
+            "audio": {"max_attenuation": self.max_attenuation, "noise_profile": self._profile()},
             "sensor": {
                 "columns": self.columns,
                 "exclude": self.exclude,
@@ -280,6 +289,7 @@ class CleanJob(Job):
             fill_gaps=self.fill_gaps,
             max_pixels=self.max_pixels,
             max_attenuation_db=self.max_attenuation if item.modality == "audio" else None,
+            noise_profile=self.noise_profile if item.modality == "audio" else None,
         )
         notes = report.notes
         if report.clipped:
@@ -293,7 +303,16 @@ class CleanJob(Job):
         return _cleaner(self._model(modality), modality, self.precision, *stages)
 
     def _model(self, modality: str) -> str:
-        return self.model or self.row(modality).name
+        return self._name(modality) or self.row(modality).name
+
+    def _name(self, modality: str) -> str | None:
+        profiled = modality == "audio" and self.noise_profile and self.model is None
+        return PROFILED_MODEL if profiled else self.model
+
+    def _profile(self) -> str | None:
+        """The profile as what it says: of a file, its contents."""
+        path = Path(self.noise_profile or "")
+        return digest(path) if path.is_file() else self.noise_profile
 
     def _reference_of(self, item: Item) -> Path | None:
         """The truth for a file; a folder of references need not have one for each."""

@@ -8,10 +8,9 @@ from typing import BinaryIO
 
 from denoise.errors import InputError, OutputError, UnreadableError, UsageError, reason
 from denoise.io.audio_pipe import PipeFormat
+from denoise.models import LIVE_MODEL
 
-__all__ = ["LIVE_MODEL", "Live", "Passed"]
-
-LIVE_MODEL = "speech"
+__all__ = ["Live", "Passed"]
 
 
 @dataclass(frozen=True)

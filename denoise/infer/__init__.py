@@ -22,7 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import InputError, UsageError
-from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, HEART, MODELS, PRECISIONS, build
+from denoise.models import (
+    AUDIO_PICKS,
+    AUTO,
+    AUTO_PICKS,
+    DEFAULT_MODELS,
+    HEART,
+    LIVE_MODEL,
+    MODELS,
+    PRECISIONS,
+    build,
+)
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
@@ -139,7 +149,7 @@ def load(
     """The denoiser of a name (`denoise models` lists them) or of a weights file.
 
     A name is looked up among the classical rows first, then among the shipped weights; anything else is a
-    path. `auto` chooses among shipped weights, for each image.
+    path. `auto` chooses among them for each image, or, asked for audio, for each recording.
 
     Args:
         name_or_path: Such as `photo`, `wavelet` or `mine.safetensors`.
@@ -198,11 +208,22 @@ def _load_automatic(modality: str | None) -> Cleaner:
     from denoise import weights
     from denoise.infer.auto import Automatic
 
+    if modality == "audio":
+        return _load_automatic_audio()
     if modality not in (None, "image"):
-        raise UsageError(f"the model {AUTO} cleans image, not {modality}")
+        raise UsageError(f"the model {AUTO} cleans image and audio, not {modality}")
     picks = {name: path for name, path in weights.pretrained().items() if name in AUTO_PICKS}
     model = Automatic({name: weights.load(path)[0] for name, path in picks.items()})
     return Cleaner(AUTO, model, "sha256:" + "+".join(weights.digest(path) for path in picks.values()))
+
+
+def _load_automatic_audio() -> Cleaner:
+    from denoise.infer.auto_audio import AutomaticAudio
+
+    cleaners = [_load(name, "audio") for name in (*AUDIO_PICKS, LIVE_MODEL)]
+    *picks, ear = (cleaner.model for cleaner in cleaners)
+    model = AutomaticAudio(dict(zip(AUDIO_PICKS, picks, strict=True)), ear)
+    return Cleaner(AUTO, model, "+".join(cleaner.digest for cleaner in cleaners))
 
 
 def _load_row(name: str, modality: str | None) -> Cleaner:

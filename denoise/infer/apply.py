@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.auto import Automatic, Decision, restrain
+from denoise.infer.auto_audio import AutomaticAudio, excerpts
 from denoise.infer.stream import DEFAULT_BLOCK, Levels, Stream, check_request
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
 from denoise.infer.windows import Window, plan
@@ -79,6 +80,8 @@ def apply(
         result = apply(model.chosen(decision), array, peak=peak, keep=keep, strength=strength, tile=tile)
         restrain(decision, array[:cleaned], result[:cleaned])
         return result
+    if isinstance(model, AutomaticAudio) and array.size:
+        model = model.chosen(model.decide(_excerpts(array[:cleaned], peak, sample_rate)))
     result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]
     leaves = isinstance(model, ImageIdentity) and array.dtype.kind != "f"  # floats are seen to be finite
@@ -89,6 +92,21 @@ def apply(
     else:
         _clean_image(model, array[:cleaned], result[:cleaned], peak or 1.0, strength, sigma, tile)
     return result
+
+
+def _excerpts(array: Array, peak: float | None, sample_rate: float | None) -> Iterator[Array]:
+    zero = _zero(array, peak)
+    blocks = (
+        (array[:, start : start + DEFAULT_BLOCK] - zero) / (peak or 1.0)
+        for start in range(0, array.shape[-1], DEFAULT_BLOCK)
+    )
+    assert sample_rate is not None  # the model works at a rate of its own, so that it was asked for
+    return excerpts(blocks, array.shape[-1], sample_rate)
+
+
+def _zero(array: Array, peak: float | None) -> float:
+    """The value that means silence: unsigned audio has it in the middle of its range."""
+    return peak if peak is not None and array.dtype.kind == "u" else 0.0
 
 
 def _clean_image(
@@ -189,9 +207,7 @@ def _clean_signal(
     levels = Levels(channels)
     for start in range(0, samples, DEFAULT_BLOCK):
         levels.update(array[:, start : start + DEFAULT_BLOCK])
-    # Unsigned audio has its silence in the middle of its range.
-    zero = peak if peak is not None and array.dtype.kind == "u" else 0.0
-    offset, scale = levels.offset_and_scale(model.spec, zero, 1.0 if peak is None else peak)
+    offset, scale = levels.offset_and_scale(model.spec, _zero(array, peak), 1.0 if peak is None else peak)
     stream = Stream(model, channels, sample_rate, strength, sigma, offset, scale, tile or DEFAULT_BLOCK)
     done = 0
     for start in range(0, samples, DEFAULT_BLOCK):

@@ -77,6 +77,12 @@ class Decision:
     estimated_blur_px: float
     estimated_jpeg_quality: float = 100.0
 
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What was decided by."""
+        names = ("estimated_sigma", "estimated_blur_px", "estimated_jpeg_quality")
+        return {name: getattr(self, name) for name in names}
+
 
 def decide(sigma: float, blur_px: float, jpeg_quality: float = 100.0, *, sharpens: bool) -> Decision:
     """The decision for an image of such noise (8-bit units), such blur and such compression.

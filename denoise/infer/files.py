@@ -20,11 +20,14 @@ from denoise.estimate.image import noise_sigma
 from denoise.infer import DEFAULT_MODELS, Cleaner, load
 from denoise.infer.apply import apply
 from denoise.infer.auto import Automatic, Decision
+from denoise.infer.auto_audio import AutomaticAudio, Hearing, excerpts
 from denoise.infer.gaps import Timeline, check_fill
+from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.stream import DEFAULT_BLOCK, Levels, SampleQueue, Stream, check_request, limited
 from denoise.io import Reader, Writer
 from denoise.io.sensor_columns import SensorReader
 from denoise.metrics import Scorer
+from denoise.models import PROFILED_MODEL
 from denoise.signal import SignalInfo, modality_of
 
 __all__ = ["FileReport", "clean_file"]
@@ -43,7 +46,8 @@ class FileReport:
         metrics: With a reference its metrics, such as `psnr_db` (the output's) and `psnr_db_before` (the
             input's); without, the estimated noise, such as `estimated_sigma_before` and
             `estimated_sigma_after` (not of an image that `none` copied). Where `auto` decided, also what it
-            went by, means over the pages: `estimated_sigma`, `estimated_blur_px`, `estimated_jpeg_quality`.
+            went by, means over the pages: `estimated_sigma`, `estimated_blur_px`, `estimated_jpeg_quality`;
+            or `speech_share`.
         notes: Sentences for the user about what was decided and converted.
         clipped: Samples that did not fit the file's range.
         cost: `s_per_mpx` (seconds a megapixel), or `real_time_factor` (seconds a second of signal), or
@@ -75,6 +79,7 @@ def clean_file(
     max_pixels: int = 500_000_000,
     block: int | None = None,
     max_attenuation_db: float | None = None,
+    noise_profile: str | None = None,
 ) -> FileReport:
     """Clean a file; the source is only read, the destination appears complete or not at all.
 
@@ -97,6 +102,8 @@ def clean_file(
         max_pixels: The largest page that is opened.
         block: Samples a channel to read, and to give to the model, at a time.
         max_attenuation_db: Of a recording no part is turned down by more than this.
+        noise_profile: Where noise alone is to be heard, `START:END` in seconds of the recording or a file of
+            its own, for the model `audio`, which is then what is taken by default.
 
     Raises:
         UsageError: The call is wrong: names, options, or a destination that is the source.
@@ -106,7 +113,13 @@ def clean_file(
     started = time.perf_counter()
     source, destination = Path(source), Path(destination)
     modality = io.modality(source).name
-    cleaner = _cleaner(model, modality, source)
+    profile = NoiseProfile.parse(noise_profile) if noise_profile else None
+    if profile and modality != "audio":
+        raise UsageError(f"noise_profile is for audio; {source} is {modality}")
+    cleaner = _cleaner(PROFILED_MODEL if profile and model is None else model, modality, source)
+    if profile:
+        with _naming(source):
+            cleaner = profiled(cleaner, profile, source)
     check_request(cleaner.name, cleaner.spec, strength, sigma)
     if modality == "audio":
         strength = limited(strength, max_attenuation_db)
@@ -138,13 +151,13 @@ def clean_file(
 
 
 class _Done(NamedTuple):
-    """What came of a file: its pixels or samples, and what `auto` decided on each of its pages."""
+    """What came of a file: its pixels or samples, and what `auto` decided on it, or on each of its pages."""
 
     info: SignalInfo
     size: int
     metrics: dict[str, float]
     clipped: int
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[Decision | Hearing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,6 +210,8 @@ class _Job:
 
     def signal(self, block: int | None) -> _Done:
         """Clean every recording of a file."""
+        if isinstance(self.cleaner.model, AutomaticAudio):
+            return self._decided(self.cleaner.model, block)
         info, levels = self._levels(0)
         with io.writer(self.destination, info) as sink:
             parts = [self._recording(0, levels, sink, block)]
@@ -208,6 +223,13 @@ class _Job:
         info = _with_notes(info, sink)
         info = replace(info, notes=info.notes + tuple(note for _, _, notes in parts for note in notes))
         return _Done(info, sum(samples for samples, _, _ in parts), means, sink.clipped)
+
+    def _decided(self, model: AutomaticAudio, block: int | None) -> _Done:
+        """Listen to the recording first, then clean it."""
+        with io.reader(self.source, **self.options) as blocks:
+            hearing = model.decide(excerpts(blocks, blocks.info.shape[-1], blocks.info.sample_rate or 0.0))
+        cleaner = replace(self.cleaner, name=hearing.model, model=model.chosen(hearing))
+        return replace(self, cleaner=cleaner).signal(block)._replace(decisions=(hearing,))
 
     def _recording(
         self, page: int, levels: Levels, sink: Writer, block: int | None
@@ -381,13 +403,13 @@ def _rescaled(array: Array, peak: float | None, wanted: float | None) -> Array:
     return array if peak is None or wanted is None or peak == wanted else array * (wanted / peak)
 
 
-def _figures(decisions: tuple[Decision, ...]) -> dict[str, float]:
+def _figures(decisions: tuple[Decision | Hearing, ...]) -> dict[str, float]:
     """What was decided by, the mean over the pages."""
-    names = ("estimated_sigma", "estimated_blur_px", "estimated_jpeg_quality") if decisions else ()
-    return {name: float(np.mean([getattr(decision, name) for decision in decisions])) for name in names}
+    figures = [decision.figures for decision in decisions]
+    return {name: float(np.mean([f[name] for f in figures])) for name in figures[0]} if figures else {}
 
 
-def _reasons(decisions: tuple[Decision, ...]) -> tuple[str, ...]:
+def _reasons(decisions: tuple[Decision | Hearing, ...]) -> tuple[str, ...]:
     """Why the image was treated as it was; of several pages, for the first of each kind."""
     if len(decisions) == 1:
         return (decisions[0].reason,)

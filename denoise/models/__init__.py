@@ -15,7 +15,18 @@ from denoise.registry import resolve, unknown
 if TYPE_CHECKING:  # importing the table must not import torch
     from denoise.models.base import Denoiser
 
-__all__ = ["AUTO", "AUTO_PICKS", "DEFAULT_MODELS", "HEART", "MODELS", "PRECISIONS", "build"]
+__all__ = [
+    "AUDIO_PICKS",
+    "AUTO",
+    "AUTO_PICKS",
+    "DEFAULT_MODELS",
+    "HEART",
+    "LIVE_MODEL",
+    "MODELS",
+    "PRECISIONS",
+    "PROFILED_MODEL",
+    "build",
+]
 
 MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -50,8 +61,11 @@ MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 
-AUTO = "auto"  # decides for each image which of its picks, shipped weights, it needs
+AUTO = "auto"  # decides for each image and each recording which of its picks it needs
 AUTO_PICKS = ("photo", "photo-sharp")  # against noise, against blur
+AUDIO_PICKS = ("speech", "audio")  # where somebody speaks, everywhere else
+PROFILED_MODEL = "audio"  # what can be told how the noise sounds
+LIVE_MODEL = "speech-live"  # what cleans sound while it comes, and listens for `AUTO`
 
 HEART: Mapping[str, str] = MappingProxyType(
     {"sensor": "ecg"}

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser, InputSpec
 
-__all__ = ["SpectralGru", "SpectralGruConfig", "SpectralState", "build"]
+__all__ = ["Shifted", "ShiftedState", "SpectralGru", "SpectralGruConfig", "SpectralState", "build", "linked"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class SpectralGruConfig:
         code: Numbers per frame between encoder and memory.
         memory: Units of each recurrent layer.
         layers: Recurrent layers.
+        shifts: Analyses of the signal, evenly shifted within a hop, whose answers are averaged.
     """
 
     sample_rate: float = 16_000.0
@@ -38,11 +39,82 @@ class SpectralGruConfig:
     code: int = 192
     memory: int = 192
     layers: int = 2
+    shifts: int = 2
+
+
+@dataclass(frozen=True)
+class ShiftedState:
+    """What passes from block to block of a `Shifted` model.
+
+    Args:
+        late: Input samples that the analyses have not all heard, `(B, n)`.
+        owed: Answers that wait for those of later analyses, `(shifts, B, n)`.
+        state: Of the model, for all analyses.
+    """
+
+    late: Tensor
+    owed: Tensor
+    state: Any
+
+
+class Shifted(CausalDenoiser):
+    """A model that looks at the signal several times, each time at frames that begin a little later.
+
+    Where frames begin is arbitrary, and the mistakes that a model makes at one place it mostly does not make
+    at another, so the mean of the answers is nearer to the truth. All looks are items of one batch; training
+    takes one.
+
+    Args:
+        frame_hop: Samples between frames.
+        shifts: How many looks.
+    """
+
+    def __init__(self, frame_hop: int, shifts: int) -> None:
+        super().__init__()
+        if shifts < 1 or frame_hop % shifts:
+            raise UsageError(f"shifts is {shifts}; expected a part of the {frame_hop} samples between frames")
+        self._delays = [index * frame_hop // shifts for index in range(shifts)]
+
+    def once_state(self, batch: int) -> Any:
+        """The state of one look before the first sample."""
+        raise NotImplementedError
+
+    def once(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One look at the next block, as `step`."""
+        raise NotImplementedError
+
+    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """One look at a patch."""
+        samples, late = noisy.shape[-1], self.latency - self._delays[-1]
+        padded = F.pad(noisy, (0, -(-(samples + late) // self.hop) * self.hop - samples))
+        out, _ = self.once(padded, self.once_state(noisy.shape[0] * noisy.shape[1]))
+        return out[..., late : late + samples], noisy.new_zeros(())
+
+    def initial_state(self, batch: int) -> ShiftedState:
+        """Silence before the first sample."""
+        looks, most = len(self._delays), self._delays[-1]
+        like = next(self.parameters())
+        return ShiftedState(
+            like.new_zeros(batch, most), like.new_zeros(looks, batch, most), self.once_state(looks * batch)
+        )
+
+    def step(self, block: Tensor, state: ShiftedState) -> tuple[Tensor, ShiftedState]:
+        """Denoise the next block `(B, C, k * hop)`."""
+        size, most = block.shape[-1], self._delays[-1]
+        heard = torch.cat([state.late, block.flatten(0, 1)], 1)
+        looks = [heard[:, most - delay : most - delay + size].view_as(block) for delay in self._delays]
+        answers, inner = self.once(torch.cat(looks), state.state)
+        answers = answers.reshape(len(looks), -1, size)
+        ready = torch.cat([state.owed, answers], -1)
+        # What was heard later was answered later: each look waits for the last.
+        aligned = [look[:, delay : delay + size] for look, delay in zip(ready, self._delays, strict=True)]
+        mean = torch.stack(aligned).mean(0).view_as(block)
+        return mean, ShiftedState(heard[:, size:], ready[..., size:], inner)
 
 
 @dataclass(frozen=True)
 class SpectralState:
-    """What passes from block to block.
+    """What passes from block to block of one look.
 
     Args:
         heard: The last `window - hop` input samples, `(B, window - hop)`.
@@ -55,7 +127,7 @@ class SpectralState:
     memory: Tensor
 
 
-class SpectralGru(CausalDenoiser):
+class SpectralGru(Shifted):
     """A complex ratio mask (Williamson et al. 2016) from compressed spectra, by encoder, GRU and decoder.
 
     The encoder strides over frequency only, so that each frame is a small picture of its own; all memory of
@@ -66,20 +138,21 @@ class SpectralGru(CausalDenoiser):
     one that is nearest to what each channel's own would give (least squares).
 
     Shape:
-        `(B, C, T)` in and out; `latency` is `window - hop` samples.
+        `(B, C, T)` in and out; `latency` is `window - hop` samples, and what the shifts take.
     """
 
     taper: Tensor
 
     def __init__(self, config: SpectralGruConfig) -> None:
-        super().__init__()
+        super().__init__(config.hop, config.shifts)
         sizes = (config.hop, config.code, config.memory, config.layers, *config.widths)
         if min(sizes) < 1 or config.window != 2 * config.hop or config.hop % 2 ** len(config.widths):
             raise UsageError(f"spectral-gru sizes do not go together, found {config}")
         if not 0 < config.sample_rate < math.inf:
             raise UsageError(f"spectral-gru works at a sample rate in Hz above 0, found {config.sample_rate}")
         self._config = config
-        self.hop, self.latency = config.hop, config.window - config.hop
+        self._overlap = config.window - config.hop
+        self.hop, self.latency = config.hop, self._overlap + self._delays[-1]
         self.spec = InputSpec(
             "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, linked=True
         )
@@ -110,14 +183,14 @@ class SpectralGru(CausalDenoiser):
         """The fields of `SpectralGruConfig`."""
         return asdict(self._config)
 
-    def initial_state(self, batch: int) -> SpectralState:
+    def once_state(self, batch: int) -> SpectralState:
         """Silence before the first sample."""
         like, c = self.taper, self._config
-        zeros = like.new_zeros(batch, self.latency)
+        zeros = like.new_zeros(batch, self._overlap)
         return SpectralState(zeros, zeros, like.new_zeros(c.layers, batch, c.memory))
 
-    def step(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
-        """Denoise the next block `(B, C, k * hop)`."""
+    def once(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
+        """One look at the next block `(B, C, k * hop)`."""
         window, hop, channels = self._config.window, self.hop, block.shape[1]
         # From here on, B counts every channel of every item.
         signal = torch.cat([state.heard, block.flatten(0, 1)], 1)  # (B, window - hop + k hop)
@@ -125,7 +198,7 @@ class SpectralGru(CausalDenoiser):
         spectrum = torch.fft.rfft(frames)  # (B, k, window/2 + 1)
         mask, memory = self._mask(spectrum, state.memory)
         if channels > 1:
-            mask = _linked(mask, spectrum, channels)
+            mask = linked(mask, spectrum, channels)
         cleaned = torch.fft.irfft(spectrum * mask, n=window) * self.taper
 
         count = frames.shape[1]
@@ -133,7 +206,7 @@ class SpectralGru(CausalDenoiser):
         out = cleaned[..., :hop].flatten(1)  # first halves
         out = out + torch.cat([state.owed, late[:, : (count - 1) * hop]], 1)
         return out.view_as(block), SpectralState(
-            signal[:, -self.latency :], late[:, (count - 1) * hop :], memory
+            signal[:, -self._overlap :], late[:, (count - 1) * hop :], memory
         )
 
     def _mask(self, spectrum: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,7 +233,7 @@ class SpectralGru(CausalDenoiser):
         return torch.complex(1.2 * x[:, :, 0], 1.2 * x[:, :, 1]), memory
 
 
-def _linked(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
+def linked(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
     """One mask for every `channels` rows: their mean, weighted by power."""
     power = spectrum.real.square() + spectrum.imag.square() + 1e-20  # of silence, the plain mean
     power, masks = (x.view(-1, channels, *x.shape[1:]) for x in (power, mask))

@@ -94,6 +94,12 @@ def _excluded(ctx: click.Context, parameter: click.Parameter, value: str | None)
     help="Turn no part of a recording down by more.",
 )
 @click.option(
+    "--noise-profile",
+    default=CleanJob.noise_profile,
+    metavar="FILE|START:END",
+    help="Noise alone, to take out by the model audio: a recording, or seconds of each.",
+)
+@click.option(
     "--raw",
     type=click.Choice(list(PCM)),
     help="Standard input is headless PCM of this format.",

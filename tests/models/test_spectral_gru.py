@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from denoise.errors import UsageError
 from denoise.models.audio import SpectralGru, build
 
 SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
@@ -52,6 +53,20 @@ def test_a_mask_of_one_gives_the_input_back_in_its_place(model: SpectralGru) -> 
     x = 0.1 * torch.randn(1, 1, 5003)
     with torch.inference_mode():
         torch.testing.assert_close(model(x), x, atol=1e-5, rtol=0)
+
+
+def test_the_mean_of_two_looks_is_the_answer(model: SpectralGru) -> None:
+    x = 0.1 * torch.randn(2, 1, 5000)
+    once = build(**SMALL, shifts=1).eval()
+    once.load_state_dict(model.state_dict())
+    later = torch.nn.functional.pad(x, (128, 0))
+    with torch.inference_mode():
+        mean = (once(x) + once(later)[..., 128:]) / 2
+        torch.testing.assert_close(model(x), mean, atol=1e-5, rtol=0)
+        torch.testing.assert_close(model.learn(x, x)[0], once(x), atol=1e-6, rtol=0)
+    assert (once.latency, model.latency) == (256, 384)
+    with pytest.raises(UsageError, match="shifts is 3"):
+        build(**SMALL, shifts=3)
 
 
 def test_silence_is_silent(model: SpectralGru) -> None:

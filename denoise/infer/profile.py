@@ -1,0 +1,103 @@
+"""What the noise alone sounds like, from a recording of its own or a stretch of the one that is cleaned."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from denoise.infer import Cleaner
+
+__all__ = ["NoiseProfile", "profiled"]
+
+_LONGEST_S = 30.0  # of a profile: more tells no more
+_SPAN = re.compile(r"(\d+\.?\d*|\.\d+):(\d+\.?\d*|\.\d+)")
+
+
+@dataclass(frozen=True)
+class NoiseProfile:
+    """Where noise alone is to be heard.
+
+    Args:
+        path: A recording of it; None where it is a stretch of each recording itself.
+        start_s: Seconds from the beginning.
+        stop_s: Seconds from the beginning; infinite takes all.
+    """
+
+    path: Path | None
+    start_s: float = 0.0
+    stop_s: float = float("inf")
+
+    @classmethod
+    def parse(cls, text: str) -> NoiseProfile:
+        """From `START:END` in seconds, or the name of a file.
+
+        Raises:
+            UsageError: The stretch ends before it begins, or there is no such file.
+        """
+        span = _SPAN.fullmatch(text)
+        if span is None:
+            if not Path(text).is_file():
+                raise UsageError(
+                    f"noise profile {text}: no such file; expected a recording, or START:END in seconds"
+                )
+            return cls(Path(text))
+        start_s, stop_s = float(span[1]), float(span[2])
+        if not start_s < stop_s:
+            raise UsageError(f"noise profile {text}: ends before it begins; expected START:END in seconds")
+        return cls(None, start_s, stop_s)
+
+    def read(self, source: Path, sample_rate: float) -> NDArray[np.float32]:
+        """The noise for a recording, `(C, n)`, at most 30 s of it.
+
+        Args:
+            source: The recording that is cleaned.
+            sample_rate: Hz that the samples are wanted at.
+
+        Raises:
+            InputError: The stretch lies behind the recording's end, or the file cannot be read.
+        """
+        from denoise import io
+        from denoise.io.audio import resample
+
+        path = self.path or source
+        found = io.modality(path).name
+        if found != "audio":
+            raise InputError(f"{path}: is {found}, expected a recording of noise")
+        pieces: list[NDArray[Any]] = []
+        with io.reader(path) as blocks:
+            rate = blocks.info.sample_rate or sample_rate
+            start, at = round(self.start_s * rate), 0
+            stop = start + round(min(self.stop_s - self.start_s, _LONGEST_S) * rate)
+            for block in blocks:
+                pieces.append(block[:, max(start - at, 0) : max(stop - at, 0)])
+                at += block.shape[1]
+                if at >= stop:
+                    break
+        if at <= start:
+            raise InputError(f"{path}: lasts {at / rate:.3g} s, expected noise from {self.start_s:g} s on")
+        return resample(np.concatenate(pieces, axis=1), rate, sample_rate)
+
+
+def profiled(cleaner: Cleaner, profile: NoiseProfile, source: Path) -> Cleaner:
+    """The cleaner for a recording whose noise is known.
+
+    Raises:
+        UsageError: Its model takes no profile, or the profile is too short.
+        InputError: The profile cannot be read.
+    """
+    from denoise.models.restoration import AudioRestoration
+
+    model = cleaner.model
+    if not isinstance(model, AudioRestoration):
+        raise UsageError(f"the model {cleaner.name} takes no noise profile; expected the model audio")
+    rate = model.spec.sample_rate
+    assert rate is not None
+    return replace(cleaner, model=model.with_profile(profile.read(source, rate)))

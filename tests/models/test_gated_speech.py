@@ -1,0 +1,89 @@
+"""A network of speech with a gate beside it: the mean of both, in parts as in one, late by what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from denoise import weights
+from denoise.errors import UsageError
+from denoise.models import audio
+from denoise.models.audio_gated import GatedSpeech, build
+from denoise.models.classical_audio import SpectralGate
+
+SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
+
+
+@pytest.fixture
+def model() -> GatedSpeech:
+    torch.manual_seed(0)
+    return build(gate=0.25, **SMALL).eval()
+
+
+def noise(*shape: int) -> Tensor:
+    return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("samples", [700, 127_000, 300_001])
+def test_it_is_the_mean_of_both(model: GatedSpeech, samples: int) -> None:
+    """Both work on windows of the same grid, so that only the ends differ from one run over everything."""
+    x = noise(1, 2, samples)
+    with torch.inference_mode():
+        expected = 0.75 * model.network(x) + 0.25 * SpectralGate()(x)
+        torch.testing.assert_close(model(x), expected, atol=2e-4, rtol=0)
+
+
+def test_how_many_parts_come_at_a_time_does_not_matter(model: GatedSpeech) -> None:
+    x = torch.nn.functional.pad(noise(1, 1, 300_000), (0, 4 * model.hop - 300_000))
+    with torch.inference_mode():
+        at_once, _ = model.step(x, model.initial_state(1))
+        state, parts = model.initial_state(1), []
+        for part in x.split(model.hop, -1):
+            cleaned, state = model.step(part, state)
+            parts.append(cleaned)
+    torch.testing.assert_close(torch.cat(parts, -1), at_once, atol=0, rtol=0)
+
+
+def test_silence_is_silent_and_wakes_nothing(model: GatedSpeech) -> None:
+    x = noise(1, 1, 200_000)
+    x[..., 40_000:140_000] = 0.0
+    with torch.inference_mode():
+        assert not bool(model(torch.zeros(1, 1, 9000)).any())
+        assert not bool(model(x)[..., 41_024:138_976].any())
+
+
+def test_it_is_as_late_as_it_says(model: GatedSpeech) -> None:
+    x = noise(1, 1, 2 * model.hop)
+    later = x.clone()
+    later[..., 200_000:] *= -1.0
+    with torch.inference_mode():
+        moved = (model(x) != model(later))[0, 0].nonzero()
+    assert 200_000 - model.latency <= moved.min() < 200_000
+
+
+def test_only_the_network_learns_and_starts_from_one(model: GatedSpeech) -> None:
+    x = noise(2, 1, 4096)
+    model.train().learn(x, x)[0].square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
+    alone = audio.build(**SMALL)
+    for source in (alone, model):
+        other = build(**SMALL)
+        other.start_from(source.state_dict())
+        start = dict(source.named_parameters())
+        for name, value in other.named_parameters():
+            assert torch.equal(value, start[name if source is model else name.removeprefix("network.")])
+
+
+def test_its_config_rebuilds_it(model: GatedSpeech) -> None:
+    again = weights.build("gated-speech", model.config())
+    assert again.config() == model.config()
+    again.load_state_dict(model.state_dict())
+    assert build("spectral-bigru", 0.1, **SMALL).hop % build("spectral-bigru", **SMALL).network.hop == 0
+
+
+def test_what_it_cannot_be() -> None:
+    with pytest.raises(UsageError, match=r"gate is 1\.0"):
+        build(gate=1.0, **SMALL)
+    with pytest.raises(UsageError, match="spectral-bigru"):
+        build("spectral-grus", **SMALL)
