@@ -133,7 +133,8 @@ def adapt(
         way, axes = _alone(noisy, scenes, spec)
         scenes = [targets.with_noise(scene) for scene in scenes] if way == "recorrupted" else scenes
     learned, judged = targets.divide(scenes)
-    held_out = targets.held_out(judged, way, axes)
+    judges = [judge for judge in (targets.WAYS[way].judge, way) if judge]
+    by_judge = [targets.held_out(judged, judge, axes) for judge in judges]
     sides = [targets.longest_side(scene, way, axes) for scene in learned]
     room = min(former.data.patch, median_low(sides))  # half of the files have it, and more; they are used
     learned = [scene for scene, side in zip(learned, sides, strict=True) if side >= room]
@@ -158,16 +159,24 @@ def adapt(
     own = targets.OwnPatches(learned, way, axes, plan.data.patch, spec.channels, plan.data.flip)
     with tempfile.TemporaryDirectory() as folder:
         trained = Path(folder) / "adapted.safetensors"
-        facts = fit(plan, _Remembering(own, plan, spec.channels), held_out, trained, report=report)
+        facts = fit(plan, _Remembering(own, plan, spec.channels), by_judge[0], trained, report=report)
         adapted = weights.load(trained)[0]
-        clean = _clean(spec.modality, held_out if way == "pairs" else [])
+        clean = _clean(spec.modality, by_judge[0] if way == "pairs" else [])
         metric = MODALITIES[spec.modality].headline
+        # By the judge that sees the least gain.
+        noisy_figure, before, after = min(
+            (
+                tuple(mean(_figures(metric, held_out, model)) for model in (None, network, adapted))
+                for held_out in by_judge
+            ),
+            key=lambda figures: figures[2] - figures[1],
+        )
         found = Adaptation(
             way=way,
             metric=metric,
-            noisy=mean(_figures(metric, held_out, None)),
-            before=mean(_figures(metric, held_out, network)),
-            after=mean(_figures(metric, held_out, adapted)),
+            noisy=noisy_figure,
+            before=before,
+            after=after,
             clean_before=min(_figures(metric, clean, network), default=None),
             clean_after=min(_figures(metric, clean, adapted), default=None),
             files=own.files,

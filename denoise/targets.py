@@ -10,6 +10,8 @@
 Where the noise of the target has nothing to do with that of the input, a network that learns to predict the
 target learns to predict what both share, the signal; and the better of two networks is the one that predicts
 the target better. So the ways differ in their patches only, and what is held out is judged as it is trained.
+A wrong estimate of the noise would mislead the judge as it does the training: where there is one, neighbours,
+which need none, must agree.
 """
 
 from __future__ import annotations
@@ -98,11 +100,13 @@ class Way:
         told: What is done, for the report.
         split: Gives both from a window of a scene's takes.
         shrinks: Whether they have half as many lines along an axis.
+        judge: The way by which a model is judged as well, where its own relies on an estimate of the noise.
     """
 
     told: str
     split: Callable[[_Window], tuple[Tensor, Tensor]]
     shrinks: bool = False
+    judge: str = ""
 
     def reach(self, side: int) -> int:
         """Lines of a window from which patches of `side` lines can be split."""
@@ -153,7 +157,9 @@ WAYS: Mapping[str, Way] = MappingProxyType(
         "pairs": Way("learned from clean files", _pairs),
         "shots": Way("learned from repeated shots (Noise2Noise)", _shots),
         "neighbours": Way("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, True),
-        "recorrupted": Way("learned from added white noise (Recorrupted-to-Recorrupted)", _recorrupted),
+        "recorrupted": Way(
+            "learned from added white noise (Recorrupted-to-Recorrupted)", _recorrupted, judge="neighbours"
+        ),
     }
 )
 
