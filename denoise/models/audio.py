@@ -16,6 +16,10 @@ from denoise.models.base import CausalDenoiser, InputSpec
 
 __all__ = ["Shifted", "ShiftedState", "SpectralGru", "SpectralGruConfig", "SpectralState", "build", "linked"]
 
+QUIET = 0.02  # root mean square: what is fainter is heard as loud as this, for no fainter was learned from
+LOUDEST = 1e4  # times louder, at most
+_FADE_DB_S = 1.0
+
 
 @dataclass(frozen=True)
 class SpectralGruConfig:
@@ -120,11 +124,13 @@ class SpectralState:
         heard: The last `window - hop` input samples, `(B, window - hop)`.
         owed: Output samples that the next frame still adds to, `(B, window - hop)`.
         memory: Of the recurrent layers, `(layers, B, memory)`.
+        level: How loud the loudest frame was, which fades: its root mean square, `(B,)`.
     """
 
     heard: Tensor
     owed: Tensor
     memory: Tensor
+    level: Tensor
 
 
 class SpectralGru(Shifted):
@@ -187,7 +193,8 @@ class SpectralGru(Shifted):
         """Silence before the first sample."""
         like, c = self.taper, self._config
         zeros = like.new_zeros(batch, self._overlap)
-        return SpectralState(zeros, zeros, like.new_zeros(c.layers, batch, c.memory))
+        memory = like.new_zeros(c.layers, batch, c.memory)
+        return SpectralState(zeros, zeros, memory, like.new_zeros(batch))
 
     def once(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
         """One look at the next block `(B, C, k * hop)`."""
@@ -196,7 +203,8 @@ class SpectralGru(Shifted):
         signal = torch.cat([state.heard, block.flatten(0, 1)], 1)  # (B, window - hop + k hop)
         frames = signal.unfold(1, window, hop) * self.taper  # (B, k, window)
         spectrum = torch.fft.rfft(frames)  # (B, k, window/2 + 1)
-        mask, memory = self._mask(spectrum, state.memory)
+        louder, level = _louder(spectrum, state.level, hop / self._config.sample_rate)
+        mask, memory = self._mask(spectrum * louder, state.memory)
         if channels > 1:
             mask = linked(mask, spectrum, channels)
         cleaned = torch.fft.irfft(spectrum * mask, n=window) * self.taper
@@ -206,7 +214,7 @@ class SpectralGru(Shifted):
         out = cleaned[..., :hop].flatten(1)  # first halves
         out = out + torch.cat([state.owed, late[:, : (count - 1) * hop]], 1)
         return out.view_as(block), SpectralState(
-            signal[:, -self._overlap :], late[:, (count - 1) * hop :], memory
+            signal[:, -self._overlap :], late[:, (count - 1) * hop :], memory, level
         )
 
     def _mask(self, spectrum: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,6 +239,21 @@ class SpectralGru(Shifted):
         x = torch.tanh(x).view(batch, count, 2, self.bins)  # (B, k, 2, bins)
         x = torch.cat([x, x[..., -1:]], -1)
         return torch.complex(1.2 * x[:, :, 0], 1.2 * x[:, :, 1]), memory
+
+
+def _louder(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Tensor]:
+    """By how much each frame of a faint recording is to be heard louder, `(B, k, 1)`, and the last level.
+
+    What counts is the loudest frame so far, fading by `_FADE_DB_S`: speech is heard at once as loud as it is.
+    """
+    size = 2 * (spectrum.shape[-1] - 1)
+    rms = (spectrum.real.square() + spectrum.imag.square()).sum(-1).sqrt() * (2.0 / size)  # of a Hann window
+    faded = torch.arange(1, rms.shape[1] + 1, device=rms.device) * (math.log(10) / 20 * _FADE_DB_S * frame_s)
+    logs = torch.cat([level[:, None], rms], 1).clamp(min=1e-9).log() + F.pad(faded, (1, 0))
+    # ONNX has no running maximum, and needs none where it runs: hop by hop.
+    most = torch.cummax(logs, 1).values[:, 1:] if rms.shape[1] > 1 else logs.amax(1, keepdim=True)
+    loudest = (most - faded).exp()  # (B, k)
+    return (QUIET / loudest).clamp(1.0, LOUDEST)[..., None], loudest[:, -1]
 
 
 def linked(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:

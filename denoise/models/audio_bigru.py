@@ -12,15 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.errors import UsageError
-from denoise.models.audio import Shifted, SpectralGruConfig, linked
+from denoise.models.audio import LOUDEST, QUIET, Shifted, SpectralGruConfig, linked
 from denoise.models.base import InputSpec
 
 __all__ = ["HeardState", "SpectralBiGru", "SpectralBiGruConfig", "build"]
 
 _PART_FRAMES = 1024  # of a long recording that are cleaned at a time: 16 s
 _AHEAD_FRAMES = 128  # beyond them from which the backward memory starts: 2 s
-_QUIET = 0.02  # root mean square: what is fainter is heard as loud as this, for it learned from no fainter
-_LOUDER = 1e4  # at most
 _SLOPE = 0.1  # of the leaky rectifiers
 
 
@@ -201,7 +199,7 @@ class SpectralBiGru(Shifted):
         if start < stop:
             hop = self._config.hop
             level = signal[:, first * hop : (stop + 1) * hop].square().mean(1).sqrt()
-            louder = (_QUIET / level.clamp(min=_QUIET / _LOUDER)).clamp(min=1.0)[:, None, None]
+            louder = (QUIET / level.clamp(min=1e-9)).clamp(1.0, LOUDEST)[:, None, None]
             mask, memory = self._mask(
                 spectrum[:, first:stop] * louder, memory, start - first, self._lead + self._frames - start
             )

@@ -16,6 +16,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from denoise.infer.files import clean_file
+from denoise.models import LIVE_MODEL
 from pipelines.cli import cli
 
 Run = Callable[..., Any]
@@ -33,10 +34,10 @@ def samples_of(wav: bytes) -> np.ndarray:
 def test_a_pipe_gives_what_the_file_gives(tmp_path: Path) -> None:
     result = live(VOICE.read_bytes())
     assert result.exit_code == 0
-    clean_file(VOICE, tmp_path / "out.wav", "speech")
+    clean_file(VOICE, tmp_path / "out.wav", LIVE_MODEL)
     expected, _ = soundfile.read(tmp_path / "out.wav", dtype="float32", always_2d=True)
     np.testing.assert_allclose(samples_of(result.stdout_bytes), expected, atol=1e-5)
-    assert "1.4 s through speech" in result.stderr
+    assert f"1.4 s through {LIVE_MODEL}" in result.stderr
     assert live(VOICE.read_bytes(), "--quiet").stderr == ""
 
 
