@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 _AXES = 128  # of the residuals' covariance that are told apart; what is left has one variance
-_WEIGHTS = np.array([1.0, 0.9, 0.5])  # of the parts of a score
+_WEIGHTS = np.array([1.0, 0.95, 0.5])  # of the parts of a score
 _UNIT = 0.9  # the quantile of normal items that is 1 on the scale of each part of a score
 _FEWEST = 20  # normal items to learn from
 _FACTS = "anomalies"  # in the card of a weights file
