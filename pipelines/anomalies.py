@@ -161,11 +161,10 @@ def _cut(job: AnomaliesJob, normal: Files) -> Cut:
 
 
 def _parts(normal: Files, cut: Cut, seed: int) -> tuple[NDArray[np.float32], ...]:
-    """Excerpts to learn from, for the threshold, and for the check: of different files from five on."""
+    """Excerpts to learn from, for the threshold, for the check: of different files where there are five."""
     if len(normal.sources) < _APART:
-        every = sample(normal, cut, seed=seed)
-        order = np.random.default_rng(seed).permutation(len(every))
-        parts = [every[np.sort(order[part])] for part in _shares(len(every))]
+        every = sample(normal, cut, seed=seed)  # in their order: neighbours overlap, and stay together
+        parts = [every[part] for part in _shares(len(every))]
     else:
         order = np.random.default_rng(seed).permutation(len(normal.sources))
         parts = []

@@ -18,6 +18,7 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.excerpts import Cut, Excerpt, Excerpts, Page
 from denoise.analysis.tails import TAILS, Tail, least_of
 from denoise.errors import InputError, UsageError, WeightsError
+from denoise.registry import unknown
 
 __all__ = ["AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
 
@@ -25,7 +26,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 _AXES = 128  # of the residuals' covariance that are told apart; what is left has one variance
-_WEIGHTS = np.array([1.0, 1.0, 0.5])  # of the parts of a score
+_WEIGHTS = np.array([1.0, 0.95, 0.5])  # of the parts of a score
 _UNIT = 0.9  # the quantile of normal items that is 1 on the scale of each part of a score
 _FEWEST = 20  # normal items to learn from
 _FACTS = "anomalies"  # in the card of a weights file
@@ -62,9 +63,9 @@ class AnomalyDetector:
     leaves is whitened by its covariance on normal items, so that an error where they have none counts for
     more than one where they always have some. But what is like normal items, only more so, is reconstructed
     well, and so is what is flat, such as a sensor that stands still: so the energy of an item about their
-    mean is looked at too, and how little its values vary, which counts half. All three are logarithms in
-    units of their spread on normal items, and the largest is the score. Part of the items is not learned
-    from: they say what is normal.
+    mean is looked at too, which counts a little less, and how little its values vary, which counts half. All
+    three are logarithms in units of their spread on normal items, and the largest is the score. Part of the
+    items is not learned from: they say what is normal.
 
     The protocol is that of scikit-learn's outlier detectors, which wants large scores for what is normal.
 
@@ -339,6 +340,8 @@ class AnomalyDetector:
         for name, value in (("quantile", self.quantile), ("held_out", self.held_out)):
             if not 0 < value < 1:
                 raise UsageError(f"{name} is {value}; expected a share between 0 and 1")
+        if self.tail not in TAILS:
+            raise unknown("tail", self.tail, TAILS)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "tail_"):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from denoise.errors import UsageError
+from denoise.registry import unknown
 
 __all__ = ["TAILS", "Tail", "least_of"]
 
@@ -46,7 +47,7 @@ class Tail:
         """
         values = np.sort(np.asarray(scores, np.float64).ravel())
         if kind not in TAILS:
-            raise UsageError(f"unknown tail {kind!r}, expected {' or '.join(TAILS)}")
+            raise unknown("tail", kind, TAILS)
         if not values.size or not np.isfinite(values).all():
             raise UsageError("there are no finite scores of normal items; expected some to compare with")
         return cls(tuple(values.tolist()), kind)

@@ -186,10 +186,23 @@ def bearings(archive: Path) -> None:
 
     learned, normal = windows(sound[:start], 8), windows(sound[start:])
     faulty = np.concatenate([windows(x)[:40] for x in sensors.values()])
+
+    def loudness(x: Array) -> Array:
+        """Logarithms of the power at each frequency, whatever the level of the window."""
+        level = x.std(axis=1, keepdims=True) + 1e-9
+        shape = (x - x.mean(axis=1, keepdims=True)) / level
+        return np.log(np.square(np.abs(np.fft.rfft(shape * np.hanning(WINDOW))[:, 1:])) + 1e-3)
+
+    impaired = windows(weak)
+    cases = (
+        ("recorded faults", learned, normal, faulty),
+        ("the same, log spectra", loudness(learned), loudness(normal), loudness(faulty)),
+        ("weak impacts, added", learned, normal, impaired),
+    )
     compare(
         (
-            (name, learned, np.concatenate([normal, bad]), np.arange(len(normal) + len(bad)) >= len(normal))
-            for name, bad in (("recorded faults", faulty), ("weak impacts, added", windows(weak)))
+            (name, known, np.concatenate([good, bad]), np.arange(len(good) + len(bad)) >= len(good))
+            for name, known, good, bad in cases
         ),
         code_size=8,
     )
