@@ -20,6 +20,13 @@ from denoise.registry import unknown
 __all__ = ["GatedSpeech", "GatedState", "build"]
 
 _PART_S = 8  # of a recording that are cleaned at a time, about
+_CLEAN_DB = (
+    18.0,
+    24.0,
+)  # of what the network leaves over what it takes: more is not noisy, but taken wrongly
+_MOST_GATE = (
+    0.85  # share of the gate where nothing is noisy: it leaves loud sounds as they are, and takes hiss
+)
 _FADE = 3  # latencies of the network after the last sound, until all of its answer is out
 
 _NETWORKS: Mapping[str, Callable[..., Shifted]] = MappingProxyType(
@@ -34,11 +41,13 @@ class GatedState:
     Args:
         heard: The last input samples, twice as many as the gate looks to each side, `(B, n)`.
         owed: Answers of the network that wait for the gate's, `(B, n)`.
+        share: Of the gate at the end of the last part, `(B,)`; below 0 before the first.
         state: Of the network.
     """
 
     heard: Tensor
     owed: Tensor
+    share: Tensor
     state: Any
 
 
@@ -47,11 +56,12 @@ class GatedSpeech(CausalDenoiser):
 
     They err in different ways. A network that is unsure takes a weak sound away; the gate, which knows only
     that it stands out of the noise, leaves it, and leaves of the noise a faint, even rest instead of holes.
-    The mean is better than either by PESQ and by ESTOI. The gate looks seconds ahead, so this is for files.
+    The mean is better than either by PESQ and by ESTOI. The less the network takes, the more the gate counts:
+    clean speech comes back nearly as it was. The gate looks seconds ahead, so this is for files.
 
     Args:
         network: A model of speech that carries state.
-        gate: Share of the gate in the mean.
+        gate: Share of the gate in the mean, where there is noise.
         settings: What rebuilds it: its config.
 
     Shape:
@@ -95,6 +105,7 @@ class GatedSpeech(CausalDenoiser):
         return GatedState(
             like.new_zeros(batch, self.latency + self._halo),
             like.new_zeros(batch, self.latency - self.network.latency),
+            like.new_full((batch,), -1.0),
             self.network.initial_state(batch),
         )
 
@@ -117,8 +128,25 @@ class GatedSpeech(CausalDenoiser):
         answered = nn.functional.pad(answered, (0, size - stop))
         answers = torch.cat([state.owed, answered.flatten(0, 1)], 1)
         ready = answers[:, :size].view_as(block)
-        out = torch.lerp(ready, opened, self._share)
-        return out, GatedState(signal[:, size:], answers[:, size:], inner)
+        noisy = signal[:, self._halo : self._halo + size].view_as(block)
+        last = state.share.view(block.shape[:2])[:, 0]
+        share = self._share_of_gate(noisy, ready, last)
+        first = torch.where(last < 0, share, last)
+        ramp = torch.lerp(first[:, None], share[:, None], torch.linspace(0, 1, size, device=first.device))
+        out = torch.lerp(ready, opened, ramp[:, None])
+        shares = share[:, None].expand(block.shape[:2]).flatten()
+        return out, GatedState(signal[:, size:], answers[:, size:], shares, inner)
+
+    def _share_of_gate(self, noisy: Tensor, left: Tensor, last: Tensor) -> Tensor:
+        """How much the gate is to count in a part of each recording, `(B,)`; as before where it is silent."""
+        # As SI-SDR: a network that leaves all of it, only softer, has taken nothing.
+        both = (noisy * left).sum((1, 2)).square()
+        energies = noisy.square().sum((1, 2)) * left.square().sum((1, 2))
+        ratio_db = 10 * torch.log10((both + 1e-20) / ((energies - both).clamp(min=0) + 1e-20))
+        low, high = _CLEAN_DB
+        clean = ((ratio_db - low) / (high - low)).clamp(0, 1)
+        share = self._share + (_MOST_GATE - self._share) * clean
+        return torch.where(noisy.abs().amax((1, 2)) > 0, share, last)
 
     def _opened(self, signal: Tensor) -> Tensor:
         """What the gate leaves; digital silence at either end is not listened to."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from denoise import weights
 from denoise.errors import UsageError
-from denoise.models import audio
+from denoise.models import audio, audio_gated
 from denoise.models.audio_gated import GatedSpeech, build
 from denoise.models.classical_audio import SpectralGate
 
@@ -16,7 +16,9 @@ SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
 
 
 @pytest.fixture
-def model() -> GatedSpeech:
+def model(monkeypatch: pytest.MonkeyPatch) -> GatedSpeech:
+    """One that takes all for noisy: an untrained network takes next to nothing away."""
+    monkeypatch.setattr(audio_gated, "_CLEAN_DB", (900.0, 901.0))
     torch.manual_seed(0)
     return build(gate=0.25, **SMALL).eval()
 
@@ -32,6 +34,14 @@ def test_it_is_the_mean_of_both(model: GatedSpeech, samples: int) -> None:
     with torch.inference_mode():
         expected = 0.75 * model.network(x) + 0.25 * SpectralGate()(x)
         torch.testing.assert_close(model(x), expected, atol=2e-4, rtol=0)
+
+
+def test_where_little_is_taken_the_gate_counts(model: GatedSpeech, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = noise(1, 1, 3 * model.hop)
+    with torch.inference_mode():
+        left, opened = model.network(x), SpectralGate()(x)
+        monkeypatch.setattr(audio_gated, "_CLEAN_DB", (-901.0, -900.0))
+        torch.testing.assert_close(model(x), torch.lerp(left, opened, 0.85), atol=2e-4, rtol=0)
 
 
 def test_how_many_parts_come_at_a_time_does_not_matter(model: GatedSpeech) -> None:
