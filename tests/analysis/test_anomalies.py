@@ -176,7 +176,7 @@ def areas(digit: int) -> list[float]:
     pca = PCA(0.9, svd_solver="full").fit(learned)
     machine = make_pipeline(StandardScaler(), OneClassSVM(nu=0.1))
     scores = [
-        -AnomalyDetector(steps=600).fit(learned).score_samples(judged),
+        -AnomalyDetector(steps=400).fit(learned).score_samples(judged),
         np.square(judged - pca.inverse_transform(pca.transform(judged))).sum(1),
         -IsolationForest(n_estimators=200, random_state=0).fit(learned).score_samples(judged),
         -machine.fit(learned).decision_function(judged),
