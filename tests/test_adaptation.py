@@ -488,13 +488,18 @@ def test_photo_adapts_within_ten_minutes_of_one_core(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", ["gaussian:sigma=25", "speckle:sigma=0.4"])
-def test_photo_is_refused_or_no_worse_where_single_files_say_little(noise: str, tmp_path: Path) -> None:
+def test_photo_is_refused_or_no_worse_where_single_files_say_little(
+    noise: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """White noise `photo` knows already; of speckle the variance is no line, as is taken for granted."""
     own = ("retina", "moon", "hubble_deep_field", "stereo_motorcycle", "cell", "clock")
     noisy_files(tmp_path, map(photo, own), noise)
     out = tmp_path / "mine.safetensors"
+    told = "refused"
     with contextlib.suppress(InputError):
-        denoise.adapt(tmp_path / "noisy", out, overrides=["fit.threads=1"])
+        told = str(denoise.adapt(tmp_path / "noisy", out, overrides=["fit.threads=1"]))
+    with capsys.disabled():
+        print(f"\n{noise}: {told}")
     if out.exists():
         others = [photo(name) for name in ("chelsea", "camera", "coins", "gravel")]
         after, before = gain_db(out, weights.pretrained()["photo"], others, noise)
