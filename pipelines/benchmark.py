@@ -34,6 +34,7 @@ __all__ = ["BenchmarkRow", "Benchmarked", "Case", "Metrics", "Truth", "benchmark
 Array = NDArray[Any]
 Metrics = Mapping[str, float | None]
 
+_UNCHANGED_DB = 60.0  # of an output: nobody sees what is wrong with it
 _SLOW_HZ = 1.0  # what a log without a clock is taken for: no hum fits in
 
 
@@ -54,6 +55,8 @@ class BenchmarkRow:
         group: The spec whose levels were swept.
         families: Of sensors under a protocol: how much better the files of each family became, in dB of SNR.
             A family is a folder.
+        fidelity: Of clean sensor logs: the SNR of what came out, mean over the families; each file counts to
+            60 dB, as what is not changed at all does.
     """
 
     model: str
@@ -66,6 +69,7 @@ class BenchmarkRow:
     cost: Mapping[str, float]
     group: str = ""
     families: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    fidelity: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `--json`."""
@@ -305,7 +309,18 @@ def _row(
         _cost(modality, tally),
         condition.group,
         _families(tally, ceiling_db) if modality == "sensor" and ceiling_db and condition.noise else {},
+        _fidelity(tally) if modality == "sensor" and not condition.noise else None,
     )
+
+
+def _fidelity(tally: _Tally) -> float | None:
+    families: dict[str, list[float]] = {}
+    for family, found in zip(tally.families, tally.metrics, strict=True):
+        snr_db = found["snr_db"]
+        families.setdefault(family, []).append(
+            _UNCHANGED_DB if snr_db is None else min(snr_db, _UNCHANGED_DB)
+        )
+    return mean(mean(values) for values in families.values())
 
 
 def _families(tally: _Tally, ceiling_db: float) -> dict[str, tuple[float, ...]]:

@@ -92,7 +92,8 @@ def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
     unit, what = _COSTS[protocol.modality]
     costs = [f"{mean(row.cost[unit] for row in by_model[model]):.2g}" for model in models]
     ratio = MODALITIES[protocol.modality].headline.removesuffix("_db").upper()
-    clean = f"; of `{CLEAN}` the {ratio} of the output" if CLEAN in protocol.sweeps else ""
+    most = " (60 if unchanged)" if protocol.modality == "sensor" else ""
+    clean = f"; of `{CLEAN}` the {ratio} of the output{most}" if CLEAN in protocol.sweeps else ""
     families = dict.fromkeys(family for row in rows for family in row.families)
     over = f"; means over {len(families)} families" if families else ""
     return Table(
@@ -132,7 +133,8 @@ def _gain(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:
 
 def _fidelity(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:
     by_model = {row.model: row for row in rows}
-    return ["", *("same" if by_model[m].headline is None else _figure(by_model[m].headline) for m in models)]
+    found = [by_model[m] for m in models]
+    return ["", *("same" if r.headline is None else _figure(r.fidelity or r.headline) for r in found)]
 
 
 def _grouped(

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 import denoise
 from denoise import io, metrics, weights
+from denoise.corruptions import corrupt, parse
 from denoise.infer.apply import apply
 from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
 from denoise.signal import MODALITIES
@@ -65,3 +66,32 @@ def test_what_is_sharp_and_clean_is_not_sharpened(name: str) -> None:
     assert (
         metrics.psnr_db(photo, sharpened, peak=info.peak) > metrics.psnr_db(photo, soft, peak=info.peak) + 0.5
     )
+
+
+@pytest.mark.parametrize(
+    ("noise", "least_db"),
+    [
+        ("gaussian:snr_db=5", 5.0),
+        ("mixture:snr_db=5", 4.0),
+        ("pink:snr_db=5", 1.0),
+        ("impulses:snr_db=5", 15.0),
+        ("rails:snr_db=5", 8.0),
+        ("hum:snr_db=5,drift_hz=0.1", 15.0),
+    ],
+)
+def test_a_log_gains_whatever_its_noise_is(noise: str, least_db: float) -> None:
+    gains = []
+    for path in sorted((SAMPLES / "reference" / "sensors").glob("*.csv")):
+        truth, info = io.read(path)
+        noisy = corrupt(truth, parse(noise), seed=1, peak=None, sample_rate=info.sample_rate)
+        if not np.array_equal(noisy, truth, equal_nan=True):  # at 100 Hz there is no hum of 50
+            cleaned = denoise.load("sensor").clean(noisy.T, info.sample_rate).T
+            gains.append(metrics.snr_db(truth, cleaned) - metrics.snr_db(truth, noisy))
+    assert min(gains) > 0.0
+    assert float(np.mean(gains)) > least_db
+
+
+def test_a_log_without_noise_is_left_alone() -> None:
+    for path in sorted((SAMPLES / "reference" / "sensors").glob("*.csv")):
+        truth, info = io.read(path)
+        assert metrics.snr_db(truth, denoise.load("sensor").clean(truth.T, info.sample_rate).T) > 30.0

@@ -382,7 +382,7 @@ class HarmGate:
     """
 
     faint_db: float = -27.0
-    sure_db: float = -21.0
+    sure_db: float = -24.0
     window: int = 1024
 
     @property

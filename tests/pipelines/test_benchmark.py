@@ -258,6 +258,20 @@ def test_a_sheet_that_cannot_be_is_refused(
     assert not sheet.exists()
 
 
+def test_a_log_that_is_not_changed_counts_as_one_that_hardly_is(tmp_path: Path) -> None:
+    wave = np.sin(np.arange(3000) / 40)
+    rough = wave + np.random.default_rng(0).normal(0, 0.1, 3000)
+    for family, signal in (("rough", rough), ("coarse", np.round(wave))):
+        (tmp_path / family).mkdir()
+        np.savez(tmp_path / family / "a.npz", x=signal, sample_rate=10.0)
+    job = BenchmarkJob(inputs=(tmp_path,), protocol="sensor", models=("median", "none"))
+    rows = {row.model: row for row in benchmark.benchmark(job).rows if row.noise == "none"}
+    assert rows["none"].fidelity == 60
+    median = rows["median"]
+    assert median.headline is not None
+    assert median.fidelity == pytest.approx((60 + median.headline) / 2)  # a median keeps steps as they are
+
+
 # ---- the document ----------------------------------------------------------------------------------------
 
 
