@@ -195,11 +195,11 @@ def test_what_is_no_number_is_refused(auto: Cleaner) -> None:
             auto.clean(image)
 
 
-def test_it_is_for_images_and_takes_no_sigma(auto: Cleaner) -> None:
+def test_it_is_not_for_sensors_and_takes_no_sigma(auto: Cleaner) -> None:
     with pytest.raises(UsageError, match="auto finds the noise level itself"):
         auto.clean(np.zeros((16, 16)), sigma=5.0)
-    with pytest.raises(UsageError, match="auto cleans image, not audio"):
-        load("auto", "audio")
+    with pytest.raises(UsageError, match="auto cleans image and audio, not sensor"):
+        load("auto", "sensor")
 
 
 # ---- files -----------------------------------------------------------------------------------------------
