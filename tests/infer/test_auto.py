@@ -235,7 +235,7 @@ def test_what_is_no_number_is_refused(auto: Cleaner) -> None:
             auto.clean(image)
 
 
-def test_it_is_for_images_and_takes_no_sigma(auto: Cleaner) -> None:
+def test_it_is_not_for_sensors_and_takes_no_sigma(auto: Cleaner) -> None:
     with pytest.raises(UsageError, match="auto finds the noise level itself"):
         auto.clean(np.zeros((16, 16)), sigma=5.0)
     with pytest.raises(UsageError, match="auto cleans image and audio, not sensor"):
@@ -320,7 +320,8 @@ def test_a_new_model_to_choose_from_does_the_files_anew(
 def test_the_command_line_lists_it_refuses_sigma_and_compares_it(folder: Path) -> None:
     listed = run("models")[1].splitlines()
     assert any(line.split()[:4] == ["auto", "image,", "audio", "automatic"] for line in listed)
-    assert {"photo", "photo-sharp", "none"} < set(json.loads(run("models", "show", "auto")[1])["picks"])
+    picks = set(json.loads(run("models", "show", "auto")[1])["picks"])
+    assert picks == {"photo", "photo-sharp", "speech", "audio", "none"}
     code, output = run("clean", folder / "in", "-o", folder / "out", "--sigma", "5")
     assert (code, "finds the noise level itself" in output) == (2, True)
     code, output = run(
