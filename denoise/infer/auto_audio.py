@@ -33,8 +33,7 @@ _SPEAKS = 0.25  # share of the excerpts with speech from which a recording is on
 class Signs:
     """By what speech is told from music, machines and nature, in a few seconds of sound.
 
-    Of 62 noisy and clean readings each passes; of 120 noises, animals, machines and pieces of music the first
-    alone lets one of ten pass, all four together none.
+    The bounds are set by hand; docs/models.md says how often they err.
 
     Args:
         passed_db: Energy that a model of speech leaves in the band of speech.
