@@ -22,7 +22,7 @@ LAYERS = (
     ("infer", "weights", "data", "recipe", "analysis", "export"),
     ("models", "losses", "optimizers"),
     ("io", "corruptions", "metrics", "estimate"),
-    ("errors", "signal", "registry"),
+    ("errors", "signal", "registry", "parameters"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 HEAVY = ("torch", "scipy", "skimage", "matplotlib", "soundfile", "soxr", "pandas", "pyarrow", "pywt", "PIL")

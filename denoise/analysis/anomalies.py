@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.excerpts import Cut, Excerpt, Excerpts, Page
 from denoise.analysis.tails import TAILS, Tail, least_of
 from denoise.errors import InputError, UsageError, WeightsError
+from denoise.parameters import Parameters
 from denoise.registry import unknown
 
 __all__ = ["AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
@@ -56,7 +56,7 @@ class Measured:
     elbo: Doubles | None
 
 
-class AnomalyDetector:
+class AnomalyDetector(Parameters):
     """Tells items that are unlike those of `fit`, and where they are.
 
     An autoencoder learns to reconstruct normal items, and fails on others (Japkowicz et al. 1995). What it
@@ -105,24 +105,6 @@ class AnomalyDetector:
         self.settings = settings
         self.held_out = held_out
         self.seed = seed
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
-        """The arguments of the constructor by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor.
-
-        Raises:
-            ValueError: One has no such name.
-        """
-        for name, value in params.items():
-            if name not in self.get_params():
-                raise ValueError(
-                    f"invalid parameter {name!r}; expected one of {', '.join(self.get_params())}"
-                )
-            setattr(self, name, value)
-        return self
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
         """Learn what is normal, and the threshold from the part of `X` that is held out.
@@ -359,10 +341,6 @@ class AnomalyDetector:
             target_tags=TargetTags(required=False),
             input_tags=InputTags(three_d_array=True),
         )
-
-    def __repr__(self) -> str:
-        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({params})"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from denoise.errors import InputError, UsageError, WeightsError
 from denoise.losses import LOSSES
 from denoise.models.autoencoder import Autoencoder, build
 from denoise.models.bottleneck import VariationalBottleneck
+from denoise.parameters import Parameters
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
@@ -30,7 +30,7 @@ _AT_ONCE = 256  # items that go through the model together
 _FACTS = "embedding"  # in the card of a weights file: what the estimator knows besides the model
 
 
-class AutoencoderEmbedding:
+class AutoencoderEmbedding(Parameters):
     """Learns a small code for each item of `X`, and the way back from it.
 
     Where `PCA` finds the flat of `code_size` dimensions nearest to the data, this finds a curved one
@@ -83,24 +83,6 @@ class AutoencoderEmbedding:
         self.lr = lr
         self.weight_decay = weight_decay
         self.seed = seed
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
-        """The arguments of the constructor by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor.
-
-        Raises:
-            ValueError: One has no such name.
-        """
-        for name, value in params.items():
-            if name not in self.get_params():
-                raise ValueError(
-                    f"invalid parameter {name!r}; expected one of {', '.join(self.get_params())}"
-                )
-            setattr(self, name, value)
-        return self
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
         """Train a network on `X`.
@@ -329,10 +311,6 @@ class AutoencoderEmbedding:
             transformer_tags=TransformerTags(preserves_dtype=["float32"]),
             input_tags=InputTags(three_d_array=True),
         )
-
-    def __repr__(self) -> str:
-        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({params})"
 
 
 def _items(array: NDArray[Any], ndim: int) -> Array:

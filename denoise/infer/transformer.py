@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Self
 
 import numpy as np
@@ -11,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from denoise.errors import InputError, UsageError
 from denoise.infer import Cleaner, load
 from denoise.infer.gaps import check_fill, filled
+from denoise.parameters import Parameters
 
 __all__ = ["SignalDenoiser"]
 
 
-class SignalDenoiser:
+class SignalDenoiser(Parameters):
     """Cleans the columns of `X`, each a signal over the rows; NaN is a gap.
 
     There is nothing to learn: `fit` notes the number of columns, and each `transform` takes its rows for one
@@ -49,24 +49,6 @@ class SignalDenoiser:
         self.strength = strength
         self.sigma = sigma
         self.fill_gaps = fill_gaps
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
-        """The arguments of the constructor by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor.
-
-        Raises:
-            ValueError: One has no such name.
-        """
-        for name, value in params.items():
-            if name not in self.get_params():
-                raise ValueError(
-                    f"invalid parameter {name!r}; expected one of {', '.join(self.get_params())}"
-                )
-            setattr(self, name, value)
-        return self
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
         """Load the model, and note the columns of `X`.
@@ -140,10 +122,6 @@ class SignalDenoiser:
             transformer_tags=TransformerTags(),
             input_tags=InputTags(allow_nan=True),
         )
-
-    def __repr__(self) -> str:
-        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({params})"
 
 
 def _table(array: ArrayLike) -> NDArray[np.float64]:
