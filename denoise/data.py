@@ -133,13 +133,17 @@ def _scaled(image: Array, scales: tuple[float, ...]) -> Iterator[Array]:
 
 
 class Patches:
-    """Seeded batches of `(noisy, target)` from clean arrays: `Batches`."""
+    """Seeded batches of `(noisy, target)` from clean arrays: `Batches`.
+
+    All arrays are kept on one device, and there patches are cut and made noisy. Where that is not the CPU,
+    the noise of a seed is another.
+    """
 
     @classmethod
-    def read(cls, folder: Path, recipe: Recipe, channels: int) -> Patches:
+    def read(cls, folder: Path, recipe: Recipe, channels: int, device: torch.device | None = None) -> Patches:
         """Those of a folder of clean files."""
         names, arrays, digest = read_clean(folder, recipe)
-        return cls(names, arrays, recipe, channels, folder, digest)
+        return cls(names, arrays, recipe, channels, folder, digest, device)
 
     def __init__(
         self,
@@ -149,6 +153,7 @@ class Patches:
         channels: int,
         folder: Path,
         digest: str = "",
+        device: torch.device | None = None,
     ) -> None:
         self.files, self.digest = len(set(names)), digest
         self.data, self.channels = recipe.data, channels
@@ -161,7 +166,7 @@ class Patches:
         self.corruption = _corruption(recipe.data.corruption, folder)
         if recipe.data.join:
             names, arrays = ["joined"], [np.concatenate(arrays, axis=-1)]
-        self.arrays = arrays
+        self.arrays = [torch.from_numpy(array).to(device) for array in arrays]
         found = [re.search(self.data.group, name) for name in names]
         self.groups = [match.group(0) if match else "" for match in found]
         if foreign := recipe.data.corruptions.keys() - set(self.groups):
@@ -174,7 +179,7 @@ class Patches:
 
     def _weights(self, groups: list[str]) -> list[float]:
         """Groups equally often; within a group, in proportion to how many patches an array holds."""
-        sizes = [float(np.prod(a.shape)) for a in self.arrays]
+        sizes = [float(array.numel()) for array in self.arrays]
         if not self.data.group:
             return sizes
         totals: dict[str, float] = {}
@@ -186,13 +191,15 @@ class Patches:
         """`size` patches, noisy and clean, `(size, channels, *patch)`."""
         picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
         target = torch.stack([self._patch(self.arrays[i], generator) for i in picks])
+        target = target.float() / 255.0 if target.dtype == torch.uint8 else target
+        generator = _on(target.device, generator)
         target = self._augment(target, generator)
         if self.corruptions:
             return self._by_group(target, [self.groups[i] for i in picks], generator), target
         if not self.data.gray:
             return self.corruption(target, generator, self.sample_rate), target
         # A gray picture reaches the model as three times the same channel, its noise included.
-        gray = torch.rand(size, generator=generator) < self.data.gray
+        gray = torch.rand(size, generator=generator, device=generator.device) < self.data.gray
         target[gray] = target[gray].mean(1, keepdim=True)
         noisy = torch.empty_like(target)
         for items, channels in ((~gray, self.channels), (gray, 1)):
@@ -203,12 +210,12 @@ class Patches:
     def _by_group(self, target: Tensor, groups: list[str], generator: Generator) -> Tensor:
         noisy = torch.empty_like(target)
         for group in dict.fromkeys(groups):
-            items = torch.tensor([other == group for other in groups])
+            items = [index for index, other in enumerate(groups) if other == group]
             corruption = self.corruptions.get(group, self.corruption)
             noisy[items] = corruption(target[items], generator, self.sample_rate)
         return noisy
 
-    def _patch(self, array: Array, generator: Generator) -> Tensor:
+    def _patch(self, array: Tensor, generator: Generator) -> Tensor:
         side, stretch = self.data.patch, self.data.stretch
         if self.ndim == 1 and stretch > 1.0:
             u = float(torch.rand((), generator=generator)) * 2 - 1
@@ -218,8 +225,7 @@ class Patches:
         if self.channels == 1 and array.shape[0] > 1:
             pick = int(torch.randint(array.shape[0], (), generator=generator))
             array = array[pick : pick + 1]
-        patch = torch.from_numpy(np.ascontiguousarray(array[(slice(None), *window)]))
-        patch = patch.float() / 255.0 if patch.dtype == torch.uint8 else patch.float()
+        patch = array[(slice(None), *window)]
         if side != self.data.patch:
             patch = F.interpolate(patch[None], size=self.data.patch, mode="linear", align_corners=True)[0]
         return patch.expand(self.channels, *patch.shape[1:])
@@ -228,11 +234,12 @@ class Patches:
         data, count = self.data, x.shape[0]
 
         def chance(share: float) -> Tensor:
-            drawn = torch.rand(count, generator=generator) < share
+            drawn = torch.rand(count, generator=generator, device=generator.device) < share
             return drawn.view(count, *[1] * (x.ndim - 1))
 
         if data.synthetic:
-            x = torch.where(chance(data.synthetic), synthetic(count, data.patch, generator), x)
+            drawn = chance(data.synthetic).flatten()
+            x[drawn] = synthetic(int(drawn.sum()), data.patch, generator)
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
             x = torch.where(chance(0.5), x.transpose(-1, -2), x)
@@ -247,9 +254,16 @@ class Patches:
             x = _equalised(x, data.equalise_db, generator)
         low, high = data.level_db
         if (low, high) != (0.0, 0.0):
-            level = low + (high - low) * torch.rand(count, generator=generator)
+            level = low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
             x = x * 10 ** (level.view(count, *[1] * (x.ndim - 1)) / 20)
         return x.contiguous()
+
+
+def _on(device: torch.device, generator: Generator) -> Generator:
+    """A generator for draws on a device: the same one, or one that it seeds."""
+    if device == generator.device:
+        return generator
+    return Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
@@ -259,9 +273,9 @@ def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
         `(B, C, n)` in and out.
     """
     bins = x.shape[-1] // 2 + 1
-    knots = most_db * (2 * torch.rand(x.shape[0], 1, 8, generator=generator) - 1)
+    knots = most_db * (2 * torch.rand(x.shape[0], 1, 8, generator=generator, device=x.device) - 1)
     octaves = F.interpolate(knots, size=256, mode="linear", align_corners=True)  # (B, 1, 256)
-    place = torch.log(torch.arange(bins) + 1.0) / math.log(bins) * 255
+    place = torch.log(torch.arange(bins, device=x.device) + 1.0) / math.log(bins) * 255
     gain_db = octaves[..., place.round().long()]
     gain = 10 ** (gain_db / 20)
     equalised: Tensor = torch.fft.irfft(torch.fft.rfft(x) * gain, n=x.shape[-1])
@@ -275,22 +289,27 @@ def synthetic(count: int, length: int, generator: Generator) -> Tensor:
         `(count, 1, length)`.
     """
 
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
+    device = generator.device
 
-    t = torch.linspace(0, 1, length)
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=device)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device)
+
+    t = torch.linspace(0, 1, length, device=device)
     parts = 8
-    centres, heights = rand(count, parts, 1), torch.randn(count, parts, 1, generator=generator)
+    centres, heights = rand(count, parts, 1), randn(count, parts, 1)
     steps = (heights * (t > centres)).sum(1)
     widths = 0.003 * 30 ** rand(count, parts, 1)
     bumps = (heights.abs() / (1 + ((t - centres) / widths).abs()) ** 4).sum(1)
     rate_low, rate_high = 2 * 20 ** rand(count, 1), 2 * 40 ** rand(count, 1)
     chirps = torch.sin(2 * math.pi * (rate_low * t + (rate_high - rate_low) * t**2 / 2 + rand(count, 1)))
-    walks = torch.randn(count, length, generator=generator).cumsum(1)
+    walks = randn(count, length).cumsum(1)
     smooth = walks.cumsum(1)
     kinds = torch.stack([steps, bumps, chirps, walks, smooth], 1)
     kinds = kinds / kinds.std(-1, keepdim=True).clamp(min=1e-6)
-    mix = torch.softmax(3 * torch.randn(count, kinds.shape[1], 1, generator=generator), 1)
+    mix = torch.softmax(3 * randn(count, kinds.shape[1], 1), 1)
     return (mix * kinds).sum(1, keepdim=True)
 
 

@@ -50,24 +50,34 @@ class Muon(torch.optim.Optimizer):
         """One update of everything that has a gradient; there is no closure to call."""
         del closure
         for group in self.param_groups:
+            alike: dict[
+                torch.Size, list[Tensor]
+            ] = {}  # by size: turned in one go, which a GPU needs to be busy
             for weights in group["params"]:
                 if weights.grad is None:
                     continue
                 weights.mul_(1 - group["lr"] * group["weight_decay"])
-                turns = _NARROW <= min(_matrix(weights).shape) <= _WIDE
-                step = self._turned if turns else self._adam
-                weights.add_(step(weights, group["momentum"]), alpha=-group["lr"])
+                size = _matrix(weights).shape
+                if _NARROW <= min(size) <= _WIDE:
+                    alike.setdefault(size, []).append(weights)
+                else:
+                    weights.add_(self._adam(weights), alpha=-group["lr"])
+            for size, several in alike.items():
+                ahead = [_matrix(self._ahead(weights, group["momentum"])) for weights in several]
+                scale = -group["lr"] * 0.2 * math.sqrt(max(size))
+                for weights, turned in zip(several, orthogonalised(torch.stack(ahead)), strict=True):
+                    weights.add_(turned.reshape(weights.shape), alpha=scale)
 
-    def _turned(self, weights: Tensor, momentum: float) -> Tensor:
+    def _ahead(self, weights: Tensor, momentum: float) -> Tensor:
+        """Nesterov's momentum."""
         state, gradient = self.state[weights], weights.grad
         assert gradient is not None
         if not state:
             state["momentum"] = torch.zeros_like(gradient)
         state["momentum"].lerp_(gradient, 1 - momentum)
-        matrix = _matrix(gradient.lerp(state["momentum"], momentum))
-        return 0.2 * math.sqrt(max(matrix.shape)) * orthogonalised(matrix).reshape(weights.shape)
+        return gradient.lerp(state["momentum"], momentum)
 
-    def _adam(self, weights: Tensor, momentum: float) -> Tensor:  # noqa: ARG002
+    def _adam(self, weights: Tensor) -> Tensor:
         state, gradient = self.state[weights], weights.grad
         assert gradient is not None
         if not state:
@@ -87,23 +97,26 @@ def _matrix(weights: Tensor) -> Tensor:
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Roughly U V^T of U S V^T: all singular values between about 0.7 and 1.2.
+    """Roughly U V^T of U S V^T, of each of several: all singular values between about 0.7 and 1.2.
 
     Five quintic Newton-Schulz steps with the coefficients of Jordan et al. (2024), which reach that range
     fastest; closer to 1 gains nothing.
+
+    Shape:
+        `(*, rows, columns)` in and out.
     """
-    tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x: Tensor = matrix.mT if tall else matrix
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     # Each step multiplies x by a polynomial in x x^T; these are small and square, so they are collected.
-    gram, collected = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
+    gram, collected = x @ x.mT, torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
     for _ in range(5):
         factor = -4.7750 * gram + 2.0315 * gram @ gram
-        factor.diagonal().add_(3.4445)
+        factor.diagonal(dim1=-2, dim2=-1).add_(3.4445)
         collected = factor @ collected
         gram = factor @ gram @ factor
     x = collected @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 OPTIMIZERS: Mapping[str, Callable[[nn.Module, float, float], torch.optim.Optimizer]] = MappingProxyType(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -106,7 +108,7 @@ def fit(
         raise UsageError(
             f"recipe {recipe.name}: a {model.spec.modality} model cannot train on {recipe.modality}"
         )
-    patches = Patches.read(data, recipe, model.spec.channels) if isinstance(data, Path) else data
+    patches = Patches.read(data, recipe, model.spec.channels, device) if isinstance(data, Path) else data
     held_out = list(
         pairs(validate, recipe, recipe.validate) if isinstance(validate, Path) else validate or ()
     )
@@ -116,17 +118,22 @@ def fit(
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.lr, plan.weight_decay)
     convolves = any(isinstance(layer, LineConv | nn.Conv2d) for layer in model.modules())
     amp = plan.amp and (device.type == "cuda" or (convolves and has_bf16()))
+    torch.backends.cudnn.benchmark = True  # all batches are of one size: it pays to seek the fastest kernels
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
     if resume and checkpoint.exists():
         state.restore(checkpoint, recipe)
 
+    def batch_of(step: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
+        noisy, target = patches.batch(plan.batch, generator)
+        return noisy.to(device, memory_format=layout), target.to(device, memory_format=layout)
+
     started = marked = saved = time.monotonic()
-    losses: list[float] = []
+    losses: list[Tensor] = []
     model.train()
-    while state.step < plan.steps and not state.stopped:
-        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
-        noisy, target = (t.to(device, memory_format=layout) for t in patches.batch(plan.batch, generator))
+    coming = range(state.step, state.step if state.stopped else plan.steps)
+    for noisy, target in _ahead(batch_of, coming, device):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * _schedule(plan, state.step)
         with torch.autocast(device.type, torch.bfloat16) if amp else contextlib.nullcontext():
@@ -138,32 +145,32 @@ def fit(
         optimizer.step()
         state.step += 1
         state.average(model, plan.ema)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise UsageError(
-                f"recipe {recipe.name}: the loss is {losses[-1]} at step {state.step}; lower fit.lr"
-            )
+        losses.append(loss.detach())  # a GPU would have to be waited for to see it now
 
         now, last = time.monotonic(), state.step == plan.steps
-        if held_out and (last or state.step % plan.validate_every == 0):
-            rate = len(losses) * plan.batch / (now - marked)
-            metric, value, before = state.evaluate(model, held_out, recipe)
-            state.curve.append({"step": state.step, "loss": float(np.mean(losses)), metric: value})
-            state.keep_best(value, plan.patience)
-            loss_mean = float(np.mean(losses))
-            report(Progress(state.step, plan.steps, loss_mean, rate, metric, value, before, state.curve))
-            losses, marked = [], time.monotonic()
-        elif last or now - marked > 10:
-            report(
-                Progress(
-                    state.step, plan.steps, float(np.mean(losses)), len(losses) * plan.batch / (now - marked)
+        validates = bool(held_out) and (last or state.step % plan.validate_every == 0)
+        saves = last or now - saved > 60 * plan.checkpoint_minutes
+        if validates or saves or now - marked > 10:
+            mean_loss = float(torch.stack(losses).mean())
+            if not math.isfinite(mean_loss):
+                raise UsageError(
+                    f"recipe {recipe.name}: the loss is {mean_loss} by step {state.step}; lower fit.lr"
                 )
-            )
-            losses, marked = [], now
-        if last or state.stopped or time.monotonic() - saved > 60 * plan.checkpoint_minutes:
+            rate = len(losses) * plan.batch / (time.monotonic() - marked)
+            progress = Progress(state.step, plan.steps, mean_loss, rate)
+            if validates:
+                metric, value, before = state.evaluate(model, held_out, recipe)
+                state.curve.append({"step": state.step, "loss": mean_loss, metric: value})
+                state.keep_best(value, plan.patience)
+                progress = replace(progress, metric=metric, value=value, before=before, curve=state.curve)
+            report(progress)
+            losses, marked = [], time.monotonic()
+        if saves or state.stopped:
             state.seconds += time.monotonic() - started
             started = saved = time.monotonic()
             state.save(checkpoint, recipe)
+        if state.stopped:
+            break
 
     facts = {
         "recipe": recipe.as_dict(),
@@ -192,6 +199,32 @@ def _start_from(model: Denoiser, recipe: Recipe) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UsageError(f"recipe {recipe.name}: cannot start from {name}: {reason}") from error
+
+
+def _ahead(
+    batch_of: Callable[[int], tuple[Tensor, Tensor]], steps: range, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of some steps; for a GPU they are made two steps ahead, beside its work on the others."""
+    if device.type != "cuda":
+        yield from map(batch_of, steps)
+        return
+    beside = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+
+    def make(step: int) -> tuple[tuple[Tensor, Tensor], torch.cuda.Event]:
+        with torch.cuda.stream(beside):
+            return batch_of(step), beside.record_event()
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = deque(pool.submit(make, step) for step in steps[:2])
+        for step in steps:
+            batch, done = coming.popleft().result()
+            if step + 2 in steps:
+                coming.append(pool.submit(make, step + 2))
+            current = torch.cuda.current_stream(device)
+            current.wait_event(done)
+            for part in batch:
+                part.record_stream(current)  # its memory is not free before this stream is through with it
+            yield batch
 
 
 def _schedule(plan: FitRecipe, step: int) -> float:
@@ -284,7 +317,8 @@ class _State:
             UsageError: It belongs to a run of another recipe.
         """
         try:
-            content = torch.load(path, weights_only=True)
+            device = next(self.model.parameters()).device
+            content = torch.load(path, map_location=device, weights_only=True)
             if content["recipe"] != _comparable(recipe):
                 raise UsageError(
                     f"{path}: is of another recipe or other settings; expected those of {recipe.name}"

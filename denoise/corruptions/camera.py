@@ -178,5 +178,5 @@ def _tiled(cell: Tensor, corners: list[list[bool]], like: Tensor) -> Tensor:
         `(B, C, H, W)`, of the size of `like`.
     """
     height, width = like.shape[2:]
-    tiles = cell.repeat(1, height // 2 + 1, width // 2 + 1)
-    return torch.stack([tiles[:, y : y + height, x : x + width] for y, x in corners]).to(like.device)
+    tiles = cell.to(like.device).repeat(1, height // 2 + 1, width // 2 + 1)
+    return torch.stack([tiles[:, y : y + height, x : x + width] for y, x in corners])

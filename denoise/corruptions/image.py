@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -82,9 +83,13 @@ class Jpeg(Corruption):
         quality = draw(self.quality, clean, generator).flatten().tolist()
         pixels = (fill_gaps(clean).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         coded = np.empty_like(pixels)
-        for item, quality_of_item in enumerate(quality):
+
+        def code(item: int) -> None:
             for channels in [slice(None)] if pixels.shape[1] in (1, 3) else _each(pixels.shape[1]):
-                coded[item, channels] = self._code(pixels[item, channels], round(quality_of_item))
+                coded[item, channels] = self._code(pixels[item, channels], round(quality[item]))
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(code, range(len(quality))))
         return torch.from_numpy(coded).to(clean) / 255
 
     def _code(self, pixels: np.ndarray, quality: int) -> np.ndarray:
