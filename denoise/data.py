@@ -166,7 +166,9 @@ class Patches:
         self.corruption = _corruption(recipe.data.corruption, folder)
         if recipe.data.join:
             names, arrays = ["joined"], [np.concatenate(arrays, axis=-1)]
-        self.arrays = [torch.from_numpy(array).to(device) for array in arrays]
+        self.samples = torch.from_numpy(np.concatenate([array.ravel() for array in arrays])).to(device)
+        self.shapes = torch.tensor([array.shape for array in arrays])
+        self.offsets = self.shapes.prod(1).cumsum(0) - self.shapes.prod(1)
         found = [re.search(self.data.group, name) for name in names]
         self.groups = [match.group(0) if match else "" for match in found]
         if foreign := recipe.data.corruptions.keys() - set(self.groups):
@@ -179,7 +181,7 @@ class Patches:
 
     def _weights(self, groups: list[str]) -> list[float]:
         """Groups equally often; within a group, in proportion to how many patches an array holds."""
-        sizes = [float(array.numel()) for array in self.arrays]
+        sizes = self.shapes.prod(1).double().tolist()
         if not self.data.group:
             return sizes
         totals: dict[str, float] = {}
@@ -189,13 +191,12 @@ class Patches:
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """`size` patches, noisy and clean, `(size, channels, *patch)`."""
-        picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
-        target = torch.stack([self._patch(self.arrays[i], generator) for i in picks])
-        target = target.float() / 255.0 if target.dtype == torch.uint8 else target
+        picks = torch.multinomial(self.weights, size, replacement=True, generator=generator)
+        target = self._cut(picks, generator)
         generator = _on(target.device, generator)
         target = self._augment(target, generator)
         if self.corruptions:
-            return self._by_group(target, [self.groups[i] for i in picks], generator), target
+            return self._by_group(target, [self.groups[i] for i in picks.tolist()], generator), target
         if not self.data.gray:
             return self.corruption(target, generator, self.sample_rate), target
         # A gray picture reaches the model as three times the same channel, its noise included.
@@ -215,20 +216,36 @@ class Patches:
             noisy[items] = corruption(target[items], generator, self.sample_rate)
         return noisy
 
-    def _patch(self, array: Tensor, generator: Generator) -> Tensor:
-        side, stretch = self.data.patch, self.data.stretch
-        if self.ndim == 1 and stretch > 1.0:
-            u = float(torch.rand((), generator=generator)) * 2 - 1
-            side = min(round(side * math.exp(u * math.log(stretch))), array.shape[1])
-        starts = [int(torch.randint(n - side + 1, (), generator=generator)) for n in array.shape[1:]]
-        window = tuple(slice(start, start + side) for start in starts)
-        if self.channels == 1 and array.shape[0] > 1:
-            pick = int(torch.randint(array.shape[0], (), generator=generator))
-            array = array[pick : pick + 1]
-        patch = array[(slice(None), *window)]
-        if side != self.data.patch:
-            patch = F.interpolate(patch[None], size=self.data.patch, mode="linear", align_corners=True)[0]
-        return patch.expand(self.channels, *patch.shape[1:])
+    def _cut(self, picks: Tensor, generator: Generator) -> Tensor:
+        """A patch from a random place of each picked array, all in one go: `(B, channels, *patch)`."""
+        data, device = self.data, self.samples.device
+        shapes = self.shapes[picks]  # (B, 1 + axes)
+        sides = torch.full((len(picks), 1), data.patch)
+        if self.ndim == 1 and data.stretch > 1.0:
+            factors = data.stretch ** (2 * torch.rand(len(picks), 1, generator=generator) - 1)
+            sides = (data.patch * factors).round().long().minimum(shapes[:, 1:])
+
+        def below(limits: Tensor) -> Tensor:
+            return (torch.rand(limits.shape, generator=generator, dtype=torch.float64) * limits).long()
+
+        if self.channels == 1:
+            channels = below(shapes[:, :1])
+        else:
+            channels = torch.arange(self.channels).minimum(
+                shapes[:, :1] - 1
+            )  # a gray picture has one for all
+        strides = torch.cat([shapes[:, 2:], torch.ones_like(sides)], 1)  # of the axes, in samples
+        first = self.offsets[picks, None] + channels * shapes[:, 1:].prod(1, keepdim=True)
+        first = first + (below(shapes[:, 1:] - sides + 1) * strides).sum(1, keepdim=True)
+        first, strides, sides = (t.to(device)[..., None] for t in (first, strides, sides))
+        at = torch.arange(data.patch, device=device)
+        if self.ndim == 2:
+            patches = self.samples[first[..., None] + at[:, None] * strides[:, :1, :, None] + at]
+            return patches / 255.0 if patches.dtype == torch.uint8 else patches
+        place = at * ((sides - 1) / (data.patch - 1)).double()  # (B, 1, patch)
+        before = place.long()
+        patches, after = (self.samples[(first + before + i).clamp(max=len(self.samples) - 1)] for i in (0, 1))
+        return patches.lerp(after, (place - before).to(patches))
 
     def _augment(self, x: Tensor, generator: Generator) -> Tensor:
         data, count = self.data, x.shape[0]

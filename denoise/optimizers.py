@@ -56,7 +56,8 @@ class Muon(torch.optim.Optimizer):
             for weights in group["params"]:
                 if weights.grad is None:
                     continue
-                weights.mul_(1 - group["lr"] * group["weight_decay"])
+                if group["weight_decay"]:
+                    weights.mul_(1 - group["lr"] * group["weight_decay"])
                 size = _matrix(weights).shape
                 if _NARROW <= min(size) <= _WIDE:
                     alike.setdefault(size, []).append(weights)

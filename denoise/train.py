@@ -118,7 +118,6 @@ def fit(
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.lr, plan.weight_decay)
     convolves = any(isinstance(layer, LineConv | nn.Conv2d) for layer in model.modules())
     amp = plan.amp and (device.type == "cuda" or (convolves and has_bf16()))
-    torch.backends.cudnn.benchmark = True  # all batches are of one size: it pays to seek the fastest kernels
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
     if resume and checkpoint.exists():
@@ -221,6 +220,7 @@ def _ahead(
             if step + 2 in steps:
                 coming.append(pool.submit(make, step + 2))
             current = torch.cuda.current_stream(device)
+            current.synchronize()  # a full queue would hold up this thread, and with it the other one
             current.wait_event(done)
             for part in batch:
                 part.record_stream(current)  # its memory is not free before this stream is through with it

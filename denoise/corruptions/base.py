@@ -245,10 +245,7 @@ class Corruption:
         self._check_input(clean)
         work = clean if clean.dtype in (torch.float32, torch.float64) else clean.float()
         corrupted = self.apply(work, generator, sample_rate)
-        gaps = work.isnan()
-        if bool(gaps.any()):
-            corrupted = corrupted.masked_fill(gaps, math.nan)
-        return corrupted.to(clean.dtype)
+        return corrupted.masked_fill(work.isnan(), math.nan).to(clean.dtype)
 
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
         """The corruption itself, on float32 or float64: a new tensor, in which gaps need not be kept."""
@@ -333,9 +330,11 @@ class Choice(Corruption):
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
         weights = torch.tensor(self.weights, dtype=torch.float64, device=generator.device)
         picks = torch.multinomial(weights, clean.shape[0], replacement=True, generator=generator)
+        # How many each part gets is asked once, for the answer of a GPU has to be waited for.
+        counts = torch.bincount(picks, minlength=len(self.parts)).tolist()
+        order = picks.argsort(stable=True).to(clean.device)
         out = torch.empty_like(clean)
-        for index, part in enumerate(self.parts):
-            rows = (picks == index).nonzero().squeeze(1).to(clean.device)
+        for part, rows in zip(self.parts, torch.split(order, counts), strict=True):
             if rows.numel():
                 out[rows] = part(clean[rows], generator, sample_rate)
         return out

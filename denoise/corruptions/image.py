@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,21 +88,24 @@ class Jpeg(Corruption):
             for channels in [slice(None)] if pixels.shape[1] in (1, 3) else _each(pixels.shape[1]):
                 coded[item, channels] = self._code(pixels[item, channels], round(quality[item]))
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(code, range(len(quality))))
+        list(_threads().map(code, range(len(quality))))
         return torch.from_numpy(coded).to(clean) / 255
 
     def _code(self, pixels: np.ndarray, quality: int) -> np.ndarray:
         """Code and decode `(1 or 3, H, W)`."""
-        from PIL import Image
+        import imagecodecs
 
-        picture = Image.fromarray(
-            pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        picture = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        thinned = self.subsampling.replace(":", "")
+        decoded = imagecodecs.jpeg8_decode(
+            imagecodecs.jpeg8_encode(picture, level=quality, subsampling=thinned)
         )
-        coded = io.BytesIO()
-        picture.save(coded, "JPEG", quality=quality, subsampling=self.subsampling)
-        decoded = np.asarray(Image.open(coded))
         return np.atleast_3d(decoded).transpose(2, 0, 1)
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(torch.get_num_threads())
 
 
 def _each(channels: int) -> list[slice]:
