@@ -256,7 +256,8 @@ class Patches:
 
         if data.synthetic:
             drawn = chance(data.synthetic).flatten()
-            x[drawn] = synthetic(int(drawn.sum()), data.patch, generator)
+            if drawn.any():
+                x[drawn] = synthetic(int(drawn.sum()), data.patch, generator)
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
             x = torch.where(chance(0.5), x.transpose(-1, -2), x)
