@@ -14,7 +14,7 @@ from denoise.infer.auto import Automatic, Decision, restrain
 from denoise.infer.auto_audio import AutomaticAudio, excerpts
 from denoise.infer.stream import DEFAULT_BLOCK, Levels, Stream, check_request
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
-from denoise.infer.windows import Window, padded, plan
+from denoise.infer.windows import Window, plan
 from denoise.models.base import Denoiser
 from denoise.models.classical import ImageIdentity
 
@@ -23,8 +23,6 @@ __all__ = ["apply"]
 Array = NDArray[Any]
 
 _SIGMA_PEAK = 255.0  # a sigma for images is given on the 8-bit scale, whatever the image's own
-# Trained networks see the picture mirrored past its edges: there, zeros would be taken for a dark frame.
-_MIRRORED_PX = 16
 
 
 def apply(
@@ -143,34 +141,33 @@ def _clean_image(
 
 def _tiles(model: Denoiser, array: Array, tile: int | None) -> Iterator[tuple[Window, Window]]:
     (height, width), halo, multiple_of = array.shape[1:], model.spec.halo, model.spec.multiple_of
-    trained = next(model.parameters(), None) is not None
-    beyond = padded(_MIRRORED_PX, multiple_of) if halo and trained else 0
     if halo is None:  # one window that holds everything
         tall, wide, halo = height, width, 0
     elif tile:
         tall = wide = tile
     else:
         most_px = MEMORY.for_network(2 * array.nbytes) / bytes_per_pixel(model)
-        tall, wide = tile_shape(height + 2 * beyond, width + 2 * beyond, halo, multiple_of, most_px)
-    for rows in plan(height, tall, halo, multiple_of, beyond):
-        for columns in plan(width, wide, halo, multiple_of, beyond):
+        tall, wide = tile_shape(height, width, halo, multiple_of, most_px)
+    for rows in plan(height, tall, halo, multiple_of):
+        for columns in plan(width, wide, halo, multiple_of):
             yield rows, columns
 
 
 def _read(array: Array, rows: Window, columns: Window) -> Array:
-    """What a tile reads; past the edges of the picture stands its mirror image."""
-    top, left = max(0, -rows.read_start), max(0, -columns.read_start)
-    inside = array[:, rows.read_start + top : rows.read_stop, columns.read_start + left : columns.read_stop]
+    """What a tile reads; past the lower and right edge, up to the model's multiple, stands its mirror image.
+
+    Repeated values would be stripes, which a network takes for a part of the picture.
+    """
+    inside = array[:, rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
     if array.dtype.kind == "f" and not np.isfinite(inside).all():
         channel, row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(inside)))
         raise InputError(
-            f"the pixel at row {rows.read_start + top + row}, column {columns.read_start + left + column} is "
+            f"the pixel at row {rows.read_start + row}, column {columns.read_start + column} is "
             f"{inside[channel, row, column]}; expected finite numbers"
         )
-    below = rows.read_stop - rows.read_start - top - inside.shape[1]
-    right = columns.read_stop - columns.read_start - left - inside.shape[2]
-    widths = ((0, 0), (top, below), (left, right))
-    return np.pad(inside, widths, mode="reflect") if top or below or left or right else inside
+    below = rows.read_stop - rows.read_start - inside.shape[1]
+    right = columns.read_stop - columns.read_start - inside.shape[2]
+    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode="reflect") if below or right else inside
 
 
 def _run(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
