@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ def _clean_image(
     level = None if sigma is None else sigma / _SIGMA_PEAK
     model = model.eval().fitted(array, peak)
     for rows, columns in _tiles(model, array, tile):
-        dry = _read(array, rows, columns)
+        dry = _read(array, rows, columns, model.spec.past_edge)
         # float32 holds every value of a 16-bit image; wider numbers are carried in float64
         wide = np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
         noisy = np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
@@ -153,11 +153,8 @@ def _tiles(model: Denoiser, array: Array, tile: int | None) -> Iterator[tuple[Wi
             yield rows, columns
 
 
-def _read(array: Array, rows: Window, columns: Window) -> Array:
-    """What a tile reads; past the lower and right edge, up to the model's multiple, stands its mirror image.
-
-    Repeated values would be stripes, which a network takes for a part of the picture.
-    """
+def _read(array: Array, rows: Window, columns: Window, past_edge: Literal["reflect", "edge"]) -> Array:
+    """What a tile reads; past the lower and right edge values are made up, to the model's multiple."""
     inside = array[:, rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
     if array.dtype.kind == "f" and not np.isfinite(inside).all():
         channel, row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(inside)))
@@ -167,7 +164,7 @@ def _read(array: Array, rows: Window, columns: Window) -> Array:
         )
     below = rows.read_stop - rows.read_start - inside.shape[1]
     right = columns.read_stop - columns.read_start - inside.shape[2]
-    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode="reflect") if below or right else inside
+    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=past_edge) if below or right else inside
 
 
 def _run(model: Denoiser, noisy: Array, sigma: float | None) -> Array:

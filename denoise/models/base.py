@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class InputSpec:
         scale: Divide each channel by its standard deviation over the whole signal, and multiply it back.
         gaps: Behind its channels it takes as many that are 1 in a gap, which is bridged, and 0 elsewhere;
             without them it takes the signal for whole.
+        past_edge: What stands past the far edges of an image, up to the multiple, as `numpy.pad` names it.
+            Values repeated from the `edge` are stripes, which a network takes for a part of the picture.
         uses_sigma: Whether `forward` takes the noise standard deviation (in the scale of its input);
             one that does also works without, and then estimates it.
     """
@@ -41,6 +43,7 @@ class InputSpec:
     centre: bool = False
     scale: bool = False
     gaps: bool = False
+    past_edge: Literal["reflect", "edge"] = "reflect"
     uses_sigma: bool = False
     linked: bool = False
 

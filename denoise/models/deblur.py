@@ -171,7 +171,8 @@ class Deblurrer(Denoiser):
             self.refiner = ConvBackbone(_refining(config))
             multiple_of = self.refiner.multiple_of
             self.halo = -(-_SEEN_PX // multiple_of) * multiple_of + self.refiner.halo
-        self.spec = InputSpec("image", channels=3, multiple_of=multiple_of, halo=None)
+        # Its filters ring less at an edge whose last values repeat than at one that is mirrored.
+        self.spec = InputSpec("image", channels=3, multiple_of=multiple_of, halo=None, past_edge="edge")
 
     def config(self) -> dict[str, Any]:
         """The fields of `DeblurConfig`."""
