@@ -171,6 +171,7 @@ class Patches:
             for group, spec in recipe.data.corruptions.items()
         }
         self.weights = torch.tensor(self._weights(self.groups), dtype=torch.float64)
+        self.counts = torch.tensor([len(array) for array in arrays])
 
     def _weights(self, groups: list[str]) -> list[float]:
         """Groups equally often; within a group, in proportion to how many patches an array holds."""
@@ -183,9 +184,17 @@ class Patches:
         return [size / totals[group] for group, size in zip(groups, sizes, strict=True)]
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """`size` patches, noisy and clean, `(size, channels, *patch)`."""
-        picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
-        target = torch.stack([self._patch(self.arrays[i], generator) for i in picks])
+        """`size` patches, noisy and clean, `(size, channels, *patch)`.
+
+        With `together`, `(size // C, C, patch)`: as many signals, C of them from one recording.
+        """
+        channels, weights = self.channels, self.weights
+        if self.data.together > 1:
+            most = min(self.data.together, int(self.counts.max()), size)
+            channels = 1 + int(torch.randint(most, (), generator=generator))
+            weights, size = torch.where(self.counts >= channels, weights, 0.0), size // channels
+        picks = torch.multinomial(weights, size, replacement=True, generator=generator).tolist()
+        target = torch.stack([self._patch(self.arrays[i], channels, generator) for i in picks])
         target = self._augment(target, generator)
         if self.corruptions:
             return self._by_group(target, [self.groups[i] for i in picks], generator), target
@@ -208,21 +217,21 @@ class Patches:
             noisy[items] = corruption(target[items], generator, self.sample_rate)
         return noisy
 
-    def _patch(self, array: Array, generator: Generator) -> Tensor:
+    def _patch(self, array: Array, channels: int, generator: Generator) -> Tensor:
         side, stretch = self.data.patch, self.data.stretch
         if self.ndim == 1 and stretch > 1.0:
             u = float(torch.rand((), generator=generator)) * 2 - 1
             side = min(round(side * math.exp(u * math.log(stretch))), array.shape[1])
         starts = [int(torch.randint(n - side + 1, (), generator=generator)) for n in array.shape[1:]]
         window = tuple(slice(start, start + side) for start in starts)
-        if self.channels == 1 and array.shape[0] > 1:
-            pick = int(torch.randint(array.shape[0], (), generator=generator))
-            array = array[pick : pick + 1]
-        patch = torch.from_numpy(np.ascontiguousarray(array[(slice(None), *window)]))
+        array = array[(slice(None), *window)]
+        if channels < len(array):
+            array = array[torch.randperm(len(array), generator=generator)[:channels].numpy()]
+        patch = torch.from_numpy(np.ascontiguousarray(array))
         patch = patch.float() / 255.0 if patch.dtype == torch.uint8 else patch.float()
         if side != self.data.patch:
             patch = F.interpolate(patch[None], size=self.data.patch, mode="linear", align_corners=True)[0]
-        return patch.expand(self.channels, *patch.shape[1:])
+        return patch.expand(channels, *patch.shape[1:])
 
     def _augment(self, x: Tensor, generator: Generator) -> Tensor:
         data, count = self.data, x.shape[0]
@@ -231,8 +240,9 @@ class Patches:
             drawn = torch.rand(count, generator=generator) < share
             return drawn.view(count, *[1] * (x.ndim - 1))
 
-        if data.synthetic:
-            x = torch.where(chance(data.synthetic), synthetic(count, data.patch, generator), x)
+        drawn = chance(data.synthetic).flatten()
+        if drawn.any():
+            x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
             x = torch.where(chance(0.5), x.transpose(-1, -2), x)
@@ -268,11 +278,13 @@ def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
     return equalised
 
 
-def synthetic(count: int, length: int, generator: Generator) -> Tensor:
+def synthetic(count: int, length: int, generator: Generator, channels: int = 1) -> Tensor:
     """Signals of the kinds that Donoho & Johnstone (1994) test on: steps, bumps, chirps, and random walks.
 
+    The channels of one are mixed of the same kinds, each in its own proportions and signs.
+
     Shape:
-        `(count, 1, length)`.
+        `(count, channels, length)`.
     """
 
     def rand(*shape: int) -> Tensor:
@@ -290,8 +302,8 @@ def synthetic(count: int, length: int, generator: Generator) -> Tensor:
     smooth = walks.cumsum(1)
     kinds = torch.stack([steps, bumps, chirps, walks, smooth], 1)
     kinds = kinds / kinds.std(-1, keepdim=True).clamp(min=1e-6)
-    mix = torch.softmax(3 * torch.randn(count, kinds.shape[1], 1, generator=generator), 1)
-    return (mix * kinds).sum(1, keepdim=True)
+    mix = torch.softmax(3 * torch.randn(count, channels, kinds.shape[1], generator=generator), 2)
+    return (mix * (2.0 * (rand(count, channels, 1) < 0.5) - 1.0)) @ kinds
 
 
 def pairs(folder: Path, recipe: Recipe, spec: ValidateRecipe) -> Iterator[Pair]:
