@@ -30,8 +30,9 @@ _LARGE = (64, 256)  # orders
 _CELL = 256  # samples that share their small models and how much each counts; they divide the hop
 _SMALL = ((16, 512), (32, 512), (64, 1024))  # orders, and samples to either side that they are fitted to
 _TRIALS = 48  # gaps that are cut to weigh the models
-_CLEAR = 16  # samples that must be known to either side of such a gap
+_CLEAR = 24  # samples that must be known to either side of such a gap
 _NEAR = 640  # samples to either side in which they are cut
+_BEYOND = 0.1  # of the range of what is known near a gap, by which what fills it may leave it
 _RIDGE = 1e-9  # of the mean power: smooth signals are predicted so well that rounding would decide
 _LONGEST_PAUSE = 8  # samples that a pause is given at most: a longer bridge looks like a signal without noise
 
@@ -173,17 +174,22 @@ class GapFiller:
             centre = cell * _CELL + _CELL // 2
             near = [(row[max(0, centre - n) : centre + n], order) for order, n in _SMALL]
             models = [_model(x, p) for x, p in near if np.isfinite(x).sum() > 4 * p] + large
-            weights: dict[int, Floats] = {}
+            trials: dict[int, _Trials] = {}
             for start, stop in gaps:
                 if start // _CELL != cell:
                     continue
                 size = stop - start
-                if size not in weights:
-                    weights[size] = _weights(row, models, size, centre)
+                if size not in trials:
+                    trials[size] = _trials(row, models, size, centre)
                 following = np.flatnonzero(np.isnan(row[stop:]))
                 room = min(start, int(following[0]) if following.size else row.size - stop)
                 answers = [_interpolated(row, [start], size, _shortened(row, m, room))[0] for m in models]
-                row[start:stop] = weights[size] @ np.array(answers)
+                answer = _weights(trials[size], _unrest(row, start, size)) @ np.array(answers)
+                # Where something begins at the edge of a gap, models go far beyond all that was ever seen.
+                seen = row[max(0, start - _CELL) : stop + _CELL]
+                low, high = np.nanmin(seen), np.nanmax(seen)
+                more = _BEYOND * (high - low)
+                row[start:stop] = np.clip(answer, low - more, high + more)
                 self.filled, self.samples = self.filled + 1, self.samples + size
         self.kept -= len(gaps)
 
@@ -247,8 +253,13 @@ def _interpolated(row: Floats, starts: Sequence[int] | NDArray[np.int_], size: i
     return answers
 
 
-def _weights(row: Floats, models: Sequence[_Model], size: int, centre: int) -> Floats:
-    """How much each model's answer counts: by the inverse square of its mean square error on trials."""
+class _Trials(NamedTuple):
+    errors: Floats  # log of the mean square error, (models, trials)
+    unrest: Floats  # of the signal beside each trial
+
+
+def _trials(row: Floats, models: Sequence[_Model], size: int, centre: int) -> _Trials:
+    """How well models do on gaps of a size that are cut around a place, as far as there is room."""
     margin = max(_CLEAR, *(model.errors.size - 1 for model in models))
     first, last = max(margin, centre - _NEAR), min(row.size - size - margin, centre + _NEAR)
     clear = np.concatenate([[0], np.cumsum(np.isnan(row))])
@@ -256,15 +267,38 @@ def _weights(row: Floats, models: Sequence[_Model], size: int, centre: int) -> F
     # What is missing near a trial would spoil it; what is missing farther off, a line stands in for.
     places = places[clear[places - _CLEAR] == clear[places + size + _CLEAR]]
     if not places.size:
-        return np.full(len(models), 1.0 / len(models))
+        return _Trials(np.zeros((len(models), 1)), np.ones(1))
     places = places[np.unique(np.linspace(0, places.size - 1, _TRIALS).astype(int))]
     missing = np.isnan(row)
     bridged = row.copy()
     bridged[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(~missing), row[~missing])
     true = row[places[:, None] + np.arange(size)]
-    errors = np.stack([np.mean((_interpolated(bridged, places, size, m) - true) ** 2, axis=1) for m in models])
-    # The mean of logarithms: a burst in a quiet signal has one vote among the others.
-    votes = np.log(errors + np.finfo(float).tiny).mean(axis=1) + np.log([model.doubt for model in models])
+    errors = np.stack(
+        [np.mean((_interpolated(bridged, places, size, m) - true) ** 2, axis=1) for m in models]
+    )
+    doubt = np.log([model.doubt for model in models])
+    unrest = np.array([_unrest(row, place, size) for place in places])
+    return _Trials(np.log(errors + np.finfo(float).tiny) + doubt[:, None], unrest)
+
+
+def _unrest(row: Floats, start: int, size: int) -> float:
+    """By how much the known samples beside a place differ from their neighbours."""
+    beside = np.r_[row[max(0, start - _CLEAR) : start], np.nan, row[start + size : start + size + _CLEAR]]
+    steps = np.diff(beside)
+    steps = steps[np.isfinite(steps)]
+    return float(np.mean(steps**2)) if steps.size else 0.0
+
+
+def _weights(trials: _Trials, unrest: float) -> Floats:
+    """How much each model's answer counts: by the inverse square of its mean square error on trials.
+
+    The mean is that of logarithms, so that a burst has one vote among the others; and trials count that lie in
+    as much unrest as the gap does, since who is best at rest need not be so in a burst.
+    """
+    tiny = np.finfo(float).tiny
+    apart = (np.log(trials.unrest + tiny) - np.log(unrest + tiny)) / 2.0
+    like = np.exp(-np.minimum(apart**2 / 2.0, 7.0))
+    votes = trials.errors @ like / like.sum()
     rated = np.exp(-2.0 * (votes - votes.min()))
     weights: Floats = rated / rated.sum()
     return weights

@@ -197,7 +197,9 @@ def test_channels_go_together_through_a_network_that_looks_across_them(block: in
     log[0, 5000:5100] = np.nan
     chain = SensorChain(Common(), Share(1.0))
     out = apply(chain, log, peak=None, sample_rate=RATE_HZ, tile=block)
-    scaled = (out - np.nanmean(log, 1, keepdims=True)) / np.where([[1], [1], [0]], np.nanstd(log, 1, keepdims=True), 1)
+    scaled = (out - np.nanmean(log, 1, keepdims=True)) / np.where(
+        [[1], [1], [0]], np.nanstd(log, 1, keepdims=True), 1
+    )
     inside = slice(6000, -6000)
     np.testing.assert_allclose(scaled[0, inside], scaled[1, inside], atol=1e-4)
     swapped = apply(chain, log[[2, 0, 1]], peak=None, sample_rate=RATE_HZ, tile=20_480)
