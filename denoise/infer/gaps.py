@@ -224,8 +224,8 @@ def _model(row: Floats, order: int) -> _Model:
     power = float(np.trace(normal)) / order
     if not power:
         return _Model(np.concatenate([[1.0], np.zeros(order)]), level, 1.0)
-    past = np.linalg.solve(normal + _RIDGE * power * np.eye(order), right)
-    return _Model(np.concatenate([[1.0], -past]), level, (frames + order) / max(frames - order, 1))
+    weights = np.linalg.solve(normal + _RIDGE * power * np.eye(order), right)
+    return _Model(np.concatenate([[1.0], -weights]), level, (frames + order) / max(frames - order, 1))
 
 
 def _shortened(row: Floats, model: _Model, room: int) -> _Model:
@@ -292,8 +292,8 @@ def _unrest(row: Floats, start: int, size: int) -> float:
 def _weights(trials: _Trials, unrest: float) -> Floats:
     """How much each model's answer counts: by the inverse square of its mean square error on trials.
 
-    The mean is that of logarithms, so that a burst has one vote among the others; and trials count that lie in
-    as much unrest as the gap does, since who is best at rest need not be so in a burst.
+    The mean is that of logarithms, so that a burst has one vote among the others; and trials count that lie
+    in as much unrest as the gap does, since who is best at rest need not be so in a burst.
     """
     tiny = np.finfo(float).tiny
     apart = (np.log(trials.unrest + tiny) - np.log(unrest + tiny)) / 2.0

@@ -181,8 +181,8 @@ class ResidualBlock(nn.Module):
 class CrossChannel(nn.Module):
     """x + V mean(relu(U x)), the mean being over the other channels of the recording.
 
-    Whatever the order of the channels, each gets the same (Zaheer et al. 2017, "Deep Sets"); one that is alone
-    stays as it is.
+    Whatever the order of the channels, each gets the same (Zaheer et al. 2017, "Deep Sets"); one that is
+    alone stays as it is.
     """
 
     def __init__(self, ndim: int, width: int, activation: str, bias: bool) -> None:
@@ -196,9 +196,11 @@ class CrossChannel(nn.Module):
         """Mix features `(B * channels, width, *S)`."""
         if channels == 1:
             return x
-        shown = self.into(x).unflatten(0, (-1, channels))
+        shown: Tensor = self.into(x)
+        shown = shown.reshape(-1, channels, *shown.shape[1:])
         others = (shown.sum(1, keepdim=True) - shown) / (channels - 1)
-        return x + self.out_of(others.flatten(0, 1))
+        told: Tensor = self.out_of(others.flatten(0, 1))
+        return x + told
 
     def vanish(self) -> None:
         """Leave every channel to itself, from which training can set out."""
@@ -332,8 +334,8 @@ class Autoencoder(Denoiser):
     """Encoder, bottleneck, decoder, as its config says.
 
     Shape:
-        `(B, channels, *S)` in and out, each axis a multiple of `spec.multiple_of`; with `cross`, of any number
-        of channels.
+        `(B, channels, *S)` in and out, each axis a multiple of `spec.multiple_of`; any number of channels
+        with `cross`.
 
     Raises:
         UsageError: The config names a row that is in no table, or sizes that cannot be.
@@ -454,7 +456,7 @@ class Autoencoder(Denoiser):
         """Of a network that looks across channels, each channel as an item, and how many a recording has."""
         if not self._config.cross:
             return x, 1
-        parts = x.unflatten(1, (1 + self._config.gaps, -1))  # (B, 2, C, T): signals, gaps
+        parts = x.reshape(len(x), 1 + self._config.gaps, -1, x.shape[2])  # (B, 2, C, T): signals, gaps
         return parts.transpose(1, 2).flatten(0, 1), parts.shape[2]
 
     def _told(self, noisy: Tensor) -> Tensor:

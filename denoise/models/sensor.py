@@ -43,8 +43,8 @@ class SensorChain(Denoiser):
         sample_rate: Hz; without one, hum and wander cannot be told.
 
     Shape:
-        `(B, 1, T)` in and out, of about unit variance, or `(B, C, T)` where the network looks across channels;
-        behind the samples, where the network asks for it, as many channels that tell where the gaps are.
+        `(B, 1, T)` in and out, of about unit variance; `(B, C, T)` where the network looks across channels.
+        Behind the samples, where the network asks for it, as many channels that tell where the gaps are.
 
     Raises:
         UsageError: There is no such stage, or one is to go and to stay.
@@ -154,7 +154,7 @@ class SensorChain(Denoiser):
 
 def _cleaned(network: Denoiser, given: Tensor, channels: int) -> Floats:
     """What a network makes of the channels of a recording, one by one unless it looks across them."""
-    parts = given.unflatten(0, (-1, channels))  # (2, C, T): signals, gaps
+    parts = given.reshape(-1, channels, given.shape[-1])  # (2, C, T): signals, gaps
     batch = given[None] if network.spec.linked else parts.transpose(0, 1)
     cleaned: Floats = network(batch).reshape(channels, -1).double().cpu().numpy()
     return cleaned

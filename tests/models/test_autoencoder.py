@@ -240,7 +240,7 @@ def test_a_network_that_learns_to_look_across_starts_as_the_one_it_grew_from() -
 
 
 def test_it_learns_from_the_others_what_one_channel_cannot_tell() -> None:
-    """White signals under white noise of the same power, of which alone half at best can go, in 8 channels."""
+    """Eight channels of a white signal under white noise of its power, half of which at best can go alone."""
     torch.manual_seed(0)
     model = build(modality="sensor", widths=[8], cross=True)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
