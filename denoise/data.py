@@ -133,13 +133,17 @@ def _scaled(image: Array, scales: tuple[float, ...]) -> Iterator[Array]:
 
 
 class Patches:
-    """Seeded batches of `(noisy, target)` from clean arrays: `Batches`."""
+    """Seeded batches of `(noisy, target)` from clean arrays: `Batches`.
+
+    All arrays are kept on one device, and there patches are cut and made noisy. Where that is not the CPU,
+    the noise of a seed is another.
+    """
 
     @classmethod
-    def read(cls, folder: Path, recipe: Recipe, channels: int) -> Patches:
+    def read(cls, folder: Path, recipe: Recipe, channels: int, device: torch.device | None = None) -> Patches:
         """Those of a folder of clean files."""
         names, arrays, digest = read_clean(folder, recipe)
-        return cls(names, arrays, recipe, channels, folder, digest)
+        return cls(names, arrays, recipe, channels, folder, digest, device)
 
     def __init__(
         self,
@@ -149,6 +153,7 @@ class Patches:
         channels: int,
         folder: Path,
         digest: str = "",
+        device: torch.device | None = None,
     ) -> None:
         self.files, self.digest = len(set(names)), digest
         self.data, self.channels = recipe.data, channels
@@ -161,7 +166,9 @@ class Patches:
         self.corruption = _corruption(recipe.data.corruption, folder)
         if recipe.data.join:
             names, arrays = ["joined"], [np.concatenate(arrays, axis=-1)]
-        self.arrays = arrays
+        self.samples = torch.from_numpy(np.concatenate([array.ravel() for array in arrays])).to(device)
+        self.shapes = torch.tensor([array.shape for array in arrays])
+        self.offsets = self.shapes.prod(1).cumsum(0) - self.shapes.prod(1)
         found = [re.search(self.data.group, name) for name in names]
         self.groups = [match.group(0) if match else "" for match in found]
         if foreign := recipe.data.corruptions.keys() - set(self.groups):
@@ -171,11 +178,10 @@ class Patches:
             for group, spec in recipe.data.corruptions.items()
         }
         self.weights = torch.tensor(self._weights(self.groups), dtype=torch.float64)
-        self.counts = torch.tensor([len(array) for array in arrays])
 
     def _weights(self, groups: list[str]) -> list[float]:
         """Groups equally often; within a group, in proportion to how many patches an array holds."""
-        sizes = [float(np.prod(a.shape)) for a in self.arrays]
+        sizes = self.shapes.prod(1).double().tolist()
         if not self.data.group:
             return sizes
         totals: dict[str, float] = {}
@@ -188,20 +194,21 @@ class Patches:
 
         With `together`, `(size // C, C, patch)`: as many signals, C of them from one recording.
         """
-        channels, weights = self.channels, self.weights
+        channels, weights, counts = self.channels, self.weights, self.shapes[:, 0]
         if self.data.together > 1:
-            most = min(self.data.together, int(self.counts.max()), size)
+            most = min(self.data.together, int(counts.max()), size)
             channels = 1 + int(torch.randint(most, (), generator=generator))
-            weights, size = torch.where(self.counts >= channels, weights, 0.0), size // channels
-        picks = torch.multinomial(weights, size, replacement=True, generator=generator).tolist()
-        target = torch.stack([self._patch(self.arrays[i], channels, generator) for i in picks])
+            weights, size = weights.where(counts >= channels, 0.0), size // channels
+        picks = torch.multinomial(weights, size, replacement=True, generator=generator)
+        target = self._cut(picks, channels, generator)
+        generator = _on(target.device, generator)
         target = self._augment(target, generator)
         if self.corruptions:
-            return self._by_group(target, [self.groups[i] for i in picks], generator), target
+            return self._by_group(target, [self.groups[i] for i in picks.tolist()], generator), target
         if not self.data.gray:
             return self.corruption(target, generator, self.sample_rate), target
         # A gray picture reaches the model as three times the same channel, its noise included.
-        gray = torch.rand(size, generator=generator) < self.data.gray
+        gray = torch.rand(size, generator=generator, device=generator.device) < self.data.gray
         target[gray] = target[gray].mean(1, keepdim=True)
         noisy = torch.empty_like(target)
         for items, channels in ((~gray, self.channels), (gray, 1)):
@@ -212,37 +219,55 @@ class Patches:
     def _by_group(self, target: Tensor, groups: list[str], generator: Generator) -> Tensor:
         noisy = torch.empty_like(target)
         for group in dict.fromkeys(groups):
-            items = torch.tensor([other == group for other in groups])
+            items = [index for index, other in enumerate(groups) if other == group]
             corruption = self.corruptions.get(group, self.corruption)
             noisy[items] = corruption(target[items], generator, self.sample_rate)
         return noisy
 
-    def _patch(self, array: Array, channels: int, generator: Generator) -> Tensor:
-        side, stretch = self.data.patch, self.data.stretch
-        if self.ndim == 1 and stretch > 1.0:
-            u = float(torch.rand((), generator=generator)) * 2 - 1
-            side = min(round(side * math.exp(u * math.log(stretch))), array.shape[1])
-        starts = [int(torch.randint(n - side + 1, (), generator=generator)) for n in array.shape[1:]]
-        window = tuple(slice(start, start + side) for start in starts)
-        array = array[(slice(None), *window)]
-        if channels < len(array):
-            array = array[torch.randperm(len(array), generator=generator)[:channels].numpy()]
-        patch = torch.from_numpy(np.ascontiguousarray(array))
-        patch = patch.float() / 255.0 if patch.dtype == torch.uint8 else patch.float()
-        if side != self.data.patch:
-            patch = F.interpolate(patch[None], size=self.data.patch, mode="linear", align_corners=True)[0]
-        return patch.expand(channels, *patch.shape[1:])
+    def _cut(self, picks: Tensor, count: int, generator: Generator) -> Tensor:
+        """A patch from a random place of each picked array, all in one go: `(B, channels, *patch)`."""
+        data, device = self.data, self.samples.device
+        shapes = self.shapes[picks]  # (B, 1 + axes)
+        sides = torch.full((len(picks), 1), data.patch)
+        if self.ndim == 1 and data.stretch > 1.0:
+            factors = data.stretch ** (2 * torch.rand(len(picks), 1, generator=generator) - 1)
+            sides = (data.patch * factors).round().long().minimum(shapes[:, 1:])
+
+        def below(limits: Tensor) -> Tensor:
+            return (torch.rand(limits.shape, generator=generator, dtype=torch.float64) * limits).long()
+
+        if self.channels == 1:  # those that draw the least lots
+            lots = torch.rand(len(picks), int(shapes[:, 0].max()), generator=generator)
+            lots[torch.arange(lots.shape[1]) >= shapes[:, :1]] = 2.0
+            channels = lots.argsort(1)[:, :count]
+        else:
+            channels = torch.arange(self.channels).minimum(
+                shapes[:, :1] - 1
+            )  # a gray picture has one for all
+        strides = torch.cat([shapes[:, 2:], torch.ones_like(sides)], 1)  # of the axes, in samples
+        first = self.offsets[picks, None] + channels * shapes[:, 1:].prod(1, keepdim=True)
+        first = first + (below(shapes[:, 1:] - sides + 1) * strides).sum(1, keepdim=True)
+        first, strides, sides = (t.to(device)[..., None] for t in (first, strides, sides))
+        at = torch.arange(data.patch, device=device)
+        if self.ndim == 2:
+            patches = self.samples[first[..., None] + at[:, None] * strides[:, :1, :, None] + at]
+            return patches / 255.0 if patches.dtype == torch.uint8 else patches
+        place = at * ((sides - 1) / (data.patch - 1)).double()  # (B, 1, patch)
+        before = place.long()
+        patches, after = (self.samples[(first + before + i).clamp(max=len(self.samples) - 1)] for i in (0, 1))
+        return patches.lerp(after, (place - before).to(patches))
 
     def _augment(self, x: Tensor, generator: Generator) -> Tensor:
         data, count = self.data, x.shape[0]
 
         def chance(share: float) -> Tensor:
-            drawn = torch.rand(count, generator=generator) < share
+            drawn = torch.rand(count, generator=generator, device=generator.device) < share
             return drawn.view(count, *[1] * (x.ndim - 1))
 
-        drawn = chance(data.synthetic).flatten()
-        if drawn.any():
-            x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
+        if data.synthetic:
+            drawn = chance(data.synthetic).flatten()
+            if drawn.any():
+                x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
             x = torch.where(chance(0.5), x.transpose(-1, -2), x)
@@ -257,9 +282,16 @@ class Patches:
             x = _equalised(x, data.equalise_db, generator)
         low, high = data.level_db
         if (low, high) != (0.0, 0.0):
-            level = low + (high - low) * torch.rand(count, generator=generator)
+            level = low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
             x = x * 10 ** (level.view(count, *[1] * (x.ndim - 1)) / 20)
         return x.contiguous()
+
+
+def _on(device: torch.device, generator: Generator) -> Generator:
+    """A generator for draws on a device: the same one, or one that it seeds."""
+    if device == generator.device:
+        return generator
+    return Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
@@ -269,9 +301,9 @@ def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
         `(B, C, n)` in and out.
     """
     bins = x.shape[-1] // 2 + 1
-    knots = most_db * (2 * torch.rand(x.shape[0], 1, 8, generator=generator) - 1)
+    knots = most_db * (2 * torch.rand(x.shape[0], 1, 8, generator=generator, device=x.device) - 1)
     octaves = F.interpolate(knots, size=256, mode="linear", align_corners=True)  # (B, 1, 256)
-    place = torch.log(torch.arange(bins) + 1.0) / math.log(bins) * 255
+    place = torch.log(torch.arange(bins, device=x.device) + 1.0) / math.log(bins) * 255
     gain_db = octaves[..., place.round().long()]
     gain = 10 ** (gain_db / 20)
     equalised: Tensor = torch.fft.irfft(torch.fft.rfft(x) * gain, n=x.shape[-1])
@@ -287,22 +319,27 @@ def synthetic(count: int, length: int, generator: Generator, channels: int = 1) 
         `(count, channels, length)`.
     """
 
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
+    device = generator.device
 
-    t = torch.linspace(0, 1, length)
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=device)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device)
+
+    t = torch.linspace(0, 1, length, device=device)
     parts = 8
-    centres, heights = rand(count, parts, 1), torch.randn(count, parts, 1, generator=generator)
+    centres, heights = rand(count, parts, 1), randn(count, parts, 1)
     steps = (heights * (t > centres)).sum(1)
     widths = 0.003 * 30 ** rand(count, parts, 1)
     bumps = (heights.abs() / (1 + ((t - centres) / widths).abs()) ** 4).sum(1)
     rate_low, rate_high = 2 * 20 ** rand(count, 1), 2 * 40 ** rand(count, 1)
     chirps = torch.sin(2 * math.pi * (rate_low * t + (rate_high - rate_low) * t**2 / 2 + rand(count, 1)))
-    walks = torch.randn(count, length, generator=generator).cumsum(1)
+    walks = randn(count, length).cumsum(1)
     smooth = walks.cumsum(1)
     kinds = torch.stack([steps, bumps, chirps, walks, smooth], 1)
     kinds = kinds / kinds.std(-1, keepdim=True).clamp(min=1e-6)
-    mix = torch.softmax(3 * torch.randn(count, channels, kinds.shape[1], generator=generator), 2)
+    mix = torch.softmax(3 * randn(count, channels, kinds.shape[1]), 2)
     return (mix * (2.0 * (rand(count, channels, 1) < 0.5) - 1.0)) @ kinds
 
 
