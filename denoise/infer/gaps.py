@@ -181,9 +181,18 @@ class GapFiller:
                 size = stop - start
                 if size not in trials:
                     trials[size] = _trials(row, models, size, centre)
-                following = np.flatnonzero(np.isnan(row[stop:]))
-                room = min(start, int(following[0]) if following.size else row.size - stop)
-                answers = [_interpolated(row, [start], size, _shortened(row, m, room))[0] for m in models]
+                gone = np.flatnonzero(np.isnan(row))
+                before, after = gone[gone < start], gone[gone >= stop]
+                room = min(
+                    start - (int(before[-1]) + 1 if before.size else 0),
+                    (int(after[0]) if after.size else row.size) - stop,
+                )
+                # Where less is known beside the gap than a model looks back, one of that order answers.
+                short = _model(row, room) if max(m.errors.size for m in models) - 1 > room else models[0]
+                answers = [
+                    _interpolated(row, [start], size, m if m.errors.size - 1 <= room else short)[0]
+                    for m in models
+                ]
                 answer = _weights(trials[size], _unrest(row, start, size)) @ np.array(answers)
                 # Where something begins at the edge of a gap, models go far beyond all that was ever seen.
                 seen = row[max(0, start - _CELL) : stop + _CELL]
@@ -226,11 +235,6 @@ def _model(row: Floats, order: int) -> _Model:
         return _Model(np.concatenate([[1.0], np.zeros(order)]), level, 1.0)
     weights = np.linalg.solve(normal + _RIDGE * power * np.eye(order), right)
     return _Model(np.concatenate([[1.0], -weights]), level, (frames + order) / max(frames - order, 1))
-
-
-def _shortened(row: Floats, model: _Model, room: int) -> _Model:
-    """The model itself, or, where less is known beside the gap than it looks back, one of that order."""
-    return model if model.errors.size - 1 <= room else _model(row, room)
 
 
 def _interpolated(row: Floats, starts: Sequence[int] | NDArray[np.int_], size: int, model: _Model) -> Floats:

@@ -321,12 +321,11 @@ def slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
     """Mean under a smooth window of that many samples, as two boxes make it; at an end, of what there is."""
     box = max(1, window // 2) | 1
     means = _boxes(values, box)
-    inside = min(box, values.size // 2)  # from here on, both boxes are full
-    weights = _boxes(np.ones(values.size if values.size < 2 * box else 2 * box), box)
-    means[:inside] /= weights[:inside]
-    means[values.size - inside :] /= weights[weights.size - inside :]
-    if values.size % 2 and values.size < 2 * box:
-        means[inside] /= weights[inside]
+    weights = _boxes(np.ones(min(values.size, 2 * box)), box)
+    if values.size < 2 * box:
+        return means / weights
+    means[:box] /= weights[:box]  # farther in, both boxes are full
+    means[-box:] /= weights[-box:]
     return means
 
 

@@ -42,6 +42,16 @@ def test_what_fills_a_gap_does_not_depend_on_the_blocks(block: int) -> None:
     assert filler.notes == ("1 gaps filled, 10 samples",)
 
 
+def test_a_short_gap_beside_one_that_stays_is_filled() -> None:
+    holed = NOISY[:1].copy()
+    for start, stop in ((2000, 2200), (2215, 2219), (2230, 2233), (2240, 2500)):
+        holed[0, start:stop] = np.nan
+    result = filled(holed, 64)[0]
+    assert np.isnan(result[2000:2200]).all()
+    assert np.isnan(result[2240:2500]).all()
+    assert np.abs(result[2200:2240] - WAVES[0, 2200:2240]).max() < 0.3
+
+
 def test_a_gap_at_the_edge_of_a_burst_is_not_filled_far_beyond_what_was_seen() -> None:
     rng = np.random.default_rng(1)
     calm = 0.05 * np.convolve(rng.standard_normal(4096), np.hanning(31), "same")
