@@ -323,7 +323,8 @@ def slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
     means = _boxes(values, box)
     weights = _boxes(np.ones(min(values.size, 2 * box)), box)
     if values.size < 2 * box:
-        return means / weights
+        means /= weights
+        return means
     means[:box] /= weights[:box]  # farther in, both boxes are full
     means[-box:] /= weights[-box:]
     return means
