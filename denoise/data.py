@@ -190,9 +190,17 @@ class Patches:
         return [size / totals[group] for group, size in zip(groups, sizes, strict=True)]
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """`size` patches, noisy and clean, `(size, channels, *patch)`."""
-        picks = torch.multinomial(self.weights, size, replacement=True, generator=generator)
-        target = self._cut(picks, generator)
+        """`size` patches, noisy and clean, `(size, channels, *patch)`.
+
+        With `together`, `(size // C, C, patch)`: as many signals, C of them from one recording.
+        """
+        channels, weights, counts = self.channels, self.weights, self.shapes[:, 0]
+        if self.data.together > 1:
+            most = min(self.data.together, int(counts.max()), size)
+            channels = 1 + int(torch.randint(most, (), generator=generator))
+            weights, size = weights.where(counts >= channels, 0.0), size // channels
+        picks = torch.multinomial(weights, size, replacement=True, generator=generator)
+        target = self._cut(picks, channels, generator)
         generator = _on(target.device, generator)
         target = self._augment(target, generator)
         if self.corruptions:
@@ -216,7 +224,7 @@ class Patches:
             noisy[items] = corruption(target[items], generator, self.sample_rate)
         return noisy
 
-    def _cut(self, picks: Tensor, generator: Generator) -> Tensor:
+    def _cut(self, picks: Tensor, count: int, generator: Generator) -> Tensor:
         """A patch from a random place of each picked array, all in one go: `(B, channels, *patch)`."""
         data, device = self.data, self.samples.device
         shapes = self.shapes[picks]  # (B, 1 + axes)
@@ -228,8 +236,10 @@ class Patches:
         def below(limits: Tensor) -> Tensor:
             return (torch.rand(limits.shape, generator=generator, dtype=torch.float64) * limits).long()
 
-        if self.channels == 1:
-            channels = below(shapes[:, :1])
+        if self.channels == 1:  # those that draw the least lots
+            lots = torch.rand(len(picks), int(shapes[:, 0].max()), generator=generator)
+            lots[torch.arange(lots.shape[1]) >= shapes[:, :1]] = 2.0
+            channels = lots.argsort(1)[:, :count]
         else:
             channels = torch.arange(self.channels).minimum(
                 shapes[:, :1] - 1
@@ -257,7 +267,7 @@ class Patches:
         if data.synthetic:
             drawn = chance(data.synthetic).flatten()
             if drawn.any():
-                x[drawn] = synthetic(int(drawn.sum()), data.patch, generator)
+                x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
             x = torch.where(chance(0.5), x.transpose(-1, -2), x)
@@ -300,11 +310,13 @@ def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
     return equalised
 
 
-def synthetic(count: int, length: int, generator: Generator) -> Tensor:
+def synthetic(count: int, length: int, generator: Generator, channels: int = 1) -> Tensor:
     """Signals of the kinds that Donoho & Johnstone (1994) test on: steps, bumps, chirps, and random walks.
 
+    The channels of one are mixed of the same kinds, each in its own proportions and signs.
+
     Shape:
-        `(count, 1, length)`.
+        `(count, channels, length)`.
     """
 
     device = generator.device
@@ -327,8 +339,8 @@ def synthetic(count: int, length: int, generator: Generator) -> Tensor:
     smooth = walks.cumsum(1)
     kinds = torch.stack([steps, bumps, chirps, walks, smooth], 1)
     kinds = kinds / kinds.std(-1, keepdim=True).clamp(min=1e-6)
-    mix = torch.softmax(3 * randn(count, kinds.shape[1], 1), 1)
-    return (mix * kinds).sum(1, keepdim=True)
+    mix = torch.softmax(3 * randn(count, channels, kinds.shape[1]), 2)
+    return (mix * (2.0 * (rand(count, channels, 1) < 0.5) - 1.0)) @ kinds
 
 
 def pairs(folder: Path, recipe: Recipe, spec: ValidateRecipe) -> Iterator[Pair]:

@@ -62,6 +62,8 @@ class DataRecipe:
         stretch: A signal patch is resampled by a random factor up to this, and down to its inverse; so a
             recording may be that much shorter than a patch.
         group: Regular expression on the relative path or array name; groups are drawn equally often.
+        together: The most channels of a recording in one patch, for a model that looks across them; each
+            batch draws how many, from 1, and takes recordings that have them.
         join: Lay short recordings end to end, so that none is too short for a patch.
         sample_rate: Hz of the patches: recordings of another rate are resampled, those that state none are
             taken to have it; 0 leaves all as they are.
@@ -81,6 +83,7 @@ class DataRecipe:
     synthetic: float = 0.0
     stretch: float = 1.0
     group: str = ""
+    together: int = 1
     join: bool = False
     sample_rate: float = 0.0
     corruption: str = ""

@@ -95,9 +95,9 @@ def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
     if len(entries) > 1 and names:
         means = (_change(entries, name) if _comparable(modality, name) else "" for name in names)
         rows.append(["mean", "", "", "", *means])
-    return f"{modality}: {files(len(entries))}\n" + table(
-        ["file", "status", "model", "s", *names], rows, words=3
-    )
+    notes = entries[0].notes if len(entries) == 1 else ()  # those of many files are in the manifest
+    text = table(["file", "status", "model", "s", *names], rows, words=3)
+    return "\n".join([f"{modality}: {files(len(entries))}", text, *(f"  {note}" for note in notes)])
 
 
 def _side(name: str) -> tuple[str, str]:

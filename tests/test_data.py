@@ -160,3 +160,20 @@ def test_a_recording_may_be_shorter_than_a_patch_by_the_stretch(pool: Path) -> N
     source = Patches(names, arrays, replace(SENSOR, data=data), 1, pool)
     assert batch(source, 20)[1].shape == (20, 1, 300)
     assert read_clean(pool, replace(SENSOR, data=replace(data, stretch=1.4)))[0] == ["a_2", "b_1"]
+
+
+def test_channels_of_one_recording_come_together_as_many_as_a_batch_draws(pool: Path) -> None:
+    rng = np.random.default_rng(3)
+    wave = np.sin(np.arange(300) / 5.0)
+    np.savez(pool / "d.npz", d_1=np.stack([wave, -wave, wave], 1) + 0.01 * rng.standard_normal((300, 3)))
+    recipe = replace(SENSOR, data=replace(SENSOR.data, together=3, standardise=True, group="^[a-z]"))
+    source = patches(pool, recipe, 1)
+    shapes = set()
+    for seed in range(12):
+        noisy, target = batch(source, seed=seed)
+        assert noisy.shape == target.shape
+        shapes.add(tuple(target.shape))
+        if target.shape[1] == 3:  # only d_1 has so many
+            alike = (target[:, :1] * target[:, 1:]).mean(-1).abs()
+            assert alike.min() > 0.9
+    assert shapes == {(8, 1, 64), (4, 2, 64), (2, 3, 64)}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import denoise
 from denoise import weights
 from denoise.errors import UsageError, WeightsError
 from denoise.losses import LOSSES
@@ -175,3 +176,21 @@ def test_a_recipe_that_cannot_work_says_why(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         fit(recipe, tones, None, tmp_path / "w.safetensors")
+
+
+def test_a_network_that_looks_across_channels_learns_from_recordings_and_cleans_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    beat = np.repeat(rng.standard_normal(300), 4)
+    np.savez(tmp_path / "logs.npz", pressures=np.stack([beat, beat, -beat], axis=1), alone=beat)
+    recipe = replace(
+        changed(steps=12, lr=3e-3),
+        model=ModelRecipe("autoencoder", {**RECIPE.model.config, "cross": True}),
+        data=replace(RECIPE.data, together=3),
+    )
+    fit(recipe, tmp_path, None, tmp_path / "w.safetensors")
+    cleaner = denoise.load(tmp_path / "w.safetensors")
+    noisy = np.stack([beat, beat, -beat], axis=1) + 0.5 * rng.standard_normal((1200, 3))
+    cleaned = cleaner.clean(noisy, 100.0)
+    swapped = cleaner.clean(noisy[:, [2, 0, 1]], 100.0)
+    np.testing.assert_allclose(swapped, cleaned[:, [2, 0, 1]], atol=1e-5)
+    assert np.abs(cleaner.clean(noisy[:, 0], 100.0) - cleaned[:, 0]).max() > 1e-4  # the others had a say

@@ -2,14 +2,15 @@
 
 A gap is filled by least squares under autoregressive models, from both sides at once (Janssen, Veldhuis and
 Vries, 1986): the values that make the prediction error of the whole stretch smallest. Models of several
-orders answer, and each counts as much as it does well on gaps of that length which are cut, for the purpose,
-out of what is known around it (Bates and Granger, 1969).
+orders answer, small ones of what is near and large ones of what is around, and each counts as much as it does
+well on gaps of that length which are cut, for the purpose, out of what is known nearby (Bates and Granger,
+1969).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,23 @@ __all__ = ["GapFiller", "Timeline", "check_fill", "filled"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-Model = Floats  # the prediction error filter (1, -a1, ..., -ap)
 
-_HOP = 2048  # samples that share their models, which are fitted to them and as many to either side
-_ORDERS = (16, 32, 64, 256)
-_TRIALS = 32  # gaps that are cut to weigh the models
+_HOP = 2048  # samples that share their large models, which are fitted to them and as many to either side
+_LARGE = (64, 256)  # orders
+_CELL = 256  # samples that share their small models and how much each counts; they divide the hop
+_SMALL = ((16, 512), (32, 512), (64, 1024))  # orders, and samples to either side that they are fitted to
+_TRIALS = 48  # gaps that are cut to weigh the models
+_CLEAR = 24  # samples that must be known to either side of such a gap
+_NEAR = 640  # samples to either side in which they are cut
+_BEYOND = 0.1  # of the range of what is known near a gap, by which what fills it may leave it
 _RIDGE = 1e-9  # of the mean power: smooth signals are predicted so well that rounding would decide
 _LONGEST_PAUSE = 8  # samples that a pause is given at most: a longer bridge looks like a signal without noise
+
+
+class _Model(NamedTuple):
+    errors: Floats  # the prediction error filter (1, -a1, ..., -ap)
+    level: float  # of the signal where it was fitted
+    doubt: float  # by what factor its error is larger than on what it was fitted to (Akaike 1969)
 
 
 def check_fill(fill_gaps: int) -> None:
@@ -158,18 +169,37 @@ class GapFiller:
         gaps = [(a, b) for a, b in gaps if b - a <= self._longest and a > 0 and b < row.size]
         if not gaps:
             return
-        models = _models(row)
-        weights: dict[int, Floats] = {}
-        level = float(np.nanmean(row))
-        for start, stop in gaps:
-            size = stop - start
-            if size not in weights:
-                weights[size] = _weights(row - level, models, size)
-            following = np.flatnonzero(np.isnan(row[stop:]))
-            room = min(start, int(following[0]) if following.size else row.size - stop)
-            answers = [_interpolated(row - level, start, stop, _shortened(row, m, room)) for m in models]
-            row[start:stop] = level + weights[size] @ np.array(answers)
-            self.filled, self.samples = self.filled + 1, self.samples + size
+        large = [_model(row, order) for order in _LARGE]
+        for cell in sorted({start // _CELL for start, _ in gaps}):
+            centre = cell * _CELL + _CELL // 2
+            near = [(row[max(0, centre - n) : centre + n], order) for order, n in _SMALL]
+            models = [_model(x, p) for x, p in near if np.isfinite(x).sum() > 4 * p] + large
+            trials: dict[int, _Trials] = {}
+            for start, stop in gaps:
+                if start // _CELL != cell:
+                    continue
+                size = stop - start
+                if size not in trials:
+                    trials[size] = _trials(row, models, size, centre)
+                gone = np.flatnonzero(np.isnan(row))
+                before, after = gone[gone < start], gone[gone >= stop]
+                room = min(
+                    start - (int(before[-1]) + 1 if before.size else 0),
+                    (int(after[0]) if after.size else row.size) - stop,
+                )
+                # Where less is known beside the gap than a model looks back, one of that order answers.
+                short = _model(row, room) if max(m.errors.size for m in models) - 1 > room else models[0]
+                answers = [
+                    _interpolated(row, [start], size, m if m.errors.size - 1 <= room else short)[0]
+                    for m in models
+                ]
+                answer = _weights(trials[size], _unrest(row, start, size)) @ np.array(answers)
+                # Where something begins at the edge of a gap, models go far beyond all that was ever seen.
+                seen = row[max(0, start - _CELL) : stop + _CELL]
+                low, high = np.nanmin(seen), np.nanmax(seen)
+                more = _BEYOND * (high - low)
+                row[start:stop] = np.clip(answer, low - more, high + more)
+                self.filled, self.samples = self.filled + 1, self.samples + size
         self.kept -= len(gaps)
 
 
@@ -185,71 +215,94 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _models(row: Floats) -> list[Model]:
-    """Prediction error filters of the known samples, by least squares forwards and backwards."""
+def _model(row: Floats, order: int) -> _Model:
+    """Of the known samples of a row, by least squares forwards and backwards."""
     level = float(np.nanmean(row))
     known = [row[start:stop] - level for start, stop in _runs(~np.isnan(row))]
-    longest = max(run.size for run in known)
-    return [_fitted(known, min(order, max(1, longest // 3))) for order in _ORDERS]
-
-
-def _fitted(known: Sequence[Floats], order: int) -> Model:
-    normal, right = np.zeros((order, order)), np.zeros(order)
+    order = min(order, max(1, max((run.size for run in known), default=0) // 3))
+    normal, right, frames = np.zeros((order, order)), np.zeros(order), 0
     for run in known:
         if run.size <= order:
             continue
-        frames = np.lib.stride_tricks.sliding_window_view(run, order + 1)
-        for frame in (frames, frames[:, ::-1]):
+        windows = np.lib.stride_tricks.sliding_window_view(run, order + 1)
+        frames += len(windows)
+        for frame in (windows, windows[:, ::-1]):
             past = frame[:, order - 1 :: -1]
             normal += past.T @ past
             right += past.T @ frame[:, order]
     power = float(np.trace(normal)) / order
     if not power:
-        return np.concatenate([[1.0], np.zeros(order)])
-    return np.concatenate([[1.0], -np.linalg.solve(normal + _RIDGE * power * np.eye(order), right)])
+        return _Model(np.concatenate([[1.0], np.zeros(order)]), level, 1.0)
+    weights = np.linalg.solve(normal + _RIDGE * power * np.eye(order), right)
+    return _Model(np.concatenate([[1.0], -weights]), level, (frames + order) / max(frames - order, 1))
 
 
-def _shortened(row: Floats, model: Model, room: int) -> Model:
-    """The model itself, or, where less is known beside the gap than it looks back, one of that order."""
-    if model.size - 1 <= room:
-        return model
-    level = float(np.nanmean(row))
-    return _fitted([row[start:stop] - level for start, stop in _runs(~np.isnan(row))], room)
+def _interpolated(row: Floats, starts: Sequence[int] | NDArray[np.int_], size: int, model: _Model) -> Floats:
+    """What a model puts into gaps of one size; as many samples as it looks back must be known on both sides.
 
-
-def _interpolated(row: Floats, start: int, stop: int, model: Model) -> Floats:
-    """What a model puts into a gap; there must be `model.size - 1` known samples on both sides."""
+    Shape:
+        `(gaps, size)`.
+    """
     from scipy.linalg import solve_toeplitz
 
-    order, size = model.size - 1, stop - start
-    around = row[start - order : stop + order].copy()
-    around[order : order + size] = 0.0
-    half = np.correlate(model, model, "full")[order:]
-    pull = np.convolve(around, np.concatenate([half[:0:-1], half]))[2 * order : 2 * order + size]
+    order = model.errors.size - 1
+    half = np.append(np.correlate(model.errors, model.errors, "full")[order:], 0.0)
+    beside = np.r_[-order:0, size : size + order]
+    pulls = half[np.minimum(np.abs(beside[:, None] - np.arange(size)), order + 1)]  # (2 * order, size)
+    known = row[np.asarray(starts)[:, None] + beside] - model.level
     column = np.zeros(size)
     column[: half.size] = half[:size]
     column[0] *= 1.0 + _RIDGE
-    answer: Floats = solve_toeplitz(column, -pull)
-    return answer
+    answers: Floats = model.level + solve_toeplitz(column, -(known @ pulls).T).T
+    return answers
 
 
-def _weights(row: Floats, models: Sequence[Model], size: int) -> Floats:
-    """How much each model's answer counts: by the inverse square of its mean square error on trials."""
-    order = max(model.size for model in models) - 1
-    span = size + 2 * order
+class _Trials(NamedTuple):
+    errors: Floats  # log of the mean square error, (models, trials)
+    unrest: Floats  # of the signal beside each trial
+
+
+def _trials(row: Floats, models: Sequence[_Model], size: int, centre: int) -> _Trials:
+    """How well models do on gaps of a size that are cut around a place, as far as there is room."""
+    margin = max(_CLEAR, *(model.errors.size - 1 for model in models))
+    first, last = max(margin, centre - _NEAR), min(row.size - size - margin, centre + _NEAR)
     clear = np.concatenate([[0], np.cumsum(np.isnan(row))])
-    places = np.flatnonzero(clear[span:] == clear[:-span]) if row.size >= span else np.empty(0, int)
+    places = np.arange(first, max(first, last))
+    # What is missing near a trial would spoil it; what is missing farther off, a line stands in for.
+    places = places[clear[places - _CLEAR] == clear[places + size + _CLEAR]]
     if not places.size:
-        return np.full(len(models), 1.0 / len(models))
-    places = places[np.unique(np.linspace(0, places.size - 1, _TRIALS).astype(int))] + order
-    errors = np.array(
-        [
-            [np.mean((_interpolated(row, at, at + size, model) - row[at : at + size]) ** 2) for at in places]
-            for model in models
-        ]
+        return _Trials(np.zeros((len(models), 1)), np.ones(1))
+    places = places[np.unique(np.linspace(0, places.size - 1, _TRIALS).astype(int))]
+    missing = np.isnan(row)
+    bridged = row.copy()
+    bridged[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(~missing), row[~missing])
+    true = row[places[:, None] + np.arange(size)]
+    errors = np.stack(
+        [np.mean((_interpolated(bridged, places, size, m) - true) ** 2, axis=1) for m in models]
     )
-    # The mean of logarithms: a burst in a quiet signal has one vote among the others.
-    votes = np.log(errors + np.finfo(float).tiny).mean(axis=1)
+    doubt = np.log([model.doubt for model in models])
+    unrest = np.array([_unrest(row, place, size) for place in places])
+    return _Trials(np.log(errors + np.finfo(float).tiny) + doubt[:, None], unrest)
+
+
+def _unrest(row: Floats, start: int, size: int) -> float:
+    """By how much the known samples beside a place differ from their neighbours."""
+    beside = np.r_[row[max(0, start - _CLEAR) : start], np.nan, row[start + size : start + size + _CLEAR]]
+    steps = np.diff(beside)
+    steps = steps[np.isfinite(steps)]
+    return float(np.mean(steps**2)) if steps.size else 0.0
+
+
+def _weights(trials: _Trials, unrest: float) -> Floats:
+    """How much each model's answer counts: by the inverse square of its mean square error on trials.
+
+    The mean is that of logarithms, so that a burst has one vote among the others; and trials count that lie
+    in as much unrest as the gap does, since who is best at rest need not be so in a burst.
+    """
+    tiny = np.finfo(float).tiny
+    apart = (np.log(trials.unrest + tiny) - np.log(unrest + tiny)) / 2.0
+    like = np.exp(-np.minimum(apart**2 / 2.0, 7.0))
+    votes = trials.errors @ like / like.sum()
     rated = np.exp(-2.0 * (votes - votes.min()))
     weights: Floats = rated / rated.sum()
     return weights

@@ -150,7 +150,8 @@ class Stream:
     Args:
         model: A denoiser of signals. One with `spec.halo` None that carries no state needs everything at
             once: then all output comes from `flush`, and memory grows with the signal.
-        channels: Number of channels. Where `spec.linked`, all get one gain; else each is cleaned on its own.
+        channels: Number of channels. Where `spec.linked`, they go through the model together; else each is
+            cleaned on its own.
         sample_rate: Hz; None means that of the model.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
@@ -521,7 +522,8 @@ def _core(model: Denoiser, channels: int, block: int, sigmas: list[float] | None
         return _Causal(model, channels, block)
     if model.spec.halo is None:
         return _Whole(model, channels, sigmas)
-    return _Windows(model, channels, _tile(block, model.spec.halo), model.spec.halo, sigmas)
+    tile = _tile(max(1, block // channels) if model.spec.linked else block, model.spec.halo)
+    return _Windows(model, channels, tile, model.spec.halo, sigmas)
 
 
 def _tile(block: int, halo: int) -> int:

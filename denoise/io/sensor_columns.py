@@ -275,7 +275,7 @@ def _named(path: Path, names: Sequence[str], pattern: str, *, may_miss: bool = F
         near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-        raise InputError(f"{path}: no column {pattern!r}; {hint}It has: {shown}")
+        raise InputError(f"{path}: no column {pattern!r}; {hint}{'It' if hint else 'it'} has: {shown}")
     return found
 
 

@@ -99,6 +99,8 @@ class AutoencoderConfig:
             generalises to noise levels it never saw (Mohan et al. 2020).
         gaps: Take, behind the channels of a signal, as many that are 1 in a gap and 0 elsewhere. So the
             network knows that nobody measured what bridges it.
+        cross: Take all channels of a recording together, any number in any order, and let each know what the
+            others show at its scales (conv, of signals with `channels` 1): see `CrossChannel`.
         fold: Side of the cell of pixels or samples folded into channels at the input (Shi et al. 2016): a
             quarter of the positions at 2, and that much faster.
         patch: Side or length of the patches that a dense network sees.
@@ -122,6 +124,7 @@ class AutoencoderConfig:
     residual: bool = True
     bias: bool = False
     gaps: bool = False
+    cross: bool = False
     fold: int = 1
     patch: int = 16
 
@@ -175,6 +178,36 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(parameter)
 
 
+class CrossChannel(nn.Module):
+    """x + V mean(relu(U x)), the mean being over the other channels of the recording.
+
+    Whatever the order of the channels, each gets the same (Zaheer et al. 2017, "Deep Sets"); one that is
+    alone stays as it is.
+    """
+
+    def __init__(self, ndim: int, width: int, activation: str, bias: bool) -> None:
+        super().__init__()
+        conv = CONV[ndim]
+        self.into = nn.Sequential(conv(width, width, 1, bias=bias), ACTIVATIONS[activation]())
+        self.out_of = conv(width, width, 1, bias=bias)
+        self.vanish()
+
+    def forward(self, x: Tensor, channels: int) -> Tensor:
+        """Mix features `(B * channels, width, *S)`."""
+        if channels == 1:
+            return x
+        shown: Tensor = self.into(x)
+        shown = shown.reshape(-1, channels, *shown.shape[1:])
+        others = (shown.sum(1, keepdim=True) - shown) / (channels - 1)
+        told: Tensor = self.out_of(others.flatten(0, 1))
+        return x + told
+
+    def vanish(self) -> None:
+        """Leave every channel to itself, from which training can set out."""
+        for parameter in self.out_of.parameters():
+            nn.init.zeros_(parameter)
+
+
 class ConvBackbone(nn.Module):
     """A convolutional encoder and its mirror image (Masci et al. 2011); with skips a U-Net.
 
@@ -203,6 +236,9 @@ class ConvBackbone(nn.Module):
         self.encoder = nn.ModuleList(map(stage, outer))
         self.down = nn.ModuleList(conv(fine, coarse, 2, stride=2, bias=bias) for fine, coarse in pairs)
         self.inner = stage(len(pairs))
+        self.cross = nn.ModuleList(
+            CrossChannel(ndim, width, config.activation, bias) for width in (widths if config.cross else ())
+        )
         self.outer = stage(len(pairs))
         self.up = nn.ModuleList(up(coarse, fine, 2, stride=2, bias=bias) for fine, coarse in reversed(pairs))
         self.decoder = nn.ModuleList(map(stage, reversed(outer)))
@@ -222,15 +258,22 @@ class ConvBackbone(nn.Module):
         conv: Any = (None, nn.Conv1d, nn.Conv2d)[ndim]
         return conv(self.code_in, code, 1, bias=bias), conv(code, self.code_in, 1, bias=bias)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Features of the innermost scale, and what each outer scale passes across."""
+    def encode(self, x: Tensor, channels: int = 1) -> tuple[Tensor, list[Tensor]]:
+        """Features of the innermost scale, and what each outer scale passes across.
+
+        With `cross`, each `channels` items in a row are the channels of one recording.
+        """
         x = self.head(plane(fold(x, self.side)))  # (B, w0, *S/side); of a signal (B, w0, 1, T/side)
         across = []
-        for stage, down in zip(self.encoder, self.down, strict=True):
-            x = stage(x)
+        for scale, (stage, down) in enumerate(zip(self.encoder, self.down, strict=True)):
+            x = self._crossed(stage(x), scale, channels)
             across.append(x)
             x = down(x)  # (B, w[i+1], half of each axis)
-        return self._line(self.inner(x)), across
+        return self._line(self._crossed(self.inner(x), len(across), channels)), across
+
+    def _crossed(self, x: Tensor, scale: int, channels: int) -> Tensor:
+        mixed: Tensor = self.cross[scale](x, channels) if self.cross else x
+        return mixed
 
     def decode(self, x: Tensor, across: list[Tensor]) -> Tensor:
         """Back to the size of the input; an empty `across` decodes from the code alone."""
@@ -273,7 +316,7 @@ class DenseBackbone(nn.Module):
         """The layers into and out of a code of `code` units."""
         return nn.Linear(self.code_in, code, bias=bias), nn.Linear(code, self.code_in, bias=bias)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def encode(self, x: Tensor, channels: int = 1) -> tuple[Tensor, list[Tensor]]:  # noqa: ARG002
         """One vector of features per patch, `(B, *S/patch, width)`; nothing goes across."""
         return self.encoder(fold(x, self.side).movedim(1, -1)), []
 
@@ -291,7 +334,8 @@ class Autoencoder(Denoiser):
     """Encoder, bottleneck, decoder, as its config says.
 
     Shape:
-        `(B, channels, *S)` in and out, each axis a multiple of `spec.multiple_of`.
+        `(B, channels, *S)` in and out, each axis a multiple of `spec.multiple_of`; any number of channels
+        with `cross`.
 
     Raises:
         UsageError: The config names a row that is in no table, or sizes that cannot be.
@@ -316,6 +360,8 @@ class Autoencoder(Denoiser):
             raise UsageError(f"autoencoder blocks are {config.blocks}: expected one, or one per width")
         if config.bottleneck == "variational" and (not config.code or config.skips or config.residual):
             raise UsageError("a variational autoencoder needs a code size, and neither skips nor residual")
+        if config.cross and (config.backbone, config.channels, config.modality) != ("conv", 1, "sensor"):
+            raise UsageError("cross is for sensors, of which a convolutional backbone takes 1 channel each")
         if config.penalty == "kl" and config.code_activation != "sigmoid":
             raise UsageError('penalty "kl" is for a code of shares: set code_activation to "sigmoid"')
         self._config = config
@@ -335,6 +381,7 @@ class Autoencoder(Denoiser):
             channels=config.channels,
             multiple_of=self.backbone.multiple_of,
             halo=self.backbone.halo,
+            linked=config.cross,
             gaps=config.gaps,
             centre=config.modality == "sensor",
             scale=config.modality == "sensor",
@@ -347,7 +394,8 @@ class Autoencoder(Denoiser):
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of a network of as many or fewer blocks, scales or inputs, and do what it does.
 
-        Further blocks begin as the identity; further scales, and gaps, count for nothing until they learn to.
+        Further blocks begin as the identity; further scales, gaps and other channels count for nothing until
+        they learn to.
         """
         mine = self.state_dict()
         weights = _deepened(weights, mine) if isinstance(self.backbone, ConvBackbone) else weights
@@ -355,6 +403,8 @@ class Autoencoder(Denoiser):
         for name, module in self.named_modules():
             if isinstance(module, ResidualBlock) and f"{name}.body.0.weight" in lacking:
                 module.vanish()
+                lacking = [key for key in lacking if not key.startswith(f"{name}.")]
+            elif isinstance(module, CrossChannel):  # it has vanished since it was made
                 lacking = [key for key in lacking if not key.startswith(f"{name}.")]
         if lacking or foreign:
             raise RuntimeError(f"{', '.join([*lacking, *foreign])} are in one of the two only")
@@ -365,7 +415,7 @@ class Autoencoder(Denoiser):
         Shape:
             `(B, code, *S / multiple_of)` (conv), `(B, *S / multiple_of, code)` (dense).
         """
-        code: Tensor = self.bottleneck.encode(self.backbone.encode(x)[0])
+        code: Tensor = self.bottleneck.encode(self.backbone.encode(*self._apart(x))[0])
         return code
 
     def decode(self, code: Tensor) -> Tensor:
@@ -374,8 +424,10 @@ class Autoencoder(Denoiser):
 
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
         """Denoise a batch; the noise level is found by the network itself."""
-        features, across = self.backbone.encode(self._told(noisy))
+        rows, channels = self._apart(self._told(noisy))
+        features, across = self.backbone.encode(rows, channels)
         out = self.backbone.decode(self.bottleneck.decode(self.bottleneck.encode(features)), across)
+        out = out.reshape(len(noisy), -1, *out.shape[2:])
         return noisy[:, : out.shape[1]] - out if self._config.residual else out
 
     def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -386,9 +438,10 @@ class Autoencoder(Denoiser):
             noisy = torch.cat([bridged(noisy, missing), missing.to(noisy)], 1)
         if config.penalty:
             noisy = noisy.detach().requires_grad_()  # the contractive penalty asks how the code follows it
-        features, across = self.backbone.encode(noisy)
+        features, across = self.backbone.encode(*self._apart(noisy))
         code, divergence = self.bottleneck.draw(features, config.free_bits)
         out = self.backbone.decode(self.bottleneck.decode(code), across)
+        out = out.reshape(len(noisy), -1, *out.shape[2:])
         # Per value of the signal, as the losses are: with `mse`, beta 1 is the evidence lower bound of a
         # decoder whose values have the variance 1/2.
         added = config.beta * divergence * (len(noisy) / noisy.numel())
@@ -398,6 +451,13 @@ class Autoencoder(Denoiser):
             added = added + config.penalty_weight * penalty
         estimate = noisy[:, : out.shape[1]] - out if config.residual else out
         return estimate if missing is None else torch.where(missing, target, estimate), added
+
+    def _apart(self, x: Tensor) -> tuple[Tensor, int]:
+        """Of a network that looks across channels, each channel as an item, and how many a recording has."""
+        if not self._config.cross:
+            return x, 1
+        parts = x.reshape(len(x), 1 + self._config.gaps, -1, x.shape[2])  # (B, 2, C, T): signals, gaps
+        return parts.transpose(1, 2).flatten(0, 1), parts.shape[2]
 
     def _told(self, noisy: Tensor) -> Tensor:
         """With a channel that says where gaps are, if the network wants one and it is not there."""

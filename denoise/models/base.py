@@ -19,8 +19,9 @@ class InputSpec:
     Args:
         modality: A name in `denoise.signal.MODALITIES`.
         channels: 1 means each channel on its own; 3 means RGB together (a single channel is repeated).
-        linked: Besides, any number of channels of one recording can come together, `(B, C, T)`: they get the
-            same gains, so that each sound stays where it is between the loudspeakers.
+        linked: Besides, any number of channels of one recording can come together, `(B, C, T)`. Of sound they
+            get the same gains, so that it stays where it is between the loudspeakers; of sensors, each is
+            cleaned by what the others show, in whatever order they come.
         multiple_of: Every spatial size it is given must be a multiple of this.
         halo: Samples or pixels on each side that an output value may depend on; None means the whole input
             (then it is never cut, or, for a `CausalDenoiser`, state is carried).

@@ -61,8 +61,9 @@ class Heartbeats:
             return np.zeros_like(samples)
         starts = np.arange(0, envelope.size - size + 1, hop)
         steady = samples - slide(samples, round(self.rate_hz))  # without wander
+        square = band * band
         squares, fourth, power = (
-            _means(values, starts * step, size * step) for values in (band**2, band**4, steady**2)
+            _means(values, starts * step, size * step) for values in (square, square * square, steady**2)
         )
         sure = _ramp(fourth / np.maximum(squares, 1e-30) ** 2, self.spiky)
         sure *= _ramp(squares / np.maximum(power, 1e-30), self.power)

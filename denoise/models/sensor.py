@@ -43,8 +43,8 @@ class SensorChain(Denoiser):
         sample_rate: Hz; without one, hum and wander cannot be told.
 
     Shape:
-        `(B, 1, T)` in and out, of about unit variance; behind the samples, where the network asks for it, a
-        channel that tells where the gaps are.
+        `(B, 1, T)` in and out, of about unit variance; `(B, C, T)` where the network looks across channels.
+        Behind the samples, where the network asks for it, as many channels that tell where the gaps are.
 
     Raises:
         UsageError: There is no such stage, or one is to go and to stay.
@@ -109,24 +109,32 @@ class SensorChain(Denoiser):
         }
 
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
-        return torch.stack([self._row(row) for row in noisy])[:, None].to(noisy)
+        return torch.stack([self._recording(item) for item in noisy]).to(noisy)
 
-    def _row(self, noisy: Tensor) -> Tensor:
-        """One signal `(1, T)`, or `(2, T)` with its gaps."""
-        samples = noisy[0].double().cpu().numpy()
-        prepared, aside = self._prepare(samples)
-        given = torch.cat([torch.from_numpy(prepared)[None].to(noisy), noisy[1:]])[None]
-        sure = self._beats(prepared) if self._beats else np.zeros_like(prepared)
-        correction = np.zeros_like(prepared)
+    def _recording(self, noisy: Tensor) -> Tensor:
+        """Signals `(C, T)`, or `(2C, T)` with their gaps."""
+        told = self.spec.gaps and len(noisy) > 1
+        samples, gaps = noisy.chunk(2) if told else (noisy, noisy[:0])
+        dirty = samples.double().cpu().numpy()
+        parts = [self._prepare(row) for row in dirty]
+        prepared, aside = np.stack([part for part, _ in parts]), np.stack([part for _, part in parts])
+        given = torch.cat([torch.from_numpy(prepared).to(noisy), gaps])
+        sure = np.stack([self._beats(row) for row in prepared]) if self._beats else np.zeros_like(prepared)
+        noise = np.zeros_like(prepared)
         for network, share in ((self.network, 1.0 - sure), (self.heart, sure)):
             if network is not None and share.any():
-                correction += share * (prepared - network(given)[0, 0].double().cpu().numpy())
-        noise = self._gate(correction)
+                noise += share * (prepared - _cleaned(network, given, len(prepared)))
+        for row, (noisy_row, correction, beats) in enumerate(zip(dirty, noise, sure, strict=True)):
+            noise[row] = self._counted(noisy_row, self._gate(correction), beats)
+        return torch.from_numpy(prepared - noise + aside)
+
+    def _counted(self, samples: Floats, noise: Floats, sure: Floats) -> Floats:
+        """The noise, once it is known for the findings how much of it was wander."""
         slow = sure * (noise - self._wander(noise)) if self._wander and sure.any() else np.zeros_like(noise)
         self._count("baseline", slow)
         self._count("noise", noise - slow)
         self._power += float(np.sum((samples - samples.mean()) ** 2))
-        return torch.from_numpy(prepared - noise + aside)
+        return noise
 
     def _prepare(self, samples: Floats) -> tuple[Floats, Floats]:
         """What is left for the network, and what is to be put back."""
@@ -142,3 +150,11 @@ class SensorChain(Denoiser):
 
     def _count(self, name: str, removed: Floats) -> None:
         self._removed[name] = self._removed.get(name, 0.0) + float(np.sum(removed**2))
+
+
+def _cleaned(network: Denoiser, given: Tensor, channels: int) -> Floats:
+    """What a network makes of the channels of a recording, one by one unless it looks across them."""
+    parts = given.reshape(-1, channels, given.shape[-1])  # (2, C, T): signals, gaps
+    batch = given[None] if network.spec.linked else parts.transpose(0, 1)
+    cleaned: Floats = network(batch).reshape(channels, -1).double().cpu().numpy()
+    return cleaned

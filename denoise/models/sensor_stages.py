@@ -250,6 +250,7 @@ class Mains:
     fit_s = 2.0
     clear = (6.0, 20.0)  # power over that beside it: below the first it stays, from the second it goes
     longest = 8192  # samples of a window
+    thinned_hz = 50.0  # least rate at which what is beside a line is looked at
     shortest_s = 0.5  # of a signal; in less a line cannot be told from what is beside it
 
     @property
@@ -271,10 +272,10 @@ class Mains:
             return samples
         carrier = _turning(samples.size, -self.grid_hz / self.rate_hz)
         base = samples * carrier
-        line = slide(base, follow)
-        present = self._presence(base, line, follow)
+        present = self._presence(base, follow)
         if not present.any():
             return samples
+        line = slide(base, follow)
         step = np.abs(line)
         phase = carrier * np.conj(line) / np.where(step > 0, step, 1.0)
         phase = np.where(step > 0, phase, carrier)
@@ -285,22 +286,28 @@ class Mains:
                 break
             turn = turn * phase
             rest = turn * (samples - hum)
-            amplitude = slide(rest, fit)
-            gain = self._presence(rest, amplitude, fit) * (present > 0)
-            hum += gain * 2.0 * np.real(amplitude * np.conj(turn))
+            gain = self._presence(rest, fit) * (present > 0)
+            if gain.any():
+                hum += gain * 2.0 * np.real(slide(rest, fit) * np.conj(turn))
         return samples - hum
 
-    def _presence(self, base: Complex, line: Complex, window: int) -> Floats:
+    def _presence(self, base: Complex, window: int) -> Floats:
         """From 0 to 1: how clearly a line, brought to 0 Hz, stands out of the spectrum beside it."""
-        beside = np.zeros(base.size)
+        # What is within a few Hz is told by fewer samples, which lie on the grid.
+        step = min(GRID, 1 << max(0, int(np.log2(self.rate_hz / self.thinned_hz))))
+        thin = slide(base, 2 * step)[::step]
+        line = slide(thin, window // step)
+        beside = np.zeros(thin.size)
         for offset_hz in (-4.0, -2.5, 2.5, 4.0):
-            beside += np.abs(slide(base * _turning(base.size, -offset_hz / self.rate_hz), window)) ** 2 / 4.0
-        fit = self._window(self.fit_s)
+            turned = thin * _turning(thin.size, -offset_hz * step / self.rate_hz)
+            beside += np.abs(slide(turned, window // step)) ** 2 / 4.0
+        fit = self._window(self.fit_s) // step
         power, beside = (slide(p, fit) for p in (np.abs(line) ** 2, beside))
         ratio = power / np.maximum(beside, 1e-30)
         low, high = self.clear
-        gain: Floats = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > self.faint)
-        return gain
+        gain = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > self.faint)
+        gains: Floats = np.interp(np.arange(base.size), np.arange(0, base.size, step), gain)
+        return gains
 
 
 @lru_cache(maxsize=16)
@@ -313,21 +320,26 @@ def _turning(size: int, cycles: float) -> Complex:
 def slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
     """Mean under a smooth window of that many samples, as two boxes make it; at an end, of what there is."""
     box = max(1, window // 2) | 1
-    return _boxes(values, box) / _boxes_of_ones(values.size, box)
+    means = _boxes(values, box)
+    weights = _boxes(np.ones(min(values.size, 2 * box)), box)
+    if values.size < 2 * box:
+        means /= weights
+        return means
+    means[:box] /= weights[:box]  # farther in, both boxes are full
+    means[-box:] /= weights[-box:]
+    return means
 
 
 def _boxes(values: NDArray, box: int) -> NDArray:  # type: ignore[type-arg]
-    from scipy.ndimage import uniform_filter1d
-
+    """Mean of a box that slides twice, of zeros beyond the ends."""
+    size, half = values.size, box // 2
+    sums = np.zeros(size + box, values.dtype)
     for _ in range(2):
-        values = uniform_filter1d(values, box, mode="constant")
+        np.cumsum(values, out=sums[half + 1 : half + 1 + size])
+        sums[half + 1 + size :] = sums[half + size]
+        values = sums[box:] - sums[:-box]
+    values *= 1.0 / box**2
     return values
-
-
-@lru_cache(maxsize=8)
-def _boxes_of_ones(size: int, box: int) -> Floats:
-    weights: Floats = _boxes(np.ones(size), box)
-    return weights
 
 
 # ---- baseline wander -------------------------------------------------------------------------------------

@@ -42,6 +42,42 @@ def test_what_fills_a_gap_does_not_depend_on_the_blocks(block: int) -> None:
     assert filler.notes == ("1 gaps filled, 10 samples",)
 
 
+def test_a_short_gap_beside_one_that_stays_is_filled() -> None:
+    holed = NOISY[:1].copy()
+    for start, stop in ((2000, 2200), (2215, 2219), (2230, 2233), (2240, 2500)):
+        holed[0, start:stop] = np.nan
+    result = filled(holed, 64)[0]
+    assert np.isnan(result[2000:2200]).all()
+    assert np.isnan(result[2240:2500]).all()
+    assert np.abs(result[2200:2240] - WAVES[0, 2200:2240]).max() < 0.3
+
+
+def test_a_gap_at_the_edge_of_a_burst_is_not_filled_far_beyond_what_was_seen() -> None:
+    rng = np.random.default_rng(1)
+    calm = 0.05 * np.convolve(rng.standard_normal(4096), np.hanning(31), "same")
+    holed = calm + 0.001 * rng.standard_normal(4096)
+    holed[2000:] += 5 * np.exp(-np.arange(2096) / 6.0) * np.cos(np.arange(2096) / 2.0)
+    holed[1985:2001] = np.nan
+    result = filled(holed[None], 64)[0, 1985:2001]
+    low, high = np.nanmin(holed), np.nanmax(holed)
+    assert low - 0.2 * (high - low) < result.min()
+    assert result.max() < high + 0.2 * (high - low)
+
+
+def test_a_gap_is_filled_by_what_the_signal_is_near_it() -> None:
+    rng = np.random.default_rng(2)
+    time = np.arange(6144)
+    before = np.sin(time / 9.0) + np.sin(time / 3.1)
+    now = 0.05 * np.sin(time / 2.2 + 0.02 * np.cumsum(rng.standard_normal(6144)))
+    log = np.where(time < 4096, before, now) + 0.001 * rng.standard_normal(6144)
+    errors = []
+    for start in range(4700, 5600, 50):
+        holed = log.copy()
+        holed[start : start + 16] = np.nan
+        errors.append(filled(holed[None], 64)[0, start : start + 16] - log[start : start + 16])
+    assert np.sqrt(np.mean(np.square(errors))) < 0.003
+
+
 def test_gaps_stay_unless_they_are_to_be_filled(tmp_path: Path) -> None:
     cells = [f"{i / 100:.2f},{v:.3f}" for i, v in enumerate(NOISY[0, :900])]
     cells[400], cells[401] = "4.00,", "4.01,"

@@ -14,6 +14,7 @@ from denoise.models.autoencoder import (
     BACKBONES,
     Autoencoder,
     AutoencoderConfig,
+    CrossChannel,
     LineConv,
     LineConvTranspose,
     build,
@@ -114,6 +115,11 @@ def test_impossible_sizes_are_refused(bad: dict[str, object]) -> None:
         Autoencoder(AutoencoderConfig("image", **bad))  # type: ignore[arg-type]
 
 
+def test_colours_are_no_channels_to_look_across() -> None:
+    with pytest.raises(UsageError, match="cross is for sensors"):
+        build(modality="image", channels=3, cross=True)
+
+
 def test_the_config_rebuilds_the_model() -> None:
     model = member(modality="sensor", activation=sorted(ACTIVATIONS)[0], code=3)
     again = build(**model.config())
@@ -186,3 +192,64 @@ def test_signals_as_pictures_one_pixel_high_are_convolved_as_signals(channels: i
             layer = made(channels, 4, kernel, stride=stride, padding=padding)
             expected = plain(x[:, :, 0], layer.weight, layer.bias, stride, padding)
             torch.testing.assert_close(layer(x)[:, :, 0], expected)
+
+
+def crossing(**config: object) -> Autoencoder:
+    """A network whose channels see each other, as after some training."""
+    model = member(modality="sensor", fold=2, cross=True, **config)
+    for mixing in model.backbone.cross:  # type: ignore[union-attr]
+        assert isinstance(mixing, CrossChannel)
+        nn.init.normal_(mixing.out_of.weight, std=0.5)  # type: ignore[arg-type]
+    return model
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_channels_that_see_each_other_may_come_in_any_number_and_order(gaps: bool) -> None:
+    model = crossing(gaps=gaps)
+    alone = member(modality="sensor", fold=2, gaps=gaps)
+    alone.load_state_dict({k: v for k, v in model.state_dict().items() if ".cross." not in k})
+    noisy, missing = torch.randn(2, 5, 64), (torch.rand(2, 5, 64) < 0.1).float()
+
+    def ask(model: Autoencoder, channels: Tensor) -> Tensor:
+        parts = (noisy[:, channels], missing[:, channels]) if gaps else (noisy[:, channels],)
+        return model(torch.cat(parts, 1))
+
+    order = torch.tensor([3, 0, 4, 1, 2])
+    out = ask(model, torch.arange(5))
+    assert out.shape == noisy.shape
+    torch.testing.assert_close(ask(model, order), out[:, order])
+    one = torch.tensor([2])
+    torch.testing.assert_close(ask(model, one), ask(alone, one))  # what is alone has none to look at
+    assert (out[:, one] - ask(model, one)).abs().max() > 1e-3
+    louder = model(torch.cat([8 * noisy, 8 * missing] if gaps else [8 * noisy], 1))
+    torch.testing.assert_close(louder, 8 * out)
+
+
+def test_a_network_that_learns_to_look_across_starts_as_the_one_it_grew_from() -> None:
+    start = member(modality="sensor", fold=2)
+    grown = build(modality="sensor", widths=[6, 8, 10], fold=2, cross=True)
+    grown.start_from(start.state_dict())
+    x = torch.randn(2, 3, 64)
+    apart = torch.cat([start(x[:, c : c + 1]) for c in range(3)], 1)
+    torch.testing.assert_close(grown(x), apart)
+    estimate, _ = grown.train().learn(x, x)
+    (estimate - x).square().mean().backward()
+    mixing = grown.backbone.cross
+    assert all(float(m.out_of.weight.grad.abs().sum()) > 0 for m in mixing)  # type: ignore[union-attr]
+    assert not any("cross" in key for key in start.state_dict())
+
+
+def test_it_learns_from_the_others_what_one_channel_cannot_tell() -> None:
+    """Eight channels of a white signal under white noise of its power, half of which at best can go alone."""
+    torch.manual_seed(0)
+    model = build(modality="sensor", widths=[8], cross=True)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    errors = []
+    for _ in range(60):
+        target = torch.randn(4, 1, 64).expand(4, 8, 64)
+        error = (model.learn(target + torch.randn(4, 8, 64), target)[0] - target).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert sum(errors[-10:]) / 10 < 0.35

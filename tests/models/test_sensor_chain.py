@@ -180,6 +180,32 @@ def test_blocks_put_together_equal_the_whole(block: int) -> None:
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
+class Common(Nothing):
+    """A network that takes for noise what a channel has beside the mean of all."""
+
+    spec = InputSpec("sensor", halo=8, centre=True, scale=True, linked=True)
+
+    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+        return noisy.mean(1, keepdim=True).expand_as(noisy)
+
+
+@pytest.mark.parametrize("block", [5000, 20_000])
+def test_channels_go_together_through_a_network_that_looks_across_them(block: int) -> None:
+    rng = np.random.default_rng(0)
+    log = np.stack([30 * slow(20_480) + 5, -2 * slow(20_480), 7 + np.zeros(20_480)])
+    log[:2] += rng.standard_normal((2, 20_480))
+    log[0, 5000:5100] = np.nan
+    chain = SensorChain(Common(), Share(1.0))
+    out = apply(chain, log, peak=None, sample_rate=RATE_HZ, tile=block)
+    scaled = (out - np.nanmean(log, 1, keepdims=True)) / np.where(
+        [[1], [1], [0]], np.nanstd(log, 1, keepdims=True), 1
+    )
+    inside = slice(6000, -6000)
+    np.testing.assert_allclose(scaled[0, inside], scaled[1, inside], atol=1e-4)
+    swapped = apply(chain, log[[2, 0, 1]], peak=None, sample_rate=RATE_HZ, tile=20_480)
+    np.testing.assert_allclose(swapped, out[[2, 0, 1]], atol=1e-5)
+
+
 @pytest.mark.parametrize("remove", [(), ("mains",), ("baseline",)])
 def test_units_and_offsets_do_not_matter(remove: tuple[str, ...]) -> None:
     rng = np.random.default_rng(0)
