@@ -38,7 +38,7 @@ def command(
 
     \b
     Example:
-      denoise train photo --data photos/ --validate held-out/ -o mine.safetensors --set fit.steps=2000
+      denoise train photo --data photos/ --validate held-out/ -o mine.safetensors --set fit.batch=16
     """
     from denoise import recipe as recipes
     from denoise.train import fit
