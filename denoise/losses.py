@@ -170,11 +170,13 @@ def intelligibility(estimate: Tensor, target: Tensor) -> Tensor:
 
     Jensen & Taal 2016, "An algorithm for predicting the intelligibility of speech masked by modulated noise
     maskers". It stays at 16 kHz where the original goes down to 10 kHz, and frames in which the target is
-    40 dB below its loudest are left out of the spectra, not of the waveforms. Items too short for that count 0.
+    40 dB below its loudest are left out of the spectra, not of the waveforms. Shorter items count 0.
 
     Shape:
         `(B, 1, T)` at 16 kHz in, `(B,)` out, in -1..1.
     """
+    if estimate.shape[-1] < _STOI_FRAME + (_STOI_SEGMENT - 1) * _STOI_HOP:
+        return estimate.new_zeros(len(estimate))
     window = torch.hann_window(_STOI_FRAME, device=estimate.device)
     bands = _third_octaves().to(estimate.device)
 

@@ -198,12 +198,12 @@ class Background(Corruption):
 
     Args:
         snr_db: dB, met exactly in each channel.
-        equalise_db: The stretch gets a smooth random gain over frequency, at most this much up or down: more
-            places than were recorded.
         path: A recording, or a folder of them; read once, mixed to mono and resampled to the signal's rate.
             Or a sensor log, each of whose columns is a recording; one without a clock has the signal's rate.
         noise: From Python instead of `path`: samples at the signal's rate, of any real dtype and scale;
             several recordings of one length as rows.
+        equalise_db: The stretch gets a smooth random gain over frequency, at most this much up or down: more
+            places than were recorded.
 
     Shape:
         noise: `(n,)` or `(recordings, n)`.
@@ -215,9 +215,9 @@ class Background(Corruption):
     identity = math.inf
 
     snr_db: SnrDb = 10.0
-    equalise_db: Annotated[float, Number("dB", 0, fixed=True)] = 0.0
     path: Annotated[str | None, Word()] = None
     noise: Tensor | None = field(default=None, repr=False, compare=False)
+    equalise_db: Annotated[float, Number("dB", 0, fixed=True)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -252,7 +252,7 @@ class Background(Corruption):
         return _read_mono(self.path, sampling_rate(self, sample_rate))
 
 
-def equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
+def equalised(x: Tensor, most_db: float, generator: torch.Generator) -> Tensor:
     """A gain drawn at eight frequencies, equally far apart in octaves, and smooth between them.
 
     Shape:

@@ -223,22 +223,27 @@ class SpectralGru(Shifted):
         x = spectrum[..., : self.bins]
         power = x.real.square() + x.imag.square() + 1e-10
         compressed = power.pow(-0.35)  # |X|^0.3 / |X|: what was quiet is heard, whatever the level
-        x = torch.stack([power.pow(0.15), x.real * compressed, x.imag * compressed], 2)  # (B, k, 3, bins)
-        x = x.flatten(0, 1)
+        x = torch.stack([power.pow(0.15), x.real * compressed, x.imag * compressed], -1)
+        # Frames as the lines of one picture, channels last: several times faster than as a batch.
+        x = x.view(1, batch * count, self.bins, 3).permute(0, 3, 1, 2)
         across = []
         for conv, act in zip(self.encoder, self.down, strict=True):
-            x = act(conv(x))  # (B k, width, half the bins)
-            across.append(x)
-        code = F.relu(self.into(x.flatten(1))).view(batch, count, -1)  # (B, k, code)
+            assert isinstance(conv, nn.Conv1d)
+            x = act(F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, (1, 2), (0, 2)))
+            across.append(x)  # (1, width, B k, half the bins)
+        code = F.relu(self.into(x[0].transpose(0, 1).flatten(1))).view(batch, count, -1)  # (B, k, code)
         remembered, memory = self.memory(code, memory)
-        x = self.out_of(torch.cat([remembered, code], -1)).flatten(0, 1).view_as(across[-1])
+        x = self.out_of(torch.cat([remembered, code], -1))
+        x = x.view(batch * count, self._config.widths[-1], -1).transpose(0, 1).unsqueeze(0)
         for i, conv in enumerate(self.decoder):
-            x = conv(x + across.pop())  # (B k, width, double the bins)
+            assert isinstance(conv, nn.ConvTranspose1d)
+            x = across.pop() + x
+            x = F.conv_transpose2d(x, conv.weight.unsqueeze(2), conv.bias, (1, 2), (0, 2))  # double the bins
             if i < len(self.up):
                 x = self.up[i](x)
-        x = torch.tanh(x).view(batch, count, 2, self.bins)  # (B, k, 2, bins)
+        x = torch.tanh(x[0]).view(2, batch, count, self.bins)
         x = torch.cat([x, x[..., -1:]], -1)
-        return torch.complex(1.2 * x[:, :, 0], 1.2 * x[:, :, 1]), memory
+        return torch.complex(1.2 * x[0], 1.2 * x[1]), memory
 
 
 def _louder(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Tensor]:
