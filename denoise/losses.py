@@ -183,7 +183,8 @@ def intelligibility(estimate: Tensor, target: Tensor) -> Tensor:
     def spectrum(x: Tensor) -> Tensor:
         frames = x[:, 0].unfold(1, _STOI_FRAME, _STOI_HOP) * window
         bins = torch.fft.rfft(frames, _STOI_FFT)  # (B, frames, 513)
-        return ((bins.real.square() + bins.imag.square()) @ bands.T + 1e-10).sqrt().transpose(1, 2)
+        amplitudes: Tensor = ((bins.real.square() + bins.imag.square()) @ bands.T + 1e-10).sqrt()
+        return amplitudes.transpose(1, 2)
 
     def normalised(x: Tensor, dim: int) -> Tensor:
         centred = x - x.mean(dim, keepdim=True)
