@@ -239,7 +239,7 @@ class SpectralGru(Shifted):
             x = conv(across.pop() + x)  # double the bins
             if i < len(self.up):
                 x = self.up[i](x)
-        x = torch.tanh(x[0]).view(2, batch, count, self.bins)
+        x = torch.tanh(x[0].float()).view(2, batch, count, self.bins)
         x = torch.cat([x, x[..., -1:]], -1)
         return torch.complex(1.2 * x[0], 1.2 * x[1]), memory
 
