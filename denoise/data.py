@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from denoise import io
 from denoise.corruptions import parse
+from denoise.corruptions.audio import equalised
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.recipe import Recipe, ValidateRecipe
 from denoise.registry import unknown
@@ -279,7 +279,7 @@ class Patches:
             deviation = x.std(-1, keepdim=True)
             x = torch.where(deviation > 1e-6, x / deviation.clamp(min=1e-6), x)
         if data.equalise_db:
-            x = _equalised(x, data.equalise_db, generator)
+            x = equalised(x, data.equalise_db, generator)
         low, high = data.level_db
         if (low, high) != (0.0, 0.0):
             level = low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
@@ -292,22 +292,6 @@ def _on(device: torch.device, generator: Generator) -> Generator:
     if device == generator.device:
         return generator
     return Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-
-
-def _equalised(x: Tensor, most_db: float, generator: Generator) -> Tensor:
-    """A gain drawn at eight frequencies, equally far apart in octaves, and smooth between them.
-
-    Shape:
-        `(B, C, n)` in and out.
-    """
-    bins = x.shape[-1] // 2 + 1
-    knots = most_db * (2 * torch.rand(x.shape[0], 1, 8, generator=generator, device=x.device) - 1)
-    octaves = F.interpolate(knots, size=256, mode="linear", align_corners=True)  # (B, 1, 256)
-    place = torch.log(torch.arange(bins, device=x.device) + 1.0) / math.log(bins) * 255
-    gain_db = octaves[..., place.round().long()]
-    gain = 10 ** (gain_db / 20)
-    equalised: Tensor = torch.fft.irfft(torch.fft.rfft(x) * gain, n=x.shape[-1])
-    return equalised
 
 
 def synthetic(count: int, length: int, generator: Generator, channels: int = 1) -> Tensor:

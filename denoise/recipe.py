@@ -108,9 +108,8 @@ class FitRecipe:
         clip: Largest gradient norm.
         ema: Decay of the averaged weights, which are what is validated and saved; 0 for none.
         seed: Decides weights, patches and noise.
-        amp: bfloat16 autocast where it pays: on CUDA, and for images and sensors on CPUs that multiply
-            bfloat16 themselves (half the time, a third). The weights, the loss and the optimiser stay in
-            float32.
+        amp: bfloat16 autocast where it pays: on CUDA, and for what convolves on CPUs that multiply bfloat16
+            themselves (half the time and less). The weights, the loss and the optimiser stay in float32.
         threads: CPU threads; 0 leaves torch's choice.
         validate_every: Steps between validations.
         patience: Validations without a new best before stopping early; 0 never stops.

@@ -229,6 +229,21 @@ def test_background_takes_each_column_of_a_log_for_a_recording(tmp_path: Path) -
     assert set(peaks * SAMPLE_RATE / 400) == {500.0, 1000.0}
 
 
+def test_background_of_other_places_keeps_its_snr() -> None:
+    clean = tone(samples=8192)
+    noise = torch.randn(20_000, generator=torch.Generator().manual_seed(7))
+    plain, other = (
+        Background(noise=noise, snr_db=3.0, equalise_db=gain)(clean, torch.Generator().manual_seed(0)) - clean
+        for gain in (0.0, 12.0)
+    )
+    torch.testing.assert_close(
+        snr_db(clean, clean + other), torch.full((2, 2), 3.0).double(), atol=0.01, rtol=0
+    )
+    gain_db = 20 * torch.log10(torch.fft.rfft(other[:, 0]).abs() / torch.fft.rfft(plain[:, 0]).abs())[:, 1:]
+    assert 6 < gain_db.amax() - gain_db.amin() < 24.1
+    assert abs(np.corrcoef(gain_db[0], gain_db[1])[0, 1]) < 0.9  # each item is another place
+
+
 def test_background_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="background needs path="):
         apply("background", tone())

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from denoise import io
-from denoise.data import Patches, _equalised, pairs, read_clean
+from denoise.corruptions.audio import equalised
+from denoise.data import Patches, pairs, read_clean
 from denoise.errors import InputError, UsageError
 from denoise.recipe import DataRecipe, Recipe, ValidateRecipe
 from denoise.signal import SignalInfo
@@ -133,7 +134,7 @@ def test_a_recipe_without_noise_is_refused(pool: Path) -> None:
 def test_equalising_changes_the_spectrum_smoothly_and_within_its_bounds() -> None:
     x = torch.zeros(3, 1, 4096)
     x[..., 0] = 1.0
-    gain_db = 20 * torch.log10(torch.fft.rfft(_equalised(x, 6.0, torch.Generator().manual_seed(0))).abs())
+    gain_db = 20 * torch.log10(torch.fft.rfft(equalised(x, 6.0, torch.Generator().manual_seed(0))).abs())
     assert gain_db.abs().max() <= 6.001
     assert gain_db.std() > 1.0
     assert (gain_db[..., 51:] - gain_db[..., 50:-1]).abs().max() < 0.5  # dB from one bin to the next

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import denoise
 from denoise import io
+from denoise.corruptions import parse
 from denoise.infer import Cleaner
 from denoise.io.audio import resample
+from denoise.losses import intelligibility
 from denoise.metrics import si_sdr_db
 from denoise.models import LIVE_MODEL
 
@@ -69,6 +72,16 @@ def test_clean_speech_comes_back_and_silence_is_silent(
     gap = truth[0].copy()
     gap[8000:16_000] = 0.0
     assert not model.clean(gap, RATE)[9100:14_900].any()
+
+
+@pytest.mark.parametrize("noise", ["white", "pink", "hum"])
+def test_no_word_is_deleted(pair: tuple[np.ndarray, np.ndarray], noise: str) -> None:
+    _, truth = (torch.from_numpy(x)[None] for x in pair)
+    speech = denoise.load("speech", "audio")
+    for snr_db in (-5, 5, 15, 30):
+        noisy = parse(f"{noise}:snr_db={snr_db}")(truth, torch.Generator().manual_seed(0), RATE)
+        cleaned = torch.from_numpy(speech.clean(noisy[0, 0].numpy(), RATE))[None, None].float()
+        assert intelligibility(cleaned, truth) > intelligibility(noisy, truth) - 0.01, snr_db
 
 
 @pytest.mark.parametrize("block", [1, 7, 160, 480, 10**6])

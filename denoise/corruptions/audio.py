@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from denoise.corruptions.base import (
     Corruption,
@@ -201,6 +202,8 @@ class Background(Corruption):
             Or a sensor log, each of whose columns is a recording; one without a clock has the signal's rate.
         noise: From Python instead of `path`: samples at the signal's rate, of any real dtype and scale;
             several recordings of one length as rows.
+        equalise_db: The stretch gets a smooth random gain over frequency, at most this much up or down: more
+            places than were recorded.
 
     Shape:
         noise: `(n,)` or `(recordings, n)`.
@@ -214,6 +217,7 @@ class Background(Corruption):
     snr_db: SnrDb = 10.0
     path: Annotated[str | None, Word()] = None
     noise: Tensor | None = field(default=None, repr=False, compare=False)
+    equalise_db: Annotated[float, Number("dB", 0, fixed=True)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -235,8 +239,10 @@ class Background(Corruption):
         start = (places[1] * places_left).long()
         time = torch.arange(clean.shape[-1], device=noise.device)
         stretch = noise[row, (start + time) % length].to(clean)  # (B, n)
-        stretch -= stretch.mean(-1, keepdim=True)
-        return add_at_snr(clean, stretch.unsqueeze(1), draw(self.snr_db, clean, generator))
+        stretch = (stretch - stretch.mean(-1, keepdim=True)).unsqueeze(1)
+        if self.equalise_db:
+            stretch = equalised(stretch, self.equalise_db, generator)
+        return add_at_snr(clean, stretch, draw(self.snr_db, clean, generator))
 
     def _recordings(self, sample_rate: float | None) -> Tensor:
         if self.noise is not None:
@@ -244,6 +250,22 @@ class Background(Corruption):
         if self.path is None:
             raise UsageError("background needs path= (a recording, or a folder of them)")
         return _read_mono(self.path, sampling_rate(self, sample_rate))
+
+
+def equalised(x: Tensor, most_db: float, generator: torch.Generator) -> Tensor:
+    """A gain drawn at eight frequencies, equally far apart in octaves, and smooth between them.
+
+    Shape:
+        `(B, C, n)` in and out.
+    """
+    bins = x.shape[-1] // 2 + 1
+    knots = most_db * (2 * uniform((x.shape[0], 1, 8), x, generator) - 1)
+    octaves = F.interpolate(knots, size=256, mode="linear", align_corners=True)  # (B, 1, 256)
+    place = torch.log(torch.arange(bins, device=x.device) + 1.0) / math.log(bins) * 255
+    gain_db = octaves[..., place.round().long()]
+    gain = 10 ** (gain_db / 20)
+    equalised: Tensor = torch.fft.irfft(torch.fft.rfft(x) * gain, n=x.shape[-1])
+    return equalised
 
 
 @functools.lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.errors import UsageError
+from denoise.models.autoencoder import LineConv, LineConvTranspose
 from denoise.models.base import CausalDenoiser, InputSpec
 
 __all__ = ["Shifted", "ShiftedState", "SpectralGru", "SpectralGruConfig", "SpectralState", "build", "linked"]
@@ -168,20 +169,20 @@ class SpectralGru(Shifted):
         self.bins = config.window // 2  # the Nyquist bin takes the mask of its neighbour
         channels = (3, *config.widths)
         self.encoder = nn.ModuleList(
-            nn.Conv1d(i, o, 5, stride=2, padding=2) for i, o in itertools.pairwise(channels)
+            LineConv(i, o, 5, stride=2, padding=2) for i, o in itertools.pairwise(channels)
         )
-        self.down = nn.ModuleList(nn.LeakyReLU(0.1) for _ in config.widths)
+        self.down = nn.ModuleList(nn.LeakyReLU(0.1, inplace=True) for _ in config.widths)
         flat = config.widths[-1] * (self.bins >> len(config.widths))
         self.into = nn.Linear(flat, config.code)
         self.memory = nn.GRU(config.code, config.memory, config.layers, batch_first=True)
         self.out_of = nn.Linear(config.memory + config.code, flat)
         outwards = (*config.widths[::-1], 2)
         self.decoder = nn.ModuleList(
-            nn.ConvTranspose1d(i, o, 6, stride=2, padding=2) for i, o in itertools.pairwise(outwards)
+            LineConvTranspose(i, o, 6, stride=2, padding=2) for i, o in itertools.pairwise(outwards)
         )
-        self.up = nn.ModuleList(nn.LeakyReLU(0.1) for _ in outwards[1:-1])
+        self.up = nn.ModuleList(nn.LeakyReLU(0.1, inplace=True) for _ in outwards[1:-1])
         last = self.decoder[-1]
-        assert isinstance(last, nn.ConvTranspose1d)
+        assert isinstance(last, LineConvTranspose)
         assert last.bias is not None
         nn.init.constant_(last.bias[:1], 1.0)  # start near "let everything pass"
 
@@ -223,22 +224,24 @@ class SpectralGru(Shifted):
         x = spectrum[..., : self.bins]
         power = x.real.square() + x.imag.square() + 1e-10
         compressed = power.pow(-0.35)  # |X|^0.3 / |X|: what was quiet is heard, whatever the level
-        x = torch.stack([power.pow(0.15), x.real * compressed, x.imag * compressed], 2)  # (B, k, 3, bins)
-        x = x.flatten(0, 1)
+        x = torch.stack([power.pow(0.15), x.real * compressed, x.imag * compressed], -1)
+        # Frames as the lines of one picture, channels last: several times faster than as a batch.
+        x = x.view(1, batch * count, self.bins, 3).permute(0, 3, 1, 2)
         across = []
         for conv, act in zip(self.encoder, self.down, strict=True):
-            x = act(conv(x))  # (B k, width, half the bins)
-            across.append(x)
-        code = F.relu(self.into(x.flatten(1))).view(batch, count, -1)  # (B, k, code)
+            x = act(conv(x))
+            across.append(x)  # (1, width, B k, half the bins)
+        code = F.relu(self.into(x[0].transpose(0, 1).flatten(1))).view(batch, count, -1)  # (B, k, code)
         remembered, memory = self.memory(code, memory)
-        x = self.out_of(torch.cat([remembered, code], -1)).flatten(0, 1).view_as(across[-1])
+        x = self.out_of(torch.cat([remembered, code], -1))
+        x = x.view(batch * count, self._config.widths[-1], -1).transpose(0, 1).unsqueeze(0)
         for i, conv in enumerate(self.decoder):
-            x = conv(x + across.pop())  # (B k, width, double the bins)
+            x = conv(across.pop() + x)  # double the bins
             if i < len(self.up):
                 x = self.up[i](x)
-        x = torch.tanh(x).view(batch, count, 2, self.bins)  # (B, k, 2, bins)
+        x = torch.tanh(x[0].float()).view(2, batch, count, self.bins)
         x = torch.cat([x, x[..., -1:]], -1)
-        return torch.complex(1.2 * x[:, :, 0], 1.2 * x[:, :, 1]), memory
+        return torch.complex(1.2 * x[0], 1.2 * x[1]), memory
 
 
 def _louder(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Tensor]:

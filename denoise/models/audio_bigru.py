@@ -65,7 +65,7 @@ class _Block(nn.Module):
         nn.init.zeros_(self.mix.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = self.mix(F.leaky_relu(self.conv(x), _SLOPE))
+        added: Tensor = self.mix(F.leaky_relu(self.conv(x), _SLOPE, inplace=True))
         return x + added
 
 
@@ -243,7 +243,7 @@ class SpectralBiGru(Shifted):
         x = x.permute(0, 3, 1, 2)  # (B, 3, k, bins), channels last
         across = []
         for conv in self.encoder:
-            x = F.leaky_relu(conv(x), _SLOPE)  # (B, width, k, half the bins)
+            x = F.leaky_relu(conv(x), _SLOPE, inplace=True)  # (B, width, k, half the bins)
             across.append(x[:, :, skip:])
         code = F.relu(self.into(across[-1].permute(0, 2, 3, 1).flatten(2))).float()  # (B, k, code)
         with torch.autocast(code.device.type, enabled=False):  # many small products gain nothing in bfloat16
@@ -257,7 +257,7 @@ class SpectralBiGru(Shifted):
                     x = block(x)
             x = conv(x)  # (B, width, k, double the bins)
             if across:
-                x = F.leaky_relu(x, _SLOPE)
+                x = F.leaky_relu(x, _SLOPE, inplace=True)
         x = torch.tanh(x.float())
         x = torch.cat([x, x[..., -1:]], -1)
         return torch.complex(1.2 * x[:, 0], 1.2 * x[:, 1]), memory

@@ -20,13 +20,9 @@ from denoise.registry import unknown
 __all__ = ["GatedSpeech", "GatedState", "build"]
 
 _PART_S = 8  # of a recording that are cleaned at a time, about
-_CLEAN_DB = (
-    18.0,
-    24.0,
-)  # of what the network leaves over what it takes: more is not noisy, but taken wrongly
-_MOST_GATE = (
-    0.85  # share of the gate where nothing is noisy: it leaves loud sounds as they are, and takes hiss
-)
+# What network and gate leave over what they take, the mean of both: more is not noisy, and taken wrongly.
+_CLEAN_DB = (20.0, 26.0)
+_MOST_GATE = 0.85  # share of the gate where nothing is noisy: it leaves loud sounds as they are, takes hiss
 _FADE = 3  # latencies of the network after the last sound, until all of its answer is out
 
 _NETWORKS: Mapping[str, Callable[..., Shifted]] = MappingProxyType(
@@ -130,21 +126,19 @@ class GatedSpeech(CausalDenoiser):
         ready = answers[:, :size].view_as(block)
         noisy = signal[:, self._halo : self._halo + size].view_as(block)
         last = state.share.view(block.shape[:2])[:, 0]
-        share = self._share_of_gate(noisy, ready, last)
+        share = self._share_of_gate(noisy, ready, opened, last)
         first = torch.where(last < 0, share, last)
         ramp = torch.lerp(first[:, None], share[:, None], torch.linspace(0, 1, size, device=first.device))
         out = torch.lerp(ready, opened, ramp[:, None])
         shares = share[:, None].expand(block.shape[:2]).flatten()
         return out, GatedState(signal[:, size:], answers[:, size:], shares, inner)
 
-    def _share_of_gate(self, noisy: Tensor, left: Tensor, last: Tensor) -> Tensor:
+    def _share_of_gate(self, noisy: Tensor, left: Tensor, opened: Tensor, last: Tensor) -> Tensor:
         """How much the gate is to count in a part of each recording, `(B,)`; as before where it is silent."""
-        # As SI-SDR: a network that leaves all of it, only softer, has taken nothing.
-        both = (noisy * left).sum((1, 2)).square()
-        energies = noisy.square().sum((1, 2)) * left.square().sum((1, 2))
-        ratio_db = 10 * torch.log10((both + 1e-20) / ((energies - both).clamp(min=0) + 1e-20))
+        # A network that does not know a voice takes it for noise, and the gate takes a babble for voices:
+        # what both leave is clean.
         low, high = _CLEAN_DB
-        clean = ((ratio_db - low) / (high - low)).clamp(0, 1)
+        clean = (((_left_db(noisy, left) + _left_db(noisy, opened)) / 2 - low) / (high - low)).clamp(0, 1)
         share = self._share + (_MOST_GATE - self._share) * clean
         return torch.where(noisy.abs().amax((1, 2)) > 0, share, last)
 
@@ -155,6 +149,13 @@ class GatedSpeech(CausalDenoiser):
             return signal
         start = start // self._gate.hop * self._gate.hop
         return nn.functional.pad(self._gate(signal[..., start:stop]), (start, signal.shape[-1] - stop))
+
+
+def _left_db(noisy: Tensor, left: Tensor) -> Tensor:
+    """What is left of each recording over what was taken, as SI-SDR: only softer is not taken, `(B,)`."""
+    both = (noisy * left).sum((1, 2)).square()
+    energies = noisy.square().sum((1, 2)) * left.square().sum((1, 2))
+    return 10 * torch.log10((both + 1e-20) / ((energies - both).clamp(min=0) + 1e-20))
 
 
 def _sounding(signal: Tensor) -> tuple[int, int]:

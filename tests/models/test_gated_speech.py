@@ -44,6 +44,19 @@ def test_where_little_is_taken_the_gate_counts(model: GatedSpeech, monkeypatch: 
         torch.testing.assert_close(model(x), torch.lerp(left, opened, 0.85), atol=2e-4, rtol=0)
 
 
+def test_only_what_both_leave_is_clean(model: GatedSpeech, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_gated, "_CLEAN_DB", (20.0, 26.0))
+    x = noise(2, 1, 16_000)
+    wrong = x.flip(-1)
+    both, net, gate, none = (
+        model._share_of_gate(x, x + wrong * 10 ** (-a / 20), x + wrong * 10 ** (-b / 20), torch.zeros(2))
+        for a, b in ((30, 30), (30, 5), (5, 30), (5, 5))
+    )
+    torch.testing.assert_close(both, torch.full((2,), 0.85))
+    for share in (net, gate, none):
+        torch.testing.assert_close(share, torch.full((2,), 0.25))
+
+
 def test_how_many_parts_come_at_a_time_does_not_matter(model: GatedSpeech) -> None:
     x = torch.nn.functional.pad(noise(1, 1, 300_000), (0, 4 * model.hop - 300_000))
     with torch.inference_mode():
