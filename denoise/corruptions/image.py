@@ -95,7 +95,8 @@ class Jpeg(Corruption):
         """Code and decode `(1 or 3, H, W)`."""
         import imagecodecs
 
-        picture = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        # A copy: the codec refuses the strides that a view may have along a side of one pixel.
+        picture = (pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).copy(order="C")
         thinned = self.subsampling.replace(":", "")
         decoded = imagecodecs.jpeg8_decode(
             imagecodecs.jpeg8_encode(picture, level=quality, subsampling=thinned)
