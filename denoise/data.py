@@ -240,10 +240,8 @@ class Patches:
             lots = torch.rand(len(picks), int(shapes[:, 0].max()), generator=generator)
             lots[torch.arange(lots.shape[1]) >= shapes[:, :1]] = 2.0
             channels = lots.argsort(1)[:, :count]
-        else:
-            channels = torch.arange(self.channels).minimum(
-                shapes[:, :1] - 1
-            )  # a gray picture has one for all
+        else:  # a gray picture has one for all
+            channels = torch.arange(self.channels).minimum(shapes[:, :1] - 1)
         strides = torch.cat([shapes[:, 2:], torch.ones_like(sides)], 1)  # of the axes, in samples
         first = self.offsets[picks, None] + channels * shapes[:, 1:].prod(1, keepdim=True)
         first = first + (below(shapes[:, 1:] - sides + 1) * strides).sum(1, keepdim=True)
