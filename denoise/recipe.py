@@ -36,11 +36,13 @@ class ModelRecipe:
         config: The fields of its config.
         init: A shipped model or a weights file to start from; a deeper network starts as what it was before.
             Empty for random weights.
+        bits: Of the weights in their file, 16 or 8; see `denoise.weights.save`.
     """
 
     architecture: str = "autoencoder"
     config: Mapping[str, Any] = field(default_factory=dict)
     init: str = ""
+    bits: int = 16
 
 
 @dataclass(frozen=True)

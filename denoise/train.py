@@ -185,7 +185,14 @@ def fit(
     }
     final = state.averaged or model.state_dict()
     model.load_state_dict((state.best_weights if plan.keep == "best" else final) or final)
-    weights.save(out, model, name=recipe.name, architecture=recipe.model.architecture, facts=facts)
+    weights.save(
+        out,
+        model,
+        name=recipe.name,
+        architecture=recipe.model.architecture,
+        facts=facts,
+        bits=recipe.model.bits,
+    )
     return weights.card(out)
 
 

@@ -55,7 +55,8 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
 )
 
 _HEADER_LIMIT = 10_000_000  # bytes; a header says how long it is, and need not be believed
-_DTYPE_BYTES = MappingProxyType({"F16": 2, "BF16": 2, "F32": 4, "F64": 8})
+_DTYPE_BYTES = MappingProxyType({"I8": 1, "F16": 2, "BF16": 2, "F32": 4, "F64": 8})
+_SCALE = ":scale"  # behind the name of a tensor of 8 bits: what a step is worth, in each of its rows
 _CARD_TEXTS = ("name", "modality", "architecture")
 _TENSOR_DIGEST = "tensors_sha256"  # in the card: of all tensors, by name
 
@@ -76,8 +77,12 @@ class _Header:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name to shape."""
-        return {name: tuple(tensor["shape"]) for name, tensor in self.tensors.items()}
+        """Name to shape, of the weights."""
+        return {
+            name: tuple(tensor["shape"])
+            for name, tensor in self.tensors.items()
+            if not name.endswith(_SCALE)
+        }
 
 
 def pretrained() -> dict[str, Path]:
@@ -197,16 +202,29 @@ def _digest_of_tensors(tensors: Mapping[str, Any], data: memoryview) -> str:
 
 
 def save(
-    path: str | Path, model: Denoiser, *, name: str, architecture: str, facts: Mapping[str, Any]
+    path: str | Path,
+    model: Denoiser,
+    *,
+    name: str,
+    architecture: str,
+    facts: Mapping[str, Any],
+    bits: int = 16,
 ) -> None:
     """Write a model and its card; `facts` is what the card tells beyond the model (recipe, results, data).
 
-    Weights are stored in half precision: half the bytes, and an error far below what the network leaves.
+    Weights are stored in half precision: half the bytes, and an error far below what the network leaves. With
+    8 `bits`, matrices and kernels are whole numbers of steps, a step for each row: half the bytes again.
+
+    Raises:
+        UsageError: `bits` is neither 8 nor 16.
     """
     from safetensors.torch import save as to_bytes
 
+    if bits not in (8, 16):
+        raise UsageError(f"weights of {bits} bits were asked for; expected 8 or 16")
     parameters = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
-    data = to_bytes(parameters)
+    stored = _in_steps(parameters) if bits == 8 else parameters
+    data = to_bytes(stored)
     length = struct.unpack("<Q", data[:8])[0]
     tensors = json.loads(data[8 : 8 + length])
     header = {
@@ -220,6 +238,45 @@ def save(
         **facts,
     }
     _write(Path(path), data, header)
+
+
+def _in_steps(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same, but tensors of two axes and more as int8 and, in half precision, what a step is worth."""
+    import torch
+
+    stored = {}
+    for key, value in parameters.items():
+        stored[key] = value
+        if value.ndim > 1:
+            rows = value.float().flatten(1)
+            scale = (rows.abs().amax(1) / 127).clamp(min=1e-7).half()
+            # The scale itself is rounded: the largest weight may lie a little beyond the last step.
+            steps = (rows / scale.float()[:, None]).round().clamp(-127, 127)
+            stored[key], stored[key + _SCALE] = steps.to(torch.int8).view_as(value), scale
+    return stored
+
+
+def _from_steps(path: Path, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in float32, whatever they are stored in.
+
+    Raises:
+        WeightsError: A tensor of 8 bits has no scale for each of its rows, or the other way round.
+    """
+    import torch
+
+    parameters = {key: value.float() for key, value in stored.items() if not key.endswith(_SCALE)}
+    scaled = {key for key, value in stored.items() if value.dtype == torch.int8}
+    if scaled != {key.removesuffix(_SCALE) for key in stored if key.endswith(_SCALE)}:
+        raise WeightsError(f"{path}: holds tensors of 8 bits, expected a scale for each of them")
+    for key in scaled:
+        rows, scale = parameters[key], stored[key + _SCALE].float()
+        if scale.shape != rows.shape[:1]:
+            raise WeightsError(
+                f"{path}: the tensor {key[:60]!r} has {tuple(rows.shape)[:1]} rows and "
+                f"{tuple(scale.shape)} scales, expected one for each"
+            )
+        parameters[key] = rows * scale.view(-1, *[1] * (rows.ndim - 1))
+    return parameters
 
 
 def annotate(path: str | Path, facts: Mapping[str, Any]) -> None:
@@ -254,9 +311,9 @@ def load(path: str | Path) -> tuple[Denoiser, dict[str, Any]]:
     _check_digest(path, header)
     with _fitting(path):
         model = _built(path, header)
-        parameters = load_file(path)
+        parameters = _from_steps(path, load_file(path))
         _check_finite(path, parameters)
-        model.load_state_dict({key: value.float() for key, value in parameters.items()})
+        model.load_state_dict(parameters)
     return model.eval().requires_grad_(False), header.card
 
 
@@ -273,7 +330,7 @@ def verify(path: str | Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     count = sum(math.prod(shape) for shape in header.shapes.values())
     checked = [
         f"header: a card of format {FORMAT}, no pickle, {path.stat().st_size} bytes all accounted for",
-        f"tensors: {len(header.tensors)} with {count} numbers, end to end, of shape and dtype as they claim",
+        f"tensors: {len(header.shapes)} with {count} numbers, end to end, of shape and dtype as they claim",
     ]
     recorded = _check_digest(path, header)
     checked.append(
@@ -329,13 +386,13 @@ def _built(path: Path, header: _Header) -> Denoiser:
     import torch
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
-    left = 2 * len(header.tensors)  # some layers register a parameter twice
+    left = 2 * len(header.shapes)  # some layers register a parameter twice
 
     def count(_module: Any, _name: str, parameter: Tensor | None) -> None:
         nonlocal left
         left -= parameter is not None and parameter.is_meta  # other threads build real ones
         if left < 0:
-            raise WeightsError(f"{path}: its config asks for more than its {len(header.tensors)} tensors")
+            raise WeightsError(f"{path}: its config asks for more than its {len(header.shapes)} tensors")
 
     hook = register_module_parameter_registration_hook(count)
     try:

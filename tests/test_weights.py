@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from denoise import weights
-from denoise.errors import WeightsError
+from denoise.errors import UsageError, WeightsError
 from denoise.models.autoencoder import Autoencoder, build
 
 
@@ -42,6 +42,50 @@ def test_a_card_can_be_added_to(saved: tuple[Autoencoder, Path]) -> None:
     again, card = weights.load(path)
     assert (card["results"], card["limits"], card["name"]) == ({"snr_db": 12.5}, "ünlike others", "mine")
     assert all(torch.equal(before[key], value) for key, value in again.state_dict().items())
+
+
+def test_weights_of_eight_bits_are_half_as_large_and_nearly_the_same(
+    saved: tuple[Autoencoder, Path], tmp_path: Path
+) -> None:
+    model, path = saved[0], tmp_path / "small.safetensors"
+    weights.save(path, model, name="small", architecture="autoencoder", facts={}, bits=8)
+    again = weights.load(path)[0].state_dict()
+    for key, value in model.state_dict().items():
+        largest = value.flatten(1).abs().amax(1) if value.ndim > 1 else value.abs()
+        error = (again[key] - value).abs()
+        error = error.flatten(1).amax(1) if value.ndim > 1 else error
+        # Half a step of 1/127, and half precision of what a step is worth.
+        assert (error <= largest * (0.51 / 127 + 2**-10) + 1e-7).all(), key
+    card = weights.verify(path)[0]
+    assert card["parameters"] == weights.card(saved[1])["parameters"]
+    matrices = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+    rows = sum(len(p) for p in model.parameters() if p.ndim > 1)
+
+    def held(file: Path) -> int:  # bytes of tensors
+        return file.stat().st_size - 8 - int(struct.unpack("<Q", file.read_bytes()[:8])[0])
+
+    assert held(saved[1]) - held(path) == matrices - 2 * rows
+
+
+def test_a_scale_for_each_row_of_eight_bits(saved: tuple[Autoencoder, Path]) -> None:
+    model, path = saved
+    weights.save(path, model, name="small", architecture="autoencoder", facts={}, bits=8)
+    whole = load_file(path)
+    key = next(name for name in whole if name.endswith(":scale"))
+    for scale in (None, whole[key][:-1].clone(), whole[key] * torch.inf):
+        changed = {name: value for name, value in whole.items() if name != key or scale is not None}
+        if scale is not None:
+            changed[key] = scale
+        card = {**weights.card(path), "tensors_sha256": ""}
+        other = path.with_name("changed.safetensors")
+        save_file(changed, other, {"denoise": json.dumps(card)})
+        with pytest.raises(WeightsError, match="changed.safetensors"):
+            weights.load(other)
+
+
+def test_other_bits_are_refused(saved: tuple[Autoencoder, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="4 bits"):
+        weights.save(tmp_path / "x", saved[0], name="x", architecture="autoencoder", facts={}, bits=4)
 
 
 def rewritten(path: Path, **changes: object) -> Path:
