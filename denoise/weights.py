@@ -79,9 +79,7 @@ class _Header:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name to shape, of the weights."""
         return {
-            name: tuple(tensor["shape"])
-            for name, tensor in self.tensors.items()
-            if not name.endswith(_SCALE)
+            name: tuple(tensor["shape"]) for name, tensor in self.tensors.items() if not name.endswith(_SCALE)
         }
 
 

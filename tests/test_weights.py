@@ -79,7 +79,7 @@ def test_a_scale_for_each_row_of_eight_bits(saved: tuple[Autoencoder, Path]) -> 
         card = {**weights.card(path), "tensors_sha256": ""}
         other = path.with_name("changed.safetensors")
         save_file(changed, other, {"denoise": json.dumps(card)})
-        with pytest.raises(WeightsError, match="changed.safetensors"):
+        with pytest.raises(WeightsError, match="changed"):
             weights.load(other)
 
 

@@ -451,7 +451,7 @@ class _IdleCausal(CausalDenoiser):
         super().__init__()
         self.spec, self.hop, self.latency = model.spec, model.hop, model.latency
 
-    def initial_state(self, batch: int) -> None:
+    def initial_state(self, batch: int, channels: int = 1) -> None:
         """None: it remembers nothing."""
 
     def step(self, block: torch.Tensor, state: None) -> tuple[torch.Tensor, None]:
@@ -616,7 +616,10 @@ class _Causal:
         self._model = model
         self._groups = _groups(channels, block, linked=model.spec.linked)
         self._longest = padded(max(1, _BATCH // channels), model.hop)  # samples a call, of linked channels
-        self._states = [model.initial_state(rows.stop - rows.start) for rows in self._groups]
+        self._states = [
+            model.initial_state(*((1, len_) if model.spec.linked else (len_, 1)))
+            for len_ in (rows.stop - rows.start for rows in self._groups)
+        ]
         self._late = model.latency  # output samples still to be dropped
         self._ahead = SampleQueue(channels)  # what the model has not been given
         self._noisy = SampleQueue(channels)  # what the model has not answered

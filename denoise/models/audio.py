@@ -19,6 +19,7 @@ __all__ = ["Shifted", "ShiftedState", "SpectralGru", "SpectralGruConfig", "Spect
 
 QUIET = 0.02  # root mean square: what is fainter is heard as loud as this, for no fainter was learned from
 LOUDEST = 1e4  # times louder, at most
+SLOPE = 0.1  # of the leaky rectifiers
 _FADE_DB_S = 1.0
 
 
@@ -66,8 +67,8 @@ class Shifted(CausalDenoiser):
     """A model that looks at the signal several times, each time at frames that begin a little later.
 
     Where frames begin is arbitrary, and the mistakes that a model makes at one place it mostly does not make
-    at another, so the mean of the answers is nearer to the truth. All looks are items of one batch; training
-    takes one.
+    at another, so the mean of the answers is nearer to the truth. All looks are items of one batch. Training
+    takes one, and so do several channels: each is a look of its own at what they share.
 
     Args:
         frame_hop: Samples between frames.
@@ -95,24 +96,28 @@ class Shifted(CausalDenoiser):
         out, _ = self.once(padded, self.once_state(noisy.shape[0] * noisy.shape[1]))
         return out[..., late : late + samples], noisy.new_zeros(())
 
-    def initial_state(self, batch: int) -> ShiftedState:
+    def _looks(self, channels: int) -> list[int]:
+        """By how many samples each look at so many channels is later than the first."""
+        return self._delays if channels == 1 else self._delays[-1:]
+
+    def initial_state(self, batch: int, channels: int = 1) -> ShiftedState:
         """Silence before the first sample."""
-        looks, most = len(self._delays), self._delays[-1]
+        looks, most, rows = len(self._looks(channels)), self._delays[-1], batch * channels
         like = next(self.parameters())
         return ShiftedState(
-            like.new_zeros(batch, most), like.new_zeros(looks, batch, most), self.once_state(looks * batch)
+            like.new_zeros(rows, most), like.new_zeros(looks, rows, most), self.once_state(looks * rows)
         )
 
     def step(self, block: Tensor, state: ShiftedState) -> tuple[Tensor, ShiftedState]:
         """Denoise the next block `(B, C, k * hop)`."""
-        size, most = block.shape[-1], self._delays[-1]
+        size, most, delays = block.shape[-1], self._delays[-1], self._looks(block.shape[1])
         heard = torch.cat([state.late, block.flatten(0, 1)], 1)
-        looks = [heard[:, most - delay : most - delay + size].view_as(block) for delay in self._delays]
+        looks = [heard[:, most - delay : most - delay + size].view_as(block) for delay in delays]
         answers, inner = self.once(torch.cat(looks), state.state)
         answers = answers.reshape(len(looks), -1, size)
         ready = torch.cat([state.owed, answers], -1)
         # What was heard later was answered later: each look waits for the last.
-        aligned = [look[:, delay : delay + size] for look, delay in zip(ready, self._delays, strict=True)]
+        aligned = [look[:, delay : delay + size] for look, delay in zip(ready, delays, strict=True)]
         mean = torch.stack(aligned).mean(0).view_as(block)
         return mean, ShiftedState(heard[:, size:], ready[..., size:], inner)
 
@@ -171,7 +176,6 @@ class SpectralGru(Shifted):
         self.encoder = nn.ModuleList(
             LineConv(i, o, 5, stride=2, padding=2) for i, o in itertools.pairwise(channels)
         )
-        self.down = nn.ModuleList(nn.LeakyReLU(0.1, inplace=True) for _ in config.widths)
         flat = config.widths[-1] * (self.bins >> len(config.widths))
         self.into = nn.Linear(flat, config.code)
         self.memory = nn.GRU(config.code, config.memory, config.layers, batch_first=True)
@@ -180,7 +184,6 @@ class SpectralGru(Shifted):
         self.decoder = nn.ModuleList(
             LineConvTranspose(i, o, 6, stride=2, padding=2) for i, o in itertools.pairwise(outwards)
         )
-        self.up = nn.ModuleList(nn.LeakyReLU(0.1, inplace=True) for _ in outwards[1:-1])
         last = self.decoder[-1]
         assert isinstance(last, LineConvTranspose)
         assert last.bias is not None
@@ -223,22 +226,23 @@ class SpectralGru(Shifted):
         batch, count = spectrum.shape[:2]
         x = spectrum[..., : self.bins]
         power = x.real.square() + x.imag.square() + 1e-10
-        compressed = power.pow(-0.35)  # |X|^0.3 / |X|: what was quiet is heard, whatever the level
-        x = torch.stack([power.pow(0.15), x.real * compressed, x.imag * compressed], -1)
+        magnitude = power.pow(0.15)  # |X|^0.3: what was quiet is heard, whatever the level
+        compressed = magnitude * power.rsqrt()
+        x = torch.stack([magnitude, x.real * compressed, x.imag * compressed], -1)
         # Frames as the lines of one picture, channels last: several times faster than as a batch.
         x = x.view(1, batch * count, self.bins, 3).permute(0, 3, 1, 2)
         across = []
-        for conv, act in zip(self.encoder, self.down, strict=True):
-            x = act(conv(x))
+        for conv in self.encoder:
+            x = F.leaky_relu(conv(x), SLOPE, inplace=True)
             across.append(x)  # (1, width, B k, half the bins)
         code = F.relu(self.into(x[0].transpose(0, 1).flatten(1))).view(batch, count, -1)  # (B, k, code)
         remembered, memory = self.memory(code, memory)
         x = self.out_of(torch.cat([remembered, code], -1))
         x = x.view(batch * count, self._config.widths[-1], -1).transpose(0, 1).unsqueeze(0)
-        for i, conv in enumerate(self.decoder):
+        for conv in self.decoder:
             x = conv(across.pop() + x)  # double the bins
-            if i < len(self.up):
-                x = self.up[i](x)
+            if across:
+                x = F.leaky_relu(x, SLOPE, inplace=True)
         x = torch.tanh(x[0].float()).view(2, batch, count, self.bins)
         x = torch.cat([x, x[..., -1:]], -1)
         return torch.complex(1.2 * x[0], 1.2 * x[1]), memory
@@ -251,11 +255,13 @@ def _louder(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Te
     """
     size = 2 * (spectrum.shape[-1] - 1)
     rms = (spectrum.real.square() + spectrum.imag.square()).sum(-1).sqrt() * (2.0 / size)  # of a Hann window
-    faded = torch.arange(1, rms.shape[1] + 1, device=rms.device) * (math.log(10) / 20 * _FADE_DB_S * frame_s)
-    logs = torch.cat([level[:, None], rms], 1).clamp(min=1e-9).log() + F.pad(faded, (1, 0))
-    # ONNX has no running maximum, and needs none where it runs: hop by hop.
-    most = torch.cummax(logs, 1).values[:, 1:] if rms.shape[1] > 1 else logs.amax(1, keepdim=True)
-    loudest = (most - faded).exp()  # (B, k)
+    fade = math.log(10) / 20 * _FADE_DB_S * frame_s  # nepers
+    if rms.shape[1] == 1:  # live, and in ONNX, which has no running maximum
+        loudest = torch.maximum(level[:, None] * math.exp(-fade), rms).clamp(min=1e-9)
+    else:
+        faded = torch.arange(1, rms.shape[1] + 1, device=rms.device) * fade
+        logs = torch.cat([level[:, None], rms], 1).clamp(min=1e-9).log() + F.pad(faded, (1, 0))
+        loudest = (torch.cummax(logs, 1).values[:, 1:] - faded).exp()  # (B, k)
     return (QUIET / loudest).clamp(1.0, LOUDEST)[..., None], loudest[:, -1]
 
 

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.errors import UsageError
-from denoise.models.audio import LOUDEST, QUIET, Shifted, SpectralGruConfig, linked
+from denoise.models.audio import LOUDEST, QUIET, SLOPE, Shifted, SpectralGruConfig, linked
 from denoise.models.base import InputSpec
 
 __all__ = ["HeardState", "SpectralBiGru", "SpectralBiGruConfig", "build"]
 
 _PART_FRAMES = 1024  # of a long recording that are cleaned at a time: 16 s
 _AHEAD_FRAMES = 128  # beyond them from which the backward memory starts: 2 s
-_SLOPE = 0.1  # of the leaky rectifiers
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class _Block(nn.Module):
         nn.init.zeros_(self.mix.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = self.mix(F.leaky_relu(self.conv(x), _SLOPE, inplace=True))
+        added: Tensor = self.mix(F.leaky_relu(self.conv(x), SLOPE, inplace=True))
         return x + added
 
 
@@ -238,12 +237,13 @@ class SpectralBiGru(Shifted):
         batch, count, width = spectrum.shape[0], spectrum.shape[1] - skip, self._config.widths[-1]
         x = spectrum[..., : self.bins]
         power = x.real.square() + x.imag.square() + 1e-10
-        compressed = power.pow(-0.35)  # |X|^0.3 / |X|: what was quiet is heard, whatever the level
-        x = torch.stack([power.pow(0.15), x.real * compressed, x.imag * compressed], -1)
+        magnitude = power.pow(0.15)  # |X|^0.3: what was quiet is heard, whatever the level
+        compressed = magnitude * power.rsqrt()
+        x = torch.stack([magnitude, x.real * compressed, x.imag * compressed], -1)
         x = x.permute(0, 3, 1, 2)  # (B, 3, k, bins), channels last
         across = []
         for conv in self.encoder:
-            x = F.leaky_relu(conv(x), _SLOPE, inplace=True)  # (B, width, k, half the bins)
+            x = F.leaky_relu(conv(x), SLOPE, inplace=True)  # (B, width, k, half the bins)
             across.append(x[:, :, skip:])
         code = F.relu(self.into(across[-1].permute(0, 2, 3, 1).flatten(2))).float()  # (B, k, code)
         with torch.autocast(code.device.type, enabled=False):  # many small products gain nothing in bfloat16
@@ -257,7 +257,7 @@ class SpectralBiGru(Shifted):
                     x = block(x)
             x = conv(x)  # (B, width, k, double the bins)
             if across:
-                x = F.leaky_relu(x, _SLOPE, inplace=True)
+                x = F.leaky_relu(x, SLOPE, inplace=True)
         x = torch.tanh(x.float())
         x = torch.cat([x, x[..., -1:]], -1)
         return torch.complex(1.2 * x[:, 0], 1.2 * x[:, 1]), memory

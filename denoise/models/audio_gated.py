@@ -95,14 +95,14 @@ class GatedSpeech(CausalDenoiser):
         """Only the network learns."""
         return self.network.learn(noisy, target)
 
-    def initial_state(self, batch: int) -> GatedState:
+    def initial_state(self, batch: int, channels: int = 1) -> GatedState:
         """Silence before the first sample."""
-        like = next(self.parameters())
+        like, rows = next(self.parameters()), batch * channels
         return GatedState(
-            like.new_zeros(batch, self.latency + self._halo),
-            like.new_zeros(batch, self.latency - self.network.latency),
-            like.new_full((batch,), -1.0),
-            self.network.initial_state(batch),
+            like.new_zeros(rows, self.latency + self._halo),
+            like.new_zeros(rows, self.latency - self.network.latency),
+            like.new_full((rows,), -1.0),
+            self.network.initial_state(batch, channels),
         )
 
     def step(self, block: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:

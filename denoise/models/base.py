@@ -120,8 +120,8 @@ class CausalDenoiser(Denoiser):
     latency: int  # samples
     hop: int  # samples; blocks given to `step` are multiples of it
 
-    def initial_state(self, batch: int) -> Any:
-        """The state before the first sample; `batch` counts every channel of every item."""
+    def initial_state(self, batch: int, channels: int = 1) -> Any:
+        """The state before the first sample of `batch` items of so many channels."""
         raise NotImplementedError
 
     def step(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -136,5 +136,5 @@ class CausalDenoiser(Denoiser):
         samples = noisy.shape[-1]
         total = -(-(samples + self.latency) // self.hop) * self.hop
         padded = nn.functional.pad(noisy, (0, total - samples))
-        out, _ = self.step(padded, self.initial_state(noisy.shape[0] * noisy.shape[1]))
+        out, _ = self.step(padded, self.initial_state(*noisy.shape[:2]))
         return out[..., self.latency : self.latency + samples]

@@ -48,8 +48,9 @@ class Recurrent(CausalDenoiser):
             torch.manual_seed(0)
             self.gru = nn.GRU(self.hop, self.hop, batch_first=True)
 
-    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
-        return torch.zeros(1, batch, self.hop), torch.zeros(batch, self.hop)
+    def initial_state(self, batch: int, channels: int = 1) -> tuple[Tensor, Tensor]:
+        rows = batch * channels
+        return torch.zeros(1, rows, self.hop), torch.zeros(rows, self.hop)
 
     def step(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
         hidden, late = state

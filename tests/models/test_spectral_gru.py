@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -78,3 +80,19 @@ def test_every_parameter_learns(model: SpectralGru) -> None:
     model.train()
     model(0.1 * torch.randn(2, 1, 4000)).square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
+
+
+@pytest.mark.parametrize(("channels", "looks"), [(1, 2), (2, 1), (3, 1)])
+def test_several_channels_are_looks_of_their_own(
+    model: SpectralGru, monkeypatch: pytest.MonkeyPatch, channels: int, looks: int
+) -> None:
+    heard, once = [], model.once
+
+    def spied(block: Tensor, state: Any) -> tuple[Tensor, Any]:
+        heard.append(block.shape[0])
+        return once(block, state)
+
+    monkeypatch.setattr(model, "once", spied)
+    x = torch.randn(2, channels, 900)
+    assert model(x).shape == x.shape
+    assert set(heard) == {2 * looks}
