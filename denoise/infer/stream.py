@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer import Cleaner
+from denoise.infer.resample import resampler
 from denoise.infer.windows import padded, window
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
 
@@ -206,13 +207,18 @@ class Stream:
         sigmas = None if sigma is None else [sigma / s for s in self._divisor[:, 0]]
         core: _Stage = _core(model.eval(), channels, block, sigmas)
         self._stages: list[_Stage] = [_Gaps(channels, spec.gaps)] if self._gaps_allowed else []
+        self._first = self._piece  # is longer, so that the model has a whole block behind every piece
         if ratio == 1.0:
             self._stages.append(core)
         elif ratio < 1.0 and spec.modality == "audio":
-            self._stages.append(_FullBand(core, channels, ratio, spec))
+            full = _FullBand(core, channels, ratio, spec)
+            self._stages.append(full)
+            self._first += full.waits
         else:
-            to_model = _Resampler(1.0, ratio, channels)
-            self._stages += [to_model, core, _Resampler(ratio, 1.0, channels)]
+            prompt = spec.modality == "audio"
+            to_model, back = (resampler(r, channels, prompt=prompt) for r in (ratio, 1 / ratio))
+            self._stages += [to_model, core, back]
+            self._first += to_model.waits
         if not self._gain.any():
             self._stages = [_nothing]  # spare the model's time
 
@@ -235,11 +241,10 @@ class Stream:
         idle = _IdleCausal(model) if isinstance(model, CausalDenoiser) else _Idle(model.spec)
         stream = Stream(idle, 1, self._sample_rate, block=self._block)
         longest = 4 * _tile(self._block, model.spec.halo or 0)
-        silence = np.zeros((1, self._piece), np.float32)
         waiting = most = 0
         for _ in range(math.ceil(max(longest, model.spec.sample_rate or 0) / self._block)):
-            waiting += self._piece
-            waiting -= stream.feed(silence).shape[-1]
+            silence = np.zeros((1, stream._first), np.float32)
+            waiting += silence.shape[-1] - stream.feed(silence).shape[-1]
             most = max(most, waiting)
         return most + self._piece - 1 + (_RAMP if self._gaps_allowed else 0)
 
@@ -260,8 +265,9 @@ class Stream:
         # A copy: callers refill the buffer they record into.
         self._waiting.append(np.array(block, np.float32 if block.dtype == np.float32 else np.float64))
         done = []
-        while self._waiting.size >= self._piece:
-            done.append(self._advance(self._waiting.take(self._piece), last=False))
+        while self._waiting.size >= self._first:
+            done.append(self._advance(self._waiting.take(self._first), last=False))
+            self._first = self._piece
         return _joined(done, self._channels, self._waiting.dtype)
 
     def flush(self) -> Array:
@@ -361,19 +367,6 @@ def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
     return 1.0 if abs(ratio - 1) < _SAME_RATE else ratio
 
 
-class _Resampler:
-    """soxr, which takes its own delay out: sample `n` out lies at the time of sample `n / ratio` in."""
-
-    def __init__(self, rate_in: float, rate_out: float, channels: int) -> None:
-        import soxr
-
-        self._stream = soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32")
-
-    def __call__(self, block: Array, last: bool, /) -> Array:
-        frames: Array = self._stream.resample_chunk(np.ascontiguousarray(block.T), last=last)
-        return frames.T
-
-
 class _FullBand:
     """A model whose rate is below the signal's: what it cannot see is turned down as the top of what it sees.
 
@@ -394,8 +387,9 @@ class _FullBand:
         assert spec.sample_rate is not None
         gains = 1 if spec.linked else channels
         self._core, self._linked = core, spec.linked
-        self._down = _Resampler(1.0, ratio, channels)
-        self._up = _Resampler(ratio, 1.0, channels + gains)
+        self._down = resampler(ratio, channels, prompt=True)
+        self.waits = self._down.waits  # samples of the signal
+        self._up = resampler(1 / ratio, channels + gains, prompt=True)
         self._signal, self._inside = SampleQueue(channels), SampleQueue(channels)
         self._top = butter(4, _TOP_OF_BAND, "highpass", output="sos")
         self._ringing = np.zeros((len(self._top), 2, channels, 2))
