@@ -99,7 +99,7 @@ def test_live_the_blocks_do_not_matter(block: int) -> None:
 
 
 @pytest.mark.parametrize("rate", [22_050, 44_100, 48_000, 96_000])
-def test_live_other_rates_are_hardly_later(rate: int) -> None:
+def test_live_higher_rates_are_hardly_later(rate: int) -> None:
     late = denoise.Stream(denoise.load(LIVE_MODEL), 1, rate).latency_samples
     assert late is not None
     assert late < 0.046 * rate
