@@ -16,14 +16,19 @@ _RATE_HZ = 16_000
 _PESQ_FRAME, _PESQ_HOP = 512, 256  # 32 ms, half over each other
 
 # ITU-T P.862: how many bins make each of 49 bands of hearing, and the threshold of hearing in each, in dB.
-_BINS = (1,) * 8 + (2,) + (1,) * 5 + (2, 1, 1) + (2,) * 8 + (3,) * 4 + (4, 3, 4, 5, 4, 5)
-_BINS += (6, 6, 7, 8, 9, 9, 12, 12, 15, 16, 18, 21, 25, 20)
-_THRESHOLD_DB = (77.1, 63.9, 48.5, 36.9, 30.7, 25.9, 20.2, 16.6, 12.5, 9.9, 6.9, 4.9, 2.8, 1.0, -0.1, -1.4)
-_THRESHOLD_DB += (-2.5, -3.4, -4.1, -4.8, -5.3, -5.7, -5.9, -6.0, -6.0, -6.0, -6.0, -5.8, -5.4, -5.1, -4.7)
-_THRESHOLD_DB += (-4.3, -4.0, -3.6, -3.3, -3.1, -3.0, -3.0, -2.9, -2.8, -2.8, -2.8, -2.9, -3.2, -3.7, -4.3)
-_THRESHOLD_DB += (-4.4, -3.8, -2.7)
+# fmt: off
+_BINS = (
+    1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2,
+    3, 3, 3, 3, 4, 3, 4, 5, 4, 5, 6, 6, 7, 8, 9, 9, 12, 12, 15, 16, 18, 21, 25, 20,
+)
+_THRESHOLD_DB = (
+    77.1, 63.9, 48.5, 36.9, 30.7, 25.9, 20.2, 16.6, 12.5, 9.9, 6.9, 4.9, 2.8, 1.0, -0.1, -1.4, -2.5,
+    -3.4, -4.1, -4.8, -5.3, -5.7, -5.9, -6.0, -6.0, -6.0, -6.0, -5.8, -5.4, -5.1, -4.7, -4.3, -4.0,
+    -3.6, -3.3, -3.1, -3.0, -3.0, -2.9, -2.8, -2.8, -2.8, -2.9, -3.2, -3.7, -4.3, -4.4, -3.8, -2.7,
+)
+# fmt: on
 _PLAYED = 1e7  # power that both signals are brought to, from 325 to 3250 Hz, in PESQ's units
-_POWER_UNIT, _LOUDNESS_UNIT = 6.910853e-6 * 100, 0.1866055  # of P.862 at 16 kHz
+_POWER_UNIT, _LOUDNESS_UNIT = 6.910853e-6, 0.1866055  # of P.862 at 16 kHz
 _SYLLABLE, _SYLLABLE_STEP = 20, 10  # frames
 
 
@@ -56,7 +61,7 @@ def _ear() -> _Ear:
     bands = ((bin_ >= edges[:-1, None]) & (bin_ < edges[1:, None]) & (bin_ > 0)).double()
     z = torch.exp(-2j * math.pi * bin_ / _PESQ_FRAME)  # and wide-band PESQ takes away what lies below 100 Hz
     bands *= (2.740826 * (1 - z) ** 2 / (1 - 1.9444777 * z + 0.94597794 * z**2)).abs() ** 2
-    bands *= (_POWER_UNIT / 100 / bark_per_hz / counts)[:, None]
+    bands *= (_POWER_UNIT / bark_per_hz / counts)[:, None]
     exponent = 0.23 * (6 / (centre_bark + 2)).clamp(1, 2) ** 0.15  # Zwicker's, higher for deep tones
     width_bark[0] = 0.0  # the lowest band is not heard
     threshold = 10 ** (torch.tensor(_THRESHOLD_DB, dtype=torch.float64) / 10)

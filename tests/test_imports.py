@@ -21,7 +21,7 @@ LAYERS = (
     ("train", "targets"),
     ("infer", "weights", "data", "recipe", "analysis", "export"),
     ("models", "losses", "optimizers"),
-    ("io", "corruptions", "metrics", "estimate"),
+    ("io", "corruptions", "metrics", "estimate", "hearing"),
     ("errors", "signal", "registry", "parameters"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.auto import Automatic, Decision, restrain
 from denoise.infer.auto_audio import AutomaticAudio, excerpts
-from denoise.infer.stream import DEFAULT_BLOCK, Levels, Stream, check_request
+from denoise.infer.stages import DEFAULT_BLOCK
+from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
 from denoise.infer.windows import Window, plan
 from denoise.models.base import Denoiser

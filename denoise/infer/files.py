@@ -23,7 +23,8 @@ from denoise.infer.auto import Automatic, Decision
 from denoise.infer.auto_audio import AutomaticAudio, Hearing, excerpts
 from denoise.infer.gaps import Timeline, check_fill
 from denoise.infer.profile import NoiseProfile, profiled
-from denoise.infer.stream import DEFAULT_BLOCK, Levels, SampleQueue, Stream, check_request, limited
+from denoise.infer.stages import DEFAULT_BLOCK, SampleQueue
+from denoise.infer.stream import Levels, Stream, check_request, limited
 from denoise.io import Reader, Writer
 from denoise.io.sensor_columns import SensorReader
 from denoise.metrics import Scorer

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import UsageError
-from denoise.infer.stream import SampleQueue, Stream
+from denoise.infer.stages import SampleQueue
+from denoise.infer.stream import Stream
 from denoise.io.sensor_clock import Clock
 from denoise.signal import LONGEST_FILL
 
