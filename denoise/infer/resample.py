@@ -14,6 +14,7 @@ Array = NDArray[Any]
 
 _TRANSITION = 0.1  # share of the lower Nyquist frequency in which the filter falls
 _STOP_DB = 70.0
+_AT_ONCE = 1 << 18  # numbers in one product: 1 MiB, which stays in the cache
 _LARGEST = 1000  # terms of a ratio: beyond, the filter would have too many phases
 
 
@@ -92,7 +93,11 @@ class _Polyphase:
         row, step = whole.strides
         shape = (len(whole), periods, width)
         windows = np.ndarray(shape, np.float32, whole, 0, (row, down * step, step))
-        out = (windows.reshape(-1, width) @ self._filters).reshape(len(whole), -1)
+        out = np.empty((len(whole), periods, up), np.float32)
+        at_once = max(1, _AT_ONCE // (len(whole) * width))
+        for start in range(0, periods, at_once):
+            part = slice(start, start + at_once)
+            np.matmul(np.ascontiguousarray(windows[:, part]), self._filters, out=out[:, part])
         skipped = given % up
         self._held = held[:, (self._given // up - given // up) * down :].copy()
-        return out[:, skipped : skipped + self._given - given]
+        return out.reshape(len(out), -1)[:, skipped : skipped + self._given - given]
