@@ -55,7 +55,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
 )
 
 _HEADER_LIMIT = 10_000_000  # bytes; a header says how long it is, and need not be believed
-_DTYPE_BYTES = MappingProxyType({"I8": 1, "F16": 2, "BF16": 2, "F32": 4, "F64": 8})
+_DTYPE_BYTES = MappingProxyType({"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "I8": 1})
 _SCALE = ":scale"  # behind the name of a tensor of 8 bits: what a step is worth, in each of its rows
 _CARD_TEXTS = ("name", "modality", "architecture")
 _TENSOR_DIGEST = "tensors_sha256"  # in the card: of all tensors, by name

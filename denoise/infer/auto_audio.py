@@ -51,7 +51,7 @@ class Signs:
     def speech(self) -> bool:
         """Whether somebody speaks."""
         return (
-            self.passed_db > -9.0 and self.voiced > 0.2 and self.moving_cents > 5.0 and self.syllabic > 0.15
+            self.passed_db > -9.0 and self.voiced > 0.2 and self.moving_cents > 8.0 and self.syllabic > 0.15
         )
 
 
