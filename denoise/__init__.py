@@ -26,16 +26,16 @@ from denoise.errors import (
 
 if TYPE_CHECKING:
     from denoise import corruptions, metrics
-    from denoise.adaptation import Adaptation, adapt
     from denoise.analysis.anomalies import AnomalyDetector, anomalies
     from denoise.analysis.codes import embed, reconstruct
     from denoise.analysis.embedding import AutoencoderEmbedding
-    from denoise.analysis.excerpts import Cut
+    from denoise.analysis.segments import Cut
     from denoise.infer import Cleaner, load
-    from denoise.infer.files import FileReport, clean_file
+    from denoise.infer.file import FileReport, clean_file
     from denoise.infer.stream import Stream
     from denoise.infer.transformer import SignalDenoiser
     from denoise.io import probe, read, write
+    from denoise.training.adapt import Adaptation, adapt
 
     __version__: str
 
@@ -73,15 +73,15 @@ __all__ = [
 _LAZY = {
     "AnomalyDetector": "denoise.analysis.anomalies:AnomalyDetector",
     "AutoencoderEmbedding": "denoise.analysis.embedding:AutoencoderEmbedding",
-    "Adaptation": "denoise.adaptation:Adaptation",
+    "Adaptation": "denoise.training.adapt:Adaptation",
     "Cleaner": "denoise.infer:Cleaner",
-    "Cut": "denoise.analysis.excerpts:Cut",
-    "FileReport": "denoise.infer.files:FileReport",
+    "Cut": "denoise.analysis.segments:Cut",
+    "FileReport": "denoise.infer.file:FileReport",
     "SignalDenoiser": "denoise.infer.transformer:SignalDenoiser",
     "Stream": "denoise.infer.stream:Stream",
     "anomalies": "denoise.analysis.anomalies:anomalies",
-    "adapt": "denoise.adaptation:adapt",
-    "clean_file": "denoise.infer.files:clean_file",
+    "adapt": "denoise.training.adapt:adapt",
+    "clean_file": "denoise.infer.file:clean_file",
     "corruptions": "denoise.corruptions",
     "embed": "denoise.analysis.codes:embed",
     "load": "denoise.infer:load",

@@ -19,7 +19,7 @@ from torch.export import Dim
 from denoise.errors import UsageError
 from denoise.io.atomic import replacing
 from denoise.models.base import CausalDenoiser, Denoiser
-from denoise.models.sensor import SensorChain
+from denoise.models.sensor.chain import SensorChain
 
 __all__ = ["OPSET", "export_onnx"]
 

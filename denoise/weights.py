@@ -48,9 +48,9 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
     {
         "autoencoder": "denoise.models.autoencoder:build",
         "deblur": "denoise.models.deblur:build",
-        "spectral-gru": "denoise.models.audio:build",
-        "spectral-bigru": "denoise.models.audio_bigru:build",
-        "gated-speech": "denoise.models.audio_gated:build",
+        "spectral-gru": "denoise.models.speech.spectral_gru:build",
+        "spectral-bigru": "denoise.models.speech.spectral_bigru:build",
+        "gated-speech": "denoise.models.speech.gated_speech:build",
     }
 )
 

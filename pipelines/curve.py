@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipelines.report import write_text, writing
 
 if TYPE_CHECKING:
-    from denoise.train import Progress
+    from denoise.training.fit import Progress
 
 __all__ = ["line", "sparkline", "write"]
 

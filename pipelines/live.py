@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from denoise.errors import InputError, OutputError, UnreadableError, UsageError, reason
-from denoise.io.audio_pipe import PipeFormat
+from denoise.io.audio.pipe import PipeFormat
 from denoise.models import LIVE_MODEL
 
 __all__ = ["Live", "Passed"]
@@ -59,7 +59,7 @@ class Live:
         """
         from denoise.infer import load
         from denoise.infer.stream import Stream, limited
-        from denoise.io.audio_pipe import PipeReader, PipeWriter
+        from denoise.io.audio.pipe import PipeReader, PipeWriter
 
         cleaner = load(self.model or LIVE_MODEL, "audio")
         if cleaner.spec.centre or cleaner.spec.scale:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from denoise.errors import OutputError
 from denoise.signal import MODALITIES
-from pipelines.batch import Result
-from pipelines.manifest import Entry, jsonable
+from pipelines.batch.manifest import Entry, jsonable
+from pipelines.batch.run import Result
 
 if TYPE_CHECKING:  # importing it would import torch's company
     from pipelines.score import Scores

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from denoise import io, metrics
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.signal import SignalInfo, modality_of
-from pipelines import discover
+from pipelines.batch import discover
 from pipelines.report import mean
 
 __all__ = ["ScoreRow", "Scores", "score", "score_file"]

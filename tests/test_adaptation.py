@@ -23,10 +23,19 @@ from denoise.errors import InputError, UsageError
 from denoise.infer.apply import apply
 from denoise.models import build
 from denoise.models.base import InputSpec
-from denoise.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe
 from denoise.signal import SignalInfo
-from denoise.targets import OwnPatches, Scene, correlation, divide, held_out, longest_side, read, with_noise
-from denoise.train import fit
+from denoise.training.fit import fit
+from denoise.training.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe
+from denoise.training.self_supervised import (
+    OwnPatches,
+    Scene,
+    correlation,
+    divide,
+    held_out,
+    longest_side,
+    read,
+    with_noise,
+)
 from pipelines.cli import cli
 
 Floats = NDArray[np.float32]
@@ -272,7 +281,7 @@ def known_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """What a small model is reminded of, and measured on, are pictures that it can learn."""
     if not request.node.get_closest_marker("slow"):
         drawn = [np.uint8(255 * picture(64, seed)) for seed in (90, 91)]
-        monkeypatch.setattr("denoise.adaptation._photos", lambda _: drawn)
+        monkeypatch.setattr("denoise.training.adapt._photos", lambda _: drawn)
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +417,7 @@ def test_a_model_that_damages_clean_files_is_not_saved(
     start: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texture = np.random.default_rng(0).random((1, 64, 64), dtype=np.float32)
-    monkeypatch.setattr("denoise.adaptation._clean", lambda *_: [(texture, texture, None)])
+    monkeypatch.setattr("denoise.training.adapt._clean", lambda *_: [(texture, texture, None)])
     with pytest.raises(InputError, match=r"damages clean files: .* nothing was saved"):
         denoise.adapt(files / "noisy", tmp_path / "mine.safetensors", model=start, overrides=SHORT)
     assert not list(tmp_path.iterdir())

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from denoise.models import classical
-from denoise.models.classical_audio import AudioWiener, SpectralGate
+from denoise.models.classical import filters as classical
+from denoise.models.classical.audio import AudioWiener, SpectralGate
 
 Array = NDArray[Any]
 RNG_SEED = 11

@@ -11,10 +11,10 @@ import torch
 
 from denoise import io
 from denoise.corruptions.audio import equalised
-from denoise.data import Patches, pairs, read_clean
 from denoise.errors import InputError, UsageError
-from denoise.recipe import DataRecipe, Recipe, ValidateRecipe
 from denoise.signal import SignalInfo
+from denoise.training.data import Patches, pairs, read_clean
+from denoise.training.recipe import DataRecipe, Recipe, ValidateRecipe
 
 SENSOR = Recipe("t", "sensor", data=DataRecipe(patch=64, corruption="gaussian:snr_db=10", group="^[a-z]+"))
 IMAGE = Recipe("t", "image", data=DataRecipe(patch=16, corruption="gaussian:sigma=25"))

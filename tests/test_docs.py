@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from denoise.corruptions import CORRUPTIONS
 from denoise.models import MODELS
-from denoise.recipe import names as recipe_names
+from denoise.training.recipe import names as recipe_names
 from pipelines.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +150,7 @@ def test_the_corruption_of_contributing_works(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_recipe_of_the_training_page_loads(tmp_path: Path) -> None:
-    from denoise import recipe
+    from denoise.training import recipe
 
     (tmp_path / "scans.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
     assert recipe.load(tmp_path / "scans.toml").model.config["channels"] == 1

@@ -18,7 +18,7 @@ from denoise.errors import UsageError
 from denoise.export import export_onnx
 from denoise.infer import load
 from denoise.models.base import CausalDenoiser
-from denoise.models.sensor import SensorChain
+from denoise.models.sensor.chain import SensorChain
 from pipelines.cli import cli
 
 

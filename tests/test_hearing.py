@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from denoise.hearing import estoi, pesq
-from denoise.losses import LOSSES
+from denoise.training.losses import LOSSES
+from denoise.training.perceptual import estoi, pesq
 
 RATE = 16_000  # Hz
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from denoise.optimizers import OPTIMIZERS, Muon, orthogonalised
+from denoise.training.optimizers import OPTIMIZERS, Muon, orthogonalised
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from denoise import recipe
 from denoise.errors import UsageError
+from denoise.training import recipe
 
 MINIMAL = 'name = "tiny"\nmodality = "sensor"\n'
 

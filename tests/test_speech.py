@@ -11,11 +11,11 @@ import torch
 import denoise
 from denoise import io
 from denoise.corruptions import parse
-from denoise.hearing import estoi
 from denoise.infer import Cleaner
-from denoise.io.audio import resample
+from denoise.io.audio.codec import resample
 from denoise.metrics import si_sdr_db
 from denoise.models import LIVE_MODEL
+from denoise.training.perceptual import estoi
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 RATE = 16_000

@@ -12,9 +12,9 @@ import torch
 import denoise
 from denoise import weights
 from denoise.errors import UsageError, WeightsError
-from denoise.losses import LOSSES
-from denoise.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe, ValidateRecipe
-from denoise.train import Progress, fit
+from denoise.training.fit import Progress, fit
+from denoise.training.losses import LOSSES
+from denoise.training.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe, ValidateRecipe
 
 RECIPE = Recipe(
     "tiny",

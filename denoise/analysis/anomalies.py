@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise import weights
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.excerpts import Cut, Excerpt, Excerpts, Page
-from denoise.analysis.tails import TAILS, Tail, least_of
+from denoise.analysis.estimator import Parameters
+from denoise.analysis.segments import Cut, Excerpt, Excerpts, Page
+from denoise.analysis.thresholds import TAILS, Tail, least_of
 from denoise.errors import InputError, UsageError, WeightsError
-from denoise.parameters import Parameters
 from denoise.registry import unknown
 
 __all__ = ["AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
@@ -79,7 +79,7 @@ class AnomalyDetector(Parameters):
 
     Args:
         quantile: Share of normal items that are to pass.
-        tail: One of `denoise.analysis.tails.TAILS`: how scores that no normal item reached are judged.
+        tail: One of `denoise.analysis.thresholds.TAILS`: how scores that no normal item reached are judged.
         code_size: Numbers a code: few, so that what is not normal finds no room.
         steps: Updates of the autoencoder.
         settings: Other parameters of `AutoencoderEmbedding`, such as `config`.

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from denoise import io
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.excerpts import Cut, Excerpts, Page, Place, assemble, count, places
+from denoise.analysis.segments import Cut, Excerpts, Page, Place, assemble, count, places
 from denoise.errors import InputError, UnreadableError, UsageError, reason
 from denoise.io.atomic import replacing
 from denoise.signal import SignalInfo
@@ -170,7 +170,7 @@ def reconstruct(codes: Codes, model: str | Path | tuple[AutoencoderEmbedding, Cu
         model: That made them, as for `embed`.
 
     Shape:
-        Each as `denoise.analysis.excerpts.assemble` gives it: channels first.
+        Each as `denoise.analysis.segments.assemble` gives it: channels first.
     """
     embedding, cut = model if isinstance(model, tuple) else AutoencoderEmbedding.load(model)
     every = codes.places(cut)

@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from denoise import weights
-from denoise.analysis.excerpts import Cut
+from denoise.analysis.estimator import Parameters
+from denoise.analysis.segments import Cut
 from denoise.errors import InputError, UsageError, WeightsError
-from denoise.losses import LOSSES
 from denoise.models.autoencoder import Autoencoder, build
 from denoise.models.bottleneck import VariationalBottleneck
-from denoise.parameters import Parameters
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
+from denoise.training.losses import LOSSES
 
 __all__ = ["AutoencoderEmbedding"]
 
@@ -51,7 +51,7 @@ class AutoencoderEmbedding(Parameters):
         config: Fields of `AutoencoderConfig` that differ from a dense network of widths 256 and 128.
         noise: Standard deviation of what is added to the input of training, relative to that of `X`: more
             than 0 makes it a denoising one (Vincent et al. 2008), which generalises better from few items.
-        loss: A row of `denoise.losses.LOSSES`.
+        loss: A row of `denoise.training.losses.LOSSES`.
         steps: Updates.
         batch: Items an update.
         lr: Peak learning rate.

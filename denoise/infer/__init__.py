@@ -157,7 +157,8 @@ def load(
         precision: Of `denoise.models.PRECISIONS`; `bf16` is about twice as fast on a CPU that multiplies it
             itself, and costs a few hundredths of a decibel.
         remove: Of a network for sensors, what to take out before it however faint it is: of
-            `denoise.models.sensor.STAGES`. Unasked, what is clearly there is taken out, but for slow wander.
+            `denoise.models.sensor.chain.STAGES`. By default, what is clearly present is removed, except
+            slow wander.
         keep: Of the same, what stays in.
 
     Raises:
@@ -174,7 +175,7 @@ def _with_stages(cleaner: Cleaner, remove: Collection[str], keep: Collection[str
     spec = cleaner.spec
     if spec.modality == "sensor" and spec.halo and next(cleaner.model.parameters(), None) is not None:
         from denoise import weights
-        from denoise.models.sensor import SensorChain
+        from denoise.models.sensor.chain import SensorChain
 
         path = weights.pretrained().get(HEART.get(cleaner.name, ""))
         heart = weights.load(path)[0] if path else None
@@ -206,7 +207,7 @@ def _load(name_or_path: str | Path, modality: str | None) -> Cleaner:
 
 def _load_automatic(modality: str | None) -> Cleaner:
     from denoise import weights
-    from denoise.infer.auto import Automatic
+    from denoise.infer.select_image import Automatic
 
     if modality == "audio":
         return _load_automatic_audio()
@@ -218,7 +219,7 @@ def _load_automatic(modality: str | None) -> Cleaner:
 
 
 def _load_automatic_audio() -> Cleaner:
-    from denoise.infer.auto_audio import AutomaticAudio
+    from denoise.infer.select_audio import AutomaticAudio
 
     cleaners = [_load(name, "audio") for name in (*AUDIO_PICKS, LIVE_MODEL)]
     *picks, ear = (cleaner.model for cleaner in cleaners)

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from denoise.dsp.windows import Window, plan
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.infer.auto import Automatic, Decision, restrain
-from denoise.infer.auto_audio import AutomaticAudio, excerpts
+from denoise.infer.select_audio import AutomaticAudio, excerpts
+from denoise.infer.select_image import Automatic, Decision, restrain
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
-from denoise.infer.windows import Window, plan
 from denoise.models.base import Denoiser
-from denoise.models.classical import ImageIdentity
+from denoise.models.classical.filters import ImageIdentity
 
 __all__ = ["apply"]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from denoise.errors import UsageError
 from denoise.infer.stages import SampleQueue
 from denoise.infer.stream import Stream
-from denoise.io.sensor_clock import Clock
+from denoise.io.sensor.clock import Clock
 from denoise.signal import LONGEST_FILL
 
 __all__ = ["GapFiller", "Timeline", "check_fill", "filled"]

@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from denoise.errors import UsageError
 from denoise.infer import Cleaner
-from denoise.infer.auto import Automatic
+from denoise.infer.select_image import Automatic
 from denoise.models import PRECISIONS
 from denoise.models.base import Denoiser
 

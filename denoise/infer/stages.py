@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from denoise.dsp.resample import resampler
+from denoise.dsp.windows import padded, window
 from denoise.errors import UsageError
-from denoise.infer.resample import resampler
-from denoise.infer.windows import padded, window
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
 
 __all__ = [

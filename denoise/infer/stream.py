@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from denoise.dsp.resample import resampler
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer import Cleaner
-from denoise.infer.resample import resampler
 from denoise.infer.stages import (
     DEFAULT_BLOCK,
     RAMP,

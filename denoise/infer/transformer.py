@@ -7,10 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from denoise.analysis.estimator import Parameters
 from denoise.errors import InputError, UsageError
 from denoise.infer import Cleaner, load
 from denoise.infer.gaps import check_fill, filled
-from denoise.parameters import Parameters
 
 __all__ = ["SignalDenoiser"]
 

@@ -47,8 +47,8 @@ if TYPE_CHECKING:  # the command line answers `--help` without numpy
 CODECS: Mapping[str, str] = MappingProxyType(
     {
         "image": "denoise.io.image:CODEC",
-        "audio": "denoise.io.audio:CODEC",
-        "sensor": "denoise.io.sensor:CODEC",
+        "audio": "denoise.io.audio.codec:CODEC",
+        "sensor": "denoise.io.sensor.codec:CODEC",
     }
 )
 

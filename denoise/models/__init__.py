@@ -31,33 +31,33 @@ __all__ = [
 MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "none": {
-            "image": "denoise.models.classical:ImageIdentity",
-            "audio": "denoise.models.classical:AudioIdentity",
-            "sensor": "denoise.models.classical:SensorIdentity",
+            "image": "denoise.models.classical.filters:ImageIdentity",
+            "audio": "denoise.models.classical.filters:AudioIdentity",
+            "sensor": "denoise.models.classical.filters:SensorIdentity",
         },
         "median": {
-            "image": "denoise.models.classical:ImageMedian",
-            "sensor": "denoise.models.classical:SensorMedian",
+            "image": "denoise.models.classical.filters:ImageMedian",
+            "sensor": "denoise.models.classical.filters:SensorMedian",
         },
-        "gaussian": {"image": "denoise.models.classical:ImageGaussian"},
+        "gaussian": {"image": "denoise.models.classical.filters:ImageGaussian"},
         "wiener": {
-            "image": "denoise.models.classical:ImageWiener",
-            "audio": "denoise.models.classical_audio:AudioWiener",
+            "image": "denoise.models.classical.filters:ImageWiener",
+            "audio": "denoise.models.classical.audio:AudioWiener",
         },
         "tv": {
-            "image": "denoise.models.classical:ImageTotalVariation",
-            "sensor": "denoise.models.classical:SensorTotalVariation",
+            "image": "denoise.models.classical.filters:ImageTotalVariation",
+            "sensor": "denoise.models.classical.filters:SensorTotalVariation",
         },
         "wavelet": {
-            "image": "denoise.models.classical:ImageWavelet",
-            "sensor": "denoise.models.classical:SensorWavelet",
+            "image": "denoise.models.classical.filters:ImageWavelet",
+            "sensor": "denoise.models.classical.filters:SensorWavelet",
         },
-        "nlm": {"image": "denoise.models.classical:NonLocalMeans"},
-        "audio": {"audio": "denoise.models.restoration:AudioRestoration"},
-        "spectral-gate": {"audio": "denoise.models.classical_audio:SpectralGate"},
-        "hampel": {"sensor": "denoise.models.classical:SensorHampel"},
-        "savgol": {"sensor": "denoise.models.classical:SavitzkyGolay"},
-        "butterworth": {"sensor": "denoise.models.classical:Butterworth"},
+        "nlm": {"image": "denoise.models.classical.filters:NonLocalMeans"},
+        "audio": {"audio": "denoise.models.classical.restoration:AudioRestoration"},
+        "spectral-gate": {"audio": "denoise.models.classical.audio:SpectralGate"},
+        "hampel": {"sensor": "denoise.models.classical.filters:SensorHampel"},
+        "savgol": {"sensor": "denoise.models.classical.filters:SavitzkyGolay"},
+        "butterworth": {"sensor": "denoise.models.classical.filters:Butterworth"},
     }
 )
 

@@ -11,7 +11,7 @@ from pipelines import report
 from pipelines.cli import options
 
 if TYPE_CHECKING:
-    from denoise.train import Progress
+    from denoise.training.fit import Progress
 
 __all__ = ["command"]
 
@@ -49,8 +49,8 @@ def command(
     Example:
       denoise adapt scans/ -o mine.safetensors
     """
-    from denoise.adaptation import adapt
-    from denoise.targets import WAYS
+    from denoise.training.adapt import adapt
+    from denoise.training.self_supervised import WAYS
     from pipelines import curve
 
     def show(progress: Progress) -> None:

@@ -10,16 +10,16 @@ import click
 
 from denoise.signal import MODALITIES
 from pipelines import report
+from pipelines.batch.jobs import AnomaliesJob
 from pipelines.cli import options
-from pipelines.job import AnomaliesJob
 
 if TYPE_CHECKING:
-    from pipelines.anomalies import Judged
+    from pipelines.explore.anomalies import Judged
 
 __all__ = ["command"]
 
 _FILE: dict[str, Any] = {"type": options.path_type, "metavar": "FILE"}
-_TAILS = ("pareto", "quantile")  # denoise.analysis.tails.TAILS, without importing it: that takes seconds
+_TAILS = ("pareto", "quantile")  # denoise.analysis.thresholds.TAILS, without importing it: that takes seconds
 _MOST_RANGES = 5  # of a file that are shown
 
 
@@ -102,7 +102,7 @@ def command(**settings: Any) -> None:
     Example:
       denoise anomalies today/ --fit-on good/ -o report.json
     """
-    from pipelines.anomalies import find_anomalies
+    from pipelines.explore.anomalies import find_anomalies
 
     job = AnomaliesJob(**settings)
     if job.model and (unused := options.given("code_size", "steps", "window", "standardise")):
@@ -118,7 +118,7 @@ def command(**settings: Any) -> None:
 
 
 def _lines(judged: Judged, output: Path) -> Iterator[str]:
-    from pipelines.anomalies import ranges
+    from pipelines.explore.anomalies import ranges
 
     anomalous = [(source, found) for source, found in judged.rows if found.anomalous]
     check = judged.check

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from pipelines import protocols, report
+from pipelines import report
+from pipelines.batch.jobs import BenchmarkJob
+from pipelines.benchmark import protocols
 from pipelines.cli import options
-from pipelines.job import BenchmarkJob
 
 __all__ = ["command"]
 
@@ -74,8 +75,9 @@ def command(
     Example:
       denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
     """
-    from pipelines import benchmark, comparison
-    from pipelines.contact_sheet import ContactSheet
+    from pipelines.benchmark import run as benchmark
+    from pipelines.benchmark import tables as comparison
+    from pipelines.benchmark.contact_sheet import ContactSheet
 
     job = BenchmarkJob(**settings)
     if plot_path:

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from denoise.io.audio_pipe import PCM, PipeFormat
+from denoise.io.audio.pipe import PCM, PipeFormat
 from denoise.signal import LONGEST_FILL, SECONDS
+from pipelines.batch.jobs import CleanJob
 from pipelines.cli import options
-from pipelines.job import CleanJob
 from pipelines.live import Live, Passed
 
 __all__ = ["command"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from pipelines.batch.jobs import CorruptJob
 from pipelines.cli import options
-from pipelines.job import CorruptJob
 
 __all__ = ["command"]
 

@@ -23,7 +23,7 @@ def command(json_path: Path | None) -> None:
     Example:
       denoise doctor
     """
-    from pipelines.doctor import examine
+    from pipelines.inspect.doctor import examine
 
     checks = []
     for check in examine():

@@ -10,12 +10,12 @@ import click
 
 from denoise.signal import MODALITIES
 from pipelines import report
+from pipelines.batch.forecast import bytes_text
+from pipelines.batch.jobs import EmbedJob
 from pipelines.cli import options
-from pipelines.forecast import bytes_text
-from pipelines.job import EmbedJob
 
 if TYPE_CHECKING:
-    from pipelines.embed import Embedded
+    from pipelines.explore.embed import Embedded
 
 __all__ = ["command"]
 
@@ -79,7 +79,7 @@ def command(**settings: Any) -> None:
     Example:
       denoise embed holiday/ -o codes.npz --plot map.png
     """
-    from pipelines.embed import embed
+    from pipelines.explore.embed import embed
 
     job = EmbedJob(**settings)
     if job.model and (unused := options.given("code_size", "steps", "window", "seed")):

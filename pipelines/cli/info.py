@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from denoise.errors import printable
+from pipelines.batch.forecast import bytes_text
 from pipelines.cli import options
-from pipelines.forecast import bytes_text
 
 if TYPE_CHECKING:
-    from pipelines.info import Described
+    from pipelines.inspect.info import Described
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
     Example:
       denoise info photos/ recording.wav
     """
-    from pipelines.info import describe
+    from pipelines.inspect.info import describe
 
     rows: list[dict[str, Any]] = []
     failed = False

@@ -13,7 +13,7 @@ from pipelines import report
 from pipelines.cli import options
 
 if TYPE_CHECKING:
-    from pipelines.catalogue import CatalogueRow
+    from denoise.infer.catalogue import CatalogueRow
 
 __all__ = ["command"]
 
@@ -41,7 +41,7 @@ def list_models() -> None:
     Example:
       denoise models list
     """
-    from pipelines.catalogue import catalogue
+    from denoise.infer.catalogue import catalogue
 
     rows = [
         [row.name, ", ".join(row.modalities), row.kind, f"{row.size_bytes / 1e6:.2f} MB" if row.path else "-"]
@@ -59,7 +59,7 @@ def show(name: str) -> None:
     Example:
       denoise models show photo
     """
-    from pipelines.catalogue import find
+    from denoise.infer.catalogue import find
 
     row = find(name)
     facts = {
@@ -86,7 +86,7 @@ def _network(row: CatalogueRow) -> dict[str, Any]:
     if row.path is None:
         return {}
     from denoise import weights
-    from pipelines.cost import kmac_per_sample
+    from pipelines.benchmark.cost import kmac_per_sample
 
     model = weights.load(row.path)[0]
     kmac, rate, reach = kmac_per_sample(model), model.spec.sample_rate, model.spec.halo
@@ -111,7 +111,7 @@ def verify(file: str) -> None:
       denoise models verify photo
     """
     from denoise import weights
-    from pipelines.catalogue import find
+    from denoise.infer.catalogue import find
 
     row = find(file)
     if row.path is None:
@@ -134,7 +134,7 @@ def export(name: str, path: Path) -> None:
     """
     from denoise.export import export_onnx
     from denoise.infer import load
-    from pipelines.catalogue import find
+    from denoise.infer.catalogue import find
 
     facts = export_onnx(load(name, find(name).modalities[0]).model, path, name)
     click.echo(report.printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
@@ -171,7 +171,7 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
     Example:
       denoise models cost photo wavelet --threads 2
     """
-    from pipelines import cost as costs
+    from pipelines.benchmark import cost as costs
 
     found = costs.measure(costs.CostJob(models=names, **settings))
     click.echo(costs.as_table(found))
@@ -193,7 +193,7 @@ def overhead(json_path: Path | None, **settings: Any) -> None:
     Example:
       denoise models overhead photo photos/
     """
-    from pipelines import overhead as overheads
+    from pipelines.benchmark import overhead as overheads
 
     found = overheads.measure(overheads.OverheadJob(**settings))
     click.echo(overheads.as_text(found))

@@ -11,11 +11,12 @@ import click
 
 from denoise.errors import StorageError
 from denoise.models import PRECISIONS
-from pipelines import batch, report
-from pipelines.engines import ENGINES
-from pipelines.forecast import bytes_text
-from pipelines.job import Job
-from pipelines.remote import location
+from pipelines import report
+from pipelines.batch import run as batch
+from pipelines.batch.engines.table import ENGINES
+from pipelines.batch.forecast import bytes_text
+from pipelines.batch.jobs import Job
+from pipelines.batch.store import location
 
 __all__ = [
     "STDOUT",

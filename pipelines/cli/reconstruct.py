@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from pipelines import report
+from pipelines.batch.jobs import ReconstructJob
 from pipelines.cli import options
-from pipelines.job import ReconstructJob
 
 __all__ = ["command"]
 
@@ -32,7 +32,7 @@ def command(**settings: Any) -> None:
     Example:
       denoise reconstruct codes.npz -o back/
     """
-    from pipelines.reconstruct import reconstruct
+    from pipelines.explore.reconstruct import reconstruct
 
     done = reconstruct(ReconstructJob(**settings))
     click.echo(report.printable(f"{settings['output']}: {report.files(len(done.written))}"))

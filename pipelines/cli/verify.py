@@ -27,7 +27,7 @@ def command(output: Path, json_path: Path | None) -> None:
     Example:
       denoise verify cleaned/
     """
-    from pipelines.verify import FAULTS, STATUSES, verify
+    from pipelines.inspect.verify import FAULTS, STATUSES, verify
 
     counts: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
     rows: list[dict[str, Any]] = []

@@ -8,10 +8,10 @@ import click
 
 from denoise.errors import StorageError, printable
 from pipelines import report
+from pipelines.batch.jobs import CleanJob
+from pipelines.batch.manifest import Entry
+from pipelines.batch.watch import POLL_S, Watch, Watched, watch
 from pipelines.cli.clean import command as clean
-from pipelines.job import CleanJob
-from pipelines.manifest import Entry
-from pipelines.watch import POLL_S, Watch, Watched, watch
 
 __all__ = ["command"]
 

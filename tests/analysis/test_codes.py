@@ -13,7 +13,7 @@ from PIL import Image
 import denoise
 from denoise import io
 from denoise.analysis import codes as coding
-from denoise.analysis.excerpts import Cut, Excerpts
+from denoise.analysis.segments import Cut, Excerpts
 from denoise.errors import InputError, UnreadableError, UsageError
 
 RNG = np.random.default_rng(0)

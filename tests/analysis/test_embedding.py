@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 import denoise
 from denoise import weights
-from denoise.analysis.excerpts import Cut
+from denoise.analysis.segments import Cut
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.models.autoencoder import build
 
@@ -98,7 +98,7 @@ def test_a_saved_one_gives_the_same_codes_and_passes_verify(tmp_path: Path) -> N
 
 
 def test_a_model_that_was_trained_by_a_recipe_says_how_files_are_cut(tmp_path: Path) -> None:
-    from denoise import recipe
+    from denoise.training import recipe
 
     plan = recipe.load("family/variational-signal")
     facts = {"recipe": plan.as_dict()}

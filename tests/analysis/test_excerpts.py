@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from denoise.analysis.excerpts import Cut, Excerpt, Excerpts, Place, assemble, count, places, starts
+from denoise.analysis.segments import Cut, Excerpt, Excerpts, Place, assemble, count, places, starts
 from denoise.errors import UnsupportedError, UsageError
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoise.analysis.tails import TAILS, Tail, least_of
+from denoise.analysis.thresholds import TAILS, Tail, least_of
 from denoise.errors import UsageError
 
 

@@ -20,10 +20,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipelines import batch
+from pipelines.batch import run as batch
+from pipelines.batch.discover import Item
+from pipelines.batch.jobs import CleanJob, Outcome
 from pipelines.cli import cli
-from pipelines.discover import Item
-from pipelines.job import CleanJob, Outcome
 
 cloudpickle = pytest.importorskip("cloudpickle")
 distributed = pytest.importorskip("distributed")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import denoise
-from denoise import io, recipe
+from denoise import io
 from denoise.signal import SignalInfo
-from denoise.train import fit
+from denoise.training import recipe
+from denoise.training.fit import fit
 
 
 def clean_files(folder: Path, modality: str) -> None:

@@ -22,10 +22,10 @@ from typing import Any
 
 from denoise.errors import DenoiseError
 from denoise.io.atomic import replacing
-from pipelines import batch
-from pipelines.discover import MANIFEST_NAME, Item
-from pipelines.job import Job, Outcome
-from pipelines.manifest import CLAIMS_NAME, digest
+from pipelines.batch import run as batch
+from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.jobs import Job, Outcome
+from pipelines.batch.manifest import CLAIMS_NAME, digest
 
 
 @dataclass(frozen=True, kw_only=True)

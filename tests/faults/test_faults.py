@@ -21,7 +21,7 @@ import pytest
 from disturbed import Scene, turning
 
 from denoise.errors import DenoiseError
-from pipelines.job import CleanJob
+from pipelines.batch.jobs import CleanJob
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 STEPS = ("open", "fsync", "replace", "mkdir", "unlink", "write", "ftruncate")  # of `os`

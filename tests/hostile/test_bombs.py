@@ -19,7 +19,7 @@ from PIL import Image
 
 from denoise import io
 from denoise.errors import InputError, TooLargeError, UnreadableError
-from denoise.io import claims
+from denoise.io import limits as claims
 
 
 def refused(path: Path, kind: type[InputError], words: str) -> None:

@@ -20,8 +20,16 @@ import denoise
 from denoise import weights
 from denoise.errors import InputError, UsageError
 from denoise.infer import Cleaner, load
-from denoise.infer.auto import BLURRED_PX, CLEAR_SIGMA, FAINT_SIGMA, Automatic, Decision, decide, kept_share
-from denoise.infer.files import clean_file
+from denoise.infer.file import clean_file
+from denoise.infer.select_image import (
+    BLURRED_PX,
+    CLEAR_SIGMA,
+    FAINT_SIGMA,
+    Automatic,
+    Decision,
+    decide,
+    kept_share,
+)
 from pipelines.cli import cli
 
 Array = NDArray[Any]

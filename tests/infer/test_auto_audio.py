@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from denoise import io
 from denoise.errors import UsageError
 from denoise.infer import Cleaner, load
-from denoise.infer.auto_audio import AutomaticAudio, excerpts
+from denoise.infer.select_audio import AutomaticAudio, excerpts
 from pipelines.cli import cli
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"

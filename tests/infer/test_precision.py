@@ -11,10 +11,10 @@ from PIL import Image
 
 from denoise.errors import UsageError
 from denoise.infer import Cleaner, load, precision
-from denoise.infer.files import clean_file
+from denoise.infer.file import clean_file
 from denoise.metrics import score
 from denoise.models.autoencoder import build
-from pipelines.job import CleanJob
+from pipelines.batch.jobs import CleanJob
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 

@@ -10,7 +10,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from denoise.errors import InputError, UsageError
-from denoise.infer.files import clean_file
+from denoise.infer.file import clean_file
 from denoise.infer.profile import NoiseProfile
 from pipelines.cli import cli
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from denoise.infer.resample import resampler
+from denoise.dsp.resample import resampler
 
 RATES = [
     (48_000, 16_000),

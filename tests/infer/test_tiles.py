@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
+from denoise.dsp.windows import plan
 from denoise.infer.tiles import Memory, bytes_per_pixel, tile_shape
-from denoise.infer.windows import plan
 from denoise.models.base import Denoiser, InputSpec
 
 

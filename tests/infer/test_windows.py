@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denoise.infer.windows import padded, plan
+from denoise.dsp.windows import padded, plan
 
 SIZES = st.integers(1, 400)
 TILES = st.integers(1, 500)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from denoise.errors import DenoiseError, OutputError, UnreadableError, UsageError
 from denoise.io import probe, read, reader, write, writer
-from denoise.io.audio import resample
-from denoise.io.audio_encoding import encoding
+from denoise.io.audio.codec import resample
+from denoise.io.audio.encoding import encoding
 from denoise.signal import SignalInfo
 
 FLAC_MODULE: Any = mutagen.flac  # mutagen is not typed

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from denoise.errors import DenoiseError, UnreadableError, UnsupportedError, UsageError
-from denoise.io.audio_pipe import PCM, PipeFormat, PipeReader, PipeWriter
+from denoise.io.audio.pipe import PCM, PipeFormat, PipeReader, PipeWriter
 
 SUBTYPES = {
     "PCM_U8": "u8",

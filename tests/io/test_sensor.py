@@ -25,9 +25,9 @@ from denoise.errors import (
     UnsupportedError,
     UsageError,
 )
-from denoise.io import sensor_text
-from denoise.io.sensor import CODEC
-from denoise.io.sensor_columns import ColumnSurvey, find_clock
+from denoise.io.sensor import csv as sensor_text
+from denoise.io.sensor.codec import CODEC
+from denoise.io.sensor.columns import ColumnSurvey, find_clock
 from denoise.signal import SignalInfo
 
 Array = NDArray[Any]
@@ -421,7 +421,7 @@ def test_any_table_comes_back_whatever_the_block_and_the_chunk(
 @settings(max_examples=100, deadline=None)
 @given(cells=st.lists(numbers_of_cells, min_size=1, max_size=20))
 def test_the_quick_ways_and_the_careful_way_agree(cells: list[str]) -> None:
-    from denoise.io.sensor_dialect import numbers
+    from denoise.io.sensor.dialect import numbers
 
     one_by_one = np.concatenate([numbers([cell], comma=True) for cell in cells])
     np.testing.assert_array_equal(numbers(cells, comma=True), one_by_one)

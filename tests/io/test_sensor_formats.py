@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from denoise import io
 from denoise.errors import OutputError, UnreadableError, UnsupportedError
-from denoise.io.sensor_scaled import CODES
-from pipelines.discover import find
+from denoise.io.sensor.integers import CODES
+from pipelines.batch.discover import find
 
 RNG = np.random.default_rng(5)
 

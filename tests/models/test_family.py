@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from denoise.errors import UsageError
-from denoise.losses import mse
 from denoise.models.autoencoder import Autoencoder, build
 from denoise.models.penalties import contraction
+from denoise.training.losses import mse
 
 SIDE = 8
 DENSE = {"backbone": "dense", "skips": False, "residual": False, "bias": True, "patch": SIDE}

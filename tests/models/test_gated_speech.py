@@ -8,9 +8,10 @@ from torch import Tensor
 
 from denoise import weights
 from denoise.errors import UsageError
-from denoise.models import audio, audio_gated
-from denoise.models.audio_gated import GatedSpeech, build
-from denoise.models.classical_audio import SpectralGate
+from denoise.models.classical.audio import SpectralGate
+from denoise.models.speech import gated_speech as audio_gated
+from denoise.models.speech import spectral_gru as audio
+from denoise.models.speech.gated_speech import GatedSpeech, build
 
 SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
 

@@ -7,7 +7,7 @@ import pytest
 
 from denoise.errors import UsageError
 from denoise.metrics import si_sdr_db
-from denoise.models.restoration import AudioRestoration, ClickRepair, HissGate, HumFilter
+from denoise.models.classical.restoration import AudioRestoration, ClickRepair, HissGate, HumFilter
 
 RATE = 48_000
 SECONDS = 8

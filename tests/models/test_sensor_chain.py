@@ -17,7 +17,7 @@ import denoise
 from denoise.errors import UsageError
 from denoise.infer.apply import apply
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.sensor import SensorChain
+from denoise.models.sensor.chain import SensorChain
 from pipelines.cli import cli
 
 RATE_HZ = 250.0

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from denoise.errors import UsageError
-from denoise.models import audio, audio_bigru
-from denoise.models.audio_bigru import SpectralBiGru, build
+from denoise.models.speech import spectral_bigru as audio_bigru
+from denoise.models.speech import spectral_gru as audio
+from denoise.models.speech.spectral_bigru import SpectralBiGru, build
 
 SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
 MORE = {"backward": 12, "hidden": 10}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from denoise.errors import UsageError
-from denoise.models.audio import SpectralGru, build
+from denoise.models.speech.spectral_gru import SpectralGru, build
 
 SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
 

@@ -18,10 +18,12 @@ import pytest
 
 from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.atomic import replacing
-from pipelines import batch, forecast, pool
-from pipelines.discover import MANIFEST_NAME, Item
-from pipelines.job import Job, Outcome
-from pipelines.lock import LOCK_NAME
+from pipelines.batch import forecast
+from pipelines.batch import run as batch
+from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.engines import pool
+from pipelines.batch.jobs import Job, Outcome
+from pipelines.batch.lock import LOCK_NAME
 
 NAMES = [f"{n} ö.png" for n in range(6)]
 
@@ -30,9 +32,9 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from denoise.io.atomic import replacing
-from pipelines import batch
+from pipelines.batch import run as batch
 from pipelines.cli import LazyGroup
-from pipelines.job import Job, Outcome
+from pipelines.batch.jobs import Job, Outcome
 import click, json
 
 class Turn(Job):

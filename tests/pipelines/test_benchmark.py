@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from denoise.corruptions import corrupt, parse
-from pipelines import benchmark, contact_sheet, protocols
-from pipelines.deconvolution import TOLD, Blurred, deconvolve
-from pipelines.job import BenchmarkJob
-from pipelines.protocols import PROTOCOLS, Protocol
+from pipelines.batch.jobs import BenchmarkJob
+from pipelines.benchmark import contact_sheet, protocols
+from pipelines.benchmark import run as benchmark
+from pipelines.benchmark.deconvolution import TOLD, Blurred, deconvolve
+from pipelines.benchmark.protocols import PROTOCOLS, Protocol
 
 Run = Callable[..., Any]
 

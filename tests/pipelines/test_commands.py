@@ -19,8 +19,8 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
+from pipelines.batch.jobs import AnomaliesJob, BenchmarkJob, CleanJob, CorruptJob, EmbedJob, ReconstructJob
 from pipelines.cli import COMMANDS, cli
-from pipelines.job import AnomaliesJob, BenchmarkJob, CleanJob, CorruptJob, EmbedJob, ReconstructJob
 
 Run = Callable[..., Any]
 
@@ -213,7 +213,7 @@ def test_benchmark_refuses_wrong_usage(
 
 
 def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoise import train
+    from denoise.training import fit as train
 
     seen: dict[str, Any] = {}
 

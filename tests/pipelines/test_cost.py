@@ -12,10 +12,10 @@ import torch
 
 from denoise.errors import UsageError
 from denoise.infer.apply import apply
-from denoise.models.audio import build as build_speech
 from denoise.models.autoencoder import build
-from pipelines import cost
-from pipelines.cost import REFERENCES, CostJob, kmac_per_sample
+from denoise.models.speech.spectral_gru import build as build_speech
+from pipelines.benchmark import cost
+from pipelines.benchmark.cost import REFERENCES, CostJob, kmac_per_sample
 
 Run = Callable[..., Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from denoise.errors import UsageError
-from pipelines import discover
+from pipelines.batch import discover
 
 
 def make(root: Path, *names: str) -> Path:

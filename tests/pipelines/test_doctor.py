@@ -15,8 +15,8 @@ import pytest
 
 from denoise import weights
 from denoise.errors import OutputError
-from denoise.io.audio import CODEC
-from pipelines import doctor
+from denoise.io.audio.codec import CODEC
+from pipelines.inspect import doctor
 
 Run = Callable[..., Any]
 
@@ -91,6 +91,6 @@ def test_what_is_missing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_that_does_no_good_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.catalogue.DEFAULT_MODELS", {"sensor": "none"})
+    monkeypatch.setattr("denoise.infer.catalogue.DEFAULT_MODELS", {"sensor": "none"})
     with pytest.raises(Exception, match=r"snr_db went from 1\d\.\d to 1\d\.\d, expected more"):
         doctor._self_test("sensor")

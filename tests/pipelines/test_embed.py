@@ -13,8 +13,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from denoise.analysis.excerpts import Cut
-from pipelines.excerpts import default_cut, find, fitted, sample
+from denoise.analysis.segments import Cut
+from pipelines.explore.segments import default_cut, find, fitted, sample
 
 Run = Callable[..., Any]
 QUICK = ("--code-size", 4, "--steps", 60)

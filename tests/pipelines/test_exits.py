@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from pipelines import batch
+from pipelines.batch import run as batch
+from pipelines.batch.lock import exclusive
 from pipelines.cli import Terminated
-from pipelines.lock import exclusive
 
 Run = Callable[..., Any]
 
@@ -105,7 +105,7 @@ def test_a_terminal_gets_no_colours() -> None:
     """Nothing here has colours, so NO_COLOR is kept by itself; it is held to that."""
     script = """
 from pipelines import report
-from pipelines.manifest import Entry
+from pipelines.batch.manifest import Entry
 list(report.progress(iter([Entry("a", "b", "ok"), Entry("c", None, "failed", error="why")]), 2))
 """
     ours, theirs = pty.openpty()

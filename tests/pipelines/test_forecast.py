@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import forecast
-from pipelines.discover import Item
+from pipelines.batch import forecast
+from pipelines.batch.discover import Item
 
 
 def item(source: str, destination: str, modality: str, size_bytes: int) -> Item:

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from denoise.infer.files import clean_file
+from denoise.infer.file import clean_file
 from denoise.models import LIVE_MODEL
 from pipelines.cli import cli
 

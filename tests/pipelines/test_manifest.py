@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from denoise.errors import InputError, OutputError, StorageError
-from pipelines import manifest
-from pipelines.discover import MANIFEST_NAME, Item
-from pipelines.manifest import CLAIMS_NAME, Appender, Entry, Manifest, digest
+from pipelines.batch import manifest
+from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.manifest import CLAIMS_NAME, Appender, Entry, Manifest, digest
 
 
 @pytest.fixture

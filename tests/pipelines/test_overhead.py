@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipelines import engines
-from pipelines.job import CleanJob
+from pipelines.batch.engines import table as engines
+from pipelines.batch.jobs import CleanJob
 
 Run = Callable[..., Any]
 

@@ -12,9 +12,9 @@ import pytest
 
 from denoise.errors import OutputError
 from pipelines import report
-from pipelines.batch import Result
-from pipelines.discover import Problem
-from pipelines.manifest import Entry
+from pipelines.batch.discover import Problem
+from pipelines.batch.manifest import Entry
+from pipelines.batch.run import Result
 
 
 def entry(number: int, **changes: object) -> Entry:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from denoise.io.atomic import replacing
-from pipelines.manifest import CLAIMS_NAME, Entry, Manifest, digest
-from pipelines.verify import verify
+from pipelines.batch.manifest import CLAIMS_NAME, Entry, Manifest, digest
+from pipelines.inspect.verify import verify
 
 Run = Callable[..., Any]
 

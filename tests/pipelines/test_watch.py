@@ -17,12 +17,12 @@ from typing import Any, NoReturn
 import pytest
 
 from denoise.errors import StorageError, UsageError
-from pipelines import engines
-from pipelines.discover import MANIFEST_NAME
-from pipelines.job import CleanJob
-from pipelines.manifest import Entry
-from pipelines.verify import verify
-from pipelines.watch import Arrivals, Watch, Watched, watch
+from pipelines.batch.discover import MANIFEST_NAME
+from pipelines.batch.engines import table as engines
+from pipelines.batch.jobs import CleanJob
+from pipelines.batch.manifest import Entry
+from pipelines.batch.watch import Arrivals, Watch, Watched, watch
+from pipelines.inspect.verify import verify
 
 Run = Callable[..., Any]
 Story = Iterator[None]
@@ -242,7 +242,7 @@ def test_without_notifications_it_looks_now_and_then(
     def exhausted(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
-    monkeypatch.setattr("pipelines.watch.POLL_S", 0.05)
+    monkeypatch.setattr("pipelines.batch.watch.POLL_S", 0.05)
 
     def story() -> Story:
         yield

@@ -26,8 +26,8 @@ from denoise.errors import (
     reason,
 )
 from denoise.io.atomic import replacing
-from denoise.io.claims import fits
 from denoise.io.image.base import Array, FileBytes, Format, Header, Metadata, Page, Picture, Readable, Sink
+from denoise.io.limits import fits
 from denoise.io.sniff import HEAD_BYTES, KINDS, Kind, kind_of
 from denoise.registry import resolve
 from denoise.signal import SignalInfo

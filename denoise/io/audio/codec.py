@@ -1,0 +1,376 @@
+"""Audio files through libsndfile, block by block, in constant memory.
+
+What goes in comes back: container (WAV, extensible WAV, RF64, AIFF, FLAC, Ogg, MP3), subtype, byte order,
+rate, channels, length to the sample, tags and chunks (`denoise.io.audio.tags`), and for lossy formats the
+bit rate or the next better one (`denoise.io.audio.encoding`).
+
+Blocks are float32, full scale 1.0. That holds 8, 16 and 24-bit samples exactly, so an untouched file comes
+back bit for bit; of 32-bit integers and doubles it keeps 24 significant bits (an error 144 dB below the
+sample), and `info.notes` says so. Integers are made by rounding to nearest, without dither; what is beyond
+full scale is clipped and counted. Float and lossy files hold values beyond 1.0 as they are. Digital silence
+stays exact zeros, except in Opus, whose decoder gives about 1e-34.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from denoise.errors import OutputError, UnreadableError, UsageError
+from denoise.io.atomic import replacing
+from denoise.io.audio.encoding import (
+    HANDLED,
+    INTEGER_BITS,
+    ForwardFile,
+    bit_rate_of,
+    containers,
+    encoding,
+    is_named_right,
+    written_subtype,
+)
+from denoise.io.audio.tags import chunks, insert_tags, read_tags
+from denoise.io.sniff import HEAD_BYTES, kind_of
+from denoise.signal import SignalInfo
+
+__all__ = ["CODEC", "AudioCodec", "AudioReader", "AudioWriter", "resample"]
+
+Float = NDArray[np.float32]
+
+BLOCK_S = 10.0  # of a block, unless there are so many channels that it would hold more than
+MOST_VALUES = 2**22  # all channels together (16 MiB of float32)
+WRITE_SAMPLES = 2**16  # handed to the encoder at once: libvorbis puts what it is given on the stack
+
+_UNKNOWN_LENGTH = 2**62  # libsndfile claims 2^63-1 samples where a FLAC header leaves the length open
+_MP3_SLACK = 2 * 1152  # samples: decoders may miss what an MP3 claims by a frame at each end
+_END_OF_STREAM = 4  # flag of the last Ogg page
+
+
+def resample(array: NDArray[Any], from_hz: float, to_hz: float) -> Float:
+    """Resample a whole recording with soxr's linear-phase filter of very high quality.
+
+    For arrays that are in memory anyway; streams take `soxr.ResampleStream`.
+
+    Args:
+        array: The samples; not changed.
+        from_hz: Their sample rate, Hz.
+        to_hz: The wanted rate, Hz.
+
+    Shape:
+        `(C, n)` in, `(C, m)` out with m the nearest whole number to `n * to_hz / from_hz`.
+    """
+    samples = np.asarray(array, dtype=np.float32)
+    if from_hz == to_hz:
+        return samples.copy()
+    import soxr
+
+    return np.ascontiguousarray(soxr.resample(samples.T, from_hz, to_hz, quality="VHQ").T)
+
+
+class AudioReader:
+    """Yields the blocks of one recording, float32 `(C, n)`, once.
+
+    Args:
+        path: The file; its contents decide what it is.
+        block: Samples in a block; None takes about ten seconds, fewer where there are many channels.
+
+    Raises:
+        UnreadableError: It is no audio, cut short, damaged, empty, holds NaN or infinite samples, or cannot
+            be opened.
+    """
+
+    def __init__(self, path: Path, block: int | None = None) -> None:
+        if block is not None and block < 1:
+            raise UsageError(f"block is {block}, expected at least 1 sample")
+        _check_bytes(path)
+        self._path = path
+        self._file = _open(path)
+        try:
+            self.info = _describe(path, self._file)
+        except BaseException:
+            self._file.close()
+            raise
+        channels, samples = self.info.shape
+        usual = max(1, min(int(BLOCK_S * self._file.samplerate), MOST_VALUES // channels))
+        self._block = min(block or usual, samples)
+
+    def __iter__(self) -> Iterator[Float]:
+        position, samples = 0, self.info.shape[1]
+        while position < samples:
+            block = self._next(position)
+            if block.shape[1] == 0:
+                break
+            if bad := _first_not_finite(block):
+                raise UnreadableError(f"{self._path}: {_place(bad, position)}, expected finite numbers")
+            position += block.shape[1]
+            yield block
+        if position < samples - (_MP3_SLACK if self._file.format == "MP3" else 0):
+            raise self._cut_short(position)
+
+    def _next(self, position: int) -> Float:
+        try:
+            frames = self._file.read(self._block, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise self._cut_short(position) from error
+        return np.ascontiguousarray(frames.T)
+
+    def _cut_short(self, position: int) -> UnreadableError:
+        return UnreadableError(
+            f"{self._path}: cut short or damaged after about {position} samples, "
+            f"expected the {self.info.shape[1]} that its header promises"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _first_not_finite(block: NDArray[Any]) -> tuple[int, int, float] | None:
+    """Channel, sample and value of the first NaN or infinity."""
+    if np.isfinite(block).all():
+        return None
+    sample, channel = np.argwhere(~np.isfinite(block.T))[0].tolist()
+    return channel, sample, float(block[channel, sample])
+
+
+def _place(bad: tuple[int, int, float], position: int) -> str:
+    channel, sample, value = bad
+    return f"sample {position + sample} of channel {channel + 1} is {value}"
+
+
+def _check_bytes(path: Path) -> None:
+    """Find what libsndfile does not tell: why a file cannot be opened, and that it ends too early."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size == 0:
+                raise UnreadableError(f"{path}: empty (0 bytes), expected audio")
+            file.seek(0)
+            kind = kind_of(file.read(HEAD_BYTES))
+            if kind.modality != "audio":  # libsndfile would try some twenty formats more
+                found = "nothing that is known as audio" if kind.name == "unknown" else f"{kind.name} data"
+                raise UnreadableError(f"{path}: holds {found}, expected audio")
+            promised = next((c for c in chunks(file) if c.name in ("data", "SSND")), None)
+    except IsADirectoryError as error:
+        raise UnreadableError(f"{path}: a directory, expected audio") from error
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be opened ({error.strerror}), expected audio") from error
+    if promised and promised.size and promised.start + promised.size > size:
+        raise UnreadableError(
+            f"{path}: cut short, {size - promised.start} bytes of samples, "
+            f"expected the {promised.size} that its header promises"
+        )
+    page = _last_page(path)
+    if page and page[1]:
+        raise UnreadableError(
+            f"{path}: cut short, the last Ogg page lacks {page[1]} bytes, expected a whole one"
+        )
+
+
+def _last_page(path: Path) -> tuple[int, int] | None:
+    """Flags of the last page of an Ogg file, and how many of its bytes are missing; None for other files."""
+    with path.open("rb") as file:
+        if file.read(4) != b"OggS":
+            return None
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2**17))  # a page is less than 64 KiB
+        tail = file.read()
+    page = tail[max(tail.rfind(b"OggS"), 0) :]
+    if len(page) < 27:
+        return 0, 27 - len(page)
+    return page[5], max(0, 27 + page[26] + sum(page[27 : 27 + page[26]]) - len(page))
+
+
+def _open(path: Path) -> ForwardFile:
+    try:
+        file = ForwardFile(path)
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.strip().rstrip(".")
+        raise UnreadableError(
+            f"{path}: is damaged or of an unknown kind ({reason}), expected audio"
+        ) from error
+    if file.format not in HANDLED:
+        found = file.format
+        file.close()
+        raise UnreadableError(f"{path}: holds {found} data, expected one of {' '.join(HANDLED)}")
+    return file
+
+
+def _describe(path: Path, file: ForwardFile) -> SignalInfo:
+    notes = []
+    if not is_named_right(path, file.format, file.subtype):
+        found = file.subtype.title() if file.format == "OGG" else file.format
+        notes.append(f"holds {found} data under the suffix {path.suffix or '(none)'}, and keeps both")
+    samples = file.frames
+    if samples >= _UNKNOWN_LENGTH:
+        samples = _count(path)
+        notes.append("the header does not tell the length, so it was counted")
+    if samples == 0:
+        raise UnreadableError(f"{path}: holds 0 samples, expected at least one")
+    written = written_subtype(file.format, file.subtype)
+    if written != file.subtype:
+        notes.append(f"{file.subtype} is written back as {written}")
+    if file.subtype in ("PCM_32", "DOUBLE"):
+        notes.append(f"24 significant bits of {file.subtype} samples are kept")
+    page = _last_page(path)
+    if page and not page[0] & _END_OF_STREAM:
+        notes.append("the last page is not marked as the end: the recording may have been longer")
+    return SignalInfo(
+        source=path,
+        modality="audio",
+        shape=(file.channels, samples),
+        dtype="float32",
+        peak=1.0,
+        sample_rate=float(file.samplerate),
+        notes=tuple(notes),
+        extra={
+            "container": file.format,
+            "subtype": file.subtype,
+            "endian": file.endian,
+            "bit_rate": bit_rate_of(path, file.format, file.subtype, samples / file.samplerate),
+            "tags": read_tags(path, file.format),
+        },
+    )
+
+
+def _count(path: Path) -> int:
+    """Decode a file to learn its length."""
+    samples = 0
+    with ForwardFile(path) as file:
+        buffer = np.empty((WRITE_SAMPLES, file.channels), dtype=np.float32)
+        try:
+            while count := len(file.read(out=buffer)):
+                samples += count
+        except soundfile.LibsndfileError as error:
+            raise UnreadableError(
+                f"{path}: cut short or damaged after about {samples} samples, expected all of them"
+            ) from error
+    return samples
+
+
+class AudioWriter:
+    """Takes float32 blocks `(C, n)` and makes them one file like the one that `info` describes.
+
+    Args:
+        path: Where it goes; it is replaced in one step when the `with` block ends well.
+        info: From a reader, or made by hand with `shape` and `sample_rate`; the latter gets 24 bits.
+
+    Attributes:
+        clipped: Values beyond full scale so far that an integer subtype could not hold; they are limited.
+
+    Raises:
+        OutputError: The format cannot hold that rate or so many channels, a block holds NaN or infinite
+            values, or the bytes do not get to the disk.
+    """
+
+    def __init__(self, path: Path, info: SignalInfo) -> None:
+        self.clipped = 0
+        self._path = path
+        self._encoding = encoding(path, info)
+        same_kind = info.extra.get("container") in containers(path, info)
+        self._tags = info.extra.get("tags", ()) if same_kind else ()
+        self._written = 0
+
+    def write(self, block: NDArray[Any]) -> None:
+        """Append the next samples.
+
+        Shape:
+            `(C, n)`, any n.
+        """
+        channels = self._encoding.channels
+        if block.ndim != 2 or block.shape[0] != channels:
+            raise UsageError(f"{self._path}: a block of shape {block.shape}, expected ({channels}, n)")
+        for start in range(0, block.shape[1], WRITE_SAMPLES):
+            self._append(block[:, start : start + WRITE_SAMPLES])
+
+    def _append(self, part: NDArray[Any]) -> None:
+        if bad := _first_not_finite(part):
+            raise OutputError(f"{self._path}: {_place(bad, self._written)}, expected finite numbers")
+        bits = INTEGER_BITS.get(self._encoding.subtype)
+        frames = part.T.astype(np.float32) if bits is None else self._integers(part.T, bits)
+        try:
+            self._file.write(frames)
+        except (soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts that all was written
+            raise self._failed() from error
+        self._written += part.shape[1]
+
+    def _integers(self, values: NDArray[Any], bits: int) -> NDArray[np.int32]:
+        """Round to so many bits, placed in the upper bits of an int32 as libsndfile takes them.
+
+        Its own conversion from float scales by 2^(bits-1) - 1 and cuts off, which would change every sample.
+        """
+        scale = 2.0 ** (bits - 1)
+        scaled = values.astype(np.float64) * scale
+        self.clipped += int(np.count_nonzero(np.abs(scaled) > scale))
+        np.clip(np.rint(scaled, out=scaled), -scale, scale - 1, out=scaled)
+        integers: NDArray[np.int32] = scaled.astype(np.int32) << (32 - bits)
+        return integers
+
+    def _failed(self) -> OutputError:
+        return OutputError(f"{self._path}: cannot be written, the disk is full or the encoder failed")
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._part = stack.enter_context(replacing(self._path))
+            try:
+                self._file = self._encoding.open(self._part)
+            except soundfile.SoundFileError as error:
+                raise OutputError(f"{self._path}: there is no {self._encoding}") from error
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def _finish(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Close the encoder's file and add what it does not know of; after an error, only close it."""
+        try:
+            self._file.close()
+            if kind is None:
+                insert_tags(self._part, self._encoding.container, self._tags)
+                self._check_length()
+        except soundfile.SoundFileError as error:
+            raise self._failed() from error
+
+    def _check_length(self) -> None:
+        """Ask the file itself before it takes the name: encoders keep quiet about some failures."""
+        with ForwardFile(self._part) as file:
+            if file.frames != self._written:
+                raise OutputError(
+                    f"{self._path}: {file.frames} samples arrived in the file, expected {self._written}"
+                )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+class AudioCodec:
+    """The row for audio in `denoise.io.CODECS`."""
+
+    def probe(self, path: Path) -> SignalInfo:
+        """What a recording is, from its header; a FLAC that leaves its length open is decoded once."""
+        with AudioReader(path) as reader:
+            return reader.info
+
+    def reader(self, path: Path, block: int | None = None) -> AudioReader:
+        """Open a recording for reading, `block` samples at a time."""
+        return AudioReader(path, block)
+
+    def writer(self, path: Path, info: SignalInfo) -> AudioWriter:
+        """Open a recording for writing."""
+        return AudioWriter(path, info)
+
+
+CODEC = AudioCodec()

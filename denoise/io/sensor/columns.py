@@ -1,0 +1,525 @@
+"""Which columns of a sensor log are measurements, which one tells the time, and at what rate.
+
+It sees names and numbers only, so text, array and table files all decide alike:
+
+    looks = [ColumnSurvey(name) for name in names]     # fed chunk by chunk, memory of a few numbers a column
+    clock = find_clock(looks, wanted.time_unit)        # the time column, its unit, the rate
+    chosen = choose(path, looks, clock, wanted)        # indices of what is to be cleaned
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import InputError, OutputError, UsageError
+from denoise.io.atomic import replacing
+from denoise.io.sensor.clock import Clock, StampSurvey, unwrapped
+from denoise.registry import unknown
+from denoise.signal import SECONDS, SignalInfo
+
+__all__ = [
+    "BLOCK",
+    "ColumnSurvey",
+    "SensorReader",
+    "SensorWriter",
+    "Wanted",
+    "changed_samples",
+    "check_page",
+    "choose",
+    "describe",
+    "find_clock",
+    "fit_dtype",
+    "reblock",
+]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+BLOCK = 65536  # samples a block
+
+_UNIT_WORDS = {
+    **{unit: unit for unit in SECONDS},
+    **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("msec", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("usec", "µs", "μs", "micros", "microsecond", "microseconds"), "us"),
+    **dict.fromkeys(("nsec", "nanos", "nanosecond", "nanoseconds"), "ns"),
+    **dict.fromkeys(("minute", "minutes"), "min"),
+    **dict.fromkeys(("hour", "hours"), "h"),
+}
+# A column of such a name is never a measurement; the weaker words count only if the values also grow.
+_TIME_WORDS = {"time", "timestamp", "timestamps", "datetime", "date", "epoch", "unixtime", "utc", "elapsed"}
+_WEAK_TIME_WORDS = {"t", "ts", "clock", "zeit", "temps", "tiempo", "tempo", *_UNIT_WORDS}
+_LABEL = re.compile(
+    r"(?:.*[_\s])?(?:id|idx|index|sample|samples|label|labels|class|activity|status|state|flag|flags|event|"
+    r"marker|annotation|annotations|quality|counter|seq)"
+)
+_TOLD_JITTER = 1e-3  # less is what floats make of a perfect clock
+_EPOCH_MIN, _EPOCH_MAX = 9e8, 4.2e9  # seconds: the years 1998 to 2103
+
+
+def _words(name: str) -> list[str]:
+    split_units = re.sub(r"(time|timestamp)([munµ]s)\b", r"\1 \2", name.lower())
+    return [word for word in re.split(r"[^a-zµμ]+", split_units) if word]
+
+
+def unit_in(text: str) -> str | None:
+    """The time unit that a column name (`t [ms]`, `time_us`, `millis`) or a cell of a units row ends in."""
+    words = _words(text)
+    return _UNIT_WORDS.get(words[-1]) if words else None
+
+
+class ColumnSurvey:
+    """What one column looks like, gathered chunk by chunk.
+
+    Args:
+        name: As the user would type it.
+        unit: The time unit if the file states it (an ISO column, a units row); the name is asked otherwise.
+        is_stamp: The values are of a type that tells the time, in this unit whatever anyone says.
+        wraps: The values are times of day in seconds, so a step back of half a day or more is midnight.
+    """
+
+    def __init__(
+        self, name: str, unit: str | None = None, is_stamp: bool = False, wraps: bool = False
+    ) -> None:
+        words = set(_words(name))
+        self.name = name
+        self.unit = unit or unit_in(name)
+        self.is_stamp = is_stamp
+        self.wraps = wraps
+        self.time_named = is_stamp or bool(words & _TIME_WORDS)
+        self.maybe_time_named = self.time_named or bool(words & _WEAK_TIME_WORDS)
+        self.labelled = _LABEL.fullmatch(name.strip().lower()) is not None
+        self.numeric = True  # the codec clears it for text, objects, booleans
+        self.why_not = ""  # then: what was found, where
+        self.infinite = ""  # where the first infinity is, if any
+        self.values = 0  # samples that are not gaps
+        self.integers = True
+        self.distinct: set[float] = set()  # the first few different values
+        self.increasing = True  # never a step back
+        self.step: float | None = None  # between neighbours, while it is always the same
+        self.constant_step = True
+        self.steps = 0
+        self.steps_back = 0
+        self.regular_steps = 0  # within half to one and a half of the median
+        self.span = 0.0  # sum of all steps
+        self.stamps = StampSurvey(wraps)
+        self._last = np.nan
+        self.largest = 0.0
+
+    def add(self, values: Floats) -> None:
+        """Take the next samples; NaN is a gap."""
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            self.values += finite.size
+            self.largest = max(self.largest, float(np.abs(finite).max()))
+            self.integers = self.integers and bool((finite == np.rint(finite)).all())
+            if len(self.distinct) < 3:
+                self.distinct.update(np.unique(finite)[:3].tolist())
+        if self.time_named or self.increasing:
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # near the largest float; no such step is a clock's
+                self._add_steps(values)
+            self.stamps.add(values)
+
+    def _add_steps(self, values: Floats) -> None:
+        steps = np.diff(values, prepend=self._last)
+        if values.size:
+            self._last = float(values[-1])
+        steps = steps[np.isfinite(steps)]
+        if not steps.size:
+            return
+        if self.wraps:
+            steps = unwrapped(steps)
+        self.steps += steps.size
+        self.steps_back += int((steps < 0).sum())
+        self.increasing = self.steps_back == 0
+        self.span += float(steps.sum())
+        self.step = float(steps[0]) if self.step is None else self.step
+        self.constant_step = self.constant_step and bool((steps == self.step).all())
+        median = float(np.median(steps))
+        self.regular_steps += int((np.abs(steps - median) <= 0.5 * abs(median)).sum())
+
+    @property
+    def interval(self) -> float:
+        """The usual distance of two stamps, in the column's unit; 0 when there is none."""
+        return self.stamps.interval
+
+    @property
+    def is_index(self) -> bool:
+        """Counts rows: integers in constant steps."""
+        return self.integers and self.constant_step and self.steps >= 2 and bool(self.step)
+
+    @property
+    def is_flag(self) -> bool:
+        """Integers of at most two values, or integers that the name calls a label."""
+        return self.integers and (self.labelled or (len(self.distinct) <= 2 and self.values > 2))
+
+    @property
+    def is_time(self) -> bool:
+        """Tells when, by its name or by its values."""
+        grows = self.steps >= 1 and self.span > 0 and self.steps_back <= 0.1 * self.steps
+        if self.time_named:
+            return grows
+        return self.maybe_time_named and grows and self.increasing
+
+    @property
+    def is_regular_ramp(self) -> bool:
+        """Grows in nearly equal steps, as a time column without a telling name does."""
+        return (
+            self.increasing
+            and self.steps >= 3
+            and self.interval > 0
+            and self.regular_steps >= 0.95 * self.steps
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the caller says of a log.
+
+    Args:
+        columns: Names or globs of what to clean; None takes every numeric column but times, row counters and
+            flags.
+        exclude: Names or globs of what to leave as it is.
+        sample_rate: Hz; overrides what the file tells.
+        time_unit: Of the time column: `s`, `ms`, `us`, `ns`, `min` or `h`; overrides its name, not its type.
+
+    Raises:
+        UsageError: The rate is not a positive number, or there is no such unit.
+    """
+
+    columns: Iterable[str] | None = None
+    exclude: Iterable[str] = ()
+    sample_rate: float | None = None
+    time_unit: str | None = None
+
+    def __post_init__(self) -> None:
+        rate = self.sample_rate
+        if rate is not None and not (np.isfinite(rate) and rate > 0):
+            raise UsageError(f"the sample rate is {rate}; expected Hz above 0")
+        if self.time_unit is not None and self.time_unit not in SECONDS:
+            raise unknown("time unit", self.time_unit, SECONDS)
+
+
+def _guess_unit(column: ColumnSurvey) -> str:
+    for unit in ("s", "ms", "us", "ns"):
+        if _EPOCH_MIN < column.largest * SECONDS[unit] < _EPOCH_MAX:
+            return unit
+    if not column.integers or column.interval <= 1:
+        return "s"
+    return "ms" if column.interval < 1000 else "us" if column.interval < 1e6 else "ns"
+
+
+def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) -> Clock | None:
+    """The time column: the first that is named like one and grows, else a first column that grows evenly.
+
+    Args:
+        columns: All columns of the file.
+        time_unit: That of its numbers, if someone knows.
+    """
+    known = [column for column in columns if column.numeric]
+    candidates = [column for column in known if column.is_time and column.interval > 0]
+    if not candidates and known and columns[0] is known[0]:
+        first = known[0]
+        candidates = [first] if first.is_regular_ramp and not first.is_index and len(known) > 1 else []
+    if not candidates:
+        return None
+    column = candidates[0]
+    stated = column.unit if column.is_stamp or not time_unit else time_unit
+    unit = stated or _guess_unit(column)
+    rate = 1.0 / (column.interval * SECONDS[unit])
+    if abs(rate - round(rate)) < 1e-6 * rate:  # 100.00000000001 is the sum of rounded steps
+        rate = float(round(rate))
+    return Clock(
+        columns.index(column),
+        column.name,
+        unit,
+        stated is None,
+        rate,
+        column.stamps.jitter / column.interval,
+        column.stamps.pauses,
+        column.stamps.longest_step * SECONDS[unit],
+        column.wraps,
+    )
+
+
+def check_page(path: Path, page: int, pages: int) -> None:
+    """Refuse a page that is not there."""
+    if not 0 <= page < pages:
+        raise UsageError(f"{path}: page {page} was asked for; expected 0 to {pages - 1}")
+
+
+def _named(path: Path, names: Sequence[str], pattern: str, *, may_miss: bool = False) -> list[int]:
+    """Indices of the columns that a name or glob means; a glob that `may_miss` may mean none."""
+    found = [index for index, name in enumerate(names) if name == pattern]
+    if len(found) > 1:
+        places = " and ".join(str(index + 1) for index in found)
+        raise InputError(f"{path}: the column {pattern!r} is there {len(found)} times (positions {places})")
+    if not found and any(sign in pattern for sign in "*?["):
+        found = [index for index, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)]
+        if may_miss:
+            return found
+    if not found:
+        near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise InputError(f"{path}: no column {pattern!r}; {hint}{'It' if hint else 'it'} has: {shown}")
+    return found
+
+
+def choose(
+    path: Path, columns: Sequence[ColumnSurvey], clock: Clock | None, wanted: Wanted
+) -> tuple[int, ...]:
+    """The indices of the columns to clean, in the order of the file.
+
+    Args:
+        path: For messages.
+        columns: All columns of the file.
+        clock: The time column, which is not cleaned unless it is asked for by name.
+        wanted: What the caller says. Where nothing is left besides row counters and flags, as in a constant
+            log, these are taken too, unless they are excluded.
+
+    Raises:
+        InputError: A named column is missing, ambiguous or not numeric; no column has numbers, or all that
+            have are excluded; a chosen column holds an infinity.
+    """
+    names = [column.name for column in columns]
+    excluded = {i for pattern in wanted.exclude for i in _named(path, names, pattern, may_miss=True)}
+    if wanted.columns is not None:
+        chosen = sorted({index for pattern in wanted.columns for index in _named(path, names, pattern)})
+        if not chosen:
+            raise UsageError("the list of columns is empty; expected at least one name")
+        chosen = [index for index in chosen if index not in excluded]
+        for column in (columns[index] for index in chosen):
+            if not column.numeric or not column.values:
+                found = column.why_not or "every cell is missing"
+                raise InputError(f"{path}: column {column.name!r} has no numbers to clean: {found}")
+    else:
+        usable = [i for i, c in enumerate(columns) if c.numeric and c.values and not _tells_time(i, c, clock)]
+        chosen = [i for i in usable if not (columns[i].is_index or columns[i].is_flag)] or usable
+        chosen = [index for index in chosen if index not in excluded]
+    if not chosen and excluded:
+        raise InputError(f"{path}: every column of measurements is excluded; expected one to clean")
+    if not chosen:
+        reasons = "; ".join(f"{c.name}: {c.why_not}" for c in columns[:5] if c.why_not)
+        detail = f" ({reasons})" if reasons else ""
+        raise InputError(
+            f"{path}: no column of measurements{detail}; expected numbers besides the time column"
+        )
+    for column in (columns[index] for index in chosen):
+        if column.infinite:
+            raise InputError(
+                f"{path}: {column.infinite}, column {column.name!r} holds an infinity; "
+                "expected a finite number or a missing value"
+            )
+    return tuple(chosen)
+
+
+def _tells_time(index: int, column: ColumnSurvey, clock: Clock | None) -> bool:
+    return column.time_named or column.is_time or (clock is not None and index == clock.index)
+
+
+def describe(
+    columns: Sequence[ColumnSurvey], chosen: Sequence[int], clock: Clock | None, sample_rate: float | None
+) -> tuple[str, ...]:
+    """Notes for the user: which time column and rate were taken, and which columns are left as they are."""
+    notes = []
+    if clock is not None:
+        guess = " (guessed)" if clock.guessed else ""
+        facts = [f"time column {clock.name!r} in {clock.unit}{guess}: {clock.sample_rate:.6g} Hz"]
+        if clock.jitter >= _TOLD_JITTER:
+            facts.append(f"jitter {100 * clock.jitter:.2g} % of the interval")
+        if clock.pauses:
+            facts.append(f"{clock.pauses} pause{'s' * (clock.pauses != 1)}")
+        notes.append(", ".join(facts))
+    if sample_rate is not None:
+        notes.append(f"sample rate {sample_rate:g} Hz as given")
+    left = []
+    for index, column in enumerate(columns):
+        if index in chosen or (clock is not None and index == clock.index):
+            continue
+        if column.numeric:
+            kind = "time" if _tells_time(index, column, clock) else "counter" if column.is_index else ""
+            kind = kind or ("flag" if column.is_flag else "")
+        else:
+            kind = column.why_not
+        left.append(f"{column.name} ({kind})" if kind else column.name)
+    if left:
+        shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
+        notes.append(f"left as they are: {shown}")
+    return tuple(notes)
+
+
+def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
+    """Cut a run of pieces `(C, k)` into blocks `(C, block)`; the last may be shorter."""
+    if block < 1:
+        raise UsageError(f"the block is {block} samples; expected at least 1")
+    held: list[Floats] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += piece.shape[1]
+        if size < block:
+            continue
+        joined = np.concatenate(held, axis=1) if len(held) > 1 else held[0]
+        whole = size - size % block
+        for start in range(0, whole, block):
+            yield joined[:, start : start + block].copy()
+        held, size = [joined[:, whole:]], size - whole
+    if size:
+        yield np.concatenate(held, axis=1)
+
+
+def changed_samples(old: Floats, new: Floats, tolerance: Floats | float = 0.0) -> NDArray[np.bool_]:
+    """Where `new` differs from `old` by more than `tolerance`; two gaps are equal."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        same = np.abs(new - old) <= tolerance
+    return np.asarray(~(same | (np.isnan(old) & np.isnan(new))))
+
+
+def fit_dtype(values: Floats, dtype: np.dtype[Any], path: Path) -> tuple[Array, int]:
+    """Values in a file's own dtype, and how many had to be clipped to its range.
+
+    Raises:
+        OutputError: A gap is to go where integers stand, which have no way to say so.
+    """
+    if dtype.kind == "f":
+        limit = float(np.finfo(dtype).max)
+    elif np.isnan(values).any():
+        raise OutputError(
+            f"{path}: a gap cannot be written as {dtype.name}; expected a number for each sample"
+        )
+    else:
+        values = np.rint(values)
+        limit = float(np.iinfo(dtype).max)
+    low = -limit if dtype.kind == "f" else float(np.iinfo(dtype).min)
+    outside = (values > limit) | (values < low)
+    clipped = int(outside.sum())
+    if dtype.kind == "f":
+        return np.clip(values, low, limit).astype(dtype), clipped
+    out = np.clip(values, low, np.nextafter(limit, 0) if limit > 2**53 else limit).astype(dtype)
+    if clipped:  # the largest 64-bit integers are not floats: set them as integers
+        out[values > limit] = np.iinfo(dtype).max
+        out[values < low] = np.iinfo(dtype).min
+    return out, clipped
+
+
+class SensorReader:
+    """Yields float64 blocks `(C, block)`; each `iter` starts again at the first sample."""
+
+    info: SignalInfo
+
+    def __init__(self, info: SignalInfo, block: int = BLOCK) -> None:
+        self.info = info
+        self._block = block
+
+    def pieces(self) -> Iterator[Floats]:
+        """The samples in pieces `(C, k)` of whatever size suits the file."""
+        raise NotImplementedError
+
+    def stamps(self) -> Iterator[Floats]:
+        """When the samples were taken, in seconds from some start, in the blocks of the samples; NaN where a
+        stamp is missing. Only of a log whose `info.extra["clock"]` is there.
+        """
+        clock: Clock = self.info.extra["clock"]
+        for block in reblock(self.stamp_pieces(clock), self._block):
+            yield block[0] * SECONDS[clock.unit]
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """The stamps in the column's own unit, in pieces `(1, k)`."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Floats]:
+        return reblock(self.pieces(), self._block)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass  # files are open only while blocks are drawn
+
+
+class SensorWriter:
+    """Takes float64 blocks `(C, n)` and gives the source back with the chosen samples replaced.
+
+    The source is read again in step, so nothing but the changed samples can differ.
+    """
+
+    def __init__(self, path: Path, info: SignalInfo, samples: int) -> None:
+        self.clipped = 0
+        self.path = path
+        self.info = info
+        self._samples = samples  # in the whole file, all pages
+        self._taken = 0
+        self._stack = ExitStack()
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Make ready to write `temporary`; what must be closed goes on the stack."""
+        raise NotImplementedError
+
+    def put(self, block: Floats) -> None:
+        """Take the next samples."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write what comes after the last sample."""
+
+    def write(self, block: Array) -> None:
+        """Take the next block `(C, n)`.
+
+        Raises:
+            OutputError: It is not of the file's shape, goes past its end, or holds an infinity.
+        """
+        values = np.asarray(block, dtype=np.float64)
+        if values.ndim != 2:
+            raise OutputError(
+                f"{self.path}: a block of shape {values.shape} was given; expected (channels, samples)"
+            )
+        if np.isinf(values).any():
+            raise OutputError(
+                f"{self.path}: a block with an infinity was given; expected finite numbers or gaps"
+            )
+        self._taken += values.shape[1]
+        if self._taken > self._samples:
+            raise OutputError(
+                f"{self.path}: more samples were given than the {self._samples} of {self.info.source}"
+            )
+        self.put(values)
+
+    def check_channels(self, block: Floats, channels: int) -> None:
+        """Refuse a block of another number of channels."""
+        if block.shape[0] != channels:
+            raise OutputError(
+                f"{self.path}: a block of {block.shape[0]} channels was given; expected {channels}"
+            )
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.open(stack.enter_context(replacing(self.path)), stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            if self._taken < self._samples:
+                raise OutputError(f"{self.path}: {self._taken} samples were given; expected {self._samples}")
+            self.finish()

@@ -1,0 +1,514 @@
+"""Delimited text: CSV and TSV in the dialects that loggers write.
+
+The file is gone through in chunks of about a megabyte: once for the survey (columns, time, decimals), once
+for each reading, once for writing. Whatever is not changed comes back byte for byte.
+
+A changed cell is written with two more decimals than its column shows (at most 15, unless it shows more), so
+that rounding adds less than a hundredth of the noise that was there already; whole numbers get decimals too.
+A column of `1.5e-3` keeps exponents; one that mixes both forms gets the shortest text that reads back.
+A cell that would show the old value at that precision keeps its text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import repeat
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import OutputError, UnreadableError
+from denoise.io.sensor.clock import Clock
+from denoise.io.sensor.columns import (
+    ColumnSurvey,
+    SensorReader,
+    SensorWriter,
+    Wanted,
+    changed_samples,
+    check_page,
+    choose,
+    describe,
+    find_clock,
+    unit_in,
+)
+from denoise.io.sensor.dialect import (
+    COMMENT,
+    MISSING,
+    RECORD_BYTES,
+    Dialect,
+    NotNumbersError,
+    clock_seconds,
+    head_of,
+    is_quoted,
+    numbers,
+    shown,
+    stamp_of,
+    unquoted,
+)
+from denoise.signal import SignalInfo
+
+__all__ = ["FORMAT", "CellFormat", "TextLayout"]
+
+Floats = NDArray[np.float64]
+
+CHUNK_BYTES = 1 << 20
+
+_EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
+
+
+@dataclass
+class _Chunk:
+    columns: list[Sequence[str]]  # cells with their blanks and quotes; empty where there are no rows
+    lines: Sequence[int]  # the line number of each row
+    kept: dict[int, str]  # comments and blank lines that stand before a row, or after the last
+    closed: bool = True  # the last row ends in a line end
+
+    @property
+    def rows(self) -> int:
+        return len(self.lines)
+
+
+class _Rows:
+    """The data rows of a file, chunk by chunk."""
+
+    def __init__(self, path: Path, dialect: Dialect, width: int, offset: int, line: int) -> None:
+        self._path = path
+        self._dialect = dialect
+        self._width = width
+        self._offset = offset
+        self._line = line
+
+    def __iter__(self) -> Iterator[_Chunk]:
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            yield from self._chunks(file)
+
+    def _chunks(self, file: BinaryIO) -> Iterator[_Chunk]:
+        newline, line, carry = self._dialect.newline, self._line, ""
+        while True:
+            raw = file.read(CHUNK_BYTES)
+            text = carry + raw.decode("latin-1")
+            if not text:
+                return
+            end = text.rfind(newline) + 1 if raw else len(text)
+            whole = text[:end]
+            closed = whole.endswith(newline)
+            lines = whole.removesuffix(newline).split(newline) if whole else []
+            chunk, used = self._parse(lines, line, last=not raw)
+            carry = "".join(part + newline for part in lines[used:]) + text[end:]
+            if not raw:
+                carry = ""
+            elif len(carry) > RECORD_BYTES + CHUNK_BYTES:
+                raise UnreadableError(
+                    f"{self._path}: line {line + used} does not end within {RECORD_BYTES} bytes; "
+                    "expected a row of cells with closed quotes"
+                )
+            chunk.closed = closed or used < len(lines)
+            line += used
+            if chunk.rows or chunk.kept:
+                yield chunk
+            if not raw:
+                return
+
+    def _parse(self, lines: list[str], first: int, last: bool) -> tuple[_Chunk, int]:
+        """The rows of some lines, and how many lines were used: fewer when the last record is still open."""
+        delimiter, width = self._dialect.delimiter, self._width
+        text = delimiter.join(lines)
+        plain = '"' not in text and "#" not in text and delimiter != " " and bool(lines)
+        if plain and set(map(str.count, lines, repeat(delimiter))) == {width - 1}:
+            cells = text.split(delimiter)  # in one go: a list for each row costs half as much again
+            if width > 1 or all(map(str.strip, cells)):
+                columns: list[Sequence[str]] = [cells[index::width] for index in range(width)]
+                return _Chunk(columns, range(first, first + len(lines)), {}), len(lines)
+        return self._parse_slowly(lines, first, last)
+
+    def _parse_slowly(self, lines: list[str], first: int, last: bool) -> tuple[_Chunk, int]:
+        newline, dialect = self._dialect.newline, self._dialect
+        rows: list[list[str]] = []
+        numbers_of_lines: list[int] = []
+        kept: dict[int, str] = {}
+        index = 0
+        while index < len(lines):
+            record, start = lines[index], index
+            index += 1
+            if not record.strip() or COMMENT.match(record):
+                kept[len(rows)] = kept.get(len(rows), "") + record + newline
+                continue
+            is_open = dialect.is_open(record)
+            while is_open:
+                if index == len(lines) and not last:
+                    return _Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), start
+                if index == len(lines) or len(record) > RECORD_BYTES:
+                    raise UnreadableError(
+                        f"{self._path}: line {first + start} opens a quote that is not closed by the end; "
+                        "expected closed quotes"
+                    )
+                record += newline + lines[index]
+                is_open = '"' not in lines[index] or dialect.is_open(record)
+                index += 1
+            cells = dialect.split(record)
+            if len(cells) != self._width:
+                raise UnreadableError(
+                    f"{self._path}: line {first + start} has {len(cells)} cell{'s' * (len(cells) != 1)}; "
+                    f"expected {self._width} as in most rows"
+                )
+            rows.append(cells)
+            numbers_of_lines.append(first + start)
+        return _Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), len(lines)
+
+
+@dataclass(frozen=True)
+class CellFormat:
+    """How a changed cell of one column is written.
+
+    Args:
+        spec: For `format`; empty for the shortest text that reads back exactly.
+        digits: Decimals (of the mantissa, where the spec has an exponent).
+        comma: Decimal comma.
+        missing: The text of a gap.
+    """
+
+    spec: str
+    digits: int
+    comma: bool
+    missing: str
+
+    def tolerance(self, values: Floats) -> Floats | float:
+        """How far a value may move and still show the same text."""
+        half_unit = 0.5 * 10.0**-self.digits
+        if not self.spec:
+            return 0.0
+        return half_unit * np.abs(values) if self.spec[-1] in "eE" else half_unit
+
+    def texts(self, values: Floats) -> list[str]:
+        """Values as text."""
+        spec, missing = self.spec, self.missing
+        out = [format(value, spec) if spec else repr(value) for value in values.tolist()]
+        if self.comma:
+            out = [text.replace(".", ",") for text in out]
+        for index in np.flatnonzero(np.isnan(values)).tolist():
+            out[index] = missing
+        return out
+
+
+class _Times:
+    """What the cells of a time column mean, in seconds if they are stamps, else in the column's unit.
+
+    Args:
+        kind: `iso`, `clock` (the time of day) or `number`.
+        comma: A comma in a number may be a decimal mark.
+    """
+
+    def __init__(self, kind: str, comma: bool = False) -> None:
+        self._kind = kind
+        self._comma = comma
+        self._first: datetime | None = None
+
+    def __call__(self, cells: Sequence[str]) -> Floats:
+        if self._kind == "number":
+            return numbers(cells, self._comma)
+        out = np.full(len(cells), np.nan)
+        for row, cell in enumerate(cells):
+            try:
+                out[row] = clock_seconds(cell) if self._kind == "clock" else self._since_first(stamp_of(cell))
+            except ValueError as error:
+                raise NotNumbersError(row, str(error)) from None
+        return out
+
+    def _since_first(self, stamp: datetime | None) -> float:
+        if stamp is None:
+            return np.nan
+        self._first = self._first or stamp  # epoch seconds as floats resolve only a quarter of a microsecond
+        return (stamp - self._first).total_seconds()
+
+
+class _TextColumn(ColumnSurvey):
+    """A column of text cells: its numbers, and how they are written."""
+
+    def __init__(self, name: str, kind: str, unit: str | None) -> None:
+        is_stamp = kind in ("iso", "clock")
+        super().__init__(name, "s" if is_stamp else unit, is_stamp, wraps=kind == "clock")
+        self.kind = kind
+        self._times = _Times(kind)
+        self._decimals = 0
+        self._dots = self._commas = self._plus = self._bare = False
+        self._cells = 0  # filled ones, and those of them with an exponent
+        self._exponents = 0
+        self._upper = False
+        self._missing: str | None = None
+
+    def add_cells(self, cells: Sequence[str], lines: Sequence[int], comma: bool) -> None:
+        """Take the column's cells of one chunk."""
+        if not self.why_not:
+            try:
+                if self.kind == "number":
+                    self._add_numbers(cells, lines, comma)
+                elif self.kind == "text":
+                    self._add_text(cells, lines)
+                else:
+                    self.add(self._times(cells))
+            except NotNumbersError as error:
+                self._give_up(f"line {lines[error.row]} holds {error.text!r}")
+
+    def _give_up(self, why: str) -> None:
+        self.numeric = False
+        self.why_not = why
+
+    def _add_text(self, cells: Sequence[str], lines: Sequence[int]) -> None:
+        for row, cell in enumerate(cells):
+            core = unquoted(cell)
+            if core.lower() not in MISSING:
+                self._give_up(f"text such as {shown(core)!r} in line {lines[row]}")
+                return
+
+    def _add_numbers(self, cells: Sequence[str], lines: Sequence[int], comma: bool) -> None:
+        values = numbers(cells, comma)
+        infinite = np.isinf(values)
+        if infinite.any() and not self.infinite:
+            self.infinite = f"line {lines[int(np.argmax(infinite))]}"
+        if self._missing is None and np.isnan(values).any():
+            self._missing = cells[int(np.argmax(np.isnan(values)))].strip()
+        self._add_style("\n".join(cells), cells, values)
+        if self._dots and self._commas:
+            self._give_up("it mixes '.' and ',' as decimal marks")
+        self.add(values)
+
+    def _add_style(self, joined: str, cells: Sequence[str], values: Floats) -> None:
+        self._dots = self._dots or "." in joined
+        self._commas = self._commas or "," in joined
+        while match := re.search(rf"[.,]\d{{{self._decimals + 1},}}", joined):
+            self._decimals = len(match.group()) - 1
+        if "+" in joined and not self._bare:
+            self._plus = True
+        filled = int((~np.isnan(values)).sum())
+        self._cells += filled
+        if "e" in joined or "E" in joined:
+            self._exponents += sum(1 for cell in cells if _EXPONENT.search(cell))
+            self._upper = self._upper or re.search(r"\dE", joined) is not None
+        if not self._bare:  # a plus sign is kept only where every number >= 0 has one
+            signed = (unquoted(cell)[:1] in "+-" for cell in cells)
+            self._bare = not all(sign or np.isnan(v) for sign, v in zip(signed, values, strict=True))
+
+    @property
+    def is_whole(self) -> bool:
+        """Shows neither decimals nor exponents."""
+        return not (self._decimals or self._exponents)
+
+    def format(self, blank_gaps: bool) -> CellFormat:
+        """How to write a changed cell; `blank_gaps` tells that an empty cell is a legal gap."""
+        sign = "+" if self._plus and not self._bare else ""
+        missing = self._missing if self._missing is not None else "" if blank_gaps else "nan"
+        if self._exponents and self._exponents < self._cells:
+            return CellFormat("", 0, self._commas, missing)
+        if self._exponents:
+            digits = max(self._decimals, min(self._decimals + 2, 16))
+            return CellFormat(f"{sign}.{digits}{'E' if self._upper else 'e'}", digits, self._commas, missing)
+        digits = max(self._decimals, min(self._decimals + 2, 15))
+        return CellFormat(f"{sign}z.{digits}f", digits, self._commas, missing)
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """All that finds the chosen cells of a text again.
+
+    Args:
+        dialect: How it splits into cells.
+        width: Cells a row.
+        offset: Bytes before the first row of data: BOM, comments, title, header, units.
+        line: Line number of the first row of data.
+        chosen: Indices of the columns in the blocks.
+        formats: How changed cells of each chosen column are written.
+        rows: Rows of data.
+        kinds: What the cells of each column of the file are, as in `Head`.
+    """
+
+    dialect: Dialect
+    width: int
+    offset: int
+    line: int
+    chosen: tuple[int, ...]
+    formats: tuple[CellFormat, ...]
+    rows: int
+    kinds: tuple[str, ...]
+
+    def read(self, path: Path) -> _Rows:
+        """The rows of data, from the first."""
+        return _Rows(path, self.dialect, self.width, self.offset, self.line)
+
+
+def _survey(path: Path, wanted: Wanted) -> SignalInfo:
+    head = head_of(path)
+    kinds = zip(head.names, head.kinds, head.units, strict=True)
+    looks = [_TextColumn(name, kind, unit_in(unit) if unit else None) for name, kind, unit in kinds]
+    rows = 0
+    for chunk in _Rows(path, head.dialect, head.width, head.offset, head.line):
+        rows += chunk.rows
+        for look, cells in zip(looks, chunk.columns, strict=False):
+            look.add_cells(cells, chunk.lines, head.dialect.comma)
+    # ISO and clock columns tell the time, but are no numbers to clean
+    clock = find_clock(looks, wanted.time_unit)
+    for look in looks:
+        if look.kind in ("iso", "clock") and look.numeric:
+            look.numeric, look.why_not = False, "time" if look.kind == "iso" else "time of day"
+    chosen = choose(path, looks, clock, wanted)
+    blank_gaps = head.dialect.delimiter != " " and head.width > 1
+    layout = TextLayout(
+        head.dialect,
+        head.width,
+        head.offset,
+        head.line,
+        chosen,
+        tuple(looks[index].format(blank_gaps) for index in chosen),
+        rows,
+        head.kinds,
+    )
+    given = wanted.sample_rate
+    return SignalInfo(
+        source=path,
+        modality="sensor",
+        shape=(len(chosen), rows),
+        dtype="float64",
+        peak=None,
+        sample_rate=given or (clock.sample_rate if clock else None),
+        notes=head.notes + describe(looks, chosen, clock, given) + _whole_number_note(looks, layout),
+        extra={
+            "names": head.names,
+            "columns": tuple(head.names[index] for index in chosen),
+            "time_column": clock.name if clock else None,
+            "time_unit": clock.unit if clock else None,
+            "clock": clock,
+            "layout": layout,
+        },
+    )
+
+
+def _whole_number_note(looks: Sequence[_TextColumn], layout: TextLayout) -> tuple[str, ...]:
+    whole = [looks[index].name for index in layout.chosen if looks[index].is_whole]
+    return (f"whole numbers of {', '.join(whole[:8])} get decimals where they are cleaned",) if whole else ()
+
+
+class TextReader(SensorReader):
+    """Reads the chosen columns of a delimited text."""
+
+    def pieces(self) -> Iterator[Floats]:
+        """One piece a chunk of text."""
+        layout: TextLayout = self.info.extra["layout"]
+        for chunk in layout.read(self.info.source):
+            if chunk.rows:
+                comma = layout.dialect.comma
+                yield np.stack([numbers(chunk.columns[index], comma) for index in layout.chosen])
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """One piece a chunk of text."""
+        layout: TextLayout = self.info.extra["layout"]
+        times = _Times(layout.kinds[clock.index], layout.dialect.comma)
+        for chunk in layout.read(self.info.source):
+            if chunk.rows:
+                yield times(chunk.columns[clock.index])[None]
+
+
+class TextWriter(SensorWriter):
+    """Writes the source text with the chosen cells replaced where their values changed."""
+
+    def __init__(self, path: Path, info: SignalInfo) -> None:
+        self._layout: TextLayout = info.extra["layout"]
+        super().__init__(path, info, self._layout.rows)
+        self._chunks = iter(self._layout.read(info.source))
+        self._chunk = _Chunk([], (), {})
+        self._done = 0  # rows of the chunk that are written
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Copy all that stands before the data."""
+        self._file = stack.enter_context(temporary.open("wb"))
+        with self.info.source.open("rb") as source:
+            self._file.write(source.read(self._layout.offset))
+
+    def put(self, block: Floats) -> None:
+        """Replace the cells of the next rows."""
+        self.check_channels(block, len(self._layout.chosen))
+        start = 0
+        while start < block.shape[1]:
+            while self._done == self._chunk.rows:
+                self._next_chunk()
+            stop = min(start + self._chunk.rows - self._done, block.shape[1])
+            self._put_rows(block[:, start:stop])
+            start = stop
+
+    def finish(self) -> None:
+        """Copy comments and blank lines after the last row."""
+        while self._next_chunk(optional=True):
+            if self._chunk.rows:
+                raise OutputError(f"{self.path}: {self.info.source} grew while it was being cleaned")
+        self._file.flush()
+
+    def _next_chunk(self, optional: bool = False) -> bool:
+        self._write(self._chunk.kept.get(self._chunk.rows, ""), self._chunk.closed)
+        self._chunk, self._done = next(self._chunks, None) or _Chunk([], (), {}), 0
+        present = bool(self._chunk.rows or self._chunk.kept)
+        if not present and not optional:
+            raise OutputError(f"{self.path}: {self.info.source} changed while it was being cleaned")
+        return present
+
+    def _write(self, text: str, closed: bool) -> None:
+        """Write lines; the very last of a file may lack its line end."""
+        if text:
+            self._file.write(
+                (text if closed else text[: -len(self._layout.dialect.newline)]).encode("latin-1")
+            )
+
+    def _put_rows(self, block: Floats) -> None:
+        layout, chunk, start = self._layout, self._chunk, self._done
+        stop = start + block.shape[1]
+        columns: list[Sequence[str]] = [column[start:stop] for column in chunk.columns]
+        for values, index, style in zip(block, layout.chosen, layout.formats, strict=True):
+            columns[index] = _replaced(columns[index], values, style, layout.dialect.comma)
+        newline = layout.dialect.newline
+        lines = [*map(layout.dialect.joiner.join, zip(*columns, strict=True))]
+        kept = {row - start: text for row, text in chunk.kept.items() if start <= row < stop}
+        for row, text in kept.items():
+            lines[row] = text + lines[row]
+        self._done = stop
+        is_last = stop == chunk.rows and chunk.rows not in chunk.kept
+        self._write("".join([line + newline for line in lines]), chunk.closed or not is_last)
+
+
+def _replaced(cells: Sequence[str], values: Floats, style: CellFormat, comma: bool) -> Sequence[str]:
+    """Cells with the text of those changed whose values moved by more than the text shows."""
+    old = numbers(cells, comma)
+    changed = changed_samples(old, values, style.tolerance(old))
+    rows = np.flatnonzero(changed)
+    if not rows.size:
+        return cells
+    out = list(cells)
+    for row, text in zip(rows.tolist(), style.texts(values[rows]), strict=True):
+        out[row] = _with_core(out[row], text)
+    return out
+
+
+def _with_core(cell: str, text: str) -> str:
+    """The cell with its content replaced, blanks and quotes kept."""
+    core = cell.strip()
+    if is_quoted(core):
+        text = f'"{text}"'
+    if len(core) == len(cell):
+        return text
+    return cell.replace(core, text, 1) if core else text + cell
+
+
+def _reader(path: Path, wanted: Wanted, page: int, block: int) -> TextReader:
+    check_page(path, page, 1)
+    return TextReader(_survey(path, wanted), block)
+
+
+def _writer(path: Path, info: SignalInfo) -> TextWriter:
+    return TextWriter(path, info)
+
+
+FORMAT: Any = SimpleNamespace(reader=_reader, writer=_writer)

@@ -1,0 +1,378 @@
+"""Recordings of whole numbers with a scale: what EDF, BDF and WFDB have in common.
+
+Records follow one another; in each, every signal has its samples in a row. A sample is stored as a number of
+12 to 24 bits, and stands for `(stored - zero) / gain` in the unit of its signal. A writer starts from a copy
+and replaces, in place, the stored numbers whose values changed: rounded, and clipped to the signal's range.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import OutputError, UnreadableError
+from denoise.io.sensor.clock import Clock
+from denoise.io.sensor.columns import (
+    ColumnSurvey,
+    SensorReader,
+    SensorWriter,
+    Wanted,
+    changed_samples,
+    check_page,
+    choose,
+    describe,
+)
+from denoise.signal import SignalInfo
+
+__all__ = ["CODES", "Code", "ScaledReader", "ScaledWriter", "Signal", "Store", "scaled_reader"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+PIECE = 1 << 18  # samples of all signals together that are read at a time
+
+
+@dataclass(frozen=True)
+class Code:
+    """How whole numbers are stored.
+
+    Args:
+        bits: Of a sample.
+        low: The smallest number.
+        high: The largest.
+        offset: What is added before storing, where numbers are stored without a sign.
+    """
+
+    bits: int
+    low: int
+    high: int
+    offset: int = 0
+
+    def size_bytes(self, samples: int) -> int:
+        """Bytes that hold so many samples."""
+        return -(-samples * self.bits // 8)
+
+    def decode(self, data: bytes, samples: int) -> Integers:
+        """The first samples in these bytes; a pair of 12-bit samples takes three."""
+        octets = np.frombuffer(data, np.uint8)
+        octets = np.pad(octets, (0, -octets.size % 3)).astype(np.int64)
+        if self.bits == 12:
+            low, middle, high = octets.reshape(-1, 3).T
+            numbers = np.stack([low | (middle & 0x0F) << 8, high | (middle & 0xF0) << 4], axis=1).ravel()
+        else:
+            width = self.bits // 8
+            columns = octets[: samples * width].reshape(-1, width)
+            numbers = (columns << 8 * np.arange(width)).sum(axis=1)
+        numbers = numbers[:samples] - self.offset
+        return numbers if self.offset else numbers - ((numbers >> self.bits - 1) << self.bits)
+
+    def encode(self, numbers: Integers) -> bytes:
+        """Bytes of these numbers, which start on a whole byte."""
+        stored = (numbers + self.offset) & ((1 << self.bits) - 1)
+        if self.bits == 12:
+            first, second = np.pad(stored, (0, stored.size % 2)).reshape(-1, 2).T
+            octets = np.stack([first & 0xFF, first >> 8 | second >> 8 << 4, second & 0xFF], axis=1)
+        else:
+            octets = stored[:, None] >> 8 * np.arange(self.bits // 8) & 0xFF
+        return octets.astype(np.uint8).tobytes()[: self.size_bytes(numbers.size)]
+
+
+CODES: Mapping[str, Code] = {
+    "212": Code(12, -2048, 2047),
+    "16": Code(16, -(1 << 15), (1 << 15) - 1),
+    "24": Code(24, -(1 << 23), (1 << 23) - 1),
+    "80": Code(8, -128, 127, offset=128),
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """One file of samples.
+
+    Args:
+        path: The file.
+        offset: Bytes before the first record.
+        code: How a sample is stored.
+        counts: Samples of each signal in a record.
+        records: How many there are.
+    """
+
+    path: Path
+    offset: int
+    code: Code
+    counts: tuple[int, ...]
+    records: int
+
+    @property
+    def width(self) -> int:
+        """Samples a record."""
+        return sum(self.counts)
+
+    def check(self, size_bytes: int) -> None:
+        """Refuse a file that is shorter than it should be."""
+        needed = self.offset + self.code.size_bytes(self.records * self.width)
+        if size_bytes < needed:
+            raise UnreadableError(f"{self.path}: {size_bytes} bytes; expected {needed}: it is cut short")
+
+    def get(self, file: IO[bytes], start: int, stop: int) -> Integers:
+        """Records `start` to `stop`, as `(records, width)`."""
+        first, last = self._span(start, stop)
+        file.seek(self.offset + self.code.size_bytes(first))
+        data = file.read(self.code.size_bytes(last - first))
+        numbers = self.code.decode(data, last - first)
+        return numbers[start * self.width - first :][: (stop - start) * self.width].reshape(-1, self.width)
+
+    def put(self, file: IO[bytes], start: int, numbers: Integers) -> None:
+        """Write records `(records, width)` from `start` on."""
+        first, last = self._span(start, start + len(numbers))
+        file.seek(self.offset + self.code.size_bytes(first))
+        span = self.code.decode(file.read(self.code.size_bytes(last - first)), last - first)
+        span[start * self.width - first :][: numbers.size] = numbers.ravel()
+        file.seek(self.offset + self.code.size_bytes(first))
+        file.write(self.code.encode(span))
+
+    def _span(self, start: int, stop: int) -> tuple[int, int]:
+        """The samples of these records, to whole bytes: 12-bit samples come in pairs."""
+        first, last = start * self.width, stop * self.width
+        if self.code.bits % 8:
+            first, last = first - first % 2, min(last + last % 2, self.records * self.width)
+        return first, last
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signal of a recording.
+
+    Args:
+        name: As the file has it.
+        store: Index of the file that it is in.
+        place: Its place among the signals of that file.
+        gain: Stored units for one of its own.
+        zero: The stored number that means 0.
+        low: The smallest stored number that may be written.
+        high: The largest.
+        missing: The stored number that means that there is none.
+        sample_rate: Hz.
+        why_not: What it is, if it is no signal.
+    """
+
+    name: str
+    store: int
+    place: int
+    gain: float
+    zero: float
+    low: int
+    high: int
+    missing: int | None = None
+    sample_rate: float | None = None
+    why_not: str = ""
+
+    def columns(self, store: Store) -> slice:
+        """Where its samples stand in a record."""
+        start = sum(store.counts[: self.place])
+        return slice(start, start + store.counts[self.place])
+
+    def physical(self, stored: Integers) -> Floats:
+        """Stored numbers in the signal's own unit; gaps as NaN."""
+        values = np.asarray((stored - self.zero) / self.gain, np.float64)
+        if self.missing is not None:
+            values[stored == self.missing] = np.nan
+        return values
+
+    def stored(self, values: Floats, path: Path) -> tuple[Integers, int]:
+        """Values as numbers to store, and how many had to be clipped."""
+        gaps = np.isnan(values)
+        if gaps.any() and self.missing is None:
+            raise OutputError(f"{path}: {self.name!r} has no code for a gap; expected a number a sample")
+        numbers = np.rint(np.where(gaps, 0.0, values) * self.gain + self.zero)
+        clipped = int(((numbers < self.low) | (numbers > self.high))[~gaps].sum())
+        out = np.clip(numbers, self.low, self.high).astype(np.int64)
+        out[gaps] = self.missing or 0
+        return out, clipped
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Signals of one length, which are cleaned together."""
+
+    signals: tuple[Signal, ...]
+    samples: int
+    count: int  # samples a record
+
+
+class ScaledReader(SensorReader):
+    """Reads the chosen signals of one page."""
+
+    def __init__(self, info: SignalInfo, block: int, page: _Page) -> None:
+        super().__init__(info, block)
+        self._page = page
+
+    def pieces(self) -> Iterator[Floats]:
+        """Some records at a time."""
+        return _pieces(self.info.extra["stores"], self._page.signals)
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """Of records that say when they begin."""
+        inside = np.arange(self._page.count) / clock.sample_rate
+        for onset_s in self.info.extra["onsets_s"]:
+            yield (onset_s + inside)[None]
+
+
+def _pieces(stores: Sequence[Store], signals: Sequence[Signal]) -> Iterator[Floats]:
+    used = sorted({signal.store for signal in signals})
+    step = max(1, PIECE // sum(stores[index].width for index in used))
+    records = stores[used[0]].records
+    with ExitStack() as stack:
+        files = {index: stack.enter_context(stores[index].path.open("rb")) for index in used}
+        for start in range(0, records, step):
+            held = {i: stores[i].get(file, start, min(start + step, records)) for i, file in files.items()}
+            yield np.stack(
+                [s.physical(held[s.store][:, s.columns(stores[s.store])].ravel()) for s in signals]
+            )
+
+
+def scaled_reader(
+    path: Path,
+    stores: Sequence[Store],
+    signals: Sequence[Signal],
+    wanted: Wanted,
+    page: int,
+    block: int,
+    onsets_s: Floats | None = None,
+    **extra: Any,
+) -> ScaledReader:
+    """Open the chosen signals of a recording whose header has been read.
+
+    Args:
+        path: For messages.
+        stores: Where its samples are.
+        signals: All its signals.
+        wanted: What the caller says.
+        page: Which of its lengths of signals.
+        block: Samples a block.
+        onsets_s: When each record begins, if there is more to say than that one follows the other.
+        extra: For the `extra` of the info.
+    """
+    looks = []
+    for signal in signals:
+        look = ColumnSurvey(signal.name)
+        looks.append(look)
+        look.numeric, look.why_not = not signal.why_not, signal.why_not
+        if look.numeric:
+            for piece in _pieces(stores, [signal]):
+                look.add(piece[0])
+    chosen = choose(path, looks, None, wanted)
+    groups: dict[int, list[Signal]] = {}
+    for signal in (signals[index] for index in chosen):
+        groups.setdefault(stores[signal.store].counts[signal.place], []).append(signal)
+    pages = [
+        _Page(tuple(group), count * stores[group[0].store].records, count) for count, group in groups.items()
+    ]
+    check_page(path, page, len(pages))
+    here, rate = pages[page], pages[page].signals[0].sample_rate
+    notes = describe(looks, chosen, None, wanted.sample_rate)
+    clock = None
+    if onsets_s is not None and rate:
+        steps = np.diff(onsets_s) - here.count / rate
+        pauses = int((steps > 0.5 / rate).sum())
+        clock = Clock(-1, "onsets of records", "s", False, rate, 0.0, pauses, 1.5 / rate)
+        notes = (*notes, f"{pauses} pause{'s' * (pauses != 1)} between records")
+    info = SignalInfo(
+        source=path,
+        modality="sensor",
+        shape=(len(here.signals), here.samples),
+        dtype="float64",
+        peak=None,
+        sample_rate=wanted.sample_rate or rate,
+        pages=len(pages),
+        notes=notes,
+        extra={
+            "names": tuple(signal.name for signal in signals),
+            "columns": tuple(signal.name for signal in here.signals),
+            "clock": clock,
+            "onsets_s": onsets_s,
+            "stores": tuple(stores),
+            "pages": pages,
+            **extra,
+        },
+    )
+    return ScaledReader(info, block, here)
+
+
+class ScaledWriter(SensorWriter):
+    """Writes copies of the stores with the samples of the chosen signals replaced."""
+
+    def __init__(self, path: Path, info: SignalInfo) -> None:
+        self._pages: list[_Page] = info.extra["pages"]
+        self.stores: tuple[Store, ...] = info.extra["stores"]
+        super().__init__(path, info, sum(page.samples for page in self._pages))
+        self._number = self._start = 0
+        self._files: list[IO[bytes]] = []
+        self.changed: set[int] = set()  # stores
+
+    def places(self, temporary: Path, stack: ExitStack) -> list[Path]:  # noqa: ARG002
+        """The temporary file for each store."""
+        return [temporary]
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Copy the stores."""
+        for store, place in zip(self.stores, self.places(temporary, stack), strict=True):
+            shutil.copyfile(store.path, place)
+            self._files.append(stack.enter_context(place.open("r+b")))
+
+    def put(self, block: Floats) -> None:
+        """Replace the next samples of the page; a page ends with its last sample."""
+        page = self._pages[self._number]
+        self.check_channels(block, len(page.signals))
+        start, stop = self._start, self._start + block.shape[1]
+        if stop > page.samples:
+            raise OutputError(
+                f"{self.path}: a block goes past sample {page.samples}, the end of page {self._number}"
+            )
+        first, last = start // page.count, -(-stop // page.count)
+        for index in sorted({signal.store for signal in page.signals}):
+            store = self.stores[index]
+            held = store.get(self._files[index], first, last)
+            changed = False
+            for signal, values in zip(page.signals, block, strict=True):
+                if signal.store == index:
+                    at = start - first * page.count
+                    changed |= self._replace(held[:, signal.columns(store)], at, signal, values)
+            if changed:
+                store.put(self._files[index], first, held)
+                self.changed.add(index)
+        self._start = stop
+        if stop == page.samples:
+            self._number, self._start = self._number + 1, 0
+
+    def _replace(self, held: Integers, at: int, signal: Signal, values: Floats) -> bool:
+        """Put values into `(records, count)`, from sample `at` on; gives whether any differed."""
+        flat = held.ravel()
+        cut = slice(at, at + values.size)
+        changed = changed_samples(signal.physical(flat[cut]), values)
+        if not changed.any():
+            return False
+        numbers, clipped = signal.stored(values[changed], self.path)
+        self.clipped += clipped
+        flat[cut][changed] = numbers
+        held[:] = flat.reshape(held.shape)
+        return True
+
+    def finish(self) -> None:
+        """Bring the copies to their files."""
+        for file in self._files:
+            file.flush()
+
+    def written_records(self, index: int) -> Iterator[Integers]:
+        """The records of a store as they now are, in pieces."""
+        store = self.stores[index]
+        step = max(1, PIECE // store.width)
+        for start in range(0, store.records, step):
+            yield store.get(self._files[index], start, min(start + step, store.records))

@@ -1,0 +1,276 @@
+"""Arrays in bytes: where the samples of one stand, and NPY files of any size in blocks.
+
+Nothing is unpickled, no size is taken from a header before the file is known to be that long, and whatever is
+not changed keeps its bytes: a writer starts from a copy of the source and replaces samples in place.
+
+Time is axis 0, unless the array is 2-D with `shape[0] <= 64` and `shape[0] * 8 < shape[1]`: few channels of
+many samples, stored channel by channel.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import (
+    DenoiseError,
+    InputError,
+    UnreadableError,
+    UnsupportedError,
+    reason,
+)
+from denoise.io.sensor.columns import (
+    SensorReader,
+    SensorWriter,
+    Wanted,
+    changed_samples,
+    check_page,
+    describe,
+    fit_dtype,
+)
+from denoise.signal import SignalInfo
+
+__all__ = ["NPY", "PIECE", "ArrayLayout", "damage_named", "floats", "npy_layout", "time_axis"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+PIECE = 1 << 18  # samples of all channels together that are surveyed at a time
+MAX_CHANNELS_FIRST = 64
+HEAD_BYTES = 1 << 16  # more than the header of an array of numbers takes
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """Where the samples of one array stand in its `.npy` bytes.
+
+    Args:
+        dtype: Of the file, byte order included.
+        offset: Bytes before the first sample.
+        shape: As numpy would give it.
+        samples: Along time.
+        channels: Along the other axis; 1 for a 1-D array.
+        time_first: Time is axis 0.
+        interleaved: All channels of one instant stand together; otherwise channel follows channel.
+    """
+
+    dtype: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
+    samples: int
+    channels: int
+    time_first: bool
+    interleaved: bool
+
+    @property
+    def note(self) -> str:
+        """How the axes were understood; empty for 1-D arrays."""
+        if len(self.shape) == 1:
+            return ""
+        axes = "time is axis 0, channels axis 1" if self.time_first else "channels are axis 0, time is axis 1"
+        return f"array of shape {self.shape}: {axes}"
+
+    def get(self, file: IO[bytes], start: int, stop: int) -> Array:
+        """Samples `start` to `stop` as `(C, n)` in the file's dtype."""
+        count = stop - start
+        parts = []
+        for position, number in self._segments(start, count):
+            file.seek(position)
+            parts.append(np.frombuffer(file.read(number * self.dtype.itemsize), self.dtype))
+        if self.interleaved:
+            return parts[0].reshape(count, self.channels).T
+        return np.stack(parts)
+
+    def put(self, file: IO[bytes], start: int, values: Array) -> None:
+        """Write `(C, n)` in the file's dtype over the samples from `start` on."""
+        flat = [values.T] if self.interleaved else list(values)
+        for (position, _), part in zip(self._segments(start, values.shape[1]), flat, strict=True):
+            file.seek(position)
+            file.write(np.ascontiguousarray(part, dtype=self.dtype).tobytes())
+
+    def _segments(self, start: int, count: int) -> list[tuple[int, int]]:
+        """Byte position and number of items of each contiguous run."""
+        size = self.dtype.itemsize
+        if self.interleaved:
+            return [(self.offset + start * self.channels * size, count * self.channels)]
+        return [
+            (self.offset + (channel * self.samples + start) * size, count) for channel in range(self.channels)
+        ]
+
+    def pieces(self, file: IO[bytes]) -> Iterator[Floats]:
+        """All samples as float64 `(C, n)`, a piece at a time."""
+        step = max(PIECE // self.channels, 1)
+        for start in range(0, self.samples, step):
+            yield floats(self.get(file, start, min(start + step, self.samples)))
+
+    def replace(self, file: IO[bytes], start: int, block: Floats, path: Path) -> tuple[int, bool]:
+        """Put those samples that differ; gives how many were clipped, and whether any differed."""
+        old = self.get(file, start, start + block.shape[1])
+        changed = changed_samples(floats(old), block)
+        if not changed.any():
+            return 0, False
+        new = old.copy()  # in its own dtype: 64-bit integers that did not change are not rounded to float64
+        new[changed], clipped = fit_dtype(block[changed], self.dtype, path)
+        self.put(file, start, new)
+        return clipped, True
+
+
+def floats(values: Array) -> Floats:
+    with np.errstate(invalid="ignore"):  # a damaged float32 may be a signalling NaN
+        return values.astype(np.float64)
+
+
+@contextmanager
+def damage_named(name: str, expected: str) -> Iterator[None]:
+    """Make any failure to decode bytes an `UnreadableError`.
+
+    On damaged files numpy and zipfile let through what their parts raise: tokenize, ast, zlib, struct.
+    """
+    try:
+        yield
+    except DenoiseError:
+        raise
+    except Exception as error:
+        raise UnreadableError(f"{name}: {reason(error)}; expected {expected}") from error
+
+
+def npy_layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
+    """Read the header of `.npy` bytes.
+
+    Args:
+        file: At the start of the bytes.
+        size: How many bytes there are in all.
+        name: For messages.
+    """
+    with damage_named(name, "a numpy array"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # headers written by Python 2
+        # The reader of version (2, 0) takes (3, 0) as well; unlike numpy.load it never looks at the data.
+        head = io.BytesIO(file.read(HEAD_BYTES))  # it may claim to be 4 GB long
+        old = np.lib.format.read_magic(head) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(head)
+    if dtype.hasobject:
+        raise UnsupportedError(
+            f"{name}: the array holds pickled Python objects, which are never loaded; expected numbers"
+        )
+    offset = head.tell()
+    layout = time_axis(dtype, shape, fortran, offset, name)
+    needed = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size < needed:
+        raise UnreadableError(
+            f"{name}: {size} bytes; expected {needed} for shape {shape} of {dtype}: it is cut short"
+        )
+    return layout
+
+
+def time_axis(
+    dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool, offset: int, name: str
+) -> ArrayLayout:
+    """The layout of an array of that shape: which axis is time.
+
+    Args:
+        dtype: Byte order included.
+        shape: As numpy would give it.
+        fortran: The first index varies fastest.
+        offset: Bytes before the first sample.
+        name: For messages.
+
+    Raises:
+        UnsupportedError: It is no signal.
+    """
+    if dtype.kind not in "iuf" or len(shape) not in (1, 2):
+        axes = "x".join(map(str, shape)) or "no axis"
+        raise UnsupportedError(
+            f"{name}: an array of {dtype} with shape {axes}; expected real numbers in 1-D or 2-D"
+        )
+    if 0 in shape:
+        raise UnsupportedError(f"{name}: the array of shape {shape} is empty; expected samples")
+    flat = len(shape) == 1
+    time_first = flat or not (shape[0] <= MAX_CHANNELS_FIRST and shape[0] * 8 < shape[1])
+    channels = 1 if flat else shape[1] if time_first else shape[0]
+    samples = shape[0] if time_first else shape[1]
+    return ArrayLayout(dtype, offset, shape, samples, channels, time_first, time_first != fortran or flat)
+
+
+def _find_infinity(layout: ArrayLayout, file: IO[bytes], name: str) -> None:
+    if layout.dtype.kind != "f":
+        return
+    start = 0
+    for piece in layout.pieces(file):
+        if np.isinf(piece).any():
+            channel, sample = (int(index[0]) for index in np.nonzero(np.isinf(piece)))
+            raise InputError(
+                f"{name}: sample {start + sample} of channel {channel} is an infinity; "
+                "expected finite numbers or NaN"
+            )
+        start += piece.shape[1]
+
+
+class NpyReader(SensorReader):
+    """Reads an `.npy` file in blocks."""
+
+    def pieces(self) -> Iterator[Floats]:
+        """Pieces of about two megabytes."""
+        with self.info.source.open("rb") as file:
+            yield from self.info.extra["layout"].pieces(file)
+
+
+class NpyWriter(SensorWriter):
+    """Writes a copy of an `.npy` file with its samples replaced."""
+
+    def __init__(self, path: Path, info: SignalInfo) -> None:
+        self._layout: ArrayLayout = info.extra["layout"]
+        super().__init__(path, info, self._layout.samples)
+        self._start = 0
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Copy the source."""
+        shutil.copyfile(self.info.source, temporary)
+        self._file = stack.enter_context(temporary.open("r+b"))
+
+    def put(self, block: Floats) -> None:
+        """Replace the next samples where they differ."""
+        self.check_channels(block, self._layout.channels)
+        clipped, _ = self._layout.replace(self._file, self._start, block, self.path)
+        self.clipped += clipped
+        self._start += block.shape[1]
+
+
+def _npy_reader(path: Path, wanted: Wanted, page: int, block: int) -> NpyReader:
+    check_page(path, page, 1)
+    with path.open("rb") as file:
+        layout = npy_layout(file, path.stat().st_size, str(path))
+        _find_infinity(layout, file, str(path))
+    if wanted.columns is not None or tuple(wanted.exclude):
+        raise UnsupportedError(
+            f"{path}: columns were chosen by name, but an .npy array has none; expected a table"
+        )
+    given = wanted.sample_rate
+    info = SignalInfo(
+        source=path,
+        modality="sensor",
+        shape=(layout.channels, layout.samples),
+        dtype="float64",
+        peak=None,
+        sample_rate=given,
+        notes=tuple(filter(None, [layout.note])) + describe((), (), None, given),
+        extra={"layout": layout},
+    )
+    return NpyReader(info, block)
+
+
+def _npy_writer(path: Path, info: SignalInfo) -> NpyWriter:
+    return NpyWriter(path, info)
+
+
+NPY: Any = SimpleNamespace(reader=_npy_reader, writer=_npy_writer)

@@ -1,0 +1,314 @@
+"""Files of named arrays: those that are signals as channels, the others left as they are.
+
+What a format has to tell is where its arrays are and how new bytes get into a copy of the file; that is an
+`Archive`. NPZ is the one that numpy writes; MAT and HDF5 are in modules of their own. One array at a time is
+in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import OutputError, TooLargeError, UnreadableError, UnsupportedError
+from denoise.io.limits import fits
+from denoise.io.sensor.clock import Clock
+from denoise.io.sensor.columns import (
+    ColumnSurvey,
+    SensorReader,
+    SensorWriter,
+    Wanted,
+    check_page,
+    choose,
+    describe,
+    find_clock,
+)
+from denoise.io.sensor.npy import PIECE, ArrayLayout, damage_named, floats, npy_layout
+from denoise.signal import SignalInfo
+
+__all__ = ["NPZ", "RATE_NAMES", "Archive", "ArchiveFormat", "Member"]
+
+Floats = NDArray[np.float64]
+
+RATE_NAMES = re.compile(
+    r"fs|sr|sfreq|f_s|rate|sample_?rate|sampling_?(?:rate|frequency)|frequency|samplerate_hz|fs_hz"
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One array of an archive.
+
+    Args:
+        layout: Where its samples are in what `load` gives; None if it is no signal.
+        why_not: Then: what it is.
+        load: Its bytes.
+        value: The number, if it is a single one.
+    """
+
+    layout: ArrayLayout | None
+    why_not: str
+    load: Callable[[], io.BytesIO]
+    value: float | None = None
+
+
+class Archive(Protocol):
+    """One format of named arrays."""
+
+    def members(self, path: Path) -> dict[str, Member]:
+        """The arrays in the order of the file, from their headers alone."""
+
+    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
+        """Put the new bytes of arrays into `temporary`, which is a copy of the source."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Arrays that are cleaned together: their channels stand one after the other in a block."""
+
+    members: tuple[str, ...]
+    samples: int
+    channels: int
+
+
+class ArchiveReader(SensorReader):
+    """Reads the chosen arrays of one page."""
+
+    def __init__(self, info: SignalInfo, block: int, page: _Page) -> None:
+        super().__init__(info, block)
+        self._page = page
+
+    def pieces(self) -> Iterator[Floats]:
+        """The channels of all arrays of the page side by side."""
+        members: dict[str, Member] = self.info.extra["members"]
+        loaded = [(_signal(members[name]), members[name].load()) for name in self._page.members]
+        step = max(PIECE // self._page.channels, 1)
+        for start in range(0, self._page.samples, step):
+            stop = min(start + step, self._page.samples)
+            yield np.concatenate([floats(layout.get(file, start, stop)) for layout, file in loaded])
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """Of the array that tells the time."""
+        member: Member = self.info.extra["members"][clock.name]
+        yield from _signal(member).pieces(member.load())
+
+
+def _signal(member: Member) -> ArrayLayout:
+    assert member.layout is not None
+    return member.layout
+
+
+class ArchiveWriter(SensorWriter):
+    """Writes the archive again with the chosen arrays replaced, the others as they are."""
+
+    def __init__(self, path: Path, info: SignalInfo, archive: Archive) -> None:
+        self._archive = archive
+        self._pages: tuple[_Page, ...] = info.extra["pages"]
+        self._members: dict[str, Member] = info.extra["members"]
+        super().__init__(path, info, sum(page.samples for page in self._pages))
+        self._number = 0  # of the page that is being written
+        self._start = 0  # samples of it that are
+        self._loaded: dict[str, io.BytesIO] = {}
+        self._changed: set[str] = set()
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Start a copy of the source as it is; the arrays that change are put in at the end."""
+        self._temporary = temporary
+        shutil.copyfile(self.info.source, temporary)
+        stack.callback(self._loaded.clear)
+
+    def put(self, block: Floats) -> None:
+        """Replace the next samples of the page; a page ends with its last sample."""
+        page = self._pages[self._number]
+        self.check_channels(block, page.channels)
+        if self._start + block.shape[1] > page.samples:
+            raise OutputError(
+                f"{self.path}: a block goes past sample {page.samples}, the end of page {self._number}"
+            )
+        channel = 0
+        for name in page.members:
+            layout = _signal(self._members[name])
+            part = block[channel : channel + layout.channels]
+            channel += layout.channels
+            if name not in self._loaded:
+                self._loaded[name] = self._members[name].load()
+            clipped, changed = layout.replace(self._loaded[name], self._start, part, self.path)
+            self.clipped += clipped
+            if changed:
+                self._changed.add(name)
+        self._start += block.shape[1]
+        if self._start == page.samples:
+            for name in set(page.members) - self._changed:
+                del self._loaded[name]
+            self._number, self._start = self._number + 1, 0
+
+    def finish(self) -> None:
+        """Write what changed, if anything did."""
+        changed = {name: self._loaded[name].getvalue() for name in self._changed}
+        if changed:
+            self._archive.save(self.info.source, self._temporary, changed)
+
+
+@dataclass(frozen=True)
+class ArchiveFormat:
+    """An archive as a format of `denoise.io.sensor.codec`."""
+
+    archive: Archive
+
+    def reader(self, path: Path, wanted: Wanted, page: int, block: int) -> ArchiveReader:
+        """Open one page."""
+        members = self.archive.members(path)
+        looks = _survey(members)
+        clock = find_clock(looks, wanted.time_unit)
+        chosen = choose(path, looks, clock, wanted)
+        names = [looks[index].name for index in chosen]
+        layouts = {name: _signal(members[name]) for name in names}
+        pages = _pages(layouts)
+        check_page(path, page, len(pages))
+        here = clock if clock and _samples(members[clock.name]) == pages[page].samples else None
+        given = wanted.sample_rate
+        stated_name, stated = _stated_rate(members)
+        notes = [f"{name}: {layout.note}" for name, layout in layouts.items() if layout.note]
+        notes += [f"sample rate {stated:g} Hz from {stated_name!r}"] if stated and not given else []
+        notes += describe(looks, chosen, clock, given)
+        info = SignalInfo(
+            source=path,
+            modality="sensor",
+            shape=(pages[page].channels, pages[page].samples),
+            dtype="float64",
+            peak=None,
+            sample_rate=given or stated or (here.sample_rate if here else None),
+            pages=len(pages),
+            notes=tuple(notes),
+            extra={
+                "names": tuple(members),
+                "columns": pages[page].members,
+                "time_column": clock.name if clock else None,
+                "clock": here,
+                "pages": pages,
+                "members": members,
+            },
+        )
+        return ArchiveReader(info, block, pages[page])
+
+    def writer(self, path: Path, info: SignalInfo) -> ArchiveWriter:
+        """Open a copy of the source for its new samples."""
+        return ArchiveWriter(path, info, self.archive)
+
+
+def _samples(member: Member) -> int:
+    return member.layout.samples if member.layout else 0
+
+
+def _survey(members: Mapping[str, Member]) -> list[ColumnSurvey]:
+    looks = []
+    for name, member in members.items():
+        look = ColumnSurvey(name)
+        looks.append(look)
+        layout = member.layout
+        if layout is None:
+            look.numeric, look.why_not = False, member.why_not
+            continue
+        for piece in layout.pieces(member.load()):
+            if layout.channels == 1:
+                look.add(piece[0])
+            else:  # a table of channels is no time column and no flag, whatever it holds
+                look.values += int(np.isfinite(piece).sum())
+                look.integers = look.increasing = False
+            if np.isinf(piece).any() and not look.infinite:
+                look.infinite = f"array {name!r}"
+    return looks
+
+
+def _stated_rate(members: Mapping[str, Member]) -> tuple[str, float]:
+    """A single number called `fs` or the like; name and Hz, or 0."""
+    for name, member in members.items():
+        last = name.lower().rpartition("/")[2].rpartition("@")[2]
+        if RATE_NAMES.fullmatch(last) and member.value and np.isfinite(member.value) and member.value > 0:
+            return name, member.value
+    return "", 0.0
+
+
+def _pages(layouts: Mapping[str, ArrayLayout]) -> tuple[_Page, ...]:
+    """All arrays as channels of one page where their lengths agree, else a page for each."""
+    if len({layout.samples for layout in layouts.values()}) == 1:
+        samples = next(iter(layouts.values())).samples
+        return (_Page(tuple(layouts), samples, sum(layout.channels for layout in layouts.values())),)
+    return tuple(_Page((name,), layout.samples, layout.channels) for name, layout in layouts.items())
+
+
+class _Npz:
+    """A ZIP of `.npy` files, as `numpy.savez` writes it."""
+
+    def members(self, path: Path) -> dict[str, Member]:
+        found: dict[str, Member] = {}
+        with damage_named(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+            claimed, held = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+            if not fits(claimed, held):
+                raise TooLargeError(
+                    f"{path}: claims {claimed} bytes of arrays in {held} bytes, which cannot hold so much; "
+                    "expected measurements"
+                )
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(".npy")
+                if entry.flag_bits & 1:
+                    raise UnsupportedError(f"{path}: {name!r} is encrypted; expected a plain NPZ")
+                found[name] = self._member(path, archive, entry, name)
+        if not found:
+            raise UnreadableError(f"{path}: the archive holds no arrays; expected sensor data")
+        return found
+
+    def _member(self, path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Member:
+        def load() -> io.BytesIO:
+            return _load(path, entry)
+
+        if name == entry.filename:
+            return Member(None, "not an array", load)
+        label = f"{path}: {name}"
+        try:
+            with archive.open(entry) as file:
+                layout = npy_layout(file, entry.file_size, label)
+        except UnsupportedError as error:
+            why_not = str(error).removeprefix(f"{label}: ").partition(";")[0]
+            return Member(None, why_not, load, _single(load, entry.file_size))
+        if layout.samples > 1:
+            return Member(layout, "", load)
+        return Member(None, "a single value", load, _single(load, entry.file_size))
+
+    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(temporary, "w") as new:
+            new.comment = old.comment
+            for entry in old.infolist():
+                name = entry.filename.removesuffix(".npy")
+                data = changed.get(name) or _load(source, entry).getvalue()
+                new.writestr(copy(entry), data, compress_type=entry.compress_type)
+
+
+def _single(load: Callable[[], io.BytesIO], size_bytes: int) -> float | None:
+    """The number in an `.npy` of one."""
+    if size_bytes >= 1024:
+        return None
+    try:
+        value = np.load(load(), allow_pickle=False)
+    except ValueError:
+        return None
+    return float(value.item()) if value.size == 1 and value.dtype.kind in "iuf" else None
+
+
+def _load(path: Path, entry: zipfile.ZipInfo) -> io.BytesIO:
+    with damage_named(f"{path}: {entry.filename}", "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read(entry))
+
+
+NPZ = ArchiveFormat(_Npz())

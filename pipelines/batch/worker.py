@@ -1,0 +1,97 @@
+"""One file, and the only place where its errors are caught."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from denoise.errors import DenoiseError, StorageError, reason
+from denoise.io.atomic import output_error, syncing_later
+from pipelines.batch.discover import Item
+from pipelines.batch.jobs import Job
+from pipelines.batch.manifest import Entry, digest
+from pipelines.batch.store import Remote, staged
+
+__all__ = ["about", "process"]
+
+
+def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> Entry:
+    """Do one file. Whatever goes wrong with it becomes a sentence in its entry; a batch goes on.
+
+    Args:
+        job: What to do.
+        item: To which file.
+        begin: Called when what the files share is loaded, and this one's time begins.
+
+    Raises:
+        StorageError: The disk takes no more results, of whichever file.
+        MemoryError: There is not enough; another process may have more.
+    """
+    started = time.perf_counter()
+    local = item
+    try:
+        job.prepare(item.modality)
+        begin()
+        started = time.perf_counter()  # what the files share is not the time of the first
+        with staged(item) as local:
+            input_digest = digest(local.source)
+            job.admit(local)
+            _make_folder(local)
+            with syncing_later():  # the manifest syncs folders before it counts on them
+                outcome = job.execute(local)
+            notes = outcome.notes + (_keep_mtime(local) if job.keep_mtime else ())
+            output_digest = digest(local.destination)
+    except StorageError:
+        raise
+    except DenoiseError as error:
+        sentence = str(error)
+    except Exception as error:  # a defect of ours or of a decoder costs one file, not the batch
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is torch's
+            raise MemoryError from error
+        sentence = f"unexpected {type(error).__name__}: {reason(error)}"
+    else:
+        return Entry.of(
+            item,
+            "ok",
+            seconds=round(time.perf_counter() - started, 4),
+            model=outcome.model,
+            metrics=outcome.metrics,
+            notes=tuple(_as_planned(note, local, item) for note in notes),
+            input_digest=input_digest,
+            output_digest=output_digest,
+        )
+    sentence = about(_as_planned(sentence, local, item), item.source, item.destination)
+    return Entry.of(item, "failed", seconds=round(time.perf_counter() - started, 4), error=sentence)
+
+
+def about(sentence: str, source: Path, *others: Path) -> str:
+    """The sentence, led by the file it is about where it does not name one."""
+    named = any(str(path) in sentence for path in (source, *others))
+    return sentence if named else f"{source}: {sentence}"
+
+
+def _as_planned(sentence: str, local: Item, item: Item) -> str:
+    """The sentence with the names of the plan for those of copies."""
+    for copy, planned in ((local.source, item.source), (local.destination, item.destination)):
+        if isinstance(planned, Remote):
+            sentence = sentence.replace(str(copy), str(planned))
+    return sentence
+
+
+def _make_folder(item: Item) -> None:
+    try:
+        item.destination.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(item.destination, error) from error
+
+
+def _keep_mtime(item: Item) -> tuple[str, ...]:
+    """Nothing to tell, unless the file system does not take the time."""
+    try:
+        found = item.source.stat()
+        os.utime(item.destination, ns=(found.st_atime_ns, found.st_mtime_ns))
+    except OSError as error:
+        return (f"the time of {item.source.name} could not be kept: {reason(error)}",)
+    return ()

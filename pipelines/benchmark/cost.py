@@ -1,0 +1,312 @@
+"""What a model costs on this machine: arithmetic, seconds, and how much of the machine it makes use of.
+
+Seconds alone say little on another machine, or beside another program. So all is timed in turns, with a large
+matrix product and with two published shapes among the turns: their ratios stay.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from denoise.dsp.windows import padded
+from denoise.errors import UsageError
+from denoise.infer import catalogue, load
+from denoise.infer.apply import apply
+from denoise.models import PRECISIONS
+from denoise.models.autoencoder import fold, unfold
+from denoise.models.base import Denoiser, InputSpec
+from pipelines.batch.huge_pages import use_huge_pages
+from pipelines.report import table
+
+__all__ = ["REFERENCES", "CostJob", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
+
+_MATRIX = 2048  # rows and columns of the matrix product
+_RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # where a model takes any
+_PROBE = 64  # pixels a side, or least blocks of a signal, that multiply-adds are counted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostJob:
+    """What to time.
+
+    Args:
+        models: Names and weights files; one that cleans several kinds of signals is timed for each.
+        side_px: Of the square colour image that image models clean.
+        samples: Of the signal that other models clean.
+        rounds: Turns that each gets; the median counts.
+        threads: That torch may use; None leaves it to torch.
+        precision: Of the trained image models, one of `denoise.models.PRECISIONS`.
+    """
+
+    models: tuple[str, ...]
+    side_px: int = 1000
+    samples: int = 480_000
+    rounds: int = 5
+    threads: int | None = None
+    precision: str = PRECISIONS[0]
+
+    def __post_init__(self) -> None:
+        for name in ("side_px", "samples", "rounds"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; expected 1 or more")
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One model.
+
+    Args:
+        model: Its name.
+        modality: A name in `MODALITIES`.
+        parameters: How many numbers it learned.
+        kmac: Thousands of multiply-adds of its layers for a pixel or a sample; None for classical methods and
+            for what decides image by image.
+        seconds: For a million pixels, or samples of a channel: the median, tiling and conversion included.
+        cpu_seconds: The same, of all threads together; it counts no waiting for other programs.
+        gflops: Billions of useful operations a second: what tiles compute twice does not count.
+        of_matrix: The same as a share of what the matrix product reaches.
+        of_reference: Its seconds as a share of those of each shape in `REFERENCES`, for images.
+    """
+
+    model: str
+    modality: str
+    parameters: int
+    kmac: float | None
+    seconds: float
+    cpu_seconds: float
+    gflops: float | None
+    of_matrix: float | None
+    of_reference: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """All rows, and what the machine can do.
+
+    Args:
+        rows: The models, then the reference shapes.
+        threads: That torch used.
+        matrix_gflops: Of a float32 matrix product, in the same turns.
+    """
+
+    rows: tuple[CostRow, ...]
+    threads: int
+    matrix_gflops: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        return asdict(self)
+
+
+class PlainShape(Denoiser):
+    """Convolutions of one width in a row, with random weights: for its cost, not for its answer.
+
+    Args:
+        width: Channels inside.
+        layers: Convolutions, first and last included.
+        side: Of the cell of pixels folded into channels.
+        map_channels: Channels of the noise map that goes in with the image.
+    """
+
+    def __init__(self, width: int, layers: int, side: int = 1, map_channels: int = 0) -> None:
+        super().__init__()
+        self.spec = InputSpec("image", channels=3, multiple_of=side, halo=side * layers)
+        self.side, self.map_channels = side, map_channels
+        colours = 3 * side**2
+        widths = [colours + map_channels, *[width] * (layers - 1), colours]
+        modules: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            modules += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*modules[:-1])
+        self.eval().requires_grad_(False)
+
+    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+        """Noise minus what random layers make of it."""
+        x = fold(noisy, self.side)
+        if self.map_channels:
+            x = torch.cat([x, x.new_full((x.shape[0], self.map_channels, *x.shape[2:]), 0.1)], 1)
+        return noisy - unfold(self.layers(x), self.side)
+
+
+# Zhang et al. 2017 and Zhang et al. 2018, both for colour.
+REFERENCES: dict[str, Callable[[], Denoiser]] = {
+    "CDnCNN-B shape": lambda: PlainShape(64, 20),
+    "FFDNet shape": lambda: PlainShape(96, 12, side=2, map_channels=3),
+}
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """Something to time: `size` is of its work, pixels or samples."""
+
+    name: str
+    model: Denoiser
+    run: Callable[[], object]
+    size: int
+
+
+def measure(job: CostJob) -> Costs:
+    """Time every model, the reference shapes and the matrix product in turns."""
+    use_huge_pages()
+    with _threads(job.threads):
+        contenders = list(_contenders(job))
+        matrix = torch.rand(_MATRIX, _MATRIX, generator=torch.Generator().manual_seed(0))
+        runs = [contender.run for contender in contenders] + [lambda: matrix @ matrix]
+        timed = _in_turns(runs, job.rounds)
+        matrix_gflops = 2 * _MATRIX**3 / timed[-1][0] / 1e9
+        seconds = {c.name: s / c.size * 1e6 for c, (s, _) in zip(contenders, timed, strict=False)}
+        rows = tuple(
+            _row(
+                contender,
+                found,
+                matrix_gflops,
+                {name: seconds[name] for name in REFERENCES if name in seconds},
+            )
+            for contender, found in zip(contenders, timed, strict=False)
+        )
+        return Costs(rows, torch.get_num_threads(), matrix_gflops)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _contenders(job: CostJob) -> Iterator[_Contender]:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (3, job.side_px, job.side_px), np.uint8)
+    signal = rng.standard_normal((1, job.samples)).astype(np.float32) * np.float32(0.1)
+    images = False
+    for name in job.models:
+        for modality in catalogue.find(name).modalities:
+            model = load(name, modality, job.precision).model
+            images |= modality == "image"
+            yield _contender(name, model, image if modality == "image" else signal)
+    if images:
+        for name, build in REFERENCES.items():
+            yield _contender(name, build(), image)
+
+
+def _contender(name: str, model: Denoiser, array: np.ndarray[Any, Any]) -> _Contender:
+    peak = 255.0 if model.spec.ndim == 2 else 1.0
+    rate = model.spec.sample_rate or _RATES_HZ[model.spec.modality]
+    return _Contender(
+        name, model, lambda: apply(model, array, peak=peak, sample_rate=rate), int(np.prod(array.shape[1:]))
+    )
+
+
+def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
+    """Median seconds and CPU seconds of each, after one run that does not count."""
+    found: list[list[tuple[float, float]]] = [[] for _ in runs]
+    for turn in range(rounds + 1):
+        for run, times in zip(runs, found, strict=True):
+            started, cpu_started = time.perf_counter(), time.process_time()
+            run()
+            if turn:
+                times.append((time.perf_counter() - started, time.process_time() - cpu_started))
+    return [
+        (statistics.median(s for s, _ in times), statistics.median(c for _, c in times)) for times in found
+    ]
+
+
+def _row(
+    contender: _Contender, timed: tuple[float, float], matrix_gflops: float, references: dict[str, float]
+) -> CostRow:
+    model, (seconds, cpu_seconds) = contender.model, (t / contender.size * 1e6 for t in timed)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    kmac = (kmac_per_sample(model) or None) if parameters else None
+    gflops = None if kmac is None else 2 * kmac / seconds
+    return CostRow(
+        contender.name,
+        model.spec.modality,
+        parameters,
+        kmac,
+        seconds,
+        cpu_seconds,
+        gflops,
+        None if gflops is None else gflops / matrix_gflops,
+        {name: seconds / of for name, of in references.items()} if model.spec.modality == "image" else {},
+    )
+
+
+def kmac_per_sample(model: Denoiser) -> float:
+    """Thousands of multiply-adds that the layers of a network take for a pixel or sample, by hooks.
+
+    Each weight of a convolution, linear or recurrent layer counts once a position. What has no weights
+    (activations, sums, Fourier transforms) is not counted.
+    """
+    total = 0
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        nonlocal total
+        weights = sum(p.numel() for p in layer.parameters(recurse=False) if p.ndim > 1)
+        if weights:
+            transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d))
+            values = inputs[0] if transposed else output[0] if isinstance(output, tuple) else output
+            convolution = isinstance(layer, (nn.Conv1d, nn.Conv2d)) or transposed
+            total += weights * (values.numel() // values.shape[1 if convolution else -1])
+
+    hooks = [layer.register_forward_hook(count) for layer in model.modules()]
+    multiple_of, ndim = model.spec.multiple_of, model.spec.ndim
+    side = padded(_PROBE, multiple_of) if ndim == 2 else _PROBE * multiple_of
+    shape = (1, model.spec.channels, *[side] * ndim)
+    try:
+        with torch.inference_mode():
+            model(torch.ones(shape))  # silence might be left out
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total / 1e3 / float(side**ndim)
+
+
+def as_table(costs: Costs) -> str:
+    """A table for each modality, and the machine's own speed below."""
+    parts = []
+    for modality in dict.fromkeys(row.modality for row in costs.rows):
+        rows = [row for row in costs.rows if row.modality == modality]
+        unit, million = ("px", "MP") if modality == "image" else ("sample", "M samples")
+        header = [
+            "model",
+            "parameters",
+            f"kMAC/{unit}",
+            f"s/{million}",
+            f"CPU s/{million}",
+            "GFLOP/s",
+            "of matrix",
+        ]
+        header += [f"of {name}" for name in rows[0].of_reference]
+        parts.append(f"{modality}\n" + table(header, [_line(row) for row in rows]))
+    machine = (
+        f"{costs.threads} threads; a float32 matrix product of {_MATRIX}: {costs.matrix_gflops:.0f} GFLOP/s"
+    )
+    return "\n\n".join([*parts, machine])
+
+
+def _line(row: CostRow) -> list[str]:
+    return [
+        row.model,
+        str(row.parameters) if row.parameters else "-",
+        "-" if row.kmac is None else f"{row.kmac:.3g}",
+        f"{row.seconds:.3g}",
+        f"{row.cpu_seconds:.3g}",
+        "-" if row.gflops is None else f"{row.gflops:.0f}",
+        "-" if row.of_matrix is None else f"{row.of_matrix:.2f}",
+        *(f"{share:.3f}" for share in row.of_reference.values()),
+    ]

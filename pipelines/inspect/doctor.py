@@ -1,0 +1,263 @@
+"""Whether this installation can do its work: what is there, and a cleaning of each kind of file."""
+
+from __future__ import annotations
+
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import denoise
+from denoise import io, weights
+from denoise.errors import DenoiseError, reason
+from denoise.io.sniff import KINDS
+from denoise.signal import MODALITIES, SignalInfo
+from pipelines.batch import run as batch
+from pipelines.batch.engines.table import cores
+from pipelines.batch.forecast import bytes_text, free_bytes
+from pipelines.batch.jobs import CleanJob
+from pipelines.inspect.verify import FAULTS, verify
+
+__all__ = ["Check", "examine"]
+
+_PACKAGE = "denoise-pipelines"
+_LEAST_BYTES = 1 << 29  # of memory and of disk: a large photo takes more
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Args:
+        name: What it was.
+        ok: Whether it is as it should be.
+        found: What was found; or what is wrong.
+    """
+
+    name: str
+    ok: bool
+    found: str
+
+
+class _ProblemError(Exception):
+    """What is wrong, in one sentence."""
+
+
+def examine() -> Iterator[Check]:
+    """Look at everything that cleaning needs. No network is needed, and nothing is left behind."""
+    looks: dict[str, Callable[[], str]] = {
+        "python": lambda: f"{platform.python_version()} on {platform.platform()}",
+        "packages": _packages,
+        "extras": _extras,
+        "torch": _torch,
+        "machine": _machine,
+        "disk": _disk,
+        "codecs": _codecs,
+        **{f"model {name}": partial(_model, path) for name, path in weights.pretrained().items()},
+        **{f"self-test {modality}": partial(_self_test, modality) for modality in MODALITIES},
+    }
+    for name, look in looks.items():
+        try:
+            yield Check(name, True, look())
+        except (_ProblemError, DenoiseError) as error:
+            yield Check(name, False, str(error))
+        except Exception as error:  # whatever is broken, the rest is looked at
+            yield Check(name, False, f"unexpected {type(error).__name__}: {reason(error)}")
+
+
+# ---- what is installed -----------------------------------------------------------------------------------
+
+
+def _required() -> Mapping[str, list[str]]:
+    """Names of packages by the extra that needs them; those of the empty name are always needed."""
+    found: dict[str, list[str]] = {"": []}
+    try:
+        requirements = metadata.requires(_PACKAGE) or []
+    except metadata.PackageNotFoundError as error:
+        raise _ProblemError(f"{_PACKAGE} is not installed, expected: pip install {_PACKAGE}") from error
+    for requirement in requirements:
+        name = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"extra == ['\"]([\w-]+)", requirement)
+        if name and name[0] != _PACKAGE:
+            found.setdefault(extra[1] if extra else "", []).append(name[0])
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _packages() -> str:
+    versions = {name: _version(name) for name in _required()[""]}
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        raise _ProblemError(f"not installed: {', '.join(missing)}; expected: pip install {_PACKAGE}")
+    return ", ".join(
+        f"{name} {version}" for name, version in {"denoise": denoise.__version__, **versions}.items()
+    )
+
+
+def _extras() -> str:
+    extras = {extra: names for extra, names in _required().items() if extra not in ("", "dev")}
+    have = {extra: all(map(_version, names)) for extra, names in extras.items()}
+    sides = {
+        "installed": [extra for extra, there in have.items() if there],
+        "not installed": [extra for extra, there in have.items() if not there],
+    }
+    return "; ".join(f"{side}: {', '.join(names)}" for side, names in sides.items() if names) or "none"
+
+
+def _torch() -> str:
+    import torch
+
+    build = (
+        f"CUDA {torch.version.cuda} build, of which the CPU is used" if torch.version.cuda else "CPU build"
+    )
+    fast = "with" if torch.backends.mkldnn.is_available() else "without"  # type: ignore[no-untyped-call]
+    level = torch.backends.cpu.get_cpu_capability()
+    return f"{torch.__version__}, {build}, {torch.get_num_threads()} threads, {level}, {fast} oneDNN"
+
+
+# ---- the machine -----------------------------------------------------------------------------------------
+
+
+def _machine() -> str:
+    have = f"{cores()} cores"
+    available = _available_bytes()
+    if available is None:
+        return have
+    if available < _LEAST_BYTES:
+        raise _ProblemError(f"{bytes_text(available)} of memory left, expected {bytes_text(_LEAST_BYTES)}")
+    return f"{have}, {bytes_text(available)} of memory left"
+
+
+def _available_bytes() -> int | None:
+    """Memory that can be had without swapping; None where the system does not tell."""
+    try:
+        found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _disk() -> str:
+    places = {"working folder": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}
+    left = {f"{name} {path}": free_bytes(path) for name, path in places.items()}
+    for name, size in left.items():
+        if size is not None and size < _LEAST_BYTES:
+            raise _ProblemError(f"{name}: {bytes_text(size)} left, expected {bytes_text(_LEAST_BYTES)}")
+    return ", ".join(
+        f"{name}: {'?' if size is None else bytes_text(size)} left" for name, size in left.items()
+    )
+
+
+def _codecs() -> str:
+    """Write and read a little in every format that is written."""
+    import PIL
+    import soundfile
+
+    kinds = [kind for kind in KINDS.values() if kind.modality in _SAMPLES and not kind.written]
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in (kind for kind in kinds if kind.modality != "sensor"):
+            path = Path(folder) / f"sample{kind.suffixes[0]}"
+            try:
+                _write(path, kind.modality, _SAMPLES[kind.modality]())
+                io.read(path)
+            except DenoiseError as error:
+                failed.append(f"{kind.name} ({error})")
+    if failed:
+        raise _ProblemError(f"these do not work: {'; '.join(failed)}")
+    names = ", ".join(kind.name for kind in kinds if kind.modality != "sensor")
+    return f"{names}; by Pillow {PIL.__version__}, libsndfile {soundfile.__libsndfile_version__}"
+
+
+def _model(path: Path) -> str:
+    weights.verify(path)
+    return f"whole, and it runs; sha256 {weights.digest(path)}"
+
+
+# ---- the work itself -------------------------------------------------------------------------------------
+
+Array = NDArray[np.float64]
+
+_RATES_HZ = {"audio": 16_000.0, "sensor": 100.0}
+_NOISE = {"image": 20.0, "audio": 0.02, "sensor": 0.2}  # standard deviation
+_SUFFIXES = {"image": ".png", "audio": ".wav", "sensor": ".csv"}
+
+
+def _picture() -> Array:
+    """A disc on a slope, in three colours."""
+    y, x = np.mgrid[:96, :96]
+    disc = np.hypot(x - 48, y - 48) < 30
+    return np.stack([60.0 + x, 180.0 - y + 40 * disc, 90.0 + 70 * disc])
+
+
+def _vowels() -> Array:
+    """Pulses of a falling voice through three formants, and pauses between them."""
+    from scipy.signal import lfilter
+
+    rate = _RATES_HZ["audio"]
+    time_s = np.arange(int(1.5 * rate)) / rate
+    turns = np.cumsum(140 - 20 * time_s) / rate
+    sound = np.diff(np.floor(turns), prepend=0.0)
+    for formant_hz, width_hz in ((700, 90), (1200, 110), (2500, 170)):
+        radius, angle = np.exp(-np.pi * width_hz / rate), 2 * np.pi * formant_hz / rate
+        sound = lfilter([1.0], [1.0, -2 * radius * np.cos(angle), radius**2], sound)
+    spoken = np.clip(3 * np.sin(2 * np.pi * 2 * time_s), 0, 1)
+    vowels: Array = 0.5 * (spoken * sound / np.abs(sound).max())[None]
+    return vowels
+
+
+def _swing() -> Array:
+    """Two slow oscillations."""
+    time_s = np.arange(2000) / _RATES_HZ["sensor"]
+    return (np.sin(2 * np.pi * 0.5 * time_s) + 0.5 * np.sin(2 * np.pi * 1.3 * time_s))[None]
+
+
+_SAMPLES: Mapping[str, Callable[[], Array]] = {"image": _picture, "audio": _vowels, "sensor": _swing}
+
+
+def _write(path: Path, modality: str, signal: Array) -> None:
+    if modality == "sensor":
+        rows = (f"{n / _RATES_HZ[modality]:.2f},{value:.5f}\n" for n, value in enumerate(signal[0]))
+        path.write_text("time_s,x\n" + "".join(rows), encoding="ascii")
+        return
+    dtype, peak = ("uint8", 255.0) if modality == "image" else ("float32", 1.0)
+    info = SignalInfo(path, modality, signal.shape, dtype, peak, _RATES_HZ.get(modality))
+    io.write(path, signal.astype(np.float32), info)
+
+
+def _self_test(modality: str) -> str:
+    """Clean a small noisy file whose truth is known, as `denoise clean` does."""
+    started = time.perf_counter()
+    truth = _SAMPLES[modality]()
+    noise = np.random.default_rng(0).normal(0.0, _NOISE[modality], truth.shape)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind, signal in (("noisy", truth + noise), ("truth", truth)):
+            (folder / kind).mkdir()
+            _write(folder / kind / f"sample{_SUFFIXES[modality]}", modality, signal)
+        out = folder / "out"
+        job = CleanJob(inputs=(folder / "noisy",), output=out, reference=folder / "truth")
+        (entry,) = batch.run(job).entries
+        if entry.error:
+            raise _ProblemError(entry.error)
+        faults = [checked.key for checked in verify(out) if checked.status in FAULTS]
+    headline = MODALITIES[modality].headline
+    before, after = (entry.metrics[key] or 0.0 for key in (f"{headline}_before", headline))
+    if faults or after <= before:
+        raise _ProblemError(f"{headline} went from {before:.1f} to {after:.1f}, expected more; {faults}")
+    seconds = time.perf_counter() - started
+    return f"{entry.model}: {headline} {before:.1f} -> {after:.1f}, in {seconds:.1f} s"

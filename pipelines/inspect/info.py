@@ -1,0 +1,185 @@
+"""What files are, how noisy they seem, and what cleaning them would take; nothing is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from denoise import io
+from denoise.errors import DenoiseError, UsageError, reason
+from denoise.models import AUTO, AUTO_PICKS
+from denoise.signal import SignalInfo
+from pipelines.batch import discover, forecast
+from pipelines.batch.discover import Source
+from pipelines.batch.forecast import Cost
+from pipelines.batch.jobs import CleanJob
+from pipelines.batch.worker import about
+
+__all__ = ["Described", "describe"]
+
+_LARGEST_PX = 100_000_000  # pages above this are not decoded for an estimate
+_LOOKED_AT_S = 60.0  # of a recording
+_LOOKED_AT_SAMPLES = 1 << 18  # of a sensor log
+_BLOCK = 1 << 16  # samples at a time
+
+
+@dataclass(frozen=True)
+class Described:
+    """One file.
+
+    Args:
+        source: Where it is.
+        error: Why it cannot be cleaned, in one sentence; None when it can. The rest is then empty.
+        format: What its first bytes say, such as `PNG`.
+        modality: A name in `denoise.signal.MODALITIES`.
+        size_bytes: Of the file.
+        facts: Size, rate, channels, depth, columns: units are in the names.
+        kept: What a cleaned file keeps of it besides the samples.
+        noise: The estimate, as `denoise.estimate.NoiseEstimator` names it.
+        model: That `clean` would take.
+        decision: What that model would do and why, where it decides for each file.
+        cost: What cleaning it would take.
+        notes: What would be converted.
+    """
+
+    source: Path
+    error: str | None = None
+    format: str | None = None
+    modality: str | None = None
+    size_bytes: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    noise: Mapping[str, float] = field(default_factory=dict)
+    model: str | None = None
+    decision: str | None = None
+    cost: Cost = field(default_factory=Cost)
+    notes: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        return asdict(self) | {"source": str(self.source), "cost": self.cost.row()}
+
+
+def describe(inputs: Iterable[Path]) -> Iterator[Described]:
+    """Look into files, and into every file below folders that `clean` would take.
+
+    Noise is estimated on a bounded part: the first page, the first minute, the first 262144 samples.
+
+    Args:
+        inputs: Files and folders.
+    """
+    for path in inputs:
+        try:
+            found = discover.find([path])
+        except UsageError as error:
+            yield Described(path, str(error))
+            continue
+        for problem in found.problems:
+            yield Described(problem.path, problem.error)
+        yield from map(_described, found.sources)
+
+
+def _described(source: Source) -> Described:
+    try:
+        return _look(source)
+    except DenoiseError as error:
+        sentence = str(error)
+    except Exception as error:  # a defect of ours or of a decoder is told of one file; the rest goes on
+        sentence = f"unexpected {type(error).__name__}: {reason(error)}"
+    return Described(source.path, about(sentence, source.path), size_bytes=source.size_bytes)
+
+
+def _look(source: Source) -> Described:
+    info = io.probe(source.path)
+    facts, kept = {"image": _image, "audio": _audio, "sensor": _log}[info.modality](info)
+    job = CleanJob(inputs=(source.path,), output=Path())
+    model = job.row(info.modality).name
+    noise, chosen, decision = _noise(info, model)
+    pace = CleanJob(inputs=(), output=Path(), model=chosen).seconds_per_million(info.modality)
+    samples = math.prod(info.shape[1:]) * (info.pages if info.modality == "image" else 1)
+    return Described(
+        source.path,
+        format=io.sniff(source.path).name,
+        modality=info.modality,
+        size_bytes=source.size_bytes,
+        facts=facts,
+        kept=kept,
+        noise=noise,
+        model=model,
+        decision=decision,
+        cost=forecast.estimate(discover.mirrored(source, job.output), pace, samples),
+        notes=info.notes if noise else (*info.notes, f"above {_LARGEST_PX:g} pixels noise is not estimated"),
+    )
+
+
+Facts = tuple[dict[str, Any], tuple[str, ...]]  # and what is kept besides
+
+
+def _image(info: SignalInfo) -> Facts:
+    channels, height, width = info.shape
+    found = info.extra["metadata"]
+    kept = {
+        "EXIF": found.exif,
+        "ICC profile": found.icc,
+        "XMP": found.xmp,
+        "resolution": found.dpi,
+        "alpha": info.keep,
+    }
+    facts = {"width_px": width, "height_px": height, "channels": channels, "dtype": info.dtype}
+    return facts | {"pages": info.pages}, tuple(name for name, value in kept.items() if value)
+
+
+def _audio(info: SignalInfo) -> Facts:
+    from denoise.io.audio.tags import names
+
+    channels, samples = info.shape
+    rate = info.sample_rate or 1.0
+    facts = {"sample_rate_hz": rate, "duration_s": samples / rate, "channels": channels}
+    return facts | {"encoding": info.extra["subtype"]}, names(info.extra["tags"], info.extra["container"])
+
+
+def _log(info: SignalInfo) -> Facts:
+    channels, samples = info.shape
+    facts = {"samples": samples, "channels": channels, "sample_rate_hz": info.sample_rate}
+    facts["duration_s"] = samples / info.sample_rate if info.sample_rate else None
+    cleaned = info.extra.get("columns", ())
+    others = tuple(str(name) for name in info.extra.get("names") or () if name not in cleaned)
+    return facts | {"columns": list(cleaned), "time_column": info.extra.get("time_column")}, others
+
+
+def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | None]:
+    """The estimate; and what the model, where it decides for each file, takes, and why."""
+    from denoise.estimate import NoiseEstimator
+
+    estimator = NoiseEstimator(info.modality, info.peak, info.sample_rate)
+    if info.modality == "image":
+        if math.prod(info.shape[1:]) > _LARGEST_PX:
+            return {}, model, None
+        with io.reader(info.source) as pages:
+            page = next(iter(pages))[: info.shape[0] - info.keep]
+        estimator.update(page)
+        noise = estimator.result()
+        return noise, *(_decided(page, info, noise["estimated_sigma"]) if model == AUTO else (model, None))
+    blocks = (
+        _LOOKED_AT_SAMPLES if info.modality == "sensor" else round(_LOOKED_AT_S * (info.sample_rate or 1))
+    )
+    with io.reader(info.source, block=min(blocks, _BLOCK)) as reader:
+        for block in islice(reader, -(-blocks // _BLOCK)):
+            estimator.update(block)
+    return estimator.result(), model, None
+
+
+def _decided(page: Any, info: SignalInfo, sigma: float) -> tuple[str, str]:
+    from denoise import weights
+    from denoise.estimate.image import blur_px
+    from denoise.estimate.jpeg import jpeg_quality
+    from denoise.infer.select_image import decide
+
+    peak = info.peak or 1.0
+    sharpens = AUTO_PICKS[1] in weights.pretrained()
+    decision = decide(sigma, blur_px(page, peak, sigma), jpeg_quality(page, peak), sharpens=sharpens)
+    return decision.model, decision.reason
