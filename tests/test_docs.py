@@ -133,19 +133,19 @@ def test_python_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_corruption_of_contributing_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoise.corruptions import base, image
+    from denoise.corruptions import base, image, levels, spec
 
     definition, test = blocks("CONTRIBUTING.md", "python")
     row = re.search(r'^    "(\w+)": "([\w.:]+)",$', text_of("CONTRIBUTING.md"), re.MULTILINE)
     assert row
-    names = vars(base) | vars(image)
+    names = vars(base) | vars(levels) | vars(image)
     exec(compile(definition, "CONTRIBUTING.md", "exec"), names)
     monkeypatch.setattr(image, "Stripes", names["Stripes"], raising=False)
-    monkeypatch.setattr(base, "CORRUPTIONS", {**CORRUPTIONS, row[1]: row[2]})
-    space: dict[str, Any] = {"parse": base.parse, "torch": torch, "pytest": pytest}
+    monkeypatch.setattr(spec, "CORRUPTIONS", {**CORRUPTIONS, row[1]: row[2]})
+    space: dict[str, Any] = {"parse": spec.parse, "torch": torch, "pytest": pytest}
     exec(compile(test, "CONTRIBUTING.md", "exec"), space)
     space["test_stripes_have_their_deviation"]()
-    assert str(base.parse("stripes:sigma=10")) == "stripes:sigma=10"
+    assert str(spec.parse("stripes:sigma=10")) == "stripes:sigma=10"
     assert math.isclose(names["Stripes"]().sigma, 5)
 
 

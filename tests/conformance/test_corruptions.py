@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from denoise.corruptions import CORRUPTIONS, Corruption, RandomLevel, corrupt, parse, with_level
-from denoise.corruptions.base import Number, Word
+from denoise.corruptions.levels import Number, Word
 from denoise.errors import UsageError
 from denoise.registry import lookup
 from denoise.signal import MODALITIES

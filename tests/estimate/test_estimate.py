@@ -101,7 +101,7 @@ def test_pages_count_alike() -> None:
 
 # ---- pictures --------------------------------------------------------------------------------------------
 
-PHOTOS = Path(__file__).parents[1] / "data" / "samples" / "reference" / "photos"
+PHOTOS = Path(__file__).parents[2] / "data" / "samples" / "reference" / "photos"
 
 
 def noise(*shape: int) -> Array:

@@ -17,7 +17,7 @@ from denoise.metrics import si_sdr_db
 from denoise.models import LIVE_MODEL
 from denoise.training.perceptual import estoi
 
-SAMPLES = Path(__file__).parent.parent / "data" / "samples"
+SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 RATE = 16_000
 
 
