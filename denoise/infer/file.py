@@ -8,26 +8,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denoise import io
 from denoise.errors import InputError, UsageError
-from denoise.estimate import NoiseEstimator
-from denoise.estimate.image import noise_sigma
 from denoise.infer import DEFAULT_MODELS, Cleaner, load
 from denoise.infer.apply import apply
+from denoise.infer.evaluate import Evaluator, evaluator, rescale
 from denoise.infer.gaps import Timeline, check_fill
 from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.select_audio import AutomaticAudio, Hearing, excerpts
 from denoise.infer.select_image import Automatic, Decision
-from denoise.infer.stages import DEFAULT_BLOCK, SampleQueue
+from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request, limited
-from denoise.io import Reader, Writer
+from denoise.io import Writer
 from denoise.io.sensor.columns import SensorReader
-from denoise.metrics import Scorer
 from denoise.models import PROFILED_MODEL
 from denoise.signal import SignalInfo, modality_of
 
@@ -178,7 +176,7 @@ class _Job:
         with io.reader(self.source, **self.options) as pages:
             info = pages.info
             with (
-                _scoring(info, self.reference, self.options) as scores,
+                evaluator(info, self.reference, self.options) as scores,
                 io.writer(self.destination, info) as sink,
             ):
                 for page in pages:
@@ -200,8 +198,8 @@ class _Job:
                     if now.extra.get("alpha"):
                         _restore_unseen(page, result, colours)
                     scores.update(
-                        _rescaled(page[:colours], now.peak, info.peak),
-                        _rescaled(result[:colours], now.peak, info.peak),
+                        rescale(page[:colours], now.peak, info.peak),
+                        rescale(result[:colours], now.peak, info.peak),
                         decisions[-1].estimated_sigma if decisions else None,
                     )
                     del page  # a large page is not held while its result is encoded
@@ -260,7 +258,7 @@ class _Job:
             if isinstance(blocks, SensorReader) and clock and clock.pauses:
                 stamps = blocks.stamps()
             samples = 0
-            with _scoring(info, self.reference, options) as scores:
+            with evaluator(info, self.reference, options) as scores:
                 for noisy, stamps_s in zip(blocks, stamps, strict=False):
                     samples += noisy.shape[-1]
                     _put(sink, scores, noisy, timeline.feed(noisy, stamps_s))
@@ -291,117 +289,10 @@ def _restore_unseen(page: Array, result: Array, colours: int) -> None:
         result[:colours, unseen] = page[:colours, unseen]
 
 
-def _put(sink: Writer, scores: _Scores, noisy: Array | None, cleaned: Array) -> None:
+def _put(sink: Writer, scores: Evaluator, noisy: Array | None, cleaned: Array) -> None:
     scores.update(noisy, cleaned)
     if cleaned.shape[-1]:
         sink.write(cleaned)
-
-
-class _Scores(Protocol):
-    """Gathers figures from what goes in and what comes out."""
-
-    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:
-        """Take in a page, or the next samples; those of a signal come out later than they went in.
-
-        Args:
-            noisy: What went in.
-            cleaned: What came out.
-            known_sigma: The estimated noise of a page in 8-bit units, if something else had to know it.
-        """
-
-    def result(self) -> dict[str, float]:
-        """One flat table."""
-
-
-class _Estimates:
-    """Of the noise before and after, for want of a reference."""
-
-    def __init__(self, info: SignalInfo) -> None:
-        self._before, self._after = (
-            NoiseEstimator(info.modality, info.peak, info.sample_rate) for _ in range(2)
-        )
-
-    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:  # noqa: ARG002
-        if noisy is not None and noisy.size:
-            self._before.update(noisy)
-        if cleaned.size:
-            self._after.update(cleaned)
-
-    def result(self) -> dict[str, float]:
-        before, after = self._before.result(), self._after.result()
-        return {f"{k}_before": v for k, v in before.items()} | {f"{k}_after": v for k, v in after.items()}
-
-
-class _PageEstimates:
-    """The same for images, page by page: pages that are left as they were are not looked at again."""
-
-    def __init__(self, peak: float) -> None:
-        self._peak = peak
-        self._before: list[float] = []
-        self._after: list[float] = []
-
-    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:
-        assert noisy is not None
-        unchanged = np.array_equal(noisy, cleaned)
-        if unchanged and known_sigma is None:
-            return
-        before = noise_sigma(noisy, self._peak) if known_sigma is None else known_sigma
-        self._before.append(before)
-        self._after.append(before if unchanged else noise_sigma(cleaned, self._peak))
-
-    def result(self) -> dict[str, float]:
-        if not self._before:
-            return {}
-        return {
-            "estimated_sigma_before": float(np.mean(self._before)),
-            "estimated_sigma_after": float(np.mean(self._after)),
-        }
-
-
-class _Comparison:
-    """Metrics of both sides against the truth, which is read along."""
-
-    def __init__(self, info: SignalInfo, truth: Reader) -> None:
-        self._info, self._truth = info, truth
-        self._blocks = iter(truth)
-        self._before, self._after = (Scorer(info.modality, peak=info.peak) for _ in range(2))
-        self._waiting = SampleQueue(_cleaned_shape(info)[0])  # the truth of what is not cleaned yet
-        if _cleaned_shape(info) != _cleaned_shape(truth.info) or info.pages != truth.info.pages:
-            raise self._mismatch()
-
-    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None) -> None:  # noqa: ARG002
-        if noisy is not None and noisy.size:
-            truth = self._next(noisy)
-            self._before.update(truth, noisy)
-            if self._info.modality == "image":
-                self._after.update(truth, cleaned)
-                return
-            self._waiting.append(truth)
-        if cleaned.size:
-            self._after.update(self._waiting.take(cleaned.shape[-1]), cleaned)
-
-    def result(self) -> dict[str, float]:
-        before = {f"{key}_before": value for key, value in self._before.result().items()}
-        return self._after.result() | before
-
-    def _next(self, noisy: Array) -> Array:
-        truth = next(self._blocks, None)
-        if truth is not None:
-            truth = truth[: truth.shape[0] - self._truth.info.keep]
-        if truth is None or truth.shape != noisy.shape:
-            raise self._mismatch()
-        return _rescaled(truth, self._truth.info.peak, self._info.peak)
-
-    def _mismatch(self) -> InputError:
-        return InputError(
-            f"the reference {self._truth.info.source} has shape {_shape_text(self._truth.info)}, "
-            f"{self._info.source} has {_shape_text(self._info)}; expected the same"
-        )
-
-
-def _rescaled(array: Array, peak: float | None, wanted: float | None) -> Array:
-    """The same picture where full scale is `wanted`."""
-    return array if peak is None or wanted is None or peak == wanted else array * (wanted / peak)
 
 
 def _figures(decisions: tuple[Decision | Hearing, ...]) -> dict[str, float]:
@@ -431,26 +322,6 @@ def _taken_out(findings: Mapping[str, float]) -> tuple[str, ...]:
 def _with_notes(info: SignalInfo, sink: Writer) -> SignalInfo:
     """Writers that convert (16 bits to 8) say so in notes of their own."""
     return replace(info, notes=(*info.notes, *getattr(sink, "notes", ())))
-
-
-def _cleaned_shape(info: SignalInfo) -> tuple[int, ...]:
-    return (info.shape[0] - info.keep, *info.shape[1:])
-
-
-def _shape_text(info: SignalInfo) -> str:
-    pages = f" on {info.pages} pages" if info.pages > 1 else ""
-    return f"{_cleaned_shape(info)}{pages}"
-
-
-@contextmanager
-def _scoring(info: SignalInfo, reference: Path | None, options: Mapping[str, Any]) -> Iterator[_Scores]:
-    if reference is None:
-        yield _PageEstimates(info.peak or 1.0) if info.modality == "image" else _Estimates(info)
-        return
-    if io.modality(reference).name != info.modality:
-        raise InputError(f"the reference {reference} is not of the kind of {info.source} ({info.modality})")
-    with io.reader(reference, **options) as truth:
-        yield _Comparison(info, truth)
 
 
 def _cleaner(model: Cleaner | str | None, modality: str, source: Path) -> Cleaner:

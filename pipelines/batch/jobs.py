@@ -22,17 +22,7 @@ if TYPE_CHECKING:
     from denoise.infer import Cleaner
     from denoise.infer.catalogue import CatalogueRow
 
-__all__ = [
-    "AnomaliesJob",
-    "BenchmarkJob",
-    "CleanJob",
-    "CorruptJob",
-    "EmbedJob",
-    "Job",
-    "Outcome",
-    "ReconstructJob",
-    "seed_for",
-]
+__all__ = ["CleanJob", "CorruptJob", "Job", "Outcome", "seed_for"]
 
 
 @dataclass(frozen=True)
@@ -96,11 +86,11 @@ class Job:
             raise UsageError("workers: a Dask scheduler has its own; expected one of workers and scheduler")
 
     @property
-    def apart(self) -> Path | None:
+    def exclude_dir(self) -> Path | None:
         """A folder that is no input, even where it lies inside one."""
         return None
 
-    def declines(self, modality: str) -> str | None:
+    def reject_reason(self, modality: str) -> str | None:
         """Why files of a modality are not for this job; None when they are."""
         raise NotImplementedError
 
@@ -118,7 +108,7 @@ class Job:
         """What the work itself takes for a million pixels or samples, roughly."""
         return 0.1
 
-    def admit(self, item: Item) -> None:
+    def check_limits(self, item: Item) -> None:
         """Refuse a file that is above a limit.
 
         Raises:
@@ -206,7 +196,7 @@ class CleanJob(Job):
             raise UsageError(f"{self.reference}: the reference is one file; for several inputs give a folder")
 
     @property
-    def apart(self) -> Path | None:
+    def exclude_dir(self) -> Path | None:
         return self.reference
 
     def row(self, modality: str) -> CatalogueRow:
@@ -215,7 +205,7 @@ class CleanJob(Job):
 
         return for_modality(self._name(modality), modality)
 
-    def declines(self, modality: str) -> str | None:
+    def reject_reason(self, modality: str) -> str | None:
         from denoise.infer.catalogue import find
 
         if self.model is None or modality in find(self.model).modalities:
@@ -345,7 +335,7 @@ class CorruptJob(Job):
     noise: tuple[str, ...] = ()
     seed: int = 0
 
-    def declines(self, modality: str) -> str | None:
+    def reject_reason(self, modality: str) -> str | None:
         return None if self._chain(modality) else f"is {modality}; the noise is for other kinds of files"
 
     def settings(self, modality: str) -> dict[str, Any]:
@@ -379,138 +369,8 @@ class CorruptJob(Job):
         return tuple(noise for noise in map(parse, self.noise) if modality in noise.modalities)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkJob:
-    """Compare models.
-
-    Args:
-        inputs: Clean files and folders of them.
-        noise: A spec as `denoise.corruptions.parse` takes it; its level is replaced by each of `levels`.
-        protocol: A name in `pipelines.benchmark.protocols.PROTOCOLS`, in place of a noise and its levels.
-        models: Names and weights files; each takes part in the modalities it cleans.
-        levels: In the unit of the noise; without any the spec is taken as it is.
-        seed: With a file's place in the tree it decides the noise.
-        recursive: Whether folders below an input folder are gone into.
-        precision: One of `denoise.models.PRECISIONS`, for trained models of images.
-        remove: What each trained model is to take out of sensor logs however faint it is.
-        keep: What each is to leave in.
-    """
-
-    inputs: tuple[Path, ...]
-    noise: str | None = None
-    protocol: str | None = None
-    models: tuple[str, ...] = ()
-    levels: tuple[float, ...] = ()
-    seed: int = 0
-    recursive: bool = True
-    precision: str = PRECISIONS[0]
-    remove: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
-
-
 def seed_for(seed: int, key: str) -> int:
     """A seed for one file: the same wherever the folder lies and whatever else is in it."""
     return int.from_bytes(
         hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:6], "big"
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedJob:
-    """What to make codes of, and where they go.
-
-    Args:
-        inputs: Files and folders of one kind.
-        output: `.npz`, `.csv` or `.parquet`.
-        model: A weights file of the autoencoder family without skips; None fits one on the inputs.
-        save_model: Where the one that is fitted goes; None puts it into the `.npz`.
-        kind: Which modality is taken, where the inputs hold several.
-        code_size: Numbers a code, of a model that is fitted.
-        steps: Updates of that fit: more take longer and bring more back.
-        window: What gets a code: side in pixels of tiles, seconds of recordings, samples of logs. None looks
-            at pictures as a whole, and takes those of `pipelines.explore.segments.default_cut` for signals.
-        bits: Of each number of a code in the `.npz`; None keeps float32.
-        plot: A picture of the codes, `.png`; None draws none.
-        columns: Of sensor logs, names or globs.
-        seed: Decides the fit.
-        recursive: Whether folders below an input folder are gone into.
-        overwrite: Replace what is there.
-    """
-
-    inputs: tuple[Path, ...]
-    output: Path
-    model: Path | None = None
-    save_model: Path | None = None
-    kind: str | None = None
-    code_size: int = 32
-    steps: int = 1000
-    window: float | None = None
-    bits: int | None = None
-    plot: Path | None = None
-    columns: tuple[str, ...] | None = None
-    seed: int = 0
-    recursive: bool = True
-    overwrite: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReconstructJob:
-    """What to bring back from codes.
-
-    Args:
-        archive: The `.npz` of `embed`.
-        output: Folder for the files.
-        model: Where the weights file is now, if not where the archive says.
-        overwrite: Replace what is there.
-    """
-
-    archive: Path
-    output: Path
-    model: Path | None = None
-    overwrite: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnomaliesJob:
-    """What to look for anomalies in, and what to compare it with.
-
-    Args:
-        inputs: Files and folders of one kind.
-        output: The report, `.json` or `.csv`.
-        model: A weights file that says what is normal; with `fit_on` any of the autoencoder family without
-            skips, which must not have learned from these files: what it knows by heart is no measure.
-        fit_on: Folder or file of normal files: an autoencoder and the threshold, or the threshold alone, come
-            from them.
-        save_model: Where what was learned goes.
-        quantile: Share of normal excerpts, and of normal files, that are to pass; None takes the model's own,
-            or 0.99.
-        tail: A row of `denoise.analysis.thresholds.TAILS`.
-        heat_maps: Folder for a picture of each anomalous image that shows where.
-        kind: Which modality is taken, where the inputs hold several.
-        code_size: Numbers a code, of an autoencoder that is fitted.
-        steps: Updates of that fit.
-        window: What is looked at: side in pixels of tiles, seconds of recordings, samples of logs.
-        standardise: Look at the shape of each window alone, not at its level.
-        columns: Of sensor logs, names or globs.
-        seed: Decides the fit.
-        recursive: Whether folders below an input folder are gone into.
-        overwrite: Replace what is there.
-    """
-
-    inputs: tuple[Path, ...]
-    output: Path
-    model: Path | None = None
-    fit_on: Path | None = None
-    save_model: Path | None = None
-    quantile: float | None = None
-    tail: str = "pareto"
-    heat_maps: Path | None = None
-    kind: str | None = None
-    code_size: int = 8
-    steps: int = 1000
-    window: float | None = None
-    standardise: bool = False
-    columns: tuple[str, ...] | None = None
-    seed: int = 0
-    recursive: bool = True
-    overwrite: bool = False

@@ -67,7 +67,7 @@ def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
     """
     _check_places(job)
     plan = discover.plan(
-        job.inputs, job.output, recursive=job.recursive, declines=job.declines, apart=job.apart
+        job.inputs, job.output, recursive=job.recursive, declines=job.reject_reason, apart=job.exclude_dir
     )
     for modality in plan.modalities:
         job.check(modality)

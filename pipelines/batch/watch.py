@@ -188,7 +188,7 @@ def _check(job: Job) -> None:
             raise UsageError(f"{folder}: {found}; a folder to watch was expected")
         discover.refuse_overlap(folder, job.output)
     for modality in MODALITIES:
-        if job.declines(modality) is None:
+        if job.reject_reason(modality) is None:
             job.check(modality)
 
 
@@ -242,8 +242,8 @@ class _Watcher:
                 more = discover.find(
                     [folder],
                     recursive=self._job.recursive,
-                    declines=self._job.declines,
-                    apart=self._job.apart,
+                    declines=self._job.reject_reason,
+                    apart=self._job.exclude_dir,
                     wanted=self._arrivals,
                 )
             except UsageError as error:

@@ -37,7 +37,7 @@ def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> E
         started = time.perf_counter()  # what the files share is not the time of the first
         with staged(item) as local:
             input_digest = digest(local.source)
-            job.admit(local)
+            job.check_limits(local)
             _make_folder(local)
             with syncing_later():  # the manifest syncs folders before it counts on them
                 outcome = job.execute(local)

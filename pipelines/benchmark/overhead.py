@@ -82,7 +82,7 @@ def measure(job: OverheadJob) -> Overhead:
         cleaning = CleanJob(
             inputs=job.inputs, output=Path(folder), model=job.model, workers=job.workers, overwrite=True
         )
-        plan = discover.plan(cleaning.inputs, cleaning.output, declines=cleaning.declines)
+        plan = discover.plan(cleaning.inputs, cleaning.output, declines=cleaning.reject_reason)
         if not plan.items:
             raise UsageError(f"{job.model} cleans none of {', '.join(map(str, job.inputs))}")
         cleaners = {modality: load(job.model, modality) for modality in plan.modalities}

@@ -20,10 +20,11 @@ from denoise.infer.apply import apply
 from denoise.signal import MODALITIES
 from pipelines.batch import discover
 from pipelines.batch.huge_pages import use_huge_pages
-from pipelines.batch.jobs import BenchmarkJob, seed_for
+from pipelines.batch.jobs import seed_for
 from pipelines.batch.worker import about
 from pipelines.benchmark import protocols
 from pipelines.benchmark.deconvolution import TOLD, Blurred, deconvolve
+from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.protocols import Condition
 from pipelines.report import mean
 

@@ -10,8 +10,8 @@ import click
 
 from denoise.signal import MODALITIES
 from pipelines import report
-from pipelines.batch.jobs import AnomaliesJob
 from pipelines.cli import options
+from pipelines.explore.jobs import AnomaliesJob
 
 if TYPE_CHECKING:
     from pipelines.explore.anomalies import Judged

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from pipelines import report
-from pipelines.batch.jobs import BenchmarkJob
 from pipelines.benchmark import protocols
+from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli import options
 
 __all__ = ["command"]

@@ -11,8 +11,8 @@ import click
 from denoise.signal import MODALITIES
 from pipelines import report
 from pipelines.batch.forecast import bytes_text
-from pipelines.batch.jobs import EmbedJob
 from pipelines.cli import options
+from pipelines.explore.jobs import EmbedJob
 
 if TYPE_CHECKING:
     from pipelines.explore.embed import Embedded

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from pipelines import report
-from pipelines.batch.jobs import ReconstructJob
 from pipelines.cli import options
+from pipelines.explore.jobs import ReconstructJob
 
 __all__ = ["command"]
 

@@ -17,9 +17,9 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Cut, Excerpt
 from denoise.errors import UsageError
 from pipelines.batch.discover import Source, refuse_overlap
-from pipelines.batch.jobs import AnomaliesJob
 from pipelines.explore import heat_map
 from pipelines.explore.embed import refuse_existing
+from pipelines.explore.jobs import AnomaliesJob
 from pipelines.explore.segments import MOST_SAMPLED, Files, default_cut, find, fitted, sample
 from pipelines.report import write_json, writing
 

@@ -19,8 +19,8 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Cut, count
 from denoise.errors import UsageError
 from pipelines.batch.discover import Source, refuse_overlap
-from pipelines.batch.jobs import EmbedJob
 from pipelines.explore import code_map
+from pipelines.explore.jobs import EmbedJob
 from pipelines.explore.segments import Files, default_cut, find, fitted, sample
 from pipelines.report import writing
 

@@ -16,8 +16,8 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Cut
 from denoise.errors import InputError, OutputError, UnreadableError, WeightsError, reason
 from pipelines.batch.discover import Problem
-from pipelines.batch.jobs import ReconstructJob
 from pipelines.explore.embed import refuse_existing
+from pipelines.explore.jobs import ReconstructJob
 
 __all__ = ["Reconstructed", "reconstruct"]
 

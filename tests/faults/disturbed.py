@@ -34,7 +34,7 @@ class Turn(Job):
 
     copies: int = 1
 
-    def declines(self, modality: str) -> str | None:  # noqa: ARG002
+    def reject_reason(self, modality: str) -> str | None:  # noqa: ARG002
         return None
 
     def settings(self, modality: str) -> dict[str, Any]:  # noqa: ARG002

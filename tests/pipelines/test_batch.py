@@ -38,7 +38,7 @@ from pipelines.batch.jobs import Job, Outcome
 import click, json
 
 class Turn(Job):
-    def declines(self, modality): return None
+    def reject_reason(self, modality): return None
     def settings(self, modality): return {}
     def execute(self, item):
         with replacing(item.destination) as partial:
@@ -261,7 +261,7 @@ class Turn(Job):
 
     hurt: Callable[[Item], None] = staticmethod(lambda _: None)
 
-    def declines(self, modality: str) -> str | None:  # noqa: ARG002
+    def reject_reason(self, modality: str) -> str | None:  # noqa: ARG002
         return None
 
     def settings(self, modality: str) -> dict[str, Any]:  # noqa: ARG002

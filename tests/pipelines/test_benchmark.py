@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from denoise.corruptions import corrupt, parse
-from pipelines.batch.jobs import BenchmarkJob
 from pipelines.benchmark import contact_sheet, protocols
 from pipelines.benchmark import run as benchmark
 from pipelines.benchmark.deconvolution import TOLD, Blurred, deconvolve
+from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.protocols import PROTOCOLS, Protocol
 
 Run = Callable[..., Any]

@@ -19,8 +19,10 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
-from pipelines.batch.jobs import AnomaliesJob, BenchmarkJob, CleanJob, CorruptJob, EmbedJob, ReconstructJob
+from pipelines.batch.jobs import CleanJob, CorruptJob
+from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli import COMMANDS, cli
+from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob
 
 Run = Callable[..., Any]
 
