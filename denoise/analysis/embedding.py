@@ -155,7 +155,7 @@ class AutoencoderEmbedding(Parameters):
         for _ in range(self.steps):
             target = data[torch.randint(len(data), (size,), generator=generator)]
             noisy = target + self.noise * torch.randn(target.shape, generator=generator)
-            estimate, added = model.learn(noisy, target)
+            estimate, added = model.training_step(noisy, target)
             loss = loss_of(estimate, target) + added
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

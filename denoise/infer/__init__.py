@@ -66,6 +66,13 @@ class Cleaner:
         """What the model needs of its input."""
         return self.model.spec
 
+    @property
+    def takes_sigma(self) -> bool:
+        """Whether the noise standard deviation can be given."""
+        from denoise.models.base import SigmaDenoiser
+
+        return isinstance(self.model, SigmaDenoiser)
+
     def clean(
         self,
         array: NDArray[Any],
@@ -96,7 +103,7 @@ class Cleaner:
         from denoise.infer.apply import apply
         from denoise.infer.stream import check_request
 
-        check_request(self.name, self.spec, strength, sigma)
+        check_request(self.name, self.model, strength, sigma)
         if self.spec.sample_rate is not None and sample_rate is None:
             raise UsageError(
                 f"the model {self.name} works at {self.spec.sample_rate:g} Hz: give the sample_rate"

@@ -66,7 +66,7 @@ def apply(
         InputError: A value is not a finite number (in a sensor's signal, NaN is a gap).
     """
     spec = model.spec
-    check_request(type(model).__name__, spec, strength, sigma)
+    check_request(type(model).__name__, model, strength, sigma)
     if array.ndim != spec.ndim + 1:
         raise UsageError(
             f"an array of shape {array.shape} came; the model {type(model).__name__} takes channels "
@@ -120,9 +120,9 @@ def _clean_image(
     tile: int | None,
 ) -> None:
     level = None if sigma is None else sigma / _SIGMA_PEAK
-    model = model.eval().fitted(array, peak)
+    model = model.eval().prepare(array, peak)
     for rows, columns in _tiles(model, array, tile):
-        dry = _read(array, rows, columns, model.spec.past_edge)
+        dry = _read(array, rows, columns, model.spec.edge_padding)
         # float32 holds every value of a 16-bit image; wider numbers are carried in float64
         wide = np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
         noisy = np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
@@ -154,7 +154,7 @@ def _tiles(model: Denoiser, array: Array, tile: int | None) -> Iterator[tuple[Wi
             yield rows, columns
 
 
-def _read(array: Array, rows: Window, columns: Window, past_edge: Literal["reflect", "edge"]) -> Array:
+def _read(array: Array, rows: Window, columns: Window, edge_padding: Literal["reflect", "edge"]) -> Array:
     """What a tile reads; past the lower and right edge values are made up, to the model's multiple."""
     inside = array[:, rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
     if array.dtype.kind == "f" and not np.isfinite(inside).all():
@@ -165,7 +165,7 @@ def _read(array: Array, rows: Window, columns: Window, past_edge: Literal["refle
         )
     below = rows.read_stop - rows.read_start - inside.shape[1]
     right = columns.read_stop - columns.read_start - inside.shape[2]
-    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=past_edge) if below or right else inside
+    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=edge_padding) if below or right else inside
 
 
 def _run(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
@@ -187,7 +187,8 @@ def _forward(model: Denoiser, planes: Array, sigma: float | None) -> Array:
     parameter = next(model.parameters(), None)
     # Convolutions on a CPU are fastest with the channels of a pixel side by side.
     batch = torch.from_numpy(planes)[None].contiguous(memory_format=torch.channels_last)
-    denoised = model(batch if parameter is None else batch.to(parameter.device), sigma)[0].cpu().numpy()
+    batch = batch if parameter is None else batch.to(parameter.device)
+    denoised = (model(batch) if sigma is None else model(batch, sigma))[0].cpu().numpy()
     if not np.isfinite(denoised).all():
         raise DenoiseError("the model gave a value that is not a finite number")
     answer: Array = denoised

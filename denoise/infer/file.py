@@ -119,7 +119,7 @@ def clean_file(
     if profile:
         with _naming(source):
             cleaner = profiled(cleaner, profile, source)
-    check_request(cleaner.name, cleaner.spec, strength, sigma)
+    check_request(cleaner.name, cleaner.model, strength, sigma)
     if modality == "audio":
         strength = limited(strength, max_attenuation_db)
     elif max_attenuation_db is not None:
@@ -263,8 +263,8 @@ class _Job:
                     samples += noisy.shape[-1]
                     _put(sink, scores, noisy, timeline.feed(noisy, stamps_s))
                 _put(sink, scores, None, timeline.flush())
-            notes = timeline.notes + _taken_out(stream.findings)
-            return samples, {**scores.result(), **stream.findings}, notes
+            notes = timeline.notes + _taken_out(stream.diagnostics)
+            return samples, {**scores.result(), **stream.diagnostics}, notes
 
     def _levels(self, page: int) -> tuple[SignalInfo, Levels]:
         """A first pass; no further than to see that each channel varies, if that is all to know."""
@@ -309,11 +309,11 @@ def _reasons(decisions: tuple[Decision | Hearing, ...]) -> tuple[str, ...]:
     return tuple(f"page {page + 1}: {decisions[page].reason}" for page in sorted(first.values()))
 
 
-def _taken_out(findings: Mapping[str, float]) -> tuple[str, ...]:
+def _taken_out(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
     """What each stage of a chain took out of a recording, in dB of its variance."""
     parts = [
         f"{name.removeprefix('removed_').removesuffix('_db')} {value:.1f} dB"
-        for name, value in findings.items()
+        for name, value in diagnostics.items()
         if name.startswith("removed_")
     ]
     return (f"taken out, of the signal's variance: {', '.join(parts)}",) if parts else ()

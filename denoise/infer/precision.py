@@ -30,19 +30,19 @@ class Bfloat16(Denoiser):
         super().__init__()
         self.model, self.spec = model, model.spec
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
+    def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch; float32 in and out."""
         with torch.autocast(noisy.device.type, torch.bfloat16):
-            denoised: Tensor = self.model(noisy, sigma)
+            denoised: Tensor = self.model(noisy)
         return denoised.float()
 
     def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
         """As the model does."""
         return self.model.confirms_blur(page, peak)
 
-    def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:
+    def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
         """The same for what is fitted to a page."""
-        return Bfloat16(self.model.fitted(page, peak)).eval()
+        return Bfloat16(self.model.prepare(page, peak)).eval()
 
 
 def at_precision(cleaner: Cleaner, precision: str) -> Cleaner:

@@ -170,7 +170,7 @@ class AutomaticAudio(Denoiser):
         ear: The model of speech that listens.
     """
 
-    spec = InputSpec("audio", halo=None, sample_rate=float(_RATE), linked=True)
+    spec = InputSpec("audio", halo=None, sample_rate=float(_RATE), joint_channels=True)
 
     def __init__(self, models: Mapping[str, Denoiser], ear: Denoiser) -> None:
         super().__init__()
@@ -199,8 +199,8 @@ class AutomaticAudio(Denoiser):
         model: Denoiser = self.models[hearing.model]  # type: ignore[assignment]
         return model
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
-        """Decide for each recording of the batch, and clean it; `sigma` is not used."""
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Decide for each recording of the batch, and clean it."""
         from denoise.infer.apply import apply
 
         cleaned = [apply(self, x, peak=1.0, sample_rate=_RATE) for x in noisy.detach().cpu().numpy()]

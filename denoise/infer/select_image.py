@@ -145,8 +145,8 @@ class Automatic(Denoiser):
         model: Denoiser = self.models[name]  # type: ignore[assignment]
         return model
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
-        """Decide for each image of the batch, and clean it; `sigma` is not used."""
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Decide for each image of the batch, and clean it."""
         return torch.cat([self._one(image[None]) for image in noisy])
 
     def _one(self, image: Tensor) -> Tensor:

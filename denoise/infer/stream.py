@@ -31,7 +31,7 @@ from denoise.infer.stages import (
     joined,
     tile_of,
 )
-from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
+from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenoiser
 
 __all__ = ["Levels", "Stream", "check_request", "limited"]
 
@@ -58,7 +58,7 @@ def limited(strength: float, max_attenuation_db: float | None) -> float:
     return float(min(strength, 1.0 - 10.0 ** (-max_attenuation_db / 20.0)))
 
 
-def check_request(name: str, spec: InputSpec, strength: float, sigma: float | None) -> None:
+def check_request(name: str, model: Denoiser, strength: float, sigma: float | None) -> None:
     """Refuse a strength or a sigma that the model `name` cannot honour.
 
     Raises:
@@ -70,7 +70,7 @@ def check_request(name: str, spec: InputSpec, strength: float, sigma: float | No
         return
     if not 0.0 <= sigma < float("inf"):
         raise UsageError(f"sigma is {sigma}; it must be a finite number of 0 or more")
-    if not spec.uses_sigma:
+    if not isinstance(model, SigmaDenoiser):
         raise UsageError(
             f"the model {name} finds the noise level itself: it takes no sigma (given: {sigma:g})"
         )
@@ -151,8 +151,8 @@ class Stream:
     Args:
         model: A denoiser of signals. One with `spec.halo` None that carries no state needs everything at
             once: then all output comes from `flush`, and memory grows with the signal.
-        channels: Number of channels. Where `spec.linked`, they go through the model together; else each is
-            cleaned on its own.
+        channels: Number of channels. With `spec.joint_channels` they go through the model together; else each
+            is cleaned on its own.
         sample_rate: Hz; None means that of the model.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
@@ -177,9 +177,9 @@ class Stream:
         scale: ArrayLike = 1.0,
         block: int | None = None,
     ) -> None:
-        model = (model.model if isinstance(model, Cleaner) else model).at_rate(sample_rate)
+        model = (model.model if isinstance(model, Cleaner) else model).for_sample_rate(sample_rate)
         name, spec = type(model).__name__, model.spec
-        check_request(name, spec, strength, sigma)
+        check_request(name, model, strength, sigma)
         if spec.ndim != 1:
             raise UsageError(f"the model {name} is for images; a stream needs one for signals")
         if channels < 1:
@@ -206,7 +206,7 @@ class Stream:
 
         sigmas = None if sigma is None else [sigma / s for s in self._divisor[:, 0]]
         core: Stage = core_of(model.eval(), channels, block, sigmas)
-        self._stages: list[Stage] = [Gaps(channels, spec.gaps)] if self._gaps_allowed else []
+        self._stages: list[Stage] = [Gaps(channels, spec.takes_gap_mask)] if self._gaps_allowed else []
         self._first = self._piece  # is longer, so that the model has a whole block behind every piece
         if ratio == 1.0:
             self._stages.append(core)
@@ -223,9 +223,9 @@ class Stream:
             self._stages = [_nothing]  # spare the model's time
 
     @property
-    def findings(self) -> Mapping[str, float]:
+    def diagnostics(self) -> Mapping[str, float]:
         """What the model found and took out so far: figures by name."""
-        return self._model.findings()
+        return self._model.diagnostics()
 
     @cached_property
     def latency_samples(self) -> int | None:
@@ -328,7 +328,7 @@ class _Idle(Denoiser):
         super().__init__()
         self.spec = spec
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return noisy
 
 

@@ -381,8 +381,8 @@ class Autoencoder(Denoiser):
             channels=config.channels,
             multiple_of=self.backbone.multiple_of,
             halo=self.backbone.halo,
-            linked=config.cross,
-            gaps=config.gaps,
+            joint_channels=config.cross,
+            takes_gap_mask=config.gaps,
             centre=config.modality == "sensor",
             scale=config.modality == "sensor",
         )
@@ -391,7 +391,7 @@ class Autoencoder(Denoiser):
         """The fields of `AutoencoderConfig`."""
         return asdict(self._config)
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+    def warm_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of a network of as many or fewer blocks, scales or inputs, and do what it does.
 
         Further blocks begin as the identity; further scales, gaps and other channels count for nothing until
@@ -422,7 +422,7 @@ class Autoencoder(Denoiser):
         """What the code alone says of the signal, without skips or the input."""
         return self.backbone.decode(self.bottleneck.decode(code), [])
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch; the noise level is found by the network itself."""
         rows, channels = self._apart(self._told(noisy))
         features, across = self.backbone.encode(rows, channels)
@@ -430,7 +430,7 @@ class Autoencoder(Denoiser):
         out = out.reshape(len(noisy), -1, *out.shape[2:])
         return noisy[:, : out.shape[1]] - out if self._config.residual else out
 
-    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The denoised batch, and what its code adds to the loss; nothing is asked of what stands in gaps."""
         config = self._config
         missing = noisy.isnan() if config.gaps else None

@@ -172,13 +172,13 @@ class Deblurrer(Denoiser):
             multiple_of = self.refiner.multiple_of
             self.halo = -(-_SEEN_PX // multiple_of) * multiple_of + self.refiner.halo
         # Its filters ring less at an edge whose last values repeat than at one that is mirrored.
-        self.spec = InputSpec("image", channels=3, multiple_of=multiple_of, halo=None, past_edge="edge")
+        self.spec = InputSpec("image", channels=3, multiple_of=multiple_of, halo=None, edge_padding="edge")
 
     def config(self) -> dict[str, Any]:
         """The fields of `DeblurConfig`."""
         return asdict(self._config)
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         """Deblur and denoise a batch; blur and noise are found by the network itself."""
         return self.undo(noisy, self.estimate(noisy))
 
@@ -200,7 +200,7 @@ class Deblurrer(Denoiser):
         removed: Tensor = self.refiner.decode(features, across)[:, :3]
         return noisy - removed
 
-    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """One half is trained at a time.
 
         Without a refiner the estimator: by how badly its blur makes the noisy batch of the clean one. With
@@ -216,7 +216,7 @@ class Deblurrer(Denoiser):
             misfit = (convolve(gray, blurring.kernel) - noisy_gray).square().mean((1, 2, 3))
             return noisy, torch.log(misfit + _FAINTEST**2).mean()
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+    def warm_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of another run; those of an estimator alone leave the refiner as it is."""
         lacking, foreign = self.load_state_dict(weights, strict=False)
         if foreign or any(not key.startswith("refiner.") for key in lacking):
@@ -230,7 +230,7 @@ class Deblurrer(Denoiser):
         same = float(np.mean(page[:, :, 1:] == page[:, :, :-1]))
         return same < _DRAWN and _width_px(self._blurring(page, peak)) > _BLURRED_PX
 
-    def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:
+    def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
         """A denoiser for the parts of this page, which knows the blur of all of it.
 
         What is neither blurred nor noisy is left as it is.
@@ -264,7 +264,7 @@ class _Fitted(Denoiser):
         self.model, self.blurring = model, blurring
         self.spec = replace(model.spec, halo=model.halo)
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         kernel, level = self.blurring
         batch = len(noisy)
         return self.model.undo(noisy, Blurring(kernel.expand(batch, -1, -1), level.expand(batch)))

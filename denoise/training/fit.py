@@ -136,7 +136,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * _schedule(plan, state.step)
         with torch.autocast(device.type, torch.bfloat16) if amp else contextlib.nullcontext():
-            estimate, added = model.learn(noisy, target)
+            estimate, added = model.training_step(noisy, target)
         loss = loss_of(estimate.float(), target) + added
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -201,7 +201,7 @@ def _start_from(model: Denoiser, recipe: Recipe) -> None:
     name = recipe.model.init
     start = weights.load(weights.pretrained().get(name, Path(name)))[0].state_dict()
     try:
-        model.start_from(start)
+        model.warm_start(start)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UsageError(f"recipe {recipe.name}: cannot start from {name}: {reason}") from error

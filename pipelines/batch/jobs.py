@@ -221,7 +221,7 @@ class CleanJob(Job):
                 raise UsageError(f"noise_profile: is for the model {PROFILED_MODEL}, not for {name}")
         if modality == "sensor" and (self.remove or self.keep):
             self._cleaner(modality)
-        if self.sigma is not None and not self._cleaner(modality).spec.uses_sigma:
+        if self.sigma is not None and not self._cleaner(modality).takes_sigma:
             raise UsageError(f"sigma: model {self.row(modality).name!r} finds the noise level itself")
 
     def settings(self, modality: str) -> dict[str, Any]:

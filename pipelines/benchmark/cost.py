@@ -132,7 +132,7 @@ class PlainShape(Denoiser):
         self.layers = nn.Sequential(*modules[:-1])
         self.eval().requires_grad_(False)
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         """Noise minus what random layers make of it."""
         x = fold(noisy, self.side)
         if self.map_channels:

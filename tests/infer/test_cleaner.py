@@ -62,7 +62,7 @@ def test_signals_come_back_in_shape_and_type(
 
 def test_integer_audio_means_its_full_scale_and_a_sensor_its_own_units(gain: Make) -> None:
     class Clip(type(gain(modality="audio"))):  # type: ignore[misc]
-        def forward(self, noisy: Any, sigma: float | None = None) -> Any:  # noqa: ARG002
+        def forward(self, noisy: Any) -> Any:
             return noisy.clip(-0.5, 0.5)
 
     signal = np.array([-32768, -100, 100, 32767], np.int16)

@@ -113,7 +113,7 @@ class Muffler(Denoiser):
 
     spec = InputSpec("audio", halo=4, sample_rate=16000.0)
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool1d(noisy, 9, 1, 4, count_include_pad=False)
 
 
@@ -258,7 +258,7 @@ class Recorder(Denoiser):
         super().__init__()
         self.seen: list[np.ndarray] = []
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         self.seen.append(noisy[:, 0].numpy().copy())
         return noisy * 0
 
@@ -342,8 +342,8 @@ def test_scale_0_leaves_a_channel_as_it_is(gain: Make) -> None:
     np.testing.assert_allclose(result[1], signal[1] / 2, atol=1e-6)
 
 
-def test_sigma_is_in_the_signals_units(gain: Make) -> None:
-    model = gain(modality="sensor", uses_sigma=True)
+def test_sigma_is_in_the_signals_units(sigma_gain: Make) -> None:
+    model = sigma_gain(modality="sensor")
     streamed(Stream(model, 2, sigma=3.0, scale=[2.0, 6.0]), noise(2, 100))
     assert model.sigmas == [1.5, 0.5]
 
@@ -373,7 +373,7 @@ def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
     for match, call in {
         "sample rate is 0": lambda: Stream(audio, 1, 0),
         "no sigma": lambda: Stream(audio, 1, 16000, sigma=1.0),
-        "carries state": lambda: Stream(recurrent(uses_sigma=True), 1, sigma=1.0),
+        "Recurrent finds": lambda: Stream(recurrent(), 1, sigma=1.0),
         "strength": lambda: Stream(audio, 1, 16000, strength=2),
         "for images": lambda: Stream(gain(modality="image"), 1),
         "0 channels": lambda: Stream(audio, 0, 16000),
@@ -392,9 +392,9 @@ def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
 class Gapped(Denoiser):
     """Takes what it is told of gaps, smoothed, for noise."""
 
-    spec = InputSpec("sensor", halo=4, gaps=True)
+    spec = InputSpec("sensor", halo=4, takes_gap_mask=True)
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         assert noisy.shape[1] == 2
         return noisy[:, :1] - torch.nn.functional.avg_pool1d(noisy[:, 1:], 9, 1, 4)
 

@@ -67,7 +67,7 @@ class Wide(Denoiser):
         inside = [nn.Conv2d(100, 100, 1) for _ in range(3)]
         self.layers = nn.Sequential(nn.Conv2d(1, 100, 1), *inside, nn.Conv2d(100, 1, 1))
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         answer: Tensor = self.layers(noisy)
         return answer
 

@@ -132,7 +132,7 @@ def test_a_deeper_network_starts_as_the_one_it_grew_from() -> None:
     torch.manual_seed(0)
     shallow = build(modality="image", channels=3, widths=(8, 12), blocks=1, fold=2)
     deep = build(modality="image", channels=3, widths=(8, 12), blocks=(3, 2), fold=2)
-    deep.start_from(shallow.state_dict())
+    deep.warm_start(shallow.state_dict())
     x = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(deep(x), shallow(x))
     deep(x).square().mean().backward()
@@ -140,16 +140,16 @@ def test_a_deeper_network_starts_as_the_one_it_grew_from() -> None:
     assert grown is not None
     assert grown.abs().sum() > 0  # and can learn
     with pytest.raises(RuntimeError, match="one of the two only"):
-        shallow.start_from(deep.state_dict())
+        shallow.warm_start(deep.state_dict())
     with pytest.raises(RuntimeError, match="size mismatch"):
-        build(modality="image", channels=3, widths=(8, 16), fold=2).start_from(shallow.state_dict())
+        build(modality="image", channels=3, widths=(8, 16), fold=2).warm_start(shallow.state_dict())
 
 
 def test_a_network_of_more_scales_starts_as_the_one_it_grew_from() -> None:
     torch.manual_seed(0)
     small = build(modality="sensor", widths=(8, 12), fold=2)
     large = build(modality="sensor", widths=(8, 12, 10, 6), fold=2, gaps=True)
-    large.start_from(small.state_dict())
+    large.warm_start(small.state_dict())
     x = torch.randn(2, 1, 64)
     torch.testing.assert_close(large(x), small(x))
     large(x).square().mean().backward()
@@ -157,7 +157,7 @@ def test_a_network_of_more_scales_starts_as_the_one_it_grew_from() -> None:
     assert joint is not None
     assert joint.abs().sum() > 0  # and can learn
     with pytest.raises(RuntimeError, match="size mismatch"):
-        small.start_from(large.state_dict())
+        small.warm_start(large.state_dict())
 
 
 def test_a_network_that_knows_gaps_is_told_them_and_is_asked_nothing_of_them() -> None:
@@ -168,7 +168,7 @@ def test_a_network_that_knows_gaps_is_told_them_and_is_asked_nothing_of_them() -
     assert torch.equal(model(x), model(torch.cat([x, none], 1)))
     assert not torch.equal(model(x), model(torch.cat([x, some], 1)))
     target = torch.randn(2, 1, 64)
-    estimate, _ = model.learn(torch.where(some > 0, torch.nan, x), target)
+    estimate, _ = model.training_step(torch.where(some > 0, torch.nan, x), target)
     assert torch.equal(estimate[..., 20:30], target[..., 20:30])
     torch.testing.assert_close(estimate[..., :20], model(torch.cat([line(x, 20, 30), some], 1))[..., :20])
 
@@ -228,11 +228,11 @@ def test_channels_that_see_each_other_may_come_in_any_number_and_order(gaps: boo
 def test_a_network_that_learns_to_look_across_starts_as_the_one_it_grew_from() -> None:
     start = member(modality="sensor", fold=2)
     grown = build(modality="sensor", widths=[6, 8, 10], fold=2, cross=True)
-    grown.start_from(start.state_dict())
+    grown.warm_start(start.state_dict())
     x = torch.randn(2, 3, 64)
     apart = torch.cat([start(x[:, c : c + 1]) for c in range(3)], 1)
     torch.testing.assert_close(grown(x), apart)
-    estimate, _ = grown.train().learn(x, x)
+    estimate, _ = grown.train().training_step(x, x)
     (estimate - x).square().mean().backward()
     mixing = grown.backbone.cross
     assert all(float(m.out_of.weight.grad.abs().sum()) > 0 for m in mixing)  # type: ignore[union-attr]
@@ -247,7 +247,7 @@ def test_it_learns_from_the_others_what_one_channel_cannot_tell() -> None:
     errors = []
     for _ in range(60):
         target = torch.randn(4, 1, 64).expand(4, 8, 64)
-        error = (model.learn(target + torch.randn(4, 8, 64), target)[0] - target).square().mean()
+        error = (model.training_step(target + torch.randn(4, 8, 64), target)[0] - target).square().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

@@ -97,7 +97,7 @@ def test_an_estimator_learns_blurs_it_has_not_seen() -> None:
     scenes = torch.cat([scene(128, 128, seed) for seed in range(8)])
     blurred = [convolve(scenes, kernel) for kernel in kernels]
     for step in range(60):
-        _, misfit = deblurrer.learn(blurred[step % 3], scenes)
+        _, misfit = deblurrer.training_step(blurred[step % 3], scenes)
         optimizer.zero_grad()
         torch.autograd.backward(misfit)
         optimizer.step()
@@ -114,7 +114,7 @@ def test_an_estimator_learns_blurs_it_has_not_seen() -> None:
 def test_one_half_is_trained_at_a_time() -> None:
     batch = scene(128, 128)
     for deblurrer, trained in ((model(widths=[]), "estimator"), (model(), "refiner")):
-        estimate, added = deblurrer.learn(batch + 0.01, batch)
+        estimate, added = deblurrer.training_step(batch + 0.01, batch)
         torch.autograd.backward((estimate - batch).square().mean() + added)
         moved = {name.split(".")[0] for name, p in deblurrer.named_parameters() if p.grad is not None}
         assert moved == {trained}
@@ -123,11 +123,11 @@ def test_one_half_is_trained_at_a_time() -> None:
 def test_a_refiner_joins_an_estimator_that_was_trained_before() -> None:
     estimator, whole = model(widths=[]), model()
     refiner = {name: value.clone() for name, value in whole.state_dict().items() if "refiner" in name}
-    whole.start_from(estimator.state_dict())
+    whole.warm_start(estimator.state_dict())
     assert torch.equal(whole.estimator.into.weight, estimator.estimator.into.weight)
     assert all(torch.equal(whole.state_dict()[name], value) for name, value in refiner.items())
     with pytest.raises(RuntimeError, match="in one of the two only"):
-        estimator.start_from(whole.state_dict())
+        estimator.warm_start(whole.state_dict())
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (40, 200), (160, 128)])

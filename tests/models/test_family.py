@@ -42,7 +42,7 @@ def train(
         target = data[torch.randint(len(data), (128,), generator=generator)]
         noisy = target + noise * torch.randn(target.shape, generator=generator)
         target = noisy if copies else target
-        estimate, added = model.learn(noisy, target)
+        estimate, added = model.training_step(noisy, target)
         loss = mse(estimate, target) + added
         optimizer.zero_grad()
         loss.backward()
@@ -199,7 +199,7 @@ def test_every_combination_learns_and_reaches_every_parameter(
     model = member(modality=modality, backbone=backbone, widths=[12, 12], code=4, **extra)
     size = (16,) * model.spec.ndim
     batch = torch.rand(4, 1, *size)
-    estimate, added = model.learn(batch, batch)
+    estimate, added = model.training_step(batch, batch)
     assert estimate.shape == batch.shape
     assert added.ndim == 0
     assert bool(added.detach() > 0) is bool(extra)

@@ -88,12 +88,12 @@ def test_it_is_as_late_as_it_says(model: GatedSpeech) -> None:
 
 def test_only_the_network_learns_and_starts_from_one(model: GatedSpeech) -> None:
     x = noise(2, 1, 4096)
-    model.train().learn(x, x)[0].square().sum().backward()
+    model.train().training_step(x, x)[0].square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
     alone = audio.build(**SMALL)
     for source in (alone, model):
         other = build(**SMALL)
-        other.start_from(source.state_dict())
+        other.warm_start(source.state_dict())
         start = dict(source.named_parameters())
         for name, value in other.named_parameters():
             assert torch.equal(value, start[name if source is model else name.removeprefix("network.")])

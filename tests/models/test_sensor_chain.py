@@ -36,7 +36,7 @@ class Nothing(Denoiser):
 
     spec = InputSpec("sensor", halo=8, centre=True, scale=True)
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return noisy[:, :1].clone()
 
 
@@ -47,7 +47,7 @@ class Share(Nothing):
         super().__init__()
         self.share = share
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return (1.0 - self.share) * noisy[:, :1]
 
 
@@ -183,9 +183,9 @@ def test_blocks_put_together_equal_the_whole(block: int) -> None:
 class Common(Nothing):
     """A network that takes for noise what a channel has beside the mean of all."""
 
-    spec = InputSpec("sensor", halo=8, centre=True, scale=True, linked=True)
+    spec = InputSpec("sensor", halo=8, centre=True, scale=True, joint_channels=True)
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return noisy.mean(1, keepdim=True).expand_as(noisy)
 
 

@@ -48,15 +48,15 @@ def test_it_starts_as_the_causal_model_it_grew_from() -> None:
     torch.manual_seed(0)
     causal = audio.build(**SMALL).eval()
     grown = build(**SMALL, **MORE)
-    grown.start_from(causal.state_dict())
+    grown.warm_start(causal.state_dict())
     x = noise(2, 1, 9001)
     with torch.inference_mode():
         torch.testing.assert_close(grown.eval()(x), causal(x), atol=1e-6, rtol=0)
     again = build(**SMALL, **MORE)
-    again.start_from(grown.state_dict())
+    again.warm_start(grown.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), grown.parameters(), strict=True))
     with pytest.raises(RuntimeError, match="memory"):
-        grown.start_from(audio.build(**{**SMALL, "layers": 3}).state_dict())
+        grown.warm_start(audio.build(**{**SMALL, "layers": 3}).state_dict())
 
 
 @pytest.mark.parametrize("samples", [1, 300, 8192, 30_001])
@@ -117,7 +117,9 @@ def test_a_mask_of_one_gives_the_input_back_in_its_place(in_parts: SpectralBiGru
     x = noise(3, 2, 20_003)
     with torch.inference_mode():
         torch.testing.assert_close(in_parts(x), x, atol=1e-6, rtol=0)
-        torch.testing.assert_close(in_parts.learn(x[:, :1, :5120], x)[0], x[:, :1, :5120], atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            in_parts.training_step(x[:, :1, :5120], x)[0], x[:, :1, :5120], atol=1e-6, rtol=0
+        )
 
 
 def test_channels_share_one_mask(in_parts: SpectralBiGru) -> None:
@@ -129,7 +131,7 @@ def test_channels_share_one_mask(in_parts: SpectralBiGru) -> None:
 
 def test_every_parameter_learns(model: SpectralBiGru) -> None:
     x = noise(2, 1, 4096)
-    model.train().learn(x, x)[0].square().sum().backward()
+    model.train().training_step(x, x)[0].square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
 
 

@@ -65,7 +65,7 @@ def test_the_mean_of_two_looks_is_the_answer(model: SpectralGru) -> None:
     with torch.inference_mode():
         mean = (once(x) + once(later)[..., 128:]) / 2
         torch.testing.assert_close(model(x), mean, atol=1e-5, rtol=0)
-        torch.testing.assert_close(model.learn(x, x)[0], once(x), atol=1e-6, rtol=0)
+        torch.testing.assert_close(model.training_step(x, x)[0], once(x), atol=1e-6, rtol=0)
     assert (once.latency, model.latency) == (256, 384)
     with pytest.raises(UsageError, match="shifts is 3"):
         build(**SMALL, shifts=3)

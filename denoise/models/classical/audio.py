@@ -30,7 +30,7 @@ class AudioWiener(Classical):
     reach = 16_384  # samples each way over which the noise is measured
     spec = InputSpec("audio", halo=reach + 2 * (size // 2))
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
+    def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import uniform_filter1d
 
         values = samples.astype(np.float64)
@@ -63,10 +63,10 @@ class SpectralGate(Classical):
         "audio",
         multiple_of=hop,
         halo=-(-((floor_frames + 2 * smooth_frames + mask_frames + 4) * hop + frame) // hop) * hop,
-        linked=True,
+        joint_channels=True,
     )
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
+    def denoise(self, samples: Array) -> Array:
         spectra = [self._analyse(row.astype(np.float64)) for row in np.atleast_2d(samples)]
         power: Array = sum(spectrum.real**2 + spectrum.imag**2 for spectrum in spectra) / len(spectra)
         gain = self._gain(power)

@@ -1,11 +1,13 @@
 """Denoisers without weights, from scipy and scikit-image: the baselines that a learned model has to beat.
 
-Each is blind: what it must know of the noise it estimates, unless `sigma` is given and `spec.uses_sigma`.
+Each estimates the noise it removes; a `SigmaClassical` row also takes its level as `sigma`.
 The constants of a row are class attributes; subclass to change them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from denoise.errors import UsageError
 from denoise.estimate import white_noise_sigma
-from denoise.models.base import Denoiser, InputSpec
+from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
 
 __all__ = [
     "AudioIdentity",
@@ -34,30 +35,40 @@ __all__ = [
     "SensorMedian",
     "SensorTotalVariation",
     "SensorWavelet",
+    "SigmaClassical",
 ]
 
 Array = NDArray[Any]
 
 
 class Classical(Denoiser):
-    """A denoiser that is a function of numpy arrays: a subclass gives `spec` and `denoise`.
+    """A denoiser that is a function of numpy arrays: a subclass gives `spec` and `denoise`."""
 
-    Raises:
-        UsageError: `sigma` was given to a row that has no use for it.
-    """
-
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
+    def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch `(B, spec.channels, *S)`, item by item."""
-        if sigma is not None and not self.spec.uses_sigma:
-            raise UsageError(f"{type(self).__name__} has no noise level to set: leave sigma out")
+        return self._each(noisy, self.denoise)
+
+    def denoise(self, samples: Array) -> Array:
+        """Denoise one channel `(*S)`; or `(C, *S)`, an RGB image or joint channels."""
+        raise NotImplementedError
+
+    def _each(self, noisy: Tensor, denoise: Callable[[Array], Array]) -> Tensor:
         denoised = np.empty(noisy.shape, dtype=np.float32)
+        single = self.spec.channels == 1 and not self.spec.joint_channels
         for item, out in zip(noisy.detach().cpu().numpy(), denoised, strict=True):
-            alone = self.spec.channels == 1 and not self.spec.linked
-            out[...] = self.denoise(item[0] if alone else item, sigma)
+            out[...] = denoise(item[0] if single else item)
         return torch.from_numpy(denoised).to(noisy)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:
-        """Denoise one channel `(*S)`; or `(C, *S)`, a picture where `spec.channels` is 3, linked channels."""
+
+class SigmaClassical(Classical, SigmaDenoiser):
+    """A classical denoiser that estimates the noise level unless it is given."""
+
+    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
+        """Denoise a batch, item by item; `sigma` is in the units of the batch."""
+        return self._each(noisy, partial(self.denoise, sigma=sigma))
+
+    def denoise(self, samples: Array, sigma: float | None = None) -> Array:
+        """Denoise one item at a noise level."""
         raise NotImplementedError
 
 
@@ -66,7 +77,7 @@ class ImageIdentity(Classical):
 
     spec = InputSpec("image")
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
+    def denoise(self, samples: Array) -> Array:
         return samples
 
 
@@ -88,7 +99,7 @@ class ImageMedian(Classical):
     size = 3  # px
     spec = InputSpec("image", halo=1)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
+    def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import median_filter
 
         out: Array = median_filter(samples, self.size, mode="nearest")
@@ -108,7 +119,7 @@ class ImageGaussian(Classical):
     blur_px = 1.0
     spec = InputSpec("image", halo=4)  # the kernel is cut at 4 standard deviations
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
+    def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import gaussian_filter
 
         out: Array = gaussian_filter(
@@ -117,7 +128,7 @@ class ImageGaussian(Classical):
         return out
 
 
-class ImageWiener(Classical):
+class ImageWiener(SigmaClassical):
     """Adaptive Wiener filter: the local mean, plus as much of the rest as its variance exceeds the noise's.
 
     Lee, "Digital image enhancement and noise filtering by use of local statistics" (1980); the rule of
@@ -126,9 +137,9 @@ class ImageWiener(Classical):
     """
 
     size = 5  # px
-    spec = InputSpec("image", halo=None, uses_sigma=True)
+    spec = InputSpec("image", halo=None)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:
+    def denoise(self, samples: Array, sigma: float | None = None) -> Array:
         sigma = white_noise_sigma(samples) if sigma is None else sigma
         return lee_filter(samples, self.size, sigma**2)
 
@@ -152,7 +163,7 @@ def lee_filter(samples: Array, size: int, noise_power: float | Array) -> Array:
     return denoised
 
 
-class ImageTotalVariation(Classical):
+class ImageTotalVariation(SigmaClassical):
     """The picture of least total variation near the noisy one.
 
     Rudin, Osher and Fatemi (1992), by the iteration of Chambolle, "An algorithm for total variation
@@ -160,9 +171,9 @@ class ImageTotalVariation(Classical):
     """
 
     weight_per_sigma = 0.75
-    spec = InputSpec("image", halo=None, uses_sigma=True)
+    spec = InputSpec("image", halo=None)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:
+    def denoise(self, samples: Array, sigma: float | None = None) -> Array:
         from skimage.restoration import denoise_tv_chambolle
 
         sigma = white_noise_sigma(samples) if sigma is None else sigma
@@ -176,7 +187,7 @@ class SensorTotalVariation(ImageTotalVariation):
     """The same for logs of steps and plateaus."""
 
     weight_per_sigma = 2.0
-    spec = InputSpec("sensor", halo=None, centre=True, uses_sigma=True)
+    spec = InputSpec("sensor", halo=None, centre=True)
 
 
 def _gray(picture: Array) -> bool:
@@ -189,7 +200,7 @@ _OPPONENT = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
 _OPPONENT /= np.linalg.norm(_OPPONENT, axis=1, keepdims=True)
 
 
-class ImageWavelet(Classical):
+class ImageWavelet(SigmaClassical):
     """Soft thresholds in the wavelet domain, set by BayesShrink, on luma and two colour differences.
 
     Chang, Yu and Vetterli, "Adaptive wavelet thresholding for image denoising and compression" (2000).
@@ -199,9 +210,9 @@ class ImageWavelet(Classical):
 
     wavelet = "sym4"
     levels = 5
-    spec = InputSpec("image", channels=3, halo=None, uses_sigma=True)
+    spec = InputSpec("image", channels=3, halo=None)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:
+    def denoise(self, samples: Array, sigma: float | None = None) -> Array:
         if _gray(samples):
             return np.broadcast_to(self._channel(samples[0], sigma), samples.shape)
         opponent = np.tensordot(_OPPONENT, samples, axes=1)
@@ -220,7 +231,7 @@ class ImageWavelet(Classical):
         return out
 
 
-class NonLocalMeans(Classical):
+class NonLocalMeans(SigmaClassical):
     """Mean of the pixels whose surroundings look alike (Buades, Coll and Morel, 2005).
 
     The best of these rows on photographs, and the slowest.
@@ -229,9 +240,9 @@ class NonLocalMeans(Classical):
     patch_px = 5
     reach_px = 6
     h_per_sigma = 0.6
-    spec = InputSpec("image", channels=3, halo=None, uses_sigma=True)
+    spec = InputSpec("image", channels=3, halo=None)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:
+    def denoise(self, samples: Array, sigma: float | None = None) -> Array:
         from skimage.restoration import denoise_nl_means
 
         if sigma is None:
@@ -258,7 +269,7 @@ class SavitzkyGolay(Classical):
     # An output value looks 5 samples each way; near the ends the window stands still, so 10.
     spec = InputSpec("sensor", halo=10, centre=True)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
+    def denoise(self, samples: Array) -> Array:
         from scipy.signal import savgol_filter
 
         window = min(self.window, samples.size - 1 + samples.size % 2)  # odd
@@ -276,7 +287,7 @@ class Butterworth(Classical):
     # Its ringing never quite ends: after this many samples it is below the rounding of float32.
     spec = InputSpec("sensor", halo=96, centre=True)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
+    def denoise(self, samples: Array) -> Array:
         from scipy.signal import butter, sosfiltfilt
 
         sections = butter(self.order, self.cutoff, output="sos")
@@ -285,7 +296,7 @@ class Butterworth(Classical):
         return out
 
 
-class SensorWavelet(Classical):
+class SensorWavelet(SigmaClassical):
     """BayesShrink on the undecimated wavelet transform, so that a shift of the input only shifts the output.
 
     Coifman and Donoho, "Translation-invariant de-noising" (1995), with the thresholds of Chang, Yu and
@@ -294,9 +305,9 @@ class SensorWavelet(Classical):
 
     wavelet = "sym4"
     levels = 6
-    spec = InputSpec("sensor", halo=None, centre=True, uses_sigma=True)
+    spec = InputSpec("sensor", halo=None, centre=True)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:
+    def denoise(self, samples: Array, sigma: float | None = None) -> Array:
         import pywt
 
         sigma = white_noise_sigma(samples) if sigma is None else sigma
@@ -314,7 +325,7 @@ class SensorWavelet(Classical):
         return out[reach : reach + samples.size]
 
 
-class SensorHampel(SensorWavelet):
+class SensorHampel(Classical):
     """The same after a Hampel filter: a reading far from the median around it gives way to that.
 
     Hampel, "The influence curve and its role in robust estimation" (1974), as engineers use it on logs.
@@ -324,13 +335,17 @@ class SensorHampel(SensorWavelet):
     window = 11  # samples
     far = 3.0  # deviations, by the median absolute one
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:
+    def __init__(self) -> None:
+        super().__init__()
+        self._wavelet = SensorWavelet()
+
+    def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import median_filter
 
         middle = median_filter(samples, self.window, mode="nearest")
         distance = np.abs(samples - middle)
         usual = 1.4826 * median_filter(distance, self.window, mode="nearest")
-        return super().denoise(np.where(distance > self.far * usual, middle, samples), sigma)
+        return self._wavelet.denoise(np.where(distance > self.far * usual, middle, samples))
 
 
 def _bayes_threshold(details: Array, sigma: float) -> float:

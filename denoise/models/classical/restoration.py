@@ -47,7 +47,7 @@ class HissGate(SpectralGate):
         * hop
         + frame,
         sample_rate=_RATE,
-        linked=True,
+        joint_channels=True,
     )
 
     def __init__(self, profile: Array | None = None) -> None:
@@ -106,7 +106,7 @@ class HumFilter(SpectralGate):
         multiple_of=hop,
         halo=(floor_frames + 2 * smooth_frames + 4) * hop + frame,
         sample_rate=_RATE,
-        linked=True,
+        joint_channels=True,
     )
 
     def _gain(self, power: Array) -> Array:
@@ -165,7 +165,7 @@ class ClickRepair(Classical):
     quiet = 240  # samples on each side that a click must stand out of
     spec = InputSpec("audio", multiple_of=frame, halo=2 * frame, sample_rate=_RATE)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:  # noqa: ARG002
+    def denoise(self, samples: Array) -> Array:
         out = samples.astype(np.float64)
         values = np.pad(out, (self.frame, self.frame + -out.size % self.frame))
         for start in range(0, values.size - 2 * self.frame, self.frame):
@@ -245,16 +245,16 @@ class AudioRestoration(Classical):
         halo=-(-((ClickRepair.spec.halo or 0) + (HissGate.spec.halo or 0)) // HumFilter.hop) * HumFilter.hop
         + (HumFilter.spec.halo or 0),
         sample_rate=_RATE,
-        linked=True,
+        joint_channels=True,
     )
 
     def __init__(self, profile: Array | None = None) -> None:
         super().__init__()
         self._clicks, self._hum, self._hiss = ClickRepair(), HumFilter(), HissGate(profile)
 
-    def denoise(self, samples: Array, sigma: float | None) -> Array:
-        rows = np.stack([self._clicks.denoise(row, sigma) for row in np.atleast_2d(samples)])
-        rows = self._hiss.denoise(self._hum.denoise(rows, sigma), sigma)
+    def denoise(self, samples: Array) -> Array:
+        rows = np.stack([self._clicks.denoise(row) for row in np.atleast_2d(samples)])
+        rows = self._hiss.denoise(self._hum.denoise(rows))
         return rows.reshape(samples.shape)
 
     def with_profile(self, noise: Array) -> AudioRestoration:

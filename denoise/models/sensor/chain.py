@@ -94,26 +94,26 @@ class SensorChain(Denoiser):
         if "baseline" in self.remove | self.keep:
             yield "baseline", BaselineWander(self.sample_rate)
 
-    def at_rate(self, sample_rate: float | None) -> SensorChain:
+    def for_sample_rate(self, sample_rate: float | None) -> SensorChain:
         if not sample_rate:
             for what, names in (("remove", self.remove), ("keep", self.keep)):
                 if timed := [name for name in _TIMED if name in names]:
                     raise UsageError(f"to {what} {' and '.join(timed)}, give the sample rate")
         return SensorChain(self.network, self.heart, self.remove, self.keep, sample_rate).train(self.training)
 
-    def findings(self) -> Mapping[str, float]:
+    def diagnostics(self) -> Mapping[str, float]:
         return {
             f"removed_{name}_db": 10.0 * math.log10(power / self._power)
             for name, power in self._removed.items()
             if power > 0.0 and self._power > 0.0
         }
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         return torch.stack([self._recording(item) for item in noisy]).to(noisy)
 
     def _recording(self, noisy: Tensor) -> Tensor:
         """Signals `(C, T)`, or `(2C, T)` with their gaps."""
-        told = self.spec.gaps and len(noisy) > 1
+        told = self.spec.takes_gap_mask and len(noisy) > 1
         samples, gaps = noisy.chunk(2) if told else (noisy, noisy[:0])
         dirty = samples.double().cpu().numpy()
         parts = [self._prepare(row) for row in dirty]
@@ -129,7 +129,7 @@ class SensorChain(Denoiser):
         return torch.from_numpy(prepared - noise + aside)
 
     def _counted(self, samples: Floats, noise: Floats, sure: Floats) -> Floats:
-        """The noise, once it is known for the findings how much of it was wander."""
+        """The noise, once it is known for the diagnostics how much of it was wander."""
         slow = sure * (noise - self._wander(noise)) if self._wander and sure.any() else np.zeros_like(noise)
         self._count("baseline", slow)
         self._count("noise", noise - slow)
@@ -155,6 +155,6 @@ class SensorChain(Denoiser):
 def _cleaned(network: Denoiser, given: Tensor, channels: int) -> Floats:
     """What a network makes of the channels of a recording, one by one unless it looks across them."""
     parts = given.reshape(-1, channels, given.shape[-1])  # (2, C, T): signals, gaps
-    batch = given[None] if network.spec.linked else parts.transpose(0, 1)
+    batch = given[None] if network.spec.joint_channels else parts.transpose(0, 1)
     cleaned: Floats = network(batch).reshape(channels, -1).double().cpu().numpy()
     return cleaned

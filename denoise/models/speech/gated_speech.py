@@ -85,16 +85,16 @@ class GatedSpeech(CausalDenoiser):
         """The network's name, its config, and the share of the gate."""
         return dict(self._settings)
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+    def warm_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of another run, or of a network alone."""
         own = any(key.startswith("network.") for key in weights)
-        self.network.start_from(
+        self.network.warm_start(
             {key.removeprefix("network."): value for key, value in weights.items()} if own else weights
         )
 
-    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Only the network learns."""
-        return self.network.learn(noisy, target)
+        return self.network.training_step(noisy, target)
 
     def initial_state(self, batch: int, channels: int = 1) -> GatedState:
         """Silence before the first sample."""

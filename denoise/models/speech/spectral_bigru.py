@@ -106,7 +106,7 @@ class SpectralBiGru(Shifted):
         self.hop = self._frames * config.hop
         self.latency = (self._ahead + 1) * config.hop + self._delays[-1]
         self.spec = InputSpec(
-            "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, linked=True
+            "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, joint_channels=True
         )
         self.register_buffer("taper", torch.hann_window(config.window, device="cpu").sqrt(), persistent=False)
         self.bins = config.window // 2  # the Nyquist bin takes the mask of its neighbour
@@ -139,7 +139,7 @@ class SpectralBiGru(Shifted):
         """The fields of `SpectralBiGruConfig`."""
         return asdict(self._config)
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+    def warm_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of another run, or of a trained `SpectralGru`: what that one lacks is zero."""
         own = self.state_dict()
         if weights.keys() == own.keys():
@@ -165,7 +165,7 @@ class SpectralBiGru(Shifted):
             return into
         return value
 
-    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def training_step(self, noisy: Tensor, _target: Tensor, /) -> tuple[Tensor, Tensor]:
         """A patch as it is, from no memory at either end."""
         hop = self._config.hop
         spectrum = self._spectrum(F.pad(noisy.flatten(0, 1), (hop, hop)))

@@ -89,7 +89,7 @@ class Shifted(CausalDenoiser):
         """One look at the next block, as `step`."""
         raise NotImplementedError
 
-    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def training_step(self, noisy: Tensor, _target: Tensor, /) -> tuple[Tensor, Tensor]:
         """One look at a patch."""
         samples, late = noisy.shape[-1], self.latency - self._delays[-1]
         padded = F.pad(noisy, (0, -(-(samples + late) // self.hop) * self.hop - samples))
@@ -166,7 +166,7 @@ class SpectralGru(Shifted):
         self._overlap = config.window - config.hop
         self.hop, self.latency = config.hop, self._overlap + self._delays[-1]
         self.spec = InputSpec(
-            "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, linked=True
+            "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, joint_channels=True
         )
         # The square root of a periodic Hann window, twice, adds up to one at half overlap.
         self.register_buffer("taper", torch.hann_window(config.window, device="cpu").sqrt(), persistent=False)
