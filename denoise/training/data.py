@@ -1,4 +1,4 @@
-"""Clean files become seeded (noisy, target) patches."""
+"""Seeded (noisy, target) patches from clean files."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ Pair = tuple[NDArray[np.float32], NDArray[np.float32], float | None]  # noisy an
 
 
 class Batches(Protocol):
-    """What training draws from.
+    """Source of training batches.
 
-    Every draw comes from the generator that is passed in, so that a step of a training run is a function of
-    the seed and the step number alone, and a resumed run sees what an undisturbed one would have seen.
+    Every draw uses the given generator, so a training step depends on seed and step number alone, and a
+    resumed run gets the batches of an uninterrupted one.
     """
 
-    files: int  # that it was made of
-    digest: str  # of what was read
+    files: int  # number of source files
+    digest: str  # SHA-256 of their content
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """`size` patches, noisy and their targets, `(size, channels, *patch)`."""
+        """Draw `size` patches: noisy and target, `(size, channels, *patch)` each."""
         ...
 
 
@@ -52,14 +52,11 @@ def _files(folder: Path, include: tuple[str, ...], modality: str) -> list[Path]:
 
 
 def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[str, Array, float | None]]:
-    """The recordings or images of one file as `(name, (C, *S), Hz)`; images stay integers to save memory."""
+    """Yield the recordings or images of a file as `(name, (C, *S), Hz)`; images stay integers."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:
             for name in archive.files:
-                array = np.atleast_2d(
-                    archive[name].astype(np.float32).T
-                )  # time is the first axis of the file
-                yield name, array, None
+                yield name, np.atleast_2d(archive[name].astype(np.float32).T), None  # stored time first
         return
     array, info = io.read(path)
     array = array[: array.shape[0] - info.keep]
@@ -77,14 +74,14 @@ def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[s
 
 
 def read_clean(folder: Path, recipe: Recipe) -> tuple[list[str], list[Array], str]:
-    """Everything usable below `folder`: names, arrays `(C, *S)`, and a digest of what was read.
+    """Read everything usable below `folder`: names, arrays `(C, *S)`, and a digest of their content.
 
     Raises:
-        InputError: Nothing usable is there; the message says what was looked for and what was found.
+        InputError: No file is usable; the message says what was expected and found.
     """
     data, modality = recipe.data, recipe.modality
     if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder, expected one with clean {modality} files to train on")
+        raise InputError(f"{folder}: is not a folder; expected one of clean {modality} files to train on")
     files = _files(folder, data.include, modality)
     names: list[str] = []
     arrays: list[Array] = []
@@ -97,8 +94,8 @@ def read_clean(folder: Path, recipe: Recipe) -> tuple[list[str], list[Array], st
                     bad.append(f"{path}: holds NaN or infinite samples")
                     continue
                 for scaled in _scaled(array, data.scales) if modality == "image" else (array,):
-                    least = data.patch / (data.stretch if modality != "image" else 1)
-                    if data.join or min(scaled.shape[1:]) >= least:
+                    min_side = data.patch / (data.stretch if modality != "image" else 1)
+                    if data.join or min(scaled.shape[1:]) >= min_side:
                         names.append(name)
                         arrays.append(scaled)
                 seen.update(
@@ -133,15 +130,15 @@ def _scaled(image: Array, scales: tuple[float, ...]) -> Iterator[Array]:
 
 
 class Patches:
-    """Seeded batches of `(noisy, target)` from clean arrays: `Batches`.
+    """Seeded batches of `(noisy, target)` from clean arrays (implements `Batches`).
 
-    All arrays are kept on one device, and there patches are cut and made noisy. Where that is not the CPU,
-    the noise of a seed is another.
+    All arrays live on one device, where patches are cut and corrupted. A seed gives different noise on CPU
+    and GPU.
     """
 
     @classmethod
     def read(cls, folder: Path, recipe: Recipe, channels: int, device: torch.device | None = None) -> Patches:
-        """Those of a folder of clean files."""
+        """Read a folder of clean files."""
         names, arrays, digest = read_clean(folder, recipe)
         return cls(names, arrays, recipe, channels, folder, digest, device)
 
@@ -161,7 +158,7 @@ class Patches:
         self.sample_rate = recipe.data.sample_rate or None
         if not recipe.data.corruption:
             raise UsageError(
-                f"recipe {recipe.name}: [data] corruption is empty, expected what makes the noisy input"
+                f"recipe {recipe.name}: [data] corruption is empty; expected one such as gaussian:sigma=0..50"
             )
         self.corruption = _corruption(recipe.data.corruption, folder)
         if recipe.data.join:
@@ -180,7 +177,7 @@ class Patches:
         self.weights = torch.tensor(self._weights(self.groups), dtype=torch.float64)
 
     def _weights(self, groups: list[str]) -> list[float]:
-        """Groups equally often; within a group, in proportion to how many patches an array holds."""
+        """Compute the odds of each array: equal for all groups, by size within a group."""
         sizes = self.shapes.prod(1).double().tolist()
         if not self.data.group:
             return sizes
@@ -190,14 +187,14 @@ class Patches:
         return [size / totals[group] for group, size in zip(groups, sizes, strict=True)]
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """`size` patches, noisy and clean, `(size, channels, *patch)`.
+        """Draw `size` patches: noisy and clean, `(size, channels, *patch)` each.
 
-        With `together`, `(size // C, C, patch)`: as many signals, C of them from one recording.
+        With `max_joint_channels`, `(size // C, C, patch)` with C channels of one recording.
         """
         channels, weights, counts = self.channels, self.weights, self.shapes[:, 0]
-        if self.data.together > 1:
-            most = min(self.data.together, int(counts.max()), size)
-            channels = 1 + int(torch.randint(most, (), generator=generator))
+        if self.data.max_joint_channels > 1:
+            limit = min(self.data.max_joint_channels, int(counts.max()), size)
+            channels = 1 + int(torch.randint(limit, (), generator=generator))
             weights, size = weights.where(counts >= channels, 0.0), size // channels
         picks = torch.multinomial(weights, size, replacement=True, generator=generator)
         target = self._cut(picks, channels, generator)
@@ -207,7 +204,7 @@ class Patches:
             return self._by_group(target, [self.groups[i] for i in picks.tolist()], generator), target
         if not self.data.gray:
             return self.corruption(target, generator, self.sample_rate), target
-        # A gray picture reaches the model as three times the same channel, its noise included.
+        # A gray image is repeated in three identical channels, noise included.
         gray = torch.rand(size, generator=generator, device=generator.device) < self.data.gray
         target[gray] = target[gray].mean(1, keepdim=True)
         noisy = torch.empty_like(target)
@@ -225,7 +222,7 @@ class Patches:
         return noisy
 
     def _cut(self, picks: Tensor, count: int, generator: Generator) -> Tensor:
-        """A patch from a random place of each picked array, all in one go: `(B, channels, *patch)`."""
+        """Cut a patch at a random position of each picked array: `(B, channels, *patch)`."""
         data, device = self.data, self.samples.device
         shapes = self.shapes[picks]  # (B, 1 + axes)
         sides = torch.full((len(picks), 1), data.patch)
@@ -236,11 +233,11 @@ class Patches:
         def below(limits: Tensor) -> Tensor:
             return (torch.rand(limits.shape, generator=generator, dtype=torch.float64) * limits).long()
 
-        if self.channels == 1:  # those that draw the least lots
-            lots = torch.rand(len(picks), int(shapes[:, 0].max()), generator=generator)
-            lots[torch.arange(lots.shape[1]) >= shapes[:, :1]] = 2.0
-            channels = lots.argsort(1)[:, :count]
-        else:  # a gray picture has one for all
+        if self.channels == 1:  # a random subset without replacement
+            keys = torch.rand(len(picks), int(shapes[:, 0].max()), generator=generator)
+            keys[torch.arange(keys.shape[1]) >= shapes[:, :1]] = 2.0
+            channels = keys.argsort(1)[:, :count]
+        else:  # a gray image repeats its only channel
             channels = torch.arange(self.channels).minimum(shapes[:, :1] - 1)
         strides = torch.cat([shapes[:, 2:], torch.ones_like(sides)], 1)  # of the axes, in samples
         first = self.offsets[picks, None] + channels * shapes[:, 1:].prod(1, keepdim=True)
@@ -268,8 +265,8 @@ class Patches:
                 x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
-            x = torch.where(chance(0.5), x.transpose(-1, -2), x)
             x = torch.where(chance(0.5), x.flip(-2), x)
+            x = torch.where(chance(0.5), x.transpose(-1, -2), x)
         elif data.flip:
             x = torch.where(chance(0.5), -x, x)
         if data.standardise:
@@ -286,16 +283,16 @@ class Patches:
 
 
 def _on(device: torch.device, generator: Generator) -> Generator:
-    """A generator for draws on a device: the same one, or one that it seeds."""
+    """Return the generator if it is on the device, else a new one there that it seeds."""
     if device == generator.device:
         return generator
     return Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def synthetic(count: int, length: int, generator: Generator, channels: int = 1) -> Tensor:
-    """Signals of the kinds that Donoho & Johnstone (1994) test on: steps, bumps, chirps, and random walks.
+    """Draw mixtures of steps, bumps, chirps (after Donoho & Johnstone 1994) and random walks.
 
-    The channels of one are mixed of the same kinds, each in its own proportions and signs.
+    The channels of one signal mix the same components in proportions and signs of their own.
 
     Shape:
         `(count, channels, length)`.
@@ -326,10 +323,10 @@ def synthetic(count: int, length: int, generator: Generator, channels: int = 1) 
 
 
 def pairs(folder: Path, recipe: Recipe, spec: ValidateRecipe) -> Iterator[Pair]:
-    """Validation pairs `(noisy, target, Hz)`, float, `(C, *S)`; the same ones every time.
+    """Yield validation pairs `(noisy, target, Hz)`, float, `(C, *S)`, the same ones every time.
 
-    A folder with `clean/` and `noisy/` gives its own pairs; any other is corrupted by `validate.corruption`,
-    seeded by the position of the file.
+    A folder with `clean/` and `noisy/` holds pairs; files of any other are corrupted by
+    `validate.corruption`, seeded by their position.
 
     Raises:
         InputError: The folder holds nothing usable.
@@ -342,7 +339,8 @@ def pairs(folder: Path, recipe: Recipe, spec: ValidateRecipe) -> Iterator[Pair]:
         raise InputError(f"{folder}: holds no {recipe.modality} files to validate on")
     if not paired and not spec.corruption:
         raise UsageError(
-            f"recipe {recipe.name}: [validate] corruption is empty, and {folder} has no clean/ and noisy/"
+            f"recipe {recipe.name}: [validate] corruption is empty and {folder} has no clean/ and noisy/; "
+            "expected one of them"
         )
     rate = recipe.data.sample_rate
     items = [(path, *item) for path in files for item in _read_one(path, recipe.modality, rate)]
@@ -363,7 +361,7 @@ def pairs(folder: Path, recipe: Recipe, spec: ValidateRecipe) -> Iterator[Pair]:
 
 
 def _corruption(spec: str, folder: Path) -> Callable[[Tensor, Generator, float | None], Tensor]:
-    """What makes the noisy input; `{data}` in the spec stands for the folder."""
+    """Build the corruption of a spec, in which `{data}` stands for the folder."""
     if spec == "none":
         return lambda x, _generator, _rate: x.clone()
     return parse(spec.replace("{data}", folder.as_posix()))

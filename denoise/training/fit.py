@@ -1,4 +1,4 @@
-"""The training loop, read from top to bottom."""
+"""The training loop, to be read from top to bottom."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ __all__ = ["Progress", "fit"]
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop tells while it runs.
+    """Progress of a training run.
 
     Args:
         step: Updates done.
-        steps: Updates in all.
+        steps: Updates in total.
         loss: Mean training loss since the last report.
-        samples_per_s: Patches seen per second since the last report.
-        metric: Name of the validation figure, None between validations.
-        value: The validation figure.
-        before: The same figure of the noisy input.
-        curve: Of every validation until now the step, the loss and the figure; a resumed run knows all.
+        samples_per_s: Patches per second since the last report.
+        metric: Name of the validation metric; None between validations.
+        value: Validation metric of the model.
+        before: Validation metric of the noisy input.
+        curve: Step, loss and metric of every validation so far, including those before a resumption.
     """
 
     step: int
@@ -68,29 +68,29 @@ def fit(
     resume: bool = False,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train a model by a recipe and save its weights; gives the card that was saved with them.
+    """Train a model by a recipe, save its weights, and return the card saved with them.
 
-    The checkpoint stands beside the weights, with the suffix `.checkpoint`. With `resume` the run goes on
-    from it, and ends with the weights that an undisturbed run would have had.
+    The checkpoint is written beside the weights, with the suffix `.checkpoint`. A run resumed from it ends
+    with the same weights as an uninterrupted one.
 
     Args:
-        recipe: What to train and how.
-        data: Folder of clean files, or what gives batches of noisy patches and their targets.
-        validate: Folder of clean files, or of `clean/` and `noisy/` pairs, or the pairs themselves; None
-            validates nothing.
-        out: Where the `.safetensors` go.
-        resume: Go on from the checkpoint if there is one.
+        recipe: Model, data and optimisation settings.
+        data: Folder of clean files, or a source of batches.
+        validate: Folder of clean files or of `clean/` and `noisy/` pairs, or the pairs themselves; None skips
+            validation.
+        out: Path of the `.safetensors` to write.
+        resume: Continue from the checkpoint if there is one.
         report: Called with the `Progress` about every ten seconds and at each validation.
 
     Raises:
         InputError: A folder holds nothing usable.
-        UsageError: The recipe asks for what does not exist, or the checkpoint is of another recipe.
+        UsageError: The recipe names an unknown row, or the checkpoint belongs to another recipe.
     """
     plan = recipe.fit
     if plan.loss not in LOSSES:
         raise unknown("loss", plan.loss, LOSSES)
-    if plan.keep not in ("best", "last"):
-        raise unknown("weights to keep", plan.keep, ("best", "last"))
+    if plan.select_weights not in ("best", "last"):
+        raise unknown("weights to select", plan.select_weights, ("best", "last"))
     if plan.optimizer not in OPTIMIZERS:
         raise unknown("optimizer", plan.optimizer, OPTIMIZERS)
     loss_of = LOSSES[plan.loss]
@@ -98,9 +98,7 @@ def fit(
     if plan.threads:
         torch.set_num_threads(plan.threads)
 
-    torch.manual_seed(
-        plan.seed
-    )  # decides the initial weights; patches and noise have generators of their own
+    torch.manual_seed(plan.seed)  # for the initial weights; patches and noise use their own generators
     model = weights.build(recipe.model.architecture, recipe.model.config).to(device)
     if recipe.model.init:
         _start_from(model, recipe)
@@ -131,8 +129,8 @@ def fit(
     started = marked = saved = time.monotonic()
     losses: list[Tensor] = []
     model.train()
-    coming = range(state.step, state.step if state.stopped else plan.steps)
-    for noisy, target in _ahead(batch_of, coming, device):
+    remaining = range(state.step, state.step if state.stopped else plan.steps)
+    for noisy, target in _prefetch(batch_of, remaining, device):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * _schedule(plan, state.step)
         with torch.autocast(device.type, torch.bfloat16) if amp else contextlib.nullcontext():
@@ -144,7 +142,7 @@ def fit(
         optimizer.step()
         state.step += 1
         state.average(model, plan.ema)
-        losses.append(loss.detach())  # a GPU would have to be waited for to see it now
+        losses.append(loss.detach())  # reading it now would synchronise with a GPU
 
         now, last = time.monotonic(), state.step == plan.steps
         validates = bool(held_out) and (last or state.step % plan.validate_every == 0)
@@ -153,7 +151,7 @@ def fit(
             mean_loss = float(torch.stack(losses).mean())
             if not math.isfinite(mean_loss):
                 raise UsageError(
-                    f"recipe {recipe.name}: the loss is {mean_loss} by step {state.step}; lower fit.lr"
+                    f"recipe {recipe.name}: the loss is {mean_loss} at step {state.step}; lower fit.lr"
                 )
             rate = len(losses) * plan.batch / (time.monotonic() - marked)
             progress = Progress(state.step, plan.steps, mean_loss, rate)
@@ -184,7 +182,7 @@ def fit(
         },
     }
     final = state.averaged or model.state_dict()
-    model.load_state_dict((state.best_weights if plan.keep == "best" else final) or final)
+    model.load_state_dict((state.best_weights if plan.select_weights == "best" else final) or final)
     weights.save(
         out,
         model,
@@ -197,7 +195,7 @@ def fit(
 
 
 def _start_from(model: Denoiser, recipe: Recipe) -> None:
-    """Give a model the weights of `model.init`, as far as they go."""
+    """Initialise a model with the weights of `model.init`, as far as they fit."""
     name = recipe.model.init
     start = weights.load(weights.pretrained().get(name, Path(name)))[0].state_dict()
     try:
@@ -207,53 +205,53 @@ def _start_from(model: Denoiser, recipe: Recipe) -> None:
         raise UsageError(f"recipe {recipe.name}: cannot start from {name}: {reason}") from error
 
 
-def _ahead(
+def _prefetch(
     batch_of: Callable[[int], tuple[Tensor, Tensor]], steps: range, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of some steps; for a GPU they are made two steps ahead, beside its work on the others."""
+    """Yield the batch of each step; on a GPU batches are made two steps ahead on a second CUDA stream."""
     if device.type != "cuda":
         yield from map(batch_of, steps)
         return
-    beside = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
     def make(step: int) -> tuple[tuple[Tensor, Tensor], torch.cuda.Event]:
-        with torch.cuda.stream(beside):
-            return batch_of(step), beside.record_event()
+        with torch.cuda.stream(stream):
+            return batch_of(step), stream.record_event()
 
     with ThreadPoolExecutor(1) as pool:
-        coming = deque(pool.submit(make, step) for step in steps[:2])
+        pending = deque(pool.submit(make, step) for step in steps[:2])
         for step in steps:
-            batch, done = coming.popleft().result()
+            batch, ready = pending.popleft().result()
             if step + 2 in steps:
-                coming.append(pool.submit(make, step + 2))
+                pending.append(pool.submit(make, step + 2))
             current = torch.cuda.current_stream(device)
-            current.synchronize()  # a full queue would hold up this thread, and with it the other one
-            current.wait_event(done)
+            current.synchronize()  # first: a full launch queue would block both threads
+            current.wait_event(ready)
             for part in batch:
-                part.record_stream(current)  # its memory is not free before this stream is through with it
+                part.record_stream(current)  # keep its memory until this stream has used it
             yield batch
 
 
 def _schedule(plan: FitRecipe, step: int) -> float:
-    """The learning rate at a step, as a share of its peak."""
+    """Return the learning rate at a step as a share of its peak."""
     if plan.schedule == "trapezoid":
         rising = (step + 1) / max(1, plan.warmup)
         falling = (plan.steps - step) / max(1.0, plan.cooldown * plan.steps)
         return min(1.0, rising, falling)
     if plan.schedule == "cosine":
-        rise, start, floor = plan.warmup, 0.0, 0.01
+        warmup, start, floor = plan.warmup, 0.0, 0.01
     elif plan.schedule == "one-cycle":  # Smith & Topin 2019
-        rise, start, floor = round(0.3 * plan.steps), 0.04, 1e-4
+        warmup, start, floor = round(0.3 * plan.steps), 0.04, 1e-4
     else:
         raise unknown("schedule", plan.schedule, ("cosine", "one-cycle", "trapezoid"))
-    if step < rise:
-        return start + (1 - start) * (step + 1) / rise
-    done = (step - rise) / max(1, plan.steps - rise)
+    if step < warmup:
+        return start + (1 - start) * (step + 1) / warmup
+    done = (step - warmup) / max(1, plan.steps - warmup)
     return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
 
 
 class _State:
-    """What a run is besides its recipe; all of it goes into a checkpoint, so a resumed run is the same."""
+    """State of a run: everything a checkpoint holds besides the recipe."""
 
     def __init__(self, model: Denoiser, optimizer: torch.optim.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
@@ -267,18 +265,18 @@ class _State:
         self.curve: list[dict[str, float]] = []
 
     def average(self, model: Denoiser, decay: float) -> None:
-        """Follow the weights by an exponential mean, faster in the first steps."""
+        """Update the exponential moving average of the weights; its decay starts lower and rises."""
         if not decay:
             return
         if not self.averaged:
             self.averaged = {key: value.detach().clone() for key, value in model.state_dict().items()}
             return
-        pull = 1 - min(decay, (1 + self.step) / (10 + self.step))
+        new_share = 1 - min(decay, (1 + self.step) / (10 + self.step))
         for key, value in model.state_dict().items():
-            self.averaged[key].lerp_(value.detach(), pull)
+            self.averaged[key].lerp_(value.detach(), new_share)
 
     def evaluate(self, model: Denoiser, held_out: Sequence[Pair], recipe: Recipe) -> tuple[str, float, float]:
-        """Mean headline metric of the averaged weights over the validation pairs, and of the noisy input."""
+        """Return the headline metric, its mean over the validation pairs, and that of the noisy input."""
         name = MODALITIES[recipe.modality].headline
         metric = metrics.metric(name)
         current = {key: value.detach().clone() for key, value in model.state_dict().items()}
@@ -295,7 +293,7 @@ class _State:
         return name, float(np.mean(after)), float(np.mean(before))
 
     def keep_best(self, value: float, patience: int) -> None:
-        """Remember the best weights; stop after `patience` validations without a better value."""
+        """Store the best weights, and stop after `patience` validations without a better value."""
         if value > self.best:
             self.best, self.since_best = value, 0
             source = self.averaged or self.model.state_dict()
@@ -305,35 +303,35 @@ class _State:
         self.stopped = bool(patience) and self.since_best >= patience
 
     def save(self, path: Path, recipe: Recipe) -> None:
-        """Write all of it; an interrupted write leaves the previous checkpoint."""
+        """Write the checkpoint atomically."""
         content = {
             "recipe": _comparable(recipe),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": recipe.fit.steps,
-            **{key: getattr(self, key) for key in _KEPT},
+            **{key: getattr(self, key) for key in _SAVED},
         }
         with replacing(path) as partial:
             torch.save(content, partial)
 
     def restore(self, path: Path, recipe: Recipe) -> None:
-        """Go back to what `save` wrote.
+        """Load the state that `save` wrote.
 
         Raises:
-            WeightsError: It is not a checkpoint.
-            UsageError: It belongs to a run of another recipe.
+            WeightsError: The file is not a checkpoint.
+            UsageError: The checkpoint belongs to another recipe.
         """
         try:
             device = next(self.model.parameters()).device
             content = torch.load(path, map_location=device, weights_only=True)
             if content["recipe"] != _comparable(recipe):
                 raise UsageError(
-                    f"{path}: is of another recipe or other settings; expected those of {recipe.name}"
+                    f"{path}: belongs to another recipe or other settings; expected those of {recipe.name}"
                 )
             if not _same_so_far(recipe.fit, content["steps"], content["step"]):
                 raise UsageError(
                     f"{path}: is of a run of {content['steps']} steps, expected {recipe.fit.steps}; "
-                    "they can change only while the rate of a trapezoid schedule holds"
+                    "the number can change only before the cooldown of a trapezoid schedule"
                 )
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -341,25 +339,25 @@ class _State:
             raise WeightsError(f"{path}: is not a checkpoint that can be resumed") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        for key in _KEPT:
+        for key in _SAVED:
             setattr(self, key, content[key])
 
 
-_KEPT = ("step", "seconds", "averaged", "best", "best_weights", "since_best", "stopped", "curve")
+_SAVED = ("step", "seconds", "averaged", "best", "best_weights", "since_best", "stopped", "curve")
 
 
 def _comparable(recipe: Recipe) -> str:
-    """The recipe as text, without what may change between the parts of one run."""
+    """Return the recipe as text, without the fields that may change between parts of one run."""
     plain = recipe.as_dict()
     for key in ("description", "sources", "limits"):
         plain.pop(key)
-    for key in ("steps", "threads", "checkpoint_minutes", "validate_every", "keep"):
+    for key in ("steps", "threads", "checkpoint_minutes", "validate_every", "select_weights"):
         plain["fit"].pop(key)
     return repr(plain)
 
 
 def _same_so_far(plan: FitRecipe, steps: int, done: int) -> bool:
-    """Whether a run of `steps` in all had the same learning rates until now as one of `plan.steps`."""
+    """Tell whether a run of `steps` in total had the same learning rates so far as one of `plan.steps`."""
     if plan.schedule == "trapezoid":
         return plan.steps == steps or done <= (1 - plan.cooldown) * min(plan.steps, steps)
     return plan.steps == steps

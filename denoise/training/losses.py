@@ -1,4 +1,4 @@
-"""Training losses: one function and one row each; all take `(estimate, target)` batches and give a scalar."""
+"""Training losses, one function and one row each: `(estimate, target)` batches to a scalar."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ __all__ = ["LOSSES", "charbonnier", "l1", "log_mse", "mse", "speech", "ssim"]
 
 
 def mse(estimate: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error: the mean of the posterior, and the highest PSNR at one noise level."""
+    """Mean squared error, which the posterior mean minimises."""
     return F.mse_loss(estimate, target)
 
 
 def l1(estimate: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error: less swayed by outliers than `mse`."""
+    """Mean absolute error, less sensitive to outliers than `mse`."""
     return F.l1_loss(estimate, target)
 
 
 def charbonnier(estimate: Tensor, target: Tensor) -> Tensor:
-    """A smooth l1 (Charbonnier et al. 1994)."""
+    """Smooth l1 (Charbonnier et al. 1994)."""
     return torch.sqrt((estimate - target).square() + 1e-6).mean()
 
 
 def log_mse(estimate: Tensor, target: Tensor) -> Tensor:
-    """Mean over the batch of each item's error in nepers: what PSNR and SNR average.
+    """Mean log squared error of the items, the quantity that PSNR and SNR average.
 
-    It weighs a faint and a strong noise alike, where `mse` hears the strong one only. The floor (50 dB below
-    unit variance) keeps the nearly perfect items from taking over.
+    It weighs faint and strong noise alike, where strong noise dominates `mse`. A floor 50 dB below unit
+    variance keeps nearly perfect items from dominating.
     """
     error = (estimate - target).square().flatten(1).mean(1)
     return torch.log(error + 1e-5).mean()
 
 
 def ssim(estimate: Tensor, target: Tensor) -> Tensor:
-    """One minus structural similarity (Wang et al. 2004) in windows of 7, for signals in 0..1."""
+    """One minus the structural similarity (Wang et al. 2004) in windows of 7, for signals in 0..1."""
     window = F.avg_pool2d if target.ndim == 4 else F.avg_pool1d
 
     def mean(x: Tensor) -> Tensor:
@@ -53,15 +53,14 @@ def ssim(estimate: Tensor, target: Tensor) -> Tensor:
     )
     covariance = mean(estimate * target) - mean_e * mean_t
     likeness = (2 * mean_e * mean_t + 1e-4) * (2 * covariance + 9e-4)
-    most = (mean_e.square() + mean_t.square() + 1e-4) * (variance_e + variance_t + 9e-4)
-    return 1 - (likeness / most).mean()
+    limit = (mean_e.square() + mean_t.square() + 1e-4) * (variance_e + variance_t + 9e-4)
+    return 1 - (likeness / limit).mean()
 
 
 def speech(estimate: Tensor, target: Tensor) -> Tensor:
-    """Compressed complex and magnitude spectra, and scale-invariant SDR.
+    """Error of compressed complex and magnitude spectra, minus scale-invariant SDR.
 
-    The power 0.3 weighs quiet sounds about as hearing does (Ephrat et al. 2018); the waveform term
-    (Le Roux et al. 2019) holds the phase.
+    The power 0.3 approximates loudness (Ephrat et al. 2018); SI-SDR (Le Roux et al. 2019) fixes the phase.
 
     Shape:
         `(B, 1, T)` at 16 kHz.
@@ -80,30 +79,29 @@ def speech(estimate: Tensor, target: Tensor) -> Tensor:
     return spectral + 0.01 * _si_sdr_loss(estimate, target)
 
 
-def heard_speech(estimate: Tensor, target: Tensor) -> Tensor:
-    """`speech`, and differentiable PESQ and ESTOI: see `denoise.training.perceptual`.
+def speech_perceptual(estimate: Tensor, target: Tensor) -> Tensor:
+    """Loss `speech` minus differentiable PESQ and ESTOI (see `denoise.training.perceptual`).
 
     Shape:
         `(B, 1, T)` at 16 kHz.
     """
-    heard = _heard(target.flatten(1))
-    said = 0.03 * pesq(estimate, target) + 0.4 * estoi(estimate, target)
-    return speech(estimate, target) - torch.where(heard, said, 0.0).mean()
+    scores = 0.03 * pesq(estimate, target) + 0.4 * estoi(estimate, target)
+    return speech(estimate, target) - torch.where(_active(target.flatten(1)), scores, 0.0).mean()
 
 
-def _heard(target: Tensor) -> Tensor:
-    """Which items `(B, T)` hold a signal: are above -60 dB."""
+def _active(target: Tensor) -> Tensor:
+    """Mark the items of `(B, T)` whose power exceeds -60 dB."""
     return target.square().mean(1) > 1e-6
 
 
 def _si_sdr_loss(estimate: Tensor, target: Tensor) -> Tensor:
-    """Minus SI-SDR in nepers over items that hold a signal; silence has no scale to be invariant to."""
+    """Negative SI-SDR in nepers over active items; silence has no scale to be invariant to."""
     estimate, target = estimate.flatten(1), target.flatten(1)
     energy = target.square().sum(1, keepdim=True)
-    heard = _heard(target).float()
+    active = _active(target).float()
     projected = (estimate * target).sum(1, keepdim=True) / (energy + 1e-8) * target
     ratio = (projected.square().sum(1) + 1e-8) / ((estimate - projected).square().sum(1) + 1e-8)
-    return -(torch.log(ratio).clamp(-10.0, 8.0) * heard).sum() / heard.sum().clamp(min=1.0)
+    return -(torch.log(ratio).clamp(-10.0, 8.0) * active).sum() / active.sum().clamp(min=1.0)
 
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
@@ -114,6 +112,7 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
         "log_mse": log_mse,
         "ssim": ssim,
         "speech": speech,
-        "heard_speech": heard_speech,
+        "speech_perceptual": speech_perceptual,
+        "heard_speech": speech_perceptual,  # its name in earlier recipes
     }
 )

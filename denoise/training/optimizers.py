@@ -1,4 +1,4 @@
-"""Optimizers: one row each; all take a model and give a `torch.optim.Optimizer`."""
+"""Optimisers, one row each: a model to a `torch.optim.Optimizer`."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from torch import Tensor, nn
 
 __all__ = ["OPTIMIZERS", "Muon", "adamw", "muon"]
 
-_NARROW = 16  # a matrix with a side below this is a first or last layer: too thin to be worth turning
-_WIDE = 256  # one with both sides above this costs more to turn than a step of the rest, on a CPU
+_MIN_SIDE = 16  # a first or last layer below it is too small to orthogonalise
+_MAX_SIDE = 256  # orthogonalising a matrix with both sides above it costs a CPU more than the step itself
 
 
 def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019): a step size for each weight."""
+    """Build AdamW (Loshchilov & Hutter 2019)."""
     return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
 
 
 def muon(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Muon for the matrices, AdamW for the rest (Jordan et al. 2024), under one learning rate.
+    """Build Muon for matrices and AdamW for the rest (Jordan et al. 2024), with one learning rate.
 
-    A convolution's weights are a matrix of output channels by all that enters one of them.
+    The weights of a convolution form a matrix of output channels by inputs of one output.
     """
     return Muon(model.parameters(), lr=lr, weight_decay=weight_decay)
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose every step is turned into the nearest matrix with all singular values alike.
+    """Nesterov momentum whose steps are replaced by the nearest orthogonal matrix (Jordan et al. 2024).
 
-    So no direction of a layer learns faster than another. Steps are scaled to the size of AdamW's, so that
-    a learning rate means the same for both (Liu et al. 2025, "Muon is scalable for LLM training").
+    Steps are scaled to the size of AdamW's, so both share a learning rate (Liu et al. 2025, "Muon is scalable
+    for LLM training").
 
     Args:
-        params: Any; those with fewer than two axes, a side below 16, or none below 257 are left to AdamW.
+        params: Parameters; those with a side below 16, or both above 256, get AdamW steps.
         lr: Learning rate.
-        weight_decay: As in AdamW.
-        momentum: Share of the past in the step (Nesterov).
+        weight_decay: Decoupled weight decay, as in AdamW.
+        momentum: Momentum coefficient.
     """
 
     def __init__(self, params: Any, lr: float, weight_decay: float = 0.0, momentum: float = 0.95) -> None:
@@ -47,30 +47,28 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of everything that has a gradient; there is no closure to call."""
+        """Update every parameter that has a gradient; `closure` is not used."""
         del closure
         for group in self.param_groups:
-            alike: dict[
-                torch.Size, list[Tensor]
-            ] = {}  # by size: turned in one go, which a GPU needs to be busy
+            by_size: dict[torch.Size, list[Tensor]] = {}  # orthogonalised as a batch, to occupy a GPU
             for weights in group["params"]:
                 if weights.grad is None:
                     continue
                 if group["weight_decay"]:
                     weights.mul_(1 - group["lr"] * group["weight_decay"])
                 size = _matrix(weights).shape
-                if _NARROW <= min(size) <= _WIDE:
-                    alike.setdefault(size, []).append(weights)
+                if _MIN_SIDE <= min(size) <= _MAX_SIDE:
+                    by_size.setdefault(size, []).append(weights)
                 else:
                     weights.add_(self._adam(weights), alpha=-group["lr"])
-            for size, several in alike.items():
-                ahead = [_matrix(self._ahead(weights, group["momentum"])) for weights in several]
+            for size, several in by_size.items():
+                steps = [_matrix(self._nesterov(weights, group["momentum"])) for weights in several]
                 scale = -group["lr"] * 0.2 * math.sqrt(max(size))
-                for weights, turned in zip(several, orthogonalised(torch.stack(ahead)), strict=True):
-                    weights.add_(turned.reshape(weights.shape), alpha=scale)
+                for weights, step in zip(several, orthogonalised(torch.stack(steps)), strict=True):
+                    weights.add_(step.reshape(weights.shape), alpha=scale)
 
-    def _ahead(self, weights: Tensor, momentum: float) -> Tensor:
-        """Nesterov's momentum."""
+    def _nesterov(self, weights: Tensor, momentum: float) -> Tensor:
+        """Update the momentum and return the look-ahead gradient."""
         state, gradient = self.state[weights], weights.grad
         assert gradient is not None
         if not state:
@@ -98,10 +96,9 @@ def _matrix(weights: Tensor) -> Tensor:
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Roughly U V^T of U S V^T, of each of several: all singular values between about 0.7 and 1.2.
+    """Approximate U V^T of each matrix U S V^T: all singular values between about 0.7 and 1.2.
 
-    Five quintic Newton-Schulz steps with the coefficients of Jordan et al. (2024), which reach that range
-    fastest; closer to 1 gains nothing.
+    Five quintic Newton-Schulz steps with the coefficients of Jordan et al. (2024).
 
     Shape:
         `(*, rows, columns)` in and out.
@@ -109,7 +106,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     tall = matrix.shape[-2] > matrix.shape[-1]
     x: Tensor = matrix.mT if tall else matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    # Each step multiplies x by a polynomial in x x^T; these are small and square, so they are collected.
+    # Each step multiplies x by a polynomial in x x^T; these are small and square, so their product is formed.
     gram, collected = x @ x.mT, torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
     for _ in range(5):
         factor = -4.7750 * gram + 2.0315 * gram @ gram

@@ -1,4 +1,4 @@
-"""What listeners would say of speech, made differentiable: PESQ of its quality and ESTOI of its words."""
+"""Differentiable PESQ (quality) and ESTOI (intelligibility) of speech."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 __all__ = ["estoi", "pesq"]
 
 _RATE_HZ = 16_000
-_PESQ_FRAME, _PESQ_HOP = 512, 256  # 32 ms, half over each other
+_PESQ_FRAME, _PESQ_HOP = 512, 256  # 32 ms, overlapping by half
 
-# ITU-T P.862: how many bins make each of 49 bands of hearing, and the threshold of hearing in each, in dB.
+# ITU-T P.862: number of bins and threshold of hearing (dB) of each of the 49 Bark bands.
 # fmt: off
 _BINS = (
     1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2,
@@ -27,62 +27,60 @@ _THRESHOLD_DB = (
     -3.6, -3.3, -3.1, -3.0, -3.0, -2.9, -2.8, -2.8, -2.8, -2.9, -3.2, -3.7, -4.3, -4.4, -3.8, -2.7,
 )
 # fmt: on
-_PLAYED = 1e7  # power that both signals are brought to, from 325 to 3250 Hz, in PESQ's units
+_LEVEL = 1e7  # power that both signals are scaled to, from 325 to 3250 Hz, in PESQ's units
 _POWER_UNIT, _LOUDNESS_UNIT = 6.910853e-6, 0.1866055  # of P.862 at 16 kHz
 _SYLLABLE, _SYLLABLE_STEP = 20, 10  # frames
 
 
 @dataclass(frozen=True)
-class _Ear:
-    """Of 49 bands `(49, 1)`, but for `bands` `(49, 257)`: which bins each adds."""
+class _BarkBands:
+    """Bark-band constants. Shapes: `bands` (49, 257), all others (49, 1)."""
 
     bands: Tensor
     threshold: Tensor
     exponent: Tensor
     width_bark: Tensor
 
-    def to(self, device: torch.device) -> _Ear:
-        return _Ear(*(x.to(device) for x in (self.bands, self.threshold, self.exponent, self.width_bark)))
+    def to(self, device: torch.device) -> _BarkBands:
+        parts = (self.bands, self.threshold, self.exponent, self.width_bark)
+        return _BarkBands(*(x.to(device) for x in parts))
 
 
 @functools.lru_cache(maxsize=1)
-def _ear() -> _Ear:
+def _bark_bands() -> _BarkBands:
     counts, index = torch.tensor(_BINS), torch.arange(len(_BINS), dtype=torch.float64)
-    # Bands widen evenly, from 0.31 Bark at 0 Hz to 0.59 Bark at 8 kHz; the lowest is cut in two at 0 Hz.
+    # Bands widen from 0.31 Bark at 0 Hz to 0.59 Bark at 8 kHz; half of the lowest is below 0 Hz.
     width_bark = 0.31350 + 4.4230e-3 * index + 2.5777e-5 * index**2
     width_bark[0] = 0.157
     centre_bark = width_bark.cumsum(0) - width_bark / 2
     edges = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
     centre_hz = (edges[:-1] + edges[1:] - 1) / 2 * (_RATE_HZ / _PESQ_FRAME)
-    # Zwicker & Terhardt 1980: how many Bark a Hz is.
+    # Derivative of the Bark scale of Zwicker & Terhardt 1980.
     bark_per_hz = 13 * 7.6e-4 / (1 + (7.6e-4 * centre_hz) ** 2)
     bark_per_hz += 7 * centre_hz / 7500**2 / (1 + (centre_hz / 7500) ** 4)
     bin_ = torch.arange(_PESQ_FRAME // 2 + 1)
     bands = ((bin_ >= edges[:-1, None]) & (bin_ < edges[1:, None]) & (bin_ > 0)).double()
-    z = torch.exp(-2j * math.pi * bin_ / _PESQ_FRAME)  # and wide-band PESQ takes away what lies below 100 Hz
+    z = torch.exp(-2j * math.pi * bin_ / _PESQ_FRAME)  # high-pass at 100 Hz of wide-band PESQ
     bands *= (2.740826 * (1 - z) ** 2 / (1 - 1.9444777 * z + 0.94597794 * z**2)).abs() ** 2
     bands *= (_POWER_UNIT / bark_per_hz / counts)[:, None]
-    exponent = 0.23 * (6 / (centre_bark + 2)).clamp(1, 2) ** 0.15  # Zwicker's, higher for deep tones
-    width_bark[0] = 0.0  # the lowest band is not heard
+    exponent = 0.23 * (6 / (centre_bark + 2)).clamp(1, 2) ** 0.15  # Zwicker's, higher at low frequencies
+    width_bark[0] = 0.0  # the lowest band does not count
     threshold = 10 ** (torch.tensor(_THRESHOLD_DB, dtype=torch.float64) / 10)
-    return _Ear(
-        *(x.float() if x.ndim == 2 else x.float()[:, None] for x in (bands, threshold, exponent, width_bark))
-    )
+    return _BarkBands(bands.float(), *(x.float()[:, None] for x in (threshold, exponent, width_bark)))
 
 
 def pesq(estimate: Tensor, target: Tensor) -> Tensor:
-    """PESQ, item by item, made differentiable: ITU-T P.862 with the wide-band filter of P.862.2.
+    """Differentiable PESQ of each item: ITU-T P.862 with the wide-band filter of P.862.2.
 
-    The raw score, -0.5 to 4.5, before P.862.2 maps it to 1.04 to 4.64. Levels, colouring and slow changes of
-    gain are taken out, loudness in Bark bands is compared, small differences are masked, and what was
-    added weighs more than what was lost. Left out is the alignment in time: both must be in step. A band is
-    one set of bins, and what distinguishes the tables of the standard from the formulas used here changes no
-    score by more than a tenth.
+    Returns the raw score, -0.5 to 4.5, which P.862.2 maps to 1.04 to 4.64. Level, spectral colouring and slow
+    gain changes are equalised; loudness is compared in Bark bands with masking, and added sound weighs more
+    than lost sound. Time alignment is left out: both signals must be aligned. The formulas that replace the
+    tables of the standard change no score by more than 0.1.
 
     Shape:
         `(B, 1, T)` at 16 kHz in, `(B,)` out; the target must not be silent.
     """
-    ear = _ear().to(estimate.device)
+    constants = _bark_bands().to(estimate.device)
     window = torch.hann_window(_PESQ_FRAME, device=estimate.device)
     hz = torch.linspace(0, _RATE_HZ / 2, _PESQ_FRAME // 2 + 1, device=estimate.device)
     measured = ((hz >= 325) & (hz <= 3250)).to(estimate)
@@ -91,18 +89,20 @@ def pesq(estimate: Tensor, target: Tensor) -> Tensor:
         bins = torch.stft(x[:, 0], _PESQ_FRAME, _PESQ_HOP, window=window, center=False, return_complex=True)
         spectrum = bins.real.square() + bins.imag.square()  # (B, 257, frames)
         level = (measured @ spectrum).mean(1) * (2 / (_PESQ_FRAME * window.square().sum()))
-        return (ear.bands @ spectrum) * (_PLAYED / (level + 1e-9))[:, None, None]
+        return (constants.bands @ spectrum) * (_LEVEL / (level + 1e-9))[:, None, None]
 
     def audible(x: Tensor, times: float) -> Tensor:
-        return torch.where(x > times * ear.threshold, x, 0.0)
+        return torch.where(x > times * constants.threshold, x, 0.0)
 
     def loudness(x: Tensor) -> Tensor:
-        loud = (2 * ear.threshold) ** ear.exponent * ((0.5 + 0.5 * x / ear.threshold) ** ear.exponent - 1)
-        return torch.where(x > ear.threshold, _LOUDNESS_UNIT * loud, 0.0)
+        loud = (2 * constants.threshold) ** constants.exponent * (
+            (0.5 + 0.5 * x / constants.threshold) ** constants.exponent - 1
+        )
+        return torch.where(x > constants.threshold, _LOUDNESS_UNIT * loud, 0.0)
 
     added, kept = power(estimate), power(target)
-    speaks = (audible(kept, 100.0)[:, 1:].sum(1, keepdim=True) >= 1e7).to(kept)
-    colours = [(audible(x, 100.0) * speaks).mean(2, keepdim=True) + 1e3 for x in (added, kept)]
+    voiced = (audible(kept, 100.0)[:, 1:].sum(1, keepdim=True) >= 1e7).to(kept)
+    colours = [(audible(x, 100.0) * voiced).mean(2, keepdim=True) + 1e3 for x in (added, kept)]
     kept = kept * (colours[0] / colours[1]).clamp(0.01, 100.0)
     totals = [audible(x, 1.0)[:, 1:].sum(1, keepdim=True) for x in (kept, added)]  # (B, 1, frames)
     follow = 0.8 * 0.2 ** torch.arange(4.0, -1.0, -1.0, device=kept.device)[None, None]
@@ -113,7 +113,7 @@ def pesq(estimate: Tensor, target: Tensor) -> Tensor:
     differs = ((louder - loud).abs() - 0.25 * torch.minimum(louder, loud)).clamp(min=0.0)
     asymmetry = ((added + 50) / (kept + 50)) ** 1.2
     asymmetry = torch.where(asymmetry < 3, 0.0, asymmetry.clamp(max=12.0))
-    differs, bark = differs * ear.width_bark, ear.width_bark.sum()
+    differs, bark = differs * constants.width_bark, constants.width_bark.sum()
     disturbances = (
         (differs.square().sum(1) / bark + 1e-9).sqrt() * bark,
         (differs * asymmetry).sum(1),
@@ -124,30 +124,30 @@ def pesq(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 def _over_time(frames: Tensor) -> Tensor:
-    """Of disturbances `(B, frames)` one each: the worst of every 320 ms counts most, `(B,)`."""
+    """Aggregate disturbances `(B, frames)` to `(B,)`: L6 norm over 320 ms, then L2 over time."""
     syllables = F.pad(frames, (0, _SYLLABLE)).unfold(1, _SYLLABLE, _SYLLABLE_STEP)
     worst = (syllables.pow(6).mean(2) + 1e-9).pow(1 / 6)
     return worst.square().mean(1).sqrt()
 
 
-_STOI_FRAME, _STOI_HOP, _STOI_FFT = 410, 205, 1024  # 25.6 ms, half of it, and what it is filled up to
-_STOI_SEGMENT, _STOI_STEP = 30, 3  # frames: 384 ms, and from one segment to the next
+_STOI_FRAME, _STOI_HOP, _STOI_FFT = 410, 205, 1024  # 25.6 ms, half of it, zero-padded length
+_STOI_SEGMENT, _STOI_STEP = 30, 3  # frames: 384 ms, hop between segments
 
 
 @functools.lru_cache(maxsize=1)
 def _third_octaves() -> Tensor:
-    """Which bins each of 15 bands adds, from 150 Hz on, `(15, 513)`."""
+    """Build the band matrix of 15 third octaves from 150 Hz, `(15, 513)`."""
     hz = torch.linspace(0, 8000, _STOI_FFT // 2 + 1, dtype=torch.float64)
     centres = 150 * 2 ** (torch.arange(15, dtype=torch.float64) / 3)[:, None]
     return ((hz >= centres * 2 ** (-1 / 6)) & (hz < centres * 2 ** (1 / 6))).float()
 
 
 def estoi(estimate: Tensor, target: Tensor) -> Tensor:
-    """ESTOI, item by item, made differentiable: how alike the spectra are over 384 ms, whatever their levels.
+    """Differentiable ESTOI of each item: correlation of normalised spectra over 384 ms.
 
     Jensen & Taal 2016, "An algorithm for predicting the intelligibility of speech masked by modulated noise
-    maskers". It stays at 16 kHz where the original goes down to 10 kHz, and frames in which the target is
-    40 dB below its loudest are left out of the spectra, not of the waveforms. Shorter items count 0.
+    maskers". Computed at 16 kHz, not 10 kHz; frames with the target 40 dB below its maximum are dropped from
+    the spectra, not the waveforms. Items below 384 ms score 0.
 
     Shape:
         `(B, 1, T)` at 16 kHz in, `(B,)` out, in -1..1.

@@ -1,4 +1,4 @@
-"""What decides a training run, as data: a TOML file that lists only what differs from the defaults here."""
+"""Recipes: training runs as TOML files that list only the differences from the defaults here."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from denoise.errors import UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
+
+# Keys of earlier recipes and cards, by their present names.
+_RENAMED = MappingProxyType({"together": "max_joint_channels", "keep": "select_weights"})
 
 __all__ = [
     "DataRecipe",
@@ -29,14 +33,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """Which network.
+    """Network of a run.
 
     Args:
         architecture: A row of `denoise.weights.ARCHITECTURES`.
         config: The fields of its config.
-        init: A shipped model or a weights file to start from; a deeper network starts as what it was before.
-            Empty for random weights.
-        bits: Of the weights in their file, 16 or 8; see `denoise.weights.save`.
+        init: Shipped model or weights file to warm-start from (new blocks start as the identity); empty for
+            random weights.
+        bits: Bits per stored weight: 16 or 8; see `denoise.weights.save`.
     """
 
     architecture: str = "autoencoder"
@@ -47,31 +51,29 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """How clean files become patches.
+    """Conversion of clean files to patches.
 
     Args:
         include: Glob patterns below the data folder.
         patch: Side in pixels, or length in samples.
-        scales: Every image is also kept at these sizes (Lanczos), which rids JPEG sources of their blocking.
-        flip: Mirror at random; turn images by quarters; turn signals upside down.
-        gray: Share of patches whose colours are averaged and whose noise is the same in all channels, so that
-            a colour model knows gray photos.
-        level_db: Range of random gain for signals, relative to the patch as it is.
-        equalise_db: Signals get a smooth random gain over frequency, at most this much up or down: other
-            microphones, other rooms, deeper voices.
-        standardise: Give every patch zero mean and unit variance (sensors, whose units say nothing).
-        synthetic: Share of patches that are drawn, not recorded: steps, bumps, chirps, walks.
-        stretch: A signal patch is resampled by a random factor up to this, and down to its inverse; so a
-            recording may be that much shorter than a patch.
+        scales: Sizes at which every image is used (Lanczos); below 1 they remove JPEG blocking of sources.
+        flip: Mirror and transpose images at random; invert signals at random.
+        gray: Share of patches made gray, with the same noise in all channels.
+        level_db: Range of random gain of signals.
+        equalise_db: Maximum of a smooth random gain over frequency: other microphones, rooms and voices.
+        standardise: Give every patch zero mean and unit variance (sensors, whose units are arbitrary).
+        synthetic: Share of synthetic signal patches: steps, bumps, chirps, random walks.
+        stretch: Maximum factor of random resampling of signals, up or down; recordings may be shorter than a
+            patch by this factor.
         group: Regular expression on the relative path or array name; groups are drawn equally often.
-        together: The most channels of a recording in one patch, for a model that looks across them; each
-            batch draws how many, from 1, and takes recordings that have them.
-        join: Lay short recordings end to end, so that none is too short for a patch.
-        sample_rate: Hz of the patches: recordings of another rate are resampled, those that state none are
-            taken to have it; 0 leaves all as they are.
-        corruption: What makes the noisy input, in the text form of `denoise.corruptions.parse`; `{data}`
-            stands for the data folder; `none` for nothing, which trains an autoencoder to copy.
-        corruptions: By group, what takes the place of `corruption`; `{corruption}` in it stands for that.
+        max_joint_channels: Maximum number of channels of a recording in one patch, for models that use
+            several; each batch draws the number.
+        join: Concatenate recordings, so that none is too short for a patch.
+        sample_rate: Hz of the patches; recordings of another rate are resampled, those without a rate are
+            assumed to have it; 0 keeps each as it is.
+        corruption: Corruption of the input in the text form of `denoise.corruptions.parse`; `{data}` is the
+            data folder; `none` trains a plain autoencoder on clean input.
+        corruptions: Corruption by group instead of `corruption`, which `{corruption}` in it stands for.
     """
 
     include: tuple[str, ...] = ("**/*",)
@@ -85,7 +87,7 @@ class DataRecipe:
     synthetic: float = 0.0
     stretch: float = 1.0
     group: str = ""
-    together: int = 1
+    max_joint_channels: int = 1
     join: bool = False
     sample_rate: float = 0.0
     corruption: str = ""
@@ -94,29 +96,28 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class FitRecipe:
-    """How the network is fitted.
+    """Optimisation settings.
 
     Args:
-        steps: Updates in all.
+        steps: Updates in total.
         batch: Patches per update.
         loss: A row of `denoise.training.losses.LOSSES`.
         optimizer: A row of `denoise.training.optimizers.OPTIMIZERS`.
         lr: Peak learning rate.
         schedule: "cosine" (warm up, then down to a hundredth), "one-cycle" (up for 30 %, then down) or
-            "trapezoid" (warm up, hold, down to zero): its run can be given more steps while it holds.
+            "trapezoid" (warm up, hold, down to zero), which can be extended while it holds.
         warmup: Steps to reach the peak (cosine, trapezoid).
         cooldown: Share of the steps in which the rate falls (trapezoid).
-        weight_decay: As in AdamW.
-        clip: Largest gradient norm.
-        ema: Decay of the averaged weights, which are what is validated and saved; 0 for none.
-        seed: Decides weights, patches and noise.
-        amp: bfloat16 autocast where it pays: on CUDA, and for what convolves on CPUs that multiply bfloat16
-            themselves (half the time and less). The weights, the loss and the optimiser stay in float32.
+        weight_decay: Decoupled weight decay, as in AdamW.
+        clip: Maximum gradient norm.
+        ema: Decay of the averaged weights, which are validated and saved; 0 for none.
+        seed: Seed of weights, patches and noise.
+        amp: Autocast to bfloat16 where it is faster: on CUDA, and for convolutional models on CPUs with
+            bfloat16 arithmetic. Weights, loss and optimiser stay in float32.
         threads: CPU threads; 0 leaves torch's choice.
         validate_every: Steps between validations.
         patience: Validations without a new best before stopping early; 0 never stops.
-        keep: Which weights are saved: "best" by the validation figure, or "last" where that figure is not
-            all that counts.
+        select_weights: Weights to save: "best" by the validation metric, or "last".
         checkpoint_minutes: Minutes between checkpoints.
     """
 
@@ -136,17 +137,17 @@ class FitRecipe:
     threads: int = 0
     validate_every: int = 1000
     patience: int = 0
-    keep: str = "best"
+    select_weights: str = "best"
     checkpoint_minutes: float = 5.0
 
 
 @dataclass(frozen=True)
 class ValidateRecipe:
-    """What the live figure is measured on; full tables come from `denoise benchmark`.
+    """Validation during training; full tables come from `denoise benchmark`.
 
     Args:
-        corruption: As in `DataRecipe`; unused where the validation folder holds `clean/` and `noisy/`.
-        items: At most this many files.
+        corruption: As in `DataRecipe`; unused if the validation folder holds `clean/` and `noisy/`.
+        items: Maximum number of files.
         crop: Centre crop, in pixels or samples; 0 for whole files.
     """
 
@@ -157,14 +158,14 @@ class ValidateRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run.
+    """A training run.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         modality: A name in `MODALITIES`.
-        description: What the model is for, in a line.
-        sources: What it is trained on, and under which licences.
-        limits: What it is known to be weak at.
+        description: Purpose of the model, in a line.
+        sources: Training data and its licences.
+        limits: Known weaknesses.
     """
 
     name: str
@@ -178,12 +179,12 @@ class Recipe:
     validate: ValidateRecipe = ValidateRecipe()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for weights files and cards."""
+        """Return plain values, for weights files and cards."""
         return asdict(self)
 
 
 def names() -> list[str]:
-    """The recipes that ship with the package; those in a folder are named with it, `family/plain-image`."""
+    """List the shipped recipes; one in a folder is named with it, as `family/plain-image`."""
     return sorted(_names(resources.files("denoise") / "recipes", ""))
 
 
@@ -196,7 +197,7 @@ def _names(folder: Traversable, prefix: str) -> Iterator[str]:
 
 
 def load(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """A recipe by shipped name or by path, with `key=value` changes (`fit.steps=200`, or `steps=200`).
+    """Load a recipe by shipped name or path, with `key=value` changes (`fit.steps=200`, or `steps=200`).
 
     Raises:
         UsageError: No such recipe, bad TOML, an unknown key, or a value of another type.
@@ -221,10 +222,10 @@ def load(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def from_dict(table: Mapping[str, Any], where: str) -> Recipe:
-    """A recipe from plain values, as a card holds them; `where` they are from, for error messages.
+    """Build a recipe from plain values, as a card holds them; `where` names their source in errors.
 
     Raises:
-        UsageError: A key is unknown or lacking, or a value is of another type.
+        UsageError: A key is unknown or missing, or a value has another type.
     """
     loaded: Recipe = _build(Recipe, table, where)
     if loaded.modality not in MODALITIES:
@@ -233,10 +234,10 @@ def from_dict(table: Mapping[str, Any], where: str) -> Recipe:
 
 
 def changed(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    """The recipe with `key=value` changes.
+    """Return the recipe with `key=value` changes.
 
     Raises:
-        UsageError: An unknown key, or a value of another type.
+        UsageError: A key is unknown, or a value has another type.
     """
     for text in overrides:
         recipe = _override(recipe, text)
@@ -244,10 +245,11 @@ def changed(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
 
 
 def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:
-    """A dataclass from a table, every key and type checked."""
+    """Build a dataclass from a table, checking every key and type."""
     hints = get_type_hints(kind)
     values = {}
-    for key, value in table.items():
+    for written, value in table.items():
+        key = _RENAMED.get(written, written)
         if key not in hints:
             raise UsageError(f"{where}: {unknown('key', key, hints)}")
         hint = hints[key]
@@ -284,6 +286,8 @@ def _override(recipe: Recipe, text: str) -> Recipe:
     except tomllib.TOMLDecodeError:
         value = raw  # bare words are strings
     section, _, name = key.rpartition(".")
+    if section != "model.config":
+        name = _RENAMED.get(name, name)
     if not section:
         parts = ("fit", "data", "validate")
         homes = [s for s in parts if name in {f.name for f in fields(getattr(recipe, s))}]
@@ -298,6 +302,7 @@ def _override(recipe: Recipe, text: str) -> Recipe:
         raise unknown("recipe section", section, ("fit", "data", "validate", "model", "model.config"))
     part = getattr(recipe, section)
     hints = get_type_hints(type(part))
+
     if name not in hints:
         raise unknown(f"key in [{section}]", name, hints)
     return replace(recipe, **{section: replace(part, **{name: _typed(value, hints[name], f"--set {key}")})})

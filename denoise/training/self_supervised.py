@@ -1,17 +1,16 @@
-"""A user's own noisy files become (noisy, target) patches: with clean files, with repeated shots, or alone.
+"""Self-supervised (noisy, target) patches from a user's own files.
 
-| way | what is there | the input of a patch, and its target |
+| method | needs | input and target of a patch |
 |---|---|---|
-| pairs | a clean file for each noisy one | itself, and the same part of the clean file |
-| shots | several shots of one scene in a folder | itself, and another shot (Lehtinen et al. 2018) |
-| neighbours | noise smeared along one axis | every second line, and those between (Huang et al. 2021) |
-| recorrupted | white noise | noisier by n, and less so by as much: y + n/2, y - 2n (Pang et al. 2021) |
+| pairs | a clean file per noisy one | the file, the same part of the clean file |
+| shots | several shots of one scene in a folder | one shot, another shot (Lehtinen et al. 2018) |
+| neighbours | noise correlated along one axis | every second line, the lines between (Huang et al. 2021) |
+| recorrupted | white noise | y + n/2, y - 2n with added noise n (Pang et al. 2021) |
 
-Where the noise of the target has nothing to do with that of the input, a network that learns to predict the
-target learns to predict what both share, the signal; and the better of two networks is the one that predicts
-the target better. So the ways differ in their patches only, and what is held out is judged as it is trained.
-A wrong estimate of the noise would mislead the judge as it does the training: where there is one, neighbours,
-which need none, must agree.
+If the noise of the target is independent of that of the input, a network that predicts the target predicts
+the signal that both share, and the better predictor is the better denoiser. So the methods differ in their
+patches only, and held-out data is scored the way it is trained. A wrong noise estimate would bias the score
+as it biases training: a method that relies on one is cross-checked with `neighbours`, which needs none.
 """
 
 from __future__ import annotations
@@ -38,46 +37,46 @@ from denoise.signal import MODALITIES
 from denoise.training.data import Pair
 
 __all__ = [
-    "WAYS",
-    "OwnPatches",
+    "TARGET_METHODS",
     "Scene",
+    "SelfSupervisedPatches",
     "correlation",
     "divide",
     "held_out",
-    "longest_side",
+    "max_patch_side",
     "modalities",
     "read",
-    "with_noise",
+    "with_noise_model",
 ]
 
 Array = NDArray[np.float32]
 
-LEAST = 64  # pixels or samples a side; smaller files are left out
-_MOST_VALUES = 2**28  # of all files together, as float32: a gibibyte; of larger files their middle is taken
-_MOST_FILES = 256
-_MOST_SHOTS = 16  # of a scene, and scenes of them
-# Of two shots of a scene the coarse difference has this share of the power at most: of what two scenes differ
-# by, and of their whole difference, which is noise and mostly fine.
+MIN_SIDE = 64  # pixels or samples a side; smaller files are skipped
+_MAX_VALUES = 2**28  # float32 values of all files together (1 GiB); larger files are cropped to their centre
+_MAX_FILES = 256
+_MAX_SHOTS = 16  # per scene, and scenes with repeated shots
+# Two files show the same scene if the power of their coarse difference is at most these shares: of the
+# difference between two scenes, and of the whole difference, which is mostly fine-grained noise.
 _SAME_SCENE, _COARSE_NOISE = 0.1, 0.5
-_COARSE = 8  # pixels or samples a side over which is averaged, so that mostly the scene is left
-_HELD_OUT = 5  # one scene of so many is held out, or that part of a single one
-_MOST_PAIRS = 16
-_MOST_SIDE = MappingProxyType({2: 384, 1: 2**16})  # of a held-out pair, by number of axes
-_TAPS = (-1 / 16, 9 / 16, 9 / 16, -1 / 16)  # a line from the two before and the two behind it: cubic
-_FIRST = len(_TAPS) - 1  # of the lines that have two on each side
-_MARGIN = 2 * _FIRST - 1  # lines beyond two for each one of a patch
-_MORE = 0.5  # of the noise that is added to the input
+_COARSE = 8  # averaging cell, pixels or samples a side, that suppresses noise and keeps the scene
+_HELD_OUT = 5  # one scene in N is held out, or one N-th of a single scene
+_MAX_PAIRS = 16
+_MAX_SIDE = MappingProxyType({2: 384, 1: 2**16})  # of a held-out pair, by number of axes
+_TAPS = (-1 / 16, 9 / 16, 9 / 16, -1 / 16)  # cubic interpolation of a line from two on either side
+_FIRST = len(_TAPS) - 1  # first line with two neighbours on either side
+_MARGIN = 2 * _FIRST - 1  # extra lines of a window beyond two per line of a patch
+_ADDED_SHARE = 0.5  # of the drawn noise, added to the input
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One thing that was recorded.
+    """One recorded subject.
 
     Args:
-        name: Of its file, or of the folder of its shots.
-        takes: Noisy and clean, or all shots, or the one noisy recording, in the scale that the model sees.
-        sample_rate: Hz, of signals.
-        noise: Variance of the noise of each channel at zero, and by how much it grows with the value.
+        name: Name of its file, or of the folder of its shots.
+        takes: Noisy and clean, all shots, or the single noisy recording, on the scale of the model's input.
+        sample_rate: Hz, for signals.
+        noise: Noise variance of each channel at value zero, and its slope over the value.
 
     Shape:
         `takes` is `(takes, C, *S)`, `noise` is `(2, C)`.
@@ -89,33 +88,33 @@ class Scene:
     noise: Array | None = None
 
 
-# ---- the ways --------------------------------------------------------------------------------------------
+# ---- target methods --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Way:
-    """How input and target are found.
+class TargetMethod:
+    """A way to derive input and target.
 
     Args:
-        told: What is done, for the report.
-        split: Gives both from a window of a scene's takes.
-        shrinks: Whether they have half as many lines along an axis.
-        judge: The way by which a model is judged as well, where its own relies on an estimate of the noise.
+        description: One phrase for the report.
+        split: Derives both from a window of a scene's takes.
+        shrinks: Whether input and target have half the lines of the window along an axis.
+        cross_check: Second method to score by, if this one relies on a noise estimate.
     """
 
-    told: str
+    description: str
     split: Callable[[_Window], tuple[Tensor, Tensor]]
     shrinks: bool = False
-    judge: str = ""
+    cross_check: str = ""
 
-    def reach(self, side: int) -> int:
-        """Lines of a window from which patches of `side` lines can be split."""
+    def window_side(self, side: int) -> int:
+        """Return the number of lines of a window that yields patches of `side` lines."""
         return 2 * side + _MARGIN if self.shrinks else side
 
 
 @dataclass(frozen=True)
 class _Window:
-    """A part of a scene, `(takes, C, *S)`, and what decides how it is split."""
+    """A crop of a scene, `(takes, C, *S)`, with the parameters of its split."""
 
     takes: Tensor
     noise: Tensor  # (2, C)
@@ -133,7 +132,7 @@ def _shots(window: _Window) -> tuple[Tensor, Tensor]:
 
 
 def _neighbours(window: _Window) -> tuple[Tensor, Tensor]:
-    """Every second line, and the same lines as those between them tell."""
+    """Return every second line, and the same lines interpolated from those between."""
     lines = window.takes[0].movedim(window.axis, 0)
     count = (len(lines) - _MARGIN) // 2
     target = torch.stack([tap * lines[2 * i :: 2][:count] for i, tap in enumerate(_TAPS)]).sum(0)
@@ -141,70 +140,72 @@ def _neighbours(window: _Window) -> tuple[Tensor, Tensor]:
 
 
 def _recorrupted(window: _Window) -> tuple[Tensor, Tensor]:
-    """With noise of the same variance added to the input and taken from the target, they share none.
+    """Add drawn noise to the input and subtract it from the target, which decorrelates their noise.
 
-    The variance is linear in the noisy value, so its mean is that at the signal.
+    The variance is linear in the noisy value, so its expectation is the variance at the signal.
     """
     noisy = window.takes[0]
-    least, growth = (part.view(-1, *[1] * (noisy.ndim - 1)) for part in window.noise)
-    variance = (least + growth * noisy).clamp(min=0)
+    offset, slope = (part.view(-1, *[1] * (noisy.ndim - 1)) for part in window.noise)
+    variance = (offset + slope * noisy).clamp(min=0)
     added = variance.sqrt() * torch.randn(noisy.shape, generator=window.generator)
-    return noisy + _MORE * added, noisy - added / _MORE
+    return noisy + _ADDED_SHARE * added, noisy - added / _ADDED_SHARE
 
 
-WAYS: Mapping[str, Way] = MappingProxyType(
+TARGET_METHODS: Mapping[str, TargetMethod] = MappingProxyType(
     {
-        "pairs": Way("learned from clean files", _pairs),
-        "shots": Way("learned from repeated shots (Noise2Noise)", _shots),
-        "neighbours": Way("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, True),
-        "recorrupted": Way(
-            "learned from added white noise (Recorrupted-to-Recorrupted)", _recorrupted, judge="neighbours"
+        "pairs": TargetMethod("learned from clean files", _pairs),
+        "shots": TargetMethod("learned from repeated shots (Noise2Noise)", _shots),
+        "neighbours": TargetMethod("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, True),
+        "recorrupted": TargetMethod(
+            "learned from added white noise (Recorrupted-to-Recorrupted)",
+            _recorrupted,
+            cross_check="neighbours",
         ),
     }
 )
 
 
-class OwnPatches:
-    """Seeded batches of `(noisy, target)` from scenes: `denoise.training.data.Batches`.
+class SelfSupervisedPatches:
+    """Seeded batches of `(noisy, target)` from scenes (implements `denoise.training.data.Batches`).
 
     Args:
-        scenes: What to draw from, larger ones more often.
-        way: A row of `WAYS`.
-        axes: Along which the way may split, of the takes without their first axis.
-        side: Of a patch, in pixels or samples.
-        channels: That the model sees together.
-        flip: Mirror images (never by a quarter turn: the noise may have a direction) and signals at random.
+        scenes: Scenes to draw from, in proportion to their size.
+        method: A row of `TARGET_METHODS`.
+        axes: Axes along which the method may split, of the takes without their first axis.
+        side: Patch side in pixels or samples.
+        channels: Number of channels of the model's input.
+        flip: Mirror images and invert signals at random; no quarter turns, as the noise may have a direction.
     """
 
     def __init__(
-        self, scenes: Sequence[Scene], way: str, axes: Sequence[int], side: int, channels: int, flip: bool
+        self, scenes: Sequence[Scene], method: str, axes: Sequence[int], side: int, channels: int, flip: bool
     ) -> None:
-        self.scenes, self.way, self.axes = scenes, WAYS[way], axes
+        self.scenes, self.method, self.axes = scenes, TARGET_METHODS[method], axes
         self.side, self.channels, self.flip = side, channels, flip
         self.files = sum(len(scene.takes) for scene in scenes)
         self.digest = _digest(scenes)
         self.weights = torch.tensor([float(scene.takes[0].size) for scene in scenes])
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """`size` patches, noisy and their targets, `(size, channels, *patch)`."""
+        """Draw `size` patches: noisy and target, `(size, channels, *patch)` each."""
         picks = torch.multinomial(self.weights, size, replacement=True, generator=generator).tolist()
         drawn = [self._patch(self.scenes[i], generator) for i in picks]
         noisy, target = (torch.stack(side) for side in zip(*drawn, strict=True))
         return noisy, target
 
     def _patch(self, scene: Scene, generator: Generator) -> tuple[Tensor, Tensor]:
-        def below(most: int) -> int:
-            return int(torch.randint(most, (), generator=generator))
+        def below(limit: int) -> int:
+            return int(torch.randint(limit, (), generator=generator))
 
         axis = self.axes[below(len(self.axes))]
         count, *shape = scene.takes.shape[1:]
         sides = [self.side] * len(shape)
-        sides[axis - 1] = self.way.reach(self.side)
+        sides[axis - 1] = self.method.window_side(self.side)
         starts = [below(n - side + 1) for n, side in zip(shape, sides, strict=True)]
         cut = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
         pick = below(count)
         channels = slice(None) if count == self.channels else slice(pick, pick + 1)
-        patches = self.way.split(_window(scene, channels, cut, axis, generator))
+        patches = self.method.split(_window(scene, channels, cut, axis, generator))
         mirrored = [a for a in (1, 2) if self.flip and len(shape) == 2 and below(2)]
         sign = -1 if self.flip and len(shape) == 1 and below(2) else 1
         noisy, target = (
@@ -229,15 +230,15 @@ def _digest(scenes: Sequence[Scene]) -> str:
     return seen.hexdigest()
 
 
-def held_out(scenes: Sequence[Scene], way: str, axes: Sequence[int]) -> list[Pair]:
-    """The `(noisy, target, Hz)` to judge by: of up to 16 scenes the middle."""
-    scenes = _spread(scenes, _MOST_PAIRS)
+def held_out(scenes: Sequence[Scene], method: str, axes: Sequence[int]) -> list[Pair]:
+    """Return the `(noisy, target, Hz)` pairs to score on: the centres of up to 16 scenes."""
+    scenes = _spread(scenes, _MAX_PAIRS)
     found: list[Pair] = []
     generator = torch.Generator().manual_seed(0)
     for scene, axis in zip(scenes, itertools.cycle(axes), strict=False):
         shape = scene.takes.shape[2:]
-        cut = _middle(shape, WAYS[way].reach(_MOST_SIDE[len(shape)]))
-        noisy, target = WAYS[way].split(_window(scene, slice(None), cut, axis, generator))
+        cut = _middle(shape, TARGET_METHODS[method].window_side(_MAX_SIDE[len(shape)]))
+        noisy, target = TARGET_METHODS[method].split(_window(scene, slice(None), cut, axis, generator))
         found.append((noisy.contiguous().numpy(), target.contiguous().numpy(), scene.sample_rate))
     return found
 
@@ -247,7 +248,7 @@ def _middle(shape: Sequence[int], side: int) -> tuple[slice, ...]:
 
 
 def divide(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
-    """Scenes to train on and to judge by: each fifth one, or the last fifth of a single one."""
+    """Split scenes for training and scoring: every fifth is held out, or the last fifth of a single one."""
     if len(scenes) > 1:
         judged = scenes[_HELD_OUT // 2 :: _HELD_OUT] or scenes[-1:]
         return [scene for scene in scenes if not any(scene is other for other in judged)], list(judged)
@@ -259,10 +260,10 @@ def divide(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
     return learned, judged
 
 
-def longest_side(scene: Scene, way: str, axes: Sequence[int]) -> int:
-    """Of the patches that a scene has room for."""
+def max_patch_side(scene: Scene, method: str, axes: Sequence[int]) -> int:
+    """Return the side of the largest patch that fits a scene."""
     sides = list(scene.takes.shape[2:])
-    if WAYS[way].shrinks:
+    if TARGET_METHODS[method].shrinks:
         sides += [(scene.takes.shape[1 + axis] - _MARGIN) // 2 for axis in axes]
     return int(min(sides))
 
@@ -270,17 +271,16 @@ def longest_side(scene: Scene, way: str, axes: Sequence[int]) -> int:
 # ---- the noise -------------------------------------------------------------------------------------------
 
 _BLOCK = MappingProxyType({2: 16, 1: 32})  # pixels or samples a side, by number of axes
-_FLATTEST = 0.1  # the share of the blocks in which there is next to nothing but noise
-_LIMITED = 0.03  # the share of values at the end of the range that spoils a block
+_FLAT_SHARE = 0.1  # of the blocks, taken to hold next to nothing but noise
+_MAX_CLIPPED = 0.03  # share of values at the ends of the range; blocks above it are skipped
 _LAGS = (1, 2, 3)
-_MOST_BLOCKS = 10_000  # of a channel
+_MAX_BLOCKS = 10_000  # per channel
 
 
 def correlation(scenes: Sequence[Scene], axis: int) -> float:
-    """By how much the noise of neighbouring lines along an axis is the same, from -1 to 1.
+    """Estimate the correlation, -1 to 1, of the noise of neighbouring lines along an axis.
 
-    Told in the flattest blocks, of what is left there without a slope; of lines one to three apart, the
-    farthest from zero.
+    Measured on the detrended flattest blocks; of the lags 1 to 3, the value farthest from zero.
     """
     products, power = np.zeros(len(_LAGS)), 0.0
     for scene in scenes:
@@ -292,34 +292,34 @@ def correlation(scenes: Sequence[Scene], axis: int) -> float:
     return float(found[np.argmax(np.abs(found))])
 
 
-def with_noise(scene: Scene) -> Scene:
-    """The scene with the variance of its white noise; of images it may grow with the value, as shot noise.
+def with_noise_model(scene: Scene) -> Scene:
+    """Return the scene with its noise variance; in images it may grow with the value, as shot noise does.
 
-    How strong it is, the finest details of the whole say; how it grows, the flattest blocks.
+    The finest wavelet details of the whole give its strength, the flattest blocks its slope.
     """
     found = []
     for channel in scene.takes[0]:
-        least, growth = 1.0, 0.0
+        offset, slope = 1.0, 0.0
         if channel.ndim == 2:
             flat, level = _flattest(channel)
             variance = flat.var((1, 2))
-            growth = max(0.0, float(((level - level.mean()) * variance).mean() / max(level.var(), 1e-12)))
-            least = float(variance.mean() - growth * level.mean())
-        typical = max(least + growth * float(channel.mean()), 1e-12)
+            slope = max(0.0, float(((level - level.mean()) * variance).mean() / max(level.var(), 1e-12)))
+            offset = float(variance.mean() - slope * level.mean())
+        typical = max(offset + slope * float(channel.mean()), 1e-12)
         strength = white_noise_sigma(channel) ** 2 / typical
-        found.append((strength * least, strength * growth))
+        found.append((strength * offset, strength * slope))
     return replace(scene, noise=np.array(found, np.float32).T.copy())
 
 
 def _flattest(channel: Array) -> tuple[Array, Array]:
-    """The blocks of a channel that vary the least between their cells, without their slopes; their means."""
+    """Return the detrended blocks of a channel that vary least between their cells, and their means."""
     ndim, side = channel.ndim, _BLOCK[channel.ndim]
     axes = tuple(range(1, ndim + 1))
     windows = np.lib.stride_tricks.sliding_window_view(channel, (side,) * ndim)
-    step = max(side // 2, math.ceil((channel.size / _MOST_BLOCKS) ** (1 / ndim)))
+    step = max(side // 2, math.ceil((channel.size / _MAX_BLOCKS) ** (1 / ndim)))
     blocks = windows[(slice(None, None, step),) * ndim].reshape(-1, *(side,) * ndim)
-    limited = ((blocks == channel.min()) | (blocks == channel.max())).mean(axes) > _LIMITED
-    blocks = blocks[~limited] if not limited.all() else blocks
+    clipped = ((blocks == channel.min()) | (blocks == channel.max())).mean(axes) > _MAX_CLIPPED
+    blocks = blocks[~clipped] if not clipped.all() else blocks
     slope = (np.arange(side) - (side - 1) / 2).astype(np.float32)
     slope /= np.linalg.norm(slope)
     level = blocks.mean(axes)
@@ -330,7 +330,7 @@ def _flattest(channel: Array) -> tuple[Array, Array]:
         blocks = blocks - line * (blocks * line).sum(axis, keepdims=True).mean(across, keepdims=True)
     cells = blocks.reshape(len(blocks), *(4, side // 4) * ndim)
     coarse = np.square(cells.mean(tuple(range(2, cells.ndim, 2)))).reshape(len(blocks), -1).mean(1)
-    chosen = np.argsort(coarse)[: max(1, round(_FLATTEST * len(blocks)))]
+    chosen = np.argsort(coarse)[: max(1, round(_FLAT_SHARE * len(blocks)))]
     return blocks[chosen], level[chosen]
 
 
@@ -338,10 +338,10 @@ def _flattest(channel: Array) -> tuple[Array, Array]:
 
 
 def modalities(folder: Path) -> list[str]:
-    """Of the files below a folder.
+    """List the modalities of the files below a folder.
 
     Raises:
-        InputError: There are none that can be read.
+        InputError: No file can be read.
     """
     suffixes = {path.suffix.lower() for path in folder.glob("**/*") if path.is_file()}
     found = [m.name for m in MODALITIES.values() if suffixes & {*m.suffixes, *m.read_only}]
@@ -351,56 +351,56 @@ def modalities(folder: Path) -> list[str]:
 
 
 def read(folder: Path, spec: InputSpec, clean: Path | None = None) -> tuple[str, list[Scene], list[str]]:
-    """The way that the files allow, their scenes, and sentences about what was left out.
+    """Read scenes, and return the target method they allow, the scenes, and notes on skipped files.
 
-    The way is empty where there is but one noisy file of each: then it is for the noise to decide.
+    The method is empty if there is a single noisy file per scene: then the noise decides (see `adapt`).
 
     Args:
-        folder: Of noisy files. Those in one folder that show the same scene are repeated shots of it.
-        spec: Of the model to adapt.
-        clean: Folder of clean files, with the same names below it as the noisy ones have.
+        folder: Folder of noisy files. Files of one folder that show the same scene are repeated shots.
+        spec: Input specification of the model to adapt.
+        clean: Folder of clean files with the same relative names.
 
     Raises:
-        InputError: There is nothing to adapt to.
+        InputError: No file is usable.
     """
     suffixes = MODALITIES[spec.modality].suffixes + MODALITIES[spec.modality].read_only
     files = sorted(p for p in folder.glob("**/*") if p.suffix.lower() in suffixes and p.is_file())
     if not files:
         raise InputError(f"{folder}: holds no {spec.modality} files, expected noisy ones to adapt to")
-    reader = _Reader(spec, min(len(files), _MOST_FILES) * (2 if clean else 1))
+    reader = _Reader(spec, min(len(files), _MAX_FILES) * (2 if clean else 1))
     if clean:
         scenes = [
             scene for path in _spread(files) if (scene := reader.pair(path, clean / path.relative_to(folder)))
         ]
-        way = "pairs"
+        method = "pairs"
     else:
         groups = [list(group) for _, group in itertools.groupby(files, key=lambda path: path.parent)]
-        shots = [scene for group in _spread(groups, _MOST_SHOTS) if (scene := reader.shots(group))]
-        way = "shots" if shots else ""
-        scenes = shots or [scene for path in _spread(files) if (scene := reader.alone(path))]
+        shots = [scene for group in _spread(groups, _MAX_SHOTS) if (scene := reader.shots(group))]
+        method = "shots" if shots else ""
+        scenes = shots or [scene for path in _spread(files) if (scene := reader.single(path))]
         unused = len(files) - sum(len(scene.takes) for scene in shots)
         if shots and unused:
             reader.notes.append(
-                f"{folder}: {unused} files are no repeated shots of the first in their folder, or too many"
+                f"{folder}: {unused} files skipped: no repeated shots of the first, or over {_MAX_SHOTS}"
             )
     if not scenes:
         raise InputError(f"{folder}: {reader.notes[0]}")
-    return way, scenes, reader.notes
+    return method, scenes, reader.notes
 
 
-def _spread(found: Sequence[Any], most: int = _MOST_FILES) -> Sequence[Any]:
-    return found[:: max(1, -(-len(found) // most))]
+def _spread(found: Sequence[Any], max_count: int = _MAX_FILES) -> Sequence[Any]:
+    return found[:: max(1, -(-len(found) // max_count))]
 
 
 class _Reader:
-    """Reads takes of at most so many values, and keeps sentences about those that cannot be used."""
+    """Reader of takes, cropped to a share of `_MAX_VALUES`, that collects notes on unusable files."""
 
     def __init__(self, spec: InputSpec, files: int) -> None:
         self.spec = spec
-        self.most = _MOST_VALUES // files
+        self.max_values = _MAX_VALUES // files
         self.notes: list[str] = []
 
-    def alone(self, path: Path) -> Scene | None:
+    def single(self, path: Path) -> Scene | None:
         take = self._read(path)
         return take and self._scene(path.name, [take[0]], take[1])
 
@@ -414,11 +414,11 @@ class _Reader:
         return self._scene(path.name, [noisy[0], target[0]], noisy[1])
 
     def shots(self, files: Sequence[Path]) -> Scene | None:
-        """All files of a folder that show what its first does, if its second does."""
+        """Read the files of a folder that show the scene of its first one, if the second does."""
         if len(files) < 2 or not (first := self._read(files[0])):
             return None
         takes = [first[0]]
-        for path in files[1:_MOST_SHOTS]:
+        for path in files[1:_MAX_SHOTS]:
             take = self._read(path)
             if take and take[0].shape == first[0].shape and _same_scene(first[0], take[0]):
                 takes.append(take[0])
@@ -428,7 +428,7 @@ class _Reader:
 
     def _scene(self, name: str, takes: list[Array], rate: float | None) -> Scene:
         stacked = np.stack(takes)
-        if self.spec.scale:  # signals of any unit, as the model is given them
+        if self.spec.scale:  # standardise signals as the model's caller does
             mean, deviation = takes[0].mean(-1, keepdims=True), takes[0].std(-1, keepdims=True)
             stacked = (stacked - mean) / np.maximum(deviation, 1e-12)
         return Scene(name, stacked, rate)
@@ -440,7 +440,7 @@ class _Reader:
             self.notes.append(str(error))
             return None
         array, rate = array[: array.shape[0] - info.keep], info.sample_rate
-        side = round((self.most / len(array)) ** (1 / self.spec.ndim))
+        side = round((self.max_values / len(array)) ** (1 / self.spec.ndim))
         array = array[(slice(None), *_middle(array.shape[1:], side))].astype(np.float32) / np.float32(
             info.peak or 1.0
         )
@@ -450,15 +450,15 @@ class _Reader:
             array, rate = resample(array, rate, self.spec.sample_rate), self.spec.sample_rate
         if not np.isfinite(array).all():
             self.notes.append(f"{path}: holds NaN or infinite samples, expected finite ones")
-        elif min(array.shape[1:]) < LEAST:
-            self.notes.append(f"{path}: is of {array.shape[1:]}, expected {LEAST} a side and more")
+        elif min(array.shape[1:]) < MIN_SIDE:
+            self.notes.append(f"{path}: has shape {array.shape[1:]}, expected at least {MIN_SIDE} a side")
         else:
             return array, rate
         return None
 
 
 def _same_scene(one: Array, other: Array) -> bool:
-    """Whether two recordings differ by noise alone: not in what is coarse."""
+    """Tell whether two recordings differ by fine-grained noise alone."""
 
     def coarse(take: Array) -> Array:
         for axis in range(1, take.ndim):
@@ -469,6 +469,6 @@ def _same_scene(one: Array, other: Array) -> bool:
 
     first, second = coarse(one), coarse(other)
     axes = tuple(range(1, first.ndim))
-    apart = (first - second).var(axes).sum()
-    scenes, all_of_it = first.var(axes).sum() + second.var(axes).sum(), (one - other).var(axes).sum()
-    return bool(apart < min(_SAME_SCENE * scenes, _COARSE_NOISE * all_of_it))
+    coarse_difference = (first - second).var(axes).sum()
+    scenes, difference = first.var(axes).sum() + second.var(axes).sum(), (one - other).var(axes).sum()
+    return bool(coarse_difference < min(_SAME_SCENE * scenes, _COARSE_NOISE * difference))

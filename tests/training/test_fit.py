@@ -12,7 +12,7 @@ import torch
 import denoise
 from denoise import weights
 from denoise.errors import UsageError, WeightsError
-from denoise.training.fit import Progress, fit
+from denoise.training.fit import Progress, _schedule, _State, fit
 from denoise.training.losses import LOSSES
 from denoise.training.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe, ValidateRecipe
 
@@ -115,6 +115,51 @@ def test_a_run_that_holds_its_rate_can_be_given_more_steps(tones: Path, tmp_path
         fit(changed(steps=30, **holding), tones, tones, extended, resume=True)
 
 
+def test_averaged_weights_follow_by_hand() -> None:
+    """The decay rises from 2/11, that of the first steps, to the recipe's."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    state = _State(model, torch.optim.SGD(model.parameters(), 0.1))  # type: ignore[arg-type]
+    expected = None
+    for step, value in enumerate((1.0, 3.0, -2.0, 5.0), start=1):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        state.step = step
+        state.average(model, 0.4)  # type: ignore[arg-type]
+        decay = min(0.4, (1 + step) / (10 + step))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        assert float(state.averaged["weight"]) == pytest.approx(expected)
+    state.step = 10_000
+    before = float(state.averaged["weight"])
+    state.average(model, 0.999)  # type: ignore[arg-type]
+    assert float(state.averaged["weight"]) == pytest.approx(0.999 * before + 0.001 * 5.0)
+
+
+def test_the_averaged_weights_are_saved(tones: Path, tmp_path: Path) -> None:
+    """With a high decay they lag behind the last weights, on the way from the first."""
+
+    def weights_after(steps: int, ema: float) -> torch.Tensor:
+        fit(changed(steps=steps, ema=ema, lr=0.01, warmup=0), tones, None, tmp_path / "w.safetensors")
+        return torch.cat([value.flatten() for value in parameters(tmp_path / "w.safetensors").values()])
+
+    first, averaged, last = weights_after(1, 0.0), weights_after(8, 0.99), weights_after(8, 0.0)
+    assert not torch.equal(averaged, last)
+    assert (averaged - first).norm() < (last - first).norm()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("cosine", {0: 0.1, 9: 1.0, 10: 1.0, 55: 0.505, 99: 0.01}),
+        ("one-cycle", {0: 0.072, 29: 1.0, 30: 1.0, 65: 0.5, 99: 1e-4}),
+        ("trapezoid", {0: 0.1, 9: 1.0, 49: 1.0, 50: 1.0, 75: 0.5, 99: 0.02}),
+    ],
+)
+def test_the_learning_rate_rises_and_falls_as_scheduled(schedule: str, shares: dict[int, float]) -> None:
+    plan = FitRecipe(steps=100, warmup=10, cooldown=0.5, schedule=schedule)
+    for step, share in shares.items():
+        assert _schedule(plan, step) == pytest.approx(share, abs=2e-3), step
+
+
 def test_a_seed_decides_the_run(tones: Path, tmp_path: Path) -> None:
     runs = []
     for i, seed in enumerate((0, 0, 1)):
@@ -144,10 +189,12 @@ def test_it_stops_when_it_no_longer_improves(tones: Path, tmp_path: Path) -> Non
 def test_the_best_or_the_last_weights_are_kept(tones: Path, tmp_path: Path) -> None:
     """With a learning rate that wrecks it after the first validation, the two are far apart."""
     kept = {}
-    for keep in ("best", "last"):
-        recipe = changed(keep=keep, lr=0.3, schedule="one-cycle", ema=0.0, validate_every=1, steps=30)
-        fit(recipe, tones, tones, tmp_path / f"{keep}.safetensors")
-        kept[keep] = parameters(tmp_path / f"{keep}.safetensors")
+    for selected in ("best", "last"):
+        recipe = changed(
+            select_weights=selected, lr=0.3, schedule="one-cycle", ema=0.0, validate_every=1, steps=30
+        )
+        fit(recipe, tones, tones, tmp_path / f"{selected}.safetensors")
+        kept[selected] = parameters(tmp_path / f"{selected}.safetensors")
     assert not all(torch.equal(kept["best"][key], kept["last"][key]) for key in kept["best"])
 
 
@@ -166,7 +213,7 @@ def test_a_checkpoint_of_another_recipe_or_file_is_refused(tones: Path, tmp_path
     [
         (changed(loss="mze"), "did you mean mse"),
         (changed(schedule="flat"), "unknown schedule"),
-        (changed(keep="most"), "unknown weights to keep"),
+        (changed(select_weights="most"), "unknown weights to select"),
         (replace(RECIPE, modality="audio"), "a sensor model cannot train on audio"),
         (changed(lr=1e30, clip=1e30), "lower fit.lr"),
     ],
@@ -185,7 +232,7 @@ def test_a_network_that_looks_across_channels_learns_from_recordings_and_cleans_
     recipe = replace(
         changed(steps=12, lr=3e-3),
         model=ModelRecipe("autoencoder", {**RECIPE.model.config, "cross": True}),
-        data=replace(RECIPE.data, together=3),
+        data=replace(RECIPE.data, max_joint_channels=3),
     )
     fit(recipe, tmp_path, None, tmp_path / "w.safetensors")
     cleaner = denoise.load(tmp_path / "w.safetensors")

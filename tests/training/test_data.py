@@ -89,6 +89,34 @@ def test_gray_patches_are_gray(photos: Path) -> None:
     assert torch.equal(target[:, 0], target[:, 1])
 
 
+@pytest.mark.parametrize(("flip", "count"), [(True, 8), (False, 1)])
+def test_images_come_in_all_eight_orientations_or_as_they_are(tmp_path: Path, flip: bool, count: int) -> None:
+    picture = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    info = SignalInfo(tmp_path / "a.png", "image", (1, 16, 16), "uint8", 255.0)
+    io.write(tmp_path / "a.png", picture, info)
+    recipe = replace(IMAGE, data=DataRecipe(patch=16, corruption="none", flip=flip))
+    _, target = batch(patches(tmp_path, recipe, 1), 200)
+    views = {(255 * item).round().byte().numpy().tobytes() for item in target[:, 0]}
+    turned = [np.rot90(side, k) for side in (picture[0], picture[0].T) for k in range(4)]
+    assert len(views) == count
+    assert views <= {np.ascontiguousarray(view).tobytes() for view in turned}
+    assert picture.tobytes() in views
+
+
+def test_signals_are_inverted_half_of_the_time(pool: Path) -> None:
+    _, target = batch(patches(pool, replace(SENSOR, data=replace(SENSOR.data, group="")), 1), 400)
+    inverted = (target.mean((1, 2)) > 25).float().mean().item()  # nearly all samples lie at -50
+    assert 0.35 < inverted < 0.65
+
+
+def test_levels_are_drawn_over_their_range(pool: Path) -> None:
+    data = replace(SENSOR.data, standardise=True, level_db=(-20.0, 6.0))
+    _, target = batch(patches(pool, replace(SENSOR, data=data), 1), 400)
+    level_db = 20 * torch.log10(target.std((1, 2)))
+    assert -20.1 < level_db.min() < -18
+    assert 4 < level_db.max() < 6.1
+
+
 def test_validation_pairs_repeat_and_hold_the_level(pool: Path) -> None:
     spec = ValidateRecipe(corruption="gaussian:snr_db=10", items=2, crop=150)
     once, twice = (
@@ -167,7 +195,9 @@ def test_channels_of_one_recording_come_together_as_many_as_a_batch_draws(pool: 
     rng = np.random.default_rng(3)
     wave = np.sin(np.arange(300) / 5.0)
     np.savez(pool / "d.npz", d_1=np.stack([wave, -wave, wave], 1) + 0.01 * rng.standard_normal((300, 3)))
-    recipe = replace(SENSOR, data=replace(SENSOR.data, together=3, standardise=True, group="^[a-z]"))
+    recipe = replace(
+        SENSOR, data=replace(SENSOR.data, max_joint_channels=3, standardise=True, group="^[a-z]")
+    )
     source = patches(pool, recipe, 1)
     shapes = set()
     for seed in range(12):

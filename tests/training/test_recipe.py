@@ -72,3 +72,11 @@ def test_overrides(tmp_path: Path) -> None:
 def test_a_bad_override_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         recipe.load(written(tmp_path, MINIMAL), [text])
+
+
+def test_keys_of_earlier_recipes_and_cards_are_read_under_their_present_names() -> None:
+    old = {"name": "o", "modality": "sensor", "fit": {"keep": "last"}, "data": {"together": 3}}
+    found = recipe.from_dict(old, "card")
+    assert (found.fit.select_weights, found.data.max_joint_channels) == ("last", 3)
+    changed = recipe.changed(found, ["keep=best", "data.together=2"])
+    assert (changed.fit.select_weights, changed.data.max_joint_channels) == ("best", 2)

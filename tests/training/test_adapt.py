@@ -27,14 +27,14 @@ from denoise.signal import SignalInfo
 from denoise.training.fit import fit
 from denoise.training.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe
 from denoise.training.self_supervised import (
-    OwnPatches,
     Scene,
+    SelfSupervisedPatches,
     correlation,
     divide,
     held_out,
-    longest_side,
+    max_patch_side,
     read,
-    with_noise,
+    with_noise_model,
 )
 from pipelines.cli import cli
 
@@ -67,7 +67,9 @@ def save(path: Path, image: Floats) -> None:
 
 
 def drawn(scene: Scene, way: str, axes: list[int], side: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
-    return OwnPatches([scene], way, axes, side, 1, True).batch(64, torch.Generator().manual_seed(0))
+    return SelfSupervisedPatches([scene], way, axes, side, 1, True).batch(
+        64, torch.Generator().manual_seed(0)
+    )
 
 
 # ---- the ways --------------------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ def test_neighbouring_lines_tell_a_smooth_line_and_nothing_of_its_noise(axis: in
 @pytest.mark.parametrize("noise", ["gaussian:sigma=20", "poisson-gaussian:photons=60"])
 def test_what_is_added_to_the_input_and_taken_from_the_target_undoes_their_common_noise(noise: str) -> None:
     clean = np.repeat(np.linspace(0.2, 0.8, 8, dtype=np.float32), 64)[None, None].repeat(512, 1)
-    scene = with_noise(Scene("", corrupted(clean, noise)[None]))
+    scene = with_noise_model(Scene("", corrupted(clean, noise)[None]))
     assert float(np.sqrt(scene.noise[0] + 0.5 * scene.noise[1])[0]) == pytest.approx(
         0.078 if "gaussian:sigma" in noise else math.sqrt(0.5 / 60), rel=0.1
     )
@@ -113,7 +115,7 @@ def test_shots_are_different_ones_and_pairs_keep_their_order() -> None:
 
 
 def test_a_batch_is_a_function_of_its_seed_and_gray_pictures_fill_three_channels() -> None:
-    source = OwnPatches([Scene("", picture()[None])], "neighbours", [1, 2], 32, 3, True)
+    source = SelfSupervisedPatches([Scene("", picture()[None])], "neighbours", [1, 2], 32, 3, True)
     first, again, other = (source.batch(4, torch.Generator().manual_seed(s)) for s in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
@@ -133,7 +135,7 @@ def test_the_figure_without_a_reference_ranks_as_the_true_one(noise: str, way: s
     """The order of five methods against noisy targets is that of their PSNR against the clean pictures."""
     clean = [picture(256, seed) for seed in range(2)]
     scenes = [
-        with_noise(Scene("", np.stack([corrupted(c, noise, 10 * i + k) for k in (0, 1)])))
+        with_noise_model(Scene("", np.stack([corrupted(c, noise, 10 * i + k) for k in (0, 1)])))
         for i, c in enumerate(clean)
     ]
     judged = held_out(scenes, way, [1])
@@ -162,12 +164,12 @@ def test_nothing_that_is_held_out_is_trained_on() -> None:
     assert learned_part.takes.max() < judged_part.takes.min() == 400
 
 
-def test_the_longest_side_can_be_drawn_and_no_longer_one() -> None:
+def test_the_max_patch_side_can_be_drawn_and_no_longer_one() -> None:
     scene = Scene("", np.zeros((1, 1, 101, 70), np.float32))
-    side = longest_side(scene, "neighbours", [1])
+    side = max_patch_side(scene, "neighbours", [1])
     assert side == 48
     assert drawn(scene, "neighbours", [1], side)[0].shape == (64, 1, side, side)
-    assert longest_side(scene, "shots", [1]) == 70
+    assert max_patch_side(scene, "shots", [1]) == 70
 
 
 # ---- whether neighbours are independent ------------------------------------------------------------------
@@ -223,7 +225,7 @@ def test_pairs_go_by_name_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     assert (way, [scene.name for scene in scenes]) == ("pairs", ["a.png"])
     assert len(notes) >= 2
     assert any("clean/b.png" in note for note in notes)
-    assert any("expected 64 a side" in note for note in notes)
+    assert any("expected at least 64 a side" in note for note in notes)
     with pytest.raises(InputError, match="holds no sensor files"):
         read(tmp_path / "noisy", SENSOR)
 
@@ -374,7 +376,7 @@ def test_recordings_of_sound_need_pairs_or_takes(tmp_path: Path) -> None:
     model = weights.build("spectral-gru", config)
     facts = {"recipe": recipe.as_dict()}
     weights.save(start, model, name="small", architecture="spectral-gru", facts=facts)
-    with pytest.raises(InputError, match="from single recordings of sound nothing can be learned"):
+    with pytest.raises(InputError, match="single audio recordings cannot be learned from"):
         denoise.adapt(tmp_path / "noisy", out, model=start)
     few = ["fit.steps=30", "fit.lr=3e-3", "fit.warmup=1", "fit.threads=1"]
     found = denoise.adapt(tmp_path / "noisy", out, pairs=tmp_path / "clean", model=start, overrides=few)
@@ -407,7 +409,7 @@ def test_a_worse_model_is_not_saved(start: Path, files: Path, tmp_path: Path) ->
     wreck = ("--set", "fit.lr=0.3", "--set", "fit.steps=3", "--set", "fit.warmup=1")
     code, output = run(files / "noisy", "--model", start, "-o", out, "--overwrite", *wreck)
     assert code == 1
-    assert "no better on what was held out" in output
+    assert "no better on the held-out files" in output
     assert "nothing was saved" in output
     assert out.read_bytes() == b"mine"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
@@ -417,7 +419,7 @@ def test_a_model_that_damages_clean_files_is_not_saved(
     start: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texture = np.random.default_rng(0).random((1, 64, 64), dtype=np.float32)
-    monkeypatch.setattr("denoise.training.adapt._clean", lambda *_: [(texture, texture, None)])
+    monkeypatch.setattr("denoise.training.adapt._clean_pairs", lambda *_: [(texture, texture, None)])
     with pytest.raises(InputError, match=r"damages clean files: .* nothing was saved"):
         denoise.adapt(files / "noisy", tmp_path / "mine.safetensors", model=start, overrides=SHORT)
     assert not list(tmp_path.iterdir())
@@ -435,7 +437,7 @@ def test_what_cannot_work_is_said_before_any_training(start: Path, files: Path, 
     np.save(tmp_path / "both" / "b.npy", np.zeros(100))
     for arguments, error, message in [
         ((tmp_path / "none", out), InputError, "holds no images"),
-        ((tmp_path / "both", out), UsageError, "image and sensor files; say which model"),
+        ((tmp_path / "both", out), UsageError, "image and sensor files; name the model to adapt"),
         ((files / "noisy", tmp_path / "no" / "mine.safetensors"), UsageError, "folder that exists"),
         ((files / "noisy", tmp_path / "mine.pt"), UsageError, "expected a .safetensors file"),
     ]:
@@ -443,7 +445,7 @@ def test_what_cannot_work_is_said_before_any_training(start: Path, files: Path, 
             denoise.adapt(*arguments)
     with pytest.raises(UsageError, match="unknown trained model 'foto'; did you mean photo"):
         denoise.adapt(files / "noisy", out, model="foto")
-    with pytest.raises(UsageError, match=r"data\.patch is 500, expected 1 to"):
+    with pytest.raises(UsageError, match=r"data\.patch is 500; expected 1 to"):
         denoise.adapt(files / "noisy", out, model=start, overrides=["data.patch=500"])
 
 

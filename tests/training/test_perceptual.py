@@ -107,7 +107,7 @@ def test_pesq_is_that_of_the_reference_implementation(voices: Tensor) -> None:
             assert abs(float(value) - expected) < 0.3
 
 
-@pytest.mark.parametrize("name", ["speech", "heard_speech"])
+@pytest.mark.parametrize("name", ["speech", "speech_perceptual"])
 def test_the_truth_is_where_the_losses_of_speech_lead(name: str, voices: Tensor) -> None:
     loss = LOSSES[name]
     estimate = noisy(voices, 5).requires_grad_()
@@ -123,7 +123,7 @@ def test_silence_is_no_reason_to_learn_what_is_heard(voices: Tensor) -> None:
     target = voices.clone()
     target[1] = 0
     estimate = noisy(target, 5).requires_grad_()
-    (gradient,) = torch.autograd.grad(LOSSES["heard_speech"](estimate, target), estimate)
+    (gradient,) = torch.autograd.grad(LOSSES["speech_perceptual"](estimate, target), estimate)
     assert torch.isfinite(gradient).all()
     (plain,) = torch.autograd.grad(LOSSES["speech"](estimate, target), estimate)
     torch.testing.assert_close(gradient[1], plain[1])
