@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from denoise import io, metrics
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.signal import SignalInfo, modality_of
+from denoise.io.formats import modality_of
+from denoise.signal import SignalInfo
 from pipelines.batch import discover
 from pipelines.report import mean
 
@@ -146,7 +147,7 @@ def _parts(reader: io.Reader) -> Iterator[Array]:
     """The colours of each page of an image; a signal in one part, since blocks of two formats may differ."""
     if reader.info.modality == "image":
         for page in reader:
-            yield page[: page.shape[0] - reader.info.keep]
+            yield page[: page.shape[0] - reader.info.passthrough_channels]
     else:
         yield np.concatenate(list(reader), axis=-1)
 

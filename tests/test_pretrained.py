@@ -12,6 +12,7 @@ import denoise
 from denoise import io, metrics, weights
 from denoise.corruptions import corrupt, parse
 from denoise.infer.apply import apply
+from denoise.io.formats import writable_suffixes
 from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
 from denoise.signal import MODALITIES
 
@@ -23,10 +24,12 @@ def gain(model: str, modality: str) -> float:
     root, gains = SAMPLES / "reference", []
     denoiser = denoise.load(model, modality).model
     headline = metrics.metric(MODALITIES[modality].headline)
-    for path in sorted(p for p in root.rglob("*.*") if p.suffix in MODALITIES[modality].suffixes):
+    for path in sorted(p for p in root.rglob("*.*") if p.suffix in writable_suffixes(modality)):
         noisy, info = io.read(SAMPLES / path.relative_to(root))
         truth, _ = io.read(path)
-        cleaned = apply(denoiser, noisy, peak=info.peak, keep=info.keep, sample_rate=info.sample_rate)
+        cleaned = apply(
+            denoiser, noisy, peak=info.peak, keep=info.passthrough_channels, sample_rate=info.sample_rate
+        )
         after, before = (headline(truth, x, peak=info.peak) for x in (cleaned, noisy))
         gains.append(after - before)
     return float(np.mean(gains))
@@ -73,9 +76,9 @@ def test_the_far_edges_of_a_photo_are_cleaned_as_well_as_the_near_ones() -> None
 def test_what_is_sharp_and_clean_is_not_sharpened(name: str) -> None:
     photo, info = io.read(SAMPLES / "reference" / "photos" / name)
     model = denoise.load("photo-sharp", "image").model
-    np.testing.assert_array_equal(apply(model, photo, peak=info.peak, keep=info.keep), photo)
+    np.testing.assert_array_equal(apply(model, photo, peak=info.peak, keep=info.passthrough_channels), photo)
     soft = np.stack([ndimage.gaussian_filter(channel, 1.0) for channel in photo]).astype(photo.dtype)
-    sharpened = apply(model, soft, peak=info.peak, keep=info.keep)
+    sharpened = apply(model, soft, peak=info.peak, keep=info.passthrough_channels)
     assert (
         metrics.psnr_db(photo, sharpened, peak=info.peak) > metrics.psnr_db(photo, soft, peak=info.peak) + 0.5
     )

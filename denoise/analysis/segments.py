@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from denoise import io
 from denoise.errors import UnsupportedError, UsageError
 from denoise.registry import unknown
-from denoise.signal import MODALITIES, SignalInfo
+from denoise.signal import MODALITIES, SensorInfo, SignalInfo
 
 __all__ = ["Cut", "Excerpt", "Excerpts", "Page", "Place", "assemble", "count", "places", "starts"]
 
@@ -170,8 +170,10 @@ class Excerpts:
         with io.reader(self.path, **self._options) as pages:
             for number, page in enumerate(pages):
                 info = pages.info
-                planes = _coloured(page[: page.shape[0] - info.keep], info.peak or 1.0, cut.channels)
-                self.pages.append(Page((page.shape[0] - info.keep, *page.shape[1:])))
+                planes = _coloured(
+                    page[: page.shape[0] - info.passthrough_channels], info.peak or 1.0, cut.channels
+                )
+                self.pages.append(Page((page.shape[0] - info.passthrough_channels, *page.shape[1:])))
                 if cut.whole:
                     yield self._excerpt(_resized(planes, cut.size), number, 0, (0, 0), planes.shape[1:])
                     continue
@@ -183,7 +185,7 @@ class Excerpts:
 
     def _of_signal(self) -> Iterator[Excerpt]:
         for number in range(self.info.pages):
-            options = {**self._options, "page": number} if number else self._options
+            options = {**self._options, "recording": number} if number else self._options
             with io.reader(self.path, **options) as blocks:
                 own = blocks.info.sample_rate
                 rate = self.cut.sample_rate or own
@@ -236,7 +238,7 @@ class _Counted:
 
 def _channel_names(info: SignalInfo) -> tuple[str, ...]:
     """The columns of a log; of an array of several channels its name with their numbers; else the numbers."""
-    names, channels = tuple(map(str, info.extra.get("columns") or ())), range(info.shape[0])
+    names, channels = info.columns if isinstance(info, SensorInfo) else (), range(info.shape[0])
     if len(names) == len(channels):
         return names
     return tuple(f"{names[0]}_{number}" if len(names) == 1 else str(number) for number in channels)

@@ -263,10 +263,10 @@ def _read_mono(path: str, sample_rate: float) -> Tensor:
     import soxr
 
     from denoise import io
-    from denoise.signal import MODALITIES
+    from denoise.io.formats import writable_suffixes
 
     place = Path(path)
-    suffixes = MODALITIES["audio"].suffixes
+    suffixes = writable_suffixes("audio")
     files = (
         sorted(file for file in place.rglob("*") if file.suffix.lower() in suffixes)
         if place.is_dir()

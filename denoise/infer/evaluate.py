@@ -135,7 +135,7 @@ class _Comparison:
     def _next(self, noisy: Array) -> Array:
         truth = next(self._blocks, None)
         if truth is not None:
-            truth = truth[: truth.shape[0] - self._truth.info.keep]
+            truth = truth[: truth.shape[0] - self._truth.info.passthrough_channels]
         if truth is None or truth.shape != noisy.shape:
             raise self._mismatch()
         return rescale(truth, self._truth.info.peak, self._info.peak)
@@ -154,7 +154,7 @@ def rescale(array: Array, peak: float | None, new_peak: float | None) -> Array:
 
 def _shape(info: SignalInfo) -> tuple[int, ...]:
     """Shape of the channels that are cleaned."""
-    return (info.shape[0] - info.keep, *info.shape[1:])
+    return (info.shape[0] - info.passthrough_channels, *info.shape[1:])
 
 
 def _shape_text(info: SignalInfo) -> str:

@@ -25,9 +25,10 @@ from denoise.infer.select_image import Automatic, Decision
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request, limited
 from denoise.io import Writer
+from denoise.io.formats import modality_of
 from denoise.io.sensor.columns import SensorReader
 from denoise.models import PROFILED_MODEL
-from denoise.signal import SignalInfo, modality_of
+from denoise.signal import ImageInfo, SensorInfo, SignalInfo
 
 __all__ = ["FileReport", "clean_file"]
 
@@ -181,7 +182,7 @@ class _Job:
             ):
                 for page in pages:
                     now = pages.info  # pages of one file may differ in kind
-                    colours = page.shape[0] - now.keep
+                    colours = page.shape[0] - now.passthrough_channels
                     pixels += page.shape[1] * page.shape[2]
                     model = self.cleaner.model
                     if isinstance(model, Automatic):  # asked here, so that it can be told
@@ -190,12 +191,12 @@ class _Job:
                         model,
                         page,
                         peak=now.peak,
-                        keep=now.keep,
+                        keep=now.passthrough_channels,
                         strength=self.strength,
                         sigma=self.sigma,
                         decision=decisions[-1] if decisions else None,
                     )
-                    if now.extra.get("alpha"):
+                    if isinstance(now, ImageInfo) and now.alpha:
                         _restore_unseen(page, result, colours)
                     scores.update(
                         rescale(page[:colours], now.peak, info.peak),
@@ -252,7 +253,7 @@ class _Job:
                 scale,
                 block or DEFAULT_BLOCK,
             )
-            clock = info.extra.get("clock")
+            clock = info.clock if isinstance(info, SensorInfo) else None
             timeline = Timeline(stream, info.shape[0], clock, self.fill_gaps)
             stamps: Iterator[Array | None] = repeat(None)
             if isinstance(blocks, SensorReader) and clock and clock.pauses:
@@ -278,8 +279,8 @@ class _Job:
         return info, levels
 
     def _page_options(self, page: int) -> dict[str, Any]:
-        """An NPZ may hold recordings of several lengths, one a page; the first needs no naming."""
-        return {**self.options, "page": page} if page else dict(self.options)
+        """Name the recording of a log that holds several; the first needs no name."""
+        return {**self.options, "recording": page} if page else dict(self.options)
 
 
 def _restore_unseen(page: Array, result: Array, colours: int) -> None:

@@ -60,7 +60,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        raise OutputError(f"{path}: cannot be written: it is a directory, a file name was expected")
+        raise OutputError(f"{path}: cannot be written: is a directory; expected a file name")
     temporary = _temporary(path)
     try:
         # O_EXCL: never another writer's file. Mode 0o666 lets the umask decide, as for any new file.

@@ -18,6 +18,7 @@ from denoise import io
 from denoise.corruptions import parse
 from denoise.corruptions.audio import equalised
 from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.io.formats import writable_suffixes
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 from denoise.training.recipe import Recipe, ValidateRecipe
@@ -44,7 +45,7 @@ class Batches(Protocol):
 
 
 def _files(folder: Path, include: tuple[str, ...], modality: str) -> list[Path]:
-    suffixes = MODALITIES[modality].suffixes
+    suffixes = writable_suffixes(modality)
     found = {
         p for pattern in include for p in folder.glob(pattern) if p.suffix.lower() in suffixes and p.is_file()
     }
@@ -59,7 +60,7 @@ def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[s
                 yield name, np.atleast_2d(archive[name].astype(np.float32).T), None  # stored time first
         return
     array, info = io.read(path)
-    array = array[: array.shape[0] - info.keep]
+    array = array[: array.shape[0] - info.passthrough_channels]
     if modality == "image":
         if array.dtype != np.uint8:
             array = np.round(array * (255.0 / (info.peak or 1.0))).astype(np.uint8)

@@ -32,6 +32,7 @@ from torch import Generator, Tensor
 from denoise import io
 from denoise.errors import DenoiseError, InputError
 from denoise.estimate import white_noise_sigma
+from denoise.io.formats import readable_suffixes
 from denoise.models.base import InputSpec
 from denoise.signal import MODALITIES
 from denoise.training.data import Pair
@@ -344,7 +345,7 @@ def modalities(folder: Path) -> list[str]:
         InputError: No file can be read.
     """
     suffixes = {path.suffix.lower() for path in folder.glob("**/*") if path.is_file()}
-    found = [m.name for m in MODALITIES.values() if suffixes & {*m.suffixes, *m.read_only}]
+    found = [m.name for m in MODALITIES.values() if suffixes & set(readable_suffixes(m.name))]
     if not found:
         raise InputError(f"{folder}: holds no images, recordings or sensor logs to adapt to")
     return found
@@ -363,7 +364,7 @@ def read(folder: Path, spec: InputSpec, clean: Path | None = None) -> tuple[str,
     Raises:
         InputError: No file is usable.
     """
-    suffixes = MODALITIES[spec.modality].suffixes + MODALITIES[spec.modality].read_only
+    suffixes = readable_suffixes(spec.modality)
     files = sorted(p for p in folder.glob("**/*") if p.suffix.lower() in suffixes and p.is_file())
     if not files:
         raise InputError(f"{folder}: holds no {spec.modality} files, expected noisy ones to adapt to")
@@ -439,7 +440,7 @@ class _Reader:
         except DenoiseError as error:
             self.notes.append(str(error))
             return None
-        array, rate = array[: array.shape[0] - info.keep], info.sample_rate
+        array, rate = array[: array.shape[0] - info.passthrough_channels], info.sample_rate
         side = round((self.max_values / len(array)) ** (1 / self.spec.ndim))
         array = array[(slice(None), *_middle(array.shape[1:], side))].astype(np.float32) / np.float32(
             info.peak or 1.0

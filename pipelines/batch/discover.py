@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from denoise.errors import UnreadableError, UnsupportedError, UsageError
-from denoise.io.sniff import HEAD_BYTES, Kind, kind_of, sniff
-from denoise.signal import MODALITIES, modality_of
+from denoise.io.formats import FORMATS, Format, modality_of
+from denoise.io.sniff import HEAD_BYTES, format_of, sniff
+from denoise.signal import MODALITIES
 from pipelines.batch.store import Remote, heads
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "denoise-manifest.jsonl"
-_SUFFIXES = {suffix for kind in MODALITIES.values() for suffix in kind.suffixes + kind.read_only}
+_SUFFIXES = {suffix for row in FORMATS.values() for suffix in row.suffixes}
 
 Declines = Callable[[str], str | None]
 
@@ -160,7 +161,7 @@ def _admit(
     path: Path,
     relative: Path,
     size_bytes: int | None,
-    kind: Kind | None,
+    kind: Format | None,
     reasons: Mapping[str, str | None],
     found: Found,
     unwanted: list[Problem],
@@ -175,7 +176,7 @@ def _admit(
     if reason:
         unwanted.append(Problem(path, f"{path}: {reason}"))
     elif size_bytes is not None:
-        relative = relative.with_suffix(kind.written) if kind and kind.written else relative
+        relative = relative.with_suffix(kind.written_suffix) if kind and kind.written_suffix else relative
         found.sources.append(Source(path, relative, modality, size_bytes))
     else:
         what = "a link that leads nowhere" if path.is_symlink() else "no regular file"
@@ -196,7 +197,7 @@ def _size_bytes(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _kind(path: Path) -> Kind | None:
+def _kind(path: Path) -> Format | None:
     try:
         return sniff(path)
     except UnreadableError:  # it is listed as failed when its turn comes
@@ -215,7 +216,7 @@ def _find_remote(root: Remote, recursive: bool, reasons: Mapping[str, str | None
         raise UsageError(f"{root}: cannot be read: {error.strerror}") from error
     for (path, size_bytes), head in zip(sizes.items(), first_bytes, strict=True):
         relative = Path(*path.relative_to(root).parts) if folder else Path(path.file_name)
-        kind = None if head is None else kind_of(head, relative.suffix)
+        kind = None if head is None else format_of(head, relative.suffix)
         unwanted = found.ignored if folder else found.problems
         _admit(path, relative, size_bytes, kind, reasons, found, unwanted)
 
@@ -282,7 +283,8 @@ def _walk(folder: Path, recursive: bool, apart: Path | None, problems: list[Prob
 
 
 def _names_a_file(folder: Path) -> bool:
-    return any(folder.suffix.lower() in modality.suffixes for modality in MODALITIES.values())
+    suffix = folder.suffix.lower()
+    return any(suffix in row.suffixes for row in FORMATS.values() if row.writable)
 
 
 def plan(

@@ -13,22 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from denoise.errors import UsageError
+from denoise.io.formats import Format, format_of_suffix
 from pipelines.batch.discover import Item
 from pipelines.batch.store import Remote
 
 __all__ = ["Cost", "bytes_text", "estimate", "free_bytes", "require_space", "seconds_per_million"]
-
-# Bytes of a file for each pixel or sample, all channels together, as photos and recordings mostly are.
-_BYTES_PER_SAMPLE: Mapping[str, float] = MappingProxyType(
-    {
-        ".png": 2.0, ".jpg": 0.4, ".jpeg": 0.4, ".webp": 0.3, ".tif": 3.0, ".tiff": 3.0, ".bmp": 3.0,
-        ".heic": 0.25, ".heif": 0.25, ".hif": 0.25,
-        ".wav": 2.0, ".rf64": 2.0, ".aif": 2.0, ".aiff": 2.0, ".flac": 1.2, ".mp3": 0.35, ".ogg": 0.3,
-        ".oga": 0.3, ".opus": 0.25,
-        ".csv": 8.0, ".tsv": 8.0, ".npy": 8.0, ".npz": 8.0, ".parquet": 5.0,
-    }
-)  # fmt: skip
-_UNKNOWN_BYTES_PER_SAMPLE = 2.0
 
 # Seconds a million pixels or samples on two cores, as the documents have them; the empty name is any other.
 _MODEL_SECONDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -79,10 +68,14 @@ def estimate(item: Item, model_seconds: float, samples: float | None = None) -> 
     """
     before, after = item.source.suffix.lower(), item.destination.suffix.lower()
     if samples is None:
-        samples = item.size_bytes / _BYTES_PER_SAMPLE.get(before, _UNKNOWN_BYTES_PER_SAMPLE)
-    written = samples * _BYTES_PER_SAMPLE.get(after, _UNKNOWN_BYTES_PER_SAMPLE)
+        samples = item.size_bytes / _bytes_per_sample(before)
+    written = samples * _bytes_per_sample(after)
     seconds = samples / 1e6 * (model_seconds + _FILE_SECONDS[item.modality])
     return Cost(item.size_bytes, item.size_bytes if before == after else round(written), seconds)
+
+
+def _bytes_per_sample(suffix: str) -> float:
+    return (format_of_suffix(suffix) or Format("")).bytes_per_sample
 
 
 def free_bytes(folder: Path) -> int | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoise.errors import TooLargeError, UsageError
 from denoise.models import PRECISIONS, PROFILED_MODEL
-from denoise.signal import LONGEST_FILL
+from denoise.signal import MAX_FILL_SAMPLES
 from pipelines.batch.discover import Item
 from pipelines.batch.manifest import digest
 
@@ -184,8 +184,10 @@ class CleanJob(Job):
             raise UsageError(f"sigma is {self.sigma}; expected 0 or more")
         if self.sample_rate is not None and not 0 < self.sample_rate < math.inf:
             raise UsageError(f"sample_rate is {self.sample_rate}; expected more than 0 Hz")
-        if not 0 <= self.fill_gaps <= LONGEST_FILL:
-            raise UsageError(f"fill_gaps is {self.fill_gaps}; expected 0 (none) to {LONGEST_FILL} samples")
+        if not 0 <= self.fill_gaps <= MAX_FILL_SAMPLES:
+            raise UsageError(
+                f"fill_gaps is {self.fill_gaps}; expected 0 (none) to {MAX_FILL_SAMPLES} samples"
+            )
         if self.max_attenuation is not None and not self.max_attenuation >= 0:
             raise UsageError(f"max_attenuation is {self.max_attenuation}; expected 0 dB or more")
         if self.reference is None:
@@ -356,7 +358,7 @@ class CorruptJob(Job):
             blocks = reader if info.modality == "image" else [np.concatenate(list(reader), axis=-1)]
             with io.writer(item.destination, info) as writer:
                 for page, block in enumerate(blocks):
-                    kept = block.shape[0] - info.keep
+                    kept = block.shape[0] - info.passthrough_channels
                     noisy = corrupt(
                         block[:kept], noise, seed=seed + page, peak=info.peak, sample_rate=info.sample_rate
                     )

@@ -101,7 +101,9 @@ def _model_seconds(cleaner: Cleaner, item: Item) -> float:
         blocks = [np.concatenate(blocks, axis=-1)]
     started = time.perf_counter()
     for block in blocks:
-        apply(cleaner.model, block, peak=info.peak, keep=info.keep, sample_rate=info.sample_rate)
+        apply(
+            cleaner.model, block, peak=info.peak, keep=info.passthrough_channels, sample_rate=info.sample_rate
+        )
     return time.perf_counter() - started
 
 

@@ -258,12 +258,12 @@ def _truths(source: discover.Source) -> Iterator[Truth]:
     """What a file holds; an NPZ whose arrays differ in length holds several recordings."""
     key = source.relative.as_posix()
     array, info = files.read(source.path)
-    array = array[: array.shape[0] - info.keep]
+    array = array[: array.shape[0] - info.passthrough_channels]
     if info.modality != "sensor":
         array = (array / (info.peak or 1.0)).astype(np.float32)
     yield Truth(array, info.modality, info.sample_rate, key)
     for page in range(1, info.pages if info.modality == "sensor" else 1):
-        array, info = files.read(source.path, page=page)
+        array, info = files.read(source.path, recording=page)
         yield Truth(array, info.modality, info.sample_rate, f"{key}:{page}")
 
 

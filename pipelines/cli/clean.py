@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from denoise.io.audio.pipe import PCM, PipeFormat
-from denoise.signal import LONGEST_FILL, SECONDS
+from denoise.signal import MAX_FILL_SAMPLES, SECONDS
 from pipelines.batch.jobs import CleanJob
 from pipelines.cli import options
 from pipelines.live import Live, Passed
@@ -78,7 +78,7 @@ def _excluded(ctx: click.Context, parameter: click.Parameter, value: str | None)
 )
 @click.option(
     "--fill-gaps",
-    type=click.IntRange(0, LONGEST_FILL),
+    type=click.IntRange(0, MAX_FILL_SAMPLES),
     default=CleanJob.fill_gaps,
     show_default=True,
     metavar="MAX",

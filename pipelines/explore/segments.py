@@ -133,7 +133,7 @@ def default_cut(files: Files, window: float | None = None) -> Cut:
     if files.modality == "audio":
         rate = min([_AUDIO_HZ, *(info.sample_rate for info in infos if info.sample_rate)])
         return Cut("audio", (_whole((window or _WINDOW_S) * rate, 1),), sample_rate=rate)
-    channels = 3 if any(info.shape[0] - info.keep >= 3 for info in infos) else 1
+    channels = 3 if any(info.shape[0] - info.passthrough_channels >= 3 for info in infos) else 1
     largest = max((max(info.shape[1:]) for info in infos), default=_SIDE_PX)
     side = _whole(window, channels * window) if window else min(_SIDE_PX, largest)
     return Cut("image", (side, side), channels, whole=not window)

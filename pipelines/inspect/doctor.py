@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import denoise
 from denoise import io, weights
 from denoise.errors import DenoiseError, reason
-from denoise.io.sniff import KINDS
+from denoise.io.formats import FORMATS
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines.batch import run as batch
 from pipelines.batch.engines.table import cores
@@ -167,10 +167,10 @@ def _codecs() -> str:
     import PIL
     import soundfile
 
-    kinds = [kind for kind in KINDS.values() if kind.modality in _SAMPLES and not kind.written]
+    kinds = [row for row in FORMATS.values() if row.modality != "sensor" and row.writable]
     failed = []
     with tempfile.TemporaryDirectory() as folder:
-        for kind in (kind for kind in kinds if kind.modality != "sensor"):
+        for kind in kinds:
             path = Path(folder) / f"sample{kind.suffixes[0]}"
             try:
                 _write(path, kind.modality, _SAMPLES[kind.modality]())
@@ -179,7 +179,7 @@ def _codecs() -> str:
                 failed.append(f"{kind.name} ({error})")
     if failed:
         raise _ProblemError(f"these do not work: {'; '.join(failed)}")
-    names = ", ".join(kind.name for kind in kinds if kind.modality != "sensor")
+    names = ", ".join(kind.name for kind in kinds)
     return f"{names}; by Pillow {PIL.__version__}, libsndfile {soundfile.__libsndfile_version__}"
 
 

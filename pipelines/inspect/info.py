@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from denoise import io
 from denoise.errors import DenoiseError, UsageError, reason
 from denoise.models import AUTO, AUTO_PICKS
-from denoise.signal import SignalInfo
+from denoise.signal import AudioInfo, ImageInfo, SensorInfo, SignalInfo
 from pipelines.batch import discover, forecast
 from pipelines.batch.discover import Source
 from pipelines.batch.forecast import Cost
@@ -95,7 +95,8 @@ def _described(source: Source) -> Described:
 
 def _look(source: Source) -> Described:
     info = io.probe(source.path)
-    facts, kept = {"image": _image, "audio": _audio, "sensor": _log}[info.modality](info)
+    describe: Mapping[str, Callable[[Any], Facts]] = {"image": _image, "audio": _audio, "sensor": _log}
+    facts, kept = describe[info.modality](info)
     job = CleanJob(inputs=(source.path,), output=Path())
     model = job.row(info.modality).name
     noise, chosen, decision = _noise(info, model)
@@ -119,36 +120,35 @@ def _look(source: Source) -> Described:
 Facts = tuple[dict[str, Any], tuple[str, ...]]  # and what is kept besides
 
 
-def _image(info: SignalInfo) -> Facts:
+def _image(info: ImageInfo) -> Facts:
     channels, height, width = info.shape
-    found = info.extra["metadata"]
+    found = info.metadata
     kept = {
         "EXIF": found.exif,
         "ICC profile": found.icc,
         "XMP": found.xmp,
         "resolution": found.dpi,
-        "alpha": info.keep,
+        "alpha": info.passthrough_channels,
     }
     facts = {"width_px": width, "height_px": height, "channels": channels, "dtype": info.dtype}
     return facts | {"pages": info.pages}, tuple(name for name, value in kept.items() if value)
 
 
-def _audio(info: SignalInfo) -> Facts:
+def _audio(info: AudioInfo) -> Facts:
     from denoise.io.audio.tags import names
 
     channels, samples = info.shape
     rate = info.sample_rate or 1.0
     facts = {"sample_rate_hz": rate, "duration_s": samples / rate, "channels": channels}
-    return facts | {"encoding": info.extra["subtype"]}, names(info.extra["tags"], info.extra["container"])
+    return facts | {"encoding": info.subtype}, names(info.tags, info.container)
 
 
-def _log(info: SignalInfo) -> Facts:
+def _log(info: SensorInfo) -> Facts:
     channels, samples = info.shape
     facts = {"samples": samples, "channels": channels, "sample_rate_hz": info.sample_rate}
     facts["duration_s"] = samples / info.sample_rate if info.sample_rate else None
-    cleaned = info.extra.get("columns", ())
-    others = tuple(str(name) for name in info.extra.get("names") or () if name not in cleaned)
-    return facts | {"columns": list(cleaned), "time_column": info.extra.get("time_column")}, others
+    others = tuple(name for name in info.names if name not in info.columns)
+    return facts | {"columns": list(info.columns), "time_column": info.time_column}, others
 
 
 def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | None]:
@@ -160,7 +160,7 @@ def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | N
         if math.prod(info.shape[1:]) > _LARGEST_PX:
             return {}, model, None
         with io.reader(info.source) as pages:
-            page = next(iter(pages))[: info.shape[0] - info.keep]
+            page = next(iter(pages))[: info.shape[0] - info.passthrough_channels]
         estimator.update(page)
         noise = estimator.result()
         return noise, *(_decided(page, info, noise["estimated_sigma"]) if model == AUTO else (model, None))

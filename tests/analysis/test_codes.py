@@ -62,7 +62,7 @@ def test_a_log_comes_back_with_its_clock_its_names_and_its_gaps(log: Path, tmp_p
     truth, info = io.read(log)
     back, found = io.read(tmp_path / "back.csv")
     assert found.sample_rate == pytest.approx(info.sample_rate)
-    assert found.extra["columns"] == info.extra["columns"]
+    assert found.columns == info.columns
     assert np.isnan(back[0, 96:128]).all()
     assert np.isnan(back).sum() == 32
     there = ~np.isnan(back)

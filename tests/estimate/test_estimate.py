@@ -114,7 +114,7 @@ def photos() -> list[Array]:
     pages = []
     for path in sorted(PHOTOS.iterdir()):
         array, info = io.read(path)
-        pages.append(array[: len(array) - info.keep] * np.float32(255 / (info.peak or 1)))
+        pages.append(array[: len(array) - info.passthrough_channels] * np.float32(255 / (info.peak or 1)))
     assert len(pages) >= 5
     return pages
 

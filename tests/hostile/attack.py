@@ -81,7 +81,7 @@ def attempt(folder: Path, name: str, data: bytes) -> str | None:
         copy = folder / f"copy-{io.written_name(source)}"
         with io.writer(copy, info) as sink:
             for page in range(info.pages if info.modality == "sensor" else 1):
-                with io.reader(source, **({"page": page} if page else {})) as blocks:
+                with io.reader(source, **({"recording": page} if page else {})) as blocks:
                     for block in blocks:
                         sink.write(block)
         again, _ = _read(copy)

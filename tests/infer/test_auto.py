@@ -41,7 +41,7 @@ PHOTOS = Path(__file__).parents[2] / "data" / "samples" / "reference" / "photos"
 def photo(name: str) -> Array:
     """A clean sample `(H, W[, C])`."""
     array, info = denoise.read(PHOTOS / name)
-    pixels = np.moveaxis(array[: len(array) - info.keep], 0, -1)
+    pixels = np.moveaxis(array[: len(array) - info.passthrough_channels], 0, -1)
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 

@@ -77,7 +77,7 @@ def test_with_a_reference_the_figures_are_measured(photo: Path, tmp_path: Path, 
 def test_a_16_bit_reference_of_an_8_bit_image(tmp_path: Path, cleaner: Make) -> None:
     page = (noise(3, 30, 31) * 255).astype(np.uint8)
     Image.fromarray(page.transpose(1, 2, 0)).save(tmp_path / "in.png")
-    info = dataclasses.replace(denoise.probe(tmp_path / "in.png"), dtype="uint16", peak=65535.0, extra={})
+    info = dataclasses.replace(denoise.probe(tmp_path / "in.png"), dtype="uint16", peak=65535.0, layouts=())
     denoise.write(tmp_path / "truth.tif", page.astype(np.uint16) * 257, info)
     report = clean_file(
         tmp_path / "in.png",

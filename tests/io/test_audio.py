@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import struct
 import tracemalloc
@@ -20,7 +21,7 @@ from denoise.errors import DenoiseError, OutputError, UnreadableError, UsageErro
 from denoise.io import probe, read, reader, write, writer
 from denoise.io.audio.codec import resample
 from denoise.io.audio.encoding import encoding
-from denoise.signal import SignalInfo
+from denoise.signal import AudioInfo, SignalInfo
 
 FLAC_MODULE: Any = mutagen.flac  # mutagen is not typed
 FLAC = FLAC_MODULE.FLAC
@@ -164,7 +165,7 @@ def test_lossy_formats_keep_their_bit_rate_or_go_one_step_up(
     source, target = make(tmp_path / f"in{row[0]}", row, 48000, **options), tmp_path / f"out{row[0]}"
     copy(source, target)
     rates = [
-        probe(path).extra["bit_rate"] if row[2] == "OPUS" else mutagen.File(path).info.bitrate
+        probe(path).bit_rate if row[2] == "OPUS" else mutagen.File(path).info.bitrate
         for path in (source, target)
     ]
     assert 0.995 * rates[0] <= rates[1] <= 1.3 * rates[0]
@@ -240,9 +241,7 @@ def test_integers_are_rounded_without_bias_and_clipping_is_counted(tmp_path: Pat
     array = np.array([[0.4, 0.6, -0.4, -0.6, 1.4]], np.float32) * np.float32(step)
     array = np.concatenate([array, np.array([[1.0, -1.0, 1.5, -2.0]], np.float32)], axis=1)
     before = array.copy()
-    info = SignalInfo(
-        path, "audio", array.shape, "float32", 1.0, 8000.0, extra={"container": "WAV", "subtype": "PCM_16"}
-    )
+    info = AudioInfo(path, "audio", array.shape, "float32", 1.0, 8000.0, container="WAV", subtype="PCM_16")
     with writer(path, info) as sink:
         sink.write(array)
     assert soundfile.read(path, dtype="int16")[0].tolist() == [0, 1, 0, -1, 1, 32767, -32768, 32767, -32768]
@@ -256,14 +255,15 @@ def test_rounding_has_no_bias(tmp_path: Path) -> None:
     write(
         path,
         array,
-        SignalInfo(
+        AudioInfo(
             path,
             "audio",
             array.shape,
             "float32",
             1.0,
             8000.0,
-            extra={"container": "WAV", "subtype": "PCM_16"},
+            container="WAV",
+            subtype="PCM_16",
         ),
     )
     error = (soundfile.read(path)[0] - array[0]) * 2**15
@@ -485,17 +485,18 @@ def test_another_suffix_is_another_format(tmp_path: Path, suffix: str, subtype: 
 
 
 def test_wav_beyond_4_gib_becomes_rf64() -> None:
-    info = SignalInfo(
+    info = AudioInfo(
         Path("x"),
         "audio",
         (2, 2**30),
         "float32",
         1.0,
         48000.0,
-        extra={"container": "WAV", "subtype": "PCM_16"},
+        container="WAV",
+        subtype="PCM_16",
     )
     assert encoding(Path("x.wav"), info).container == "RF64"
-    short = SignalInfo(Path("x"), "audio", (2, 2**29), "float32", 1.0, 48000.0, extra=dict(info.extra))
+    short = dataclasses.replace(info, shape=(2, 2**29))
     assert encoding(Path("x.wav"), short).container == "WAV"
 
 
@@ -539,16 +540,16 @@ def bad_files(folder: Path) -> dict[str, str]:
     (folder / "loop.wav").symlink_to(folder / "loop.wav")
     soundfile.write(folder / "nothing.wav", np.zeros((0, 1)), 8000)
     return {
-        "empty.wav": "empty (0 bytes), expected audio",
-        "text.wav": "holds text data, expected audio",
-        "short.flac": "holds text data, expected audio",
-        "bytes.wav": "holds nothing that is known as audio, expected audio",
-        "film.mp3": "holds ISO media data, expected audio",
-        "old.wav": "holds nothing that is known as audio, expected audio",
+        "empty.wav": "empty (0 bytes); expected audio",
+        "text.wav": "holds text data; expected audio",
+        "short.flac": "holds text data; expected audio",
+        "bytes.wav": "holds unknown data; expected audio",
+        "film.mp3": "holds ISO media data; expected audio",
+        "old.wav": "holds unknown data; expected audio",
         "cut.flac": "damaged or of an unknown kind (",
-        "folder.wav": "a directory, expected audio",
-        "loop.wav": "cannot be opened (",
-        "missing.wav": "cannot be opened (No such file or directory), expected audio",
+        "folder.wav": "is a directory; expected a file",
+        "loop.wav": "cannot be read: ",
+        "missing.wav": "cannot be read: No such file or directory",
         "nothing.wav": "holds 0 samples, expected at least one",
     }
 
@@ -568,9 +569,7 @@ def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.
 
     path = make(tmp_path / "x.wav", EXACT[0])
     monkeypatch.setattr(Path, "open", refuse)  # the super-user may read everything, so chmod proves nothing
-    with pytest.raises(
-        UnreadableError, match=r"x\.wav: cannot be opened \(Permission denied\), expected audio"
-    ):
+    with pytest.raises(UnreadableError, match=r"x\.wav: cannot be read: Permission denied"):
         probe(path)
 
 

@@ -22,9 +22,8 @@ from denoise.errors import InputError, OutputError, TooLargeError, UnreadableErr
 from denoise.io import probe, read, reader, write, writer
 from denoise.io.image import jpeg as jpeg_module
 from denoise.io.image import tiff as tiff_module
-from denoise.io.image.base import Metadata
 from denoise.io.image.ifd import EXIF_TAG, GPS_TAG, Entry, Tags, packed_exif
-from denoise.signal import SignalInfo
+from denoise.signal import ImageInfo, Metadata, SignalInfo
 
 Array = NDArray[Any]
 tifffile: Any = tifffile_module  # its unions of page classes say nothing here
@@ -56,10 +55,10 @@ def _waves(channels: int, dtype: str = "uint8", height: int = HEIGHT, width: int
     return (waves * peak if dtype == "float32" else np.rint(waves * peak)).astype(dtype)
 
 
-def _info(path: Path, array: Array, **extra: Any) -> SignalInfo:
+def _info(path: Path, array: Array, **fields: Any) -> ImageInfo:
     dtype = str(array.dtype)
     keep = int(array.shape[0] in (2, 4))
-    return SignalInfo(path, "image", array.shape, dtype, PEAKS[dtype], keep=keep, extra=extra)
+    return ImageInfo(path, "image", array.shape, dtype, PEAKS[dtype], passthrough_channels=keep, **fields)
 
 
 def _pil(mode: str) -> Image.Image:
@@ -87,7 +86,7 @@ def test_what_a_format_holds_comes_back(tmp_path: Path, suffix: str, channels: i
     write(tmp_path / f"a{suffix}", array, _info(tmp_path / "x", array))
     back, info = read(tmp_path / f"a{suffix}")
     assert (info.shape, info.dtype, info.peak) == (array.shape, dtype, PEAKS[dtype])
-    assert info.keep == (channels in (2, 4))
+    assert info.passthrough_channels == (channels in (2, 4))
     assert back.dtype == dtype
     worst = 12 if suffix in (".jpg", ".jpeg") else 0
     assert np.abs(back.astype(np.float64) - array).max() <= worst
@@ -156,11 +155,11 @@ def test_palette_and_key_colours_with_transparency_give_alpha(tmp_path: Path) ->
     palette = _pil("RGB").quantize(20)
     palette.save(tmp_path / "p.png", transparency=3)
     array, info = read(tmp_path / "p.png")
-    assert (array.shape[0], info.keep) == (4, 1)
+    assert (array.shape[0], info.passthrough_channels) == (4, 1)
     np.testing.assert_array_equal(array[3] == 0, np.asarray(palette) == 3)
     _pil("L").save(tmp_path / "l.png", transparency=128)
     array, info = read(tmp_path / "l.png")
-    assert (array.shape[0], info.keep) == (2, 1)
+    assert (array.shape[0], info.passthrough_channels) == (2, 1)
     assert "transparent colour" in info.notes[0]
 
 
@@ -340,7 +339,7 @@ def test_png_chunks_are_copied_byte_for_byte(tmp_path: Path) -> None:
 def test_exif_directories_survive_in_any_tiff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, big: bool
 ) -> None:
-    monkeypatch.setattr(tiff_module, "BIG_BYTES", 0 if big else 2**32)
+    monkeypatch.setattr(tiff_module, "MAX_CLASSIC_BYTES", 0 if big else 2**32)
     make = Entry(MAKE, 2, 7, b"Kamera\0")
     exposure = Entry(EXPOSURE, 5, 1, struct.pack(order + "II", 1, 2))
     version = Entry(0x9000, 7, 4, b"0232")
@@ -390,7 +389,7 @@ def test_a_jpeg_in_strips_has_the_pixels_of_one_in_a_piece(
     image = Image.fromarray(np.moveaxis(array, 0, -1).squeeze())
     image.save(tmp_path / "a.jpg", quality=88, **({"subsampling": subsampling} if channels == 3 else {}))
     whole, info = _again(tmp_path / "a.jpg", tmp_path / "whole.jpg")
-    monkeypatch.setattr(jpeg_module, "WHOLE_PX", 0)
+    monkeypatch.setattr(jpeg_module, "MAX_WHOLE_PX", 0)
     monkeypatch.setattr(jpeg_module, "_strip_rows", lambda _: 16)  # 21 strips: the restart numbers wrap
     strips, _ = _again(tmp_path / "a.jpg", tmp_path / "strips.jpg")
     assert b"\xff\xdd" in (tmp_path / "strips.jpg").read_bytes()
@@ -459,7 +458,7 @@ def test_every_page_comes_back_whatever_its_kind(tmp_path: Path) -> None:
     for page, (array, info) in zip(pages, seen, strict=True):
         np.testing.assert_array_equal(array, page)
         assert (info.shape, info.dtype, info.peak) == (page.shape, str(page.dtype), PEAKS[str(page.dtype)])
-        assert info.keep == (page.shape[0] in (2, 4))
+        assert info.passthrough_channels == (page.shape[0] in (2, 4))
     _write_pages(tmp_path / "b.tif", first, [array for array, _ in seen])
     with reader(tmp_path / "b.tif") as again:
         for page, array in zip(pages, again, strict=True):
@@ -570,12 +569,12 @@ def test_floats_for_an_integer_file_are_rounded_clipped_and_counted(tmp_path: Pa
 def test_contents_decide(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     _pil("RGB").save(path, "JPEG")
-    assert probe(path).extra["format"] == "JPEG"
+    assert probe(path).format == "JPEG"
     path.write_text("no picture")
-    with pytest.raises(UnreadableError, match=r"holds text data, expected an image$"):
+    with pytest.raises(UnreadableError, match=r"holds text data; expected an image$"):
         probe(path)
     _pil("RGB").save(path, "GIF")
-    with pytest.raises(UnreadableError, match=r"holds GIF data, expected an image$"):
+    with pytest.raises(UnreadableError, match=r"holds GIF data; expected an image$"):
         probe(path)
 
 
@@ -619,7 +618,7 @@ def test_bombs_are_refused_by_their_header(tmp_path: Path) -> None:
                 attempt(path)
         assert tracemalloc.get_traced_memory()[1] < 2e6
         tracemalloc.stop()
-        with pytest.raises(TooLargeError, match=r"900 megapixels in \d+ bytes, which cannot hold so much"):
+        with pytest.raises(TooLargeError, match=r"900 megapixels in \d+ bytes; refusing to decode"):
             probe(path, max_pixels=10**9)
         with pytest.raises(TooLargeError, match=r"limit of 0\.001"):
             probe(path, max_pixels=1000)

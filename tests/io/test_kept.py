@@ -85,7 +85,8 @@ def stored(path: Path, picture: Array) -> Path:
         pillow_heif.from_pillow(Image.fromarray(picture)).save(path, quality=100, chroma=444)
     elif kind == ".bmp":  # Pillow writes no alpha there
         keep = picture.shape[-1] - 3
-        info = SignalInfo(path, "image", (3 + keep, *picture.shape[:2]), "uint8", 255.0, keep=keep)
+        shape = (3 + keep, *picture.shape[:2])
+        info = SignalInfo(path, "image", shape, "uint8", 255.0, passthrough_channels=keep)
         io.write(path, np.moveaxis(picture, -1, 0), info)
     else:
         Image.fromarray(picture).save(path, **({"quality": 98, "subsampling": 0} if kind == ".jpg" else {}))
@@ -443,7 +444,7 @@ def bit_rate(folder: Path, column: str) -> None:
     if column == "MP3":
         options["bitrate_mode"] = "CONSTANT"
     path = recording(folder, column, samples=48000, **options)
-    rates = [io.probe(p).extra["bit_rate"] for p in (path, again(path))]
+    rates = [io.probe(p).bit_rate for p in (path, again(path))]
     assert rates[0] * 0.95 <= rates[1] <= rates[0] * 1.35
 
 
@@ -638,5 +639,5 @@ def test_a_misnamed_file_is_what_it_is_and_stays_so(tmp_path: Path) -> None:
     table(tmp_path, "NPY").rename(tmp_path / "d")
     assert again(tmp_path / "d").read_bytes() == (tmp_path / "d").read_bytes()
     (tmp_path / "e.jpg").write_text("Dear reader")
-    with pytest.raises(InputError, match=r"e\.jpg: holds text data, expected an image"):
+    with pytest.raises(InputError, match=r"e\.jpg: holds text data; expected an image"):
         io.probe(tmp_path / "e.jpg")

@@ -98,7 +98,7 @@ def test_every_dialect_gives_the_same_numbers(dialect: Path) -> None:
     values, info = _read(dialect)
     expected = np.array([X, Y], dtype=float)
     np.testing.assert_array_equal(values, expected)
-    assert info.extra["columns"] == ("x", "y")
+    assert info.columns == ("x", "y")
     assert info.shape == values.shape
     assert values.dtype == np.float64 == np.dtype(info.dtype)
     assert info.peak is None
@@ -107,7 +107,7 @@ def test_every_dialect_gives_the_same_numbers(dialect: Path) -> None:
 def test_every_dialect_tells_its_rate(dialect: Path) -> None:
     info = CODEC.probe(dialect)
     assert info.sample_rate == pytest.approx(100.0)
-    assert info.extra["time_column"] == "time"
+    assert info.time_column == "time"
     assert any("'time'" in note and "100 Hz" in note for note in info.notes)
 
 
@@ -227,8 +227,8 @@ TABLE = (
 
 def test_counters_flags_labels_times_and_texts_are_left_alone(tmp_path: Path) -> None:
     info = CODEC.probe(_save(tmp_path, TABLE))
-    assert info.extra["columns"] == ("ax", "ay")
-    assert info.extra["names"] == ("sample", "time", "ax", "ay", "flag", "label", "state")
+    assert info.columns == ("ax", "ay")
+    assert info.names == ("sample", "time", "ax", "ay", "flag", "label", "state")
     assert info.sample_rate == pytest.approx(10.0)
     note = next(note for note in info.notes if note.startswith("left as they are"))
     assert "sample (counter)" in note
@@ -247,7 +247,7 @@ def test_counters_flags_labels_times_and_texts_are_left_alone(tmp_path: Path) ->
 )
 def test_columns_are_chosen_by_name_or_glob(tmp_path: Path, wanted: Any, expected: tuple[str, ...]) -> None:
     path = _save(tmp_path, TABLE)
-    assert CODEC.probe(path, columns=wanted).extra["columns"] == expected
+    assert CODEC.probe(path, columns=wanted).columns == expected
     target = _round_trip(path, lambda values: values + 1, columns=wanted)
     names = TABLE.splitlines()[0].split(",")
     for before, after in zip(TABLE.splitlines()[1:], target.read_text().splitlines()[1:], strict=True):
@@ -258,7 +258,7 @@ def test_columns_are_chosen_by_name_or_glob(tmp_path: Path, wanted: Any, expecte
 def test_a_table_without_header_names_columns_by_position(tmp_path: Path) -> None:
     path = _save(tmp_path, "0.0,1.5,2.5\n0.1,1.7,2.9\n0.2,1.1,2.2\n0.3,1.4,2.0\n0.4,1.0,2.7\n")
     info = CODEC.probe(path)
-    assert info.extra["columns"] == ("2", "3")
+    assert info.columns == ("2", "3")
     assert info.sample_rate == pytest.approx(10.0)
     assert CODEC.probe(path, columns=("3",)).shape == (1, 5)
 
@@ -276,7 +276,7 @@ def test_the_header_of_pandas_and_of_r(tmp_path: Path) -> None:
     r = CODEC.probe(
         _save(tmp_path, '"x" "y"\n"1" 0.5 1.25\n"2" 0.7 1.5\n"3" 0.1 1.75\n"4" 0.2 1.0\n', "r.csv")
     )
-    assert r.extra["columns"] == ("x", "y")
+    assert r.columns == ("x", "y")
     assert r.shape == (2, 4)
 
 
@@ -285,7 +285,7 @@ def test_names_are_utf_8_or_else_latin_1_with_a_note(tmp_path: Path) -> None:
     utf8, latin = _save(tmp_path, text.encode(), "u.csv"), _save(tmp_path, text.encode("latin-1"), "l.csv")
     for path in (utf8, latin):
         info = CODEC.probe(path)
-        assert info.extra["columns"] == ("Strömung (m³/h)",)
+        assert info.columns == ("Strömung (m³/h)",)
         assert info.sample_rate == pytest.approx(2.0)
     assert any("Latin-1" in note for note in CODEC.probe(latin).notes)
     assert not any("Latin-1" in note for note in CODEC.probe(utf8).notes)
@@ -293,7 +293,7 @@ def test_names_are_utf_8_or_else_latin_1_with_a_note(tmp_path: Path) -> None:
 
 def test_thousands_are_not_taken_for_decimals(tmp_path: Path) -> None:
     path = _save(tmp_path, 'x,total\n1.5,"1,500"\n1.7,"12,501"\n1.1,"1,234,567"\n')
-    assert CODEC.probe(path).extra["columns"] == ("x",)
+    assert CODEC.probe(path).columns == ("x",)
 
 
 def _clock_of(name: str, values: Array, unit: str | None = None) -> Any:
@@ -354,7 +354,7 @@ def test_iso_stamps(tmp_path: Path, stamp: str) -> None:
     rows = "".join(f"{stamp.format(i / 50)},{i % 7}.5\n" for i in range(100))
     info = CODEC.probe(_save(tmp_path, "when,x\n" + rows))
     assert info.sample_rate == pytest.approx(50.0)
-    assert info.extra["columns"] == ("x",)
+    assert info.columns == ("x",)
 
 
 def test_times_that_step_back_are_still_never_cleaned(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_times_that_step_back_are_still_never_cleaned(tmp_path: Path) -> None:
     path = _save(
         tmp_path, "timestamp,x\n" + "".join(f"{t:.1f},{i * 37 % 11}.5\n" for i, t in enumerate(times))
     )
-    assert CODEC.probe(path).extra["columns"] == ("x",)
+    assert CODEC.probe(path).columns == ("x",)
 
 
 def test_a_given_rate_wins(tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_any_table_comes_back_whatever_the_block_and_the_chunk(
         changed_bytes = changed.read_bytes()
     assert _round_trip(path, lambda values: values * 0.5 + 0.25).read_bytes() == changed_bytes
     assert changed_bytes.count(b"\n") == content.count(b"\n")
-    gaps = np.isnan(_read(changed, columns=CODEC.probe(path).extra["columns"])[0])
+    gaps = np.isnan(_read(changed, columns=CODEC.probe(path).columns)[0])
     np.testing.assert_array_equal(gaps, np.isnan(whole))
 
 
@@ -523,7 +523,7 @@ def test_lines_are_counted_across_chunks_comments_and_quoted_line_ends(
 
 def test_the_delimiter_is_the_one_that_leaves_numbers(tmp_path: Path) -> None:
     path = _save(tmp_path, "t,tags,x\n" + "".join(f"{i / 10},a;b|c d,{i * 37 % 11}.5\n" for i in range(9)))
-    assert CODEC.probe(path).extra["columns"] == ("x",)
+    assert CODEC.probe(path).columns == ("x",)
 
 
 def test_missing_and_ambiguous_columns(tmp_path: Path) -> None:
@@ -549,7 +549,7 @@ def test_a_directory_a_missing_file_and_a_forbidden_one(
     loop.symlink_to(loop)
     for path, reason in [
         (folder, "directory"),
-        (tmp_path / "none.csv", "no such file"),
+        (tmp_path / "none.csv", "No such file"),
         (loop, "symbolic links"),
     ]:
         with pytest.raises(UnreadableError, match=reason):
@@ -560,7 +560,7 @@ def test_a_directory_a_missing_file_and_a_forbidden_one(
 
     path = _save(tmp_path, TABLE)
     monkeypatch.setattr(Path, "open", forbidden)
-    with pytest.raises(UnreadableError, match="permission denied"):
+    with pytest.raises(UnreadableError, match="Permission denied"):
         CODEC.probe(path)
 
 
@@ -746,7 +746,7 @@ def test_npz_finds_signals_time_and_rate_and_leaves_the_rest(tmp_path: Path) -> 
     }
     np.savez_compressed(path, allow_pickle=True, **arrays)
     values, info = _read(path)
-    assert info.extra["columns"] == ("ecg", "xyz")
+    assert info.columns == ("ecg", "xyz")
     assert info.shape == values.shape == (4, 400)
     assert info.sample_rate == 200
     np.testing.assert_array_equal(values[1:], arrays["xyz"].T)
@@ -765,7 +765,7 @@ def test_npz_finds_signals_time_and_rate_and_leaves_the_rest(tmp_path: Path) -> 
         CODEC.probe(path, columns=("objects",))
 
 
-def test_npz_of_unequal_lengths_is_read_page_by_page(tmp_path: Path) -> None:
+def test_npz_of_unequal_lengths_is_read_recording_by_recording(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     path, target = tmp_path / "a.npz", tmp_path / "b.npz"
     first, second = rng.normal(size=90), rng.normal(size=(40, 2))
@@ -773,8 +773,8 @@ def test_npz_of_unequal_lengths_is_read_page_by_page(tmp_path: Path) -> None:
     info = CODEC.probe(path)
     assert (info.pages, info.shape, info.sample_rate) == (2, (1, 90), 125)
     with CODEC.writer(target, info) as sink:
-        for page in range(info.pages):
-            with CODEC.reader(path, page=page, block=17) as source:
+        for number in range(info.pages):
+            with CODEC.reader(path, recording=number, block=17) as source:
                 for block in source:
                     sink.write(block * 2)
     with np.load(target) as back:
@@ -786,8 +786,8 @@ def test_npz_of_unequal_lengths_is_read_page_by_page(tmp_path: Path) -> None:
         CODEC.writer(target, info) as sink,
     ):
         sink.write(first[None])
-    with pytest.raises(UsageError, match="page 2"):
-        CODEC.reader(path, page=2)
+    with pytest.raises(UsageError, match="no recording 2"):
+        CODEC.reader(path, recording=2)
 
 
 @pytest.mark.parametrize("cut", [10, 300, 5])
@@ -824,7 +824,7 @@ def test_parquet_keeps_schema_metadata_groups_and_nulls(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(table, path, row_group_size=300, compression="gzip")
     values, info = _read(path, block=77)
-    assert info.extra["columns"] == ("volts", "counts")
+    assert info.columns == ("volts", "counts")
     assert info.sample_rate == 250
     np.testing.assert_array_equal(np.isnan(values[0]), [v is None for v in volts])
     target = _round_trip(path, lambda block: block + 1.2, block=77)
@@ -848,5 +848,5 @@ def test_parquet_that_is_none_and_parquet_without_pyarrow(
     with pytest.raises(UnreadableError, match="Parquet"):
         CODEC.probe(path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"denoise-pipelines\[parquet\]"):
+    with pytest.raises(UnsupportedError, match=r"denoise-pipelines\[parquet\]"):
         CODEC.probe(path)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from denoise import io
 from denoise.errors import OutputError, UnreadableError, UnsupportedError
+from denoise.io.sensor.clock import missing_samples
 from denoise.io.sensor.integers import CODES
 from pipelines.batch.discover import find
 
@@ -60,7 +61,7 @@ def test_a_record_keeps_its_scale_its_gaps_and_its_annotations(tmp_path: Path, c
     expected = np.where(CODES[code].low == stored.T, np.nan, (stored.T - 10) / 200)
     np.testing.assert_array_equal(values, expected)
     assert info.sample_rate == 360
-    assert info.extra["columns"] == ("lead 0", "lead 1", "lead 2")
+    assert info.columns == ("lead 0", "lead 1", "lead 2")
     out = tmp_path / "out"
     out.mkdir()
     io.write(out / "r1.hea", values, info)
@@ -133,7 +134,7 @@ def test_hdf5_keeps_attributes_chunks_and_other_data(tmp_path: Path) -> None:
         data.attrs["fs"], file["label"] = 100.0, "walk"
         file["link"] = h5py.ExternalLink("other.h5", "/x")
     values, info = io.read(tmp_path / "a.h5")
-    assert (info.sample_rate, info.extra["columns"]) == (100, ("run/x",))
+    assert (info.sample_rate, info.columns) == (100, ("run/x",))
     io.write(tmp_path / "b.h5", values, info)
     assert (tmp_path / "b.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
     io.write(tmp_path / "b.h5", values + 1, info)
@@ -162,7 +163,7 @@ def edf(path: Path, *, interrupted: bool = False) -> NDArray[np.int16]:
 
 def test_edf_signals_of_two_rates_are_scaled_clipped_and_put_back(tmp_path: Path) -> None:
     stored = edf(tmp_path / "a.edf")
-    first, second = (io.reader(tmp_path / "a.edf", page=page) for page in (0, 1))
+    first, second = (io.reader(tmp_path / "a.edf", recording=number) for number in (0, 1))
     assert (first.info.sample_rate, second.info.sample_rate, first.info.pages) == (10, 5, 2)
     eeg, resp = (np.concatenate(list(reader), axis=1) for reader in (first, second))
     np.testing.assert_allclose(eeg[0], stored[:, :10].ravel() / 10)
@@ -181,8 +182,8 @@ def test_edf_signals_of_two_rates_are_scaled_clipped_and_put_back(tmp_path: Path
 def test_an_interrupted_edf_tells_its_pauses(tmp_path: Path) -> None:
     edf(tmp_path / "a.edf", interrupted=True)
     reader: Any = io.reader(tmp_path / "a.edf")
-    clock = reader.info.extra["clock"]
+    clock = reader.info.clock
     assert clock.pauses == 1
-    missing = clock.missing(np.concatenate(list(reader.stamps())))
+    missing = missing_samples(clock, np.concatenate(list(reader.stamps())))
     assert np.flatnonzero(missing).tolist() == [40]
     assert missing[40] == 600

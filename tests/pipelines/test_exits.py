@@ -69,7 +69,7 @@ def test_quiet_says_what_failed_and_no_more(media: Path, tmp_path: Path, denoise
     (media / "bad.png").write_bytes(b"")
     result = denoise(*clean(media, tmp_path, "--quiet"))
     assert result.stdout == ""
-    assert result.stderr == f"{media / 'bad.png'}: is empty (0 bytes), an image file was expected\n"
+    assert result.stderr == f"{media / 'bad.png'}: is empty (0 bytes); expected an image\n"
     (media / "bad.png").unlink()
     assert denoise(*clean(media, tmp_path, "-q", "--overwrite")).output == ""
 

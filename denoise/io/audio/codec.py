@@ -37,8 +37,8 @@ from denoise.io.audio.encoding import (
     written_subtype,
 )
 from denoise.io.audio.tags import chunks, insert_tags, read_tags
-from denoise.io.sniff import HEAD_BYTES, kind_of
-from denoise.signal import SignalInfo
+from denoise.io.sniff import format_of, read_head
+from denoise.signal import AudioInfo, SignalInfo
 
 __all__ = ["CODEC", "AudioCodec", "AudioReader", "AudioWriter", "resample"]
 
@@ -150,22 +150,13 @@ def _place(bad: tuple[int, int, float], position: int) -> str:
 
 
 def _check_bytes(path: Path) -> None:
-    """Find what libsndfile does not tell: why a file cannot be opened, and that it ends too early."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size == 0:
-                raise UnreadableError(f"{path}: empty (0 bytes), expected audio")
-            file.seek(0)
-            kind = kind_of(file.read(HEAD_BYTES))
-            if kind.modality != "audio":  # libsndfile would try some twenty formats more
-                found = "nothing that is known as audio" if kind.name == "unknown" else f"{kind.name} data"
-                raise UnreadableError(f"{path}: holds {found}, expected audio")
-            promised = next((c for c in chunks(file) if c.name in ("data", "SSND")), None)
-    except IsADirectoryError as error:
-        raise UnreadableError(f"{path}: a directory, expected audio") from error
-    except OSError as error:
-        raise UnreadableError(f"{path}: cannot be opened ({error.strerror}), expected audio") from error
+    """Refuse a file that is no audio or ends too early, with a reason that libsndfile does not give."""
+    found = format_of(read_head(path, "audio"))
+    if found.modality != "audio":  # libsndfile would try about twenty formats more
+        raise UnreadableError(f"{path}: holds {found.name} data; expected audio")
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        promised = next((c for c in chunks(file) if c.name in ("data", "SSND")), None)
     if promised and promised.size and promised.start + promised.size > size:
         raise UnreadableError(
             f"{path}: cut short, {size - promised.start} bytes of samples, "
@@ -206,7 +197,7 @@ def _open(path: Path) -> ForwardFile:
     return file
 
 
-def _describe(path: Path, file: ForwardFile) -> SignalInfo:
+def _describe(path: Path, file: ForwardFile) -> AudioInfo:
     notes = []
     if not is_named_right(path, file.format, file.subtype):
         found = file.subtype.title() if file.format == "OGG" else file.format
@@ -225,7 +216,7 @@ def _describe(path: Path, file: ForwardFile) -> SignalInfo:
     page = _last_page(path)
     if page and not page[0] & _END_OF_STREAM:
         notes.append("the last page is not marked as the end: the recording may have been longer")
-    return SignalInfo(
+    return AudioInfo(
         source=path,
         modality="audio",
         shape=(file.channels, samples),
@@ -233,13 +224,11 @@ def _describe(path: Path, file: ForwardFile) -> SignalInfo:
         peak=1.0,
         sample_rate=float(file.samplerate),
         notes=tuple(notes),
-        extra={
-            "container": file.format,
-            "subtype": file.subtype,
-            "endian": file.endian,
-            "bit_rate": bit_rate_of(path, file.format, file.subtype, samples / file.samplerate),
-            "tags": read_tags(path, file.format),
-        },
+        container=file.format,
+        subtype=file.subtype,
+        endian=file.endian,
+        bit_rate=bit_rate_of(path, file.format, file.subtype, samples / file.samplerate),
+        tags=read_tags(path, file.format),
     )
 
 
@@ -273,12 +262,11 @@ class AudioWriter:
             values, or the bytes do not get to the disk.
     """
 
-    def __init__(self, path: Path, info: SignalInfo) -> None:
+    def __init__(self, path: Path, info: AudioInfo) -> None:
         self.clipped = 0
         self._path = path
         self._encoding = encoding(path, info)
-        same_kind = info.extra.get("container") in containers(path, info)
-        self._tags = info.extra.get("tags", ()) if same_kind else ()
+        self._tags = info.tags if info.container in containers(path, info) else ()
         self._written = 0
 
     def write(self, block: NDArray[Any]) -> None:
@@ -359,7 +347,7 @@ class AudioWriter:
 class AudioCodec:
     """The row for audio in `denoise.io.CODECS`."""
 
-    def probe(self, path: Path) -> SignalInfo:
+    def probe(self, path: Path) -> AudioInfo:
         """What a recording is, from its header; a FLAC that leaves its length open is decoded once."""
         with AudioReader(path) as reader:
             return reader.info
@@ -370,7 +358,7 @@ class AudioCodec:
 
     def writer(self, path: Path, info: SignalInfo) -> AudioWriter:
         """Open a recording for writing."""
-        return AudioWriter(path, info)
+        return AudioWriter(path, AudioInfo.of(info))
 
 
 CODEC = AudioCodec()

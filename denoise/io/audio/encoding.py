@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,10 +14,10 @@ import numpy as np
 import soundfile
 
 from denoise.errors import OutputError, UnsupportedError
-from denoise.signal import SignalInfo
+from denoise.io.formats import FORMATS, readable_suffixes
+from denoise.signal import AudioInfo
 
 __all__ = [
-    "CONTAINERS",
     "HANDLED",
     "INTEGER_BITS",
     "Encoding",
@@ -30,21 +29,8 @@ __all__ = [
     "written_subtype",
 ]
 
-# The containers that a suffix may hold; the first is written where the source does not decide.
-CONTAINERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        ".wav": ("WAV", "WAVEX", "RF64"),
-        ".rf64": ("RF64",),
-        ".flac": ("FLAC",),
-        ".ogg": ("OGG",),
-        ".oga": ("OGG",),
-        ".opus": ("OGG",),
-        ".mp3": ("MP3",),
-        ".aif": ("AIFF",),
-        ".aiff": ("AIFF",),
-    }
-)
-HANDLED = tuple(dict.fromkeys(name for names in CONTAINERS.values() for name in names))
+_ROWS = [row for row in FORMATS.values() if row.modality == "audio"]
+HANDLED = tuple(dict.fromkeys(name for row in _ROWS for name in row.containers))
 INTEGER_BITS = MappingProxyType(  # subtypes that are written from integers of so many bits
     {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
 )
@@ -128,25 +114,31 @@ def written_subtype(container: str, subtype: str) -> str:
 def is_named_right(path: Path, container: str, subtype: str) -> bool:
     """Whether the suffix of a file tells what it holds."""
     suffix = path.suffix.lower()
-    return container in CONTAINERS.get(suffix, ()) and (suffix != ".opus" or subtype == "OPUS")
+    return container in _containers_of(suffix) and (suffix != ".opus" or subtype == "OPUS")
 
 
-def containers(path: Path, info: SignalInfo) -> tuple[str, ...]:
-    """What `path` may hold: what its suffix says, or under the source's suffix what the source holds.
+def _containers_of(suffix: str) -> tuple[str, ...]:
+    """Containers of files with this suffix; the first is written unless the source has another."""
+    return tuple(dict.fromkeys(name for row in _ROWS if suffix in row.suffixes for name in row.containers))
+
+
+def containers(path: Path, info: AudioInfo) -> tuple[str, ...]:
+    """List the containers for `path`: those of its suffix, or under the source's suffix that of the source.
 
     Raises:
-        UnsupportedError: The suffix says nothing.
+        UnsupportedError: No audio format has the suffix.
     """
-    suffix, source = path.suffix.lower(), info.extra.get("container")
-    if source and suffix == info.source.suffix.lower():
-        return (source,)
-    if suffix not in CONTAINERS:
-        known = " ".join(CONTAINERS)
+    suffix = path.suffix.lower()
+    if info.container and suffix == info.source.suffix.lower():
+        return (info.container,)
+    found = _containers_of(suffix)
+    if not found:
+        known = " ".join(readable_suffixes("audio"))
         raise UnsupportedError(f"{path}: the suffix {suffix or '(none)'} is not one of {known}")
-    return CONTAINERS[suffix]
+    return found
 
 
-def encoding(path: Path, info: SignalInfo) -> Encoding:
+def encoding(path: Path, info: AudioInfo) -> Encoding:
     """Decide how `path` is written: as its source was where the suffix allows that, else in 24 bits.
 
     WAV becomes RF64 where it would pass 4 GiB.
@@ -156,11 +148,10 @@ def encoding(path: Path, info: SignalInfo) -> Encoding:
         UnsupportedError: The suffix is not one of audio.
     """
     allowed = containers(path, info)
-    source = info.extra.get("container")
-    container = source if source in allowed else allowed[0]
+    container = info.container if info.container in allowed else allowed[0]
     subtype = "PCM_24"
-    if source in allowed and "subtype" in info.extra:
-        subtype = written_subtype(container, info.extra["subtype"])
+    if info.container in allowed and info.subtype:
+        subtype = written_subtype(container, info.subtype)
     if container == "MP3":
         subtype = "MPEG_LAYER_III"
     to_opus = path.suffix.lower() == ".opus" and info.source.suffix.lower() != ".opus"
@@ -173,8 +164,8 @@ def encoding(path: Path, info: SignalInfo) -> Encoding:
         raise OutputError(f"{path}: {channels} channels, expected 1 to {most} in {container}")
     if container in ("WAV", "WAVEX") and frames * channels * _sample_bytes(subtype) > _RIFF_BYTES:
         container = "RF64"
-    endian = info.extra.get("endian", "FILE") if container == source else "FILE"
-    level, mode = _quality(subtype, info.extra.get("bit_rate"), sample_rate, channels)
+    endian = info.endian if container == info.container else "FILE"
+    level, mode = _quality(subtype, info.bit_rate, sample_rate, channels)
     return Encoding(container, subtype, endian, sample_rate, channels, level, mode)
 
 

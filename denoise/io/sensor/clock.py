@@ -1,88 +1,64 @@
-"""What the stamps of a log tell: interval, jitter, pauses, and where each sample lies.
+"""Measure the stamps of a log: interval, jitter, pauses, and missing samples.
 
 The interval is the slope of the stamps over their numbers, by least squares over the runs between pauses:
 rounded stamps (360 Hz in whole milliseconds: 3, 3, 2, ...) and stamps that come in bursts do not bend it. A
-step that is too long, or back in time, ends a run, so neither a pause nor a wrong stamp pulls at the slope.
+step that is too long, or back in time, ends a run, so neither a pause nor a wrong stamp biases the slope.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Clock", "StampSurvey", "unwrapped"]
+from denoise.signal import Clock
+
+__all__ = ["StampSurvey", "missing_samples", "unwrapped"]
 
 Floats = NDArray[np.float64]
 
 _DAY_S = 86400.0
-_PIECE = 1 << 16  # stamps that are looked at together
-_PAUSE = 1.5  # times the 90th percentile of the steps: a lost sample doubles a step
-_SHORTEST, _LONGEST = 1e-15, 1e15  # an interval outside, in whatever unit, is no clock's
+_PIECE = 1 << 16  # stamps that are measured together
+_PAUSE_RATIO = 1.5  # to the 90th percentile of the steps; a lost sample doubles a step
+_MIN_INTERVAL, _MAX_INTERVAL = 1e-15, 1e15  # in any unit
 
 
-@dataclass(frozen=True)
-class Clock:
-    """The time column of a log, as it was understood.
+def missing_samples(clock: Clock, stamps_s: Floats, before_s: float = np.nan) -> NDArray[np.int64]:
+    """Count the samples missing before each sample: those that the pause before it would have held.
 
     Args:
-        index: Its place among the columns.
-        name: The column.
-        unit: `s`, `ms`, `us`, `ns`, `min` or `h`.
-        guessed: Nothing in the file states the unit, and no one said it.
-        sample_rate: Hz.
-        jitter: Standard deviation of the steps between stamps, as a part of the interval; pauses aside.
-        pauses: Steps so long that samples are missing.
-        longest_step_s: Seconds; a longer step is a pause.
-        wraps: The stamps are times of day, which start again at midnight.
+        clock: The time column.
+        stamps_s: Seconds; NaN for a missing stamp.
+        before_s: The last stamp before these.
     """
-
-    index: int
-    name: str
-    unit: str
-    guessed: bool
-    sample_rate: float
-    jitter: float = 0.0
-    pauses: int = 0
-    longest_step_s: float = np.inf
-    wraps: bool = False
-
-    def missing(self, stamps_s: Floats, before_s: float = np.nan) -> NDArray[np.int64]:
-        """How many samples are missing before each one: what the pause before it would have held.
-
-        Args:
-            stamps_s: Seconds; NaN where a stamp is missing.
-            before_s: The last stamp before these.
-        """
-        known = np.flatnonzero(np.isfinite(stamps_s))
-        if not known.size:
-            return np.zeros(stamps_s.size, np.int64)
-        counts = np.diff(known, prepend=-1)
-        steps = np.diff(stamps_s[known], prepend=before_s)
-        steps = np.nan_to_num(unwrapped(steps) if self.wraps else steps)
-        samples = np.rint(steps * self.sample_rate - counts)
-        out = np.zeros(stamps_s.size, np.int64)
-        out[known] = np.where(steps > self.longest_step_s * counts, np.maximum(samples, 0), 0)
-        return out
+    known = np.flatnonzero(np.isfinite(stamps_s))
+    if not known.size:
+        return np.zeros(stamps_s.size, np.int64)
+    counts = np.diff(known, prepend=-1)
+    steps = np.diff(stamps_s[known], prepend=before_s)
+    steps = np.nan_to_num(unwrapped(steps) if clock.wraps else steps)
+    samples = np.rint(steps * clock.sample_rate - counts)
+    out = np.zeros(stamps_s.size, np.int64)
+    out[known] = np.where(steps > clock.max_step_s * counts, np.maximum(samples, 0), 0)
+    return out
 
 
 def unwrapped(steps: Floats) -> Floats:
-    """Steps between times of day: half a day back or more is midnight."""
+    """Add a day to each step between times of day that goes back half a day or more: midnight."""
     return np.where(steps < -_DAY_S / 2, steps + _DAY_S, steps)
 
 
 class StampSurvey:
-    """Gathers what a column of stamps tells, in memory that does not grow with it.
+    """Measures a column of stamps, in constant memory.
 
     Args:
-        wraps: The values are times of day in seconds.
+        wraps: True if the values are times of day in seconds.
     """
 
     def __init__(self, wraps: bool = False) -> None:
         self.pauses = 0
-        self.longest_step = 0.0  # that is no pause
+        self.max_step = 0.0  # pauses aside
         self._wraps = wraps
         self._held: list[Floats] = []
         self._size = 0
@@ -91,36 +67,36 @@ class StampSurvey:
         self._mean = self._squares = 0.0
 
     def add(self, values: Floats) -> None:
-        """Take the next stamps; NaN is a missing one."""
+        """Add the next stamps; NaN is a missing one."""
         self._held.append(values)
         self._size += values.size
         if self._size >= _PIECE:
-            self._look()
+            self._flush()
 
     @property
     def interval(self) -> float:
-        """Of two stamps, in the column's unit; 0 when there is none."""
-        self._look()
+        """Time between two stamps, in the column's unit; 0 if there is none."""
+        self._flush()
         interval = self._sxy / self._sxx if self._sxx > 0 else 0.0
-        return interval if _SHORTEST < interval < _LONGEST else 0.0
+        return interval if _MIN_INTERVAL < interval < _MAX_INTERVAL else 0.0
 
     @property
     def jitter(self) -> float:
         """Standard deviation of the steps, in the column's unit."""
         return float(np.sqrt(self._squares / self._count)) if self._count else 0.0
 
-    def _look(self) -> None:
+    def _flush(self) -> None:
         values = np.concatenate(self._held) if self._held else np.empty(0)
         numbers = np.flatnonzero(np.isfinite(values))
         if numbers.size < 2:
             return
         stamps, counts = values[numbers], np.diff(numbers)
         self._held, self._size = [values[numbers[-1] :]], values.size - int(numbers[-1])
-        with np.errstate(over="ignore", invalid="ignore"):  # of no clock: see the limits of an interval
+        with np.errstate(over="ignore", invalid="ignore"):  # not a clock: see the limits of an interval
             steps = np.diff(stamps)
             steps = (unwrapped(steps) if self._wraps else steps) / counts
-            limit = _PAUSE * float(np.quantile(steps, 0.9))
-            if not 0 < limit < _LONGEST:
+            limit = _PAUSE_RATIO * float(np.quantile(steps, 0.9))
+            if not 0 < limit < _MAX_INTERVAL:
                 return
             inner = (steps >= 0) & (steps <= limit)
             self.pauses += int((steps > limit).sum())
@@ -144,4 +120,4 @@ class StampSurvey:
         self._squares += float(((steps - mean) ** 2).sum()) + shift**2 * self._count * steps.size / count
         self._mean += shift * steps.size / count
         self._count = count
-        self.longest_step = max(self.longest_step, float(steps.max()))
+        self.max_step = max(self.max_step, float(steps.max()))

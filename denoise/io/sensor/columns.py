@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,23 +24,26 @@ from numpy.typing import NDArray
 
 from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.atomic import replacing
-from denoise.io.sensor.clock import Clock, StampSurvey, unwrapped
+from denoise.io.sensor.clock import StampSurvey, unwrapped
 from denoise.registry import unknown
-from denoise.signal import SECONDS, SignalInfo
+from denoise.signal import SECONDS, Clock, SensorInfo
 
 __all__ = [
     "BLOCK",
     "ColumnSurvey",
+    "SensorFormat",
     "SensorReader",
     "SensorWriter",
     "Wanted",
     "changed_samples",
-    "check_page",
+    "check_recording",
     "choose",
     "describe",
     "find_clock",
     "fit_dtype",
     "reblock",
+    "sensor_info",
+    "table_info",
 ]
 
 Array = NDArray[Any]
@@ -85,19 +88,17 @@ class ColumnSurvey:
     Args:
         name: As the user would type it.
         unit: The time unit if the file states it (an ISO column, a units row); the name is asked otherwise.
-        is_stamp: The values are of a type that tells the time, in this unit whatever anyone says.
+        stamps: The type of a column of stamps, whose unit overrides the caller's; empty for others.
         wraps: The values are times of day in seconds, so a step back of half a day or more is midnight.
     """
 
-    def __init__(
-        self, name: str, unit: str | None = None, is_stamp: bool = False, wraps: bool = False
-    ) -> None:
+    def __init__(self, name: str, unit: str | None = None, stamps: str = "", wraps: bool = False) -> None:
         words = set(_words(name))
         self.name = name
         self.unit = unit or unit_in(name)
-        self.is_stamp = is_stamp
+        self.stamp_type = stamps
         self.wraps = wraps
-        self.time_named = is_stamp or bool(words & _TIME_WORDS)
+        self.time_named = bool(stamps) or bool(words & _TIME_WORDS)
         self.maybe_time_named = self.time_named or bool(words & _WEAK_TIME_WORDS)
         self.labelled = _LABEL.fullmatch(name.strip().lower()) is not None
         self.numeric = True  # the codec clears it for text, objects, booleans
@@ -237,7 +238,7 @@ def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) ->
     if not candidates:
         return None
     column = candidates[0]
-    stated = column.unit if column.is_stamp or not time_unit else time_unit
+    stated = column.unit if column.stamp_type or not time_unit else time_unit
     unit = stated or _guess_unit(column)
     rate = 1.0 / (column.interval * SECONDS[unit])
     if abs(rate - round(rate)) < 1e-6 * rate:  # 100.00000000001 is the sum of rounded steps
@@ -250,15 +251,15 @@ def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) ->
         rate,
         column.stamps.jitter / column.interval,
         column.stamps.pauses,
-        column.stamps.longest_step * SECONDS[unit],
+        column.stamps.max_step * SECONDS[unit],
         column.wraps,
     )
 
 
-def check_page(path: Path, page: int, pages: int) -> None:
-    """Refuse a page that is not there."""
-    if not 0 <= page < pages:
-        raise UsageError(f"{path}: page {page} was asked for; expected 0 to {pages - 1}")
+def check_recording(path: Path, recording: int, recordings: int) -> None:
+    """Refuse the number of a recording that the file does not hold."""
+    if not 0 <= recording < recordings:
+        raise UsageError(f"{path}: has no recording {recording}; expected 0 to {recordings - 1}")
 
 
 def _named(path: Path, names: Sequence[str], pattern: str, *, may_miss: bool = False) -> list[int]:
@@ -362,6 +363,34 @@ def describe(
     return tuple(notes)
 
 
+def sensor_info(source: Path, shape: tuple[int, int], **fields: Any) -> SensorInfo:
+    """Describe a log whose blocks are float64 of this shape."""
+    return SensorInfo(source, "sensor", shape, "float64", None, **fields)
+
+
+def table_info(
+    path: Path, columns: Sequence[ColumnSurvey], rows: int, wanted: Wanted
+) -> tuple[SensorInfo, tuple[int, ...]]:
+    """Describe a table whose columns have been surveyed; also return the indices of those to clean."""
+    clock = find_clock(columns, wanted.time_unit)
+    for column in columns:
+        if column.stamp_type and column.numeric:  # stamps are no measurements
+            column.numeric, column.why_not = False, column.stamp_type
+    chosen = choose(path, columns, clock, wanted)
+    names, rate = tuple(column.name for column in columns), wanted.sample_rate
+    info = sensor_info(
+        path,
+        (len(chosen), rows),
+        sample_rate=rate or (clock.sample_rate if clock else None),
+        notes=describe(columns, chosen, clock, rate),
+        names=names,
+        columns=tuple(names[index] for index in chosen),
+        clock=clock,
+        time_column=clock.name if clock else None,
+    )
+    return info, chosen
+
+
 def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
     """Cut a run of pieces `(C, k)` into blocks `(C, block)`; the last may be shorter."""
     if block < 1:
@@ -416,12 +445,25 @@ def fit_dtype(values: Floats, dtype: np.dtype[Any], path: Path) -> tuple[Array, 
     return out, clipped
 
 
+@dataclass(frozen=True)
+class SensorFormat:
+    """One format of sensor logs.
+
+    Args:
+        reader: Opens a log: path, what the caller wants, number of the recording, samples a block.
+        writer: Opens a copy of the source of an info for its new samples.
+    """
+
+    reader: Callable[[Path, Wanted, int, int], SensorReader]
+    writer: Callable[[Path, SensorInfo], SensorWriter]
+
+
 class SensorReader:
     """Yields float64 blocks `(C, block)`; each `iter` starts again at the first sample."""
 
-    info: SignalInfo
+    info: SensorInfo
 
-    def __init__(self, info: SignalInfo, block: int = BLOCK) -> None:
+    def __init__(self, info: SensorInfo, block: int = BLOCK) -> None:
         self.info = info
         self._block = block
 
@@ -431,9 +473,10 @@ class SensorReader:
 
     def stamps(self) -> Iterator[Floats]:
         """When the samples were taken, in seconds from some start, in the blocks of the samples; NaN where a
-        stamp is missing. Only of a log whose `info.extra["clock"]` is there.
+        stamp is missing. Only for a log with `info.clock`.
         """
-        clock: Clock = self.info.extra["clock"]
+        clock = self.info.clock
+        assert clock is not None
         for block in reblock(self.stamp_pieces(clock), self._block):
             yield block[0] * SECONDS[clock.unit]
 
@@ -459,11 +502,11 @@ class SensorWriter:
     The source is read again in step, so nothing but the changed samples can differ.
     """
 
-    def __init__(self, path: Path, info: SignalInfo, samples: int) -> None:
+    def __init__(self, path: Path, info: SensorInfo, samples: int) -> None:
         self.clipped = 0
         self.path = path
         self.info = info
-        self._samples = samples  # in the whole file, all pages
+        self._samples = samples  # in the whole file, all recordings
         self._taken = 0
         self._stack = ExitStack()
 

@@ -14,28 +14,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import repeat
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import OutputError, UnreadableError
-from denoise.io.sensor.clock import Clock
 from denoise.io.sensor.columns import (
     ColumnSurvey,
+    SensorFormat,
     SensorReader,
     SensorWriter,
     Wanted,
     changed_samples,
-    check_page,
-    choose,
-    describe,
-    find_clock,
+    check_recording,
+    table_info,
     unit_in,
 )
 from denoise.io.sensor.dialect import (
@@ -52,7 +49,7 @@ from denoise.io.sensor.dialect import (
     stamp_of,
     unquoted,
 )
-from denoise.signal import SignalInfo
+from denoise.signal import Clock, SensorInfo
 
 __all__ = ["FORMAT", "CellFormat", "TextLayout"]
 
@@ -233,8 +230,8 @@ class _TextColumn(ColumnSurvey):
     """A column of text cells: its numbers, and how they are written."""
 
     def __init__(self, name: str, kind: str, unit: str | None) -> None:
-        is_stamp = kind in ("iso", "clock")
-        super().__init__(name, "s" if is_stamp else unit, is_stamp, wraps=kind == "clock")
+        stamps = {"iso": "time", "clock": "time of day"}.get(kind, "")
+        super().__init__(name, "s" if stamps else unit, stamps, wraps=kind == "clock")
         self.kind = kind
         self._times = _Times(kind)
         self._decimals = 0
@@ -343,21 +340,16 @@ class TextLayout:
         return _Rows(path, self.dialect, self.width, self.offset, self.line)
 
 
-def _survey(path: Path, wanted: Wanted) -> SignalInfo:
+def _survey(path: Path, wanted: Wanted) -> SensorInfo:
     head = head_of(path)
     kinds = zip(head.names, head.kinds, head.units, strict=True)
-    looks = [_TextColumn(name, kind, unit_in(unit) if unit else None) for name, kind, unit in kinds]
+    surveys = [_TextColumn(name, kind, unit_in(unit) if unit else None) for name, kind, unit in kinds]
     rows = 0
     for chunk in _Rows(path, head.dialect, head.width, head.offset, head.line):
         rows += chunk.rows
-        for look, cells in zip(looks, chunk.columns, strict=False):
-            look.add_cells(cells, chunk.lines, head.dialect.comma)
-    # ISO and clock columns tell the time, but are no numbers to clean
-    clock = find_clock(looks, wanted.time_unit)
-    for look in looks:
-        if look.kind in ("iso", "clock") and look.numeric:
-            look.numeric, look.why_not = False, "time" if look.kind == "iso" else "time of day"
-    chosen = choose(path, looks, clock, wanted)
+        for survey, cells in zip(surveys, chunk.columns, strict=False):
+            survey.add_cells(cells, chunk.lines, head.dialect.comma)
+    info, chosen = table_info(path, surveys, rows, wanted)
     blank_gaps = head.dialect.delimiter != " " and head.width > 1
     layout = TextLayout(
         head.dialect,
@@ -365,33 +357,13 @@ def _survey(path: Path, wanted: Wanted) -> SignalInfo:
         head.offset,
         head.line,
         chosen,
-        tuple(looks[index].format(blank_gaps) for index in chosen),
+        tuple(surveys[index].format(blank_gaps) for index in chosen),
         rows,
         head.kinds,
     )
-    given = wanted.sample_rate
-    return SignalInfo(
-        source=path,
-        modality="sensor",
-        shape=(len(chosen), rows),
-        dtype="float64",
-        peak=None,
-        sample_rate=given or (clock.sample_rate if clock else None),
-        notes=head.notes + describe(looks, chosen, clock, given) + _whole_number_note(looks, layout),
-        extra={
-            "names": head.names,
-            "columns": tuple(head.names[index] for index in chosen),
-            "time_column": clock.name if clock else None,
-            "time_unit": clock.unit if clock else None,
-            "clock": clock,
-            "layout": layout,
-        },
-    )
-
-
-def _whole_number_note(looks: Sequence[_TextColumn], layout: TextLayout) -> tuple[str, ...]:
-    whole = [looks[index].name for index in layout.chosen if looks[index].is_whole]
-    return (f"whole numbers of {', '.join(whole[:8])} get decimals where they are cleaned",) if whole else ()
+    whole = ", ".join([surveys[index].name for index in chosen if surveys[index].is_whole][:8])
+    notes = (f"whole numbers of {whole} get decimals where they are cleaned",) if whole else ()
+    return replace(info, notes=head.notes + info.notes + notes, own=layout)
 
 
 class TextReader(SensorReader):
@@ -399,7 +371,7 @@ class TextReader(SensorReader):
 
     def pieces(self) -> Iterator[Floats]:
         """One piece a chunk of text."""
-        layout: TextLayout = self.info.extra["layout"]
+        layout: TextLayout = self.info.own
         for chunk in layout.read(self.info.source):
             if chunk.rows:
                 comma = layout.dialect.comma
@@ -407,7 +379,7 @@ class TextReader(SensorReader):
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
         """One piece a chunk of text."""
-        layout: TextLayout = self.info.extra["layout"]
+        layout: TextLayout = self.info.own
         times = _Times(layout.kinds[clock.index], layout.dialect.comma)
         for chunk in layout.read(self.info.source):
             if chunk.rows:
@@ -417,8 +389,8 @@ class TextReader(SensorReader):
 class TextWriter(SensorWriter):
     """Writes the source text with the chosen cells replaced where their values changed."""
 
-    def __init__(self, path: Path, info: SignalInfo) -> None:
-        self._layout: TextLayout = info.extra["layout"]
+    def __init__(self, path: Path, info: SensorInfo) -> None:
+        self._layout: TextLayout = info.own
         super().__init__(path, info, self._layout.rows)
         self._chunks = iter(self._layout.read(info.source))
         self._chunk = _Chunk([], (), {})
@@ -502,13 +474,9 @@ def _with_core(cell: str, text: str) -> str:
     return cell.replace(core, text, 1) if core else text + cell
 
 
-def _reader(path: Path, wanted: Wanted, page: int, block: int) -> TextReader:
-    check_page(path, page, 1)
+def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> TextReader:
+    check_recording(path, recording, 1)
     return TextReader(_survey(path, wanted), block)
 
 
-def _writer(path: Path, info: SignalInfo) -> TextWriter:
-    return TextWriter(path, info)
-
-
-FORMAT: Any = SimpleNamespace(reader=_reader, writer=_writer)
+FORMAT = SensorFormat(_reader, TextWriter)

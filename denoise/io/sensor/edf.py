@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.sensor.columns import Wanted
+from denoise.io.sensor.columns import SensorFormat, Wanted
 from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
-from denoise.signal import SignalInfo
 
 __all__ = ["FORMAT"]
 
@@ -28,7 +25,7 @@ _FIELDS = {
 _ONSET = re.compile(rb"([+-]\d+(?:\.\d*)?)[\x14\x15]")
 
 
-def _reader(path: Path, wanted: Wanted, page: int, block: int) -> ScaledReader:
+def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ScaledReader:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         if len(head) < HEAD_BYTES:
@@ -58,7 +55,7 @@ def _reader(path: Path, wanted: Wanted, page: int, block: int) -> ScaledReader:
     ]
     interrupted = head[192:197] in (b"EDF+D", b"BDF+D")
     onsets_s = _onsets(path, store, signals) if interrupted else None
-    return scaled_reader(path, [store], signals, wanted, page, block, onsets_s)
+    return scaled_reader(path, [store], signals, wanted, recording, block, onsets_s)
 
 
 def _row(fields: bytes, count: int, index: int) -> dict[str, bytes]:
@@ -112,8 +109,4 @@ def _onsets(path: Path, store: Store, signals: list[Signal]) -> NDArray[np.float
     return onsets_s
 
 
-def _writer(path: Path, info: SignalInfo) -> ScaledWriter:
-    return ScaledWriter(path, info)
-
-
-FORMAT: Any = SimpleNamespace(reader=_reader, writer=_writer)
+FORMAT = SensorFormat(_reader, ScaledWriter)

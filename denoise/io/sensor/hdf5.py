@@ -14,30 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from denoise.errors import TooLargeError, UnreadableError, UnsupportedError, UsageError
-from denoise.io.limits import fits
+from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.formats import optional_package
+from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.npy import damage_named, time_axis
 from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member
 
 __all__ = ["FORMAT"]
 
 
-def _h5py(path: Path) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise UsageError(
-            f"{path}: HDF5 needs h5py, which is not installed; expected the extra: "
-            "pip install 'denoise-pipelines[hdf5]'"
-        ) from error
-    return h5py
-
-
 class _Hdf5:
     """Data sets by their paths, and attributes that tell a rate as `path@name`."""
 
     def members(self, path: Path) -> dict[str, Member]:
-        h5py = _h5py(path)
+        h5py = optional_package("HDF5", f"{path}: ")
         found: dict[str, Member] = {}
         claimed = 0
 
@@ -51,12 +41,8 @@ class _Hdf5:
         with damage_named(str(path), "a sound HDF5 file"), h5py.File(path, "r") as file:
             found |= self._rates(path, "", file)
             file.visititems(visit)
-        held = path.stat().st_size
-        if not fits(claimed, held):
-            raise TooLargeError(
-                f"{path}: claims {claimed} bytes of data sets in {held} bytes, which cannot hold so much; "
-                "expected measurements"
-            )
+        claim = f"{claimed} bytes of data sets"
+        require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
         if not any(member.layout for member in found.values()):
             raise UnreadableError(f"{path}: holds no data sets of numbers over time; expected sensor data")
         return found
@@ -84,14 +70,17 @@ class _Hdf5:
         return Member(layout, "", load)
 
     def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:  # noqa: ARG002
-        with _h5py(temporary).File(temporary, "r+") as file:
+        with optional_package("HDF5").File(temporary, "r+") as file:
             for name, data in changed.items():
                 item = file[name]
                 item[...] = np.frombuffer(data, item.dtype).reshape(item.shape)
 
 
 def _load(path: Path, name: str) -> io.BytesIO:
-    with damage_named(f"{path}: {name}", "a sound HDF5 file"), _h5py(path).File(path, "r") as file:
+    with (
+        damage_named(f"{path}: {name}", "a sound HDF5 file"),
+        optional_package("HDF5").File(path, "r") as file,
+    ):
         return io.BytesIO(np.ascontiguousarray(file[name][()]).tobytes())
 
 

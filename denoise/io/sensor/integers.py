@@ -18,20 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import OutputError, UnreadableError
-from denoise.io.sensor.clock import Clock
 from denoise.io.sensor.columns import (
     ColumnSurvey,
     SensorReader,
     SensorWriter,
     Wanted,
     changed_samples,
-    check_page,
+    check_recording,
     choose,
     describe,
+    sensor_info,
 )
-from denoise.signal import SignalInfo
+from denoise.signal import Clock, SensorInfo
 
-__all__ = ["CODES", "Code", "ScaledReader", "ScaledWriter", "Signal", "Store", "scaled_reader"]
+__all__ = ["CODES", "Code", "Layout", "ScaledReader", "ScaledWriter", "Signal", "Store", "scaled_reader"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -199,7 +199,7 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class _Page:
+class _Recording:
     """Signals of one length, which are cleaned together."""
 
     signals: tuple[Signal, ...]
@@ -207,21 +207,38 @@ class _Page:
     count: int  # samples a record
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The samples of a recording of whole numbers.
+
+    Args:
+        stores: The files of samples.
+        recordings: Its signals, grouped by length.
+        onsets_s: When each record begins, if there are pauses between records.
+        header: The header, for the format's own writer.
+    """
+
+    stores: tuple[Store, ...]
+    recordings: tuple[_Recording, ...]
+    onsets_s: Floats | None
+    header: Any
+
+
 class ScaledReader(SensorReader):
     """Reads the chosen signals of one page."""
 
-    def __init__(self, info: SignalInfo, block: int, page: _Page) -> None:
+    def __init__(self, info: SensorInfo, block: int, recording: _Recording) -> None:
         super().__init__(info, block)
-        self._page = page
+        self._recording = recording
 
     def pieces(self) -> Iterator[Floats]:
         """Some records at a time."""
-        return _pieces(self.info.extra["stores"], self._page.signals)
+        return _pieces(self.info.own.stores, self._recording.signals)
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
         """Of records that say when they begin."""
-        inside = np.arange(self._page.count) / clock.sample_rate
-        for onset_s in self.info.extra["onsets_s"]:
+        inside = np.arange(self._recording.count) / clock.sample_rate
+        for onset_s in self.info.own.onsets_s:
             yield (onset_s + inside)[None]
 
 
@@ -243,10 +260,10 @@ def scaled_reader(
     stores: Sequence[Store],
     signals: Sequence[Signal],
     wanted: Wanted,
-    page: int,
+    recording: int,
     block: int,
     onsets_s: Floats | None = None,
-    **extra: Any,
+    header: Any = None,
 ) -> ScaledReader:
     """Open the chosen signals of a recording whose header has been read.
 
@@ -255,10 +272,10 @@ def scaled_reader(
         stores: Where its samples are.
         signals: All its signals.
         wanted: What the caller says.
-        page: Which of its lengths of signals.
+        recording: Number of the group of signals of one length.
         block: Samples a block.
-        onsets_s: When each record begins, if there is more to say than that one follows the other.
-        extra: For the `extra` of the info.
+        onsets_s: When each record begins, if there are pauses between records.
+        header: The header, for the format's own writer.
     """
     looks = []
     for signal in signals:
@@ -272,11 +289,13 @@ def scaled_reader(
     groups: dict[int, list[Signal]] = {}
     for signal in (signals[index] for index in chosen):
         groups.setdefault(stores[signal.store].counts[signal.place], []).append(signal)
-    pages = [
-        _Page(tuple(group), count * stores[group[0].store].records, count) for count, group in groups.items()
-    ]
-    check_page(path, page, len(pages))
-    here, rate = pages[page], pages[page].signals[0].sample_rate
+    recordings = tuple(
+        _Recording(tuple(group), count * stores[group[0].store].records, count)
+        for count, group in groups.items()
+    )
+    check_recording(path, recording, len(recordings))
+    here = recordings[recording]
+    rate = here.signals[0].sample_rate
     notes = describe(looks, chosen, None, wanted.sample_rate)
     clock = None
     if onsets_s is not None and rate:
@@ -284,24 +303,16 @@ def scaled_reader(
         pauses = int((steps > 0.5 / rate).sum())
         clock = Clock(-1, "onsets of records", "s", False, rate, 0.0, pauses, 1.5 / rate)
         notes = (*notes, f"{pauses} pause{'s' * (pauses != 1)} between records")
-    info = SignalInfo(
-        source=path,
-        modality="sensor",
-        shape=(len(here.signals), here.samples),
-        dtype="float64",
-        peak=None,
+    info = sensor_info(
+        path,
+        (len(here.signals), here.samples),
         sample_rate=wanted.sample_rate or rate,
-        pages=len(pages),
+        pages=len(recordings),
         notes=notes,
-        extra={
-            "names": tuple(signal.name for signal in signals),
-            "columns": tuple(signal.name for signal in here.signals),
-            "clock": clock,
-            "onsets_s": onsets_s,
-            "stores": tuple(stores),
-            "pages": pages,
-            **extra,
-        },
+        names=tuple(signal.name for signal in signals),
+        columns=tuple(signal.name for signal in here.signals),
+        clock=clock,
+        own=Layout(tuple(stores), recordings, onsets_s, header),
     )
     return ScaledReader(info, block, here)
 
@@ -309,10 +320,10 @@ def scaled_reader(
 class ScaledWriter(SensorWriter):
     """Writes copies of the stores with the samples of the chosen signals replaced."""
 
-    def __init__(self, path: Path, info: SignalInfo) -> None:
-        self._pages: list[_Page] = info.extra["pages"]
-        self.stores: tuple[Store, ...] = info.extra["stores"]
-        super().__init__(path, info, sum(page.samples for page in self._pages))
+    def __init__(self, path: Path, info: SensorInfo) -> None:
+        self._recordings: tuple[_Recording, ...] = info.own.recordings
+        self.stores: tuple[Store, ...] = info.own.stores
+        super().__init__(path, info, sum(each.samples for each in self._recordings))
         self._number = self._start = 0
         self._files: list[IO[bytes]] = []
         self.changed: set[int] = set()  # stores
@@ -329,12 +340,12 @@ class ScaledWriter(SensorWriter):
 
     def put(self, block: Floats) -> None:
         """Replace the next samples of the page; a page ends with its last sample."""
-        page = self._pages[self._number]
+        page = self._recordings[self._number]
         self.check_channels(block, len(page.signals))
         start, stop = self._start, self._start + block.shape[1]
         if stop > page.samples:
             raise OutputError(
-                f"{self.path}: a block goes past sample {page.samples}, the end of page {self._number}"
+                f"{self.path}: a block goes past sample {page.samples}, the end of recording {self._number}"
             )
         first, last = start // page.count, -(-stop // page.count)
         for index in sorted({signal.store for signal in page.signals}):

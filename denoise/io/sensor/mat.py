@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from denoise.errors import TooLargeError, UnreadableError, UnsupportedError
-from denoise.io.limits import fits
+from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.npy import damage_named, time_axis
 from denoise.io.sensor.npz import ArchiveFormat, Member
 
@@ -131,12 +131,8 @@ class _Mat:
                 matrix = _matrix(head, order)
                 if matrix.name:  # what has none belongs to MATLAB's own objects
                     found[matrix.name] = self._member(path, element, matrix, order)
-            held = path.stat().st_size
-            if not fits(claimed, held):
-                raise TooLargeError(
-                    f"{path}: claims {claimed} bytes of variables in {held} bytes, which cannot hold so "
-                    "much; expected measurements"
-                )
+            claim = f"{claimed} bytes of variables"
+            require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
         if not found:
             raise UnreadableError(f"{path}: holds no variables; expected sensor data")
         return found

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -30,17 +29,19 @@ from denoise.errors import (
     reason,
 )
 from denoise.io.sensor.columns import (
+    SensorFormat,
     SensorReader,
     SensorWriter,
     Wanted,
     changed_samples,
-    check_page,
+    check_recording,
     describe,
     fit_dtype,
+    sensor_info,
 )
-from denoise.signal import SignalInfo
+from denoise.signal import SensorInfo
 
-__all__ = ["NPY", "PIECE", "ArrayLayout", "damage_named", "floats", "npy_layout", "time_axis"]
+__all__ = ["FORMAT", "PIECE", "ArrayLayout", "damage_named", "floats", "npy_layout", "time_axis"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -222,14 +223,14 @@ class NpyReader(SensorReader):
     def pieces(self) -> Iterator[Floats]:
         """Pieces of about two megabytes."""
         with self.info.source.open("rb") as file:
-            yield from self.info.extra["layout"].pieces(file)
+            yield from self.info.own.pieces(file)
 
 
 class NpyWriter(SensorWriter):
     """Writes a copy of an `.npy` file with its samples replaced."""
 
-    def __init__(self, path: Path, info: SignalInfo) -> None:
-        self._layout: ArrayLayout = info.extra["layout"]
+    def __init__(self, path: Path, info: SensorInfo) -> None:
+        self._layout: ArrayLayout = info.own
         super().__init__(path, info, self._layout.samples)
         self._start = 0
 
@@ -246,8 +247,8 @@ class NpyWriter(SensorWriter):
         self._start += block.shape[1]
 
 
-def _npy_reader(path: Path, wanted: Wanted, page: int, block: int) -> NpyReader:
-    check_page(path, page, 1)
+def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> NpyReader:
+    check_recording(path, recording, 1)
     with path.open("rb") as file:
         layout = npy_layout(file, path.stat().st_size, str(path))
         _find_infinity(layout, file, str(path))
@@ -256,21 +257,14 @@ def _npy_reader(path: Path, wanted: Wanted, page: int, block: int) -> NpyReader:
             f"{path}: columns were chosen by name, but an .npy array has none; expected a table"
         )
     given = wanted.sample_rate
-    info = SignalInfo(
-        source=path,
-        modality="sensor",
-        shape=(layout.channels, layout.samples),
-        dtype="float64",
-        peak=None,
+    info = sensor_info(
+        path,
+        (layout.channels, layout.samples),
         sample_rate=given,
         notes=tuple(filter(None, [layout.note])) + describe((), (), None, given),
-        extra={"layout": layout},
+        own=layout,
     )
     return NpyReader(info, block)
 
 
-def _npy_writer(path: Path, info: SignalInfo) -> NpyWriter:
-    return NpyWriter(path, info)
-
-
-NPY: Any = SimpleNamespace(reader=_npy_reader, writer=_npy_writer)
+FORMAT = SensorFormat(_reader, NpyWriter)

@@ -21,23 +21,23 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import OutputError, TooLargeError, UnreadableError, UnsupportedError
-from denoise.io.limits import fits
-from denoise.io.sensor.clock import Clock
+from denoise.errors import OutputError, UnreadableError, UnsupportedError
+from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.columns import (
     ColumnSurvey,
     SensorReader,
     SensorWriter,
     Wanted,
-    check_page,
+    check_recording,
     choose,
     describe,
     find_clock,
+    sensor_info,
 )
 from denoise.io.sensor.npy import PIECE, ArrayLayout, damage_named, floats, npy_layout
-from denoise.signal import SignalInfo
+from denoise.signal import Clock, SensorInfo
 
-__all__ = ["NPZ", "RATE_NAMES", "Archive", "ArchiveFormat", "Member"]
+__all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member"]
 
 Floats = NDArray[np.float64]
 
@@ -74,33 +74,41 @@ class Archive(Protocol):
 
 
 @dataclass(frozen=True)
-class _Page:
-    """Arrays that are cleaned together: their channels stand one after the other in a block."""
+class _Recording:
+    """Arrays that are cleaned together, their channels stacked in a block."""
 
     members: tuple[str, ...]
     samples: int
     channels: int
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """The arrays of a file, and the recordings that they form."""
+
+    members: Mapping[str, Member]
+    recordings: tuple[_Recording, ...]
+
+
 class ArchiveReader(SensorReader):
     """Reads the chosen arrays of one page."""
 
-    def __init__(self, info: SignalInfo, block: int, page: _Page) -> None:
+    def __init__(self, info: SensorInfo, block: int, recording: _Recording) -> None:
         super().__init__(info, block)
-        self._page = page
+        self._recording = recording
 
     def pieces(self) -> Iterator[Floats]:
         """The channels of all arrays of the page side by side."""
-        members: dict[str, Member] = self.info.extra["members"]
-        loaded = [(_signal(members[name]), members[name].load()) for name in self._page.members]
-        step = max(PIECE // self._page.channels, 1)
-        for start in range(0, self._page.samples, step):
-            stop = min(start + step, self._page.samples)
+        members: Mapping[str, Member] = self.info.own.members
+        loaded = [(_signal(members[name]), members[name].load()) for name in self._recording.members]
+        step = max(PIECE // self._recording.channels, 1)
+        for start in range(0, self._recording.samples, step):
+            stop = min(start + step, self._recording.samples)
             yield np.concatenate([floats(layout.get(file, start, stop)) for layout, file in loaded])
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
         """Of the array that tells the time."""
-        member: Member = self.info.extra["members"][clock.name]
+        member: Member = self.info.own.members[clock.name]
         yield from _signal(member).pieces(member.load())
 
 
@@ -112,13 +120,12 @@ def _signal(member: Member) -> ArrayLayout:
 class ArchiveWriter(SensorWriter):
     """Writes the archive again with the chosen arrays replaced, the others as they are."""
 
-    def __init__(self, path: Path, info: SignalInfo, archive: Archive) -> None:
+    def __init__(self, path: Path, info: SensorInfo, archive: Archive) -> None:
         self._archive = archive
-        self._pages: tuple[_Page, ...] = info.extra["pages"]
-        self._members: dict[str, Member] = info.extra["members"]
-        super().__init__(path, info, sum(page.samples for page in self._pages))
-        self._number = 0  # of the page that is being written
-        self._start = 0  # samples of it that are
+        self._layout: _Layout = info.own
+        super().__init__(path, info, sum(each.samples for each in self._layout.recordings))
+        self._number = 0  # of the recording that is being written
+        self._start = 0  # its samples so far
         self._loaded: dict[str, io.BytesIO] = {}
         self._changed: set[str] = set()
 
@@ -130,19 +137,19 @@ class ArchiveWriter(SensorWriter):
 
     def put(self, block: Floats) -> None:
         """Replace the next samples of the page; a page ends with its last sample."""
-        page = self._pages[self._number]
+        page = self._layout.recordings[self._number]
         self.check_channels(block, page.channels)
         if self._start + block.shape[1] > page.samples:
             raise OutputError(
-                f"{self.path}: a block goes past sample {page.samples}, the end of page {self._number}"
+                f"{self.path}: a block goes past sample {page.samples}, the end of recording {self._number}"
             )
         channel = 0
         for name in page.members:
-            layout = _signal(self._members[name])
+            layout = _signal(self._layout.members[name])
             part = block[channel : channel + layout.channels]
             channel += layout.channels
             if name not in self._loaded:
-                self._loaded[name] = self._members[name].load()
+                self._loaded[name] = self._layout.members[name].load()
             clipped, changed = layout.replace(self._loaded[name], self._start, part, self.path)
             self.clipped += clipped
             if changed:
@@ -166,43 +173,38 @@ class ArchiveFormat:
 
     archive: Archive
 
-    def reader(self, path: Path, wanted: Wanted, page: int, block: int) -> ArchiveReader:
-        """Open one page."""
+    def reader(self, path: Path, wanted: Wanted, recording: int, block: int) -> ArchiveReader:
+        """Open one recording."""
         members = self.archive.members(path)
         looks = _survey(members)
         clock = find_clock(looks, wanted.time_unit)
         chosen = choose(path, looks, clock, wanted)
         names = [looks[index].name for index in chosen]
         layouts = {name: _signal(members[name]) for name in names}
-        pages = _pages(layouts)
-        check_page(path, page, len(pages))
-        here = clock if clock and _samples(members[clock.name]) == pages[page].samples else None
+        recordings = _recordings(layouts)
+        check_recording(path, recording, len(recordings))
+        chosen_one = recordings[recording]
+        here = clock if clock and _samples(members[clock.name]) == chosen_one.samples else None
         given = wanted.sample_rate
         stated_name, stated = _stated_rate(members)
         notes = [f"{name}: {layout.note}" for name, layout in layouts.items() if layout.note]
         notes += [f"sample rate {stated:g} Hz from {stated_name!r}"] if stated and not given else []
         notes += describe(looks, chosen, clock, given)
-        info = SignalInfo(
-            source=path,
-            modality="sensor",
-            shape=(pages[page].channels, pages[page].samples),
-            dtype="float64",
-            peak=None,
+        info = sensor_info(
+            path,
+            (chosen_one.channels, chosen_one.samples),
             sample_rate=given or stated or (here.sample_rate if here else None),
-            pages=len(pages),
+            pages=len(recordings),
             notes=tuple(notes),
-            extra={
-                "names": tuple(members),
-                "columns": pages[page].members,
-                "time_column": clock.name if clock else None,
-                "clock": here,
-                "pages": pages,
-                "members": members,
-            },
+            names=tuple(members),
+            columns=chosen_one.members,
+            clock=here,
+            time_column=clock.name if clock else None,
+            own=_Layout(members, recordings),
         )
-        return ArchiveReader(info, block, pages[page])
+        return ArchiveReader(info, block, chosen_one)
 
-    def writer(self, path: Path, info: SignalInfo) -> ArchiveWriter:
+    def writer(self, path: Path, info: SensorInfo) -> ArchiveWriter:
         """Open a copy of the source for its new samples."""
         return ArchiveWriter(path, info, self.archive)
 
@@ -240,12 +242,12 @@ def _stated_rate(members: Mapping[str, Member]) -> tuple[str, float]:
     return "", 0.0
 
 
-def _pages(layouts: Mapping[str, ArrayLayout]) -> tuple[_Page, ...]:
-    """All arrays as channels of one page where their lengths agree, else a page for each."""
+def _recordings(layouts: Mapping[str, ArrayLayout]) -> tuple[_Recording, ...]:
+    """Group the arrays: in one recording if their lengths agree, else one for each."""
     if len({layout.samples for layout in layouts.values()}) == 1:
         samples = next(iter(layouts.values())).samples
-        return (_Page(tuple(layouts), samples, sum(layout.channels for layout in layouts.values())),)
-    return tuple(_Page((name,), layout.samples, layout.channels) for name, layout in layouts.items())
+        return (_Recording(tuple(layouts), samples, sum(layout.channels for layout in layouts.values())),)
+    return tuple(_Recording((name,), layout.samples, layout.channels) for name, layout in layouts.items())
 
 
 class _Npz:
@@ -254,12 +256,9 @@ class _Npz:
     def members(self, path: Path) -> dict[str, Member]:
         found: dict[str, Member] = {}
         with damage_named(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
-            claimed, held = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
-            if not fits(claimed, held):
-                raise TooLargeError(
-                    f"{path}: claims {claimed} bytes of arrays in {held} bytes, which cannot hold so much; "
-                    "expected measurements"
-                )
+            claimed = sum(entry.file_size for entry in archive.infolist())
+            claim = f"{claimed} bytes of arrays"
+            require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
             for entry in archive.infolist():
                 name = entry.filename.removesuffix(".npy")
                 if entry.flag_bits & 1:
@@ -311,4 +310,4 @@ def _load(path: Path, entry: zipfile.ZipInfo) -> io.BytesIO:
         return io.BytesIO(archive.read(entry))
 
 
-NPZ = ArchiveFormat(_Npz())
+FORMAT = ArchiveFormat(_Npz())

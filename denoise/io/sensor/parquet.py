@@ -5,33 +5,33 @@ Schema, metadata, row groups and compression are kept; nulls and NaN are gaps an
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import TooLargeError, UnreadableError, UsageError, reason
-from denoise.io.limits import fits
-from denoise.io.sensor.clock import Clock
+from denoise.errors import UnreadableError, reason
+from denoise.io.formats import optional_package
+from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.columns import (
     BLOCK,
     ColumnSurvey,
+    SensorFormat,
     SensorReader,
     SensorWriter,
     Wanted,
     changed_samples,
-    check_page,
-    choose,
-    describe,
-    find_clock,
+    check_recording,
     fit_dtype,
+    table_info,
 )
-from denoise.signal import SignalInfo
+from denoise.signal import Clock, SensorInfo
 
 __all__ = ["FORMAT"]
 
@@ -42,14 +42,8 @@ Floats = NDArray[np.float64]
 
 
 def _pyarrow(path: Path) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            f"{path}: Parquet needs pyarrow, which is not installed; expected the extra: "
-            "pip install 'denoise-pipelines[parquet]'"
-        ) from error
+    pyarrow = optional_package("Parquet", f"{path}: ")
+    importlib.import_module("pyarrow.parquet")
     return pyarrow
 
 
@@ -91,57 +85,34 @@ def _batches(path: Path, names: list[str] | None = None) -> Iterator[Any]:
             raise UnreadableError(f"{path}: {reason(error)}; expected a sound Parquet table") from error
 
 
-def _survey(path: Path, wanted: Wanted) -> SignalInfo:
+def _survey(path: Path, wanted: Wanted) -> SensorInfo:
     types = _pyarrow(path).types
     with _open(path) as table:
         schema, rows = table.schema_arrow, table.metadata.num_rows
-    looks = []
+    surveys = []
     for field in schema:
         is_time = types.is_timestamp(field.type) or types.is_time(field.type) or types.is_duration(field.type)
-        look = ColumnSurvey(field.name, field.type.unit if is_time else None, is_time)
-        look.numeric = is_time or types.is_integer(field.type) or types.is_floating(field.type)
-        look.why_not = "" if look.numeric else str(field.type)
-        looks.append(look)
+        survey = ColumnSurvey(
+            field.name, field.type.unit if is_time else None, str(field.type) if is_time else ""
+        )
+        survey.numeric = is_time or types.is_integer(field.type) or types.is_floating(field.type)
+        survey.why_not = "" if survey.numeric else str(field.type)
+        surveys.append(survey)
     if not rows:
         raise UnreadableError(f"{path}: a table without rows; expected samples")
-    held = path.stat().st_size
-    if not fits(rows * len(looks) * np.dtype(np.float64).itemsize, held):
-        raise TooLargeError(
-            f"{path}: {rows} rows of {len(looks)} columns in {held} bytes, which cannot hold so much; "
-            "expected measurements"
-        )
+    claim, claimed_bytes = f"{rows} rows of {len(surveys)} columns", rows * len(surveys) * 8
+    require_plausible_size(claimed_bytes, path.stat().st_size, claim, f"{path}: ")
     seen = 0
     for batch in _batches(path):
-        for look, column in zip(looks, batch.columns, strict=True):
-            if look.numeric:
+        for survey, column in zip(surveys, batch.columns, strict=True):
+            if survey.numeric:
                 values = _floats(column)
-                if np.isinf(values).any() and not look.infinite:
-                    look.infinite = f"row {seen + int(np.argmax(np.isinf(values)))}"
-                look.add(values)
+                if np.isinf(values).any() and not survey.infinite:
+                    survey.infinite = f"row {seen + int(np.argmax(np.isinf(values)))}"
+                survey.add(values)
         seen += batch.num_rows
-    clock = find_clock(looks, wanted.time_unit)
-    for look, field in zip(looks, schema, strict=True):
-        if look.numeric and not (types.is_integer(field.type) or types.is_floating(field.type)):
-            look.numeric, look.why_not = False, str(field.type)
-    chosen = choose(path, looks, clock, wanted)
-    given = wanted.sample_rate
-    return SignalInfo(
-        source=path,
-        modality="sensor",
-        shape=(len(chosen), rows),
-        dtype="float64",
-        peak=None,
-        sample_rate=given or (clock.sample_rate if clock else None),
-        notes=describe(looks, chosen, clock, given),
-        extra={
-            "names": tuple(schema.names),
-            "columns": tuple(schema.names[index] for index in chosen),
-            "time_column": clock.name if clock else None,
-            "time_unit": clock.unit if clock else None,
-            "clock": clock,
-            "chosen": chosen,
-        },
-    )
+    info, chosen = table_info(path, surveys, rows, wanted)
+    return replace(info, own=chosen)
 
 
 class ParquetReader(SensorReader):
@@ -150,7 +121,7 @@ class ParquetReader(SensorReader):
     def pieces(self) -> Iterator[Floats]:
         """One piece a batch."""
         for batch in _batches(self.info.source):
-            yield np.stack([_floats(batch.column(index)) for index in self.info.extra["chosen"]])
+            yield np.stack([_floats(batch.column(index)) for index in self.info.own])
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
         """One piece a batch."""
@@ -161,7 +132,7 @@ class ParquetReader(SensorReader):
 class ParquetWriter(SensorWriter):
     """Writes the table again, row group by row group, with the chosen columns replaced."""
 
-    def __init__(self, path: Path, info: SignalInfo) -> None:
+    def __init__(self, path: Path, info: SensorInfo) -> None:
         super().__init__(path, info, info.shape[1])
         self._held: list[Floats] = []  # samples of the row group that is not yet whole
         self._group = 0
@@ -208,7 +179,7 @@ class ParquetWriter(SensorWriter):
     def _write_group(self, values: Floats) -> None:
         pyarrow = _pyarrow(self.path)
         table = self._source.read_row_group(self._group)
-        for index, new in zip(self.info.extra["chosen"], values, strict=True):
+        for index, new in zip(self.info.own, values, strict=True):
             field, column = table.schema.field(index), table.column(index).combine_chunks()
             old, null = _values(column)
             changed = changed_samples(_floats(column), new)
@@ -225,13 +196,9 @@ class ParquetWriter(SensorWriter):
         self._table.write_table(table, row_group_size=max(table.num_rows, 1))
 
 
-def _reader(path: Path, wanted: Wanted, page: int, block: int) -> ParquetReader:
-    check_page(path, page, 1)
+def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ParquetReader:
+    check_recording(path, recording, 1)
     return ParquetReader(_survey(path, wanted), block)
 
 
-def _writer(path: Path, info: SignalInfo) -> ParquetWriter:
-    return ParquetWriter(path, info)
-
-
-FORMAT: Any = SimpleNamespace(reader=_reader, writer=_writer)
+FORMAT = SensorFormat(_reader, ParquetWriter)

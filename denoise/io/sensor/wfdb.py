@@ -12,16 +12,14 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from denoise.errors import OutputError, UnreadableError, UnsupportedError
 from denoise.io.atomic import replacing
-from denoise.io.sensor.columns import Wanted
+from denoise.io.formats import FORMATS
+from denoise.io.sensor.columns import SensorFormat, Wanted
 from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
-from denoise.signal import MODALITIES, SignalInfo
 
 __all__ = ["FORMAT"]
 
@@ -58,7 +56,7 @@ def _parse(path: Path) -> _Header:
     return _Header(tuple(lines), filled[0], tuple(filled[1 : count + 1]))
 
 
-def _reader(path: Path, wanted: Wanted, page: int, block: int) -> ScaledReader:
+def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ScaledReader:
     header = _parse(path)
     record = _RECORD.match(header.lines[header.record])
     assert record is not None
@@ -81,7 +79,7 @@ def _reader(path: Path, wanted: Wanted, page: int, block: int) -> ScaledReader:
         signals.append(
             Signal(name, files.index(row["file"]), place, gain, zero, code.low + 1, code.high, code.low, rate)
         )
-    return scaled_reader(path, stores, signals, wanted, page, block, header=header)
+    return scaled_reader(path, stores, signals, wanted, recording, block, header=header)
 
 
 def _row(path: Path, line: str) -> dict[str, str]:
@@ -124,7 +122,7 @@ def _store(path: Path, rows: list[dict[str, str]], samples: int) -> Store:
 
 def _annotations(header: Path) -> list[Path]:
     """The annotation files of a record: its name, a suffix of their own, and two zero bytes at the end."""
-    known = {suffix for kind in MODALITIES.values() for suffix in kind.suffixes + kind.read_only}
+    known = {suffix for row in FORMATS.values() for suffix in row.suffixes}
     found = []
     for path in sorted(header.parent.glob(f"{_escaped(header.stem)}.*")):
         if path.suffix.lower() in known or path.stem != header.stem or not path.is_file():
@@ -165,7 +163,7 @@ class WfdbWriter(ScaledWriter):
     def finish(self) -> None:
         """Write the header."""
         super().finish()
-        header: _Header = self.info.extra["header"]
+        header: _Header = self.info.own.header
         lines = list(header.lines)
         if self.path.stem != self.info.source.stem:
             lines[header.record] = re.sub(r"^\s*\w+", self._stem(), lines[header.record], count=1)
@@ -212,8 +210,4 @@ def _with_groups(match: re.Match[str], new: dict[str, object]) -> str:
     return text
 
 
-def _writer(path: Path, info: SignalInfo) -> WfdbWriter:
-    return WfdbWriter(path, info)
-
-
-FORMAT: Any = SimpleNamespace(reader=_reader, writer=_writer)
+FORMAT = SensorFormat(_reader, WfdbWriter)
