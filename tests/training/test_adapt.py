@@ -420,7 +420,7 @@ def test_a_model_that_damages_clean_files_is_not_saved(
 ) -> None:
     texture = np.random.default_rng(0).random((1, 64, 64), dtype=np.float32)
     monkeypatch.setattr("denoise.training.adapt._clean_pairs", lambda *_: [(texture, texture, None)])
-    with pytest.raises(InputError, match=r"damages clean files: .* nothing was saved"):
+    with pytest.raises(InputError, match=r"damages clean files .* nothing was saved"):
         denoise.adapt(files / "noisy", tmp_path / "mine.safetensors", model=start, overrides=SHORT)
     assert not list(tmp_path.iterdir())
 
