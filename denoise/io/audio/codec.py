@@ -36,6 +36,7 @@ from denoise.io.audio.encoding import (
     is_named_right,
     written_subtype,
 )
+from denoise.io.audio.ogg import last_page
 from denoise.io.audio.tags import chunks, insert_tags, read_tags
 from denoise.io.sniff import format_of, read_head
 from denoise.signal import AudioInfo, SignalInfo
@@ -157,29 +158,16 @@ def _check_bytes(path: Path) -> None:
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         promised = next((c for c in chunks(file) if c.name in ("data", "SSND")), None)
+        page = last_page(file)
     if promised and promised.size and promised.start + promised.size > size:
         raise UnreadableError(
             f"{path}: cut short, {size - promised.start} bytes of samples, "
             f"expected the {promised.size} that its header promises"
         )
-    page = _last_page(path)
     if page and page[1]:
         raise UnreadableError(
             f"{path}: cut short, the last Ogg page lacks {page[1]} bytes, expected a whole one"
         )
-
-
-def _last_page(path: Path) -> tuple[int, int] | None:
-    """Flags of the last page of an Ogg file, and how many of its bytes are missing; None for other files."""
-    with path.open("rb") as file:
-        if file.read(4) != b"OggS":
-            return None
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 2**17))  # a page is less than 64 KiB
-        tail = file.read()
-    page = tail[max(tail.rfind(b"OggS"), 0) :]
-    if len(page) < 27:
-        return 0, 27 - len(page)
-    return page[5], max(0, 27 + page[26] + sum(page[27 : 27 + page[26]]) - len(page))
 
 
 def _open(path: Path) -> ForwardFile:
@@ -213,7 +201,8 @@ def _describe(path: Path, file: ForwardFile) -> AudioInfo:
         notes.append(f"{file.subtype} is written back as {written}")
     if file.subtype in ("PCM_32", "DOUBLE"):
         notes.append(f"24 significant bits of {file.subtype} samples are kept")
-    page = _last_page(path)
+    with path.open("rb") as source:
+        page = last_page(source)
     if page and not page[0] & _END_OF_STREAM:
         notes.append("the last page is not marked as the end: the recording may have been longer")
     return AudioInfo(

@@ -7,13 +7,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import mutagen.mp3
 import numpy as np
 import soundfile
 
 from denoise.errors import OutputError, UnsupportedError
+from denoise.io.audio import mpeg
 from denoise.io.formats import FORMATS, readable_suffixes
 from denoise.signal import AudioInfo
 
@@ -193,15 +192,11 @@ def bit_rate_of(path: Path, container: str, subtype: str, duration_s: float) -> 
     if subtype == "VORBIS":
         with path.open("rb") as file:
             return _nominal_bit_rate(file.read(52)) or math.inf
-    if subtype == "OPUS":
-        return path.stat().st_size * 8 / duration_s
-    if container != "MP3":
+    if subtype != "OPUS" and container != "MP3":
         return None
-    try:
-        found: Any = mutagen.mp3.MP3(path).info  # type: ignore[no-untyped-call]
-    except Exception:  # mutagen's own, or of damaged files whatever its parts raise
-        return path.stat().st_size * 8 / duration_s
-    return float(found.bitrate)
+    with path.open("rb") as file:
+        stated = mpeg.bit_rate(file) if container == "MP3" else None
+    return stated or path.stat().st_size * 8 / duration_s
 
 
 def _nominal_bit_rate(head: bytes) -> float:

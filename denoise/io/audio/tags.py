@@ -1,39 +1,40 @@
-"""What an audio file holds besides its samples, carried from one file to the next of the same kind.
+"""Tags and chunks of an audio file, copied from one file to another of the same kind.
 
-libsndfile knows ten text fields and drops the rest (broadcast `bext`, cue points, loops, iXML, pictures),
-so the bytes are carried here, past the encoder:
+libsndfile keeps ten text fields and drops the rest (broadcast `bext`, cue points, loops, iXML, pictures), so
+this module copies the bytes past the encoder:
 
-    WAV, RF64   every chunk but the samples and what libsndfile derives; the speaker positions of WAVEX
+    WAV, RF64   every chunk but the samples and those that libsndfile derives; speaker positions of WAVEX
     AIFF        the same
     FLAC        every metadata block but the stream's own figures, its seek table and padding
     MP3         the ID3v2 tag in front and the ID3v1 tag behind, byte for byte
-    Ogg         every comment (pictures travel in one); the vendor string is the new encoder's
+    Ogg         every comment (one may hold a picture); the vendor string is the new encoder's
 
-Tags are `(name, payload)` pairs whose meaning is known to this module alone.
+Tags are `(name, payload)` pairs that only this module interprets.
 """
 
 from __future__ import annotations
 
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
-import mutagen
+from denoise.io.audio import ogg
+from denoise.io.audio.mpeg import id3_bytes
 
 __all__ = ["Chunk", "Tags", "chunks", "form_of", "insert_tags", "names", "read_tags"]
 
 Tags = tuple[tuple[str, bytes], ...]
 
-MOST_BYTES = 64 * 2**20  # of tags in one file; more is not a tag but a stray payload, and would sit in memory
+MAX_BYTES = 64 * 2**20  # of tags in one file; more would be a stray payload, and would sit in memory
 
-_DERIVED = frozenset(  # chunks that the encoder writes itself, or that are only filling
+_DERIVED = frozenset(  # chunks that the encoder writes itself, and filling
     {"fmt ", "data", "ds64", "fact", "PEAK", "JUNK", "junk", "FLLR", "PAD ", "COMM", "SSND", "FVER"}
 )
-_UNKNOWN_SIZES = frozenset({0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})  # what stream writers leave
+_UNKNOWN_SIZES = frozenset({0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})  # left by writers of streams
 _FLAC_STREAMINFO, _FLAC_PADDING, _FLAC_SEEKTABLE = 0, 1, 3
 _FLAC_NAMES = {"2": "application", "4": "comments", "5": "cue sheet", "6": "picture"}
 _FLAC_FIRST_BLOCK_END = 4 + 4 + 34  # "fLaC", block header, STREAMINFO
@@ -46,7 +47,7 @@ class Chunk:
     Args:
         name: Its four characters.
         start: Byte offset of its payload.
-        size: Bytes that its header promises; None where the writer never knew (a stream).
+        size: Bytes that its header promises; None if the writer did not know (a stream).
     """
 
     name: str
@@ -55,13 +56,13 @@ class Chunk:
 
 
 def form_of(file: BinaryIO) -> str | None:
-    """`<` or `>`, the byte order of a file made of chunks (RIFF, RIFX, RF64, FORM); None for others."""
+    """Byte order, `<` or `>`, of a file of chunks (RIFF, RIFX, RF64, FORM); None for others."""
     file.seek(0)
     return {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}.get(file.read(4))
 
 
 def chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """The chunks of a RIFF or AIFF file, in order, up to the first that does not look like one."""
+    """Yield the chunks of a RIFF or AIFF file, in order, up to the first invalid one."""
     order = form_of(file)
     end = file.seek(0, 2)
     position, large = 12, None
@@ -89,13 +90,13 @@ def _read_chunks(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         whole = chunk.size is not None and chunk.start + chunk.size <= end
         if whole and (extensible or chunk.name not in _DERIVED):
             file.seek(chunk.start)
-            yield chunk.name, file.read(min(chunk.size or 0, MOST_BYTES + 1))
+            yield chunk.name, file.read(min(chunk.size or 0, MAX_BYTES + 1))
 
 
 def _insert_chunks(file: BinaryIO, tags: Tags) -> None:
     order = form_of(file)
     written = {chunk.name: chunk for chunk in chunks(file)}
-    if "PEAK" in written:  # it holds the time of day: equal samples shall make equal files
+    if "PEAK" in written:  # zero its time of day, so that equal samples make equal files
         file.seek(written["PEAK"].start + 4)
         file.write(bytes(4))
     file.seek(0, 2)
@@ -119,7 +120,7 @@ def _insert_chunks(file: BinaryIO, tags: Tags) -> None:
 
 
 def _flac_blocks(file: BinaryIO) -> Iterator[tuple[int, int, int, bool]]:
-    """Code, payload start, payload size and `is last` of each metadata block."""
+    """Yield code, payload start, payload size and `is last` of each metadata block."""
     position, last = 4, False
     while not last:
         file.seek(position)
@@ -156,13 +157,10 @@ def _insert_flac(path: Path, tags: Tags) -> None:
 
 def _read_id3(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
     file.seek(0)
-    header = file.read(10)
-    if header[:3] == b"ID3":
-        size = 0
-        for byte in header[6:10]:  # seven bits a byte
-            size = size << 7 | byte & 0x7F
-        footer = 10 if header[5] & 0x10 else 0
-        yield "ID3", header + file.read(min(size + footer, MOST_BYTES + 1))
+    size_bytes = id3_bytes(file.read(10))
+    if size_bytes:
+        file.seek(0)
+        yield "ID3", file.read(min(size_bytes, MAX_BYTES + 1))
     if file.seek(0, 2) > 128:
         file.seek(-128, 2)
         tail = file.read()
@@ -180,7 +178,7 @@ def _insert_id3(path: Path, tags: Tags) -> None:
 
 
 def _splice(path: Path, start: int, stop: int, payload: bytes) -> None:
-    """Put `payload` in the place of the bytes `start:stop`, whatever the length of what follows."""
+    """Replace the bytes `start:stop` by `payload`, in constant memory."""
     with path.open("r+b") as file, TemporaryFile(dir=path.parent) as tail:
         file.seek(stop)
         shutil.copyfileobj(file, tail)
@@ -191,45 +189,36 @@ def _splice(path: Path, start: int, stop: int, payload: bytes) -> None:
         file.truncate()
 
 
-def _read_comments(path: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        found = mutagen.File(path)
-        comments = list(found.tags or ()) if found is not None else []
-    except Exception:  # of damaged pages mutagen raises what its parts do, IndexError for one
-        return
-    for name, text in comments:
-        yield name, text.encode()
-
-
 def _insert_comments(path: Path, tags: Tags) -> None:
-    file = mutagen.File(path)
-    file.tags[:] = [(name, payload.decode()) for name, payload in tags]
-    file.save()
+    with path.open("rb") as file:
+        start, stop, headers, next_number = ogg.packed_headers(file, tags)
+    _splice(path, start, stop, headers)
+    with path.open("r+b") as file:
+        ogg.renumber(file, start + len(headers), next_number)
 
 
 def read_tags(path: Path, container: str) -> Tags:
-    """What `path` holds besides its samples; nothing where that would be more than `MOST_BYTES`.
+    """Read the tags of a file; nothing if they take more than `MAX_BYTES`.
 
     Args:
         path: A readable audio file.
         container: libsndfile's name of its format (`WAV`, `FLAC`, ...).
     """
-    if container == "OGG":
-        return tuple(_read_comments(path))
-    source = {"FLAC": _read_flac, "MP3": _read_id3}.get(container, _read_chunks)
+    source: Callable[[BinaryIO], Iterable[tuple[str, bytes]]]
+    source = {"OGG": ogg.read_comments, "FLAC": _read_flac, "MP3": _read_id3}.get(container, _read_chunks)
     with path.open("rb") as file:
         tags = tuple(source(file))
-    return tags if sum(len(payload) for _, payload in tags) <= MOST_BYTES else ()
+    return tags if sum(len(payload) for _, payload in tags) <= MAX_BYTES else ()
 
 
 def names(tags: Tags, container: str) -> tuple[str, ...]:
-    """What tags are called, for people, once each."""
+    """List the names of tags for people, once each."""
     known = _FLAC_NAMES if container == "FLAC" else {}
     return tuple(dict.fromkeys(known.get(name, name) for name, _ in tags))
 
 
 def insert_tags(path: Path, container: str, tags: Tags) -> None:
-    """Put tags that `read_tags` took from the same kind of file into a file without any."""
+    """Insert tags, read from a file of the same kind, into a file without tags."""
     if container == "OGG":
         if tags:
             _insert_comments(path, tags)
