@@ -569,10 +569,10 @@ CHECKS: dict[str, Check] = {
     "chunks, byte for byte": chunks,
     "tags, byte for byte": tags,
     "bit rate, or the next better one": bit_rate,
-    "what is not changed, byte for byte": unchanged,
+    "unchanged samples, byte for byte": unchanged,
     "delimiter, decimal comma, line ends, comments": dialect,
     "dtype and axis order": layout,
-    "arrays and columns that are no signals": others,
+    "arrays and columns without signals": others,
     "schema, metadata, row groups, nulls": schema,
     "pickled objects": pickles,
     "UTF-16": wide_text,
@@ -587,9 +587,9 @@ def cells() -> Iterator[tuple[str, str]]:
             columns = []
             continue
         row, *rest = (cell.strip() for cell in line.strip("|").split("|"))
-        if not columns:
+        if not columns and not row:
             columns = rest
-        elif set(row) != {"-"}:
+        elif columns and set(row) != {"-"}:
             yield from ((row, column) for column, cell in zip(columns, rest, strict=True) if cell)
 
 

@@ -32,6 +32,21 @@ def test_the_table_is_consistent() -> None:
     assert sum(map(len, suffixes.values())) == len(set.union(*suffixes.values()))  # each names one modality
 
 
+def test_the_document_lists_the_formats() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
+    found = re.findall(r"^\| ([^|]+) \| (`\.[^|]+) \| ([^|]+) \| ([^|]*) ?\|$", text, re.MULTILINE)
+    listed = [tuple(re.sub(r"[`*]", "", cell).strip() for cell in row) for row in found]
+    assert listed == [
+        (
+            row.name,
+            " ".join(row.suffixes),
+            row.written_suffix or "itself",
+            row.extra and f"the extra {row.extra}",
+        )
+        for row in FORMATS.values()
+    ]
+
+
 @pytest.mark.parametrize(
     ("head", "name"),
     [
