@@ -295,7 +295,7 @@ def assemble(cut: Cut, page: Page, parts: Iterable[tuple[Place, Floats]]) -> Flo
     with np.errstate(invalid="ignore"):
         pages: Floats = total / count
     if signal and cut.sample_rate and page.sample_rate and cut.sample_rate != page.sample_rate:
-        from denoise.io.audio.codec import resample
+        from denoise.dsp.resample import resample
 
         gaps = np.isnan(pages)
         pages = resample(np.nan_to_num(pages), cut.sample_rate, page.sample_rate)[:, : page.length]

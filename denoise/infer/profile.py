@@ -65,7 +65,7 @@ class NoiseProfile:
             InputError: The stretch lies behind the recording's end, or the file cannot be read.
         """
         from denoise import io
-        from denoise.io.audio.codec import resample
+        from denoise.dsp.resample import resample
 
         path = self.path or source
         found = io.modality(path).name

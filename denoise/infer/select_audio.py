@@ -134,7 +134,7 @@ def excerpts(blocks: Iterable[Array], samples: int, sample_rate: float) -> Itera
         samples: How many there will be; if there are fewer, so are the excerpts.
         sample_rate: Hz.
     """
-    from denoise.io.audio.codec import resample
+    from denoise.dsp.resample import resample
 
     size = min(samples, round(_EXCERPT_S * sample_rate))
     count = max(1, min(_EXCERPTS, samples // max(size, 1)))

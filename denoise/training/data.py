@@ -68,7 +68,7 @@ def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[s
         return
     rate = info.sample_rate
     if sample_rate and rate and rate != sample_rate:
-        from denoise.io.audio.codec import resample
+        from denoise.dsp.resample import resample
 
         array, rate = resample(array, rate, sample_rate), sample_rate
     yield path.as_posix(), array.astype(np.float32), rate

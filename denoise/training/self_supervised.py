@@ -446,7 +446,7 @@ class _Reader:
             info.peak or 1.0
         )
         if self.spec.sample_rate and rate and rate != self.spec.sample_rate:
-            from denoise.io.audio.codec import resample
+            from denoise.dsp.resample import resample
 
             array, rate = resample(array, rate, self.spec.sample_rate), self.spec.sample_rate
         if not np.isfinite(array).all():

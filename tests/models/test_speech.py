@@ -11,8 +11,8 @@ import torch
 import denoise
 from denoise import io
 from denoise.corruptions import parse
+from denoise.dsp.resample import resample
 from denoise.infer import Cleaner
-from denoise.io.audio.codec import resample
 from denoise.metrics import si_sdr_db
 from denoise.models import LIVE_MODEL
 from denoise.training.perceptual import estoi

@@ -41,7 +41,7 @@ from denoise.io.audio.tags import chunks, insert_tags, read_tags
 from denoise.io.sniff import format_of, read_head
 from denoise.signal import AudioInfo, SignalInfo
 
-__all__ = ["CODEC", "AudioCodec", "AudioReader", "AudioWriter", "resample"]
+__all__ = ["CODEC", "AudioCodec", "AudioReader", "AudioWriter"]
 
 Float = NDArray[np.float32]
 
@@ -52,27 +52,6 @@ WRITE_SAMPLES = 2**16  # handed to the encoder at once: libvorbis puts what it i
 _UNKNOWN_LENGTH = 2**62  # libsndfile claims 2^63-1 samples where a FLAC header leaves the length open
 _MP3_SLACK = 2 * 1152  # samples: decoders may miss what an MP3 claims by a frame at each end
 _END_OF_STREAM = 4  # flag of the last Ogg page
-
-
-def resample(array: NDArray[Any], from_hz: float, to_hz: float) -> Float:
-    """Resample a whole recording with soxr's linear-phase filter of very high quality.
-
-    For arrays that are in memory anyway; streams take `soxr.ResampleStream`.
-
-    Args:
-        array: The samples; not changed.
-        from_hz: Their sample rate, Hz.
-        to_hz: The wanted rate, Hz.
-
-    Shape:
-        `(C, n)` in, `(C, m)` out with m the nearest whole number to `n * to_hz / from_hz`.
-    """
-    samples = np.asarray(array, dtype=np.float32)
-    if from_hz == to_hz:
-        return samples.copy()
-    import soxr
-
-    return np.ascontiguousarray(soxr.resample(samples.T, from_hz, to_hz, quality="VHQ").T)
 
 
 class AudioReader:

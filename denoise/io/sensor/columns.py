@@ -497,58 +497,60 @@ class SensorReader:
 
 
 class SensorWriter:
-    """Takes float64 blocks `(C, n)` and gives the source back with the chosen samples replaced.
+    """Takes float64 blocks `(C, n)` and writes the source again with the chosen samples replaced.
 
-    The source is read again in step, so nothing but the changed samples can differ.
+    The source is read again in step, so only changed samples can differ.
+
+    Args:
+        path: The final name.
+        info: From the reader of the source.
+        shapes: Channels and samples of each recording of the file, in order.
     """
 
-    def __init__(self, path: Path, info: SensorInfo, samples: int) -> None:
+    def __init__(self, path: Path, info: SensorInfo, shapes: Sequence[tuple[int, int]]) -> None:
         self.clipped = 0
         self.path = path
         self.info = info
-        self._samples = samples  # in the whole file, all recordings
-        self._taken = 0
+        self._shapes = shapes
+        self._recording = self._start = 0  # that the next block belongs to, and its first sample there
         self._stack = ExitStack()
 
     def open(self, temporary: Path, stack: ExitStack) -> None:
-        """Make ready to write `temporary`; what must be closed goes on the stack."""
+        """Prepare to write `temporary`; push what must be closed onto the stack."""
         raise NotImplementedError
 
-    def put(self, block: Floats) -> None:
-        """Take the next samples."""
+    def put(self, block: Floats, recording: int, start: int) -> None:
+        """Write the next samples: those of a recording from `start` on."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Write what comes after the last sample."""
+        """Write everything behind the last sample."""
 
     def write(self, block: Array) -> None:
         """Take the next block `(C, n)`.
 
         Raises:
-            OutputError: It is not of the file's shape, goes past its end, or holds an infinity.
+            OutputError: It has another number of channels, passes the end, or holds an infinity.
         """
         values = np.asarray(block, dtype=np.float64)
+        given = f"{self.path}: a block of shape {values.shape} was given"
         if values.ndim != 2:
-            raise OutputError(
-                f"{self.path}: a block of shape {values.shape} was given; expected (channels, samples)"
-            )
+            raise OutputError(f"{given}; expected (channels, samples)")
+        if self._recording == len(self._shapes):
+            if values.shape[1]:
+                raise OutputError(f"{given}, past the end of {self.info.source}; expected no more samples")
+            return
+        channels, samples = self._shapes[self._recording]
+        if values.shape[0] != channels:
+            raise OutputError(f"{given}; expected {channels} channels")
+        if self._start + values.shape[1] > samples:
+            raise OutputError(f"{given}; expected at most {samples - self._start} samples more")
         if np.isinf(values).any():
-            raise OutputError(
-                f"{self.path}: a block with an infinity was given; expected finite numbers or gaps"
-            )
-        self._taken += values.shape[1]
-        if self._taken > self._samples:
-            raise OutputError(
-                f"{self.path}: more samples were given than the {self._samples} of {self.info.source}"
-            )
-        self.put(values)
-
-    def check_channels(self, block: Floats, channels: int) -> None:
-        """Refuse a block of another number of channels."""
-        if block.shape[0] != channels:
-            raise OutputError(
-                f"{self.path}: a block of {block.shape[0]} channels was given; expected {channels}"
-            )
+            raise OutputError(f"{given} that holds an infinity; expected finite numbers or gaps")
+        self.put(values, self._recording, self._start)
+        self._start += values.shape[1]
+        if self._start == samples:
+            self._recording, self._start = self._recording + 1, 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -563,6 +565,8 @@ class SensorWriter:
             self._stack.__exit__(kind, error, trace)
             return
         with self._stack:
-            if self._taken < self._samples:
-                raise OutputError(f"{self.path}: {self._taken} samples were given; expected {self._samples}")
+            if self._recording < len(self._shapes):
+                taken = sum(samples for _, samples in self._shapes[: self._recording]) + self._start
+                samples = sum(samples for _, samples in self._shapes)
+                raise OutputError(f"{self.path}: {taken} samples were given; expected {samples}")
             self.finish()

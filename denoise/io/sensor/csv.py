@@ -391,7 +391,7 @@ class TextWriter(SensorWriter):
 
     def __init__(self, path: Path, info: SensorInfo) -> None:
         self._layout: TextLayout = info.own
-        super().__init__(path, info, self._layout.rows)
+        super().__init__(path, info, [(len(self._layout.chosen), self._layout.rows)])
         self._chunks = iter(self._layout.read(info.source))
         self._chunk = _Chunk([], (), {})
         self._done = 0  # rows of the chunk that are written
@@ -402,9 +402,8 @@ class TextWriter(SensorWriter):
         with self.info.source.open("rb") as source:
             self._file.write(source.read(self._layout.offset))
 
-    def put(self, block: Floats) -> None:
+    def put(self, block: Floats, _recording: int, _start: int) -> None:
         """Replace the cells of the next rows."""
-        self.check_channels(block, len(self._layout.chosen))
         start = 0
         while start < block.shape[1]:
             while self._done == self._chunk.rows:

@@ -323,8 +323,7 @@ class ScaledWriter(SensorWriter):
     def __init__(self, path: Path, info: SensorInfo) -> None:
         self._recordings: tuple[_Recording, ...] = info.own.recordings
         self.stores: tuple[Store, ...] = info.own.stores
-        super().__init__(path, info, sum(each.samples for each in self._recordings))
-        self._number = self._start = 0
+        super().__init__(path, info, [(len(each.signals), each.samples) for each in self._recordings])
         self._files: list[IO[bytes]] = []
         self.changed: set[int] = set()  # stores
 
@@ -338,30 +337,21 @@ class ScaledWriter(SensorWriter):
             shutil.copyfile(store.path, place)
             self._files.append(stack.enter_context(place.open("r+b")))
 
-    def put(self, block: Floats) -> None:
-        """Replace the next samples of the page; a page ends with its last sample."""
-        page = self._recordings[self._number]
-        self.check_channels(block, len(page.signals))
-        start, stop = self._start, self._start + block.shape[1]
-        if stop > page.samples:
-            raise OutputError(
-                f"{self.path}: a block goes past sample {page.samples}, the end of recording {self._number}"
-            )
-        first, last = start // page.count, -(-stop // page.count)
-        for index in sorted({signal.store for signal in page.signals}):
+    def put(self, block: Floats, recording: int, start: int) -> None:
+        """Replace the samples that differ."""
+        here = self._recordings[recording]
+        first, last = start // here.count, -(-(start + block.shape[1]) // here.count)
+        for index in sorted({signal.store for signal in here.signals}):
             store = self.stores[index]
             held = store.get(self._files[index], first, last)
             changed = False
-            for signal, values in zip(page.signals, block, strict=True):
+            for signal, values in zip(here.signals, block, strict=True):
                 if signal.store == index:
-                    at = start - first * page.count
+                    at = start - first * here.count
                     changed |= self._replace(held[:, signal.columns(store)], at, signal, values)
             if changed:
                 store.put(self._files[index], first, held)
                 self.changed.add(index)
-        self._start = stop
-        if stop == page.samples:
-            self._number, self._start = self._number + 1, 0
 
     def _replace(self, held: Integers, at: int, signal: Signal, values: Floats) -> bool:
         """Put values into `(records, count)`, from sample `at` on; gives whether any differed."""

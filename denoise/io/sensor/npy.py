@@ -231,20 +231,16 @@ class NpyWriter(SensorWriter):
 
     def __init__(self, path: Path, info: SensorInfo) -> None:
         self._layout: ArrayLayout = info.own
-        super().__init__(path, info, self._layout.samples)
-        self._start = 0
+        super().__init__(path, info, [(self._layout.channels, self._layout.samples)])
 
     def open(self, temporary: Path, stack: ExitStack) -> None:
         """Copy the source."""
         shutil.copyfile(self.info.source, temporary)
         self._file = stack.enter_context(temporary.open("r+b"))
 
-    def put(self, block: Floats) -> None:
-        """Replace the next samples where they differ."""
-        self.check_channels(block, self._layout.channels)
-        clipped, _ = self._layout.replace(self._file, self._start, block, self.path)
-        self.clipped += clipped
-        self._start += block.shape[1]
+    def put(self, block: Floats, _recording: int, start: int) -> None:
+        """Replace the samples that differ."""
+        self.clipped += self._layout.replace(self._file, start, block, self.path)[0]
 
 
 def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> NpyReader:

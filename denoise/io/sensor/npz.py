@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import OutputError, UnreadableError, UnsupportedError
+from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.columns import (
     ColumnSurvey,
@@ -123,9 +123,7 @@ class ArchiveWriter(SensorWriter):
     def __init__(self, path: Path, info: SensorInfo, archive: Archive) -> None:
         self._archive = archive
         self._layout: _Layout = info.own
-        super().__init__(path, info, sum(each.samples for each in self._layout.recordings))
-        self._number = 0  # of the recording that is being written
-        self._start = 0  # its samples so far
+        super().__init__(path, info, [(each.channels, each.samples) for each in self._layout.recordings])
         self._loaded: dict[str, io.BytesIO] = {}
         self._changed: set[str] = set()
 
@@ -135,30 +133,22 @@ class ArchiveWriter(SensorWriter):
         shutil.copyfile(self.info.source, temporary)
         stack.callback(self._loaded.clear)
 
-    def put(self, block: Floats) -> None:
-        """Replace the next samples of the page; a page ends with its last sample."""
-        page = self._layout.recordings[self._number]
-        self.check_channels(block, page.channels)
-        if self._start + block.shape[1] > page.samples:
-            raise OutputError(
-                f"{self.path}: a block goes past sample {page.samples}, the end of recording {self._number}"
-            )
-        channel = 0
-        for name in page.members:
+    def put(self, block: Floats, recording: int, start: int) -> None:
+        """Replace the samples that differ; after the last, drop the arrays that did not change."""
+        here, channel = self._layout.recordings[recording], 0
+        for name in here.members:
             layout = _signal(self._layout.members[name])
             part = block[channel : channel + layout.channels]
             channel += layout.channels
             if name not in self._loaded:
                 self._loaded[name] = self._layout.members[name].load()
-            clipped, changed = layout.replace(self._loaded[name], self._start, part, self.path)
+            clipped, changed = layout.replace(self._loaded[name], start, part, self.path)
             self.clipped += clipped
             if changed:
                 self._changed.add(name)
-        self._start += block.shape[1]
-        if self._start == page.samples:
-            for name in set(page.members) - self._changed:
+        if start + block.shape[1] == here.samples:
+            for name in set(here.members) - self._changed:
                 del self._loaded[name]
-            self._number, self._start = self._number + 1, 0
 
     def finish(self) -> None:
         """Write what changed, if anything did."""

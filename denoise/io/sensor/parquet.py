@@ -133,7 +133,7 @@ class ParquetWriter(SensorWriter):
     """Writes the table again, row group by row group, with the chosen columns replaced."""
 
     def __init__(self, path: Path, info: SensorInfo) -> None:
-        super().__init__(path, info, info.shape[1])
+        super().__init__(path, info, [(info.shape[0], info.shape[1])])
         self._held: list[Floats] = []  # samples of the row group that is not yet whole
         self._group = 0
         self._changed = False
@@ -157,9 +157,8 @@ class ParquetWriter(SensorWriter):
             )
         )
 
-    def put(self, block: Floats) -> None:
-        """Take the next samples; write each row group that they complete."""
-        self.check_channels(block, self.info.shape[0])
+    def put(self, block: Floats, _recording: int, _start: int) -> None:
+        """Write each row group that the next samples complete."""
         self._held.append(block.copy())
         while self._group < self._source.num_row_groups:
             rows = self._source.metadata.row_group(self._group).num_rows
@@ -171,7 +170,7 @@ class ParquetWriter(SensorWriter):
             self._group += 1
 
     def finish(self) -> None:
-        """Give the source back byte for byte if nothing changed."""
+        """Copy the source byte for byte if nothing changed."""
         self._table.close()
         if not self._changed:
             shutil.copyfile(self.info.source, self._temporary)

@@ -17,9 +17,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from denoise.dsp.resample import resample
 from denoise.errors import DenoiseError, OutputError, UnreadableError, UsageError
 from denoise.io import probe, read, reader, write, writer
-from denoise.io.audio.codec import resample
 from denoise.io.audio.encoding import encoding
 from denoise.signal import AudioInfo, SignalInfo
 

@@ -591,8 +591,8 @@ def test_every_writer_is_atomic_and_checks_what_it_gets(tmp_path: Path, suffix: 
 
     for blocks, words in [
         ((values[:, :20],), "20 samples were given; expected 50"),
-        ((values, values[:, :1]), "more samples"),
-        ((values[:1],), "1 channels was given; expected 2"),
+        ((values, values[:, :1]), "no more samples"),
+        ((values[:1],), "expected 2 channels"),
         ((values * np.inf,), "infinity"),
         ((values[0],), "expected \\(channels, samples\\)"),
     ]:
