@@ -1,14 +1,14 @@
 """Audio files through libsndfile, block by block, in constant memory.
 
-What goes in comes back: container (WAV, extensible WAV, RF64, AIFF, FLAC, Ogg, MP3), subtype, byte order,
-rate, channels, length to the sample, tags and chunks (`denoise.io.audio.tags`), and for lossy formats the
-bit rate or the next better one (`denoise.io.audio.encoding`).
+A result keeps container (WAV, extensible WAV, RF64, AIFF, FLAC, Ogg, MP3), subtype, byte order, rate,
+channels, length to the sample, tags and chunks (`denoise.io.audio.tags`), and for lossy formats the bit rate
+or the next better one (`denoise.io.audio.encoding`).
 
-Blocks are float32, full scale 1.0. That holds 8, 16 and 24-bit samples exactly, so an untouched file comes
-back bit for bit; of 32-bit integers and doubles it keeps 24 significant bits (an error 144 dB below the
-sample), and `info.notes` says so. Integers are made by rounding to nearest, without dither; what is beyond
-full scale is clipped and counted. Float and lossy files hold values beyond 1.0 as they are. Digital silence
-stays exact zeros, except in Opus, whose decoder gives about 1e-34.
+Blocks are float32, full scale 1.0. They hold 8, 16 and 24-bit samples exactly, so an unchanged file keeps
+every bit; of 32-bit integers and doubles they keep 24 significant bits (an error 144 dB below the sample),
+and `info.notes` says so. Integers are rounded to nearest, without dither; samples beyond full scale are
+clipped and counted. Float and lossy files hold values beyond 1.0. Digital silence stays exact zeros, except
+in Opus, whose decoder returns about 1e-34.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ __all__ = ["CODEC", "AudioCodec", "AudioReader", "AudioWriter"]
 
 Float = NDArray[np.float32]
 
-BLOCK_S = 10.0  # of a block, unless there are so many channels that it would hold more than
-MOST_VALUES = 2**22  # all channels together (16 MiB of float32)
-WRITE_SAMPLES = 2**16  # handed to the encoder at once: libvorbis puts what it is given on the stack
+BLOCK_S = 10.0  # length of a block, unless it would hold more than
+MAX_VALUES = 2**22  # of all channels together (16 MiB of float32)
+WRITE_SAMPLES = 2**16  # at once to the encoder, because libvorbis copies them to the stack
 
-_UNKNOWN_LENGTH = 2**62  # libsndfile claims 2^63-1 samples where a FLAC header leaves the length open
-_MP3_SLACK = 2 * 1152  # samples: decoders may miss what an MP3 claims by a frame at each end
+_UNKNOWN_LENGTH = 2**62  # libsndfile reports 2^63-1 samples if a FLAC header leaves the length open
+_MP3_SLACK = 2 * 1152  # samples: decoders may differ by a frame at each end
 _END_OF_STREAM = 4  # flag of the last Ogg page
 
 
@@ -58,8 +58,8 @@ class AudioReader:
     """Yields the blocks of one recording, float32 `(C, n)`, once.
 
     Args:
-        path: The file; its contents decide what it is.
-        block: Samples in a block; None takes about ten seconds, fewer where there are many channels.
+        path: The file; its contents decide the format.
+        block: Samples in a block; None takes about ten seconds, fewer if there are many channels.
 
     Raises:
         UnreadableError: It is no audio, cut short, damaged, empty, holds NaN or infinite samples, or cannot
@@ -78,7 +78,7 @@ class AudioReader:
             self._file.close()
             raise
         channels, samples = self.info.shape
-        usual = max(1, min(int(BLOCK_S * self._file.samplerate), MOST_VALUES // channels))
+        usual = max(1, min(int(BLOCK_S * self._file.samplerate), MAX_VALUES // channels))
         self._block = min(block or usual, samples)
 
     def __iter__(self) -> Iterator[Float]:
@@ -104,7 +104,7 @@ class AudioReader:
     def _cut_short(self, position: int) -> UnreadableError:
         return UnreadableError(
             f"{self._path}: cut short or damaged after about {position} samples, "
-            f"expected the {self.info.shape[1]} that its header promises"
+            f"expected the {self.info.shape[1]} of its header"
         )
 
     def __enter__(self) -> Self:
@@ -117,7 +117,7 @@ class AudioReader:
 
 
 def _first_not_finite(block: NDArray[Any]) -> tuple[int, int, float] | None:
-    """Channel, sample and value of the first NaN or infinity."""
+    """Find channel, sample and value of the first NaN or infinity."""
     if np.isfinite(block).all():
         return None
     sample, channel = np.argwhere(~np.isfinite(block.T))[0].tolist()
@@ -141,7 +141,7 @@ def _check_bytes(path: Path) -> None:
     if promised and promised.size and promised.start + promised.size > size:
         raise UnreadableError(
             f"{path}: cut short, {size - promised.start} bytes of samples, "
-            f"expected the {promised.size} that its header promises"
+            f"expected the {promised.size} of its header"
         )
     if page and page[1]:
         raise UnreadableError(
@@ -172,7 +172,7 @@ def _describe(path: Path, file: ForwardFile) -> AudioInfo:
     samples = file.frames
     if samples >= _UNKNOWN_LENGTH:
         samples = _count(path)
-        notes.append("the header does not tell the length, so it was counted")
+        notes.append("the header does not state the length, so it was counted")
     if samples == 0:
         raise UnreadableError(f"{path}: holds 0 samples, expected at least one")
     written = written_subtype(file.format, file.subtype)
@@ -201,7 +201,7 @@ def _describe(path: Path, file: ForwardFile) -> AudioInfo:
 
 
 def _count(path: Path) -> int:
-    """Decode a file to learn its length."""
+    """Decode a file to measure its length."""
     samples = 0
     with ForwardFile(path) as file:
         buffer = np.empty((WRITE_SAMPLES, file.channels), dtype=np.float32)
@@ -216,11 +216,11 @@ def _count(path: Path) -> int:
 
 
 class AudioWriter:
-    """Takes float32 blocks `(C, n)` and makes them one file like the one that `info` describes.
+    """Takes float32 blocks `(C, n)` and writes a file like the one that `info` describes.
 
     Args:
-        path: Where it goes; it is replaced in one step when the `with` block ends well.
-        info: From a reader, or made by hand with `shape` and `sample_rate`; the latter gets 24 bits.
+        path: The final name, replaced in one step when the `with` block ends without an error.
+        info: From a reader, or made by hand with `shape` and `sample_rate`; the latter is written in 24 bits.
 
     Attributes:
         clipped: Values beyond full scale so far that an integer subtype could not hold; they are limited.
@@ -261,9 +261,9 @@ class AudioWriter:
         self._written += part.shape[1]
 
     def _integers(self, values: NDArray[Any], bits: int) -> NDArray[np.int32]:
-        """Round to so many bits, placed in the upper bits of an int32 as libsndfile takes them.
+        """Round to N bits, in the upper bits of an int32 as libsndfile expects them.
 
-        Its own conversion from float scales by 2^(bits-1) - 1 and cuts off, which would change every sample.
+        Its own conversion from float scales by 2^(bits-1) - 1 and truncates, which would change every sample.
         """
         scale = 2.0 ** (bits - 1)
         scaled = values.astype(np.float64) * scale
@@ -289,7 +289,7 @@ class AudioWriter:
     def _finish(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Close the encoder's file and add what it does not know of; after an error, only close it."""
+        """Close the encoder's file and add the tags; after an error, only close it."""
         try:
             self._file.close()
             if kind is None:
@@ -299,7 +299,7 @@ class AudioWriter:
             raise self._failed() from error
 
     def _check_length(self) -> None:
-        """Ask the file itself before it takes the name: encoders keep quiet about some failures."""
+        """Read the length back before the file takes its name, because encoders hide some failures."""
         with ForwardFile(self._part) as file:
             if file.frames != self._written:
                 raise OutputError(
@@ -313,10 +313,10 @@ class AudioWriter:
 
 
 class AudioCodec:
-    """The row for audio in `denoise.io.CODECS`."""
+    """The recordings' row in `denoise.io.CODECS`."""
 
     def probe(self, path: Path) -> AudioInfo:
-        """What a recording is, from its header; a FLAC that leaves its length open is decoded once."""
+        """Describe a recording, from its header; a FLAC that leaves its length open is decoded once."""
         with AudioReader(path) as reader:
             return reader.info
 

@@ -1,4 +1,4 @@
-"""How an audio file is written: container, subtype, byte order and quality, as its source was."""
+"""Select container, subtype, byte order and quality of an audio file, as those of its source."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ __all__ = [
 
 _ROWS = [row for row in FORMATS.values() if row.modality == "audio"]
 HANDLED = tuple(dict.fromkeys(name for row in _ROWS for name in row.containers))
-INTEGER_BITS = MappingProxyType(  # subtypes that are written from integers of so many bits
+INTEGER_BITS = MappingProxyType(  # bits of the subtypes that are written from integers
     {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
 )
 
 _KEPT = {*INTEGER_BITS, "FLOAT", "DOUBLE", "VORBIS", "OPUS"}
-_RIFF_BYTES = 2**32 - 2**27  # a RIFF file ends before 4 GiB; some room for its tags
+_MAX_RIFF_BYTES = 2**32 - 2**27  # a RIFF file ends before 4 GiB, with some room for its tags
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
-_VORBIS_MOST_HZ = 200_000  # above, libvorbis ends the process
+_MAX_VORBIS_HZ = 200_000  # above, libvorbis terminates the process
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_MP3_KBPS = (  # from so many Hz on: the rates of MPEG-1, MPEG-2 and MPEG-2.5, layer III
+_MP3_KBPS = (  # from a sample rate on: the bit rates of MPEG-1, MPEG-2 and MPEG-2.5, layer III
     (32000, (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)),
     (16000, (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)),
     (8000, (8, 16, 24, 32, 40, 48, 56, 64)),
 )
-_MP3_TAG_BYTES = 192  # LAME's info tag, which tells the length to the sample, must fit into one frame
-_MOST_CHANNELS = MappingProxyType({"FLAC": 8, "MP3": 2, "OGG": 255})  # 256 in Vorbis end the process
+_MP3_TAG_BYTES = 192  # LAME's info tag, which has the length to the sample, must fit into one frame
+_MAX_CHANNELS = MappingProxyType({"FLAC": 8, "MP3": 2, "OGG": 255})  # 256 in Vorbis terminate the process
 
 
 class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is gone through once.
+    """A sound file that is read or written from start to end.
 
-    soundfile seeks after every block: that costs time in MP3 and Ogg, and fails in a FLAC of unknown length.
+    soundfile seeks after every block, which costs time in MP3 and Ogg, and fails in a FLAC of unknown length.
     """
 
     def seekable(self) -> bool:
-        """Never, so that soundfile does not."""
+        """Return False, so that soundfile does not seek."""
         return False
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """The words in which libsndfile is told how to write.
+    """The options of a libsndfile encoder.
 
     Args:
         container: `WAV`, `WAVEX`, `RF64`, `AIFF`, `FLAC`, `OGG` or `MP3`.
         subtype: `PCM_16`, `FLOAT`, `VORBIS`, ...
         endian: `FILE` (the container's own), `LITTLE` or `BIG`.
         sample_rate: Hz.
-        channels: How many.
-        level: Compression, 0 least to 1 most; None is the encoder's default.
+        channels: Number of channels.
+        level: Compression, 0 (least) to 1 (most); None takes the encoder's default.
         bitrate_mode: `CONSTANT` for MP3; None elsewhere.
     """
 
@@ -82,7 +82,7 @@ class Encoding:
     bitrate_mode: str | None
 
     def open(self, path: Path) -> ForwardFile:
-        """A libsndfile writer on `path`, whatever that is called."""
+        """Open `path` for writing, whatever its suffix is."""
         return ForwardFile(
             path,
             "w",
@@ -100,10 +100,10 @@ class Encoding:
 
 
 def written_subtype(container: str, subtype: str) -> str:
-    """The subtype that a file read as `subtype` is written as: nearly always the same.
+    """Select the subtype for writing a file that was read as `subtype`: nearly always the same.
 
     ADPCM and GSM fill up their last block, which would change the length, and some subtypes have no encoder:
-    they come back as one that holds all they held.
+    they are written as one that holds the same samples.
     """
     if container == "MP3":
         return "MPEG_LAYER_III"
@@ -111,7 +111,7 @@ def written_subtype(container: str, subtype: str) -> str:
 
 
 def is_named_right(path: Path, container: str, subtype: str) -> bool:
-    """Whether the suffix of a file tells what it holds."""
+    """Check that the suffix of a file fits its contents."""
     suffix = path.suffix.lower()
     return container in _containers_of(suffix) and (suffix != ".opus" or subtype == "OPUS")
 
@@ -138,13 +138,13 @@ def containers(path: Path, info: AudioInfo) -> tuple[str, ...]:
 
 
 def encoding(path: Path, info: AudioInfo) -> Encoding:
-    """Decide how `path` is written: as its source was where the suffix allows that, else in 24 bits.
+    """Select the encoding of `path`: that of its source if the suffix allows it, else 24 bits.
 
-    WAV becomes RF64 where it would pass 4 GiB.
+    WAV becomes RF64 if it would pass 4 GiB.
 
     Raises:
-        OutputError: The format cannot hold that rate or so many channels.
-        UnsupportedError: The suffix is not one of audio.
+        OutputError: The format cannot hold the rate or the number of channels.
+        UnsupportedError: No audio format has the suffix.
     """
     allowed = containers(path, info)
     container = info.container if info.container in allowed else allowed[0]
@@ -158,10 +158,10 @@ def encoding(path: Path, info: AudioInfo) -> Encoding:
         subtype = "OPUS" if path.suffix.lower() == ".opus" else "VORBIS"
     channels, frames = info.shape
     sample_rate = _whole_rate(path, info.sample_rate, subtype)
-    most = _MOST_CHANNELS.get(container, 1024)
-    if not 1 <= channels <= most:
-        raise OutputError(f"{path}: {channels} channels, expected 1 to {most} in {container}")
-    if container in ("WAV", "WAVEX") and frames * channels * _sample_bytes(subtype) > _RIFF_BYTES:
+    limit = _MAX_CHANNELS.get(container, 1024)
+    if not 1 <= channels <= limit:
+        raise OutputError(f"{path}: {channels} channels, expected 1 to {limit} in {container}")
+    if container in ("WAV", "WAVEX") and frames * channels * _sample_bytes(subtype) > _MAX_RIFF_BYTES:
         container = "RF64"
     endian = info.endian if container == info.container else "FILE"
     level, mode = _quality(subtype, info.bit_rate, sample_rate, channels)
@@ -171,9 +171,9 @@ def encoding(path: Path, info: AudioInfo) -> Encoding:
 def _whole_rate(path: Path, sample_rate: float | None, subtype: str) -> int:
     if not sample_rate or sample_rate != int(sample_rate):
         raise OutputError(f"{path}: the sample rate is {sample_rate}, expected a whole number of Hz")
-    if subtype == "VORBIS" and sample_rate > _VORBIS_MOST_HZ:
+    if subtype == "VORBIS" and sample_rate > _MAX_VORBIS_HZ:
         raise OutputError(
-            f"{path}: Vorbis cannot hold {sample_rate:.0f} Hz, expected {_VORBIS_MOST_HZ} at most"
+            f"{path}: Vorbis cannot hold {sample_rate:.0f} Hz, expected {_MAX_VORBIS_HZ} at most"
         )
     rates = {"OPUS": _OPUS_RATES_HZ, "MPEG_LAYER_III": _MP3_RATES_HZ}.get(subtype)
     if rates and sample_rate not in rates:
@@ -188,7 +188,7 @@ def _sample_bytes(subtype: str) -> int:
 
 
 def bit_rate_of(path: Path, container: str, subtype: str, duration_s: float) -> float | None:
-    """Bits per second of a lossy file, as its own encoder counts them; None for the others."""
+    """Read the bits per second of a lossy file, as its own encoder counts them; None for others."""
     if subtype == "VORBIS":
         with path.open("rb") as file:
             return _nominal_bit_rate(file.read(52)) or math.inf
@@ -200,19 +200,19 @@ def bit_rate_of(path: Path, container: str, subtype: str, duration_s: float) -> 
 
 
 def _nominal_bit_rate(head: bytes) -> float:
-    """What the identification header of a Vorbis stream says; 0 where it says nothing (above 48 kHz)."""
+    """Read the nominal rate in the first header of a Vorbis stream; 0 if it is absent (above 48 kHz)."""
     return max(int.from_bytes(head[48:52], "little", signed=True), 0)
 
 
 def _quality(
     subtype: str, bit_rate: float | None, sample_rate: int, channels: int
 ) -> tuple[float | None, str | None]:
-    """The compression level, and the bit rate mode, that give at least `bit_rate`."""
+    """Select the compression level and the bit rate mode that give at least `bit_rate`."""
     if bit_rate is None:
         return None, None
     if subtype == "VORBIS":
         return _vorbis_level(bit_rate, sample_rate, channels), None
-    if subtype == "OPUS":  # 6 to 256 kbit/s a channel, linear in the level
+    if subtype == "OPUS":  # 6 to 256 kbit/s for each channel, linear in the level
         return min(max(1 - (bit_rate / channels - 6000) / 250_000, 0.0), 1.0), None
     if subtype == "MPEG_LAYER_III":
         return _mp3_level(bit_rate, sample_rate), "CONSTANT"
@@ -220,7 +220,7 @@ def _quality(
 
 
 def _mp3_level(bit_rate: float, sample_rate: int) -> float:
-    """The lowest MP3 rate of `bit_rate` or more, as a level: those go linearly from most to least."""
+    """Find the level of the lowest MP3 rate of at least `bit_rate`; levels fall linearly with the rate."""
     table = next(kbps for from_hz, kbps in _MP3_KBPS if sample_rate >= from_hz)
     frame = 1152 if sample_rate >= 32000 else 576  # samples
     needed = max(bit_rate, _MP3_TAG_BYTES * 8 * sample_rate / frame)
@@ -229,9 +229,9 @@ def _mp3_level(bit_rate: float, sample_rate: int) -> float:
 
 
 def _vorbis_level(bit_rate: float, sample_rate: int, channels: int) -> float:
-    """The lowest of the eleven Vorbis qualities whose nominal rate is `bit_rate` or more, as a level.
+    """Find the level of the lowest of eleven Vorbis qualities with a nominal rate of at least `bit_rate`.
 
-    What a quality costs depends on rate and channels by the encoder's own tables, so it is asked: 3 ms each.
+    The rate of a quality depends on the encoder's own tables, so each header is encoded: 3 ms each.
     """
     for level in np.linspace(1, 0, 11).tolist():
         header = io.BytesIO()

@@ -1,8 +1,8 @@
-"""Audio that comes and goes through a pipe: WAV or headless PCM, as it arrives, without seeking.
+"""Audio through pipes: WAV or headless PCM, block by block as it arrives, without seeking.
 
-A WAV in a pipe does not know how long it will be: its header holds the largest size there is (ffmpeg, sox),
-which is taken for "until the end" and written the same way. Chunks in front of the samples are passed over.
-Samples become float32, full scale 1.0, and are rounded and clipped on the way back, as in files.
+The length of a WAV in a pipe is unknown: its header holds the largest size (ffmpeg, sox), which means "until
+the end", on reading and on writing. Chunks in front of the samples are skipped. Samples become float32, full
+scale 1.0, and are rounded and clipped for writing, as in files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["PCM", "PipeFormat", "PipeReader", "PipeWriter"]
 
 Float = NDArray[np.float32]
 
-PCM: Mapping[str, str] = MappingProxyType(  # ffmpeg's names -> the dtype of a sample; 24 bits have none
+PCM: Mapping[str, str] = MappingProxyType(  # ffmpeg's names -> the dtype of a sample (numpy has no `i3`)
     {
         "u8": "u1",
         "s16le": "<i2",
@@ -35,8 +35,8 @@ PCM: Mapping[str, str] = MappingProxyType(  # ffmpeg's names -> the dtype of a s
     }
 )
 
-READ_BYTES = 2**16  # at a time, at most; less where less has come
-_UNKNOWN_SIZE = 0x7FFFF000  # and above: what writers put down who cannot know
+READ_BYTES = 2**16  # at once, or fewer if fewer have arrived
+_UNKNOWN_SIZE = 0x7FFFF000  # and above: an unknown size
 _INTEGER, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # format tags of WAV
 _WAV_NAMES = {
     (_INTEGER, 8): "u8",
@@ -46,21 +46,21 @@ _WAV_NAMES = {
     (_FLOAT, 32): "f32le",
     (_FLOAT, 64): "f64le",
 }
-_MOST_CHUNK_BYTES = 64 * 2**20  # in front of the samples
+_MAX_CHUNK_BYTES = 64 * 2**20  # in front of the samples
 
 
 @dataclass(frozen=True)
 class PipeFormat:
-    """What the bytes of a pipe mean.
+    """The format of the bytes in a pipe.
 
     Args:
         encoding: A name in `PCM`.
         sample_rate: Hz.
-        channels: How many, interleaved.
+        channels: Number of interleaved channels.
         wav: The payload of the `fmt ` chunk of a WAV; None for headless PCM.
 
     Raises:
-        UsageError: One of them is out of its range.
+        UsageError: The encoding is unknown, or a number is below 1.
     """
 
     encoding: str
@@ -78,11 +78,11 @@ class PipeFormat:
 
     @property
     def sample_bytes(self) -> int:
-        """Of one channel."""
+        """Bytes of a sample of one channel."""
         return int(PCM[self.encoding][-1])
 
     def decode(self, data: bytes) -> Float:
-        """Whole frames as samples `(C, n)`."""
+        """Decode whole frames to samples `(C, n)`."""
         kind = PCM[self.encoding]
         if kind == "<i3":  # into the upper three bytes of four
             wide = np.zeros((len(data) // 3, 4), np.uint8)
@@ -96,7 +96,7 @@ class PipeFormat:
         return np.ascontiguousarray((values / full).astype(np.float32).reshape(-1, self.channels).T)
 
     def encode(self, samples: NDArray[Any]) -> tuple[bytes, int]:
-        """Samples `(C, n)` as bytes, and how many values were beyond full scale and clipped."""
+        """Encode samples `(C, n)`, and count the values beyond full scale, which are clipped."""
         kind, values = PCM[self.encoding], samples.T.astype(np.float64)
         if "f" in kind:
             return values.astype(kind).tobytes(), 0
@@ -113,8 +113,8 @@ class PipeReader:
     """Yields blocks `(C, n)` as they arrive.
 
     Args:
-        pipe: Of bytes; it need not be able to seek.
-        headless: What the bytes mean, if they are no WAV.
+        pipe: A pipe of bytes; it need not be able to seek.
+        headless: The format of the bytes, if they are no WAV.
 
     Raises:
         UnreadableError: The bytes are no WAV, or end in the middle of a sample or before the promised length.
@@ -123,14 +123,14 @@ class PipeReader:
 
     def __init__(self, pipe: BinaryIO, headless: PipeFormat | None = None) -> None:
         self._pipe = pipe
-        self._left: int | None = None  # bytes of samples to come, where that is known
+        self._left: int | None = None  # bytes of samples to come, if known
         self.format = headless or self._read_header()
 
     def __iter__(self) -> Iterator[Float]:
         frame = self.format.sample_bytes * self.format.channels
-        rest, most = b"", max(READ_BYTES // frame, 1) * frame
+        rest, limit = b"", max(READ_BYTES // frame, 1) * frame
         while self._left != 0:
-            wanted = most if self._left is None else min(most, self._left)
+            wanted = limit if self._left is None else min(limit, self._left)
             data: bytes = self._pipe.read1(wanted)  # type: ignore[attr-defined]
             if not data:
                 break
@@ -157,10 +157,10 @@ class PipeReader:
             name, size = struct.unpack("<4sI", self._exactly(8))
             if name == b"data":
                 break
-            if size > _MOST_CHUNK_BYTES:
+            if size > _MAX_CHUNK_BYTES:
                 raise UnreadableError(
                     f"standard input: a chunk of {size} bytes in front of the samples, "
-                    f"expected at most {_MOST_CHUNK_BYTES}"
+                    f"expected at most {_MAX_CHUNK_BYTES}"
                 )
             payload = self._exactly(size + size % 2)[:size]
             if name == b"ds64" and size >= 16:
@@ -168,10 +168,10 @@ class PipeReader:
             if name == b"fmt ":
                 layout = _layout(payload)
         if layout is None:
-            raise UnreadableError("standard input: a WAV whose format is not said before its samples")
+            raise UnreadableError("standard input: is a WAV without a format before its samples")
         if size >= _UNKNOWN_SIZE:
             size = large if head[:4] == b"RF64" and large is not None else 0
-        self._left = size or None  # 0 is another way to say that it is not known
+        self._left = size or None  # 0 also means unknown
         return layout
 
     def _exactly(self, size: int) -> bytes:
@@ -203,11 +203,11 @@ class PipeWriter:
     """Writes blocks as they come, each flushed.
 
     Args:
-        pipe: Of bytes.
-        layout: What they shall mean; the header of a WAV is written at once.
+        pipe: A pipe of bytes.
+        layout: Their format; the header of a WAV is written at once.
 
     Attributes:
-        clipped: Values beyond full scale so far, that integers could not hold.
+        clipped: Number of values so far that were clipped to full scale.
     """
 
     def __init__(self, pipe: BinaryIO, layout: PipeFormat) -> None:

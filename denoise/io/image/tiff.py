@@ -59,7 +59,7 @@ MAX_CLASSIC_BYTES = 4_000_000_000  # above, offsets need 64 bits
 
 @dataclass(frozen=True)
 class Layout:
-    """How a page was stored, and its tags."""
+    """The storage of a page, and its tags."""
 
     compression: int = RECOMPRESSED
     predictor: bool = True
@@ -176,7 +176,7 @@ def _extratags(tags: Tags, channels: int, *, big: bool) -> list[tuple[Any, ...]]
 
 
 def _strips(picture: Picture, rows: int, compression: int, predictor: int, order: str) -> Iterator[bytes]:
-    """The strips as they stand in the file."""
+    """Encode the strips."""
     import imagecodecs
 
     encode = LOSSLESS[compression] and getattr(imagecodecs, f"{LOSSLESS[compression]}_encode")

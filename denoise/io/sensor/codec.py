@@ -22,7 +22,7 @@ from typing import Any
 
 from denoise.errors import InputError, UnreadableError, UsageError, printable
 from denoise.io.formats import FORMATS, Format
-from denoise.io.sensor.columns import BLOCK, SensorReader, SensorWriter, Wanted
+from denoise.io.sensor.columns import BLOCK, LogOptions, SensorReader, SensorWriter
 from denoise.io.sniff import format_of, read_head
 from denoise.registry import resolve
 from denoise.signal import SensorInfo, SignalInfo
@@ -45,7 +45,7 @@ class SensorCodec:
     """The sensor logs' row in `denoise.io.CODECS`.
 
     Options of `probe` and `reader`:
-        columns, exclude, sample_rate, time_unit: See `Wanted`. Columns without a header have 1-based
+        columns, exclude, sample_rate, time_unit: See `LogOptions`. Columns without a header have 1-based
             positions for names; those of an NPZ are its arrays.
         recording: Number of the recording in a file whose arrays differ in length, from 0.
         block: Samples a block (reader only).
@@ -57,7 +57,7 @@ class SensorCodec:
 
     def reader(self, path: Path, *, recording: int = 0, block: int = BLOCK, **options: Any) -> SensorReader:
         """Open a log for reading block by block."""
-        wanted = Wanted(**options)
+        wanted = LogOptions(**options)
         try:
             opened: SensorReader = resolve(_format(path).codec).reader(path, wanted, recording, block)
         except InputError as error:

@@ -1,10 +1,10 @@
-"""Which columns of a sensor log are measurements, which one tells the time, and at what rate.
+"""Select the measurements and the time column of a sensor log, and the base of its readers and writers.
 
-It sees names and numbers only, so text, array and table files all decide alike:
+The selection uses names and numbers only, so it is the same for text, arrays and tables:
 
-    looks = [ColumnSurvey(name) for name in names]     # fed chunk by chunk, memory of a few numbers a column
-    clock = find_clock(looks, wanted.time_unit)        # the time column, its unit, the rate
-    chosen = choose(path, looks, clock, wanted)        # indices of what is to be cleaned
+    surveys = [ColumnSurvey(name) for name in names]  # fed chunk by chunk, in constant memory
+    clock = find_clock(surveys, options.time_unit)    # the time column, its unit, the rate
+    chosen = choose(path, surveys, clock, options)    # indices of the columns to clean
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from denoise.signal import SECONDS, Clock, SensorInfo
 __all__ = [
     "BLOCK",
     "ColumnSurvey",
+    "LogOptions",
     "SensorFormat",
     "SensorReader",
     "SensorWriter",
-    "Wanted",
     "changed_samples",
     "check_recording",
     "choose",
@@ -60,14 +60,14 @@ _UNIT_WORDS = {
     **dict.fromkeys(("minute", "minutes"), "min"),
     **dict.fromkeys(("hour", "hours"), "h"),
 }
-# A column of such a name is never a measurement; the weaker words count only if the values also grow.
+# A column with such a name is never a measurement; the weaker words count only if the values also grow.
 _TIME_WORDS = {"time", "timestamp", "timestamps", "datetime", "date", "epoch", "unixtime", "utc", "elapsed"}
 _WEAK_TIME_WORDS = {"t", "ts", "clock", "zeit", "temps", "tiempo", "tempo", *_UNIT_WORDS}
 _LABEL = re.compile(
     r"(?:.*[_\s])?(?:id|idx|index|sample|samples|label|labels|class|activity|status|state|flag|flags|event|"
     r"marker|annotation|annotations|quality|counter|seq)"
 )
-_TOLD_JITTER = 1e-3  # less is what floats make of a perfect clock
+_MIN_REPORTED_JITTER = 1e-3  # less is rounding of a perfect clock
 _EPOCH_MIN, _EPOCH_MAX = 9e8, 4.2e9  # seconds: the years 1998 to 2103
 
 
@@ -77,19 +77,19 @@ def _words(name: str) -> list[str]:
 
 
 def unit_in(text: str) -> str | None:
-    """The time unit that a column name (`t [ms]`, `time_us`, `millis`) or a cell of a units row ends in."""
+    """Time unit at the end of a column name (`t [ms]`, `time_us`, `millis`) or of a cell of a units row."""
     words = _words(text)
     return _UNIT_WORDS.get(words[-1]) if words else None
 
 
 class ColumnSurvey:
-    """What one column looks like, gathered chunk by chunk.
+    """Statistics of one column, updated chunk by chunk.
 
     Args:
-        name: As the user would type it.
-        unit: The time unit if the file states it (an ISO column, a units row); the name is asked otherwise.
+        name: The name that the user types.
+        unit: The time unit that the file states (an ISO column, a units row); None takes that of the name.
         stamps: The type of a column of stamps, whose unit overrides the caller's; empty for others.
-        wraps: The values are times of day in seconds, so a step back of half a day or more is midnight.
+        wraps: True if the values are times of day in seconds: a step back of half a day or more is midnight.
     """
 
     def __init__(self, name: str, unit: str | None = None, stamps: str = "", wraps: bool = False) -> None:
@@ -101,8 +101,8 @@ class ColumnSurvey:
         self.time_named = bool(stamps) or bool(words & _TIME_WORDS)
         self.maybe_time_named = self.time_named or bool(words & _WEAK_TIME_WORDS)
         self.labelled = _LABEL.fullmatch(name.strip().lower()) is not None
-        self.numeric = True  # the codec clears it for text, objects, booleans
-        self.why_not = ""  # then: what was found, where
+        self.numeric = True  # cleared by the codec for text, objects, booleans
+        self.reject_reason = ""  # then: what is there, and where
         self.infinite = ""  # where the first infinity is, if any
         self.values = 0  # samples that are not gaps
         self.integers = True
@@ -119,7 +119,7 @@ class ColumnSurvey:
         self.largest = 0.0
 
     def add(self, values: Floats) -> None:
-        """Take the next samples; NaN is a gap."""
+        """Add the next samples; NaN is a gap."""
         finite = values[np.isfinite(values)]
         if finite.size:
             self.values += finite.size
@@ -128,9 +128,7 @@ class ColumnSurvey:
             if len(self.distinct) < 3:
                 self.distinct.update(np.unique(finite)[:3].tolist())
         if self.time_named or self.increasing:
-            with np.errstate(
-                over="ignore", invalid="ignore"
-            ):  # near the largest float; no such step is a clock's
+            with np.errstate(over="ignore", invalid="ignore"):  # near the largest float: not a clock
                 self._add_steps(values)
             self.stamps.add(values)
 
@@ -154,22 +152,22 @@ class ColumnSurvey:
 
     @property
     def interval(self) -> float:
-        """The usual distance of two stamps, in the column's unit; 0 when there is none."""
+        """Usual time between two stamps, in the column's unit; 0 if there is none."""
         return self.stamps.interval
 
     @property
     def is_index(self) -> bool:
-        """Counts rows: integers in constant steps."""
+        """True for a counter of rows: integers in constant steps."""
         return self.integers and self.constant_step and self.steps >= 2 and bool(self.step)
 
     @property
     def is_flag(self) -> bool:
-        """Integers of at most two values, or integers that the name calls a label."""
+        """True for integers of at most two values, or integers with the name of a label."""
         return self.integers and (self.labelled or (len(self.distinct) <= 2 and self.values > 2))
 
     @property
     def is_time(self) -> bool:
-        """Tells when, by its name or by its values."""
+        """True for times, by name and values."""
         grows = self.steps >= 1 and self.span > 0 and self.steps_back <= 0.1 * self.steps
         if self.time_named:
             return grows
@@ -177,7 +175,7 @@ class ColumnSurvey:
 
     @property
     def is_regular_ramp(self) -> bool:
-        """Grows in nearly equal steps, as a time column without a telling name does."""
+        """True for values that grow in nearly equal steps, as those of a time column with an unknown name."""
         return (
             self.increasing
             and self.steps >= 3
@@ -187,18 +185,18 @@ class ColumnSurvey:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the caller says of a log.
+class LogOptions:
+    """Options for reading a log.
 
     Args:
-        columns: Names or globs of what to clean; None takes every numeric column but times, row counters and
-            flags.
-        exclude: Names or globs of what to leave as it is.
-        sample_rate: Hz; overrides what the file tells.
-        time_unit: Of the time column: `s`, `ms`, `us`, `ns`, `min` or `h`; overrides its name, not its type.
+        columns: Names or globs of columns to clean; None takes every numeric column but times, row counters
+            and flags.
+        exclude: Names or globs of columns to leave as they are.
+        sample_rate: Hz; overrides the rate in the file.
+        time_unit: Unit of the time column, a key of `SECONDS`; overrides its name, not its type.
 
     Raises:
-        UsageError: The rate is not a positive number, or there is no such unit.
+        UsageError: The rate is not a positive number, or the unit is unknown.
     """
 
     columns: Iterable[str] | None = None
@@ -224,11 +222,11 @@ def _guess_unit(column: ColumnSurvey) -> str:
 
 
 def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) -> Clock | None:
-    """The time column: the first that is named like one and grows, else a first column that grows evenly.
+    """Find the time column: the first that has its name and grows, else a first column that grows evenly.
 
     Args:
         columns: All columns of the file.
-        time_unit: That of its numbers, if someone knows.
+        time_unit: Unit of its numbers, if the caller states it.
     """
     known = [column for column in columns if column.numeric]
     candidates = [column for column in known if column.is_time and column.interval > 0]
@@ -263,11 +261,11 @@ def check_recording(path: Path, recording: int, recordings: int) -> None:
 
 
 def _named(path: Path, names: Sequence[str], pattern: str, *, may_miss: bool = False) -> list[int]:
-    """Indices of the columns that a name or glob means; a glob that `may_miss` may mean none."""
+    """Find the columns of a name or glob; with `may_miss` a glob may match none."""
     found = [index for index, name in enumerate(names) if name == pattern]
     if len(found) > 1:
         places = " and ".join(str(index + 1) for index in found)
-        raise InputError(f"{path}: the column {pattern!r} is there {len(found)} times (positions {places})")
+        raise InputError(f"{path}: the column {pattern!r} appears {len(found)} times (positions {places})")
     if not found and any(sign in pattern for sign in "*?["):
         found = [index for index, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)]
         if may_miss:
@@ -281,40 +279,42 @@ def _named(path: Path, names: Sequence[str], pattern: str, *, may_miss: bool = F
 
 
 def choose(
-    path: Path, columns: Sequence[ColumnSurvey], clock: Clock | None, wanted: Wanted
+    path: Path, columns: Sequence[ColumnSurvey], clock: Clock | None, options: LogOptions
 ) -> tuple[int, ...]:
-    """The indices of the columns to clean, in the order of the file.
+    """Select the columns to clean; return their indices in the order of the file.
 
     Args:
         path: For messages.
         columns: All columns of the file.
-        clock: The time column, which is not cleaned unless it is asked for by name.
-        wanted: What the caller says. Where nothing is left besides row counters and flags, as in a constant
-            log, these are taken too, unless they are excluded.
+        clock: The time column, which is not cleaned unless its name is given.
+        options: The caller's selection. If only row counters and flags are left, as in a constant log, these
+            are taken, unless they are excluded.
 
     Raises:
-        InputError: A named column is missing, ambiguous or not numeric; no column has numbers, or all that
-            have are excluded; a chosen column holds an infinity.
+        InputError: A named column is missing, ambiguous or not numeric; no numeric column is left; a chosen
+            column holds an infinity.
     """
     names = [column.name for column in columns]
-    excluded = {i for pattern in wanted.exclude for i in _named(path, names, pattern, may_miss=True)}
-    if wanted.columns is not None:
-        chosen = sorted({index for pattern in wanted.columns for index in _named(path, names, pattern)})
+    excluded = {i for pattern in options.exclude for i in _named(path, names, pattern, may_miss=True)}
+    if options.columns is not None:
+        chosen = sorted({index for pattern in options.columns for index in _named(path, names, pattern)})
         if not chosen:
             raise UsageError("the list of columns is empty; expected at least one name")
         chosen = [index for index in chosen if index not in excluded]
         for column in (columns[index] for index in chosen):
             if not column.numeric or not column.values:
-                found = column.why_not or "every cell is missing"
+                found = column.reject_reason or "every cell is missing"
                 raise InputError(f"{path}: column {column.name!r} has no numbers to clean: {found}")
     else:
-        usable = [i for i, c in enumerate(columns) if c.numeric and c.values and not _tells_time(i, c, clock)]
+        usable = [
+            i for i, c in enumerate(columns) if c.numeric and c.values and not _is_time_column(i, c, clock)
+        ]
         chosen = [i for i in usable if not (columns[i].is_index or columns[i].is_flag)] or usable
         chosen = [index for index in chosen if index not in excluded]
     if not chosen and excluded:
         raise InputError(f"{path}: every column of measurements is excluded; expected one to clean")
     if not chosen:
-        reasons = "; ".join(f"{c.name}: {c.why_not}" for c in columns[:5] if c.why_not)
+        reasons = "; ".join(f"{c.name}: {c.reject_reason}" for c in columns[:5] if c.reject_reason)
         detail = f" ({reasons})" if reasons else ""
         raise InputError(
             f"{path}: no column of measurements{detail}; expected numbers besides the time column"
@@ -328,19 +328,19 @@ def choose(
     return tuple(chosen)
 
 
-def _tells_time(index: int, column: ColumnSurvey, clock: Clock | None) -> bool:
+def _is_time_column(index: int, column: ColumnSurvey, clock: Clock | None) -> bool:
     return column.time_named or column.is_time or (clock is not None and index == clock.index)
 
 
 def describe(
     columns: Sequence[ColumnSurvey], chosen: Sequence[int], clock: Clock | None, sample_rate: float | None
 ) -> tuple[str, ...]:
-    """Notes for the user: which time column and rate were taken, and which columns are left as they are."""
+    """Write notes for the user: the time column, the rate, and the columns that are left as they are."""
     notes = []
     if clock is not None:
         guess = " (guessed)" if clock.guessed else ""
         facts = [f"time column {clock.name!r} in {clock.unit}{guess}: {clock.sample_rate:.6g} Hz"]
-        if clock.jitter >= _TOLD_JITTER:
+        if clock.jitter >= _MIN_REPORTED_JITTER:
             facts.append(f"jitter {100 * clock.jitter:.2g} % of the interval")
         if clock.pauses:
             facts.append(f"{clock.pauses} pause{'s' * (clock.pauses != 1)}")
@@ -352,10 +352,10 @@ def describe(
         if index in chosen or (clock is not None and index == clock.index):
             continue
         if column.numeric:
-            kind = "time" if _tells_time(index, column, clock) else "counter" if column.is_index else ""
+            kind = "time" if _is_time_column(index, column, clock) else "counter" if column.is_index else ""
             kind = kind or ("flag" if column.is_flag else "")
         else:
-            kind = column.why_not
+            kind = column.reject_reason
         left.append(f"{column.name} ({kind})" if kind else column.name)
     if left:
         shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
@@ -369,15 +369,15 @@ def sensor_info(source: Path, shape: tuple[int, int], **fields: Any) -> SensorIn
 
 
 def table_info(
-    path: Path, columns: Sequence[ColumnSurvey], rows: int, wanted: Wanted
+    path: Path, columns: Sequence[ColumnSurvey], rows: int, options: LogOptions
 ) -> tuple[SensorInfo, tuple[int, ...]]:
     """Describe a table whose columns have been surveyed; also return the indices of those to clean."""
-    clock = find_clock(columns, wanted.time_unit)
+    clock = find_clock(columns, options.time_unit)
     for column in columns:
         if column.stamp_type and column.numeric:  # stamps are no measurements
-            column.numeric, column.why_not = False, column.stamp_type
-    chosen = choose(path, columns, clock, wanted)
-    names, rate = tuple(column.name for column in columns), wanted.sample_rate
+            column.numeric, column.reject_reason = False, column.stamp_type
+    chosen = choose(path, columns, clock, options)
+    names, rate = tuple(column.name for column in columns), options.sample_rate
     info = sensor_info(
         path,
         (len(chosen), rows),
@@ -392,7 +392,7 @@ def table_info(
 
 
 def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
-    """Cut a run of pieces `(C, k)` into blocks `(C, block)`; the last may be shorter."""
+    """Cut pieces `(C, k)` into blocks `(C, block)`; the last may be shorter."""
     if block < 1:
         raise UsageError(f"the block is {block} samples; expected at least 1")
     held: list[Floats] = []
@@ -412,17 +412,17 @@ def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
 
 
 def changed_samples(old: Floats, new: Floats, tolerance: Floats | float = 0.0) -> NDArray[np.bool_]:
-    """Where `new` differs from `old` by more than `tolerance`; two gaps are equal."""
+    """Mask of samples where `new` differs from `old` by more than `tolerance`; two gaps are equal."""
     with np.errstate(over="ignore", invalid="ignore"):
         same = np.abs(new - old) <= tolerance
     return np.asarray(~(same | (np.isnan(old) & np.isnan(new))))
 
 
 def fit_dtype(values: Floats, dtype: np.dtype[Any], path: Path) -> tuple[Array, int]:
-    """Values in a file's own dtype, and how many had to be clipped to its range.
+    """Convert values to a file's own dtype, and count those that were clipped to its range.
 
     Raises:
-        OutputError: A gap is to go where integers stand, which have no way to say so.
+        OutputError: A gap among integers, which have no value for it.
     """
     if dtype.kind == "f":
         limit = float(np.finfo(dtype).max)
@@ -439,7 +439,7 @@ def fit_dtype(values: Floats, dtype: np.dtype[Any], path: Path) -> tuple[Array, 
     if dtype.kind == "f":
         return np.clip(values, low, limit).astype(dtype), clipped
     out = np.clip(values, low, np.nextafter(limit, 0) if limit > 2**53 else limit).astype(dtype)
-    if clipped:  # the largest 64-bit integers are not floats: set them as integers
+    if clipped:  # floats cannot hold the largest 64-bit integers
         out[values > limit] = np.iinfo(dtype).max
         out[values < low] = np.iinfo(dtype).min
     return out, clipped
@@ -454,7 +454,7 @@ class SensorFormat:
         writer: Opens a copy of the source of an info for its new samples.
     """
 
-    reader: Callable[[Path, Wanted, int, int], SensorReader]
+    reader: Callable[[Path, LogOptions, int, int], SensorReader]
     writer: Callable[[Path, SensorInfo], SensorWriter]
 
 
@@ -468,12 +468,13 @@ class SensorReader:
         self._block = block
 
     def pieces(self) -> Iterator[Floats]:
-        """The samples in pieces `(C, k)` of whatever size suits the file."""
+        """Yield the samples in pieces `(C, k)` of any size."""
         raise NotImplementedError
 
     def stamps(self) -> Iterator[Floats]:
-        """When the samples were taken, in seconds from some start, in the blocks of the samples; NaN where a
-        stamp is missing. Only for a log with `info.clock`.
+        """Yield the times of the samples of each block, in seconds; NaN for a missing stamp.
+
+        The log must have an `info.clock`.
         """
         clock = self.info.clock
         assert clock is not None
@@ -481,7 +482,7 @@ class SensorReader:
             yield block[0] * SECONDS[clock.unit]
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
-        """The stamps in the column's own unit, in pieces `(1, k)`."""
+        """Yield the stamps in the column's own unit, in pieces `(1, k)`."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Floats]:
@@ -493,7 +494,7 @@ class SensorReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass  # files are open only while blocks are drawn
+        pass  # files are open only during iteration
 
 
 class SensorWriter:

@@ -1,12 +1,12 @@
 """Delimited text: CSV and TSV in the dialects that loggers write.
 
-The file is gone through in chunks of about a megabyte: once for the survey (columns, time, decimals), once
-for each reading, once for writing. Whatever is not changed comes back byte for byte.
+The file is read in chunks of about a megabyte: once for the survey (columns, time, decimals), once for each
+iteration, once for writing. Everything that is not changed keeps its bytes.
 
 A changed cell is written with two more decimals than its column shows (at most 15, unless it shows more), so
-that rounding adds less than a hundredth of the noise that was there already; whole numbers get decimals too.
-A column of `1.5e-3` keeps exponents; one that mixes both forms gets the shortest text that reads back.
-A cell that would show the old value at that precision keeps its text.
+that rounding adds less than a hundredth of the present noise; whole numbers get decimals too. A column of
+`1.5e-3` keeps exponents; one that mixes both forms gets the shortest text that parses to the same value. A
+cell whose text at that precision is unchanged is left as it is.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from denoise.errors import OutputError, UnreadableError
 from denoise.io.sensor.columns import (
     ColumnSurvey,
+    LogOptions,
     SensorFormat,
     SensorReader,
     SensorWriter,
-    Wanted,
     changed_samples,
     check_recording,
     table_info,
@@ -37,8 +37,8 @@ from denoise.io.sensor.columns import (
 )
 from denoise.io.sensor.dialect import (
     COMMENT,
+    MAX_RECORD_BYTES,
     MISSING,
-    RECORD_BYTES,
     Dialect,
     NotNumbersError,
     clock_seconds,
@@ -64,7 +64,7 @@ _EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
 class _Chunk:
     columns: list[Sequence[str]]  # cells with their blanks and quotes; empty where there are no rows
     lines: Sequence[int]  # the line number of each row
-    kept: dict[int, str]  # comments and blank lines that stand before a row, or after the last
+    kept: dict[int, str]  # comments and blank lines before each row, or after the last
     closed: bool = True  # the last row ends in a line end
 
     @property
@@ -102,9 +102,9 @@ class _Rows:
             carry = "".join(part + newline for part in lines[used:]) + text[end:]
             if not raw:
                 carry = ""
-            elif len(carry) > RECORD_BYTES + CHUNK_BYTES:
+            elif len(carry) > MAX_RECORD_BYTES + CHUNK_BYTES:
                 raise UnreadableError(
-                    f"{self._path}: line {line + used} does not end within {RECORD_BYTES} bytes; "
+                    f"{self._path}: line {line + used} does not end within {MAX_RECORD_BYTES} bytes; "
                     "expected a row of cells with closed quotes"
                 )
             chunk.closed = closed or used < len(lines)
@@ -115,12 +115,12 @@ class _Rows:
                 return
 
     def _parse(self, lines: list[str], first: int, last: bool) -> tuple[_Chunk, int]:
-        """The rows of some lines, and how many lines were used: fewer when the last record is still open."""
+        """Parse rows; also return the number of lines used: fewer if the last record is still open."""
         delimiter, width = self._dialect.delimiter, self._width
         text = delimiter.join(lines)
         plain = '"' not in text and "#" not in text and delimiter != " " and bool(lines)
         if plain and set(map(str.count, lines, repeat(delimiter))) == {width - 1}:
-            cells = text.split(delimiter)  # in one go: a list for each row costs half as much again
+            cells = text.split(delimiter)  # in one split: a list for each row takes half as long again
             if width > 1 or all(map(str.strip, cells)):
                 columns: list[Sequence[str]] = [cells[index::width] for index in range(width)]
                 return _Chunk(columns, range(first, first + len(lines)), {}), len(lines)
@@ -142,7 +142,7 @@ class _Rows:
             while is_open:
                 if index == len(lines) and not last:
                     return _Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), start
-                if index == len(lines) or len(record) > RECORD_BYTES:
+                if index == len(lines) or len(record) > MAX_RECORD_BYTES:
                     raise UnreadableError(
                         f"{self._path}: line {first + start} opens a quote that is not closed by the end; "
                         "expected closed quotes"
@@ -163,7 +163,7 @@ class _Rows:
 
 @dataclass(frozen=True)
 class CellFormat:
-    """How a changed cell of one column is written.
+    """The style of the changed cells of one column.
 
     Args:
         spec: For `format`; empty for the shortest text that reads back exactly.
@@ -178,14 +178,14 @@ class CellFormat:
     missing: str
 
     def tolerance(self, values: Floats) -> Floats | float:
-        """How far a value may move and still show the same text."""
+        """Change of a value that leaves its text the same."""
         half_unit = 0.5 * 10.0**-self.digits
         if not self.spec:
             return 0.0
         return half_unit * np.abs(values) if self.spec[-1] in "eE" else half_unit
 
     def texts(self, values: Floats) -> list[str]:
-        """Values as text."""
+        """Format the values."""
         spec, missing = self.spec, self.missing
         out = [format(value, spec) if spec else repr(value) for value in values.tolist()]
         if self.comma:
@@ -196,11 +196,11 @@ class CellFormat:
 
 
 class _Times:
-    """What the cells of a time column mean, in seconds if they are stamps, else in the column's unit.
+    """Parses the cells of a time column: to seconds if they are stamps, else to the column's unit.
 
     Args:
         kind: `iso`, `clock` (the time of day) or `number`.
-        comma: A comma in a number may be a decimal mark.
+        comma: True if a comma in a number may be a decimal mark.
     """
 
     def __init__(self, kind: str, comma: bool = False) -> None:
@@ -227,7 +227,7 @@ class _Times:
 
 
 class _TextColumn(ColumnSurvey):
-    """A column of text cells: its numbers, and how they are written."""
+    """A column of text cells: its numbers, and their style."""
 
     def __init__(self, name: str, kind: str, unit: str | None) -> None:
         stamps = {"iso": "time", "clock": "time of day"}.get(kind, "")
@@ -242,8 +242,8 @@ class _TextColumn(ColumnSurvey):
         self._missing: str | None = None
 
     def add_cells(self, cells: Sequence[str], lines: Sequence[int], comma: bool) -> None:
-        """Take the column's cells of one chunk."""
-        if not self.why_not:
+        """Add the column's cells of one chunk."""
+        if not self.reject_reason:
             try:
                 if self.kind == "number":
                     self._add_numbers(cells, lines, comma)
@@ -256,7 +256,7 @@ class _TextColumn(ColumnSurvey):
 
     def _give_up(self, why: str) -> None:
         self.numeric = False
-        self.why_not = why
+        self.reject_reason = why
 
     def _add_text(self, cells: Sequence[str], lines: Sequence[int]) -> None:
         for row, cell in enumerate(cells):
@@ -295,11 +295,11 @@ class _TextColumn(ColumnSurvey):
 
     @property
     def is_whole(self) -> bool:
-        """Shows neither decimals nor exponents."""
+        """True if no cell shows decimals or an exponent."""
         return not (self._decimals or self._exponents)
 
     def format(self, blank_gaps: bool) -> CellFormat:
-        """How to write a changed cell; `blank_gaps` tells that an empty cell is a legal gap."""
+        """Select the style of changed cells; with `blank_gaps` an empty cell is a valid gap."""
         sign = "+" if self._plus and not self._bare else ""
         missing = self._missing if self._missing is not None else "" if blank_gaps else "nan"
         if self._exponents and self._exponents < self._cells:
@@ -313,17 +313,17 @@ class _TextColumn(ColumnSurvey):
 
 @dataclass(frozen=True)
 class TextLayout:
-    """All that finds the chosen cells of a text again.
+    """The places of the chosen cells of a text.
 
     Args:
-        dialect: How it splits into cells.
+        dialect: The rules that split it into cells.
         width: Cells a row.
         offset: Bytes before the first row of data: BOM, comments, title, header, units.
         line: Line number of the first row of data.
         chosen: Indices of the columns in the blocks.
-        formats: How changed cells of each chosen column are written.
+        formats: The style of changed cells of each chosen column.
         rows: Rows of data.
-        kinds: What the cells of each column of the file are, as in `Head`.
+        kinds: The kind of the cells of each column of the file, as in `Head`.
     """
 
     dialect: Dialect
@@ -336,11 +336,11 @@ class TextLayout:
     kinds: tuple[str, ...]
 
     def read(self, path: Path) -> _Rows:
-        """The rows of data, from the first."""
+        """Open the rows of data."""
         return _Rows(path, self.dialect, self.width, self.offset, self.line)
 
 
-def _survey(path: Path, wanted: Wanted) -> SensorInfo:
+def _survey(path: Path, options: LogOptions) -> SensorInfo:
     head = head_of(path)
     kinds = zip(head.names, head.kinds, head.units, strict=True)
     surveys = [_TextColumn(name, kind, unit_in(unit) if unit else None) for name, kind, unit in kinds]
@@ -349,7 +349,7 @@ def _survey(path: Path, wanted: Wanted) -> SensorInfo:
         rows += chunk.rows
         for survey, cells in zip(surveys, chunk.columns, strict=False):
             survey.add_cells(cells, chunk.lines, head.dialect.comma)
-    info, chosen = table_info(path, surveys, rows, wanted)
+    info, chosen = table_info(path, surveys, rows, options)
     blank_gaps = head.dialect.delimiter != " " and head.width > 1
     layout = TextLayout(
         head.dialect,
@@ -370,7 +370,7 @@ class TextReader(SensorReader):
     """Reads the chosen columns of a delimited text."""
 
     def pieces(self) -> Iterator[Floats]:
-        """One piece a chunk of text."""
+        """Yield one piece for each chunk of text."""
         layout: TextLayout = self.info.own
         for chunk in layout.read(self.info.source):
             if chunk.rows:
@@ -378,7 +378,7 @@ class TextReader(SensorReader):
                 yield np.stack([numbers(chunk.columns[index], comma) for index in layout.chosen])
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
-        """One piece a chunk of text."""
+        """Yield one piece for each chunk of text."""
         layout: TextLayout = self.info.own
         times = _Times(layout.kinds[clock.index], layout.dialect.comma)
         for chunk in layout.read(self.info.source):
@@ -397,7 +397,7 @@ class TextWriter(SensorWriter):
         self._done = 0  # rows of the chunk that are written
 
     def open(self, temporary: Path, stack: ExitStack) -> None:
-        """Copy all that stands before the data."""
+        """Copy everything before the data."""
         self._file = stack.enter_context(temporary.open("wb"))
         with self.info.source.open("rb") as source:
             self._file.write(source.read(self._layout.offset))
@@ -451,7 +451,7 @@ class TextWriter(SensorWriter):
 
 
 def _replaced(cells: Sequence[str], values: Floats, style: CellFormat, comma: bool) -> Sequence[str]:
-    """Cells with the text of those changed whose values moved by more than the text shows."""
+    """Replace the text of cells whose values changed by more than the text shows."""
     old = numbers(cells, comma)
     changed = changed_samples(old, values, style.tolerance(old))
     rows = np.flatnonzero(changed)
@@ -464,7 +464,7 @@ def _replaced(cells: Sequence[str], values: Floats, style: CellFormat, comma: bo
 
 
 def _with_core(cell: str, text: str) -> str:
-    """The cell with its content replaced, blanks and quotes kept."""
+    """Replace the content of a cell, and keep its blanks and quotes."""
     core = cell.strip()
     if is_quoted(core):
         text = f'"{text}"'
@@ -473,9 +473,9 @@ def _with_core(cell: str, text: str) -> str:
     return cell.replace(core, text, 1) if core else text + cell
 
 
-def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> TextReader:
+def _reader(path: Path, options: LogOptions, recording: int, block: int) -> TextReader:
     check_recording(path, recording, 1)
-    return TextReader(_survey(path, wanted), block)
+    return TextReader(_survey(path, options), block)
 
 
 FORMAT = SensorFormat(_reader, TextWriter)

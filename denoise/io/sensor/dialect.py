@@ -1,7 +1,7 @@
-"""How a delimited text is written: delimiter, decimal mark, header, units, and what its cells mean.
+"""Detect the dialect of a delimited text: delimiter, decimal mark, header, units, and kinds of cells.
 
-Text is handled as Latin-1, one character a byte, so that whatever is not changed comes back byte for byte;
-only column names and units are decoded (UTF-8, else Latin-1).
+Text is read as Latin-1, one character a byte, so that unchanged text keeps its bytes; only column names and
+units are decoded (UTF-8, else Latin-1).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from denoise.errors import InputError, UnreadableError, UnsupportedError
 
 __all__ = [
     "COMMENT",
+    "MAX_RECORD_BYTES",
     "MISSING",
-    "RECORD_BYTES",
     "Dialect",
     "Head",
     "NotNumbersError",
@@ -38,9 +38,9 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-SAMPLE_BYTES = 1 << 18  # what the dialect is guessed from
+SAMPLE_BYTES = 1 << 18  # for the detection
 SAMPLE_RECORDS = 200
-RECORD_BYTES = 1 << 16  # a quoted cell may hold line ends, but not for ever
+MAX_RECORD_BYTES = 1 << 16  # of a row whose quoted cells hold line ends
 
 MISSING = frozenset({"", "-", "--", "?", "nan", "+nan", "-nan", "na", "n/a", "#n/a", "null", "none", "nil"})
 _NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
@@ -51,23 +51,8 @@ _UNITS = frozenset(
     [
         *("s", "sec", "seconds", "ms", "us", "µs", "ns", "min", "h", "hz", "khz", "rpm", "bpm"),
         *("v", "mv", "uv", "µv", "μv", "nv", "v/v", "a", "ma", "w", "kw", "counts", "adu", "db", "%", "bool"),
-        *(
-            "g",
-            "mg",
-            "m",
-            "mm",
-            "cm",
-            "m/s",
-            "m/s2",
-            "m/s^2",
-            "m/s²",
-            "deg",
-            "°",
-            "°/s",
-            "deg/s",
-            "dps",
-            "rad",
-        ),
+        *("g", "mg", "m", "mm", "cm", "m/s", "m/s2", "m/s^2", "m/s²"),
+        *("deg", "°", "°/s", "deg/s", "dps", "rad"),
         *("rad/s", "c", "°c", "k", "f", "°f", "pa", "hpa", "kpa", "mpa", "bar", "mbar", "n", "nm"),
         *("lux", "lx", "au", "a.u.", "t", "ut", "µt", "gauss", "-"),
     ]
@@ -76,12 +61,12 @@ _UNITS = frozenset(
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text splits into cells.
+    """The rules that split a text into cells.
 
     Args:
         delimiter: One character; a blank stands for any run of blanks and tabs.
-        newline: What ends a line; the CR of CRLF is taken as blank space of the last cell.
-        comma: A comma in a cell may be a decimal mark.
+        newline: The line end; the CR of CRLF counts as blank space of the last cell.
+        comma: True if a comma in a cell may be a decimal mark.
     """
 
     delimiter: str
@@ -90,7 +75,7 @@ class Dialect:
 
     @property
     def joiner(self) -> str:
-        """What puts the cells of `split` together again."""
+        """The text that joins the cells of `split` again."""
         return "" if self.delimiter == " " else self.delimiter
 
     @cached_property
@@ -102,13 +87,13 @@ class Dialect:
         return re.compile(rf"(?:^|{mark})([ ]*{quoted}[ \r]*(?={mark}|\Z)|[^{mark}]*)")
 
     def split(self, line: str) -> list[str]:
-        """The cells of one record, each with its blanks and quotes."""
+        """Split one record into cells, with their blanks and quotes."""
         if self.delimiter != " " and '"' not in line:
             return line.split(self.delimiter)
         return self._cell.findall(line)
 
     def is_open(self, line: str) -> bool:
-        """Whether a quoted cell of this record goes on in the next line."""
+        """Check if a quoted cell of this record continues in the next line."""
         if line.count('"') % 2 == 0:
             return False
         return any(core[:1] == '"' and core.count('"') % 2 for core in map(str.strip, self.split(line)))
@@ -127,7 +112,7 @@ class NotNumbersError(InputError):
     """A cell that is neither number nor missing; `row` counts within the chunk."""
 
     def __init__(self, row: int, text: str) -> None:
-        super().__init__(f"{text!r} is no number")
+        super().__init__(f"{text!r} is not a number")
         self.row = row
         self.text = shown(text)
 
@@ -145,12 +130,12 @@ def _number(cell: str, comma: bool) -> float:
 
 
 def numbers(cells: Sequence[str], comma: bool) -> Floats:
-    """The values of a column's cells; missing ones are NaN.
+    """Parse the cells of a column; missing ones are NaN.
 
     Raises:
         NotNumbersError: The first cell that is text.
     """
-    # Two quick ways; `float` takes what is meant here, and also underscores between digits.
+    # Two fast paths; `float` accepts the same numbers, and also underscores between digits.
     joined = "\n".join(cells)
     quick = "_" not in joined
     try:
@@ -198,7 +183,7 @@ def clock_seconds(cell: str) -> float:
 
 
 def _kind(cell: str, comma: bool) -> str:
-    """What a cell looks like: `missing`, `number`, `iso`, `clock` or `text`."""
+    """Classify a cell: `missing`, `number`, `iso`, `clock` or `text`."""
     try:
         return "missing" if np.isnan(_number(cell, comma)) else "number"
     except ValueError:
@@ -219,7 +204,7 @@ class _Record:
 
 @dataclass(frozen=True)
 class Head:
-    """What the beginning of a file tells."""
+    """The dialect and header of a file."""
 
     dialect: Dialect
     width: int
@@ -232,7 +217,7 @@ class Head:
 
 
 def _sample(path: Path) -> tuple[str, int, str]:
-    """The first lines, how many bytes come before them (the BOM), and what ends a line."""
+    """Read the first lines, the number of bytes before them (the BOM), and the line end."""
     with path.open("rb") as file:
         raw = file.read(SAMPLE_BYTES)
         complete = not file.read(1)
@@ -255,12 +240,12 @@ def _sample(path: Path) -> tuple[str, int, str]:
 
 
 def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
-    """The records of a text that are neither blank nor comments."""
+    """Yield the records of a text that are neither blank nor comments."""
     held, held_line, held_offset = "", 0, 0
     for line, part in enumerate(text.split(dialect.newline), start=1):
         if held:
             held += dialect.newline + part
-            is_open = len(held) < RECORD_BYTES and ('"' not in part or dialect.is_open(held))
+            is_open = len(held) < MAX_RECORD_BYTES and ('"' not in part or dialect.is_open(held))
         elif part.strip() and not COMMENT.match(part):
             held, held_line, held_offset = part, line, offset
             is_open = dialect.is_open(held)
@@ -268,12 +253,12 @@ def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
             yield _Record(held_line, held_offset, held)
             held = ""
         offset += len(part) + 1
-    if held:  # cut off in a quoted cell: leave it to the reading, which knows the whole file
+    if held:  # ends in a quoted cell: the reader of the whole file decides
         yield _Record(held_line, held_offset, held.split(dialect.newline)[0])
 
 
 def _dialect(path: Path, text: str, offset: int, newline: str) -> Dialect:
-    """The delimiter under which most rows have one width and most cells are numbers or times."""
+    """Select the delimiter with the most rows of one width and the most cells that are numbers or times."""
     order = ["\t", ";", "|", ",", " "]
     if path.suffix.lower() != ".tsv":
         order = [";", "\t", "|", ",", " "]
@@ -295,13 +280,13 @@ def _dialect(path: Path, text: str, offset: int, newline: str) -> Dialect:
 
 
 def _has_quoted_decimals(cells: Iterable[str]) -> bool:
-    """Whether cells such as "1,5" are there, and not only "1,500", which is one thousand and five hundred."""
+    """Check for cells such as "1,5", and not only "1,500", which is one thousand five hundred."""
     commas = [core for core in map(unquoted, cells) if "," in core and _NUMBER.fullmatch(core)]
     return bool(commas) and not all(_THOUSANDS.fullmatch(core) for core in commas)
 
 
 def head_of(path: Path) -> Head:
-    """Find dialect, width, header and first row of data.
+    """Detect dialect, width, header and first row of data.
 
     Names are the last row of text before the data, or the one before it when the last holds units.
     """
@@ -366,7 +351,7 @@ def _names_and_units(header: list[list[str]]) -> tuple[list[str], list[str]]:
 
 
 def _comment_header(text: str, first: _Record, skipped: int, dialect: Dialect, width: int) -> list[str]:
-    """The names in a last comment such as `# time,x,y`, as numpy.savetxt writes them."""
+    """Read the names in a last comment such as `# time,x,y`, as numpy.savetxt writes them."""
     before = text[: first.offset - skipped].split(dialect.newline)
     comments = [line for line in before if COMMENT.match(line)]
     if not comments:

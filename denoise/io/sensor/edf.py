@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.sensor.columns import SensorFormat, Wanted
+from denoise.io.sensor.columns import LogOptions, SensorFormat
 from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
 
 __all__ = ["FORMAT"]
 
-HEAD_BYTES = 256  # and as many for each signal
+HEAD_BYTES = 256  # and the same for each signal
 _FIELDS = {
     **{"label": 16, "transducer": 80, "unit": 8, "low": 8, "high": 8, "stored_low": 8, "stored_high": 8},
     **{"filter": 80, "count": 8, "reserved": 32},
@@ -25,7 +25,7 @@ _FIELDS = {
 _ONSET = re.compile(rb"([+-]\d+(?:\.\d*)?)[\x14\x15]")
 
 
-def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ScaledReader:
+def _reader(path: Path, options: LogOptions, recording: int, block: int) -> ScaledReader:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         if len(head) < HEAD_BYTES:
@@ -35,7 +35,7 @@ def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ScaledRea
         fields = file.read(HEAD_BYTES * max(count, 0))
     offset = HEAD_BYTES * (count + 1)
     if count < 1 or len(fields) < offset - HEAD_BYTES or _number(path, head[184:192], "size") != offset:
-        raise UnreadableError(f"{path}: a header of {count} signals that is not whole; expected 1 or more")
+        raise UnreadableError(f"{path}: the header of {count} signals is incomplete; expected 1 or more")
     duration_s = _number(path, head[244:252], "duration of a record")
     rows = [_row(fields, count, index) for index in range(count)]
     counts = tuple(int(_number(path, row["count"], "number of samples")) for row in rows)
@@ -55,11 +55,11 @@ def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ScaledRea
     ]
     interrupted = head[192:197] in (b"EDF+D", b"BDF+D")
     onsets_s = _onsets(path, store, signals) if interrupted else None
-    return scaled_reader(path, [store], signals, wanted, recording, block, onsets_s)
+    return scaled_reader(path, [store], signals, options, recording, block, onsets_s)
 
 
 def _row(fields: bytes, count: int, index: int) -> dict[str, bytes]:
-    """What the header says of one signal: each field stands there for all signals in turn."""
+    """Collect the header fields of one signal: each field is stored for all signals in turn."""
     row, at = {}, 0
     for name, size in _FIELDS.items():
         row[name] = fields[at + size * index : at + size * (index + 1)]
@@ -80,7 +80,7 @@ def _number(path: Path, text: bytes, what: str) -> float:
 def _signal(path: Path, row: dict[str, bytes], place: int, rate: float | None) -> Signal:
     name = row["label"].decode("latin-1").strip() or str(place + 1)
     if name.endswith(" Annotations"):
-        return Signal(name, 0, place, 1.0, 0.0, 0, 0, why_not="annotations")
+        return Signal(name, 0, place, 1.0, 0.0, 0, 0, reject_reason="annotations")
     keys = ("low", "high", "stored_low", "stored_high")
     low, high, stored_low, stored_high = (_number(path, row[key], f"{key} of {name!r}") for key in keys)
     if low == high or stored_low >= stored_high:
@@ -94,8 +94,8 @@ def _signal(path: Path, row: dict[str, bytes], place: int, rate: float | None) -
 
 
 def _onsets(path: Path, store: Store, signals: list[Signal]) -> NDArray[np.float64]:
-    """When each record of an interrupted recording begins: its first annotation says so."""
-    notes = next((signal for signal in signals if signal.why_not), None)
+    """Read the onset of each record of an interrupted recording from its first annotation."""
+    notes = next((signal for signal in signals if signal.reject_reason), None)
     if notes is None:
         raise UnreadableError(f"{path}: an interrupted recording without annotations; expected times")
     onsets_s = np.empty(store.records)
@@ -104,7 +104,9 @@ def _onsets(path: Path, store: Store, signals: list[Signal]) -> NDArray[np.float
             text = store.code.encode(store.get(file, record, record + 1)[0, notes.columns(store)])
             match = _ONSET.match(text)
             if match is None:
-                raise UnreadableError(f"{path}: record {record + 1} does not tell its time; expected one")
+                raise UnreadableError(
+                    f"{path}: record {record + 1} has no time; expected one in an annotation"
+                )
             onsets_s[record] = float(match[1])
     return onsets_s
 

@@ -1,7 +1,7 @@
 """HDF5 files, through h5py (the extra `hdf5`): data sets of numbers; MAT-files of version 7.3 too.
 
-Samples are replaced in a copy; attributes, groups, chunks, filters and all other data sets stay. What is in
-other files (external and virtual data sets, links) is not followed.
+Samples are replaced in a copy; attributes, groups, chunks, filters and all other data sets stay. References
+to other files (external and virtual data sets, links) are not followed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy as np
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_plausible_size
-from denoise.io.sensor.npy import damage_named, time_axis
+from denoise.io.sensor.npy import naming_damage, time_axis
 from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member
 
 __all__ = ["FORMAT"]
 
 
 class _Hdf5:
-    """Data sets by their paths, and attributes that tell a rate as `path@name`."""
+    """Data sets by their paths, and attributes that state a rate as `path@name`."""
 
     def members(self, path: Path) -> dict[str, Member]:
         h5py = optional_package("HDF5", f"{path}: ")
@@ -38,7 +38,7 @@ class _Hdf5:
                 found[name] = self._member(path, name, item)
                 claimed += item.nbytes if found[name].layout else 0
 
-        with damage_named(str(path), "a sound HDF5 file"), h5py.File(path, "r") as file:
+        with naming_damage(str(path), "a sound HDF5 file"), h5py.File(path, "r") as file:
             found |= self._rates(path, "", file)
             file.visititems(visit)
         claim = f"{claimed} bytes of data sets"
@@ -69,7 +69,7 @@ class _Hdf5:
             return Member(None, str(error).removeprefix(f"{label}: ").partition(";")[0], load)
         return Member(layout, "", load)
 
-    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:  # noqa: ARG002
+    def save(self, _source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
         with optional_package("HDF5").File(temporary, "r+") as file:
             for name, data in changed.items():
                 item = file[name]
@@ -78,7 +78,7 @@ class _Hdf5:
 
 def _load(path: Path, name: str) -> io.BytesIO:
     with (
-        damage_named(f"{path}: {name}", "a sound HDF5 file"),
+        naming_damage(f"{path}: {name}", "a sound HDF5 file"),
         optional_package("HDF5").File(path, "r") as file,
     ):
         return io.BytesIO(np.ascontiguousarray(file[name][()]).tobytes())

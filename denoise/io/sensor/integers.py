@@ -1,8 +1,8 @@
-"""Recordings of whole numbers with a scale: what EDF, BDF and WFDB have in common.
+"""Recordings of whole numbers with a scale: the common part of EDF, BDF and WFDB.
 
-Records follow one another; in each, every signal has its samples in a row. A sample is stored as a number of
-12 to 24 bits, and stands for `(stored - zero) / gain` in the unit of its signal. A writer starts from a copy
-and replaces, in place, the stored numbers whose values changed: rounded, and clipped to the signal's range.
+A file is a sequence of records; each holds the samples of one signal after another. A sample is a stored
+number of 8 to 24 bits, and means `(stored - zero) / gain` in the unit of its signal. A writer copies the file
+and replaces the stored numbers whose values changed: rounded, and clipped to the signal's range.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from denoise.errors import OutputError, UnreadableError
 from denoise.io.sensor.columns import (
     ColumnSurvey,
+    LogOptions,
     SensorReader,
     SensorWriter,
-    Wanted,
     changed_samples,
     check_recording,
     choose,
@@ -36,18 +36,18 @@ __all__ = ["CODES", "Code", "Layout", "ScaledReader", "ScaledWriter", "Signal", 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-PIECE = 1 << 18  # samples of all signals together that are read at a time
+PIECE = 1 << 18  # samples of all signals together that are read at once
 
 
 @dataclass(frozen=True)
 class Code:
-    """How whole numbers are stored.
+    """The binary code of whole numbers.
 
     Args:
-        bits: Of a sample.
+        bits: Bits of a sample.
         low: The smallest number.
-        high: The largest.
-        offset: What is added before storing, where numbers are stored without a sign.
+        high: The largest number.
+        offset: Added before storing, if numbers are stored without a sign.
     """
 
     bits: int
@@ -56,11 +56,11 @@ class Code:
     offset: int = 0
 
     def size_bytes(self, samples: int) -> int:
-        """Bytes that hold so many samples."""
+        """Count the bytes of N samples."""
         return -(-samples * self.bits // 8)
 
     def decode(self, data: bytes, samples: int) -> Integers:
-        """The first samples in these bytes; a pair of 12-bit samples takes three."""
+        """Decode the first N samples; a pair of 12-bit samples takes three bytes."""
         octets = np.frombuffer(data, np.uint8)
         octets = np.pad(octets, (0, -octets.size % 3)).astype(np.int64)
         if self.bits == 12:
@@ -74,7 +74,7 @@ class Code:
         return numbers if self.offset else numbers - ((numbers >> self.bits - 1) << self.bits)
 
     def encode(self, numbers: Integers) -> bytes:
-        """Bytes of these numbers, which start on a whole byte."""
+        """Encode numbers, starting on a whole byte."""
         stored = (numbers + self.offset) & ((1 << self.bits) - 1)
         if self.bits == 12:
             first, second = np.pad(stored, (0, stored.size % 2)).reshape(-1, 2).T
@@ -101,7 +101,7 @@ class Store:
         offset: Bytes before the first record.
         code: How a sample is stored.
         counts: Samples of each signal in a record.
-        records: How many there are.
+        records: Number of records.
     """
 
     path: Path
@@ -112,17 +112,17 @@ class Store:
 
     @property
     def width(self) -> int:
-        """Samples a record."""
+        """Samples in a record."""
         return sum(self.counts)
 
     def check(self, size_bytes: int) -> None:
-        """Refuse a file that is shorter than it should be."""
+        """Refuse a file that is cut short."""
         needed = self.offset + self.code.size_bytes(self.records * self.width)
         if size_bytes < needed:
             raise UnreadableError(f"{self.path}: {size_bytes} bytes; expected {needed}: it is cut short")
 
     def get(self, file: IO[bytes], start: int, stop: int) -> Integers:
-        """Records `start` to `stop`, as `(records, width)`."""
+        """Read records `start` to `stop` as `(records, width)`."""
         first, last = self._span(start, stop)
         file.seek(self.offset + self.code.size_bytes(first))
         data = file.read(self.code.size_bytes(last - first))
@@ -139,7 +139,7 @@ class Store:
         file.write(self.code.encode(span))
 
     def _span(self, start: int, stop: int) -> tuple[int, int]:
-        """The samples of these records, to whole bytes: 12-bit samples come in pairs."""
+        """Extend records to samples on whole bytes: 12-bit samples come in pairs."""
         first, last = start * self.width, stop * self.width
         if self.code.bits % 8:
             first, last = first - first % 2, min(last + last % 2, self.records * self.width)
@@ -151,16 +151,16 @@ class Signal:
     """One signal of a recording.
 
     Args:
-        name: As the file has it.
-        store: Index of the file that it is in.
+        name: Its name in the file.
+        store: Index of its file.
         place: Its place among the signals of that file.
-        gain: Stored units for one of its own.
+        gain: Stored units per unit of the signal.
         zero: The stored number that means 0.
         low: The smallest stored number that may be written.
-        high: The largest.
-        missing: The stored number that means that there is none.
+        high: The largest one.
+        missing: The stored number that means a gap.
         sample_rate: Hz.
-        why_not: What it is, if it is no signal.
+        reject_reason: Its kind, if it is no signal.
     """
 
     name: str
@@ -172,25 +172,25 @@ class Signal:
     high: int
     missing: int | None = None
     sample_rate: float | None = None
-    why_not: str = ""
+    reject_reason: str = ""
 
     def columns(self, store: Store) -> slice:
-        """Where its samples stand in a record."""
+        """Slice of its samples in a record."""
         start = sum(store.counts[: self.place])
         return slice(start, start + store.counts[self.place])
 
     def physical(self, stored: Integers) -> Floats:
-        """Stored numbers in the signal's own unit; gaps as NaN."""
+        """Convert stored numbers to the signal's own unit, gaps to NaN."""
         values = np.asarray((stored - self.zero) / self.gain, np.float64)
         if self.missing is not None:
             values[stored == self.missing] = np.nan
         return values
 
     def stored(self, values: Floats, path: Path) -> tuple[Integers, int]:
-        """Values as numbers to store, and how many had to be clipped."""
+        """Convert values to stored numbers, and count the clipped ones."""
         gaps = np.isnan(values)
         if gaps.any() and self.missing is None:
-            raise OutputError(f"{path}: {self.name!r} has no code for a gap; expected a number a sample")
+            raise OutputError(f"{path}: {self.name!r} has no code for a gap; expected numbers")
         numbers = np.rint(np.where(gaps, 0.0, values) * self.gain + self.zero)
         clipped = int(((numbers < self.low) | (numbers > self.high))[~gaps].sum())
         out = np.clip(numbers, self.low, self.high).astype(np.int64)
@@ -225,18 +225,18 @@ class Layout:
 
 
 class ScaledReader(SensorReader):
-    """Reads the chosen signals of one page."""
+    """Reads the chosen signals of one recording."""
 
     def __init__(self, info: SensorInfo, block: int, recording: _Recording) -> None:
         super().__init__(info, block)
         self._recording = recording
 
     def pieces(self) -> Iterator[Floats]:
-        """Some records at a time."""
+        """Read some records at a time."""
         return _pieces(self.info.own.stores, self._recording.signals)
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
-        """Of records that say when they begin."""
+        """Interpolate between the onsets of records."""
         inside = np.arange(self._recording.count) / clock.sample_rate
         for onset_s in self.info.own.onsets_s:
             yield (onset_s + inside)[None]
@@ -259,33 +259,33 @@ def scaled_reader(
     path: Path,
     stores: Sequence[Store],
     signals: Sequence[Signal],
-    wanted: Wanted,
+    options: LogOptions,
     recording: int,
     block: int,
     onsets_s: Floats | None = None,
     header: Any = None,
 ) -> ScaledReader:
-    """Open the chosen signals of a recording whose header has been read.
+    """Open the chosen signals of a file whose header has been read.
 
     Args:
         path: For messages.
-        stores: Where its samples are.
+        stores: Its files of samples.
         signals: All its signals.
-        wanted: What the caller says.
+        options: The caller's selection.
         recording: Number of the group of signals of one length.
         block: Samples a block.
         onsets_s: When each record begins, if there are pauses between records.
         header: The header, for the format's own writer.
     """
-    looks = []
+    surveys = []
     for signal in signals:
-        look = ColumnSurvey(signal.name)
-        looks.append(look)
-        look.numeric, look.why_not = not signal.why_not, signal.why_not
-        if look.numeric:
+        survey = ColumnSurvey(signal.name)
+        surveys.append(survey)
+        survey.numeric, survey.reject_reason = not signal.reject_reason, signal.reject_reason
+        if survey.numeric:
             for piece in _pieces(stores, [signal]):
-                look.add(piece[0])
-    chosen = choose(path, looks, None, wanted)
+                survey.add(piece[0])
+    chosen = choose(path, surveys, None, options)
     groups: dict[int, list[Signal]] = {}
     for signal in (signals[index] for index in chosen):
         groups.setdefault(stores[signal.store].counts[signal.place], []).append(signal)
@@ -296,7 +296,7 @@ def scaled_reader(
     check_recording(path, recording, len(recordings))
     here = recordings[recording]
     rate = here.signals[0].sample_rate
-    notes = describe(looks, chosen, None, wanted.sample_rate)
+    notes = describe(surveys, chosen, None, options.sample_rate)
     clock = None
     if onsets_s is not None and rate:
         steps = np.diff(onsets_s) - here.count / rate
@@ -306,7 +306,7 @@ def scaled_reader(
     info = sensor_info(
         path,
         (len(here.signals), here.samples),
-        sample_rate=wanted.sample_rate or rate,
+        sample_rate=options.sample_rate or rate,
         pages=len(recordings),
         notes=notes,
         names=tuple(signal.name for signal in signals),
@@ -327,8 +327,8 @@ class ScaledWriter(SensorWriter):
         self._files: list[IO[bytes]] = []
         self.changed: set[int] = set()  # stores
 
-    def places(self, temporary: Path, stack: ExitStack) -> list[Path]:  # noqa: ARG002
-        """The temporary file for each store."""
+    def places(self, temporary: Path, _stack: ExitStack) -> list[Path]:
+        """Give the temporary file of each store."""
         return [temporary]
 
     def open(self, temporary: Path, stack: ExitStack) -> None:
@@ -354,7 +354,7 @@ class ScaledWriter(SensorWriter):
                 self.changed.add(index)
 
     def _replace(self, held: Integers, at: int, signal: Signal, values: Floats) -> bool:
-        """Put values into `(records, count)`, from sample `at` on; gives whether any differed."""
+        """Put values into `(records, count)`, from sample `at` on; return True if any differed."""
         flat = held.ravel()
         cut = slice(at, at + values.size)
         changed = changed_samples(signal.physical(flat[cut]), values)
@@ -367,12 +367,12 @@ class ScaledWriter(SensorWriter):
         return True
 
     def finish(self) -> None:
-        """Bring the copies to their files."""
+        """Flush the copies."""
         for file in self._files:
             file.flush()
 
     def written_records(self, index: int) -> Iterator[Integers]:
-        """The records of a store as they now are, in pieces."""
+        """Yield the records of a store as written, in pieces."""
         store = self.stores[index]
         step = max(1, PIECE // store.width)
         for start in range(0, store.records, step):

@@ -1,8 +1,8 @@
 """MATLAB files of version 5 (MathWorks, "MAT-File Format", 2019): numeric variables at the top level.
 
-Everything else (text, structures, cells, function handles) and whatever is not changed keeps its bytes; a
-variable that changed is written in its own class, compressed if it was. Version 7.3 is HDF5, and version 4 is
-not read.
+Everything else (text, structures, cells, function handles) and every unchanged variable keeps its bytes; a
+changed variable is written in its own class, compressed if it was. Version 7.3 is HDF5; version 4 is not
+read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.limits import require_plausible_size
-from denoise.io.sensor.npy import damage_named, time_axis
+from denoise.io.sensor.npy import naming_damage, time_axis
 from denoise.io.sensor.npz import ArchiveFormat, Member
 
 __all__ = ["FORMAT"]
 
 HEADER_BYTES = 128
-_PEEK_BYTES = 4096  # of an element: flags, shape, name and the tag of the numbers stand in them
+_PEEK_BYTES = 4096  # of an element: they hold flags, shape, name and the tag of the numbers
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _NUMBER_OF = {dtype: number for number, dtype in _STORED.items()}
@@ -36,7 +36,7 @@ _COMPLEX, _LOGICAL = 0x08, 0x02
 
 @dataclass(frozen=True)
 class _Element:
-    """One variable as it stands in the file: its bytes, tag included, from `start` to `stop`."""
+    """One variable in the file: its bytes, tag included, from `start` to `stop`."""
 
     start: int
     stop: int
@@ -45,14 +45,14 @@ class _Element:
 
 @dataclass(frozen=True)
 class _Matrix:
-    """What a matrix says of itself.
+    """The header of a matrix.
 
     Args:
-        kind: Its class.
+        kind: Number of its class.
         flags: Complex, global, logical.
         shape: Its sides.
-        name: Of the variable.
-        at: Where the tag of its numbers stands.
+        name: Name of the variable.
+        at: Position of the tag of its numbers.
     """
 
     kind: int
@@ -69,7 +69,7 @@ def _elements(path: Path, file: io.BufferedIOBase, order: str) -> Iterator[_Elem
         tag = file.read(8)
         kind, length = struct.unpack(f"{order}II", tag) if len(tag) == 8 else (0, size)
         if at + 8 + length > size:
-            raise UnreadableError(f"{path}: a variable goes past the end at byte {size}: it is cut short")
+            raise UnreadableError(f"{path}: is cut short: a variable continues past the end at byte {size}")
         if kind in (_MATRIX, _COMPRESSED):
             yield _Element(at, at + 8 + length, kind == _COMPRESSED)
         at += 8 + length
@@ -80,14 +80,14 @@ def _order(file: io.BufferedIOBase) -> str:
     return "<" if file.read(2) == b"IM" else ">"
 
 
-def _content(file: io.BufferedIOBase, element: _Element, order: str, most: int = 0) -> bytes:
-    """A matrix with its tag, unpacked; no more than `most` bytes of it, if there is a limit."""
+def _content(file: io.BufferedIOBase, element: _Element, order: str, limit: int = 0) -> bytes:
+    """Unpack a matrix with its tag; at most `limit` bytes of it, if there is a limit."""
     file.seek(element.start)
     if not element.compressed:
-        return file.read(min(most, element.stop - element.start) if most else element.stop - element.start)
+        return file.read(min(limit, element.stop - element.start) if limit else element.stop - element.start)
     packed = file.read(element.stop - element.start)[8:]
-    if most:
-        return zlib.decompressobj().decompress(packed, most)
+    if limit:
+        return zlib.decompressobj().decompress(packed, limit)
     unpacker = zlib.decompressobj()
     length = struct.unpack(f"{order}I", unpacker.decompress(packed, 8)[4:])[0]
     unpacker = zlib.decompressobj()
@@ -95,7 +95,7 @@ def _content(file: io.BufferedIOBase, element: _Element, order: str, most: int =
 
 
 def _tag(data: bytes, at: int, order: str) -> tuple[int, int, int, int]:
-    """Type, first byte, length of a part, and where the next one begins."""
+    """Read type, first byte and length of a part, and the start of the next one."""
     kind, length = struct.unpack_from(f"{order}II", data, at)
     if kind >> 16:  # small: up to four bytes in the tag itself
         return kind & 0xFFFF, at + 4, kind >> 16, at + 8
@@ -112,7 +112,7 @@ def _matrix(data: bytes, order: str) -> _Matrix:
 
 
 def _numbers(data: bytes, matrix: _Matrix, order: str) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
-    """Its numbers in the type of its class: MATLAB stores those that are whole in fewer bytes."""
+    """Read the numbers in the type of the class: MATLAB stores whole ones in fewer bytes."""
     kind, start, length, _ = _tag(data, matrix.at, order)
     stored = np.dtype(order + _STORED[kind])
     return np.frombuffer(data[start : start + length], stored).astype(order + _CLASSES[matrix.kind])
@@ -123,13 +123,13 @@ class _Mat:
 
     def members(self, path: Path) -> dict[str, Member]:
         found: dict[str, Member] = {}
-        with damage_named(str(path), "a sound MAT-file"), path.open("rb") as file:
+        with naming_damage(str(path), "a sound MAT-file"), path.open("rb") as file:
             order, claimed = _order(file), 0
             for element in _elements(path, file, order):
                 head = _content(file, element, order, _PEEK_BYTES)
                 claimed += struct.unpack_from(f"{order}I", head, 4)[0]
                 matrix = _matrix(head, order)
-                if matrix.name:  # what has none belongs to MATLAB's own objects
+                if matrix.name:  # MATLAB's own objects have none
                     found[matrix.name] = self._member(path, element, matrix, order)
             claim = f"{claimed} bytes of variables"
             require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
@@ -172,7 +172,7 @@ class _Mat:
 
 
 def _load(path: Path, element: _Element, matrix: _Matrix, order: str) -> io.BytesIO:
-    with damage_named(f"{path}: {matrix.name}", "a sound MAT-file"), path.open("rb") as file:
+    with naming_damage(f"{path}: {matrix.name}", "a sound MAT-file"), path.open("rb") as file:
         numbers = _numbers(_content(file, element, order), matrix, order)
         if numbers.size != np.prod(matrix.shape, dtype=object):
             raise UnreadableError(
@@ -182,7 +182,7 @@ def _load(path: Path, element: _Element, matrix: _Matrix, order: str) -> io.Byte
 
 
 def _packed(content: bytes, matrix: _Matrix, numbers: bytes, order: str, compressed: bool) -> bytes:
-    """The element anew: flags, shape and name as they are, then the numbers in the type of the class."""
+    """Pack an element: the old flags, shape and name, then the numbers in the type of the class."""
     _, _, _, after = _tag(content, matrix.at, order)
     tag = struct.pack(f"{order}II", _NUMBER_OF[_CLASSES[matrix.kind]], len(numbers))
     body = content[8 : matrix.at] + tag + numbers + bytes(-len(numbers) % 8) + content[after:]

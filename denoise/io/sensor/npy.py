@@ -1,7 +1,7 @@
-"""Arrays in bytes: where the samples of one stand, and NPY files of any size in blocks.
+"""NPY files of any size in blocks, and the layout of an array in bytes.
 
-Nothing is unpickled, no size is taken from a header before the file is known to be that long, and whatever is
-not changed keeps its bytes: a writer starts from a copy of the source and replaces samples in place.
+Nothing is unpickled, sizes in headers are checked against the file, and unchanged samples keep their bytes: a
+writer copies the source and replaces samples in place.
 
 Time is axis 0, unless the array is 2-D with `shape[0] <= 64` and `shape[0] * 8 < shape[1]`: few channels of
 many samples, stored channel by channel.
@@ -29,10 +29,10 @@ from denoise.errors import (
     reason,
 )
 from denoise.io.sensor.columns import (
+    LogOptions,
     SensorFormat,
     SensorReader,
     SensorWriter,
-    Wanted,
     changed_samples,
     check_recording,
     describe,
@@ -41,28 +41,28 @@ from denoise.io.sensor.columns import (
 )
 from denoise.signal import SensorInfo
 
-__all__ = ["FORMAT", "PIECE", "ArrayLayout", "damage_named", "floats", "npy_layout", "time_axis"]
+__all__ = ["FORMAT", "PIECE", "ArrayLayout", "floats", "naming_damage", "npy_layout", "time_axis"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-PIECE = 1 << 18  # samples of all channels together that are surveyed at a time
+PIECE = 1 << 18  # samples of all channels together that are surveyed at once
 MAX_CHANNELS_FIRST = 64
 HEAD_BYTES = 1 << 16  # more than the header of an array of numbers takes
 
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """Where the samples of one array stand in its `.npy` bytes.
+    """The layout of one array in its bytes.
 
     Args:
-        dtype: Of the file, byte order included.
+        dtype: Dtype in the file, byte order included.
         offset: Bytes before the first sample.
-        shape: As numpy would give it.
-        samples: Along time.
-        channels: Along the other axis; 1 for a 1-D array.
-        time_first: Time is axis 0.
-        interleaved: All channels of one instant stand together; otherwise channel follows channel.
+        shape: Shape in numpy.
+        samples: Length of the time axis.
+        channels: Length of the other axis; 1 for a 1-D array.
+        time_first: True if time is axis 0.
+        interleaved: True if the channels of one instant are adjacent; else channel follows channel.
     """
 
     dtype: np.dtype[Any]
@@ -75,14 +75,14 @@ class ArrayLayout:
 
     @property
     def note(self) -> str:
-        """How the axes were understood; empty for 1-D arrays."""
+        """The meaning of the axes; empty for 1-D arrays."""
         if len(self.shape) == 1:
             return ""
         axes = "time is axis 0, channels axis 1" if self.time_first else "channels are axis 0, time is axis 1"
         return f"array of shape {self.shape}: {axes}"
 
     def get(self, file: IO[bytes], start: int, stop: int) -> Array:
-        """Samples `start` to `stop` as `(C, n)` in the file's dtype."""
+        """Read samples `start` to `stop` as `(C, n)` in the file's dtype."""
         count = stop - start
         parts = []
         for position, number in self._segments(start, count):
@@ -109,18 +109,18 @@ class ArrayLayout:
         ]
 
     def pieces(self, file: IO[bytes]) -> Iterator[Floats]:
-        """All samples as float64 `(C, n)`, a piece at a time."""
+        """Yield all samples as float64 `(C, n)`, in pieces."""
         step = max(PIECE // self.channels, 1)
         for start in range(0, self.samples, step):
             yield floats(self.get(file, start, min(start + step, self.samples)))
 
     def replace(self, file: IO[bytes], start: int, block: Floats, path: Path) -> tuple[int, bool]:
-        """Put those samples that differ; gives how many were clipped, and whether any differed."""
+        """Write the samples that differ; return the number of clipped ones, and True if any differed."""
         old = self.get(file, start, start + block.shape[1])
         changed = changed_samples(floats(old), block)
         if not changed.any():
             return 0, False
-        new = old.copy()  # in its own dtype: 64-bit integers that did not change are not rounded to float64
+        new = old.copy()  # unchanged 64-bit integers are not rounded to float64
         new[changed], clipped = fit_dtype(block[changed], self.dtype, path)
         self.put(file, start, new)
         return clipped, True
@@ -132,10 +132,10 @@ def floats(values: Array) -> Floats:
 
 
 @contextmanager
-def damage_named(name: str, expected: str) -> Iterator[None]:
-    """Make any failure to decode bytes an `UnreadableError`.
+def naming_damage(name: str, expected: str) -> Iterator[None]:
+    """Turn any failure to decode bytes into an `UnreadableError`.
 
-    On damaged files numpy and zipfile let through what their parts raise: tokenize, ast, zlib, struct.
+    On damaged files numpy and zipfile let through the errors of tokenize, ast, zlib and struct.
     """
     try:
         yield
@@ -149,13 +149,13 @@ def npy_layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
     """Read the header of `.npy` bytes.
 
     Args:
-        file: At the start of the bytes.
-        size: How many bytes there are in all.
-        name: For messages.
+        file: Positioned at the start of the bytes.
+        size: Number of bytes in all.
+        name: Name for messages.
     """
-    with damage_named(name, "a numpy array"), warnings.catch_warnings():
+    with naming_damage(name, "a numpy array"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers written by Python 2
-        # The reader of version (2, 0) takes (3, 0) as well; unlike numpy.load it never looks at the data.
+        # The reader of version (2, 0) accepts (3, 0) as well; unlike numpy.load it never reads the data.
         head = io.BytesIO(file.read(HEAD_BYTES))  # it may claim to be 4 GB long
         old = np.lib.format.read_magic(head) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
@@ -177,17 +177,17 @@ def npy_layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
 def time_axis(
     dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool, offset: int, name: str
 ) -> ArrayLayout:
-    """The layout of an array of that shape: which axis is time.
+    """Decide the axis of time of an array, and its layout.
 
     Args:
-        dtype: Byte order included.
-        shape: As numpy would give it.
-        fortran: The first index varies fastest.
+        dtype: Dtype, byte order included.
+        shape: Shape in numpy.
+        fortran: True if the first index varies fastest.
         offset: Bytes before the first sample.
-        name: For messages.
+        name: Name for messages.
 
     Raises:
-        UnsupportedError: It is no signal.
+        UnsupportedError: It holds no signal.
     """
     if dtype.kind not in "iuf" or len(shape) not in (1, 2):
         axes = "x".join(map(str, shape)) or "no axis"
@@ -221,7 +221,7 @@ class NpyReader(SensorReader):
     """Reads an `.npy` file in blocks."""
 
     def pieces(self) -> Iterator[Floats]:
-        """Pieces of about two megabytes."""
+        """Read pieces of about two megabytes."""
         with self.info.source.open("rb") as file:
             yield from self.info.own.pieces(file)
 
@@ -243,16 +243,14 @@ class NpyWriter(SensorWriter):
         self.clipped += self._layout.replace(self._file, start, block, self.path)[0]
 
 
-def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> NpyReader:
+def _reader(path: Path, options: LogOptions, recording: int, block: int) -> NpyReader:
     check_recording(path, recording, 1)
     with path.open("rb") as file:
         layout = npy_layout(file, path.stat().st_size, str(path))
         _find_infinity(layout, file, str(path))
-    if wanted.columns is not None or tuple(wanted.exclude):
-        raise UnsupportedError(
-            f"{path}: columns were chosen by name, but an .npy array has none; expected a table"
-        )
-    given = wanted.sample_rate
+    if options.columns is not None or tuple(options.exclude):
+        raise UnsupportedError(f"{path}: an .npy array has no column names to choose from; expected a table")
+    given = options.sample_rate
     info = sensor_info(
         path,
         (layout.channels, layout.samples),

@@ -1,8 +1,7 @@
-"""Files of named arrays: those that are signals as channels, the others left as they are.
+"""Files of named arrays: signals become channels, the others are left as they are.
 
-What a format has to tell is where its arrays are and how new bytes get into a copy of the file; that is an
-`Archive`. NPZ is the one that numpy writes; MAT and HDF5 are in modules of their own. One array at a time is
-in memory.
+A format is an `Archive`: it lists its arrays, and puts new bytes into a copy of the file. NPZ is the format
+of numpy; MAT and HDF5 have modules of their own. One array at a time is in memory.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.columns import (
     ColumnSurvey,
+    LogOptions,
     SensorReader,
     SensorWriter,
-    Wanted,
     check_recording,
     choose,
     describe,
     find_clock,
     sensor_info,
 )
-from denoise.io.sensor.npy import PIECE, ArrayLayout, damage_named, floats, npy_layout
+from denoise.io.sensor.npy import PIECE, ArrayLayout, floats, naming_damage, npy_layout
 from denoise.signal import Clock, SensorInfo
 
 __all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member"]
@@ -51,14 +50,14 @@ class Member:
     """One array of an archive.
 
     Args:
-        layout: Where its samples are in what `load` gives; None if it is no signal.
-        why_not: Then: what it is.
-        load: Its bytes.
+        layout: Layout of its samples in the bytes of `load`; None if it is no signal.
+        reject_reason: Its kind, if it is no signal.
+        load: Reads its bytes.
         value: The number, if it is a single one.
     """
 
     layout: ArrayLayout | None
-    why_not: str
+    reject_reason: str
     load: Callable[[], io.BytesIO]
     value: float | None = None
 
@@ -67,10 +66,10 @@ class Archive(Protocol):
     """One format of named arrays."""
 
     def members(self, path: Path) -> dict[str, Member]:
-        """The arrays in the order of the file, from their headers alone."""
+        """List the arrays in the order of the file, from their headers alone."""
 
     def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
-        """Put the new bytes of arrays into `temporary`, which is a copy of the source."""
+        """Put the new bytes of arrays into `temporary`, a copy of the source."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,14 @@ class _Layout:
 
 
 class ArchiveReader(SensorReader):
-    """Reads the chosen arrays of one page."""
+    """Reads the chosen arrays of one recording."""
 
     def __init__(self, info: SensorInfo, block: int, recording: _Recording) -> None:
         super().__init__(info, block)
         self._recording = recording
 
     def pieces(self) -> Iterator[Floats]:
-        """The channels of all arrays of the page side by side."""
+        """Stack the channels of all arrays of the recording."""
         members: Mapping[str, Member] = self.info.own.members
         loaded = [(_signal(members[name]), members[name].load()) for name in self._recording.members]
         step = max(PIECE // self._recording.channels, 1)
@@ -107,7 +106,7 @@ class ArchiveReader(SensorReader):
             yield np.concatenate([floats(layout.get(file, start, stop)) for layout, file in loaded])
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
-        """Of the array that tells the time."""
+        """Read the array of times."""
         member: Member = self.info.own.members[clock.name]
         yield from _signal(member).pieces(member.load())
 
@@ -128,7 +127,7 @@ class ArchiveWriter(SensorWriter):
         self._changed: set[str] = set()
 
     def open(self, temporary: Path, stack: ExitStack) -> None:
-        """Start a copy of the source as it is; the arrays that change are put in at the end."""
+        """Copy the source; changed arrays are put in at the end."""
         self._temporary = temporary
         shutil.copyfile(self.info.source, temporary)
         stack.callback(self._loaded.clear)
@@ -151,7 +150,7 @@ class ArchiveWriter(SensorWriter):
                 del self._loaded[name]
 
     def finish(self) -> None:
-        """Write what changed, if anything did."""
+        """Write the changed arrays, if there are any."""
         changed = {name: self._loaded[name].getvalue() for name in self._changed}
         if changed:
             self._archive.save(self.info.source, self._temporary, changed)
@@ -163,23 +162,23 @@ class ArchiveFormat:
 
     archive: Archive
 
-    def reader(self, path: Path, wanted: Wanted, recording: int, block: int) -> ArchiveReader:
+    def reader(self, path: Path, options: LogOptions, recording: int, block: int) -> ArchiveReader:
         """Open one recording."""
         members = self.archive.members(path)
-        looks = _survey(members)
-        clock = find_clock(looks, wanted.time_unit)
-        chosen = choose(path, looks, clock, wanted)
-        names = [looks[index].name for index in chosen]
+        surveys = _survey(members)
+        clock = find_clock(surveys, options.time_unit)
+        chosen = choose(path, surveys, clock, options)
+        names = [surveys[index].name for index in chosen]
         layouts = {name: _signal(members[name]) for name in names}
         recordings = _recordings(layouts)
         check_recording(path, recording, len(recordings))
         chosen_one = recordings[recording]
         here = clock if clock and _samples(members[clock.name]) == chosen_one.samples else None
-        given = wanted.sample_rate
+        given = options.sample_rate
         stated_name, stated = _stated_rate(members)
         notes = [f"{name}: {layout.note}" for name, layout in layouts.items() if layout.note]
         notes += [f"sample rate {stated:g} Hz from {stated_name!r}"] if stated and not given else []
-        notes += describe(looks, chosen, clock, given)
+        notes += describe(surveys, chosen, clock, given)
         info = sensor_info(
             path,
             (chosen_one.channels, chosen_one.samples),
@@ -204,27 +203,27 @@ def _samples(member: Member) -> int:
 
 
 def _survey(members: Mapping[str, Member]) -> list[ColumnSurvey]:
-    looks = []
+    surveys = []
     for name, member in members.items():
-        look = ColumnSurvey(name)
-        looks.append(look)
+        survey = ColumnSurvey(name)
+        surveys.append(survey)
         layout = member.layout
         if layout is None:
-            look.numeric, look.why_not = False, member.why_not
+            survey.numeric, survey.reject_reason = False, member.reject_reason
             continue
         for piece in layout.pieces(member.load()):
             if layout.channels == 1:
-                look.add(piece[0])
-            else:  # a table of channels is no time column and no flag, whatever it holds
-                look.values += int(np.isfinite(piece).sum())
-                look.integers = look.increasing = False
-            if np.isinf(piece).any() and not look.infinite:
-                look.infinite = f"array {name!r}"
-    return looks
+                survey.add(piece[0])
+            else:  # a table of channels is neither a time column nor a flag
+                survey.values += int(np.isfinite(piece).sum())
+                survey.integers = survey.increasing = False
+            if np.isinf(piece).any() and not survey.infinite:
+                survey.infinite = f"array {name!r}"
+    return surveys
 
 
 def _stated_rate(members: Mapping[str, Member]) -> tuple[str, float]:
-    """A single number called `fs` or the like; name and Hz, or 0."""
+    """Find a single number with the name of a rate, such as `fs`; return name and Hz, or 0."""
     for name, member in members.items():
         last = name.lower().rpartition("/")[2].rpartition("@")[2]
         if RATE_NAMES.fullmatch(last) and member.value and np.isfinite(member.value) and member.value > 0:
@@ -245,7 +244,7 @@ class _Npz:
 
     def members(self, path: Path) -> dict[str, Member]:
         found: dict[str, Member] = {}
-        with damage_named(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+        with naming_damage(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
             claimed = sum(entry.file_size for entry in archive.infolist())
             claim = f"{claimed} bytes of arrays"
             require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
@@ -269,8 +268,8 @@ class _Npz:
             with archive.open(entry) as file:
                 layout = npy_layout(file, entry.file_size, label)
         except UnsupportedError as error:
-            why_not = str(error).removeprefix(f"{label}: ").partition(";")[0]
-            return Member(None, why_not, load, _single(load, entry.file_size))
+            reject_reason = str(error).removeprefix(f"{label}: ").partition(";")[0]
+            return Member(None, reject_reason, load, _single(load, entry.file_size))
         if layout.samples > 1:
             return Member(layout, "", load)
         return Member(None, "a single value", load, _single(load, entry.file_size))
@@ -285,7 +284,7 @@ class _Npz:
 
 
 def _single(load: Callable[[], io.BytesIO], size_bytes: int) -> float | None:
-    """The number in an `.npy` of one."""
+    """Read the number of an `.npy` with one element."""
     if size_bytes >= 1024:
         return None
     try:
@@ -296,7 +295,7 @@ def _single(load: Callable[[], io.BytesIO], size_bytes: int) -> float | None:
 
 
 def _load(path: Path, entry: zipfile.ZipInfo) -> io.BytesIO:
-    with damage_named(f"{path}: {entry.filename}", "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+    with naming_damage(f"{path}: {entry.filename}", "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
         return io.BytesIO(archive.read(entry))
 
 

@@ -1,6 +1,6 @@
 """Parquet tables, through pyarrow (the extra `parquet`).
 
-Schema, metadata, row groups and compression are kept; nulls and NaN are gaps and come back as they were.
+Schema, metadata, row groups and compression are kept; nulls and NaN are gaps and stay as they are.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.columns import (
     BLOCK,
     ColumnSurvey,
+    LogOptions,
     SensorFormat,
     SensorReader,
     SensorWriter,
-    Wanted,
     changed_samples,
     check_recording,
     fit_dtype,
@@ -35,7 +35,7 @@ from denoise.signal import Clock, SensorInfo
 
 __all__ = ["FORMAT"]
 
-_PACKING = {"UNCOMPRESSED": "NONE"}  # pyarrow's names on reading that it does not take on writing
+_PACKING = {"UNCOMPRESSED": "NONE"}  # pyarrow reads one name and writes another
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -56,14 +56,14 @@ def _open(path: Path) -> Any:
 
 
 def _values(column: Any) -> tuple[Array, NDArray[np.bool_]]:
-    """A column's numbers in its own dtype, and where they are null."""
+    """Read a column's numbers in its own dtype, and a mask of nulls."""
     null = np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
     filled = column.fill_null(0) if null.any() else column
     return np.asarray(filled.to_numpy(zero_copy_only=False)), null
 
 
 def _floats(column: Any) -> Floats:
-    """A column's numbers, nulls as NaN; stamps as their count since 1970."""
+    """Read a column's numbers, nulls as NaN; stamps as their count since 1970."""
     pyarrow = _pyarrow(Path())
     kind = column.type
     if pyarrow.types.is_timestamp(kind) or pyarrow.types.is_time64(kind) or pyarrow.types.is_duration(kind):
@@ -85,7 +85,7 @@ def _batches(path: Path, names: list[str] | None = None) -> Iterator[Any]:
             raise UnreadableError(f"{path}: {reason(error)}; expected a sound Parquet table") from error
 
 
-def _survey(path: Path, wanted: Wanted) -> SensorInfo:
+def _survey(path: Path, options: LogOptions) -> SensorInfo:
     types = _pyarrow(path).types
     with _open(path) as table:
         schema, rows = table.schema_arrow, table.metadata.num_rows
@@ -96,7 +96,7 @@ def _survey(path: Path, wanted: Wanted) -> SensorInfo:
             field.name, field.type.unit if is_time else None, str(field.type) if is_time else ""
         )
         survey.numeric = is_time or types.is_integer(field.type) or types.is_floating(field.type)
-        survey.why_not = "" if survey.numeric else str(field.type)
+        survey.reject_reason = "" if survey.numeric else str(field.type)
         surveys.append(survey)
     if not rows:
         raise UnreadableError(f"{path}: a table without rows; expected samples")
@@ -111,7 +111,7 @@ def _survey(path: Path, wanted: Wanted) -> SensorInfo:
                     survey.infinite = f"row {seen + int(np.argmax(np.isinf(values)))}"
                 survey.add(values)
         seen += batch.num_rows
-    info, chosen = table_info(path, surveys, rows, wanted)
+    info, chosen = table_info(path, surveys, rows, options)
     return replace(info, own=chosen)
 
 
@@ -119,12 +119,12 @@ class ParquetReader(SensorReader):
     """Reads the chosen columns of a table."""
 
     def pieces(self) -> Iterator[Floats]:
-        """One piece a batch."""
+        """Yield one piece for each batch."""
         for batch in _batches(self.info.source):
             yield np.stack([_floats(batch.column(index)) for index in self.info.own])
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
-        """One piece a batch."""
+        """Yield one piece for each batch."""
         for batch in _batches(self.info.source, [clock.name]):
             yield _floats(batch.column(0))[None]
 
@@ -134,7 +134,7 @@ class ParquetWriter(SensorWriter):
 
     def __init__(self, path: Path, info: SensorInfo) -> None:
         super().__init__(path, info, [(info.shape[0], info.shape[1])])
-        self._held: list[Floats] = []  # samples of the row group that is not yet whole
+        self._held: list[Floats] = []  # samples of the incomplete row group
         self._group = 0
         self._changed = False
 
@@ -195,9 +195,9 @@ class ParquetWriter(SensorWriter):
         self._table.write_table(table, row_group_size=max(table.num_rows, 1))
 
 
-def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ParquetReader:
+def _reader(path: Path, options: LogOptions, recording: int, block: int) -> ParquetReader:
     check_recording(path, recording, 1)
-    return ParquetReader(_survey(path, wanted), block)
+    return ParquetReader(_survey(path, options), block)
 
 
 FORMAT = SensorFormat(_reader, ParquetWriter)

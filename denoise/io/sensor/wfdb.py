@@ -1,8 +1,8 @@
 """WFDB records: a header in text (`.hea`), and the files of samples that it names, in formats 16, 80, 212.
 
-The header is the record; its samples and its annotations follow it. A result has all of them: samples with
-the changes, annotations as they are, and of the header only the names of files, if the record is renamed, and
-the first value and checksum of signals that changed. The header is put into place last.
+The header is the record; a result also has its files of samples and annotations. Samples get the changes;
+annotations stay as they are; the header gets the new names of files, if the record is renamed, and the first
+value and checksum of changed signals. The header is put into place last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from denoise.errors import OutputError, UnreadableError, UnsupportedError
 from denoise.io.atomic import replacing
 from denoise.io.formats import FORMATS
-from denoise.io.sensor.columns import SensorFormat, Wanted
+from denoise.io.sensor.columns import LogOptions, SensorFormat
 from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
 
 __all__ = ["FORMAT"]
@@ -49,14 +49,14 @@ def _parse(path: Path) -> _Header:
     if match is None:
         raise UnreadableError(f"{path}: does not begin with a record and its signals; expected a WFDB header")
     if lines[filled[0]][match.end("name")] == "/":
-        raise UnsupportedError(f"{path}: a record of several segments; name the headers of its segments")
+        raise UnsupportedError(f"{path}: is a record of several segments; clean the headers of its segments")
     count = int(match["signals"])
     if not 0 < count < len(filled):
         raise UnreadableError(f"{path}: {len(filled) - 1} lines for {count} signals; expected one for each")
     return _Header(tuple(lines), filled[0], tuple(filled[1 : count + 1]))
 
 
-def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ScaledReader:
+def _reader(path: Path, options: LogOptions, recording: int, block: int) -> ScaledReader:
     header = _parse(path)
     record = _RECORD.match(header.lines[header.record])
     assert record is not None
@@ -79,7 +79,7 @@ def _reader(path: Path, wanted: Wanted, recording: int, block: int) -> ScaledRea
         signals.append(
             Signal(name, files.index(row["file"]), place, gain, zero, code.low + 1, code.high, code.low, rate)
         )
-    return scaled_reader(path, stores, signals, wanted, recording, block, header=header)
+    return scaled_reader(path, stores, signals, options, recording, block, header=header)
 
 
 def _row(path: Path, line: str) -> dict[str, str]:
@@ -108,7 +108,9 @@ def _store(path: Path, rows: list[dict[str, str]], samples: int) -> Store:
     try:
         size_bytes = file.stat().st_size
     except OSError as error:
-        raise UnreadableError(f"{path}: its samples are in {file.name}, which is not there") from error
+        raise UnreadableError(
+            f"{path}: its samples, {file.name}, are missing; expected them beside it"
+        ) from error
     code, offset = CODES[rows[0]["format"]], int(rows[0]["offset"] or 0)
     if len({row["format"] for row in rows}) > 1:
         raise UnreadableError(f"{path}: {file.name} in several formats; expected one")
@@ -121,7 +123,7 @@ def _store(path: Path, rows: list[dict[str, str]], samples: int) -> Store:
 
 
 def _annotations(header: Path) -> list[Path]:
-    """The annotation files of a record: its name, a suffix of their own, and two zero bytes at the end."""
+    """Find the annotation files of a record: its name, another suffix, and two zero bytes at the end."""
     known = {suffix for row in FORMATS.values() for suffix in row.suffixes}
     found = []
     for path in sorted(header.parent.glob(f"{_escaped(header.stem)}.*")):
@@ -142,7 +144,7 @@ class WfdbWriter(ScaledWriter):
     """Writes a record: samples and annotations first, the header last."""
 
     def places(self, temporary: Path, stack: ExitStack) -> list[Path]:
-        """A temporary file for each file of samples, beside that of the header."""
+        """Give a temporary file for each file of samples, beside that of the header."""
         self._temporary = temporary
         old, new = self.info.source, self.path
         self._names = [self._renamed(store.path.name) for store in self.stores]
@@ -191,7 +193,7 @@ class WfdbWriter(ScaledWriter):
         self._temporary.write_bytes("".join(lines).encode("latin-1"))
 
     def _stem(self) -> str:
-        """The name of the record: letters, digits and underscores."""
+        """Name of the record: letters, digits and underscores."""
         return re.sub(r"\W", "_", self.path.stem, flags=re.ASCII)
 
     def _renamed(self, file: str) -> str:
@@ -202,7 +204,7 @@ class WfdbWriter(ScaledWriter):
 
 
 def _with_groups(match: re.Match[str], new: dict[str, object]) -> str:
-    """The text with some of the groups replaced, where they are there."""
+    """Replace groups of a match that took part in it."""
     text = match.string
     for name in sorted(new, key=match.start, reverse=True):
         if match[name] is not None:

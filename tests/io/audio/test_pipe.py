@@ -116,7 +116,7 @@ def test_chunks_around_the_samples_are_not_samples(tmp_path: Path) -> None:
         (lambda data: data[:30], UnreadableError, "cut short in its header"),
         (lambda data: data[:-1], UnreadableError, "3 bytes of a frame of 4"),
         (lambda data: data[:-4], UnreadableError, "4 bytes too early"),
-        (lambda data: data[:12] + data[36:], UnreadableError, "not said before"),
+        (lambda data: data[:12] + data[36:], UnreadableError, "without a format before"),
         (lambda data: data[:20] + b"\2" + data[21:], UnsupportedError, "format 2 with 16 bits"),
         (lambda data: data[:22] + b"\0" + data[23:], UnreadableError, "0 channels"),
         (

@@ -534,7 +534,7 @@ def test_missing_and_ambiguous_columns(tmp_path: Path) -> None:
         InputError, match=r"no column 'accel_z'; did you mean 'accel_[xy]' or .*It has: time, accel_x"
     ):
         CODEC.probe(path, columns=("accel_z",))
-    with pytest.raises(InputError, match="'dup' is there 2 times"):
+    with pytest.raises(InputError, match="'dup' appears 2 times"):
         CODEC.probe(path, columns=("dup",))
     with pytest.raises(UsageError, match="empty"):
         CODEC.probe(path, columns=())
