@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "SCORED",
     "Scorer",
     "estoi",
+    "finite_mean",
     "metric",
     "mse",
     "pesq",
@@ -210,6 +211,12 @@ def score(
     scorer = Scorer(modality, peak=peak)
     scorer.update(reference, estimate)
     return scorer.result()
+
+
+def finite_mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the finite values; None if there are none."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else None
 
 
 def metric(name: str) -> Callable[..., float]:

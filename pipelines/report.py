@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoise.errors import OutputError
+from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import Result
@@ -23,7 +23,6 @@ __all__ = [
     "files",
     "lines",
     "markdown",
-    "mean",
     "printable",
     "progress",
     "scores",
@@ -119,7 +118,7 @@ def _change(entries: Sequence[Entry], name: str) -> str:
         for full, value in entry.metrics.items():
             if _side(full)[0] == name:
                 sides[_side(full)[1]].append(value)
-    before, after = (_number(mean(values)) for values in sides.values())
+    before, after = (_number(finite_mean(values)) for values in sides.values())
     return "-" if before == after == "-" else f"{before} -> {after}"
 
 
@@ -136,7 +135,7 @@ def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
             lines[most_rows:] = [[f"... and {len(rows) - most_rows} more"]]
         if len(rows) > 1:
             means = (
-                _number(mean((row.metrics or {}).get(name) for row in rows))
+                _number(finite_mean((row.metrics or {}).get(name) for row in rows))
                 if _comparable(modality, name)
                 else ""
                 for name in names
@@ -170,12 +169,6 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int
 def files(number: int) -> str:
     """A count of files, in words."""
     return "1 file" if number == 1 else f"{number} files"
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of the finite values; None where there are none."""
-    finite = [value for value in values if value is not None and math.isfinite(value)]
-    return math.fsum(finite) / len(finite) if finite else None
 
 
 def _number(value: float | None) -> str:

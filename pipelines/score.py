@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from denoise import io, metrics
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.io.formats import modality_of
+from denoise.metrics import finite_mean
 from denoise.signal import SignalInfo
 from pipelines.batch import discover
-from pipelines.report import mean
 
 __all__ = ["ScoreRow", "Scores", "score", "score_file"]
 
@@ -54,7 +54,7 @@ class Scores:
         """Mean of each metric."""
         tables = [row.metrics for row in self.rows if row.metrics is not None]
         names = dict.fromkeys(name for found in tables for name in found)
-        return {name: mean(found.get(name) for found in tables) for name in names}
+        return {name: finite_mean(found.get(name) for found in tables) for name in names}
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `--json`."""

@@ -13,7 +13,7 @@ from denoise.errors import UnreadableError, UnsupportedError, UsageError
 from denoise.io.formats import FORMATS, Format, modality_of
 from denoise.io.sniff import HEAD_BYTES, format_of, sniff
 from denoise.signal import MODALITIES
-from pipelines.batch.store import Remote, heads
+from pipelines.batch.store import Remote, first_bytes
 
 __all__ = [
     "MANIFEST_NAME",
@@ -23,7 +23,7 @@ __all__ = [
     "Problem",
     "find",
     "mirrored",
-    "naming",
+    "name_key",
     "plan",
     "refuse_overlap",
 ]
@@ -31,7 +31,7 @@ __all__ = [
 MANIFEST_NAME = "denoise-manifest.jsonl"
 _SUFFIXES = {suffix for row in FORMATS.values() for suffix in row.suffixes}
 
-Declines = Callable[[str], str | None]
+RejectReason = Callable[[str], str | None]
 
 _FOLDER_WITH_SUFFIX = "a folder, a {} file was expected; name it as an input to go into it"
 
@@ -104,9 +104,9 @@ def find(
     inputs: Iterable[Path],
     *,
     recursive: bool = True,
-    declines: Declines = lambda _: None,
-    apart: Path | None = None,
-    wanted: Callable[[Path], bool] = lambda _: True,
+    reject_reason: RejectReason = lambda _: None,
+    exclude_dir: Path | None = None,
+    accept: Callable[[Path], bool] = lambda _: True,
 ) -> Found:
     """Walk the inputs, files and folders alike, in name order.
 
@@ -116,15 +116,15 @@ def find(
     Args:
         inputs: Files and folders, here or remote.
         recursive: Whether to go into folders below the named ones.
-        declines: Why files of a modality are not wanted, or None when they are.
-        apart: A folder that is no input, even where it lies inside one: that of the references.
-        wanted: Shown every file inside a folder; one that it declines is passed over unopened.
+        reject_reason: Why files of a modality are not accept, or None when they are.
+        exclude_dir: A folder that is no input, even where it lies inside one: that of the references.
+        accept: Shown every file inside a folder; one that it reject_reason is passed over unopened.
 
     Raises:
         UsageError: An input is not there, or is a folder that cannot be read.
     """
     found = Found()
-    reasons = {modality: declines(modality) for modality in MODALITIES}
+    reasons = {modality: reject_reason(modality) for modality in MODALITIES}
     for path in inputs:
         if isinstance(path, Remote):
             _find_remote(path, recursive, reasons, found)
@@ -133,7 +133,7 @@ def find(
             raise UsageError(f"{path}: no such file or folder")
         if path.is_dir():
             _require_readable(path)
-            for child in filter(wanted, _walk(path, recursive, apart, found.problems)):
+            for child in filter(accept, _walk(path, recursive, exclude_dir, found.problems)):
                 if _is_part(child):
                     continue
                 _sort_out(child, child.relative_to(path), reasons, found, found.ignored)
@@ -154,10 +154,10 @@ def _sort_out(
 ) -> None:
     size_bytes = _size_bytes(path)
     kind = _kind(path) if size_bytes is not None else None
-    _admit(path, relative, size_bytes, kind, reasons, found, unwanted)
+    _sort_in(path, relative, size_bytes, kind, reasons, found, unwanted)
 
 
-def _admit(
+def _sort_in(
     path: Path,
     relative: Path,
     size_bytes: int | None,
@@ -209,16 +209,16 @@ def _find_remote(root: Remote, recursive: bool, reasons: Mapping[str, str | None
     try:
         folder = root.is_dir()
         sizes = _sizes(root, recursive, found.problems) if folder else {root: root.size_bytes()}
-        first_bytes = list(heads(tuple(sizes), HEAD_BYTES))
+        heads = list(first_bytes(tuple(sizes), HEAD_BYTES))
     except FileNotFoundError as error:
         raise UsageError(f"{root}: no such file or folder") from error
     except OSError as error:
         raise UsageError(f"{root}: cannot be read: {error.strerror}") from error
-    for (path, size_bytes), head in zip(sizes.items(), first_bytes, strict=True):
+    for (path, size_bytes), head in zip(sizes.items(), heads, strict=True):
         relative = Path(*path.relative_to(root).parts) if folder else Path(path.file_name)
         kind = None if head is None else format_of(head, relative.suffix)
         unwanted = found.ignored if folder else found.problems
-        _admit(path, relative, size_bytes, kind, reasons, found, unwanted)
+        _sort_in(path, relative, size_bytes, kind, reasons, found, unwanted)
 
 
 def _sizes(root: Remote, recursive: bool, problems: list[Problem]) -> dict[Remote, int]:
@@ -246,7 +246,7 @@ def _sizes(root: Remote, recursive: bool, problems: list[Problem]) -> dict[Remot
     return sizes
 
 
-def _walk(folder: Path, recursive: bool, apart: Path | None, problems: list[Problem]) -> Iterator[Path]:
+def _walk(folder: Path, recursive: bool, exclude_dir: Path | None, problems: list[Problem]) -> Iterator[Path]:
     """Every file below `folder`. Linked folders are followed, but never into one that is being walked."""
 
     def trouble(path: Path, sentence: str) -> None:
@@ -276,7 +276,7 @@ def _walk(folder: Path, recursive: bool, apart: Path | None, problems: list[Prob
                 yield path
             elif _names_a_file(path):
                 trouble(path, _FOLDER_WITH_SUFFIX.format(path.suffix))
-            elif recursive and not (apart and apart.exists() and path.samefile(apart)):
+            elif recursive and not (exclude_dir and exclude_dir.exists() and path.samefile(exclude_dir)):
                 yield from visit(path, ancestors | {identity})
 
     return visit(folder, frozenset())
@@ -292,13 +292,13 @@ def plan(
     output: Path,
     *,
     recursive: bool = True,
-    declines: Declines = lambda _: None,
-    apart: Path | None = None,
+    reject_reason: RejectReason = lambda _: None,
+    exclude_dir: Path | None = None,
 ) -> Plan:
     """Give every input its output: the tree below each input is mirrored below `output`.
 
     `output` is a folder, unless there is one input, a file, and `output` has a suffix and is no folder. What
-    lies `apart` is no input.
+    lies `exclude_dir` is no input.
 
     Raises:
         UsageError: An input is not there, the output overlaps an input, two inputs have one output, or there
@@ -308,7 +308,7 @@ def plan(
     for folder in inputs:
         if folder.is_dir():
             refuse_overlap(folder, output)
-    found = find(inputs, recursive=recursive, declines=declines, apart=apart)
+    found = find(inputs, recursive=recursive, reject_reason=reject_reason, exclude_dir=exclude_dir)
     if not found.sources and not found.problems:
         named = ", ".join(map(str, inputs))
         raise UsageError(
@@ -346,7 +346,7 @@ def _renamed(source: Source, output: Path) -> Item:
 
 
 def refuse_overlap(folder: Path, output: Path) -> None:
-    """Keep input and output apart.
+    """Refuse an output inside an input, or the reverse.
 
     An output below its input is read by the next run; an input below its output may be written over.
 
@@ -364,7 +364,7 @@ def _checked(items: list[Item], root: Path) -> tuple[Item, ...]:
     """The items, once each; refuses two sources with one destination, and a destination that is a source."""
     real = _RealPaths()
     sources = {real(item.source) for item in items}
-    name_of = naming(root)
+    name_of = name_key(root)
     by_name: dict[str, Item] = {}
     for item in items:
         first = by_name.setdefault(name_of(item.key), item)
@@ -394,8 +394,8 @@ class _RealPaths:
         return os.path.join(self._folders[folder], path.name)  # noqa: PTH118 - compared, never opened
 
 
-def naming(root: Path) -> Callable[[str], str]:
-    """What tells names apart in the file system of `root`: where it gives the same, it is the same file."""
+def name_key(root: Path) -> Callable[[str], str]:
+    """Key of a name in the file system of `root`: names with equal keys are the same file."""
     if not isinstance(root, Remote) and _folds_case(root):
         return lambda name: unicodedata.normalize("NFC", name).casefold()
     return lambda name: name

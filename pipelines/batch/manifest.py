@@ -32,9 +32,9 @@ from denoise.io.atomic import is_stray, output_error, remove_strays, sync_folder
 from pipelines.batch.discover import MANIFEST_NAME, Item
 from pipelines.batch.store import Remote
 
-__all__ = ["Entry", "Manifest", "claims", "digest", "entries", "jsonable"]
+__all__ = ["Entry", "Manifest", "digest", "entries", "jsonable", "pending"]
 
-CLAIMS_NAME = ".denoise-unfinished"
+PENDING_NAME = ".denoise-unfinished"
 SYNC_EVERY_S = 0.5
 _SEND_EVERY_S = 30.0
 
@@ -121,16 +121,16 @@ class Manifest:
 
     def __init__(self, root: Path, keys: Collection[str] | None = None) -> None:
         self.path = root / MANIFEST_NAME
-        self._claims_path = root / CLAIMS_NAME
+        self._pending_path = root / PENDING_NAME
         self._done = {
             entry.key: entry
             for entry in (entries(root) if keys is None or keys else ())
             if entry.status == "ok" and (keys is None or entry.key in keys)
         }
-        self._claims = claims(root)
+        self._pending = pending(root)
         self._listing = root.listing() if isinstance(root, Remote) else None
 
-    def verdict(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
+    def status_of(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
         """None when the item is to be done; otherwise why not: a skipped or a failed entry."""
         target = item.destination
         if self._listing is None and target.is_dir():
@@ -143,8 +143,8 @@ class Manifest:
         done = self._done.get(item.key)
         try:
             if done is None or digest(target) != done.output_digest:
-                return None if item.key in self._claims else _foreign(item, known=done is not None)
-            self._claims.discard(item.key)  # its row came before the crash
+                return None if item.key in self._pending else _foreign(item, known=done is not None)
+            self._pending.discard(item.key)  # its row came before the crash
             if done.fingerprint == fingerprint and done.input_digest == digest(item.source):
                 return replace(
                     done, source=str(item.source), output=str(target), status="skipped", seconds=0.0
@@ -166,8 +166,8 @@ class Manifest:
         with _telling(self.path):
             before = _identities(root, keys)
             _make_folder(root)
-            _sweep(root, self._claims)
-            _write_lines(self._claims_path, self._claims | keys)
+            _sweep(root, self._pending)
+            _write_lines(self._pending_path, self._pending | keys)
         with _appending(self.path) as append:
             yield append
             append.sync()
@@ -176,7 +176,7 @@ class Manifest:
             failed = keys - append.proven
             after = _identities(root, failed)
             replaced = {key for key in failed if after[key] != before[key]}
-            _write_lines(self._claims_path, (self._claims - keys) | replaced)
+            _write_lines(self._pending_path, (self._pending - keys) | replaced)
 
 
 def _identities(root: Path, keys: Collection[str]) -> dict[str, object]:
@@ -258,7 +258,7 @@ class Appender:
 class _Sender(Appender):
     """Adds rows to a copy of a manifest in a store, and sends it as a whole.
 
-    Until then the claims say that the outputs without a row are ours.
+    Until then the pending say that the outputs without a row are ours.
     """
 
     def __init__(self, file: FileIO, place: Remote) -> None:
@@ -326,13 +326,13 @@ def entries(root: Path) -> Iterator[Entry]:
             yield Entry(**{name: value for name, value in line.items() if name in names})
 
 
-def claims(root: Path) -> set[str]:
+def pending(root: Path) -> set[str]:
     """Keys of the outputs that an interrupted run may have replaced without telling.
 
     Raises:
         OutputError: They cannot be read.
     """
-    return {key for key in _lines(root / CLAIMS_NAME) if isinstance(key, str)}
+    return {key for key in _lines(root / PENDING_NAME) if isinstance(key, str)}
 
 
 def _lines(path: Path) -> Iterator[Any]:
@@ -350,7 +350,7 @@ def _lines(path: Path) -> Iterator[Any]:
 
 
 def _write_lines(path: Path, keys: Iterable[str]) -> None:
-    """Write the claims, or remove the file when there are none."""
+    """Write the pending, or remove the file when there are none."""
     fresh = path.with_name(path.name + ".part")
     lines = [json.dumps(key) + "\n" for key in sorted(keys)]
     if isinstance(path, Remote):
@@ -376,10 +376,10 @@ def _make_folder(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
 
 
-def _sweep(root: Path, claims: Iterable[str]) -> None:
+def _sweep(root: Path, pending: Iterable[str]) -> None:
     """Remove the temporary files that a killed run left beside the outputs it had taken on."""
     names: dict[Path, set[str]] = {}
-    for key in claims:
+    for key in pending:
         target = root / key
         names.setdefault(target.parent, set()).add(target.name)
     if not isinstance(root, Remote):

@@ -67,7 +67,11 @@ def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
     """
     _check_places(job)
     plan = discover.plan(
-        job.inputs, job.output, recursive=job.recursive, declines=job.reject_reason, apart=job.exclude_dir
+        job.inputs,
+        job.output,
+        recursive=job.recursive,
+        reject_reason=job.reject_reason,
+        exclude_dir=job.exclude_dir,
     )
     for modality in plan.modalities:
         job.check(modality)
@@ -130,16 +134,16 @@ def _sorted(
     todo: list[Item] = []
 
     def judge(item: Item) -> Entry | None:
-        return manifest.verdict(item, fingerprints[item.modality], overwrite=job.overwrite)
+        return manifest.status_of(item, fingerprints[item.modality], overwrite=job.overwrite)
 
     far = any(isinstance(item.source, Remote) for item in plan.items) or isinstance(plan.root, Remote)
     with ThreadPoolExecutor(_READS_AT_ONCE if far else 1) as threads:  # a store answers late, but many
-        verdicts = list((threads.map if far else map)(judge, plan.items))
-    for item, verdict in zip(plan.items, verdicts, strict=True):
-        if verdict is None:
+        statuses = list((threads.map if far else map)(judge, plan.items))
+    for item, status_of in zip(plan.items, statuses, strict=True):
+        if status_of is None:
             todo.append(item)
         else:
-            entries.append(verdict)
+            entries.append(status_of)
     paces = {modality: job.seconds_per_million(modality) for modality in plan.modalities}
     costs = {item.key: forecast.estimate(item, paces[item.modality]) for item in todo}
     free_bytes = forecast.free_bytes(plan.root)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 else:
     _Base = PurePosixPath
 
-__all__ = ["Remote", "heads", "location", "staged"]
+__all__ = ["Remote", "first_bytes", "location", "staged"]
 
 _STAGE_PREFIX = "denoise-stage-"
 _FRESH_S = 60.0  # a folder so young may be about to be locked
@@ -200,7 +200,7 @@ def location(text: str) -> Path:
     return Remote(text) if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) else Path(text)
 
 
-def heads(places: Sequence[Remote], size_bytes: int) -> Iterator[bytes | None]:
+def first_bytes(places: Sequence[Remote], size_bytes: int) -> Iterator[bytes | None]:
     """The first bytes of files of one store, many at a time; None where they cannot be had."""
     for start in range(0, len(places), _HEADS_AT_ONCE):
         found = [place._there() for place in places[start : start + _HEADS_AT_ONCE]]

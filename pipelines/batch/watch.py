@@ -28,7 +28,7 @@ from pipelines.batch.lock import exclusive
 from pipelines.batch.manifest import Entry, Manifest
 from pipelines.batch.store import Remote
 
-__all__ = ["Arrivals", "Watch", "Watched", "watch"]
+__all__ = ["Arrivals", "Watch", "WatchSummary", "watch"]
 
 POLL_S = 5.0  # between looks, where there are no notifications
 _REASSURE_S = 60.0  # between looks, where there are: they may get lost, and network drives send none
@@ -60,7 +60,7 @@ class Watch:
 
 
 @dataclass
-class Watched:
+class WatchSummary:
     """What became of everything that came.
 
     Args:
@@ -151,17 +151,17 @@ def _signature(path: Path) -> Signature | None:
 def watch(
     job: Watch,
     *,
-    tell: Callable[[Entry], None] = lambda _: None,
-    say: Callable[[str], None] = lambda _: None,
-) -> Watched:
+    on_entry: Callable[[Entry], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
+) -> WatchSummary:
     """Do what is not done, and then what arrives, until Ctrl-C or SIGTERM, or the disk takes no more.
 
     The output folder is held all the while: no other run can write there.
 
     Args:
         job: What to watch.
-        tell: Given each entry as it comes.
-        say: Given sentences about the watch itself.
+        on_entry: Given each entry as it comes.
+        on_message: Given sentences about the watch itself.
 
     Raises:
         UsageError: It cannot work: an input is no folder, input and output overlap, another run is at it.
@@ -169,9 +169,9 @@ def watch(
     """
     _check(job.job)
     with exclusive(job.job.output):
-        watcher = _Watcher(job, tell, say)
+        watcher = _Watcher(job, on_entry, on_message)
         try:
-            with _changes(job, say) as changes:
+            with _changes(job, on_message) as changes:
                 watcher.run(changes)
         except KeyboardInterrupt:  # how a watch is meant to end
             pass
@@ -195,15 +195,17 @@ def _check(job: Job) -> None:
 class _Watcher:
     """The state of a watch: nothing that grows with what has passed through."""
 
-    def __init__(self, watch: Watch, tell: Callable[[Entry], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, watch: Watch, on_entry: Callable[[Entry], None], on_message: Callable[[str], None]
+    ) -> None:
         self._watch, self._job = watch, watch.job
-        self._tell, self._say = tell, say
+        self._on_entry, self._on_message = on_entry, on_message
         self._arrivals = Arrivals(watch.settle_s)
         self._real_output = self._job.output.resolve()
-        self._name_of = discover.naming(self._job.output)
+        self._name_of = discover.name_key(self._job.output)
         self._owners: dict[str, Path] = {}  # name of an output to the source that has it
         self._troubles: set[Problem] = set()  # of the walk, as found at the last look
-        self.watched = Watched()
+        self.watched = WatchSummary()
 
     def run(self, changes: Changes) -> None:
         while not self.watched.stopped:
@@ -242,9 +244,9 @@ class _Watcher:
                 more = discover.find(
                     [folder],
                     recursive=self._job.recursive,
-                    declines=self._job.reject_reason,
-                    apart=self._job.exclude_dir,
-                    wanted=self._arrivals,
+                    reject_reason=self._job.reject_reason,
+                    exclude_dir=self._job.exclude_dir,
+                    accept=self._arrivals,
                 )
             except UsageError as error:
                 found.problems.append(Problem(folder, str(error)))
@@ -297,7 +299,7 @@ class _Watcher:
             self.watched.failed[entry.source] = entry.error
         else:
             self.watched.failed.pop(entry.source, None)
-        self._tell(entry)
+        self._on_entry(entry)
 
 
 class Changes:
@@ -335,7 +337,7 @@ class Changes:
 
 
 @contextmanager
-def _changes(watch: Watch, say: Callable[[str], None]) -> Iterator[Changes]:
+def _changes(watch: Watch, on_message: Callable[[str], None]) -> Iterator[Changes]:
     """Notifications of the system, or what there is without them."""
     if watch.poll_s is not None:
         yield Changes(watch.poll_s)
@@ -344,11 +346,11 @@ def _changes(watch: Watch, say: Callable[[str], None]) -> Iterator[Changes]:
     try:
         observer = _observer(watch.job, changes)
     except ImportError:
-        say(f"without watchdog (the extra: watch) there is a look every {POLL_S:g} s")
+        on_message(f"without watchdog (the extra: watch) there is a look every {POLL_S:g} s")
         yield Changes(POLL_S)
         return
     except OSError as error:  # the system's limit on watched folders, say
-        say(f"no notifications ({error.strerror or error}): there is a look every {POLL_S:g} s")
+        on_message(f"no notifications ({error.strerror or error}): there is a look every {POLL_S:g} s")
         yield Changes(POLL_S)
         return
     try:

@@ -14,16 +14,16 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry, digest
 from pipelines.batch.store import Remote, staged
 
-__all__ = ["about", "process"]
+__all__ = ["process", "with_path"]
 
 
-def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> Entry:
+def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -> Entry:
     """Do one file. Whatever goes wrong with it becomes a sentence in its entry; a batch goes on.
 
     Args:
         job: What to do.
         item: To which file.
-        begin: Called when what the files share is loaded, and this one's time begins.
+        on_start: Called when what the files share is loaded, and this one's time begins.
 
     Raises:
         StorageError: The disk takes no more results, of whichever file.
@@ -33,7 +33,7 @@ def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> E
     local = item
     try:
         job.prepare(item.modality)
-        begin()
+        on_start()
         started = time.perf_counter()  # what the files share is not the time of the first
         with staged(item) as local:
             input_digest = digest(local.source)
@@ -62,12 +62,12 @@ def process(job: Job, item: Item, begin: Callable[[], None] = lambda: None) -> E
             input_digest=input_digest,
             output_digest=output_digest,
         )
-    sentence = about(_as_planned(sentence, local, item), item.source, item.destination)
+    sentence = with_path(_as_planned(sentence, local, item), item.source, item.destination)
     return Entry.of(item, "failed", seconds=round(time.perf_counter() - started, 4), error=sentence)
 
 
-def about(sentence: str, source: Path, *others: Path) -> str:
-    """The sentence, led by the file it is about where it does not name one."""
+def with_path(sentence: str, source: Path, *others: Path) -> str:
+    """The sentence, led by the file it is with_path where it does not name one."""
     named = any(str(path) in sentence for path in (source, *others))
     return sentence if named else f"{source}: {sentence}"
 

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from denoise.errors import UsageError
+from denoise.metrics import finite_mean
 from denoise.models import MODELS
-from pipelines.benchmark.deconvolution import TOLD
-from pipelines.report import mean, writing
+from pipelines.benchmark.cases import Array, Case, Metrics
+from pipelines.benchmark.deconvolution import is_non_blind
+from pipelines.report import writing
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
-    from pipelines.benchmark.run import Case, Metrics
-
 __all__ = ["ContactSheet", "Crop", "SheetRow"]
-
-Array = NDArray[Any]
 
 # Without loss: JPEG would add defects of its own.
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
@@ -100,10 +97,10 @@ class SheetRow:
     """One file under one condition; the files themselves are not kept, only the crops."""
 
     def __init__(self, case: Case) -> None:
-        self.title = f"{case.truth.key}   {case.condition}"
-        self._crop = Crop.of(case.truth.array)
+        self.title = f"{case.clean.key}   {case.condition}"
+        self._crop = Crop.of(case.clean.array)
         self._noisy = self._crop.cut(case.noisy)
-        self.clean = _pixels(self._crop.cut(case.truth.array))
+        self.clean = _pixels(self._crop.cut(case.clean.array))
         self.noisy = _pixels(self._noisy)
         self.noisy_psnr_db = case.metrics["psnr_db"]
         self.denoised: dict[str, Array] = {}
@@ -158,12 +155,12 @@ class ContactSheet:
 
     def row(self, case: Case, conditions: int) -> SheetRow | None:
         """A new row for a file under one of so many conditions; None where it has no place on the sheet."""
-        if case.truth.modality != "image":
+        if case.clean.modality != "image":
             return None
         files = min(self._most_files, max(1, self._most_rows // conditions))
-        if case.truth.key not in self._files and len(self._files) >= files:
+        if case.clean.key not in self._files and len(self._files) >= files:
             return None
-        self._files.add(case.truth.key)
+        self._files.add(case.clean.key)
         self._rows.append(SheetRow(case))
         return self._rows[-1]
 
@@ -195,13 +192,13 @@ class ContactSheet:
     def _shown(self) -> list[str]:
         """The trained models, then the best of the others."""
         names = list(dict.fromkeys(name for row in self._rows for name in row.denoised))
-        learned = [name for name in names if name not in MODELS and name not in TOLD]
+        learned = [name for name in names if name not in MODELS and not is_non_blind(name)]
         others = [name for name in names if name not in learned and name != "none"]
         best = max(others, key=self._mean_psnr_db, default=None)
         return [*learned, best] if best else learned or names
 
     def _mean_psnr_db(self, model: str) -> float:
-        return mean(row.psnr_db[model] for row in self._rows if model in row.psnr_db) or 0.0
+        return finite_mean(row.psnr_db[model] for row in self._rows if model in row.psnr_db) or 0.0
 
 
 def _cells(row: SheetRow, shown: list[str]) -> list[tuple[str, Array]]:

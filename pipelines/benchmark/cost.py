@@ -148,7 +148,7 @@ REFERENCES: dict[str, Callable[[], Denoiser]] = {
 
 
 @dataclass(frozen=True)
-class _Contender:
+class _Entrant:
     """Something to time: `size` is of its work, pixels or samples."""
 
     name: str
@@ -161,20 +161,20 @@ def measure(job: CostJob) -> Costs:
     """Time every model, the reference shapes and the matrix product in turns."""
     use_huge_pages()
     with _threads(job.threads):
-        contenders = list(_contenders(job))
+        entrants = list(_entrants(job))
         matrix = torch.rand(_MATRIX, _MATRIX, generator=torch.Generator().manual_seed(0))
-        runs = [contender.run for contender in contenders] + [lambda: matrix @ matrix]
+        runs = [entrant.run for entrant in entrants] + [lambda: matrix @ matrix]
         timed = _in_turns(runs, job.rounds)
         matrix_gflops = 2 * _MATRIX**3 / timed[-1][0] / 1e9
-        seconds = {c.name: s / c.size * 1e6 for c, (s, _) in zip(contenders, timed, strict=False)}
+        seconds = {c.name: s / c.size * 1e6 for c, (s, _) in zip(entrants, timed, strict=False)}
         rows = tuple(
             _row(
-                contender,
+                entrant,
                 found,
                 matrix_gflops,
                 {name: seconds[name] for name in REFERENCES if name in seconds},
             )
-            for contender, found in zip(contenders, timed, strict=False)
+            for entrant, found in zip(entrants, timed, strict=False)
         )
         return Costs(rows, torch.get_num_threads(), matrix_gflops)
 
@@ -189,7 +189,7 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _contenders(job: CostJob) -> Iterator[_Contender]:
+def _entrants(job: CostJob) -> Iterator[_Entrant]:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (3, job.side_px, job.side_px), np.uint8)
     signal = rng.standard_normal((1, job.samples)).astype(np.float32) * np.float32(0.1)
@@ -198,16 +198,16 @@ def _contenders(job: CostJob) -> Iterator[_Contender]:
         for modality in catalogue.find(name).modalities:
             model = load(name, modality, job.precision).model
             images |= modality == "image"
-            yield _contender(name, model, image if modality == "image" else signal)
+            yield _entrant(name, model, image if modality == "image" else signal)
     if images:
         for name, build in REFERENCES.items():
-            yield _contender(name, build(), image)
+            yield _entrant(name, build(), image)
 
 
-def _contender(name: str, model: Denoiser, array: np.ndarray[Any, Any]) -> _Contender:
+def _entrant(name: str, model: Denoiser, array: np.ndarray[Any, Any]) -> _Entrant:
     peak = 255.0 if model.spec.ndim == 2 else 1.0
     rate = model.spec.sample_rate or _RATES_HZ[model.spec.modality]
-    return _Contender(
+    return _Entrant(
         name, model, lambda: apply(model, array, peak=peak, sample_rate=rate), int(np.prod(array.shape[1:]))
     )
 
@@ -227,14 +227,14 @@ def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float
 
 
 def _row(
-    contender: _Contender, timed: tuple[float, float], matrix_gflops: float, references: dict[str, float]
+    entrant: _Entrant, timed: tuple[float, float], matrix_gflops: float, references: dict[str, float]
 ) -> CostRow:
-    model, (seconds, cpu_seconds) = contender.model, (t / contender.size * 1e6 for t in timed)
+    model, (seconds, cpu_seconds) = entrant.model, (t / entrant.size * 1e6 for t in timed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kmac = (kmac_per_sample(model) or None) if parameters else None
     gflops = None if kmac is None else 2 * kmac / seconds
     return CostRow(
-        contender.name,
+        entrant.name,
         model.spec.modality,
         parameters,
         kmac,

@@ -19,7 +19,7 @@ from denoise.infer.apply import apply
 from pipelines.batch import discover
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Item
-from pipelines.batch.engines.table import cores
+from pipelines.batch.engines.base import cores
 from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
@@ -82,7 +82,7 @@ def measure(job: OverheadJob) -> Overhead:
         cleaning = CleanJob(
             inputs=job.inputs, output=Path(folder), model=job.model, workers=job.workers, overwrite=True
         )
-        plan = discover.plan(cleaning.inputs, cleaning.output, declines=cleaning.reject_reason)
+        plan = discover.plan(cleaning.inputs, cleaning.output, reject_reason=cleaning.reject_reason)
         if not plan.items:
             raise UsageError(f"{job.model} cleans none of {', '.join(map(str, job.inputs))}")
         cleaners = {modality: load(job.model, modality) for modality in plan.modalities}

@@ -1,43 +1,35 @@
-"""Models side by side: the same clean files, the same noise, what each makes of it and what it costs."""
+"""Compare models: the same clean files and noise, the quality of each output, and its cost."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from denoise import io as files
-from denoise import metrics
-from denoise.corruptions import corrupt
 from denoise.errors import DenoiseError, UsageError
 from denoise.infer import Cleaner, catalogue, load
 from denoise.infer.apply import apply
+from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch import discover
 from pipelines.batch.huge_pages import use_huge_pages
-from pipelines.batch.jobs import seed_for
-from pipelines.batch.worker import about
+from pipelines.batch.worker import with_path
 from pipelines.benchmark import protocols
-from pipelines.benchmark.deconvolution import TOLD, Blurred, deconvolve
+from pipelines.benchmark.cases import Array, Case, Metrics, clean_signals, make_case
+from pipelines.benchmark.deconvolution import Blurred, deconvolve, is_non_blind
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.protocols import Condition
-from pipelines.report import mean
 
 if TYPE_CHECKING:
     from pipelines.benchmark.contact_sheet import ContactSheet
 
-__all__ = ["BenchmarkRow", "Benchmarked", "Case", "Metrics", "Truth", "benchmark"]
+__all__ = ["BenchmarkResult", "BenchmarkRow", "benchmark"]
 
-Array = NDArray[Any]
-Metrics = Mapping[str, float | None]
-
-_UNCHANGED_DB = 60.0  # of an output: nobody sees what is wrong with it
-_SLOW_HZ = 1.0  # what a log without a clock is taken for: no hum fits in
+_UNCHANGED_DB = 60.0  # outputs better than this count as unchanged
 
 
 @dataclass(frozen=True)
@@ -45,20 +37,20 @@ class BenchmarkRow:
     """One model under one condition: means over the files, before and after it, and its cost.
 
     Args:
-        model: Its name.
+        model: Name of the model.
         modality: A name in `MODALITIES`.
-        noise: The spec of the noise, level included; `none` is the clean file.
-        level: What was swept; None where the spec was taken as it is.
-        files: How many files the means are over.
-        metrics: Of what the model made.
-        noisy_metrics: Of what it was given.
-        cost: `s_per_mpx` (seconds a megapixel) or `real_time_factor` (seconds a second of signal), and for
-            sensors `s_per_msample` (seconds a million samples).
+        noise: Spec of the noise, level included; `none` is the clean file.
+        level: Level of the sweep; None if the spec was taken as it is.
+        files: Number of files in the means.
+        metrics: Metrics of the model's output.
+        noisy_metrics: Metrics of its input.
+        cost: `s_per_mpx` (seconds per megapixel) or `real_time_factor` (seconds per second of signal), and
+            for sensors `s_per_msample` (seconds per million samples).
         group: The spec whose levels were swept.
-        families: Of sensors under a protocol: how much better the files of each family became, in dB of SNR.
-            A family is a folder.
-        fidelity: Of clean sensor logs: the SNR of what came out, mean over the families; each file counts to
-            60 dB, as what is not changed at all does.
+        families: For sensors under a protocol: each family's gains in dB of SNR, one per file. A family is a
+            folder.
+        fidelity: For clean sensor logs: SNR of the output, mean over the families; each file counts at most
+            60 dB, as an unchanged one does.
     """
 
     model: str
@@ -73,32 +65,28 @@ class BenchmarkRow:
     families: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     fidelity: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """The form of `--json`."""
-        return dict(vars(self))
-
     @property
     def headline(self) -> float | None:
-        """The figure that a table leads with."""
+        """The metric that tables lead with."""
         return self.metrics[MODALITIES[self.modality].headline]
 
     @property
     def noisy_headline(self) -> float | None:
-        """The same of the noisy input."""
+        """The same metric of the noisy input."""
         return self.noisy_metrics[MODALITIES[self.modality].headline]
 
     @property
     def gain(self) -> float | None:
-        """How much better the headline figure is than that of the noisy input."""
+        """Difference between the headline metric and that of the noisy input."""
         before = self.noisy_headline
         if self.families:
-            return mean(mean(gains) for gains in self.families.values())
+            return finite_mean(finite_mean(gains) for gains in self.families.values())
         return None if self.headline is None or before is None else self.headline - before
 
 
 @dataclass(frozen=True)
-class Benchmarked:
-    """Every row, what could not be read, and what was passed over."""
+class BenchmarkResult:
+    """All rows, the files that failed, and those that were ignored."""
 
     rows: tuple[BenchmarkRow, ...]
     problems: tuple[discover.Problem, ...]
@@ -106,240 +94,179 @@ class Benchmarked:
 
 
 @dataclass
-class _Tally:
-    """What one model did to the files so far."""
+class _Totals:
+    """Sums of one model over the files so far."""
 
     metrics: list[Metrics] = field(default_factory=list)
     noisy: list[Metrics] = field(default_factory=list)
     seconds: float = 0.0
     samples: int = 0  # pixels of an image, samples of a channel
-    duration_s: float = 0.0  # 0 for what has no sample rate
+    duration_s: float = 0.0  # 0 without a sample rate
     families: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Truth:
-    """A clean file in memory: images in 0..1 and without alpha, audio in -1..1."""
-
-    array: Array
-    modality: str
-    sample_rate: float | None
-    key: str
-
-    @property
-    def family(self) -> str:
-        """The folder that it lies in."""
-        return self.key.partition(":")[0].rpartition("/")[0]
-
-    @property
-    def peak(self) -> float | None:
-        return None if self.modality == "sensor" else 1.0
-
-    def score(self, estimate: Array) -> Metrics:
-        return metrics.score(
-            self.array, estimate, self.modality, peak=self.peak, sample_rate=self.sample_rate
-        )
-
-
-@dataclass(frozen=True)
-class Case:
-    """A file under one condition, with the metrics of what the models are given."""
-
-    truth: Truth
-    condition: Condition
-    seed: int
-    noisy: Array
-    metrics: Metrics
-
-
-@dataclass(frozen=True)
-class _Contender:
-    """What takes part under a name."""
+class _Entrant:
+    """A named method that takes part."""
 
     name: str
     denoise: Callable[[Case], Array]
 
 
-def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmarked:
+def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> BenchmarkResult:
     """Corrupt each input deterministically, run every model over it, and measure.
 
-    Models are blind: none is told the level, but for the deconvolutions of `TOLD`. Nothing is clipped or
+    Models are blind: no level is given, except to the deconvolutions of `NON_BLIND`. Nothing is clipped or
     rounded in between, as in published tables. An image of several pages counts with its first.
 
     Args:
-        job: What is compared on what.
-        sheet: Shown every case of an image.
+        job: Models, inputs and noise.
+        sheet: Receives every case of an image.
 
     Raises:
         UsageError: No input is of a kind that the noise and one of the models are for.
     """
     conditions = {m: protocols.conditions(job.noise, job.levels, job.protocol, m) for m in MODALITIES}
     use_huge_pages()
-    contenders = {m: _contenders(job, m, found) for m, found in conditions.items()}
+    entrants = {m: _entrants(job, m, found) for m, found in conditions.items()}
 
-    def declines(modality: str) -> str | None:
-        return None if contenders[modality] else f"is {modality}; the noise or the models are for other kinds"
+    def reject_reason(modality: str) -> str | None:
+        return None if entrants[modality] else f"is {modality}; the noise or the models are for other kinds"
 
-    found = discover.find(job.inputs, recursive=job.recursive, declines=declines)
+    found = discover.find(job.inputs, recursive=job.recursive, reject_reason=reject_reason)
     if sheet:
         sheet.check({source.modality for source in found.sources})
-    tallies: dict[tuple[str, str, int], _Tally] = {}
+    totals: dict[tuple[str, str, int], _Totals] = {}
     problems = list(found.problems)
     for source in found.sources:
         try:
-            for truth in _truths(source):
-                for index, condition in enumerate(conditions[truth.modality]):
-                    case = _case(truth, condition, job.seed)
+            for clean in clean_signals(source):
+                for index, condition in enumerate(conditions[clean.modality]):
+                    case = make_case(clean, condition, job.seed)
                     if case is None:
                         continue
-                    row = sheet.row(case, len(conditions[truth.modality])) if sheet else None
-                    for contender in contenders[truth.modality]:
-                        tally = tallies.setdefault((truth.modality, contender.name, index), _Tally())
-                        denoised, found_metrics = _measure(contender, case, tally)
+                    row = sheet.row(case, len(conditions[clean.modality])) if sheet else None
+                    for entrant in entrants[clean.modality]:
+                        key = (clean.modality, entrant.name, index)
+                        denoised, metrics = _measure(entrant, case, totals.setdefault(key, _Totals()))
                         if row:
-                            row.add(contender.name, denoised, found_metrics)
+                            row.add(entrant.name, denoised, metrics)
         except DenoiseError as error:
-            problems.append(discover.Problem(source.path, about(str(error), source.path)))
-    if not tallies and not problems:
+            problems.append(discover.Problem(source.path, with_path(str(error), source.path)))
+    if not totals and not problems:
         raise UsageError(
             f"nothing to measure: no input is of a kind for {job.noise or job.protocol} "
             f"and {', '.join(job.models)}"
         )
-    order = {name: place for place, name in enumerate(job.models)}
-    ordered = sorted(tallies, key=lambda of: (list(MODALITIES).index(of[0]), order[of[1]], of[2]))
     ceiling_db = protocols.find(job.protocol).ceiling_db if job.protocol else None
-    rows = [_row(of[0], of[1], conditions[of[0]][of[2]], tallies[of], ceiling_db) for of in ordered]
-    return Benchmarked(tuple(rows), tuple(problems), tuple(found.ignored))
+    rows = [
+        _row(modality, model, conditions[modality][index], totals[modality, model, index], ceiling_db)
+        for modality in MODALITIES
+        for model in dict.fromkeys(job.models)
+        for index in range(len(conditions[modality]))
+        if (modality, model, index) in totals
+    ]
+    return BenchmarkResult(tuple(rows), tuple(problems), tuple(found.ignored))
 
 
-def _contenders(job: BenchmarkJob, modality: str, conditions: Sequence[Condition]) -> list[_Contender]:
-    """Those of the models that are for a modality; none where there is nothing to do."""
+def _entrants(job: BenchmarkJob, modality: str, conditions: Sequence[Condition]) -> list[_Entrant]:
+    """The models for a modality; none if there are no conditions."""
     if not conditions:
         return []
-    contenders = []
+    entrants = []
     for name in job.models:
-        if name in TOLD:
+        if is_non_blind(name):
             if modality == "image":
-                contenders.append(_told(name, conditions))
+                entrants.append(_non_blind(name, conditions))
         elif modality in catalogue.find(name).modalities:
             staged = modality == "sensor" and catalogue.find(name).kind == "learned"
             stages = (job.remove, job.keep) if staged else ((), ())
-            contenders.append(_blind(load(name, modality, job.precision, *stages)))
-    return contenders
+            entrants.append(_blind(load(name, modality, job.precision, *stages)))
+    return entrants
 
 
-def _blind(cleaner: Cleaner) -> _Contender:
+def _blind(cleaner: Cleaner) -> _Entrant:
     _warm_up(cleaner)
-    return _Contender(
+    return _Entrant(
         cleaner.name,
         lambda case: apply(
-            cleaner.model, case.noisy, peak=case.truth.peak, sample_rate=case.truth.sample_rate
+            cleaner.model, case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate
         ),
     )
 
 
-def _told(name: str, conditions: Sequence[Condition]) -> _Contender:
-    truths = [Blurred.by(condition.noise, seed=0) for condition in conditions]  # refuses what is no blur
-    deconvolve(name, np.full((1, 64, 64), 0.5, np.float32), truths[0])  # its imports are not a file's cost
-    return _Contender(
+def _non_blind(name: str, conditions: Sequence[Condition]) -> _Entrant:
+    blurs = [Blurred.by(condition.noise, seed=0) for condition in conditions]  # refuses what is no blur
+    deconvolve(name, np.full((1, 64, 64), 0.5, np.float32), blurs[0])  # its imports are not a file's cost
+    return _Entrant(
         name, lambda case: deconvolve(name, case.noisy, Blurred.by(case.condition.noise, case.seed))
     )
 
 
 def _warm_up(cleaner: Cleaner) -> None:
-    """Run a model once on a little noise, so that what it imports and allocates is not the cost of a file."""
+    """Run a model once on noise, so that its imports and allocations do not count for the first file."""
     spec = cleaner.spec
     shape = (1, 64, 64) if spec.ndim == 2 else (1, 4096)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     apply(cleaner.model, noise, peak=1.0, sample_rate=spec.sample_rate or 16000.0)
 
 
-def _truths(source: discover.Source) -> Iterator[Truth]:
-    """What a file holds; an NPZ whose arrays differ in length holds several recordings."""
-    key = source.relative.as_posix()
-    array, info = files.read(source.path)
-    array = array[: array.shape[0] - info.passthrough_channels]
-    if info.modality != "sensor":
-        array = (array / (info.peak or 1.0)).astype(np.float32)
-    yield Truth(array, info.modality, info.sample_rate, key)
-    for page in range(1, info.pages if info.modality == "sensor" else 1):
-        array, info = files.read(source.path, recording=page)
-        yield Truth(array, info.modality, info.sample_rate, f"{key}:{page}")
-
-
-def _case(truth: Truth, condition: Condition, seed: int) -> Case | None:
-    """The corrupted file. Its seed is the same in all conditions: levels differ in strength alone.
-
-    None where the noise cannot be in a sensor's file: there is no hum of 50 Hz in ten readings an hour.
-    """
-    seed = seed_for(seed, truth.key)
-    noisy = truth.array
-    if condition.noise:
-        sample_rate = truth.sample_rate
-        if sample_rate is None and truth.modality == "sensor":
-            sample_rate = _SLOW_HZ
-        noisy = corrupt(noisy, condition.noise, seed=seed, peak=truth.peak, sample_rate=sample_rate)
-        if truth.modality == "sensor" and np.array_equal(noisy, truth.array, equal_nan=True):
-            return None
-    return Case(truth, condition, seed, noisy, truth.score(noisy))
-
-
-def _measure(contender: _Contender, case: Case, tally: _Tally) -> tuple[Array, Metrics]:
+def _measure(entrant: _Entrant, case: Case, totals: _Totals) -> tuple[Array, Metrics]:
     started = time.perf_counter()
-    denoised = contender.denoise(case)
-    tally.seconds += time.perf_counter() - started
+    denoised = entrant.denoise(case)
+    totals.seconds += time.perf_counter() - started
     samples = int(np.prod(denoised.shape[1:]))
-    tally.samples += samples
-    tally.duration_s += samples / case.truth.sample_rate if case.truth.sample_rate else 0.0
-    tally.metrics.append(case.truth.score(denoised))
-    tally.noisy.append(case.metrics)
-    tally.families.append(case.truth.family)
-    return denoised, tally.metrics[-1]
+    totals.samples += samples
+    totals.duration_s += samples / case.clean.sample_rate if case.clean.sample_rate else 0.0
+    totals.metrics.append(case.clean.score(denoised))
+    totals.noisy.append(case.metrics)
+    totals.families.append(case.clean.family)
+    return denoised, totals.metrics[-1]
 
 
 def _row(
-    modality: str, model: str, condition: Condition, tally: _Tally, ceiling_db: float | None
+    modality: str, model: str, condition: Condition, totals: _Totals, ceiling_db: float | None
 ) -> BenchmarkRow:
     return BenchmarkRow(
         model,
         modality,
         str(condition),
         condition.level,
-        len(tally.metrics),
-        _means(tally.metrics),
-        _means(tally.noisy),
-        _cost(modality, tally),
+        len(totals.metrics),
+        _means(totals.metrics),
+        _means(totals.noisy),
+        _cost(modality, totals),
         condition.group,
-        _families(tally, ceiling_db) if modality == "sensor" and ceiling_db and condition.noise else {},
-        _fidelity(tally) if modality == "sensor" and not condition.noise else None,
+        _families(totals, ceiling_db) if modality == "sensor" and ceiling_db and condition.noise else {},
+        _fidelity(totals) if modality == "sensor" and not condition.noise else None,
     )
 
 
-def _fidelity(tally: _Tally) -> float | None:
+def _fidelity(totals: _Totals) -> float | None:
     families: dict[str, list[float]] = {}
-    for family, found in zip(tally.families, tally.metrics, strict=True):
+    for family, found in zip(totals.families, totals.metrics, strict=True):
         snr_db = found["snr_db"]
         families.setdefault(family, []).append(
             _UNCHANGED_DB if snr_db is None else min(snr_db, _UNCHANGED_DB)
         )
-    return mean(mean(values) for values in families.values())
+    return finite_mean(finite_mean(values) for values in families.values())
 
 
-def _families(tally: _Tally, ceiling_db: float) -> dict[str, tuple[float, ...]]:
-    """The gain of each file in dB of SNR, by family; no output is taken for better than `ceiling_db`."""
+def _families(totals: _Totals, ceiling_db: float) -> dict[str, tuple[float, ...]]:
+    """The gain of each file in dB of SNR, by family; outputs better than `ceiling_db` count as that."""
     gains: dict[str, list[float]] = {}
-    for family, before, after in zip(tally.families, tally.noisy, tally.metrics, strict=True):
+    for family, before, after in zip(totals.families, totals.noisy, totals.metrics, strict=True):
         given, got = (math.inf if m["snr_db"] is None else m["snr_db"] for m in (before, after))
         gains.setdefault(family, []).append(min(got, ceiling_db) - min(given, ceiling_db))
     return {family: tuple(found) for family, found in gains.items()}
 
 
 def _means(tables: list[Metrics]) -> Metrics:
-    return {name: mean(found[name] for found in tables) for name in tables[0]}
+    return {name: finite_mean(found[name] for found in tables) for name in tables[0]}
 
 
-def _cost(modality: str, tally: _Tally) -> dict[str, float]:
+def _cost(modality: str, totals: _Totals) -> dict[str, float]:
     if modality == "image":
-        return {"s_per_mpx": tally.seconds / tally.samples * 1e6}
-    cost = {"real_time_factor": tally.seconds / tally.duration_s} if tally.duration_s else {}
-    return cost if modality == "audio" else {**cost, "s_per_msample": tally.seconds / tally.samples * 1e6}
+        return {"s_per_mpx": totals.seconds / totals.samples * 1e6}
+    cost = {"real_time_factor": totals.seconds / totals.duration_s} if totals.duration_s else {}
+    return cost if modality == "audio" else {**cost, "s_per_msample": totals.seconds / totals.samples * 1e6}

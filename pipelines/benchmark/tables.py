@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from denoise.errors import UsageError
+from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.benchmark.protocols import CLEAN, Protocol
 from pipelines.benchmark.run import BenchmarkRow
 from pipelines.report import files as count
-from pipelines.report import markdown, mean, table, writing
+from pipelines.report import markdown, table, writing
 
 __all__ = ["Table", "as_csv", "as_markdown", "as_text", "check_plot", "plot", "tables"]
 
@@ -67,7 +68,7 @@ def _levels(rows: Sequence[BenchmarkRow]) -> Table:
 
 def _line(rows: Sequence[BenchmarkRow]) -> list[str]:
     cells = [cell for row in rows for cell in (_figure(row.headline), _figure(row.gain, "+.2f"))]
-    return cells + [f"{mean(row.cost[name] for row in rows):.3g}" for name in rows[0].cost]
+    return cells + [f"{finite_mean(row.cost[name] for row in rows):.3g}" for name in rows[0].cost]
 
 
 def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
@@ -90,7 +91,7 @@ def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
         )
     by_model = _grouped(rows, lambda row: row.model)
     unit, what = _COSTS[protocol.modality]
-    costs = [f"{mean(row.cost[unit] for row in by_model[model]):.2g}" for model in models]
+    costs = [f"{finite_mean(row.cost[unit] for row in by_model[model]):.2g}" for model in models]
     ratio = MODALITIES[protocol.modality].headline.removesuffix("_db").upper()
     most = " (60 if unchanged)" if protocol.modality == "sensor" else ""
     clean = f"; of `{CLEAN}` the {ratio} of the output{most}" if CLEAN in protocol.sweeps else ""
@@ -127,8 +128,8 @@ def _harm(by_model: Mapping[str, list[BenchmarkRow]]) -> list[list[str]]:
 
 def _gain(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:
     by_model = _grouped(rows, lambda row: row.model)
-    noisy = mean(row.noisy_headline for row in rows)
-    return [_figure(noisy), *(_figure(mean(row.gain for row in by_model[m]), "+.2f") for m in models)]
+    noisy = finite_mean(row.noisy_headline for row in rows)
+    return [_figure(noisy), *(_figure(finite_mean(row.gain for row in by_model[m]), "+.2f") for m in models)]
 
 
 def _fidelity(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:

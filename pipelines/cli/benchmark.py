@@ -92,7 +92,7 @@ def command(
         number = report.files(len(measured.ignored))
         click.echo(f"Ignored, the noise or the models are not for them: {number}")
     if json_path:
-        report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
+        report.write_json(json_path, {"rows": [vars(row) for row in measured.rows]})
     if csv_path:
         report.write_text(csv_path, comparison.as_csv(measured.rows))
     if markdown_path:

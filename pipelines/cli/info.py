@@ -13,7 +13,7 @@ from pipelines.batch.forecast import bytes_text
 from pipelines.cli import options
 
 if TYPE_CHECKING:
-    from pipelines.inspect.info import Described
+    from pipelines.inspect.info import FileInfo
 
 __all__ = ["command"]
 
@@ -52,7 +52,7 @@ def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
         click.get_current_context().exit(1)
 
 
-def _lines(described: Described) -> Iterator[str]:
+def _lines(described: FileInfo) -> Iterator[str]:
     if described.error:
         yield f"failed {described.error}"
         return
@@ -69,7 +69,7 @@ def _lines(described: Described) -> Iterator[str]:
         yield f"  note       {note}"
 
 
-def _facts(described: Described) -> Iterator[str]:
+def _facts(described: FileInfo) -> Iterator[str]:
     """The facts for people: those that say something."""
     facts = described.facts
     if described.modality == "image":

@@ -10,7 +10,7 @@ from denoise.errors import StorageError, printable
 from pipelines import report
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
-from pipelines.batch.watch import POLL_S, Watch, Watched, watch
+from pipelines.batch.watch import POLL_S, Watch, WatchSummary, watch
 from pipelines.cli.clean import command as clean
 
 __all__ = ["command"]
@@ -57,12 +57,12 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
     """
     loudness = click.get_current_context().meta.get("loudness")
 
-    def tell(entry: Entry) -> None:
+    def on_entry(entry: Entry) -> None:
         for line in _lines(entry, loudness):
             click.echo(printable(line), err=True)
 
     job = Watch(job=CleanJob(**settings), settle_s=settle_s, poll_s=poll_s)
-    watched = watch(job, tell=tell, say=lambda sentence: click.echo(sentence, err=True))
+    watched = watch(job, on_entry=on_entry, on_message=lambda sentence: click.echo(sentence, err=True))
     if loudness != "quiet":
         click.echo(_summary(watched))
     if watched.stopped:
@@ -81,7 +81,7 @@ def _lines(entry: Entry, loudness: str | None) -> list[str]:
     return [f"{entry.status} {entry.source}: {entry.seconds:.2f} s", *notes]
 
 
-def _summary(watched: Watched) -> str:
+def _summary(watched: WatchSummary) -> str:
     counts = [f"{number} {status}" for status, number in sorted(watched.counts.items())]
     if watched.waiting:
         counts.append(f"{watched.waiting} waiting")

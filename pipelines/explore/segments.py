@@ -17,7 +17,7 @@ from denoise.errors import DenoiseError, InputError, UsageError, reason
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines.batch import discover
 from pipelines.batch.discover import Problem, Source
-from pipelines.batch.worker import about
+from pipelines.batch.worker import with_path
 
 if TYPE_CHECKING:  # importing it imports torch
     from denoise.analysis.embedding import AutoencoderEmbedding
@@ -74,7 +74,7 @@ class Files:
                 raise
             except Exception as error:  # a defect of ours or of a decoder costs one file, not the rest
                 sentence = f"unexpected {type(error).__name__}: {reason(error)}"
-            self.problems.append(Problem(source.path, about(sentence, source.path)))
+            self.problems.append(Problem(source.path, with_path(sentence, source.path)))
 
 
 def find(
@@ -97,10 +97,10 @@ def find(
     """
     inputs = tuple(inputs)
 
-    def declines(name: str) -> str | None:
+    def reject_reason(name: str) -> str | None:
         return None if modality in (None, name) else f"is {name}, and {modality} was asked for"
 
-    found = discover.find(inputs, recursive=recursive, declines=declines)
+    found = discover.find(inputs, recursive=recursive, reject_reason=reject_reason)
     kinds = Counter(source.modality for source in found.sources)
     named = ", ".join(map(str, inputs))
     if len(kinds) > 1:

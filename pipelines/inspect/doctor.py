@@ -21,7 +21,7 @@ from denoise.errors import DenoiseError, reason
 from denoise.io.formats import FORMATS
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines.batch import run as batch
-from pipelines.batch.engines.table import cores
+from pipelines.batch.engines.base import cores
 from pipelines.batch.forecast import bytes_text, free_bytes
 from pipelines.batch.jobs import CleanJob
 from pipelines.inspect.verify import FAULTS, verify

@@ -17,9 +17,9 @@ from pipelines.batch import discover, forecast
 from pipelines.batch.discover import Source
 from pipelines.batch.forecast import Cost
 from pipelines.batch.jobs import CleanJob
-from pipelines.batch.worker import about
+from pipelines.batch.worker import with_path
 
-__all__ = ["Described", "describe"]
+__all__ = ["FileInfo", "describe"]
 
 _LARGEST_PX = 100_000_000  # pages above this are not decoded for an estimate
 _LOOKED_AT_S = 60.0  # of a recording
@@ -28,7 +28,7 @@ _BLOCK = 1 << 16  # samples at a time
 
 
 @dataclass(frozen=True)
-class Described:
+class FileInfo:
     """One file.
 
     Args:
@@ -64,7 +64,7 @@ class Described:
         return asdict(self) | {"source": str(self.source), "cost": self.cost.row()}
 
 
-def describe(inputs: Iterable[Path]) -> Iterator[Described]:
+def describe(inputs: Iterable[Path]) -> Iterator[FileInfo]:
     """Look into files, and into every file below folders that `clean` would take.
 
     Noise is estimated on a bounded part: the first page, the first minute, the first 262144 samples.
@@ -76,24 +76,24 @@ def describe(inputs: Iterable[Path]) -> Iterator[Described]:
         try:
             found = discover.find([path])
         except UsageError as error:
-            yield Described(path, str(error))
+            yield FileInfo(path, str(error))
             continue
         for problem in found.problems:
-            yield Described(problem.path, problem.error)
+            yield FileInfo(problem.path, problem.error)
         yield from map(_described, found.sources)
 
 
-def _described(source: Source) -> Described:
+def _described(source: Source) -> FileInfo:
     try:
         return _look(source)
     except DenoiseError as error:
         sentence = str(error)
     except Exception as error:  # a defect of ours or of a decoder is told of one file; the rest goes on
         sentence = f"unexpected {type(error).__name__}: {reason(error)}"
-    return Described(source.path, about(sentence, source.path), size_bytes=source.size_bytes)
+    return FileInfo(source.path, with_path(sentence, source.path), size_bytes=source.size_bytes)
 
 
-def _look(source: Source) -> Described:
+def _look(source: Source) -> FileInfo:
     info = io.probe(source.path)
     describe: Mapping[str, Callable[[Any], Facts]] = {"image": _image, "audio": _audio, "sensor": _log}
     facts, kept = describe[info.modality](info)
@@ -102,7 +102,7 @@ def _look(source: Source) -> Described:
     noise, chosen, decision = _noise(info, model)
     pace = CleanJob(inputs=(), output=Path(), model=chosen).seconds_per_million(info.modality)
     samples = math.prod(info.shape[1:]) * (info.pages if info.modality == "image" else 1)
-    return Described(
+    return FileInfo(
         source.path,
         format=io.sniff(source.path).name,
         modality=info.modality,

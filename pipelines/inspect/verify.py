@@ -11,11 +11,11 @@ from denoise.errors import InputError, UsageError
 from denoise.io.atomic import is_temporary
 from pipelines.batch.discover import MANIFEST_NAME
 from pipelines.batch.lock import LOCK_NAME
-from pipelines.batch.manifest import CLAIMS_NAME, claims, digest, entries
+from pipelines.batch.manifest import PENDING_NAME, digest, entries, pending
 
 __all__ = ["FAULTS", "STATUSES", "Checked", "verify"]
 
-_OURS = frozenset({MANIFEST_NAME, CLAIMS_NAME, LOCK_NAME})  # that no row speaks of
+_OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # that no row speaks of
 
 # What an output can be, and whether that is a fault of the folder.
 STATUSES = {
@@ -65,7 +65,7 @@ def verify(root: Path) -> Iterator[Checked]:
         for entry in entries(root)
         if entry.status == "ok" and entry.key is not None and entry.output_digest is not None
     }
-    unfinished = claims(root)
+    unfinished = pending(root)
     for key in sorted(expected):
         yield _checked(root, key, expected[key], interrupted=key in unfinished)
     for key in _others(root):
@@ -87,7 +87,7 @@ def _checked(root: Path, key: str, expected: str, *, interrupted: bool) -> Check
 
 
 def _stray(name: str) -> str | None:
-    return "leftover" if is_temporary(name) or name == f"{CLAIMS_NAME}.part" else None
+    return "leftover" if is_temporary(name) or name == f"{PENDING_NAME}.part" else None
 
 
 def _others(root: Path) -> Iterator[str]:

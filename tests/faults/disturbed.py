@@ -25,7 +25,7 @@ from denoise.io.atomic import replacing
 from pipelines.batch import run as batch
 from pipelines.batch.discover import MANIFEST_NAME, Item
 from pipelines.batch.jobs import Job, Outcome
-from pipelines.batch.manifest import CLAIMS_NAME, digest
+from pipelines.batch.manifest import PENDING_NAME, digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class Scene:
         for name, content in there.items():
             if content not in (self._old.get(name), self._new.get(name)):
                 yield f"{name} is neither the old file nor a whole new one"
-        claims = {json.loads(line) for line in lines(self.out / CLAIMS_NAME)}
+        claims = {json.loads(line) for line in lines(self.out / PENDING_NAME)}
         proof: dict[str, str] = {}  # the last good row counts
         for line in lines(self.out / MANIFEST_NAME):
             with suppress(ValueError):  # a torn row claims nothing

@@ -216,7 +216,7 @@ def test_workers_that_never_begin_are_no_fault_of_the_files(
         return pool._Worker(process, ours)
 
     monkeypatch.setattr(pool, "_start", start)
-    with pytest.raises(UsageError, match=r"no worker begins its first file: .* exit code 3"):
+    with pytest.raises(UsageError, match=r"workers exit before processing any file: .* exit code 3"):
         batch.run(Turn(inputs=(turned.source,), output=turned.out, workers=2))
     assert len(started) <= 4
 

@@ -59,12 +59,12 @@ def test_declined_modalities_are_ignored_in_folders_and_problems_when_named(tmp_
     make(tmp_path / "in", "a.png", "b.wav")
     folder, file = tmp_path / "in", tmp_path / "in" / "a.png"
 
-    def declines(modality: str) -> str | None:
+    def reject_reason(modality: str) -> str | None:
         return "is not sound" if modality == "image" else None
 
-    walked = discover.plan([folder], tmp_path / "out", declines=declines)
+    walked = discover.plan([folder], tmp_path / "out", reject_reason=reject_reason)
     assert (keys(walked), [p.path for p in walked.ignored]) == (["b.wav"], [file])
-    named = discover.plan([file, folder / "b.wav"], tmp_path / "out", declines=declines)
+    named = discover.plan([file, folder / "b.wav"], tmp_path / "out", reject_reason=reject_reason)
     assert (keys(named), [p.path for p in named.problems]) == (["b.wav"], [file])
 
 
@@ -194,7 +194,7 @@ def test_references_inside_an_input_are_no_input(tmp_path: Path) -> None:
     for name in ("in/a.png", "in/truth/a.png", "in/other/truth/a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = discover.plan([tmp_path / "in"], tmp_path / "out", apart=tmp_path / "in" / "truth")
+    found = discover.plan([tmp_path / "in"], tmp_path / "out", exclude_dir=tmp_path / "in" / "truth")
     assert [item.key for item in found.items] == ["a.png", "other/truth/a.png"]
 
 

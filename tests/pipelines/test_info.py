@@ -13,12 +13,12 @@ import soundfile as sf
 from PIL import Image
 
 from denoise.models import DEFAULT_MODELS
-from pipelines.inspect.info import Described, describe
+from pipelines.inspect.info import FileInfo, describe
 
 Run = Callable[..., Any]
 
 
-def only(path: Path) -> Described:
+def only(path: Path) -> FileInfo:
     (found,) = describe([path])
     assert found.error is None
     return found

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from denoise.io.atomic import replacing
-from pipelines.batch.manifest import CLAIMS_NAME, Entry, Manifest, digest
+from pipelines.batch.manifest import PENDING_NAME, Entry, Manifest, digest
 from pipelines.inspect.verify import verify
 
 Run = Callable[..., Any]
@@ -78,7 +78,7 @@ def test_the_last_good_row_counts(out: Path) -> None:
 
 
 def test_what_an_interrupted_run_replaced_is_unfinished(out: Path, denoise: Run) -> None:
-    (out / CLAIMS_NAME).write_text("\n".join(map(json.dumps, ["a.png", "d.csv", "new.png", "none.png"])))
+    (out / PENDING_NAME).write_text("\n".join(map(json.dumps, ["a.png", "d.csv", "new.png", "none.png"])))
     for key in ("a.png", "new.png"):
         (out / key).write_bytes(b"without a row")
     assert statuses(out) == RIGHT | {"a.png": "unfinished", "new.png": "unfinished"}

@@ -21,7 +21,7 @@ from pipelines.batch.discover import MANIFEST_NAME
 from pipelines.batch.engines import table as engines
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
-from pipelines.batch.watch import Arrivals, Watch, Watched, watch
+from pipelines.batch.watch import Arrivals, Watch, WatchSummary, watch
 from pipelines.inspect.verify import verify
 
 Run = Callable[..., Any]
@@ -97,14 +97,14 @@ def folder(media: Path) -> Path:
     return media
 
 
-def tell_story(watched: Watch, begin: Callable[[], Story]) -> tuple[list[Entry], Watched, list[str]]:
+def tell_story(watched: Watch, begin: Callable[[], Story]) -> tuple[list[Entry], WatchSummary, list[str]]:
     """Watch; every entry sends a story on by one step, and the watch ends with it."""
     entries: list[Entry] = []
     said: list[str] = []
     story = begin()
     next(story)
 
-    def tell(entry: Entry) -> None:
+    def on_entry(entry: Entry) -> None:
         entries.append(entry)
         try:
             next(story)
@@ -114,7 +114,7 @@ def tell_story(watched: Watch, begin: Callable[[], Story]) -> tuple[list[Entry],
     rescue = threading.Timer(60, os.kill, (os.getpid(), signal.SIGINT))
     rescue.start()
     try:
-        found = watch(watched, tell=tell, say=said.append)
+        found = watch(watched, on_entry=on_entry, on_message=said.append)
         assert rescue.is_alive(), entries
     finally:
         rescue.cancel()

@@ -1,8 +1,7 @@
-"""The work on Dask: a task is a path and settings, and what comes back is a row.
+"""Process files on Dask: a task is a path and settings; its result is one manifest entry.
 
-Nothing but names travels, so a task may be run again, anywhere: its result takes its name whole, and has the
-same bytes. A worker's death brings suspicion on every file that lay with it; those are tried again when all
-others are done, one at a time, so that only the file that kills is called so.
+Only names travel, so a task may run again, on any machine: its output replaces the file in one step, with the
+same bytes. When a worker dies, every file queued on it is retried alone, to find the one responsible.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from denoise.errors import StorageError, UsageError, reason
 from pipelines.batch.discover import Item
-from pipelines.batch.engines.table import Entries, cores
+from pipelines.batch.engines.base import Crashes, Entries, cores, retry_alone
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry
 from pipelines.batch.worker import process
@@ -25,21 +25,21 @@ from pipelines.batch.worker import process
 __all__ = ["check", "dask"]
 
 _CONNECT_S = 30.0
-_AHEAD = 2  # files for each thread of the cluster: the next is at hand, and memory stays flat
-_one_at_a_time = threading.Lock()  # in a worker: models and limits are the process's
+_QUEUED_PER_THREAD = 2  # so that the next file is at hand, and memory stays flat
+_one_at_a_time = threading.Lock()  # in a worker: models and limits belong to the process
 
 
 def check(job: Job) -> None:
     """Refuse what cannot work, before anything is written.
 
     Raises:
-        UsageError: Dask is not installed, or there is no scheduler.
+        UsageError: Dask is not installed, or no scheduler answers.
     """
     try:
         import distributed  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "engine dask: needs the extra cluster (dask distributed), which is not here"
+            "engine dask: the package distributed is missing: pip install 'denoise-pipelines[cluster]'"
         ) from error
     if job.scheduler:
         with ExitStack() as stack:
@@ -47,20 +47,14 @@ def check(job: Job) -> None:
 
 
 def dask(job: Job, items: Iterable[Item]) -> Entries:
-    """Several at a time, on the workers of a scheduler, or of a cluster on this machine.
+    """Process several files at a time, on the workers of a scheduler or of a cluster on this machine.
 
     Raises:
-        StorageError: The disk takes no more results, or the scheduler is gone.
+        StorageError: The disk accepts no more results, or the scheduler is gone.
         UsageError: The workers cannot do the work, whatever the file.
     """
     with ExitStack() as stack:
-        client = _client(job, stack)
-        lost: list[tuple[Item, str]] = []
-        yield from _flow(client, job, iter(items), lost, alone=False)
-        again, lost = [item for item, _ in lost], []
-        yield from _flow(client, job, iter(again), lost, alone=True)
-        for item, cause in lost:
-            yield Entry.of(item, "failed", error=f"{item.source}: {cause}, twice")
+        yield from retry_alone(items, partial(_process_all, _client(job, stack), job))
 
 
 def _client(job: Job, stack: ExitStack) -> Any:
@@ -71,7 +65,7 @@ def _client(job: Job, stack: ExitStack) -> Any:
     address: Any = job.scheduler
     if address is None:
         workers = job.workers or cores()
-        # No death is forgiven here: what died is tried again alone.
+        # Dask itself retries nothing: a file whose worker died is retried alone instead.
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
         address = stack.enter_context(
             library.LocalCluster(
@@ -89,37 +83,36 @@ def _client(job: Job, stack: ExitStack) -> Any:
         raise UsageError(f"{job.scheduler}: no Dask scheduler answers: {reason(error)}") from error
 
 
-def _flow(
-    client: Any, job: Job, items: Iterator[Item], lost: list[tuple[Item, str]], *, alone: bool
-) -> Entries:
-    """Keep a window of items in flight; `lost` takes those whose workers died, each with the cause."""
+def _process_all(client: Any, job: Job, items: Iterable[Item], crashed: Crashes, *, alone: bool) -> Entries:
+    """Keep a window of items in flight; add those whose workers died to `crashed`."""
     from distributed import CancelledError, KilledWorker, as_completed
 
     import denoise
 
-    flying: dict[Any, Item] = {}
+    waiting = iter(items)
+    in_flight: dict[Any, Item] = {}
     completed: Any = as_completed
     done = completed(loop=client.loop)
     cwd = str(Path.cwd())
 
     def fill() -> None:
         threads = sum(client.nthreads().values())  # a cluster grows and shrinks
-        window = 1 if alone else max(1, _AHEAD * threads)
-        while len(flying) < window and (item := next(items, None)):
+        window = 1 if alone else max(1, _QUEUED_PER_THREAD * threads)
+        while len(in_flight) < window and (item := next(waiting, None)):
             future = client.submit(_task, job, item, cwd, denoise.__version__, pure=False)
-            flying[future] = item
+            in_flight[future] = item
             done.add(future)
 
     try:
         fill()
         for future in done:
-            item = flying.pop(future)
+            item = in_flight.pop(future)
             try:
                 entry = future.result()
             except KilledWorker:
-                lost.append((item, "the Dask worker that worked on it died"))
+                crashed.append((item, "the Dask worker that worked on it died"))
             except MemoryError:
-                lost.append((item, "there is not enough memory for it"))
+                crashed.append((item, "there is not enough memory for it"))
             except (StorageError, UsageError):
                 raise
             except (CancelledError, OSError) as error:
@@ -130,7 +123,7 @@ def _flow(
                 yield entry
             fill()
     finally:
-        client.cancel(list(flying))
+        client.cancel(list(in_flight))
 
 
 # ---- inside a worker -------------------------------------------------------------------------------------
@@ -139,15 +132,15 @@ def _flow(
 def _task(job: Job, item: Item, cwd: str, version: str) -> Entry:
     import denoise
 
-    if denoise.__version__ != version:  # the manifest would claim what that version did not do
-        raise UsageError(f"a Dask worker has denoise {denoise.__version__}, expected {version} as here")
-    with _one_at_a_time, _at(cwd):
+    if denoise.__version__ != version:  # the manifest would record the wrong version
+        raise UsageError(f"a Dask worker has denoise {denoise.__version__}; install {version}, as here")
+    with _one_at_a_time, _working_in(cwd):
         return process(job, item)
 
 
 @contextmanager
-def _at(folder: str) -> Iterator[None]:
-    """Where relative paths mean what they meant to the user, on a machine that has the folder too."""
+def _working_in(folder: str) -> Iterator[None]:
+    """Resolve relative paths as on the user's machine, where the folder exists on this one too."""
     before = Path.cwd()
     with contextlib.suppress(OSError):
         os.chdir(folder)

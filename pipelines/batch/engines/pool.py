@@ -1,8 +1,8 @@
-"""Processes that do files, and may die: killed, out of memory or hung, each costs only the file it was at.
+"""Local worker processes: one that is killed, out of memory or hung fails only the file being processed.
 
-Every worker has a pipe of its own, so that what happens to one is not felt by the others, and it is always
-known which file was under way. (`concurrent.futures` gives up the whole pool when one worker dies.) Such a
-file is tried once more when all others are done: alone, with the memory of all workers together.
+Every worker has its own pipe, so one worker's death does not affect the others, and it is always known which
+file was under way. (`concurrent.futures` gives up the whole pool when one worker dies.) Such a file is tried
+again after all others: alone, with the memory of all workers together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from types import FrameType
 
 from denoise.errors import StorageError, UsageError
 from pipelines.batch.discover import Item
-from pipelines.batch.engines.table import Entries, cores
+from pipelines.batch.engines.base import Crashes, Entries, cores, retry_alone
 from pipelines.batch.forecast import bytes_text
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry
@@ -33,10 +33,10 @@ from pipelines.batch.worker import process
 
 __all__ = ["pool"]
 
-_LOOK_S = 0.05  # how often memory is looked at
-_LOADING_S = 300.0  # what a worker under a time limit may take to load the model, besides
-_FAREWELL_S = 5.0  # for an interrupted worker to remove its temporary file
-_STILLBORN = 3  # so many workers, and no file begun: it is not the files
+_MEMORY_POLL_S = 0.05
+_LOADING_S = 300.0  # allowance on top of the time limit for loading the model
+_SHUTDOWN_GRACE_S = 5.0  # for an interrupted worker to remove its temporary file
+_MAX_FAILED_STARTS = 3  # consecutive workers that die before their first file: the files are not the cause
 _OUT_OF_MEMORY, _INTERRUPTED = 12, 130  # exit codes of workers
 
 Message = Entry | StorageError | None  # None: the file's own time begins
@@ -44,57 +44,58 @@ Message = Entry | StorageError | None  # None: the file's own time begins
 
 @dataclass
 class _Limits:
-    """What one worker may take; None is no limit."""
+    """Limits on one worker; None is no limit."""
 
     timeout_s: float | None
     memory_bytes: int | None
 
     def exceeded(self, worker: _Worker) -> str | None:
+        """The limit that a worker exceeds, in words; None if there is none."""
         if self.timeout_s is not None and worker.items:
-            allowed_s = self.timeout_s + (0 if worker.begun else _LOADING_S)
+            allowed_s = self.timeout_s + (0 if worker.started_file else _LOADING_S)
             if time.monotonic() - worker.since > allowed_s:
                 return f"took longer than {allowed_s:g} s"
         if self.memory_bytes is not None and _resident_bytes(worker.process.pid) > self.memory_bytes:
-            return self.memory_sentence
+            return self.memory_reason
         return None
 
     @property
-    def memory_sentence(self) -> str:
+    def memory_reason(self) -> str:
         if self.memory_bytes is None:
             return "needs more memory than there is"
         return f"needs more than {bytes_text(self.memory_bytes)} of memory"
 
-    def pause_s(self, workers: Iterable[_Worker]) -> float | None:
-        """How long nothing has to be looked at."""
+    def poll_s(self, workers: Iterable[_Worker]) -> float | None:
+        """Seconds until the limits must be checked again; None if never."""
         if self.memory_bytes is not None:
-            return _LOOK_S
+            return _MEMORY_POLL_S
         if self.timeout_s is None:
             return None
         oldest = min((worker.since for worker in workers if worker.items), default=time.monotonic())
-        return max(_LOOK_S, oldest + self.timeout_s - time.monotonic())
+        return max(_MEMORY_POLL_S, oldest + self.timeout_s - time.monotonic())
 
 
 @dataclass
 class _Worker:
-    """The parent's side of a worker: the first of `items` is the one it is at."""
+    """The parent's side of a worker: the first of `items` is under way."""
 
     process: SpawnProcess
     pipe: Connection
     items: deque[Item] = field(default_factory=deque)
-    since: float = 0.0  # when it began with the first item, or was given it
-    begun: bool = False
-    ever_begun: bool = False
-    verdict: str | None = None  # why we killed it
+    since: float = 0.0  # when it started the first item, or received it
+    started_file: bool = False
+    ever_started: bool = False
+    kill_reason: str | None = None
 
     def give(self, item: Item) -> None:
         if not self.items:
             self.since = time.monotonic()
         self.items.append(item)
-        with suppress(OSError):  # it died: the next look at its pipe tells
+        with suppress(OSError):  # it died: the next `messages` raises
             self.pipe.send(item)
 
     def messages(self) -> Iterator[Message]:
-        """What it has said since the last look.
+        """Yield the messages that arrived since the last call.
 
         Raises:
             EOFError: It is dead, and this was all.
@@ -102,24 +103,25 @@ class _Worker:
         try:
             while self.pipe.poll():
                 message: Message = self.pipe.recv()
-                self.since, self.begun = time.monotonic(), message is None
-                self.ever_begun |= self.begun
+                self.since, self.started_file = time.monotonic(), message is None
+                self.ever_started |= self.started_file
                 yield message
         except OSError as error:
             raise EOFError from error
 
-    def kill(self, verdict: str) -> None:
-        self.verdict = verdict
+    def kill(self, reason: str) -> None:
+        self.kill_reason = reason
         self.process.kill()
 
-    def cause_of_death(self, limits: _Limits) -> str:
+    def exit_reason(self, limits: _Limits) -> str:
+        """Wait for the process to end; return the reason in words."""
         self.pipe.close()
         self.process.join()
         code = self.process.exitcode or 0
-        if self.verdict:
-            return self.verdict
+        if self.kill_reason:
+            return self.kill_reason
         if code == _OUT_OF_MEMORY:
-            return limits.memory_sentence
+            return limits.memory_reason
         if code == -signal.SIGKILL:
             return "the process that worked on it was killed by signal 9 (the system does so to save memory)"
         if code < 0:
@@ -128,44 +130,39 @@ class _Worker:
 
 
 def pool(job: Job, items: Iterable[Item], workers: int) -> Entries:
-    """Several at a time, each worker with a model of its own.
+    """Process several files at a time; each worker loads a model of its own.
 
     Raises:
-        StorageError: The disk takes no more results.
-        UsageError: Workers die before they begin, whatever the file.
+        StorageError: The disk accepts no more results.
+        UsageError: Workers exit before processing any file.
     """
     threads = max(1, cores() // workers)
-    share = None if job.memory is None else job.memory // workers
-    lost: list[tuple[Item, str]] = []
-    yield from _crew(job, deque(items), workers, threads, _Limits(job.timeout, share), lost)
-    again, lost = deque(item for item, _ in lost), []
-    yield from _crew(job, again, 1, threads, _Limits(job.timeout, job.memory), lost)
-    for item, cause in lost:
-        yield Entry.of(item, "failed", error=f"{item.source}: {cause}, twice")
+
+    def attempt(items: Iterable[Item], crashed: Crashes, *, alone: bool) -> Entries:
+        n_workers = 1 if alone else workers
+        limits = _Limits(job.timeout, None if job.memory is None else job.memory // n_workers)
+        return _process_all(job, deque(items), n_workers, threads, limits, crashed)
+
+    return retry_alone(items, attempt)
 
 
-def _crew(
-    job: Job,
-    waiting: deque[Item],
-    workers: int,
-    threads: int,
-    limits: _Limits,
-    lost: list[tuple[Item, str]],
+def _process_all(
+    job: Job, waiting: deque[Item], n_workers: int, threads: int, limits: _Limits, crashed: Crashes
 ) -> Entries:
-    """Empty `waiting`; `lost` takes the items whose workers died, each with the cause."""
-    crew: list[_Worker] = []
-    stillborn = 0
+    """Empty `waiting`; add the items whose workers died to `crashed`."""
+    workers: list[_Worker] = []
+    failed_starts = 0
     finished = False
     try:
-        while waiting or any(worker.items for worker in crew):
-            while waiting and len(crew) < workers:
-                crew.append(_start(job, threads, limits))
-                crew[-1].give(waiting.popleft())
-            for worker in crew:
+        while waiting or any(worker.items for worker in workers):
+            while waiting and len(workers) < n_workers:
+                workers.append(_start(job, threads, limits))
+                workers[-1].give(waiting.popleft())
+            for worker in workers:
                 if waiting and len(worker.items) < 2:  # the next is at hand; memory stays flat
                     worker.give(waiting.popleft())
-            connection.wait([worker.pipe for worker in crew], limits.pause_s(crew))
-            for worker in tuple(crew):
+            connection.wait([worker.pipe for worker in workers], limits.poll_s(workers))
+            for worker in tuple(workers):
                 try:
                     for message in worker.messages():
                         if isinstance(message, StorageError):
@@ -174,41 +171,41 @@ def _crew(
                             worker.items.popleft()
                             yield message
                 except EOFError:
-                    crew.remove(worker)
-                    cause = worker.cause_of_death(limits)
-                    stillborn = 0 if worker.ever_begun else stillborn + 1
-                    if stillborn == _STILLBORN:
-                        raise UsageError(f"no worker begins its first file: {cause}") from None
+                    workers.remove(worker)
+                    reason = worker.exit_reason(limits)
+                    failed_starts = 0 if worker.ever_started else failed_starts + 1
+                    if failed_starts == _MAX_FAILED_STARTS:
+                        raise UsageError(f"workers exit before processing any file: {reason}") from None
                     if worker.items:
-                        lost.append((worker.items.popleft(), cause))
+                        crashed.append((worker.items.popleft(), reason))
                     waiting.extendleft(reversed(worker.items))
                     continue
-                verdict = limits.exceeded(worker)
-                if verdict:
-                    worker.kill(verdict)
+                exceeded = limits.exceeded(worker)
+                if exceeded:
+                    worker.kill(exceeded)
         finished = True
     finally:
-        _dismiss(crew, interrupt=not finished)
+        _shut_down(workers, interrupt=not finished)
 
 
 def _start(job: Job, threads: int, limits: _Limits) -> _Worker:
     context = multiprocessing.get_context("spawn")  # fork and torch's threads do not mix
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, job, threads, limits.memory_bytes), daemon=True)
-    with _deaf():
+    with _signals_blocked():
         process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _dismiss(crew: Iterable[_Worker], *, interrupt: bool) -> None:
-    """End the workers; if interrupted, as Ctrl-C would, which may have reached this process alone."""
-    for worker in crew:
+def _shut_down(workers: Iterable[_Worker], *, interrupt: bool) -> None:
+    """End the workers; interrupt them as Ctrl-C does, which may have reached this process alone."""
+    for worker in workers:
         if interrupt and worker.process.pid is not None and worker.process.is_alive():
             os.kill(worker.process.pid, signal.SIGINT)
         worker.pipe.close()
-    deadline = time.monotonic() + _FAREWELL_S
-    for worker in crew:
+    deadline = time.monotonic() + _SHUTDOWN_GRACE_S
+    for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():
             worker.process.kill()
@@ -216,8 +213,8 @@ def _dismiss(crew: Iterable[_Worker], *, interrupt: bool) -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold Ctrl-C back, also from what is started meanwhile: a worker hears it once it is ready."""
+def _signals_blocked() -> Iterator[None]:
+    """Block Ctrl-C, also in processes started meanwhile: a worker unblocks it once it is ready."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -240,7 +237,7 @@ def _signal_name(number: int) -> str:
 
 
 def _resident_bytes(pid: int | None) -> int:
-    """Memory that a process holds; 0 where the system does not tell, or it is gone."""
+    """Memory that a process holds; 0 if the system does not report it, or the process is gone."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -255,8 +252,8 @@ _stopped = False
 
 
 def _serve(pipe: Connection, job: Job, threads: int, memory_bytes: int | None) -> None:
-    """Do what comes through the pipe, until it is closed."""
-    _prepare(threads, memory_bytes)
+    """Process the items that arrive through the pipe, until it is closed."""
+    _set_up(threads, memory_bytes)
     try:
         while True:
             pipe.send(_process(job, pipe.recv(), lambda: pipe.send(None)))
@@ -270,8 +267,8 @@ def _serve(pipe: Connection, job: Job, threads: int, memory_bytes: int | None) -
         sys.exit(_INTERRUPTED)
 
 
-def _prepare(threads: int, memory_bytes: int | None) -> None:
-    """Before anything heavy is imported."""
+def _set_up(threads: int, memory_bytes: int | None) -> None:
+    """Set threads, memory limit and signal handlers, before anything heavy is imported."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     if memory_bytes is not None:
@@ -284,7 +281,7 @@ def _prepare(threads: int, memory_bytes: int | None) -> None:
 
 
 def _limit_allocation(size_bytes: int) -> None:
-    """A second fence, for what grows faster than the parent looks; generous, as not all of it is used."""
+    """Limit the data segment as a second guard, for what grows between two checks by the parent."""
     with suppress(ImportError, AttributeError, OSError, ValueError):
         import resource
 
@@ -292,8 +289,8 @@ def _limit_allocation(size_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (size_bytes, hard))
 
 
-def _on_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """The first Ctrl-C unwinds the file under way, so that its temporary file goes; later ones do nothing."""
+def _on_interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Interrupt the file under way, so that its temporary file goes; ignore all but the first signal."""
     global _stopped
     first, _stopped = not _stopped, True
     if first and _busy:
@@ -307,12 +304,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _process(job: Job, item: Item, begin: Callable[[], None]) -> Entry:
+def _process(job: Job, item: Item, on_start: Callable[[], None]) -> Entry:
     global _busy
     _busy = True
     try:
         if _stopped:
             raise KeyboardInterrupt
-        return process(job, item, begin)
+        return process(job, item, on_start)
     finally:
         _busy = False

@@ -1,79 +1,72 @@
-"""Ways to run a job over files: in this process, or in others. All give the same entries."""
+"""Process the files of a job in this process, in local workers, or on Dask; the entries are the same."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from pipelines.batch.discover import Item
+from pipelines.batch.engines.base import Entries, cores
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry
 from pipelines.batch.worker import process
 
-__all__ = ["ENGINES", "Entries", "check", "cores", "inline", "run"]
+__all__ = ["ENGINES", "check", "inline", "run"]
 
 ENGINES = ("local", "dask")
 
-# A generator and not any iterator: closing it stops the work.
-Entries = Generator[Entry, None, None]
-
-# Processes of one thread each overlap decoding, model and encoding by themselves, and a network runs a tenth
-# faster on them than on one process of as many threads. Each costs seconds of start, and memory.
-_WORTH_S = 10.0
+# One process per core, with one thread each, overlaps decoding, model and encoding, and runs a network about
+# 10 % faster than one process with as many threads. Each costs seconds of start-up, and memory.
+_MIN_POOL_S = 10.0
 _WORKER_BYTES = 3 << 29
 
 
-def run(job: Job, items: Sequence[Item], seconds: float) -> Entries:
-    """Do the items, with as many processes as the job asks for; entries come as they are done.
+def run(job: Job, items: Sequence[Item], expected_s: float) -> Entries:
+    """Process the items on the job's engine; yield entries as they are done.
 
-    Limits of time and memory can only be put on another process.
+    Limits on time and memory need another process.
 
     Args:
-        job: What to do.
-        items: To which files.
-        seconds: What they are expected to take together.
+        job: The job.
+        items: Files to process.
+        expected_s: Estimated seconds for all of them together.
 
     Raises:
-        StorageError: The disk takes no more results.
+        StorageError: The disk accepts no more results.
     """
     if job.engine == "dask":
         from pipelines.batch.engines.dask import dask
 
         return dask(job, items)
-    workers = job.workers or _workers(job, len(items), seconds)
+    workers = job.workers or _worker_count(job, len(items), expected_s)
     if workers == 1 and job.timeout is None and job.memory is None:
         return inline(job, items)
-    from pipelines.batch.engines.pool import pool  # multiprocessing takes a moment to import
+    from pipelines.batch.engines.pool import pool  # importing multiprocessing takes a moment
 
     return pool(job, items, workers)
 
 
 def check(job: Job) -> None:
-    """Refuse, before anything is written, an engine that does not run.
+    """Refuse an engine that cannot run, before anything is written.
 
     Raises:
-        UsageError: It does not.
+        UsageError: Dask is not installed, or no scheduler answers.
     """
     if job.engine == "dask":
-        from pipelines.batch.engines import dask as cluster
+        from pipelines.batch.engines import dask
 
-        cluster.check(job)
+        dask.check(job)
 
 
-def _workers(job: Job, files: int, seconds: float) -> int:
-    """As many as pay off."""
-    if seconds < _WORTH_S:
+def _worker_count(job: Job, files: int, expected_s: float) -> int:
+    """One worker per core when the job is long enough to amortise their start-up, else 1."""
+    if expected_s < _MIN_POOL_S:
         return 1
     return max(1, min(cores(), files, (job.memory or _memory_bytes()) // _WORKER_BYTES))
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _memory_bytes() -> int:
-    """What the machine has; plenty where it does not tell."""
+    """Physical memory; a very large number if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -81,7 +74,7 @@ def _memory_bytes() -> int:
 
 
 def inline(job: Job, items: Sequence[Item]) -> Entries:
-    """One after another in this process."""
+    """Process the items one after another in this process."""
     for item in items:
         try:
             yield process(job, item)
