@@ -267,6 +267,11 @@ def test_pages_are_scored_together() -> None:
     )
 
 
+def test_mean_leaves_out_what_is_not_finite() -> None:
+    assert metrics.finite_mean([1.0, math.inf, None, math.nan, 3.0]) == 2.0
+    assert metrics.finite_mean([math.inf]) is None
+
+
 @pytest.mark.parametrize(("name", "package"), [("pesq", "pesq"), ("estoi", "pystoi")])
 def test_a_missing_extra_is_named(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(module: str) -> object:

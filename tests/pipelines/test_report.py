@@ -50,11 +50,6 @@ def test_a_long_table_is_cut_and_its_mean_is_of_all() -> None:
     assert len(text.splitlines()) < 50
 
 
-def test_mean_leaves_out_what_is_not_finite() -> None:
-    assert report.mean([1.0, math.inf, None, math.nan, 3.0]) == 2.0
-    assert report.mean([math.inf]) is None
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
