@@ -33,6 +33,7 @@ __all__ = [
     "annotate",
     "build",
     "card",
+    "current_name",
     "digest",
     "load",
     "pretrained",
@@ -67,6 +68,8 @@ _MISFITS = (  # what building a model from an untrusted config may raise
     ValueError,
 )
 _CARD_TEXTS = ("name", "modality", "architecture")
+# Old name to new name of modules, for files written before: the parts of a tensor's name.
+_RENAMED = MappingProxyType({"into": "encode_proj", "out_of": "decode_proj", "after": "backward_gru"})
 _TENSOR_DIGEST = "tensors_sha256"  # key in the card
 
 
@@ -83,6 +86,11 @@ class _Header:
     card: dict[str, Any]
     table: dict[str, Any]
     start: int
+
+
+def current_name(name: str) -> str:
+    """Return the name that a tensor, perhaps of an older file, has in today's models."""
+    return ".".join(_RENAMED.get(part, part) for part in name.split("."))
 
 
 def pretrained() -> dict[str, Path]:
@@ -303,7 +311,7 @@ def load(path: str | Path) -> tuple[Denoiser, dict[str, Any]]:
     header = _header(path)
     stored = _tensors(path, header)
     with _fitting(path):
-        parameters = _dequantised(path, stored)
+        parameters = {current_name(name): value for name, value in _dequantised(path, stored).items()}
         model = _built(path, header.card, {name: tuple(value.shape) for name, value in parameters.items()})
         _check_finite(path, parameters)
         model.load_state_dict(parameters)

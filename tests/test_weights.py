@@ -147,3 +147,9 @@ def test_infinite_weights_are_refused(saved: tuple[Autoencoder, Path]) -> None:
     weights.save(path, model, name="mine", architecture="autoencoder", facts={})
     with pytest.raises(WeightsError, match="infinite"):
         weights.load(path)
+
+
+def test_tensors_of_older_files_get_their_present_names() -> None:
+    assert weights.current_name("network.into.weight") == "network.encode_proj.weight"
+    assert weights.current_name("backbone.cross.0.out_of.weight") == "backbone.cross.0.decode_proj.weight"
+    assert weights.current_name("after.weight_ih_l0") == "backward_gru.weight_ih_l0"

@@ -26,6 +26,7 @@ from denoise.estimate.image import noise_sigma
 from denoise.models import build as build_classical
 from denoise.models.autoencoder import AutoencoderConfig, ConvBackbone
 from denoise.models.base import Denoiser, InputSpec
+from denoise.models.layers import config_from
 
 __all__ = ["Blurring", "DeblurConfig", "Deblurrer", "build"]
 
@@ -100,7 +101,7 @@ class BlurEstimator(nn.Module):
         self.register_buffer("steep", steep[:, None] + steep, persistent=False)
         taper = torch.hann_window(_TILE_PX, periodic=False, device="cpu")
         self.register_buffer("taper", torch.outer(taper, taper), persistent=False)
-        self.into = nn.Linear(2 * self.numbers + rings + 1, hidden)
+        self.encode_proj = nn.Linear(2 * self.numbers + rings + 1, hidden)
         self.hidden = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
         self.out = nn.Linear(hidden, self.numbers)
         nn.init.normal_(self.out.weight, std=0.01)
@@ -119,7 +120,7 @@ class BlurEstimator(nn.Module):
             profile[:, : _TILE_PX // 2] / 2 + 5,
             torch.log(255 * sigma)[:, None],
         ]
-        x = F.gelu(self.into(torch.cat(features, 1)))
+        x = F.gelu(self.encode_proj(torch.cat(features, 1)))
         for layer in self.hidden:
             x = x + F.gelu(layer(x))
         half = self.out(x)
@@ -196,8 +197,8 @@ class Deblurrer(Denoiser):
         if self.refiner is None:
             return attempts[0]
         seen = torch.cat([noisy, *attempts], 1).contiguous(memory_format=torch.channels_last)
-        features, across = self.refiner.encode(seen)
-        removed: Tensor = self.refiner.decode(features, across)[:, :3]
+        features, skips = self.refiner.encode(seen)
+        removed: Tensor = self.refiner.decode(features, skips)[:, :3]
         return noisy - removed
 
     def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,7 +221,7 @@ class Deblurrer(Denoiser):
         """Take the weights of another run; those of an estimator alone leave the refiner as it is."""
         lacking, foreign = self.load_state_dict(weights, strict=False)
         if foreign or any(not key.startswith("refiner.") for key in lacking):
-            raise RuntimeError(f"{', '.join([*lacking, *foreign])} are in one of the two only")
+            raise RuntimeError(f"only one of the two models has {', '.join([*lacking, *foreign])}")
 
     def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
         """By the kernel: of sharp photos it is 0.1 px wide at most, of one blurred by 1 px more than 0.7.
@@ -330,7 +331,4 @@ def _starts(size: int) -> list[int]:
 
 def build(**config: Any) -> Deblurrer:
     """A deblurrer from the fields of its config."""
-    for key in ("widths", "blocks"):  # lists, where they come from TOML or JSON
-        if isinstance(config.get(key), list):
-            config[key] = tuple(config[key])
-    return Deblurrer(DeblurConfig(**config))
+    return Deblurrer(config_from(DeblurConfig, config, {}))

@@ -22,8 +22,8 @@ from denoise.errors import InputError, UsageError, WeightsError
 from denoise.infer.apply import apply
 from denoise.infer.precision import has_bf16
 from denoise.io.atomic import replacing
-from denoise.models.autoencoder import LineConv
 from denoise.models.base import Denoiser
+from denoise.models.layers import Conv1dAs2d
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 from denoise.training.data import Batches, Pair, Patches, pairs
@@ -114,7 +114,7 @@ def fit(
     layout = torch.channels_last if model.spec.ndim == 2 else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.lr, plan.weight_decay)
-    convolves = any(isinstance(layer, LineConv | nn.Conv2d) for layer in model.modules())
+    convolves = any(isinstance(layer, Conv1dAs2d | nn.Conv2d) for layer in model.modules())
     amp = plan.amp and (device.type == "cuda" or (convolves and has_bf16()))
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
@@ -333,6 +333,8 @@ class _State:
                     f"{path}: is of a run of {content['steps']} steps, expected {recipe.fit.steps}; "
                     "the number can change only before the cooldown of a trapezoid schedule"
                 )
+            for key in ("model", "averaged", "best_weights"):
+                content[key] = {weights.current_name(name): x for name, x in (content[key] or {}).items()}
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
         except (RuntimeError, KeyError, EOFError, ValueError, UnpicklingError) as error:

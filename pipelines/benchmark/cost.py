@@ -23,8 +23,8 @@ from denoise.errors import UsageError
 from denoise.infer import catalogue, load
 from denoise.infer.apply import apply
 from denoise.models import PRECISIONS
-from denoise.models.autoencoder import fold, unfold
 from denoise.models.base import Denoiser, InputSpec
+from denoise.models.layers import fold, unfold
 from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.report import table
 

@@ -9,16 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from denoise.errors import UsageError
-from denoise.models.autoencoder import (
-    ACTIVATIONS,
-    BACKBONES,
-    Autoencoder,
-    AutoencoderConfig,
-    CrossChannel,
-    LineConv,
-    LineConvTranspose,
-    build,
-)
+from denoise.models.autoencoder import BACKBONES, Autoencoder, AutoencoderConfig, build
+from denoise.models.layers import ACTIVATIONS, Conv1dAs2d, ConvTranspose1dAs2d, CrossChannel
 
 MEMBERS = [
     {"modality": modality, "backbone": backbone, "skips": skips, "code": code, "fold": fold}
@@ -116,8 +108,8 @@ def test_impossible_sizes_are_refused(bad: dict[str, object]) -> None:
 
 
 def test_colours_are_no_channels_to_look_across() -> None:
-    with pytest.raises(UsageError, match="cross is for sensors"):
-        build(modality="image", channels=3, cross=True)
+    with pytest.raises(UsageError, match="cross_channel needs modality"):
+        build(modality="image", channels=3, cross_channel=True)
 
 
 def test_the_config_rebuilds_the_model() -> None:
@@ -139,7 +131,7 @@ def test_a_deeper_network_starts_as_the_one_it_grew_from() -> None:
     grown = deep.backbone.encoder[0][2].body[-1].weight.grad
     assert grown is not None
     assert grown.abs().sum() > 0  # and can learn
-    with pytest.raises(RuntimeError, match="one of the two only"):
+    with pytest.raises(RuntimeError, match="only one of the two"):
         shallow.warm_start(deep.state_dict())
     with pytest.raises(RuntimeError, match="size mismatch"):
         build(modality="image", channels=3, widths=(8, 16), fold=2).warm_start(shallow.state_dict())
@@ -185,8 +177,8 @@ def line(x: Tensor, start: int, stop: int) -> Tensor:
 def test_signals_as_pictures_one_pixel_high_are_convolved_as_signals(channels: int) -> None:
     x = torch.randn(2, channels, 1, 40)
     for made, plain in (
-        (LineConv, nn.functional.conv1d),
-        (LineConvTranspose, nn.functional.conv_transpose1d),
+        (Conv1dAs2d, nn.functional.conv1d),
+        (ConvTranspose1dAs2d, nn.functional.conv_transpose1d),
     ):
         for kernel, stride, padding in ((3, 1, 1), (2, 2, 0)):
             layer = made(channels, 4, kernel, stride=stride, padding=padding)
@@ -196,10 +188,10 @@ def test_signals_as_pictures_one_pixel_high_are_convolved_as_signals(channels: i
 
 def crossing(**config: object) -> Autoencoder:
     """A network whose channels see each other, as after some training."""
-    model = member(modality="sensor", fold=2, cross=True, **config)
+    model = member(modality="sensor", fold=2, cross_channel=True, **config)
     for mixing in model.backbone.cross:  # type: ignore[union-attr]
         assert isinstance(mixing, CrossChannel)
-        nn.init.normal_(mixing.out_of.weight, std=0.5)  # type: ignore[arg-type]
+        nn.init.normal_(mixing.decode_proj.weight, std=0.5)  # type: ignore[arg-type]
     return model
 
 
@@ -227,7 +219,7 @@ def test_channels_that_see_each_other_may_come_in_any_number_and_order(gaps: boo
 
 def test_a_network_that_learns_to_look_across_starts_as_the_one_it_grew_from() -> None:
     start = member(modality="sensor", fold=2)
-    grown = build(modality="sensor", widths=[6, 8, 10], fold=2, cross=True)
+    grown = build(modality="sensor", widths=[6, 8, 10], fold=2, cross_channel=True)
     grown.warm_start(start.state_dict())
     x = torch.randn(2, 3, 64)
     apart = torch.cat([start(x[:, c : c + 1]) for c in range(3)], 1)
@@ -235,14 +227,14 @@ def test_a_network_that_learns_to_look_across_starts_as_the_one_it_grew_from() -
     estimate, _ = grown.train().training_step(x, x)
     (estimate - x).square().mean().backward()
     mixing = grown.backbone.cross
-    assert all(float(m.out_of.weight.grad.abs().sum()) > 0 for m in mixing)  # type: ignore[union-attr]
+    assert all(float(m.decode_proj.weight.grad.abs().sum()) > 0 for m in mixing)  # type: ignore[union-attr]
     assert not any("cross" in key for key in start.state_dict())
 
 
 def test_it_learns_from_the_others_what_one_channel_cannot_tell() -> None:
     """Eight channels of a white signal under white noise of its power, half of which at best can go alone."""
     torch.manual_seed(0)
-    model = build(modality="sensor", widths=[8], cross=True)
+    model = build(modality="sensor", widths=[8], cross_channel=True)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     errors = []
     for _ in range(60):
@@ -253,3 +245,9 @@ def test_it_learns_from_the_others_what_one_channel_cannot_tell() -> None:
         optimizer.step()
         errors.append(error.item())
     assert sum(errors[-10:]) / 10 < 0.35
+
+
+def test_fields_of_older_recipes_load() -> None:
+    model = build(modality="sensor", widths=[6], cross=True)
+    assert model.config()["cross_channel"]
+    assert "cross" not in model.config()

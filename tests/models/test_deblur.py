@@ -124,9 +124,9 @@ def test_a_refiner_joins_an_estimator_that_was_trained_before() -> None:
     estimator, whole = model(widths=[]), model()
     refiner = {name: value.clone() for name, value in whole.state_dict().items() if "refiner" in name}
     whole.warm_start(estimator.state_dict())
-    assert torch.equal(whole.estimator.into.weight, estimator.estimator.into.weight)
+    assert torch.equal(whole.estimator.encode_proj.weight, estimator.estimator.encode_proj.weight)
     assert all(torch.equal(whole.state_dict()[name], value) for name, value in refiner.items())
-    with pytest.raises(RuntimeError, match="in one of the two only"):
+    with pytest.raises(RuntimeError, match="only one of the two"):
         estimator.warm_start(whole.state_dict())
 
 

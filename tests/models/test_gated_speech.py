@@ -50,7 +50,7 @@ def test_only_what_both_leave_is_clean(model: GatedSpeech, monkeypatch: pytest.M
     x = noise(2, 1, 16_000)
     wrong = x.flip(-1)
     both, net, gate, none = (
-        model._share_of_gate(x, x + wrong * 10 ** (-a / 20), x + wrong * 10 ** (-b / 20), torch.zeros(2))
+        model._gate_weight(x, x + wrong * 10 ** (-a / 20), x + wrong * 10 ** (-b / 20), torch.zeros(2))
         for a, b in ((30, 30), (30, 5), (5, 30), (5, 5))
     )
     torch.testing.assert_close(both, torch.full((2,), 0.85))

@@ -44,7 +44,7 @@ def test_multiply_adds_of_a_network_are_those_of_its_layers() -> None:
     sizes = {"code": 8, "memory": 8, "layers": 1, "widths": [4], "window": 16, "hop": 8}
     frame = 4 * (5 * 3 * 4 + 6 * 4 * 2) + 2 * 8 * (4 * 4) + 8 * 4 * 4 + 2 * 3 * 8 * 8
     for looks, hops in ((1, 65), (2, 66)):  # 64, and those that push the rest out
-        gru = build_speech(**sizes, shifts=looks)
+        gru = build_speech(**sizes, n_shifts=looks)
         assert kmac_per_sample(gru) == pytest.approx(looks * frame / 8 / 1e3 * hops / 64)
 
 

@@ -231,7 +231,7 @@ def test_a_network_that_looks_across_channels_learns_from_recordings_and_cleans_
     np.savez(tmp_path / "logs.npz", pressures=np.stack([beat, beat, -beat], axis=1), alone=beat)
     recipe = replace(
         changed(steps=12, lr=3e-3),
-        model=ModelRecipe("autoencoder", {**RECIPE.model.config, "cross": True}),
+        model=ModelRecipe("autoencoder", {**RECIPE.model.config, "cross_channel": True}),
         data=replace(RECIPE.data, max_joint_channels=3),
     )
     fit(recipe, tmp_path, None, tmp_path / "w.safetensors")

@@ -1,4 +1,4 @@
-"""The learned denoiser of speech in files: the causal one, grown so that it hears what comes after, too."""
+"""Architecture `spectral-bigru`: a denoiser of speech in files, a bidirectional GRU with look-ahead."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ from torch.nn import functional as F
 
 from denoise.errors import UsageError
 from denoise.models.base import InputSpec
-from denoise.models.speech.spectral_gru import LOUDEST, QUIET, SLOPE, Shifted, SpectralGruConfig, linked
+from denoise.models.layers import config_from
+from denoise.models.speech.spectral_gru import (
+    MAX_GAIN,
+    MIN_RMS,
+    RENAMED,
+    SLOPE,
+    ShiftEnsemble,
+    SpectralGruConfig,
+    share_mask,
+)
 
-__all__ = ["HeardState", "SpectralBiGru", "SpectralBiGruConfig", "build"]
+__all__ = ["SpectralBiGru", "SpectralBiGruConfig", "SpectralBiState", "build"]
 
-_PART_FRAMES = 1024  # of a long recording that are cleaned at a time: 16 s
-_AHEAD_FRAMES = 128  # beyond them from which the backward memory starts: 2 s
+_PART_FRAMES = 1024  # of a recording denoised at a time: 16 s
+_AHEAD_FRAMES = 128  # look-ahead, from whose end the backward layer starts: 2 s
 
 
 @dataclass(frozen=True)
 class SpectralBiGruConfig(SpectralGruConfig):
-    """Sizes of a `SpectralBiGru`, beside those of a `SpectralGru`.
+    """Sizes of a `SpectralBiGru`, in addition to those of a `SpectralGru`.
 
     Args:
         taps: Frames that each convolution spans, an odd number.
-        backward: Units of the recurrent layer that runs from the end.
-        dilations: Frames between the taps of each block before the decoder.
+        backward: Units of the backward recurrent layer.
+        dilations: Frames between the taps of each context block before the decoder.
         hidden: Channels inside these blocks.
     """
 
@@ -39,21 +48,20 @@ class SpectralBiGruConfig(SpectralGruConfig):
 
 
 @dataclass(frozen=True)
-class HeardState:
-    """What passes from part to part of a recording.
+class SpectralBiState:
+    """State between parts of a recording.
 
     Args:
-        heard: The last input samples, those of which the answer is not out and those before them that it
-            needs, `(B, n)`.
-        memory: Of the forward layers, before the first frame that is computed next, `(layers, B, memory)`.
+        history: Last input samples: those without output yet, and the context before them, `(B, n)`.
+        memory: State of the forward layers before the next frame, `(layers, B, memory)`.
     """
 
-    heard: Tensor
+    history: Tensor
     memory: Tensor
 
 
-class _Block(nn.Module):
-    """Context around each frame and frequency, added to what is there; at first nothing."""
+class _ContextBlock(nn.Module):
+    """A residual block over neighbouring frames and frequencies; the identity at first."""
 
     def __init__(self, width: int, hidden: int, dilation: int) -> None:
         super().__init__()
@@ -68,16 +76,16 @@ class _Block(nn.Module):
         return x + added
 
 
-class SpectralBiGru(Shifted):
-    """A `SpectralGru` whose convolutions also span time, and which has a memory of the future as well.
+class SpectralBiGru(ShiftEnsemble):
+    """A `SpectralGru` whose convolutions also span time, with a backward recurrent layer.
 
-    A recurrent layer runs from the end to the beginning (Schuster & Paliwal 1997) over what the forward ones
-    remember. The frames around a frame are seen by the convolutions. A trained `SpectralGru` can be its
-    start: all that is new begins at zero, so that training goes on from where that one arrived.
+    The backward layer (Schuster & Paliwal 1997) runs over the code and the outputs of the forward ones.
+    Training can start from a trained `SpectralGru`: all new weights start at zero, so the function is the
+    same at first.
 
-    Of a recording of any length, 16 s are cleaned at a time. The forward memory is carried on, and the
-    backward memory starts 2 s beyond them, which is as much as it learned to use; digital silence at either
-    end is not listened to. So it is causal but for a `latency` that suits files and not conversations.
+    Recordings of any length are denoised 16 s at a time. The forward state is carried on, and the backward
+    layer starts 2 s later, the look-ahead of its training; digital silence at either end is skipped. The
+    resulting `latency` suits files and not conversations.
 
     Shape:
         `(B, C, T)` in and out.
@@ -86,22 +94,23 @@ class SpectralBiGru(Shifted):
     taper: Tensor
 
     def __init__(self, config: SpectralBiGruConfig) -> None:
-        super().__init__(config.hop, config.shifts)
+        super().__init__(config.hop, config.n_shifts)
         sizes = (config.hop, config.code, config.memory, config.layers, config.backward, *config.widths)
         odd = config.window == 2 * config.hop and not config.hop % 2 ** len(config.widths) and config.taps % 2
         if min(*sizes, config.hidden, config.taps, *config.dilations, 1) < 1 or not odd:
-            raise UsageError(f"spectral-bigru sizes do not go together, found {config}")
-        if not 0 < config.sample_rate < float("inf"):
             raise UsageError(
-                f"spectral-bigru works at a sample rate in Hz above 0, found {config.sample_rate}"
+                "spectral-bigru needs sizes above 0, a window of two hops, a hop that "
+                f"2**len(widths) divides, and odd taps; found {config}"
             )
+        if not 0 < config.sample_rate < float("inf"):
+            raise UsageError(f"spectral-bigru needs a sample rate in Hz above 0, found {config.sample_rate}")
         self._config = config
         around = config.taps // 2
-        # Frames from which the convolutions reach a frame, through the encoder, and through all of it.
-        encoder_reach = around * len(config.widths)
-        decoder_reach = encoder_reach + sum(config.dilations)
-        # A part is computed from so many frames before it, the first of which only the encoder needs.
-        self._lead, self._before = encoder_reach, encoder_reach + decoder_reach + 1
+        # Receptive radius in frames of the encoder, and of context blocks and decoder.
+        encoder_radius = around * len(config.widths)
+        decoder_radius = encoder_radius + sum(config.dilations)
+        # A part needs `_before` frames of past context, of which the first `_lead` feed only the encoder.
+        self._lead, self._before = encoder_radius, encoder_radius + decoder_radius + 1
         self._frames, self._ahead = _PART_FRAMES, _AHEAD_FRAMES
         self.hop = self._frames * config.hop
         self.latency = (self._ahead + 1) * config.hop + self._delays[-1]
@@ -117,12 +126,12 @@ class SpectralBiGru(Shifted):
             for i, o in itertools.pairwise(channels)
         )
         flat = config.widths[-1] * (self.bins >> len(config.widths))
-        self.into = nn.Linear(flat, config.code)
+        self.encode_proj = nn.Linear(flat, config.code)
         self.memory = nn.GRU(config.code, config.memory, config.layers, batch_first=True)
-        self.after = nn.GRU(config.code + config.memory, config.backward, batch_first=True)
-        self.out_of = nn.Linear(config.memory + config.code + config.backward, flat)
+        self.backward_gru = nn.GRU(config.code + config.memory, config.backward, batch_first=True)
+        self.decode_proj = nn.Linear(config.memory + config.code + config.backward, flat)
         self.blocks = nn.ModuleList(
-            _Block(config.widths[-1], config.hidden, dilation) for dilation in config.dilations
+            _ContextBlock(config.widths[-1], config.hidden, dilation) for dilation in config.dilations
         )
         outwards = (*config.widths[::-1], 2)
         self.decoder = nn.ModuleList(
@@ -132,155 +141,156 @@ class SpectralBiGru(Shifted):
         last = self.decoder[-1]
         assert isinstance(last, nn.ConvTranspose2d)
         assert last.bias is not None
-        nn.init.constant_(last.bias[:1], 1.0)  # start near "let everything pass"
+        nn.init.constant_(last.bias[:1], 1.0)  # start near a mask of one
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def config(self) -> dict[str, Any]:
-        """The fields of `SpectralBiGruConfig`."""
+        """Return the fields of `SpectralBiGruConfig`."""
         return asdict(self._config)
 
     def warm_start(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of another run, or of a trained `SpectralGru`: what that one lacks is zero."""
+        """Start from the weights of another run, or of a trained `SpectralGru`, with new weights at zero."""
         own = self.state_dict()
         if weights.keys() == own.keys():
             self.load_state_dict(weights)
             return
         grown = {key: value for key, value in own.items() if key not in weights}
         for key, value in weights.items():
-            grown[key] = self._grown(key, value, torch.zeros_like(own[key])) if key in own else value
+            grown[key] = self._grow(key, value, torch.zeros_like(own[key])) if key in own else value
         self.load_state_dict(grown)
 
-    def _grown(self, key: str, value: Tensor, into: Tensor) -> Tensor:
-        """A weight of a `SpectralGru` in its place among zeros."""
+    def _grow(self, key: str, value: Tensor, zeros: Tensor) -> Tensor:
+        """Return a weight of a `SpectralGru` in its place among zeros."""
         part = key.split(".")[0]
-        if part in ("encoder", "decoder") and into.ndim == 4:
-            into[:, :, self._config.taps // 2] = value
-            return into
+        if part in ("encoder", "decoder") and zeros.ndim == 4:
+            zeros[:, :, self._config.taps // 2] = value
+            return zeros
         width = self._config.widths[-1]
-        if key == "into.weight":  # there, the numbers of a frame lie channel by channel, here bin by bin
+        if key == "encode_proj.weight":  # a frame is flattened channel by channel there, bin by bin here
             return value.view(len(value), width, -1).transpose(1, 2).flatten(1)
-        if part == "out_of":
+        if part == "decode_proj":
             value = value.view(width, -1, *value.shape[1:]).transpose(0, 1).flatten(0, 1)
-            into[..., : value.shape[-1]] = value
-            return into
+            zeros[..., : value.shape[-1]] = value
+            return zeros
         return value
 
     def training_step(self, noisy: Tensor, _target: Tensor, /) -> tuple[Tensor, Tensor]:
-        """A patch as it is, from no memory at either end."""
+        """Denoise a whole patch, from a state of zero at either end."""
         hop = self._config.hop
         spectrum = self._spectrum(F.pad(noisy.flatten(0, 1), (hop, hop)))
-        mask, _ = self._mask(spectrum, self.once_state(len(spectrum)).memory, 0, spectrum.shape[1])
+        mask, _ = self._mask(spectrum, self.initial_state_one(len(spectrum)).memory, 0, spectrum.shape[1])
         return self._waveform(spectrum * mask).view_as(noisy), noisy.new_zeros(())
 
-    def once_state(self, batch: int) -> HeardState:
-        """Silence before the first sample."""
+    def initial_state_one(self, batch: int) -> SpectralBiState:
+        """Return the state before the first sample: silence."""
         like, c = self.taper, self._config
-        heard = (self._before + self._ahead + 1) * c.hop
-        return HeardState(like.new_zeros(batch, heard), like.new_zeros(c.layers, batch, c.memory))
+        samples = (self._before + self._ahead + 1) * c.hop
+        return SpectralBiState(like.new_zeros(batch, samples), like.new_zeros(c.layers, batch, c.memory))
 
-    def once(self, block: Tensor, state: HeardState) -> tuple[Tensor, HeardState]:
-        """One look at the next parts `(B, C, k * hop)`."""
+    def step_one(self, block: Tensor, state: SpectralBiState) -> tuple[Tensor, SpectralBiState]:
+        """Denoise the next parts `(B, C, k * hop)` with one member."""
         out = []
         for start in range(0, block.shape[-1], self.hop):
             cleaned, state = self._part(block[..., start : start + self.hop], state)
             out.append(cleaned)
         return torch.cat(out, -1), state
 
-    def _part(self, block: Tensor, state: HeardState) -> tuple[Tensor, HeardState]:
-        """One hop in, and one that was heard before out: `_before` frames of the past, it, and 2 s more."""
-        signal = torch.cat([state.heard, block.flatten(0, 1)], 1)
-        heard, memory = signal[:, self.hop :], state.memory
+    def _part(self, block: Tensor, state: SpectralBiState) -> tuple[Tensor, SpectralBiState]:
+        """Take in one part and return the one `latency` before it.
+
+        The input is `_before` frames of past context, the part, and 2 s of look-ahead.
+        """
+        signal = torch.cat([state.history, block.flatten(0, 1)], 1)
+        history, memory = signal[:, self.hop :], state.memory
         spectrum = self._spectrum(signal)
-        first, stop = _sounding(spectrum)
-        start = max(first, self._lead)  # frames before are in the memory, and only the encoder looks at them
-        turn = slice(self._before - 1, self._before + self._frames)  # the frames that are to come out
-        cleaned = torch.zeros_like(spectrum[:, turn])
+        first, stop = _active_frames(spectrum)
+        start = max(first, self._lead)  # the memory covers frames before; only the encoder needs them
+        output = slice(self._before - 1, self._before + self._frames)
+        cleaned = torch.zeros_like(spectrum[:, output])
         if start < stop:
             hop = self._config.hop
             level = signal[:, first * hop : (stop + 1) * hop].square().mean(1).sqrt()
-            louder = (QUIET / level.clamp(min=1e-9)).clamp(1.0, LOUDEST)[:, None, None]
+            gain = (MIN_RMS / level.clamp(min=1e-9)).clamp(1.0, MAX_GAIN)[:, None, None]
             mask, memory = self._mask(
-                spectrum[:, first:stop] * louder, memory, start - first, self._lead + self._frames - start
+                spectrum[:, first:stop] * gain, memory, start - first, self._lead + self._frames - start
             )
             noisy = spectrum[:, start:stop]
             if block.shape[1] > 1:
-                mask = linked(mask, noisy, block.shape[1])
-            low, high = max(start, turn.start), min(stop, turn.stop)
+                mask = share_mask(mask, noisy, block.shape[1])
+            low, high = max(start, output.start), min(stop, output.stop)
             if low < high:
-                cleaned[:, low - turn.start : high - turn.start] = (noisy * mask)[
-                    :, low - start : high - start
-                ]
-        return self._waveform(cleaned).view_as(block), HeardState(heard, memory)
+                part = (noisy * mask)[:, low - start : high - start]
+                cleaned[:, low - output.start : high - output.start] = part
+        return self._waveform(cleaned).view_as(block), SpectralBiState(history, memory)
 
     def _spectrum(self, signal: Tensor) -> Tensor:
-        """Of frames half over each other, `(B, k, bins + 1)`."""
+        """Return the spectra of half-overlapping frames, `(B, k, bins + 1)`."""
         frames = signal.unfold(1, self._config.window, self._config.hop)
         spectrum: Tensor = torch.fft.rfft(frames * self.taper)
         return spectrum
 
     def _waveform(self, spectrum: Tensor) -> Tensor:
-        """What lies between the middles of the first and of the last frame, `(B, (k - 1) hop)`."""
+        """Return the samples between the middles of the first and the last frame, `(B, (k - 1) hop)`."""
         frames = torch.fft.irfft(spectrum, n=self._config.window) * self.taper
         hop = self._config.hop
         samples: Tensor = (frames[:, 1:, :hop] + frames[:, :-1, hop:]).flatten(1)
         return samples
 
-    def _mask(self, spectrum: Tensor, memory: Tensor, skip: int, turn: int) -> tuple[Tensor, Tensor]:
-        """The complex gain of every bin of all frames but the first `skip`, `(B, k - skip, bins + 1)`.
+    def _mask(self, spectrum: Tensor, memory: Tensor, skip: int, carry: int) -> tuple[Tensor, Tensor]:
+        """Return the complex gain of every bin of all frames but the first `skip`, `(B, k - skip, bins + 1)`.
 
         Args:
             spectrum: `(B, k, bins + 1)`.
-            memory: Of the forward layers, before the first frame that is not skipped.
-            skip: Frames that only the encoder looks at.
-            turn: Of the others, those after which the memory is given back.
+            memory: State of the forward layers before the first frame that is not skipped.
+            skip: Frames that feed only the encoder.
+            carry: Number of the other frames after which to return the state of the forward layers.
         """
         batch, count, width = spectrum.shape[0], spectrum.shape[1] - skip, self._config.widths[-1]
         x = spectrum[..., : self.bins]
         power = x.real.square() + x.imag.square() + 1e-10
-        magnitude = power.pow(0.15)  # |X|^0.3: what was quiet is heard, whatever the level
+        magnitude = power.pow(0.15)  # |X|^0.3 raises weak bins, whatever the level
         compressed = magnitude * power.rsqrt()
         x = torch.stack([magnitude, x.real * compressed, x.imag * compressed], -1)
         x = x.permute(0, 3, 1, 2)  # (B, 3, k, bins), channels last
-        across = []
+        skips = []
         for conv in self.encoder:
             x = F.leaky_relu(conv(x), SLOPE, inplace=True)  # (B, width, k, half the bins)
-            across.append(x[:, :, skip:])
-        code = F.relu(self.into(across[-1].permute(0, 2, 3, 1).flatten(2))).float()  # (B, k, code)
+            skips.append(x[:, :, skip:])
+        code = F.relu(self.encode_proj(skips[-1].permute(0, 2, 3, 1).flatten(2))).float()  # (B, k, code)
         with torch.autocast(code.device.type, enabled=False):  # many small products gain nothing in bfloat16
-            past, memory = self._remember(code, memory, turn)
-            future = self.after(torch.cat([code, past], -1).flip(1))[0].flip(1)
-        x = self.out_of(torch.cat([past, code, future], -1)).view(batch, count, -1, width).permute(0, 3, 1, 2)
+            past, memory = self._run_forward(code, memory, carry)
+            future = self.backward_gru(torch.cat([code, past], -1).flip(1))[0].flip(1)
+        x = self.decode_proj(torch.cat([past, code, future], -1))
+        x = x.view(batch, count, -1, width).permute(0, 3, 1, 2)
         for i, conv in enumerate(self.decoder):
-            x = x + across.pop()
+            x = x + skips.pop()
             if i == 0:
                 for block in self.blocks:
                     x = block(x)
             x = conv(x)  # (B, width, k, double the bins)
-            if across:
+            if skips:
                 x = F.leaky_relu(x, SLOPE, inplace=True)
         x = torch.tanh(x.float())
         x = torch.cat([x, x[..., -1:]], -1)
         return torch.complex(1.2 * x[:, 0], 1.2 * x[:, 1]), memory
 
-    def _remember(self, code: Tensor, memory: Tensor, turn: int) -> tuple[Tensor, Tensor]:
-        """What the forward layers know at each frame, and their state after the first `turn`."""
-        if turn <= 0:
+    def _run_forward(self, code: Tensor, memory: Tensor, carry: int) -> tuple[Tensor, Tensor]:
+        """Return the outputs of the forward layers at each frame, and their state after `carry` frames."""
+        if carry <= 0:
             return self.memory(code, memory)[0], memory
-        now, memory = self.memory(code[:, :turn], memory)
-        if turn >= code.shape[1]:
+        now, memory = self.memory(code[:, :carry], memory)
+        if carry >= code.shape[1]:
             return now, memory
-        later, _ = self.memory(code[:, turn:], memory)
+        later, _ = self.memory(code[:, carry:], memory)
         return torch.cat([now, later], 1), memory
 
 
-def _sounding(spectrum: Tensor) -> tuple[int, int]:
-    """The first frame that is not digital silence, and the one behind the last; (0, 0) where all are."""
+def _active_frames(spectrum: Tensor) -> tuple[int, int]:
+    """Return the first and end frame that are not digital silence; (0, 0) if all are silent."""
     frames = spectrum.abs().amax((0, 2)).nonzero().flatten().tolist()
     return (frames[0], frames[-1] + 1) if frames else (0, 0)
 
 
 def build(**config: Any) -> SpectralBiGru:
-    """A model from the fields of its config."""
-    for key in ("widths", "dilations"):
-        config[key] = tuple(config.get(key, getattr(SpectralBiGruConfig, key)))
-    return SpectralBiGru(SpectralBiGruConfig(**config))
+    """Build a model from the fields of its config."""
+    return SpectralBiGru(config_from(SpectralBiGruConfig, config, RENAMED))

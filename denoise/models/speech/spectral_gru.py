@@ -1,10 +1,11 @@
-"""Learned denoisers of speech and field recordings: an autoencoder over spectra, with memory over time."""
+"""Architecture `spectral-gru`: a causal denoiser of speech, an autoencoder over spectra with a GRU."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,14 +13,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.errors import UsageError
-from denoise.models.autoencoder import LineConv, LineConvTranspose
 from denoise.models.base import CausalDenoiser, InputSpec
+from denoise.models.layers import Conv1dAs2d, ConvTranspose1dAs2d, config_from
 
-__all__ = ["Shifted", "ShiftedState", "SpectralGru", "SpectralGruConfig", "SpectralState", "build", "linked"]
+__all__ = [
+    "RENAMED",
+    "ShiftEnsemble",
+    "ShiftState",
+    "SpectralGru",
+    "SpectralGruConfig",
+    "SpectralState",
+    "build",
+    "share_mask",
+]
 
-QUIET = 0.02  # root mean square: what is fainter is heard as loud as this, for no fainter was learned from
-LOUDEST = 1e4  # times louder, at most
+MIN_RMS = 0.02  # quieter frames are amplified to this level, because training had none below it
+MAX_GAIN = 1e4
 SLOPE = 0.1  # of the leaky rectifiers
+RENAMED = MappingProxyType({"shifts": "n_shifts"})  # fields of recipes and weights files before
 _FADE_DB_S = 1.0
 
 
@@ -32,10 +43,10 @@ class SpectralGruConfig:
         window: Samples per frame.
         hop: Samples between frames, half a window.
         widths: Channels of the strided convolutions over frequency, outermost first.
-        code: Numbers per frame between encoder and memory.
+        code: Numbers per frame between encoder and GRU.
         memory: Units of each recurrent layer.
         layers: Recurrent layers.
-        shifts: Analyses of the signal, evenly shifted within a hop, whose answers are averaged.
+        n_shifts: Members of the ensemble, see `ShiftEnsemble`.
     """
 
     sample_rate: float = 16_000.0
@@ -45,123 +56,127 @@ class SpectralGruConfig:
     code: int = 192
     memory: int = 192
     layers: int = 2
-    shifts: int = 2
+    n_shifts: int = 2
 
 
 @dataclass(frozen=True)
-class ShiftedState:
-    """What passes from block to block of a `Shifted` model.
+class ShiftState:
+    """State of a `ShiftEnsemble` between blocks.
 
     Args:
-        late: Input samples that the analyses have not all heard, `(B, n)`.
-        owed: Answers that wait for those of later analyses, `(shifts, B, n)`.
-        state: Of the model, for all analyses.
+        history: Last input samples, which the delayed members still need, `(B, n)`.
+        delayed: Outputs that wait for those of later members, `(n_shifts, B, n)`.
+        state: State of the model, for all members.
     """
 
-    late: Tensor
-    owed: Tensor
+    history: Tensor
+    delayed: Tensor
     state: Any
 
 
-class Shifted(CausalDenoiser):
-    """A model that looks at the signal several times, each time at frames that begin a little later.
+class ShiftEnsemble(CausalDenoiser):
+    """A model whose output is the mean over several framings of the signal, evenly shifted within a hop.
 
-    Where frames begin is arbitrary, and the mistakes that a model makes at one place it mostly does not make
-    at another, so the mean of the answers is nearer to the truth. All looks are items of one batch. Training
-    takes one, and so do several channels: each is a look of its own at what they share.
+    The position of frames is arbitrary, and errors at different positions are largely independent, so the
+    mean is more accurate. The members are items of one batch. Training runs one member, and so do recordings
+    of several channels, whose shared mask is already a mean.
 
     Args:
         frame_hop: Samples between frames.
-        shifts: How many looks.
+        n_shifts: Number of members.
     """
 
-    def __init__(self, frame_hop: int, shifts: int) -> None:
+    def __init__(self, frame_hop: int, n_shifts: int) -> None:
         super().__init__()
-        if shifts < 1 or frame_hop % shifts:
-            raise UsageError(f"shifts is {shifts}; expected a part of the {frame_hop} samples between frames")
-        self._delays = [index * frame_hop // shifts for index in range(shifts)]
+        if n_shifts < 1 or frame_hop % n_shifts:
+            raise UsageError(f"n_shifts is {n_shifts}; expected a divisor of the hop, {frame_hop} samples")
+        self._delays = [index * frame_hop // n_shifts for index in range(n_shifts)]
 
-    def once_state(self, batch: int) -> Any:
-        """The state of one look before the first sample."""
+    def initial_state_one(self, batch: int) -> Any:
+        """Return the state of one member before the first sample."""
         raise NotImplementedError
 
-    def once(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One look at the next block, as `step`."""
+    def step_one(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Denoise the next block with one member, as `step` does with all."""
         raise NotImplementedError
 
     def training_step(self, noisy: Tensor, _target: Tensor, /) -> tuple[Tensor, Tensor]:
-        """One look at a patch."""
+        """Denoise a patch with one member."""
         samples, late = noisy.shape[-1], self.latency - self._delays[-1]
         padded = F.pad(noisy, (0, -(-(samples + late) // self.hop) * self.hop - samples))
-        out, _ = self.once(padded, self.once_state(noisy.shape[0] * noisy.shape[1]))
+        out, _ = self.step_one(padded, self.initial_state_one(noisy.shape[0] * noisy.shape[1]))
         return out[..., late : late + samples], noisy.new_zeros(())
 
-    def _looks(self, channels: int) -> list[int]:
-        """By how many samples each look at so many channels is later than the first."""
+    def _delays_for(self, channels: int) -> list[int]:
+        """Return the delay in samples of each member for a recording of `channels` channels."""
         return self._delays if channels == 1 else self._delays[-1:]
 
-    def initial_state(self, batch: int, channels: int = 1) -> ShiftedState:
-        """Silence before the first sample."""
-        looks, most, rows = len(self._looks(channels)), self._delays[-1], batch * channels
+    def initial_state(self, batch: int, channels: int = 1) -> ShiftState:
+        """Return the state before the first sample: silence."""
+        members, max_delay, rows = len(self._delays_for(channels)), self._delays[-1], batch * channels
         like = next(self.parameters())
-        return ShiftedState(
-            like.new_zeros(rows, most), like.new_zeros(looks, rows, most), self.once_state(looks * rows)
+        return ShiftState(
+            like.new_zeros(rows, max_delay),
+            like.new_zeros(members, rows, max_delay),
+            self.initial_state_one(members * rows),
         )
 
-    def step(self, block: Tensor, state: ShiftedState) -> tuple[Tensor, ShiftedState]:
+    def step(self, block: Tensor, state: ShiftState) -> tuple[Tensor, ShiftState]:
         """Denoise the next block `(B, C, k * hop)`."""
-        size, most, delays = block.shape[-1], self._delays[-1], self._looks(block.shape[1])
-        heard = torch.cat([state.late, block.flatten(0, 1)], 1)
-        looks = [heard[:, most - delay : most - delay + size].view_as(block) for delay in delays]
-        answers, inner = self.once(torch.cat(looks), state.state)
-        answers = answers.reshape(len(looks), -1, size)
-        ready = torch.cat([state.owed, answers], -1)
-        # What was heard later was answered later: each look waits for the last.
-        aligned = [look[:, delay : delay + size] for look, delay in zip(ready, delays, strict=True)]
+        size, max_delay, delays = block.shape[-1], self._delays[-1], self._delays_for(block.shape[1])
+        signal = torch.cat([state.history, block.flatten(0, 1)], 1)
+        shifted = [signal[:, max_delay - delay : max_delay - delay + size].view_as(block) for delay in delays]
+        outputs, inner = self.step_one(torch.cat(shifted), state.state)
+        ready = torch.cat([state.delayed, outputs.reshape(len(delays), -1, size)], -1)
+        # A member with a smaller delay is ahead of the last one by the difference.
+        aligned = [row[:, delay : delay + size] for row, delay in zip(ready, delays, strict=True)]
         mean = torch.stack(aligned).mean(0).view_as(block)
-        return mean, ShiftedState(heard[:, size:], ready[..., size:], inner)
+        return mean, ShiftState(signal[:, size:], ready[..., size:], inner)
 
 
 @dataclass(frozen=True)
 class SpectralState:
-    """What passes from block to block of one look.
+    """State of one member between blocks.
 
     Args:
-        heard: The last `window - hop` input samples, `(B, window - hop)`.
-        owed: Output samples that the next frame still adds to, `(B, window - hop)`.
-        memory: Of the recurrent layers, `(layers, B, memory)`.
-        level: How loud the loudest frame was, which fades: its root mean square, `(B,)`.
+        history: Last `window - hop` input samples, `(B, window - hop)`.
+        overlap: Output samples that the next frame is added to, `(B, window - hop)`.
+        memory: State of the recurrent layers, `(layers, B, memory)`.
+        level: Fading maximum of the frames' root mean squares, `(B,)`.
     """
 
-    heard: Tensor
-    owed: Tensor
+    history: Tensor
+    overlap: Tensor
     memory: Tensor
     level: Tensor
 
 
-class SpectralGru(Shifted):
+class SpectralGru(ShiftEnsemble):
     """A complex ratio mask (Williamson et al. 2016) from compressed spectra, by encoder, GRU and decoder.
 
-    The encoder strides over frequency only, so that each frame is a small picture of its own; all memory of
-    the past is in the recurrent layers (Cho et al. 2014), which makes the state small and streaming
-    exact. Each encoder scale is also added to the decoder scale of its size.
+    The encoder strides over frequency only. The recurrent layers (Cho et al. 2014) carry all past context,
+    which keeps the state small and makes streaming exact. Each encoder scale is added to the decoder scale of
+    its size.
 
-    Channels of one recording share one mask, the mean of theirs weighted by power: of all single masks the
-    one that is nearest to what each channel's own would give (least squares).
+    Channels of one recording share one mask: the mean of theirs weighted by power, which is the single mask
+    closest to the separate ones (least squares).
 
     Shape:
-        `(B, C, T)` in and out; `latency` is `window - hop` samples, and what the shifts take.
+        `(B, C, T)` in and out; `latency` is `window - hop` samples plus the largest shift.
     """
 
     taper: Tensor
 
     def __init__(self, config: SpectralGruConfig) -> None:
-        super().__init__(config.hop, config.shifts)
+        super().__init__(config.hop, config.n_shifts)
         sizes = (config.hop, config.code, config.memory, config.layers, *config.widths)
         if min(sizes) < 1 or config.window != 2 * config.hop or config.hop % 2 ** len(config.widths):
-            raise UsageError(f"spectral-gru sizes do not go together, found {config}")
+            raise UsageError(
+                "spectral-gru needs sizes above 0, a window of two hops, and a hop that "
+                f"2**len(widths) divides; found {config}"
+            )
         if not 0 < config.sample_rate < math.inf:
-            raise UsageError(f"spectral-gru works at a sample rate in Hz above 0, found {config.sample_rate}")
+            raise UsageError(f"spectral-gru needs a sample rate in Hz above 0, found {config.sample_rate}")
         self._config = config
         self._overlap = config.window - config.hop
         self.hop, self.latency = config.hop, self._overlap + self._delays[-1]
@@ -174,84 +189,87 @@ class SpectralGru(Shifted):
         self.bins = config.window // 2  # the Nyquist bin takes the mask of its neighbour
         channels = (3, *config.widths)
         self.encoder = nn.ModuleList(
-            LineConv(i, o, 5, stride=2, padding=2) for i, o in itertools.pairwise(channels)
+            Conv1dAs2d(i, o, 5, stride=2, padding=2) for i, o in itertools.pairwise(channels)
         )
         flat = config.widths[-1] * (self.bins >> len(config.widths))
-        self.into = nn.Linear(flat, config.code)
+        self.encode_proj = nn.Linear(flat, config.code)
         self.memory = nn.GRU(config.code, config.memory, config.layers, batch_first=True)
-        self.out_of = nn.Linear(config.memory + config.code, flat)
+        self.decode_proj = nn.Linear(config.memory + config.code, flat)
         outwards = (*config.widths[::-1], 2)
         self.decoder = nn.ModuleList(
-            LineConvTranspose(i, o, 6, stride=2, padding=2) for i, o in itertools.pairwise(outwards)
+            ConvTranspose1dAs2d(i, o, 6, stride=2, padding=2) for i, o in itertools.pairwise(outwards)
         )
         last = self.decoder[-1]
-        assert isinstance(last, LineConvTranspose)
+        assert isinstance(last, ConvTranspose1dAs2d)
         assert last.bias is not None
-        nn.init.constant_(last.bias[:1], 1.0)  # start near "let everything pass"
+        nn.init.constant_(last.bias[:1], 1.0)  # start near a mask of one
 
     def config(self) -> dict[str, Any]:
-        """The fields of `SpectralGruConfig`."""
+        """Return the fields of `SpectralGruConfig`."""
         return asdict(self._config)
 
-    def once_state(self, batch: int) -> SpectralState:
-        """Silence before the first sample."""
+    def initial_state_one(self, batch: int) -> SpectralState:
+        """Return the state before the first sample: silence."""
         like, c = self.taper, self._config
         zeros = like.new_zeros(batch, self._overlap)
         memory = like.new_zeros(c.layers, batch, c.memory)
         return SpectralState(zeros, zeros, memory, like.new_zeros(batch))
 
-    def once(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
-        """One look at the next block `(B, C, k * hop)`."""
+    def step_one(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
+        """Denoise the next block `(B, C, k * hop)` with one member."""
         window, hop, channels = self._config.window, self.hop, block.shape[1]
         # From here on, B counts every channel of every item.
-        signal = torch.cat([state.heard, block.flatten(0, 1)], 1)  # (B, window - hop + k hop)
+        signal = torch.cat([state.history, block.flatten(0, 1)], 1)  # (B, window - hop + k hop)
         frames = signal.unfold(1, window, hop) * self.taper  # (B, k, window)
         spectrum = torch.fft.rfft(frames)  # (B, k, window/2 + 1)
-        louder, level = _louder(spectrum, state.level, hop / self._config.sample_rate)
-        mask, memory = self._mask(spectrum * louder, state.memory)
+        gain, level = _quiet_gain(spectrum, state.level, hop / self._config.sample_rate)
+        mask, memory = self._mask(spectrum * gain, state.memory)
         if channels > 1:
-            mask = linked(mask, spectrum, channels)
+            mask = share_mask(mask, spectrum, channels)
         cleaned = torch.fft.irfft(spectrum * mask, n=window) * self.taper
 
         count = frames.shape[1]
-        late = cleaned[..., hop:].flatten(1)  # (B, k hop): second halves
-        out = cleaned[..., :hop].flatten(1)  # first halves
-        out = out + torch.cat([state.owed, late[:, : (count - 1) * hop]], 1)
+        second = cleaned[..., hop:].flatten(1)  # (B, k hop): second halves of the frames
+        out = cleaned[..., :hop].flatten(1)
+        out = out + torch.cat([state.overlap, second[:, : (count - 1) * hop]], 1)
         return out.view_as(block), SpectralState(
-            signal[:, -self._overlap :], late[:, (count - 1) * hop :], memory, level
+            signal[:, -self._overlap :], second[:, (count - 1) * hop :], memory, level
         )
 
     def _mask(self, spectrum: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """The complex gain of every bin, `(B, k, bins + 1)`, and the memory after the last frame."""
+        """Return the complex gain of every bin, `(B, k, bins + 1)`, and the memory after the last frame."""
         batch, count = spectrum.shape[:2]
         x = spectrum[..., : self.bins]
         power = x.real.square() + x.imag.square() + 1e-10
-        magnitude = power.pow(0.15)  # |X|^0.3: what was quiet is heard, whatever the level
+        magnitude = power.pow(0.15)  # |X|^0.3 raises weak bins, whatever the level
         compressed = magnitude * power.rsqrt()
         x = torch.stack([magnitude, x.real * compressed, x.imag * compressed], -1)
-        # Frames as the lines of one picture, channels last: several times faster than as a batch.
+        # Treat frames as rows of one channels-last image: on a CPU several times faster than batching.
         x = x.view(1, batch * count, self.bins, 3).permute(0, 3, 1, 2)
-        across = []
+        skips = []
         for conv in self.encoder:
             x = F.leaky_relu(conv(x), SLOPE, inplace=True)
-            across.append(x)  # (1, width, B k, half the bins)
-        code = F.relu(self.into(x[0].transpose(0, 1).flatten(1))).view(batch, count, -1)  # (B, k, code)
-        remembered, memory = self.memory(code, memory)
-        x = self.out_of(torch.cat([remembered, code], -1))
+            skips.append(x)  # (1, width, B k, half the bins)
+        code = F.relu(self.encode_proj(x[0].transpose(0, 1).flatten(1))).view(
+            batch, count, -1
+        )  # (B, k, code)
+        context, memory = self.memory(code, memory)
+        x = self.decode_proj(torch.cat([context, code], -1))
         x = x.view(batch * count, self._config.widths[-1], -1).transpose(0, 1).unsqueeze(0)
         for conv in self.decoder:
-            x = conv(across.pop() + x)  # double the bins
-            if across:
+            x = conv(skips.pop() + x)  # double the bins
+            if skips:
                 x = F.leaky_relu(x, SLOPE, inplace=True)
         x = torch.tanh(x[0].float()).view(2, batch, count, self.bins)
         x = torch.cat([x, x[..., -1:]], -1)
         return torch.complex(1.2 * x[0], 1.2 * x[1]), memory
 
 
-def _louder(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Tensor]:
-    """By how much each frame of a faint recording is to be heard louder, `(B, k, 1)`, and the last level.
+def _quiet_gain(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Tensor]:
+    """Return the gain that brings quiet frames up to the training level, `(B, k, 1)`, and the last level.
 
-    What counts is the loudest frame so far, fading by `_FADE_DB_S`: speech is heard at once as loud as it is.
+    The level is the running maximum of the frames' RMS, fading by `_FADE_DB_S`, so it follows the onset of
+    speech at once.
     """
     size = 2 * (spectrum.shape[-1] - 1)
     rms = (spectrum.real.square() + spectrum.imag.square()).sum(-1).sqrt() * (2.0 / size)  # of a Hann window
@@ -262,18 +280,17 @@ def _louder(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Te
         faded = torch.arange(1, rms.shape[1] + 1, device=rms.device) * fade
         logs = torch.cat([level[:, None], rms], 1).clamp(min=1e-9).log() + F.pad(faded, (1, 0))
         loudest = (torch.cummax(logs, 1).values[:, 1:] - faded).exp()  # (B, k)
-    return (QUIET / loudest).clamp(1.0, LOUDEST)[..., None], loudest[:, -1]
+    return (MIN_RMS / loudest).clamp(1.0, MAX_GAIN)[..., None], loudest[:, -1]
 
 
-def linked(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
-    """One mask for every `channels` rows: their mean, weighted by power."""
-    power = spectrum.real.square() + spectrum.imag.square() + 1e-20  # of silence, the plain mean
+def share_mask(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
+    """Replace the masks of every `channels` rows by their mean, weighted by power."""
+    power = spectrum.real.square() + spectrum.imag.square() + 1e-20  # silence gets the plain mean
     power, masks = (x.view(-1, channels, *x.shape[1:]) for x in (power, mask))
     mean: Tensor = (masks * power).sum(1, keepdim=True) / power.sum(1, keepdim=True)
     return mean.expand_as(masks).flatten(0, 1)
 
 
 def build(**config: Any) -> SpectralGru:
-    """A model from the fields of its config."""
-    config["widths"] = tuple(config.get("widths", SpectralGruConfig.widths))
-    return SpectralGru(SpectralGruConfig(**config))
+    """Build a model from the fields of its config."""
+    return SpectralGru(config_from(SpectralGruConfig, config, RENAMED))
