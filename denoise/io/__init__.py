@@ -1,6 +1,7 @@
 """Read and write files of every format in `denoise.io.formats`."""
 
-from denoise.io.files import CODECS, Reader, Writer, modality, probe, read, reader, write, writer
+from denoise.io.base import Reader, Writer
+from denoise.io.files import CODECS, modality, probe, read, reader, write, writer
 from denoise.io.sniff import sniff, written_name
 
 __all__ = [

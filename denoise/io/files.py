@@ -1,31 +1,24 @@
 """Open a file for reading or writing, through the codec of its modality.
 
-A codec is an object with three functions:
-
-    probe(path, **options)          -> SignalInfo, from the header alone
-    reader(path, **options)         -> Reader: a context manager that yields numpy blocks (C, *S)
-    writer(path, info)              -> Writer: a context manager that takes the same blocks back, atomically
-
-An image block is one page in its own dtype; a signal block is the next `block` samples.
-
 The first bytes of a file decide its format (`denoise.io.sniff`): a JPEG with the suffix `.png` is read as a
 JPEG and, under that name, written as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from denoise.errors import UnreadableError
+from denoise.io.base import Codec, Reader, Writer
 from denoise.io.formats import modality_of
 from denoise.io.sniff import sniff
 from denoise.registry import lookup
 from denoise.signal import MODALITIES, Modality, SignalInfo
 
-__all__ = ["CODECS", "Reader", "Writer", "modality", "probe", "read", "reader", "write", "writer"]
+__all__ = ["CODECS", "modality", "probe", "read", "reader", "write", "writer"]
 
 if TYPE_CHECKING:  # the command line answers `--help` without numpy
     from numpy.typing import NDArray
@@ -39,38 +32,6 @@ CODECS: Mapping[str, str] = MappingProxyType(
         "sensor": "denoise.io.sensor.codec:CODEC",
     }
 )
-
-
-class Reader(Protocol):
-    """Yields the blocks of one file, in order. Use as a context manager."""
-
-    @property
-    def info(self) -> SignalInfo: ...
-    def __iter__(self) -> Iterator[Array]: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class Writer(Protocol):
-    """Takes blocks and makes them one file: complete on a clean exit, absent (or the old file) otherwise."""
-
-    clipped: int  # samples that did not fit the file's range, so far
-
-    def write(self, block: Array) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class Codec(Protocol):
-    """One modality's formats."""
-
-    def probe(self, path: Path, **options: Any) -> SignalInfo: ...
-    def reader(self, path: Path, **options: Any) -> Reader: ...
-    def writer(self, path: Path, info: SignalInfo) -> Writer: ...
 
 
 def modality(path: str | Path) -> Modality:

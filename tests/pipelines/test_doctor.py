@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from denoise import weights
 from denoise.errors import OutputError
-from denoise.io.audio.codec import CODEC
+from denoise.io.audio import codec
 from pipelines.inspect import doctor
 
 Run = Callable[..., Any]
@@ -83,7 +84,7 @@ def test_what_is_missing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", without_soxr)
     monkeypatch.setattr(doctor, "free_bytes", lambda _: 1000)
     monkeypatch.setattr(doctor, "_available_bytes", lambda: 1000)
-    monkeypatch.setattr(CODEC, "writer", broken)
+    monkeypatch.setattr(codec, "CODEC", dataclasses.replace(codec.CODEC, writer=broken))
     found = problems()
     assert set(found) == {"packages", "machine", "disk", "codecs"}
     assert "soxr" in found["packages"]

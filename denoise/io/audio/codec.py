@@ -17,7 +17,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -38,10 +37,11 @@ from denoise.io.audio.encoding import (
 )
 from denoise.io.audio.ogg import last_page
 from denoise.io.audio.tags import chunks, insert_tags, read_tags
+from denoise.io.base import Codec
 from denoise.io.sniff import format_of, read_head
 from denoise.signal import AudioInfo, SignalInfo
 
-__all__ = ["CODEC", "AudioCodec", "AudioReader", "AudioWriter"]
+__all__ = ["CODEC", "AudioReader", "AudioWriter"]
 
 Float = NDArray[np.float32]
 
@@ -110,9 +110,7 @@ class AudioReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: Any) -> None:
         self._file.close()
 
 
@@ -230,7 +228,8 @@ class AudioWriter:
             values, or the bytes do not get to the disk.
     """
 
-    def __init__(self, path: Path, info: AudioInfo) -> None:
+    def __init__(self, path: Path, info: SignalInfo) -> None:
+        info = AudioInfo.of(info)
         self.clipped = 0
         self._path = path
         self._encoding = encoding(path, info)
@@ -281,18 +280,16 @@ class AudioWriter:
             try:
                 self._file = self._encoding.open(self._part)
             except soundfile.SoundFileError as error:
-                raise OutputError(f"{self._path}: there is no {self._encoding}") from error
+                raise OutputError(f"{self._path}: libsndfile cannot write {self._encoding}") from error
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
 
-    def _finish(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def _finish(self, *failure: Any) -> None:
         """Close the encoder's file and add the tags; after an error, only close it."""
         try:
             self._file.close()
-            if kind is None:
+            if failure[0] is None:
                 insert_tags(self._part, self._encoding.container, self._tags)
                 self._check_length()
         except soundfile.SoundFileError as error:
@@ -306,27 +303,8 @@ class AudioWriter:
                     f"{self._path}: {file.frames} samples arrived in the file, expected {self._written}"
                 )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.__exit__(*failure)
 
 
-class AudioCodec:
-    """The recordings' row in `denoise.io.CODECS`."""
-
-    def probe(self, path: Path) -> AudioInfo:
-        """Describe a recording, from its header; a FLAC that leaves its length open is decoded once."""
-        with AudioReader(path) as reader:
-            return reader.info
-
-    def reader(self, path: Path, block: int | None = None) -> AudioReader:
-        """Open a recording for reading, `block` samples at a time."""
-        return AudioReader(path, block)
-
-    def writer(self, path: Path, info: SignalInfo) -> AudioWriter:
-        """Open a recording for writing."""
-        return AudioWriter(path, AudioInfo.of(info))
-
-
-CODEC = AudioCodec()
+CODEC = Codec(AudioReader, AudioWriter)

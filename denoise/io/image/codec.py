@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from denoise.errors import (
     reason,
 )
 from denoise.io.atomic import replacing
+from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, Format, format_of_suffix, writable_suffixes
 from denoise.io.image.base import Array, FileBytes, Header, Picture, ReadableFormat, WritableFormat
 from denoise.io.limits import require_plausible_size
@@ -32,39 +32,10 @@ from denoise.io.sniff import format_of, read_head
 from denoise.registry import resolve
 from denoise.signal import ImageInfo, Page, SignalInfo
 
-__all__ = ["CODEC", "ImageCodec", "ImageReader", "ImageWriter"]
+__all__ = ["CODEC", "ImageReader", "ImageWriter"]
 
 MAX_PIXELS = 500_000_000  # of one page; a file above is refused as a decompression bomb
 MEGA = 1_000_000
-
-
-class ImageCodec:
-    """The images' row in `denoise.io.CODECS`."""
-
-    def probe(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
-        """Describe an image file, from its header.
-
-        Args:
-            max_pixels: The most pixels that a page may claim.
-
-        Raises:
-            UnreadableError: Missing, empty, cut short, damaged, or no image.
-            UnsupportedError: Sound, but of a kind that is not handled (animations, 32-bit integers, ...).
-            TooLargeError: A page above `max_pixels`, or one that a file of its size cannot hold.
-        """
-        with ImageReader(path, max_pixels) as reader:
-            return reader.info
-
-    def reader(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
-        """Open an image file page by page; arguments and errors as `probe`."""
-        return ImageReader(path, max_pixels)
-
-    def writer(self, path: Path, info: SignalInfo) -> ImageWriter:
-        """Open an image file for pages like those that `info` describes.
-
-        The suffix decides the format, unless it is the source's own: then the source's format does.
-        """
-        return ImageWriter(path, ImageInfo.of(info))
 
 
 class ImageReader:
@@ -72,9 +43,18 @@ class ImageReader:
 
     `info` describes the first page until a page is yielded, then that page: the pages of a TIFF may differ in
     shape, dtype, peak and alpha.
+
+    Args:
+        path: The file; its contents decide the format.
+        max_pixels: The most pixels that a page may claim.
+
+    Raises:
+        UnreadableError: Missing, empty, cut short, damaged, or no image.
+        UnsupportedError: Sound, but of a kind that is not handled (animations, 32-bit integers, ...).
+        TooLargeError: A page above `max_pixels`, or one that a file of its size cannot hold.
     """
 
-    def __init__(self, path: Path, max_pixels: int) -> None:
+    def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> None:
         self._path = path
         with ExitStack() as opening:
             row = format_of(read_head(path, "an image"), path.suffix)
@@ -119,9 +99,7 @@ class ImageReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: Any) -> None:
         self._stack.close()
 
 
@@ -130,15 +108,16 @@ class ImageWriter:
 
     A block in the dtype of `info` is written as it is. Floats, in the same scale, are rounded and clipped;
     `clipped` counts the clipped samples. Data that the target cannot hold are converted (16 bits to 8, alpha
-    laid on white), and `notes` says so.
+    laid on white), and `notes` says so. The suffix decides the format, unless it is the source's own: then
+    the source's format does.
     """
 
-    def __init__(self, path: Path, info: ImageInfo) -> None:
+    def __init__(self, path: Path, info: SignalInfo) -> None:
         self.clipped = 0
         self.notes: tuple[str, ...] = ()
         self._path = path
-        self._info = info
-        self._format = _target(path, info)
+        self._info = ImageInfo.of(info)
+        self._format = _target(path, self._info)
         self._written = 0
         self._stack = ExitStack()
         self._sink: Callable[[Picture], None]
@@ -172,10 +151,8 @@ class ImageWriter:
         self.clipped += picture.clipped
         self._written += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.__exit__(*failure)
 
     def _page(self, block: Array) -> Page:
         """Describe the block: as the source's page, except for the block's own shape and dtype."""
@@ -200,7 +177,7 @@ class ImageWriter:
         return next(int(count) for count in wanted if count in supported or not supported)
 
 
-CODEC = ImageCodec()
+CODEC = Codec(ImageReader, ImageWriter)
 
 
 def _conversions(page: Page, picture: Picture, target: WritableFormat) -> Iterator[str]:

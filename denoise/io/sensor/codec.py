@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from denoise.errors import InputError, UnreadableError, UsageError, printable
+from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, Format
 from denoise.io.sensor.columns import BLOCK, LogOptions, SensorReader, SensorWriter
 from denoise.io.sniff import format_of, read_head
 from denoise.registry import resolve
-from denoise.signal import SensorInfo, SignalInfo
+from denoise.signal import SignalInfo
 
-__all__ = ["CODEC", "SensorCodec"]
+__all__ = ["CODEC"]
 
 
 def _format(path: Path) -> Format:
@@ -41,42 +42,37 @@ def _format(path: Path) -> Format:
     return found
 
 
-class SensorCodec:
-    """The sensor logs' row in `denoise.io.CODECS`.
+def _reader(path: Path, *, recording: int = 0, block: int = BLOCK, **options: Any) -> SensorReader:
+    """Open a log; text and tables are read once for the survey, in bounded memory.
 
-    Options of `probe` and `reader`:
-        columns, exclude, sample_rate, time_unit: See `LogOptions`. Columns without a header have 1-based
-            positions for names; those of an NPZ are its arrays.
+    Args:
+        path: The file.
         recording: Number of the recording in a file whose arrays differ in length, from 0.
-        block: Samples a block (reader only).
+        block: Samples in a block.
+        options: Fields of `LogOptions`. Columns without a header have 1-based positions for names; those of
+            an NPZ are its arrays.
     """
-
-    def probe(self, path: Path, **options: Any) -> SensorInfo:
-        """Describe a log; text and tables are read once, in bounded memory."""
-        return self.reader(path, **options).info
-
-    def reader(self, path: Path, *, recording: int = 0, block: int = BLOCK, **options: Any) -> SensorReader:
-        """Open a log for reading block by block."""
-        wanted = LogOptions(**options)
-        try:
-            opened: SensorReader = resolve(_format(path).codec).reader(path, wanted, recording, block)
-        except InputError as error:
-            if str(error).isprintable():
-                raise
-            # A name from the file contains a line end or a control character.
-            raise InputError(printable(str(error))) from error
-        return opened
-
-    def writer(self, path: Path, info: SignalInfo) -> SensorWriter:
-        """Open a log for writing: the source of `info` with the chosen samples replaced."""
-        source = _format(info.source)
-        if path.suffix.lower() not in (*source.suffixes, info.source.suffix.lower()):
-            raise UsageError(
-                f"{path}: a {info.source.suffix} log is written in its own format; "
-                f"expected a name that ends in {info.source.suffix}"
-            )
-        opened: SensorWriter = resolve(source.codec).writer(path, info)
-        return opened
+    try:
+        row, chosen = _format(path), LogOptions(**options)
+        opened: SensorReader = resolve(row.codec).reader(path, chosen, recording, block)
+    except InputError as error:
+        if str(error).isprintable():
+            raise
+        # A name from the file contains a line end or a control character.
+        raise InputError(printable(str(error))) from error
+    return opened
 
 
-CODEC = SensorCodec()
+def _writer(path: Path, info: SignalInfo) -> SensorWriter:
+    """Open a log for writing: the source of `info` with the chosen samples replaced."""
+    source = _format(info.source)
+    if path.suffix.lower() not in (*source.suffixes, info.source.suffix.lower()):
+        raise UsageError(
+            f"{path}: a {info.source.suffix} log is written in its own format; "
+            f"expected a name that ends in {info.source.suffix}"
+        )
+    opened: SensorWriter = resolve(source.codec).writer(path, info)
+    return opened
+
+
+CODEC = Codec(_reader, _writer)

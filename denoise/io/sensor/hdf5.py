@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from denoise.errors import UnreadableError, UnsupportedError
+from denoise.errors import UnreadableError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.npy import naming_damage, time_axis
-from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member
+from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member, member
 
 __all__ = ["FORMAT"]
 
@@ -62,12 +62,8 @@ class _Hdf5:
             return Member(None, "in other files", load)
         if item.size == 1 and item.dtype.kind in "iuf":
             return Member(None, "a single value", load, float(np.asarray(item[()]).item()))
-        label = f"{path}: {name}"
-        try:
-            layout = time_axis(item.dtype, item.shape or (), False, 0, label)
-        except UnsupportedError as error:
-            return Member(None, str(error).removeprefix(f"{label}: ").partition(";")[0], load)
-        return Member(layout, "", load)
+        axes = partial(time_axis, item.dtype, item.shape or (), False, 0)
+        return member(axes, f"{path}: {name}", load)
 
     def save(self, _source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
         with optional_package("HDF5").File(temporary, "r+") as file:

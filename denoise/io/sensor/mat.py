@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from denoise.errors import UnreadableError, UnsupportedError
+from denoise.errors import UnreadableError
 from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.npy import naming_damage, time_axis
-from denoise.io.sensor.npz import ArchiveFormat, Member
+from denoise.io.sensor.npz import ArchiveFormat, Member, member
 
 __all__ = ["FORMAT"]
 
@@ -148,12 +148,8 @@ class _Mat:
         if shape == (1,):
             value = np.frombuffer(load().getvalue(), order + _CLASSES[matrix.kind])
             return Member(None, "a single value", load, float(value[0]))
-        label = f"{path}: {matrix.name}"
-        try:
-            layout = time_axis(np.dtype(order + _CLASSES[matrix.kind]), shape, True, 0, label)
-        except UnsupportedError as error:
-            return Member(None, str(error).removeprefix(f"{label}: ").partition(";")[0], load)
-        return Member(layout, "", load)
+        axes = partial(time_axis, np.dtype(order + _CLASSES[matrix.kind]), shape, True, 0)
+        return member(axes, f"{path}: {matrix.name}", load)
 
     def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
         with source.open("rb") as old, temporary.open("wb") as new:

@@ -36,7 +36,7 @@ from denoise.io.sensor.columns import (
 from denoise.io.sensor.npy import PIECE, ArrayLayout, floats, naming_damage, npy_layout
 from denoise.signal import Clock, SensorInfo
 
-__all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member"]
+__all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member", "member"]
 
 Floats = NDArray[np.float64]
 
@@ -60,6 +60,14 @@ class Member:
     reject_reason: str
     load: Callable[[], io.BytesIO]
     value: float | None = None
+
+
+def member(layout: Callable[[str], ArrayLayout], label: str, load: Callable[[], io.BytesIO]) -> Member:
+    """Make a member of an array; one that is no signal keeps the reason."""
+    try:
+        return Member(layout(label), "", load)
+    except UnsupportedError as error:
+        return Member(None, str(error).removeprefix(f"{label}: ").partition(";")[0], load)
 
 
 class Archive(Protocol):
@@ -263,16 +271,12 @@ class _Npz:
 
         if name == entry.filename:
             return Member(None, "not an array", load)
-        label = f"{path}: {name}"
-        try:
-            with archive.open(entry) as file:
-                layout = npy_layout(file, entry.file_size, label)
-        except UnsupportedError as error:
-            reject_reason = str(error).removeprefix(f"{label}: ").partition(";")[0]
-            return Member(None, reject_reason, load, _single(load, entry.file_size))
-        if layout.samples > 1:
-            return Member(layout, "", load)
-        return Member(None, "a single value", load, _single(load, entry.file_size))
+        with archive.open(entry) as file:
+            found = member(lambda label: npy_layout(file, entry.file_size, label), f"{path}: {name}", load)
+        if found.layout and found.layout.samples > 1:
+            return found
+        reason = found.reject_reason or "a single value"
+        return Member(None, reason, load, _single(load, entry.file_size))
 
     def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
         with zipfile.ZipFile(source) as old, zipfile.ZipFile(temporary, "w") as new:
