@@ -6,6 +6,7 @@ from .analysis.codes import embed as embed
 from .analysis.codes import reconstruct as reconstruct
 from .analysis.embedding import AutoencoderEmbedding as AutoencoderEmbedding
 from .analysis.segments import Cut as Cut
+from .analysis.segments import Segmentation as Segmentation
 from .errors import DenoiseError as DenoiseError
 from .errors import InputError as InputError
 from .errors import OutputError as OutputError

@@ -20,7 +20,18 @@ from denoise.errors import UnsupportedError, UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES, SensorInfo, SignalInfo
 
-__all__ = ["Cut", "Excerpt", "Excerpts", "Page", "Place", "assemble", "count", "places", "starts"]
+__all__ = [
+    "Cut",
+    "Page",
+    "Place",
+    "Segment",
+    "Segmentation",
+    "Segments",
+    "assemble",
+    "count",
+    "places",
+    "starts",
+]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -30,7 +41,7 @@ _FLAT = 1e-6  # standard deviation, as a share of the largest value, below which
 
 
 @dataclass(frozen=True)
-class Cut:
+class Segmentation:
     """How files are cut into excerpts `(channels, *size)`.
 
     The whole file is covered: where the last excerpt would reach past its end, it starts earlier, and a file
@@ -76,6 +87,9 @@ class Cut:
         return (self.channels, *self.size)
 
 
+Cut = Segmentation  # the name of earlier versions
+
+
 @dataclass(frozen=True)
 class Page:
     """What excerpts were cut from: an image, or the channels of a signal that are equally long.
@@ -103,7 +117,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class Segment:
     """One part of a file, and where it is.
 
     Args:
@@ -134,10 +148,10 @@ class Excerpt:
     scale: float = 1.0
 
 
-class Excerpts:
+class Segments:
     """The excerpts of one file, in order; iterating reads the file.
 
-    Excerpts of sensor logs that hold a gap (NaN) are left out and counted in `left_out`; `pages` grows while
+    Segments of sensor logs that hold a gap (NaN) are left out and counted in `left_out`; `pages` grows while
     the file is read.
 
     Args:
@@ -150,7 +164,7 @@ class Excerpts:
         UnreadableError: As `denoise.io.reader`, here or while iterating.
     """
 
-    def __init__(self, path: str | Path, cut: Cut, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: str | Path, cut: Segmentation, options: Mapping[str, Any] | None = None) -> None:
         self.path, self.cut, self._options = Path(path), cut, dict(options or {})
         found = io.modality(self.path).name
         if found != cut.modality:
@@ -160,12 +174,12 @@ class Excerpts:
         self.pages: list[Page] = []
         self._index = 0
 
-    def __iter__(self) -> Iterator[Excerpt]:
+    def __iter__(self) -> Iterator[Segment]:
         self.left_out = self._index = 0
         self.pages = []
         yield from self._of_image() if self.cut.modality == "image" else self._of_signal()
 
-    def _of_image(self) -> Iterator[Excerpt]:
+    def _of_image(self) -> Iterator[Segment]:
         cut = self.cut
         with io.reader(self.path, **self._options) as pages:
             for number, page in enumerate(pages):
@@ -183,7 +197,7 @@ class Excerpts:
                         end = (top + tile.shape[1], left + tile.shape[2])
                         yield self._excerpt(_continued(tile, cut.size), number, 0, (top, left), end)
 
-    def _of_signal(self) -> Iterator[Excerpt]:
+    def _of_signal(self) -> Iterator[Segment]:
         for number in range(self.info.pages):
             options = {**self._options, "recording": number} if number else self._options
             with io.reader(self.path, **options) as blocks:
@@ -213,7 +227,7 @@ class Excerpts:
         start: tuple[int, ...],
         stop: tuple[int, ...],
         rate: float | None = None,
-    ) -> Excerpt:
+    ) -> Segment:
         offset, scale = 0.0, 1.0
         if self.cut.standardise:
             offset, deviation = float(values.mean()), float(values.std())
@@ -221,7 +235,7 @@ class Excerpts:
         start_s, stop_s = (start[0] / rate, stop[0] / rate) if rate else (None, None)
         standard = ((values - offset) / scale).astype(np.float32)
         self._index += 1
-        return Excerpt(self._index - 1, standard, page, channel, start, stop, start_s, stop_s, offset, scale)
+        return Segment(self._index - 1, standard, page, channel, start, stop, start_s, stop_s, offset, scale)
 
 
 class _Counted:
@@ -244,8 +258,8 @@ def _channel_names(info: SignalInfo) -> tuple[str, ...]:
     return tuple(f"{names[0]}_{number}" if len(names) == 1 else str(number) for number in channels)
 
 
-def places(cut: Cut, pages: Sequence[Page]) -> Iterator[Place]:
-    """Where the excerpts of a file lie, in order: what `Excerpts` numbers as `index`."""
+def places(cut: Segmentation, pages: Sequence[Page]) -> Iterator[Place]:
+    """Where the excerpts of a file lie, in order: what `Segments` numbers as `index`."""
     for number, page in enumerate(pages):
         if cut.whole:
             yield Place(number, 0, (0, 0))
@@ -257,7 +271,7 @@ def places(cut: Cut, pages: Sequence[Page]) -> Iterator[Place]:
             yield from (Place(number, channel, start) for channel in channels)
 
 
-def count(cut: Cut, pages: Sequence[Page]) -> int:
+def count(cut: Segmentation, pages: Sequence[Page]) -> int:
     """How many `places` there are."""
     total = 0
     for page in pages:
@@ -267,7 +281,7 @@ def count(cut: Cut, pages: Sequence[Page]) -> int:
     return total
 
 
-def assemble(cut: Cut, page: Page, parts: Iterable[tuple[Place, Floats]]) -> Floats:
+def assemble(cut: Segmentation, page: Page, parts: Iterable[tuple[Place, Floats]]) -> Floats:
     """A page from excerpts of it, in the file's own size and rate: their mean, and NaN where none lies.
 
     Args:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from denoise.analysis.anomalies import AnomalyDetector, FileAnomalies, anomalies
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.segments import Cut, Excerpt
+from denoise.analysis.segments import Segment, Segmentation
 from denoise.errors import UsageError
 from pipelines.batch.discover import Source, refuse_overlap
 from pipelines.explore import heat_map
@@ -55,7 +55,7 @@ class Judged:
         normal: The normal files, with what went wrong; None likewise.
     """
 
-    cut: Cut
+    cut: Segmentation
     quantile: float
     threshold: float
     rows: tuple[tuple[Source, FileAnomalies], ...]
@@ -127,7 +127,7 @@ def _check(job: AnomaliesJob) -> None:
                 refuse_overlap(folder, path)
 
 
-def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Cut, Check]:
+def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segmentation, Check]:
     """A detector from normal files, and its false alarms on those of them that it has not seen."""
     embedding = None
     if job.model:
@@ -149,7 +149,7 @@ def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Cut, Ch
     return detector, cut, Check(len(unseen), alarms, (1 - detector.quantile) * len(unseen))
 
 
-def _cut(job: AnomaliesJob, normal: Files) -> Cut:
+def _cut(job: AnomaliesJob, normal: Files) -> Segmentation:
     """How files are looked at: windows and tiles overlap by half, so that nothing is only at an edge."""
     cut = default_cut(normal, job.window)
     if cut.modality == "image" and not job.window:
@@ -160,8 +160,8 @@ def _cut(job: AnomaliesJob, normal: Files) -> Cut:
     return replace(cut, step=step, standardise=job.standardise)
 
 
-def _parts(normal: Files, cut: Cut, seed: int) -> tuple[NDArray[np.float32], ...]:
-    """Excerpts to learn from, for the threshold, for the check: of different files where there are five."""
+def _parts(normal: Files, cut: Segmentation, seed: int) -> tuple[NDArray[np.float32], ...]:
+    """Segments to learn from, for the threshold, for the check: of different files where there are five."""
     if len(normal.sources) < _APART:
         every = sample(normal, cut, seed=seed)  # in their order: neighbours overlap, and stay together
         parts = [every[part] for part in _shares(len(every))]
@@ -206,7 +206,7 @@ def ranges(found: FileAnomalies) -> list[dict[str, Any]]:
     return merged
 
 
-def _place(excerpt: Excerpt) -> dict[str, Any]:
+def _place(excerpt: Segment) -> dict[str, Any]:
     return {
         "page": excerpt.page,
         "channel": excerpt.channel,

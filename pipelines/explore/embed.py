@@ -16,7 +16,7 @@ import numpy as np
 from denoise.analysis import codes as coding
 from denoise.analysis.codes import Codes
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.segments import Cut, count
+from denoise.analysis.segments import Segmentation, count
 from denoise.errors import UsageError
 from pipelines.batch.discover import Source, refuse_overlap
 from pipelines.explore import code_map
@@ -44,7 +44,7 @@ class Embedded:
         bytes_written: Of the output.
     """
 
-    cut: Cut
+    cut: Segmentation
     code_size: int
     codes: tuple[Codes, ...]
     files: Files
@@ -156,7 +156,7 @@ def _names(sources: Sequence[Source]) -> list[str]:
 
 @contextmanager
 def _weights_file(
-    job: EmbedJob, embedding: AutoencoderEmbedding, cut: Cut, facts: Mapping[str, Any]
+    job: EmbedJob, embedding: AutoencoderEmbedding, cut: Segmentation, facts: Mapping[str, Any]
 ) -> Iterator[Path]:
     """The model as a file: the given one, the one to be kept, or one for a moment."""
     if job.model:
@@ -169,7 +169,7 @@ def _weights_file(
         yield path
 
 
-def _write_table(partial: Path, path: Path, cut: Cut, files: Sequence[Codes]) -> None:
+def _write_table(partial: Path, path: Path, cut: Segmentation, files: Sequence[Codes]) -> None:
     """A row a code: where its excerpt begins, and its numbers."""
     places = [place for file in files for place in file.places(cut)]
     axes = ("row_px", "column_px") if cut.modality == "image" else ("sample",)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from denoise.analysis.anomalies import AnomalyDetector
-from denoise.analysis.segments import Cut, Excerpts, Place, assemble
+from denoise.analysis.segments import Place, Segmentation, Segments, assemble
 from pipelines.report import writing
 
 __all__ = ["draw"]
@@ -16,7 +16,7 @@ _FULL = 30.0  # times the normal whitened error that are drawn in full red
 _AT_ONCE = 256  # tiles that go through the model together
 
 
-def draw(path: Path, image: Path, detector: AnomalyDetector, cut: Cut) -> None:
+def draw(path: Path, image: Path, detector: AnomalyDetector, cut: Segmentation) -> None:
     """Write the first page in gray, redder the more its error is above what is normal.
 
     Args:
@@ -31,7 +31,7 @@ def draw(path: Path, image: Path, detector: AnomalyDetector, cut: Cut) -> None:
     """
     from PIL import Image
 
-    excerpts = Excerpts(image, cut)
+    excerpts = Segments(image, cut)
     every = [excerpt for excerpt in excerpts if excerpt.page == 0]
     places = [Place(0, 0, excerpt.start) for excerpt in every]
     values = np.stack([excerpt.values for excerpt in every])

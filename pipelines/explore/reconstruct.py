@@ -13,7 +13,7 @@ from denoise import weights
 from denoise.analysis import codes as coding
 from denoise.analysis.codes import CodeArchive, Codes
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.segments import Cut
+from denoise.analysis.segments import Segmentation
 from denoise.errors import InputError, OutputError, UnreadableError, WeightsError, reason
 from pipelines.batch.discover import Problem
 from pipelines.explore.embed import refuse_existing
@@ -75,7 +75,7 @@ def _targets(job: ReconstructJob, files: Sequence[Codes], modality: str) -> list
 
 
 @contextmanager
-def _model(job: ReconstructJob, archive: CodeArchive) -> Iterator[tuple[AutoencoderEmbedding, Cut]]:
+def _model(job: ReconstructJob, archive: CodeArchive) -> Iterator[tuple[AutoencoderEmbedding, Segmentation]]:
     """The model that made the codes: out of the archive, from where it says, or from where it is now."""
     with tempfile.TemporaryDirectory() as folder:
         path = job.model or Path(archive.model_path)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise import io
-from denoise.analysis.segments import Cut, Excerpts
+from denoise.analysis.segments import Segmentation, Segments
 from denoise.errors import DenoiseError, InputError, UsageError, reason
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines.batch import discover
@@ -53,9 +53,9 @@ class Files:
     ignored: list[Problem] = field(default_factory=list)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def excerpts(self, source: Source, cut: Cut) -> Excerpts:
+    def excerpts(self, source: Source, cut: Segmentation) -> Segments:
         """The excerpts of one of them."""
-        return Excerpts(source.path, cut, self.options)
+        return Segments(source.path, cut, self.options)
 
     def each(self, work: Callable[[Source], Result]) -> Iterator[tuple[Source, Result]]:
         """Do something to each file that was not bad yet; one that fails becomes a problem."""
@@ -113,7 +113,7 @@ def find(
     return Files(kind, found.sources, list(found.problems), list(found.ignored), dict(options or {}))
 
 
-def default_cut(files: Files, window: float | None = None) -> Cut:
+def default_cut(files: Files, window: float | None = None) -> Segmentation:
     """How files are cut where no model says so.
 
     Pictures are looked at as a whole, in 32 pixels a side or fewer; recordings in windows of 64 ms at 16 kHz
@@ -126,17 +126,17 @@ def default_cut(files: Files, window: float | None = None) -> Cut:
             sensor logs.
     """
     if files.modality == "sensor":
-        return Cut("sensor", (_whole(window or _WINDOW, 1),), standardise=True)
+        return Segmentation("sensor", (_whole(window or _WINDOW, 1),), standardise=True)
     infos: list[SignalInfo] = [
         info for _, info in files.each(lambda source: io.probe(source.path, **files.options))
     ]
     if files.modality == "audio":
         rate = min([_AUDIO_HZ, *(info.sample_rate for info in infos if info.sample_rate)])
-        return Cut("audio", (_whole((window or _WINDOW_S) * rate, 1),), sample_rate=rate)
+        return Segmentation("audio", (_whole((window or _WINDOW_S) * rate, 1),), sample_rate=rate)
     channels = 3 if any(info.shape[0] - info.passthrough_channels >= 3 for info in infos) else 1
     largest = max((max(info.shape[1:]) for info in infos), default=_SIDE_PX)
     side = _whole(window, channels * window) if window else min(_SIDE_PX, largest)
-    return Cut("image", (side, side), channels, whole=not window)
+    return Segmentation("image", (side, side), channels, whole=not window)
 
 
 def _whole(size: float, others: float) -> int:
@@ -147,7 +147,7 @@ def _whole(size: float, others: float) -> int:
     return size if size * others <= _DENSE_VALUES else 1 << (size - 1).bit_length()
 
 
-def sample(files: Files, cut: Cut, most: int = MOST_SAMPLED, seed: int = 0) -> NDArray[np.float32]:
+def sample(files: Files, cut: Segmentation, most: int = MOST_SAMPLED, seed: int = 0) -> NDArray[np.float32]:
     """At most so many excerpts, each as likely as any other (reservoir sampling, Vitter 1985).
 
     Memory is bounded by them, not by the files.
@@ -181,7 +181,11 @@ def sample(files: Files, cut: Cut, most: int = MOST_SAMPLED, seed: int = 0) -> N
 
 
 def fitted(
-    learned: NDArray[np.float32], cut: Cut, code_size: int | None = None, seed: int = 0, **settings: Any
+    learned: NDArray[np.float32],
+    cut: Segmentation,
+    code_size: int | None = None,
+    seed: int = 0,
+    **settings: Any,
 ) -> AutoencoderEmbedding:
     """An estimator for excerpts: a dense network up to 4096 values of each, a convolutional one above.
 

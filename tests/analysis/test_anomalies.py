@@ -96,9 +96,9 @@ def test_a_variational_one_gives_its_evidence() -> None:
 
 def test_a_saved_one_judges_as_before(detector: AnomalyDetector, tmp_path: Path) -> None:
     path, items = tmp_path / "m.safetensors", waves(300, 6) * np.linspace(0.5, 2, 300)[:, None]
-    detector.save(path, "waves", denoise.Cut("sensor", (SIZE,)))
+    detector.save(path, "waves", denoise.Segmentation("sensor", (SIZE,)))
     loaded, cut = AnomalyDetector.load(path)
-    assert cut == denoise.Cut("sensor", (SIZE,))
+    assert cut == denoise.Segmentation("sensor", (SIZE,))
     np.testing.assert_allclose(loaded.score_samples(items), detector.score_samples(items), atol=1e-6)
     np.testing.assert_array_equal(loaded.predict(items), detector.predict(items))
     assert AnomalyDetector.load(path, 0.999)[0].threshold_ > detector.threshold_
@@ -107,11 +107,11 @@ def test_a_saved_one_judges_as_before(detector: AnomalyDetector, tmp_path: Path)
 
 def test_what_says_nothing_of_normal_is_refused(detector: AnomalyDetector, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    detector.embedding_.save(path, "waves", denoise.Cut("sensor", (SIZE,)))
+    detector.embedding_.save(path, "waves", denoise.Segmentation("sensor", (SIZE,)))
     with pytest.raises(UsageError, match="does not say what is normal"):
         AnomalyDetector.load(path)
     for known in ({}, {"quantile": 0.9, "middle": [0, 0, 0], "unit": [1, 1, -1]}, {"quantile": "x"}, 7):
-        detector.embedding_.save(path, "waves", denoise.Cut("sensor", (SIZE,)), anomalies=known)
+        detector.embedding_.save(path, "waves", denoise.Segmentation("sensor", (SIZE,)), anomalies=known)
         with pytest.raises(WeightsError, match="does not tell what is normal"):
             AnomalyDetector.load(path)
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_a_file_says_when(detector: AnomalyDetector, tmp_path: Path) -> None:
-    cut = denoise.Cut("sensor", (SIZE,), step=SIZE // 2)
+    cut = denoise.Segmentation("sensor", (SIZE,), step=SIZE // 2)
     rng = np.random.default_rng(8)
     wave = np.sin(2 * np.pi * np.arange(3200) / 16) + rng.normal(0, 0.03, 3200)
     for name, values in (("good", wave), ("bad", wave.copy())):

@@ -13,16 +13,16 @@ from PIL import Image
 import denoise
 from denoise import io
 from denoise.analysis import codes as coding
-from denoise.analysis.segments import Cut, Excerpts
+from denoise.analysis.segments import Segmentation, Segments
 from denoise.errors import InputError, UnreadableError, UsageError
 
 RNG = np.random.default_rng(0)
 SETTINGS = {"code_size": 4, "steps": 150, "lr": 1e-2, "config": {"widths": (16,), "activation": "linear"}}
 
 
-def fitted(path: Path, cut: Cut, weights: Path) -> Path:
+def fitted(path: Path, cut: Segmentation, weights: Path) -> Path:
     """A model of a file's own excerpts, as a weights file."""
-    items = np.stack([excerpt.values for excerpt in Excerpts(path, cut)])
+    items = np.stack([excerpt.values for excerpt in Segments(path, cut)])
     embedding = denoise.AutoencoderEmbedding(modality=cut.modality, **SETTINGS).fit(items)  # type: ignore[arg-type]
     embedding.save(weights, "mine", cut)
     return weights
@@ -39,7 +39,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "a.csv"
 
 
-CUT = Cut("sensor", (32,), standardise=True)
+CUT = Segmentation("sensor", (32,), standardise=True)
 
 
 def test_codes_know_their_places_and_what_they_lose(log: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_codes_know_their_places_and_what_they_lose(log: Path, tmp_path: Path) -
     codes = denoise.embed(log, model)
     assert (codes.name, codes.codes.shape) == ("a.csv", (39, 4))
     assert [place.channel for place in codes.places(CUT)][:8] == [0, 1, 0, 1, 0, 1, 1, 0]
-    values = np.stack([excerpt.values for excerpt in Excerpts(log, CUT)])
+    values = np.stack([excerpt.values for excerpt in Segments(log, CUT)])
     embedding, _ = denoise.AutoencoderEmbedding.load(model)
     np.testing.assert_array_equal(codes.codes, embedding.transform(values))
     assert codes.squared_error == pytest.approx(embedding.reconstruction_error(values).mean() * values.size)
@@ -114,7 +114,7 @@ def test_pictures_come_back_with_all_their_pages(tmp_path: Path) -> None:
     ramps = [np.add.outer(np.arange(rows), np.arange(40)).astype(np.uint8) * 2 for rows in (33, 21)]
     tifffile.imwrite(tmp_path / "a.tif", ramps[0])
     tifffile.imwrite(tmp_path / "a.tif", ramps[1], append=True)
-    cut = Cut("image", (8, 8))
+    cut = Segmentation("image", (8, 8))
     model = fitted(tmp_path / "a.tif", cut, tmp_path / "m.safetensors")
     codes = denoise.embed(tmp_path / "a.tif", model)
     assert coding.suffix_of(codes, "image") == ".tif"
@@ -128,7 +128,7 @@ def test_pictures_come_back_with_all_their_pages(tmp_path: Path) -> None:
 def test_a_picture_as_a_whole_comes_back_in_its_own_size(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 50 * 30).reshape(50, 30).astype(np.uint8)
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    cut = Cut("image", (8, 8), whole=True)
+    cut = Segmentation("image", (8, 8), whole=True)
     model = fitted(tmp_path / "a.png", cut, tmp_path / "m.safetensors")
     (page,) = denoise.reconstruct(denoise.embed(tmp_path / "a.png", model), model)
     assert page.shape == (1, 50, 30)
@@ -138,7 +138,7 @@ def test_a_picture_as_a_whole_comes_back_in_its_own_size(tmp_path: Path) -> None
 def test_a_recording_comes_back_at_its_rate(tmp_path: Path) -> None:
     tone = 0.4 * np.sin(2 * np.pi * 200 * np.arange(16_000) / 16_000)
     sf.write(tmp_path / "a.wav", tone, 16_000, subtype="FLOAT")
-    cut = Cut("audio", (64,), sample_rate=8000)
+    cut = Segmentation("audio", (64,), sample_rate=8000)
     model = fitted(tmp_path / "a.wav", cut, tmp_path / "m.safetensors")
     codes = denoise.embed(tmp_path / "a.wav", model)
     coding.write_pages(tmp_path / "back.wav", denoise.reconstruct(codes, model), codes, "audio")

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 import denoise
 from denoise import weights
-from denoise.analysis.segments import Cut
+from denoise.analysis.segments import Segmentation
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.models.autoencoder import build
 
@@ -90,9 +90,9 @@ def test_items_of_every_shape_get_a_code_and_come_back(
 
 def test_a_saved_one_gives_the_same_codes_and_passes_verify(tmp_path: Path) -> None:
     ours = Embedding(**SMALL).fit(X)
-    ours.save(tmp_path / "a.safetensors", "mine", Cut("sensor", (16,), standardise=True))
+    ours.save(tmp_path / "a.safetensors", "mine", Segmentation("sensor", (16,), standardise=True))
     again, cut = Embedding.load(tmp_path / "a.safetensors")
-    assert cut == Cut("sensor", (16,), standardise=True)
+    assert cut == Segmentation("sensor", (16,), standardise=True)
     np.testing.assert_array_equal(again.transform(X), ours.transform(X))
     assert weights.verify(tmp_path / "a.safetensors")[0]["name"] == "mine"
 
@@ -105,7 +105,7 @@ def test_a_model_that_was_trained_by_a_recipe_says_how_files_are_cut(tmp_path: P
     model = build(**plan.model.config)
     weights.save(tmp_path / "a.safetensors", model, name="a", architecture="autoencoder", facts=facts)
     ours, cut = Embedding.load(tmp_path / "a.safetensors")
-    assert cut == Cut("sensor", (128,), standardise=True)
+    assert cut == Segmentation("sensor", (128,), standardise=True)
     assert ours.transform(RNG.normal(size=(3, 1, 128))).shape == (3, 32)
 
 

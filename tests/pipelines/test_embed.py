@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from denoise.analysis.segments import Cut
+from denoise.analysis.segments import Segmentation
 from pipelines.explore.segments import default_cut, find, fitted, sample
 
 Run = Callable[..., Any]
@@ -172,7 +172,7 @@ def test_large_tiles_get_a_convolutional_network(shapes: Path, window: int, size
 
 def test_a_sample_is_bounded_and_fair(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.repeat(np.arange(1000.0), 4) + np.tile([0, 0.1, 0.2, 0.3], 1000))
-    cut = Cut("sensor", (4,))
+    cut = Segmentation("sensor", (4,))
     found = sample(find([tmp_path]), cut, most=300, seed=1)
     assert found.shape == (300, 1, 4)
     assert len(np.unique(found[:, 0, 0])) == 300
