@@ -76,6 +76,12 @@ def edges() -> dict[str, set[str]]:
     return found
 
 
+def test_the_documented_layers_are_these() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    layers = "\n".join("  ".join(prefixes) for prefixes in LAYERS)
+    assert f"```\n{layers}\n```\n" in document
+
+
 @pytest.mark.parametrize("module", sorted(edges()))
 def test_imports_go_downwards(module: str) -> None:
     upwards = {target for target in edges()[module] if layer(target) < layer(module)}

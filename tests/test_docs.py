@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import shlex
@@ -179,23 +180,33 @@ def test_noise_fields_are_those_of_the_code() -> None:
         assert all(f"`{field}`" in lines[name] for field in fields), name
 
 
-def test_the_tree_of_the_readme_is_the_tree() -> None:
-    tree = text_of("README.md").partition("## What lies where\n\n```\n")[2].partition("```")[0]
-    listed: set[str] = set()
+def test_the_tree_of_the_readme_exists() -> None:
     folders: list[str] = []
+    tree = text_of("README.md").partition("## Tree\n\n```\n")[2].partition("```")[0]
     for line in tree.splitlines():
         entry, comment = line.split(maxsplit=1)
         depth = (len(line) - len(line.lstrip())) // 2
         folders = [*folders[:depth], entry.rstrip("/")]
         assert comment
         assert (ROOT / "/".join(folders)).exists(), entry
-        listed.add("/".join(folders))
-    modules = {
-        path.relative_to(ROOT).as_posix()
-        for package in ("denoise", "pipelines")
-        for path in (ROOT / package).rglob("*.py")
-    }
-    assert modules <= listed, modules - listed
+
+
+def module_tree() -> str:
+    """Both packages as a tree, each module with the first line of its docstring."""
+    lines = []
+    for package in ("denoise", "pipelines"):
+        for path in [ROOT / package, *sorted((ROOT / package).rglob("*"))]:
+            module = path / "__init__.py" if path.is_dir() else path
+            if module.suffix != ".py" or not module.is_file() or path.name == "__init__.py":
+                continue
+            docstring = (ast.get_docstring(ast.parse(module.read_text("utf-8"))) or "").splitlines()[0]
+            indent = "  " * (len(path.relative_to(ROOT).parts) - 1)
+            lines.append(f"{indent + path.name + '/' * path.is_dir():<28} {docstring}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_tree_of_the_architecture_is_the_code() -> None:
+    assert text_of("docs/architecture.md").endswith(f"\n```\n{module_tree()}```\n")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
