@@ -1,4 +1,4 @@
-"""Every suffix in the table keeps the codec's promises: a new format needs one sample builder here."""
+"""Promises of every suffix in the table of formats; a new format needs one sample builder here."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_tables_agree() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder whose name has what names have: spaces and letters beyond ASCII."""
+    """A folder with spaces and letters beyond ASCII in its name."""
     folder = tmp_path / "mit Leerzeichen ü"
     folder.mkdir()
     return folder
@@ -153,7 +153,7 @@ def sample(folder: Path, suffix: str) -> Path:
 
 
 def _rate_options(path: Path) -> dict[str, Any]:
-    """Logs without timestamps are told their rate."""
+    """State the rate of logs without timestamps."""
     return {"sample_rate": 100.0} if modality_of(path).name == "sensor" else {}
 
 
@@ -213,7 +213,7 @@ def test_probe_says_what_the_reader_gives(sample: Path, suffix: str) -> None:
 
 
 @every_suffix
-def test_blocks_make_the_whole(sample: Path, suffix: str) -> None:  # noqa: ARG001
+def test_blocks_make_the_whole(sample: Path) -> None:
     whole = _read(sample)
     options = {} if modality_of(sample).name == "image" else {"block": 97}
     with io.reader(sample, **_rate_options(sample), **options) as blocks:
@@ -291,7 +291,7 @@ def test_symlink_loop(folder: Path, suffix: str) -> None:
 
 @contextmanager
 def _as_nobody() -> Iterator[None]:
-    """Root reads whatever it likes; in its stead an ordinary user asks."""
+    """Read as an ordinary user, because root may read everything."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     if root:
         os.seteuid(NOBODY)
@@ -303,8 +303,8 @@ def _as_nobody() -> Iterator[None]:
 
 
 @every_suffix
-def test_no_permission(sample: Path, suffix: str) -> None:  # noqa: ARG001
-    _read(sample)  # what is imported lazily is imported by a user who may
+def test_no_permission(sample: Path) -> None:
+    _read(sample)  # import the lazy modules as a user with permission
     sample.chmod(0)
     with _as_nobody():
         _refused(sample)
@@ -334,7 +334,7 @@ def test_an_interrupted_write_leaves_the_old_file_or_none(
 
 
 @every_suffix
-def test_a_folder_that_is_not_there_is_told(sample: Path, suffix: str, folder: Path) -> None:
+def test_a_missing_folder_is_an_error(sample: Path, suffix: str, folder: Path) -> None:
     array, info = io.read(sample, **_rate_options(sample))
     target = folder / "nowhere" / f"target{suffix}"
     with pytest.raises(DenoiseError, match="target"):

@@ -47,7 +47,7 @@ def main(folder: Path, first: int, stop: int) -> None:
 
 
 def watched(folder: Path, name: str, data: bytes) -> str | None:
-    """What is wrong with how one file was dealt with: None, or a sentence."""
+    """Describe the breach of a promise by one file; None if there is none."""
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     signal.setitimer(signal.ITIMER_PROF, CASE_S)  # its signal ends the process, even inside a decoder

@@ -1,4 +1,4 @@
-"""Small files that would take gigabytes or hours if their headers were believed."""
+"""Small files that would take gigabytes or hours if their headers were trusted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from denoise.io import limits
 
 
 def refused(path: Path, kind: type[InputError], words: str) -> None:
-    """In one sentence, at once, and without memory."""
+    """Expect a refusal in one sentence, at once, and without memory."""
     tracemalloc.start()
     started = time.process_time()
     with pytest.raises(kind, match=words) as caught:

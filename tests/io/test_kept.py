@@ -1,4 +1,4 @@
-"""What survives: each cell of the tables in docs/formats.md is a test, seen by readers that are not ours."""
+"""Kept data: each cell of the tables in docs/formats.md is a test, checked by independent readers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ORIENTATION, MAKE, EXIF_TAG, EXPOSURE = 0x0112, 0x010F, 0x8769, 0x829A
 
 
 def again(path: Path) -> Path:
-    """What becomes of a file whose samples are left as they are."""
+    """Write a file again with unchanged samples."""
     info = io.probe(path)
     copy = path.with_name("copy") / io.written_name(path)
     copy.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a file is: by its bytes, never by its name."""
+"""The table of formats, and recognition by bytes, never by names."""
 
 from __future__ import annotations
 

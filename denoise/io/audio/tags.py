@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
+from denoise.errors import printable
 from denoise.io.audio import ogg
 from denoise.io.audio.mpeg import id3_bytes
 
@@ -214,7 +215,7 @@ def read_tags(path: Path, container: str) -> Tags:
 def names(tags: Tags, container: str) -> tuple[str, ...]:
     """List the names of tags for people, once each."""
     known = _FLAC_NAMES if container == "FLAC" else {}
-    return tuple(dict.fromkeys(known.get(name, name) for name, _ in tags))
+    return tuple(dict.fromkeys(printable(known.get(name, name)) for name, _ in tags))
 
 
 def insert_tags(path: Path, container: str, tags: Tags) -> None:

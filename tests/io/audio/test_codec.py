@@ -1,4 +1,4 @@
-"""Audio files: what goes in comes back, in bounded memory, or one clear sentence says why not."""
+"""Audio files keep all their data, in bounded memory, or are refused in one clear sentence."""
 
 from __future__ import annotations
 

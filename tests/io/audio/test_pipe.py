@@ -1,4 +1,4 @@
-"""Audio through pipes: what arrives in any pieces is understood, and goes on in the same form."""
+"""Audio through pipes is read in pieces of any size, and written in the same form."""
 
 from __future__ import annotations
 

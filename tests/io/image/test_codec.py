@@ -1,4 +1,4 @@
-"""Images: pixels, depth, alpha, pages and metadata come back; the rest is refused in one sentence."""
+"""Images keep pixels, depth, alpha, pages and metadata; other files are refused in one sentence."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def _with_metadata(path: Path) -> None:
 
 
 def _kept(path: Path) -> dict[str, Any]:
-    """What another reader finds."""
+    """Read metadata with another library."""
     with Image.open(path) as image:
         exif = image.getexif()
         dpi = image.info.get("dpi")

@@ -1,4 +1,4 @@
-"""Sensor logs: what is not cleaned comes back byte for byte, what is cleaned is written well."""
+"""Sensor logs keep every byte that is not cleaned, and show cleaned values with enough digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings with a scale of their own, MATLAB and HDF5: seen by readers that are not ours, or bit by bit."""
+"""Recordings with a scale of their own, MATLAB and HDF5, checked by independent readers or bit by bit."""
 
 from __future__ import annotations
 
