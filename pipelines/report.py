@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from denoise.errors import OutputError
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.manifest import Entry, jsonable
-from pipelines.batch.run import Result
+from pipelines.batch.run import OnEntry, Result
 
 if TYPE_CHECKING:  # importing it would import torch's company
     from pipelines.score import Scores
@@ -36,24 +37,29 @@ __all__ = [
 MOST_ROWS = 40  # a longer table is not read; all of it is in --json and the manifest
 
 
-def progress(entries: Iterable[Entry], total: int) -> Iterator[Entry]:
-    """Hand the entries on, and show them on stderr: a bar on a terminal, a line for each file elsewhere."""
+@contextmanager
+def progress(total: int) -> Iterator[OnEntry]:
+    """Show entries on stderr as they come: a bar on a terminal, a line for each file elsewhere."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(entries, total=total, unit="file", dynamic_ncols=True)
+        with tqdm(total=total, unit="file", dynamic_ncols=True) as bar:
+            yield lambda _: bar.update()
         return
-    for number, entry in enumerate(entries, 1):
-        yield entry
-        print(printable(_line(number, total, entry)), file=sys.stderr)
+    numbers = count(1)
+    yield lambda entry: print(printable(_line(next(numbers), total, entry)), file=sys.stderr)
 
 
-def lines(entries: Iterable[Entry], total: int) -> Iterator[Entry]:
-    """Hand the entries on, with a line for each on stderr and one for each of its notes."""
-    for number, entry in enumerate(entries, 1):
-        yield entry
-        told = [_line(number, total, entry), *(f"  {note}" for note in entry.notes)]
-        print(printable("\n".join(told)), file=sys.stderr)
+@contextmanager
+def lines(total: int) -> Iterator[OnEntry]:
+    """Show entries on stderr as they come: a line for each, and one for each of its notes."""
+    numbers = count(1)
+
+    def show(entry: Entry) -> None:
+        text = "\n".join([_line(next(numbers), total, entry), *(f"  {note}" for note in entry.notes)])
+        print(printable(text), file=sys.stderr)
+
+    yield show
 
 
 def _line(number: int, total: int, entry: Entry) -> str:

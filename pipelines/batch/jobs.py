@@ -1,33 +1,31 @@
-"""What to do to a folder, as data: the one home of the defaults that the command line offers."""
+"""Jobs as data: what to do to each of many files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from denoise.errors import TooLargeError, UsageError
-from denoise.models import PRECISIONS, PROFILED_MODEL
-from denoise.signal import MAX_FILL_SAMPLES
+from denoise.errors import UsageError
+from denoise.models import PROFILED_MODEL
+from denoise.options import CleanOptions, LimitOptions, Option, Options
 from pipelines.batch.discover import Item
-from pipelines.batch.manifest import digest
 
 if TYPE_CHECKING:
     from denoise.corruptions import Corruption
     from denoise.infer import Cleaner
     from denoise.infer.catalogue import CatalogueRow
 
-__all__ = ["CleanJob", "CorruptJob", "Job", "Outcome", "seed_for"]
+__all__ = ["CleanJob", "CorruptJob", "CorruptOptions", "Job", "Outcome", "seed_for"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job has to say about a file that it finished."""
+    """Report of a job on a file that it finished."""
 
     model: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -35,49 +33,44 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """Something to do to many files, each on its own.
+class Job(Options):
+    """Something to do to many files, each on its own; its own options decide where and how it runs.
 
     Args:
         inputs: Files and folders, or URLs of them (`pipelines.batch.store`).
-        output: Folder for the results, or its URL; may be a file name when there is one input file.
-        recursive: Whether folders below an input folder are gone into.
-        overwrite: Do every file anew, and replace what is there, whoever wrote it.
-        dry_run: Plan only; nothing is written.
-        workers: Processes that work at the same time; 1 works in this one, unless there is a limit to watch.
-            None takes as many as there are cores, where that pays.
-        keep_mtime: Give each result the modification time of its input.
-        max_pixels: Images above this are refused: what decodes to so much may be a decompression bomb.
-        max_duration: Longer recordings are refused, in seconds; None takes any.
-        timeout: Seconds that a file may take; None waits for ever.
-        memory: Bytes that all workers together may hold; None takes what there is.
-        engine: `local`, or `dask` for the workers of a Dask cluster.
-        scheduler: Address of the Dask scheduler; None starts a cluster of `workers` on this machine.
+        options: What to do to each file.
     """
 
     inputs: tuple[Path, ...]
-    output: Path
-    recursive: bool = True
-    overwrite: bool = False
-    dry_run: bool = False
-    workers: int | None = None
-    keep_mtime: bool = False
-    max_pixels: int = 500_000_000
-    max_duration: float | None = None
-    timeout: float | None = None
-    memory: int | None = None
-    engine: str = "local"
-    scheduler: str | None = None
+    output: Annotated[Path, Option("Folder for the results, or a file for one input file.", short="-o")]
+    options: LimitOptions = field(default=LimitOptions())
+    recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
+    overwrite: Annotated[
+        bool, Option("Process every file again and replace existing results, whoever wrote them.")
+    ] = False
+    dry_run: Annotated[bool, Option("Show the plan; write nothing.")] = False
+    workers: Annotated[
+        int | None, Option("Number of parallel processes.", low=1, unset="one per core for long jobs")
+    ] = None
+    engine: Annotated[
+        str, Option("Run the workers on this machine, or on a Dask cluster.", choices=("local", "dask"))
+    ] = "local"
+    scheduler: Annotated[
+        str | None,
+        Option(
+            "Address of a Dask scheduler.", metavar="tcp://HOST:PORT", unset="a new cluster on this machine"
+        ),
+    ] = None
+    keep_mtime: Annotated[bool, Option("Give each result the modification time of its input.")] = False
+    timeout: Annotated[float | None, Option("Fail a file that takes longer.", "s", low=0, low_open=True)] = (
+        None
+    )
+    memory: Annotated[
+        int | None, Option("Memory limit of all workers together, such as 2GB.", "bytes", low=1)
+    ] = None
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"workers is {self.workers}; expected 1 or more")
-        for name in ("max_duration", "timeout", "memory"):
-            limit = getattr(self, name)
-            if limit is not None and not 0 < limit < math.inf:
-                raise UsageError(f"{name} is {limit}; expected more than 0")
-        if self.engine not in ("local", "dask"):
-            raise UsageError(f"engine is {self.engine!r}; expected local or dask")
+        super().__post_init__()
         if self.scheduler and self.engine != "dask":
             raise UsageError("scheduler: is for engine dask")
         if self.engine == "dask" and (self.timeout or self.memory):
@@ -87,46 +80,29 @@ class Job:
 
     @property
     def exclude_dir(self) -> Path | None:
-        """A folder that is no input, even where it lies inside one."""
+        """Folder to skip even inside an input."""
         return None
 
     def reject_reason(self, modality: str) -> str | None:
-        """Why files of a modality are not for this job; None when they are."""
+        """Reason why the job does not take files of a modality; None if it does."""
         raise NotImplementedError
 
     def settings(self, modality: str) -> dict[str, Any]:
-        """All that the output of a file depends on, besides the file."""
-        raise NotImplementedError
+        """Everything that outputs depend on, besides the inputs."""
+        return self.options.settings(modality)
 
     def check(self, modality: str) -> None:
-        """Refuse, before work starts, what could not work for any file of a modality."""
+        """Refuse, before work starts, what would fail for every file of a modality."""
 
     def prepare(self, modality: str) -> None:
-        """Load what the files of a modality share; called before the clock of a file starts."""
+        """Load what the files of a modality share, before the clock of a file starts."""
 
-    def seconds_per_million(self, modality: str) -> float:  # noqa: ARG002
-        """What the work itself takes for a million pixels or samples, roughly."""
+    def seconds_per_million(self, _modality: str) -> float:
+        """Estimated seconds for a million pixels or samples."""
         return 0.1
 
-    def check_limits(self, item: Item) -> None:
-        """Refuse a file that is above a limit.
-
-        Raises:
-            TooLargeError: It is; its header says so.
-        """
-        if self.max_duration is None or item.modality != "audio":
-            return
-        from denoise import io
-
-        info = io.probe(item.source)
-        duration_s = info.shape[-1] / (info.sample_rate or 1)
-        if duration_s > self.max_duration:
-            raise TooLargeError(
-                f"{item.source}: lasts {duration_s:.4g} s, expected at most {self.max_duration:g} s"
-            )
-
     def execute(self, item: Item) -> Outcome:
-        """Do one file: read the source, write the destination."""
+        """Process one file: read the source, write the destination."""
         raise NotImplementedError
 
     def fingerprint(self, modality: str) -> str:
@@ -139,115 +115,57 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanJob(Job):
-    """Clean files.
+    """Clean files; those that the named model does not take are left out.
 
     Args:
-        model: Name or weights file; None takes the default of each modality. Files that the named model does
-            not take are left out.
-        strength: 1 is fully cleaned, 0 is the input.
-        sigma: Noise standard deviation (images: in 8-bit units); None lets the model find it.
-        reference: Folder that mirrors the input with the truth, or one file: metrics are measured against it.
-        columns: Columns of sensor logs to clean, names or globs; None takes all that hold measurements.
-        exclude: Columns of sensor logs to leave as they are.
-        sample_rate: Hz, for sensor logs that do not tell.
-        time_unit: Of the time column of sensor logs; None goes by its name, or guesses.
-        fill_gaps: Samples of the longest gap of a sensor log that is filled.
-        remove: What to take out of sensor logs however faint it is (`denoise.models.sensor.chain.STAGES`).
-        keep: What to leave in sensor logs.
-        precision: One of `denoise.models.PRECISIONS`, for trained models of images.
-        max_attenuation: No part of a recording is turned down by more, in dB; None sets no limit.
-        noise_profile: Where noise alone is to be heard: a file, or `START:END` in seconds of each recording.
+        options: How to clean; `reference` is a folder that mirrors the input, or one file.
     """
 
-    model: str | None = None
-    strength: float = 1.0
-    sigma: float | None = None
-    reference: Path | None = None
-    columns: tuple[str, ...] | None = None
-    exclude: tuple[str, ...] = ()
-    sample_rate: float | None = None
-    time_unit: str | None = None
-    fill_gaps: int = 0
-    remove: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
-    precision: str = PRECISIONS[0]
-    max_attenuation: float | None = None
-    noise_profile: str | None = None
+    options: CleanOptions = field(default=CleanOptions())
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
-        if not 0 <= self.strength <= 1:
-            raise UsageError(f"strength is {self.strength}; expected 0 (the input) to 1 (fully cleaned)")
-        if self.sigma is not None and not 0 <= self.sigma < math.inf:
-            raise UsageError(f"sigma is {self.sigma}; expected 0 or more")
-        if self.sample_rate is not None and not 0 < self.sample_rate < math.inf:
-            raise UsageError(f"sample_rate is {self.sample_rate}; expected more than 0 Hz")
-        if not 0 <= self.fill_gaps <= MAX_FILL_SAMPLES:
-            raise UsageError(
-                f"fill_gaps is {self.fill_gaps}; expected 0 (none) to {MAX_FILL_SAMPLES} samples"
-            )
-        if self.max_attenuation is not None and not self.max_attenuation >= 0:
-            raise UsageError(f"max_attenuation is {self.max_attenuation}; expected 0 dB or more")
-        if self.reference is None:
+        reference = self.options.reference
+        if reference is None:
             return
-        if not self.reference.exists():
-            raise UsageError(f"{self.reference}: no such file or folder for the reference")
-        if self.reference.is_file() and not (len(self.inputs) == 1 and self.inputs[0].is_file()):
-            raise UsageError(f"{self.reference}: the reference is one file; for several inputs give a folder")
+        if not reference.exists():
+            raise UsageError(f"{reference}: no such file or folder for the reference")
+        if reference.is_file() and not (len(self.inputs) == 1 and self.inputs[0].is_file()):
+            raise UsageError(f"{reference}: the reference is one file; for several inputs give a folder")
 
     @property
     def exclude_dir(self) -> Path | None:
-        return self.reference
+        return self.options.reference
 
     def row(self, modality: str) -> CatalogueRow:
-        """The model for a modality."""
+        """Catalogue row of the model for a modality."""
         from denoise.infer.catalogue import for_modality
 
-        return for_modality(self._name(modality), modality)
+        return for_modality(self.options.model_for(modality), modality)
 
     def reject_reason(self, modality: str) -> str | None:
         from denoise.infer.catalogue import find
 
-        if self.model is None or modality in find(self.model).modalities:
+        model = self.options.model
+        if model is None or modality in find(model).modalities:
             return None
-        return f"is {modality}; model {self.model} cleans {' and '.join(find(self.model).modalities)}"
+        return f"is {modality}; model {model} cleans {' and '.join(find(model).modalities)}"
 
     def check(self, modality: str) -> None:
-        if modality == "audio" and self.noise_profile:
+        options = self.options.for_modality(modality)
+        if options.noise_profile:
             from denoise.infer.profile import NoiseProfile
 
-            NoiseProfile.parse(self.noise_profile)
+            NoiseProfile.parse(options.noise_profile)
             if (name := self.row(modality).name) != PROFILED_MODEL:
                 raise UsageError(f"noise_profile: is for the model {PROFILED_MODEL}, not for {name}")
-        if modality == "sensor" and (self.remove or self.keep):
-            self._cleaner(modality)
-        if self.sigma is not None and not self._cleaner(modality).takes_sigma:
+        if options.remove or options.keep:
+            _load(options, modality)
+        if options.sigma is not None and not _load(options, modality).takes_sigma:
             raise UsageError(f"sigma: model {self.row(modality).name!r} finds the noise level itself")
 
     def settings(self, modality: str) -> dict[str, Any]:
-        own: Mapping[str, dict[str, Any]] = {
-            "audio": {"max_attenuation": self.max_attenuation, "noise_profile": self._profile()},
-            "sensor": {
-                "columns": self.columns,
-                "exclude": self.exclude,
-                "sample_rate": self.sample_rate,
-                "time_unit": self.time_unit,
-                "fill_gaps": self.fill_gaps,
-                "remove": sorted(self.remove),
-                "keep": sorted(self.keep),
-            },
-        }
-        reference = str(self.reference.resolve()) if self.reference else None
-        return {
-            "model": self.row(modality).digest,
-            "strength": self.strength,
-            "sigma": self.sigma,
-            "precision": self.precision,
-            "reference": reference,  # it changes the figures in the row, though not the output
-            **own.get(modality, {}),
-        }
+        return {**super().settings(modality), "model": self.row(modality).digest}
 
     def seconds_per_million(self, modality: str) -> float:
         from pipelines.batch.forecast import seconds_per_million
@@ -259,89 +177,73 @@ class CleanJob(Job):
         from pipelines.batch.huge_pages import use_huge_pages
 
         use_huge_pages()
-        import denoise.infer.file  # noqa: F401 - torch and its company take seconds to import
-
-        self._cleaner(modality)
+        _load(self.options.for_modality(modality), modality)
 
     def execute(self, item: Item) -> Outcome:
         from denoise.infer.file import clean_file
 
+        options = self.options.for_modality(item.modality)
         reference = self._reference_of(item)
         report = clean_file(
             item.source,
             item.destination,
-            self._cleaner(item.modality),
-            strength=self.strength,
-            sigma=self.sigma,
-            reference=reference,
-            columns=self.columns,
-            exclude=self.exclude,
-            sample_rate=self.sample_rate,
-            time_unit=self.time_unit,
-            fill_gaps=self.fill_gaps,
-            max_pixels=self.max_pixels,
-            max_attenuation_db=self.max_attenuation if item.modality == "audio" else None,
-            noise_profile=self.noise_profile if item.modality == "audio" else None,
+            _load(options, item.modality),
+            replace(options, reference=reference),
         )
         notes = report.notes
         if report.clipped:
             notes += (f"{report.clipped} samples did not fit the range of the file and were clipped",)
-        if self.reference and not reference:
-            notes += (f"no {item.relative} in {self.reference}: the figures are estimates",)
+        if options.reference and not reference:
+            notes += (f"no {item.relative} in {options.reference}: the figures are estimates",)
         return Outcome(report.model, report.metrics, notes)
 
-    def _cleaner(self, modality: str) -> Cleaner:
-        stages = (self.remove, self.keep) if modality == "sensor" else ((), ())
-        return _cleaner(self._model(modality), modality, self.precision, *stages)
-
-    def _model(self, modality: str) -> str:
-        return self._name(modality) or self.row(modality).name
-
-    def _name(self, modality: str) -> str | None:
-        profiled = modality == "audio" and self.noise_profile and self.model is None
-        return PROFILED_MODEL if profiled else self.model
-
-    def _profile(self) -> str | None:
-        """The profile as what it says: of a file, its contents."""
-        path = Path(self.noise_profile or "")
-        return digest(path) if path.is_file() else self.noise_profile
-
     def _reference_of(self, item: Item) -> Path | None:
-        """The truth for a file; a folder of references need not have one for each."""
-        if self.reference is None or not self.reference.is_dir():
-            return self.reference
-        path = self.reference / item.relative
+        """Reference of a file; a folder need not have one for each."""
+        reference = self.options.reference
+        if reference is None or not reference.is_dir():
+            return reference
+        path = reference / item.relative
         return path if path.exists() else None
 
 
 @lru_cache(maxsize=4)
-def _cleaner(
-    model: str, modality: str, precision: str, remove: tuple[str, ...], keep: tuple[str, ...]
-) -> Cleaner:
-    """The model, loaded once in each process."""
-    from denoise.infer import load
+def _load(options: CleanOptions, modality: str) -> Cleaner:
+    """Load a model once in each process."""
+    from denoise.infer.file import load_cleaner
 
-    return load(model, modality, precision, remove, keep)
+    return load_cleaner(options, modality)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptOptions(LimitOptions):
+    """Noise for files: each gets, in turn, what is meant for its modality."""
+
+    noise: Annotated[
+        tuple[str, ...],
+        Option(
+            "Such as gaussian:sigma=25 (images: 8-bit units) or white:snr_db=5; several apply in turn.",
+            metavar="SPEC",
+            repeated=True,
+        ),
+    ]
+    seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptJob(Job):
-    """Add noise to files.
+    """Add noise to files; those for which there is none are left out.
 
     Args:
-        noise: Specs as `denoise.corruptions.parse` takes them. Each file gets, in turn, those that are meant
-            for its modality; files for which there is none are left out.
-        seed: With the file's place in the tree it decides the noise.
+        options: Noise, as `denoise.corruptions.parse` takes it.
     """
 
-    noise: tuple[str, ...] = ()
-    seed: int = 0
+    options: CorruptOptions = field(default=CorruptOptions(noise=()))
 
     def reject_reason(self, modality: str) -> str | None:
         return None if self._chain(modality) else f"is {modality}; the noise is for other kinds of files"
 
     def settings(self, modality: str) -> dict[str, Any]:
-        return {"noise": [str(noise) for noise in self._chain(modality)], "seed": self.seed}
+        return {**super().settings(modality), "noise": [str(noise) for noise in self._chain(modality)]}
 
     def execute(self, item: Item) -> Outcome:
         import numpy as np
@@ -349,9 +251,10 @@ class CorruptJob(Job):
         from denoise import io
         from denoise.corruptions import Chain, corrupt
 
-        options = {"max_pixels": self.max_pixels} if item.modality == "image" else {}
+        self.options.check_duration(item.source, item.modality)
+        options = {"max_pixels": self.options.max_pixels} if item.modality == "image" else {}
         noise = Chain(self._chain(item.modality))
-        seed = seed_for(self.seed, item.key)
+        seed = seed_for(self.options.seed, item.key)
         with io.reader(item.source, **options) as reader:
             info = reader.info
             # A signal is corrupted as a whole: a level that is relative to its power needs all of it.
@@ -368,11 +271,11 @@ class CorruptJob(Job):
     def _chain(self, modality: str) -> tuple[Corruption, ...]:
         from denoise.corruptions import parse
 
-        return tuple(noise for noise in map(parse, self.noise) if modality in noise.modalities)
+        return tuple(noise for noise in map(parse, self.options.noise) if modality in noise.modalities)
 
 
 def seed_for(seed: int, key: str) -> int:
-    """A seed for one file: the same wherever the folder lies and whatever else is in it."""
+    """Seed of one file, which depends on its key alone and not on the place of its folder."""
     return int.from_bytes(
         hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:6], "big"
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 
 from denoise.errors import StorageError, UsageError
@@ -18,11 +18,12 @@ from pipelines.batch.lock import exclusive
 from pipelines.batch.manifest import Entry, Manifest
 from pipelines.batch.store import Remote
 
-__all__ = ["Result", "execute", "run"]
+__all__ = ["OnEntry", "Progress", "Result", "execute", "run", "silent"]
 
 _READS_AT_ONCE = 16
 
-Progress = Callable[[Iterable[Entry], int], Iterable[Entry]]
+OnEntry = Callable[[Entry], object]
+Progress = Callable[[int], AbstractContextManager[OnEntry]]  # for a number of files
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,17 @@ class Result:
         return sum(self.costs.values(), Cost())
 
 
-def run(job: Job, progress: Progress = lambda entries, _: entries) -> Result:
+def silent(_total: int) -> AbstractContextManager[OnEntry]:
+    """Show nothing while a job runs."""
+    return nullcontext(lambda _: None)
+
+
+def run(job: Job, progress: Progress = silent) -> Result:
     """Do a job; what an earlier run did, and the manifest proves, is not done again.
 
     Args:
         job: What to do.
-        progress: Given the entries as they come and their number; hands them on, and may show them.
+        progress: Shows the entries of so many files as they come.
 
     Raises:
         UsageError: The plan cannot work, or another run is at it; nothing has been written.
@@ -108,12 +114,14 @@ def execute(job: Job, plan: Plan, manifest: Manifest, progress: Progress) -> Res
             for entry in entries:
                 if entry.status == "failed":
                     append(entry)
-            with closing(engines.run(job, todo, sum(costs.values(), Cost()).estimated_seconds)) as results:
-                for entry in progress(results, len(todo)):
+            seconds = sum(costs.values(), Cost()).estimated_seconds
+            with progress(len(todo)) as on_entry, closing(engines.run(job, todo, seconds)) as results:
+                for entry in results:
                     entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
                     append(entry)
                     entries.append(entry)
                     finished.add(entry.key)
+                    on_entry(entry)
     except StorageError as error:
         left = [item for item in todo if item.key not in finished]
         entries += [Entry.of(item, "unfinished") for item in left]

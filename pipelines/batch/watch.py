@@ -12,8 +12,8 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -280,13 +280,8 @@ class _Watcher:
                 left.remove(entry.source)
                 self._take(entry)
 
-        def progress(entries: Iterable[Entry], _: int) -> Iterator[Entry]:
-            for entry in entries:
-                yield entry  # its row is written before it is told of
-                take(entry)
-
         try:
-            result = batch.execute(self._job, plan, Manifest(plan.root, there), progress)
+            result = batch.execute(self._job, plan, Manifest(plan.root, there), lambda _: nullcontext(take))
             for entry in result.entries:  # with those that were not to do
                 take(entry)
             self.watched.stopped = result.stopped

@@ -37,7 +37,6 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         started = time.perf_counter()  # what the files share is not the time of the first
         with staged(item) as local:
             input_digest = digest(local.source)
-            job.check_limits(local)
             _make_folder(local)
             with syncing_later():  # the manifest syncs folders before it counts on them
                 outcome = job.execute(local)

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from denoise.models import PRECISIONS
+from denoise.options import Keep, Option, Options, Precision, Remove
+from pipelines.benchmark.protocols import PROTOCOLS
 
 __all__ = ["BenchmarkJob"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkJob:
-    """Compare models.
-
-    Args:
-        inputs: Clean files and folders of them.
-        noise: A spec as `denoise.corruptions.parse` takes it; its level is replaced by each of `levels`.
-        protocol: A name in `pipelines.benchmark.protocols.PROTOCOLS`, in place of a noise and its levels.
-        models: Names and weights files; each takes part in the modalities it cleans.
-        levels: In the unit of the noise; without any the spec is taken as it is.
-        seed: With a file's place in the tree it decides the noise.
-        recursive: Whether folders below an input folder are gone into.
-        precision: One of `denoise.models.PRECISIONS`, for trained models of images.
-        remove: What each trained model is to take out of sensor logs however faint it is.
-        keep: What each is to leave in.
-    """
+class BenchmarkJob(Options):
+    """Compare models on clean files, given as `inputs`."""
 
     inputs: tuple[Path, ...]
-    noise: str | None = None
-    protocol: str | None = None
-    models: tuple[str, ...] = ()
-    levels: tuple[float, ...] = ()
-    seed: int = 0
-    recursive: bool = True
-    precision: str = PRECISIONS[0]
-    remove: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
+    noise: Annotated[str | None, Option("Such as gaussian, jpeg or pink.", metavar="SPEC")] = None
+    levels: Annotated[
+        tuple[float, ...],
+        Option(
+            "Levels in the unit of the noise (gaussian: 0 to 255 on images, dB of SNR on signals).",
+            metavar="A,B,..",
+        ),
+    ] = ()
+    protocol: Annotated[
+        str | None,
+        Option(f"Table of degradations in place of a noise: {' or '.join(PROTOCOLS)}.", metavar="NAME"),
+    ] = None
+    models: Annotated[
+        tuple[str, ...],
+        Option("Names or weights files; each takes part in the modalities it cleans.", metavar="A,B,.."),
+    ]
+    seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
+    recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
+    precision: Precision = PRECISIONS[0]
+    remove: Remove = ()
+    keep: Keep = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from denoise import io
 from denoise.errors import UsageError
 from denoise.infer import Cleaner, load
 from denoise.infer.apply import apply
+from denoise.options import CleanOptions
 from pipelines.batch import discover
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Item
@@ -80,7 +81,11 @@ def measure(job: OverheadJob) -> Overhead:
     torch.set_num_threads(cores())
     with tempfile.TemporaryDirectory() as folder:
         cleaning = CleanJob(
-            inputs=job.inputs, output=Path(folder), model=job.model, workers=job.workers, overwrite=True
+            inputs=job.inputs,
+            output=Path(folder),
+            options=CleanOptions(model=job.model),
+            workers=job.workers,
+            overwrite=True,
         )
         plan = discover.plan(cleaning.inputs, cleaning.output, reject_reason=cleaning.reject_reason)
         if not plan.items:
@@ -111,13 +116,11 @@ def _batch_seconds(job: CleanJob, files: int) -> tuple[float, float]:
     """Until the first file is begun, and from then on."""
     begun: list[float] = []
 
-    def watch(entries: Iterable[Entry], _: int) -> Iterator[Entry]:
-        for entry in entries:
-            begun.append(time.perf_counter() - entry.seconds)
-            yield entry
+    def on_entry(entry: Entry) -> None:
+        begun.append(time.perf_counter() - entry.seconds)
 
     started = time.perf_counter()
-    result = batch.run(job, watch)
+    result = batch.run(job, lambda _: nullcontext(on_entry))
     ended = time.perf_counter()
     errors = [entry.error for entry in result.entries if entry.status != "ok"]
     if errors:

@@ -17,31 +17,7 @@ __all__ = ["command"]
 
 @click.command()
 @options.inputs
-@click.option("--noise", metavar="SPEC", help="Such as gaussian, jpeg or pink.")
-@click.option(
-    "--levels",
-    callback=options.numbers,
-    metavar="A,B,..",
-    help="In the unit of the noise (gaussian: 0 to 255 on images, dB of SNR on signals).",
-)
-@click.option(
-    "--protocol",
-    metavar="NAME",
-    help=f"In place of a noise, a table of degradations: {' or '.join(protocols.PROTOCOLS)}.",
-)
-@click.option(
-    "--models", required=True, callback=options.words, metavar="A,B,..", help="Names or weights files."
-)
-@click.option("--seed", type=int, default=BenchmarkJob.seed, show_default=True, help="Decides the noise.")
-@click.option(
-    "--recursive/--no-recursive",
-    default=BenchmarkJob.recursive,
-    show_default=True,
-    help="Go into folders below an input folder.",
-)
-@options.precision_option
-@options.remove_option
-@options.keep_option
+@options.flags(BenchmarkJob)
 @options.json_option
 @click.option("--csv", "csv_path", type=options.path_type, metavar="FILE", help="Write the rows as CSV.")
 @click.option(

@@ -47,7 +47,7 @@ def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
             rows.append(described.row())
         if json_path != options.STDOUT:
             click.echo("\n".join(map(printable, _lines(described))))
-    options.tell(json_path, {"rows": rows})
+    options.show_json(json_path, {"rows": rows})
     if failed:
         click.get_current_context().exit(1)
 

@@ -10,6 +10,8 @@ import click
 
 from denoise.errors import UsageError
 from pipelines import report
+from pipelines.batch.jobs import Job
+from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli import options
 
 if TYPE_CHECKING:
@@ -162,7 +164,7 @@ def export(name: str, path: Path) -> None:
     help="Turns for each; the median counts.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="That torch uses.  [default: all cores]")
-@options.precision_option
+@options.flag(BenchmarkJob.table()["precision"])
 @options.json_option
 def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> None:
     """Time models against two published network shapes and a matrix product, on this machine, in turns.
@@ -182,9 +184,7 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
 @command.command()
 @click.argument("model")
 @options.inputs
-@click.option(
-    "--workers", type=click.IntRange(min=1), show_default="as many as pay", help="Processes of the batch."
-)
+@options.flag(Job.table()["workers"])
 @options.json_option
 def overhead(json_path: Path | None, **settings: Any) -> None:
     """Compare what a batch takes with what MODEL alone takes for the same files, and keep no result.

@@ -39,6 +39,6 @@ def command(output: Path, json_path: Path | None) -> None:
             click.echo(printable(f"{checked.status}  {output / checked.key}"))
     if json_path != options.STDOUT:
         click.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES))
-    options.tell(json_path, {"counts": counts, "rows": rows})
+    options.show_json(json_path, {"counts": counts, "rows": rows})
     if any(counts[status] for status in FAULTS):
         click.get_current_context().exit(1)

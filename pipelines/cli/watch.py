@@ -11,6 +11,7 @@ from pipelines import report
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
 from pipelines.batch.watch import POLL_S, Watch, WatchSummary, watch
+from pipelines.cli import options
 from pipelines.cli.clean import command as clean
 
 __all__ = ["command"]
@@ -55,13 +56,13 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
     Example:
       denoise watch scans/ -o cleaned/ --settle 5
     """
-    loudness = click.get_current_context().meta.get("loudness")
+    loudness = options.verbosity()
 
     def on_entry(entry: Entry) -> None:
         for line in _lines(entry, loudness):
             click.echo(printable(line), err=True)
 
-    job = Watch(job=CleanJob(**settings), settle_s=settle_s, poll_s=poll_s)
+    job = Watch(job=options.job_from(CleanJob, settings), settle_s=settle_s, poll_s=poll_s)
     watched = watch(job, on_entry=on_entry, on_message=lambda sentence: click.echo(sentence, err=True))
     if loudness != "quiet":
         click.echo(_summary(watched))

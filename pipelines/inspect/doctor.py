@@ -19,6 +19,7 @@ import denoise
 from denoise import io, weights
 from denoise.errors import DenoiseError, reason
 from denoise.io.formats import FORMATS
+from denoise.options import CleanOptions
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines.batch import run as batch
 from pipelines.batch.engines.base import cores
@@ -250,7 +251,8 @@ def _self_test(modality: str) -> str:
             (folder / kind).mkdir()
             _write(folder / kind / f"sample{_SUFFIXES[modality]}", modality, signal)
         out = folder / "out"
-        job = CleanJob(inputs=(folder / "noisy",), output=out, reference=folder / "truth")
+        options = CleanOptions(reference=folder / "truth")
+        job = CleanJob(inputs=(folder / "noisy",), output=out, options=options)
         (entry,) = batch.run(job).entries
         if entry.error:
             raise _ProblemError(entry.error)

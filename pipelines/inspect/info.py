@@ -12,6 +12,7 @@ from typing import Any
 from denoise import io
 from denoise.errors import DenoiseError, UsageError, reason
 from denoise.models import AUTO, AUTO_PICKS
+from denoise.options import CleanOptions
 from denoise.signal import AudioInfo, ImageInfo, SensorInfo, SignalInfo
 from pipelines.batch import discover, forecast
 from pipelines.batch.discover import Source
@@ -100,7 +101,9 @@ def _look(source: Source) -> FileInfo:
     job = CleanJob(inputs=(source.path,), output=Path())
     model = job.row(info.modality).name
     noise, chosen, decision = _noise(info, model)
-    pace = CleanJob(inputs=(), output=Path(), model=chosen).seconds_per_million(info.modality)
+    pace = CleanJob(inputs=(), output=Path(), options=CleanOptions(model=chosen)).seconds_per_million(
+        info.modality
+    )
     samples = math.prod(info.shape[1:]) * (info.pages if info.modality == "image" else 1)
     return FileInfo(
         source.path,

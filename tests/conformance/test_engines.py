@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from denoise.options import CleanOptions
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Item
 from pipelines.batch.jobs import CleanJob, Outcome
@@ -168,7 +169,11 @@ class Deadly(CleanJob):
 
 def test_a_killed_dask_worker_loses_nothing(folder: Path, tmp_path: Path, scheduler: str) -> None:
     job = Deadly(
-        inputs=(folder,), output=tmp_path / "out", model="median", engine="dask", scheduler=scheduler
+        inputs=(folder,),
+        output=tmp_path / "out",
+        options=CleanOptions(model="median"),
+        engine="dask",
+        scheduler=scheduler,
     )
     result = batch.run(job)
     assert result.counts == {"ok": 7, "failed": 2}

@@ -21,6 +21,7 @@ import pytest
 from disturbed import Scene, turning
 
 from denoise.errors import DenoiseError
+from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
@@ -128,7 +129,7 @@ def fill_with_media(folder: Path) -> None:
 @pytest.mark.slow
 def test_any_step_of_cleaning_may_fail(tmp_path: Path) -> None:
     def job(source: Path, out: Path) -> CleanJob:
-        return CleanJob(inputs=(source,), output=out, model="none")
+        return CleanJob(inputs=(source,), output=out, options=CleanOptions(model="none"))
 
     scene = Scene(tmp_path, job, None, fill_with_media)
     assert fail_every_step(scene, lambda n: (ERRORS[n % 3],)) == []

@@ -14,6 +14,7 @@ from denoise.infer import Cleaner, load, precision
 from denoise.infer.file import clean_file
 from denoise.metrics import score
 from denoise.models.autoencoder import build
+from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
@@ -73,15 +74,17 @@ def test_auto_runs_what_it_chooses_in_bf16() -> None:
 def test_precision_tells_apart_cleaners_and_jobs(tmp_path: Path) -> None:
     cleaners = {load("photo", precision=name).digest for name in ("float32", "bf16")}
     jobs = {
-        CleanJob(inputs=(tmp_path,), output=tmp_path, precision=name).fingerprint("image")
+        CleanJob(inputs=(tmp_path,), output=tmp_path, options=CleanOptions(precision=name)).fingerprint(
+            "image"
+        )
         for name in ("float32", "bf16")
     }
     assert len(cleaners) == len(jobs) == 2
 
 
-def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match=r"'fp4'.*float32, bf16"):
         load("photo", precision="fp4")
     with pytest.raises(UsageError, match=r"'fp4'.*float32, bf16"):
-        CleanJob(inputs=(tmp_path,), output=tmp_path, precision="fp4")
+        CleanOptions(precision="fp4")
     assert isinstance(load("photo", precision="float32"), Cleaner)

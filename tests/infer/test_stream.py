@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer import load
-from denoise.infer.stream import Levels, Stream, limited
+from denoise.infer.stream import Levels, Stream
 from denoise.models.base import Denoiser, InputSpec
+from denoise.options import CleanOptions
 
 Make = Callable[..., Any]
 BLOCKS = (1, 7, 160, 480, 10**6)
@@ -226,12 +227,13 @@ def test_strength(gain: Make) -> None:
 def test_an_attenuation_limit_is_a_floor_of_the_gain(gain: Make) -> None:
     signal = noise(2, 500)
     for limit_db, floor in ((0.0, 1.0), (20.0, 0.1), (None, 0.0)):
-        stream = Stream(gain(0.0, modality="audio"), 2, strength=limited(1.0, limit_db))
+        strength = CleanOptions(max_attenuation_db=limit_db).bounded_strength
+        stream = Stream(gain(0.0, modality="audio"), 2, strength=strength)
         np.testing.assert_allclose(streamed(stream, signal), floor * signal, atol=1e-6)
-    assert limited(0.3, 40.0) == 0.3
+    assert CleanOptions(strength=0.3, max_attenuation_db=40.0).bounded_strength == 0.3
     for wrong in (-1.0, float("nan")):
         with pytest.raises(UsageError, match="max_attenuation_db"):
-            limited(1.0, wrong)
+            CleanOptions(max_attenuation_db=wrong)
 
 
 def test_gaps_come_back_as_gaps_and_spare_their_neighbours(strided_signal: Denoiser) -> None:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
-from pipelines.batch.jobs import CleanJob, CorruptJob
+from pipelines.batch.jobs import CleanJob, CorruptJob, Job
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli import COMMANDS, cli
 from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob
@@ -309,7 +309,7 @@ def test_every_command_has_help_that_ends_with_an_example(name: str, denoise: Ru
         assert isinstance(parameter, click.Argument) or parameter.help, parameter.name
 
 
-PIPED = {"raw", "channels"}  # what standard input holds, where it does not tell: no job's business
+PIPED = {"raw", "channels"}  # format of standard input, which no job takes
 
 
 @pytest.mark.parametrize(
@@ -326,10 +326,12 @@ PIPED = {"raw", "channels"}  # what standard input holds, where it does not tell
 def test_options_fill_the_job_and_have_its_defaults(name: str, job: Any, required: tuple[str, ...]) -> None:
     given = every_command()[name].make_context(name, ["in", *required]).params
     settings = {key: value for key, value in given.items() if not key.endswith("_path")}
-    assert settings.keys() - PIPED == {field.name for field in fields(job)}
-    for field in fields(job):
-        if field.default is not MISSING and f"--{field.name}" not in required:
-            assert settings[field.name] == field.default, field.name
+    classes = [job, type(job.options)] if issubclass(job, Job) else [job]
+    table = {name: field for kind in classes for name, field in kind.table().items() if field.flag}
+    assert settings.keys() - PIPED - {"inputs", "archive"} == set(table)
+    for name, field in table.items():
+        if field.default is not MISSING and field.flag not in required:
+            assert settings[name] == field.default, name
 
 
 def test_version_and_unknown_commands(denoise: Run) -> None:

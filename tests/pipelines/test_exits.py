@@ -106,7 +106,9 @@ def test_a_terminal_gets_no_colours() -> None:
     script = """
 from pipelines import report
 from pipelines.batch.manifest import Entry
-list(report.progress(iter([Entry("a", "b", "ok"), Entry("c", None, "failed", error="why")]), 2))
+with report.progress(2) as on_entry:
+    on_entry(Entry("a", "b", "ok"))
+    on_entry(Entry("c", None, "failed", error="why"))
 """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import pytest
 
 from denoise.errors import StorageError, UsageError
+from denoise.options import CleanOptions
 from pipelines.batch.discover import MANIFEST_NAME
 from pipelines.batch.engines import table as engines
 from pipelines.batch.jobs import CleanJob
@@ -121,8 +122,12 @@ def tell_story(watched: Watch, begin: Callable[[], Story]) -> tuple[list[Entry],
     return entries, found, said
 
 
+def cleaning(out: Path, *folders: Path) -> CleanJob:
+    return CleanJob(inputs=folders, output=out, options=CleanOptions(model="none"))
+
+
 def clean(folder: Path, out: Path, **options: Any) -> Watch:
-    return Watch(job=CleanJob(inputs=(folder,), output=out, model="none"), settle_s=SETTLE_S, **options)
+    return Watch(job=cleaning(out, folder), settle_s=SETTLE_S, **options)
 
 
 @pytest.mark.parametrize("poll_s", [None, 0.05], ids=["notified", "polling"])
@@ -213,7 +218,7 @@ def test_two_inputs_of_one_output_and_links_into_the_output_are_refused(folder: 
         (folder / "back").symlink_to(out)
         yield
 
-    job = CleanJob(inputs=(folder, other), output=out, model="none")
+    job = cleaning(out, folder, other)
     entries, watched, _ = tell_story(Watch(job=job, settle_s=SETTLE_S), story)
     assert [entry.status for entry in entries] == ["ok", "failed", "failed"]
     assert "would be written there" in str(entries[1].error)
