@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from inspect import get_annotations
 from numbers import Integral, Real
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType, NoneType
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
@@ -159,7 +159,8 @@ class Field:
     def _valid(self, value: Any) -> bool:
         option = self.option
         if self.kind not in (int, float):
-            return isinstance(value, self.kind) and (not option.choices or value in option.choices)
+            kind = PurePath if self.kind is Path else self.kind  # a remote path is pure
+            return isinstance(value, kind) and (not option.choices or value in option.choices)
         if isinstance(value, bool) or not isinstance(value, Integral if self.kind is int else Real):
             return False
         number = float(value)
