@@ -29,10 +29,13 @@ __all__ = [
     "job_from",
     "job_options",
     "json_option",
+    "markdown",
+    "page",
     "path_type",
     "progress",
     "show_json",
     "show_option",
+    "verbosity",
 ]
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -107,6 +110,10 @@ def _type(field: Field, path: click.ParamType[Path]) -> click.ParamType[Any]:
     return ranged
 
 
+def _metavar(field: Field) -> str:
+    return field.option.metavar or {"bytes": "SIZE"}.get(field.option.unit, field.option.unit.upper())
+
+
 def flag(field: Field, path: click.ParamType[Path] = path_type) -> Decorator:
     """Make the click option of a field."""
     option, required = field.option, field.default is MISSING
@@ -115,14 +122,13 @@ def flag(field: Field, path: click.ParamType[Path] = path_type) -> Decorator:
     if field.kind is bool:
         names[-2] += f"/--no-{field.flag.removeprefix('--')}" if field.default else ""
         return click.option(*names, is_flag=True, default=field.default, show_default=shown, help=option.help)
-    unit = {"bytes": "SIZE"}.get(option.unit, option.unit.upper()) if field.kind in (int, float) else ""
     return click.option(
         *names,
         type=_type(field, path),
         default=None if required else field.default,
         required=required,
         multiple=option.repeated,
-        metavar=option.metavar or unit or None,
+        metavar=_metavar(field) or None,
         show_default=shown,
         help=option.help,
     )
@@ -138,6 +144,45 @@ def flags(kind: type[Options], path: click.ParamType[Path] = path_type) -> Decor
         return command
 
     return decorate
+
+
+def markdown(kind: type[Options]) -> str:
+    """Make the table of docs/options.md for a class."""
+    rows = []
+    for field in kind.table().values():
+        if field.flag:
+            name = " ".join(filter(None, (field.flag, _metavar(field))))
+            default = field.option.unset
+            if field.default not in (None, (), MISSING):
+                default = (
+                    {True: "yes", False: "no"}[field.default] if field.kind is bool else f"{field.default}"
+                )
+                default = f"{field.default:g}" if field.kind is float else default
+            help_text = field.option.help.replace("|", "\\|")
+            cells = f"`{name}`".replace("|", "\\|"), help_text, field.domain, default or "-"
+            rows.append(cells)
+    return report.markdown(("option", "meaning", "values", "default"), rows, words=4)
+
+
+def page() -> str:
+    """Make docs/options.md."""
+    from pipelines.batch.jobs import CleanJob, CorruptJob
+    from pipelines.benchmark.job import BenchmarkJob
+    from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob
+
+    kinds = {
+        "clean": type(CleanJob.options),
+        "corrupt": type(CorruptJob.options),
+        "clean and corrupt": Job,
+        "benchmark": BenchmarkJob,
+        "embed": EmbedJob,
+        "reconstruct": ReconstructJob,
+        "anomalies": AnomaliesJob,
+    }
+    tables = (f"## `{name}`\n\n{markdown(kind)}\n" for name, kind in kinds.items())
+    command = "python -m pipelines.cli.options > docs/options.md"
+    head = f"# Options\n\nMade from the fields of the options by `{command}`.\n"
+    return "\n".join([head, *tables])
 
 
 def _set_verbosity(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -246,3 +291,7 @@ def _json(job: Job, result: batch.Result) -> dict[str, Any]:
     for row in rows:
         row |= result.costs[row["key"]].row() if row["status"] == "planned" else {}
     return {"rows": rows, "plan": result.cost.row() | {"free_bytes": result.free_bytes}}
+
+
+if __name__ == "__main__":
+    click.echo(page(), nl=False)
