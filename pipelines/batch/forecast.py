@@ -1,12 +1,11 @@
-"""What a plan will cost, roughly, from names and sizes alone: opening every header would take too long.
+"""Estimate the cost of a plan from names and sizes alone: opening every header would take too long.
 
-All of it is an estimate: within a factor of two or three for seconds, and for bytes as good as the rule that
-a file cleaned into its own format keeps its size.
+Seconds are right within a factor of two or three; bytes follow the rule that a file cleaned into its own
+format keeps its size.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ from types import MappingProxyType
 from denoise.errors import UsageError
 from denoise.io.formats import Format, format_of_suffix
 from pipelines.batch.discover import Item
-from pipelines.batch.store import Remote
 
-__all__ = ["Cost", "bytes_text", "estimate", "free_bytes", "require_space", "seconds_per_million"]
+__all__ = ["Cost", "bytes_text", "estimate", "require_space", "seconds_per_million"]
 
 # Seconds a million pixels or samples on two cores, as the documents have them; the empty name is any other.
 _MODEL_SECONDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -34,7 +32,7 @@ _FILE_SECONDS: Mapping[str, float] = MappingProxyType(  # to read, measure and w
 
 @dataclass(frozen=True)
 class Cost:
-    """What files will take: bytes that are read, and estimates of bytes written and of seconds."""
+    """Bytes to read, and estimates of bytes to write and of seconds."""
 
     bytes_in: int = 0
     estimated_bytes_out: int = 0
@@ -48,12 +46,12 @@ class Cost:
         )
 
     def row(self) -> dict[str, float]:
-        """The cost as JSON has it."""
+        """The form of `--json`."""
         return asdict(self) | {"estimated_seconds": round(self.estimated_seconds, 3)}
 
 
 def seconds_per_million(modality: str, model: str, *, learned: bool = False) -> float:
-    """What a model takes for a million pixels or samples."""
+    """Seconds that a model needs for a million pixels or samples."""
     known = _MODEL_SECONDS[modality]
     return known["learned"] if learned else known.get(model, known[""])
 
@@ -63,8 +61,8 @@ def estimate(item: Item, model_seconds: float, samples: float | None = None) -> 
 
     Args:
         item: The file.
-        model_seconds: What the model takes for a million pixels or samples.
-        samples: How many it holds, where its header was read; None guesses by its size.
+        model_seconds: Seconds of the model for a million pixels or samples.
+        samples: Pixels or samples in the file, if its header was read; None estimates them from its size.
     """
     before, after = item.source.suffix.lower(), item.destination.suffix.lower()
     if samples is None:
@@ -78,29 +76,13 @@ def _bytes_per_sample(suffix: str) -> float:
     return (format_of_suffix(suffix) or Format("")).bytes_per_sample
 
 
-def free_bytes(folder: Path) -> int | None:
-    """What the disk that holds (or will hold) a folder has left for us; None where it does not tell."""
-    if isinstance(folder, Remote):
-        return None
-    for place in (folder.absolute(), *folder.absolute().parents):
-        try:
-            found = os.statvfs(place)
-        except FileNotFoundError:
-            continue
-        except (AttributeError, OSError):  # Windows has no statvfs
-            return None
-        return found.f_bavail * found.f_frsize if found.f_blocks else None
-    return None
-
-
 def require_space(root: Path, free_bytes: int | None, items: Iterable[tuple[Item, Cost]]) -> None:
-    """Refuse a plan whose results will not fit.
+    """Refuse a plan whose results do not fit on the disk.
 
-    An output that is there already makes room once it is replaced, but not before: so the largest counts in
-    full.
+    An existing output frees its space only after it is replaced, so the largest result counts in full.
 
     Raises:
-        UsageError: The disk has less than is needed.
+        UsageError: The disk has less space than needed.
     """
     if free_bytes is None:
         return
@@ -124,7 +106,7 @@ def _size_bytes(path: Path) -> int:
 
 
 def bytes_text(size_bytes: float) -> str:
-    """A size for people: `1.5 GB`."""
+    """Human-readable size: `1.5 GB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size_bytes < 1000:
             return f"{size_bytes:.3g} {unit}"

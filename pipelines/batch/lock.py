@@ -1,92 +1,73 @@
-"""One run at a time in an output folder.
+"""Lock an output folder, so that one run at a time writes there.
 
-The kernel keeps the lock (`flock`) and lets go of it when the process ends, however it ends: the file of a
-killed run is simply taken over. The process id in it is for the message alone.
+The kernel holds the lock and releases it when the process ends, however it ends: the lock file of a killed
+run does not block the next one. The process id in the file is for the message alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock, Timeout
 
 from denoise.errors import UsageError
 from denoise.io.atomic import output_error
 
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 __all__ = ["LOCK_NAME", "exclusive"]
 
 LOCK_NAME = ".denoise-lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)  # on some network file systems
 
 
 @contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Make the output folder and hold it; one that was made here and stays empty is removed again.
+    """Create the output folder and hold its lock; a folder created here is removed again if it stays empty.
+
+    On a file system without locks, nothing prevents a second run.
 
     Raises:
-        UsageError: Another run is writing there.
-        OutputError: The folder cannot be made or written.
+        UsageError: Another run holds the lock.
+        OutputError: The folder cannot be created or written.
     """
     path = root / LOCK_NAME
-    made = not root.exists()
+    created = not root.exists()
+    lock = FileLock(path, timeout=0, fallback_to_soft=False)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = _acquire(path)
+        _acquire(lock, path)
     except OSError as error:
         raise output_error(root, error) from error
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # left behind, it is in nobody's way
+        with suppress(OSError):  # a file left behind does no harm
             path.unlink()
-        os.close(handle)
-        if made:
-            with contextlib.suppress(OSError):
+        lock.release()
+        if created:
+            with suppress(OSError):
                 root.rmdir()
 
 
-def _acquire(path: Path) -> int:
+def _acquire(lock: FileLock, path: Path) -> None:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(handle, path)
-            if _is_still(path, handle):
-                os.ftruncate(handle, 0)
-                os.write(handle, f"{os.getpid()}\n".encode())
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # its owner removed it meanwhile
-
-
-def _lock(handle: int, path: Path) -> None:
-    if fcntl is None:
+            lock.acquire()
+            path.write_text(f"{os.getpid()}\n", "ascii")
+        except Timeout as error:
+            try:
+                owner = path.read_text("ascii", "replace").strip() or "unknown"
+            except FileNotFoundError:  # its holder has just released it
+                continue
+            raise UsageError(
+                f"{path.parent}: another run (process {owner}) is writing there; wait for it, or choose "
+                "another output"
+            ) from error
+        except OSError as error:
+            lock.release()
+            if error.errno not in _NO_LOCKS:
+                raise
         return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        raise UsageError(
-            f"{path.parent}: another run (process {owner}) is writing there; wait for it, or choose another"
-            " output"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
-            raise  # some network file systems have no locks: there it is up to the user
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False

@@ -1,4 +1,4 @@
-"""What was done, one JSON line per file, so that the same command again does only the rest.
+"""The manifest: one JSON line per processed file, so that a second run processes only the rest.
 
 A file counts as done when its last good row proves it: the input has the same digest, the job the same
 fingerprint, and the output is there with the digest that was recorded. Digests and not size and time, because
@@ -18,38 +18,34 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from denoise.errors import InputError, OutputError
-from denoise.io.atomic import is_stray, output_error, remove_strays, sync_folder
 from pipelines.batch.discover import MANIFEST_NAME, Item
-from pipelines.batch.store import Remote
+from pipelines.batch.store import output_errors, place
 
 __all__ = ["Entry", "Manifest", "digest", "entries", "jsonable", "pending"]
 
 PENDING_NAME = ".denoise-unfinished"
-SYNC_EVERY_S = 0.5
-_SEND_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What became of one file: a row of the manifest, of `--json` and of the tables.
+    """Result of one file: a row of the manifest, of `--json` and of the tables.
 
     Args:
-        source: The input, as it was named.
-        output: Where its result is or would be; None when none was planned.
+        source: The input, as the user named it.
+        output: Path of the result; None if none was planned.
         status: `ok`, `skipped` (already done), `failed`, `unfinished` (the batch was stopped before it),
             or, in a dry run only, `planned`.
-        seconds: Time it took, reading and writing included.
-        modality: A name in `MODALITIES`, or None when that is not known.
+        seconds: Processing time, reading and writing included.
+        modality: A name in `MODALITIES`, or None if unknown.
         model: The model's name.
         metrics: Metric name to value; `_before` and `_after` mark pairs.
         error: One sentence, for a failed file.
@@ -82,7 +78,7 @@ class Entry:
         )
 
     def row(self) -> dict[str, Any]:
-        """The entry as JSON has it."""
+        """The form of `--json`."""
         row: dict[str, Any] = jsonable(asdict(self))
         return row
 
@@ -112,11 +108,11 @@ def digest(path: Path) -> str:
 
 
 class Manifest:
-    """The manifest of one output folder: what it proves, and the way to add to it.
+    """The manifest of one output folder: which outputs it proves done, and how to add rows.
 
     Args:
         root: The output folder. Nothing is created before `writing`.
-        keys: Of the outputs that will be asked about; None is all. A long manifest is read, not held.
+        keys: Keys of the outputs to look up; None is all. A long manifest is read, not held in memory.
     """
 
     def __init__(self, root: Path, keys: Collection[str] | None = None) -> None:
@@ -128,17 +124,15 @@ class Manifest:
             if entry.status == "ok" and (keys is None or entry.key in keys)
         }
         self._pending = pending(root)
-        self._listing = root.listing() if isinstance(root, Remote) else None
+        self._occupant = place(root).occupant()
 
     def status_of(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
-        """None when the item is to be done; otherwise why not: a skipped or a failed entry."""
+        """Decide if an item must be processed: None, or a skipped or failed entry with the reason."""
         target = item.destination
-        if self._listing is None and target.is_dir():
-            return Entry.of(
-                item, "failed", error=f"{target}: there is a folder of that name; a file belongs there"
-            )
-        there = os.path.lexists(target) if self._listing is None else item.key in self._listing
-        if overwrite or not there:
+        occupant = self._occupant(item.key)
+        if occupant == "folder":
+            return Entry.of(item, "failed", error=f"{target}: is a directory; expected a file")
+        if overwrite or occupant is None:
             return None
         done = self._done.get(item.key)
         try:
@@ -155,45 +149,31 @@ class Manifest:
 
     @contextmanager
     def writing(self, items: Iterable[Item]) -> Iterator[Appender]:
-        """Take the items on and append their entries; what an interrupted run left half-done goes first.
+        """Mark the items as pending, and append their entries; remove leftovers of an interrupted run first.
 
         Raises:
             StorageError: The disk is full or failing.
             OutputError: The folder cannot be written.
         """
         root = self.path.parent
+        folder = place(root)
         keys = {item.key for item in items}
-        with _telling(self.path):
-            before = _identities(root, keys)
-            _make_folder(root)
-            _sweep(root, self._pending)
-            _write_lines(self._pending_path, self._pending | keys)
-        with _appending(self.path) as append:
+        with output_errors(self.path):
+            before = folder.identities(keys)
+            folder.make_folder()
+            _remove_strays(root, self._pending)
+            _write_pending(self._pending_path, self._pending | keys)
+        with place(self.path).appending() as file:
+            with output_errors(self.path):
+                append = Appender(self.path, file)
             yield append
             append.sync()
-        with _telling(self.path):
-            _sweep(root, keys)  # of workers that died
+        with output_errors(self.path):
+            _remove_strays(root, keys)  # of workers that died
             failed = keys - append.proven
-            after = _identities(root, failed)
+            after = folder.identities(failed)
             replaced = {key for key in failed if after[key] != before[key]}
-            _write_lines(self._pending_path, (self._pending - keys) | replaced)
-
-
-def _identities(root: Path, keys: Collection[str]) -> dict[str, object]:
-    """What tells a file from the one that takes its name later, by key; None where there is none."""
-    if isinstance(root, Remote):
-        listing = root.listing() if keys else {}
-        return {key: listing.get(key) for key in keys}
-    return {key: _identity(root / key) for key in keys}
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    """What changes when another file takes the name."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+            _write_pending(self._pending_path, (self._pending - keys) | replaced)
 
 
 def _foreign(item: Item, *, known: bool) -> Entry:
@@ -203,49 +183,47 @@ def _foreign(item: Item, *, known: bool) -> Entry:
 
 
 class Appender:
-    """Adds rows to an open manifest: a row is in the file when the call returns, or the file is as it was."""
+    """Adds rows to an open manifest: a row is in the file when the call returns, or the file is as it was.
 
-    def __init__(self, file: FileIO) -> None:
-        self._file = file
-        self._path = Path(file.name)
-        self._sync_every_s = SYNC_EVERY_S
-        self._break = b"" if _ends_in_line_end(self._path) else b"\n"  # after a line that a crash tore
+    A remote manifest is a local copy, sent as a whole at each `sync`; until then the pending keys mark its
+    outputs as ours.
+    """
+
+    def __init__(self, path: Path, file: FileIO) -> None:
+        self._path, self._file, self._place = path, file, place(path)
+        self._separator = b"" if _ends_in_line_end(Path(file.name)) else b"\n"  # after a line torn by a crash
         self.proven: set[str | None] = set()  # keys
-        self._folders: set[Path] = set()  # that hold outputs since the last sync
+        self._folders: set[Path] = set()  # of outputs since the last sync
         self._synced_s = 0.0
 
     def __call__(self, entry: Entry) -> None:
-        """Append one row; every now and then what came till then is put on disk.
+        """Append one row; sync now and then.
 
         Raises:
-            StorageError: The disk does not take it.
+            StorageError, OutputError: The disk or store does not take it.
         """
         line = json.dumps(entry.row(), allow_nan=False).encode() + b"\n"
-        with _telling(self._path):
+        with output_errors(self._path):
             size = self._file.seek(0, os.SEEK_END)
             try:
-                self._write(self._break + line)
+                self._write(self._separator + line)
             except OSError:
                 self._file.truncate(size)
                 raise
-        self._break = b""
+        self._separator = b""
         if entry.status == "ok" and entry.output:
             self._folders.add(Path(entry.output).parent)
             self.proven.add(entry.key)
-        if time.monotonic() - self._synced_s >= self._sync_every_s:
+        if time.monotonic() - self._synced_s >= self._place.sync_every_s:
             self.sync()
 
     def sync(self) -> None:
-        """Put outputs' names, and after them the rows that speak of them, on disk.
+        """Make the outputs' names durable, and then the rows about them.
 
         Raises:
-            StorageError: The disk does not take them.
+            StorageError, OutputError: The disk or store does not take them.
         """
-        for folder in self._folders | {self._path.parent}:
-            with _telling(folder):
-                sync_folder(folder)
-        with _telling(self._path):
-            os.fsync(self._file.fileno())
+        self._place.publish(self._file, self._folders)
         self._folders.clear()
         self._synced_s = time.monotonic()
 
@@ -253,49 +231,6 @@ class Appender:
         written = self._file.write(line)
         if written < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-class _Sender(Appender):
-    """Adds rows to a copy of a manifest in a store, and sends it as a whole.
-
-    Until then the pending say that the outputs without a row are ours.
-    """
-
-    def __init__(self, file: FileIO, place: Remote) -> None:
-        super().__init__(file)
-        self._place = place
-        self._sync_every_s = _SEND_EVERY_S
-
-    def sync(self) -> None:
-        """Send it.
-
-        Raises:
-            StorageError, OutputError: The store does not take it.
-        """
-        with _telling(self._place):
-            self._place.put(self._path)
-        self._synced_s = time.monotonic()
-
-
-@contextmanager
-def _appending(path: Path) -> Iterator[Appender]:
-    """The way to add rows to a manifest."""
-    if isinstance(path, Remote):
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / path.name
-            with _telling(path):
-                with suppress(FileNotFoundError):
-                    path.get(copy)
-                file = copy.open("ab", buffering=0)
-            with file:
-                yield _Sender(file, path)
-        return
-    with _telling(path):
-        file = path.open("ab", buffering=0)
-    with file:
-        with _telling(path):
-            append = Appender(file)
-        yield append
 
 
 def _ends_in_line_end(path: Path) -> bool:
@@ -306,16 +241,8 @@ def _ends_in_line_end(path: Path) -> bool:
         return file.read() == b"\n"
 
 
-@contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
 def entries(root: Path) -> Iterator[Entry]:
-    """The rows of a folder's manifest; one that was torn by a crash proves nothing and is passed over.
+    """Read the rows of a folder's manifest; skip a row torn by a crash.
 
     Raises:
         OutputError: It cannot be read.
@@ -327,7 +254,7 @@ def entries(root: Path) -> Iterator[Entry]:
 
 
 def pending(root: Path) -> set[str]:
-    """Keys of the outputs that an interrupted run may have replaced without telling.
+    """Keys of the outputs that an interrupted run may have replaced without a row.
 
     Raises:
         OutputError: They cannot be read.
@@ -349,43 +276,15 @@ def _lines(path: Path) -> Iterator[Any]:
         raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _write_lines(path: Path, keys: Iterable[str]) -> None:
-    """Write the pending, or remove the file when there are none."""
-    fresh = path.with_name(path.name + ".part")
-    lines = [json.dumps(key) + "\n" for key in sorted(keys)]
-    if isinstance(path, Remote):
-        if lines:
-            path.write_bytes("".join(lines).encode("ascii"))
-        else:
-            path.unlink(missing_ok=True)
-        return
-    if not lines:
-        fresh.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        return
-    with fresh.open("w", encoding="ascii") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
+def _write_pending(path: Path, keys: Iterable[str]) -> None:
+    """Write the pending keys, or remove the file if there are none."""
+    place(path).replace_text("".join(json.dumps(key) + "\n" for key in sorted(keys)))
 
 
-def _make_folder(root: Path) -> None:
-    if not isinstance(root, Remote):  # a store has none
-        root.mkdir(parents=True, exist_ok=True)
-
-
-def _sweep(root: Path, pending: Iterable[str]) -> None:
-    """Remove the temporary files that a killed run left beside the outputs it had taken on."""
+def _remove_strays(root: Path, keys: Iterable[str]) -> None:
+    """Remove temporary files that a killed run left beside the outputs of these keys."""
     names: dict[Path, set[str]] = {}
-    for key in pending:
+    for key in keys:
         target = root / key
         names.setdefault(target.parent, set()).add(target.name)
-    if not isinstance(root, Remote):
-        for folder, targets in names.items():
-            remove_strays(folder, targets)
-        return
-    for place in (root / key for key in (root.listing() if names else ())):
-        if is_stray(place.name, names.get(place.parent, ())):
-            place.unlink(missing_ok=True)
+    place(root).remove_strays(names)

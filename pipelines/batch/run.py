@@ -1,4 +1,4 @@
-"""A job over many files: plan, leave out what is done, do the rest, and keep the books."""
+"""Run a job: plan, skip finished files, process the rest, record results in the manifest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from pipelines.batch.discover import Item, Plan, Problem
 from pipelines.batch.engines import table as engines
 from pipelines.batch.forecast import Cost
 from pipelines.batch.jobs import Job
-from pipelines.batch.lock import exclusive
 from pipelines.batch.manifest import Entry, Manifest
-from pipelines.batch.store import Remote
+from pipelines.batch.store import place
 
 __all__ = ["OnEntry", "Progress", "Result", "execute", "run", "silent"]
-
-_READS_AT_ONCE = 16
 
 OnEntry = Callable[[Entry], object]
 Progress = Callable[[int], AbstractContextManager[OnEntry]]  # for a number of files
@@ -28,14 +25,14 @@ Progress = Callable[[int], AbstractContextManager[OnEntry]]  # for a number of f
 
 @dataclass(frozen=True)
 class Result:
-    """What became of every file.
+    """Results of all files.
 
     Args:
-        entries: One each.
-        ignored: What a walk passed over.
-        costs: What each file that was not done yet was expected to take, by its key.
-        free_bytes: What the disk of the outputs had left before; None where it does not tell.
-        stopped: Why the batch ended before its time, in one sentence; None when it did not.
+        entries: One entry per file.
+        ignored: Files of other kinds.
+        costs: Estimated cost of each file to process, by key.
+        free_bytes: Free space on the output disk before the run; None if unknown.
+        stopped: Reason why the run ended early, in one sentence; None if it did not.
     """
 
     entries: tuple[Entry, ...]
@@ -46,12 +43,12 @@ class Result:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many files have each status."""
+        """Number of files with each status."""
         return Counter(entry.status for entry in self.entries)
 
     @property
     def cost(self) -> Cost:
-        """Of all that was to do."""
+        """Estimated cost of all files to process."""
         return sum(self.costs.values(), Cost())
 
 
@@ -61,14 +58,14 @@ def silent(_total: int) -> AbstractContextManager[OnEntry]:
 
 
 def run(job: Job, progress: Progress = silent) -> Result:
-    """Do a job; what an earlier run did, and the manifest proves, is not done again.
+    """Run a job; skip files that the manifest proves done.
 
     Args:
-        job: What to do.
-        progress: Shows the entries of so many files as they come.
+        job: The job.
+        progress: Shows the entries of N files as they come.
 
     Raises:
-        UsageError: The plan cannot work, or another run is at it; nothing has been written.
+        UsageError: The plan cannot work, or another run holds the output; nothing has been written.
         OutputError: The output folder or its manifest cannot be written.
     """
     _check_places(job)
@@ -84,17 +81,15 @@ def run(job: Job, progress: Progress = silent) -> Result:
     if job.dry_run:
         return _planned(job, plan, Manifest(plan.root))
     engines.check(job)
-    # A store has no locks: there it is up to the user that one run at a time writes.
-    with nullcontext() if isinstance(plan.root, Remote) else exclusive(plan.root):
+    with place(plan.root).exclusive():
         return execute(job, plan, Manifest(plan.root), progress)
 
 
 def _check_places(job: Job) -> None:
-    places = [place for place in (*job.inputs, job.output) if isinstance(place, Remote)]
-    for place in places:
-        place.check(written=place is job.output)
-    if places and job.keep_mtime:
-        raise UsageError(f"{places[0]}: keep_mtime is for local files; stores set times of their own")
+    for path in (*job.inputs, job.output):
+        place(path).check(written=path is job.output)
+        if job.keep_mtime and not place(path).is_local:
+            raise UsageError(f"{path}: keep_mtime is for local files; stores set times of their own")
 
 
 def _planned(job: Job, plan: Plan, manifest: Manifest) -> Result:
@@ -104,7 +99,7 @@ def _planned(job: Job, plan: Plan, manifest: Manifest) -> Result:
 
 
 def execute(job: Job, plan: Plan, manifest: Manifest, progress: Progress) -> Result:
-    """Do a plan, in a folder that the caller holds `exclusive`; otherwise as `run`."""
+    """Run a plan, in a folder that the caller has locked; otherwise as `run`."""
     entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
     fingerprints = _fingerprints(job, plan)
     stopped = None
@@ -132,29 +127,29 @@ def execute(job: Job, plan: Plan, manifest: Manifest, progress: Progress) -> Res
 def _sorted(
     job: Job, plan: Plan, manifest: Manifest
 ) -> tuple[list[Entry], list[Item], dict[str, Cost], int | None]:
-    """What is known already, what is to do, what that will cost, and the bytes that are free for it.
+    """Split a plan: entries known already, items to process, their costs by key, and the free bytes.
 
     Raises:
-        UsageError: There is not room enough.
+        UsageError: The disk has too little space.
     """
     entries = [Entry(str(problem.path), None, "failed", error=problem.error) for problem in plan.problems]
     fingerprints = _fingerprints(job, plan)
     todo: list[Item] = []
 
-    def judge(item: Item) -> Entry | None:
+    def status_of(item: Item) -> Entry | None:
         return manifest.status_of(item, fingerprints[item.modality], overwrite=job.overwrite)
 
-    far = any(isinstance(item.source, Remote) for item in plan.items) or isinstance(plan.root, Remote)
-    with ThreadPoolExecutor(_READS_AT_ONCE if far else 1) as threads:  # a store answers late, but many
-        statuses = list((threads.map if far else map)(judge, plan.items))
-    for item, status_of in zip(plan.items, statuses, strict=True):
-        if status_of is None:
+    readers = max(place(path).parallel_reads for path in (plan.root, *(item.source for item in plan.items)))
+    with ThreadPoolExecutor(readers) as threads:
+        statuses = list((threads.map if readers > 1 else map)(status_of, plan.items))
+    for item, entry in zip(plan.items, statuses, strict=True):
+        if entry is None:
             todo.append(item)
         else:
-            entries.append(status_of)
+            entries.append(entry)
     paces = {modality: job.seconds_per_million(modality) for modality in plan.modalities}
     costs = {item.key: forecast.estimate(item, paces[item.modality]) for item in todo}
-    free_bytes = forecast.free_bytes(plan.root)
+    free_bytes = place(plan.root).free_bytes()
     forecast.require_space(plan.root, free_bytes, [(item, costs[item.key]) for item in todo])
     return entries, todo, costs, free_bytes
 

@@ -26,7 +26,7 @@ from pipelines.batch.discover import Found, Item, Plan, Problem
 from pipelines.batch.jobs import Job
 from pipelines.batch.lock import exclusive
 from pipelines.batch.manifest import Entry, Manifest
-from pipelines.batch.store import Remote
+from pipelines.batch.store import place
 
 __all__ = ["Arrivals", "Watch", "WatchSummary", "watch"]
 
@@ -179,9 +179,9 @@ def watch(
 
 
 def _check(job: Job) -> None:
-    for place in (*job.inputs, job.output):
-        if isinstance(place, Remote):
-            raise UsageError(f"{place}: is a URL; a folder of this machine was expected to watch")
+    for path in (*job.inputs, job.output):
+        if not place(path).is_local:
+            raise UsageError(f"{path}: is a URL; a folder of this machine was expected to watch")
     for folder in job.inputs:
         if not folder.is_dir():
             found = "is a file" if folder.exists() else "no such folder"
@@ -202,7 +202,7 @@ class _Watcher:
         self._on_entry, self._on_message = on_entry, on_message
         self._arrivals = Arrivals(watch.settle_s)
         self._real_output = self._job.output.resolve()
-        self._name_of = discover.name_key(self._job.output)
+        self._name_key = place(self._job.output).name_key()
         self._owners: dict[str, Path] = {}  # name of an output to the source that has it
         self._troubles: set[Problem] = set()  # of the walk, as found at the last look
         self.watched = WatchSummary()
@@ -266,7 +266,7 @@ class _Watcher:
         """What the planner of a whole folder would not accept either."""
         if item.source.resolve().is_relative_to(self._real_output):  # by a link: each result would come back
             return f"{item.source}: is inside the output {self._job.output}; a file outside it was expected"
-        owner = self._owners.setdefault(self._name_of(item.key), item.source)
+        owner = self._owners.setdefault(self._name_key(item.key), item.source)
         if owner != item.source:
             return f"{item.destination}: both {owner} and {item.source} would be written there"
         return None

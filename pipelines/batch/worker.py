@@ -1,33 +1,34 @@
-"""One file, and the only place where its errors are caught."""
+"""Process one file: the only place where its errors are caught."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from denoise.errors import DenoiseError, StorageError, reason
-from denoise.io.atomic import output_error, syncing_later
+from denoise.io.atomic import syncing_later
 from pipelines.batch.discover import Item
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry, digest
-from pipelines.batch.store import Remote, staged
+from pipelines.batch.store import output_errors, staged
 
 __all__ = ["process", "with_path"]
 
 
 def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -> Entry:
-    """Do one file. Whatever goes wrong with it becomes a sentence in its entry; a batch goes on.
+    """Process one file. Any error becomes a sentence in its entry, and the batch goes on.
 
     Args:
-        job: What to do.
-        item: To which file.
-        on_start: Called when what the files share is loaded, and this one's time begins.
+        job: The job.
+        item: The file.
+        on_start: Called once the model is loaded and the file's own time begins.
 
     Raises:
-        StorageError: The disk takes no more results, of whichever file.
-        MemoryError: There is not enough; another process may have more.
+        StorageError: The disk accepts no more results, of any file.
+        MemoryError: Memory is short; another process may have more.
     """
     started = time.perf_counter()
     local = item
@@ -35,9 +36,11 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         job.prepare(item.modality)
         on_start()
         started = time.perf_counter()  # what the files share is not the time of the first
-        with staged(item) as local:
+        with staged(item.source, item.destination) as (source, destination):
+            local = replace(item, source=source, destination=destination)
             input_digest = digest(local.source)
-            _make_folder(local)
+            with output_errors(destination):
+                destination.parent.mkdir(parents=True, exist_ok=True)
             with syncing_later():  # the manifest syncs folders before it counts on them
                 outcome = job.execute(local)
             notes = outcome.notes + (_keep_mtime(local) if job.keep_mtime else ())
@@ -72,22 +75,14 @@ def with_path(sentence: str, source: Path, *others: Path) -> str:
 
 
 def _as_planned(sentence: str, local: Item, item: Item) -> str:
-    """The sentence with the names of the plan for those of copies."""
+    """Replace the names of staged copies by those of the plan."""
     for copy, planned in ((local.source, item.source), (local.destination, item.destination)):
-        if isinstance(planned, Remote):
-            sentence = sentence.replace(str(copy), str(planned))
+        sentence = sentence.replace(str(copy), str(planned))
     return sentence
 
 
-def _make_folder(item: Item) -> None:
-    try:
-        item.destination.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(item.destination, error) from error
-
-
 def _keep_mtime(item: Item) -> tuple[str, ...]:
-    """Nothing to tell, unless the file system does not take the time."""
+    """Copy the modification time; return a note if the file system does not accept it."""
     try:
         found = item.source.stat()
         os.utime(item.destination, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -17,7 +17,7 @@ from pipelines import report
 from pipelines.batch import run as batch
 from pipelines.batch.forecast import bytes_text
 from pipelines.batch.jobs import Job
-from pipelines.batch.store import location
+from pipelines.batch.remote import location
 
 __all__ = [
     "STDOUT",

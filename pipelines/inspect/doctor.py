@@ -23,8 +23,9 @@ from denoise.options import CleanOptions
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines.batch import run as batch
 from pipelines.batch.engines.base import cores
-from pipelines.batch.forecast import bytes_text, free_bytes
+from pipelines.batch.forecast import bytes_text
 from pipelines.batch.jobs import CleanJob
+from pipelines.batch.store import Local
 from pipelines.inspect.verify import FAULTS, verify
 
 __all__ = ["Check", "examine"]
@@ -154,7 +155,7 @@ def _available_bytes() -> int | None:
 
 def _disk() -> str:
     places = {"working folder": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}
-    left = {f"{name} {path}": free_bytes(path) for name, path in places.items()}
+    left = {f"{name} {path}": Local(path).free_bytes() for name, path in places.items()}
     for name, size in left.items():
         if size is not None and size < _LEAST_BYTES:
             raise _ProblemError(f"{name}: {bytes_text(size)} left, expected {bytes_text(_LEAST_BYTES)}")

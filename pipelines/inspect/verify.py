@@ -9,9 +9,9 @@ from pathlib import Path
 
 from denoise.errors import InputError, UsageError
 from denoise.io.atomic import is_temporary
-from pipelines.batch.discover import MANIFEST_NAME
 from pipelines.batch.lock import LOCK_NAME
 from pipelines.batch.manifest import PENDING_NAME, digest, entries, pending
+from pipelines.batch.store import MANIFEST_NAME
 
 __all__ = ["FAULTS", "STATUSES", "Checked", "verify"]
 

@@ -18,12 +18,12 @@ import pytest
 
 from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.atomic import replacing
-from pipelines.batch import forecast
 from pipelines.batch import run as batch
 from pipelines.batch.discover import MANIFEST_NAME, Item
 from pipelines.batch.engines import pool
 from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.lock import LOCK_NAME
+from pipelines.batch.store import Local
 
 NAMES = [f"{n} ö.png" for n in range(6)]
 
@@ -339,15 +339,15 @@ def test_two_runs_do_not_write_to_one_folder(turned: Turned) -> None:
 
 
 def test_missing_room_is_found_before_work(turned: Turned, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "free_bytes", lambda _: 17_999)
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 17_999)
     with pytest.raises(UsageError, match="out: the results need about 18 kB, and the disk has 18 kB left"):
         batch.run(Turn(inputs=(turned.source,), output=turned.out))
     assert not turned.out.exists()
-    monkeypatch.setattr(forecast, "free_bytes", lambda _: 18_000)
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 18_000)
     batch.run(Turn(inputs=(turned.source,), output=turned.out))
-    monkeypatch.setattr(forecast, "free_bytes", lambda _: 3000)  # outputs that are replaced make room
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 3000)  # outputs that are replaced make room
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out, overwrite=True)).counts == {"ok": 6}
-    monkeypatch.setattr(forecast, "free_bytes", lambda _: 0)  # nothing is to do
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 0)  # nothing is to do
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"skipped": 6}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from denoise.errors import UsageError
-from pipelines.batch import discover
+from pipelines.batch import discover, store
 
 
 def make(root: Path, *names: str) -> Path:
@@ -101,7 +101,7 @@ def test_names_that_differ_by_case_collide_where_the_disk_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: bool
 ) -> None:
     make(tmp_path, "a/x.png", "b/X.PNG")
-    monkeypatch.setattr(discover, "_folds_case", lambda _: folds)
+    monkeypatch.setattr(store, "_folds_case", lambda _: folds)
     inputs = [tmp_path / "a", tmp_path / "b"]
     if folds:
         with pytest.raises(UsageError, match="both"):
@@ -113,7 +113,7 @@ def test_names_that_differ_by_case_collide_where_the_disk_says_so(
 def test_the_file_system_is_asked_whether_it_folds_case(tmp_path: Path) -> None:
     (tmp_path / "Folder").mkdir()
     folds = (tmp_path / "fOLDER").exists()
-    assert discover._folds_case(tmp_path / "Folder" / "not" / "there") == folds
+    assert store._folds_case(tmp_path / "Folder" / "not" / "there") == folds
 
 
 def test_an_output_never_replaces_an_input(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_what_is_missing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OutputError("no encoder")
 
     monkeypatch.setattr(metadata, "version", without_soxr)
-    monkeypatch.setattr(doctor, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(doctor.Local, "free_bytes", lambda _: 1000)
     monkeypatch.setattr(doctor, "_available_bytes", lambda: 1000)
     monkeypatch.setattr(codec, "CODEC", dataclasses.replace(codec.CODEC, writer=broken))
     found = problems()

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.batch import forecast
 from pipelines.batch.discover import Item
+from pipelines.batch.store import Local
 
 
 def item(source: str, destination: str, modality: str, size_bytes: int) -> Item:
@@ -38,7 +39,7 @@ def test_costs_add_up() -> None:
 
 def test_room_is_that_of_the_disk_that_will_hold_the_folder(tmp_path: Path) -> None:
     found = os.statvfs(tmp_path)
-    free_bytes = forecast.free_bytes(tmp_path / "not" / "there" / "yet")
+    free_bytes = Local(tmp_path / "not" / "there" / "yet").free_bytes()
     assert free_bytes == pytest.approx(found.f_bavail * found.f_frsize, rel=0.05)
 
 
