@@ -128,7 +128,7 @@ def score_file(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> 
     with io.reader(reference) as truth, io.reader(estimate) as guess:
         _check_alike(truth.info, guess.info)
         info = truth.info
-        scorer = metrics.Scorer(info.modality, peak=info.peak)
+        scorer = metrics.Scorer(info.modality, peak=info.peak, sample_rate=info.sample_rate)
         named: dict[str, list[float]] = {name: [] for name in extra}
         for true_part, guessed_part in zip(_parts(truth), _parts(guess), strict=True):
             if true_part.shape != guessed_part.shape:

@@ -6,7 +6,9 @@ import importlib
 import math
 import warnings
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,11 @@ from numpy.typing import NDArray
 
 from denoise import metrics
 from denoise.errors import InputError, UsageError
+from pipelines.batch import run as batch
+from pipelines.batch.jobs import CleanJob
+from pipelines.benchmark.job import BenchmarkJob
+from pipelines.benchmark.run import benchmark
+from pipelines.score import score_file
 
 Array = NDArray[np.float64]
 
@@ -34,6 +41,41 @@ def test_every_row_is_a_documented_function_of_the_module(name: str) -> None:
     function = metrics.metric(name)
     assert function is getattr(metrics, name)
     assert function.__doc__
+
+
+def test_a_new_metric_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A row is reported by `score`, `benchmark` and `clean --reference`, with a streaming form or without."""
+
+    def error_sum(reference: Array, estimate: Array, **_: object) -> float:
+        """Sum of the absolute errors."""
+        return float(np.abs(estimate - reference).sum())
+
+    def half_mse(sums: Any, _: float | None) -> float:
+        return float(sums.mse() / 2)
+
+    rows = {
+        "error_sum": metrics.Metric(error_sum, ("image", "audio", "sensor"), higher_is_better=False),
+        "half_mse": metrics.Metric(error_sum, ("audio",), half_mse, higher_is_better=False),
+    }
+    monkeypatch.setattr(metrics, "METRICS", {**metrics.METRICS, **rows})
+    reference, estimate = pair((1, 500))
+    scorer = metrics.Scorer("audio")
+    for block in (np.s_[:, :200], np.s_[:, 200:]):
+        scorer.update(reference[block], estimate[block])
+    assert scorer.result()["error_sum"] == pytest.approx(error_sum(reference, estimate))
+    assert scorer.result()["half_mse"] == pytest.approx(metrics.mse(reference, estimate) / 2)
+
+    clean, noisy = tmp_path / "clean.csv", tmp_path / "noisy.csv"
+    for path, signal in ((clean, reference), (noisy, estimate)):
+        rows_of_text = "".join(f"{n / 100:.2f},{value:.6f}\n" for n, value in enumerate(signal[0]))
+        path.write_text("time_s,x\n" + rows_of_text)
+    assert score_file(clean, noisy)["error_sum"] == pytest.approx(error_sum(reference, estimate), rel=1e-3)
+    job = BenchmarkJob(inputs=(clean,), noise="gaussian", levels=(10,), models=("none",))
+    (row,) = benchmark(job).rows
+    assert row.metrics["error_sum"] == row.noisy_metrics["error_sum"]
+    job = CleanJob(inputs=(noisy,), output=tmp_path / "out", model="none", reference=clean)
+    (entry,) = batch.run(job).entries
+    assert entry.metrics["error_sum"] == pytest.approx(error_sum(reference, estimate), rel=1e-3)
 
 
 def test_an_unknown_metric_is_refused_with_a_hint() -> None:

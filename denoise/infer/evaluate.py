@@ -112,7 +112,9 @@ class _Comparison:
     def __init__(self, info: SignalInfo, truth: Reader) -> None:
         self._info, self._truth = info, truth
         self._blocks = iter(truth)
-        self._before, self._after = (Scorer(info.modality, peak=info.peak) for _ in range(2))
+        self._before, self._after = (
+            Scorer(info.modality, peak=info.peak, sample_rate=info.sample_rate) for _ in range(2)
+        )
         self._pending = SampleQueue(_shape(info)[0])  # reference of samples that are not cleaned yet
         if _shape(info) != _shape(truth.info) or info.pages != truth.info.pages:
             raise self._mismatch()
