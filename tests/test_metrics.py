@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from denoise import metrics
 from denoise.errors import InputError, UsageError
+from denoise.options import CleanOptions
 from pipelines.batch import run as batch
 from pipelines.batch.jobs import CleanJob
 from pipelines.benchmark.job import BenchmarkJob
@@ -73,8 +74,8 @@ def test_a_new_metric_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     job = BenchmarkJob(inputs=(clean,), noise="gaussian", levels=(10,), models=("none",))
     (row,) = benchmark(job).rows
     assert row.metrics["error_sum"] == row.noisy_metrics["error_sum"]
-    job = CleanJob(inputs=(noisy,), output=tmp_path / "out", model="none", reference=clean)
-    (entry,) = batch.run(job).entries
+    options = CleanOptions(model="none", reference=clean)
+    (entry,) = batch.run(CleanJob(inputs=(noisy,), output=tmp_path / "out", options=options)).entries
     assert entry.metrics["error_sum"] == pytest.approx(error_sum(reference, estimate), rel=1e-3)
 
 
