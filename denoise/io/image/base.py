@@ -66,10 +66,6 @@ class FileBytes:
         found: bytes = self.handle.read(max(0, stop - start))
         return found if isinstance(where, slice) else found[0]
 
-    def whole(self) -> bytes:
-        """Read every byte."""
-        return self[:]
-
 
 @dataclass(frozen=True)
 class Header:

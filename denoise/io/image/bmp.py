@@ -62,7 +62,7 @@ class Bmp(SinglePage):
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture; copy it in strips, because Pillow already holds four bytes a pixel."""
-        image, page = _opened(data.whole()), header.pages[0]
+        image, page = _opened(data[:]), header.pages[0]
         image.load()
         pixels = np.empty((page.height, page.width, page.channels), np.uint8)
         for top in range(0, page.height, STRIP_ROWS):

@@ -55,7 +55,7 @@ class Heif(SinglePage):
 
 
 def _opened(data: FileBytes) -> Any:
-    return optional_package("HEIC").open_heif(io.BytesIO(data.whole()), convert_hdr_to_8bit=False)
+    return optional_package("HEIC").open_heif(io.BytesIO(data[:]), convert_hdr_to_8bit=False)
 
 
 FORMAT = Heif()

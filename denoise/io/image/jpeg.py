@@ -90,7 +90,7 @@ class Jpeg(SinglePage):
         """Decode the picture; CMYK through the file's profile."""
         import imagecodecs
 
-        encoded = data.whole()
+        encoded = data[:]
         _require_end(encoded)
         pixels: Array = imagecodecs.jpeg8_decode(encoded)
         if pixels.ndim == 3 and pixels.shape[-1] == 4:

@@ -48,7 +48,7 @@ class Raw(SinglePage):
 
 
 def _opened(data: FileBytes) -> Any:
-    return optional_package("camera raw").imread(io.BytesIO(data.whole()))
+    return optional_package("camera raw").imread(io.BytesIO(data[:]))
 
 
 def _metadata(data: FileBytes) -> Metadata:

@@ -55,7 +55,7 @@ class WebP(SinglePage):
         """Decode the picture."""
         import imagecodecs
 
-        pixels: Array = imagecodecs.webp_decode(data.whole(), hasalpha=header.pages[0].channels == 4)
+        pixels: Array = imagecodecs.webp_decode(data[:], hasalpha=header.pages[0].channels == 4)
         return pixels
 
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:

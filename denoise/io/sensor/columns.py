@@ -175,12 +175,8 @@ class ColumnSurvey:
     @property
     def is_regular_ramp(self) -> bool:
         """True for values that grow in nearly equal steps, as those of a time column with an unknown name."""
-        return (
-            self.increasing
-            and self.steps >= 3
-            and self.interval > 0
-            and self.regular_steps >= 0.95 * self.steps
-        )
+        regular = self.steps >= 3 and self.regular_steps >= 0.95 * self.steps
+        return self.increasing and regular and self.interval > 0
 
 
 @dataclass(frozen=True)
@@ -240,17 +236,9 @@ def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) ->
     rate = 1.0 / (column.interval * SECONDS[unit])
     if abs(rate - round(rate)) < 1e-6 * rate:  # 100.00000000001 is the sum of rounded steps
         rate = float(round(rate))
-    return Clock(
-        columns.index(column),
-        column.name,
-        unit,
-        stated is None,
-        rate,
-        column.stamps.jitter / column.interval,
-        column.stamps.pauses,
-        column.stamps.max_step * SECONDS[unit],
-        column.wraps,
-    )
+    jitter, max_step_s = column.stamps.jitter / column.interval, column.stamps.max_step * SECONDS[unit]
+    place, pauses = columns.index(column), column.stamps.pauses
+    return Clock(place, column.name, unit, stated is None, rate, jitter, pauses, max_step_s, column.wraps)
 
 
 def check_recording(path: Path, recording: int, recordings: int) -> None:
