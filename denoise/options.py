@@ -287,7 +287,7 @@ class LimitOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class CleanOptions(LimitOptions):
-    """How files are cleaned."""
+    """Options of `clean`."""
 
     model: Annotated[
         str | None,

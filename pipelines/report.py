@@ -1,4 +1,4 @@
-"""What a person sees: progress while it runs, tables after it; and the JSON for programs."""
+"""Terminal progress, tables, and JSON output."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
     "writing",
 ]
 
-MOST_ROWS = 40  # a longer table is not read; all of it is in --json and the manifest
+MAX_ROWS = 40  # a longer table is not read; all of it is in --json and the manifest
 
 
 @contextmanager
@@ -66,13 +66,13 @@ def _line(number: int, total: int, entry: Entry) -> str:
     return f"[{number}/{total}] {entry.status} {entry.source}: {entry.error or f'{entry.seconds:.2f} s'}"
 
 
-def summary(result: Result, *, most_rows: int = MOST_ROWS) -> str:
+def summary(result: Result, *, max_rows: int = MAX_ROWS) -> str:
     """A table for each modality, what was left alone, and what failed and why."""
     parts = []
     for modality in MODALITIES:
         entries = [e for e in result.entries if e.modality == modality and e.status != "failed"]
         if entries:
-            parts.append(_entries_table(modality, entries, most_rows))
+            parts.append(_entries_table(modality, entries, max_rows))
     if result.ignored:
         kinds = sorted({problem.path.suffix.lower() or "(none)" for problem in result.ignored})
         parts.append(f"Ignored, of kinds that were not asked for: {len(result.ignored)} ({' '.join(kinds)})")
@@ -83,7 +83,7 @@ def summary(result: Result, *, most_rows: int = MOST_ROWS) -> str:
     return printable("\n\n".join([*parts, counts]))
 
 
-def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
+def _entries_table(modality: str, entries: list[Entry], max_rows: int) -> str:
     names = list(dict.fromkeys(_side(name)[0] for entry in entries for name in entry.metrics))
     rows = [
         [
@@ -93,10 +93,10 @@ def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
             f"{entry.seconds:.2f}",
             *(_change([entry], name) for name in names),
         ]
-        for entry in entries[:most_rows]
+        for entry in entries[:max_rows]
     ]
-    if len(entries) > most_rows:
-        rows.append([f"... and {len(entries) - most_rows} more"])
+    if len(entries) > max_rows:
+        rows.append([f"... and {len(entries) - max_rows} more"])
     if len(entries) > 1 and names:
         means = (_change(entries, name) if _comparable(modality, name) else "" for name in names)
         rows.append(["mean", "", "", "", *means])
@@ -113,7 +113,7 @@ def _side(name: str) -> tuple[str, str]:
 
 
 def _comparable(modality: str, name: str) -> bool:
-    """Whether a figure has one unit in all files; sensor logs have units of their own, but decibels."""
+    """Tell whether a figure has one unit in all files; sensor logs share only decibels."""
     return modality != "sensor" or name.endswith("_db")
 
 
@@ -128,7 +128,7 @@ def _change(entries: Sequence[Entry], name: str) -> str:
     return "-" if before == after == "-" else f"{before} -> {after}"
 
 
-def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
+def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
     """A table of pairs for each modality, and what could not be compared and why."""
     parts = []
     for modality in MODALITIES:
@@ -137,8 +137,8 @@ def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
             continue
         names = list(rows[0].metrics or ())
         lines = [[str(row.estimate), *(_number((row.metrics or {}).get(n)) for n in names)] for row in rows]
-        if len(rows) > most_rows:
-            lines[most_rows:] = [[f"... and {len(rows) - most_rows} more"]]
+        if len(rows) > max_rows:
+            lines[max_rows:] = [[f"... and {len(rows) - max_rows} more"]]
         if len(rows) > 1:
             means = (
                 _number(finite_mean((row.metrics or {}).get(name) for row in rows))

@@ -1,4 +1,4 @@
-"""How near estimates are to references, file by file."""
+"""Measure estimates against references, file by file."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def score(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> Score
     A file that has no partner, or does not fit it, is listed as failed.
 
     Args:
-        reference: The truth.
-        estimate: What is judged.
+        reference: Noise-free file or folder.
+        estimate: File or folder to measure.
         extra: Names in `denoise.metrics.METRICS` to measure beside those that the modality always has.
 
     Raises:
@@ -153,7 +153,7 @@ def _parts(reader: io.Reader) -> Iterator[Array]:
 
 
 def _scale(reference: SignalInfo, estimate: SignalInfo) -> float:
-    """What brings an estimate of another bit depth to the reference's range."""
+    """Factor from the range of an estimate to that of the reference."""
     return reference.peak / estimate.peak if reference.peak and estimate.peak else 1.0
 
 

@@ -63,10 +63,10 @@ class Terminated(KeyboardInterrupt):
 class LazyGroup(click.Group):
     """A group that imports a command when it is used, and gives every error of the library its exit code."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         command: click.Command | None = resolve(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
         return command
 
@@ -94,7 +94,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 

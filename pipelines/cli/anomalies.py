@@ -13,7 +13,7 @@ from pipelines.cli import options
 from pipelines.explore.jobs import AnomaliesJob
 
 if TYPE_CHECKING:
-    from pipelines.explore.anomalies import Judged
+    from pipelines.explore.anomalies import AnomalyResult
 
 __all__ = ["command"]
 
@@ -24,7 +24,7 @@ _MAX_RANGES = 5  # of a file that are shown
 @options.inputs
 @options.flags(AnomaliesJob)
 def command(**settings: Any) -> None:
-    """Find the files that are unlike normal ones, and where in them.
+    """Find files that differ from normal ones, and the place of each difference.
 
     \b
     Example:
@@ -45,7 +45,7 @@ def command(**settings: Any) -> None:
         click.get_current_context().exit(1)
 
 
-def _lines(judged: Judged, output: Path) -> Iterator[str]:
+def _lines(judged: AnomalyResult, output: Path) -> Iterator[str]:
     from pipelines.explore.anomalies import ranges
 
     anomalous = [(source, found) for source, found in judged.rows if found.anomalous]

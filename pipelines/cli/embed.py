@@ -14,7 +14,7 @@ from pipelines.cli import options
 from pipelines.explore.jobs import EmbedJob
 
 if TYPE_CHECKING:
-    from pipelines.explore.embed import Embedded
+    from pipelines.explore.embed import EmbedResult
 
 __all__ = ["command"]
 
@@ -23,7 +23,7 @@ __all__ = ["command"]
 @options.inputs
 @options.flags(EmbedJob)
 def command(**settings: Any) -> None:
-    """Give each picture, or each window of recordings and sensor logs, a small code.
+    """Compute a small code for each picture, or each window of recordings and sensor logs.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def command(**settings: Any) -> None:
         click.get_current_context().exit(1)
 
 
-def _lines(done: Embedded, output: Path) -> Iterator[str]:
+def _lines(done: EmbedResult, output: Path) -> Iterator[str]:
     cut = done.cut
     size = " x ".join(map(str, cut.size))
     unit = "px" if cut.modality == "image" else "samples"

@@ -28,10 +28,10 @@ _UNITS = {
 @options.inputs
 @options.show_option
 def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
-    """Tell what files hold, how noisy they seem, what is kept of them, and what cleaning them would take.
+    """Report the content of files, their noise, the metadata that is kept, and the cost of cleaning them.
 
-    Noise and cost are estimates. Of a file that cannot be cleaned the reason is told: then the exit code
-    is 1.
+    Noise and cost are estimates. A file that cannot be cleaned is reported with the reason, and the exit
+    code is 1.
 
     \b
     Example:

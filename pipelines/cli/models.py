@@ -25,7 +25,7 @@ _LONG = 2000  # letters that no sentence of a card has
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List the models, show what is known of one, or check a file before it is trusted.
+    """List the models, show the card of one, or check a weights file.
 
     \b
     Example:
@@ -84,14 +84,14 @@ def _short(fact: Any) -> Any:
 
 
 def _network(row: CatalogueRow) -> dict[str, Any]:
-    """Size, arithmetic and reach of a trained model."""
+    """Size, arithmetic and receptive field of a trained model."""
     if row.path is None:
         return {}
     from denoise import weights
     from pipelines.benchmark.cost import kmac_per_sample
 
     model = weights.load(row.path)[0]
-    kmac, rate, reach = kmac_per_sample(model), model.spec.sample_rate, model.spec.halo
+    kmac, rate, halo = kmac_per_sample(model), model.spec.sample_rate, model.spec.halo
     unit, cost = ("second", 1e3 * kmac * rate) if rate else ("pixel", 1e3 * kmac)
     if not rate and model.spec.ndim == 1:
         unit = "sample"
@@ -99,7 +99,7 @@ def _network(row: CatalogueRow) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         f"multiply_adds_per_{unit}": round(cost),
         # A model without a halo remembers all of what came before.
-        "receptive_field": None if reach is None else 2 * reach + 1,
+        "receptive_field": None if halo is None else 2 * halo + 1,
     }
 
 
@@ -187,7 +187,7 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
 @options.flag(Job.table()["workers"])
 @options.json_option
 def overhead(json_path: Path | None, **settings: Any) -> None:
-    """Compare what a batch takes with what MODEL alone takes for the same files, and keep no result.
+    """Compare the time of a batch with that of MODEL alone on the same files; results are discarded.
 
     \b
     Example:

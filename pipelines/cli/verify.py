@@ -20,8 +20,8 @@ __all__ = ["command"]
 def command(output: Path, json_path: Path | None) -> None:
     """Hash the results in the folder OUTPUT again, and compare them with its manifest.
 
-    Told are those that were changed, are missing, or were left unfinished by an interrupted run: then the
-    exit code is 1. Files that the manifest does not know and leftover temporary files are listed as well.
+    Results that were changed, are missing, or were left unfinished by an interrupted run are reported, and
+    the exit code is 1. Files that the manifest does not know and leftover temporary files are listed as well.
 
     \b
     Example:

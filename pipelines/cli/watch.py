@@ -46,7 +46,7 @@ _NOT_HERE = (
     f"and every {POLL_S:g} s where it cannot]",
 )
 def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
-    """Clean what is in the folders INPUT and not done yet, and then whatever arrives.
+    """Clean the files in the folders INPUT that are not done yet, then every file that arrives.
 
     A file is cleaned once it has settled, and again when it changes later. Ctrl-C or SIGTERM ends the watch:
     with exit code 0, or 1 if a file that is there could not be cleaned. What was under way is done by the
@@ -73,7 +73,7 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
 
 
 def _lines(entry: Entry, loudness: str | None) -> list[str]:
-    """What is shown of an entry."""
+    """Lines that are shown for an entry."""
     if entry.status == "failed":
         return [f"failed {entry.error}"]
     if loudness == "quiet" or (entry.status == "skipped" and loudness != "verbose"):
@@ -86,7 +86,7 @@ def _summary(watched: WatchSummary) -> str:
     counts = [f"{number} {status}" for status, number in sorted(watched.counts.items())]
     if watched.waiting:
         counts.append(f"{watched.waiting} waiting")
-    failed = [f"  {printable(sentence)}" for sentence in list(watched.failed.values())[: report.MOST_ROWS]]
+    failed = [f"  {printable(sentence)}" for sentence in list(watched.failed.values())[: report.MAX_ROWS]]
     left = len(watched.failed) - len(failed)
     head = [f"Failed: {len(watched.failed)}"] if failed else []
     tail = [f"  ... and {left} more"] if left else []

@@ -1,4 +1,4 @@
-"""Which of many files are unlike normal ones, by a detector that is given or learned from normal files."""
+"""Find files that differ from normal ones, by a detector that is given or fitted on normal files."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from pipelines.batch.discover import Source, refuse_overlap
 from pipelines.explore import heat_map
 from pipelines.explore.embed import refuse_existing
 from pipelines.explore.jobs import AnomaliesJob
-from pipelines.explore.segments import MOST_SAMPLED, Files, default_cut, find, fitted, sample
+from pipelines.explore.segments import MAX_SAMPLED, Files, default_cut, find, fitted, sample
 from pipelines.report import write_json, writing
 
-__all__ = ["SUFFIXES", "Check", "Judged", "find_anomalies", "ranges"]
+__all__ = ["SUFFIXES", "AnomalyResult", "Check", "find_anomalies", "ranges"]
 
 SUFFIXES = (".json", ".csv")
 _TILE_PX = 16
 _WHOLE_PX = 32  # a side up to which pictures are looked at as a whole
-_MOST = 5000  # excerpts for the threshold, and for the check
-_APART = 5  # parts of the normal data: three are learned from, one gives the threshold, one is for the check
+_MAX_EXCERPTS = 5000  # excerpts for the threshold, and for the check
+_N_PARTS = (
+    5  # parts of the normal data: three are learned from, one gives the threshold, one is for the check
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What came of it.
+class AnomalyResult:
+    """Result of a search for anomalies.
 
     Args:
-        cut: How the files were cut.
+        cut: Segmentation of the files.
         quantile: Share of normal ones that are to pass.
         threshold: Of the scores of excerpts.
         rows: Each file with what was found.
@@ -70,7 +72,7 @@ class Judged:
         return [problem.error for problem in every]
 
 
-def find_anomalies(job: AnomaliesJob) -> Judged:
+def find_anomalies(job: AnomaliesJob) -> AnomalyResult:
     """Write the report of files.
 
     Raises:
@@ -92,7 +94,7 @@ def find_anomalies(job: AnomaliesJob) -> Judged:
     if job.heat_maps and cut.modality != "image":
         raise UsageError(f"{job.heat_maps}: heat maps are of pictures, not of {cut.modality}")
     rows = tuple(files.each(lambda source: anomalies(source.path, (detector, cut), options=files.options)))
-    judged = Judged(cut, detector.quantile, detector.threshold_, rows, files, check, normal)
+    judged = AnomalyResult(cut, detector.quantile, detector.threshold_, rows, files, check, normal)
     if job.save_model:
         job.save_model.parent.mkdir(parents=True, exist_ok=True)
         detector.save(job.save_model, job.save_model.stem, cut)
@@ -150,7 +152,7 @@ def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segment
 
 
 def _cut(job: AnomaliesJob, normal: Files) -> Segmentation:
-    """How files are looked at: windows and tiles overlap by half, so that nothing is only at an edge."""
+    """Choose windows or tiles that overlap by half, so that nothing lies only at an edge."""
     cut = default_cut(normal, job.window)
     if cut.modality == "image" and not job.window:
         sides = [min(page.info.shape[1:]) for _, page in normal.each(lambda s: normal.excerpts(s, cut))]
@@ -162,7 +164,7 @@ def _cut(job: AnomaliesJob, normal: Files) -> Segmentation:
 
 def _parts(normal: Files, cut: Segmentation, seed: int) -> tuple[NDArray[np.float32], ...]:
     """Segments to learn from, for the threshold, for the check: of different files where there are five."""
-    if len(normal.sources) < _APART:
+    if len(normal.sources) < _N_PARTS:
         every = sample(normal, cut, seed=seed)  # in their order: neighbours overlap, and stay together
         parts = [every[part] for part in _shares(len(every))]
     else:
@@ -170,7 +172,7 @@ def _parts(normal: Files, cut: Segmentation, seed: int) -> tuple[NDArray[np.floa
         parts = []
         for part in _shares(len(order)):
             some = replace(normal, sources=[normal.sources[index] for index in np.sort(order[part])])
-            parts.append(sample(some, cut, _MOST if parts else MOST_SAMPLED, seed))
+            parts.append(sample(some, cut, _MAX_EXCERPTS if parts else MAX_SAMPLED, seed))
     if min(map(len, parts)) < 1:
         total = sum(map(len, parts))
         raise UsageError(f"the normal files have {total} excerpts; expected 100 or so to learn from")
@@ -178,12 +180,12 @@ def _parts(normal: Files, cut: Segmentation, seed: int) -> tuple[NDArray[np.floa
 
 
 def _shares(count: int) -> tuple[slice, slice, slice]:
-    held = count // _APART
+    held = count // _N_PARTS
     return slice(2 * held, None), slice(0, held), slice(held, 2 * held)
 
 
 def ranges(found: FileAnomalies) -> list[dict[str, Any]]:
-    """Where anomalies are: of signals stretches of anomalous windows that touch, of images every tile."""
+    """List anomalous places: merged windows of signals that touch, every tile of images."""
     merged: list[dict[str, Any]] = []
     flagged = [
         (excerpt, float(score))
@@ -231,7 +233,7 @@ def _windows(found: FileAnomalies) -> Iterator[dict[str, Any]]:
         yield {**row, "anomalous": bool(flags[index])}
 
 
-def _report(judged: Judged) -> dict[str, Any]:
+def _report(judged: AnomalyResult) -> dict[str, Any]:
     """The form of the `.json`."""
     check = judged.check
     return {
@@ -269,7 +271,7 @@ def _row(source: Source, found: FileAnomalies) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, judged: Judged) -> None:
+def _write_csv(path: Path, judged: AnomalyResult) -> None:
     """A row a window."""
     image = judged.cut.modality == "image"
     axes = ("row_px", "column_px") if image else ("sample",)

@@ -1,4 +1,4 @@
-"""Codes as a map: a picture of two dimensions."""
+"""Draw codes as a map of two dimensions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipelines.report import writing
 
 __all__ = ["draw"]
 
-_MOST_DRAWN = 20_000  # points
-_MOST_NAMED = 20  # folders in the legend
+_MAX_DRAWN = 20_000  # points
+_MAX_NAMED = 20  # folders in the legend
 
 
 def draw(path: Path, files: Sequence[Codes], folders: Sequence[Path]) -> None:
-    """The two directions in which the codes differ most (their first principal components), by folder.
+    """Plot the first two principal components of the codes, one colour per folder.
 
     Args:
         path: `.png`.
@@ -33,8 +33,8 @@ def draw(path: Path, files: Sequence[Codes], folders: Sequence[Path]) -> None:
 
     codes = np.concatenate([file.codes for file in files]).astype(np.float64)
     owner = np.repeat(np.arange(len(files)), [len(file.codes) for file in files])
-    if len(codes) > _MOST_DRAWN:
-        kept = np.sort(np.random.default_rng(0).choice(len(codes), _MOST_DRAWN, replace=False))
+    if len(codes) > _MAX_DRAWN:
+        kept = np.sort(np.random.default_rng(0).choice(len(codes), _MAX_DRAWN, replace=False))
         codes, owner = codes[kept], owner[kept]
     centred = codes - codes.mean(axis=0)
     axes_of = np.linalg.svd(centred, full_matrices=False)[2][:2]
@@ -55,7 +55,7 @@ def draw(path: Path, files: Sequence[Codes], folders: Sequence[Path]) -> None:
             label=folder.name or str(folder),
         )
     axes.set(xlabel="first principal component of the code", ylabel="second")
-    if 1 < len(names) <= _MOST_NAMED:
+    if 1 < len(names) <= _MAX_NAMED:
         axes.legend(markerscale=2, fontsize="small")
     with writing(path) as partial:
         figure.savefig(partial, format="png", dpi=100)

@@ -1,4 +1,4 @@
-"""Codes of the files below folders, by a model that is given or learned from them."""
+"""Compute codes of files, by a model that is given or fitted on them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from pipelines.explore.jobs import EmbedJob
 from pipelines.explore.segments import Files, default_cut, find, fitted, sample
 from pipelines.report import writing
 
-__all__ = ["SUFFIXES", "Embedded", "embed", "refuse_existing"]
+__all__ = ["SUFFIXES", "EmbedResult", "embed", "refuse_existing"]
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 _NOISE = 0.1  # in training, of the excerpts' deviation: keeps a network from learning few of them by heart
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """What came of it.
+class EmbedResult:
+    """Result of an embedding.
 
     Args:
         cut: How the files were cut.
@@ -54,16 +54,16 @@ class Embedded:
 
     @property
     def count(self) -> int:
-        """How many codes there are."""
+        """Number of codes."""
         return sum(len(file.codes) for file in self.codes)
 
     @property
     def left_out(self) -> int:
-        """How many excerpts have none, as they hold gaps."""
+        """Number of excerpts without a code, as they hold gaps."""
         return sum(count(self.cut, file.pages) - len(file.codes) for file in self.codes)
 
 
-def embed(job: EmbedJob) -> Embedded:
+def embed(job: EmbedJob) -> EmbedResult:
     """Write the codes of files.
 
     Raises:
@@ -102,7 +102,7 @@ def embed(job: EmbedJob) -> Embedded:
     if job.plot:
         code_map.draw(job.plot, found, [source.path.parent for source in sources])
     size = job.output.stat().st_size
-    return Embedded(
+    return EmbedResult(
         cut,
         found[0].codes.shape[1],
         tuple(found),
@@ -132,10 +132,10 @@ def _check(job: EmbedJob) -> None:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Keep what is there.
+    """Refuse to replace a file.
 
     Raises:
-        UsageError: Something is, and is not to be replaced.
+        UsageError: It exists, and `overwrite` is not set.
     """
     if not overwrite and path.exists():
         raise UsageError(f"{path}: is there already; --overwrite replaces it")
@@ -147,7 +147,7 @@ def _find(job: EmbedJob, kind: str | None) -> Files:
 
 
 def _names(sources: Sequence[Source]) -> list[str]:
-    """What tells the files apart: their places below the inputs, or all of their paths."""
+    """Unique names of the files: their places below the inputs, or their full paths."""
     names = [source.relative.as_posix() for source in sources]
     if len(set(names)) == len(names):
         return names

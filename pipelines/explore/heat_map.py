@@ -1,4 +1,4 @@
-"""Where a picture is unlike normal ones, as a picture."""
+"""Draw where an image differs from normal ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _AT_ONCE = 256  # tiles that go through the model together
 
 
 def draw(path: Path, image: Path, detector: AnomalyDetector, cut: Segmentation) -> None:
-    """Write the first page in gray, redder the more its error is above what is normal.
+    """Write the first page in gray, with red where its error exceeds the normal error.
 
     Args:
         path: `.png`; its folder is made if need be.
         image: The file.
-        detector: What says where it is.
-        cut: How files are cut for it.
+        detector: Fitted detector.
+        cut: Its segmentation.
 
     Raises:
         InputError: The image cannot be read.

@@ -1,4 +1,4 @@
-"""Codes become files again."""
+"""Turn codes into files."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from pipelines.batch.discover import Problem
 from pipelines.explore.embed import refuse_existing
 from pipelines.explore.jobs import ReconstructJob
 
-__all__ = ["Reconstructed", "reconstruct"]
+__all__ = ["ReconstructResult", "reconstruct"]
 
 
 @dataclass(frozen=True)
-class Reconstructed:
-    """What came of it: the files that were written, and what went wrong with others."""
+class ReconstructResult:
+    """Files that were written, and problems with others."""
 
     written: tuple[Path, ...]
     problems: tuple[Problem, ...]
 
 
-def reconstruct(job: ReconstructJob) -> Reconstructed:
+def reconstruct(job: ReconstructJob) -> ReconstructResult:
     """Turn codes into files again.
 
     Raises:
-        UnreadableError: The archive is none.
-        WeightsError: The model is not there, or is another.
+        UnreadableError: The archive cannot be read.
+        WeightsError: The model is missing, or is another.
         UsageError: A file would be replaced.
         OutputError: The folder cannot be made.
     """
@@ -56,11 +56,11 @@ def reconstruct(job: ReconstructJob) -> Reconstructed:
                 raise OutputError(f"{target}: its folder cannot be made: {error.strerror}") from error
             except (InputError, ValueError) as error:  # pages of sizes that cannot be
                 problems.append(Problem(target, f"{target}: cannot be brought back: {reason(error)}"))
-    return Reconstructed(tuple(written), tuple(problems))
+    return ReconstructResult(tuple(written), tuple(problems))
 
 
 def _targets(job: ReconstructJob, files: Sequence[Codes], modality: str) -> list[Path]:
-    """Where each file goes: the suffix is that of what is written, behind its own where two would meet."""
+    """Path of each result; a suffix is appended to that of the source where two results would collide."""
     names = [PurePosixPath(codes.name) for codes in files]
     for name in names:
         if not name.name or name.is_absolute() or ".." in name.parts:

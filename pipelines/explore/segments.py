@@ -22,10 +22,10 @@ from pipelines.batch.worker import with_path
 if TYPE_CHECKING:  # importing it imports torch
     from denoise.analysis.embedding import AutoencoderEmbedding
 
-__all__ = ["MOST_SAMPLED", "Files", "default_cut", "find", "fitted", "sample"]
+__all__ = ["MAX_SAMPLED", "Files", "default_cut", "find", "fitted", "sample"]
 
-MOST_SAMPLED = 20_000  # excerpts to learn from
-_MOST_VALUES = 2**26  # of them together: 256 MiB
+MAX_SAMPLED = 20_000  # excerpts to learn from
+_MAX_VALUES = 2**26  # of them together: 256 MiB
 _DENSE_VALUES = 4096  # of an excerpt, up to which a dense network is small
 _SIDE_PX = 32  # of a picture that is looked at as a whole
 _WINDOW_S = 0.064  # of recordings
@@ -114,7 +114,7 @@ def find(
 
 
 def default_cut(files: Files, window: float | None = None) -> Segmentation:
-    """How files are cut where no model says so.
+    """Choose a segmentation for files where no model fixes it.
 
     Pictures are looked at as a whole, in 32 pixels a side or fewer; recordings in windows of 64 ms at 16 kHz
     or less; sensor logs in windows of 128 samples that are standardised. Windows of more than 4096 values,
@@ -147,7 +147,7 @@ def _whole(size: float, others: float) -> int:
     return size if size * others <= _DENSE_VALUES else 1 << (size - 1).bit_length()
 
 
-def sample(files: Files, cut: Segmentation, most: int = MOST_SAMPLED, seed: int = 0) -> NDArray[np.float32]:
+def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int = 0) -> NDArray[np.float32]:
     """At most so many excerpts, each as likely as any other (reservoir sampling, Vitter 1985).
 
     Memory is bounded by them, not by the files.
@@ -158,7 +158,7 @@ def sample(files: Files, cut: Segmentation, most: int = MOST_SAMPLED, seed: int 
     Raises:
         UsageError: There are none.
     """
-    most = max(1, min(most, _MOST_VALUES // int(np.prod(cut.shape))))
+    most = max(1, min(most, _MAX_VALUES // int(np.prod(cut.shape))))
     rng = np.random.default_rng(seed)
     kept: list[NDArray[np.float32]] = []
     seen = 0
@@ -206,7 +206,7 @@ def fitted(
 
 
 def _widths(size: Sequence[int]) -> tuple[int, ...]:
-    """Of a convolutional network that leaves few cells of each axis."""
+    """Widths of a convolutional network that leaves few cells per axis."""
     widths = [16]
     sides = np.array(size)
     while not (sides % 2).any() and sides.min() > 2:

@@ -234,7 +234,7 @@ def test_the_sheet_shows_native_pixels_and_what_was_removed(
 
 def test_the_sheet_has_a_row_for_each_level_and_only_the_first_files(photos: Path, tmp_path: Path) -> None:
     job = BenchmarkJob(inputs=(photos,), noise="gaussian", levels=(5, 20, 50), models=("median",))
-    few = contact_sheet.ContactSheet(tmp_path / "few.png", most_rows=3)
+    few = contact_sheet.ContactSheet(tmp_path / "few.png", max_rows=3)
     all_of_them = contact_sheet.ContactSheet(tmp_path / "all.png")
     for sheet in (few, all_of_them):
         benchmark.benchmark(job, sheet)
