@@ -1,4 +1,4 @@
-"""The chain for sensor logs: wild readings, faults and hum are taken out, then a network cleans the rest."""
+"""The chain for sensor logs: remove outliers, faults and hum, then denoise the rest with a network."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from denoise.registry import unknown
 __all__ = ["STAGES", "SensorChain"]
 
 STAGES = ("impulses", "faults", "mains", "baseline")
-_TIMED = ("mains", "baseline")  # need the sample rate
+_TIMED = ("mains", "baseline")  # stages that need the sample rate
 _GRIDS_HZ = (50.0, 60.0)
-_FAINT = 1e-4  # power of hum that is taken out where that was asked for
+_MIN_POWER = 1e-4  # of hum that is removed on request
 
 Floats = NDArray[np.float64]
 
 
 class SensorChain(Denoiser):
-    """A network for sensor logs behind stages that take out what can be told from any signal.
+    """A network for sensor logs behind stages that remove faults by rule.
 
-    Unasked, single wild readings, runs of a stuck or saturated one, and hum of the mains are taken out where
-    they clearly are what they look like. Slow wander is signal to most sensors: it goes where that was asked
-    for. What was asked to be kept is set aside before the network and put back behind it. Where there are
-    heartbeats, a network for them takes over, for which wander is noise.
+    By default the stages remove single outliers, runs of stuck or saturated readings, and mains hum, if the
+    evidence is clear. Slow wander is signal to most sensors and goes only on request. Components to keep are
+    subtracted before the network and added back after it. A network for electrocardiograms, to which wander
+    is noise, takes over around heartbeats.
 
     Args:
         network: Any denoiser of sensors with a halo.
-        heart: One for electrocardiograms, if there is one.
-        remove: Of `STAGES`: what goes however faint it is.
-        keep: Of `STAGES`: what stays.
-        sample_rate: Hz; without one, hum and wander cannot be told.
+        heart: A network for electrocardiograms, if any.
+        remove: Names in `STAGES` to remove however faint.
+        keep: Names in `STAGES` to leave in.
+        sample_rate: Hz; hum and wander need one.
 
     Shape:
-        `(B, 1, T)` in and out, of about unit variance; `(B, C, T)` where the network looks across channels.
-        Behind the samples, where the network asks for it, as many channels that tell where the gaps are.
+        `(B, 1, T)` in and out, of about unit variance; `(B, C, T)` if the network takes joint channels.
+        Mask channels follow the samples if the network takes gap masks.
 
     Raises:
-        UsageError: There is no such stage, or one is to go and to stay.
+        UsageError: A stage is unknown, or both to remove and to keep.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SensorChain(Denoiser):
             if name not in STAGES:
                 raise unknown("stage", name, STAGES)
         if both := set(remove) & set(keep):
-            raise UsageError(f"{', '.join(sorted(both))}: is in remove and in keep; expected one of the two")
+            raise UsageError(f"{', '.join(sorted(both))}: is in remove and in keep; give each stage once")
         self.network, self.heart, self.sample_rate = network, heart, sample_rate
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._stages = list(self._needed())
@@ -88,7 +88,7 @@ class SensorChain(Denoiser):
         for grid_hz in _GRIDS_HZ:
             mains = Mains(self.sample_rate, grid_hz)
             if "mains" in self.remove | self.keep:
-                mains = replace(mains, faint=_FAINT)
+                mains = replace(mains, faint=_MIN_POWER)
             if mains.possible:
                 yield "mains", mains
         if "baseline" in self.remove | self.keep:
@@ -112,32 +112,38 @@ class SensorChain(Denoiser):
         return torch.stack([self._recording(item) for item in noisy]).to(noisy)
 
     def _recording(self, noisy: Tensor) -> Tensor:
-        """Signals `(C, T)`, or `(2C, T)` with their gaps."""
-        told = self.spec.takes_gap_mask and len(noisy) > 1
-        samples, gaps = noisy.chunk(2) if told else (noisy, noisy[:0])
+        """Denoise signals `(C, T)`, or `(2C, T)` with gap masks."""
+        masked = self.spec.takes_gap_mask and len(noisy) > 1
+        samples, gaps = noisy.chunk(2) if masked else (noisy, noisy[:0])
         dirty = samples.double().cpu().numpy()
         parts = [self._prepare(row) for row in dirty]
         prepared, aside = np.stack([part for part, _ in parts]), np.stack([part for _, part in parts])
         given = torch.cat([torch.from_numpy(prepared).to(noisy), gaps])
-        sure = np.stack([self._beats(row) for row in prepared]) if self._beats else np.zeros_like(prepared)
+        confidence = (
+            np.stack([self._beats(row) for row in prepared]) if self._beats else np.zeros_like(prepared)
+        )
         noise = np.zeros_like(prepared)
-        for network, share in ((self.network, 1.0 - sure), (self.heart, sure)):
+        for network, share in ((self.network, 1.0 - confidence), (self.heart, confidence)):
             if network is not None and share.any():
                 noise += share * (prepared - _cleaned(network, given, len(prepared)))
-        for row, (noisy_row, correction, beats) in enumerate(zip(dirty, noise, sure, strict=True)):
+        for row, (noisy_row, correction, beats) in enumerate(zip(dirty, noise, confidence, strict=True)):
             noise[row] = self._counted(noisy_row, self._gate(correction), beats)
         return torch.from_numpy(prepared - noise + aside)
 
-    def _counted(self, samples: Floats, noise: Floats, sure: Floats) -> Floats:
+    def _counted(self, samples: Floats, noise: Floats, confidence: Floats) -> Floats:
         """The noise, once it is known for the diagnostics how much of it was wander."""
-        slow = sure * (noise - self._wander(noise)) if self._wander and sure.any() else np.zeros_like(noise)
+        slow = (
+            confidence * (noise - self._wander(noise))
+            if self._wander and confidence.any()
+            else np.zeros_like(noise)
+        )
         self._count("baseline", slow)
         self._count("noise", noise - slow)
         self._power += float(np.sum((samples - samples.mean()) ** 2))
         return noise
 
     def _prepare(self, samples: Floats) -> tuple[Floats, Floats]:
-        """What is left for the network, and what is to be put back."""
+        """Return the input of the network, and the components to add back."""
         aside = np.zeros_like(samples)
         for name, stage in self._stages:
             after = stage(samples)
@@ -153,7 +159,7 @@ class SensorChain(Denoiser):
 
 
 def _cleaned(network: Denoiser, given: Tensor, channels: int) -> Floats:
-    """What a network makes of the channels of a recording, one by one unless it looks across them."""
+    """Denoise the channels of a recording, one by one unless the network takes joint channels."""
     parts = given.reshape(-1, channels, given.shape[-1])  # (2, C, T): signals, gaps
     batch = given[None] if network.spec.joint_channels else parts.transpose(0, 1)
     cleaned: Floats = network(batch).reshape(channels, -1).double().cpu().numpy()

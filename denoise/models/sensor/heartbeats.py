@@ -1,4 +1,4 @@
-"""Whether a signal is an electrocardiogram: whether it has the spikes of heartbeats, again and again."""
+"""Detection of electrocardiograms by the repeated spikes of heartbeats."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """How sure it is, around each sample, that there are heartbeats: from 0 to 1.
+    """Confidence, around each sample, that there are heartbeats: from 0 to 1.
 
     In the band of the QRS complex (about 5 to 20 Hz; Pan and Tompkins, "A real-time QRS detection algorithm",
-    1985) an ECG has short spikes of about one height, one at least in every 1.6 s, in a rhythm, and with a
-    good part of all power but the wander's. A pulse wave and an EEG lack the spikes, an earthquake and a
-    motion the order.
+    1985) an ECG has rhythmic spikes of similar height, at least one in 1.6 s, with a large share of the power
+    without wander. Pulse waves and EEGs lack the spikes, earthquakes and motion the rhythm.
 
     Args:
         rate_hz: Sample rate.
@@ -31,10 +30,10 @@ class Heartbeats:
 
     rates_hz = (180.0, 720.0)
     frame_s = 10.0
-    sustained_s = 20.0  # what looks like heartbeats for a moment only is none
+    sustained_s = 20.0  # shorter evidence does not count
     slowest_s = 1.6
     rhythm_s = (0.33, 1.7)
-    # Where doubt ends and certainty begins.
+    # Ramps: confidence 0 at the first value, 1 at the second.
     rhythm = (0.08, 0.16)  # of the autocorrelation of the envelope
     spiky = (6.0, 8.0)  # kurtosis
     power = (0.045, 0.06)  # of the band, as a share of what is above 0.5 Hz
@@ -43,12 +42,12 @@ class Heartbeats:
 
     @property
     def possible(self) -> bool:
-        """Whether the rate is one that ECGs are digitised at."""
+        """True if ECGs are digitised at this rate."""
         return self.rates_hz[0] <= self.rate_hz <= self.rates_hz[1]
 
     @property
     def reach(self) -> int:
-        """Half a frame, half of what must be sustained, and what is subtracted as wander."""
+        """Half a frame, half of `sustained_s`, and the window of the wander."""
         return round((self.frame_s / 2 + self.sustained_s / 2 + 0.6) * self.rate_hz) + 2 * GRID
 
     def __call__(self, samples: Floats) -> Floats:
@@ -65,17 +64,20 @@ class Heartbeats:
         squares, fourth, power = (
             _means(values, starts * step, size * step) for values in (square, square * square, steady**2)
         )
-        sure = _ramp(fourth / np.maximum(squares, 1e-30) ** 2, self.spiky)
-        sure *= _ramp(squares / np.maximum(power, 1e-30), self.power)
+        confidence = _ramp(fourth / np.maximum(squares, 1e-30) ** 2, self.spiky)
+        confidence *= _ramp(squares / np.maximum(power, 1e-30), self.power)
         frames = np.lib.stride_tricks.sliding_window_view(envelope, size)[starts]
-        for doubt, limits in ((self._evenness, self.even), (self._rhythm, self.rhythm)):
-            likely = np.flatnonzero(sure)
+        for measure, limits in ((self._evenness, self.even), (self._rhythm, self.rhythm)):
+            likely = np.flatnonzero(confidence)
             if not likely.size:
                 return np.zeros_like(samples)
-            sure[likely] *= _ramp(doubt(frames[likely], rate_hz), limits)
+            confidence[likely] *= _ramp(measure(frames[likely], rate_hz), limits)
         near = np.ones(2 * round(self.sustained_s / 2 * rate_hz / hop) + 1)
-        # "full", then cut: where there are fewer frames than that, "same" would be as long as the window.
-        around, of = (np.convolve(x, near)[near.size // 2 :][: sure.size] for x in (sure, np.ones_like(sure)))
+        # "full", then cut: with fewer frames than taps, "same" would be as long as the window.
+        around, of = (
+            np.convolve(x, near)[near.size // 2 :][: confidence.size]
+            for x in (confidence, np.ones_like(confidence))
+        )
         centres = (starts + size / 2) * step
         return np.interp(np.arange(samples.size), centres, _ramp(around / of, self.lasting))
 
@@ -88,7 +90,7 @@ class Heartbeats:
         return even
 
     def _rhythm(self, frames: Floats, rate_hz: float) -> Floats:
-        """The highest inner peak of the autocorrelation at the distances that beats can have."""
+        """Return the highest inner peak of the autocorrelation at possible distances of beats."""
         size = frames.shape[1]
         centred = frames - frames.mean(1, keepdims=True)
         spectrum = np.abs(np.fft.rfft(centred, 2 * size)) ** 2

@@ -1,7 +1,7 @@
-"""What is wrong with a sensor's signal besides noise, found and taken out before a network sees it.
+"""Stages that remove faults of sensor signals before a network denoises them.
 
-Each stage is a function of one channel whose standard deviation is about one; it looks `reach` samples to
-each side, so that blocks with that many neighbours put together equal the whole.
+Each stage is a function of one channel with a standard deviation of about one. Its output depends on `reach`
+samples to each side, so blocks with that many neighbours, put together, equal the whole.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
 
-GRID = 256  # samples; frames of all stages lie on it, so that it does not matter where a block begins
+GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
 _ORDER = 32  # of autoregressive models, samples
 _CONTEXT = 512  # samples to each side of a gap that its model is fitted to
 
 
 class Stage(Protocol):
-    """One thing that is found and taken out."""
+    """A stage that removes one kind of fault."""
 
     @property
     def reach(self) -> int:
         """Samples to each side that an output value depends on."""
 
     def __call__(self, samples: Floats, /) -> Floats:
-        """The samples `(n,)` without it."""
+        """Return the samples `(n,)` without the fault."""
 
 
 # ---- impulses ---------------------------------------------------------------------------------------------
@@ -50,15 +50,15 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Impulses:
-    """Single wild readings, by what their four neighbours say.
+    """Removes single outliers, by the cubic through their four neighbours.
 
-    A reading is wild if it is far from the cubic through its neighbours, as things go around it, and if with
-    that cubic's value in its place the neighbours are not: a step is none, nor is a peak of more than one
-    sample. A smaller one beside a larger one is seen in the second round.
+    An outlier is far from that cubic, relative to its surroundings, and its neighbours are close to theirs
+    once it is replaced: neither a step nor a peak of several samples is one. The second round finds a smaller
+    outlier beside a larger one.
     """
 
-    far: float = 6.0  # times the 90th percentile of the distances around
-    quiet: float = 0.5  # of its own distance, what those of its neighbours may be without it
+    far: float = 6.0  # times the 90th percentile of nearby distances
+    quiet: float = 0.5  # largest distance of its neighbours after replacement, relative to its own
     rounds: int = 2
     reach: int = 2 * (4 * GRID + 8)
 
@@ -71,7 +71,7 @@ class Impulses:
             cubic = _between(samples)
             distance = np.abs(samples - cubic)
             most = self.far * np.maximum(_usual(distance, 0.9, rest=True), _usual(distance, 0.25))
-            # Beside a wild reading the cubics are off by two thirds of it; beside a step by as much as at it.
+            # Beside an outlier the cubics are off by two thirds of it; beside a step by as much as at it.
             alone = distance > 1.25 * np.maximum(np.roll(distance, 1), np.roll(distance, -1))
             at = np.flatnonzero((distance > most) & (most > 0.0) & alone)
             if not at.size:
@@ -86,7 +86,7 @@ class Impulses:
 
 
 def _between(samples: Floats) -> Floats:
-    """Each sample as the cubic through the two to each side; the first and last two as they are."""
+    """Return the cubic through the two samples to each side; the first and last two unchanged."""
     out = samples.copy()
     near, far = samples[1:-3] + samples[3:-1], samples[:-4] + samples[4:]
     out[2:-2] = (4.0 * near - far) / 6.0
@@ -94,7 +94,7 @@ def _between(samples: Floats) -> Floats:
 
 
 def _usual(sizes: Floats, share: float, rest: bool = False) -> Floats:
-    """A quantile of the sizes within about four frames to each side, for each sample; `rest` counts zeros."""
+    """Return the quantile of the sizes within about four frames of each sample; `rest` counts zeros."""
     out = np.empty_like(sizes)
     for start in range(0, sizes.size, GRID):
         near = sizes[max(0, start - 4 * GRID) : start + 5 * GRID]
@@ -109,18 +109,18 @@ def _usual(sizes: Floats, share: float, rest: bool = False) -> Floats:
 
 @dataclass(frozen=True)
 class Repair:
-    """Readings that are none (a rail, a sentinel such as -999, a value that hangs) by autoregression.
+    """Replaces false readings (a rail, a sentinel such as -999, a stuck value) by autoregression.
 
-    Equal values in a row are natural in slow and coarsely quantised logs, and at rest. They are taken for a
-    fault where the signal jumps to or from them, as it does nowhere else, and they are the extreme of their
-    surroundings, or hang for so long as nothing else near them does.
+    Runs of equal values are natural in slow and coarsely quantised logs, and at rest. A run is a fault if the
+    signal jumps to or from it by more than elsewhere, and it is the extreme of its surroundings or longer
+    than nearby runs explain.
     """
 
     shortest: int = 3  # samples, at an extreme
     shortest_hang: int = 8  # samples, elsewhere
-    longest: int = 256  # samples; what rests for longer is at rest
-    jump: float = 3.0  # times the 95th percentile of the second differences around
-    chance: float = 1e-7  # of a run of equal values, below which it is no accident
+    longest: int = 256  # samples; a longer run is a signal at rest
+    jump: float = 3.0  # times the 95th percentile of nearby second differences
+    chance: float = 1e-7  # probability of a run of equal values below which it is a fault
     reach: int = 2048
 
     def __call__(self, samples: Floats) -> Floats:
@@ -128,14 +128,14 @@ class Repair:
         return fill_autoregressive(samples, faulty) if faulty.any() else samples
 
     def find(self, samples: Floats) -> Mask:
-        """Which samples are no readings."""
+        """Return a mask of the false readings."""
         from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
         faulty = np.zeros(samples.size, bool)
         edges = np.flatnonzero(np.diff(samples) != 0.0) + 1
         starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [samples.size]])
         long = (stops - starts >= self.shortest) & (stops - starts <= self.longest)
-        # At the ends of a block what comes before or after is not known, and the rest may be padding.
+        # At the ends of a block the neighbours are unknown, and the rest may be padding.
         long &= (starts >= 3) & (stops <= samples.size - 3)
         if not long.any():
             return faulty
@@ -148,7 +148,7 @@ class Repair:
         window = self.reach + 1
         extreme = samples[starts] >= maximum_filter1d(samples, window)[starts]
         extreme |= samples[starts] <= minimum_filter1d(samples, window)[starts]
-        # How often neighbours are equal where no run is long, so how likely this run is by chance.
+        # The share of equal neighbours outside runs gives the probability of this run by chance.
         equal = np.concatenate([[0], np.cumsum(np.diff(samples) == 0.0)])
         in_runs = np.zeros(samples.size + 1)
         in_runs[stops] = stops - 1 - starts
@@ -166,7 +166,7 @@ class Repair:
 
 
 def fill_autoregressive(samples: Floats, missing: Mask, order: int = _ORDER) -> Floats:
-    """Missing samples as the autoregressive model of their surroundings predicts them from both sides.
+    """Interpolate missing samples by an autoregressive model of their surroundings.
 
     The values that leave the least prediction error, Janssen, Veldhuis and Vries, "Adaptive interpolation of
     discrete-time signals that can be modeled as autoregressive processes", IEEE Trans. ASSP 34 (1986), with
@@ -228,39 +228,42 @@ def _fit(local: Floats, gone: Mask, order: int) -> Floats | None:
 
 @dataclass(frozen=True)
 class Mains:
-    """50 or 60 Hz and harmonics, by least squares under a window that slides, in step with the grid's phase.
+    """Removes 50 or 60 Hz and harmonics by least squares under a sliding window locked to the grid's phase.
 
-    The first harmonic is followed under a short window, which gives the phase of the grid while its frequency
-    drifts; all harmonics are then fitted under a longer one that runs at that phase. What is found is taken
-    out as far as the line stands above the spectrum beside it.
+    A short window tracks the phase of the first harmonic as the grid frequency drifts; a longer window at
+    that phase fits all harmonics. The amount removed depends on how far the line stands above the spectrum
+    beside it.
 
     Args:
         rate_hz: Sample rate.
         grid_hz: Nominal frequency.
-        harmonics: How many to look for, the first included.
+        harmonics: Number of harmonics, the first included.
     """
 
     rate_hz: float
     grid_hz: float = 50.0
     harmonics: int = 5
 
-    faint: float = 3e-3  # power, of a signal of unit variance, below which a line does no harm
+    faint: float = 3e-3  # power below which a line stays, in a signal of unit variance
 
     follow_s = 0.8
     fit_s = 2.0
-    clear = (6.0, 20.0)  # power over that beside it: below the first it stays, from the second it goes
+    clear = (
+        6.0,
+        20.0,
+    )  # ratio to the power beside it: below the first a line stays, above the second it goes
     longest = 8192  # samples of a window
-    thinned_hz = 50.0  # least rate at which what is beside a line is looked at
-    shortest_s = 0.5  # of a signal; in less a line cannot be told from what is beside it
+    thinned_hz = 50.0  # minimum rate at which the spectrum beside a line is measured
+    shortest_s = 0.5  # minimum length of a signal
 
     @property
     def reach(self) -> int:
-        """Three windows: phase, amplitude, evidence."""
+        """Radius of three windows: phase, amplitude, evidence."""
         return 2 * self._window(self.follow_s) + 2 * self._window(self.fit_s)
 
     @property
     def possible(self) -> bool:
-        """Whether the rate can hold the line, and the spectrum beside it."""
+        """True if the rate covers the line and the spectrum beside it."""
         return self.grid_hz + 6.0 < self.rate_hz / 2
 
     def _window(self, seconds: float) -> int:
@@ -292,8 +295,8 @@ class Mains:
         return samples - hum
 
     def _presence(self, base: Complex, window: int) -> Floats:
-        """From 0 to 1: how clearly a line, brought to 0 Hz, stands out of the spectrum beside it."""
-        # What is within a few Hz is told by fewer samples, which lie on the grid.
+        """Return how clearly a line, shifted to 0 Hz, stands out of the spectrum beside it: 0 to 1."""
+        # A few Hz of bandwidth need fewer samples; these lie on the grid.
         step = min(GRID, 1 << max(0, int(np.log2(self.rate_hz / self.thinned_hz))))
         thin = slide(base, 2 * step)[::step]
         line = slide(thin, window // step)
@@ -312,26 +315,26 @@ class Mains:
 
 @lru_cache(maxsize=16)
 def _turning(size: int, cycles: float) -> Complex:
-    """A pointer that turns that much from sample to sample."""
+    """Return a complex exponential that advances by `cycles` per sample."""
     turning: Complex = np.exp(2j * np.pi * ((cycles * np.arange(size)) % 1.0))
     return turning
 
 
 def slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
-    """Mean under a smooth window of that many samples, as two boxes make it; at an end, of what there is."""
+    """Return the mean under a smooth window (two boxes); at an end, over the samples there are."""
     box = max(1, window // 2) | 1
     means = _boxes(values, box)
     weights = _boxes(np.ones(min(values.size, 2 * box)), box)
     if values.size < 2 * box:
         means /= weights
         return means
-    means[:box] /= weights[:box]  # farther in, both boxes are full
+    means[:box] /= weights[:box]  # both boxes are full inside
     means[-box:] /= weights[-box:]
     return means
 
 
 def _boxes(values: NDArray, box: int) -> NDArray:  # type: ignore[type-arg]
-    """Mean of a box that slides twice, of zeros beyond the ends."""
+    """Apply a moving average twice, with zeros beyond the ends."""
     size, half = values.size, box // 2
     sums = np.zeros(size + box, values.dtype)
     for _ in range(2):
@@ -347,7 +350,7 @@ def _boxes(values: NDArray, box: int) -> NDArray:  # type: ignore[type-arg]
 
 @dataclass(frozen=True)
 class BaselineWander:
-    """What is slower than `cutoff_hz`, as breathing and electrodes put under an ECG; its mean stays.
+    """Removes components slower than `cutoff_hz`, such as breathing in an ECG, but not the mean.
 
     Args:
         rate_hz: Sample rate.
@@ -361,7 +364,7 @@ class BaselineWander:
 
     @property
     def reach(self) -> int:
-        """Two boxes."""
+        """Radius of two boxes."""
         return self._window()
 
     def _window(self) -> int:
@@ -381,15 +384,14 @@ class BaselineWander:
 
 @dataclass(frozen=True)
 class HarmGate:
-    """Takes back a correction that is so faint that it is more likely of the signal than of noise.
+    """Reverts corrections so faint that they are more likely signal than noise.
 
-    A network that finds no noise still removes what it cannot predict: the finest of the signal itself, some
-    30 dB below it. Noise that faint does little harm, and cannot be told from that; so around each sample
-    the correction goes by its power, from none of it to all of it.
+    On a clean signal a network still removes its finest detail, some 30 dB down. Noise of that level does
+    little harm, so the local power of the correction decides which share of it is applied.
 
     Args:
-        faint_db: Power below which all is taken back, in dB of the signal's variance.
-        sure_db: Power from which all stays.
+        faint_db: Power up to which the correction is reverted, in dB of the signal's variance.
+        sure_db: Power from which all of it is applied.
         window: Samples.
     """
 
@@ -399,11 +401,11 @@ class HarmGate:
 
     @property
     def reach(self) -> int:
-        """Two boxes."""
+        """Radius of two boxes."""
         return self.window
 
     def __call__(self, correction: Floats) -> Floats:
-        """What stays of a correction `(n,)` of a signal of unit variance."""
+        """Return the share to apply of a correction `(n,)` of a signal of unit variance."""
         power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
         share = np.clip((power_db - self.faint_db) / (self.sure_db - self.faint_db), 0.0, 1.0)
         kept: Floats = share * correction
