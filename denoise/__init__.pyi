@@ -15,8 +15,8 @@ from .errors import UnreadableError as UnreadableError
 from .errors import UnsupportedError as UnsupportedError
 from .errors import UsageError as UsageError
 from .errors import WeightsError as WeightsError
-from .infer import Cleaner as Cleaner
-from .infer import load as load
+from .infer.catalogue import load as load
+from .infer.cleaner import Cleaner as Cleaner
 from .infer.file import FileReport as FileReport
 from .infer.file import clean_file as clean_file
 from .infer.stream import Stream as Stream

@@ -18,7 +18,7 @@ from types import MappingProxyType, NoneType
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from denoise.errors import InputError, TooLargeError, UsageError, reason
-from denoise.models import DEFAULT_MODELS, PRECISIONS, PROFILED_MODEL
+from denoise.models.table import DEFAULT_MODELS, PRECISIONS, PROFILED_MODEL
 from denoise.signal import MAX_FILL_SAMPLES, SECONDS
 
 __all__ = ["CleanOptions", "Field", "Keep", "LimitOptions", "Option", "Options", "Precision", "Remove"]

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from denoise.errors import InputError, OutputError, UnreadableError, UsageError, reason
 from denoise.io.audio.pipe import PipeFormat
-from denoise.models import LIVE_MODEL
+from denoise.models.table import LIVE_MODEL
 from denoise.options import CleanOptions
 
 __all__ = ["LIVE_OPTIONS", "LiveReport", "clean_stream"]
@@ -52,7 +52,7 @@ def clean_stream(
         InputError: The source cannot be read; everything before that is written.
         OutputError: The sink cannot be written, for another reason than that its reader closed it.
     """
-    from denoise.infer import load
+    from denoise.infer.catalogue import load
     from denoise.infer.stream import Stream
     from denoise.io.audio.pipe import PipeReader, PipeWriter
 

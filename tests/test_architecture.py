@@ -135,7 +135,7 @@ def loaded_after(code: str) -> set[str]:
     "code",
     [
         "import denoise; denoise.__version__, denoise.DenoiseError",
-        "from denoise.infer import DEFAULT_MODELS; from denoise.models import MODELS",
+        "from denoise.infer.catalogue import catalogue; from denoise.models.table import MODELS",
     ],
 )
 def test_tables_and_names_are_light(code: str) -> None:

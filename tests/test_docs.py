@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from denoise.corruptions import CORRUPTIONS
-from denoise.models import MODELS
+from denoise.models.table import MODELS
 from denoise.training.recipe import names as recipe_names
 from pipelines.cli import COMMANDS, cli
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from denoise import weights
 from denoise.errors import UsageError
 from denoise.export import export_onnx
-from denoise.infer import load
+from denoise.infer.catalogue import load
 from denoise.models.base import CausalDenoiser
 from denoise.models.sensor.chain import SensorChain
 from pipelines.cli import cli
@@ -79,7 +79,7 @@ def test_shipped_models_answer_the_same_in_onnx(
 @pytest.mark.parametrize(("name", "reason"), [("median", "classical"), ("auto", "whole image")])
 def test_what_is_no_graph_is_refused(name: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=reason):
-        export_onnx(load(name, "image").model, tmp_path / "model.onnx", name)
+        export_onnx(load(name, "image").denoiser, tmp_path / "model.onnx", name)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,7 +13,7 @@ from denoise import io, metrics, weights
 from denoise.corruptions import corrupt, parse
 from denoise.infer.apply import apply
 from denoise.io.formats import writable_suffixes
-from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
+from denoise.models.table import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
 from denoise.signal import MODALITIES
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from denoise.dsp.windows import Window, plan
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.infer.select_audio import AutomaticAudio, excerpts
-from denoise.infer.select_image import Automatic, Decision, restrain
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
@@ -36,7 +34,6 @@ def apply(
     strength: float = 1.0,
     sigma: float | None = None,
     tile: int | None = None,
-    decision: Decision | None = None,
 ) -> Array:
     """Clean an array; the model is put into evaluation mode, the array is not touched.
 
@@ -55,7 +52,6 @@ def apply(
             of the peak), signals in their own units.
         tile: Pixels or samples a side that are kept of one run of the model; by default what memory allows
             (`denoise.infer.tiles`). A model that needs the whole input is never given less.
-        decision: What an `Automatic` model decided on this array, if it was asked before.
 
     Shape:
         `(C, H, W)` or `(C, T)` in and out.
@@ -75,14 +71,6 @@ def apply(
     if tile is not None and tile < 1:
         raise UsageError(f"tile is {tile}; it must be at least 1")
     cleaned = array.shape[0] - keep
-    if isinstance(model, Automatic) and array.size:
-        decision = decision or model.decide(array[:cleaned], peak)
-        strength *= decision.strength
-        result = apply(model.chosen(decision), array, peak=peak, keep=keep, strength=strength, tile=tile)
-        restrain(decision, array[:cleaned], result[:cleaned])
-        return result
-    if isinstance(model, AutomaticAudio) and array.size:
-        model = model.chosen(model.decide(_excerpts(array[:cleaned], peak, sample_rate)))
     result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]
     leaves = isinstance(model, ImageIdentity) and array.dtype.kind != "f"  # floats are seen to be finite
@@ -93,21 +81,6 @@ def apply(
     else:
         _clean_image(model, array[:cleaned], result[:cleaned], peak or 1.0, strength, sigma, tile)
     return result
-
-
-def _excerpts(array: Array, peak: float | None, sample_rate: float | None) -> Iterator[Array]:
-    zero = _zero(array, peak)
-    blocks = (
-        (array[:, start : start + DEFAULT_BLOCK] - zero) / (peak or 1.0)
-        for start in range(0, array.shape[-1], DEFAULT_BLOCK)
-    )
-    assert sample_rate is not None  # the model works at a rate of its own, so that it was asked for
-    return excerpts(blocks, array.shape[-1], sample_rate)
-
-
-def _zero(array: Array, peak: float | None) -> float:
-    """The value that means silence: unsigned audio has it in the middle of its range."""
-    return peak if peak is not None and array.dtype.kind == "u" else 0.0
 
 
 def _clean_image(
@@ -209,7 +182,8 @@ def _clean_signal(
     levels = Levels(channels)
     for start in range(0, samples, DEFAULT_BLOCK):
         levels.update(array[:, start : start + DEFAULT_BLOCK])
-    offset, scale = levels.offset_and_scale(model.spec, _zero(array, peak), 1.0 if peak is None else peak)
+    silence = peak if peak is not None and array.dtype.kind == "u" else 0.0  # mid-range of unsigned audio
+    offset, scale = levels.offset_and_scale(model.spec, silence, 1.0 if peak is None else peak)
     stream = Stream(model, channels, sample_rate, strength, sigma, offset, scale, tile or DEFAULT_BLOCK)
     done = 0
     for start in range(0, samples, DEFAULT_BLOCK):

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from denoise import io
 from denoise.errors import InputError, UsageError
-from denoise.infer import Cleaner, load
-from denoise.infer.apply import apply
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
 from denoise.infer.evaluate import Evaluator, evaluator, rescale
 from denoise.infer.gaps import Timeline
 from denoise.infer.profile import NoiseProfile, profiled
-from denoise.infer.select_audio import AutomaticAudio, Hearing, excerpts
-from denoise.infer.select_image import Automatic, Decision
+from denoise.infer.selection import Selection
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.io import Writer
@@ -108,7 +107,7 @@ def clean_file(
     seconds = time.perf_counter() - started
     return FileReport(
         modality,
-        " and ".join(dict.fromkeys(selection.model for selection in result.selections)) or model.name,
+        " and ".join(dict.fromkeys(selection.model for selection in result.selections)),
         seconds,
         result.metrics | _mean_figures([selection.figures for selection in result.selections]),
         model.notes + _reasons(result.selections) + result.notes,
@@ -139,7 +138,7 @@ class _Result(NamedTuple):
     metrics: dict[str, float]
     notes: tuple[str, ...]
     clipped: int
-    selections: tuple[Decision | Hearing, ...] = ()
+    selections: tuple[Selection, ...]
 
 
 def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
@@ -153,24 +152,20 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 now = pages.info  # pages of one file may differ in kind
                 colours = page.shape[0] - now.passthrough_channels
                 pixels += page.shape[1] * page.shape[2]
-                model = cleaner.model
-                if isinstance(model, Automatic):  # asked here for the report
-                    selections.append(model.decide(page[:colours], now.peak))
-                result = apply(
-                    model,
+                result, selection = cleaner.apply(
                     page,
                     peak=now.peak,
                     keep=now.passthrough_channels,
                     strength=options.strength,
                     sigma=options.sigma,
-                    decision=selections[-1] if selections else None,
                 )
+                selections.append(selection)
                 if isinstance(now, ImageInfo) and now.alpha:
                     _restore_transparent(page, result, colours)
                 scores.update(
                     rescale(page[:colours], now.peak, info.peak),
                     rescale(result[:colours], now.peak, info.peak),
-                    selections[-1].estimated_sigma if selections else None,
+                    selection.figures.get("estimated_sigma"),
                 )
                 del page  # a large page is not held while its result is encoded
                 sink.write(result)
@@ -185,12 +180,12 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
     if cleaner.spec.modality == "sensor":
         names = ("columns", "exclude", "sample_rate", "time_unit")
         reading |= {name: getattr(options, name) for name in names}
-    selections: tuple[Hearing, ...] = ()
-    if isinstance(cleaner.model, AutomaticAudio):
+    selection = Selection(cleaner.name)
+    if selector := cleaner.selector:
         with io.reader(source, **reading) as blocks:
-            found = excerpts(blocks, blocks.info.shape[-1], blocks.info.sample_rate or 0.0)
-            selections = (cleaner.model.decide(found),)
-        cleaner = replace(cleaner, name=selections[0].model, model=cleaner.model.chosen(selections[0]))
+            facts = blocks.info
+            selection = selector.select(blocks, facts.peak, facts.shape[-1], facts.sample_rate)
+        cleaner = replace(cleaner, name=selection.model, model=selector.models[selection.model])
     info, levels = _measure_levels(source, cleaner.spec, reading)
     samples, figures, notes = 0, [], []
     with io.writer(destination, info) as sink:
@@ -215,7 +210,7 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
                 notes += [*timeline.notes, *_removal_note(stream.diagnostics)]
                 figures.append({**scores.result(), **stream.diagnostics})
     all_notes = (*info.notes, *_writer_notes(sink), *notes)
-    return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, selections)
+    return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, (selection,))
 
 
 def _open_stream(info: SignalInfo, cleaner: Cleaner, levels: Levels, options: CleanOptions) -> Stream:
@@ -225,7 +220,7 @@ def _open_stream(info: SignalInfo, cleaner: Cleaner, levels: Levels, options: Cl
             f"{cleaner.spec.sample_rate:g} Hz: give sample_rate"
         )
     return Stream(
-        cleaner.model,
+        cleaner.denoiser,
         info.shape[0],
         info.sample_rate,
         options.bounded_strength,
@@ -265,12 +260,13 @@ def _mean_figures(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([found[name] for found in figures if name in found])) for name in names}
 
 
-def _reasons(selections: Sequence[Decision | Hearing]) -> tuple[str, ...]:
+def _reasons(selections: Sequence[Selection]) -> tuple[str, ...]:
     """Reason of each selection; of several pages, for the first of each kind."""
     if len(selections) == 1:
-        return (selections[0].reason,)
+        return (selections[0].reason,) if selections[0].reason else ()
     first = {selection.model: page for page, selection in reversed(list(enumerate(selections)))}
-    return tuple(f"page {page + 1}: {selections[page].reason}" for page in sorted(first.values()))
+    pages = sorted(page for page in first.values() if selections[page].reason)
+    return tuple(f"page {page + 1}: {selections[page].reason}" for page in pages)
 
 
 def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:

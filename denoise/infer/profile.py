@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from denoise.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from denoise.infer import Cleaner
+    from denoise.infer.cleaner import Cleaner
 
 __all__ = ["NoiseProfile", "profiled"]
 

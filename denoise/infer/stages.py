@@ -241,9 +241,9 @@ class FullBand:
         assert spec.sample_rate is not None
         gains = 1 if spec.joint_channels else channels
         self._core, self._joint = core, spec.joint_channels
-        self._down = resampler(ratio, channels, prompt=True)
-        self.waits = self._down.waits  # samples of the signal
-        self._up = resampler(1 / ratio, channels + gains, prompt=True)
+        self._down = resampler(ratio, channels, low_latency=True)
+        self.delay_samples = self._down.delay_samples  # samples of the signal
+        self._up = resampler(1 / ratio, channels + gains, low_latency=True)
         self._signal, self._inside = SampleQueue(channels), SampleQueue(channels)
         self._top = butter(4, _TOP_OF_BAND, "highpass", output="sos")
         self._ringing = np.zeros((len(self._top), 2, channels, 2))

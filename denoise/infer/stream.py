@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise.dsp.resample import resampler
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.infer import Cleaner
 from denoise.infer.stages import (
     DEFAULT_BLOCK,
     RAMP,
@@ -58,7 +57,7 @@ def limited(strength: float, max_attenuation_db: float | None) -> float:
     return float(min(strength, 1.0 - 10.0 ** (-max_attenuation_db / 20.0)))
 
 
-def check_request(name: str, model: Denoiser, strength: float, sigma: float | None) -> None:
+def check_request(name: str, model: object, strength: float, sigma: float | None) -> None:
     """Refuse a strength or a sigma that the model `name` cannot honour.
 
     Raises:
@@ -74,6 +73,13 @@ def check_request(name: str, model: Denoiser, strength: float, sigma: float | No
         raise UsageError(
             f"the model {name} finds the noise level itself: it takes no sigma (given: {sigma:g})"
         )
+
+
+class _HasDenoiser(Protocol):
+    """A `Cleaner`."""
+
+    @property
+    def denoiser(self) -> Denoiser: ...
 
 
 class Levels:
@@ -168,7 +174,7 @@ class Stream:
 
     def __init__(
         self,
-        model: Denoiser | Cleaner,
+        model: Denoiser | _HasDenoiser,
         channels: int = 1,
         sample_rate: float | None = None,
         strength: float = 1.0,
@@ -177,7 +183,7 @@ class Stream:
         scale: ArrayLike = 1.0,
         block: int | None = None,
     ) -> None:
-        model = (model.model if isinstance(model, Cleaner) else model).for_sample_rate(sample_rate)
+        model = (model if isinstance(model, Denoiser) else model.denoiser).for_sample_rate(sample_rate)
         name, spec = type(model).__name__, model.spec
         check_request(name, model, strength, sigma)
         if spec.ndim != 1:
@@ -213,12 +219,12 @@ class Stream:
         elif ratio < 1.0 and spec.modality == "audio":
             full = FullBand(core, channels, ratio, spec)
             self._stages.append(full)
-            self._first += full.waits
+            self._first += full.delay_samples
         else:
-            prompt = spec.modality == "audio"
-            to_model, back = (resampler(r, channels, prompt=prompt) for r in (ratio, 1 / ratio))
+            low_latency = spec.modality == "audio"
+            to_model, back = (resampler(r, channels, low_latency=low_latency) for r in (ratio, 1 / ratio))
             self._stages += [to_model, core, back]
-            self._first += to_model.waits
+            self._first += to_model.delay_samples
         if not self._gain.any():
             self._stages = [_nothing]  # spare the model's time
 

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise.analysis.estimator import Parameters
 from denoise.errors import InputError, UsageError
-from denoise.infer import Cleaner, load
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
 from denoise.infer.gaps import check_fill, filled
 
 __all__ = ["SignalDenoiser"]

@@ -19,10 +19,10 @@ from torch import Generator, Tensor
 from denoise import metrics, weights
 from denoise.errors import InputError, UsageError
 from denoise.infer.apply import apply
+from denoise.infer.catalogue import weights_path
 from denoise.io.atomic import replacing
-from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS
 from denoise.models.base import Denoiser, InputSpec
-from denoise.registry import unknown
+from denoise.models.table import AUTO, AUTO_PICKS, DEFAULT_MODELS
 from denoise.signal import MODALITIES
 from denoise.training import recipe, self_supervised
 from denoise.training.data import Batches, Pair, Patches, synthetic
@@ -127,7 +127,7 @@ def adapt(
     if output.exists() and not overwrite:
         raise UsageError(f"{output}: exists already, expected a new name, or --overwrite to replace it")
     start = _start(model, noisy)
-    network, card = weights.load(weights.pretrained().get(start, Path(start)))
+    network, card = weights.load(weights_path(start))
     spec, former = network.spec, recipe.from_dict(card.get("recipe", {}), f"{start}: recipe")
     method, scenes, notes = self_supervised.read(noisy, spec, Path(pairs) if pairs else None)
     axes = list(range(1, spec.ndim + 1))
@@ -199,17 +199,13 @@ def adapt(
 
 
 def _start(model: str | Path | None, noisy: Path) -> str:
-    """The shipped model or the weights file to start from."""
+    """Name the shipped model or the weights file to start from."""
     if model is None:
         found = self_supervised.modalities(noisy)
         if len(found) > 1:
             raise UsageError(f"{noisy}: holds {' and '.join(found)} files; name the model to adapt (--model)")
         model = DEFAULT_MODELS[found[0]]
-    name = AUTO_PICKS[0] if model == AUTO else str(model)
-    shipped = weights.pretrained()
-    if name not in shipped and not Path(name).exists() and not Path(name).suffix:
-        raise unknown("trained model", name, shipped)
-    return name
+    return AUTO_PICKS[0] if model == AUTO else str(model)
 
 
 def _method_for_single_files(noisy: Path, scenes: Sequence[Scene], spec: InputSpec) -> tuple[str, list[int]]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from denoise import metrics, weights
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.infer.apply import apply
+from denoise.infer.catalogue import weights_path
 from denoise.infer.precision import has_bf16
 from denoise.io.atomic import replacing
 from denoise.models.base import Denoiser
@@ -197,7 +198,7 @@ def fit(
 def _start_from(model: Denoiser, recipe: Recipe) -> None:
     """Initialise a model with the weights of `model.init`, as far as they fit."""
     name = recipe.model.init
-    start = weights.load(weights.pretrained().get(name, Path(name)))[0].state_dict()
+    start = weights.load(weights_path(name))[0].state_dict()
     try:
         model.warm_start(start)
     except RuntimeError as error:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from denoise.errors import UsageError
-from denoise.models import PROFILED_MODEL
+from denoise.models.table import PROFILED_MODEL
 from denoise.options import CleanOptions, LimitOptions, Option, Options
 from pipelines.batch.discover import Item
 
 if TYPE_CHECKING:
     from denoise.corruptions import Corruption
-    from denoise.infer import Cleaner
+    from denoise.infer.cleaner import Cleaner
     from denoise.infer.catalogue import CatalogueRow
 
 __all__ = ["CleanJob", "CorruptJob", "CorruptOptions", "Job", "Outcome", "seed_for"]

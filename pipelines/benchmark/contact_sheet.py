@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from denoise.errors import UsageError
 from denoise.metrics import finite_mean
-from denoise.models import MODELS
+from denoise.models.table import MODELS
 from pipelines.benchmark.cases import Array, Case, Metrics
 from pipelines.benchmark.deconvolution import is_non_blind
 from pipelines.report import writing

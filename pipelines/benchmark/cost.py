@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
-from denoise.infer import catalogue, load
-from denoise.infer.apply import apply
-from denoise.models import PRECISIONS
+from denoise.infer.catalogue import find, load
+from denoise.infer.cleaner import Cleaner
+from denoise.models.table import PRECISIONS
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
 from pipelines.batch.huge_pages import use_huge_pages
@@ -45,7 +45,7 @@ class CostJob:
         samples: Of the signal that other models clean.
         rounds: Turns that each gets; the median counts.
         threads: That torch may use; None leaves it to torch.
-        precision: Of the trained image models, one of `denoise.models.PRECISIONS`.
+        precision: Of the trained image models, one of `denoise.models.table.PRECISIONS`.
     """
 
     models: tuple[str, ...]
@@ -151,8 +151,7 @@ REFERENCES: dict[str, Callable[[], Denoiser]] = {
 class _Entrant:
     """Something to time: `size` is of its work, pixels or samples."""
 
-    name: str
-    model: Denoiser
+    cleaner: Cleaner
     run: Callable[[], object]
     size: int
 
@@ -166,7 +165,7 @@ def measure(job: CostJob) -> Costs:
         runs = [entrant.run for entrant in entrants] + [lambda: matrix @ matrix]
         timed = _in_turns(runs, job.rounds)
         matrix_gflops = 2 * _MATRIX**3 / timed[-1][0] / 1e9
-        seconds = {c.name: s / c.size * 1e6 for c, (s, _) in zip(entrants, timed, strict=False)}
+        seconds = {c.cleaner.name: s / c.size * 1e6 for c, (s, _) in zip(entrants, timed, strict=False)}
         rows = tuple(
             _row(
                 entrant,
@@ -195,21 +194,21 @@ def _entrants(job: CostJob) -> Iterator[_Entrant]:
     signal = rng.standard_normal((1, job.samples)).astype(np.float32) * np.float32(0.1)
     images = False
     for name in job.models:
-        for modality in catalogue.find(name).modalities:
-            model = load(name, modality, job.precision).model
+        for modality in find(name).modalities:
+            cleaner = load(name, modality, job.precision)
             images |= modality == "image"
-            yield _entrant(name, model, image if modality == "image" else signal)
+            yield _entrant(cleaner, image if modality == "image" else signal)
     if images:
         for name, build in REFERENCES.items():
-            yield _entrant(name, build(), image)
+            yield _entrant(Cleaner(name, build(), digest=""), image)
 
 
-def _entrant(name: str, model: Denoiser, array: np.ndarray[Any, Any]) -> _Entrant:
-    peak = 255.0 if model.spec.ndim == 2 else 1.0
-    rate = model.spec.sample_rate or _RATES_HZ[model.spec.modality]
-    return _Entrant(
-        name, model, lambda: apply(model, array, peak=peak, sample_rate=rate), int(np.prod(array.shape[1:]))
-    )
+def _entrant(cleaner: Cleaner, array: np.ndarray[Any, Any]) -> _Entrant:
+    spec = cleaner.spec
+    peak = 255.0 if spec.ndim == 2 else 1.0
+    rate = spec.sample_rate or _RATES_HZ[spec.modality]
+    size = int(np.prod(array.shape[1:]))
+    return _Entrant(cleaner, lambda: cleaner.apply(array, peak=peak, sample_rate=rate), size)
 
 
 def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
@@ -229,20 +228,21 @@ def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float
 def _row(
     entrant: _Entrant, timed: tuple[float, float], matrix_gflops: float, references: dict[str, float]
 ) -> CostRow:
-    model, (seconds, cpu_seconds) = entrant.model, (t / entrant.size * 1e6 for t in timed)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    kmac = (kmac_per_sample(model) or None) if parameters else None
+    cleaner, (seconds, cpu_seconds) = entrant.cleaner, (t / entrant.size * 1e6 for t in timed)
+    models = [cleaner.denoiser] if not cleaner.selector else cleaner.selector.models.values()
+    parameters = sum(parameter.numel() for model in models for parameter in model.parameters())
+    kmac = (kmac_per_sample(cleaner.denoiser) or None) if parameters and not cleaner.selector else None
     gflops = None if kmac is None else 2 * kmac / seconds
     return CostRow(
-        entrant.name,
-        model.spec.modality,
+        cleaner.name,
+        cleaner.spec.modality,
         parameters,
         kmac,
         seconds,
         cpu_seconds,
         gflops,
         None if gflops is None else gflops / matrix_gflops,
-        {name: seconds / of for name, of in references.items()} if model.spec.modality == "image" else {},
+        {name: seconds / of for name, of in references.items()} if cleaner.spec.modality == "image" else {},
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from denoise.models import PRECISIONS
+from denoise.models.table import PRECISIONS
 from denoise.options import Keep, Option, Options, Precision, Remove
 from pipelines.benchmark.protocols import PROTOCOLS
 

@@ -14,8 +14,8 @@ import torch
 
 from denoise import io
 from denoise.errors import UsageError
-from denoise.infer import Cleaner, load
-from denoise.infer.apply import apply
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
 from denoise.options import CleanOptions
 from pipelines.batch import discover
 from pipelines.batch import run as batch
@@ -106,9 +106,8 @@ def _model_seconds(cleaner: Cleaner, item: Item) -> float:
         blocks = [np.concatenate(blocks, axis=-1)]
     started = time.perf_counter()
     for block in blocks:
-        apply(
-            cleaner.model, block, peak=info.peak, keep=info.passthrough_channels, sample_rate=info.sample_rate
-        )
+        keep = info.passthrough_channels
+        cleaner.apply(block, peak=info.peak, keep=keep, sample_rate=info.sample_rate)
     return time.perf_counter() - started
 
 

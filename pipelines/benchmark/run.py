@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denoise.errors import DenoiseError, UsageError
-from denoise.infer import Cleaner, catalogue, load
-from denoise.infer.apply import apply
+from denoise.infer import catalogue
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch import discover
@@ -189,9 +190,7 @@ def _blind(cleaner: Cleaner) -> _Entrant:
     _warm_up(cleaner)
     return _Entrant(
         cleaner.name,
-        lambda case: apply(
-            cleaner.model, case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate
-        ),
+        lambda case: cleaner.apply(case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate)[0],
     )
 
 
@@ -208,7 +207,7 @@ def _warm_up(cleaner: Cleaner) -> None:
     spec = cleaner.spec
     shape = (1, 64, 64) if spec.ndim == 2 else (1, 4096)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    apply(cleaner.model, noise, peak=1.0, sample_rate=spec.sample_rate or 16000.0)
+    cleaner.apply(noise, peak=1.0, sample_rate=spec.sample_rate or 16000.0)
 
 
 def _measure(entrant: _Entrant, case: Case, totals: _Totals) -> tuple[Array, Metrics]:

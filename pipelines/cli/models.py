@@ -135,10 +135,9 @@ def export(name: str, path: Path) -> None:
       denoise models export photo photo.onnx
     """
     from denoise.export import export_onnx
-    from denoise.infer import load
-    from denoise.infer.catalogue import find
+    from denoise.infer.catalogue import find, load
 
-    facts = export_onnx(load(name, find(name).modalities[0]).model, path, name)
+    facts = export_onnx(load(name, find(name).modalities[0]).denoiser, path, name)
     click.echo(report.printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
 
 

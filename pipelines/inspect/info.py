@@ -11,7 +11,7 @@ from typing import Any
 
 from denoise import io
 from denoise.errors import DenoiseError, UsageError, reason
-from denoise.models import AUTO, AUTO_PICKS
+from denoise.models.table import AUTO, AUTO_PICKS
 from denoise.options import CleanOptions
 from denoise.signal import AudioInfo, ImageInfo, SensorInfo, SignalInfo
 from pipelines.batch import discover, forecast
@@ -180,9 +180,9 @@ def _decided(page: Any, info: SignalInfo, sigma: float) -> tuple[str, str]:
     from denoise import weights
     from denoise.estimate.image import blur_px
     from denoise.estimate.jpeg import jpeg_quality
-    from denoise.infer.select_image import decide
+    from denoise.infer.select_image import select
 
     peak = info.peak or 1.0
     sharpens = AUTO_PICKS[1] in weights.pretrained()
-    decision = decide(sigma, blur_px(page, peak, sigma), jpeg_quality(page, peak), sharpens=sharpens)
+    decision = select(sigma, blur_px(page, peak, sigma), jpeg_quality(page, peak), sharpens=sharpens)
     return decision.model, decision.reason

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from denoise.errors import UsageError
 from denoise.infer.apply import apply
-from denoise.models import DEFAULT_MODELS, MODELS, build
 from denoise.models.base import Denoiser, SigmaDenoiser
+from denoise.models.table import DEFAULT_MODELS, MODELS, build
 from denoise.signal import MODALITIES
 
 ROWS = [(name, modality) for name, row in MODELS.items() for modality in row]

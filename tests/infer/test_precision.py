@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from denoise.errors import UsageError
-from denoise.infer import Cleaner, load, precision
+from denoise.infer import precision
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
 from denoise.infer.file import clean_file
 from denoise.metrics import score
 from denoise.models.autoencoder import build
@@ -64,7 +66,7 @@ def test_a_cpu_without_it_is_told_of(fast: bool, monkeypatch: pytest.MonkeyPatch
 
 
 def test_auto_runs_what_it_chooses_in_bf16() -> None:
-    models = load("auto", precision="bf16").model.models
+    models = load("auto", precision="bf16").selector.models
     assert {name: type(model).__name__ for name, model in models.items() if name != "none"} == {
         name: "Bfloat16" for name in models if name != "none"
     }

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.infer import load
+from denoise.infer.catalogue import load
 from denoise.infer.stream import Levels, Stream
 from denoise.models.base import Denoiser, InputSpec
 from denoise.options import CleanOptions

@@ -12,9 +12,9 @@ import denoise
 from denoise import io
 from denoise.corruptions import parse
 from denoise.dsp.resample import resample
-from denoise.infer import Cleaner
+from denoise.infer.cleaner import Cleaner
 from denoise.metrics import si_sdr_db
-from denoise.models import LIVE_MODEL
+from denoise.models.table import LIVE_MODEL
 from denoise.training.perceptual import estoi
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"

@@ -250,7 +250,7 @@ def test_train_tells_what_is_wrong(
 
 
 def test_models_lists_every_row_and_shows_one(denoise: Run) -> None:
-    from denoise.models import MODELS
+    from denoise.models.table import MODELS
     from denoise.weights import pretrained
 
     listed = denoise("models").stdout

@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
-from denoise.models import DEFAULT_MODELS
+from denoise.models.table import DEFAULT_MODELS
 from pipelines.inspect.info import FileInfo, describe
 
 Run = Callable[..., Any]

@@ -16,7 +16,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from denoise.infer.file import clean_file
-from denoise.models import LIVE_MODEL
+from denoise.models.table import LIVE_MODEL
 from pipelines.cli import cli
 
 Run = Callable[..., Any]

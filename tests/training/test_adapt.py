@@ -21,8 +21,8 @@ from denoise import Adaptation, io, metrics, weights
 from denoise.corruptions import parse
 from denoise.errors import InputError, UsageError
 from denoise.infer.apply import apply
-from denoise.models import build
 from denoise.models.base import InputSpec
+from denoise.models.table import build
 from denoise.signal import SignalInfo
 from denoise.training.fit import fit
 from denoise.training.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe

@@ -26,7 +26,7 @@ def tone(hz: float, rate: float, seconds: float = 0.5) -> NDArray[np.float32]:
 
 
 def in_blocks(x: NDArray[np.float32], ratio: float, size: int, *, prompt: bool = True) -> NDArray[np.float32]:
-    change = resampler(ratio, len(x), prompt=prompt)
+    change = resampler(ratio, len(x), low_latency=prompt)
     starts = range(0, x.shape[1], size)
     return np.concatenate([change(x[:, i : i + size], i + size >= x.shape[1]) for i in starts], 1)
 
@@ -66,7 +66,7 @@ def test_what_the_lower_rate_cannot_hold_is_gone(before: int, after: int, hz: fl
 def test_prompt_is_hardly_late(rate: int) -> None:
     late = {}
     for prompt in (True, False):
-        change, given, late[prompt] = resampler(16_000 / rate, 1, prompt=prompt), 0, 0.0
+        change, given, late[prompt] = resampler(16_000 / rate, 1, low_latency=prompt), 0, 0.0
         for block in range(1, 101):
             given += change(np.zeros((1, rate // 100), np.float32), False).shape[1]
             late[prompt] = max(late[prompt], block / 100 - given / 16_000)

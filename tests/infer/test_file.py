@@ -14,7 +14,7 @@ from PIL import Image
 
 import denoise
 from denoise.errors import InputError, UsageError
-from denoise.infer import Cleaner
+from denoise.infer.cleaner import Cleaner
 from denoise.infer.file import FileReport, clean_file
 
 Make = Callable[..., Any]

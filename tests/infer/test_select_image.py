@@ -19,16 +19,17 @@ from scipy import ndimage
 import denoise
 from denoise import weights
 from denoise.errors import InputError, UsageError
-from denoise.infer import Cleaner, load
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
 from denoise.infer.file import clean_file
 from denoise.infer.select_image import (
     BLURRED_PX,
     CLEAR_SIGMA,
     FAINT_SIGMA,
-    Automatic,
-    Decision,
-    decide,
-    kept_share,
+    ImageSelection,
+    ImageSelector,
+    select,
+    texture_gain,
 )
 from pipelines.cli import cli
 
@@ -67,10 +68,10 @@ def auto() -> Cleaner:
 
 
 @pytest.fixture
-def halving(gain: Make) -> Automatic:
+def halving(gain: Make) -> ImageSelector:
     """Picks whose work can be told apart: against noise a half, against blur a quarter remains."""
     spec = {"modality": "image", "channels": 3}
-    return Automatic({"photo": gain(0.5, **spec), "photo-sharp": gain(0.25, **spec)})
+    return ImageSelector({"photo": gain(0.5, **spec), "photo-sharp": gain(0.25, **spec)})
 
 
 # ---- the decision ----------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def halving(gain: Make) -> Automatic:
     ],
 )
 def test_what_is_chosen(sigma: float, blur_px: float, sharpens: bool, model: str) -> None:
-    decision = decide(sigma, blur_px, sharpens=sharpens)
+    decision = select(sigma, blur_px, sharpens=sharpens)
     assert (decision.model, decision.estimated_sigma, decision.estimated_blur_px) == (model, sigma, blur_px)
     assert decision.reason.startswith(f"{model}: noise of about {sigma:g}/255")
     assert ("blur of about 2.0 px" in decision.reason) == (blur_px >= BLURRED_PX)
@@ -97,18 +98,18 @@ def test_what_is_chosen(sigma: float, blur_px: float, sharpens: bool, model: str
 
 def test_the_strength_has_no_cliff() -> None:
     sigmas = np.linspace(0, 4, 401)
-    decisions = [decide(sigma, 0.0, sharpens=False) for sigma in sigmas]
+    decisions = [select(sigma, 0.0, sharpens=False) for sigma in sigmas]
     strengths = [d.strength * (d.model == "photo") for d in decisions]
     assert all(0 <= b - a < 0.02 for a, b in pairwise(strengths))
     assert (strengths[0], strengths[-1]) == (0, 1)
-    middle = decide((FAINT_SIGMA + CLEAR_SIGMA) / 2, 0.0, sharpens=False)
+    middle = select((FAINT_SIGMA + CLEAR_SIGMA) / 2, 0.0, sharpens=False)
     assert middle.reason == "photo: noise of about 1.2/255, sharp: cleaned by 50 %"
 
 
-def test_the_strength_scales_the_correction(halving: Automatic, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strength_scales_the_correction(halving: ImageSelector, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.full((16, 16), 0.8)
     image[0] = 0.4
-    monkeypatch.setattr(Automatic, "decide", lambda *_: Decision("photo", 0.5, "", 255.0, 0.0))
+    monkeypatch.setattr(ImageSelector, "select", lambda *_: ImageSelection("photo", 0.5, "", 255.0, 0.0))
     cleaner = Cleaner("auto", halving, "")
     np.testing.assert_allclose(cleaner.clean(image), 0.75 * image, rtol=1e-5)
     np.testing.assert_allclose(cleaner.clean(image, strength=0.5), 0.875 * image, rtol=1e-5)
@@ -121,9 +122,9 @@ def rms(values: Array) -> float:
 @pytest.mark.parametrize(("dtype", "peak"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_no_more_is_removed_than_there_is_noise(
-    halving: Automatic, monkeypatch: pytest.MonkeyPatch, dtype: type, peak: float, strength: float
+    halving: ImageSelector, monkeypatch: pytest.MonkeyPatch, dtype: type, peak: float, strength: float
 ) -> None:
-    monkeypatch.setattr(Automatic, "decide", lambda *_: Decision("photo", 1.0, "", 4.0, 0.0))
+    monkeypatch.setattr(ImageSelector, "select", lambda *_: ImageSelection("photo", 1.0, "", 4.0, 0.0))
     stripes = np.zeros((640, 96, 3))
     stripes[::2, 48:] = 40 / 255  # half of the picture: the mean square is twice that of the plain half
     stripes[:, :48] = 20 / 255
@@ -134,8 +135,8 @@ def test_no_more_is_removed_than_there_is_noise(
     assert rms(removed) == pytest.approx(strength * share * rms(image / peak) / 2, rel=0.02, abs=0.3 / peak)
 
 
-def faint(sigma: float = 3.0) -> Decision:
-    return Decision("photo", 1.0, "", sigma, 0.0)
+def faint(sigma: float = 3.0) -> ImageSelection:
+    return ImageSelection("photo", 1.0, "", sigma, 0.0)
 
 
 def test_texture_that_was_removed_with_the_noise_is_given_back() -> None:
@@ -143,7 +144,7 @@ def test_texture_that_was_removed_with_the_noise_is_given_back() -> None:
     noise, texture = rng.normal(0, 3, (3, 128, 192)), rng.normal(0, 6, (3, 128, 192))
     texture[:, :, :96] = 0
     truth = 100 + texture
-    share = kept_share(faint(), truth + noise, np.full_like(truth, 100.0))
+    share = texture_gain(faint(), truth + noise, np.full_like(truth, 100.0))
     assert share == pytest.approx(9 / (9 + 18), rel=0.15)
     errors = [rms(truth + (1 - kept) * noise - kept * texture - truth) for kept in (share, 0.5, 1.0, 0.0)]
     assert errors[0] == min(errors)
@@ -152,13 +153,13 @@ def test_texture_that_was_removed_with_the_noise_is_given_back() -> None:
 def test_noise_that_grows_with_the_brightness_is_no_texture() -> None:
     ramp = np.tile(np.linspace(20, 200, 192), (3, 128, 1))
     noise = np.sqrt(ramp) / 4 * np.random.default_rng(0).normal(size=ramp.shape)
-    assert kept_share(faint(), ramp + noise, ramp) > 0.95
+    assert texture_gain(faint(), ramp + noise, ramp) > 0.95
 
 
 def test_strong_noise_is_removed_wholly() -> None:
     noisy, cleaned = np.full((2, 3, 64, 64), 9.0)
     noisy[:, ::2, 48:] = 0
-    shares = [kept_share(faint(sigma), noisy, cleaned) for sigma in (3.0, 4.0, 5.0, 6.0, 20.0)]
+    shares = [texture_gain(faint(sigma), noisy, cleaned) for sigma in (3.0, 4.0, 5.0, 6.0, 20.0)]
     least = shares[0]
     assert least < 0.2
     assert shares == pytest.approx([least, least, (1 + least) / 2, 1.0, 1.0])
@@ -167,34 +168,18 @@ def test_strong_noise_is_removed_wholly() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (15, 40), (16, 16), (17, 300)])
 def test_pictures_of_few_blocks(size: tuple[int, int]) -> None:
     noisy = np.random.default_rng(0).normal(size=(3, *size))
-    assert 0 < kept_share(faint(), noisy, np.zeros_like(noisy)) <= 1
-    assert kept_share(faint(), noisy, noisy) == 1  # nothing was removed
+    assert 0 < texture_gain(faint(), noisy, np.zeros_like(noisy)) <= 1
+    assert texture_gain(faint(), noisy, noisy) == 1  # nothing was removed
 
 
 def test_a_coarse_jpeg_is_cleaned_and_a_fine_one_is_not() -> None:
-    coarse, fine = (decide(0.1, 0.0, quality, sharpens=True) for quality in (50.0, 95.0))
+    coarse, fine = (select(0.1, 0.0, quality, sharpens=True) for quality in (50.0, 95.0))
     assert (coarse.model, coarse.strength, coarse.estimated_jpeg_quality) == ("photo", 1.0, 50.0)
     assert coarse.reason == "photo: noise of about 0.1/255, sharp, JPEG of quality about 50"
     assert (fine.model, fine.reason) == ("none", "none: noise of about 0.1/255, sharp: left as it is")
 
 
-def test_forward_decides_for_each_image_as_clean_does(halving: Automatic) -> None:
-    import torch
-
-    clean = np.repeat(np.linspace(0.2, 0.8, 96, dtype=np.float32)[None, :], 96, axis=0)
-    noise = np.random.default_rng(0).normal(0, 0.05, (96, 96, 3)).astype(np.float32)
-    images = [np.stack([clean] * 3, -1) + share * noise for share in (0, 1)]
-    with torch.inference_mode():
-        answers = halving.eval()(torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()))
-    for image, answer in zip(images, answers, strict=True):
-        np.testing.assert_allclose(
-            Cleaner("auto", halving, "").clean(image), answer.permute(1, 2, 0), atol=1e-5
-        )
-    assert torch.equal(answers[0], torch.from_numpy(images[0]).permute(2, 0, 1))
-    assert not torch.equal(answers[1], torch.from_numpy(images[1]).permute(2, 0, 1))
-
-
-def test_the_kind_of_blur_model_is_used_where_it_ships(halving: Automatic) -> None:
+def test_the_kind_of_blur_model_is_used_where_it_ships(halving: ImageSelector) -> None:
     image = photo("coffee.png")
     blurred = np.rint(ndimage.gaussian_filter(image.astype(float), (2, 2, 0))).astype(np.uint8)
     cleaner = Cleaner("auto", halving, "")

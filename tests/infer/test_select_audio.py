@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from denoise import io
 from denoise.errors import UsageError
-from denoise.infer import Cleaner, load
-from denoise.infer.select_audio import AutomaticAudio, excerpts
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
+from denoise.infer.select_audio import AudioSelector, sample_excerpts
 from pipelines.cli import cli
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
@@ -85,10 +86,10 @@ def auto() -> Cleaner:
     return load("auto", "audio")
 
 
-def decided(auto: Cleaner, samples: np.ndarray, rate: float = RATE) -> str:
-    assert isinstance(auto.model, AutomaticAudio)
+def selected(auto: Cleaner, samples: np.ndarray, rate: float = RATE) -> str:
+    assert isinstance(auto.model, AudioSelector)
     rows = np.atleast_2d(samples)
-    return auto.model.decide(excerpts([rows], rows.shape[1], rate)).model
+    return auto.model.select([rows], 1.0, rows.shape[1], rate).model
 
 
 @pytest.mark.parametrize("path", READINGS, ids=lambda path: path.name)
@@ -97,16 +98,16 @@ def test_readings_are_speech_noisy_or_clean_loud_or_faint(auto: Cleaner, path: P
     for recording in (path, SAMPLES / "reference" / "recordings" / path.name):
         samples, info = io.read(recording)
         assert info.sample_rate
-        assert decided(auto, samples * 10 ** (gain_db / 20), info.sample_rate) == "speech"
+        assert selected(auto, samples * 10 ** (gain_db / 20), info.sample_rate) == "speech"
 
 
 @pytest.mark.parametrize("kind", OTHER)
 def test_what_is_not_speech_is_not_taken_for_it(auto: Cleaner, kind: str) -> None:
-    assert decided(auto, OTHER[kind]()) == "audio"
+    assert selected(auto, OTHER[kind]()) == "audio"
 
 
 def test_silence_and_a_moment_are_no_speech(auto: Cleaner) -> None:
-    assert decided(auto, np.zeros(RATE)) == decided(auto, white(0.1)[:5]) == "audio"
+    assert selected(auto, np.zeros(RATE)) == selected(auto, white(0.1)[:5]) == "audio"
 
 
 def test_a_few_words_do_not_make_a_speech(auto: Cleaner) -> None:
@@ -114,20 +115,20 @@ def test_a_few_words_do_not_make_a_speech(auto: Cleaner) -> None:
     voice, _ = io.read(READINGS[0])
     talk = np.tile(voice[0], 3)[: TIME_S.size]
     for spoken, model in ((1, "audio"), (2, "speech")):
-        assert decided(auto, np.concatenate([talk] * spoken + [engine()] * (6 - spoken))) == model
+        assert selected(auto, np.concatenate([talk] * spoken + [engine()] * (6 - spoken))) == model
 
 
 def test_excerpts_lie_evenly_and_do_not_depend_on_blocks() -> None:
     ramp = np.arange(100 * 1000, dtype=np.float32)[None] / 1e5
-    one = list(excerpts([ramp], ramp.shape[1], 1000))
-    many = list(excerpts(np.array_split(ramp, 777, axis=1), ramp.shape[1], 1000))
+    one = list(sample_excerpts([ramp], ramp.shape[1], 1000))
+    many = list(sample_excerpts(np.array_split(ramp, 777, axis=1), ramp.shape[1], 1000))
     assert len(one) == len(many) == 10
     for a, b in zip(one, many, strict=True):
         np.testing.assert_array_equal(a, b)
     middles = [float(np.median(part)) for part in one]
     np.testing.assert_allclose(np.diff(middles), 0.1, atol=1e-3)
-    assert len(list(excerpts([ramp], 10 * ramp.shape[1], 1000))) == 2  # a header that claims too much
-    assert len(list(excerpts([np.tile(ramp, 3)], 3 * ramp.shape[1], 1000))) == 12
+    assert len(list(sample_excerpts([ramp], 10 * ramp.shape[1], 1000))) == 2  # a header that claims too much
+    assert len(list(sample_excerpts([np.tile(ramp, 3)], 3 * ramp.shape[1], 1000))) == 12
 
 
 def test_the_row_says_what_was_decided(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_the_row_says_what_was_decided(tmp_path: Path) -> None:
     assert (reading["model"], reading["metrics"]["speech_share"]) == ("speech", 1.0)
 
 
-def test_in_memory_it_is_what_was_decided(auto: Cleaner) -> None:
+def test_in_memory_it_is_what_was_selected(auto: Cleaner) -> None:
     for samples, name in (
         (engine()[: 3 * RATE], "audio"),
         (io.read(READINGS[0])[0][0][: 3 * RATE], "speech"),
