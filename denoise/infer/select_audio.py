@@ -25,6 +25,12 @@ _MAX_EXCERPTS = 12  # of a long recording, evenly spread: two minutes suffice fo
 _FRAME, _HOP = 1024, 256  # samples: two periods of the deepest voice, 16 ms
 _VOICE_HZ = (50, 440)  # fundamental frequencies of voices
 _BAND_HZ = (250.0, 4000.0)  # most of the content of speech; without thumps and hum
+_SYLLABLE_HZ = (2, 9)
+_DRIFT_HZ = 0.3  # slower fluctuations of the level do not count
+_MIN_PERIODICITY = 0.6  # of a voiced frame: the normalised correlation at its pitch
+_MIN_LOUDNESS = 0.01  # of a voiced frame: its energy over that of the loudest
+_MAX_MOVE_CENTS = 180  # larger changes of the pitch are between voices, or errors of an octave
+_MIN_MOVES = 6
 _SILENT_RMS = 1e-5  # 100 dB below full scale
 _DETECTION_RMS = 0.05  # excerpts are amplified to this level, usual in the training of the detector
 _MIN_SPEECH_SHARE = 0.25  # of the excerpts, for a recording to count as speech
@@ -77,13 +83,14 @@ def speech_features(noisy: Array, passed: Array) -> SpeechFeatures:
     level = 10 * np.log10(energy + 1e-3 * energy.max() + tiny)
     rate_hz = np.fft.rfftfreq(len(level), _HOP / _RATE_HZ)
     fluctuation = np.abs(np.fft.rfft((level - level.mean()) * np.hanning(len(level)))) ** 2
-    at_syllables = fluctuation[(rate_hz >= 2) & (rate_hz <= 9)].sum()
-    syllabic = at_syllables / (fluctuation[rate_hz > 0.3].sum() + tiny)
+    slowest, fastest = _SYLLABLE_HZ
+    at_syllables = fluctuation[(rate_hz >= slowest) & (rate_hz <= fastest)].sum()
+    syllabic = at_syllables / (fluctuation[rate_hz > _DRIFT_HZ].sum() + tiny)
 
     pitch_hz, voiced = _pitch(passed)
     moves = np.abs(np.diff(1200 * np.log2(pitch_hz)))[voiced[1:] & voiced[:-1]]
-    moves = moves[moves < 180]  # jumps are between voices, or errors of an octave
-    moving_cents = float(np.median(moves)) if moves.size > 5 else 0.0
+    moves = moves[moves < _MAX_MOVE_CENTS]
+    moving_cents = float(np.median(moves)) if moves.size >= _MIN_MOVES else 0.0
     return SpeechFeatures(passed_db, float(voiced.mean()), moving_cents, float(syllabic))
 
 
@@ -111,8 +118,8 @@ def _pitch(x: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     before, top, after = (correlation[row, lag + step] for step in (-1, 0, 1))
     bend = before - 2 * top + after
     lag = lag + np.divide(before - after, 2 * bend, out=np.zeros_like(bend), where=bend < 0).clip(-1, 1)
-    loud = energy[:, 0] > 0.01 * energy.max()
-    return _RATE_HZ / lag, loud & (top > 0.6)
+    loud = energy[:, 0] > _MIN_LOUDNESS * energy.max()
+    return _RATE_HZ / lag, loud & (top > _MIN_PERIODICITY)
 
 
 def sample_excerpts(blocks: Iterable[Array], samples: int, sample_rate: float) -> Iterator[Array]:

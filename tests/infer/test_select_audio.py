@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,14 @@ from click.testing import CliRunner
 
 from denoise import io
 from denoise.errors import UsageError
+from denoise.infer import select_audio
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.select_audio import AudioSelector, sample_excerpts
+from denoise.infer.select_audio import AudioSelector, SpeechFeatures, sample_excerpts, speech_features
+from denoise.models.table import LIVE_MODEL
 from pipelines.cli import cli
+
+Make = Callable[..., Any]
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 READINGS = sorted((SAMPLES / "recordings").iterdir())
@@ -156,3 +162,81 @@ def test_in_memory_it_is_what_was_selected(auto: Cleaner) -> None:
         np.testing.assert_array_equal(auto.clean(samples, RATE), expected)
     with pytest.raises(UsageError, match="image and audio, not sensor"):
         load("auto", "sensor")
+
+
+# ---- each bound -------------------------------------------------------------------------------------------
+
+SPEECH = SpeechFeatures(passed_db=-8.9, voiced=0.21, moving_cents=8.1, syllabic=0.16)
+
+
+@pytest.mark.parametrize(
+    "below", [{"passed_db": -9.1}, {"voiced": 0.19}, {"moving_cents": 7.9}, {"syllabic": 0.14}]
+)
+def test_speech_exceeds_each_bound(below: dict[str, float]) -> None:
+    assert SPEECH.is_speech
+    assert not replace(SPEECH, **below).is_speech
+
+
+def tone(hz: float, level: float = 0.1) -> np.ndarray:
+    return level * np.sin(2 * np.pi * hz * TIME_S)
+
+
+def features(sound: np.ndarray) -> SpeechFeatures:
+    return speech_features(sound, sound)
+
+
+def test_periodic_and_loud_frames_are_voiced() -> None:
+    for hz in (52.0, 180.0):
+        pitch_hz, voiced = select_audio._pitch(tone(hz))
+        assert voiced.mean() > 0.95
+        assert np.median(pitch_hz) == pytest.approx(hz, rel=0.01)
+    assert features(white(0.1)).voiced < 0.05
+    quiet = np.where(TIME_S < 5, tone(180), tone(180, 0.1 * 10 ** (-30 / 20)))  # energy 0.001: not voiced
+    assert features(quiet).voiced == pytest.approx(0.5, abs=0.02)
+    less_quiet = np.where(TIME_S < 5, tone(180), tone(180, 0.1 * 10 ** (-15 / 20)))
+    assert features(less_quiet).voiced > 0.95
+
+
+def test_energy_outside_the_band_of_speech_does_not_count() -> None:
+    inside, below, above = (tone(hz, 0.1) for hz in (1000.0, 60.0, 6000.0))
+    assert speech_features(inside + below + above, inside).passed_db == pytest.approx(0, abs=0.1)
+    assert speech_features(inside, inside / 2).passed_db == pytest.approx(-6, abs=0.1)
+    for hz in (400.0, 3700.0):
+        assert speech_features(inside + tone(hz), inside).passed_db == pytest.approx(-3, abs=0.2)
+
+
+def test_fluctuations_at_the_rate_of_syllables_count() -> None:
+    def fluctuating(hz: float) -> float:
+        return features(white(0.1) * 10 ** (np.sin(2 * np.pi * hz * TIME_S) / 2)).syllabic
+
+    assert min(fluctuating(hz) for hz in (2.3, 4.0, 8.5)) > 0.5
+    assert max(fluctuating(hz) for hz in (1.0, 15.0)) < 0.15
+    drifting = white(0.1) * 10 ** (np.sin(2 * np.pi * 0.15 * TIME_S) + np.sin(2 * np.pi * 4 * TIME_S) / 4)
+    assert 0.5 < features(drifting).syllabic <= 1
+
+
+@pytest.mark.parametrize(
+    ("cents", "frames", "moving"), [(20, 8, 20), (170, 8, 170), (190, 8, 0), (20, 7, 20), (20, 6, 0)]
+)
+def test_the_pitch_moves_by_less_than_a_jump(
+    cents: float, frames: int, moving: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pitch_hz = 200 * 2 ** (cents * np.arange(frames) / 1200)
+    monkeypatch.setattr(select_audio, "_pitch", lambda _: (pitch_hz, np.ones(frames, bool)))
+    assert features(white(0.1)).moving_cents == pytest.approx(moving)
+
+
+def test_excerpts_are_detected_at_one_level_unless_they_are_silent(gain: Make) -> None:
+    levels = []
+
+    class Meter(type(gain(modality="audio"))):  # type: ignore[misc]
+        def forward(self, noisy: Any) -> Any:
+            levels.append(float(noisy.square().mean().sqrt()))
+            return noisy
+
+    detector = Meter(gain(modality="audio").spec)
+    selector = AudioSelector({"speech": detector, "audio": detector, LIVE_MODEL: detector})
+    for level, heard in ((5e-6, False), (2e-5, True), (0.3, True)):
+        selection = selector.select([white(level)[None]], 1.0, TIME_S.size, RATE)
+        assert (selection.reason == "audio: nothing to hear") == (not heard)
+    assert levels == pytest.approx([0.05, 0.05], rel=1e-3)

@@ -96,6 +96,37 @@ def test_what_is_chosen(sigma: float, blur_px: float, sharpens: bool, model: str
     assert ("blur of about 2.0 px" in decision.reason) == (blur_px >= BLURRED_PX)
 
 
+@pytest.mark.parametrize(
+    ("measured", "model", "strength"),
+    [
+        ((0.79, 0.0), "none", 1.0),
+        ((0.81, 0.0), "photo", 0.0125),
+        ((1.59, 0.0), "photo", 0.9875),
+        ((1.61, 0.0), "photo", 1.0),
+        ((0.0, 0.84), "none", 1.0),
+        ((0.0, 0.86), "photo-sharp", 1.0),
+        ((19.9, 2.0), "photo-sharp", 1.0),
+        ((20.1, 2.0), "photo", 1.0),
+        ((0.0, 0.0, 89.0), "none", 1.0),
+        ((0.0, 0.0, 87.0), "photo", 1.0),
+    ],
+)
+def test_each_bound(measured: tuple[float, ...], model: str, strength: float) -> None:
+    selection = select(*measured, sharpens=True)
+    assert (selection.model, selection.strength) == (model, pytest.approx(strength))
+
+
+def test_the_selector_passes_on_what_it_measures(auto: Cleaner) -> None:
+    image = noisy(photo("coffee.png"), 12).transpose(2, 0, 1)
+    selection = auto.apply(image, peak=255.0)[1]
+    assert selection.model == "photo"
+    assert selection.figures == {
+        "estimated_sigma": pytest.approx(12, abs=0.5),
+        "estimated_blur_px": pytest.approx(0, abs=BLURRED_PX),
+        "estimated_jpeg_quality": 100.0,
+    }
+
+
 def test_the_strength_has_no_cliff() -> None:
     sigmas = np.linspace(0, 4, 401)
     decisions = [select(sigma, 0.0, sharpens=False) for sigma in sigmas]
