@@ -121,22 +121,3 @@ class _Polyphase:
         skipped = given % up
         self._history = samples[:, (self._given // up - given // up) * down :].copy()
         return out.reshape(len(out), -1)[:, skipped : skipped + self._given - given]
-
-
-def resample(array: NDArray[Any], from_hz: float, to_hz: float) -> NDArray[np.float32]:
-    """Resample a whole recording in memory with soxr's linear-phase filter of very high quality.
-
-    Args:
-        array: The samples; not changed.
-        from_hz: Their sample rate, Hz.
-        to_hz: The new sample rate, Hz.
-
-    Shape:
-        `(C, n)` in, `(C, m)` out with m the nearest whole number to `n * to_hz / from_hz`.
-    """
-    samples = np.asarray(array, dtype=np.float32)
-    if from_hz == to_hz:
-        return samples.copy()
-    import soxr
-
-    return np.ascontiguousarray(soxr.resample(samples.T, from_hz, to_hz, quality="VHQ").T)
