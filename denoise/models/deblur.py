@@ -22,10 +22,10 @@ from torch.nn import functional as F
 from denoise.corruptions.base import fast_length
 from denoise.corruptions.blur import convolve
 from denoise.estimate.image import noise_sigma
-from denoise.models.table import build as build_classical
 from denoise.models.autoencoder import AutoencoderConfig, ConvBackbone
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import config_from
+from denoise.models.table import build as build_classical
 
 __all__ = ["Blurring", "DeblurConfig", "Deblurrer", "build"]
 

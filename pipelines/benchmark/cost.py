@@ -22,9 +22,9 @@ from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.infer.catalogue import find, load
 from denoise.infer.cleaner import Cleaner
-from denoise.models.table import PRECISIONS
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
+from denoise.models.table import PRECISIONS
 from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.report import table
 
