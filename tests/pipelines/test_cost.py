@@ -90,7 +90,7 @@ def test_cost_measures_each_kind_and_sets_images_against_the_references(tmp_path
 
 def test_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     before, seen = torch.get_num_threads(), []
-    monkeypatch.setattr(cost, "_contenders", lambda _: seen.append(torch.get_num_threads()) or iter(()))
+    monkeypatch.setattr(cost, "_entrants", lambda _: seen.append(torch.get_num_threads()) or iter(()))
     cost.measure(CostJob(models=(), threads=before + 1, rounds=1))
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
