@@ -17,8 +17,8 @@ from pipelines.batch.discover import Item
 
 if TYPE_CHECKING:
     from denoise.corruptions import Corruption
-    from denoise.infer.cleaner import Cleaner
     from denoise.infer.catalogue import CatalogueRow
+    from denoise.infer.cleaner import Cleaner
 
 __all__ = ["CleanJob", "CorruptJob", "CorruptOptions", "Job", "Outcome", "seed_for"]
 
