@@ -203,7 +203,7 @@ def _shared_modalities(parts: tuple[Corruption, ...]) -> tuple[str, ...]:
 
 
 def with_level(corruption: Corruption, value: Level, modality: str | None = None) -> Corruption:
-    """The same corruption at another level, as a benchmark sweeps it.
+    """Return the corruption at another level, as a benchmark sweeps it.
 
     Args:
         corruption: One row; a chain or a choice has no one level.
@@ -226,7 +226,7 @@ def with_level(corruption: Corruption, value: Level, modality: str | None = None
 
 
 def variance(clean: Tensor) -> Tensor:
-    """The variance of each channel about its mean, gaps (NaN) left out; 0 where there is nothing.
+    """Return the variance of each channel about its mean without gaps (NaN); 0 for an empty channel.
 
     Shape:
         `(B, C, 1, ...)`.
@@ -257,7 +257,7 @@ def fill_gaps(clean: Tensor) -> Tensor:
 
 
 def fast_length(least: int) -> int:
-    """The next length from `least` on that a Fourier transform is fast at: no prime factor above 5."""
+    """Return the first length from `least` on with a fast Fourier transform: no prime factor above 5."""
     return next(length for length in itertools.count(least) if 30**32 % length == 0)
 
 

@@ -50,8 +50,8 @@ class Number:
 
     Args:
         unit: For error messages.
-        low: The least value that makes sense.
-        high: The greatest.
+        low: The smallest valid value.
+        high: The largest valid value.
         fixed: One number for the whole batch: a range is refused.
     """
 
@@ -108,7 +108,7 @@ Fraction = Annotated[Level, Number("of 1", 0, 1)]
 
 
 def draw(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """The level of each item of `clean`.
+    """Return the level of each item of `clean`.
 
     Shape:
         `(B, 1, ..., 1)`: it broadcasts against `clean`.
@@ -123,13 +123,13 @@ def draw(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def normal(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Independent N(0, 1) draws in the dtype and on the device of `like`."""
+    """Draw independent N(0, 1) values in the dtype and on the device of `like`."""
     drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype)
     return drawn.to(like.device)
 
 
 def uniform(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Independent draws from `[0, 1)` in the dtype and on the device of `like`."""
+    """Draw independent values from `[0, 1)` in the dtype and on the device of `like`."""
     drawn = torch.rand(shape, generator=generator, device=generator.device, dtype=like.dtype)
     return drawn.to(like.device)
 

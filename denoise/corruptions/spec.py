@@ -50,7 +50,7 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
 
 
 def parse(text: str) -> Corruption:
-    """A corruption from its text form; `str` gives the text back.
+    """Build a corruption from its text form; `str` is the inverse.
 
     `gaussian:sigma=25` sets fields, `gaussian:sigma=0..55` draws one for each item, `+` chains, `|` chooses
     (with weights: `0.7*a|0.3*b`), parentheses group, and double quotes protect a path with such signs in it.

@@ -1,7 +1,6 @@
 """Audio denoisers without weights: an adaptive Wiener filter and a spectral gate.
 
-Both take any sample rate and look only a stated distance around each sample, so a recording of any length
-streams through them in bounded memory.
+Both take any sample rate and have a finite halo, so recordings of any length stream in bounded memory.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class AudioWiener(Classical):
     """Adaptive Wiener filter, the noise power being the mean of the local variances around.
 
     The rule of `scipy.signal.wiener`, which takes that mean over the whole recording; here it is over a
-    window that moves along. It cannot tell hiss from consonants: the weakest of baselines.
+    window that moves along. It removes consonants along with hiss: the weakest of the baselines.
     """
 
     size = 5  # samples

@@ -1,8 +1,4 @@
-"""What is not speech: music, nature, machines. Clicks, hum and hiss go, and what sounds stays.
-
-Three steps, each of which looks only a stated distance around, so that a recording of any length streams
-through. They work at 48 kHz, where their frequencies and durations are stated.
-"""
+"""Restoration of recordings other than speech (music, nature, machines): the model `audio`."""
 
 from __future__ import annotations
 
@@ -233,10 +229,12 @@ class ClickRepair(Classical):
 
 
 class AudioRestoration(Classical):
-    """Clicks, then hum, then hiss.
+    """The model `audio` of the modality audio: removes clicks, then hum, then hiss, without trained weights.
+
+    Each step works at 48 kHz with a halo of its own, so recordings of any length stream through.
 
     Args:
-        profile: Power of the noise in each bin of `HissGate`, where it is known.
+        profile: Known noise power in each bin of `HissGate`.
     """
 
     spec = InputSpec(
