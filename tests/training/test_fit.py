@@ -146,6 +146,17 @@ def test_the_averaged_weights_are_saved(tones: Path, tmp_path: Path) -> None:
     assert (averaged - first).norm() < (last - first).norm()
 
 
+def test_gradients_are_clipped(tones: Path, tmp_path: Path) -> None:
+    """AdamW ignores the scale of gradients until they fall below its epsilon, as these do."""
+
+    def weights_after(**settings: float) -> torch.Tensor:
+        fit(changed(steps=2, ema=0.0, warmup=0, **settings), tones, None, tmp_path / "w.safetensors")
+        return torch.cat([value.flatten() for value in parameters(tmp_path / "w.safetensors").values()])
+
+    start, clipped, free = weights_after(lr=0.0), weights_after(clip=1e-14), weights_after(clip=1e14)
+    assert (clipped - start).abs().max() < 0.01 * (free - start).abs().max()
+
+
 @pytest.mark.parametrize(
     ("schedule", "shares"),
     [
