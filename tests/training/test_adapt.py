@@ -24,6 +24,7 @@ from denoise.infer.apply import apply
 from denoise.models.base import InputSpec
 from denoise.models.table import build
 from denoise.signal import SignalInfo
+from denoise.training.adapt import _WithReplay
 from denoise.training.fit import fit
 from denoise.training.recipe import DataRecipe, FitRecipe, ModelRecipe, Recipe
 from denoise.training.self_supervised import (
@@ -70,6 +71,18 @@ def drawn(scene: Scene, way: str, axes: list[int], side: int = 48) -> tuple[torc
     return SelfSupervisedPatches([scene], way, axes, side, 1, True).batch(
         64, torch.Generator().manual_seed(0)
     )
+
+
+def test_a_quarter_of_a_batch_is_replayed_and_half_of_that_is_clean() -> None:
+    own = SelfSupervisedPatches(
+        [Scene("a", np.zeros((2, 1, 64, 64), np.float32))], "pairs", [1, 2], 32, 1, True
+    )
+    plan = Recipe("r", "image", data=DataRecipe(patch=32, corruption="gaussian:sigma=25"))
+    noisy, target = _WithReplay(own, plan, 1).batch(32, torch.Generator().manual_seed(0))
+    assert not target[:24].any()  # the user's scene is black
+    assert target[24:].any()
+    unchanged = (noisy == target).flatten(1).all(1)
+    assert unchanged[24:].tolist() == [True, False] * 4
 
 
 # ---- the ways --------------------------------------------------------------------------------------------

@@ -52,6 +52,23 @@ def test_a_step_does_not_depend_on_the_size_of_the_gradient() -> None:
     assert step(1.0).square().mean().sqrt() == pytest.approx(0.2 * 0.01, rel=0.25)
 
 
+def test_a_step_of_muon_looks_ahead_by_its_momentum() -> None:
+    """A step is orthogonalised from 0.05 of its gradient plus 0.95 of the updated mean (Nesterov)."""
+    torch.manual_seed(0)
+    weights = nn.Parameter(torch.zeros(16, 16))
+    optimizer = Muon([weights], lr=0.01, momentum=0.95)
+    first, second = torch.randn(2, 16, 16)
+    mean = 0.05 * first
+    weights.grad = first.clone()
+    optimizer.step()
+    before = weights.detach().clone()
+    mean = 0.95 * mean + 0.05 * second
+    weights.grad = second.clone()
+    optimizer.step()
+    expected = -0.01 * 0.2 * 4 * orthogonalised((0.05 * second + 0.95 * mean)[None])[0]
+    torch.testing.assert_close(weights.detach() - before, expected)
+
+
 def test_what_is_no_wide_matrix_is_left_to_adamw() -> None:
     torch.manual_seed(0)
     ours = [
