@@ -1,8 +1,9 @@
-"""How the system hands out memory to a network, which takes and frees the same large blocks all the time.
+"""Allocate the large blocks of a network in huge pages.
 
-As they come, PyTorch and glibc take every block above 32 MiB from the system page by page (a sixth of the
-time that a network needs for a megapixel), and keep smaller ones in holes that the next tile does not fit
-(hundreds of megabytes). Pages of 2 MB cost little to take, so all large blocks can be given back at once.
+A network allocates and frees the same large blocks all the time. By default, PyTorch and glibc take every
+block above 32 MiB from the system page by page (a sixth of the time that a network needs for a megapixel),
+and keep smaller ones in holes that the next tile does not fit (hundreds of megabytes). Pages of 2 MB cost
+little, so all large blocks can be freed at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _LARGE = 8 * 2**20  # bytes
 
 
 def use_huge_pages() -> None:
-    """Take large blocks in huge pages and give them back at once; to be called before the first tensor.
+    """Allocate large blocks in huge pages and free them at once; call it before the first tensor.
 
     On systems without glibc or huge pages it does nothing.
     """

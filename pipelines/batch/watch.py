@@ -1,8 +1,8 @@
-"""Clean what arrives in folders, for as long as it takes.
+"""Watch folders, and clean the files that arrive.
 
-What counts is always a look at the folders themselves, with the planner and the manifest of any other run; a
-notification of the system only says that it is time to look. So nothing is lost where notifications get lost,
-or never come (network drives), and a restart begins with whatever is not done.
+Every scan walks the folders themselves, with the planner and the manifest of any other run; a notification of
+the system only triggers one. So nothing is lost where notifications get lost, or never come (network drives),
+and a restart begins with all unfinished files.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from pipelines.batch.store import place
 
 __all__ = ["Arrivals", "Watch", "WatchSummary", "watch"]
 
-POLL_S = 5.0  # between looks, where there are no notifications
-_REASSURE_S = 60.0  # between looks, where there are: they may get lost, and network drives send none
-_SHORTEST_S = 0.05  # between looks, whatever is asked for
+POLL_S = 5.0  # between scans without notifications
+_MAX_WAIT_S = 60.0  # between scans with notifications: they may get lost, and network drives send none
+_MIN_WAIT_S = 0.05  # between scans, always
 _CHANGES = frozenset({"created", "modified", "moved", "closed"})  # a file that is only read is none
 
 Signature = tuple[int, int, int]
@@ -40,12 +40,12 @@ Signature = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What to watch, and how.
+    """Settings of a watch.
 
     Args:
-        job: What to do to each file; its inputs are folders.
-        settle_s: Seconds for which a file's size and time must stay as they are before it is touched.
-        poll_s: Seconds between looks; None waits for notifications of the system where it sends some.
+        job: The job; its inputs are folders.
+        settle_s: Seconds without a change of size or time before a file is processed.
+        poll_s: Seconds between scans; None waits for notifications of the system, if it sends any.
     """
 
     job: Job
@@ -61,13 +61,13 @@ class Watch:
 
 @dataclass
 class WatchSummary:
-    """What became of everything that came.
+    """Results of a watch.
 
     Args:
-        counts: How many times a file got each status.
-        failed: Files that are there and failed the last time, with the sentence.
-        waiting: How many files had not settled, or were not done, when the watch ended.
-        stopped: Why it ended by itself, in one sentence; None when it was told to.
+        counts: Number of results with each status.
+        failed: Existing files whose last attempt failed, with the reason.
+        waiting: Number of files that had not settled, or were not done, at the end.
+        stopped: Reason why it ended by itself, in one sentence; None if the user ended it.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -84,10 +84,9 @@ class _Seen:
 
 
 class Arrivals:
-    """Which files have come to rest: their size and time are as they were `settle_s` before.
+    """Detects settled files: their size and time have not changed for `settle_s`.
 
-    Every look goes over all files, by `begin`, one call for each file, and `end`. What is remembered is one
-    small row for each file that is there.
+    Every scan calls `begin`, the object once per file, and `end`. Memory holds one small row per file.
 
     Args:
         settle_s: Seconds.
@@ -100,11 +99,11 @@ class Arrivals:
         self._now_s = 0.0
 
     def begin(self, now_s: float) -> None:
-        """Start a look, at a time in seconds that only grows."""
+        """Start a scan, at a time in seconds that only grows."""
         self._last, self._seen, self._now_s = self._seen, {}, now_s
 
     def __call__(self, path: Path) -> bool:
-        """Take note of a file; whether it has come to rest since it was last taken."""
+        """Record a file; True if it has settled since it was last processed."""
         signature = _signature(path)
         if signature is None:
             return False
@@ -122,25 +121,25 @@ class Arrivals:
         return path in self._seen
 
     def end(self) -> set[Path]:
-        """End a look; the files that have gone since the last."""
+        """End a scan; return the files that have gone since the last."""
         gone = self._last.keys() - self._seen.keys()
         self._last = {}
         return gone
 
     @property
     def waiting(self) -> int:
-        """How many files are still to come to rest."""
+        """Number of files that have not settled."""
         return sum(not seen.taken for seen in self._seen.values())
 
     @property
     def due_s(self) -> float:
-        """When the next of them may; infinity when there is none."""
+        """Time when the next file may settle; infinity if there is none."""
         pending = (s.since_s for s in self._seen.values() if not s.taken and s.signature[0])
         return min(pending, default=math.inf) + self._settle_s
 
 
 def _signature(path: Path) -> Signature | None:
-    """What changes when a file is written or replaced: size, time, and which file it is."""
+    """Size, time and inode, one of which changes when a file is written or replaced."""
     try:
         found = path.stat()
     except OSError:  # gone again, or a link to what has not come yet
@@ -154,17 +153,17 @@ def watch(
     on_entry: Callable[[Entry], None] = lambda _: None,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> WatchSummary:
-    """Do what is not done, and then what arrives, until Ctrl-C or SIGTERM, or the disk takes no more.
+    """Process unfinished files, and then new ones, until Ctrl-C or SIGTERM, or the disk is full.
 
-    The output folder is held all the while: no other run can write there.
+    The output folder stays locked: no other run can write there.
 
     Args:
-        job: What to watch.
-        on_entry: Given each entry as it comes.
-        on_message: Given sentences about the watch itself.
+        job: Folders, job and settings.
+        on_entry: Called with each entry.
+        on_message: Called with sentences about the watch itself.
 
     Raises:
-        UsageError: It cannot work: an input is no folder, input and output overlap, another run is at it.
+        UsageError: An input is not a folder, input and output overlap, or another run holds the output.
         OutputError: The output folder cannot be written.
     """
     _check(job.job)
@@ -193,7 +192,7 @@ def _check(job: Job) -> None:
 
 
 class _Watcher:
-    """The state of a watch: nothing that grows with what has passed through."""
+    """State of a watch; its size does not grow with the number of files processed."""
 
     def __init__(
         self, watch: Watch, on_entry: Callable[[Entry], None], on_message: Callable[[str], None]
@@ -204,22 +203,22 @@ class _Watcher:
         self._real_output = self._job.output.resolve()
         self._name_key = place(self._job.output).name_key()
         self._owners: dict[str, Path] = {}  # name of an output to the source that has it
-        self._troubles: set[Problem] = set()  # of the walk, as found at the last look
+        self._troubles: set[Problem] = set()  # of the last scan
         self.watched = WatchSummary()
 
     def run(self, changes: Changes) -> None:
         while not self.watched.stopped:
             changes.clear()
-            plan = self._look()
+            plan = self._scan()
             if plan.items or plan.problems:
                 self._do(plan)
             else:
                 changes.wait(self._arrivals.due_s - time.monotonic())
 
-    def _look(self) -> Plan:
-        """What has come to rest, planned."""
+    def _scan(self) -> Plan:
+        """Plan for the settled files."""
         found = self._found()
-        # A folder that cannot be read is told of once, and not at every look.
+        # An unreadable folder is reported once, not at every scan.
         problems = [problem for problem in found.problems if problem not in self._troubles]
         for problem in self._troubles - set(found.problems):
             if problem.path not in self._arrivals:
@@ -236,7 +235,7 @@ class _Watcher:
         return Plan(self._job.output, tuple(items), tuple(problems), tuple(found.ignored))
 
     def _found(self) -> Found:
-        """What has come to rest; a folder that is away, as a drive may be for a while, is a problem."""
+        """Walk the folders for settled files; a folder that is away, such as a drive, is a problem."""
         found = Found()
         self._arrivals.begin(time.monotonic())
         for folder in self._job.inputs:
@@ -263,7 +262,7 @@ class _Watcher:
         return found
 
     def _refusal(self, item: Item) -> str | None:
-        """What the planner of a whole folder would not accept either."""
+        """Reason why the planner would refuse a file, or None."""
         if item.source.resolve().is_relative_to(self._real_output):  # by a link: each result would come back
             return f"{item.source}: is inside the output {self._job.output}; a file outside it was expected"
         owner = self._owners.setdefault(self._name_key(item.key), item.source)
@@ -298,54 +297,54 @@ class _Watcher:
 
 
 class Changes:
-    """When to look again.
+    """Notifications: decides when to scan again.
 
     Args:
-        longest_s: Seconds after which to look whatever happens.
+        max_wait_s: Seconds between scans without a notification.
     """
 
-    def __init__(self, longest_s: float) -> None:
-        self._longest_s = longest_s
+    def __init__(self, max_wait_s: float) -> None:
+        self._max_wait_s = max_wait_s
         self._happened = threading.Event()
 
     def dispatch(self, event: Any) -> None:
-        """Take a notification; what watchdog calls, in a thread of its own."""
+        """Receive a notification; watchdog calls it in its own thread."""
         if event.event_type in _CHANGES:
             self._happened.set()
 
     def clear(self) -> None:
-        """Forget what happened until now."""
+        """Discard the notifications until now."""
         self._happened.clear()
 
     def wait(self, due_s: float) -> None:
-        """Return when something changed; or, when files are about to settle, once the first of them may have.
+        """Return after a change; or, while files settle, once the first of them may have.
 
         Not before that: a file that is being written changes all the time.
 
         Args:
-            due_s: Seconds until then; infinity when no file is about to.
+            due_s: Seconds until then; infinity if no file is settling.
         """
         if due_s < math.inf:
-            time.sleep(max(_SHORTEST_S, due_s))
+            time.sleep(max(_MIN_WAIT_S, due_s))
         else:
-            self._happened.wait(self._longest_s)
+            self._happened.wait(self._max_wait_s)
 
 
 @contextmanager
 def _changes(watch: Watch, on_message: Callable[[str], None]) -> Iterator[Changes]:
-    """Notifications of the system, or what there is without them."""
+    """Subscribe to notifications of the system; poll without them."""
     if watch.poll_s is not None:
         yield Changes(watch.poll_s)
         return
-    changes = Changes(_REASSURE_S)
+    changes = Changes(_MAX_WAIT_S)
     try:
         observer = _observer(watch.job, changes)
     except ImportError:
-        on_message(f"without watchdog (the extra: watch) there is a look every {POLL_S:g} s")
+        on_message(f"without watchdog (the extra: watch) folders are scanned every {POLL_S:g} s")
         yield Changes(POLL_S)
         return
     except OSError as error:  # the system's limit on watched folders, say
-        on_message(f"no notifications ({error.strerror or error}): there is a look every {POLL_S:g} s")
+        on_message(f"no notifications ({error.strerror or error}): folders are scanned every {POLL_S:g} s")
         yield Changes(POLL_S)
         return
     try:

@@ -1,4 +1,4 @@
-"""A sheet of crops at native pixels: what the figures do not say, the eye sees at once."""
+"""Contact sheet: crops at native pixels, to compare by eye what metrics do not show."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PAPER, INK = (24, 24, 24), (220, 220, 220)
 
 @dataclass(frozen=True)
 class Crop:
-    """The two places of a picture that are shown: where most happens, and a flat one, where blotches show.
+    """Two areas of an image: the one with most detail, and a flat one, where blotches show.
 
     Args:
         detail: Top and left of a square of `CROP_PX`.
@@ -51,13 +51,13 @@ class Crop:
 
     @classmethod
     def of(cls, clean: Array) -> Crop:
-        """Choose them by the sum of absolute differences of neighbours; clipped areas are not flat."""
+        """Choose areas by the sum of absolute differences of neighbours; clipped areas are not flat."""
         size = clean.shape[1:]
         busy, clipped = _activity(clean)
         return cls(_best(busy, CROP_PX, size), _best(-busy - clipped, FLAT_PX, size))
 
     def cut(self, picture: Array) -> Array:
-        """Both places below one another, as RGB; NaN where the picture is smaller.
+        """Stack both areas as RGB; NaN where the image is smaller.
 
         Shape:
             `(C, H, W)` in, `(3, CELL_PX, CROP_PX)` out.
@@ -71,7 +71,7 @@ class Crop:
 
 
 def _activity(clean: Array) -> tuple[Array, Array]:
-    """In each block of `BLOCK_PX` a side: the sum of differences of neighbours, and how many pixels clip."""
+    """Per block of `BLOCK_PX`: the sum of differences of neighbours, and the number of clipped pixels."""
     busy, clipped = [], []
     lefts = np.arange(0, clean.shape[2], BLOCK_PX)
     for top in range(0, clean.shape[1], BLOCK_PX):  # a strip at a time: pictures may be large
@@ -108,7 +108,7 @@ class SheetRow:
         self.psnr_db: dict[str, float | None] = {}
 
     def add(self, model: str, denoised: Array, metrics: Metrics) -> None:
-        """Take in what a model made of it."""
+        """Add the output of a model."""
         crop = self._crop.cut(denoised)
         self.denoised[model] = _pixels(crop)
         self.removed[model] = _pixels(0.5 + RESIDUAL_GAIN * (self._noisy - crop))
@@ -116,7 +116,7 @@ class SheetRow:
 
 
 def _pixels(crop: Array) -> Array:
-    """8-bit `(H, W, 3)`; the paper shows where there is no picture."""
+    """8-bit `(H, W, 3)`; the background shows where there is no image."""
     colours: Array = np.where(np.isnan(crop), np.array(PAPER)[:, None, None] / 255, crop.clip(0, 1))
     pixels: Array = np.rint(colours * 255).astype(np.uint8).transpose(1, 2, 0)
     return pixels
@@ -125,39 +125,39 @@ def _pixels(crop: Array) -> Array:
 class ContactSheet:
     """Collects crops while a benchmark runs, and draws them.
 
-    A row shows the clean file, the input, what each trained model made of it, what the best classical one
-    did (by mean PSNR over the rows), and what the first of them took away, four times as strong around gray.
+    A row shows the clean file, the input, the outputs of the trained models and of the best classical one (by
+    mean PSNR over the rows), and the residual of the first model, times 4 around gray.
 
     Args:
-        path: Where it goes.
-        most_files: Files after these are not shown.
-        most_rows: With many noises a row each, fewer files are shown.
+        path: Output file.
+        max_files: Maximum number of files shown.
+        max_rows: Maximum number of rows: with many noises, fewer files are shown.
 
     Raises:
         UsageError: The path names no lossless image format.
     """
 
-    def __init__(self, path: Path, *, most_files: int = 8, most_rows: int = 24) -> None:
+    def __init__(self, path: Path, *, max_files: int = 8, max_rows: int = 24) -> None:
         if path.suffix.lower() not in FORMATS:
             raise UsageError(
                 f"{path}: a contact sheet is written as {' '.join(FORMATS)}, not {path.suffix or 'that'}"
             )
         self.path = path
-        self._most_files, self._most_rows = most_files, most_rows
+        self._max_files, self._max_rows = max_files, max_rows
         self._rows: list[SheetRow] = []
         self._files: set[str] = set()
 
     def check(self, modalities: Collection[str]) -> None:
-        """Refuse, before the work, inputs that there is nothing to see of."""
+        """Refuse, before the work, inputs without images."""
         if modalities and "image" not in modalities:
             found = " and ".join(sorted(modalities))
             raise UsageError(f"{self.path}: a contact sheet shows images, and the inputs are {found}")
 
     def row(self, case: Case, conditions: int) -> SheetRow | None:
-        """A new row for a file under one of so many conditions; None where it has no place on the sheet."""
+        """New row for a file under one of N conditions; None if the sheet is full."""
         if case.clean.modality != "image":
             return None
-        files = min(self._most_files, max(1, self._most_rows // conditions))
+        files = min(self._max_files, max(1, self._max_rows // conditions))
         if case.clean.key not in self._files and len(self._files) >= files:
             return None
         self._files.add(case.clean.key)
@@ -165,7 +165,7 @@ class ContactSheet:
         return self._rows[-1]
 
     def write(self) -> None:
-        """Draw what was collected.
+        """Draw the sheet.
 
         Raises:
             OutputError: It cannot be written.

@@ -1,7 +1,7 @@
-"""What a model costs on this machine: arithmetic, seconds, and how much of the machine it makes use of.
+"""Measure the cost of a model on this machine: arithmetic, seconds, and use of the machine.
 
-Seconds alone say little on another machine, or beside another program. So all is timed in turns, with a large
-matrix product and with two published shapes among the turns: their ratios stay.
+Seconds alone mean little on another machine, or beside another program. So all models are timed in turns with
+a large matrix product and two published network shapes: their ratios are stable.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from pipelines.report import table
 __all__ = ["REFERENCES", "CostJob", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
 
 _MATRIX = 2048  # rows and columns of the matrix product
-_RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # where a model takes any
+_RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # for models that accept any rate
 _PROBE = 64  # pixels a side, or least blocks of a signal, that multiply-adds are counted on
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostJob:
-    """What to time.
+    """Settings of the measurement.
 
     Args:
-        models: Names and weights files; one that cleans several kinds of signals is timed for each.
-        side_px: Of the square colour image that image models clean.
-        samples: Of the signal that other models clean.
-        rounds: Turns that each gets; the median counts.
-        threads: That torch may use; None leaves it to torch.
-        precision: Of the trained image models, one of `denoise.models.table.PRECISIONS`.
+        models: Names and weights files; one that cleans several modalities is timed for each.
+        side_px: Side of the square colour image for image models.
+        samples: Length of the signal for other models.
+        rounds: Number of turns; the median counts.
+        threads: Threads of torch; None leaves them to torch.
+        precision: One of `denoise.models.table.PRECISIONS`, for trained image models.
     """
 
     models: tuple[str, ...]
@@ -65,18 +65,18 @@ class CostJob:
 
 @dataclass(frozen=True)
 class CostRow:
-    """One model.
+    """Cost of one model.
 
     Args:
-        model: Its name.
+        model: Name of the model.
         modality: A name in `MODALITIES`.
-        parameters: How many numbers it learned.
-        kmac: Thousands of multiply-adds of its layers for a pixel or a sample; None for classical methods and
-            for what decides image by image.
+        parameters: Number of trained parameters.
+        kmac: Thousands of multiply-adds of its layers per pixel or sample; None for classical methods and
+            for models that select per image.
         seconds: For a million pixels, or samples of a channel: the median, tiling and conversion included.
         cpu_seconds: The same, of all threads together; it counts no waiting for other programs.
         gflops: Billions of useful operations a second: what tiles compute twice does not count.
-        of_matrix: The same as a share of what the matrix product reaches.
+        of_matrix: The same as a share of that of the matrix product.
         of_reference: Its seconds as a share of those of each shape in `REFERENCES`, for images.
     """
 
@@ -93,12 +93,12 @@ class CostRow:
 
 @dataclass(frozen=True)
 class Costs:
-    """All rows, and what the machine can do.
+    """All rows, and the speed of the machine.
 
     Args:
         rows: The models, then the reference shapes.
-        threads: That torch used.
-        matrix_gflops: Of a float32 matrix product, in the same turns.
+        threads: Threads of torch.
+        matrix_gflops: Speed of a float32 matrix product, in the same turns.
     """
 
     rows: tuple[CostRow, ...]
@@ -111,7 +111,7 @@ class Costs:
 
 
 class PlainShape(Denoiser):
-    """Convolutions of one width in a row, with random weights: for its cost, not for its answer.
+    """Plain stack of convolutions with random weights, to measure its cost alone.
 
     Args:
         width: Channels inside.
@@ -133,7 +133,7 @@ class PlainShape(Denoiser):
         self.eval().requires_grad_(False)
 
     def forward(self, noisy: Tensor) -> Tensor:
-        """Noise minus what random layers make of it."""
+        """Input minus the output of random layers."""
         x = fold(noisy, self.side)
         if self.map_channels:
             x = torch.cat([x, x.new_full((x.shape[0], self.map_channels, *x.shape[2:]), 0.1)], 1)
@@ -149,7 +149,7 @@ REFERENCES: dict[str, Callable[[], Denoiser]] = {
 
 @dataclass(frozen=True)
 class _Entrant:
-    """Something to time: `size` is of its work, pixels or samples."""
+    """A model to time; `size` is the number of pixels or samples."""
 
     cleaner: Cleaner
     run: Callable[[], object]
@@ -247,7 +247,7 @@ def _row(
 
 
 def kmac_per_sample(model: Denoiser) -> float:
-    """Thousands of multiply-adds that the layers of a network take for a pixel or sample, by hooks.
+    """Thousands of multiply-adds per pixel or sample of a network's layers, counted by hooks.
 
     Each weight of a convolution, linear or recurrent layer counts once a position. What has no weights
     (activations, sums, Fourier transforms) is not counted.
@@ -277,7 +277,7 @@ def kmac_per_sample(model: Denoiser) -> float:
 
 
 def as_table(costs: Costs) -> str:
-    """A table for each modality, and the machine's own speed below."""
+    """One table per modality, and the speed of the machine."""
     parts = []
     for modality in dict.fromkeys(row.modality for row in costs.rows):
         rows = [row for row in costs.rows if row.modality == modality]

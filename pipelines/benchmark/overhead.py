@@ -1,4 +1,4 @@
-"""What a batch costs beside its model: reading, estimating, writing, books, and processes that wait."""
+"""Time a batch against its model alone: reading, estimating, writing, manifest, and idle workers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["Overhead", "OverheadJob", "as_text", "measure"]
 
 @dataclass(frozen=True, kw_only=True)
 class OverheadJob:
-    """What to time.
+    """Settings of the measurement.
 
     Args:
         model: Name or weights file.
-        inputs: Files and folders; those that the model does not clean are left out.
+        inputs: Files and folders; files of other kinds are skipped.
         workers: As in `Job`.
     """
 
@@ -45,14 +45,14 @@ class OverheadJob:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Seconds on the clock, and what they are of each other.
+    """Wall-clock seconds.
 
     Args:
-        model: Its name.
-        files: How many were cleaned.
-        model_seconds: The model alone: arrays in memory, one after another, on all cores.
-        first_seconds: The batch until its first file: starting processes, loading the model.
-        batch_seconds: The batch from then on, from files to files.
+        model: Name of the model.
+        files: Number of files cleaned.
+        model_seconds: Model alone: arrays in memory, one after another, on all cores.
+        first_seconds: Batch until its first file: starting processes, loading the model.
+        batch_seconds: Batch from then on, from files to files.
     """
 
     model: str
@@ -63,7 +63,7 @@ class Overhead:
 
     @property
     def ratio(self) -> float:
-        """How much longer the batch takes than the model."""
+        """Time of the batch over that of the model alone."""
         return self.batch_seconds / self.model_seconds
 
     def as_dict(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _model_seconds(cleaner: Cleaner, item: Item) -> float:
 
 
 def _batch_seconds(job: CleanJob, files: int) -> tuple[float, float]:
-    """Until the first file is begun, and from then on."""
+    """Seconds until the first file starts, and from then on."""
     begun: list[float] = []
 
     def on_entry(entry: Entry) -> None:
@@ -128,7 +128,7 @@ def _batch_seconds(job: CleanJob, files: int) -> tuple[float, float]:
 
 
 def as_text(found: Overhead) -> str:
-    """Two lines for a person."""
+    """Two lines of text."""
     return (
         f"{found.files} files: {found.model} alone {found.model_seconds:.2f} s, the batch "
         f"{found.batch_seconds:.2f} s, {found.ratio:.3f} of it\n"

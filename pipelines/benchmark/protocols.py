@@ -1,4 +1,4 @@
-"""What models are compared on: a noise at some levels, or one of the tables of degradations below."""
+"""Benchmark conditions: a noise at some levels, or one of the tables of degradations below."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["PROTOCOLS", "Condition", "Protocol", "conditions", "find"]
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing that is done to the clean files.
+    """One degradation of the clean files.
 
     Args:
-        noise: What it is; None leaves them as they are.
-        level: What was swept; None where nothing was.
-        group: What it is shown with: all levels of one sweep.
+        noise: The corruption; None leaves them clean.
+        level: Level of the sweep, or None.
+        group: Name of the sweep, which groups its levels in tables.
     """
 
     noise: Corruption | None
@@ -44,11 +44,11 @@ class Protocol:
 
     Args:
         sweeps: Corruption specs and their levels, in the unit of each; `none` has no level.
-        then: What comes on top of each of them, once for each entry; nothing by default.
-        means: Whether the mean over a sweep says something: its levels are all of one kind and weight.
-        modality: What it is for.
-        ceiling_db: An output better than this counts as this good: what is better by far must not make up
-            for what is worse.
+        then: Corruptions added to each of them, one table each; none by default.
+        means: True if the mean over a sweep is meaningful: its levels have one kind and weight.
+        modality: Modality of the files.
+        ceiling_db: Outputs better than this count as this good, so that excellent outputs do not
+            compensate for poor ones.
     """
 
     sweeps: Mapping[str, tuple[float, ...]]
@@ -80,7 +80,7 @@ _SNR_DB = (0.0, 5.0, 10.0, 15.0)
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
-        # How much each model gains on what it meets, and that it does no harm to what is good.
+        # Gain on common degradations, and harm to clean images.
         "robustness": Protocol(
             {
                 CLEAN: (),
@@ -96,7 +96,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 "motion-blur": (5, 10, 15),
             }
         ),
-        # Whether a picture gets sharper, and whether the noise in it gets in the way.
+        # Sharpening, with and without noise that hinders it.
         "deblurring": Protocol(
             {
                 "gaussian-blur": (1, 2, 3),
@@ -106,7 +106,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             then=("gaussian:sigma=2", "gaussian:sigma=5"),
             means=True,
         ),
-        # What sensors pick up, at the same ratios of signal to noise, and nothing at all.
+        # Noise of sensors at equal SNR, and clean logs.
         "sensor": Protocol(
             {
                 CLEAN: (),
@@ -136,10 +136,10 @@ def find(name: str) -> Protocol:
 def conditions(
     noise: str | None, levels: tuple[float, ...], protocol: str | None, modality: str
 ) -> list[Condition]:
-    """What a benchmark does to the files of a modality; nothing where it is not for them.
+    """Conditions for the files of a modality; none if the noise or protocol is for another.
 
     Raises:
-        UsageError: Neither a noise nor a protocol was named, or both, or one that is not there.
+        UsageError: Neither a noise nor a protocol was named, or both, or an unknown one.
     """
     from denoise.corruptions import parse, with_level
 

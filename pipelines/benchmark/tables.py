@@ -1,4 +1,4 @@
-"""A benchmark as it is shown: text, Markdown, CSV and a plot."""
+"""Format benchmark results as text, Markdown, CSV and a plot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True)
 class Table:
-    """Lines of cells below a header, with a sentence above that says what they are."""
+    """Lines of cells below a header, with a title."""
 
     title: str
     header: list[str]
@@ -43,7 +43,7 @@ def as_markdown(shown: Iterable[Table]) -> str:
 
 
 def tables(rows: Sequence[BenchmarkRow], protocol: Protocol | None) -> list[Table]:
-    """What is shown of a benchmark: of a protocol the gains, else a table for each modality."""
+    """Tables of a benchmark: the gains of a protocol, else one table per modality."""
     if protocol:
         return [_gains(rows, protocol)] if rows else []
     return [
@@ -53,7 +53,7 @@ def tables(rows: Sequence[BenchmarkRow], protocol: Protocol | None) -> list[Tabl
 
 
 def _levels(rows: Sequence[BenchmarkRow]) -> Table:
-    """A line a model: for each level the headline figure and its gain."""
+    """One line per model: for each level the headline metric and its gain."""
     noises = list(dict.fromkeys(row.noise for row in rows))
     by_model = _grouped(rows, lambda row: row.model)
     first = {row.noise: row for row in next(iter(by_model.values()))}
@@ -72,9 +72,9 @@ def _line(rows: Sequence[BenchmarkRow]) -> list[str]:
 
 
 def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
-    """A line a condition: what it left of the picture, and what each model gains on that.
+    """One line per condition: the metric of the input, and the gain of each model.
 
-    Nothing is gained on a clean file: there, the cell is the figure of the output, its fidelity.
+    On a clean file nothing can be gained: there, the cell is the fidelity of the output.
     """
     models = list(dict.fromkeys(row.model for row in rows))
     lines = []
@@ -112,7 +112,7 @@ _WORSE_DB = 0.5
 
 
 def _harm(by_model: Mapping[str, list[BenchmarkRow]]) -> list[list[str]]:
-    """How many of the cases became worse, and by how much at most; of sensors."""
+    """Share of sensor cases that became worse, and the worst case."""
     gains = [
         [gain for row in rows for found in row.families.values() for gain in found]
         for rows in by_model.values()
@@ -152,7 +152,7 @@ def _figure(value: float | None, form: str = ".2f") -> str:
 
 
 def as_csv(rows: Sequence[BenchmarkRow]) -> str:
-    """One line a row; noisy metrics are prefixed `noisy_`."""
+    """One line per row; noisy metrics are prefixed `noisy_`."""
     flat = [
         {
             **{name: getattr(row, name) for name in ("model", "modality", "noise", "level", "files")},
@@ -172,7 +172,7 @@ def as_csv(rows: Sequence[BenchmarkRow]) -> str:
 
 
 def check_plot(path: Path, protocol: str | None) -> None:
-    """Refuse, before the work, a file name that no plot can be written to, and what has no one axis."""
+    """Refuse, before the work, a file name without a plot format, and results without one axis."""
     if protocol:
         raise UsageError(
             f"{path}: a plot is over the levels of one noise, and the protocol {protocol} has many"

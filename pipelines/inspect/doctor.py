@@ -1,4 +1,4 @@
-"""Whether this installation can do its work: what is there, and a cleaning of each kind of file."""
+"""Check this installation: its parts, and a small cleaning of each kind of file."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from pipelines.inspect.verify import FAULTS, verify
 __all__ = ["Check", "examine"]
 
 _PACKAGE = "denoise-pipelines"
-_LEAST_BYTES = 1 << 29  # of memory and of disk: a large photo takes more
+_MIN_BYTES = 1 << 29  # of memory and of disk: a large photo needs more
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Args:
-        name: What it was.
-        ok: Whether it is as it should be.
-        found: What was found; or what is wrong.
+        name: Subject of the check.
+        ok: True if it passed.
+        found: The facts, or the problem.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Check:
 
 
 class _ProblemError(Exception):
-    """What is wrong, in one sentence."""
+    """A failed check; the message says why."""
 
 
 def examine() -> Iterator[Check]:
-    """Look at everything that cleaning needs. No network is needed, and nothing is left behind."""
-    looks: dict[str, Callable[[], str]] = {
+    """Check everything that cleaning needs, without network and without leaving files behind."""
+    checks: dict[str, Callable[[], str]] = {
         "python": lambda: f"{platform.python_version()} on {platform.platform()}",
         "packages": _packages,
         "extras": _extras,
@@ -66,12 +66,12 @@ def examine() -> Iterator[Check]:
         **{f"model {name}": partial(_model, path) for name, path in weights.pretrained().items()},
         **{f"self-test {modality}": partial(_self_test, modality) for modality in MODALITIES},
     }
-    for name, look in looks.items():
+    for name, check in checks.items():
         try:
-            yield Check(name, True, look())
+            yield Check(name, True, check())
         except (_ProblemError, DenoiseError) as error:
             yield Check(name, False, str(error))
-        except Exception as error:  # whatever is broken, the rest is looked at
+        except Exception as error:  # the other checks still run
             yield Check(name, False, f"unexpected {type(error).__name__}: {reason(error)}")
 
 
@@ -79,7 +79,7 @@ def examine() -> Iterator[Check]:
 
 
 def _required() -> Mapping[str, list[str]]:
-    """Names of packages by the extra that needs them; those of the empty name are always needed."""
+    """Names of packages by the extra that needs them; the empty name holds the required ones."""
     found: dict[str, list[str]] = {"": []}
     try:
         requirements = metadata.requires(_PACKAGE) or []
@@ -139,13 +139,13 @@ def _machine() -> str:
     available = _available_bytes()
     if available is None:
         return have
-    if available < _LEAST_BYTES:
-        raise _ProblemError(f"{bytes_text(available)} of memory left, expected {bytes_text(_LEAST_BYTES)}")
+    if available < _MIN_BYTES:
+        raise _ProblemError(f"{bytes_text(available)} of memory left, expected {bytes_text(_MIN_BYTES)}")
     return f"{have}, {bytes_text(available)} of memory left"
 
 
 def _available_bytes() -> int | None:
-    """Memory that can be had without swapping; None where the system does not tell."""
+    """Memory available without swapping; None if the system does not report it."""
     try:
         found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     except OSError:
@@ -157,15 +157,15 @@ def _disk() -> str:
     places = {"working folder": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}
     left = {f"{name} {path}": Local(path).free_bytes() for name, path in places.items()}
     for name, size in left.items():
-        if size is not None and size < _LEAST_BYTES:
-            raise _ProblemError(f"{name}: {bytes_text(size)} left, expected {bytes_text(_LEAST_BYTES)}")
+        if size is not None and size < _MIN_BYTES:
+            raise _ProblemError(f"{name}: {bytes_text(size)} left, expected {bytes_text(_MIN_BYTES)}")
     return ", ".join(
         f"{name}: {'?' if size is None else bytes_text(size)} left" for name, size in left.items()
     )
 
 
 def _codecs() -> str:
-    """Write and read a little in every format that is written."""
+    """Write and read a small file in every writable format."""
     import PIL
     import soundfile
 
@@ -242,7 +242,7 @@ def _write(path: Path, modality: str, signal: Array) -> None:
 
 
 def _self_test(modality: str) -> str:
-    """Clean a small noisy file whose truth is known, as `denoise clean` does."""
+    """Clean a small noisy file with a known reference, as `denoise clean` does."""
     started = time.perf_counter()
     truth = _SAMPLES[modality]()
     noise = np.random.default_rng(0).normal(0.0, _NOISE[modality], truth.shape)

@@ -1,4 +1,4 @@
-"""What files are, how noisy they seem, and what cleaning them would take; nothing is written."""
+"""Describe files: format, estimated noise, and the cost of cleaning them. Nothing is written."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from pipelines.batch.worker import with_path
 
 __all__ = ["FileInfo", "describe"]
 
-_LARGEST_PX = 100_000_000  # pages above this are not decoded for an estimate
-_LOOKED_AT_S = 60.0  # of a recording
-_LOOKED_AT_SAMPLES = 1 << 18  # of a sensor log
+_MAX_PX = 100_000_000  # pages above this are not decoded for an estimate
+_MAX_S = 60.0  # of a recording
+_MAX_SAMPLES = 1 << 18  # of a sensor log
 _BLOCK = 1 << 16  # samples at a time
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file.
+    """Description of one file.
 
     Args:
-        source: Where it is.
-        error: Why it cannot be cleaned, in one sentence; None when it can. The rest is then empty.
-        format: What its first bytes say, such as `PNG`.
+        source: Path of the file.
+        error: Reason why it cannot be cleaned, in one sentence, or None. With an error the rest is empty.
+        format: Format by its first bytes, such as `PNG`.
         modality: A name in `denoise.signal.MODALITIES`.
-        size_bytes: Of the file.
+        size_bytes: Size of the file.
         facts: Size, rate, channels, depth, columns: units are in the names.
-        kept: What a cleaned file keeps of it besides the samples.
+        kept: Parts besides the samples that a cleaned file keeps.
         noise: The estimate, as `denoise.estimate.NoiseEstimator` names it.
-        model: That `clean` would take.
+        model: Model that `clean` selects.
         decision: What that model would do and why, where it decides for each file.
-        cost: What cleaning it would take.
-        notes: What would be converted.
+        cost: Estimated cost of cleaning it.
+        notes: Conversions that cleaning would make.
     """
 
     source: Path
@@ -66,7 +66,7 @@ class FileInfo:
 
 
 def describe(inputs: Iterable[Path]) -> Iterator[FileInfo]:
-    """Look into files, and into every file below folders that `clean` would take.
+    """Describe files, and every file below folders that `clean` would process.
 
     Noise is estimated on a bounded part: the first page, the first minute, the first 262144 samples.
 
@@ -81,20 +81,20 @@ def describe(inputs: Iterable[Path]) -> Iterator[FileInfo]:
             continue
         for problem in found.problems:
             yield FileInfo(problem.path, problem.error)
-        yield from map(_described, found.sources)
+        yield from map(_describe, found.sources)
 
 
-def _described(source: Source) -> FileInfo:
+def _describe(source: Source) -> FileInfo:
     try:
-        return _look(source)
+        return _probe(source)
     except DenoiseError as error:
         sentence = str(error)
-    except Exception as error:  # a defect of ours or of a decoder is told of one file; the rest goes on
+    except Exception as error:  # a defect, ours or a decoder's, fails one file
         sentence = f"unexpected {type(error).__name__}: {reason(error)}"
     return FileInfo(source.path, with_path(sentence, source.path), size_bytes=source.size_bytes)
 
 
-def _look(source: Source) -> FileInfo:
+def _probe(source: Source) -> FileInfo:
     info = io.probe(source.path)
     describe: Mapping[str, Callable[[Any], Facts]] = {"image": _image, "audio": _audio, "sensor": _log}
     facts, kept = describe[info.modality](info)
@@ -116,7 +116,7 @@ def _look(source: Source) -> FileInfo:
         model=model,
         decision=decision,
         cost=forecast.estimate(discover.mirrored(source, job.output), pace, samples),
-        notes=info.notes if noise else (*info.notes, f"above {_LARGEST_PX:g} pixels noise is not estimated"),
+        notes=info.notes if noise else (*info.notes, f"above {_MAX_PX:g} pixels noise is not estimated"),
     )
 
 
@@ -160,16 +160,14 @@ def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | N
 
     estimator = NoiseEstimator(info.modality, info.peak, info.sample_rate)
     if info.modality == "image":
-        if math.prod(info.shape[1:]) > _LARGEST_PX:
+        if math.prod(info.shape[1:]) > _MAX_PX:
             return {}, model, None
         with io.reader(info.source) as pages:
             page = next(iter(pages))[: info.shape[0] - info.passthrough_channels]
         estimator.update(page)
         noise = estimator.result()
         return noise, *(_decided(page, info, noise["estimated_sigma"]) if model == AUTO else (model, None))
-    blocks = (
-        _LOOKED_AT_SAMPLES if info.modality == "sensor" else round(_LOOKED_AT_S * (info.sample_rate or 1))
-    )
+    blocks = _MAX_SAMPLES if info.modality == "sensor" else round(_MAX_S * (info.sample_rate or 1))
     with io.reader(info.source, block=min(blocks, _BLOCK)) as reader:
         for block in islice(reader, -(-blocks // _BLOCK)):
             estimator.update(block)

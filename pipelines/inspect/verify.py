@@ -1,4 +1,4 @@
-"""Whether the outputs in a folder are still those that the manifest speaks of."""
+"""Check the outputs in a folder against its manifest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipelines.batch.store import MANIFEST_NAME
 
 __all__ = ["FAULTS", "STATUSES", "Checked", "verify"]
 
-_OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # that no row speaks of
+_OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # in no row
 
-# What an output can be, and whether that is a fault of the folder.
+# Status of an output: True if it is a fault.
 STATUSES = {
     "right": False,
-    "changed": True,  # there, with other bytes
+    "changed": True,  # other bytes than recorded
     "missing": True,
-    "unfinished": True,  # an interrupted run may have replaced it: the same command does it anew
+    "unfinished": True,  # an interrupted run may have replaced it: the same command redoes it
     "unknown": False,  # in no row of the manifest
     "leftover": False,  # a temporary file: the next run removes it
 }
@@ -31,13 +31,13 @@ FAULTS = frozenset(status for status, fault in STATUSES.items() if fault)
 
 @dataclass(frozen=True)
 class Checked:
-    """What one file of the folder was found to be.
+    """Status of one file of the folder.
 
     Args:
         key: Its path inside the folder, with forward slashes.
         status: One of `STATUSES`.
         expected: sha256 by the manifest; None for a file that is not in it.
-        found: sha256 of its bytes; None where they were not read, or cannot be.
+        found: sha256 of its bytes; None if they were not, or cannot be, read.
     """
 
     key: str
@@ -47,15 +47,15 @@ class Checked:
 
 
 def verify(root: Path) -> Iterator[Checked]:
-    """Hash every output that the manifest names again, then list what else lies there.
+    """Hash every output in the manifest, then list all other files.
 
-    The last good row of an output counts. Memory holds a name and a digest for each output, and no file.
+    The last good row of an output counts. Memory holds a name and a digest per output, and no file.
 
     Args:
         root: The output folder.
 
     Raises:
-        UsageError: There is no manifest in it.
+        UsageError: It holds no manifest.
         OutputError: The manifest cannot be read.
     """
     if not (root / MANIFEST_NAME).is_file():
@@ -91,7 +91,7 @@ def _stray(name: str) -> str | None:
 
 
 def _others(root: Path) -> Iterator[str]:
-    """Every file below the folder but our own books; folders that cannot be read hold none."""
+    """List all files below the folder except those of the manifest; skip unreadable folders."""
     for folder, names, found in os.walk(root):
         names.sort()
         for name in sorted(found):

@@ -116,7 +116,7 @@ def test_bad_files_get_a_sentence_each_and_the_rest_goes_on(
 
 def test_a_large_picture_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noisy_picture(5).save(tmp_path / "a.png")
-    monkeypatch.setattr("pipelines.inspect.info._LARGEST_PX", 128 * 128 - 1)
+    monkeypatch.setattr("pipelines.inspect.info._MAX_PX", 128 * 128 - 1)
     found = only(tmp_path / "a.png")
     assert not found.noise
     assert "noise is not estimated" in found.notes[-1]

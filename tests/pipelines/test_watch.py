@@ -258,7 +258,7 @@ def test_without_notifications_it_looks_now_and_then(
         patch.setattr("watchdog.observers.Observer.start", exhausted)
         entries, _, said = tell_story(clean(folder, tmp_path / "out"), story)
     assert [entry.status for entry in entries] == ["ok", "ok"]
-    assert said == ["no notifications (inotify watch limit reached): there is a look every 0.05 s"]
+    assert said == ["no notifications (inotify watch limit reached): folders are scanned every 0.05 s"]
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "watchdog.observers", None)
         entries, _, said = tell_story(clean(folder, tmp_path / "other"), lambda: iter([None] * 2))

@@ -1,1 +1,1 @@
-"""Where the files of a job are processed."""
+"""Engines that process the files of a job."""
