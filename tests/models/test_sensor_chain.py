@@ -220,7 +220,7 @@ def test_units_and_offsets_do_not_matter(remove: tuple[str, ...]) -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown stage 'hum'"):
         denoise.load("sensor", remove=("hum",))
-    with pytest.raises(UsageError, match="is for networks for sensors"):
+    with pytest.raises(UsageError, match="requires a network for sensors"):
         denoise.load("wavelet", "sensor", remove=("mains",))
     with pytest.raises(UsageError, match="to remove mains, give the sample rate"):
         denoise.load("sensor", remove=("mains",)).clean(slow())
