@@ -33,7 +33,7 @@ import os, signal, sys, time
 from pathlib import Path
 from denoise.io.atomic import replacing
 from pipelines.batch import run as batch
-from pipelines.cli import LazyGroup
+from pipelines.cli.group import LazyGroup
 from pipelines.batch.jobs import Job, Outcome
 import click, json
 

@@ -17,7 +17,7 @@ import pytest
 
 from pipelines.batch import run as batch
 from pipelines.batch.lock import exclusive
-from pipelines.cli import Terminated
+from pipelines.cli.group import Terminated
 
 Run = Callable[..., Any]
 
