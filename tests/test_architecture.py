@@ -1,4 +1,4 @@
-"""Layers of both packages, read from their imports; and importing the library is light."""
+"""Layers of both packages, by their imports; and light imports of the library."""
 
 from __future__ import annotations
 

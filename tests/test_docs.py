@@ -1,4 +1,4 @@
-"""The documents say what is so: commands parse and run, examples work, tables and trees are complete."""
+"""The documents are correct: commands parse and run, examples work, tables and trees are complete."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def commands(document: str) -> list[list[str]]:
-    """The lines behind a `$` in its console blocks, as words."""
+    """Commands after a `$` in its console blocks, as words."""
     lines = "".join(blocks(document, "console")).splitlines()
     return [shlex.split(line[2:]) for line in lines if line.startswith("$ ")]
 
 
 def all_commands(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
-    """Every command and subcommand by the words that name it."""
+    """Every command and subcommand, by its words."""
     found: dict[tuple[str, ...], click.Command] = {}
     context = click.Context(group)
     for name in group.list_commands(context):

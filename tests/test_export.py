@@ -1,4 +1,4 @@
-"""ONNX graphs answer as the models do."""
+"""ONNX graphs give the outputs of the models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def session(path: Path) -> Any:
 
 
 def hop_by_hop(run: Any, hops: np.ndarray) -> np.ndarray:
-    """The answers of a graph with state to one hop after another."""
+    """Outputs of a graph with state for consecutive hops."""
     names = [given.name for given in run.get_inputs()]
     state = [np.zeros(given.shape, np.float32) for given in run.get_inputs()[1:]]
     answers = []

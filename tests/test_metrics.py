@@ -326,7 +326,7 @@ def test_a_missing_extra_is_named(name: str, package: str, monkeypatch: pytest.M
 
 
 class NoUtterancesError(Exception):
-    """Stands for the error of the package `pesq`."""
+    """Stand-in for the error of the package `pesq`."""
 
 
 def test_pesq_is_asked_at_a_rate_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:

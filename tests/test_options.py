@@ -1,4 +1,4 @@
-"""One annotated field is the whole of an option: argument, default, check, flag, fingerprint, docs."""
+"""One annotated field makes an option: argument, default, check, flag, fingerprint, docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ships: each model says where it comes from, is small, and beats the classical rows on the samples."""
+"""Shipped models: each has a complete card, is small, and beats the classical ones on the samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 
 
 def gain(model: str, modality: str) -> float:
-    """How many dB a model wins, mean over all samples of a modality that have a reference."""
+    """Mean gain of a model in dB, over all samples of a modality with a reference."""
     root, gains = SAMPLES / "reference", []
     denoiser = denoise.load(model, modality).model
     headline = metrics.metric(MODALITIES[modality].headline)
@@ -62,7 +62,7 @@ def test_every_default_ships() -> None:
 
 
 def test_the_far_edges_of_a_photo_are_cleaned_as_well_as_the_near_ones() -> None:
-    """Its sides are no multiple of what the network halves, so that something must stand beyond them."""
+    """Sides that are no multiple of the network's stride require edge padding."""
     rows, columns = np.mgrid[:161, :161] / 25.0
     clean = np.stack([0.5 + level * np.sin(rows) * np.cos(columns) for level in (0.1, 0.2, 0.2)])
     noisy = corrupt(clean.astype(np.float32), parse("gaussian:sigma=50"), seed=0, peak=1.0)

@@ -1,4 +1,4 @@
-"""The samples are there, small, readable, and what their README says they are."""
+"""The samples exist, are small and readable, and match their README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A weights file gives back the same model, and nothing else gets in."""
+"""A weights file restores the same model; anything else is refused."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_other_bits_are_refused(saved: tuple[Autoencoder, Path], tmp_path: Path)
 
 
 def rewritten(path: Path, **changes: object) -> Path:
-    """The same file with other values in its card."""
+    """Copy the file with other values in its card."""
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])

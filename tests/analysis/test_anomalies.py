@@ -1,4 +1,4 @@
-"""What was never learned is told from what was, at the promised rate of false alarms, and with its place."""
+"""Anomalies are detected and located, at the promised rate of false alarms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {"config": {"widths": (64, 32)}}
 
 
 def waves(count: int, seed: int) -> NDArray[np.float32]:
-    """Sines of one frequency, of any phase and some loudness, with a little noise."""
+    """Sines of one frequency with random phases and levels, and a little noise."""
     rng = np.random.default_rng(seed)
     phase, loudness = rng.uniform(0, 2 * np.pi, (count, 1)), rng.uniform(0.7, 1.3, (count, 1))
     clean = loudness * np.sin(2 * np.pi * np.arange(SIZE) / 16 + phase)
@@ -54,7 +54,7 @@ def test_what_is_unlike_is_found_whatever_it_is(detector: AnomalyDetector) -> No
 
 
 def test_an_error_counts_for_more_where_there_is_none_normally() -> None:
-    """Half of each item is loud noise, which hides from the mean squared error what is in the quiet half."""
+    """Loud noise in half of each item masks, in the mean squared error, anomalies of the quiet half."""
     rng = np.random.default_rng(0)
     deviation = np.r_[np.full(16, 1.0), np.full(16, 0.02)]
     learned, normal, strange = (rng.normal(0, 1, (n, 32)) * deviation for n in (2000, 400, 400))
@@ -167,7 +167,7 @@ def test_a_file_says_when(detector: AnomalyDetector, tmp_path: Path) -> None:
 
 
 def areas(digit: int) -> list[float]:
-    """Area under the curve when one digit was never learned: ours, PCA, isolation forest, one-class SVM."""
+    """Area under the curve without one digit in training: ours, PCA, isolation forest, one-class SVM."""
     pixels, shown = load_digits(return_X_y=True)
     normal = np.random.default_rng(digit).permutation(np.flatnonzero(shown != digit))
     learned, others = (pixels[part] / 16 for part in np.split(normal, [len(normal) // 2]))

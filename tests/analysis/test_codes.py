@@ -1,4 +1,4 @@
-"""Codes of files: where each belongs, kept in an archive, quantised, and turned into files again."""
+"""Codes of files: their positions, archives, quantisation, and reconstruction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = {"code_size": 4, "steps": 150, "lr": 1e-2, "config": {"widths": (16,)
 
 
 def fitted(path: Path, cut: Segmentation, weights: Path) -> Path:
-    """A model of a file's own excerpts, as a weights file."""
+    """A weights file of a model trained on a file's own excerpts."""
     items = np.stack([excerpt.values for excerpt in Segments(path, cut)])
     embedding = denoise.AutoencoderEmbedding(modality=cut.modality, **SETTINGS).fit(items)  # type: ignore[arg-type]
     embedding.save(weights, "mine", cut)
@@ -30,7 +30,7 @@ def fitted(path: Path, cut: Segmentation, weights: Path) -> Path:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Two columns that four numbers a window describe, one with a gap."""
+    """Two columns, each window determined by four numbers; one column has a gap."""
     time = np.arange(640) / 50
     values = [np.sin(time) + 0.3 * time + 40, 1000 * np.cos(2 * time)]
     rows = [f"{t:.2f},{a:.6f},{b:.6f}\n" for t, a, b in zip(time, *values, strict=True)]

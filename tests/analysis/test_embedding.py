@@ -1,4 +1,4 @@
-"""An autoencoder's code against principal components of the same size; and the protocol of scikit-learn."""
+"""Autoencoder codes compared with principal components of the same size; the protocol of scikit-learn."""
 
 from __future__ import annotations
 

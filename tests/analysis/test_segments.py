@@ -1,4 +1,4 @@
-"""Files are covered by excerpts of one shape, each in its place, and can be put together from them again."""
+"""Segments of one shape cover a file, know their place, and can be joined to the file again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 
 def together(found: Segments) -> list[np.ndarray]:
-    """The pages of a file, from nothing but its excerpts."""
+    """Pages of a file, rebuilt from its segments alone."""
     excerpts = list(found)
     where = list(places(found.cut, found.pages))
     assert len(where) == count(found.cut, found.pages) == len(excerpts) + found.left_out

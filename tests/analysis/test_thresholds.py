@@ -1,4 +1,4 @@
-"""Thresholds promise a rate of false alarms, and keep it on scores that they have not seen."""
+"""Thresholds keep their promised rate of false alarms on new scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_as_many_false_alarms_as_promised(kind: str, quantile: float, draw: str)
 
 
 def test_the_fit_goes_beyond_what_was_seen() -> None:
-    """Of an exponential distribution one in 20 000 is above 9.9; 2000 draws show nothing above 8 or so."""
+    """One in 20 000 exponential values exceeds 9.9; 2000 draws reach only about 8."""
     found = []
     for seed in range(20):
         known = np.random.default_rng(seed).exponential(size=2000)

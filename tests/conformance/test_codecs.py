@@ -162,7 +162,7 @@ def _read(path: Path, **options: Any) -> NDArray[Any]:
 
 
 def _same(found: NDArray[Any], expected: NDArray[Any], suffix: str) -> None:
-    """Equal, or, for lossy formats, within 20 dB."""
+    """Compare exactly, or within 20 dB for lossy formats."""
     if suffix in LOSSY:
         assert found.shape == expected.shape
         assert np.var(found.astype(np.float64) - expected) < 0.01 * np.var(expected.astype(np.float64))
@@ -176,7 +176,7 @@ def _probe_and_read(path: Path) -> NDArray[Any]:
 
 
 def _refused(path: Path) -> None:
-    """Either of `probe` and the reader finds the fault, and the sentence names the file."""
+    """Expect a refusal by `probe` or by the reader, in a sentence that names the file."""
     with pytest.raises(InputError) as caught:
         _probe_and_read(path)
     assert path.name in str(caught.value)

@@ -1,4 +1,4 @@
-"""What every row of the corruption table promises, whatever it does to the signal."""
+"""Promises of every row of the corruption table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ every_row = pytest.mark.parametrize("name", CORRUPTIONS)
 
 
 def example(name: str, modality: str) -> Corruption:
-    """The row as it stands, with what it cannot do without."""
+    """A row with its defaults and its required fields."""
     row = parse(name)
     if name == "gaussian":
         return with_level(row, 20, modality)
@@ -60,13 +60,13 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def batch(modality: str, size: tuple[int, ...], items: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Rough, so that nothing passes through a blur, a band limit or a hold unseen."""
+    """A rough signal, which a blur, a band limit or a hold cannot leave unchanged."""
     clean = torch.rand((items, 3, *size), generator=seeded(5))
     return (clean if modality == "image" else 2 * clean - 1).to(dtype)
 
 
 def same_items(modality: str) -> Tensor:
-    """One item, four times: what differs afterwards was drawn per item."""
+    """One item, four times; differences in the output were drawn per item."""
     return batch(modality, SIZES[modality][-1], items=1).expand(4, -1, *SIZES[modality][-1])
 
 

@@ -1,4 +1,4 @@
-"""What every row of the model table promises."""
+"""Promises of every row of the model table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZES: dict[str, list[tuple[int, ...]]] = {
 
 
 def clean_signal(modality: str) -> Tensor:
-    """A signal that white noise can be told from: flat areas and edges, notes and pauses, steps."""
+    """A signal unlike white noise: flat areas and edges, notes and pauses, steps."""
     if modality == "image":
         y, x = np.mgrid[:96, :96] / 96.0
         disc = (x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.08

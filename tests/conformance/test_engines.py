@@ -1,4 +1,4 @@
-"""What every engine promises: the same bytes, rows and exit codes, from local folders and from stores."""
+"""Promises of every engine: the same bytes, rows and exit codes, from local folders and from stores."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def scheduler() -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Nine pictures, one of them no picture."""
+    """Nine files: eight pictures and one invalid file."""
     root = tmp_path / "in"
     (root / "below").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def clean(engine: str, scheduler: str, source: object, out: object, *options: st
 
 
 def outputs(files: dict[str, bytes]) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """The results, and the rows of the manifest without times and places."""
+    """Results, and the rows of the manifest without times and places."""
     rows = [json.loads(line) for line in files.pop("denoise-manifest.jsonl").splitlines()]
     kept = ("key", "status", "input_digest", "output_digest", "fingerprint", "metrics", "notes", "model")
     return files, sorted(({key: row[key] for key in kept} for row in rows), key=lambda row: str(row["key"]))
@@ -154,12 +154,12 @@ def test_the_web_is_read_and_not_written(folder: Path, tmp_path: Path, expected:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deadly(CleanJob):
-    """Cleaning that the file `2.png` kills its worker by."""
+    """A cleaning job whose worker is killed by the file `2.png`."""
 
     def execute(self, item: Item) -> Outcome:
         if item.source.name == "2.png":

@@ -1,4 +1,4 @@
-"""Every shipped recipe loads, takes two steps, saves, and what it saved cleans."""
+"""Every shipped recipe loads, trains for two steps, and saves weights that clean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from denoise.training.fit import fit
 
 
 def clean_files(folder: Path, modality: str) -> None:
-    """A little of what each modality trains on, and a background for the recipes that mix one in."""
+    """Small training data for each modality, and a background for the recipes that mix one in."""
     rng = np.random.default_rng(0)
     if modality == "image":
         info = SignalInfo(folder / "a.png", "image", (3, 260, 270), "uint8", 255.0)

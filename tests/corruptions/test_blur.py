@@ -1,4 +1,4 @@
-"""The kernels of the blurs: given out as applied, centred, and of the stated shape."""
+"""Blur kernels: returned as applied, centred, and of the stated shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise of a camera and noise that was smoothed: its physics, measured."""
+"""Camera noise and smoothed noise: their physics, measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The level of each corruption, measured; and its text form."""
+"""Level of each corruption, measured; and its text form."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tone(
 
 
 def snr_db(clean: Tensor, noisy: Tensor) -> Tensor:
-    """Measured for each item and channel."""
+    """SNR in dB of each item and channel."""
     noise = (noisy - clean).double()
     return 10 * torch.log10(clean.double().var(-1, correction=0) / noise.square().mean(-1))
 
@@ -56,7 +56,7 @@ def impulse(size: int) -> Tensor:
 
 
 def second_moments(kernel: Tensor) -> tuple[float, float, float]:
-    """Variances down and across, and covariance, of an impulse's image, in pixels squared."""
+    """Vertical and horizontal variance, and covariance, of an impulse's image, in pixels squared."""
     mass = kernel[0, 0].double()
     offset = torch.arange(mass.shape[0], dtype=torch.float64) - mass.shape[0] // 2
     assert mass.sum().item() == pytest.approx(1, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Rates change block by block: in time, without aliases, and hardly late where it has to be prompt."""
+"""Resampling in blocks: aligned, without aliases, and with little delay if `low_latency`."""
 
 from __future__ import annotations
 

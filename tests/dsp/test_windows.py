@@ -1,4 +1,4 @@
-"""The index plan on its own."""
+"""Index plans of windows, without a model."""
 
 from __future__ import annotations
 

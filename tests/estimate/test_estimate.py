@@ -1,4 +1,4 @@
-"""Noise estimates: near the truth on signals with known noise, the same in any blocks."""
+"""Noise estimates: accurate on signals with known noise, and the same in any blocks."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def noise(*shape: int) -> Array:
 
 @pytest.fixture(scope="module")
 def photos() -> list[Array]:
-    """The clean samples in 8-bit units, gray and colour, without alpha."""
+    """Clean samples in 8-bit units, gray and colour, without alpha."""
     pages = []
     for path in sorted(PHOTOS.iterdir()):
         array, info = io.read(path)

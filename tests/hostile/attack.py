@@ -116,7 +116,7 @@ def _read(path: Path) -> tuple[list[tuple[int, ...]], Any]:
 
 
 def _status(name: str) -> int:
-    """A size in bytes that the kernel tells of this process."""
+    """Read a size of this process, in bytes, from the kernel."""
     text = Path("/proc/self/status").read_text()
     return int(text.partition(f"{name}:")[2].split()[0]) << 10
 

@@ -1,4 +1,4 @@
-"""Small files that would take gigabytes or hours if their headers were trusted."""
+"""Small files whose headers, if trusted, would cost gigabytes or hours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that were damaged on purpose: each is read, or refused in one sentence."""
+"""Damaged files: each is read, or refused in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights files that were broken on purpose: loaded as they were, or refused in one sentence."""
+"""Damaged weights files: loaded unchanged, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def put(path: Path, header: Header, card: Header, tensors: bytes) -> None:
 
 
 def refused(path: Path) -> str:
-    """The sentence with which both `load` and the command refuse it."""
+    """Sentence with which both `load` and the command refuse a file."""
     with pytest.raises(WeightsError, match=path.name) as caught:
         weights.load(path)
     sentence = str(caught.value)

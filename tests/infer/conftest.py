@@ -1,4 +1,4 @@
-"""Small denoisers whose reach is known, so that windows can be held against whole runs."""
+"""Small denoisers of known halo, for comparing windows with whole runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenois
 
 
 class Strided(Denoiser):
-    """Down by 2, a convolution there, up again: a value depends on 5 neighbours a side, by its phase."""
+    """A convolution at half resolution: a value depends on 5 neighbours a side, by its phase."""
 
     def __init__(self, ndim: int, spec: InputSpec) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Strided(Denoiser):
 
 
 class Recurrent(CausalDenoiser):
-    """A GRU over hops of 8 samples, answering one hop late."""
+    """A GRU over hops of 8 samples, with a delay of one hop."""
 
     hop = 8
     latency = 8
@@ -61,7 +61,7 @@ class Recurrent(CausalDenoiser):
 
 
 class Gain(Denoiser):
-    """Multiplies by `gain`; notes the longest input."""
+    """A denoiser that multiplies by `gain` and records the longest input."""
 
     def __init__(self, spec: InputSpec, gain: float = 0.5) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Gain(Denoiser):
 
 
 class SigmaGain(Gain, SigmaDenoiser):
-    """The same with a noise level; each that was given is in `sigmas`."""
+    """The same with a noise level; records each in `sigmas`."""
 
     def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
         self.sigmas.append(sigma)

@@ -1,4 +1,4 @@
-"""Arrays in memory: tiles equal the whole, and what goes in comes back in kind."""
+"""Arrays in memory: tiled equals whole, and shape and dtype are preserved."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_it_lists_every_shipped_and_classical_model_once() -> None:
 def test_a_digest_follows_each_file_that_the_result_depends_on(
     name: str, modality: str, other: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A changed companion or pick does the files anew."""
+    """A changed companion or selectable model changes the fingerprint."""
     shipped = weights.pretrained()
     changed = tmp_path / f"{other}.safetensors"
     changed.write_bytes(shipped[other].read_bytes())

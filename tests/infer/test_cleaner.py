@@ -1,4 +1,4 @@
-"""`load` and `Cleaner.clean`: any layout a person has, or a sentence about it."""
+"""`load` and `Cleaner.clean`: any common layout, or a sentence about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file to another, through the real codecs."""
+"""Cleaning from file to file, through the real codecs."""
 
 from __future__ import annotations
 

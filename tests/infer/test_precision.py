@@ -1,4 +1,4 @@
-"""bf16: nearly the same picture, and said where it is of no use."""
+"""bf16: nearly the same picture, and a note where it has no effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speech is told from music, machines and nature, and each recording gets the model for it."""
+"""Selection of the audio model: speech distinguished from music, machines and nature."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def white(level: float, seed: int = 0) -> np.ndarray:
 
 
 def since(start_s: float) -> np.ndarray:
-    """Seconds since the start, infinite before it: what rings then is silent."""
+    """Seconds since the start; infinite before it, which silences a ringing tone there."""
     return np.where(start_s < TIME_S, TIME_S - start_s, np.inf)
 
 
@@ -117,7 +117,7 @@ def test_silence_and_a_moment_are_no_speech(auto: Cleaner) -> None:
 
 
 def test_a_few_words_do_not_make_a_speech(auto: Cleaner) -> None:
-    """One excerpt of six with speech is below the quarter, two are above it."""
+    """One of six excerpts with speech is below the bound of a quarter, two are above it."""
     voice, _ = io.read(READINGS[0])
     talk = np.tile(voice[0], 3)[: TIME_S.size]
     for spoken, model in ((1, "audio"), (2, "speech")):

@@ -1,4 +1,4 @@
-"""The automatic choice: what it chooses and why, that it leaves what is good alone, what it says."""
+"""Selection of the image model: decisions, reasons, and unchanged good pictures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PHOTOS = Path(__file__).parents[2] / "data" / "samples" / "reference" / "photos"
 
 
 def photo(name: str) -> Array:
-    """A clean sample `(H, W[, C])`."""
+    """Read a clean sample `(H, W[, C])`."""
     array, info = denoise.read(PHOTOS / name)
     pixels = np.moveaxis(array[: len(array) - info.passthrough_channels], 0, -1)
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
@@ -69,7 +69,7 @@ def auto() -> Cleaner:
 
 @pytest.fixture
 def halving(gain: Make) -> ImageSelector:
-    """Picks whose work can be told apart: against noise a half, against blur a quarter remains."""
+    """Distinguishable stand-ins: the model for noise halves, the one for blur quarters."""
     spec = {"modality": "image", "channels": 3}
     return ImageSelector({"photo": gain(0.5, **spec), "photo-sharp": gain(0.25, **spec)})
 

@@ -1,4 +1,4 @@
-"""Signals in blocks: the same as the whole, whatever the blocks, the rate and the gaps."""
+"""Signals in blocks: streamed equals whole for any blocks, rates and gaps."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_band_above_the_models_follows_the_top_of_it(gain: Make, rate: float
 
 
 class Muffler(Denoiser):
-    """A moving mean: of 6 kHz it leaves 0.11."""
+    """A moving mean, whose gain at 6 kHz is 0.11."""
 
     spec = InputSpec("audio", halo=4, sample_rate=16000.0)
 
@@ -132,7 +132,7 @@ def rms(signal: np.ndarray) -> float:
 
 
 def test_the_channels_of_a_recording_share_one_gain() -> None:
-    """A voice that is left of the middle stays there; hiss that is on one side does not pull it over."""
+    """A voice left of the centre stays there; hiss on one side does not move it."""
     speech = load("speech")
     voice = soundfile.read("data/samples/reference/recordings/voice_24bit_48k.wav", dtype="float32")[0][None]
     noisy = np.concatenate([voice, -0.5 * voice, 0 * voice])
@@ -143,7 +143,7 @@ def test_the_channels_of_a_recording_share_one_gain() -> None:
 
 @pytest.mark.parametrize("rate", [44100, 48000, 8000])
 def test_a_recurrent_model_is_aligned_at_other_rates(recurrent: Make, rate: float) -> None:
-    """What the stream does is what resampling all of it, one run and resampling back would do."""
+    """The stream equals resampling the whole, one run, and resampling back."""
     import soxr
 
     model = recurrent(modality="sensor", sample_rate=16000.0)
@@ -252,7 +252,7 @@ def test_gaps_come_back_as_gaps_and_spare_their_neighbours(strided_signal: Denoi
 
 
 class Recorder(Denoiser):
-    """Keeps what it is given."""
+    """A stage that records its input."""
 
     spec = InputSpec("sensor")
 
@@ -266,7 +266,7 @@ class Recorder(Denoiser):
 
 
 def bridge(row: np.ndarray, ramp: int = 4096) -> np.ndarray:
-    """The rule for gaps, said once more with the whole signal at hand."""
+    """The rule for gaps, applied to the whole signal at once."""
     out, present = row.copy(), np.flatnonzero(~np.isnan(row))
     if not len(present):
         return np.zeros_like(row)
@@ -392,7 +392,7 @@ def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
 
 
 class Gapped(Denoiser):
-    """Takes what it is told of gaps, smoothed, for noise."""
+    """A denoiser whose estimate of the noise is the smoothed gap mask."""
 
     spec = InputSpec("sensor", halo=4, takes_gap_mask=True)
 

@@ -1,4 +1,4 @@
-"""A final name holds the old file or the whole new one; nothing else stays behind."""
+"""A final name holds the old file or the whole new one, and no other file remains."""
 
 from __future__ import annotations
 

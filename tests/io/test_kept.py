@@ -1,4 +1,4 @@
-"""Kept data: each cell of the tables in docs/formats.md is a test, checked by independent readers."""
+"""Kept data: one test for each cell of the tables in docs/formats.md, by independent readers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def refused(path: Path) -> None:
 
 
 def waves(channels: int = 3, dtype: str = "uint8", height: int = 32, width: int = 48) -> Array:
-    """A picture `(H, W, C)` without equal sides."""
+    """A picture `(H, W, C)` with different sides."""
     y, x = np.mgrid[:height, :width]
     picture = np.stack([0.5 + 0.45 * np.sin((x + (k + 1) * y) / 9 + k) for k in range(channels)], axis=-1)
     return (picture * {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]).astype(dtype)
@@ -94,7 +94,7 @@ def stored(path: Path, picture: Array) -> Path:
 
 
 def seen(path: Path) -> Array:
-    """The pixels as others see them, `(H, W, C)`."""
+    """Pixels by an independent reader, `(H, W, C)`."""
     if path.suffix in (".png", ".tif"):
         pixels: Array = imagecodecs.imread(path)  # Pillow has no 16-bit RGB
     else:
@@ -110,7 +110,7 @@ def exif_block() -> bytes:
 
 
 def described(folder: Path, column: str) -> Path:
-    """A picture with everything that its format can say of it."""
+    """A picture with all metadata that its format can hold."""
     path = folder / f"described{SUFFIX[column]}"
     options: dict[str, Any] = {"icc_profile": ICC, "dpi": (300, 200), "exif": exif_block(), "xmp": XMP}
     if column == "RAW":
@@ -137,7 +137,7 @@ def described(folder: Path, column: str) -> Path:
 
 
 def raw(folder: Path) -> Path:
-    """A DNG: a ramp seen through a mosaic by a camera that was held on its side."""
+    """A DNG: a ramp through a mosaic, from a camera held on its side."""
     ramp = (1000 + 200 * np.mgrid[:64, :96][1]).astype(np.uint16)
     matrix = (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)
     tags = [
@@ -475,7 +475,7 @@ def unchanged(folder: Path, column: str) -> None:
 
 
 def shifted(path: Path) -> Path:
-    """The log with one added to every sample."""
+    """Write the log with one added to every sample."""
     copy = path.with_name(f"shifted{path.suffix}")
     info = io.probe(path)
     with io.reader(path) as blocks, io.writer(copy, info) as sink:

@@ -1,4 +1,4 @@
-"""The table of formats, and recognition by bytes, never by names."""
+"""Table of formats, and recognition by bytes, never by names."""
 
 from __future__ import annotations
 

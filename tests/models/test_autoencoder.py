@@ -1,4 +1,4 @@
-"""The family: every combination of its columns has the right shape, reach and symmetry."""
+"""The autoencoder family: shapes, halos and symmetries of every combination."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_shape_is_kept_and_gradients_reach_every_parameter(config: dict[str, obj
 
 @pytest.mark.parametrize("config", MEMBERS, ids=lambda c: "-".join(map(str, c.values())))
 def test_halo_covers_the_measured_reach(config: dict[str, object]) -> None:
-    """No output farther than the halo from a changed sample moves, and one not much nearer does."""
+    """Outputs beyond the halo of a changed sample stay the same; one slightly inside changes."""
     model = member(**{**config, "activation": "linear"}).double()
     halo = model.spec.halo
     assert halo is not None
@@ -166,7 +166,7 @@ def test_a_network_that_knows_gaps_is_told_them_and_is_asked_nothing_of_them() -
 
 
 def line(x: Tensor, start: int, stop: int) -> Tensor:
-    """With a straight line from the sample before `start` to the one at `stop`."""
+    """Bridge the gap by a straight line from the sample before `start` to the one at `stop`."""
     out = x.clone()
     share = torch.arange(1, stop - start + 1) / (stop - start + 1)
     out[..., start:stop] = x[..., start - 1 : start] * (1 - share) + x[..., stop : stop + 1] * share
@@ -187,7 +187,7 @@ def test_signals_as_pictures_one_pixel_high_are_convolved_as_signals(channels: i
 
 
 def crossing(**config: object) -> Autoencoder:
-    """A network whose channels see each other, as after some training."""
+    """A network with joint channels and nonzero weights, as after some training."""
     model = member(modality="sensor", fold=2, cross_channel=True, **config)
     for mixing in model.backbone.cross:  # type: ignore[union-attr]
         assert isinstance(mixing, CrossChannel)
@@ -232,7 +232,7 @@ def test_a_network_that_learns_to_look_across_starts_as_the_one_it_grew_from() -
 
 
 def test_it_learns_from_the_others_what_one_channel_cannot_tell() -> None:
-    """Eight channels of a white signal under white noise of its power, half of which at best can go alone."""
+    """Eight channels share a white signal in white noise of equal power; alone, half of it can go at best."""
     torch.manual_seed(0)
     model = build(modality="sensor", widths=[8], cross_channel=True)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)

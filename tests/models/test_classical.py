@@ -1,4 +1,4 @@
-"""What each classical row does to a signal whose answer is known."""
+"""Classical denoisers on signals with a known answer."""
 
 from __future__ import annotations
 

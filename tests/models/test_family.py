@@ -1,4 +1,4 @@
-"""What each member of the autoencoder family is for, shown on small pictures that a few numbers describe."""
+"""Purpose of each member of the autoencoder family, on small pictures of few parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DENSE = {"backbone": "dense", "skips": False, "residual": False, "bias": True, "
 
 
 def pictures(count: int, seed: int) -> Tensor:
-    """A spot of light each: four numbers decide its place, its width and how bright it is."""
+    """Spots of light, each determined by four numbers: position, width and brightness."""
     rand = torch.rand(4, count, 1, 1, generator=torch.Generator().manual_seed(seed))
     row, column = (torch.arange(SIDE).float().view(shape) for shape in ((1, -1, 1), (1, 1, -1)))
     distance = (row - 2 - 3 * rand[0]) ** 2 + (column - 2 - 3 * rand[1]) ** 2
@@ -34,7 +34,7 @@ def member(**config: Any) -> Autoencoder:
 def train(
     model: Autoencoder, steps: int = 600, noise: float = 0.0, lr: float = 3e-3, copies: bool = False
 ) -> Autoencoder:
-    """A little training on clean pictures, from noisy to clean ones, or from noisy ones to themselves."""
+    """Train a little: on clean pictures, from noisy to clean ones, or from noisy ones to themselves."""
     optimizer = torch.optim.Adam(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     data, generator = pictures(4096, seed=1), torch.Generator().manual_seed(2)
@@ -57,7 +57,7 @@ def error(model: Autoencoder, noisy: Tensor, target: Tensor) -> float:
 
 
 def movement(model: Autoencoder, noise: float = 0.05) -> float:
-    """How far noise moves the code, relative to how far apart the codes of pictures are."""
+    """Displacement of the code by noise, relative to the distance between codes of pictures."""
     clean = pictures(512, seed=3)
     with torch.no_grad():
         code = model.encode(clean).flatten(1)
@@ -89,7 +89,7 @@ def test_a_larger_code_keeps_more() -> None:
 
 
 def test_too_small_a_code_loses_detail_and_too_large_a_one_copies_the_noise() -> None:
-    """Four numbers describe a picture: with as many an autoencoder of noisy pictures finds the clean ones."""
+    """With a code of four numbers, as many as a picture has, training on noisy pictures yields clean ones."""
     clean = pictures(512, seed=3)
     noisy = clean + 0.2 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(4))
     models = {code: train(member(code=code), noise=0.2, copies=True) for code in (1, 4, 64)}

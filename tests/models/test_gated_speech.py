@@ -1,4 +1,4 @@
-"""A network of speech with a gate beside it: the mean of both, in parts as in one, late by what it says."""
+"""A speech network blended with a gate: streamed equals whole, with the stated delay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> GatedSpeech:
-    """One that takes all for noisy: an untrained network takes next to nothing away."""
+    """A model that treats all input as noisy: an untrained network removes next to nothing."""
     monkeypatch.setattr(audio_gated, "_CLEAN_DB", (900.0, 901.0))
     torch.manual_seed(0)
     return build(gate=0.25, **SMALL).eval()
@@ -30,7 +30,7 @@ def noise(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("samples", [700, 127_000, 300_001])
 def test_it_is_the_mean_of_both(model: GatedSpeech, samples: int) -> None:
-    """Both work on windows of the same grid, so that only the ends differ from one run over everything."""
+    """Both use windows of one grid, so only the ends differ from one run over the whole."""
     x = noise(1, 2, samples)
     with torch.inference_mode():
         expected = 0.75 * model.network(x) + 0.25 * SpectralGate()(x)

@@ -1,4 +1,4 @@
-"""Music, nature, machines: hiss, hum and clicks go, what sounds stays."""
+"""Music, nature, machines: hiss, hum and clicks are removed, and the sound is preserved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def hum(hz: float, level: float = 0.02) -> np.ndarray:
 
 
 def melody() -> np.ndarray:
-    """Plucked notes over a drone that never ends."""
+    """Plucked notes over a continuous drone."""
     rng = np.random.default_rng(3)
     out = 0.05 * np.sin(2 * np.pi * 146.8 * TIME_S)
     for start in np.arange(0, SECONDS - 1, 0.25):
@@ -77,7 +77,7 @@ def test_clicks_are_bridged_and_onsets_left_alone() -> None:
 
 
 def test_a_noise_profile_finds_what_never_pauses() -> None:
-    """A broad noise under a steady roar is only told from it by its own recording."""
+    """Broad noise under a steady roar can be separated by a noise profile only."""
     music, hiss = melody(), noise(0.02)
     model = AudioRestoration().with_profile(noise(0.02, seed=5)[None, : 2 * RATE])
     assert fit_db(music, model.denoise(music + hiss)) > fit_db(music, music + hiss) + 8

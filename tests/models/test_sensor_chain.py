@@ -1,4 +1,4 @@
-"""What is taken out of a sensor log before its network, what on demand, and what never."""
+"""Stages before the sensor network: removals by default, on demand, and never."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 def slow(samples: int = 16_384) -> Floats:
-    """Beats, about one a second, on nothing else."""
+    """Heartbeats, about one a second, without noise."""
     time_s = np.arange(samples) / RATE_HZ
     beats = np.exp(-(((time_s * 1.1) % 1 - 0.5) ** 2) / 0.002)
     return np.asarray((beats - beats.mean()) / beats.std())
@@ -41,7 +41,7 @@ class Nothing(Denoiser):
 
 
 class Share(Nothing):
-    """A network that takes a share of everything for noise."""
+    """A network whose estimate of the noise is a share of its input."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def decibels(signal: Floats, error: Floats) -> float:
 
 
 def hum(samples: int = 16_384, grid_hz: float = 50.0, power: float = 0.5) -> Floats:
-    """Of the grid, whose frequency drifts within 0.06 Hz, with one harmonic."""
+    """Mains hum whose frequency drifts within 0.06 Hz, with one harmonic."""
     time_s = np.arange(samples) / RATE_HZ
     turns = grid_hz * time_s + 0.3 * np.sin(2 * np.pi * time_s / 30)
     line = np.sin(2 * np.pi * turns) + 0.4 * np.sin(4 * np.pi * turns + 1)
@@ -181,7 +181,7 @@ def test_blocks_put_together_equal_the_whole(block: int) -> None:
 
 
 class Common(Nothing):
-    """A network that takes for noise what a channel has beside the mean of all."""
+    """A network whose estimate of the noise is a channel's deviation from the mean of all."""
 
     spec = InputSpec("sensor", halo=8, centre=True, scale=True, joint_channels=True)
 

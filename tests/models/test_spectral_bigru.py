@@ -1,4 +1,4 @@
-"""The speech network for files: grown from the causal one, in parts as in one, ahead as far as it says."""
+"""The speech network for files: grown from the causal one, the same in parts, with the stated look-ahead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MORE = {"backward": 12, "hidden": 10}
 
 
 def shaken(model: SpectralBiGru) -> SpectralBiGru:
-    """All weights away from their zeros."""
+    """Move all weights away from zero."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -32,7 +32,7 @@ def model() -> SpectralBiGru:
 
 @pytest.fixture
 def in_parts(model: SpectralBiGru, monkeypatch: pytest.MonkeyPatch) -> SpectralBiGru:
-    """The same model, which cleans half a second at a time and looks one second ahead."""
+    """The same model, with parts of half a second and one second of look-ahead."""
     monkeypatch.setattr(audio_bigru, "_PART_FRAMES", 32)
     monkeypatch.setattr(audio_bigru, "_AHEAD_FRAMES", 64)
     other = build(**SMALL, **MORE)
@@ -63,7 +63,7 @@ def test_it_starts_as_the_causal_model_it_grew_from() -> None:
 def test_parts_are_as_the_whole_where_the_future_is_not_cut(
     model: SpectralBiGru, in_parts: SpectralBiGru, samples: int
 ) -> None:
-    """Up to the last part but 1 s, the backward memory differs: it starts later in the whole."""
+    """Runs agree except near the end, where the backward state starts later in the whole."""
     x = noise(1, 1, samples)
     with torch.inference_mode():
         whole, parts = model(x), in_parts(x)

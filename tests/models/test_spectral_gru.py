@@ -1,4 +1,4 @@
-"""The speech network: streamed == whole, late by what it says, and silent on silence."""
+"""The speech network: streamed equals whole, with the stated delay, and silent on silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shipped models of speech promise: any rate and layout, any level, no harm, any blocks."""
+"""Promises of the shipped speech models: any rate, layout, level and blocks, and no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever stops a batch, the same command again ends with the bytes of an undisturbed run."""
+"""A stopped batch: repeating the command ends with the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -117,12 +117,12 @@ class Turned:
         return process.returncode, output
 
     def failures(self) -> list[str]:
-        """What the manifest says of the files that failed."""
+        """Errors of the failed files in the manifest."""
         rows = [json.loads(line) for line in (self.out / MANIFEST_NAME).read_text().splitlines()]
         return [row["error"] for row in rows if row["status"] == "failed"]
 
     def waiting_pid(self) -> int:
-        """Wait until the batch is at the moment; gives the process that is."""
+        """Wait until the batch is at the moment; return its process."""
         flag = self.script.with_name("flag")
         deadline = time.monotonic() + 300
         while not (flag.exists() and flag.read_text()):
@@ -131,7 +131,7 @@ class Turned:
         return int(flag.read_text())
 
     def assert_complete(self) -> None:
-        """Every output is there and right, and nothing else is."""
+        """Expect every output, correct, and nothing else."""
         found = {path.name: path.read_bytes() for path in self.out.iterdir()}
         found.pop(MANIFEST_NAME)
         assert found == {path.name: path.read_bytes()[::-1] for path in self.source.iterdir()}
@@ -257,7 +257,7 @@ def test_workers_do_not_outlive_a_killed_batch(turned: Turned) -> None:
 
 
 class Turn(Job):
-    """The same job in this process; `hurt` is called in the middle of a write."""
+    """Run the same job in this process; call `hurt` in the middle of a write."""
 
     hurt: Callable[[Item], None] = staticmethod(lambda _: None)
 

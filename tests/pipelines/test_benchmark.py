@@ -1,4 +1,4 @@
-"""Protocols, methods that are told the blur, and the contact sheet."""
+"""Protocols, oracle methods that are given the blur, and the contact sheet."""
 
 from __future__ import annotations
 

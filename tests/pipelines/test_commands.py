@@ -1,4 +1,4 @@
-"""The other commands, and what all commands promise."""
+"""Other commands, and promises of all commands."""
 
 from __future__ import annotations
 

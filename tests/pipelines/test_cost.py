@@ -1,4 +1,4 @@
-"""What models cost: counted exactly, timed in turns."""
+"""Cost of models: counted exactly, timed in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan: what is read, where it goes, and what is refused before work starts."""
+"""The plan: inputs, outputs, and refusals before work starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`denoise doctor` finds this installation sound, and tells what is wrong with a broken one."""
+"""`denoise doctor` passes this installation, and reports the faults of a broken one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def problems() -> dict[str, str]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes long."""
+    """Skip the slow checks."""
     monkeypatch.setattr(weights, "pretrained", dict)
     monkeypatch.setattr(doctor, "_self_test", lambda _: "")
 

@@ -22,7 +22,7 @@ QUICK = ("--code-size", 4, "--steps", 60)
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
-    """Two folders of small pictures: bars that lie, and bars that stand."""
+    """Two folders of small pictures: horizontal bars and vertical bars."""
     rng = np.random.default_rng(0)
     for folder in ("lying", "standing"):
         (tmp_path / "in" / folder).mkdir(parents=True)

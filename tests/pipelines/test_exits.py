@@ -1,4 +1,4 @@
-"""Exit codes, and what goes to which stream."""
+"""Exit codes, and the use of the output streams."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_sizes_are_understood(
 
 
 def test_a_terminal_gets_no_colours() -> None:
-    """Nothing here has colours, so NO_COLOR is kept by itself; it is held to that."""
+    """The output has no colours, with or without NO_COLOR."""
     script = """
 from pipelines import report
 from pipelines.batch.manifest import Entry

@@ -1,4 +1,4 @@
-"""Estimates that are in the right region, and said to be estimates."""
+"""Estimates of time and size: of the right magnitude, and labelled as estimates."""
 
 from __future__ import annotations
 

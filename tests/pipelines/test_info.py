@@ -1,4 +1,4 @@
-"""`denoise info` tells what files are, and what `clean` would do to them."""
+"""`denoise info` reports the facts of files, and the plan of `clean` for them."""
 
 from __future__ import annotations
 

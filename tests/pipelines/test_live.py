@@ -1,4 +1,4 @@
-"""`denoise clean - -o -`: the same as the file, as it comes, and nothing but sound on standard output."""
+"""`denoise clean - -o -`: block by block, equal to the file, and sound alone on standard output."""
 
 from __future__ import annotations
 

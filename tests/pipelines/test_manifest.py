@@ -1,4 +1,4 @@
-"""The manifest proves what is done, survives what tears it, and claims nothing that is not there."""
+"""The manifest proves finished work, survives damage, and lists only existing results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def append(root: Path, *entries: Entry) -> None:
 
 
 def interrupt(item: Item) -> None:
-    """Take an item on, and be stopped before its row."""
+    """Start an item, and stop before its row."""
     with pytest.raises(KeyboardInterrupt), Manifest(item.destination.parent).writing([item]):
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""How long a batch takes beside its model, and how many processes it gets."""
+"""Time of a batch relative to its model, and its number of processes."""
 
 from __future__ import annotations
 

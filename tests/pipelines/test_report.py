@@ -1,4 +1,4 @@
-"""What is shown: tables in line, a bar on a terminal, plain lines elsewhere, JSON that any parser takes."""
+"""Reports: aligned tables, a bar on a terminal, plain lines elsewhere, and valid JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`denoise verify` finds every output that is no longer what the manifest says, and nothing else."""
+"""`denoise verify` finds exactly the outputs that differ from the manifest."""
 
 from __future__ import annotations
 

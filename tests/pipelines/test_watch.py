@@ -1,4 +1,4 @@
-"""`denoise watch` cleans what arrives, once it has settled, whatever happens meanwhile."""
+"""`denoise watch` cleans new files once they have settled, despite other events."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTLE_S = 0.05
 
 
 def look(arrivals: Arrivals, now_s: float, *paths: Path) -> list[str]:
-    """The names of the files that are ready at a time."""
+    """Names of the files that are ready at a time."""
     arrivals.begin(now_s)
     ready = [path.name for path in paths if arrivals(path)]
     arrivals.end()
@@ -90,7 +90,7 @@ def test_what_has_gone_is_forgotten(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(media: Path) -> Path:
-    """An input folder with one picture below another folder, and more of its kind beside it."""
+    """An input folder with one picture in a subfolder, and similar pictures beside it."""
     for path in media.rglob("*.*"):
         if path.is_file():
             shutil.move(path, media.parent / path.name.replace(" ", ""))
@@ -99,7 +99,7 @@ def folder(media: Path) -> Path:
 
 
 def tell_story(watched: Watch, begin: Callable[[], Story]) -> tuple[list[Entry], WatchSummary, list[str]]:
-    """Watch; every entry sends a story on by one step, and the watch ends with it."""
+    """Watch a folder; every entry resumes the story by one step, and the watch ends with it."""
     entries: list[Entry] = []
     said: list[str] = []
     story = begin()

@@ -1,4 +1,4 @@
-"""A model adapted to noise that it did not know is better on files that it did not see, or is not kept."""
+"""Adaptation to new noise: the model improves on held-out files, or is not saved."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ IMAGE, SENSOR = InputSpec("image", channels=3), InputSpec("sensor", centre=True,
 
 
 def corrupted(clean: Floats, noise: str, seed: int = 0) -> Floats:
-    """`(C, *S)` with noise."""
+    """Add noise to `(C, *S)`."""
     generator = torch.Generator().manual_seed(seed)
     return parse(noise)(torch.from_numpy(clean)[None], generator)[0].numpy()
 
@@ -145,7 +145,7 @@ def test_a_batch_is_a_function_of_its_seed_and_gray_pictures_fill_three_channels
     ],
 )
 def test_the_figure_without_a_reference_ranks_as_the_true_one(noise: str, way: str) -> None:
-    """The order of five methods against noisy targets is that of their PSNR against the clean pictures."""
+    """Five methods rank alike by noisy targets and by PSNR to the clean pictures."""
     clean = [picture(256, seed) for seed in range(2)]
     scenes = [
         with_noise_model(Scene("", np.stack([corrupted(c, noise, 10 * i + k) for k in (0, 1)])))
@@ -216,7 +216,7 @@ def test_shots_of_a_scene_are_told_from_pictures_of_the_same_size(tmp_path: Path
 
 
 def test_logs_that_differ_slowly_are_no_repeated_shots(tmp_path: Path) -> None:
-    """Two days with the same night and day, and weather of their own, are not one day with noise."""
+    """Two days with different weather are not two shots of one day."""
     rng = np.random.default_rng(0)
     day = 10 * np.sin(np.arange(2000) / 300)
     for i in range(2):
@@ -266,7 +266,7 @@ SHORT = (
 
 
 def noisy_files(root: Path, pictures: Iterable[Floats], noise: str) -> None:
-    """`noisy/` and `clean/` of the same names, and `shots/` with a folder for each."""
+    """Write `noisy/` and `clean/` with the same names, and `shots/` with a folder for each."""
     for i, clean in enumerate(pictures):
         save(root / "clean" / f"{i}.png", clean)
         save(root / "noisy" / f"{i}.png", corrupted(clean, noise, i))
@@ -275,7 +275,7 @@ def noisy_files(root: Path, pictures: Iterable[Floats], noise: str) -> None:
 
 
 def gain_db(model: Path, start: Path, pictures: Iterable[Floats], noise: str) -> tuple[float, float]:
-    """PSNR of both models, adapted and before, on pictures with noise."""
+    """PSNR on noisy pictures, of the adapted model and of the original one."""
     pairs = [(clean, np.clip(corrupted(clean, noise, 77 + i), 0, 1)) for i, clean in enumerate(pictures)]
     after, before = (
         float(
@@ -293,7 +293,7 @@ def gain_db(model: Path, start: Path, pictures: Iterable[Floats], noise: str) ->
 
 @pytest.fixture(autouse=True)
 def known_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a small model is reminded of, and measured on, are pictures that it can learn."""
+    """Replayed and measured pictures that a small model can learn."""
     if not request.node.get_closest_marker("slow"):
         drawn = [np.uint8(255 * picture(64, seed)) for seed in (90, 91)]
         monkeypatch.setattr("denoise.training.adapt._photos", lambda _: drawn)
@@ -301,7 +301,7 @@ def known_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model that knows white noise."""
+    """A small model trained on white noise."""
     folder = tmp_path_factory.mktemp("start")
     for i in range(6):
         save(folder / "clean" / f"{i}.png", picture(96, 50 + i))
@@ -375,7 +375,7 @@ def test_one_recording_is_enough_and_a_signal_will_do(tmp_path: Path) -> None:
 
 
 def test_recordings_of_sound_need_pairs_or_takes(tmp_path: Path) -> None:
-    """A small speech model that was never trained, and tones in hiss at another rate than its own."""
+    """A small untrained speech model, and tones in hiss at another sample rate."""
     rate, rng = 22_050, np.random.default_rng(0)
     for folder in ("noisy", "clean"):
         (tmp_path / folder).mkdir()
@@ -416,7 +416,7 @@ def test_the_command_says_what_it_did(start: Path, files: Path, tmp_path: Path) 
 
 
 def test_a_worse_model_is_not_saved(start: Path, files: Path, tmp_path: Path) -> None:
-    """A learning rate that wrecks it: what was there stays, and the exit code tells."""
+    """With a destructive learning rate the old file stays, and the exit code is 1."""
     out = tmp_path / "mine.safetensors"
     out.write_bytes(b"mine")
     wreck = ("--set", "fit.lr=0.3", "--set", "fit.steps=3", "--set", "fit.warmup=1")
@@ -515,7 +515,7 @@ def test_photo_adapts_within_ten_minutes_of_one_core(
 def test_photo_is_refused_or_no_worse_where_single_files_say_little(
     noise: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """White noise `photo` knows already; of speckle the variance is no line, as is taken for granted."""
+    """No gain: `photo` was trained on white noise, and speckle violates the linear variance model."""
     own = ("retina", "moon", "hubble_deep_field", "stereo_motorcycle", "cell", "clock")
     noisy_files(tmp_path, map(photo, own), noise)
     out = tmp_path / "mine.safetensors"

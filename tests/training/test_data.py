@@ -1,4 +1,4 @@
-"""Patches are seeded, shaped, and come from where they should."""
+"""Patches: seeds, shapes and origins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop learns, resumes exactly, stops early, and says what it did."""
+"""The training loop: it improves, resumes exactly, stops early, and reports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parameters(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_it_overfits_one_batch() -> None:
-    """A fixed noisy batch and its targets: the network can learn them by heart."""
+    """A fixed noisy batch and its targets, which the network can memorise."""
     torch.manual_seed(0)
     model = weights.build("autoencoder", {"modality": "sensor", "widths": [16, 24]})
     target = torch.sin(torch.arange(64) / 5.0).expand(4, 1, 64)
@@ -96,7 +96,7 @@ def test_a_resumed_run_is_the_undisturbed_run(tones: Path, tmp_path: Path, sched
 
 
 def test_a_run_that_holds_its_rate_can_be_given_more_steps(tones: Path, tmp_path: Path) -> None:
-    """Longer from the start or made longer on the way: the same weights."""
+    """A run extended on the way ends with the weights of one longer from the start."""
     holding = {"schedule": "trapezoid", "cooldown": 0.5, "ema": 0.9, "optimizer": "muon"}
     whole, extended = tmp_path / "whole.safetensors", tmp_path / "extended.safetensors"
     fit(changed(steps=24, **holding), tones, tones, whole)
@@ -135,7 +135,7 @@ def test_averaged_weights_follow_by_hand() -> None:
 
 
 def test_the_averaged_weights_are_saved(tones: Path, tmp_path: Path) -> None:
-    """With a high decay they lag behind the last weights, on the way from the first."""
+    """Averaged weights with a high decay lie between the first weights and the last."""
 
     def weights_after(steps: int, ema: float) -> torch.Tensor:
         fit(changed(steps=steps, ema=ema, lr=0.01, warmup=0), tones, None, tmp_path / "w.safetensors")
@@ -198,7 +198,7 @@ def test_it_stops_when_it_no_longer_improves(tones: Path, tmp_path: Path) -> Non
 
 
 def test_the_best_or_the_last_weights_are_kept(tones: Path, tmp_path: Path) -> None:
-    """With a learning rate that wrecks it after the first validation, the two are far apart."""
+    """A learning rate that is destructive after the first validation separates best and last weights."""
     kept = {}
     for selected in ("best", "last"):
         recipe = changed(

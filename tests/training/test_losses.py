@@ -1,4 +1,4 @@
-"""Every loss has its minimum at the target, its gradient leads there, and each of its terms alone matters."""
+"""Losses: minimum at the target, gradients towards it, and an effect of each term."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE = 16_000  # Hz
 
 @pytest.fixture(scope="module")
 def target() -> Tensor:
-    """Two items of 1.5 s in 0..1: modulated noise of the level of speech, `(2, 1, T)`."""
+    """Two items of 1.5 s in 0..1: modulated noise at the level of speech, `(2, 1, T)`."""
     generator = torch.Generator().manual_seed(0)
     envelope = F.interpolate(torch.rand(2, 1, 24, generator=generator), size=24_000, mode="linear")
     return 0.5 + 0.2 * (envelope * torch.randn(2, 1, 24_000, generator=generator)).clamp(-2, 2)
@@ -76,7 +76,7 @@ def test_ssim_needs_level_contrast_and_structure() -> None:
 
 
 def test_each_term_of_the_speech_loss_alone_matters(target: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two estimates each term separates those that it is for, with the right sign."""
+    """Each term ranks two estimates that differ in its quantity, with the right sign."""
     noisy = target + noise_like(target)
     si_sdr = losses._si_sdr_loss
     assert si_sdr(noisy, target) > si_sdr(target + 0.1 * noise_like(target), target)

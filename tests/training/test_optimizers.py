@@ -1,4 +1,4 @@
-"""What each optimizer promises about its steps."""
+"""Promises of each optimizer about its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PESQ and ESTOI, differentiable, say what the originals say, and the losses of speech lead to the truth."""
+"""Differentiable PESQ and ESTOI agree with the originals; losses of speech lead to the clean signal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE = 16_000  # Hz
 
 @pytest.fixture(scope="module")
 def voices() -> Tensor:
-    """Two sounds of 2 s whose spectrum moves as that of speech does, with a pause, `(2, 1, T)`."""
+    """Two sounds of 2 s with a spectrum varying like speech, and a pause, `(2, 1, T)`."""
     generator = torch.Generator().manual_seed(0)
     white = torch.randn(2, 2 * RATE, generator=generator)
     spectrum = torch.stft(white, 512, 256, window=torch.hann_window(512), return_complex=True)

@@ -1,4 +1,4 @@
-"""Recipes are data: every key and type is checked, and overrides say what they mean."""
+"""Recipes are data: every key and type is checked, and overrides are typed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio files keep all their data, in bounded memory, or are refused in one clear sentence."""
+"""Audio files: all data kept, in bounded memory, or a refusal in one sentence."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def noise(channels: int, samples: int, level: float = 0.2, seed: int = 1) -> NDA
 
 
 def make(path: Path, row: tuple[str, str, str, int, int], samples: int = 4321, **options: Any) -> Path:
-    """A file written by libsndfile itself, not by the code under test."""
+    """Write a file by libsndfile itself, independently of the code under test."""
     _, container, subtype, rate, channels = row
     bits = INTEGERS.get(subtype)
     if bits:
@@ -316,7 +316,7 @@ def test_a_result_that_is_no_number_is_not_written(tmp_path: Path) -> None:
 
 
 def riff_chunks(path: Path) -> dict[bytes, bytes]:
-    """The chunks of a WAV, read independently of the code under test."""
+    """Read the chunks of a WAV, independently of the code under test."""
     data = path.read_bytes()
     order = ">" if data[:4] == b"RIFX" or data[:4] == b"FORM" else "<"
     position, found = 12, {}
@@ -526,7 +526,7 @@ def test_what_a_format_cannot_hold_is_said_before_work_starts(
 
 
 def bad_files(folder: Path) -> dict[str, str]:
-    """Bad files of every kind, by name, each with a part of the sentence that is expected."""
+    """Bad files by name, each with a part of the expected sentence."""
     make(folder / "good.flac", EXACT[11])
     make(folder / "good.ogg", LOSSY[1])
     (folder / "empty.wav").touch()

@@ -1,4 +1,4 @@
-"""Bit rates of MPEG audio, against mutagen, and damaged files."""
+"""Bit rates of MPEG audio, compared with mutagen, and damaged files."""
 
 from __future__ import annotations
 

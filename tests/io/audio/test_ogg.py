@@ -1,4 +1,4 @@
-"""Comments of Ogg files, against mutagen, and damaged ones."""
+"""Comments of Ogg files, compared with mutagen, and damaged files."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ SUBTYPES = {
 
 
 class Trickle(io.RawIOBase):
-    """A pipe that gives a few bytes at a time and cannot seek."""
+    """A pipe that returns a few bytes at a time and cannot seek."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._data, self._size = io.BytesIO(data), size

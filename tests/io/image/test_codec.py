@@ -48,7 +48,7 @@ PEAKS = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
 def _waves(channels: int, dtype: str = "uint8", height: int = HEIGHT, width: int = WIDTH) -> Array:
-    """A smooth picture `(C, H, W)` that uses the whole range, every channel another."""
+    """A smooth picture `(C, H, W)` over the whole range, different in every channel."""
     y, x = np.mgrid[:height, :width]
     waves = np.stack([0.5 + 0.5 * np.sin((x + (k + 1) * y) / 7 + k) for k in range(channels)])
     peak = PEAKS[dtype]
@@ -185,7 +185,7 @@ def test_white_is_zero_and_twelve_bits_in_tiff(tmp_path: Path) -> None:
 
 
 def _cmyk_profile() -> bytes:
-    """A printer whose every ink is gray: lightness is 100 minus the heaviest ink (ICC.1:2001, lut8Type)."""
+    """A printer profile with gray inks: lightness is 100 minus the heaviest ink (ICC.1:2001, lut8Type)."""
     lightest = [(*(min(i >> k & 1, 1) for k in (3, 2, 1, 0)),) for i in range(16)]
     grid = b"".join(bytes([255 * (1 - max(inks)), 128, 128]) for inks in lightest)
     unit = b"".join(struct.pack(">i", 65536 * (k % 4 == 0)) for k in range(9))

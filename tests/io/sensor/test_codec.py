@@ -1,4 +1,4 @@
-"""Sensor logs keep every byte that is not cleaned, and show cleaned values with enough digits."""
+"""Sensor logs: all other bytes kept, and cleaned values with enough digits."""
 
 from __future__ import annotations
 

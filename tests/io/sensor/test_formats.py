@@ -1,4 +1,4 @@
-"""Recordings with a scale of their own, MATLAB and HDF5, checked by independent readers or bit by bit."""
+"""Recordings of scaled integers, MATLAB and HDF5, checked by independent readers or bit by bit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_format_212_is_packed_as_its_manual_says() -> None:
 
 
 def record(folder: Path, code: str = "212", samples: int = 301) -> NDArray[np.int64]:
-    """A WFDB record of three signals with comments and annotations; gives its stored numbers."""
+    """Write a WFDB record of three signals with comments and annotations; return its stored numbers."""
     limits = CODES[code]
     stored = RNG.integers(limits.low + 20, limits.high - 20, (samples, 3))
     stored[5, 0] = limits.low  # a gap
