@@ -47,11 +47,11 @@ def test_shipped_models_answer_the_same_in_onnx(
     model = model.network if isinstance(model, SensorChain) else model
     result = CliRunner().invoke(cli, ["models", "export", name, str(path)])
     assert result.exit_code == 0, result.output
-    assert not result.stderr + capfd.readouterr().err  # the exporter likes to talk
+    assert not result.stderr + capfd.readouterr().err  # the exporter prints a lot
     onnx.checker.check_model(onnx.load(path))
     assert (
         str(Path(weights.__file__).parent).encode() not in path.read_bytes()
-    )  # nothing of where it was made
+    )  # no paths of the exporting machine
     run, rng = session(path), np.random.default_rng(0)
     facts = run.get_modelmeta().custom_metadata_map
     assert facts["name"] == name

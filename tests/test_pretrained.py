@@ -48,7 +48,7 @@ def test_a_card_says_what_it_is_made_of(name: str) -> None:
     card = weights.card(path)
     fit, data = card["recipe"]["fit"], card["recipe"]["data"]
     seen = card["training"]["steps"] * fit["batch"] * data["patch"] ** MODALITIES[card["modality"]].ndim
-    assert seen > 100 * card["parameters"]  # a run that only shows that the loop works sees a tenth
+    assert seen > 100 * card["parameters"]  # a mere smoke run of the loop has a tenth
     assert card["training"]["data_digest"]
     assert card["recipe"]["sources"]
     assert card["recipe"]["limits"]
@@ -100,7 +100,7 @@ def test_a_log_gains_whatever_its_noise_is(noise: str, least_db: float) -> None:
     for path in sorted((SAMPLES / "reference" / "sensors").glob("*.csv")):
         truth, info = io.read(path)
         noisy = corrupt(truth, parse(noise), seed=1, peak=None, sample_rate=info.sample_rate)
-        if not np.array_equal(noisy, truth, equal_nan=True):  # at 100 Hz there is no hum of 50
+        if not np.array_equal(noisy, truth, equal_nan=True):  # hum of 50 Hz is impossible at 100 Hz
             cleaned = denoise.load("sensor").clean(noisy.T, info.sample_rate).T
             gains.append(metrics.snr_db(truth, cleaned) - metrics.snr_db(truth, noisy))
     assert min(gains) > 0.0

@@ -89,4 +89,4 @@ def test_a_reference_is_aligned_with_its_sample_and_better(path: Path) -> None:
     shifted = score(truth[:colours], np.roll(noisy[:colours], 3, axis=-1), info.modality, **options)[headline]
     assert np.isfinite(aligned)
     assert aligned > shifted + 1
-    assert np.array_equal(noisy[colours:], truth[colours:])  # alpha carries no noise
+    assert np.array_equal(noisy[colours:], truth[colours:])  # alpha has no noise

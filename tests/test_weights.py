@@ -54,7 +54,7 @@ def test_weights_of_eight_bits_are_half_as_large_and_nearly_the_same(
         largest = value.flatten(1).abs().amax(1) if value.ndim > 1 else value.abs()
         error = (again[key] - value).abs()
         error = error.flatten(1).amax(1) if value.ndim > 1 else error
-        # Half a step of 1/127, and half precision of what a step is worth.
+        # Half a step of 1/127, and the half precision of the step size.
         assert (error <= largest * (0.51 / 127 + 2**-10) + 1e-7).all(), key
     card = weights.verify(path)[0]
     assert card["parameters"] == weights.card(saved[1])["parameters"]

@@ -150,7 +150,7 @@ def test_a_file_says_when(detector: AnomalyDetector, tmp_path: Path) -> None:
     wave = np.sin(2 * np.pi * np.arange(3200) / 16) + rng.normal(0, 0.03, 3200)
     for name, values in (("good", wave), ("bad", wave.copy())):
         if name == "bad":
-            values[1600:1616] = 0  # the sensor stands still
+            values[1600:1616] = 0  # a stuck sensor
         lines = [f"{n / 100:.2f},{value:.4f}\n" for n, value in enumerate(values)]
         (tmp_path / f"{name}.csv").write_text("time,x\n" + "".join(lines))
     strict = AnomalyDetector(quantile=0.999)

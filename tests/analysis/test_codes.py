@@ -91,7 +91,7 @@ def test_an_archive_gives_back_what_went_in_to_half_a_step(
         assert (np.abs(back.codes - file.codes) <= step / 2 + 1e-5).all()
         np.testing.assert_array_equal(back.offset, file.offset)
         np.testing.assert_allclose(back.scale, file.scale, rtol=0.0 if bits is None else 0.005)
-    with np.load(tmp_path / "c.npz") as plain:  # numpy alone can tell which code is where
+    with np.load(tmp_path / "c.npz") as plain:  # numpy alone can locate every code
         assert plain["file"].tolist() == [0] * 39 + [1] * 15
         assert ("start" in plain.files) is (bits is None)
 

@@ -58,7 +58,7 @@ def test_it_is_a_transformer_to_scikit_learn() -> None:
     codes = ours.fit_transform(X)
     assert codes.shape == (60, 2)
     assert ours.get_feature_names_out().tolist() == ["code0", "code1"]
-    np.testing.assert_array_equal(twin.fit(X).transform(X), codes)  # the seed decides all
+    np.testing.assert_array_equal(twin.fit(X).transform(X), codes)  # the seed determines the result
     assert not np.allclose(clone(ours).set_params(seed=1).fit_transform(X), codes)
     classifier = make_pipeline(clone(ours), KNeighborsClassifier(3)).fit(X, X[:, 0] > 100)
     classifier.set_params(autoencoderembedding__code_size=1).fit(X, X[:, 0] > 100).predict(X)

@@ -20,7 +20,7 @@ from denoise.signal import MODALITIES, SignalInfo
 
 NOBODY = 65534  # a user who owns nothing
 LOSSY = {".jpg", ".jpeg", ".ogg", ".oga", ".opus", ".mp3"}
-# Text that is cut at half is shorter text: no byte in it tells that there was more.
+# Text cut in half is shorter text: no byte in it reveals the cut.
 NOT_FRAMED = {".csv", ".tsv"}
 TWO_FILES = {".hea"}  # a header, and beside it the samples, which are whole
 
@@ -190,7 +190,7 @@ def test_round_trip(sample: Path, suffix: str, folder: Path) -> None:
     again = folder / f"again{suffix}"
     io.write(again, array, info)
     back, back_info = io.read(again, **_rate_options(again))
-    np.testing.assert_array_equal(array, before)  # the writer does not touch what it is given
+    np.testing.assert_array_equal(array, before)  # the writer does not change its input
     assert back.shape == array.shape
     assert back.dtype == array.dtype
     assert (back_info.sample_rate, back_info.peak, back_info.pages) == (
@@ -242,7 +242,7 @@ def test_cut_short(sample: Path, suffix: str, share: float) -> None:
     content = sample.read_bytes()
     sample.write_bytes(content[: int(len(content) * share)])
     if suffix in NOT_FRAMED:
-        # A cut inside a row may show as a row that is too short; what is read is never made up.
+        # A cut inside a row may show as a row that is too short; values are never invented.
         with contextlib.suppress(InputError):
             assert _read(sample).shape[-1] <= 300 * share + 1
     elif suffix not in TWO_FILES or share < 0.5:

@@ -25,7 +25,7 @@ SIZES = {"image": [(1, 1), (1, 9), (7, 5), (33, 48)], "audio": [(1,), (3,), (257
 SIZES["sensor"] = SIZES["audio"]
 # No randomness of their own: only a random level makes two draws differ.
 DETERMINISTIC = {"quantise", "gaussian-blur", "defocus", "jpeg", "clip", "band-limit"}
-# A range in which each step of the level is seen, for those whose domain is too wide to guess it from.
+# A range in which each step of the level is noticeable, for levels with a wide domain.
 LEVELS = {
     "photons": (5, 500),
     "bits": (1, 6),
@@ -193,7 +193,7 @@ def test_a_range_is_drawn_per_item(name: str, modality: str) -> None:
     noisy = apply(with_level(row, RandomLevel(low, high), modality), clean)
     size = (noisy - clean).flatten(1).square().mean(1)
     assert size.unique().numel() == 4
-    # The whole range lies between its ends: a level outside would show.
+    # All levels lie within the range: one outside would exceed its ends.
     ends = [
         (apply(with_level(row, end, modality), clean) - clean).flatten(1).square().mean()
         for end in (low, high)

@@ -145,7 +145,7 @@ def test_a_change_is_felt_no_further_than_the_halo(name: str, modality: str) -> 
     shape = (30, size) if modality == "image" else (size,)
     signal = 0.1 * torch.randn(1, 1, *shape, generator=torch.Generator().manual_seed(4))
     before = denoiser(signal)
-    for at in (0, 10, size // 2, size - 8, size - 1):  # near the ends some rows look further
+    for at in (0, 10, size // 2, size - 8, size - 1):  # near the ends some rows have larger halos
         changed = signal.clone()
         changed[..., at] += 1.0
         felt = (denoiser(changed) - before).abs().flatten(0, -2).amax(0) > 1e-6

@@ -103,7 +103,7 @@ def test_every_engine_gives_the_same_bytes_rows_and_exit_code(
     assert outputs(local(out)) == expected
     assert len(expected[0]) == 8
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
-    assert clean(engine, scheduler, folder, out) == 1  # the bad one is tried again, the rest is done
+    assert clean(engine, scheduler, folder, out) == 1  # the bad file is retried, the others are finished
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == times
 
 
@@ -137,7 +137,7 @@ def test_a_store_is_gone_on_with_and_cleared_of_what_a_killed_run_left(folder: P
     assert clean("inline", "", folder, f"{memory}out") == 1
     after = {name: fs.info(name)["created"] for name in fs.find("/out") if name.endswith(".png")}
     assert stored(f"{memory}out")["2.png"] == done["2.png"]
-    assert {name: after[name] for name in before} == before  # only the lost one was done anew
+    assert {name: after[name] for name in before} == before  # only the lost file was redone
 
 
 def test_the_web_is_read_and_not_written(folder: Path, tmp_path: Path, expected: tuple[Any, Any]) -> None:

@@ -64,7 +64,7 @@ def test_only_demosaiced_noise_is_smooth(demosaic: str) -> None:
 def test_the_mosaic_is_filled_in_with_its_own_colours(
     demosaic: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # "Noise" in proportion to each photosite has to come back as that proportion of each colour.
+    # "Noise" proportional to each photosite must become that proportion of each colour.
     monkeypatch.setattr(Camera, "_noise", lambda _, raw, __: -raw / 8)
     colour = torch.tensor([0.15, 0.4, 0.7]).view(1, 3, 1, 1).expand(8, 3, 7, 10)
     found, wanted = (apply(f"camera:demosaic={how}", colour, seed) for how in (demosaic, "none"))
@@ -77,7 +77,7 @@ def test_detail_is_not_lost_to_the_mosaic() -> None:
     lines = (torch.arange(32) % 2 * 0.6 + 0.2).expand(32, 32)
     fine = torch.stack([board, lines, lines.T])[:, None].expand(3, 3, 32, 32)
     torch.testing.assert_close(apply("camera:iso=0", fine), fine, atol=1e-5, rtol=0)
-    # With little noise, all that is left of the damage is noise.
+    # With little noise, the whole remaining error is noise.
     torch.testing.assert_close(apply("camera:iso=1", fine), fine, atol=0.03, rtol=0)
 
 
@@ -102,7 +102,7 @@ def test_each_image_has_a_camera_of_its_own() -> None:
     noise = apply("camera:iso=400", flat(0.5, items=4)) - 0.5
     red, blue = (noise[:, channel].flatten(1).std(1) for channel in (0, 2))
     assert (red / blue).std() > 0.01
-    # The colour matrix shares noise out among the channels, the more so without a mosaic between them.
+    # The colour matrix spreads noise among the channels, more so without a mosaic.
     pure = apply("camera:iso=400,demosaic=none", flat(0.5)) - 0.5
     assert correlation(pure[:, 0], pure[:, 1]) < -0.1
 

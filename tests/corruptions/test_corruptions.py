@@ -183,7 +183,7 @@ def test_background_from_python_takes_a_stretch_for_each_item() -> None:
     torch.testing.assert_close(
         snr_db(clean, clean + noise), torch.full((2, 2), 3.0).double(), atol=0.01, rtol=0
     )
-    # Both channels hear one noise; the second is ten times softer, and so is its noise.
+    # Both channels get one noise; the second is ten times softer, and so is its noise.
     torch.testing.assert_close(noise[:, 0], 10 * noise[:, 1], atol=1e-4, rtol=1e-3)
     for item in noise[:, 0].numpy():
         match = [np.correlate(row, item / np.linalg.norm(item), "valid").max() for row in recording.numpy()]
@@ -241,7 +241,7 @@ def test_background_of_other_places_keeps_its_snr() -> None:
     )
     gain_db = 20 * torch.log10(torch.fft.rfft(other[:, 0]).abs() / torch.fft.rfft(plain[:, 0]).abs())[:, 1:]
     assert 6 < gain_db.amax() - gain_db.amin() < 24.1
-    assert abs(np.corrcoef(gain_db[0], gain_db[1])[0, 1]) < 0.9  # each item is another place
+    assert abs(np.corrcoef(gain_db[0], gain_db[1])[0, 1]) < 0.9  # each item has its own equalisation
 
 
 def test_background_says_what_it_lacks(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_stuck_repeats_a_fraction_of_readings() -> None:
     noisy = apply("stuck:fraction=0.2,run=25", clean)
     repeats = noisy.diff(dim=-1) == 0
     assert repeats.float().mean().item() == pytest.approx(0.2, rel=0.06)
-    assert not torch.equal(repeats[:, 0], repeats[:, 1])  # each sensor hangs on its own
+    assert not torch.equal(repeats[:, 0], repeats[:, 1])  # each sensor sticks independently
     assert torch.equal(noisy[..., 1:][~repeats], clean[..., 1:][~repeats])
 
 

@@ -158,7 +158,7 @@ def test_drawings_hold_no_noise(period_px: int) -> None:
 
 def test_texture_is_not_noise() -> None:
     row, column = np.mgrid[:200, :240]
-    grain = noise(1, 200, 240) * np.exp(1.5 * np.sin(row / 15) * np.cos(column / 20))  # here more, there less
+    grain = noise(1, 200, 240) * np.exp(1.5 * np.sin(row / 15) * np.cos(column / 20))  # of varying strength
     assert noise_sigma(128 + 4 * grain) < 1.5
     assert noise_sigma(128 + 4 * grain + 6 * noise(2, 200, 240)[1]) == pytest.approx(6, abs=1)
 

@@ -1,6 +1,6 @@
 """A small batch to disturb, and checks of the four promises; as a script, a process that may be killed.
 
-The job turns bytes around: it reads and writes as every job does, and needs no torch, so that a hundred of
+The job reverses bytes: it reads and writes like every job, and needs no torch, so that a hundred of
 its processes can die in a few seconds.
 """
 
@@ -106,7 +106,7 @@ class Scene:
         claims = {json.loads(line) for line in lines(self.out / PENDING_NAME)}
         proof: dict[str, str] = {}  # the last good row counts
         for line in lines(self.out / MANIFEST_NAME):
-            with suppress(ValueError):  # a torn row claims nothing
+            with suppress(ValueError):  # a torn row proves nothing
                 row = json.loads(line)
                 if row["status"] == "ok":
                     proof[row["key"]] = row["output_digest"]
@@ -200,7 +200,7 @@ def run_and_die(scene: Scene, line: int, number: int) -> int:
 
 def kill(root: Path, trials: int, seed: int) -> Iterator[str]:
     """Stop a batch at random lines; return the broken promises."""
-    os.fsync = lambda _: None  # what a process leaves in the page cache outlives it
+    os.fsync = lambda _: None  # the page cache outlives the process
     scene = turning(root)
     scene.reset()
     scene.run()  # the first imports

@@ -99,7 +99,7 @@ def fail_every_step(scene: Scene, errors: Callable[[int], tuple[int, ...]]) -> l
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(os, "fsync", lambda _: None)
                 wrong += [f"step {n}, {os.strerror(number)}: {broken}" for broken in scene.broken_promises()]
-        if faults.calls < n:  # it came through: there are no more steps
+        if faults.calls < n:  # completed: there are no more steps
             break
     assert n > 40
     return wrong

@@ -14,7 +14,7 @@ import denoise
 
 FOLDER = Path(__file__).parent
 FAST, SLOW = 220, 6000
-CASE_WALL_S = 5.0  # what a case may take on a busy machine, on average
+CASE_WALL_S = 5.0  # mean time of a case on a busy machine
 
 
 def breaches(samples: Path, first: int, stop: int) -> list[str]:

@@ -37,7 +37,7 @@ def test_bf16_costs_hundredths_of_a_decibel() -> None:
 
 def test_the_image_itself_does_not_go_through_so_few_digits() -> None:
     model = build(modality="image", channels=3, widths=[4])
-    model.backbone.tail.weight.data.zero_()  # it finds no noise at all
+    model.backbone.tail.weight.data.zero_()  # it estimates no noise
     image = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
     assert torch.equal(precision.Bfloat16(model)(image), image)
 

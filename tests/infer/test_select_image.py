@@ -161,7 +161,7 @@ def test_no_more_is_removed_than_there_is_noise(
     stripes[:, :48] = 20 / 255
     image = np.rint(peak * stripes).astype(dtype) if peak > 1 else stripes.astype(dtype)
     removed = (image.astype(float) - Cleaner("auto", halving, "").clean(image, strength=strength)) / peak
-    share = 1.1 / 1.5  # a plain block is taken to hold 1.1 of what there is everywhere, and 1.5 were removed
+    share = 1.1 / 1.5  # a plain block is estimated to hold 1.1 of the noise, and 1.5 were removed
     np.testing.assert_allclose(removed, strength * share * image / peak / 2, atol=1.1 / 255)
     assert rms(removed) == pytest.approx(strength * share * rms(image / peak) / 2, rel=0.02, abs=0.3 / peak)
 
@@ -246,7 +246,7 @@ def test_graphics_are_left_as_they_are(auto: Cleaner) -> None:
 
 @pytest.mark.parametrize(("name", "gain_db"), [("coffee.png", 0.3), ("camera.tiff", 0.5)])
 def test_noise_of_sigma_3_is_cleaned(auto: Cleaner, name: str, gain_db: float) -> None:
-    image = photo(name)  # of coffee much looks like noise
+    image = photo(name)  # much of coffee resembles noise
     before = noisy(image, 3)
     assert psnr_db(auto.clean(before), image) > psnr_db(before, image) + gain_db
 

@@ -31,7 +31,7 @@ from denoise.signal import SignalInfo
 
 Array = NDArray[Any]
 Check = Callable[[Path, str], None]  # a folder, and the column of the table
-tifffile: Any = tifffile_module  # its unions of page classes say nothing here
+tifffile: Any = tifffile_module  # its unions of page classes are of no use here
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
 SUFFIX = {

@@ -211,7 +211,7 @@ def test_channels_that_see_each_other_may_come_in_any_number_and_order(gaps: boo
     assert out.shape == noisy.shape
     torch.testing.assert_close(ask(model, order), out[:, order])
     one = torch.tensor([2])
-    torch.testing.assert_close(ask(model, one), ask(alone, one))  # what is alone has none to look at
+    torch.testing.assert_close(ask(model, one), ask(alone, one))  # a single channel has no others
     assert (out[:, one] - ask(model, one)).abs().max() > 1e-3
     louder = model(torch.cat([8 * noisy, 8 * missing] if gaps else [8 * noisy], 1))
     torch.testing.assert_close(louder, 8 * out)

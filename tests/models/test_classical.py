@@ -136,7 +136,7 @@ def test_a_shift_of_the_log_only_shifts_what_the_wavelet_row_gives() -> None:
 
 
 def test_bayes_threshold_by_its_definition() -> None:
-    details = 2.0 * noise(20_000)  # signal and noise together: variance 4
+    details = 2.0 * noise(20_000)  # total variance of signal and noise: 4
     assert classical._bayes_threshold(details, 1.0) == pytest.approx(1.0 / 3.0**0.5, rel=0.02)
     assert classical._bayes_threshold(details, 3.0) == np.abs(details).max()
 

@@ -110,7 +110,7 @@ def test_a_denoising_one_beats_a_plain_one_on_noisy_input() -> None:
 def test_a_contractive_code_moves_less_at_the_same_reconstruction() -> None:
     clean = pictures(512, seed=3)
     plain, contractive = train(member()), train(member(penalty="contractive", penalty_weight=3e-5))
-    for model in (plain, contractive):  # both keep 98 % of what there is
+    for model in (plain, contractive):  # both keep 98 % of the variance
         assert error(model, clean, clean) < 0.02 * float(clean.var(0).mean())
     assert movement(contractive) < 0.75 * movement(plain)
 
@@ -166,7 +166,7 @@ def test_a_variational_one_holds_information_and_draws_pictures_like_the_data() 
     assert apart(drawn) < 0.1 * apart(noise)
     assert nearest(drawn) < 0.35 * nearest(noise)
     assert nearest(drawn) < 3 * nearest(clean)
-    # And they are as various as the data is.
+    # And they are as varied as the data.
     assert float(drawn.flatten(1).var(0).sum()) > 0.5 * float(data.var(0).sum())
 
 

@@ -241,7 +241,7 @@ def test_the_row_of_a_file_tells_what_was_taken_out(tmp_path: Path) -> None:
     (row,) = (
         json.loads(line) for line in (tmp_path / "out" / "denoise-manifest.jsonl").read_text().splitlines()
     )
-    # The hum has half the power of a unit sine; of all that varies, 1.5, that is -4.8 dB.
+    # The hum has half the power of a unit sine: of the total variance, 1.5, that is -4.8 dB.
     assert row["metrics"]["removed_mains_db"] == pytest.approx(-4.8, abs=0.5)
     assert any(note.startswith("taken out") and "mains -4." in note for note in row["notes"])
     assert "removed_faults_db" not in row["metrics"]

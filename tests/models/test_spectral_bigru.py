@@ -70,7 +70,7 @@ def test_parts_are_as_the_whole_where_the_future_is_not_cut(
     assert parts.shape == x.shape
     last = slice(max(0, (samples - 64 * 256) // in_parts.hop * in_parts.hop), None)
     torch.testing.assert_close(parts[..., last], whole[..., last], atol=1e-5, rtol=0)
-    # What the future says is forgotten after a while, so that a second of it is nearly all.
+    # The backward state decays, so that a second of look-ahead is nearly all of it.
     assert float((parts - whole).abs().max()) < 0.05 * float(whole.abs().max())
 
 

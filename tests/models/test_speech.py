@@ -45,7 +45,7 @@ def test_any_rate_and_number_of_channels(
     shares = np.linspace(1.0, -0.5, channels, dtype=np.float32)[:, None]
     cleaned = model.clean((shares * noisy).T, rate).T
     assert cleaned.shape == (channels, rate + 7)
-    for channel in np.flatnonzero(shares):  # linked: each is its share of the first
+    for channel in np.flatnonzero(shares):  # joint gains: each channel is its share of the first
         np.testing.assert_allclose(cleaned[channel] / shares[channel], cleaned[0], atol=1e-4)
     assert si_sdr_db(truth, cleaned[:1]) > si_sdr_db(truth, noisy) + 1.0
 
@@ -94,7 +94,7 @@ def test_live_the_blocks_do_not_matter(block: int) -> None:
         parts = [stream.feed(signal[:, at : at + size]) for at in range(0, 3000, size)]
         results.append(np.concatenate([*parts, stream.flush()], 1))
     np.testing.assert_array_equal(results[0], results[1])
-    # 40 ms: a frame and half a hop, but for one sample.
+    # 40 ms: a frame and half a hop, less one sample.
     assert denoise.Stream(live, 2, RATE).latency_samples == 639
 
 

@@ -27,7 +27,7 @@ from pipelines.batch.store import Local
 
 NAMES = [f"{n} ö.png" for n in range(6)]
 
-# A job that turns bytes around, and does what MOMENT says when it gets there. No torch: starts in a blink.
+# A job that reverses bytes, and acts on MOMENT when it gets there. It starts fast, without torch.
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
@@ -243,7 +243,7 @@ def test_interrupt_leaves_no_half_file(turned: Turned, workers: int, number: int
 def test_workers_do_not_outlive_a_killed_batch(turned: Turned) -> None:
     process = turned.start("written 1", "wait", workers=2)
     worker = turned.waiting_pid()
-    os.kill(worker, 0)  # it is there
+    os.kill(worker, 0)  # it exists
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 300
@@ -333,7 +333,7 @@ def test_two_runs_do_not_write_to_one_folder(turned: Turned) -> None:
         batch.run(Turn(inputs=(turned.source,), output=turned.out))
     process.kill()
     process.wait()
-    assert (turned.out / LOCK_NAME).exists()  # stale: the kernel let go of it
+    assert (turned.out / LOCK_NAME).exists()  # stale: the kernel released it
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"ok": 3, "skipped": 3}
     turned.assert_complete()
 
@@ -345,9 +345,9 @@ def test_missing_room_is_found_before_work(turned: Turned, monkeypatch: pytest.M
     assert not turned.out.exists()
     monkeypatch.setattr(Local, "free_bytes", lambda _: 18_000)
     batch.run(Turn(inputs=(turned.source,), output=turned.out))
-    monkeypatch.setattr(Local, "free_bytes", lambda _: 3000)  # outputs that are replaced make room
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 3000)  # replaced outputs free space
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out, overwrite=True)).counts == {"ok": 6}
-    monkeypatch.setattr(Local, "free_bytes", lambda _: 0)  # nothing is to do
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 0)  # all is done
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"skipped": 6}
 
 

@@ -115,7 +115,7 @@ def test_a_protocol_gives_gains_in_text_json_and_markdown(
     ]
     assert lines[0] == ["degradation", "level", "input", "none", "median"]
     cells = {(line[0], line[1]): line[2:] for line in lines[2:]}
-    assert cells["none", ""][:2] == ["", "same"]  # nothing can be gained on a clean file
+    assert cells["none", ""][:2] == ["", "same"]  # no gain is possible on a clean file
     by_noise = {(row["model"], row["noise"]): row for row in rows}
     median = by_noise["median", "gaussian:sigma=25"]
     gain = median["metrics"]["psnr_db"] - median["noisy_metrics"]["psnr_db"]
@@ -130,7 +130,7 @@ def test_a_protocol_gives_gains_in_text_json_and_markdown(
         assert word in (tmp_path / "r.md").read_text()
 
 
-# ---- told the blur ---------------------------------------------------------------------------------------
+# ---- given the blur ----------------------------------------------------------------------------------------
 
 BLURS = ("gaussian-blur:sigma_px=1.5", "defocus:radius_px=2.5", "motion-blur:length_px=9")
 
@@ -193,7 +193,7 @@ def test_non_blind_rows_stand_beside_blind_ones_and_need_a_blur(
 def test_crops_are_where_most_happens_and_where_nothing_does() -> None:
     clean = np.full((1, 400, 700), 0.5, np.float32)
     clean[:, 150:250, 420:520] = picture(100, 100)[:1]
-    clean[:, :, :200] = 1.0  # clipped: no noise of a camera shows there
+    clean[:, :, :200] = 1.0  # clipped: camera noise is invisible there
     clean[:, 300:, 200:] += 0.01 * (np.arange(500) % 2)
     crop = contact_sheet.Crop.of(clean)
     top, left = crop.detail

@@ -151,7 +151,7 @@ from denoise.io import atomic
 replace = os.replace
 def replace_and_die(partial, path):
     replace(partial, path)
-    if str(path).endswith("s.csv"):  # its bytes are there, its row is not
+    if str(path).endswith("s.csv"):  # its bytes exist, its row does not
         os.kill(os.getpid(), signal.SIGKILL)
 os.replace = replace_and_die
 from pipelines.cli import cli

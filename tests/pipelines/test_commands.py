@@ -42,9 +42,9 @@ def test_corrupt_is_seeded_and_measures_what_it_says(tmp_path: Path, denoise: Ru
     assert snapshot(tmp_path / "one") != snapshot(tmp_path / "three")
     noisy = np.asarray(Image.open(tmp_path / "one" / "a.png")).astype(float)
     assert noisy[..., :3].std() == pytest.approx(10, rel=0.03)
-    assert (noisy[..., 3] == 77).all()  # alpha is no light
+    assert (noisy[..., 3] == 77).all()  # alpha gets no noise
     other = np.asarray(Image.open(tmp_path / "one" / "b.png")).astype(float)
-    assert abs(np.corrcoef(noisy[..., 0].ravel(), other[..., 0].ravel())[0, 1]) < 0.1  # each its own noise
+    assert abs(np.corrcoef(noisy[..., 0].ravel(), other[..., 0].ravel())[0, 1]) < 0.1  # independent noise
 
 
 def test_corrupt_gives_each_kind_its_own_noise(media: Path, tmp_path: Path, denoise: Run) -> None:
@@ -172,7 +172,7 @@ def test_benchmark_is_deterministic_and_writes_its_files(media: Path, tmp_path: 
         if row["model"] == "none":
             assert row["metrics"] == row["noisy_metrics"]
         if row["modality"] == "image":
-            expected = 20 * math.log10(255 / row["level"])  # not clipped, so exactly what AWGN gives
+            expected = 20 * math.log10(255 / row["level"])  # not clipped, so exactly that of AWGN
             assert row["noisy_metrics"]["psnr_db"] == pytest.approx(expected, abs=0.4)
         else:
             assert row["noisy_metrics"]["snr_db"] == pytest.approx(row["level"], abs=1)

@@ -200,7 +200,7 @@ def test_references_inside_an_input_are_no_input(tmp_path: Path) -> None:
 
 def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
     make(tmp_path / "in", "a.png")
-    os.mkfifo(tmp_path / "in" / "b.png")  # to open it would wait for ever
+    os.mkfifo(tmp_path / "in" / "b.png")  # opening it would block for ever
     found = discover.plan([tmp_path / "in"], tmp_path / "out")
     assert keys(found) == ["a.png"]
     assert [problem.error for problem in found.problems] == [
@@ -233,6 +233,6 @@ def test_a_folder_that_is_named_and_cannot_be_read_is_refused(
     def scandir(path: object) -> None:
         raise PermissionError(13, os.strerror(13), path)
 
-    monkeypatch.setattr(os, "scandir", scandir)  # no mode stops root
+    monkeypatch.setattr(os, "scandir", scandir)  # permissions do not stop root
     with pytest.raises(UsageError, match="in: the folder cannot be read: Permission denied"):
         discover.plan([tmp_path / "in"], tmp_path / "out")

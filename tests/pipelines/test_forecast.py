@@ -18,7 +18,7 @@ def item(source: str, destination: str, modality: str, size_bytes: int) -> Item:
 
 def test_a_photo_takes_about_what_its_pixels_take() -> None:
     pace = forecast.seconds_per_million("image", "photo", learned=True)
-    cost = forecast.estimate(item("a.png", "a.png", "image", 24_000_000), pace)  # 12 megapixels or so
+    cost = forecast.estimate(item("a.png", "a.png", "image", 24_000_000), pace)  # about 12 megapixels
     assert cost.estimated_bytes_out == cost.bytes_in == 24_000_000
     assert 6 < cost.estimated_seconds < 30
     assert forecast.estimate(item("a.jpg", "a.png", "image", 1000), pace).estimated_bytes_out == 5000

@@ -61,7 +61,7 @@ def test_the_estimates_are_those_of_the_noise_that_was_added(tmp_path: Path) -> 
     sf.write(tmp_path / "a.wav", hiss, 16_000)
     assert only(tmp_path / "a.wav").noise["estimated_noise_dbfs"] == pytest.approx(-40, abs=1)
     silent_after_70_s = np.concatenate([*[hiss[:8000]] * 70, np.zeros(8000 * 30)])
-    sf.write(tmp_path / "b.wav", silent_after_70_s, 8000)  # only the first minute is looked at
+    sf.write(tmp_path / "b.wav", silent_after_70_s, 8000)  # only the first minute is measured
     assert only(tmp_path / "b.wav").noise["estimated_noise_dbfs"] == pytest.approx(-40, abs=1)
 
 

@@ -66,8 +66,8 @@ def test_sound_comes_out_while_more_comes_in_and_a_reader_may_leave() -> None:
         assert process.stdout
         process.stdin.write(bytes(2 * 16000))
         process.stdin.flush()
-        heard = process.stdout.read(2 * 15000)  # the stdin is still open
-        assert heard == bytes(2 * 15000)
+        sound = process.stdout.read(2 * 15000)  # stdin is still open
+        assert sound == bytes(2 * 15000)
         process.stdout.close()
         try:
             for _ in range(50):

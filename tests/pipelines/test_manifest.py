@@ -185,7 +185,7 @@ def test_rows_reach_the_disk_after_the_names_that_they_speak_of(
         synced.clear()
         for _ in range(50):
             write(done(below))
-        assert not synced  # half a second is not over
+        assert not synced  # before half a second has passed
     assert set(synced[:2]) == {root / "sub", root}
     assert synced[2] == Path(MANIFEST_NAME)
 

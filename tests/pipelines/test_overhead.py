@@ -36,10 +36,10 @@ def test_overhead_needs_files_of_the_model(media: Path, denoise: Run) -> None:
 @pytest.mark.parametrize(
     ("cores", "files", "seconds", "memory", "expected"),
     [
-        (8, 100, 1.0, None, 1),  # over before a second process would have begun
+        (8, 100, 1.0, None, 1),  # finished before a second process would start
         (8, 100, 1000.0, None, 8),
         (8, 3, 1000.0, None, 3),
-        (8, 100, 1000.0, 4 << 30, 2),  # no more than the memory is for
+        (8, 100, 1000.0, 4 << 30, 2),  # limited by memory
         (8, 100, 1000.0, 1 << 20, 1),
     ],
 )

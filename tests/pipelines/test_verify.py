@@ -73,7 +73,7 @@ def test_what_is_not_in_the_manifest_is_told_but_is_no_fault(out: Path, denoise:
 def test_the_last_good_row_counts(out: Path) -> None:
     (out / "a.png").write_bytes(b"cleaned anew")
     record(out, "a.png")
-    record(out, "d.csv", status="failed")  # the old result is still there, and still right
+    record(out, "d.csv", status="failed")  # the old result still exists, and is correct
     assert statuses(out) == RIGHT
 
 
@@ -95,7 +95,7 @@ def test_json_has_every_file(out: Path, tmp_path: Path, denoise: Run) -> None:
     (out / "d.csv").write_text("changed")
     printed = denoise("verify", out, "--json", "-")
     assert printed.exit_code == 1
-    report = json.loads(printed.stdout)  # and nothing besides
+    report = json.loads(printed.stdout)  # and nothing else
     assert report["counts"] == {
         "right": 2, "changed": 1, "missing": 0, "unfinished": 0, "unknown": 0, "leftover": 0
     }  # fmt: skip

@@ -69,7 +69,7 @@ def test_an_empty_file_is_waited_for(tmp_path: Path) -> None:
     arrivals, path = Arrivals(settle_s=2), tmp_path / "a"
     path.touch()
     assert [look(arrivals, now_s, path) for now_s in (0, 100)] == [[], []]
-    assert (arrivals.waiting, arrivals.due_s) == (1, float("inf"))  # there is no use in looking soon
+    assert (arrivals.waiting, arrivals.due_s) == (1, float("inf"))  # no need to scan soon
 
 
 def test_what_has_gone_is_forgotten(tmp_path: Path) -> None:
@@ -146,11 +146,11 @@ def test_it_cleans_what_is_there_and_what_comes_and_what_changes(
         (folder / "worse.png").write_bytes(b"\x89PNG\r\n\x1a\n")
         yield
         (folder / "worse.png").unlink()
-        shutil.copy(tmp_path / "t.wav", folder / "sound.part")  # as those do who write and then rename
+        shutil.copy(tmp_path / "t.wav", folder / "sound.part")  # like programs that write and then rename
         (folder / "sound.part").rename(folder / "sound.wav")
         yield
         changed = (tmp_path / "bc.png", folder / "süb dir" / "first.png")
-        threading.Timer(0.3, shutil.copy, changed).start()  # when it has nothing to do
+        threading.Timer(0.3, shutil.copy, changed).start()  # while it is idle
         yield
 
     entries, watched, said = tell_story(clean(folder, out, poll_s=poll_s), story)
@@ -204,7 +204,7 @@ def test_a_file_that_is_being_written_is_left_alone(folder: Path, tmp_path: Path
 
     entries, _, _ = tell_story(Watch(job=clean(folder, tmp_path / "out").job, settle_s=5 * SETTLE_S), story)
     writer.join()
-    assert [entry.status for entry in entries] == ["ok", "ok"]  # never taken while it was half there
+    assert [entry.status for entry in entries] == ["ok", "ok"]  # never cleaned while incomplete
     assert (tmp_path / "out" / "t.wav").stat().st_size == len(data)
 
 

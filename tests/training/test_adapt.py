@@ -338,7 +338,7 @@ def test_it_gains_on_files_that_it_did_not_see(way: str, start: Path, files: Pat
     after, before = gain_db(out, start, [picture(seed=20), picture(seed=21)], SCANNER)
     assert after > before + 1.0
     clean_after, _ = gain_db(out, start, [picture(seed=20)], "gaussian:sigma=0")
-    assert clean_after > found.clean_after - 1.0  # a clean file is damaged no more than is said
+    assert clean_after > found.clean_after - 1.0  # damage to a clean file is at most that reported
     card = weights.card(out)
     assert card["name"] == "mine"
     assert (card["adapted"]["from"], card["adapted"]["way"]) == ("small", way)

@@ -90,7 +90,7 @@ def test_a_resumed_run_is_the_undisturbed_run(tones: Path, tmp_path: Path, sched
     assert not cut.exists()
     steps: list[int] = []
     fit(recipe, tones, tones, cut, resume=True, report=lambda p: steps.append(p.step))
-    assert min(steps) > 7  # it did not begin again
+    assert min(steps) > 7  # it did not start over
     whole, resumed = parameters(tmp_path / "whole.safetensors"), parameters(cut)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
@@ -251,4 +251,4 @@ def test_a_network_that_looks_across_channels_learns_from_recordings_and_cleans_
     cleaned = cleaner.clean(noisy, 100.0)
     swapped = cleaner.clean(noisy[:, [2, 0, 1]], 100.0)
     np.testing.assert_allclose(swapped, cleaned[:, [2, 0, 1]], atol=1e-5)
-    assert np.abs(cleaner.clean(noisy[:, 0], 100.0) - cleaned[:, 0]).max() > 1e-4  # the others had a say
+    assert np.abs(cleaner.clean(noisy[:, 0], 100.0) - cleaned[:, 0]).max() > 1e-4  # the others matter

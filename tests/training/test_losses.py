@@ -86,7 +86,7 @@ def test_each_term_of_the_speech_loss_alone_matters(target: Tensor, monkeypatch:
     spectral = float(LOSSES["speech"](noisy, target))
     assert both - spectral == pytest.approx(0.01 * float(si_sdr(noisy, target)), abs=1e-6)
     assert spectral > float(LOSSES["speech"](target, target)) == pytest.approx(0, abs=1e-6)
-    # The complex spectrum sees a wrong phase; the magnitudes see a wrong level.
+    # A wrong phase raises the term of the complex spectrum; a wrong level that of the magnitudes.
     assert LOSSES["speech"](-target, target) > 0.1
     assert LOSSES["speech"](0.5 * target, target) > 1e-3
 

@@ -35,7 +35,7 @@ def test_all_directions_of_a_turned_matrix_weigh_about_the_same(shape: tuple[int
     assert sizes.max() < 1.3
     assert sizes.quantile(0.1) > 0.5
     left, _, right = torch.linalg.svd(skewed, full_matrices=False)
-    assert (left.T @ orthogonalised(skewed) @ right.T).diagonal().min() > 0  # no direction turns round
+    assert (left.T @ orthogonalised(skewed) @ right.T).diagonal().min() > 0  # no direction is reversed
 
 
 def test_a_step_does_not_depend_on_the_size_of_the_gradient() -> None:
@@ -48,7 +48,7 @@ def test_a_step_does_not_depend_on_the_size_of_the_gradient() -> None:
         return weights.detach() - before
 
     torch.testing.assert_close(step(1.0), step(1e-3), rtol=1e-3, atol=1e-6)
-    # as large as a step of AdamW, whose elements are of the size of the rate: 0.2 is what it comes to in use
+    # as large as a step of AdamW, whose elements have the size of the rate: in practice a factor of 0.2
     assert step(1.0).square().mean().sqrt() == pytest.approx(0.2 * 0.01, rel=0.25)
 
 

@@ -26,7 +26,7 @@ from denoise.io.image.ifd import EXIF_TAG, GPS_TAG, Entry, Tags, packed_exif
 from denoise.signal import ImageInfo, Metadata, SignalInfo
 
 Array = NDArray[Any]
-tifffile: Any = tifffile_module  # its unions of page classes say nothing here
+tifffile: Any = tifffile_module  # its unions of page classes are of no use here
 
 HEIGHT, WIDTH = 45, 67
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

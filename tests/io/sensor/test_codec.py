@@ -798,7 +798,7 @@ def test_bad_npz(tmp_path: Path, cut: int) -> None:
     path.write_bytes(content[:-cut] if cut > 5 else b"text")
     with pytest.raises(UnreadableError, match="NPZ" if cut > 5 else "holds text data"):
         CODEC.probe(path)
-    if cut == 300:  # a flipped byte inside: the check sum tells
+    if cut == 300:  # a flipped byte inside breaks the checksum
         path.write_bytes(content[:400] + bytes([content[400] ^ 255]) + content[401:])
         with pytest.raises(UnreadableError, match="Bad CRC"):
             CODEC.probe(path)
