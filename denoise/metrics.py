@@ -1,10 +1,8 @@
-"""Full-reference quality metrics: `metric(reference, estimate, *, peak, sample_rate) -> float`.
+"""Full-reference quality metrics, one row of `METRICS` each.
 
 Arrays are `(C, *S)` of any dtype and are compared in float64. A pair with a NaN on either side (a gap) is
 left out. Identical arrays give infinity where a metric is a ratio to the error.
 """
-
-# ruff: noqa: ARG001 - every metric has the one signature, whether it needs the peak and the rate or not
 
 from __future__ import annotations
 
@@ -144,12 +142,13 @@ class Metric:
     """A row of `METRICS`.
 
     Args:
-        function: Scores two whole arrays.
+        function: Scores two whole arrays; takes those of `peak` and `sample_rate` that `needs` names.
         modalities: Modalities whose reports always show it; others measure it when it is named.
         from_sums: Streaming form: the metric from running sums and the peak, so that a long file needs no
             more memory than a block. None scores each page of an image, and gathers the blocks of a signal.
         unit: Unit of its values; empty for a ratio or an index.
         higher_is_better: True if a better estimate has a higher value.
+        needs: `peak` (the value that means full scale), `sample_rate` (Hz), both or none.
     """
 
     function: Callable[..., float]
@@ -157,6 +156,19 @@ class Metric:
     from_sums: Callable[[_Sums, float | None], float] | None = None
     unit: str = ""
     higher_is_better: bool = True
+    needs: tuple[str, ...] = ()
+
+    def __call__(
+        self,
+        reference: Array,
+        estimate: Array,
+        *,
+        peak: float | None = None,
+        sample_rate: float | None = None,
+    ) -> float:
+        """Score two whole arrays, with the one of `peak` and `sample_rate` that the metric needs."""
+        given = {"peak": peak, "sample_rate": sample_rate}
+        return self.function(reference, estimate, **{name: given[name] for name in self.needs})
 
 
 class Scorer:
@@ -204,8 +216,7 @@ class Scorer:
         return self._score(name, reference, estimate)
 
     def _score(self, name: str, reference: Array, estimate: Array) -> float:
-        function = self._rows[name].function
-        return function(reference, estimate, peak=self._peak, sample_rate=self._sample_rate)
+        return self._rows[name](reference, estimate, peak=self._peak, sample_rate=self._sample_rate)
 
 
 def score(
@@ -244,15 +255,15 @@ def finite_mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(finite) / len(finite) if finite else None
 
 
-def metric(name: str) -> Callable[..., float]:
-    """The function behind a name in `METRICS`.
+def metric(name: str) -> Metric:
+    """Row of `METRICS` with this name, which is called with two arrays, the peak and the sample rate.
 
     Raises:
         UsageError: There is no such metric.
     """
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
-    return METRICS[name].function
+    return METRICS[name]
 
 
 def _compared(reference: Array, estimate: Array) -> _Sums:
@@ -267,34 +278,23 @@ def _needed(value: float | None, name: str, metric: str) -> float:
     return value
 
 
-def mse(
-    reference: Array, estimate: Array, *, peak: float | None = None, sample_rate: float | None = None
-) -> float:
+def mse(reference: Array, estimate: Array) -> float:
     """Mean squared error over all samples and channels, in squared units of the samples."""
     return _compared(reference, estimate).mse()
 
 
-def rmse(
-    reference: Array, estimate: Array, *, peak: float | None = None, sample_rate: float | None = None
-) -> float:
+def rmse(reference: Array, estimate: Array) -> float:
     """Root mean squared error over all samples and channels, in units of the samples."""
     return math.sqrt(_compared(reference, estimate).mse())
 
 
-def psnr_db(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def psnr_db(reference: Array, estimate: Array, *, peak: float | None = None) -> float:
     """Peak signal-to-noise ratio: 10 log10(peak^2 / MSE), the MSE over all channels together.
 
     Args:
         reference: The clean signal.
         estimate: The signal to score.
         peak: The value that means full scale (255, 65535, 1.0); never guessed.
-        sample_rate: Not used.
     """
     return _psnr_db(_compared(reference, estimate), peak)
 
@@ -303,9 +303,7 @@ def _psnr_db(sums: _Sums, peak: float | None) -> float:
     return _ratio_db(_needed(peak, "peak", "PSNR") ** 2, sums.mse())
 
 
-def snr_db(
-    reference: Array, estimate: Array, *, peak: float | None = None, sample_rate: float | None = None
-) -> float:
+def snr_db(reference: Array, estimate: Array) -> float:
     """Signal-to-noise ratio: the variance of the reference over the mean squared error.
 
     About the mean, since the offset of a pressure or temperature log is no signal. Channels may have
@@ -314,13 +312,7 @@ def snr_db(
     return _compared(reference, estimate).snr_db()
 
 
-def si_sdr_db(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def si_sdr_db(reference: Array, estimate: Array) -> float:
     """Scale-invariant signal-to-distortion ratio (Le Roux et al., "SDR - half-baked or well done?", 2019).
 
     The reference is scaled to be nearest to the estimate, both less their means, so neither gain nor offset
@@ -329,13 +321,7 @@ def si_sdr_db(
     return _compared(reference, estimate).si_sdr_db()
 
 
-def seg_snr_db(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def seg_snr_db(reference: Array, estimate: Array, *, sample_rate: float | None = None) -> float:
     """Segmental SNR: the mean SNR of frames of 30 ms, each kept within -10..35 dB.
 
     Frames in which the reference is silent are left out (Hansen and Pellom, "An effective quality evaluation
@@ -365,13 +351,7 @@ def seg_snr_db(
     return float(np.clip(ratios_db, -10.0, 35.0).mean())
 
 
-def ssim(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def ssim(reference: Array, estimate: Array, *, peak: float | None = None) -> float:
     """Structural similarity, mean over pixels and channels (Wang et al., "Image quality assessment", 2004).
 
     Gaussian window of sigma 1.5 px cut at 11 px, K1 = 0.01, K2 = 0.03, population covariance, and a border of
@@ -382,7 +362,6 @@ def ssim(
         reference: The clean signal.
         estimate: The signal to score.
         peak: The value that means full scale.
-        sample_rate: Not used.
 
     Shape:
         `(C, H, W)` or `(H, W)`, both.
@@ -435,13 +414,7 @@ def _extra(module: str) -> Any:
         ) from error
 
 
-def pesq(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def pesq(reference: Array, estimate: Array, *, sample_rate: float | None = None) -> float:
     """Perceptual evaluation of speech quality, 1..4.6, mean over channels (ITU-T P.862.2, wide band).
 
     At 8 kHz the narrow-band measure (P.862) is used; other rates are resampled to 16 kHz. Needs the extra
@@ -463,13 +436,7 @@ def pesq(
     return float(np.mean(figures))
 
 
-def estoi(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def estoi(reference: Array, estimate: Array, *, sample_rate: float | None = None) -> float:
     """Extended short-time objective intelligibility, about 0..1, mean over channels (Jensen and Taal, 2016).
 
     Needs the extra `metrics`.
@@ -508,11 +475,11 @@ def _speech(
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "psnr_db": Metric(psnr_db, ("image",), _psnr_db, "dB"),
-        "ssim": Metric(ssim, ("image",)),
+        "psnr_db": Metric(psnr_db, ("image",), _psnr_db, "dB", needs=("peak",)),
+        "ssim": Metric(ssim, ("image",), needs=("peak",)),
         "snr_db": Metric(snr_db, ("audio", "sensor"), lambda sums, _: sums.snr_db(), "dB"),
         "si_sdr_db": Metric(si_sdr_db, ("audio",), lambda sums, _: sums.si_sdr_db(), "dB"),
-        "seg_snr_db": Metric(seg_snr_db, unit="dB"),
+        "seg_snr_db": Metric(seg_snr_db, unit="dB", needs=("sample_rate",)),
         "mse": Metric(
             mse, (), lambda sums, _: sums.mse(), "squared units of the samples", higher_is_better=False
         ),
@@ -523,7 +490,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             "units of the samples",
             higher_is_better=False,
         ),
-        "pesq": Metric(pesq),
-        "estoi": Metric(estoi),
+        "pesq": Metric(pesq, needs=("sample_rate",)),
+        "estoi": Metric(estoi, needs=("sample_rate",)),
     }
 )

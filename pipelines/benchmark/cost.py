@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.infer.catalogue import find, load
 from denoise.infer.cleaner import Cleaner
+from denoise.infer.precision import Bfloat16
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
 from denoise.models.table import PRECISIONS
@@ -247,33 +249,17 @@ def _row(
 
 
 def kmac_per_sample(model: Denoiser) -> float:
-    """Thousands of multiply-adds per pixel or sample of a network's layers, counted by hooks.
+    """Thousands of multiply-adds per pixel or sample: of the convolutions and matrix products in a network.
 
-    Each weight of a convolution, linear or recurrent layer counts once a position. What has no weights
-    (activations, sums, Fourier transforms) is not counted.
+    Activations, sums and Fourier transforms are not counted.
     """
-    total = 0
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        nonlocal total
-        weights = sum(p.numel() for p in layer.parameters(recurse=False) if p.ndim > 1)
-        if weights:
-            transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d))
-            values = inputs[0] if transposed else output[0] if isinstance(output, tuple) else output
-            convolution = isinstance(layer, (nn.Conv1d, nn.Conv2d)) or transposed
-            total += weights * (values.numel() // values.shape[1 if convolution else -1])
-
-    hooks = [layer.register_forward_hook(count) for layer in model.modules()]
+    if isinstance(model, Bfloat16):
+        model = model.model  # the same layers: float32 is fast on every CPU
     multiple_of, ndim = model.spec.multiple_of, model.spec.ndim
     side = padded(_PROBE, multiple_of) if ndim == 2 else _PROBE * multiple_of
-    shape = (1, model.spec.channels, *[side] * ndim)
-    try:
-        with torch.inference_mode():
-            model(torch.ones(shape))  # silence might be left out
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total / 1e3 / float(side**ndim)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.ones(1, model.spec.channels, *[side] * ndim))  # silence might be left out
+    return float(counter.get_total_flops()) / 2e3 / float(side**ndim)
 
 
 def as_table(costs: Costs) -> str:
