@@ -10,6 +10,7 @@ from denoise import weights
 from denoise.errors import UsageError
 from denoise.infer.catalogue import catalogue, find, load, weights_path
 from denoise.models.table import AUTO, MODELS
+from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
 
 
@@ -31,7 +32,7 @@ def test_a_digest_follows_each_file_that_the_result_depends_on(
     changed = tmp_path / f"{other}.safetensors"
     changed.write_bytes(shipped[other].read_bytes())
     weights.annotate(changed, {"trained": "again"})
-    job = CleanJob(inputs=(tmp_path,), output=tmp_path / "out", model=name)
+    job = CleanJob(inputs=(tmp_path,), output=tmp_path / "out", options=CleanOptions(model=name))
     digest, fingerprint, loaded = find(name).digest, job.fingerprint(modality), load(name, modality).digest
     monkeypatch.setattr(weights, "pretrained", lambda: {**shipped, other: changed})
     assert find(name).digest != digest == loaded
