@@ -251,7 +251,6 @@ class CorruptJob(Job):
         from denoise import io
         from denoise.corruptions import Chain, corrupt
 
-        self.options.check_duration(item.source, item.modality)
         options = {"max_pixels": self.options.max_pixels} if item.modality == "image" else {}
         noise = Chain(self._chain(item.modality))
         seed = seed_for(self.options.seed, item.key)

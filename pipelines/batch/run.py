@@ -17,7 +17,7 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry, Manifest
 from pipelines.batch.store import place
 
-__all__ = ["OnEntry", "Progress", "Result", "execute", "run", "silent"]
+__all__ = ["OnEntry", "Progress", "Result", "run", "silent"]
 
 OnEntry = Callable[[Entry], object]
 Progress = Callable[[int], AbstractContextManager[OnEntry]]  # for a number of files
@@ -57,18 +57,64 @@ def silent(_total: int) -> AbstractContextManager[OnEntry]:
     return nullcontext(lambda _: None)
 
 
-def run(job: Job, progress: Progress = silent) -> Result:
+def run(
+    job: Job, progress: Progress = silent, plan: Plan | None = None, manifest: Manifest | None = None
+) -> Result:
     """Run a job; skip files that the manifest proves done.
 
     Args:
         job: The job.
         progress: Shows the entries of N files as they come.
+        plan: Plan of a caller that holds the lock of the output; None makes and locks it here.
+        manifest: Manifest of the output; None reads it.
 
     Raises:
         UsageError: The plan cannot work, or another run holds the output; nothing has been written.
         OutputError: The output folder or its manifest cannot be written.
     """
-    _check_places(job)
+    lock: AbstractContextManager[object] = nullcontext()
+    if plan is None:
+        plan = _plan(job)
+        if job.dry_run:
+            entries, todo, costs, free_bytes = _sorted(job, plan, Manifest(plan.root))
+            entries += [Entry.of(item, "planned") for item in todo]
+            return Result(tuple(entries), plan.ignored, costs, free_bytes)
+        engines.check(job)
+        lock = place(plan.root).exclusive()
+    stopped = None
+    finished: set[str | None] = set()
+    with lock:
+        manifest = Manifest(plan.root) if manifest is None else manifest
+        entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
+        fingerprints = _fingerprints(job, plan)
+        try:
+            with manifest.writing(todo) as append:
+                for entry in entries:
+                    if entry.status == "failed":
+                        append(entry)
+                seconds = sum(costs.values(), Cost()).estimated_seconds
+                with progress(len(todo)) as on_entry, closing(engines.run(job, todo, seconds)) as results:
+                    for entry in results:
+                        entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
+                        append(entry)
+                        entries.append(entry)
+                        finished.add(entry.key)
+                        on_entry(entry)
+        except StorageError as error:
+            left = [item for item in todo if item.key not in finished]
+            entries += [Entry.of(item, "unfinished") for item in left]
+            stopped = (
+                f"{error}; {len(left)} of {len(todo)} files are left: the same command goes on with them"
+            )
+    return Result(tuple(entries), plan.ignored, costs, free_bytes, stopped)
+
+
+def _plan(job: Job) -> Plan:
+    """Plan a job, and refuse one that cannot work."""
+    for path in (*job.inputs, job.output):
+        place(path).check(written=path is job.output)
+        if job.keep_mtime and not place(path).is_local:
+            raise UsageError(f"{path}: keep_mtime is for local files; stores set times of their own")
     plan = discover.plan(
         job.inputs,
         job.output,
@@ -78,50 +124,7 @@ def run(job: Job, progress: Progress = silent) -> Result:
     )
     for modality in plan.modalities:
         job.check(modality)
-    if job.dry_run:
-        return _planned(job, plan, Manifest(plan.root))
-    engines.check(job)
-    with place(plan.root).exclusive():
-        return execute(job, plan, Manifest(plan.root), progress)
-
-
-def _check_places(job: Job) -> None:
-    for path in (*job.inputs, job.output):
-        place(path).check(written=path is job.output)
-        if job.keep_mtime and not place(path).is_local:
-            raise UsageError(f"{path}: keep_mtime is for local files; stores set times of their own")
-
-
-def _planned(job: Job, plan: Plan, manifest: Manifest) -> Result:
-    entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
-    entries += [Entry.of(item, "planned") for item in todo]
-    return Result(tuple(entries), plan.ignored, costs, free_bytes)
-
-
-def execute(job: Job, plan: Plan, manifest: Manifest, progress: Progress) -> Result:
-    """Run a plan, in a folder that the caller has locked; otherwise as `run`."""
-    entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
-    fingerprints = _fingerprints(job, plan)
-    stopped = None
-    finished: set[str | None] = set()
-    try:
-        with manifest.writing(todo) as append:
-            for entry in entries:
-                if entry.status == "failed":
-                    append(entry)
-            seconds = sum(costs.values(), Cost()).estimated_seconds
-            with progress(len(todo)) as on_entry, closing(engines.run(job, todo, seconds)) as results:
-                for entry in results:
-                    entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
-                    append(entry)
-                    entries.append(entry)
-                    finished.add(entry.key)
-                    on_entry(entry)
-    except StorageError as error:
-        left = [item for item in todo if item.key not in finished]
-        entries += [Entry.of(item, "unfinished") for item in left]
-        stopped = f"{error}; {len(left)} of {len(todo)} files are left: the same command goes on with them"
-    return Result(tuple(entries), plan.ignored, costs, free_bytes, stopped)
+    return plan
 
 
 def _sorted(

@@ -280,7 +280,7 @@ class _Watcher:
                 self._take(entry)
 
         try:
-            result = batch.execute(self._job, plan, Manifest(plan.root, there), lambda _: nullcontext(take))
+            result = batch.run(self._job, lambda _: nullcontext(take), plan, Manifest(plan.root, there))
             for entry in result.entries:  # with those that were not to do
                 take(entry)
             self.watched.stopped = result.stopped

@@ -39,6 +39,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         with staged(item.source, item.destination) as (source, destination):
             local = replace(item, source=source, destination=destination)
             input_digest = digest(local.source)
+            job.options.check_duration(source, item.modality)  # a refused file leaves no folder behind
             with output_errors(destination):
                 destination.parent.mkdir(parents=True, exist_ok=True)
             with syncing_later():  # the manifest syncs folders before it counts on them
@@ -69,7 +70,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
 
 
 def with_path(sentence: str, source: Path, *others: Path) -> str:
-    """The sentence, led by the file it is with_path where it does not name one."""
+    """Lead a sentence with its file, unless it names one."""
     named = any(str(path) in sentence for path in (source, *others))
     return sentence if named else f"{source}: {sentence}"
 
