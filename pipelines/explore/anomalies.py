@@ -20,7 +20,7 @@ from pipelines.batch.discover import Source, refuse_overlap
 from pipelines.explore import heat_map
 from pipelines.explore.embed import refuse_existing
 from pipelines.explore.jobs import AnomaliesJob
-from pipelines.explore.segments import MAX_SAMPLED, Files, default_cut, find, fitted, sample
+from pipelines.explore.segments import MAX_SAMPLED, Files, default_segmentation, find, fit_embedding, sample
 from pipelines.report import write_json, writing
 
 __all__ = ["SUFFIXES", "AnomalyResult", "Check", "find_anomalies", "ranges"]
@@ -138,7 +138,7 @@ def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segment
         cut = _cut(job, normal)
     learned, held_out, unseen = _parts(normal, cut, job.seed)
     if embedding is None:
-        embedding = fitted(learned, cut, job.code_size, job.seed, steps=job.steps)
+        embedding = fit_embedding(learned, cut, job.code_size, job.seed, steps=job.steps)
     detector = AnomalyDetector(0.99 if job.quantile is None else job.quantile, job.tail, seed=job.seed)
     detector.calibrate(embedding, learned, held_out)
     if math.isinf(detector.threshold_):
@@ -153,11 +153,11 @@ def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segment
 
 def _cut(job: AnomaliesJob, normal: Files) -> Segmentation:
     """Choose windows or tiles that overlap by half, so that nothing lies only at an edge."""
-    cut = default_cut(normal, job.window)
+    cut = default_segmentation(normal, job.window)
     if cut.modality == "image" and not job.window:
         sides = [min(page.info.shape[1:]) for _, page in normal.each(lambda s: normal.excerpts(s, cut))]
         if max(sides, default=0) > _WHOLE_PX:
-            cut = default_cut(normal, _TILE_PX)
+            cut = default_segmentation(normal, _TILE_PX)
     step = 0 if cut.whole else max(1, min(cut.size) // 2)
     return replace(cut, step=step, standardise=job.standardise)
 

@@ -21,7 +21,7 @@ from denoise.errors import UsageError
 from pipelines.batch.discover import Source, refuse_overlap
 from pipelines.explore import code_map
 from pipelines.explore.jobs import EmbedJob
-from pipelines.explore.segments import Files, default_cut, find, fitted, sample
+from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample
 from pipelines.report import writing
 
 __all__ = ["SUFFIXES", "EmbedResult", "embed", "refuse_existing"]
@@ -78,9 +78,9 @@ def embed(job: EmbedJob) -> EmbedResult:
         files = _find(job, cut.modality)
     else:
         files = _find(job, job.kind)
-        cut = default_cut(files, job.window)
+        cut = default_segmentation(files, job.window)
         learned = sample(files, cut, seed=job.seed)
-        embedding = fitted(learned, cut, job.code_size, job.seed, steps=job.steps, noise=_NOISE)
+        embedding = fit_embedding(learned, cut, job.code_size, job.seed, steps=job.steps, noise=_NOISE)
     done = list(files.each(lambda source: coding.embed(source.path, (embedding, cut), options=files.options)))
     sources, found = [source for source, _ in done], [codes for _, codes in done]
     if not found:

@@ -22,7 +22,7 @@ from pipelines.batch.worker import with_path
 if TYPE_CHECKING:  # importing it imports torch
     from denoise.analysis.embedding import AutoencoderEmbedding
 
-__all__ = ["MAX_SAMPLED", "Files", "default_cut", "find", "fitted", "sample"]
+__all__ = ["MAX_SAMPLED", "Files", "default_segmentation", "find", "fit_embedding", "sample"]
 
 MAX_SAMPLED = 20_000  # excerpts to learn from
 _MAX_VALUES = 2**26  # of them together: 256 MiB
@@ -113,7 +113,7 @@ def find(
     return Files(kind, found.sources, list(found.problems), list(found.ignored), dict(options or {}))
 
 
-def default_cut(files: Files, window: float | None = None) -> Segmentation:
+def default_segmentation(files: Files, window: float | None = None) -> Segmentation:
     """Choose a segmentation for files where no model fixes it.
 
     Pictures are looked at as a whole, in 32 pixels a side or fewer; recordings in windows of 64 ms at 16 kHz
@@ -180,7 +180,7 @@ def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int =
     return np.stack(kept)
 
 
-def fitted(
+def fit_embedding(
     learned: NDArray[np.float32],
     cut: Segmentation,
     code_size: int | None = None,

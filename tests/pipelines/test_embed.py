@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from denoise.analysis.segments import Segmentation
-from pipelines.explore.segments import default_cut, find, fitted, sample
+from pipelines.explore.segments import default_segmentation, find, fit_embedding, sample
 
 Run = Callable[..., Any]
 QUICK = ("--code-size", 4, "--steps", 60)
@@ -163,9 +163,9 @@ def test_what_cannot_work_is_refused_before_any_work(
 @pytest.mark.parametrize(("window", "size"), [(20, (20, 20)), (70, (128, 128))])
 def test_large_tiles_get_a_convolutional_network(shapes: Path, window: int, size: tuple[int, int]) -> None:
     files = find([shapes])
-    cut = default_cut(files, window)
+    cut = default_segmentation(files, window)
     assert cut.size == size
-    embedding = fitted(sample(files, cut, most=3), cut, 8, steps=1)
+    embedding = fit_embedding(sample(files, cut, most=3), cut, 8, steps=1)
     assert embedding.model_.config()["backbone"] == ("dense" if window == 20 else "conv")
     assert embedding.transform(sample(files, cut)).shape == (24, 8)
 
