@@ -25,7 +25,7 @@ from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.io import Writer
 from denoise.io.formats import modality_of
-from denoise.io.sensor.columns import SensorReader
+from denoise.io.sensor.base import SensorReader
 from denoise.models.base import InputSpec
 from denoise.options import CleanOptions
 from denoise.signal import ImageInfo, SensorInfo, SignalInfo

@@ -28,31 +28,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Format:
-    """One file format.
+    """One file format."""
 
-    Args:
-        name: The name in messages and reports.
-        modality: A name in `denoise.signal.MODALITIES`; empty for a kind of data that no codec takes.
-        suffixes: The suffixes of its files, lower case, the recommended one first.
-        codec: `"module:attribute"` of the object that reads and writes it.
-        magic: A regular expression for the first bytes; empty if no bytes distinguish it from other text.
-        written_suffix: The suffix of the format that results are written in, for a format that is only read.
-        bytes_per_sample: The usual bytes of a file for each pixel or sample, all channels together.
-        containers: libsndfile's names for the format; the first is written unless the source has another.
-        extra: The optional dependency group of this project that it needs.
-        package: The module of that group that it imports.
-    """
-
-    name: str
-    modality: str = ""
-    suffixes: tuple[str, ...] = ()
-    codec: str = ""
+    name: str  # the name in messages and reports
+    modality: str = ""  # a name in `denoise.signal.MODALITIES`; empty for a kind of data that no codec takes
+    suffixes: tuple[str, ...] = ()  # the suffixes of its files, lower case, the recommended one first
+    codec: str = ""  # `"module:attribute"` of the object that reads and writes it
+    # a regular expression for the first bytes; empty if no bytes distinguish it from other text
     magic: bytes = b""
+    # the suffix of the format that results are written in, for a format that is only read
     written_suffix: str = ""
-    bytes_per_sample: float = 2.0
+    bytes_per_sample: float = 2.0  # the usual bytes of a file for each pixel or sample, all channels together
+    # libsndfile's names for the format; the first is written unless the source has another
     containers: tuple[str, ...] = ()
-    extra: str = ""
-    package: str = ""
+    extra: str = ""  # the optional dependency group of this project that it needs
+    package: str = ""  # the module of that group that it imports
 
     @property
     def writable(self) -> bool:

@@ -61,25 +61,15 @@ class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Encoding:
-    """The options of a libsndfile encoder.
+    """The options of a libsndfile encoder."""
 
-    Args:
-        container: `WAV`, `WAVEX`, `RF64`, `AIFF`, `FLAC`, `OGG` or `MP3`.
-        subtype: `PCM_16`, `FLOAT`, `VORBIS`, ...
-        endian: `FILE` (the container's own), `LITTLE` or `BIG`.
-        sample_rate: Hz.
-        channels: Number of channels.
-        level: Compression, 0 (least) to 1 (most); None takes the encoder's default.
-        bitrate_mode: `CONSTANT` for MP3; None elsewhere.
-    """
-
-    container: str
-    subtype: str
-    endian: str
-    sample_rate: int
+    container: str  # `WAV`, `WAVEX`, `RF64`, `AIFF`, `FLAC`, `OGG` or `MP3`
+    subtype: str  # such as `PCM_16`, `FLOAT` or `VORBIS`
+    endian: str  # `FILE` (the container's own), `LITTLE` or `BIG`
+    sample_rate: int  # Hz
     channels: int
-    level: float | None
-    bitrate_mode: str | None
+    level: float | None  # compression, 0 (least) to 1 (most); None takes the encoder's default
+    bitrate_mode: str | None  # `CONSTANT` for MP3; None elsewhere
 
     def open(self, path: Path) -> ForwardFile:
         """Open `path` for writing, whatever its suffix is."""

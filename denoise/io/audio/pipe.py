@@ -53,20 +53,14 @@ _MAX_CHUNK_BYTES = 64 * 2**20  # in front of the samples
 class PipeFormat:
     """The format of the bytes in a pipe.
 
-    Args:
-        encoding: A name in `PCM`.
-        sample_rate: Hz.
-        channels: Number of interleaved channels.
-        wav: The payload of the `fmt ` chunk of a WAV; None for headless PCM.
-
     Raises:
         UsageError: The encoding is unknown, or a number is below 1.
     """
 
-    encoding: str
-    sample_rate: int
-    channels: int = 1
-    wav: bytes | None = None
+    encoding: str  # a name in `PCM`
+    sample_rate: int  # Hz
+    channels: int = 1  # number of interleaved channels
+    wav: bytes | None = None  # the payload of the `fmt ` chunk of a WAV; None for headless PCM
 
     def __post_init__(self) -> None:
         if self.encoding not in PCM:

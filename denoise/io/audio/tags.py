@@ -43,17 +43,11 @@ _FLAC_FIRST_BLOCK_END = 4 + 4 + 34  # "fLaC", block header, STREAMINFO
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of a RIFF or AIFF file.
+    """One chunk of a RIFF or AIFF file."""
 
-    Args:
-        name: Its four characters.
-        start: Byte offset of its payload.
-        size: Bytes that its header promises; None if the writer did not know (a stream).
-    """
-
-    name: str
-    start: int
-    size: int | None
+    name: str  # its four characters
+    start: int  # byte offset of its payload
+    size: int | None  # bytes that its header promises; None if the writer did not know (a stream)
 
 
 def form_of(file: BinaryIO) -> str | None:

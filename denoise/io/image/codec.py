@@ -86,14 +86,7 @@ class ImageReader:
                     f"its header says {page.shape} {page.dtype}"
                 )
             _require_finite(pixels, number)
-        self.info = replace(
-            self.info,
-            shape=page.shape,
-            dtype=page.dtype,
-            peak=page.peak,
-            passthrough_channels=page.passthrough_channels,
-            alpha=page.passthrough_channels > 0 and page.alpha,
-        )
+        self.info = replace(self.info, **_page_fields(page))
         return np.moveaxis(pixels, -1, 0)
 
     def __enter__(self) -> Self:
@@ -224,8 +217,18 @@ def _header(path: Path, source: ReadableFormat, data: FileBytes, max_pixels: int
     return header
 
 
+def _page_fields(page: Page) -> dict[str, Any]:
+    """Fields of an info that describe its current page."""
+    return {
+        "shape": page.shape,
+        "dtype": page.dtype,
+        "peak": page.peak,
+        "passthrough_channels": page.passthrough_channels,
+        "alpha": page.passthrough_channels > 0 and page.alpha,
+    }
+
+
 def _info(path: Path, row: Format, header: Header) -> ImageInfo:
-    first = header.pages[0]
     suffix = path.suffix.lower()
     notes = header.notes
     if suffix not in row.suffixes and row.writable:
@@ -233,14 +236,10 @@ def _info(path: Path, row: Format, header: Header) -> ImageInfo:
     return ImageInfo(
         source=path,
         modality="image",
-        shape=first.shape,
-        dtype=first.dtype,
-        peak=first.peak,
-        passthrough_channels=first.passthrough_channels,
+        **_page_fields(header.pages[0]),
         pages=len(header.pages),
         notes=notes,
         format=row.name,
-        alpha=first.passthrough_channels > 0 and first.alpha,
         metadata=header.metadata,
         layouts=header.pages,
         own=header.own,

@@ -23,7 +23,7 @@ from typing import Any
 from denoise.errors import InputError, UnreadableError, UsageError, printable
 from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, Format
-from denoise.io.sensor.columns import BLOCK, LogOptions, SensorReader, SensorWriter
+from denoise.io.sensor.base import BLOCK, LogOptions, SensorReader, SensorWriter
 from denoise.io.sniff import format_of, read_head
 from denoise.registry import resolve
 from denoise.signal import SignalInfo

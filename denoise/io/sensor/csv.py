@@ -24,17 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import OutputError, UnreadableError
-from denoise.io.sensor.columns import (
-    ColumnSurvey,
+from denoise.io.sensor.base import (
     LogOptions,
     SensorFormat,
     SensorReader,
     SensorWriter,
     changed_samples,
     check_recording,
-    table_info,
-    unit_in,
 )
+from denoise.io.sensor.columns import ColumnSurvey, table_info, unit_in
 from denoise.io.sensor.dialect import (
     COMMENT,
     MAX_RECORD_BYTES,
@@ -163,19 +161,12 @@ class _Rows:
 
 @dataclass(frozen=True)
 class CellFormat:
-    """The style of the changed cells of one column.
+    """The style of the changed cells of one column."""
 
-    Args:
-        spec: For `format`; empty for the shortest text that reads back exactly.
-        digits: Decimals (of the mantissa, where the spec has an exponent).
-        comma: Decimal comma.
-        missing: The text of a gap.
-    """
-
-    spec: str
-    digits: int
-    comma: bool
-    missing: str
+    spec: str  # for `format`; empty for the shortest text that reads back exactly
+    digits: int  # decimals (of the mantissa, where the spec has an exponent)
+    comma: bool  # decimal comma
+    missing: str  # the text of a gap
 
     def tolerance(self, values: Floats) -> Floats | float:
         """Change of a value that leaves its text the same."""
@@ -313,27 +304,16 @@ class _TextColumn(ColumnSurvey):
 
 @dataclass(frozen=True)
 class TextLayout:
-    """The places of the chosen cells of a text.
+    """The places of the chosen cells of a text."""
 
-    Args:
-        dialect: The rules that split it into cells.
-        width: Cells a row.
-        offset: Bytes before the first row of data: BOM, comments, title, header, units.
-        line: Line number of the first row of data.
-        chosen: Indices of the columns in the blocks.
-        formats: The style of changed cells of each chosen column.
-        rows: Rows of data.
-        kinds: The kind of the cells of each column of the file, as in `Head`.
-    """
-
-    dialect: Dialect
-    width: int
-    offset: int
-    line: int
-    chosen: tuple[int, ...]
-    formats: tuple[CellFormat, ...]
-    rows: int
-    kinds: tuple[str, ...]
+    dialect: Dialect  # the rules that split it into cells
+    width: int  # cells a row
+    offset: int  # bytes before the first row of data: BOM, comments, title, header, units
+    line: int  # line number of the first row of data
+    chosen: tuple[int, ...]  # indices of the columns in the blocks
+    formats: tuple[CellFormat, ...]  # the style of changed cells of each chosen column
+    rows: int  # rows of data
+    kinds: tuple[str, ...]  # the kind of the cells of each column of the file, as in `Head`
 
     def read(self, path: Path) -> _Rows:
         """Open the rows of data."""

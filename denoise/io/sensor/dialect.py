@@ -61,17 +61,11 @@ _UNITS = frozenset(
 
 @dataclass(frozen=True)
 class Dialect:
-    """The rules that split a text into cells.
+    """The rules that split a text into cells."""
 
-    Args:
-        delimiter: One character; a blank stands for any run of blanks and tabs.
-        newline: The line end; the CR of CRLF counts as blank space of the last cell.
-        comma: True if a comma in a cell may be a decimal mark.
-    """
-
-    delimiter: str
-    newline: str = "\n"
-    comma: bool = False
+    delimiter: str  # one character; a blank stands for any run of blanks and tabs
+    newline: str = "\n"  # the line end; the CR of CRLF counts as blank space of the last cell
+    comma: bool = False  # True if a comma in a cell may be a decimal mark
 
     @property
     def joiner(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.sensor.columns import LogOptions, SensorFormat
+from denoise.io.sensor.base import LogOptions, SensorFormat
 from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
 
 __all__ = ["FORMAT"]

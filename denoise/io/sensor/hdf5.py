@@ -17,7 +17,8 @@ import numpy as np
 from denoise.errors import UnreadableError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_plausible_size
-from denoise.io.sensor.npy import naming_damage, time_axis
+from denoise.io.sensor.base import naming_damage
+from denoise.io.sensor.npy import time_axis
 from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member, member
 
 __all__ = ["FORMAT"]

@@ -18,17 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import OutputError, UnreadableError
-from denoise.io.sensor.columns import (
-    ColumnSurvey,
+from denoise.io.sensor.base import (
+    PIECE,
     LogOptions,
     SensorReader,
     SensorWriter,
     changed_samples,
     check_recording,
-    choose,
-    describe,
     sensor_info,
 )
+from denoise.io.sensor.columns import ColumnSurvey, choose, describe
 from denoise.signal import Clock, SensorInfo
 
 __all__ = ["CODES", "Code", "Layout", "ScaledReader", "ScaledWriter", "Signal", "Store", "scaled_reader"]
@@ -36,24 +35,15 @@ __all__ = ["CODES", "Code", "Layout", "ScaledReader", "ScaledWriter", "Signal", 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-PIECE = 1 << 18  # samples of all signals together that are read at once
-
 
 @dataclass(frozen=True)
 class Code:
-    """The binary code of whole numbers.
+    """The binary code of whole numbers."""
 
-    Args:
-        bits: Bits of a sample.
-        low: The smallest number.
-        high: The largest number.
-        offset: Added before storing, if numbers are stored without a sign.
-    """
-
-    bits: int
-    low: int
-    high: int
-    offset: int = 0
+    bits: int  # per sample
+    low: int  # the smallest number
+    high: int  # the largest number
+    offset: int = 0  # added before storing, if numbers are stored without a sign
 
     def size_bytes(self, samples: int) -> int:
         """Count the bytes of N samples."""
@@ -94,20 +84,12 @@ CODES: Mapping[str, Code] = {
 
 @dataclass(frozen=True)
 class Store:
-    """One file of samples.
-
-    Args:
-        path: The file.
-        offset: Bytes before the first record.
-        code: How a sample is stored.
-        counts: Samples of each signal in a record.
-        records: Number of records.
-    """
+    """One file of samples."""
 
     path: Path
-    offset: int
-    code: Code
-    counts: tuple[int, ...]
+    offset: int  # bytes before the first record
+    code: Code  # how a sample is stored
+    counts: tuple[int, ...]  # samples of each signal in a record
     records: int
 
     @property
@@ -148,31 +130,18 @@ class Store:
 
 @dataclass(frozen=True)
 class Signal:
-    """One signal of a recording.
+    """One signal of a recording."""
 
-    Args:
-        name: Its name in the file.
-        store: Index of its file.
-        place: Its place among the signals of that file.
-        gain: Stored units per unit of the signal.
-        zero: The stored number that means 0.
-        low: The smallest stored number that may be written.
-        high: The largest one.
-        missing: The stored number that means a gap.
-        sample_rate: Hz.
-        reject_reason: Its kind, if it is no signal.
-    """
-
-    name: str
-    store: int
-    place: int
-    gain: float
-    zero: float
-    low: int
-    high: int
-    missing: int | None = None
-    sample_rate: float | None = None
-    reject_reason: str = ""
+    name: str  # its name in the file
+    store: int  # index of its file
+    place: int  # its place among the signals of that file
+    gain: float  # stored units per unit of the signal
+    zero: float  # the stored number that means 0
+    low: int  # the smallest stored number that may be written
+    high: int  # the largest one
+    missing: int | None = None  # the stored number that means a gap
+    sample_rate: float | None = None  # Hz
+    reject_reason: str = ""  # its kind, if it is no signal
 
     def columns(self, store: Store) -> slice:
         """Slice of its samples in a record."""
@@ -209,19 +178,12 @@ class _Recording:
 
 @dataclass(frozen=True)
 class Layout:
-    """The samples of a recording of whole numbers.
+    """The samples of a recording of whole numbers."""
 
-    Args:
-        stores: The files of samples.
-        recordings: Its signals, grouped by length.
-        onsets_s: When each record begins, if there are pauses between records.
-        header: The header, for the format's own writer.
-    """
-
-    stores: tuple[Store, ...]
-    recordings: tuple[_Recording, ...]
-    onsets_s: Floats | None
-    header: Any
+    stores: tuple[Store, ...]  # the files of samples
+    recordings: tuple[_Recording, ...]  # its signals, grouped by length
+    onsets_s: Floats | None  # when each record begins, if there are pauses between records
+    header: Any  # the header, for the format's own writer
 
 
 class ScaledReader(SensorReader):

@@ -19,7 +19,8 @@ import numpy as np
 
 from denoise.errors import UnreadableError
 from denoise.io.limits import require_plausible_size
-from denoise.io.sensor.npy import naming_damage, time_axis
+from denoise.io.sensor.base import naming_damage
+from denoise.io.sensor.npy import time_axis
 from denoise.io.sensor.npz import ArchiveFormat, Member, member
 
 __all__ = ["FORMAT"]
@@ -45,21 +46,13 @@ class _Element:
 
 @dataclass(frozen=True)
 class _Matrix:
-    """The header of a matrix.
+    """The header of a matrix."""
 
-    Args:
-        kind: Number of its class.
-        flags: Complex, global, logical.
-        shape: Its sides.
-        name: Name of the variable.
-        at: Position of the tag of its numbers.
-    """
-
-    kind: int
-    flags: int
-    shape: tuple[int, ...]
-    name: str
-    at: int
+    kind: int  # number of its class
+    flags: int  # complex, global, logical
+    shape: tuple[int, ...]  # its sides
+    name: str  # name of the variable
+    at: int  # position of the tag of its numbers
 
 
 def _elements(path: Path, file: io.BufferedIOBase, order: str) -> Iterator[_Element]:

@@ -13,7 +13,7 @@ import io
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,56 +22,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import (
-    DenoiseError,
     InputError,
     UnreadableError,
     UnsupportedError,
-    reason,
 )
-from denoise.io.sensor.columns import (
+from denoise.io.sensor.base import (
+    PIECE,
     LogOptions,
     SensorFormat,
     SensorReader,
     SensorWriter,
     changed_samples,
     check_recording,
-    describe,
     fit_dtype,
+    naming_damage,
     sensor_info,
 )
+from denoise.io.sensor.columns import describe
 from denoise.signal import SensorInfo
 
-__all__ = ["FORMAT", "PIECE", "ArrayLayout", "floats", "naming_damage", "npy_layout", "time_axis"]
+__all__ = ["FORMAT", "ArrayLayout", "floats", "npy_layout", "time_axis"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-PIECE = 1 << 18  # samples of all channels together that are surveyed at once
 MAX_CHANNELS_FIRST = 64
 HEAD_BYTES = 1 << 16  # more than the header of an array of numbers takes
 
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """The layout of one array in its bytes.
+    """The layout of one array in its bytes."""
 
-    Args:
-        dtype: Dtype in the file, byte order included.
-        offset: Bytes before the first sample.
-        shape: Shape in numpy.
-        samples: Length of the time axis.
-        channels: Length of the other axis; 1 for a 1-D array.
-        time_first: True if time is axis 0.
-        interleaved: True if the channels of one instant are adjacent; else channel follows channel.
-    """
-
-    dtype: np.dtype[Any]
-    offset: int
-    shape: tuple[int, ...]
-    samples: int
-    channels: int
-    time_first: bool
-    interleaved: bool
+    dtype: np.dtype[Any]  # dtype in the file, byte order included
+    offset: int  # bytes before the first sample
+    shape: tuple[int, ...]  # shape in numpy
+    samples: int  # length of the time axis
+    channels: int  # length of the other axis; 1 for a 1-D array
+    time_first: bool  # True if time is axis 0
+    interleaved: bool  # True if the channels of one instant are adjacent; else channel follows channel
 
     @property
     def note(self) -> str:
@@ -129,20 +118,6 @@ class ArrayLayout:
 def floats(values: Array) -> Floats:
     with np.errstate(invalid="ignore"):  # a damaged float32 may be a signalling NaN
         return values.astype(np.float64)
-
-
-@contextmanager
-def naming_damage(name: str, expected: str) -> Iterator[None]:
-    """Turn any failure to decode bytes into an `UnreadableError`.
-
-    On damaged files numpy and zipfile let through the errors of tokenize, ast, zlib and struct.
-    """
-    try:
-        yield
-    except DenoiseError:
-        raise
-    except Exception as error:
-        raise UnreadableError(f"{name}: {reason(error)}; expected {expected}") from error
 
 
 def npy_layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:

@@ -22,18 +22,17 @@ from numpy.typing import NDArray
 
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.limits import require_plausible_size
-from denoise.io.sensor.columns import (
-    ColumnSurvey,
+from denoise.io.sensor.base import (
+    PIECE,
     LogOptions,
     SensorReader,
     SensorWriter,
     check_recording,
-    choose,
-    describe,
-    find_clock,
+    naming_damage,
     sensor_info,
 )
-from denoise.io.sensor.npy import PIECE, ArrayLayout, floats, naming_damage, npy_layout
+from denoise.io.sensor.columns import ColumnSurvey, choose, describe, find_clock
+from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout
 from denoise.signal import Clock, SensorInfo
 
 __all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member", "member"]
@@ -47,19 +46,12 @@ RATE_NAMES = re.compile(
 
 @dataclass(frozen=True)
 class Member:
-    """One array of an archive.
+    """One array of an archive."""
 
-    Args:
-        layout: Layout of its samples in the bytes of `load`; None if it is no signal.
-        reject_reason: Its kind, if it is no signal.
-        load: Reads its bytes.
-        value: The number, if it is a single one.
-    """
-
-    layout: ArrayLayout | None
-    reject_reason: str
-    load: Callable[[], io.BytesIO]
-    value: float | None = None
+    layout: ArrayLayout | None  # layout of its samples in the bytes of `load`; None if it is no signal
+    reject_reason: str  # its kind, if it is no signal
+    load: Callable[[], io.BytesIO]  # reads its bytes
+    value: float | None = None  # the number, if it is a single one
 
 
 def member(layout: Callable[[str], ArrayLayout], label: str, load: Callable[[], io.BytesIO]) -> Member:

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import UnreadableError, reason
+from denoise.errors import UnreadableError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_plausible_size
-from denoise.io.sensor.columns import (
+from denoise.io.sensor.base import (
     BLOCK,
-    ColumnSurvey,
     LogOptions,
     SensorFormat,
     SensorReader,
@@ -29,8 +28,9 @@ from denoise.io.sensor.columns import (
     changed_samples,
     check_recording,
     fit_dtype,
-    table_info,
+    naming_damage,
 )
+from denoise.io.sensor.columns import ColumnSurvey, table_info
 from denoise.signal import Clock, SensorInfo
 
 __all__ = ["FORMAT"]
@@ -49,10 +49,8 @@ def _pyarrow(path: Path) -> Any:
 
 def _open(path: Path) -> Any:
     pyarrow = _pyarrow(path)
-    try:
+    with naming_damage(str(path), "a Parquet table"):
         return pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UnreadableError(f"{path}: {reason(error)}; expected a Parquet table") from error
 
 
 def _values(column: Any) -> tuple[Array, NDArray[np.bool_]]:
@@ -77,12 +75,8 @@ def _floats(column: Any) -> Floats:
 
 
 def _batches(path: Path, names: list[str] | None = None) -> Iterator[Any]:
-    pyarrow = _pyarrow(path)
-    with _open(path) as table:
-        try:
-            yield from table.iter_batches(batch_size=BLOCK, columns=names)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise UnreadableError(f"{path}: {reason(error)}; expected a sound Parquet table") from error
+    with _open(path) as table, naming_damage(str(path), "a sound Parquet table"):
+        yield from table.iter_batches(batch_size=BLOCK, columns=names)
 
 
 def _survey(path: Path, options: LogOptions) -> SensorInfo:

@@ -18,7 +18,7 @@ import numpy as np
 from denoise.errors import OutputError, UnreadableError, UnsupportedError
 from denoise.io.atomic import replacing
 from denoise.io.formats import FORMATS
-from denoise.io.sensor.columns import LogOptions, SensorFormat
+from denoise.io.sensor.base import LogOptions, SensorFormat
 from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
 
 __all__ = ["FORMAT"]
