@@ -1,4 +1,4 @@
-"""The noise-injection transforms: one definition feeds training, `denoise corrupt` and `denoise benchmark`.
+"""Noise injection for training, `denoise corrupt` and `denoise benchmark`.
 
 >>> import torch
 >>> from denoise import corruptions
@@ -7,7 +7,8 @@
 >>> noisy.shape
 torch.Size([1, 3, 8, 8])
 
-To add one: a frozen dataclass in `general`, `image`, `audio` or `sensor`, and its row in `spec.CORRUPTIONS`.
+To add one, write a frozen dataclass in `general`, `image`, `audio` or `sensor`, and add its row to
+`spec.CORRUPTIONS`.
 """
 
 from denoise.corruptions.base import Chain, Choice, Corruption, corrupt, with_level

@@ -560,9 +560,9 @@ def test_composites_are_for_what_all_their_parts_are_for() -> None:
         ("jpeg:subsampling=4:1:1", "4:1:1 is not 4:4:4 or 4:2:2 or 4:2:0"),
         ("hum:harmonics=1..3", "takes one number, not the range"),
         ("gaussian:sigma=1,snr_db=2", "not both"),
-        ("(jpeg", "parenthesis without its partner"),
-        ("jpeg)", "parenthesis without its partner"),
-        ('background:path="x', "quote without its partner"),
+        ("(jpeg", "unmatched parenthesis"),
+        ("jpeg)", "unmatched parenthesis"),
+        ('background:path="x', "unmatched quote"),
         ("0*jpeg|0*jpeg", "weights"),
     ],
 )
