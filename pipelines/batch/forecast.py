@@ -1,7 +1,7 @@
-"""Estimate the cost of a plan from names and sizes alone: opening every header would take too long.
+"""Forecast of a plan's cost, from names and sizes alone.
 
-Seconds are right within a factor of two or three; bytes follow the rule that a file cleaned into its own
-format keeps its size.
+Opening every header would take too long. Seconds are right within a factor of two or three; bytes follow the
+rule that a file cleaned into its own format keeps its size.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""The manifest: one JSON line per processed file, so that a second run processes only the rest.
+"""Manifest: one JSON line per processed file, so that a second run skips it.
 
-A file counts as done when its last good row proves it: the input has the same digest, the job the same
-fingerprint, and the output is there with the digest that was recorded. Digests and not size and time, because
-a folder that was copied, restored or synchronised has new times, and because an output that somebody edited
-must not be taken for ours; reading a file to hash it costs a few percent of cleaning it.
+A file is done if its last `ok` row proves it: same digest of the input, same fingerprint of the job, and an
+output with the recorded digest. Sizes and times would not do: copies and restored folders have new times, and
+an output that somebody edited is not ours. Hashing a file costs a few percent of cleaning it.
 
-Between the moment an output appears and the moment its row is on disk a crash may come. So the keys of a run
-are first written to `.denoise-unfinished`; an output named there is ours to redo, whatever the manifest says.
-That also lets rows and folders reach the disk in groups: a killed process loses no row, and a power cut costs
-the work of half a second. A store takes no rows one by one: there they are sent together, every half minute.
+A crash may come between an output and its row. So a run first writes its keys to `.denoise-unfinished`; an
+output named there is ours to redo, whatever the manifest says. That also lets rows and folders reach the disk
+in groups: a killed process loses no row, a power cut the work of half a second. A store takes no single rows:
+there they are sent together, every half minute.
 """
 
 from __future__ import annotations

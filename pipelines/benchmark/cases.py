@@ -1,4 +1,4 @@
-"""Benchmark cases: a clean signal, its corrupted copy, and the metrics of that copy."""
+"""Benchmark cases: a clean signal, its corrupted copy, and the metrics."""
 
 from __future__ import annotations
 

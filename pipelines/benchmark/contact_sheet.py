@@ -1,4 +1,4 @@
-"""Contact sheet: crops at native pixels, to compare by eye what metrics do not show."""
+"""Contact sheet: crops at native pixels, to compare outputs by eye."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure the cost of a model on this machine: arithmetic, seconds, and use of the machine.
+"""Measure the cost of models: arithmetic, seconds, and use of this machine.
 
 Seconds alone mean little on another machine, or beside another program. So all models are timed in turns with
 a large matrix product and two published network shapes: their ratios are stable.
@@ -20,49 +20,20 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from denoise.dsp.windows import padded
-from denoise.errors import UsageError
 from denoise.infer.catalogue import find, load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.precision import Bfloat16
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
-from denoise.models.table import PRECISIONS
 from pipelines.batch.huge_pages import use_huge_pages
+from pipelines.benchmark.job import CostJob
 from pipelines.report import table
 
-__all__ = ["REFERENCES", "CostJob", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
+__all__ = ["REFERENCES", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
 
 _MATRIX = 2048  # rows and columns of the matrix product
 _RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # for models that accept any rate
 _PROBE = 64  # pixels a side, or least blocks of a signal, that multiply-adds are counted on
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostJob:
-    """Settings of the measurement.
-
-    Args:
-        models: Names and weights files; one that cleans several modalities is timed for each.
-        side_px: Side of the square colour image for image models.
-        samples: Length of the signal for other models.
-        rounds: Number of turns; the median counts.
-        threads: Threads of torch; None leaves them to torch.
-        precision: One of `denoise.models.table.PRECISIONS`, for trained image models.
-    """
-
-    models: tuple[str, ...]
-    side_px: int = 1000
-    samples: int = 480_000
-    rounds: int = 5
-    threads: int | None = None
-    precision: str = PRECISIONS[0]
-
-    def __post_init__(self) -> None:
-        for name in ("side_px", "samples", "rounds"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"threads is {self.threads}; expected 1 or more")
 
 
 @dataclass(frozen=True)
@@ -168,15 +139,9 @@ def measure(job: CostJob) -> Costs:
         timed = _in_turns(runs, job.rounds)
         matrix_gflops = 2 * _MATRIX**3 / timed[-1][0] / 1e9
         seconds = {c.cleaner.name: s / c.size * 1e6 for c, (s, _) in zip(entrants, timed, strict=False)}
-        rows = tuple(
-            _row(
-                entrant,
-                found,
-                matrix_gflops,
-                {name: seconds[name] for name in REFERENCES if name in seconds},
-            )
-            for entrant, found in zip(entrants, timed, strict=False)
-        )
+        references = {name: seconds[name] for name in REFERENCES if name in seconds}
+        found = zip(entrants, timed, strict=False)
+        rows = tuple(_row(entrant, times, matrix_gflops, references) for entrant, times in found)
         return Costs(rows, torch.get_num_threads(), matrix_gflops)
 
 
@@ -268,16 +233,8 @@ def as_table(costs: Costs) -> str:
     for modality in dict.fromkeys(row.modality for row in costs.rows):
         rows = [row for row in costs.rows if row.modality == modality]
         unit, million = ("px", "MP") if modality == "image" else ("sample", "M samples")
-        header = [
-            "model",
-            "parameters",
-            f"kMAC/{unit}",
-            f"s/{million}",
-            f"CPU s/{million}",
-            "GFLOP/s",
-            "of matrix",
-        ]
-        header += [f"of {name}" for name in rows[0].of_reference]
+        header = ["model", "parameters", f"kMAC/{unit}", f"s/{million}", f"CPU s/{million}"]
+        header += ["GFLOP/s", "of matrix", *(f"of {name}" for name in rows[0].of_reference)]
         parts.append(f"{modality}\n" + table(header, [_line(row) for row in rows]))
     machine = (
         f"{costs.threads} threads; a float32 matrix product of {_MATRIX}: {costs.matrix_gflops:.0f} GFLOP/s"

@@ -1,4 +1,4 @@
-"""Non-blind deconvolution: an oracle to compare blind models with, which nobody has in practice.
+"""Non-blind deconvolution: an oracle to compare blind models with.
 
 The methods are those of scikit-image. Each gets the true kernel and the true noise level, and an image padded
 as the blur padded it: all of them assume a periodic image or a black border, and would ring from every edge.

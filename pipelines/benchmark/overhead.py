@@ -1,4 +1,4 @@
-"""Time a batch against its model alone: reading, estimating, writing, manifest, and idle workers."""
+"""Time a batch against its model alone: the cost of files and workers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,7 @@ __all__ = ["Overhead", "OverheadJob", "as_text", "measure"]
 
 @dataclass(frozen=True, kw_only=True)
 class OverheadJob:
-    """Settings of the measurement.
-
-    Args:
-        model: Name or weights file.
-        inputs: Files and folders; files of other kinds are skipped.
-        workers: As in `Job`.
-    """
+    """Model (name or weights file), inputs (files of other kinds are skipped), and workers as in `Job`."""
 
     model: str
     inputs: tuple[Path, ...]
@@ -92,7 +86,7 @@ def measure(job: OverheadJob) -> Overhead:
             raise UsageError(f"{job.model} cleans none of {', '.join(map(str, job.inputs))}")
         cleaners = {modality: load(job.model, modality) for modality in plan.modalities}
         for item in {item.modality: item for item in plan.items}.values():
-            _model_seconds(cleaners[item.modality], item)  # the first run, which sets things up, is not timed
+            _model_seconds(cleaners[item.modality], item)  # the first run sets things up and does not count
         model_seconds = sum(_model_seconds(cleaners[item.modality], item) for item in plan.items)
         first_seconds, batch_seconds = _batch_seconds(cleaning, len(plan.items))
     return Overhead(job.model, len(plan.items), model_seconds, first_seconds, batch_seconds)
@@ -104,9 +98,8 @@ def _model_seconds(cleaner: Cleaner, item: Item) -> float:
         blocks = list(reader)
     if info.modality != "image":
         blocks = [np.concatenate(blocks, axis=-1)]
-    started = time.perf_counter()
+    keep, started = info.passthrough_channels, time.perf_counter()
     for block in blocks:
-        keep = info.passthrough_channels
         cleaner.apply(block, peak=info.peak, keep=keep, sample_rate=info.sample_rate)
     return time.perf_counter() - started
 

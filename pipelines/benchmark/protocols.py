@@ -1,4 +1,4 @@
-"""Benchmark conditions: a noise at some levels, or one of the tables of degradations below."""
+"""Benchmark conditions: a noise at some levels, or a table of degradations."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ class Table:
 
 
 def as_text(shown: Iterable[Table]) -> str:
-    """Columns in line, for a terminal."""
+    """Format tables for a terminal, with aligned columns."""
     return "\n\n".join(f"{one.title}\n{table(one.header, one.lines)}" for one in shown)
 
 
 def as_markdown(shown: Iterable[Table]) -> str:
-    """For documents."""
+    """Format tables for documents."""
     return "\n".join(f"{one.title}\n\n{markdown(one.header, one.lines)}\n" for one in shown)
 
 
@@ -54,9 +54,9 @@ def tables(rows: Sequence[BenchmarkRow], protocol: Protocol | None) -> list[Tabl
 
 def _levels(rows: Sequence[BenchmarkRow]) -> Table:
     """One line per model: for each level the headline metric and its gain."""
-    noises = list(dict.fromkeys(row.noise for row in rows))
     by_model = _grouped(rows, lambda row: row.model)
     first = {row.noise: row for row in next(iter(by_model.values()))}
+    noises = list(dict.fromkeys(row.noise for row in rows))
     headline = MODALITIES[rows[0].modality].headline
     noisy = [cell for noise in noises for cell in (_figure(first[noise].noisy_headline), "")]
     return Table(
@@ -95,7 +95,7 @@ def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
     ratio = MODALITIES[protocol.modality].headline.removesuffix("_db").upper()
     most = " (60 if unchanged)" if protocol.modality == "sensor" else ""
     clean = f"; of `{CLEAN}` the {ratio} of the output{most}" if CLEAN in protocol.sweeps else ""
-    families = dict.fromkeys(family for row in rows for family in row.families)
+    families = {family for row in rows for family in row.families}
     over = f"; means over {len(families)} families" if families else ""
     return Table(
         f"gain in {ratio}, dB, {count(max(row.files for row in rows))}{over}{clean}",
@@ -153,7 +153,7 @@ def _figure(value: float | None, form: str = ".2f") -> str:
 
 def as_csv(rows: Sequence[BenchmarkRow]) -> str:
     """One line per row; noisy metrics are prefixed `noisy_`."""
-    flat = [
+    lines = [
         {
             **{name: getattr(row, name) for name in ("model", "modality", "noise", "level", "files")},
             **row.metrics,
@@ -163,24 +163,22 @@ def as_csv(rows: Sequence[BenchmarkRow]) -> str:
         for row in rows
     ]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(name for line in flat for name in line)), lineterminator="\n"
-    )
+    header = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(text, list(header), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows(lines)
     return text.getvalue()
 
 
 def check_plot(path: Path, protocol: str | None) -> None:
     """Refuse, before the work, a file name without a plot format, and results without one axis."""
+    problem = None
     if protocol:
-        raise UsageError(
-            f"{path}: a plot is over the levels of one noise, and the protocol {protocol} has many"
-        )
-    if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise UsageError(
-            f"{path}: a plot is written as {' '.join(PLOT_SUFFIXES)}, not {path.suffix or 'that'}"
-        )
+        problem = f"a plot is over the levels of one noise, and the protocol {protocol} has many"
+    elif path.suffix.lower() not in PLOT_SUFFIXES:
+        problem = f"a plot is written as {' '.join(PLOT_SUFFIXES)}, not {path.suffix or 'that'}"
+    if problem:
+        raise UsageError(f"{path}: {problem}")
 
 
 def plot(rows: Sequence[BenchmarkRow], path: Path) -> None:
@@ -197,17 +195,11 @@ def plot(rows: Sequence[BenchmarkRow], path: Path) -> None:
     FigureCanvasAgg(figure)
     for modality, axes in zip(modalities, figure.subplots(1, len(modalities), squeeze=False)[0], strict=True):
         ours = [row for row in rows if row.modality == modality]
-        for model in dict.fromkeys(row.model for row in ours):
-            line = [row for row in ours if row.model == model]
-            levels = [row.level if row.level is not None else 0.0 for row in line]
-            axes.plot(
-                levels, [np.nan if row.headline is None else row.headline for row in line], "o-", label=model
-            )
-        axes.set(
-            title=modality,
-            xlabel=ours[0].noise.partition(":")[0] + " level",
-            ylabel=MODALITIES[modality].headline,
-        )
+        for model, line in _grouped(ours, lambda row: row.model).items():
+            figures = [np.nan if row.headline is None else row.headline for row in line]
+            axes.plot([row.level or 0.0 for row in line], figures, "o-", label=model)
+        unit = ours[0].noise.partition(":")[0]
+        axes.set(title=modality, xlabel=f"{unit} level", ylabel=MODALITIES[modality].headline)
         axes.grid(alpha=0.3)
         axes.legend()
     with writing(path) as partial:

@@ -11,7 +11,7 @@ import click
 from denoise.errors import UsageError
 from pipelines import report
 from pipelines.batch.jobs import Job
-from pipelines.benchmark.job import BenchmarkJob
+from pipelines.benchmark.job import CostJob
 from pipelines.cli import options
 
 if TYPE_CHECKING:
@@ -143,27 +143,7 @@ def export(name: str, path: Path) -> None:
 
 @command.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option(
-    "--side",
-    "side_px",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    metavar="PX",
-    help="Of the square image.",
-)
-@click.option(
-    "--samples", type=click.IntRange(min=1), default=480_000, show_default=True, help="Of the signal."
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Turns for each; the median counts.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="That torch uses.  [default: all cores]")
-@options.flag(BenchmarkJob.table()["precision"])
+@options.flags(CostJob)
 @options.json_option
 def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> None:
     """Time models against two published network shapes and a matrix product, on this machine, in turns.
@@ -174,7 +154,7 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
     """
     from pipelines.benchmark import cost as costs
 
-    found = costs.measure(costs.CostJob(models=names, **settings))
+    found = costs.measure(CostJob(models=names, **settings))
     click.echo(costs.as_table(found))
     if json_path:
         report.write_json(json_path, found.as_dict())

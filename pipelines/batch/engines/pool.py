@@ -1,4 +1,4 @@
-"""Local worker processes: one that is killed, out of memory or hung fails only the file being processed.
+"""Local workers: one that is killed or hangs fails only the file it processes.
 
 Every worker has its own pipe, so one worker's death does not affect the others, and it is always known which
 file was under way. (`concurrent.futures` gives up the whole pool when one worker dies.) Such a file is tried
