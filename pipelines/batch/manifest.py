@@ -83,7 +83,7 @@ class Entry:
 
 
 def jsonable(value: Any) -> Any:
-    """The same value with NaN and infinity as null, which is all that JSON has for them."""
+    """Replace NaN and infinity, which JSON lacks, by null."""
     if isinstance(value, Mapping):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -182,7 +182,7 @@ def _foreign(item: Item, *, known: bool) -> Entry:
 
 
 class Appender:
-    """Adds rows to an open manifest: a row is in the file when the call returns, or the file is as it was.
+    """Appender of rows: after a call, the row is in the file, or the file is as it was.
 
     A remote manifest is a local copy, sent as a whole at each `sync`; until then the pending keys mark its
     outputs as ours.
@@ -190,7 +190,7 @@ class Appender:
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self._path, self._file, self._place = path, file, place(path)
-        self._separator = b"" if _ends_in_line_end(Path(file.name)) else b"\n"  # after a line torn by a crash
+        self._separator = b"" if _ends_in_newline(Path(file.name)) else b"\n"  # after a line torn by a crash
         self.proven: set[str | None] = set()  # keys
         self._folders: set[Path] = set()  # of outputs since the last sync
         self._synced_s = 0.0
@@ -227,12 +227,11 @@ class Appender:
         self._synced_s = time.monotonic()
 
     def _write(self, line: bytes) -> None:
-        written = self._file.write(line)
-        if written < len(line):
+        if self._file.write(line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _ends_in_line_end(path: Path) -> bool:
+def _ends_in_newline(path: Path) -> bool:
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,10 +77,6 @@ class Costs:
     rows: tuple[CostRow, ...]
     threads: int
     matrix_gflops: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """The form of `--json`."""
-        return asdict(self)
 
 
 class PlainShape(Denoiser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +158,7 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
     found = costs.measure(CostJob(models=names, **settings))
     click.echo(costs.as_table(found))
     if json_path:
-        report.write_json(json_path, found.as_dict())
+        report.write_json(json_path, asdict(found))
 
 
 @command.command()
