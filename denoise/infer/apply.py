@@ -35,7 +35,7 @@ def apply(
     sigma: float | None = None,
     tile: int | None = None,
 ) -> Array:
-    """Clean an array; the model is put into evaluation mode, the array is not touched.
+    """Clean an array, which stays unchanged; the model is put into evaluation mode.
 
     Values become float only tile by tile (or block by block), so beside the array and its result the memory
     needed depends on the model and the tile alone. A constant channel has nothing to clean and comes back as
@@ -45,13 +45,13 @@ def apply(
         model: A denoiser for as many axes as the array has after its channels.
         array: Integers or floats; integers are rounded and clipped on the way back.
         peak: The value that means full scale; None for the array's own units.
-        keep: How many trailing channels are copied through (alpha).
+        keep: Number of trailing channels to copy through (alpha).
         sample_rate: Hz, for signals; needed by a model that has a rate of its own.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale (25 means 25/255
             of the peak), signals in their own units.
-        tile: Pixels or samples a side that are kept of one run of the model; by default what memory allows
-            (`denoise.infer.tiles`). A model that needs the whole input is never given less.
+        tile: Pixels or samples a side kept of one run of the model; by default as many as memory allows
+            (`denoise.infer.tiles`). A model that needs the whole input always gets it.
 
     Shape:
         `(C, H, W)` or `(C, T)` in and out.
@@ -73,7 +73,9 @@ def apply(
     cleaned = array.shape[0] - keep
     result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]
-    leaves = isinstance(model, ImageIdentity) and array.dtype.kind != "f"  # floats are seen to be finite
+    leaves = (
+        isinstance(model, ImageIdentity) and array.dtype.kind != "f"
+    )  # floats must be checked to be finite
     if strength == 0 or not array.size or leaves:
         result[...] = array
     elif spec.ndim == 1:
@@ -108,27 +110,27 @@ def _clean_image(
         kept = (slice(None), slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         result[kept] = _as(array.dtype, cleaned)
     for channel, noisy in enumerate(array):
-        # In this order, for most images are seen to vary in their first row.
+        # In this order, because the first row of most images already varies.
         if noisy[0].min() == noisy[0].max() == noisy.min() == noisy.max():
             result[channel] = noisy
 
 
 def _tiles(model: Denoiser, array: Array, tile: int | None) -> Iterator[tuple[Window, Window]]:
     (height, width), halo, multiple_of = array.shape[1:], model.spec.halo, model.spec.multiple_of
-    if halo is None:  # one window that holds everything
+    if halo is None:  # one window of the whole
         tall, wide, halo = height, width, 0
     elif tile:
         tall = wide = tile
     else:
-        most_px = MEMORY.for_network(2 * array.nbytes) / bytes_per_pixel(model)
-        tall, wide = tile_shape(height, width, halo, multiple_of, most_px)
+        max_px = MEMORY.for_network(2 * array.nbytes) / bytes_per_pixel(model)
+        tall, wide = tile_shape(height, width, halo, multiple_of, max_px)
     for rows in plan(height, tall, halo, multiple_of):
         for columns in plan(width, wide, halo, multiple_of):
             yield rows, columns
 
 
 def _read(array: Array, rows: Window, columns: Window, edge_padding: Literal["reflect", "edge"]) -> Array:
-    """What a tile reads; past the lower and right edge values are made up, to the model's multiple."""
+    """Read a tile with its halo, padded past the lower and right edge to the model's multiple."""
     inside = array[:, rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
     if array.dtype.kind == "f" and not np.isfinite(inside).all():
         channel, row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(inside)))
@@ -142,9 +144,9 @@ def _read(array: Array, rows: Window, columns: Window, edge_padding: Literal["re
 
 
 def _run(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
-    """The model's answer to `(C, H, W)`, whatever channels it wants.
+    """Run the model on `(C, H, W)`, adapting the number of channels.
 
-    A count that is not its own goes through it channel by channel: each repeated, the answers averaged.
+    An unsupported number goes through it channel by channel: each repeated, and the outputs averaged.
     """
     wanted = model.spec.channels
     if len(noisy) == wanted:
@@ -194,7 +196,7 @@ def _clean_signal(
 
 
 def _as(dtype: np.dtype[Any], values: Array) -> Array:
-    """Floats as `dtype`: integers by rounding and clipping."""
+    """Convert floats to `dtype`: to integers by rounding and clipping."""
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
     limits, rounded = np.iinfo(dtype), np.rint(values)

@@ -41,12 +41,12 @@ class Cleaner:
 
     @property
     def spec(self) -> InputSpec:
-        """What the model requires of its input."""
+        """Requirements of the model on its input."""
         return self.model.spec
 
     @property
     def takes_sigma(self) -> bool:
-        """Whether the noise standard deviation can be given."""
+        """True if the model takes the noise standard deviation."""
         return isinstance(self.model, SigmaDenoiser)
 
     @property

@@ -18,7 +18,7 @@ from denoise.errors import InputError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.evaluate import Evaluator, evaluator, rescale
-from denoise.infer.gaps import Timeline
+from denoise.infer.gaps import ClockedStream
 from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.selection import Selection
 from denoise.infer.stages import DEFAULT_BLOCK
@@ -199,7 +199,7 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
             ):
                 stream = _open_stream(blocks.info, cleaner, levels, options)
                 clock = blocks.info.clock if isinstance(blocks.info, SensorInfo) else None
-                timeline = Timeline(stream, blocks.info.shape[0], clock, options.fill_gaps)
+                timeline = ClockedStream(stream, blocks.info.shape[0], clock, options.fill_gaps)
                 stamps: Iterator[Array | None] = repeat(None)
                 if isinstance(blocks, SensorReader) and clock and clock.pauses:
                     stamps = blocks.stamps()

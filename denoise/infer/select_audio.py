@@ -44,7 +44,7 @@ MIN_SYLLABIC = 0.15
 
 @dataclass(frozen=True)
 class SpeechFeatures:
-    """What separates speech from music, machines and nature in a few seconds of sound.
+    """Features that separate speech from music, machines and nature in a few seconds of sound.
 
     Args:
         passed_db: Energy in the band of speech that a speech denoiser passes.
@@ -60,7 +60,7 @@ class SpeechFeatures:
 
     @property
     def is_speech(self) -> bool:
-        """Whether all features exceed their bounds."""
+        """True if all features exceed their bounds."""
         return (
             self.passed_db > MIN_PASSED_DB
             and self.voiced > MIN_VOICED
@@ -104,7 +104,7 @@ def _powers(x: Array) -> NDArray[np.float64]:
 
 
 def _pitch(x: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Pitch of each frame in Hz, and whether it is voiced, by autocorrelation (Boersma 1993)."""
+    """Pitch of each frame in Hz, and True if it is voiced, by autocorrelation (Boersma 1993)."""
     window = np.hanning(_FRAME)
     frames = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), _FRAME)[::_HOP] * window
     power = np.abs(np.fft.rfft(frames, 2 * _FRAME, axis=1)) ** 2

@@ -1,4 +1,4 @@
-"""What a signal flows through, block by block: from the queue of samples to the model, and back."""
+"""Stream stages: buffering, gaps, the model, resampling and band extension."""
 
 from __future__ import annotations
 
@@ -22,41 +22,39 @@ __all__ = [
     "Gaps",
     "SampleQueue",
     "Stage",
-    "core_of",
     "joined",
-    "tile_of",
+    "make_core",
+    "tile_length",
 ]
 
 Array = NDArray[Any]
 
 DEFAULT_BLOCK = 65536  # samples a channel at the model's rate: 4 s of speech
 _BATCH = 4 * DEFAULT_BLOCK  # samples in one call of the model; more channels than that take several calls
-RAMP = (
-    4096  # samples: the longest gap that is bridged from end to end, and how long output is held back for it
-)
-_TOP_OF_BAND = 0.625  # of the model's Nyquist frequency: what lies above stands for what it cannot see
-_FOLLOW_S = 0.010  # time constant of that energy: sibilants begin at once, hiss does not flutter
-_FAINT = 1e-11  # power, full scale being 1 (-110 dB), below which there is nothing to turn down
+RAMP = 4096  # samples: the longest gap that is bridged from end to end, and the delay that this costs
+_TOP_OF_BAND = 0.625  # of the model's Nyquist frequency: energy above is a proxy for the unseen band
+_FOLLOW_S = 0.010  # time constant of that energy: short for sibilants, long enough for steady hiss
+_FAINT = 1e-11  # power, full scale being 1 (-110 dB), below which nothing is attenuated
 
 
 class Stage(Protocol):
-    """Takes the next samples `(C, n)` and whether they are the last; gives what is finished `(C, m)`."""
+    """Takes the next samples `(C, n)`, and True if they are the last; returns the finished `(C, m)`."""
 
     def __call__(self, block: Array, last: bool, /) -> Array: ...
 
 
-def core_of(model: Denoiser, channels: int, block: int, sigmas: list[float] | None) -> Stage:
-    """The stage that runs the model, as the model can be run."""
+def make_core(model: Denoiser, channels: int, block: int, sigmas: list[float] | None) -> Stage:
+    """Make the stage that runs the model."""
     if isinstance(model, CausalDenoiser):
         return _Causal(model, channels, block)
     if model.spec.halo is None:
         return _Whole(model, channels, sigmas)
-    tile = tile_of(max(1, block // channels) if model.spec.joint_channels else block, model.spec.halo)
+    tile = tile_length(max(1, block // channels) if model.spec.joint_channels else block, model.spec.halo)
     return _Windows(model, channels, tile, model.spec.halo, sigmas)
 
 
-def tile_of(block: int, halo: int) -> int:
-    """Samples that are kept of one run: where blocks may be large, an eighth is read beside them."""
+def tile_length(block: int, halo: int) -> int:
+    """Number of samples kept of one run; in large blocks at most an eighth more is read beside them."""
     return max(block, 2 * halo, min(16 * halo, 4 * block))
 
 
@@ -69,7 +67,7 @@ def _groups(channels: int, samples: int, *, joint: bool) -> list[slice]:
 
 
 def _tensor(rows: Array, model: Denoiser) -> torch.Tensor:
-    """Rows `(C, n)` as a batch `(C, 1, n)`, or `(1, C, n)` of joint channels, on the model's device."""
+    """Make of rows `(C, n)` a batch `(C, 1, n)`, or `(1, C, n)` if joint, on the model's device."""
     parameter = next(model.parameters(), None)
     tensor = torch.from_numpy(np.ascontiguousarray(rows)).unsqueeze(0 if model.spec.joint_channels else 1)
     return tensor if parameter is None else tensor.to(parameter.device)
@@ -92,7 +90,7 @@ def _residual(model: Denoiser, noisy: Array, sigmas: list[float] | None) -> Arra
 
 
 class _Whole:
-    """A model that needs the whole signal: waits for it."""
+    """Buffers the whole signal for a model that needs it."""
 
     def __init__(self, model: Denoiser, channels: int, sigmas: list[float] | None) -> None:
         self._model, self._sigmas = model, sigmas
@@ -107,7 +105,7 @@ class _Whole:
 
 
 class _Windows:
-    """A model that looks `halo` samples to each side: cut as `plan` would cut the whole signal."""
+    """Runs a model with a halo in windows, cut as `plan` would cut the whole signal."""
 
     def __init__(
         self, model: Denoiser, channels: int, tile: int, halo: int, sigmas: list[float] | None
@@ -123,7 +121,7 @@ class _Windows:
         self._held = np.concatenate([self._held, block], axis=-1)
         end = self._origin + self._held.shape[-1]
         done = []
-        while self._start < end and (last or self._reach() <= end):
+        while self._start < end and (last or self._next_read_stop() <= end):
             cut = window(self._start, end, self._tile, self._halo, self._multiple_of)
             noisy = self._held[:, cut.read_start - self._origin : cut.read_stop - self._origin]
             done.append(_residual(self._model, noisy, self._sigmas)[:, cut.kept])
@@ -133,13 +131,13 @@ class _Windows:
         self._origin = keep_from
         return joined(done, self._channels, self._held.dtype)
 
-    def _reach(self) -> int:
-        """How many samples the next window needs, if the signal does not end in it."""
+    def _next_read_stop(self) -> int:
+        """Number of samples that the next window needs, if the signal does not end in it."""
         return padded(self._start + self._tile + self._halo, self._multiple_of)
 
 
 class _Causal:
-    """A model that carries state: whole hops go in as they come, its latency is taken out."""
+    """Runs a model with state on whole hops, and compensates its latency."""
 
     def __init__(self, model: CausalDenoiser, channels: int, block: int) -> None:
         self._model = model
@@ -149,21 +147,21 @@ class _Causal:
             model.initial_state(*((1, len_) if model.spec.joint_channels else (len_, 1)))
             for len_ in (rows.stop - rows.start for rows in self._groups)
         ]
-        self._late = model.latency  # output samples still to be dropped
-        self._ahead = SampleQueue(channels)  # what the model has not been given
-        self._noisy = SampleQueue(channels)  # what the model has not answered
+        self._to_drop = model.latency  # output samples still to be dropped
+        self._ahead = SampleQueue(channels)  # input for the model's next calls
+        self._noisy = SampleQueue(channels)  # input whose output is still to come
 
     def __call__(self, block: Array, last: bool, /) -> Array:
         self._noisy.append(block)
         self._ahead.append(block)
         hop = self._model.hop
-        if last:  # zeros push the rest out, as in `forward`
-            rest = self._noisy.size + self._late
+        if last:  # zeros flush the rest, as in `forward`
+            rest = self._noisy.size + self._to_drop
             short = max(0, padded(rest, hop) - self._ahead.size)
             self._ahead.append(np.zeros((block.shape[0], short), np.float32))
         denoised = self._step(self._ahead.take(self._ahead.size // hop * hop))
-        drop = min(self._late, denoised.shape[-1])
-        self._late -= drop
+        drop = min(self._to_drop, denoised.shape[-1])
+        self._to_drop -= drop
         size = min(denoised.shape[-1] - drop, self._noisy.size)
         return self._noisy.take(size) - denoised[:, drop : drop + size]
 
@@ -182,7 +180,7 @@ class _Causal:
 
 
 class SampleQueue:
-    """Samples in order: appended in blocks, taken in any other size.
+    """A queue of samples, appended and taken in blocks of any sizes.
 
     Args:
         channels: Number of channels.
@@ -202,7 +200,7 @@ class SampleQueue:
             self.size += block.shape[-1]
 
     def take(self, size: int) -> Array:
-        """The first `size` samples, which leave the queue."""
+        """Remove and return the first `size` samples."""
         taken, wanted = [], size
         while wanted:
             block = self._blocks.popleft()
@@ -222,17 +220,17 @@ def joined(blocks: Sequence[Array], channels: int, dtype: np.dtype[Any]) -> Arra
 
 
 class FullBand:
-    """A model whose rate is below the signal's: what it cannot see is turned down as the top of what it sees.
+    """Runs a model at a lower rate, and attenuates the band above like the top of the model's band.
 
-    The gain is the ratio of the energies that leave and enter the model above `_TOP_OF_BAND`, over the last
-    `_FOLLOW_S`. What is not seen is what is left of the signal when its resampled copy is taken away, so the
-    two bands are complements, and a gain of one gives back the input.
+    The gain is the ratio of the output and input energies of the model above `_TOP_OF_BAND`, over the last
+    `_FOLLOW_S`. The band above is the signal minus its copy resampled down and up, so the two bands are
+    complements, and a gain of one restores the input.
 
     Args:
         core: The model.
         channels: Number of channels.
-        ratio: Samples at the model's rate for one of the signal's, below 1.
-        spec: Of the model.
+        ratio: The model's rate over the signal's, below 1.
+        spec: The model's.
     """
 
     def __init__(self, core: Stage, channels: int, ratio: float, spec: InputSpec) -> None:
@@ -265,7 +263,7 @@ class FullBand:
         return residual
 
     def _share(self, inside: Array, removed: Array) -> Array:
-        """How much of the unseen band to take away at each sample at the model's rate, `(gains, n)`."""
+        """Share of the band above to remove at each sample at the model's rate, `(gains, n)`."""
         from scipy.signal import lfilter, sosfilt
 
         if not inside.size:
@@ -290,15 +288,13 @@ class Gaps:
 
     Args:
         channels: Number of channels.
-        tell: Give, behind the channels, as many that are 1 in a gap and 0 elsewhere.
+        with_mask: Append one mask channel per channel, 1 in gaps and 0 elsewhere.
     """
 
-    def __init__(self, channels: int, tell: bool = False) -> None:
-        self._tell = tell
+    def __init__(self, channels: int, with_mask: bool = False) -> None:
+        self._with_mask = with_mask
         self._held = np.empty((channels, 0), np.float32)
-        self._before = np.full(
-            channels, np.nan, np.float32
-        )  # the value that went out last; NaN at the very start
+        self._before = np.full(channels, np.nan, np.float32)  # the last value returned; NaN at the very start
 
     def __call__(self, block: Array, last: bool, /) -> Array:
         block = np.concatenate([self._held, block], axis=-1) if self._held.size else block
@@ -311,15 +307,15 @@ class Gaps:
         self._held = block[:, ready:]
         if ready:
             self._before = filled[:, ready - 1].copy()
-        told = np.concatenate([filled, missing.astype(np.float32)]) if self._tell else filled
+        told = np.concatenate([filled, missing.astype(np.float32)]) if self._with_mask else filled
         return told[:, :ready]
 
     @staticmethod
     def _fill(row: Array, missing: NDArray[np.bool_], before: float, last: bool) -> int:
-        """Fill a row in place; gives how many of its values no later sample can change."""
+        """Fill a row in place; return the number of values that no later sample can change."""
         size = len(row)
         present = np.flatnonzero(~missing)
-        end = int(present[-1]) + 1 if len(present) else 0  # from here on, nothing is known yet
+        end = int(present[-1]) + 1 if len(present) else 0  # start of the samples that may be in an open gap
         if np.isnan(before):
             before = row[present[0]] if len(present) and present[0] <= RAMP else 0.0
         known = np.concatenate([[-1], present])

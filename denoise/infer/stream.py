@@ -1,9 +1,9 @@
 """Clean signals of any length block by block, in memory that the block bounds.
 
-What flows through the stages is the *residual*, the noise that the model would remove: the output is the
-input minus `strength` times the residual. So whatever the model cannot see (gaps, the channel's offset) stays
-in the output untouched, and `strength=0` is the input itself. Of sound, the band above what the model sees is
-the input's own, turned down as the model turns down the top of what it sees.
+The stages carry the *residual*, the noise that the model would remove: the output is the input minus
+`strength` times the residual. So parts outside the model's input (gaps, a channel's offset) stay in the
+output, and `strength=0` is the input itself. In audio, the band above the model's is attenuated like the top
+of its band.
 """
 
 from __future__ import annotations
@@ -26,35 +26,19 @@ from denoise.infer.stages import (
     Gaps,
     SampleQueue,
     Stage,
-    core_of,
     joined,
-    tile_of,
+    make_core,
+    tile_length,
 )
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenoiser
 
-__all__ = ["Levels", "Stream", "check_request", "limited"]
+__all__ = ["Levels", "Stream", "check_request"]
 
 Array = NDArray[Any]
 
 _SAME_RATE = (
-    1e-3  # a model cannot tell rates closer than this part; nothing accumulates, so none need be resampled
+    1e-3  # models cannot distinguish rates this close, and the error does not accumulate: no resampling
 )
-
-
-def limited(strength: float, max_attenuation_db: float | None) -> float:
-    """The strength at which no part is turned down by more than `max_attenuation_db`; None sets no limit.
-
-    What is left in of the input is in phase with the output, so the two add up: with a gain g of the model,
-    `1 - strength + strength * g` is never below `1 - strength`.
-
-    Raises:
-        UsageError: The limit is no number of 0 or more.
-    """
-    if max_attenuation_db is None:
-        return strength
-    if not max_attenuation_db >= 0.0:
-        raise UsageError(f"max_attenuation_db is {max_attenuation_db}; it must be 0 dB or more")
-    return float(min(strength, 1.0 - 10.0 ** (-max_attenuation_db / 20.0)))
 
 
 def check_request(name: str, model: object, strength: float, sigma: float | None) -> None:
@@ -83,7 +67,7 @@ class _HasDenoiser(Protocol):
 
 
 class Levels:
-    """Mean, standard deviation and constancy of each channel, gathered block by block in float64.
+    """Mean, standard deviation and constancy of each channel, accumulated block by block in float64.
 
     NaN counts as missing. Parts are merged as by Chan, Golub and LeVeque (1983), so a large offset costs no
     digits.
@@ -100,7 +84,7 @@ class Levels:
         self._high = np.full(channels, -np.inf)
 
     def update(self, block: Array) -> None:
-        """Take in the next samples `(C, n)`."""
+        """Add the next samples `(C, n)`."""
         values = np.asarray(block, np.float64)
         present = ~np.isnan(values)
         count = present.sum(axis=-1)
@@ -117,16 +101,16 @@ class Levels:
 
     @property
     def varies(self) -> NDArray[np.bool_]:
-        """Which channels hold two different values: the others have nothing to clean."""
+        """Mask of the channels with two different values; the others are constant."""
         return self._low < self._high
 
     def offset_and_scale(self, spec: InputSpec, zero: float = 0.0, full: float = 1.0) -> tuple[Array, Array]:
-        """What a `Stream` is to subtract from and divide each channel by; a constant channel gets scale 0.
+        """Offset and scale of each channel for a `Stream`; a constant channel gets scale 0.
 
         Args:
-            spec: Whether the model wants its input centred and scaled.
-            zero: The value that means silence, where the model does not want it centred.
-            full: The value that means full scale, where the model does not want it scaled.
+            spec: States if the model needs its input centred and scaled.
+            zero: The value that means silence, if the model needs no centring.
+            full: The value that means full scale, if the model needs no scaling.
         """
         deviation = np.sqrt(self._squares / np.maximum(self._count, 1))
         offset = self._mean if spec.centre else np.full_like(self._mean, zero)
@@ -135,20 +119,20 @@ class Levels:
 
 
 class Stream:
-    """Cleans a signal that comes in blocks of any size; what comes out does not depend on the blocks' sizes.
+    """Cleans a signal in blocks of any size, on which the output does not depend.
 
-    Output lags input by at most `latency_samples`; `flush` gives the rest. As many samples come out as went
-    in, and each belongs to the input sample of the same number. A model of another sample rate works at its
-    own: the noise it finds is brought back to the signal's rate and subtracted; of sound, the band that it
-    cannot see is turned down as the top of the one that it sees. NaN marks a gap: it is bridged for the model
-    and is a gap again in the output. A gap is bridged by a straight line; of one longer than 4096 samples,
-    only the end, after the value before it has been held.
+    Output lags input by at most `latency_samples`; `flush` returns the rest. Output and input have the same
+    number of samples, aligned one to one. A model of another sample rate works at its own: its estimate of
+    the noise is resampled to the signal's rate and subtracted; in audio, the band above the model's is
+    attenuated like the top of its band. NaN marks a gap, and stays one in the output. For the model, a
+    straight line bridges a gap; of one longer than 4096 samples only the end, after the value before it has
+    been held.
 
     >>> import numpy as np
     >>> import denoise
     >>> stream = denoise.Stream(denoise.load("speech"), sample_rate=48_000)
-    >>> heard = np.zeros((1, 480), np.float32)  # 10 ms of one channel
-    >>> ready = [stream.feed(heard) for _ in range(100)]
+    >>> block = np.zeros((1, 480), np.float32)  # 10 ms of one channel
+    >>> ready = [stream.feed(block) for _ in range(100)]
     >>> sum(block.shape[1] for block in ready) >= 48_000 - stream.latency_samples
     True
     >>> sum(block.shape[1] for block in [*ready, stream.flush()])
@@ -162,11 +146,11 @@ class Stream:
         sample_rate: Hz; None means that of the model.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
-        offset: What to subtract before the model, per channel or for all (its mean, where `spec.centre`).
-        scale: What to divide by before the model, per channel or for all (its standard deviation, where
+        offset: Subtracted before the model, per channel or for all (the mean, with `spec.centre`).
+        scale: Divisor before the model, per channel or for all (the standard deviation, with
             `spec.scale`); 0 leaves a channel as it is.
-        block: Samples a channel that the model is given at a time, at the model's rate: many cost less time
-            each, few wait less. None takes the fewest there can be of a model that carries state.
+        block: Samples a channel in one call of the model, at its rate: more cost less time
+            each, fewer delay less. None takes the minimum of a model that carries state.
 
     Raises:
         UsageError: The model is not one for signals, or cannot honour `strength`, `sigma` or `sample_rate`.
@@ -211,9 +195,9 @@ class Stream:
         self._residual = SampleQueue(channels)
 
         sigmas = None if sigma is None else [sigma / s for s in self._divisor[:, 0]]
-        core: Stage = core_of(model.eval(), channels, block, sigmas)
+        core: Stage = make_core(model.eval(), channels, block, sigmas)
         self._stages: list[Stage] = [Gaps(channels, spec.takes_gap_mask)] if self._gaps_allowed else []
-        self._first = self._piece  # is longer, so that the model has a whole block behind every piece
+        self._first = self._piece  # longer, so that every piece is preceded by a whole block
         if ratio == 1.0:
             self._stages.append(core)
         elif ratio < 1.0 and spec.modality == "audio":
@@ -226,19 +210,19 @@ class Stream:
             self._stages += [to_model, core, back]
             self._first += to_model.delay_samples
         if not self._gain.any():
-            self._stages = [_nothing]  # spare the model's time
+            self._stages = [_nothing]  # skip the model
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
-        """What the model found and took out so far: figures by name."""
+        """Figures by name on what the model has detected and removed so far."""
         return self._model.diagnostics()
 
     @cached_property
     def latency_samples(self) -> int | None:
-        """The most samples that can have gone in and not come out; None where `flush` gives everything.
+        """Maximum number of input samples without output; None if `flush` returns everything.
 
-        The model's own latency and block, and what the resamplers hold back, which is measured: on silence,
-        and with a model in this one's place that costs nothing.
+        The sum of the model's latency, its block, and the delay of the resamplers, measured on silence
+        with a stand-in for the model that costs nothing.
         """
         model = self._model
         causal = isinstance(model, CausalDenoiser)
@@ -246,7 +230,7 @@ class Stream:
             return None
         idle = _IdleCausal(model) if isinstance(model, CausalDenoiser) else _Idle(model.spec)
         stream = Stream(idle, 1, self._sample_rate, block=self._block)
-        longest = 4 * tile_of(self._block, model.spec.halo or 0)
+        longest = 4 * tile_length(self._block, model.spec.halo or 0)
         waiting = most = 0
         for _ in range(math.ceil(max(longest, model.spec.sample_rate or 0) / self._block)):
             silence = np.zeros((1, stream._first), np.float32)
@@ -255,7 +239,7 @@ class Stream:
         return most + self._piece - 1 + (RAMP if self._gaps_allowed else 0)
 
     def feed(self, block: Array) -> Array:
-        """Take the next samples and give what is finished.
+        """Add the next samples and return the finished ones.
 
         Shape:
             `(C, n)` in, `(C, m)` out: float64 for float64, float32 for float32.
@@ -277,7 +261,7 @@ class Stream:
         return joined(done, self._channels, self._waiting.dtype)
 
     def flush(self) -> Array:
-        """Say that the signal has ended, and get the rest of the output `(C, k)`."""
+        """End the signal, and return the rest of the output `(C, k)`."""
         if self._closed:
             return np.empty((self._channels, 0), self._dry.dtype)
         self._closed = True
@@ -318,7 +302,7 @@ def _nothing(block: Array, _last: bool, /) -> Array:
 
 
 def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
-    """Samples at the model's rate for one of the signal's."""
+    """Ratio of the model's rate to the signal's."""
     if sample_rate is not None and not 0 < sample_rate < float("inf"):
         raise UsageError(f"the sample rate is {sample_rate}; it must be a positive number of Hz")
     if spec.sample_rate is None or sample_rate is None:
@@ -328,7 +312,7 @@ def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
 
 
 class _Idle(Denoiser):
-    """Gives back what it gets, in a model's place."""
+    """Stand-in for a model that returns its input."""
 
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
@@ -339,14 +323,14 @@ class _Idle(Denoiser):
 
 
 class _IdleCausal(CausalDenoiser):
-    """The same, as late as the model."""
+    """The same, with the model's latency."""
 
     def __init__(self, model: CausalDenoiser) -> None:
         super().__init__()
         self.spec, self.hop, self.latency = model.spec, model.hop, model.latency
 
     def initial_state(self, batch: int, channels: int = 1) -> None:
-        """None: it remembers nothing."""
+        """Return None: there is no state."""
 
     def step(self, block: torch.Tensor, state: None) -> tuple[torch.Tensor, None]:
         return block, state
