@@ -6,9 +6,6 @@
 >>> noisy = noise(torch.full((1, 3, 8, 8), 0.5), torch.Generator().manual_seed(0))
 >>> noisy.shape
 torch.Size([1, 3, 8, 8])
-
-To add one, write a frozen dataclass in `general`, `image`, `audio` or `sensor`, and add its row to
-`spec.CORRUPTIONS`.
 """
 
 from denoise.corruptions.base import Chain, Choice, Corruption, corrupt, with_level

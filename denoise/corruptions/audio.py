@@ -20,9 +20,6 @@ from denoise.errors import UsageError
 __all__ = ["Background", "BandLimit", "Brown", "Clip", "Coloured", "Hum", "Pink", "Reverb", "White"]
 
 
-# ---- coloured noise --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _FixedColour(Corruption):
     """Stationary noise whose power density falls as `1 / f^exponent`."""
@@ -122,9 +119,7 @@ def _fast_even_length(samples: int) -> int:
     return min(size for size in (power, power * 3 // 4, power * 5 // 8) if size >= samples and size % 2 == 0)
 
 
-# ---- added sounds ----------------------------------------------------------------------------------------
-
-_DRIFT_PERIOD_S = 20.0
+_DRIFT_PERIOD_S = 20.0  # of the mains frequency
 
 
 @dataclass(frozen=True)
@@ -260,9 +255,6 @@ def _read_mono(path: str, sample_rate: float) -> Tensor:
     return torch.from_numpy(joined)
 
 
-# ---- distortions -----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Clip(Corruption):
     """Hard clipping at the converter's limit; samples below the limit keep their value.
@@ -306,22 +298,17 @@ class Reverb(TimedCorruption):
         direct_db = draw(self.direct_db, clean, generator)
         # Cut the tail at RT60, where it is 60 dB down, or at the end of the signal.
         taps = min(samples, 1 + math.ceil(float(rt60.max())))
-        length = _fast_even_length(samples + taps - 1)
-        response = torch.fft.rfft(self._tail(clean, rt60, direct_db, taps, generator), n=length)
-        echoes: Tensor = torch.fft.irfft(torch.fft.rfft(fill_gaps(clean), n=length) * response, n=length)
-        return clean + echoes[..., :samples]
-
-    def _tail(
-        self, clean: Tensor, rt60: Tensor, direct_db: Tensor, taps: int, generator: torch.Generator
-    ) -> Tensor:
-        """Return the impulse response `(B, C, taps)` without its direct sound."""
         # Amplitude falls as exp(-k decay) with decay = 3 ln 10 / RT60, so the energy of unit noise from k = 1
         # is the geometric sum 1 / (exp(2 decay) - 1).
         decay = 3 * math.log(10) / rt60
         delay = torch.arange(taps, dtype=clean.dtype, device=clean.device)
         gain = (10 ** (-direct_db / 10) * torch.expm1(2 * decay)).sqrt()
         envelope = torch.where((delay > 0) & (rt60 > 0), gain * torch.exp(-decay * delay), 0.0)
-        return normal((*clean.shape[:2], taps), clean, generator) * envelope.nan_to_num(0.0)
+        tail = normal((*clean.shape[:2], taps), clean, generator) * envelope.nan_to_num(0.0)
+        length = _fast_even_length(samples + taps - 1)
+        spectrum = torch.fft.rfft(fill_gaps(clean), n=length) * torch.fft.rfft(tail, n=length)
+        echoes: Tensor = torch.fft.irfft(spectrum, n=length)
+        return clean + echoes[..., :samples]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,6 @@ class Corruption:
 
         Args:
             clean: Images in 0..1, audio in -1..1, sensors in their own units. NaN marks a gap, and stays.
-            generator: The only source of randomness.
             sample_rate: Hz; required by corruptions stated in Hz or seconds.
 
         Raises:
@@ -220,9 +219,6 @@ def with_level(corruption: Corruption, value: Level, modality: str | None = None
     return dataclasses.replace(corruption, **changes)
 
 
-# ---- shared physics --------------------------------------------------------------------------------------
-
-
 def variance(clean: Tensor) -> Tensor:
     """Return the variance `(B, C, 1, ...)` of each channel without gaps (NaN); 0 for an empty channel."""
     axes = tuple(range(2, clean.ndim))
@@ -257,13 +253,8 @@ def fast_length(minimum: int) -> int:
 def sampling_rate(corruption: Corruption, sample_rate: float | None) -> float:
     """Return the sample rate, or raise a UsageError if there is none."""
     if sample_rate is None or not sample_rate > 0:
-        raise UsageError(
-            f"{corruption.name} is stated in Hz or seconds and needs the sample rate of the signal"
-        )
+        raise UsageError(f"{corruption.name} is stated in Hz or seconds and needs the sample rate")
     return sample_rate
-
-
-# ---- arrays ----------------------------------------------------------------------------------------------
 
 
 def corrupt(
@@ -274,12 +265,9 @@ def corrupt(
     peak: float | None,
     sample_rate: float | None = None,
 ) -> NDArray[Any]:
-    """Return a corrupted copy of an image or signal `(C, *S)` in the dtype of a file, rounded and clipped.
+    """Return a corrupted copy of an image or signal `(C, *S)` in its own dtype, rounded and clipped.
 
     Args:
-        array: Any integer or float dtype.
-        corruption: The corruption.
-        seed: The same seed gives the same noise.
         peak: Full-scale value (255, 65535, 1.0); None for a sensor's own units.
         sample_rate: Hz, for signals.
 

@@ -15,6 +15,8 @@ from denoise.corruptions.levels import Level, Number, RandomLevel, draw
 
 __all__ = ["Blur", "Defocus", "GaussianBlur", "MotionBlur", "convolve"]
 
+_ANY_DIRECTION = RandomLevel(0, 180)
+
 
 @dataclass(frozen=True)
 class Blur(Corruption):
@@ -90,7 +92,7 @@ class MotionBlur(Blur):
     name = "motion-blur"
 
     length_px: Annotated[Level, Number("pixels", 0, 200)] = 9.0
-    angle_deg: Annotated[Level, Number("degrees", -360, 360)] = RandomLevel(0, 180)  # noqa: RUF009 (frozen)
+    angle_deg: Annotated[Level, Number("degrees", -360, 360)] = _ANY_DIRECTION
     curve_deg: Annotated[Level, Number("degrees", -360, 360)] = 0.0
 
     def kernels(self, clean: Tensor, generator: torch.Generator) -> Tensor:

@@ -68,11 +68,7 @@ class Number:
             raise UsageError(f"{field}={format_value(value)} is outside {span}")
 
     def read(self, text: str) -> Level:
-        """Return the number or range that `text` states.
-
-        Raises:
-            ValueError: The text is neither.
-        """
+        """Return the number or range that `text` states, or raise a ValueError."""
         low, dots, high = text.partition("..")
         return RandomLevel(float(low), float(high)) if dots else float(low)
 

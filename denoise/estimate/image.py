@@ -66,21 +66,17 @@ _MEANS /= _MEANS.sum(axis=0)
 
 
 def noise_sigma(page: Array, peak: float = _EIGHT_BIT) -> float:
-    """Return the standard deviation of the noise, specks of salt and pepper included, in 8-bit units.
+    """Return the standard deviation of the noise of an image `(C, H, W)`, in 8-bit units.
 
     Noise is in every block of an image, texture is not. So the blocks with the least coarse detail are taken
     for flat, and their finest detail for noise (after Ponomarenko et al., "An automatic approach to lossy
     compression of AVIRIS images", 2007). Noise that was demosaiced, resized or JPEG-compressed is weaker at
     the finest frequencies; so the excess of the middle frequencies, unless texture can explain it, counts as
     noise too. Blocks at black or white, where noise is clipped, are excluded unless nearly all are, and a
-    pattern that repeats itself is not noise.
+    pattern that repeats itself is not noise. Specks of salt and pepper are measured apart, and added.
 
-    Args:
-        page: One image `(C, H, W)` of any dtype; three channels are taken for RGB.
-        peak: Full-scale value.
-
-    Returns:
-        The root mean square over channels; 0 if the image is smaller than a block.
+    The result is the root mean square over channels, of which three are taken for RGB; it is 0 if the image
+    is smaller than a block.
     """
     if min(page.shape[1:]) < _SIDE or not page.shape[0]:
         return 0.0
@@ -207,19 +203,14 @@ _GAIN, _OFFSET = 1.3, 0.45
 
 
 def blur_px(page: Array, peak: float = _EIGHT_BIT, sigma: float = 0.0) -> float:
-    """Return the blur of an image as the standard deviation of a Gaussian in pixels.
+    """Return the blur of an image `(C, H, W)` as the standard deviation of a Gaussian, in pixels.
 
     Blurring again hardly flattens a blurred edge: the ratio of its slopes before and after gives its width
     (Zhuo and Sim, "Defocus map estimation from a single image", 2011). Of the medians over the steepest edges
     in four directions the largest counts, because motion leaves the edges along its path sharp.
 
-    Args:
-        page: One image `(C, H, W)` of any dtype.
-        peak: Full-scale value.
-        sigma: Standard deviation of its noise in 8-bit units, so that noise is not taken for edges.
-
-    Returns:
-        Up to 0.8 for photos without blur; 0 for sharper images, and for those without edges.
+    Photos without blur give up to 0.8, sharper images and those without edges 0. `sigma`, the standard
+    deviation of the noise in 8-bit units, prevents that noise is taken for edges.
     """
     scale_px = _SCALE_PX * math.sqrt(max(1.0, sigma / _LOW_NOISE))
     tiles = [tile.mean(axis=0, dtype=np.float32) * np.float32(_EIGHT_BIT / peak) for tile in _tiles(page)]

@@ -28,19 +28,13 @@ _MIN_COSINE = 0.5  # mean cosine below: 1 if all are multiples of the step, abou
 
 
 def jpeg_quality(page: Array, peak: float = _EIGHT_BIT) -> float:
-    """Return the quality at which an image was compressed, on the scale of the Independent JPEG Group.
+    """Return the JPEG quality of an image `(C, H, W)` on the scale of the Independent JPEG Group, 1 to 100.
 
     Compression rounds every coefficient of an 8 x 8 block to a multiple of its step, and decoding changes it
     by at most half a gray level (after Fan and de Queiroz, "Identification of bitmap compression history:
     JPEG detection and quantizer estimation", 2003). So steps up to two gray levels (quality 90 and more) are
-    not detected, nor is a JPEG that was turned, resized, cropped off its grid, or made noisy since.
-
-    Args:
-        page: One image `(C, H, W)` of any dtype; three channels are taken for RGB.
-        peak: Full-scale value.
-
-    Returns:
-        1 to 100; 100 without a trace of compression.
+    not detected, nor is a JPEG that was turned, resized, cropped off its grid, or made noisy since: the
+    result is 100. Three channels are taken for RGB.
     """
     # Keep one block of each kind: the few values of a repetitive drawing have a common step by chance.
     coefficients = np.unique(np.rint(4 * _coefficients(page, _EIGHT_BIT / peak)), axis=0) / 4

@@ -57,11 +57,6 @@ class NoiseEstimator:
     - audio: `estimated_noise_dbfs`, the 10 % quantile of the frame levels in dB relative to full scale; minus
       infinity for digital silence.
     - sensor: `estimated_sigma`, the white-noise standard deviation in the log's units, mean over channels.
-
-    Args:
-        modality: A name in `denoise.signal.MODALITIES`.
-        peak: Full-scale value; None for sensors.
-        sample_rate: Hz; None if unknown or not applicable.
     """
 
     def __init__(self, modality: str, peak: float | None = None, sample_rate: float | None = None) -> None:

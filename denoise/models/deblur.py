@@ -210,9 +210,9 @@ class Deblurrer(Denoiser):
 
     def warm_start(self, weights: Mapping[str, Tensor]) -> None:
         """Start from the weights of another run; those of an estimator alone leave the refiner unchanged."""
-        lacking, foreign = self.load_state_dict(weights, strict=False)
-        if foreign or any(not key.startswith("refiner.") for key in lacking):
-            raise RuntimeError(f"only one of the two models has {', '.join([*lacking, *foreign])}")
+        missing, unexpected = self.load_state_dict(weights, strict=False)
+        if unexpected or any(not key.startswith("refiner.") for key in missing):
+            raise RuntimeError(f"only one of the two models has {', '.join([*missing, *unexpected])}")
 
     def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
         """Test the kernel: sharp photos give at most 0.1 px, a blur of 1 px gives more than 0.7.
@@ -260,12 +260,9 @@ class _Fitted(Denoiser):
 
 
 def wiener(noisy: Tensor, blurring: Blurring, balance: float) -> Tensor:
-    """Invert a blur where the scene is stronger than the noise (Wiener 1949).
+    """Invert the blur of images in 0..1 where the scene is stronger than the noise (Wiener 1949).
 
-    Args:
-        noisy: Images `(B, C, H, W)` in 0..1.
-        blurring: Blur and noise of each.
-        balance: Assumed noise-to-scene ratio over noise power and (nearly) frequency squared.
+    `balance` is the assumed noise-to-scene ratio over noise power and (nearly) frequency squared.
     """
     kernel, sigma = blurring
     height, width = noisy.shape[2:]
@@ -293,9 +290,9 @@ def _fade(size: int, like: Tensor) -> Tensor:
 
 def _tiles(images: Tensor) -> Tensor:
     """Return tiles `(B, n, C, _TILE_PX, _TILE_PX)` spread over images; edges of small images are repeated."""
-    lacking = [max(0, _TILE_PX - n) for n in images.shape[2:]]
-    if any(lacking):
-        images = F.pad(images.float(), (0, lacking[1], 0, lacking[0]), mode="replicate")
+    bottom, right = (max(0, _TILE_PX - n) for n in images.shape[2:])
+    if bottom or right:
+        images = F.pad(images.float(), (0, right, 0, bottom), mode="replicate")
     height, width = images.shape[2:]
     corners = itertools.product(_starts(height), _starts(width))
     return torch.stack([images[..., y : y + _TILE_PX, x : x + _TILE_PX] for y, x in corners], 1)

@@ -319,17 +319,13 @@ class SensorHampel(Classical):
     window = 11  # samples
     threshold = 3.0  # standard deviations, by the median absolute deviation
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._wavelet = SensorWavelet()
-
     def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import median_filter
 
         median = median_filter(samples, self.window, mode="nearest")
         distance = np.abs(samples - median)
         deviation = 1.4826 * median_filter(distance, self.window, mode="nearest")
-        return self._wavelet.denoise(np.where(distance > self.threshold * deviation, median, samples))
+        return SensorWavelet().denoise(np.where(distance > self.threshold * deviation, median, samples))
 
 
 def _bayes_threshold(details: Array, sigma: float) -> float:

@@ -60,11 +60,7 @@ class HissGate(SpectralGate):
         return np.asarray(np.minimum(floor, self.tone_excess * around))
 
     def measure(self, noise: Array) -> Array:
-        """Return the profile of noise alone `(C, n)`: its mean power in each bin.
-
-        Raises:
-            UsageError: The noise is shorter than one frame.
-        """
+        """Return the mean power of noise alone `(C, n)` in each bin; it must last a frame."""
         if noise.shape[-1] < self.frame:
             found, minimum = noise.shape[-1] / _RATE, self.frame / _RATE
             raise UsageError(f"the noise profile lasts {found:.3f} s, expected at least {minimum:.3f} s")
