@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "scores",
     "summary",
     "table",
+    "write_csv",
     "write_json",
     "write_text",
     "writing",
@@ -210,6 +212,16 @@ def write_text(path: Path, text: str) -> None:
     """
     with writing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV table.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with writing(path) as partial, partial.open("w", newline="", encoding="utf-8") as text:
+        csv.writer(text, lineterminator="\n").writerows(chain([header], rows))
 
 
 @contextmanager
