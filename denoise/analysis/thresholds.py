@@ -24,9 +24,10 @@ class Tail:
     """Distribution of the scores of normal items.
 
     Below the peaks, p is the share of normal scores that are at least as large, the new one included: a
-    normal item gets `p` or less with probability `p` at most (conformal, Vovk et al. 2005). Above, "pareto" fits
-    the generalised Pareto distribution of excesses over a threshold (Pickands 1975) by probability-weighted
-    moments (Hosking & Wallis 1987). Its shape is at least 0, so that no unseen score gets probability 0.
+    normal item gets `p` or less with probability `p` at most (conformal, Vovk et al. 2005). Above, "pareto"
+    fits the generalised Pareto distribution of excesses over a threshold (Pickands 1975) by
+    probability-weighted moments (Hosking & Wallis 1987). Its shape is at least 0, so that no
+    unseen score gets probability 0.
 
     Args:
         scores: Scores of held-out normal items, in ascending order.
