@@ -139,7 +139,7 @@ class _Sums:
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of `METRICS`.
+    """Row of `METRICS`.
 
     Args:
         function: Scores two whole arrays; takes those of `peak` and `sample_rate` that `needs` names.

@@ -28,7 +28,7 @@ RejectReason = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or folder that cannot be processed, and the reason in one sentence."""
+    """File or folder that cannot be processed, and the reason in one sentence."""
 
     path: Path
     error: str
@@ -36,7 +36,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Source:
-    """An input file; `relative` is its path below the input, with the suffix of its result."""
+    """Input file; `relative` is its path below the input, with the suffix of its result."""
 
     path: Path
     relative: Path

@@ -43,7 +43,7 @@ class Cost:
         return Cost(*map(operator.add, astuple(self), astuple(other)))
 
     def row(self) -> dict[str, float]:
-        """The form of `--json`."""
+        """Return the form of `--json`."""
         return asdict(self) | {"estimated_seconds": round(self.estimated_seconds, 3)}
 
 

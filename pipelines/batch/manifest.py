@@ -71,13 +71,13 @@ class Entry:
 
     @classmethod
     def of(cls, item: Item, status: str, **rest: Any) -> Entry:
-        """The entry of a planned item."""
+        """Make the entry of a planned item."""
         return cls(
             str(item.source), str(item.destination), status, modality=item.modality, key=item.key, **rest
         )
 
     def row(self) -> dict[str, Any]:
-        """The form of `--json`."""
+        """Return the form of `--json`."""
         row: dict[str, Any] = jsonable(asdict(self))
         return row
 
@@ -107,7 +107,7 @@ def digest(path: Path) -> str:
 
 
 class Manifest:
-    """The manifest of one output folder: which outputs it proves done, and how to add rows.
+    """Manifest of one output folder: proves outputs done, and takes rows.
 
     Args:
         root: The output folder. Nothing is created before `writing`.

@@ -44,7 +44,7 @@ _ERROR_NUMBERS: Mapping[type[OSError], int] = {
 
 
 class Remote(_Base, Place):
-    """The file or folder that a URL names: PurePath naming, and only the I/O methods below.
+    """File or folder that a URL names: PurePath naming, and only the I/O methods below.
 
     Every method raises OSError as a local file does, or UsageError if fsspec cannot reach the URL.
     """
@@ -60,7 +60,7 @@ class Remote(_Base, Place):
         raise TypeError(f"{self}: no local path")  # or the system would open a folder named `s3:`
 
     def _resolve_fs(self) -> tuple[Any, str]:
-        """The file system, and the path in it."""
+        """Find the file system, and the path in it."""
         from fsspec.core import url_to_fs
 
         try:
@@ -88,7 +88,7 @@ class Remote(_Base, Place):
     # ---- as a path ---------------------------------------------------------------------------------------
 
     def resolve(self, strict: bool = False) -> Remote:  # noqa: ARG002
-        """The same place under its canonical name: `s3a://` is `s3://`."""
+        """Return the place under its canonical name: `s3a://` is `s3://`."""
         fs, path = self._resolve_fs()
         return Remote(fs.unstrip_protocol(path))
 
@@ -192,7 +192,7 @@ class Remote(_Base, Place):
             return int(fs.info(path).get("size") or 0)
 
     def _listing(self, *, recursive: bool = True) -> dict[str, Mapping[str, Any]]:
-        """The store's details of every file below, by its path from here; empty if there is nothing."""
+        """List the store's details of every file below, by its path from here."""
         with self._store() as (fs, path):
             fs.invalidate_cache()
             try:
@@ -286,7 +286,7 @@ class Remote(_Base, Place):
 
 
 def location(text: str) -> Path:
-    """The local path or URL that a text names.
+    """Make the local path or URL that a text names.
 
     Args:
         text: `s3://bucket/folder`, say, or any local path.

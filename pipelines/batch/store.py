@@ -42,7 +42,7 @@ OnProblem = Callable[[Path, str], None]
 
 @dataclass(frozen=True)
 class File:
-    """A file that `Place.files` found.
+    """File that `Place.files` found.
 
     Args:
         path: Path of the file.
@@ -155,7 +155,7 @@ class Place(ABC):
 
 
 def place(path: Path) -> Place:
-    """The place that a path names."""
+    """Return the place that a path names."""
     return path if isinstance(path, Place) else Local(path)
 
 
@@ -180,7 +180,7 @@ def names_a_file(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Local(Place):
-    """A path on a disk of this machine."""
+    """Path on a disk of this machine."""
 
     path: Path
 

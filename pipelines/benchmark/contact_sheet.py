@@ -187,7 +187,7 @@ class ContactSheet:
             sheet.save(partial, FORMATS[self.path.suffix.lower()], lossless=True)
 
     def _shown(self) -> list[str]:
-        """The trained models, then the best of the others."""
+        """Select the trained models, then the best of the others."""
         names = list(dict.fromkeys(name for row in self._rows for name in row.outputs))
         learned = [name for name in names if name not in MODELS and not is_non_blind(name)]
         others = [name for name in names if name not in learned and name != "none"]

@@ -118,7 +118,7 @@ REFERENCES: dict[str, Callable[[], Denoiser]] = {
 
 @dataclass(frozen=True)
 class _Entrant:
-    """A model to time; `size` is the number of pixels or samples."""
+    """Model to time; `size` is the number of pixels or samples."""
 
     cleaner: Cleaner
     run: Callable[[], object]

@@ -45,7 +45,7 @@ class Blurred:
 
     @classmethod
     def by(cls, noise: Corruption | None, seed: int) -> Blurred:
-        """The blur that `corrupt` applies with this corruption and seed.
+        """Find the blur that `corrupt` applies with this corruption and seed.
 
         Raises:
             UsageError: The corruption does not begin with a blur.

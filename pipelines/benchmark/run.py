@@ -67,12 +67,12 @@ class BenchmarkRow:
 
     @property
     def headline(self) -> float | None:
-        """The metric that tables lead with."""
+        """First metric of the tables."""
         return self.metrics[MODALITIES[self.modality].headline]
 
     @property
     def noisy_headline(self) -> float | None:
-        """The same metric of the noisy input."""
+        """First metric of the noisy input."""
         return self.noisy_metrics[MODALITIES[self.modality].headline]
 
     @property
@@ -163,7 +163,7 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
 
 
 def _entrants(job: BenchmarkJob, modality: str, conditions: Sequence[Condition]) -> dict[str, Denoise]:
-    """The models for a modality, ready to run; none if there are no conditions."""
+    """Load the models for a modality; none if there are no conditions."""
     entrants: dict[str, Denoise] = {}
     for name in job.models if conditions else ():
         if is_non_blind(name):
@@ -223,7 +223,7 @@ def _row(
 
 
 def _gains_db(totals: _Totals, ceiling_db: float) -> dict[str, tuple[float, ...]]:
-    """The gain of each file in dB of SNR, by family; outputs better than `ceiling_db` count as that."""
+    """Gains of the files in dB of SNR, by family; outputs better than `ceiling_db` count as that."""
     gains: dict[str, tuple[float, ...]] = {}
     for family, before, after in totals.cases:
         gain_db = _capped_snr_db(after, ceiling_db) - _capped_snr_db(before, ceiling_db)

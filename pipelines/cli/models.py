@@ -175,7 +175,7 @@ def overhead(json_path: Path | None, **settings: Any) -> None:
     """
     from pipelines.benchmark import overhead as overheads
 
-    found = overheads.measure(overheads.OverheadJob(**settings))
+    found = overheads.measure(**settings)
     click.echo(overheads.as_text(found))
     if json_path:
         report.write_json(json_path, found.as_dict())

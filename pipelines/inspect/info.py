@@ -61,7 +61,7 @@ class FileInfo:
     notes: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """The form of `--json`."""
+        """Return the form of `--json`."""
         return asdict(self) | {"source": str(self.source), "cost": self.cost.row()}
 
 
