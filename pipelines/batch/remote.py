@@ -87,7 +87,7 @@ class Remote(_Base, Place):
 
     # ---- as a path ---------------------------------------------------------------------------------------
 
-    def resolve(self, strict: bool = False) -> Remote:  # noqa: ARG002
+    def resolve(self, _strict: bool = False) -> Remote:
         """Return the place under its canonical name: `s3a://` is `s3://`."""
         fs, path = self._resolve_fs()
         return Remote(fs.unstrip_protocol(path))

@@ -33,7 +33,7 @@ __all__ = ["REFERENCES", "CostRow", "Costs", "as_table", "kmac_per_sample", "mea
 
 _MATRIX = 2048  # rows and columns of the matrix product
 _RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # for models that accept any rate
-_PROBE = 64  # pixels a side, or least blocks of a signal, that multiply-adds are counted on
+_PROBE = 64  # side of the image in pixels, or blocks of the signal, to count multiply-adds on
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _entrant(cleaner: Cleaner, array: np.ndarray[Any, Any]) -> _Entrant:
 
 
 def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
-    """Median seconds and CPU seconds of each, after one run that does not count."""
+    """Measure the median seconds and CPU seconds of each, after one run that does not count."""
     found: list[list[tuple[float, float]]] = [[] for _ in runs]
     for turn in range(rounds + 1):
         for run, times in zip(runs, found, strict=True):

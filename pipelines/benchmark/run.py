@@ -186,7 +186,7 @@ def _blind(cleaner: Cleaner) -> Denoise:
 
 
 def _non_blind(name: str, conditions: Sequence[Condition]) -> Denoise:
-    blurs = [Blurred.by(condition.noise, seed=0) for condition in conditions]  # refuses what is no blur
+    blurs = [Blurred.by(condition.noise, seed=0) for condition in conditions]  # refuses noise without a blur
     deconvolve(name, np.full((1, 64, 64), 0.5, np.float32), blurs[0])  # its imports are not a file's cost
     return lambda case: deconvolve(name, case.noisy, Blurred.by(case.condition.noise, case.seed))
 

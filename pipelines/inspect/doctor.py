@@ -75,7 +75,7 @@ def examine() -> Iterator[Check]:
             yield Check(name, False, f"unexpected {type(error).__name__}: {reason(error)}")
 
 
-# ---- what is installed -----------------------------------------------------------------------------------
+# ---- installed packages -----------------------------------------------------------------------------------
 
 
 def _required() -> Mapping[str, list[str]]:

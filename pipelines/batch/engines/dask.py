@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from contextlib import ExitStack, chdir, nullcontext
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pipelines.batch.worker import process
 __all__ = ["check", "dask"]
 
 _CONNECT_S = 30.0
-_QUEUED_PER_THREAD = 2  # so that the next file is at hand, and memory stays flat
+_QUEUED_PER_THREAD = 2  # the next file is at hand, and memory stays flat
 _one_at_a_time = threading.Lock()  # in a worker: models and limits belong to the process
 
 
@@ -35,7 +36,7 @@ def check(job: Job) -> None:
         UsageError: Dask is not installed, or no scheduler answers.
     """
     try:
-        import distributed  # noqa: F401
+        import_module("distributed")
     except ImportError as error:
         raise UsageError(
             "engine dask: the package distributed is missing: pip install 'denoise-pipelines[cluster]'"
@@ -64,7 +65,7 @@ def _client(job: Job, stack: ExitStack) -> Any:
     address: Any = job.scheduler
     if address is None:
         workers = job.workers or cores()
-        # Dask itself retries nothing: a file whose worker died is retried alone instead.
+        # Dask retries no file: one whose worker died is retried alone instead.
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
         address = stack.enter_context(
             library.LocalCluster(
