@@ -193,7 +193,7 @@ class AudioSelector(Selector):
                 found.append(speech_features(noisy, passed).is_speech)
         speech, other = AUDIO_PICKS
         if not found:
-            return AudioSelection(other, 1.0, f"{other}: nothing to hear")
+            return AudioSelection(other, 1.0, f"{other}: silent")
         share = sum(found) / len(found)
         model = speech if share >= _MIN_SPEECH_SHARE else other
         return AudioSelection(model, 1.0, f"{model}: speech in {sum(found)} of {len(found)} excerpts", share)

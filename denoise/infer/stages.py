@@ -307,8 +307,8 @@ class Gaps:
         self._held = block[:, ready:]
         if ready:
             self._before = filled[:, ready - 1].copy()
-        told = np.concatenate([filled, missing.astype(np.float32)]) if self._with_mask else filled
-        return told[:, :ready]
+        rows = np.concatenate([filled, missing.astype(np.float32)]) if self._with_mask else filled
+        return rows[:, :ready]
 
     @staticmethod
     def _fill(row: Array, missing: NDArray[np.bool_], before: float, last: bool) -> int:

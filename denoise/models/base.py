@@ -14,7 +14,7 @@ __all__ = ["CausalDenoiser", "Denoiser", "InputSpec", "SigmaDenoiser"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a denoiser requires of its input; callers that pad, tile, resample or scale read it here.
+    """Requirements of a denoiser on its input, read by callers that pad, tile, resample or scale.
 
     Args:
         modality: A name in `denoise.signal.MODALITIES`.

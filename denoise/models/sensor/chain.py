@@ -71,10 +71,10 @@ class SensorChain(Denoiser):
         beats = Heartbeats(sample_rate or 0.0)
         self._beats = beats if heart and beats.possible else None
         networks = [network, heart] if heart else [network]
-        reach = sum(stage.reach for _, stage in self._stages) + self._gate.reach
-        reach += max(self._beats.reach if self._beats else 0, *(part.spec.halo or 0 for part in networks))
+        halo = sum(stage.halo for _, stage in self._stages) + self._gate.halo
+        halo += max(self._beats.halo if self._beats else 0, *(part.spec.halo or 0 for part in networks))
         multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
-        halo = -(-reach // multiple_of) * multiple_of
+        halo = -(-halo // multiple_of) * multiple_of
         self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of, centre=True, scale=True)
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         self._power = 0.0

@@ -1,6 +1,6 @@
 """Stages that remove faults of sensor signals before a network denoises them.
 
-Each stage is a function of one channel with a standard deviation of about one. Its output depends on `reach`
+Each stage is a function of one channel with a standard deviation of about one. Its output depends on `halo`
 samples to each side, so blocks with that many neighbours, put together, equal the whole.
 """
 
@@ -38,7 +38,7 @@ class Stage(Protocol):
     """A stage that removes one kind of fault."""
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Samples to each side that an output value depends on."""
 
     def __call__(self, samples: Floats, /) -> Floats:
@@ -60,7 +60,7 @@ class Impulses:
     far: float = 6.0  # times the 90th percentile of nearby distances
     quiet: float = 0.5  # largest distance of its neighbours after replacement, relative to its own
     rounds: int = 2
-    reach: int = 2 * (4 * GRID + 8)
+    halo: int = 2 * (4 * GRID + 8)
 
     def __call__(self, samples: Floats) -> Floats:
         from scipy.ndimage import maximum_filter1d
@@ -121,7 +121,7 @@ class Repair:
     longest: int = 256  # samples; a longer run is a signal at rest
     jump: float = 3.0  # times the 95th percentile of nearby second differences
     chance: float = 1e-7  # probability of a run of equal values below which it is a fault
-    reach: int = 2048
+    halo: int = 2048
 
     def __call__(self, samples: Floats) -> Floats:
         faulty = self.find(samples)
@@ -145,7 +145,7 @@ class Repair:
         into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
         out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
         jumps = np.maximum(np.abs(into), np.abs(out)) > self.jump * usual + 1e-9
-        window = self.reach + 1
+        window = self.halo + 1
         extreme = samples[starts] >= maximum_filter1d(samples, window)[starts]
         extreme |= samples[starts] <= minimum_filter1d(samples, window)[starts]
         # The share of equal neighbours outside runs gives the probability of this run by chance.
@@ -153,8 +153,8 @@ class Repair:
         in_runs = np.zeros(samples.size + 1)
         in_runs[stops] = stops - 1 - starts
         in_runs = np.cumsum(in_runs)
-        low = np.maximum(starts - self.reach // 2, 0)
-        high = np.minimum(stops + self.reach // 2, samples.size - 1)
+        low = np.maximum(starts - self.halo // 2, 0)
+        high = np.minimum(stops + self.halo // 2, samples.size - 1)
         others = equal[high] - equal[low] - (in_runs[high] - in_runs[low])
         share = np.clip(others / (high - low), 1e-3, 1.0)
         chance = share ** (stops - 1 - starts)
@@ -257,7 +257,7 @@ class Mains:
     shortest_s = 0.5  # minimum length of a signal
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Radius of three windows: phase, amplitude, evidence."""
         return 2 * self._window(self.follow_s) + 2 * self._window(self.fit_s)
 
@@ -363,7 +363,7 @@ class BaselineWander:
     longest = 16384  # samples of the window
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Radius of two boxes."""
         return self._window()
 
@@ -400,7 +400,7 @@ class HarmGate:
     window: int = 1024
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Radius of two boxes."""
         return self.window
 
