@@ -11,7 +11,7 @@ from denoise.analysis.estimator import Parameters
 from denoise.errors import InputError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.gaps import check_fill, filled
+from denoise.infer.gaps import GapFiller, check_fill_gaps
 
 __all__ = ["SignalDenoiser"]
 
@@ -62,7 +62,7 @@ class SignalDenoiser(Parameters):
             UsageError: A parameter is out of its range, or the model is not for sensor signals.
         """
         table = _table(X)
-        check_fill(self.fill_gaps)
+        check_fill_gaps(self.fill_gaps)
         self.cleaner_ = self.model if isinstance(self.model, Cleaner) else load(self.model, "sensor")
         if self.cleaner_.spec.modality != "sensor":
             kind = self.cleaner_.spec.modality
@@ -94,7 +94,7 @@ class SignalDenoiser(Parameters):
                 f"{self.n_features_in_} features as input"
             )
         if self.fill_gaps:
-            table = filled(table.T, self.fill_gaps).T
+            table = GapFiller(table.shape[1], self.fill_gaps)(table.T, True).T
         return self.cleaner_.clean(table, self.sample_rate, self.strength, self.sigma)
 
     def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.dsp.autoregressive import interpolate
 from denoise.errors import UsageError
 from denoise.models.base import InputSpec
 from denoise.models.classical.audio import SpectralGate
@@ -159,7 +160,8 @@ class ClickRepair(Classical):
                 at = start - self.frame + first
                 if self.frame <= first < 2 * self.frame and at + last - first <= out.size:
                     around = part[first - self.context : last + self.context]
-                    out[at : at + last - first] = self._interpolate(around, predictor)
+                    holes = np.arange(self.context, around.size - self.context)
+                    out[at : at + last - first] = interpolate(around[None], holes, predictor)[0]
         return out
 
     def _predictor(self, part: Array) -> Array:
@@ -195,20 +197,6 @@ class ClickRepair(Classical):
             if last - first <= self.max_length + 2 * self.margin and isolated and inside and not onset:
                 clicks.append((first, last))
         return clicks
-
-    def _interpolate(self, around: Array, predictor: Array) -> Array:
-        """Return the samples inside `context` that minimise the prediction error."""
-        from scipy.linalg import toeplitz
-
-        unknown = slice(self.context, around.size - self.context)
-        rows = around.size - self.order
-        errors = toeplitz(  # matrix of the prediction error, (rows, around)
-            np.append(predictor[-1], np.zeros(rows - 1)), np.append(predictor[::-1], np.zeros(rows - 1))
-        )
-        affected = errors[unknown.start - self.order : unknown.stop]
-        known = around.copy()
-        known[unknown] = 0.0
-        return np.asarray(np.linalg.lstsq(affected[:, unknown], -(affected @ known), rcond=None)[0])
 
 
 class AudioRestoration(Classical):

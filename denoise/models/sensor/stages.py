@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.dsp.autoregressive import fill_autoregressive
+
 __all__ = [
     "GRID",
     "BaselineWander",
@@ -21,7 +23,6 @@ __all__ = [
     "Mains",
     "Repair",
     "Stage",
-    "fill_autoregressive",
     "slide",
 ]
 
@@ -30,8 +31,6 @@ Complex = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
 
 GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
-_ORDER = 32  # of autoregressive models, samples
-_CONTEXT = 512  # samples to each side of a gap that its model is fitted to
 
 
 class Stage(Protocol):
@@ -163,64 +162,6 @@ class Repair:
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty
-
-
-def fill_autoregressive(samples: Floats, missing: Mask, order: int = _ORDER) -> Floats:
-    """Interpolate missing samples by an autoregressive model of their surroundings.
-
-    The values that leave the least prediction error, Janssen, Veldhuis and Vries, "Adaptive interpolation of
-    discrete-time signals that can be modeled as autoregressive processes", IEEE Trans. ASSP 34 (1986), with
-    the model fitted by least squares to what is known around the gap.
-
-    Args:
-        samples: `(n,)`; what stands at missing samples is not looked at.
-        missing: `(n,)`.
-        order: Of the model.
-    """
-    filled = samples.copy()
-    at = np.flatnonzero(missing)
-    if not at.size or at.size == samples.size:
-        return filled
-    known = np.flatnonzero(~missing)
-    filled[at] = np.interp(at, known, samples[known])
-    for group in np.split(at, np.flatnonzero(np.diff(at) > order) + 1):
-        low, high = max(0, group[0] - _CONTEXT), min(samples.size, group[-1] + 1 + _CONTEXT)
-        level = filled[low:high].mean()
-        local, gone = filled[low:high] - level, missing[low:high]
-        model = _fit(local, gone, min(order, (high - low) // 8))
-        if model is None:
-            continue
-        start, stop = max(0, group[0] - low - model.size + 1), min(high - low, group[-1] - low + model.size)
-        piece, holes = local[start:stop], np.flatnonzero(gone[start:stop])
-        if piece.size <= model.size or holes.size >= piece.size - model.size:
-            continue
-        # Row i predicts sample i + order from those before it.
-        rows = piece.size - model.size + 1
-        taps = np.zeros((rows, piece.size))
-        for lag, weight in enumerate(model):
-            taps[np.arange(rows), np.arange(rows) + model.size - 1 - lag] = weight
-        given = piece.copy()
-        given[holes] = 0.0
-        found = np.linalg.lstsq(taps[:, holes], -taps @ given, rcond=1e-10)[0]
-        bound = 1.5 * np.abs(local[~gone]).max()
-        filled[low + start + holes] = np.clip(found, -bound, bound) + level
-    return filled
-
-
-def _fit(local: Floats, gone: Mask, order: int) -> Floats | None:
-    """Coefficients `(order + 1,)` of the prediction error, the first being one."""
-    if order < 1:
-        return None
-    windows = np.lib.stride_tricks.sliding_window_view(local, order + 1)
-    whole = ~np.lib.stride_tricks.sliding_window_view(gone, order + 1).any(axis=1)
-    rows = windows[whole]
-    if len(rows) < 2 * order:
-        return None
-    gram = rows.T @ rows
-    ridge = 1e-9 * np.trace(gram) / (order + 1)
-    past = gram[:-1, :-1] + ridge * np.eye(order)
-    weights = np.linalg.solve(past, gram[:-1, -1]) if ridge > 0 else np.zeros(order)
-    return np.concatenate([[1.0], -weights[::-1]])
 
 
 # ---- hum of the mains ------------------------------------------------------------------------------------
