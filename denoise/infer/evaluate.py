@@ -1,4 +1,4 @@
-"""Measure what cleaning did to a file: against a reference, or by estimates of the noise."""
+"""Quality of a cleaned file: metrics with a reference, noise estimates without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clean one file into another: the reader's blocks through the model into the writer."""
+"""Clean one file into another: reader, model, writer."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def load_cleaner(options: CleanOptions, modality: str) -> Cleaner:
 
 
 class _Result(NamedTuple):
-    """Outcome of a file.
+    """Result for a file.
 
     Args:
         info: Facts of the input.
@@ -203,7 +203,7 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
                 for noisy, stamps_s in zip(blocks, stamps, strict=False):
                     samples += noisy.shape[-1]
                     _put(sink, scores, noisy, stream.feed(noisy, stamps_s))
-                _put(sink, scores, None, stream.flush())
+                _put(sink, scores, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
                 notes += [*stream.notes, *_removal_note(stream.diagnostics)]
                 figures.append({**scores.result(), **stream.diagnostics})
     all_notes = (*info.notes, *_writer_notes(sink), *notes)

@@ -88,7 +88,7 @@ def select(sigma: float, blur_px: float, jpeg_quality: float = 100.0, *, sharpen
         sigma: Estimated standard deviation of the noise, 8-bit units.
         blur_px: Estimated blur.
         jpeg_quality: Estimated JPEG quality, 100 for none.
-        sharpens: Whether a model against blur is available.
+        sharpens: A model against blur is available.
     """
     blurred, coarse = blur_px >= BLURRED_PX, jpeg_quality <= COARSE_JPEG
     strength = min(1.0, max(0.0, (sigma - FAINT_SIGMA) / (CLEAR_SIGMA - FAINT_SIGMA)))
