@@ -1,4 +1,4 @@
-"""Clean one array in memory: an image tile by tile, a signal block by block."""
+"""Clean an array in memory: an image in tiles, a signal in blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catalogue of models: their modalities, weights files and digests, and loading."""
+"""Catalogue of models: modalities, weights files, digests, and loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quality of a cleaned file: metrics with a reference, noise estimates without."""
+"""Quality of a cleaned file: metrics, or noise estimates without a reference."""
 
 from __future__ import annotations
 

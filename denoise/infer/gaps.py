@@ -1,4 +1,4 @@
-"""Gaps in signals: pauses of the clock become gaps, and short gaps are filled.
+"""Gaps in signals: pauses of the clock, and filling of short gaps.
 
 A gap is filled from both sides by autoregressive models (`denoise.dsp.autoregressive`) of several orders:
 small ones fitted nearby and large ones fitted around them. Their weights follow from their errors on gaps of
@@ -201,11 +201,7 @@ def _fit(row: Floats, order: int) -> _Model:
 
 
 def _interpolate(row: Floats, starts: NDArray[np.int_], size: int, model: _Model) -> Floats:
-    """Fill gaps of one size; on both sides at least as many samples as the model's order must be known.
-
-    Shape:
-        `(gaps, size)`.
-    """
+    """Return the values of gaps of one size, `(gaps, size)`; `order` samples on both sides must be known."""
     order = model.errors.size - 1
     pieces = row[starts[:, None] + np.arange(-order, size + order)] - model.level
     return model.level + interpolate(pieces, np.arange(order, order + size), model.errors, RIDGE)

@@ -1,4 +1,4 @@
-"""Noise profiles: a recording of noise alone, or a stretch of the recording to clean."""
+"""Noise profiles: noise alone, from a recording or a passage of the input."""
 
 from __future__ import annotations
 

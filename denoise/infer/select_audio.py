@@ -1,4 +1,4 @@
-"""Select the model for a recording: the one for speech, or the one that preserves all other sounds."""
+"""Select the model for a recording: for speech, or for all other sounds."""
 
 from __future__ import annotations
 
@@ -70,11 +70,7 @@ class SpeechFeatures:
 
 
 def speech_features(noisy: Array, passed: Array) -> SpeechFeatures:
-    """Measure the features of a sound at 16 kHz and of what a speech denoiser passes of it.
-
-    Shape:
-        `(n,)` both, at least 0.2 s.
-    """
+    """Measure a sound `(n,)` at 16 kHz, of at least 0.2 s, and what a speech denoiser passes of it."""
     noisy_powers, passed_powers = (_powers(x) for x in (noisy, passed))
     energy = passed_powers.sum(1)
     tiny = np.finfo(np.float64).tiny

@@ -1,4 +1,4 @@
-"""Contract of automatic selection: one of several models per image or recording."""
+"""Contract of automatic selection: a model for each image or recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages of a stream: bridging gaps, running the model, and extending it to the full band."""
+"""Stages of a stream: buffering, gaps, the model, and band extension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clean signals of any length block by block, in memory that the block bounds.
+"""Clean signals of any length in blocks, in bounded memory.
 
 The *residual* flows through the stages, the noise that the model would remove: the output is the input minus
 `strength` times the residual. So gaps and the offset of a channel stay in the output, and `strength=0` is the

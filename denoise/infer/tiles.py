@@ -1,4 +1,4 @@
-"""Tile shapes of an image: the largest that memory allows, with the least overlap.
+"""Tile shapes: the largest that memory allows, with the least overlap.
 
 The halo of a tile is computed twice. So few large tiles are fast, and small tiles need little memory: the
 choice depends on the memory that a network may take.

@@ -1,4 +1,4 @@
-"""A denoiser of signals with the transformer protocol of scikit-learn, without requiring scikit-learn."""
+"""Transformer of the scikit-learn protocol, without the dependency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of every denoiser, learned and classical."""
+"""Contract of denoisers, learned and classical."""
 
 from __future__ import annotations
 

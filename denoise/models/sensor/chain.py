@@ -1,4 +1,4 @@
-"""The chain for sensor logs: remove outliers, faults and hum, then denoise the rest with a network."""
+"""Chain for sensor logs: stages against faults, then a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Architecture `gated-speech`: a network blended with a spectral gate to restore weak sounds."""
+"""Architecture `gated-speech`: a network blended with a spectral gate."""
 
 from __future__ import annotations
 
@@ -61,9 +61,6 @@ class GatedSpeech(CausalDenoiser):
         network: A model of speech that carries state.
         gate: Weight of the gate in noise.
         settings: The config that rebuilds this model.
-
-    Shape:
-        `(B, C, T)` in and out.
 
     Raises:
         UsageError: `gate` is not in 0..1.
