@@ -53,7 +53,7 @@ def interpolate(pieces: Floats, holes: NDArray[np.int_], errors: Floats, ridge: 
 
 
 def fill_autoregressive(samples: Floats, missing: Mask, order: int = _ORDER) -> Floats:
-    """Interpolate missing samples by models that are fitted to what is known around each gap.
+    """Interpolate missing samples by models that are fitted to the known samples around each gap.
 
     Args:
         samples: `(n,)`; values at missing samples do not count.

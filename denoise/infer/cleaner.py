@@ -51,12 +51,12 @@ class Cleaner:
 
     @property
     def selector(self) -> Selector | None:
-        """The selector; None for a single denoiser."""
+        """Selector; None for a single denoiser."""
         return self.model if isinstance(self.model, Selector) else None
 
     @property
     def denoiser(self) -> Denoiser:
-        """The single denoiser.
+        """Single denoiser.
 
         Raises:
             UsageError: The cleaner selects a denoiser for each file.

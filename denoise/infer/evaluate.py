@@ -62,7 +62,7 @@ def evaluator(info: SignalInfo, reference: Path | None, options: Mapping[str, An
 
 
 class _SignalNoise:
-    """Estimates of a signal's noise before and after."""
+    """Noise of a signal before and after, as estimated."""
 
     def __init__(self, info: SignalInfo) -> None:
         self._before, self._after = (

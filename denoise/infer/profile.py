@@ -23,7 +23,7 @@ _SPAN = re.compile(r"(\d+\.?\d*|\.\d+):(\d+\.?\d*|\.\d+)")
 
 @dataclass(frozen=True)
 class NoiseProfile:
-    """The place of noise alone.
+    """A passage with noise alone.
 
     Args:
         path: A recording of noise; None for a stretch of each recording itself.

@@ -130,10 +130,9 @@ class ImageSelector(Selector):
 def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> float:
     """Return the share of a correction of `(C, H, W)` to keep, so that no more is removed than the noise.
 
-    What is removed from flat areas is noise; what is removed beyond that elsewhere, at the same brightness,
-    was texture. If the correction contains all of the noise, the noise's share of its power minimises the
-    error (least squares, texture and noise being independent). Strong noise hides texture and is removed
-    completely.
+    The power removed from flat areas is noise; any excess elsewhere, at the same brightness, was texture. If
+    the correction contains all of the noise, the noise's share of its power minimises the error (least
+    squares, texture and noise being independent). Strong noise hides texture and is removed completely.
     """
     faint, strong = _TEXTURE_SIGMA
     free = min(1.0, max(0.0, (selection.estimated_sigma - faint) / (strong - faint)))

@@ -33,7 +33,7 @@ class SignalDenoiser(Parameters):
         sample_rate: Hz; needed by a model that has a rate of its own.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signals' units, for a model that uses it.
-        fill_gaps: Samples of the longest gap that is filled; 0 leaves NaN where it was.
+        fill_gaps: Length in samples of the longest gap to fill; 0 leaves NaN in place.
     """
 
     def __init__(
@@ -131,7 +131,9 @@ def _table(array: ArrayLike) -> NDArray[np.float64]:
         try:
             table = table.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(f"X holds what is no number: {error}; expected real numbers") from error
+            raise InputError(
+                f"X contains a value that is not a number: {error}; expected real numbers"
+            ) from error
     if table.ndim != 2 or table.dtype.kind not in "iufb" or not table.size:
         raise InputError(
             f"X is an array of {table.dtype} of shape {table.shape}; "

@@ -115,9 +115,9 @@ class Repair:
     than nearby runs explain.
     """
 
-    shortest: int = 3  # samples, at an extreme
-    shortest_hang: int = 8  # samples, elsewhere
-    longest: int = 256  # samples; a longer run is a signal at rest
+    min_run: int = 3  # samples, at an extreme
+    min_stuck_run: int = 8  # samples, elsewhere
+    max_run: int = 256  # samples; a longer run is a signal at rest
     jump: float = 3.0  # times the 95th percentile of nearby second differences
     chance: float = 1e-7  # probability of a run of equal values below which it is a fault
     halo: int = 2048
@@ -133,7 +133,7 @@ class Repair:
         faulty = np.zeros(samples.size, bool)
         edges = np.flatnonzero(np.diff(samples) != 0.0) + 1
         starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [samples.size]])
-        long = (stops - starts >= self.shortest) & (stops - starts <= self.longest)
+        long = (stops - starts >= self.min_run) & (stops - starts <= self.max_run)
         # At the ends of a block the neighbours are unknown, and the rest may be padding.
         long &= (starts >= 3) & (stops <= samples.size - 3)
         if not long.any():
@@ -157,7 +157,7 @@ class Repair:
         others = equal[high] - equal[low] - (in_runs[high] - in_runs[low])
         share = np.clip(others / (high - low), 1e-3, 1.0)
         chance = share ** (stops - 1 - starts)
-        odd = (chance < self.chance) & (stops - starts >= self.shortest_hang)
+        odd = (chance < self.chance) & (stops - starts >= self.min_stuck_run)
         faults = jumps & (extreme | odd)
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
@@ -193,9 +193,9 @@ class Mains:
         6.0,
         20.0,
     )  # ratio to the power beside it: below the first a line stays, above the second it goes
-    longest = 8192  # samples of a window
+    max_window = 8192  # samples of a window
     thinned_hz = 50.0  # minimum rate at which the spectrum beside a line is measured
-    shortest_s = 0.5  # minimum length of a signal
+    min_s = 0.5  # minimum length of a signal
 
     @property
     def halo(self) -> int:
@@ -208,11 +208,11 @@ class Mains:
         return self.grid_hz + 6.0 < self.rate_hz / 2
 
     def _window(self, seconds: float) -> int:
-        return min(self.longest, round(seconds * self.rate_hz)) // 4 * 4
+        return min(self.max_window, round(seconds * self.rate_hz)) // 4 * 4
 
     def __call__(self, samples: Floats) -> Floats:
         follow, fit = self._window(self.follow_s), self._window(self.fit_s)
-        if not self.possible or samples.size < self.shortest_s * self.rate_hz:
+        if not self.possible or samples.size < self.min_s * self.rate_hz:
             return samples
         carrier = _turning(samples.size, -self.grid_hz / self.rate_hz)
         base = samples * carrier
@@ -301,7 +301,7 @@ class BaselineWander:
     rate_hz: float
     cutoff_hz: float = 0.5
 
-    longest = 16384  # samples of the window
+    max_window = 16384  # samples of the window
 
     @property
     def halo(self) -> int:
@@ -310,7 +310,7 @@ class BaselineWander:
 
     def _window(self) -> int:
         # Two boxes of w samples are 3 dB down at 0.32 / w of the sample rate.
-        return min(self.longest, round(2 * 0.32 * self.rate_hz / self.cutoff_hz))
+        return min(self.max_window, round(2 * 0.32 * self.rate_hz / self.cutoff_hz))
 
     def __call__(self, samples: Floats) -> Floats:
         window = self._window()
@@ -332,12 +332,12 @@ class HarmGate:
 
     Args:
         faint_db: Power up to which the correction is reverted, in dB of the signal's variance.
-        sure_db: Power from which all of it is applied.
+        full_db: Power from which all of it is applied.
         window: Samples.
     """
 
     faint_db: float = -27.0
-    sure_db: float = -24.0
+    full_db: float = -24.0
     window: int = 1024
 
     @property
@@ -348,6 +348,6 @@ class HarmGate:
     def __call__(self, correction: Floats) -> Floats:
         """Return the share to apply of a correction `(n,)` of a signal of unit variance."""
         power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
-        share = np.clip((power_db - self.faint_db) / (self.sure_db - self.faint_db), 0.0, 1.0)
+        share = np.clip((power_db - self.faint_db) / (self.full_db - self.faint_db), 0.0, 1.0)
         kept: Floats = share * correction
         return kept

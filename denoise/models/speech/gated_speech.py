@@ -52,7 +52,7 @@ class GatedState:
 class GatedSpeech(CausalDenoiser):
     """The weighted mean of the outputs of a network and a `SpectralGate`.
 
-    Their errors differ. A network suppresses weak sounds that it is unsure of; the gate passes whatever rises
+    Their errors differ. A network suppresses weak sounds; the gate passes whatever rises
     above the noise floor, and leaves a faint, even rest of noise instead of holes. The mean is better than
     either by PESQ and by ESTOI. The weight of the gate rises as the network removes less, so clean speech
     passes nearly unchanged. The gate needs seconds of look-ahead, so this model is for files.

@@ -21,6 +21,7 @@ from denoise.models.speech.spectral_gru import (
     SLOPE,
     ShiftEnsemble,
     SpectralGruConfig,
+    check_sizes,
     compress,
     init_mask,
     share_mask,
@@ -95,14 +96,9 @@ class SpectralBiGru(ShiftEnsemble):
     def __init__(self, config: SpectralBiGruConfig) -> None:
         super().__init__(config.hop, config.n_shifts)
         sizes = (config.hop, config.code, config.memory, config.layers, config.backward, *config.widths)
-        odd = config.window == 2 * config.hop and not config.hop % 2 ** len(config.widths) and config.taps % 2
-        if min(*sizes, config.hidden, config.taps, *config.dilations, 1) < 1 or not odd:
-            raise UsageError(
-                "spectral-bigru needs sizes above 0, a window of two hops, a hop that "
-                f"2**len(widths) divides, and odd taps; found {config}"
-            )
-        if not 0 < config.sample_rate < float("inf"):
-            raise UsageError(f"spectral-bigru needs a sample rate in Hz above 0, found {config.sample_rate}")
+        check_sizes("spectral-bigru", config, (*sizes, config.hidden, config.taps, *config.dilations))
+        if not config.taps % 2:
+            raise UsageError(f"spectral-bigru needs odd taps, found {config.taps}")
         self._config = config
         around = config.taps // 2
         # Receptive radius in frames of the encoder, and of context blocks and decoder.

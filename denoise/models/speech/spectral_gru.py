@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = [
     "SpectralGruConfig",
     "SpectralState",
     "build",
+    "check_sizes",
     "compress",
     "init_mask",
     "share_mask",
@@ -172,13 +174,7 @@ class SpectralGru(ShiftEnsemble):
     def __init__(self, config: SpectralGruConfig) -> None:
         super().__init__(config.hop, config.n_shifts)
         sizes = (config.hop, config.code, config.memory, config.layers, *config.widths)
-        if min(sizes) < 1 or config.window != 2 * config.hop or config.hop % 2 ** len(config.widths):
-            raise UsageError(
-                "spectral-gru needs sizes above 0, a window of two hops, and a hop that "
-                f"2**len(widths) divides; found {config}"
-            )
-        if not 0 < config.sample_rate < math.inf:
-            raise UsageError(f"spectral-gru needs a sample rate in Hz above 0, found {config.sample_rate}")
+        check_sizes("spectral-gru", config, sizes)
         self._config = config
         self._overlap = config.window - config.hop
         self.hop, self.latency = config.hop, self._overlap + self._delays[-1]
@@ -291,6 +287,21 @@ def init_mask(last: nn.Module) -> None:
     """Initialise the last layer of a decoder near a mask of one."""
     assert isinstance(last.bias, Tensor)
     nn.init.constant_(last.bias[:1], 1.0)
+
+
+def check_sizes(name: str, config: SpectralGruConfig, sizes: Iterable[int]) -> None:
+    """Check a config, of which `sizes` must be above 0.
+
+    Raises:
+        UsageError: A size is out of its range.
+    """
+    if min(sizes) < 1 or config.window != 2 * config.hop or config.hop % 2 ** len(config.widths):
+        raise UsageError(
+            f"{name} needs sizes above 0, a window of two hops, and a hop that 2**len(widths) divides; "
+            f"found {config}"
+        )
+    if not 0 < config.sample_rate < math.inf:
+        raise UsageError(f"{name} needs a sample rate in Hz above 0, found {config.sample_rate}")
 
 
 def share_mask(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
