@@ -22,13 +22,13 @@ SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 def gain(model: str, modality: str) -> float:
     """Mean gain of a model in dB, over all samples of a modality with a reference."""
     root, gains = SAMPLES / "reference", []
-    denoiser = denoise.load(model, modality).model
+    cleaner = denoise.load(model, modality)
     headline = metrics.metric(MODALITIES[modality].headline)
     for path in sorted(p for p in root.rglob("*.*") if p.suffix in writable_suffixes(modality)):
         noisy, info = io.read(SAMPLES / path.relative_to(root))
         truth, _ = io.read(path)
-        cleaned = apply(
-            denoiser, noisy, peak=info.peak, keep=info.passthrough_channels, sample_rate=info.sample_rate
+        cleaned, _ = cleaner.apply(
+            noisy, peak=info.peak, keep=info.passthrough_channels, sample_rate=info.sample_rate
         )
         after, before = (headline(truth, x, peak=info.peak) for x in (cleaned, noisy))
         gains.append(after - before)
