@@ -125,11 +125,12 @@ def flag(field: Field, path: click.ParamType[Path] = path_type) -> Decorator:
     if field.kind is bool:
         names[-2] += f"/--no-{field.flag.removeprefix('--')}" if field.default else ""
         return click.option(*names, is_flag=True, default=field.default, show_default=shown, help=option.help)
+    # click takes a default of None for a value, and a required option with one is never missing.
+    presence: dict[str, Any] = {"required": True} if required else {"default": field.default}
     return click.option(
         *names,
         type=_type(field, path),
-        default=None if required else field.default,
-        required=required,
+        **presence,
         multiple=option.repeated,
         metavar=_metavar(field) or None,
         show_default=shown,

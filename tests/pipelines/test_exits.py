@@ -127,3 +127,21 @@ with report.progress(2) as on_entry:
     assert b"2/2" in shown
     assert b"\x1b[3" not in shown
     assert b"\x1b[9" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("clean", "x.png"), "'-o' / '--output'"),
+        (("corrupt", "x.png", "--noise", "gaussian:sigma=5"), "'-o' / '--output'"),
+        (("embed", "x.png"), "'-o' / '--output'"),
+        (("benchmark", "x.png", "--noise", "gaussian"), "'--models'"),
+    ],
+)
+def test_a_missing_option_is_named_with_the_usage(
+    arguments: tuple[str, ...], option: str, denoise: Run
+) -> None:
+    result = denoise(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ")
+    assert f"Missing option {option}" in result.stderr
