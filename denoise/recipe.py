@@ -53,6 +53,8 @@ class DataRecipe:
         include: Glob patterns below the data folder.
         patch: Side in pixels, or length in samples.
         scales: Every image is also kept at these sizes (Lanczos), which rids JPEG sources of their blocking.
+        enlarge: Share of image patches that are enlarged by 1.2 to 2 (bicubic): photos at the full size of a
+            camera are softer than reduced ones.
         flip: Mirror at random; turn images by quarters; turn signals upside down.
         gray: Share of patches whose colours are averaged and whose noise is the same in all channels, so that
             a colour model knows gray photos.
@@ -77,6 +79,7 @@ class DataRecipe:
     include: tuple[str, ...] = ("**/*",)
     patch: int = 64
     scales: tuple[float, ...] = (1.0,)
+    enlarge: float = 0.0
     flip: bool = True
     gray: float = 0.0
     level_db: tuple[float, float] = (0.0, 0.0)

@@ -38,6 +38,7 @@ __all__ = [
     "add_at_snr",
     "corrupt",
     "draw",
+    "draw_log",
     "fast_length",
     "fill_gaps",
     "normal",
@@ -57,6 +58,8 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
         "quantise": "denoise.corruptions.general:Quantise",
         "dropout": "denoise.corruptions.general:Dropout",
         "camera": "denoise.corruptions.camera:Camera",
+        "in-camera": "denoise.corruptions.in_camera:InCamera",
+        "film-grain": "denoise.corruptions.in_camera:FilmGrain",
         "correlated": "denoise.corruptions.image:Correlated",
         "gaussian-blur": "denoise.corruptions.blur:GaussianBlur",
         "defocus": "denoise.corruptions.blur:Defocus",
@@ -178,6 +181,13 @@ def draw(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
     if isinstance(level, RandomLevel):
         return uniform(shape, clean, generator).mul_(level.high - level.low).add_(level.low)
     return torch.full(shape, level, dtype=clean.dtype, device=clean.device)
+
+
+def draw_log(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the level of each item as `draw` does, but log-uniformly: each octave of a range is as likely."""
+    if not isinstance(level, RandomLevel):
+        return draw(level, clean, generator)
+    return draw(RandomLevel(math.log(level.low), math.log(level.high)), clean, generator).exp_()
 
 
 # The draws happen on the generator's device, so a seed means the same noise wherever the signal lives.
