@@ -1,26 +1,33 @@
 # make demo    install, then clean data/samples into demo/ and print how much better each file became
-# make test    install with the development tools, then lint, types and the whole test suite
-# make check   lint and types alone
-# make clean   remove what the others made
+# make test    install with the development tools, then run lint, types and all fast tests
+# make test-slow  the tests that take minutes
+# make check   lint and types only
+# make clean   remove everything that the other targets made
 
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# The first interpreter that is new enough and can make a virtual environment.
+# One process per core, each with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+
+# The first interpreter that is new enough and can create a virtual environment.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slow check clean
 
 demo: $(VENV)/installed
 	$(BIN)/denoise clean data/samples -o demo --reference data/samples/reference --overwrite
 	@echo "The cleaned files are in $(CURDIR)/demo"
 
 test: check
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: $(VENV)/installed-dev
+	$(PYTEST) --slow -m slow
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -35,7 +42,7 @@ $(BIN)/python:
 		"none was found. Name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The stamps: installed anew only when what is asked for has changed.
+# Stamps: install again only after the requirements change.
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable .
 	@touch $@

@@ -1,16 +1,16 @@
-"""What can go wrong, as one tree.
+"""The errors of this project, as one tree.
 
     DenoiseError
     ├── UsageError          the call itself is wrong: unknown name, bad option, bad spec text
-    ├── InputError          one file or array cannot be cleaned; the rest of a batch goes on
-    │   ├── UnreadableError     not what its name says, truncated, empty, no permission
+    ├── InputError          one file or array cannot be cleaned; the rest of a batch continues
+    │   ├── UnreadableError     damaged, truncated, empty, no permission, or data of another kind
     │   ├── UnsupportedError    readable, but of a kind that is not handled
     │   └── TooLargeError       above a stated limit
-    ├── OutputError         a result could not be written; nothing half-written is left
-    │   └── StorageError        the disk is full, gone or failing: no other result would fare better
+    ├── OutputError         a result could not be written; no partial file is left
+    │   └── StorageError        the disk is full, gone or failing, so other results would fail too
     └── WeightsError        a weights file of another format, version or model
 
-Messages are one sentence: the file, what was found, what was expected.
+A message is one sentence: the file, what was found, what was expected.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class DenoiseError(Exception):
-    """The root: catch this to catch everything that is raised on purpose."""
+    """Base of all errors that are raised on purpose."""
 
 
 class UsageError(DenoiseError):
@@ -43,7 +43,7 @@ class InputError(DenoiseError):
 
 
 class UnreadableError(InputError):
-    """The bytes are not what they claim to be, or cannot be had."""
+    """The file is damaged, of another kind, or cannot be read."""
 
 
 class UnsupportedError(InputError):
@@ -59,7 +59,7 @@ class OutputError(DenoiseError):
 
 
 class StorageError(OutputError):
-    """The place that results go to takes no more."""
+    """The disk of the results is full, gone or failing."""
 
 
 class WeightsError(DenoiseError):
@@ -67,13 +67,13 @@ class WeightsError(DenoiseError):
 
 
 def reason(error: BaseException) -> str:
-    """What a library's error says, fit for a sentence: its first line, and no control characters.
+    """Shorten a library's error for a sentence: its first line, without control characters.
 
-    Decoders quote the bytes that they stumble over; on a terminal those would be commands.
+    Decoders quote invalid bytes, which on a terminal could be commands.
     """
     return printable(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
 
 
 def printable(text: str) -> str:
-    """The text with a question mark for each line end and control character, which files may put into it."""
+    """Replace each line end and control character, which may come from a file, by a question mark."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

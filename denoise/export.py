@@ -1,4 +1,4 @@
-"""A trained model as ONNX, for programs that have no PyTorch."""
+"""ONNX export of trained models, for programs without PyTorch."""
 
 from __future__ import annotations
 
@@ -19,42 +19,41 @@ from torch.export import Dim
 from denoise.errors import UsageError
 from denoise.io.atomic import replacing
 from denoise.models.base import CausalDenoiser, Denoiser
-from denoise.models.sensor import SensorChain
+from denoise.models.sensor.chain import SensorChain
 
 __all__ = ["OPSET", "export_onnx"]
 
-OPSET = 18  # of the ONNX operators
+OPSET = 18  # version of the ONNX operators
 _PACKAGES = ("onnx", "onnxscript")
-_LONGEST_HOP_S = 1.0  # of a model with state: a graph of more is none to run live
-_LONGEST = 2**24  # pixels or samples of an axis
+_MAX_HOP_S = 1.0  # of a model with state; a longer one cannot run live
+_MAX_SIDE = 2**24  # pixels or samples of an axis
 _RANGES = {"image": "0..1", "audio": "-1..1", "sensor": "mean 0 and standard deviation 1, each channel"}
 
 
 def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
-    """Write a model as an ONNX graph, and give its metadata: all that a program must know to run it.
+    """Write a model as an ONNX graph, and return its metadata: everything needed to run it.
 
-    What tiles, pads, scales and resamples stays outside, and of a chain for sensors all but its network. A
-    model with a halo becomes `noisy -> denoised`, of any size that `multiple_of` divides. One that carries
-    state becomes a graph of one hop: its state goes in beside the samples, zeros at first, and the next state
-    comes out beside the answer.
+    Tiling, padding, scaling and resampling stay outside, and of a sensor chain everything but the network. A
+    model with a halo becomes `noisy -> denoised`, for any size divisible by `multiple_of`. A recurrent model
+    becomes a graph of one hop: its state is an input, initially zero, and the next state an output.
 
     Args:
-        model: A trained one; a classical method has no graph.
-        path: Where to write.
-        name: Of the model, for the metadata.
+        model: Trained model; classical methods have no graph.
+        path: File to write.
+        name: Name of the model, for the metadata.
 
     Shape:
         `(1, channels, *S)` in and out of the graph.
 
     Raises:
-        UsageError: The packages that this needs are not installed, or the model is none that can be exported.
+        UsageError: The `onnx` extra is not installed, or the model cannot be exported.
         OutputError: The file cannot be written.
     """
     if not all(find_spec(package) for package in _PACKAGES):
-        raise UsageError('ONNX needs packages of its own: pip install "denoise-pipelines[onnx]"')
+        raise UsageError('ONNX export needs the extra onnx: pip install "denoise-pipelines[onnx]"')
     if next(model.parameters(), None) is None:
         raise UsageError(
-            f"the model {name} is a classical method: expected a trained model, to be an ONNX graph"
+            f"the model {name} is a classical method, which has no graph; expected a trained model"
         )
     if isinstance(model, SensorChain):
         model = model.network
@@ -72,7 +71,7 @@ def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
         facts |= {"sample_rate": str(spec.sample_rate), "latency": str(model.latency), "state": state}
     elif spec.halo is None:
         raise UsageError(
-            f"the model {name} looks at the whole image first: expected one that needs parts alone"
+            f"the model {name} needs the whole image at once; expected one with a finite receptive field"
         )
     else:
         proto = _whole(model)
@@ -85,11 +84,11 @@ def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
 
 
 def _whole(model: Denoiser) -> Any:
-    """The graph `noisy -> denoised` of a model that looks only so far to each side."""
+    """Export the graph `noisy -> denoised` of a model with a finite receptive field."""
     spec = model.spec
     names = ("rows", "columns") if spec.ndim == 2 else ("samples",)
     axes = {
-        2 + axis: spec.multiple_of * Dim(label, min=1, max=_LONGEST // spec.multiple_of)
+        2 + axis: spec.multiple_of * Dim(label, min=1, max=_MAX_SIDE // spec.multiple_of)
         for axis, label in enumerate(names)
     }
     noisy = torch.zeros(1, spec.channels, *(spec.multiple_of * (2 + axis) for axis in axes))
@@ -97,15 +96,15 @@ def _whole(model: Denoiser) -> Any:
 
 
 def _hop(model: CausalDenoiser, name: str) -> tuple[Any, str]:
-    """The graph of one hop of a model with state, and the names of what its state consists of."""
+    """Export the graph of one hop of a recurrent model, and return it with the names of its state tensors."""
     state = model.initial_state(1)
     if not is_dataclass(state) or isinstance(state, type):
         raise UsageError(f"the model {name} keeps its state in {type(state).__name__}: expected a dataclass")
-    if model.hop > _LONGEST_HOP_S * (model.spec.sample_rate or math.inf):
-        raise UsageError(f"the model {name} hears seconds ahead: expected one that works live")
+    if model.hop > _MAX_HOP_S * (model.spec.sample_rate or math.inf):
+        raise UsageError(f"the model {name} has seconds of look-ahead; expected one that works live")
     tensors = dict(_tensors(state))
     parts = list(tensors)
-    values = tuple(tensor.clone() for tensor in tensors.values())  # two that are one would be one input
+    values = tuple(tensor.clone() for tensor in tensors.values())  # shared tensors would become one input
     noisy = torch.zeros(1, model.spec.channels, model.hop)
     after = [f"{part}_after" for part in parts]
     proto = _proto(_Hop(model, state), (noisy, *values), ["noisy", *parts], ["denoised", *after], None)
@@ -128,12 +127,12 @@ class _Hop(nn.Module):
         self.model, self.state = model, state
 
     def forward(self, noisy: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        denoised, after = self.model.step(noisy, _filled(self.state, iter(state)))
-        return denoised, *(tensor for _, tensor in _tensors(after))
+        denoised, next_state = self.model.step(noisy, _with_tensors(self.state, iter(state)))
+        return denoised, *(tensor for _, tensor in _tensors(next_state))
 
 
 def _tensors(state: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a state by name; those of a state inside it have its name before theirs."""
+    """Yield the tensors of a state by name; those of a nested state are prefixed with its name."""
     for field in fields(state):
         value = getattr(state, field.name)
         if isinstance(value, Tensor):
@@ -142,19 +141,20 @@ def _tensors(state: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(value, f"{prefix}{field.name}_")
 
 
-def _filled(like: Any, tensors: Iterator[Tensor]) -> Any:
-    """A state like that one of these tensors, in the order of `_tensors`."""
-    values = ((field.name, getattr(like, field.name)) for field in fields(like))
-    filled = {
-        name: next(tensors) if isinstance(old, Tensor) else _filled(old, tensors) for name, old in values
+def _with_tensors(state: Any, tensors: Iterator[Tensor]) -> Any:
+    """Return the state with its tensors replaced, in the order of `_tensors`."""
+    values = ((field.name, getattr(state, field.name)) for field in fields(state))
+    changed = {
+        name: next(tensors) if isinstance(old, Tensor) else _with_tensors(old, tensors)
+        for name, old in values
     }
-    return replace(like, **filled)
+    return replace(state, **changed)
 
 
 def _proto(
     graph: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], axes: Any
 ) -> Any:
-    """The ONNX model, without the exporter's notes on where in our sources each operator comes from."""
+    """Export the ONNX model without the exporter's references to source lines."""
     with _quiet():
         program = torch.onnx.export(
             graph.eval(),
@@ -176,7 +176,7 @@ def _proto(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what PyTorch's exporter has to say of PyTorch itself and of packages that are not there."""
+    """Silence the messages of PyTorch's exporter about itself and about missing packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

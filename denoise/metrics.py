@@ -1,17 +1,16 @@
-"""How near an estimate is to a reference: `metric(reference, estimate, *, peak, sample_rate) -> float`.
+"""Full-reference quality metrics, one row of `METRICS` each.
 
 Arrays are `(C, *S)` of any dtype and are compared in float64. A pair with a NaN on either side (a gap) is
 left out. Identical arrays give infinity where a metric is a ratio to the error.
 """
-
-# ruff: noqa: ARG001 - every metric has the one signature, whether it needs the peak and the rate or not
 
 from __future__ import annotations
 
 import importlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -19,17 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import InputError, UsageError
-from denoise.registry import lookup, unknown
+from denoise.registry import unknown
+from denoise.signal import MODALITIES
 
 __all__ = [
     "METRICS",
-    "SCORED",
+    "Metric",
     "Scorer",
     "estoi",
+    "finite_mean",
     "metric",
     "mse",
     "pesq",
     "psnr_db",
+    "reported",
     "rmse",
     "score",
     "seg_snr_db",
@@ -40,26 +42,6 @@ __all__ = [
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-
-METRICS: Mapping[str, str] = MappingProxyType(
-    {
-        "psnr_db": "denoise.metrics:psnr_db",
-        "ssim": "denoise.metrics:ssim",
-        "snr_db": "denoise.metrics:snr_db",
-        "si_sdr_db": "denoise.metrics:si_sdr_db",
-        "seg_snr_db": "denoise.metrics:seg_snr_db",
-        "mse": "denoise.metrics:mse",
-        "rmse": "denoise.metrics:rmse",
-        "pesq": "denoise.metrics:pesq",
-        "estoi": "denoise.metrics:estoi",
-    }
-)
-
-# What a report shows for a modality. All but SSIM follow from running sums, so that a long file needs no more
-# memory than a block.
-SCORED: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"image": ("psnr_db", "ssim"), "audio": ("snr_db", "si_sdr_db"), "sensor": ("snr_db", "rmse")}
-)
 
 _CHUNK = 1 << 18  # samples per channel that are in float64 at one time
 
@@ -126,11 +108,11 @@ class _Sums:
         return float(dd.sum() / n.sum())
 
     def snr_db(self) -> float:
-        n, r, rr, _, dd, _ = self._seen()
+        n, r, rr, _, dd, _ = self._non_empty()
         return self._mean_db(rr - r * r / n, dd)
 
     def si_sdr_db(self) -> float:
-        n, r, rr, d, dd, rd = self._seen()
+        n, r, rr, d, dd, rd = self._non_empty()
         rr, dd, rd = rr - r * r / n, dd - d * d / n, rd - r * d / n  # about the means
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = np.where(rr > 0.0, 1.0 + rd / rr, 1.0)  # of the reference that is nearest to the estimate
@@ -138,7 +120,7 @@ class _Sums:
         error = np.where(error <= 1e-14 * (dd + rr), 0.0, error)  # below the rounding of the sums
         return self._mean_db(rr, error, scale * scale * rr)
 
-    def _seen(self) -> Floats:
+    def _non_empty(self) -> Floats:
         sums = self._get()
         return sums[:, sums[0] > 0]
 
@@ -155,42 +137,86 @@ class _Sums:
         return _ratio_db(1.0, float(np.mean(error / target)))
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A row of `METRICS`.
+
+    Args:
+        function: Scores two whole arrays; takes those of `peak` and `sample_rate` that `needs` names.
+        modalities: Modalities whose reports always show it; others measure it when it is named.
+        from_sums: Streaming form: the metric from running sums and the peak, so that a long file needs no
+            more memory than a block. None scores each page of an image, and gathers the blocks of a signal.
+        unit: Unit of its values; empty for a ratio or an index.
+        higher_is_better: True if a better estimate has a higher value.
+        needs: `peak` (the value that means full scale), `sample_rate` (Hz), both or none.
+    """
+
+    function: Callable[..., float]
+    modalities: tuple[str, ...] = ()
+    from_sums: Callable[[_Sums, float | None], float] | None = None
+    unit: str = ""
+    higher_is_better: bool = True
+    needs: tuple[str, ...] = ()
+
+    def __call__(
+        self,
+        reference: Array,
+        estimate: Array,
+        *,
+        peak: float | None = None,
+        sample_rate: float | None = None,
+    ) -> float:
+        """Score two whole arrays, with the one of `peak` and `sample_rate` that the metric needs."""
+        given = {"peak": peak, "sample_rate": sample_rate}
+        return self.function(reference, estimate, **{name: given[name] for name in self.needs})
+
+
 class Scorer:
     """Scores one file against its reference, block by block.
 
     Args:
-        modality: A name in `denoise.signal.MODALITIES`; `SCORED` says which metrics it gets.
+        modality: A name in `denoise.signal.MODALITIES`; `reported` lists its metrics.
         peak: The value that means full scale; needed for images.
+        sample_rate: Hz; needed for the metrics of speech.
     """
 
-    def __init__(self, modality: str, *, peak: float | None = None) -> None:
-        if modality not in SCORED:
-            raise unknown("modality", modality, SCORED)
-        self._names = SCORED[modality]
-        self._peak = peak
+    def __init__(self, modality: str, *, peak: float | None = None, sample_rate: float | None = None) -> None:
+        self._rows = {name: METRICS[name] for name in reported(modality)}
+        self._is_image = modality == "image"
+        self._peak, self._sample_rate = peak, sample_rate
         self._sums = _Sums()
-        self._ssim: list[float] = []
+        self._blocks: list[tuple[Array, Array]] = []
+        self._pages: dict[str, list[float]] = {
+            name: [] for name, row in self._rows.items() if row.from_sums is None
+        }
 
     def update(self, reference: Array, estimate: Array) -> None:
-        """Take the next block `(C, n)` of a signal, or the next page `(C, H, W)` of an image.
+        """Add the next block `(C, n)` of a signal, or the next page `(C, H, W)` of an image.
 
         Raises:
             InputError: The two differ in shape.
         """
         self._sums.update(reference, estimate)
-        if "ssim" in self._names:
-            self._ssim.append(ssim(reference, estimate, peak=self._peak))
+        if self._is_image:
+            for name, values in self._pages.items():
+                values.append(self._score(name, reference, estimate))
+        elif self._pages:
+            self._blocks.append((reference, estimate))
 
     def result(self) -> dict[str, float]:
-        """The metrics of all that was taken: SSIM is the mean over pages, the others are over all samples."""
-        figures: Mapping[str, Callable[[], float]] = {
-            "psnr_db": lambda: _psnr_db(self._sums, self._peak),
-            "ssim": lambda: float(np.mean(self._ssim)),
-            "snr_db": self._sums.snr_db,
-            "si_sdr_db": self._sums.si_sdr_db,
-            "rmse": lambda: math.sqrt(self._sums.mse()),
-        }
-        return {name: figures[name]() for name in self._names}
+        """Metrics over all samples; those without a streaming form are means over the pages of an image."""
+        return {name: self._result(name, row) for name, row in self._rows.items()}
+
+    def _result(self, name: str, row: Metric) -> float:
+        if row.from_sums:
+            return row.from_sums(self._sums, self._peak)
+        if self._is_image:
+            return float(np.mean(self._pages[name]))
+        reference, estimate = (np.concatenate(side, axis=-1) for side in zip(*self._blocks, strict=True))
+        return self._score(name, reference, estimate)
+
+    def _score(self, name: str, reference: Array, estimate: Array) -> float:
+        return self._rows[name](reference, estimate, peak=self._peak, sample_rate=self._sample_rate)
 
 
 def score(
@@ -201,21 +227,43 @@ def score(
     peak: float | None = None,
     sample_rate: float | None = None,
 ) -> dict[str, float]:
-    """The metrics that a report shows for this modality, by name.
+    """Score two arrays by all metrics that a report shows for this modality.
 
     Raises:
         InputError: The two differ in shape, or hold nothing to compare.
         UsageError: An image came without its peak.
     """
-    scorer = Scorer(modality, peak=peak)
+    scorer = Scorer(modality, peak=peak, sample_rate=sample_rate)
     scorer.update(reference, estimate)
     return scorer.result()
 
 
-def metric(name: str) -> Callable[..., float]:
-    """The function behind a name in `METRICS`."""
-    function: Callable[..., float] = lookup(METRICS, name, "metric")
-    return function
+def reported(modality: str) -> tuple[str, ...]:
+    """Names of the metrics that reports show for a modality.
+
+    Raises:
+        UsageError: There is no such modality.
+    """
+    if modality not in MODALITIES:
+        raise unknown("modality", modality, MODALITIES)
+    return tuple(name for name, row in METRICS.items() if modality in row.modalities)
+
+
+def finite_mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the finite values; None if there are none."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else None
+
+
+def metric(name: str) -> Metric:
+    """Row of `METRICS` with this name, which is called with two arrays, the peak and the sample rate.
+
+    Raises:
+        UsageError: There is no such metric.
+    """
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    return METRICS[name]
 
 
 def _compared(reference: Array, estimate: Array) -> _Sums:
@@ -230,34 +278,23 @@ def _needed(value: float | None, name: str, metric: str) -> float:
     return value
 
 
-def mse(
-    reference: Array, estimate: Array, *, peak: float | None = None, sample_rate: float | None = None
-) -> float:
+def mse(reference: Array, estimate: Array) -> float:
     """Mean squared error over all samples and channels, in squared units of the samples."""
     return _compared(reference, estimate).mse()
 
 
-def rmse(
-    reference: Array, estimate: Array, *, peak: float | None = None, sample_rate: float | None = None
-) -> float:
+def rmse(reference: Array, estimate: Array) -> float:
     """Root mean squared error over all samples and channels, in units of the samples."""
     return math.sqrt(_compared(reference, estimate).mse())
 
 
-def psnr_db(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def psnr_db(reference: Array, estimate: Array, *, peak: float | None = None) -> float:
     """Peak signal-to-noise ratio: 10 log10(peak^2 / MSE), the MSE over all channels together.
 
     Args:
-        reference: The truth.
-        estimate: What is judged.
+        reference: The clean signal.
+        estimate: The signal to score.
         peak: The value that means full scale (255, 65535, 1.0); never guessed.
-        sample_rate: Not used.
     """
     return _psnr_db(_compared(reference, estimate), peak)
 
@@ -266,9 +303,7 @@ def _psnr_db(sums: _Sums, peak: float | None) -> float:
     return _ratio_db(_needed(peak, "peak", "PSNR") ** 2, sums.mse())
 
 
-def snr_db(
-    reference: Array, estimate: Array, *, peak: float | None = None, sample_rate: float | None = None
-) -> float:
+def snr_db(reference: Array, estimate: Array) -> float:
     """Signal-to-noise ratio: the variance of the reference over the mean squared error.
 
     About the mean, since the offset of a pressure or temperature log is no signal. Channels may have
@@ -277,13 +312,7 @@ def snr_db(
     return _compared(reference, estimate).snr_db()
 
 
-def si_sdr_db(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def si_sdr_db(reference: Array, estimate: Array) -> float:
     """Scale-invariant signal-to-distortion ratio (Le Roux et al., "SDR - half-baked or well done?", 2019).
 
     The reference is scaled to be nearest to the estimate, both less their means, so neither gain nor offset
@@ -292,13 +321,7 @@ def si_sdr_db(
     return _compared(reference, estimate).si_sdr_db()
 
 
-def seg_snr_db(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def seg_snr_db(reference: Array, estimate: Array, *, sample_rate: float | None = None) -> float:
     """Segmental SNR: the mean SNR of frames of 30 ms, each kept within -10..35 dB.
 
     Frames in which the reference is silent are left out (Hansen and Pellom, "An effective quality evaluation
@@ -320,32 +343,25 @@ def seg_snr_db(
             np.nansum(np.where(np.isnan(d), 0.0, r) ** 2, 1),
             np.nansum(d * d, 1),
         )
-    heard = signal > 0.0
-    if not heard.any():
+    audible = signal > 0.0
+    if not audible.any():
         return _ratio_db(0.0, float(error.sum()))
     with np.errstate(divide="ignore"):
-        ratios_db = 10.0 * np.log10(signal[heard] / error[heard])
+        ratios_db = 10.0 * np.log10(signal[audible] / error[audible])
     return float(np.clip(ratios_db, -10.0, 35.0).mean())
 
 
-def ssim(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def ssim(reference: Array, estimate: Array, *, peak: float | None = None) -> float:
     """Structural similarity, mean over pixels and channels (Wang et al., "Image quality assessment", 2004).
 
     Gaussian window of sigma 1.5 px cut at 11 px, K1 = 0.01, K2 = 0.03, population covariance, and a border of
-    5 px left out, as in the paper. An image smaller than the window is judged with its edges mirrored. Works
+    5 px left out, as in the paper. An image smaller than the window is scored with its edges mirrored. Works
     in strips, so a large image costs little memory.
 
     Args:
-        reference: The truth.
-        estimate: What is judged.
+        reference: The clean signal.
+        estimate: The signal to score.
         peak: The value that means full scale.
-        sample_rate: Not used.
 
     Shape:
         `(C, H, W)` or `(H, W)`, both.
@@ -398,13 +414,7 @@ def _extra(module: str) -> Any:
         ) from error
 
 
-def pesq(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def pesq(reference: Array, estimate: Array, *, sample_rate: float | None = None) -> float:
     """Perceptual evaluation of speech quality, 1..4.6, mean over channels (ITU-T P.862.2, wide band).
 
     At 8 kHz the narrow-band measure (P.862) is used; other rates are resampled to 16 kHz. Needs the extra
@@ -422,17 +432,11 @@ def pesq(
             for r, e in zip(reference, estimate, strict=True)
         ]
     except module.PesqError as error:
-        raise InputError(f"PESQ cannot judge this recording: {type(error).__name__}") from error
+        raise InputError(f"PESQ cannot score this recording: {type(error).__name__}") from error
     return float(np.mean(figures))
 
 
-def estoi(
-    reference: Array,
-    estimate: Array,
-    *,
-    peak: float | None = None,
-    sample_rate: float | None = None,
-) -> float:
+def estoi(reference: Array, estimate: Array, *, sample_rate: float | None = None) -> float:
     """Extended short-time objective intelligibility, about 0..1, mean over channels (Jensen and Taal, 2016).
 
     Needs the extra `metrics`.
@@ -451,7 +455,7 @@ def estoi(
             ]
         except RuntimeWarning as error:
             raise InputError(
-                "ESTOI cannot judge this recording: it holds less than 0.4 s of speech"
+                "ESTOI cannot score this recording: it holds less than 0.4 s of speech"
             ) from error
     return float(np.mean(figures))
 
@@ -467,3 +471,26 @@ def _speech(
     import soxr
 
     return soxr.resample(reference.T, rate, 16_000).T, soxr.resample(estimate.T, rate, 16_000).T, 16_000
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "psnr_db": Metric(psnr_db, ("image",), _psnr_db, "dB", needs=("peak",)),
+        "ssim": Metric(ssim, ("image",), needs=("peak",)),
+        "snr_db": Metric(snr_db, ("audio", "sensor"), lambda sums, _: sums.snr_db(), "dB"),
+        "si_sdr_db": Metric(si_sdr_db, ("audio",), lambda sums, _: sums.si_sdr_db(), "dB"),
+        "seg_snr_db": Metric(seg_snr_db, unit="dB", needs=("sample_rate",)),
+        "mse": Metric(
+            mse, (), lambda sums, _: sums.mse(), "squared units of the samples", higher_is_better=False
+        ),
+        "rmse": Metric(
+            rmse,
+            ("sensor",),
+            lambda sums, _: math.sqrt(sums.mse()),
+            "units of the samples",
+            higher_is_better=False,
+        ),
+        "pesq": Metric(pesq, needs=("sample_rate",)),
+        "estoi": Metric(estoi, needs=("sample_rate",)),
+    }
+)

@@ -1,4 +1,4 @@
-"""Tables of `name -> "module:attribute"`, looked up lazily so that names cost no imports."""
+"""Lookup in tables of `name -> "module:attribute"`, which cost no imports until used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["lookup", "resolve", "unknown"]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that is in no table: it lists near matches, or everything when none is near."""
+    """Build the error for an unknown name: it lists near matches, or all known names if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
@@ -21,13 +21,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
 
 
 def resolve(target: str) -> Any:
-    """Import what `"module:attribute"` names."""
+    """Import the object that `"module:attribute"` names."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 def lookup(table: Mapping[str, str], name: str, kind: str) -> Any:
-    """The object behind `name` in `table`.
+    """Import the object of `name` in `table`.
 
     Raises:
         UsageError: `name` is not in the table; the message suggests near matches.

@@ -1,14 +1,13 @@
-"""One weights file: a `.safetensors` with a JSON header that rebuilds the model. Nothing in it can run.
+"""Weights files: a `.safetensors` with a JSON card that rebuilds the model, and no executable content.
 
-A file may come from anywhere, so nothing in it is believed: the header is checked before a byte of a tensor
-is read, and the model that its config asks for is measured, without memory, before it is built.
+Files are untrusted: safetensors checks the tensor table against the file, and the model that the config asks
+for is measured on the meta device, without memory, before it is built.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -34,6 +33,7 @@ __all__ = [
     "annotate",
     "build",
     "card",
+    "current_name",
     "digest",
     "load",
     "pretrained",
@@ -41,93 +41,103 @@ __all__ = [
     "verify",
 ]
 
-FORMAT = 1  # raised when a file of an older kind can no longer be read
+FORMAT = 1  # raised when older files can no longer be read
 
-# What builds a learned model from the keywords of its config.
+# Builders of trained models, called with the config as keywords.
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
     {
         "autoencoder": "denoise.models.autoencoder:build",
         "deblur": "denoise.models.deblur:build",
-        "spectral-gru": "denoise.models.audio:build",
-        "spectral-bigru": "denoise.models.audio_bigru:build",
-        "gated-speech": "denoise.models.audio_gated:build",
+        "spectral-gru": "denoise.models.speech.spectral_gru:build",
+        "spectral-bigru": "denoise.models.speech.spectral_bigru:build",
+        "gated-speech": "denoise.models.speech.gated_speech:build",
     }
 )
 
-_HEADER_LIMIT = 10_000_000  # bytes; a header says how long it is, and need not be believed
-_DTYPE_BYTES = MappingProxyType({"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "I8": 1})
-_SCALE = ":scale"  # behind the name of a tensor of 8 bits: what a step is worth, in each of its rows
+_MAX_HEADER = 10_000_000  # bytes; the length in the file is untrusted
+_DTYPES = ("F16", "BF16", "F32", "F64", "I8")
+_SCALE = ":scale"  # suffix of the tensor that holds the step size of each row of an 8-bit tensor
+_MISFITS = (  # what building a model from an untrusted config may raise
+    UsageError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _CARD_TEXTS = ("name", "modality", "architecture")
-_TENSOR_DIGEST = "tensors_sha256"  # in the card: of all tensors, by name
+# Old name to new name of modules, for files written before: the parts of a tensor's name.
+_RENAMED = MappingProxyType({"into": "encode_proj", "out_of": "decode_proj", "after": "backward_gru"})
+_TENSOR_DIGEST = "tensors_sha256"  # key in the card
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What stands before the tensors of a file.
+    """Header of a file.
 
     Args:
-        card: What the file says of itself.
-        tensors: Name to dtype, shape and `data_offsets`, as safetensors writes them.
+        card: The card.
+        table: Name to dtype, shape and `data_offsets`, as safetensors writes them; not checked yet.
         start: Byte at which the tensors begin.
     """
 
     card: dict[str, Any]
-    tensors: dict[str, dict[str, Any]]
+    table: dict[str, Any]
     start: int
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name to shape, of the weights."""
-        return {
-            name: tuple(tensor["shape"]) for name, tensor in self.tensors.items() if not name.endswith(_SCALE)
-        }
+
+def current_name(name: str) -> str:
+    """Return the name that a tensor, perhaps of an older file, has in today's models."""
+    return ".".join(_RENAMED.get(part, part) for part in name.split("."))
 
 
 def pretrained() -> dict[str, Path]:
-    """The weights that ship with the package, by name."""
+    """List the shipped weights by name."""
     folder = Path(__file__).parent / "pretrained"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def build(architecture: str, config: Mapping[str, Any]) -> Denoiser:
-    """A model with fresh weights.
+    """Build a model with initial weights.
 
     Raises:
-        UsageError: No such architecture.
+        UsageError: The architecture is unknown.
     """
     model: Denoiser = lookup(ARCHITECTURES, architecture, "architecture")(**config)
     return model
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file: what names a model in a manifest."""
+    """Compute the SHA-256 of a file, which identifies a model in a manifest."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def card(path: str | Path) -> dict[str, Any]:
-    """What a weights file says of itself, read from its header alone (without torch).
+    """Read the card of a weights file from its header alone, without torch.
 
     Raises:
-        WeightsError: It is not a weights file of this project, or of another format version.
+        WeightsError: The file is no weights file of this project, or of another format version.
     """
     return _header(Path(path)).card
 
 
 def _header(path: Path) -> _Header:
-    """Read and check all that stands before the tensors."""
+    """Read the header, and check the card in it."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if head[:2] in (b"PK", b"\x80\x02"):
-                raise WeightsError(f"{path}: is a pickle, which could run anything; expected .safetensors")
-            if not 2 <= length <= min(size - 8, _HEADER_LIMIT):
+                raise WeightsError(f"{path}: is a pickle, which can execute code; expected .safetensors")
+            if not 2 <= length <= min(size - 8, _MAX_HEADER):
                 raise WeightsError(
                     f"{path}: is not a weights file, expected .safetensors made by denoise train"
                 )
-            tensors = json.loads(file.read(length))
-            found = json.loads(tensors.pop("__metadata__")["denoise"])
+            table = json.loads(file.read(length))
+            found = json.loads(table.pop("__metadata__")["denoise"])
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}), expected a weights file") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -135,8 +145,7 @@ def _header(path: Path) -> _Header:
             f"{path}: has no denoise header, expected .safetensors made by denoise train"
         ) from error
     _check_card(path, found)
-    _check_tensors(path, tensors, size - 8 - length)
-    return _Header(found, tensors, 8 + length)
+    return _Header(found, table, 8 + length)
 
 
 def _check_card(path: Path, found: Any) -> None:
@@ -153,44 +162,40 @@ def _check_card(path: Path, found: Any) -> None:
         )
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Any], size: int) -> None:
-    """Each is of floats, has the bytes that its shape needs, and all fill the rest of the file exactly."""
-    if not tensors:
-        raise WeightsError(f"{path}: holds no tensors, expected those of a model")
-    spans = sorted(_span(path, name, tensor) for name, tensor in tensors.items())
-    end = 0
-    for start, stop, name in spans:
-        if start != end:
-            fault = "overlaps" if start < end else "leaves a gap behind"
-            raise WeightsError(
-                f"{path}: the tensor {name[:60]!r} {fault} the one before it, expected tensors end to end"
-            )
-        end = stop
-    if end != size:
-        raise WeightsError(f"{path}: has {size} bytes of tensors, expected the {end} that its header claims")
+def _tensors(path: Path, header: _Header) -> dict[str, Tensor]:
+    """Read the tensors as they are stored; safetensors checks that they fill the file exactly.
 
+    Raises:
+        WeightsError: The table does not fit the file, a dtype is unexpected, or the digest differs.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
-def _span(path: Path, name: str, tensor: Any) -> tuple[int, int, str]:
-    """First byte and end of a tensor, once they are what its shape and dtype need."""
-    label = f"{path}: the tensor {name[:60]!r}"
+    data = path.read_bytes()
     try:
-        dtype, shape, (start, stop) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-        numbers = (*shape, start, stop)
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{label} has no dtype, shape and data_offsets, expected all three") from error
-    if not isinstance(dtype, str) or dtype not in _DTYPE_BYTES:
-        known = ", ".join(_DTYPE_BYTES)
-        raise WeightsError(f"{label} has dtype {str(dtype)[:20]!r}, expected one of {known}")
-    if not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
-        raise WeightsError(f"{label} has sizes that are no counts, expected whole numbers from 0")
-    needed = math.prod(shape) * _DTYPE_BYTES[dtype]
-    if stop - start != needed:
-        raise WeightsError(f"{label} has {stop - start} bytes, expected {needed} for its shape {shape}")
-    return start, stop, name
+        stored: dict[str, Tensor] = load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{path}: its tensors do not fit its header: {reason(error)}") from error
+    if not stored:
+        raise WeightsError(f"{path}: holds no tensors, expected those of a model")
+    for name, tensor in header.table.items():
+        if tensor["dtype"] not in _DTYPES:
+            raise WeightsError(
+                f"{path}: the tensor {name[:60]!r} has dtype {tensor['dtype']}, "
+                f"expected one of {', '.join(_DTYPES)}"
+            )
+    recorded = header.card.get(_TENSOR_DIGEST, "")
+    found = _digest_of_tensors(header.table, memoryview(data)[header.start :])
+    if recorded and found != recorded:
+        raise WeightsError(
+            f"{path}: its tensors were changed: they have the digest {found}, "
+            f"expected {str(recorded)[:64]} as its card says"
+        )
+    return stored
 
 
 def _digest_of_tensors(tensors: Mapping[str, Any], data: memoryview) -> str:
-    """SHA-256 over the tensors by name: their names, dtypes, shapes and bytes, whatever their order."""
+    """Compute a SHA-256 over names, dtypes, shapes and bytes of the tensors, sorted by name."""
     total = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         start, stop = tensor["data_offsets"]
@@ -208,10 +213,10 @@ def save(
     facts: Mapping[str, Any],
     bits: int = 16,
 ) -> None:
-    """Write a model and its card; `facts` is what the card tells beyond the model (recipe, results, data).
+    """Write a model and its card; `facts` are its further entries (recipe, results, data).
 
-    Weights are stored in half precision: half the bytes, and an error far below what the network leaves. With
-    8 `bits`, matrices and kernels are whole numbers of steps, a step for each row: half the bytes again.
+    Weights are stored in half precision, whose error is far below that of the network. With 8 `bits`,
+    matrices and kernels are stored as integers with a step size per row.
 
     Raises:
         UsageError: `bits` is neither 8 nor 16.
@@ -219,12 +224,12 @@ def save(
     from safetensors.torch import save as to_bytes
 
     if bits not in (8, 16):
-        raise UsageError(f"weights of {bits} bits were asked for; expected 8 or 16")
+        raise UsageError(f"cannot store weights of {bits} bits; expected 8 or 16")
     parameters = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
-    stored = _in_steps(parameters) if bits == 8 else parameters
+    stored = _quantised(parameters) if bits == 8 else parameters
     data = to_bytes(stored)
     length = struct.unpack("<Q", data[:8])[0]
-    tensors = json.loads(data[8 : 8 + length])
+    table = json.loads(data[8 : 8 + length])
     header = {
         "format": FORMAT,
         "name": name,
@@ -232,14 +237,14 @@ def save(
         "architecture": architecture,
         "config": model.config(),
         "parameters": sum(p.numel() for p in parameters.values()),
-        _TENSOR_DIGEST: _digest_of_tensors(tensors, memoryview(data)[8 + length :]),
+        _TENSOR_DIGEST: _digest_of_tensors(table, memoryview(data)[8 + length :]),
         **facts,
     }
     _write(Path(path), data, header)
 
 
-def _in_steps(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same, but tensors of two axes and more as int8 and, in half precision, what a step is worth."""
+def _quantised(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Store tensors of two axes and more as int8 with a half-precision step size per row."""
     import torch
 
     stored = {}
@@ -248,17 +253,17 @@ def _in_steps(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if value.ndim > 1:
             rows = value.float().flatten(1)
             scale = (rows.abs().amax(1) / 127).clamp(min=1e-7).half()
-            # The scale itself is rounded: the largest weight may lie a little beyond the last step.
+            # The scale is rounded too, so the largest weight may exceed 127 steps slightly.
             steps = (rows / scale.float()[:, None]).round().clamp(-127, 127)
             stored[key], stored[key + _SCALE] = steps.to(torch.int8).view_as(value), scale
     return stored
 
 
-def _from_steps(path: Path, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in float32, whatever they are stored in.
+def _dequantised(path: Path, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert stored tensors to float32 weights.
 
     Raises:
-        WeightsError: A tensor of 8 bits has no scale for each of its rows, or the other way round.
+        WeightsError: The rows of 8-bit tensors and their scales do not correspond.
     """
     import torch
 
@@ -278,15 +283,15 @@ def _from_steps(path: Path, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def annotate(path: str | Path, facts: Mapping[str, Any]) -> None:
-    """Add to the card of a weights file what was learned after training: measured results, limits."""
+    """Add entries to the card of a weights file, such as measured results."""
     path = Path(path)
     header, data = _header(path), path.read_bytes()
-    found = _digest_of_tensors(header.tensors, memoryview(data)[header.start :])
+    found = _digest_of_tensors(header.table, memoryview(data)[header.start :])
     _write(path, data, {_TENSOR_DIGEST: found, **header.card, **facts})
 
 
 def _write(path: Path, data: bytes, header: Mapping[str, Any]) -> None:
-    """Write the bytes of a `.safetensors` with another card, which is the metadata in its header."""
+    """Write the bytes of a `.safetensors` with a new card."""
     length = struct.unpack("<Q", data[:8])[0]
     table = json.loads(data[8 : 8 + length])
     table["__metadata__"] = {"denoise": json.dumps(header, ensure_ascii=False)}
@@ -297,121 +302,100 @@ def _write(path: Path, data: bytes, header: Mapping[str, Any]) -> None:
 
 
 def load(path: str | Path) -> tuple[Denoiser, dict[str, Any]]:
-    """A model from its weights file, ready to use, and its card.
+    """Load a model, ready to use, and its card.
 
     Raises:
         WeightsError: The file is damaged, of another format, or does not fit the model it names.
     """
-    from safetensors.torch import load_file
-
     path = Path(path)
     header = _header(path)
-    _check_digest(path, header)
+    stored = _tensors(path, header)
     with _fitting(path):
-        model = _built(path, header)
-        parameters = _from_steps(path, load_file(path))
+        parameters = {current_name(name): value for name, value in _dequantised(path, stored).items()}
+        model = _built(path, header.card, {name: tuple(value.shape) for name, value in parameters.items()})
         _check_finite(path, parameters)
         model.load_state_dict(parameters)
     return model.eval().requires_grad_(False), header.card
 
 
 def verify(path: str | Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Go through a weights file that came from somewhere: its card, and a sentence for each thing checked.
+    """Check a weights file of unknown origin: its card, and a sentence for each check passed.
 
     Raises:
-        WeightsError: The first thing that is wrong.
+        WeightsError: The first check that failed.
     """
     import torch
 
     path = Path(path)
     header = _header(path)
-    count = sum(math.prod(shape) for shape in header.shapes.values())
-    checked = [
-        f"header: a card of format {FORMAT}, no pickle, {path.stat().st_size} bytes all accounted for",
-        f"tensors: {len(header.shapes)} with {count} numbers, end to end, of shape and dtype as they claim",
-    ]
-    recorded = _check_digest(path, header)
-    checked.append(
-        f"digest: the tensors are those of the card, sha256 {recorded}"
-        if recorded
-        else "digest: the card has none to compare with"
-    )
+    stored = _tensors(path, header)
+    recorded = header.card.get(_TENSOR_DIGEST, "")
     model, _ = load(path)
-    checked.append("model: its config gives exactly these tensors; all numbers are finite")
     spec = model.spec
     sides = [spec.multiple_of] * spec.ndim
     with _fitting(path), torch.no_grad():
         answer = model(torch.zeros(1, spec.channels, *sides))
         if answer.shape != (1, spec.channels, *sides) or not bool(torch.isfinite(answer).all()):
-            raise WeightsError(f"{path}: the model does not answer silence with as many finite numbers")
-    checked.append(f"run: it answers silence of {' x '.join(map(str, sides))} with as many finite numbers")
-    return header.card, tuple(checked)
-
-
-def _check_digest(path: Path, header: _Header) -> str:
-    """Compare the tensors with the digest in the card; gives it, empty where the card has none."""
-    recorded = header.card.get(_TENSOR_DIGEST, "")
-    if recorded:
-        data = memoryview(path.read_bytes())[header.start :]
-        found = _digest_of_tensors(header.tensors, data)
-        if found != recorded:
-            raise WeightsError(
-                f"{path}: its tensors were changed: they have the digest {found}, "
-                f"expected {str(recorded)[:64]} as its card says"
-            )
-    return str(recorded)
+            raise WeightsError(f"{path}: the model returns other than finite numbers of the input's shape")
+    count = sum(value.numel() for name, value in stored.items() if not name.endswith(_SCALE))
+    return header.card, (
+        f"header: a card of format {FORMAT}, no pickle, {path.stat().st_size} bytes accounted for",
+        f"tensors: {len(stored)} with {count} weights, end to end, of the shapes and dtypes they claim",
+        f"digest: the tensors are those of the card, sha256 {recorded}"
+        if recorded
+        else "digest: the card has none to compare with",
+        "model: its config gives exactly these tensors; all numbers are finite",
+        f"run: it returns finite numbers for zeros of {' x '.join(map(str, sides))}",
+    )
 
 
 @contextmanager
 def _fitting(path: Path) -> Iterator[None]:
-    """Whatever goes wrong between a config and its tensors, in one sentence."""
-    from safetensors import SafetensorError
-
+    """Turn any error between a config and its tensors into one sentence."""
     try:
         yield
-    except (SafetensorError, UsageError, ArithmeticError, LookupError, MemoryError) as error:
+    except WeightsError:
+        raise
+    except _MISFITS as error:
         raise WeightsError(f"{path}: the weights do not fit the model they name: {reason(error)}") from error
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{path}: the weights do not fit the model they name: {reason(error)}") from error
 
 
-def _built(path: Path, header: _Header) -> Denoiser:
-    """A model for these tensors.
+def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Denoiser:
+    """Build the model described by the card, after checking its size on the meta device.
 
-    It is first built on PyTorch's `meta` device, which has shapes and no memory, and with no more parameters
-    than the file has tensors: a config of a few bytes may ask for a million layers of a million channels.
+    A config of a few bytes may ask for a million layers of a million channels; on the meta device they take
+    no memory, and construction stops at more parameters than the file has tensors.
     """
     import torch
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
-    left = 2 * len(header.shapes)  # some layers register a parameter twice
+    left = 2 * len(shapes)  # some layers register a parameter twice
 
     def count(_module: Any, _name: str, parameter: Tensor | None) -> None:
         nonlocal left
         left -= parameter is not None and parameter.is_meta  # other threads build real ones
         if left < 0:
-            raise WeightsError(f"{path}: its config asks for more than its {len(header.shapes)} tensors")
+            raise WeightsError(f"{path}: its config asks for more than its {len(shapes)} tensors")
 
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.device("meta"):
-            plan = build(header.card["architecture"], header.card["config"])
+            plan = build(card["architecture"], card["config"])
     finally:
         hook.remove()
     wanted = {name: tuple(value.shape) for name, value in plan.state_dict().items()}
-    for name in sorted(wanted.keys() | header.shapes.keys()):
-        need, have = wanted.get(name), header.shapes.get(name)
+    for name in sorted(wanted.keys() | shapes.keys()):
+        need, have = wanted.get(name), shapes.get(name)
         if need != have:
             raise WeightsError(
                 f"{path}: the weights do not fit the model they name: "
                 f"the tensor {name[:60]!r} has shape {have}, expected {need}"
             )
-    if plan.spec.modality != header.card["modality"]:
+    if plan.spec.modality != card["modality"]:
         raise WeightsError(
-            f"{path}: its card says {header.card['modality']}, its config {plan.spec.modality}, "
-            "expected the same"
+            f"{path}: its card says {card['modality']}, its config {plan.spec.modality}, expected the same"
         )
-    return build(header.card["architecture"], header.card["config"])
+    return build(card["architecture"], card["config"])
 
 
 def _check_finite(path: Path, parameters: Mapping[str, Tensor]) -> None:

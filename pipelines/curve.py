@@ -1,4 +1,4 @@
-"""How a training goes: a line on the terminal, a table and a picture beside the weights."""
+"""Training progress: a line on the terminal, a table and a plot beside the weights."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING
 from pipelines.report import write_text, writing
 
 if TYPE_CHECKING:
-    from denoise.train import Progress
+    from denoise.training.fit import Progress
 
 __all__ = ["line", "sparkline", "write"]
 
 Curve = Sequence[Mapping[str, float]]
 
 _BARS = "▁▂▃▄▅▆▇█"
-_MOST_BARS = 24
+_MAX_BARS = 24
 
 
 def line(progress: Progress) -> str:
-    """Where it is; after a validation also how the figure went until now."""
+    """Describe the step; after a validation also the history of the metric."""
     done, rate = f"step {progress.step}/{progress.steps}", f"{progress.samples_per_s:.0f} samples/s"
-    told = f"{done}  loss {progress.loss:.3g}  {rate}"
+    text = f"{done}  loss {progress.loss:.3g}  {rate}"
     if progress.metric is None:
-        return told
+        return text
     bars = sparkline([point[progress.metric] for point in progress.curve])
-    return f"{told}  {progress.metric} {progress.value:.2f} (noisy {progress.before:.2f}) {bars}"
+    return f"{text}  {progress.metric} {progress.value:.2f} (noisy {progress.before:.2f}) {bars}"
 
 
 def sparkline(values: Sequence[float]) -> str:
     """The last values as bars, the lowest of them the shortest."""
-    shown = values[-_MOST_BARS:]
+    shown = values[-_MAX_BARS:]
     low, span = min(shown), max(shown) - min(shown)
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1)) if span else 0] for value in shown)
 

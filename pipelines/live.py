@@ -1,4 +1,4 @@
-"""Clean what comes in through a pipe and send it on: nothing is kept, nothing waits for the end."""
+"""Clean a recording from one pipe into another as it comes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from denoise.errors import InputError, OutputError, UnreadableError, UsageError, reason
-from denoise.io.audio_pipe import PipeFormat
-from denoise.models import LIVE_MODEL
+from denoise.io.audio.pipe import PipeFormat
+from denoise.models.table import LIVE_MODEL
+from denoise.options import CleanOptions
 
-__all__ = ["Live", "Passed"]
+__all__ = ["LIVE_OPTIONS", "LiveReport", "clean_stream"]
+
+LIVE_OPTIONS = ("model", "strength", "max_attenuation_db")  # fields of CleanOptions that a stream takes
 
 
 @dataclass(frozen=True)
-class Passed:
-    """What went through.
+class LiveReport:
+    """Result of cleaning a stream.
 
     Args:
-        model: The name of the model.
-        samples: Of each channel.
+        model: Name of the model.
+        samples: Samples of each channel.
         sample_rate: Hz.
-        latency_samples: The most that output lagged input; None where all of it came at the end.
-        clipped: Values that did not fit the format.
-        broken: Whether the reader of the output went away before the end.
+        latency_samples: Maximum lag of the output; None where all of it comes at the end.
+        clipped: Values outside the range of the format.
+        broken: The reader of the output closed it early.
     """
 
     model: str
@@ -34,64 +37,55 @@ class Passed:
     broken: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Live:
-    """Sound to clean while it comes.
+def clean_stream(
+    source: BinaryIO, sink: BinaryIO, options: CleanOptions, headless: PipeFormat | None = None
+) -> LiveReport:
+    """Clean `source` into `sink` until it ends; only the latency of the model is kept in memory.
 
     Args:
-        model: Name or weights file; None takes `LIVE_MODEL`.
-        strength: 1 is fully cleaned, 0 is the input.
-        max_attenuation: No part is turned down by more, in dB; None sets no limit.
-        headless: What the bytes mean; None expects a WAV.
+        source: WAV, or headerless PCM.
+        sink: Receives the same format.
+        options: How to clean, of which `LIVE_OPTIONS` count; the default model is `LIVE_MODEL`.
+        headless: Format of headerless PCM; None expects a WAV.
+
+    Raises:
+        InputError: The source cannot be read; everything before that is written.
+        OutputError: The sink cannot be written, for another reason than that its reader closed it.
     """
+    from denoise.infer.catalogue import load
+    from denoise.infer.stream import Stream
+    from denoise.io.audio.pipe import PipeReader, PipeWriter
 
-    model: str | None = None
-    strength: float = 1.0
-    max_attenuation: float | None = None
-    headless: PipeFormat | None = None
-
-    def run(self, source: BinaryIO, sink: BinaryIO) -> Passed:
-        """Clean `source` into `sink` until it ends.
-
-        Raises:
-            InputError: The source cannot be understood; what came before that is written.
-            OutputError: The sink takes no more, for another reason than that its reader went away.
-        """
-        from denoise.infer import load
-        from denoise.infer.stream import Stream, limited
-        from denoise.io.audio_pipe import PipeReader, PipeWriter
-
-        cleaner = load(self.model or LIVE_MODEL, "audio")
-        if cleaner.spec.centre or cleaner.spec.scale:
-            raise UsageError(f"the model {cleaner.name} needs to hear everything first; it cannot work live")
-        strength = limited(self.strength, self.max_attenuation)
-        reader = PipeReader(source, self.headless)
-        layout = reader.format
-        stream = Stream(cleaner, layout.channels, layout.sample_rate, strength)
-        samples, broken, writer = 0, False, None
-        try:
-            writer = PipeWriter(sink, layout)
-            for block in reader:
-                samples += block.shape[1]
-                writer.write(stream.feed(block))
+    cleaner = load(options.model or LIVE_MODEL, "audio")
+    if cleaner.spec.centre or cleaner.spec.scale:
+        raise UsageError(f"the model {cleaner.name} needs the whole recording first; it cannot work live")
+    reader = PipeReader(source, headless)
+    layout = reader.format
+    stream = Stream(cleaner, layout.channels, layout.sample_rate, options.bounded_strength)
+    samples, broken, writer = 0, False, None
+    try:
+        writer = PipeWriter(sink, layout)
+        for block in reader:
+            samples += block.shape[1]
+            writer.write(stream.feed(block))
+        writer.write(stream.flush())
+    except UnreadableError:
+        if writer:
             writer.write(stream.flush())
-        except UnreadableError:
-            if writer:
-                writer.write(stream.flush())
-            raise
-        except InputError as error:  # the stream's own, which knows of no file
-            raise InputError(f"standard input: {error}") from error
-        except BrokenPipeError:
-            broken = True
-            _forget(sink)
-        except OSError as error:
-            raise OutputError(f"standard output: cannot be written ({reason(error)})") from error
-        clipped = writer.clipped if writer else 0
-        return Passed(cleaner.name, samples, layout.sample_rate, stream.latency_samples, clipped, broken)
+        raise
+    except InputError as error:  # of the stream, which has no file name
+        raise InputError(f"standard input: {error}") from error
+    except BrokenPipeError:
+        broken = True
+        _redirect_to_null(sink)
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written ({reason(error)})") from error
+    clipped = writer.clipped if writer else 0
+    return LiveReport(cleaner.name, samples, layout.sample_rate, stream.latency_samples, clipped, broken)
 
 
-def _forget(sink: BinaryIO) -> None:
-    """Let what is still buffered go nowhere, or the interpreter would complain of it at its end."""
+def _redirect_to_null(sink: BinaryIO) -> None:
+    """Send what is still buffered to the null device, or the interpreter complains at its end."""
     try:
         descriptor = sink.fileno()
     except OSError:  # a buffer in memory has none

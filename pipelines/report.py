@@ -1,19 +1,20 @@
-"""What a person sees: progress while it runs, tables after it; and the JSON for programs."""
+"""Terminal progress, tables, and JSON output."""
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoise.errors import OutputError
+from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
-from pipelines.batch import Result
-from pipelines.manifest import Entry, jsonable
+from pipelines.batch.manifest import Entry, jsonable
+from pipelines.batch.run import OnEntry, Result
 
 if TYPE_CHECKING:  # importing it would import torch's company
     from pipelines.score import Scores
@@ -23,7 +24,6 @@ __all__ = [
     "files",
     "lines",
     "markdown",
-    "mean",
     "printable",
     "progress",
     "scores",
@@ -34,40 +34,45 @@ __all__ = [
     "writing",
 ]
 
-MOST_ROWS = 40  # a longer table is not read; all of it is in --json and the manifest
+MAX_ROWS = 40  # a longer table is not read; all of it is in --json and the manifest
 
 
-def progress(entries: Iterable[Entry], total: int) -> Iterator[Entry]:
-    """Hand the entries on, and show them on stderr: a bar on a terminal, a line for each file elsewhere."""
+@contextmanager
+def progress(total: int) -> Iterator[OnEntry]:
+    """Show entries on stderr as they come: a bar on a terminal, a line for each file elsewhere."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(entries, total=total, unit="file", dynamic_ncols=True)
+        with tqdm(total=total, unit="file", dynamic_ncols=True) as bar:
+            yield lambda _: bar.update()
         return
-    for number, entry in enumerate(entries, 1):
-        yield entry
-        print(printable(_line(number, total, entry)), file=sys.stderr)
+    numbers = count(1)
+    yield lambda entry: print(printable(_line(next(numbers), total, entry)), file=sys.stderr)
 
 
-def lines(entries: Iterable[Entry], total: int) -> Iterator[Entry]:
-    """Hand the entries on, with a line for each on stderr and one for each of its notes."""
-    for number, entry in enumerate(entries, 1):
-        yield entry
-        told = [_line(number, total, entry), *(f"  {note}" for note in entry.notes)]
-        print(printable("\n".join(told)), file=sys.stderr)
+@contextmanager
+def lines(total: int) -> Iterator[OnEntry]:
+    """Show entries on stderr as they come: a line for each, and one for each of its notes."""
+    numbers = count(1)
+
+    def show(entry: Entry) -> None:
+        text = "\n".join([_line(next(numbers), total, entry), *(f"  {note}" for note in entry.notes)])
+        print(printable(text), file=sys.stderr)
+
+    yield show
 
 
 def _line(number: int, total: int, entry: Entry) -> str:
     return f"[{number}/{total}] {entry.status} {entry.source}: {entry.error or f'{entry.seconds:.2f} s'}"
 
 
-def summary(result: Result, *, most_rows: int = MOST_ROWS) -> str:
+def summary(result: Result, *, max_rows: int = MAX_ROWS) -> str:
     """A table for each modality, what was left alone, and what failed and why."""
     parts = []
     for modality in MODALITIES:
         entries = [e for e in result.entries if e.modality == modality and e.status != "failed"]
         if entries:
-            parts.append(_entries_table(modality, entries, most_rows))
+            parts.append(_entries_table(modality, entries, max_rows))
     if result.ignored:
         kinds = sorted({problem.path.suffix.lower() or "(none)" for problem in result.ignored})
         parts.append(f"Ignored, of kinds that were not asked for: {len(result.ignored)} ({' '.join(kinds)})")
@@ -78,7 +83,7 @@ def summary(result: Result, *, most_rows: int = MOST_ROWS) -> str:
     return printable("\n\n".join([*parts, counts]))
 
 
-def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
+def _entries_table(modality: str, entries: list[Entry], max_rows: int) -> str:
     names = list(dict.fromkeys(_side(name)[0] for entry in entries for name in entry.metrics))
     rows = [
         [
@@ -88,10 +93,10 @@ def _entries_table(modality: str, entries: list[Entry], most_rows: int) -> str:
             f"{entry.seconds:.2f}",
             *(_change([entry], name) for name in names),
         ]
-        for entry in entries[:most_rows]
+        for entry in entries[:max_rows]
     ]
-    if len(entries) > most_rows:
-        rows.append([f"... and {len(entries) - most_rows} more"])
+    if len(entries) > max_rows:
+        rows.append([f"... and {len(entries) - max_rows} more"])
     if len(entries) > 1 and names:
         means = (_change(entries, name) if _comparable(modality, name) else "" for name in names)
         rows.append(["mean", "", "", "", *means])
@@ -108,7 +113,7 @@ def _side(name: str) -> tuple[str, str]:
 
 
 def _comparable(modality: str, name: str) -> bool:
-    """Whether a figure has one unit in all files; sensor logs have units of their own, but decibels."""
+    """Tell whether a figure has one unit in all files; sensor logs share only decibels."""
     return modality != "sensor" or name.endswith("_db")
 
 
@@ -119,11 +124,11 @@ def _change(entries: Sequence[Entry], name: str) -> str:
         for full, value in entry.metrics.items():
             if _side(full)[0] == name:
                 sides[_side(full)[1]].append(value)
-    before, after = (_number(mean(values)) for values in sides.values())
+    before, after = (_number(finite_mean(values)) for values in sides.values())
     return "-" if before == after == "-" else f"{before} -> {after}"
 
 
-def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
+def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
     """A table of pairs for each modality, and what could not be compared and why."""
     parts = []
     for modality in MODALITIES:
@@ -132,11 +137,11 @@ def scores(found: Scores, *, most_rows: int = MOST_ROWS) -> str:
             continue
         names = list(rows[0].metrics or ())
         lines = [[str(row.estimate), *(_number((row.metrics or {}).get(n)) for n in names)] for row in rows]
-        if len(rows) > most_rows:
-            lines[most_rows:] = [[f"... and {len(rows) - most_rows} more"]]
+        if len(rows) > max_rows:
+            lines[max_rows:] = [[f"... and {len(rows) - max_rows} more"]]
         if len(rows) > 1:
             means = (
-                _number(mean((row.metrics or {}).get(name) for row in rows))
+                _number(finite_mean((row.metrics or {}).get(name) for row in rows))
                 if _comparable(modality, name)
                 else ""
                 for name in names
@@ -170,12 +175,6 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int
 def files(number: int) -> str:
     """A count of files, in words."""
     return "1 file" if number == 1 else f"{number} files"
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of the finite values; None where there are none."""
-    finite = [value for value in values if value is not None and math.isfinite(value)]
-    return math.fsum(finite) / len(finite) if finite else None
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""How near estimates are to references, file by file."""
+"""Measure estimates against references, file by file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from denoise import io, metrics
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.signal import SignalInfo, modality_of
-from pipelines import discover
-from pipelines.report import mean
+from denoise.io.formats import modality_of
+from denoise.metrics import finite_mean
+from denoise.signal import SignalInfo
+from pipelines.batch import discover
 
 __all__ = ["ScoreRow", "Scores", "score", "score_file"]
 
@@ -53,7 +54,7 @@ class Scores:
         """Mean of each metric."""
         tables = [row.metrics for row in self.rows if row.metrics is not None]
         names = dict.fromkeys(name for found in tables for name in found)
-        return {name: mean(found.get(name) for found in tables) for name in names}
+        return {name: finite_mean(found.get(name) for found in tables) for name in names}
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `--json`."""
@@ -74,8 +75,8 @@ def score(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> Score
     A file that has no partner, or does not fit it, is listed as failed.
 
     Args:
-        reference: The truth.
-        estimate: What is judged.
+        reference: Noise-free file or folder.
+        estimate: File or folder to measure.
         extra: Names in `denoise.metrics.METRICS` to measure beside those that the modality always has.
 
     Raises:
@@ -127,7 +128,7 @@ def score_file(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> 
     with io.reader(reference) as truth, io.reader(estimate) as guess:
         _check_alike(truth.info, guess.info)
         info = truth.info
-        scorer = metrics.Scorer(info.modality, peak=info.peak)
+        scorer = metrics.Scorer(info.modality, peak=info.peak, sample_rate=info.sample_rate)
         named: dict[str, list[float]] = {name: [] for name in extra}
         for true_part, guessed_part in zip(_parts(truth), _parts(guess), strict=True):
             if true_part.shape != guessed_part.shape:
@@ -146,13 +147,13 @@ def _parts(reader: io.Reader) -> Iterator[Array]:
     """The colours of each page of an image; a signal in one part, since blocks of two formats may differ."""
     if reader.info.modality == "image":
         for page in reader:
-            yield page[: page.shape[0] - reader.info.keep]
+            yield page[: page.shape[0] - reader.info.passthrough_channels]
     else:
         yield np.concatenate(list(reader), axis=-1)
 
 
 def _scale(reference: SignalInfo, estimate: SignalInfo) -> float:
-    """What brings an estimate of another bit depth to the reference's range."""
+    """Factor from the range of an estimate to that of the reference."""
     return reference.peak / estimate.peak if reference.peak and estimate.peak else 1.0
 
 

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and options shared by all tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out, so that nothing reads as skipped."""
+    """Deselect the slow tests, so that none is listed as skipped."""
     slow = [item for item in items if item.get_closest_marker("slow")]
     if slow and not config.getoption("--slow"):
         config.hook.pytest_deselected(items=slow)

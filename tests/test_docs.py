@@ -1,7 +1,8 @@
-"""The documents say what is so: commands parse and run, examples work, tables and trees are complete."""
+"""The documents are correct: commands parse and run, examples work, tables and trees are complete."""
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import shlex
@@ -15,8 +16,8 @@ import torch
 from click.testing import CliRunner
 
 from denoise.corruptions import CORRUPTIONS
-from denoise.models import MODELS
-from denoise.recipe import names as recipe_names
+from denoise.models.table import MODELS
+from denoise.training.recipe import names as recipe_names
 from pipelines.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
@@ -35,13 +36,13 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def commands(document: str) -> list[list[str]]:
-    """The lines behind a `$` in its console blocks, as words."""
+    """Commands after a `$` in its console blocks, as words."""
     lines = "".join(blocks(document, "console")).splitlines()
     return [shlex.split(line[2:]) for line in lines if line.startswith("$ ")]
 
 
 def all_commands(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
-    """Every command and subcommand by the words that name it."""
+    """Every command and subcommand, by its words."""
     found: dict[tuple[str, ...], click.Command] = {}
     context = click.Context(group)
     for name in group.list_commands(context):
@@ -133,24 +134,24 @@ def test_python_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_corruption_of_contributing_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoise.corruptions import base, image
+    from denoise.corruptions import base, image, levels, spec
 
     definition, test = blocks("CONTRIBUTING.md", "python")
     row = re.search(r'^    "(\w+)": "([\w.:]+)",$', text_of("CONTRIBUTING.md"), re.MULTILINE)
     assert row
-    names = vars(base) | vars(image)
+    names = vars(base) | vars(levels) | vars(image)
     exec(compile(definition, "CONTRIBUTING.md", "exec"), names)
     monkeypatch.setattr(image, "Stripes", names["Stripes"], raising=False)
-    monkeypatch.setattr(base, "CORRUPTIONS", {**CORRUPTIONS, row[1]: row[2]})
-    space: dict[str, Any] = {"parse": base.parse, "torch": torch, "pytest": pytest}
+    monkeypatch.setattr(spec, "CORRUPTIONS", {**CORRUPTIONS, row[1]: row[2]})
+    space: dict[str, Any] = {"parse": spec.parse, "torch": torch, "pytest": pytest}
     exec(compile(test, "CONTRIBUTING.md", "exec"), space)
     space["test_stripes_have_their_deviation"]()
-    assert str(base.parse("stripes:sigma=10")) == "stripes:sigma=10"
+    assert str(spec.parse("stripes:sigma=10")) == "stripes:sigma=10"
     assert math.isclose(names["Stripes"]().sigma, 5)
 
 
 def test_the_recipe_of_the_training_page_loads(tmp_path: Path) -> None:
-    from denoise import recipe
+    from denoise.training import recipe
 
     (tmp_path / "scans.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
     assert recipe.load(tmp_path / "scans.toml").model.config["channels"] == 1
@@ -179,23 +180,33 @@ def test_noise_fields_are_those_of_the_code() -> None:
         assert all(f"`{field}`" in lines[name] for field in fields), name
 
 
-def test_the_tree_of_the_readme_is_the_tree() -> None:
-    tree = text_of("README.md").partition("## What lies where\n\n```\n")[2].partition("```")[0]
-    listed: set[str] = set()
+def test_the_tree_of_the_readme_exists() -> None:
     folders: list[str] = []
+    tree = text_of("README.md").partition("## Tree\n\n```\n")[2].partition("```")[0]
     for line in tree.splitlines():
         entry, comment = line.split(maxsplit=1)
         depth = (len(line) - len(line.lstrip())) // 2
         folders = [*folders[:depth], entry.rstrip("/")]
         assert comment
         assert (ROOT / "/".join(folders)).exists(), entry
-        listed.add("/".join(folders))
-    modules = {
-        path.relative_to(ROOT).as_posix()
-        for package in ("denoise", "pipelines")
-        for path in (ROOT / package).rglob("*.py")
-    }
-    assert modules <= listed, modules - listed
+
+
+def module_tree() -> str:
+    """Both packages as a tree, each module with the first line of its docstring."""
+    lines = []
+    for package in ("denoise", "pipelines"):
+        for path in [ROOT / package, *sorted((ROOT / package).rglob("*"))]:
+            module = path / "__init__.py" if path.is_dir() else path
+            if module.suffix != ".py" or not module.is_file() or path.name == "__init__.py":
+                continue
+            docstring = (ast.get_docstring(ast.parse(module.read_text("utf-8"))) or "").splitlines()[0]
+            indent = "  " * (len(path.relative_to(ROOT).parts) - 1)
+            lines.append(f"{indent + path.name + '/' * path.is_dir():<28} {docstring}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_tree_of_the_architecture_is_the_code() -> None:
+    assert text_of("docs/architecture.md").endswith(f"\n```\n{module_tree()}```\n")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

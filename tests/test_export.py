@@ -1,4 +1,4 @@
-"""ONNX graphs answer as the models do."""
+"""ONNX graphs give the outputs of the models."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from denoise import weights
 from denoise.errors import UsageError
 from denoise.export import export_onnx
-from denoise.infer import load
+from denoise.infer.catalogue import load
 from denoise.models.base import CausalDenoiser
-from denoise.models.sensor import SensorChain
+from denoise.models.sensor.chain import SensorChain
 from pipelines.cli import cli
 
 
@@ -29,7 +29,7 @@ def session(path: Path) -> Any:
 
 
 def hop_by_hop(run: Any, hops: np.ndarray) -> np.ndarray:
-    """The answers of a graph with state to one hop after another."""
+    """Outputs of a graph with state for consecutive hops."""
     names = [given.name for given in run.get_inputs()]
     state = [np.zeros(given.shape, np.float32) for given in run.get_inputs()[1:]]
     answers = []
@@ -47,11 +47,11 @@ def test_shipped_models_answer_the_same_in_onnx(
     model = model.network if isinstance(model, SensorChain) else model
     result = CliRunner().invoke(cli, ["models", "export", name, str(path)])
     assert result.exit_code == 0, result.output
-    assert not result.stderr + capfd.readouterr().err  # the exporter likes to talk
+    assert not result.stderr + capfd.readouterr().err  # the exporter prints a lot
     onnx.checker.check_model(onnx.load(path))
     assert (
         str(Path(weights.__file__).parent).encode() not in path.read_bytes()
-    )  # nothing of where it was made
+    )  # no paths of the exporting machine
     run, rng = session(path), np.random.default_rng(0)
     facts = run.get_modelmeta().custom_metadata_map
     assert facts["name"] == name
@@ -79,7 +79,7 @@ def test_shipped_models_answer_the_same_in_onnx(
 @pytest.mark.parametrize(("name", "reason"), [("median", "classical"), ("auto", "whole image")])
 def test_what_is_no_graph_is_refused(name: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=reason):
-        export_onnx(load(name, "image").model, tmp_path / "model.onnx", name)
+        export_onnx(load(name, "image").denoiser, tmp_path / "model.onnx", name)
     assert not list(tmp_path.iterdir())
 
 

@@ -6,7 +6,9 @@ import importlib
 import math
 import warnings
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,12 @@ from numpy.typing import NDArray
 
 from denoise import metrics
 from denoise.errors import InputError, UsageError
+from denoise.options import CleanOptions
+from pipelines.batch import run as batch
+from pipelines.batch.jobs import CleanJob
+from pipelines.benchmark.job import BenchmarkJob
+from pipelines.benchmark.run import benchmark
+from pipelines.score import score_file
 
 Array = NDArray[np.float64]
 
@@ -31,9 +39,44 @@ def pair(shape: tuple[int, ...] = (2, 4000), noise: float = 0.1, seed: int = 0) 
 
 @pytest.mark.parametrize("name", metrics.METRICS)
 def test_every_row_is_a_documented_function_of_the_module(name: str) -> None:
-    function = metrics.metric(name)
+    function = metrics.metric(name).function
     assert function is getattr(metrics, name)
     assert function.__doc__
+
+
+def test_a_new_metric_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A row is reported by `score`, `benchmark` and `clean --reference`, with a streaming form or without."""
+
+    def error_sum(reference: Array, estimate: Array, **_: object) -> float:
+        """Sum of the absolute errors."""
+        return float(np.abs(estimate - reference).sum())
+
+    def half_mse(sums: Any, _: float | None) -> float:
+        return float(sums.mse() / 2)
+
+    rows = {
+        "error_sum": metrics.Metric(error_sum, ("image", "audio", "sensor"), higher_is_better=False),
+        "half_mse": metrics.Metric(error_sum, ("audio",), half_mse, higher_is_better=False),
+    }
+    monkeypatch.setattr(metrics, "METRICS", {**metrics.METRICS, **rows})
+    reference, estimate = pair((1, 500))
+    scorer = metrics.Scorer("audio")
+    for block in (np.s_[:, :200], np.s_[:, 200:]):
+        scorer.update(reference[block], estimate[block])
+    assert scorer.result()["error_sum"] == pytest.approx(error_sum(reference, estimate))
+    assert scorer.result()["half_mse"] == pytest.approx(metrics.mse(reference, estimate) / 2)
+
+    clean, noisy = tmp_path / "clean.csv", tmp_path / "noisy.csv"
+    for path, signal in ((clean, reference), (noisy, estimate)):
+        rows_of_text = "".join(f"{n / 100:.2f},{value:.6f}\n" for n, value in enumerate(signal[0]))
+        path.write_text("time_s,x\n" + rows_of_text)
+    assert score_file(clean, noisy)["error_sum"] == pytest.approx(error_sum(reference, estimate), rel=1e-3)
+    job = BenchmarkJob(inputs=(clean,), noise="gaussian", levels=(10,), models=("none",))
+    (row,) = benchmark(job).rows
+    assert row.metrics["error_sum"] == row.noisy_metrics["error_sum"]
+    options = CleanOptions(model="none", reference=clean)
+    (entry,) = batch.run(CleanJob(inputs=(noisy,), output=tmp_path / "out", options=options)).entries
+    assert entry.metrics["error_sum"] == pytest.approx(error_sum(reference, estimate), rel=1e-3)
 
 
 def test_an_unknown_metric_is_refused_with_a_hint() -> None:
@@ -267,6 +310,11 @@ def test_pages_are_scored_together() -> None:
     )
 
 
+def test_mean_leaves_out_what_is_not_finite() -> None:
+    assert metrics.finite_mean([1.0, math.inf, None, math.nan, 3.0]) == 2.0
+    assert metrics.finite_mean([math.inf]) is None
+
+
 @pytest.mark.parametrize(("name", "package"), [("pesq", "pesq"), ("estoi", "pystoi")])
 def test_a_missing_extra_is_named(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(module: str) -> object:
@@ -278,7 +326,7 @@ def test_a_missing_extra_is_named(name: str, package: str, monkeypatch: pytest.M
 
 
 class NoUtterancesError(Exception):
-    """Stands for the error of the package `pesq`."""
+    """Stand-in for the error of the package `pesq`."""
 
 
 def test_pesq_is_asked_at_a_rate_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:

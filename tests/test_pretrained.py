@@ -1,4 +1,4 @@
-"""What ships: each model says where it comes from, is small, and beats the classical rows on the samples."""
+"""Shipped models: each has a complete card, is small, and beats the classical ones on the samples."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ import denoise
 from denoise import io, metrics, weights
 from denoise.corruptions import corrupt, parse
 from denoise.infer.apply import apply
-from denoise.models import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
+from denoise.io.formats import writable_suffixes
+from denoise.models.table import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
 from denoise.signal import MODALITIES
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 
 
 def gain(model: str, modality: str) -> float:
-    """How many dB a model wins, mean over all samples of a modality that have a reference."""
+    """Mean gain of a model in dB, over all samples of a modality with a reference."""
     root, gains = SAMPLES / "reference", []
     denoiser = denoise.load(model, modality).model
     headline = metrics.metric(MODALITIES[modality].headline)
-    for path in sorted(p for p in root.rglob("*.*") if p.suffix in MODALITIES[modality].suffixes):
+    for path in sorted(p for p in root.rglob("*.*") if p.suffix in writable_suffixes(modality)):
         noisy, info = io.read(SAMPLES / path.relative_to(root))
         truth, _ = io.read(path)
-        cleaned = apply(denoiser, noisy, peak=info.peak, keep=info.keep, sample_rate=info.sample_rate)
+        cleaned = apply(
+            denoiser, noisy, peak=info.peak, keep=info.passthrough_channels, sample_rate=info.sample_rate
+        )
         after, before = (headline(truth, x, peak=info.peak) for x in (cleaned, noisy))
         gains.append(after - before)
     return float(np.mean(gains))
@@ -45,7 +48,7 @@ def test_a_card_says_what_it_is_made_of(name: str) -> None:
     card = weights.card(path)
     fit, data = card["recipe"]["fit"], card["recipe"]["data"]
     seen = card["training"]["steps"] * fit["batch"] * data["patch"] ** MODALITIES[card["modality"]].ndim
-    assert seen > 100 * card["parameters"]  # a run that only shows that the loop works sees a tenth
+    assert seen > 100 * card["parameters"]  # a mere smoke run of the loop has a tenth
     assert card["training"]["data_digest"]
     assert card["recipe"]["sources"]
     assert card["recipe"]["limits"]
@@ -59,7 +62,7 @@ def test_every_default_ships() -> None:
 
 
 def test_the_far_edges_of_a_photo_are_cleaned_as_well_as_the_near_ones() -> None:
-    """Its sides are no multiple of what the network halves, so that something must stand beyond them."""
+    """Sides that are no multiple of the network's stride require edge padding."""
     rows, columns = np.mgrid[:161, :161] / 25.0
     clean = np.stack([0.5 + level * np.sin(rows) * np.cos(columns) for level in (0.1, 0.2, 0.2)])
     noisy = corrupt(clean.astype(np.float32), parse("gaussian:sigma=50"), seed=0, peak=1.0)
@@ -73,9 +76,9 @@ def test_the_far_edges_of_a_photo_are_cleaned_as_well_as_the_near_ones() -> None
 def test_what_is_sharp_and_clean_is_not_sharpened(name: str) -> None:
     photo, info = io.read(SAMPLES / "reference" / "photos" / name)
     model = denoise.load("photo-sharp", "image").model
-    np.testing.assert_array_equal(apply(model, photo, peak=info.peak, keep=info.keep), photo)
+    np.testing.assert_array_equal(apply(model, photo, peak=info.peak, keep=info.passthrough_channels), photo)
     soft = np.stack([ndimage.gaussian_filter(channel, 1.0) for channel in photo]).astype(photo.dtype)
-    sharpened = apply(model, soft, peak=info.peak, keep=info.keep)
+    sharpened = apply(model, soft, peak=info.peak, keep=info.passthrough_channels)
     assert (
         metrics.psnr_db(photo, sharpened, peak=info.peak) > metrics.psnr_db(photo, soft, peak=info.peak) + 0.5
     )
@@ -97,7 +100,7 @@ def test_a_log_gains_whatever_its_noise_is(noise: str, least_db: float) -> None:
     for path in sorted((SAMPLES / "reference" / "sensors").glob("*.csv")):
         truth, info = io.read(path)
         noisy = corrupt(truth, parse(noise), seed=1, peak=None, sample_rate=info.sample_rate)
-        if not np.array_equal(noisy, truth, equal_nan=True):  # at 100 Hz there is no hum of 50
+        if not np.array_equal(noisy, truth, equal_nan=True):  # hum of 50 Hz is impossible at 100 Hz
             cleaned = denoise.load("sensor").clean(noisy.T, info.sample_rate).T
             gains.append(metrics.snr_db(truth, cleaned) - metrics.snr_db(truth, noisy))
     assert min(gains) > 0.0

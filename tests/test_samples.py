@@ -1,4 +1,4 @@
-"""The samples are there, small, readable, and what their README says they are."""
+"""The samples exist, are small and readable, and match their README."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_photos_cover_depth_alpha_and_orientation() -> None:
     from PIL import Image
 
     assert io.probe(named("rocket_16bit.png")).dtype == "uint16"
-    assert io.probe(named("retina.png")).keep == 1
+    assert io.probe(named("retina.png")).passthrough_channels == 1
     with Image.open(named("chelsea.jpg")) as image:
         assert image.getexif()[0x0112] == 6
 
@@ -83,10 +83,10 @@ def test_a_reference_is_aligned_with_its_sample_and_better(path: Path) -> None:
     noisy, noisy_info = io.read(SAMPLES / path.relative_to(SAMPLES / "reference"))
     assert (noisy.shape, noisy.dtype, noisy_info.sample_rate) == (truth.shape, truth.dtype, info.sample_rate)
     headline = MODALITIES[info.modality].headline
-    colours = truth.shape[0] - info.keep
+    colours = truth.shape[0] - info.passthrough_channels
     options = {"peak": info.peak, "sample_rate": info.sample_rate}
     aligned = score(truth[:colours], noisy[:colours], info.modality, **options)[headline]
     shifted = score(truth[:colours], np.roll(noisy[:colours], 3, axis=-1), info.modality, **options)[headline]
     assert np.isfinite(aligned)
     assert aligned > shifted + 1
-    assert np.array_equal(noisy[colours:], truth[colours:])  # alpha carries no noise
+    assert np.array_equal(noisy[colours:], truth[colours:])  # alpha has no noise

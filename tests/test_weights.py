@@ -1,4 +1,4 @@
-"""A weights file gives back the same model, and nothing else gets in."""
+"""A weights file restores the same model; anything else is refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_weights_of_eight_bits_are_half_as_large_and_nearly_the_same(
         largest = value.flatten(1).abs().amax(1) if value.ndim > 1 else value.abs()
         error = (again[key] - value).abs()
         error = error.flatten(1).amax(1) if value.ndim > 1 else error
-        # Half a step of 1/127, and half precision of what a step is worth.
+        # Half a step of 1/127, and the half precision of the step size.
         assert (error <= largest * (0.51 / 127 + 2**-10) + 1e-7).all(), key
     card = weights.verify(path)[0]
     assert card["parameters"] == weights.card(saved[1])["parameters"]
@@ -89,7 +89,7 @@ def test_other_bits_are_refused(saved: tuple[Autoencoder, Path], tmp_path: Path)
 
 
 def rewritten(path: Path, **changes: object) -> Path:
-    """The same file with other values in its card."""
+    """Copy the file with other values in its card."""
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
@@ -147,3 +147,9 @@ def test_infinite_weights_are_refused(saved: tuple[Autoencoder, Path]) -> None:
     weights.save(path, model, name="mine", architecture="autoencoder", facts={})
     with pytest.raises(WeightsError, match="infinite"):
         weights.load(path)
+
+
+def test_tensors_of_older_files_get_their_present_names() -> None:
+    assert weights.current_name("network.into.weight") == "network.encode_proj.weight"
+    assert weights.current_name("backbone.cross.0.out_of.weight") == "backbone.cross.0.decode_proj.weight"
+    assert weights.current_name("after.weight_ih_l0") == "backward_gru.weight_ih_l0"

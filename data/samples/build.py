@@ -1,11 +1,11 @@
-"""How the samples were made: real files under free licences, cut to size, and corrupted with a stated seed.
+"""Build the samples: real files under free licences, cut to size, and corrupted with a stated seed.
 
-The sources are not in the repository; README.md beside this file says where each comes from. To make the
-samples again, unpack the packages that it names into one folder and run
+The sources are not in the repository; README.md beside this file names them. To rebuild the
+samples, unpack the packages named there into one folder and run
 
     python data/samples/build.py SOURCES data/samples
 
-numpy alone draws the noise, so that the samples stay the same when the library's own corruptions change.
+The noise comes from numpy alone, so changes of the library's corruptions do not change the samples.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 def find(sources: Path, name: str) -> Path:
-    """The one file called `name` under `sources`."""
+    """Find the one file called `name` under `sources`."""
     found = sorted(sources.rglob(name))
     if not found:
         raise SystemExit(f"{sources}: no file called {name}; README.md says which package has it")
@@ -33,23 +33,23 @@ def find(sources: Path, name: str) -> Path:
 
 
 def to_bytes(image: Array) -> NDArray[np.uint8]:
-    """0..1 to 8 bits."""
+    """Convert 0..1 to 8 bits."""
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def load(sources: Path, name: str, size: tuple[int, int], mode: str = "RGB") -> Array:
-    """A photo, scaled down (Lanczos, which also averages its own noise away), 0..1."""
+    """Load a photo in 0..1, scaled down by Lanczos, which also averages out its own noise."""
     with Image.open(find(sources, name)) as image:
         return np.asarray(image.convert(mode).resize(size, Image.Resampling.LANCZOS), np.float64) / 255
 
 
 def gaussian(clean: Array, sigma: float, seed: int) -> Array:
-    """White Gaussian noise; `sigma` in 8-bit units."""
+    """Add white Gaussian noise; `sigma` in 8-bit units."""
     return clean + np.random.default_rng(seed).normal(0, sigma / 255, clean.shape)
 
 
 def at_snr(clean: Array, noise: Array, snr_db: float) -> Array:
-    """`clean` plus `noise`, scaled so that their variances are `snr_db` apart."""
+    """Add `noise` to `clean`, scaled so that their variances are `snr_db` apart."""
     gain = float(clean.std() / noise.std()) * 10 ** (-snr_db / 20)
     return clean + noise * gain
 
@@ -63,7 +63,7 @@ def photos(sources: Path, noisy_dir: Path, clean_dir: Path) -> None:
     for folder, image in ((clean_dir, camera), (noisy_dir, gaussian(camera, 15, seed=2))):
         Image.fromarray(to_bytes(image)).save(folder / "camera.tiff", compression="tiff_adobe_deflate")
 
-    # The eye's disc is opaque, what lies around it transparent; noise in the colours only.
+    # The eye's disc is opaque, its surroundings transparent; noise in the colours only.
     retina = load(sources, "retina.jpg", (224, 224))
     y, x = np.mgrid[:224, :224] - 111.5
     alpha = to_bytes(np.clip(108 - np.hypot(x, y), 0, 1))[..., None]
@@ -72,7 +72,7 @@ def photos(sources: Path, noisy_dir: Path, clean_dir: Path) -> None:
             folder / "retina.png", optimize=True
         )
 
-    # Stored lying on its side; EXIF orientation 6 says "turn a quarter clockwise to look at it".
+    # Stored rotated; EXIF orientation 6 means "rotate 90 degrees clockwise to display".
     chelsea = np.rot90(load(sources, "chelsea.png", (361, 240)))
     exif = Image.Exif()
     exif[0x0112], exif[0x013B], exif[0x010E] = 6, "Stefan van der Walt", "Chelsea the cat (CC0)"
@@ -81,7 +81,7 @@ def photos(sources: Path, noisy_dir: Path, clean_dir: Path) -> None:
             folder / "chelsea.jpg", quality=95, subsampling=0, exif=exif, dpi=(300, 300)
         )
 
-    # Averaged in linear light, so that there is more than 8 bits in it; photons: 1500 at white.
+    # Averaged in linear light, for more than 8 bits of depth; photons: 1500 at white.
     with Image.open(find(sources, "rocket.jpg")) as photo:
         light = (np.asarray(photo.convert("RGB"), np.float64) / 255) ** 2.2
     planes = [

@@ -1,8 +1,8 @@
-"""What an autoencoder is for besides cleaning: its code.
+"""Uses of an autoencoder's code besides cleaning.
 
-excerpts    one file as equally shaped parts, each of which gets a code
+segments    one file as equally shaped segments
 embedding   an estimator with scikit-learn's protocol: fit, transform, inverse_transform
-codes       codes of files, kept in an archive, and turned into files again
-anomalies   an outlier detector of the same protocol, and what it says of one file
-tails       how unlikely a score is
+codes       codes of files, archived and turned into files again
+anomalies   an outlier detector of the same protocol, on arrays and on files
+thresholds  the probability of a score among normal ones
 """

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise import weights
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.excerpts import Cut, Excerpt, Excerpts, Page
-from denoise.analysis.tails import TAILS, Tail, least_of
+from denoise.analysis.estimator import Parameters
+from denoise.analysis.segments import Page, Segment, Segmentation, Segments
+from denoise.analysis.thresholds import TAILS, Tail, least_of
 from denoise.errors import InputError, UsageError, WeightsError
-from denoise.parameters import Parameters
 from denoise.registry import unknown
 
 __all__ = ["AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
@@ -79,7 +79,7 @@ class AnomalyDetector(Parameters):
 
     Args:
         quantile: Share of normal items that are to pass.
-        tail: One of `denoise.analysis.tails.TAILS`: how scores that no normal item reached are judged.
+        tail: One of `denoise.analysis.thresholds.TAILS`: how scores that no normal item reached are judged.
         code_size: Numbers a code: few, so that what is not normal finds no room.
         steps: Updates of the autoencoder.
         settings: Other parameters of `AutoencoderEmbedding`, such as `config`.
@@ -106,7 +106,7 @@ class AnomalyDetector(Parameters):
         self.held_out = held_out
         self.seed = seed
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
+    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Learn what is normal, and the threshold from the part of `X` that is held out.
 
         Shape:
@@ -171,7 +171,7 @@ class AnomalyDetector(Parameters):
         self.offset_ = -self.threshold_
         self.n_features_in_ = math.prod(self.embedding_.item_shape_)
 
-    def measure(self, X: ArrayLike) -> Measured:  # noqa: N803
+    def measure(self, X: ArrayLike) -> Measured:
         """Score, probability, and reconstruction error of each item.
 
         Raises:
@@ -187,7 +187,7 @@ class AnomalyDetector(Parameters):
         error = squares.mean(axis=1) * self.embedding_.scale_**2
         return Measured(score, self.tail_.p_values(score), error, elbo)
 
-    def score_samples(self, X: ArrayLike) -> Doubles:  # noqa: N803
+    def score_samples(self, X: ArrayLike) -> Doubles:
         """The scores with their sign turned: the lower, the more abnormal.
 
         Raises:
@@ -196,19 +196,19 @@ class AnomalyDetector(Parameters):
         """
         return -self.measure(X).score
 
-    def decision_function(self, X: ArrayLike) -> Doubles:  # noqa: N803
+    def decision_function(self, X: ArrayLike) -> Doubles:
         """`score_samples` above the threshold: negative for anomalies."""
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """1 for normal items, -1 for anomalies."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:  # noqa: N803
+    def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:
         """`fit`, then `predict` of the same items."""
         return self.fit(X, y).predict(X)
 
-    def explain(self, X: ArrayLike) -> Floats:  # noqa: N803
+    def explain(self, X: ArrayLike) -> Floats:
         """Where the anomaly is: the whitened squared residual of each value.
 
         Shape:
@@ -226,7 +226,7 @@ class AnomalyDetector(Parameters):
         squares: Floats = np.square(whitened).astype(np.float32)
         return squares.reshape(-1, *self.embedding_.item_shape_)
 
-    def _residuals(self, X: ArrayLike) -> tuple[Floats, Floats]:  # noqa: N803
+    def _residuals(self, X: ArrayLike) -> tuple[Floats, Floats]:
         """What is left of each item, and the items: both `(n, values)` in the scale of training."""
         back = self.embedding_.inverse_transform(self.embedding_.transform(X))
         items = np.asarray(X, np.float32).reshape(len(back), -1)
@@ -249,7 +249,7 @@ class AnomalyDetector(Parameters):
         scores: Doubles = ((parts - self._middle[:, None]) / self._unit[:, None]).max(axis=0)
         return scores
 
-    def save(self, path: str | Path, name: str, cut: Cut, **facts: Any) -> None:
+    def save(self, path: str | Path, name: str, cut: Segmentation, **facts: Any) -> None:
         """Write autoencoder and threshold as one weights file, which `denoise embed --model` takes as well.
 
         Args:
@@ -274,7 +274,7 @@ class AnomalyDetector(Parameters):
         self.embedding_.save(path, name, cut, **{_FACTS: known}, **facts)
 
     @classmethod
-    def load(cls, path: str | Path, quantile: float | None = None) -> tuple[Self, Cut]:
+    def load(cls, path: str | Path, quantile: float | None = None) -> tuple[Self, Segmentation]:
         """The detector of a weights file, and how files are cut for it.
 
         Args:
@@ -358,7 +358,7 @@ class FileAnomalies:
     """
 
     measured: Measured
-    excerpts: tuple[Excerpt, ...]
+    excerpts: tuple[Segment, ...]
     pages: tuple[Page, ...]
     left_out: int
     p_value: float
@@ -378,7 +378,7 @@ class FileAnomalies:
 
 def anomalies(
     path: str | Path,
-    detector: str | Path | tuple[AnomalyDetector, Cut],
+    detector: str | Path | tuple[AnomalyDetector, Segmentation],
     *,
     options: Mapping[str, Any] | None = None,
 ) -> FileAnomalies:
@@ -394,10 +394,10 @@ def anomalies(
         UsageError: The weights file does not say what is normal.
     """
     judge, cut = detector if isinstance(detector, tuple) else AnomalyDetector.load(detector)
-    source = Excerpts(path, cut, options)
-    places: list[Excerpt] = []
+    source = Segments(path, cut, options)
+    places: list[Segment] = []
     found: list[Measured] = []
-    batch: list[Excerpt] = []
+    batch: list[Segment] = []
 
     def finish() -> None:
         found.append(judge.measure(np.stack([excerpt.values for excerpt in batch])))

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from denoise import io
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.excerpts import Cut, Excerpts, Page, Place, assemble, count, places
+from denoise.analysis.segments import Page, Place, Segmentation, Segments, assemble, count, places
 from denoise.errors import InputError, UnreadableError, UsageError, reason
 from denoise.io.atomic import replacing
 from denoise.signal import SignalInfo
@@ -74,7 +74,7 @@ class Codes:
     squared_error: float = math.nan
     energy: float = math.nan
 
-    def places(self, cut: Cut) -> list[Place]:
+    def places(self, cut: Segmentation) -> list[Place]:
         """Where each code's excerpt begins."""
         every = list(places(cut, self.pages))
         return [every[index] for index in self.index]
@@ -92,7 +92,7 @@ class CodeArchive:
         model: Its bytes, or none.
     """
 
-    cut: Cut
+    cut: Segmentation
     files: tuple[Codes, ...]
     model_digest: str
     model_path: str = ""
@@ -101,7 +101,7 @@ class CodeArchive:
 
 def embed(
     path: str | Path,
-    model: str | Path | tuple[AutoencoderEmbedding, Cut],
+    model: str | Path | tuple[AutoencoderEmbedding, Segmentation],
     options: Mapping[str, Any] | None = None,
 ) -> Codes:
     """The codes of one file, which is read in parts; what the codes do not bring back is measured.
@@ -117,7 +117,7 @@ def embed(
         UsageError: The model has no code that all passes through.
     """
     embedding, cut = model if isinstance(model, tuple) else AutoencoderEmbedding.load(model)
-    excerpts = Excerpts(path, cut, options)
+    excerpts = Segments(path, cut, options)
     found: list[Floats] = []
     index: list[int] = []
     levels: list[tuple[float, float]] = []
@@ -162,7 +162,7 @@ def embed(
     )
 
 
-def reconstruct(codes: Codes, model: str | Path | tuple[AutoencoderEmbedding, Cut]) -> list[Floats]:
+def reconstruct(codes: Codes, model: str | Path | tuple[AutoencoderEmbedding, Segmentation]) -> list[Floats]:
     """The pages of a file from its codes, in the file's units, size and rate; NaN where gaps were.
 
     Args:
@@ -170,7 +170,7 @@ def reconstruct(codes: Codes, model: str | Path | tuple[AutoencoderEmbedding, Cu
         model: That made them, as for `embed`.
 
     Shape:
-        Each as `denoise.analysis.excerpts.assemble` gives it: channels first.
+        Each as `denoise.analysis.segments.assemble` gives it: channels first.
     """
     embedding, cut = model if isinstance(model, tuple) else AutoencoderEmbedding.load(model)
     every = codes.places(cut)
@@ -192,7 +192,7 @@ def _decoded(
 
 def save(
     path: str | Path,
-    cut: Cut,
+    cut: Segmentation,
     files: Sequence[Codes],
     model: Path,
     *,
@@ -261,7 +261,7 @@ def _write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _left_out(cut: Cut, files: Sequence[Codes]) -> NDArray[np.int64]:
+def _left_out(cut: Segmentation, files: Sequence[Codes]) -> NDArray[np.int64]:
     """Numbers of the excerpts without a code, counted through all files."""
     gone, before = [], 0
     for file in files:
@@ -294,7 +294,7 @@ def load(path: str | Path) -> CodeArchive:
 
 
 def _archive(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> CodeArchive:
-    cut = Cut(**{**about["cut"], "size": tuple(about["cut"]["size"])})
+    cut = Segmentation(**{**about["cut"], "size": tuple(about["cut"]["size"])})
     codes = arrays["codes"]
     if "step" in arrays:
         codes = arrays["low"] + codes * arrays["step"]

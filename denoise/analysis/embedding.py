@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from denoise import weights
-from denoise.analysis.excerpts import Cut
+from denoise.analysis.estimator import Parameters
+from denoise.analysis.segments import Segmentation
 from denoise.errors import InputError, UsageError, WeightsError
-from denoise.losses import LOSSES
 from denoise.models.autoencoder import Autoencoder, build
 from denoise.models.bottleneck import VariationalBottleneck
-from denoise.parameters import Parameters
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
+from denoise.training.losses import LOSSES
 
 __all__ = ["AutoencoderEmbedding"]
 
@@ -51,7 +51,7 @@ class AutoencoderEmbedding(Parameters):
         config: Fields of `AutoencoderConfig` that differ from a dense network of widths 256 and 128.
         noise: Standard deviation of what is added to the input of training, relative to that of `X`: more
             than 0 makes it a denoising one (Vincent et al. 2008), which generalises better from few items.
-        loss: A row of `denoise.losses.LOSSES`.
+        loss: A row of `denoise.training.losses.LOSSES`.
         steps: Updates.
         batch: Items an update.
         lr: Peak learning rate.
@@ -84,7 +84,7 @@ class AutoencoderEmbedding(Parameters):
         self.weight_decay = weight_decay
         self.seed = seed
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
+    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Train a network on `X`.
 
         Shape:
@@ -155,7 +155,7 @@ class AutoencoderEmbedding(Parameters):
         for _ in range(self.steps):
             target = data[torch.randint(len(data), (size,), generator=generator)]
             noisy = target + self.noise * torch.randn(target.shape, generator=generator)
-            estimate, added = model.learn(noisy, target)
+            estimate, added = model.training_step(noisy, target)
             loss = loss_of(estimate, target) + added
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -170,7 +170,7 @@ class AutoencoderEmbedding(Parameters):
         model.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def transform(self, X: ArrayLike) -> Array:  # noqa: N803
+    def transform(self, X: ArrayLike) -> Array:
         """The codes.
 
         Shape:
@@ -186,7 +186,7 @@ class AutoencoderEmbedding(Parameters):
         return np.concatenate(codes)
 
     @torch.no_grad()
-    def inverse_transform(self, X: ArrayLike) -> Array:  # noqa: N803
+    def inverse_transform(self, X: ArrayLike) -> Array:
         """What codes stand for, in the shape of the items that were fitted.
 
         Raises:
@@ -206,11 +206,11 @@ class AutoencoderEmbedding(Parameters):
         items = np.concatenate(decoded) * np.float32(self.scale_) + np.float32(self.offset_)
         return items.reshape(-1, *self._x_shape).astype(np.float32, copy=False)
 
-    def fit_transform(self, X: ArrayLike, y: object = None) -> Array:  # noqa: N803
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Array:
         """`fit`, then `transform` of the same items."""
         return self.fit(X, y).transform(X)
 
-    def reconstruction_error(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
+    def reconstruction_error(self, X: ArrayLike) -> NDArray[np.float64]:
         """Mean squared error of each item after its code, in the units of `X` squared."""
         items = np.asarray(X, np.float32)
         left = items - self.inverse_transform(self.transform(items)).reshape(items.shape)
@@ -218,7 +218,7 @@ class AutoencoderEmbedding(Parameters):
         return errors
 
     @torch.no_grad()
-    def divergence(self, X: ArrayLike) -> NDArray[np.float64] | None:  # noqa: N803
+    def divergence(self, X: ArrayLike) -> NDArray[np.float64] | None:
         """Nats by which the code of each item differs from the prior; None unless it is a variational one."""
         bottleneck = self.model_.bottleneck
         if not isinstance(bottleneck, VariationalBottleneck):
@@ -229,7 +229,7 @@ class AutoencoderEmbedding(Parameters):
         ]
         return np.concatenate(nats)
 
-    def save(self, path: str | Path, name: str, cut: Cut | None = None, **facts: Any) -> None:
+    def save(self, path: str | Path, name: str, cut: Segmentation | None = None, **facts: Any) -> None:
         """Write the model as a weights file, which `load` and every command with `--model` take.
 
         Args:
@@ -245,7 +245,7 @@ class AutoencoderEmbedding(Parameters):
         weights.save(path, self.model_, name=name, architecture="autoencoder", facts=facts)
 
     @classmethod
-    def load(cls, path: str | Path, cut: Cut | None = None) -> tuple[Self, Cut]:
+    def load(cls, path: str | Path, cut: Segmentation | None = None) -> tuple[Self, Segmentation]:
         """The estimator of a weights file, fitted, and how files are cut for it.
 
         A file that `denoise train` wrote takes what its recipe says of its patches.
@@ -278,7 +278,7 @@ class AutoencoderEmbedding(Parameters):
         embedding.code_size = math.prod(embedding.code_shape_)
         return embedding, cut
 
-    def _like_fitted(self, X: ArrayLike) -> Array:  # noqa: N803
+    def _like_fitted(self, X: ArrayLike) -> Array:
         array = np.asarray(X)
         channelless = self.item_shape_[1:] if self.item_shape_[0] == 1 else self.item_shape_
         if array.shape[1:] not in (self._x_shape, self.item_shape_, channelless):
@@ -326,14 +326,14 @@ def _items(array: NDArray[Any], ndim: int) -> Array:
     return items if array.ndim == ndim + 2 else items[:, None]
 
 
-def _cut(model: Autoencoder, card: Mapping[str, Any]) -> Cut:
+def _cut(model: Autoencoder, card: Mapping[str, Any]) -> Segmentation:
     """How files are cut for a model, as its card tells: of an estimator, or of a recipe."""
     stored = card.get(_FACTS, {}).get("cut")
     if stored:
-        return Cut(**{**stored, "size": tuple(stored["size"])})
+        return Segmentation(**{**stored, "size": tuple(stored["size"])})
     data = card["recipe"]["data"]
     patch = model.config()["patch"] if model.config()["backbone"] == "dense" else data["patch"]
-    return Cut(
+    return Segmentation(
         modality=model.spec.modality,
         size=(patch,) * model.spec.ndim,
         channels=model.spec.channels,

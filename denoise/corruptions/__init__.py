@@ -7,20 +7,12 @@
 >>> noisy.shape
 torch.Size([1, 3, 8, 8])
 
-To add one: a frozen dataclass in `general`, `image`, `audio` or `sensor`, and its row in `CORRUPTIONS`.
+To add one: a frozen dataclass in `general`, `image`, `audio` or `sensor`, and its row in `spec.CORRUPTIONS`.
 """
 
-from denoise.corruptions.base import (
-    CORRUPTIONS,
-    Chain,
-    Choice,
-    Corruption,
-    Level,
-    RandomLevel,
-    corrupt,
-    parse,
-    with_level,
-)
+from denoise.corruptions.base import Chain, Choice, Corruption, corrupt, with_level
+from denoise.corruptions.levels import Level, RandomLevel
+from denoise.corruptions.spec import CORRUPTIONS, parse
 
 __all__ = [
     "CORRUPTIONS",

@@ -13,19 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from denoise.corruptions.base import (
-    Corruption,
-    Level,
-    Number,
-    SnrDb,
-    Word,
-    add_at_snr,
-    draw,
-    fill_gaps,
-    normal,
-    sampling_rate,
-    uniform,
-)
+from denoise.corruptions.base import Corruption, TimedCorruption, add_at_snr, fill_gaps, sampling_rate
+from denoise.corruptions.levels import Level, Number, SnrDb, Word, draw, normal, uniform
 from denoise.errors import UsageError
 
 __all__ = ["Background", "BandLimit", "Brown", "Clip", "Coloured", "Hum", "Pink", "Reverb", "White"]
@@ -45,7 +34,7 @@ class _FixedColour(Corruption):
 
     snr_db: SnrDb = 10.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         noise = _coloured(clean, torch.tensor(self.exponent), generator)
         return add_at_snr(clean, noise, draw(self.snr_db, clean, generator))
 
@@ -106,7 +95,7 @@ class Coloured(Corruption):
     snr_db: SnrDb = 10.0
     exponent: Annotated[Level, Number("powers of 1/f", -4, 4)] = 1.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         noise = _coloured(clean, draw(self.exponent, clean, generator), generator)
         return add_at_snr(clean, noise, draw(self.snr_db, clean, generator))
 
@@ -143,7 +132,7 @@ _WANDER_S = 20.0  # period of the wander of a grid's frequency
 
 
 @dataclass(frozen=True)
-class Hum(Corruption):
+class Hum(TimedCorruption):
     """Mains hum: the frequency of the power grid and its harmonics, steady through the record.
 
     The k-th harmonic has 1/k of the amplitude of the first, in a random phase; all channels hear the same
@@ -167,7 +156,7 @@ class Hum(Corruption):
     harmonics: Annotated[float, Number("harmonics", 1, 100, fixed=True)] = 5.0
     drift_hz: Annotated[float, Number("Hz", 0, fixed=True)] = 0.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         frequency = draw(self.frequency_hz, clean, generator).double() / sampling_rate(self, sample_rate)
         # Cycles since the start, whole ones dropped in double precision: hours of hum stay in tune.
         time = torch.arange(clean.shape[-1], dtype=torch.float64, device=clean.device)
@@ -190,7 +179,7 @@ class Hum(Corruption):
 
 
 @dataclass(frozen=True)
-class Background(Corruption):
+class Background(TimedCorruption):
     """A stretch of a real noise recording mixed under the signal: cafés, streets, engines.
 
     Each item gets its own stretch from a random place; a recording that is too short repeats. All channels
@@ -228,7 +217,7 @@ class Background(Corruption):
                 f"background: noise of shape {tuple(self.noise.shape)} is not (n,) or (recordings, n)"
             )
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         noise = self._recordings(sample_rate)
         noise = noise if noise.ndim == 2 else noise[None]
         exact = clean.new_empty(0, dtype=torch.float64)  # single precision cannot count an hour of samples
@@ -274,10 +263,10 @@ def _read_mono(path: str, sample_rate: float) -> Tensor:
     import soxr
 
     from denoise import io
-    from denoise.signal import MODALITIES
+    from denoise.io.formats import writable_suffixes
 
     place = Path(path)
-    suffixes = MODALITIES["audio"].suffixes
+    suffixes = writable_suffixes("audio")
     files = (
         sorted(file for file in place.rglob("*") if file.suffix.lower() in suffixes)
         if place.is_dir()
@@ -317,14 +306,14 @@ class Clip(Corruption):
 
     overdrive_db: Annotated[Level, Number("dB", 0)] = 10.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         peak = clean.abs().nan_to_num(0.0).amax((1, 2), keepdim=True)
         limit = peak * 10 ** (-draw(self.overdrive_db, clean, generator) / 20)
         return clean.clamp(-limit, limit)
 
 
 @dataclass(frozen=True)
-class Reverb(Corruption):
+class Reverb(TimedCorruption):
     """A synthetic room: the direct sound, and after it a Gaussian tail that decays exponentially.
 
     The level is RT60, the time in which the reverberation falls by 60 dB; a living room has 0.4 s, a church
@@ -344,7 +333,7 @@ class Reverb(Corruption):
     rt60_s: Annotated[Level, Number("seconds", 0, 60)] = 0.4
     direct_db: Annotated[Level, Number("dB", -200)] = 3.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         samples = clean.shape[-1]
         rt60 = draw(self.rt60_s, clean, generator) * sampling_rate(self, sample_rate)  # samples
         direct_db = draw(self.direct_db, clean, generator)
@@ -371,7 +360,7 @@ class Reverb(Corruption):
 
 
 @dataclass(frozen=True)
-class BandLimit(Corruption):
+class BandLimit(TimedCorruption):
     """What a narrow channel lets through: telephone, small loudspeaker, slow sensor.
 
     Butterworth magnitude of order 8 (48 dB per octave) without phase shift. The level is `high_hz`, where the
@@ -390,7 +379,7 @@ class BandLimit(Corruption):
     high_hz: Annotated[Level, Number("Hz", 1e-9)] = 3400.0
     low_hz: Annotated[Level, Number("Hz", 0)] = 0.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         # The signal and its mirror image make one period without a jump.
         filled = fill_gaps(clean)
         mirrored = torch.cat((filled, filled.flip(-1)), dim=-1)

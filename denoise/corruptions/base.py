@@ -1,4 +1,4 @@
-"""What every corruption shares: levels that are fixed or drawn, composition, and the text form.
+"""The contract of corruptions, their composition, and the physics that several of them share.
 
 A corruption is a frozen dataclass. Each field that text can set is annotated with what it means (`Number`:
 unit and domain; `Word`: choices); construction, parsing and error messages all read it there.
@@ -7,205 +7,33 @@ unit and domain; `Word`: choices); construction, parsing and error messages all 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from denoise.corruptions.levels import Level, Number, Word, format_value
 from denoise.errors import InputError, UsageError
-from denoise.registry import lookup
 
 __all__ = [
-    "CORRUPTIONS",
     "Chain",
     "Choice",
     "Corruption",
-    "Fraction",
-    "Level",
-    "Number",
-    "RandomLevel",
-    "SnrDb",
-    "Word",
+    "TimedCorruption",
     "add_at_snr",
     "corrupt",
-    "draw",
-    "draw_log",
     "fast_length",
     "fill_gaps",
-    "normal",
-    "parse",
     "sampling_rate",
-    "uniform",
     "variance",
     "with_level",
 ]
-
-CORRUPTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "gaussian": "denoise.corruptions.general:Gaussian",
-        "poisson-gaussian": "denoise.corruptions.general:PoissonGaussian",
-        "salt-pepper": "denoise.corruptions.general:SaltPepper",
-        "speckle": "denoise.corruptions.general:Speckle",
-        "quantise": "denoise.corruptions.general:Quantise",
-        "dropout": "denoise.corruptions.general:Dropout",
-        "camera": "denoise.corruptions.camera:Camera",
-        "in-camera": "denoise.corruptions.in_camera:InCamera",
-        "film-grain": "denoise.corruptions.in_camera:FilmGrain",
-        "correlated": "denoise.corruptions.image:Correlated",
-        "gaussian-blur": "denoise.corruptions.blur:GaussianBlur",
-        "defocus": "denoise.corruptions.blur:Defocus",
-        "motion-blur": "denoise.corruptions.blur:MotionBlur",
-        "jpeg": "denoise.corruptions.image:Jpeg",
-        "scanner": "denoise.corruptions.image:Scanner",
-        "white": "denoise.corruptions.audio:White",
-        "pink": "denoise.corruptions.audio:Pink",
-        "brown": "denoise.corruptions.audio:Brown",
-        "coloured": "denoise.corruptions.audio:Coloured",
-        "hum": "denoise.corruptions.audio:Hum",
-        "clip": "denoise.corruptions.audio:Clip",
-        "background": "denoise.corruptions.audio:Background",
-        "reverb": "denoise.corruptions.audio:Reverb",
-        "band-limit": "denoise.corruptions.audio:BandLimit",
-        "baseline": "denoise.corruptions.sensor:Baseline",
-        "drift": "denoise.corruptions.sensor:Drift",
-        "spikes": "denoise.corruptions.sensor:Spikes",
-        "impulses": "denoise.corruptions.sensor:Impulses",
-        "rails": "denoise.corruptions.sensor:Rails",
-        "mixture": "denoise.corruptions.sensor:Mixture",
-        "stuck": "denoise.corruptions.sensor:Stuck",
-    }
-)
-
-
-# ---- levels ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RandomLevel:
-    """A level drawn uniformly from `low` to `high`, anew for each item of a batch; `low..high` in text."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise UsageError(f"the range {self} must go from a finite number up to another")
-
-    def __str__(self) -> str:
-        return f"{_format(self.low)}..{_format(self.high)}"
-
-
-Level = float | RandomLevel
-
-
-@dataclass(frozen=True)
-class Number:
-    """What the numbers of a field mean; it annotates the field: `Annotated[Level, Number("dB")]`.
-
-    Args:
-        unit: For error messages.
-        low: The least value that makes sense.
-        high: The greatest.
-        fixed: One number for the whole batch: a range is refused.
-    """
-
-    unit: str
-    low: float = -math.inf
-    high: float = math.inf
-    fixed: bool = False
-
-    def check(self, field: str, value: Any) -> None:
-        """Raise a UsageError unless `value` is within the domain."""
-        if isinstance(value, RandomLevel) and self.fixed:
-            raise UsageError(f"{field} takes one number, not the range {value}")
-        if isinstance(value, bool) or not isinstance(value, int | float | RandomLevel):
-            raise UsageError(f"{field}={value!r} is not a number")
-        ends = (value.low, value.high) if isinstance(value, RandomLevel) else (value,)
-        if not all(self.low <= end <= self.high for end in ends):
-            span = f"{_format(self.low)} to {_format(self.high)} {self.unit}"
-            raise UsageError(f"{field}={_format(value)} is outside {span}")
-
-    def read(self, field: str, text: str) -> Level:
-        """The number or range that `text` states."""
-        low, dots, high = text.partition("..")
-        try:
-            return RandomLevel(float(low), float(high)) if dots else float(low)
-        except ValueError:
-            raise UsageError(
-                f"{field}={text} is neither a number nor a range low..high ({self.unit})"
-            ) from None
-
-    def __str__(self) -> str:
-        return self.unit
-
-
-@dataclass(frozen=True)
-class Word:
-    """Annotates a field that holds a word: one of `choices`, or any text where there are none."""
-
-    choices: tuple[str, ...] = ()
-
-    def check(self, field: str, value: Any) -> None:
-        """Raise a UsageError unless `value` is one of the choices."""
-        if not isinstance(value, str) or (self.choices and value not in self.choices):
-            raise UsageError(f"{field}={value} is not {' or '.join(self.choices) or 'text'}")
-
-    def read(self, field: str, text: str) -> str:  # noqa: ARG002
-        """The text without the double quotes around it; a doubled quote within stands for one."""
-        return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
-
-    def __str__(self) -> str:
-        return "|".join(self.choices) or "text"
-
-
-SnrDb = Annotated[Level, Number("dB", -200)]
-Fraction = Annotated[Level, Number("of 1", 0, 1)]
-
-
-def draw(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """The level of each item of `clean`.
-
-    Shape:
-        `(B, 1, ..., 1)`: it broadcasts against `clean`.
-    """
-    shape = (clean.shape[0],) + (1,) * (clean.ndim - 1)
-    if isinstance(level, RandomLevel):
-        return uniform(shape, clean, generator).mul_(level.high - level.low).add_(level.low)
-    return torch.full(shape, level, dtype=clean.dtype, device=clean.device)
-
-
-def draw_log(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw the level of each item as `draw` does, but log-uniformly: each octave of a range is as likely."""
-    if not isinstance(level, RandomLevel):
-        return draw(level, clean, generator)
-    return draw(RandomLevel(math.log(level.low), math.log(level.high)), clean, generator).exp_()
-
-
-# The draws happen on the generator's device, so a seed means the same noise wherever the signal lives.
-
-
-def normal(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Independent N(0, 1) draws in the dtype and on the device of `like`."""
-    drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return drawn.to(like.device)
-
-
-def uniform(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Independent draws from `[0, 1)` in the dtype and on the device of `like`."""
-    drawn = torch.rand(shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return drawn.to(like.device)
-
-
-# ---- the contract ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -254,22 +82,25 @@ class Corruption:
         """
         self._check_input(clean)
         work = clean if clean.dtype in (torch.float32, torch.float64) else clean.float()
-        corrupted = self.apply(work, generator, sample_rate)
+        if isinstance(self, TimedCorruption):
+            corrupted = self.apply(work, generator, sample_rate)
+        else:
+            corrupted = self.apply(work, generator)
         return corrupted.masked_fill(work.isnan(), math.nan).to(clean.dtype)
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
-        """The corruption itself, on float32 or float64: a new tensor, in which gaps need not be kept."""
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the corrupted float32 or float64 batch as a new tensor; gaps may get any value."""
         raise NotImplementedError
 
-    def level_for(self, modality: str | None) -> str | None:  # noqa: ARG002
-        """The field that a benchmark sweeps on signals of this modality."""
+    def level_for(self, _modality: str | None, /) -> str | None:
+        """Return the field that a benchmark sweeps on signals of this modality."""
         return self.level
 
     def __str__(self) -> str:
         default = {field.name: field.default for field in dataclasses.fields(self)}
         values = {field: getattr(self, field) for field in self.text_fields}
         shown = [
-            f"{field}={_format(value)}"
+            f"{field}={format_value(value)}"
             for field, value in values.items()
             if value is not None and (field == self.level or value != default[field])
         ]
@@ -287,7 +118,16 @@ class Corruption:
 
 
 @dataclass(frozen=True)
-class Chain(Corruption):
+class TimedCorruption(Corruption):
+    """A corruption that depends on the sample rate: it, or a part of it, is stated in Hz or seconds."""
+
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
+        """Return the corrupted batch as `Corruption.apply` does; `sample_rate` is in Hz."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Chain(TimedCorruption):
     """One corruption after another, as light passes lens, sensor and JPEG; `a+b` in text.
 
     It is for the modalities that all its parts share. A level that is relative to the signal, such as an SNR,
@@ -304,7 +144,7 @@ class Chain(Corruption):
         object.__setattr__(self, "parts", tuple(flat))
         object.__setattr__(self, "modalities", _shared_modalities(self.parts))
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         for part in self.parts:
             clean = part(clean, generator, sample_rate)
         return clean
@@ -314,7 +154,7 @@ class Chain(Corruption):
 
 
 @dataclass(frozen=True)
-class Choice(Corruption):
+class Choice(TimedCorruption):
     """One of several corruptions for each item of the batch, by weight; `0.7*a|0.3*b` in text.
 
     Args:
@@ -337,7 +177,7 @@ class Choice(Corruption):
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "modalities", _shared_modalities(parts))
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         weights = torch.tensor(self.weights, dtype=torch.float64, device=generator.device)
         picks = torch.multinomial(weights, clean.shape[0], replacement=True, generator=generator)
         # How many each part gets is asked once, for the answer of a GPU has to be waited for.
@@ -353,7 +193,9 @@ class Choice(Corruption):
         parts = [f"({part})" if isinstance(part, Choice) else str(part) for part in self.parts]
         if all(weight == 1 for weight in self.weights) and len(parts) > 1:
             return "|".join(parts)
-        return "|".join(f"{_format(weight)}*{part}" for weight, part in zip(self.weights, parts, strict=True))
+        return "|".join(
+            f"{format_value(weight)}*{part}" for weight, part in zip(self.weights, parts, strict=True)
+        )
 
 
 def _shared_modalities(parts: tuple[Corruption, ...]) -> tuple[str, ...]:
@@ -361,7 +203,7 @@ def _shared_modalities(parts: tuple[Corruption, ...]) -> tuple[str, ...]:
 
 
 def with_level(corruption: Corruption, value: Level, modality: str | None = None) -> Corruption:
-    """The same corruption at another level, as a benchmark sweeps it.
+    """Return the corruption at another level, as a benchmark sweeps it.
 
     Args:
         corruption: One row; a chain or a choice has no one level.
@@ -380,99 +222,11 @@ def with_level(corruption: Corruption, value: Level, modality: str | None = None
     return dataclasses.replace(corruption, **changes)
 
 
-# ---- text ------------------------------------------------------------------------------------------------
-
-
-def parse(text: str) -> Corruption:
-    """A corruption from its text form; `str` gives the text back.
-
-    `gaussian:sigma=25` sets fields, `gaussian:sigma=0..55` draws one for each item, `+` chains, `|` chooses
-    (with weights: `0.7*a|0.3*b`), parentheses group, and double quotes protect a path with such signs in it.
-
-    Raises:
-        UsageError: An unknown corruption or field, or a value that is no number or out of its domain.
-
-    >>> str(parse("gaussian:sigma=0..55 + jpeg:quality=50"))
-    'gaussian:sigma=0..55+jpeg:quality=50'
-    """
-    choices = _split(text, "|")
-    if len(choices) == 1 and not _WEIGHT.match(text):
-        return _parse_chain(text)
-    weights, parts = [], []
-    for choice in choices:
-        weight = _WEIGHT.match(choice)
-        weights.append(float(weight[1]) if weight else 1.0)
-        parts.append(_parse_chain(choice[weight.end() :] if weight else choice))
-    return Choice(tuple(parts), tuple(weights))
-
-
-_WEIGHT = re.compile(r"\s*(\d+\.?\d*(?:e-?\d+)?|\.\d+)\s*\*", re.IGNORECASE)
-
-
-def _parse_chain(text: str) -> Corruption:
-    parts = tuple(_parse_one(piece.strip()) for piece in _split(text, "+"))
-    return parts[0] if len(parts) == 1 else Chain(parts)
-
-
-def _parse_one(text: str) -> Corruption:
-    if text.startswith("(") and text.endswith(")"):
-        return parse(text[1:-1])
-    name, _, rest = text.partition(":")
-    kind: type[Corruption] = lookup(CORRUPTIONS, name.strip(), "corruption")
-    known = kind.text_fields
-    values: dict[str, Any] = {}
-    for item in _split(rest, ",") if rest.strip() else []:
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or not value:
-            raise UsageError(f"{name}: {item.strip()!r} is not of the form field=value; {_describe(kind)}")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"{name} has no field {key!r}{hint}; {_describe(kind)}")
-        if key in values:
-            raise UsageError(f"{name}: {key} is given twice")
-        values[key] = known[key].read(f"{kind.name}: {key}", value)
-    return kind(**values)
-
-
-def _split(text: str, mark: str) -> list[str]:
-    """Cut at each `mark` that stands outside quotes and parentheses."""
-    pieces, depth, quoted, start = [], 0, False, 0
-    for index, sign in enumerate(text):
-        if sign == '"':
-            quoted = not quoted
-        elif quoted:
-            continue
-        elif sign in "()":
-            depth += 1 if sign == "(" else -1
-            if depth < 0:
-                break
-        elif sign == mark and depth == 0:
-            pieces.append(text[start:index])
-            start = index + 1
-    if quoted or depth:
-        raise UsageError(f"{text!r} has a {'quote' if quoted else 'parenthesis'} without its partner")
-    return [*pieces, text[start:]]
-
-
-def _describe(kind: type[Corruption]) -> str:
-    return f"its fields: {', '.join(f'{field} ({mark})' for field, mark in kind.text_fields.items())}"
-
-
-def _format(value: Any) -> str:
-    if isinstance(value, RandomLevel):
-        return str(value)
-    if isinstance(value, str):
-        return f'"{value.replace(chr(34), chr(34) * 2)}"' if re.search(r'[+|,()"\s]', value) else value
-    # repr round-trips; its "1e+16" would be cut at the plus.
-    return repr(float(value)).removesuffix(".0").replace("e+", "e")
-
-
 # ---- shared physics --------------------------------------------------------------------------------------
 
 
 def variance(clean: Tensor) -> Tensor:
-    """The variance of each channel about its mean, gaps (NaN) left out; 0 where there is nothing.
+    """Return the variance of each channel about its mean without gaps (NaN); 0 for an empty channel.
 
     Shape:
         `(B, C, 1, ...)`.
@@ -503,7 +257,7 @@ def fill_gaps(clean: Tensor) -> Tensor:
 
 
 def fast_length(least: int) -> int:
-    """The next length from `least` on that a Fourier transform is fast at: no prime factor above 5."""
+    """Return the first length from `least` on with a fast Fourier transform: no prime factor above 5."""
     return next(length for length in itertools.count(least) if 30**32 % length == 0)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from denoise.corruptions.base import Corruption, Level, Number, RandomLevel, draw, fast_length, fill_gaps
+from denoise.corruptions.base import Corruption, fast_length, fill_gaps
+from denoise.corruptions.levels import Level, Number, RandomLevel, draw
 
 __all__ = ["Blur", "Defocus", "GaussianBlur", "MotionBlur", "convolve"]
 
@@ -43,7 +44,7 @@ class Blur(Corruption):
         """
         return self.kernels(torch.zeros(1, 1, 1, 1), generator)[0]
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         return convolve(fill_gaps(clean), self.kernels(clean, generator))
 
 

@@ -10,17 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from denoise.corruptions.base import (
-    Corruption,
-    Level,
-    Number,
-    RandomLevel,
-    Word,
-    draw,
-    fill_gaps,
-    normal,
-    uniform,
-)
+from denoise.corruptions.base import Corruption, fill_gaps
+from denoise.corruptions.levels import Level, Number, RandomLevel, Word, draw, normal, uniform
 
 __all__ = [
     "Camera",
@@ -63,7 +54,7 @@ class Camera(Corruption):
     iso: Annotated[Level, Number("ISO", 0, 1e6)] = 3200.0
     demosaic: Annotated[str, Word(("malvar", "bilinear", "none"))] = "malvar"
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         clean = fill_gaps(clean)
         raw = to_linear(clean.clamp(0, 1))
         if clean.shape[1] != 3:

@@ -9,18 +9,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from denoise.corruptions.base import (
-    Corruption,
-    Fraction,
-    Level,
-    Number,
-    Word,
-    draw,
-    fill_gaps,
-    normal,
-    uniform,
-    variance,
-)
+from denoise.corruptions.base import Corruption, fill_gaps, variance
+from denoise.corruptions.levels import Fraction, Level, Number, Word, draw, normal, uniform
 from denoise.errors import UsageError
 
 __all__ = [
@@ -61,11 +51,11 @@ class Gaussian(Corruption):
         if self.sigma is not None:
             object.__setattr__(self, "modalities", ("image",))
 
-    def level_for(self, modality: str | None) -> str:
+    def level_for(self, modality: str | None, /) -> str:
         by_snr = self.snr_db is not None if modality is None else modality != "image"
         return "snr_db" if by_snr else "sigma"
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         noise = normal(clean.shape, clean, generator)
         return noise.mul_(self._deviation(clean, generator)).add_(clean)
 
@@ -104,7 +94,7 @@ class PoissonGaussian(Corruption):
     photons: Annotated[Level, Number("electrons at full scale", 1e-3)] = 1000.0
     read_electrons: Annotated[Level, Number("electrons", 0)] = 2.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         photons = draw(self.photons, clean, generator)
         mean = (clean * photons).clamp_(min=0).nan_to_num_(0.0, posinf=0.0)
         electrons = torch.poisson(mean.to(generator.device), generator=generator).to(clean.device)
@@ -130,7 +120,7 @@ class SaltPepper(Corruption):
 
     fraction: Fraction = 0.05
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         chance = uniform((clean.shape[0], 1, *clean.shape[2:]), clean, generator)
         fraction = draw(self.fraction, clean, generator)
         # One draw decides both: below half the fraction pepper, from there up to the fraction salt.
@@ -155,7 +145,7 @@ class Speckle(Corruption):
 
     sigma: Annotated[Level, Number("of the local value", 0)] = 0.1
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         factor = normal(clean.shape, clean, generator).mul_(draw(self.sigma, clean, generator)).add_(1)
         return factor.mul_(clean)
 
@@ -182,7 +172,7 @@ class Quantise(Corruption):
     bits: Annotated[Level, Number("bits", 1)] = 6.0
     full_scale: Annotated[Level | None, Number("signal units", 1e-12)] = None
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         low, high = self._span(clean, generator)
         step = (high - low) / (2 ** draw(self.bits, clean, generator) - 1)
         codes = ((clean.clamp(low, high) - low) / step).round_()
@@ -220,7 +210,7 @@ class Dropout(Corruption):
     run: Annotated[Level, Number("samples", 1)] = 8.0
     fill: Annotated[str, Word(("zero", "hold", "rail", "gap"))] = "zero"
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         shape = (clean.shape[0], 1, *clean.shape[2:])
         lost = random_runs(self.fraction, self.run, shape, clean, generator)
         match self.fill:

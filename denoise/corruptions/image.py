@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoise.corruptions.base import Corruption, Level, Number, Word, draw, fast_length, fill_gaps, normal
+from denoise.corruptions.base import Corruption, fast_length, fill_gaps
+from denoise.corruptions.levels import Level, Number, Word, draw, normal
 
 __all__ = ["Correlated", "Jpeg", "Scanner"]
 
@@ -40,7 +41,7 @@ class Correlated(Corruption):
     width_px: Annotated[Level, Number("pixels", 0, 50)] = 0.8
     chroma: Annotated[Level, Number("of 1", 0, 1)] = 0.5
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         items, channels, height, width = clean.shape
         sigma = draw(self.sigma, clean, generator) / 255
         width_px = draw(self.width_px, clean, generator)
@@ -79,7 +80,7 @@ class Jpeg(Corruption):
     quality: Annotated[Level, Number("IJG quality", 1, 100)] = 50.0
     subsampling: Annotated[str, Word(("4:4:4", "4:2:2", "4:2:0"))] = "4:2:0"
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         quality = draw(self.quality, clean, generator).flatten().tolist()
         pixels = (fill_gaps(clean).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         coded = np.empty_like(pixels)
@@ -140,7 +141,7 @@ class Scanner(Corruption):
     shot: Annotated[Level, Number("of 1", 0, 1)] = 0.8
     stripes: Annotated[Level, Number("of sigma", 0)] = 0.5
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         sigma = draw(self.sigma, clean, generator) / 255
         kept = torch.exp(-1 / draw(self.width_px, clean, generator))  # of the noise from pixel to pixel
         shot = draw(self.shot, clean, generator)

@@ -12,17 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from denoise.corruptions.base import (
-    Corruption,
-    Level,
-    Number,
-    RandomLevel,
-    draw,
-    draw_log,
-    fill_gaps,
-    normal,
-    uniform,
-)
+from denoise.corruptions.base import Corruption, fill_gaps
 from denoise.corruptions.camera import (
     bayer_colour,
     bayer_mosaic,
@@ -33,6 +23,8 @@ from denoise.corruptions.camera import (
     mix_colours,
     to_linear,
 )
+from denoise.corruptions.image import Correlated
+from denoise.corruptions.levels import Level, Number, RandomLevel, draw, draw_log, normal, uniform
 
 __all__ = ["FilmGrain", "InCamera"]
 
@@ -85,7 +77,7 @@ class InCamera(Corruption):
     blotches: Annotated[Level, Number("of the luma noise", 0, 5)] = 0.2
     banding: Annotated[Level, Number("of the read noise", 0, 5)] = 0.1
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         photo = fill_gaps(clean).clamp(0, 1)
         if photo.shape[1] != 3:  # each channel is a gray photo
             gray = photo.flatten(0, 1)[:, None]
@@ -179,11 +171,9 @@ class FilmGrain(Corruption):
     width_px: Annotated[Level, Number("pixels", 0, 50)] = 0.8
     chroma: Annotated[Level, Number("of 1", 0, 1)] = 0.2
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
-        from denoise.corruptions.image import Correlated
-
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         photo = fill_gaps(clean).clamp(0, 1)
-        grain = Correlated(255.0, self.width_px, self.chroma)(torch.zeros_like(photo), generator, sample_rate)
+        grain = Correlated(255.0, self.width_px, self.chroma)(torch.zeros_like(photo), generator)
         sigma = draw_log(self.sigma, photo, generator) / 255
         return (photo + grain * (2 * sigma * (photo * (1 - photo)).sqrt())).clamp_(0, 1)
 

@@ -12,19 +12,14 @@ from torch import Tensor
 from denoise.corruptions.audio import Hum, Pink
 from denoise.corruptions.base import (
     Corruption,
-    Fraction,
-    Level,
-    Number,
-    SnrDb,
+    TimedCorruption,
     add_at_snr,
-    draw,
     fill_gaps,
-    normal,
     sampling_rate,
-    uniform,
     variance,
 )
 from denoise.corruptions.general import hold, random_runs
+from denoise.corruptions.levels import Fraction, Level, Number, SnrDb, draw, normal, uniform
 
 __all__ = ["Baseline", "Drift", "Impulses", "Mixture", "Rails", "Spikes", "Stuck"]
 
@@ -32,7 +27,7 @@ Deviations = Annotated[Level, Number("standard deviations of the channel", 0)]
 
 
 @dataclass(frozen=True)
-class Baseline(Corruption):
+class Baseline(TimedCorruption):
     """Baseline wander: a slow sway under the signal, as breathing and electrode motion put under an ECG.
 
     Eight sinusoids of random phase with frequencies drawn between 0 and `frequency_hz`, different in each
@@ -52,7 +47,7 @@ class Baseline(Corruption):
     snr_db: SnrDb = 5.0
     frequency_hz: Annotated[Level, Number("Hz", 1e-9)] = 0.5
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         fastest = draw(self.frequency_hz, clean, generator) / sampling_rate(self, sample_rate)
         time = torch.arange(clean.shape[-1], dtype=clean.dtype, device=clean.device)
         wander = torch.zeros_like(clean)
@@ -81,7 +76,7 @@ class Drift(Corruption):
 
     amount: Deviations = 1.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         ramp = torch.linspace(0, 1, clean.shape[-1], dtype=clean.dtype, device=clean.device)
         end = draw(self.amount, clean, generator) * variance(clean).sqrt() * _signs(clean, generator)
         return clean + end * ramp
@@ -107,7 +102,7 @@ class Spikes(Corruption):
     fraction: Fraction = 0.01
     amplitude: Deviations = 8.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         mean_height = draw(self.amplitude, clean, generator) * variance(clean).sqrt()
         hit = uniform(clean.shape, clean, generator) < draw(self.fraction, clean, generator)
         factor = uniform(clean.shape, clean, generator).mul_(2).sub_(1)  # -1..1
@@ -131,7 +126,7 @@ class Impulses(Corruption):
     snr_db: SnrDb = 10.0
     fraction: Fraction = 0.01
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         hit = uniform(clean.shape, clean, generator) < draw(self.fraction, clean, generator)
         height = uniform(clean.shape, clean, generator).sub_(0.5).clamp(min=-0.5 + 1e-7)
         laplacian = -height.sign() * torch.log1p(-2 * height.abs())
@@ -157,7 +152,7 @@ class Rails(Corruption):
 
     snr_db: SnrDb = 10.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         filled = fill_gaps(clean)
         upper = uniform((*clean.shape[:2], 1), clean, generator) < 0.5
         rail = torch.where(upper, filled.amax(-1, keepdim=True), filled.amin(-1, keepdim=True))
@@ -180,7 +175,7 @@ class Rails(Corruption):
 
 
 @dataclass(frozen=True)
-class Mixture(Corruption):
+class Mixture(TimedCorruption):
     """What a channel in a plant picks up at once: half the noise is white, a quarter pink, 15 % are impulses,
     10 % hum of the mains with a frequency that wanders. Where the sample rate is too low for hum, there is
     none.
@@ -196,12 +191,12 @@ class Mixture(Corruption):
 
     snr_db: SnrDb = 10.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:
+    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         zero = torch.zeros((*clean.shape[:2], 1), dtype=clean.dtype, device=clean.device)
         white = add_at_snr(clean, normal(clean.shape, clean, generator), zero[:, :1]) - clean
         noise = 0.5**0.5 * white
         for share, part in ((0.25, Pink(0.0)), (0.15, Impulses(0.0)), (0.1, Hum(0.0, drift_hz=0.1))):
-            noise = noise + share**0.5 * (part.apply(clean, generator, sample_rate) - clean)
+            noise = noise + share**0.5 * (part(clean, generator, sample_rate) - clean)
         return add_at_snr(clean, noise, draw(self.snr_db, clean, generator))
 
 
@@ -224,7 +219,7 @@ class Stuck(Corruption):
     fraction: Fraction = 0.05
     run: Annotated[Level, Number("samples", 1)] = 20.0
 
-    def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         return hold(clean, random_runs(self.fraction, self.run, tuple(clean.shape), clean, generator))
 
 

@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from denoise.dsp.windows import Window, plan
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.infer.auto import Automatic, Decision, restrain
-from denoise.infer.auto_audio import AutomaticAudio, excerpts
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
-from denoise.infer.windows import Window, plan
 from denoise.models.base import Denoiser
-from denoise.models.classical import ImageIdentity
+from denoise.models.classical.filters import ImageIdentity
 
 __all__ = ["apply"]
 
@@ -36,7 +34,6 @@ def apply(
     strength: float = 1.0,
     sigma: float | None = None,
     tile: int | None = None,
-    decision: Decision | None = None,
 ) -> Array:
     """Clean an array; the model is put into evaluation mode, the array is not touched.
 
@@ -55,7 +52,6 @@ def apply(
             of the peak), signals in their own units.
         tile: Pixels or samples a side that are kept of one run of the model; by default what memory allows
             (`denoise.infer.tiles`). A model that needs the whole input is never given less.
-        decision: What an `Automatic` model decided on this array, if it was asked before.
 
     Shape:
         `(C, H, W)` or `(C, T)` in and out.
@@ -66,7 +62,7 @@ def apply(
         InputError: A value is not a finite number (in a sensor's signal, NaN is a gap).
     """
     spec = model.spec
-    check_request(type(model).__name__, spec, strength, sigma)
+    check_request(type(model).__name__, model, strength, sigma)
     if array.ndim != spec.ndim + 1:
         raise UsageError(
             f"an array of shape {array.shape} came; the model {type(model).__name__} takes channels "
@@ -75,14 +71,6 @@ def apply(
     if tile is not None and tile < 1:
         raise UsageError(f"tile is {tile}; it must be at least 1")
     cleaned = array.shape[0] - keep
-    if isinstance(model, Automatic) and array.size:
-        decision = decision or model.decide(array[:cleaned], peak)
-        strength *= decision.strength
-        result = apply(model.chosen(decision), array, peak=peak, keep=keep, strength=strength, tile=tile)
-        restrain(decision, array[:cleaned], result[:cleaned])
-        return result
-    if isinstance(model, AutomaticAudio) and array.size:
-        model = model.chosen(model.decide(_excerpts(array[:cleaned], peak, sample_rate)))
     result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]
     leaves = isinstance(model, ImageIdentity) and array.dtype.kind != "f"  # floats are seen to be finite
@@ -95,21 +83,6 @@ def apply(
     return result
 
 
-def _excerpts(array: Array, peak: float | None, sample_rate: float | None) -> Iterator[Array]:
-    zero = _zero(array, peak)
-    blocks = (
-        (array[:, start : start + DEFAULT_BLOCK] - zero) / (peak or 1.0)
-        for start in range(0, array.shape[-1], DEFAULT_BLOCK)
-    )
-    assert sample_rate is not None  # the model works at a rate of its own, so that it was asked for
-    return excerpts(blocks, array.shape[-1], sample_rate)
-
-
-def _zero(array: Array, peak: float | None) -> float:
-    """The value that means silence: unsigned audio has it in the middle of its range."""
-    return peak if peak is not None and array.dtype.kind == "u" else 0.0
-
-
 def _clean_image(
     model: Denoiser,
     array: Array,
@@ -120,9 +93,9 @@ def _clean_image(
     tile: int | None,
 ) -> None:
     level = None if sigma is None else sigma / _SIGMA_PEAK
-    model = model.eval().fitted(array, peak)
+    model = model.eval().prepare(array, peak)
     for rows, columns in _tiles(model, array, tile):
-        dry = _read(array, rows, columns, model.spec.past_edge)
+        dry = _read(array, rows, columns, model.spec.edge_padding)
         # float32 holds every value of a 16-bit image; wider numbers are carried in float64
         wide = np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
         noisy = np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
@@ -154,7 +127,7 @@ def _tiles(model: Denoiser, array: Array, tile: int | None) -> Iterator[tuple[Wi
             yield rows, columns
 
 
-def _read(array: Array, rows: Window, columns: Window, past_edge: Literal["reflect", "edge"]) -> Array:
+def _read(array: Array, rows: Window, columns: Window, edge_padding: Literal["reflect", "edge"]) -> Array:
     """What a tile reads; past the lower and right edge values are made up, to the model's multiple."""
     inside = array[:, rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
     if array.dtype.kind == "f" and not np.isfinite(inside).all():
@@ -165,7 +138,7 @@ def _read(array: Array, rows: Window, columns: Window, past_edge: Literal["refle
         )
     below = rows.read_stop - rows.read_start - inside.shape[1]
     right = columns.read_stop - columns.read_start - inside.shape[2]
-    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=past_edge) if below or right else inside
+    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=edge_padding) if below or right else inside
 
 
 def _run(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
@@ -187,7 +160,8 @@ def _forward(model: Denoiser, planes: Array, sigma: float | None) -> Array:
     parameter = next(model.parameters(), None)
     # Convolutions on a CPU are fastest with the channels of a pixel side by side.
     batch = torch.from_numpy(planes)[None].contiguous(memory_format=torch.channels_last)
-    denoised = model(batch if parameter is None else batch.to(parameter.device), sigma)[0].cpu().numpy()
+    batch = batch if parameter is None else batch.to(parameter.device)
+    denoised = (model(batch) if sigma is None else model(batch, sigma))[0].cpu().numpy()
     if not np.isfinite(denoised).all():
         raise DenoiseError("the model gave a value that is not a finite number")
     answer: Array = denoised
@@ -208,7 +182,8 @@ def _clean_signal(
     levels = Levels(channels)
     for start in range(0, samples, DEFAULT_BLOCK):
         levels.update(array[:, start : start + DEFAULT_BLOCK])
-    offset, scale = levels.offset_and_scale(model.spec, _zero(array, peak), 1.0 if peak is None else peak)
+    silence = peak if peak is not None and array.dtype.kind == "u" else 0.0  # mid-range of unsigned audio
+    offset, scale = levels.offset_and_scale(model.spec, silence, 1.0 if peak is None else peak)
     stream = Stream(model, channels, sample_rate, strength, sigma, offset, scale, tile or DEFAULT_BLOCK)
     done = 0
     for start in range(0, samples, DEFAULT_BLOCK):

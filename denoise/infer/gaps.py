@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from denoise.errors import UsageError
 from denoise.infer.stages import SampleQueue
 from denoise.infer.stream import Stream
-from denoise.io.sensor_clock import Clock
-from denoise.signal import LONGEST_FILL
+from denoise.io.sensor.clock import missing_samples
+from denoise.signal import MAX_FILL_SAMPLES, Clock
 
 __all__ = ["GapFiller", "Timeline", "check_fill", "filled"]
 
@@ -48,10 +48,10 @@ def check_fill(fill_gaps: int) -> None:
     """Refuse a longest gap that cannot be filled.
 
     Raises:
-        UsageError: It is not from 0 to `LONGEST_FILL` samples.
+        UsageError: It is not from 0 to `MAX_FILL_SAMPLES` samples.
     """
-    if not 0 <= fill_gaps <= LONGEST_FILL:
-        raise UsageError(f"fill_gaps is {fill_gaps}; expected 0 (none) to {LONGEST_FILL} samples")
+    if not 0 <= fill_gaps <= MAX_FILL_SAMPLES:
+        raise UsageError(f"fill_gaps is {fill_gaps}; expected 0 (none) to {MAX_FILL_SAMPLES} samples")
 
 
 class Timeline:
@@ -94,7 +94,7 @@ class Timeline:
 
     def _with_pauses(self, clock: Clock, block: Array, stamps_s: Floats) -> Array:
         joined = np.concatenate([self._stamps, stamps_s])
-        missing = clock.missing(joined)[self._stamps.size :]
+        missing = missing_samples(clock, joined)[self._stamps.size :]
         known = np.flatnonzero(np.isfinite(joined))
         self._stamps = joined[known[-1] :] if known.size else joined
         places = np.arange(block.shape[1]) + np.cumsum(np.minimum(missing, _LONGEST_PAUSE))

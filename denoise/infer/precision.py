@@ -1,4 +1,4 @@
-"""Networks with fewer digits, where a CPU gains from them."""
+"""bfloat16 inference, for CPUs that are faster with it."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Module
 
 from denoise.errors import UsageError
-from denoise.infer import Cleaner
-from denoise.infer.auto import Automatic
-from denoise.models import PRECISIONS
+from denoise.infer.cleaner import Cleaner
+from denoise.infer.selection import Selector
 from denoise.models.base import Denoiser
+from denoise.models.table import PRECISIONS
 
 __all__ = ["Bfloat16", "at_precision", "has_bf16"]
 
 
 class Bfloat16(Denoiser):
-    """Runs the layers of a network in bfloat16: 8 bits of mantissa, half the memory, sums still in float32.
+    """Runs the layers of a network in bfloat16: 8 bits of mantissa, half the memory, sums in float32.
 
-    The image itself never goes through so few digits in a network that predicts the noise: that is subtracted
-    from an input of full precision, and an error of 0.4 % of the noise is far below what the network leaves.
+    A network that predicts the noise subtracts it from an input of full precision, so the image itself is not
+    rounded; an error of 0.4 % of the noise is far below what the network leaves.
     """
 
     def __init__(self, model: Denoiser) -> None:
         super().__init__()
         self.model, self.spec = model, model.spec
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
+    def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch; float32 in and out."""
         with torch.autocast(noisy.device.type, torch.bfloat16):
-            denoised: Tensor = self.model(noisy, sigma)
+            denoised: Tensor = self.model(noisy)
         return denoised.float()
 
     def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
-        """As the model does."""
+        """Ask the model."""
         return self.model.confirms_blur(page, peak)
 
-    def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:
-        """The same for what is fitted to a page."""
-        return Bfloat16(self.model.fitted(page, peak)).eval()
+    def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
+        """Prepare the model for a page."""
+        return Bfloat16(self.model.prepare(page, peak)).eval()
 
 
 def at_precision(cleaner: Cleaner, precision: str) -> Cleaner:
-    """The cleaner at one of `PRECISIONS`, with a note where that is not what the user hopes for.
+    """Return the cleaner at one of `PRECISIONS`, with a note if that brings no gain.
 
     Raises:
         UsageError: There is no such precision.
@@ -55,20 +54,26 @@ def at_precision(cleaner: Cleaner, precision: str) -> Cleaner:
         raise UsageError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if precision == PRECISIONS[0]:
         return cleaner
-    if cleaner.spec.modality != "image" or not _is_trained(cleaner.model):
+    selector = cleaner.selector
+    if cleaner.spec.modality != "image" or not (selector or _is_trained(cleaner.denoiser)):
         note = f"{precision} is for trained models of images: {cleaner.name} worked in {PRECISIONS[0]}"
         return replace(cleaner, notes=(*cleaner.notes, note))
-    note = f"this CPU does not multiply {precision} itself, so that it is slower than {PRECISIONS[0]} here"
+    note = f"this CPU has no native {precision}, so it is slower than {PRECISIONS[0]} here"
+    model: Denoiser | Selector = (
+        _reduced(cleaner.denoiser)
+        if not selector
+        else type(selector)({name: _reduced(pick) for name, pick in selector.models.items()})
+    )
     return replace(
         cleaner,
-        model=_reduced(cleaner.model),
+        model=model,
         digest=f"{cleaner.digest}+{precision}",
         notes=cleaner.notes if has_bf16() else (*cleaner.notes, note),
     )
 
 
 def has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX512-BF16, AMX, or Arm's)."""
+    """Return whether the processor has native bfloat16 (AVX512-BF16, AMX, or Arm's)."""
     if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version
         return any(getattr(torch.cpu, check, bool)() for check in checks)
@@ -79,8 +84,5 @@ def _is_trained(model: Denoiser) -> bool:
     return next(model.parameters(), None) is not None
 
 
-def _reduced(model: Module) -> Denoiser:
-    assert isinstance(model, Denoiser)
-    if isinstance(model, Automatic):  # it decides in full precision
-        return Automatic({name: _reduced(choice) for name, choice in model.models.items()})
+def _reduced(model: Denoiser) -> Denoiser:
     return Bfloat16(model).eval() if _is_trained(model) else model

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from denoise.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from denoise.infer import Cleaner
+    from denoise.infer.cleaner import Cleaner
 
 __all__ = ["NoiseProfile", "profiled"]
 
@@ -65,7 +65,7 @@ class NoiseProfile:
             InputError: The stretch lies behind the recording's end, or the file cannot be read.
         """
         from denoise import io
-        from denoise.io.audio import resample
+        from denoise.dsp.resample import resample
 
         path = self.path or source
         found = io.modality(path).name
@@ -93,7 +93,7 @@ def profiled(cleaner: Cleaner, profile: NoiseProfile, source: Path) -> Cleaner:
         UsageError: Its model takes no profile, or the profile is too short.
         InputError: The profile cannot be read.
     """
-    from denoise.models.restoration import AudioRestoration
+    from denoise.models.classical.restoration import AudioRestoration
 
     model = cleaner.model
     if not isinstance(model, AudioRestoration):

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from denoise.errors import UsageError
-from denoise.infer.resample import resampler
-from denoise.infer.windows import padded, window
+from denoise.dsp.resample import resampler
+from denoise.dsp.windows import padded, window
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
 
 __all__ = [
@@ -49,12 +48,10 @@ class Stage(Protocol):
 def core_of(model: Denoiser, channels: int, block: int, sigmas: list[float] | None) -> Stage:
     """The stage that runs the model, as the model can be run."""
     if isinstance(model, CausalDenoiser):
-        if sigmas is not None:
-            raise UsageError(f"the model {type(model).__name__} carries state and takes no sigma")
         return _Causal(model, channels, block)
     if model.spec.halo is None:
         return _Whole(model, channels, sigmas)
-    tile = tile_of(max(1, block // channels) if model.spec.linked else block, model.spec.halo)
+    tile = tile_of(max(1, block // channels) if model.spec.joint_channels else block, model.spec.halo)
     return _Windows(model, channels, tile, model.spec.halo, sigmas)
 
 
@@ -63,33 +60,33 @@ def tile_of(block: int, halo: int) -> int:
     return max(block, 2 * halo, min(16 * halo, 4 * block))
 
 
-def _groups(channels: int, samples: int, *, linked: bool = False) -> list[slice]:
-    """Channels that go through the model together: linked ones all, others below `_BATCH` samples a call."""
-    if linked:
+def _groups(channels: int, samples: int, *, joint: bool) -> list[slice]:
+    """Group the channels of one call of the model: all if joint, else at most `_BATCH` samples."""
+    if joint:
         return [slice(0, channels)]
     size = max(1, _BATCH // max(1, samples))
     return [slice(c, min(c + size, channels)) for c in range(0, channels, size)]
 
 
 def _tensor(rows: Array, model: Denoiser) -> torch.Tensor:
-    """Rows `(C, n)` as a batch `(C, 1, n)`, or `(1, C, n)` of linked channels, where the model lives."""
+    """Rows `(C, n)` as a batch `(C, 1, n)`, or `(1, C, n)` of joint channels, on the model's device."""
     parameter = next(model.parameters(), None)
-    tensor = torch.from_numpy(np.ascontiguousarray(rows)).unsqueeze(0 if model.spec.linked else 1)
+    tensor = torch.from_numpy(np.ascontiguousarray(rows)).unsqueeze(0 if model.spec.joint_channels else 1)
     return tensor if parameter is None else tensor.to(parameter.device)
 
 
 def _residual(model: Denoiser, noisy: Array, sigmas: list[float] | None) -> Array:
-    """What the model would remove from `(C, n)`, in one run; with `spec.gaps`, from half of `(2C, n)`."""
-    parts = noisy.reshape(1 + model.spec.gaps, -1, noisy.shape[-1])
+    """Return what the model removes from `(C, n)`, or from `(2C, n)` with gap masks, in one run."""
+    parts = noisy.reshape(1 + model.spec.takes_gap_mask, -1, noisy.shape[-1])
     noisy = parts[0]
     channels, samples = noisy.shape
     extra = padded(samples, model.spec.multiple_of) - samples
     residual = np.empty_like(noisy)
-    for rows in _groups(channels, samples if sigmas is None else _BATCH, linked=model.spec.linked):
+    for rows in _groups(channels, samples if sigmas is None else _BATCH, joint=model.spec.joint_channels):
         batch = np.pad(parts[:, rows], ((0, 0), (0, 0), (0, extra)), "edge") if extra else parts[:, rows]
-        sigma = None if sigmas is None else sigmas[rows.start]
         given = torch.cat([_tensor(part, model) for part in batch], dim=1)
-        denoised = model(given, sigma).flatten(0, 1)[:, :samples].cpu().numpy()
+        answer = model(given) if sigmas is None else model(given, sigmas[rows.start])
+        denoised = answer.flatten(0, 1)[:, :samples].cpu().numpy()
         np.subtract(noisy[rows], denoised, out=residual[rows])
     return residual
 
@@ -100,7 +97,7 @@ class _Whole:
     def __init__(self, model: Denoiser, channels: int, sigmas: list[float] | None) -> None:
         self._model, self._sigmas = model, sigmas
         self._channels = channels
-        self._noisy = SampleQueue(channels * (1 + model.spec.gaps))
+        self._noisy = SampleQueue(channels * (1 + model.spec.takes_gap_mask))
 
     def __call__(self, block: Array, last: bool, /) -> Array:
         self._noisy.append(block)
@@ -118,7 +115,7 @@ class _Windows:
         self._model, self._sigmas = model, sigmas
         self._tile, self._halo, self._multiple_of = tile, halo, model.spec.multiple_of
         self._channels = channels
-        self._held = np.empty((channels * (1 + model.spec.gaps), 0), np.float32)
+        self._held = np.empty((channels * (1 + model.spec.takes_gap_mask), 0), np.float32)
         self._origin = 0  # the index of the first held sample
         self._start = 0  # the index of the first sample that is not finished
 
@@ -146,10 +143,10 @@ class _Causal:
 
     def __init__(self, model: CausalDenoiser, channels: int, block: int) -> None:
         self._model = model
-        self._groups = _groups(channels, block, linked=model.spec.linked)
-        self._longest = padded(max(1, _BATCH // channels), model.hop)  # samples a call, of linked channels
+        self._groups = _groups(channels, block, joint=model.spec.joint_channels)
+        self._longest = padded(max(1, _BATCH // channels), model.hop)  # samples a call, of joint channels
         self._states = [
-            model.initial_state(*((1, len_) if model.spec.linked else (len_, 1)))
+            model.initial_state(*((1, len_) if model.spec.joint_channels else (len_, 1)))
             for len_ in (rows.stop - rows.start for rows in self._groups)
         ]
         self._late = model.latency  # output samples still to be dropped
@@ -242,11 +239,11 @@ class FullBand:
         from scipy.signal import butter
 
         assert spec.sample_rate is not None
-        gains = 1 if spec.linked else channels
-        self._core, self._linked = core, spec.linked
-        self._down = resampler(ratio, channels, prompt=True)
-        self.waits = self._down.waits  # samples of the signal
-        self._up = resampler(1 / ratio, channels + gains, prompt=True)
+        gains = 1 if spec.joint_channels else channels
+        self._core, self._joint = core, spec.joint_channels
+        self._down = resampler(ratio, channels, low_latency=True)
+        self.delay_samples = self._down.delay_samples  # samples of the signal
+        self._up = resampler(1 / ratio, channels + gains, low_latency=True)
         self._signal, self._inside = SampleQueue(channels), SampleQueue(channels)
         self._top = butter(4, _TOP_OF_BAND, "highpass", output="sos")
         self._ringing = np.zeros((len(self._top), 2, channels, 2))
@@ -276,7 +273,7 @@ class FullBand:
         pair = np.stack([inside, inside - removed]).astype(np.float64)
         top, self._ringing = sosfilt(self._top, pair, zi=self._ringing)
         power = top**2
-        if self._linked:
+        if self._joint:
             power = power.sum(axis=1, keepdims=True)
         forget = self._forget
         energy, self._energy = lfilter([1 - forget], [1, -forget], power, zi=self._energy)

@@ -11,15 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from denoise.dsp.resample import resampler
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.infer import Cleaner
-from denoise.infer.resample import resampler
 from denoise.infer.stages import (
     DEFAULT_BLOCK,
     RAMP,
@@ -31,7 +30,7 @@ from denoise.infer.stages import (
     joined,
     tile_of,
 )
-from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
+from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenoiser
 
 __all__ = ["Levels", "Stream", "check_request", "limited"]
 
@@ -58,7 +57,7 @@ def limited(strength: float, max_attenuation_db: float | None) -> float:
     return float(min(strength, 1.0 - 10.0 ** (-max_attenuation_db / 20.0)))
 
 
-def check_request(name: str, spec: InputSpec, strength: float, sigma: float | None) -> None:
+def check_request(name: str, model: object, strength: float, sigma: float | None) -> None:
     """Refuse a strength or a sigma that the model `name` cannot honour.
 
     Raises:
@@ -70,10 +69,17 @@ def check_request(name: str, spec: InputSpec, strength: float, sigma: float | No
         return
     if not 0.0 <= sigma < float("inf"):
         raise UsageError(f"sigma is {sigma}; it must be a finite number of 0 or more")
-    if not spec.uses_sigma:
+    if not isinstance(model, SigmaDenoiser):
         raise UsageError(
             f"the model {name} finds the noise level itself: it takes no sigma (given: {sigma:g})"
         )
+
+
+class _HasDenoiser(Protocol):
+    """A `Cleaner`."""
+
+    @property
+    def denoiser(self) -> Denoiser: ...
 
 
 class Levels:
@@ -151,8 +157,8 @@ class Stream:
     Args:
         model: A denoiser of signals. One with `spec.halo` None that carries no state needs everything at
             once: then all output comes from `flush`, and memory grows with the signal.
-        channels: Number of channels. Where `spec.linked`, they go through the model together; else each is
-            cleaned on its own.
+        channels: Number of channels. With `spec.joint_channels` they go through the model together; else each
+            is cleaned on its own.
         sample_rate: Hz; None means that of the model.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
@@ -168,7 +174,7 @@ class Stream:
 
     def __init__(
         self,
-        model: Denoiser | Cleaner,
+        model: Denoiser | _HasDenoiser,
         channels: int = 1,
         sample_rate: float | None = None,
         strength: float = 1.0,
@@ -177,9 +183,9 @@ class Stream:
         scale: ArrayLike = 1.0,
         block: int | None = None,
     ) -> None:
-        model = (model.model if isinstance(model, Cleaner) else model).at_rate(sample_rate)
+        model = (model if isinstance(model, Denoiser) else model.denoiser).for_sample_rate(sample_rate)
         name, spec = type(model).__name__, model.spec
-        check_request(name, spec, strength, sigma)
+        check_request(name, model, strength, sigma)
         if spec.ndim != 1:
             raise UsageError(f"the model {name} is for images; a stream needs one for signals")
         if channels < 1:
@@ -206,26 +212,26 @@ class Stream:
 
         sigmas = None if sigma is None else [sigma / s for s in self._divisor[:, 0]]
         core: Stage = core_of(model.eval(), channels, block, sigmas)
-        self._stages: list[Stage] = [Gaps(channels, spec.gaps)] if self._gaps_allowed else []
+        self._stages: list[Stage] = [Gaps(channels, spec.takes_gap_mask)] if self._gaps_allowed else []
         self._first = self._piece  # is longer, so that the model has a whole block behind every piece
         if ratio == 1.0:
             self._stages.append(core)
         elif ratio < 1.0 and spec.modality == "audio":
             full = FullBand(core, channels, ratio, spec)
             self._stages.append(full)
-            self._first += full.waits
+            self._first += full.delay_samples
         else:
-            prompt = spec.modality == "audio"
-            to_model, back = (resampler(r, channels, prompt=prompt) for r in (ratio, 1 / ratio))
+            low_latency = spec.modality == "audio"
+            to_model, back = (resampler(r, channels, low_latency=low_latency) for r in (ratio, 1 / ratio))
             self._stages += [to_model, core, back]
-            self._first += to_model.waits
+            self._first += to_model.delay_samples
         if not self._gain.any():
             self._stages = [_nothing]  # spare the model's time
 
     @property
-    def findings(self) -> Mapping[str, float]:
+    def diagnostics(self) -> Mapping[str, float]:
         """What the model found and took out so far: figures by name."""
-        return self._model.findings()
+        return self._model.diagnostics()
 
     @cached_property
     def latency_samples(self) -> int | None:
@@ -328,7 +334,7 @@ class _Idle(Denoiser):
         super().__init__()
         self.spec = spec
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return noisy
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from denoise.infer.windows import padded
+from denoise.dsp.windows import padded
 from denoise.models.base import Denoiser
 
 __all__ = ["MEMORY", "Memory", "bytes_per_pixel", "tile_shape"]

@@ -7,10 +7,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from denoise.analysis.estimator import Parameters
 from denoise.errors import InputError, UsageError
-from denoise.infer import Cleaner, load
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
 from denoise.infer.gaps import check_fill, filled
-from denoise.parameters import Parameters
 
 __all__ = ["SignalDenoiser"]
 
@@ -50,7 +51,7 @@ class SignalDenoiser(Parameters):
         self.sigma = sigma
         self.fill_gaps = fill_gaps
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
+    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Load the model, and note the columns of `X`.
 
         Shape:
@@ -74,7 +75,7 @@ class SignalDenoiser(Parameters):
             del self.feature_names_in_
         return self
 
-    def transform(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
         """The cleaned table, float64; `X` itself is not touched.
 
         Shape:
@@ -96,7 +97,7 @@ class SignalDenoiser(Parameters):
             table = filled(table.T, self.fill_gaps).T
         return self.cleaner_.clean(table, self.sample_rate, self.strength, self.sigma)
 
-    def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:  # noqa: N803
+    def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:
         """`fit`, then `transform` of the same table."""
         return self.fit(X, y).transform(X)
 

@@ -8,8 +8,6 @@ without the outlines of the picture. A sharpened picture, blurred again, must gi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""Writes that happen wholly or not at all.
+"""Atomic writes: a file appears complete or not at all.
 
-POSIX `rename` swaps one directory entry for another in one step, so a reader of the final name sees the old
-file or the new one, never a part. The temporary file therefore lives in the same folder (a rename across file
-systems copies), and its bytes are on disk (fsync) before the name is theirs, or a power cut could leave the
-new name with no content. The folder is synced last, or a power cut could bring the old name back; where many
-files are written, one sync for all of them is enough (`syncing_later`).
+POSIX `rename` replaces one directory entry in one step, so a reader of the final name opens the old file or
+the new one, never a part. The temporary file is in the same folder, because a rename across file systems
+copies. Its bytes are on disk (fsync) before the rename, or a power cut could leave the new name without
+content. The folder is synced last, or a power cut could restore the old name; one sync is enough for many
+files (`syncing_later`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
     "syncing_later",
 ]
 
-_NAME_LIMIT_BYTES = 255  # of one path component, on every common file system
-_FULL_BYTES = 1 << 16  # a disk with less than this is full: encoders that hide the reason stop before zero
+_MAX_NAME_BYTES = 255  # of one path component, on every common file system
+_FULL_BYTES = 1 << 16  # less counts as a full disk, for encoders that hide the reason of a failure
 _OF_THE_DISK = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "ENODEV", "ENXIO", "ESTALE")
@@ -43,10 +43,10 @@ _later = False
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; it becomes `path` on a clean exit and vanishes on any other.
+    """Give a temporary path beside `path`; rename it to `path` on a clean exit, else remove it.
 
     The file exists, empty, when the block starts. The parent folder must exist. An existing `path` keeps its
-    bytes until the last moment.
+    bytes until the rename.
 
     Args:
         path: The final name.
@@ -56,11 +56,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Raises:
         StorageError: The disk is full or failing.
-        OutputError: The folder does not take the file; the message names `path` and the reason.
+        OutputError: The file cannot be written; the message has `path` and the reason.
     """
     path = Path(path)
     if path.is_dir():
-        raise OutputError(f"{path}: cannot be written: it is a directory, a file name was expected")
+        raise OutputError(f"{path}: cannot be written: is a directory; expected a file name")
     temporary = _temporary(path)
     try:
         # O_EXCL: never another writer's file. Mode 0o666 lets the umask decide, as for any new file.
@@ -74,7 +74,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _remove(temporary)
         raise output_error(path, error) from error
     except Exception as error:
-        full = _is_full(path.parent)  # asked before the temporary file makes room
+        full = _is_full(path.parent)  # before removing the temporary file makes room
         _remove(temporary)
         if full:
             raise output_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
@@ -86,7 +86,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def syncing_later() -> Iterator[None]:
-    """Within it, `replacing` leaves it to the caller to `sync_folder` the folders that it wrote to."""
+    """Make `replacing` leave the sync of folders to the caller (`sync_folder`)."""
     global _later
     before, _later = _later, True
     try:
@@ -99,7 +99,7 @@ def sync_folder(folder: Path) -> None:
     """Put the names in a folder on disk.
 
     Raises:
-        OSError: The disk does not take them.
+        OSError: The disk refuses them.
     """
     if os.name != "posix":  # Windows has no handle on a folder to sync
         return
@@ -111,13 +111,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The error of this project for what the system said about writing `path`."""
+    """Turn the system's error on writing `path` into one of this project."""
     kind = StorageError if error.errno in _OF_THE_DISK else OutputError
     return kind(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that `replacing` gave."""
+    """Check for the name of a temporary file of `replacing`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -133,16 +133,16 @@ def remove_strays(folder: Path, names: Collection[str]) -> None:
 
 
 def is_stray(name: str, names: Collection[str]) -> bool:
-    """Whether a file of this name is a temporary one of one of `names`."""
+    """Check for the name of a temporary file of one of `names`."""
     match = _TEMPORARY.fullmatch(name)
-    # A prefix, because a temporary name is cut where it would be too long for the file system.
+    # A prefix, because temporary names are cut to the length that the file system allows.
     return match is not None and any(final.startswith(match[1]) for final in names)
 
 
 def _temporary(path: Path) -> Path:
     ending = f".{secrets.token_hex(4)}.part"
-    name = os.fsencode(path.name)[: _NAME_LIMIT_BYTES - len(ending) - 1]
-    # A cut may fall inside a UTF-8 character; the temporary name only has to be a name.
+    name = os.fsencode(path.name)[: _MAX_NAME_BYTES - len(ending) - 1]
+    # A cut may fall inside a UTF-8 character, which is dropped.
     return path.with_name("." + name.decode("utf-8", "ignore") + ending)
 
 

@@ -1,9 +1,9 @@
 """The autoencoder family from one definition: encoder, bottleneck, decoder, in 1-D and 2-D.
 
 A variant is a config, not a class: it picks a row of `BACKBONES`, of `BOTTLENECKS` and of `PENALTIES`, and
-sizes. What its input is corrupted by is decided where it is trained.
+sizes. The recipe decides what corrupts its input.
 
-| member | what makes it one |
+| member | defined by |
 |---|---|
 | plain (Hinton & Salakhutdinov 2006) | a code smaller than the input |
 | denoising (Vincent et al. 2008) | a corrupted input, in the recipe |
@@ -20,58 +20,33 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.bottleneck import BOTTLENECKS
-from denoise.models.penalties import PENALTIES
+from denoise.models.layers import (
+    ACTIVATIONS,
+    CONV,
+    CONV_TRANSPOSE,
+    CrossChannel,
+    ResidualBlock,
+    as_image,
+    config_from,
+    fold,
+    unfold,
+)
+from denoise.models.penalties import PENALTIES, CodeBatch
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
-__all__ = ["ACTIVATIONS", "BACKBONES", "Autoencoder", "AutoencoderConfig", "build"]
+__all__ = ["BACKBONES", "Autoencoder", "AutoencoderConfig", "ConvBackbone", "build"]
 
-
-class LineConv(nn.Conv1d):
-    """`Conv1d` on signals that lie as pictures one pixel high, `(B, C, 1, T)`.
-
-    With the channels of a sample side by side, a CPU trains a network of these three times as fast in
-    bfloat16, and runs it in two thirds of the time.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel, stride, padding = self.weight.unsqueeze(2), (1, self.stride[0]), (0, self.padding[0])
-        return F.conv2d(x, kernel, self.bias, stride, padding)  # type: ignore[arg-type]
-
-
-class LineConvTranspose(nn.ConvTranspose1d):
-    """The same of `ConvTranspose1d`."""
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002
-        kernel, stride, padding = self.weight.unsqueeze(2), (1, self.stride[0]), (0, self.padding[0])
-        return F.conv_transpose2d(x, kernel, self.bias, stride, padding)  # type: ignore[arg-type]
-
-
-# The operators that differ between signals and images, by number of axes.
-CONV: tuple[Any, ...] = (None, LineConv, nn.Conv2d)
-CONV_TRANSPOSE: tuple[Any, ...] = (None, LineConvTranspose, nn.ConvTranspose2d)
-
-ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
-    {
-        "relu": partial(nn.ReLU, inplace=True),  # each stands right behind a layer, whose output is its own
-        "leaky-relu": partial(nn.LeakyReLU, inplace=True),
-        "gelu": nn.GELU,
-        "tanh": nn.Tanh,
-        "sigmoid": nn.Sigmoid,
-        "linear": nn.Identity,
-    }
-)
+_RENAMED = MappingProxyType({"cross": "cross_channel"})  # fields of recipes and weights files before
 
 
 @dataclass(frozen=True)
@@ -87,23 +62,23 @@ class AutoencoderConfig:
         bottleneck: A row of `BOTTLENECKS`.
         code: Size of the code: channels of the innermost map (conv) or units (dense); 0 keeps the last width.
         activation: A row of `ACTIVATIONS`.
-        code_activation: The row that the code goes through: "sigmoid" for units that are on or off.
-        penalty: A row of `PENALTIES`, what the training adds to the loss; empty for none.
-        penalty_weight: By what it is multiplied.
-        target_activation: The mean that penalty "kl" wants of every unit of the code.
+        code_activation: A row of `ACTIVATIONS` for the code: "sigmoid" for units that are on or off.
+        penalty: A row of `PENALTIES` that training adds to the loss; empty for none.
+        penalty_weight: Its factor.
+        target_activation: Mean activation that penalty "kl" wants of each unit of the code.
         beta: Weight of the divergence of a variational code (Higgins et al. 2017).
-        free_bits: Nats a unit of a variational code may hold for free (Kingma et al. 2016).
-        skips: Add each encoder scale to the decoder scale of its size. Without, all goes through the code.
+        free_bits: Nats per unit of a variational code that are not penalised (Kingma et al. 2016).
+        skips: Add each encoder scale to the decoder scale of its size. Without skips everything passes
+            through the code.
         residual: Predict the noise and subtract it, rather than the signal (Zhang et al. 2017).
-        bias: Additive constants. Without them and with ReLU the network is scale-equivariant, so that it
-            generalises to noise levels it never saw (Mohan et al. 2020).
-        gaps: Take, behind the channels of a signal, as many that are 1 in a gap and 0 elsewhere. So the
-            network knows that nobody measured what bridges it.
-        cross: Take all channels of a recording together, any number in any order, and let each know what the
-            others show at its scales (conv, of signals with `channels` 1): see `CrossChannel`.
-        fold: Side of the cell of pixels or samples folded into channels at the input (Shi et al. 2016): a
-            quarter of the positions at 2, and that much faster.
-        patch: Side or length of the patches that a dense network sees.
+        bias: Additive constants. Without them and with ReLU the network is scale-equivariant, so it
+            generalises to noise levels outside its training (Mohan et al. 2020).
+        gaps: Take one mask channel per signal channel, 1 inside gaps, so that bridged values are marked.
+        cross_channel: Take all channels of a recording, any number in any order, and mix their features at
+            each scale (conv, of signals with `channels` 1): see `CrossChannel`.
+        fold: Side of the cell of pixels or samples folded into channels at the input (Shi et al. 2016): 2
+            leaves a quarter of the positions, and is that much faster.
+        patch: Side or length of the patches of a dense network.
     """
 
     modality: str
@@ -124,94 +99,15 @@ class AutoencoderConfig:
     residual: bool = True
     bias: bool = False
     gaps: bool = False
-    cross: bool = False
+    cross_channel: bool = False
     fold: int = 1
     patch: int = 16
-
-
-def fold(x: Tensor, side: int) -> Tensor:
-    """Move each cell of `side` samples per axis into channels.
-
-    Shape:
-        `(B, C, *S)` -> `(B, C * side**ndim, *S / side)`.
-    """
-    if side == 1:
-        return x
-    if x.ndim == 4:
-        return nn.functional.pixel_unshuffle(x, side)
-    return x.reshape(*x.shape[:2], -1, side).transpose(2, 3).flatten(1, 2)
-
-
-def unfold(x: Tensor, side: int) -> Tensor:
-    """Undo `fold`."""
-    if side == 1:
-        return x
-    if x.ndim == 4:
-        return nn.functional.pixel_shuffle(x, side)
-    return x.reshape(x.shape[0], -1, side, x.shape[-1]).transpose(2, 3).flatten(2, 3)
-
-
-def plane(x: Tensor) -> Tensor:
-    """A signal as a picture one pixel high, channels last; an image as it is."""
-    return x if x.ndim == 4 else x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-
-
-class ResidualBlock(nn.Module):
-    """x + conv(act(conv(x))), size and width kept (He et al. 2016, without norms)."""
-
-    def __init__(self, ndim: int, width: int, activation: str, bias: bool) -> None:
-        super().__init__()
-        conv = CONV[ndim]
-        self.body = nn.Sequential(
-            conv(width, width, 3, padding=1, bias=bias),
-            ACTIVATIONS[activation](),
-            conv(width, width, 3, padding=1, bias=bias),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x)
-        return out.add_(x)  # in place: nothing else holds it
-
-    def vanish(self) -> None:
-        """Become the identity, from which training can set out."""
-        for parameter in self.body[-1].parameters():
-            nn.init.zeros_(parameter)
-
-
-class CrossChannel(nn.Module):
-    """x + V mean(relu(U x)), the mean being over the other channels of the recording.
-
-    Whatever the order of the channels, each gets the same (Zaheer et al. 2017, "Deep Sets"); one that is
-    alone stays as it is.
-    """
-
-    def __init__(self, ndim: int, width: int, activation: str, bias: bool) -> None:
-        super().__init__()
-        conv = CONV[ndim]
-        self.into = nn.Sequential(conv(width, width, 1, bias=bias), ACTIVATIONS[activation]())
-        self.out_of = conv(width, width, 1, bias=bias)
-        self.vanish()
-
-    def forward(self, x: Tensor, channels: int) -> Tensor:
-        """Mix features `(B * channels, width, *S)`."""
-        if channels == 1:
-            return x
-        shown: Tensor = self.into(x)
-        shown = shown.reshape(-1, channels, *shown.shape[1:])
-        others = (shown.sum(1, keepdim=True) - shown) / (channels - 1)
-        told: Tensor = self.out_of(others.flatten(0, 1))
-        return x + told
-
-    def vanish(self) -> None:
-        """Leave every channel to itself, from which training can set out."""
-        for parameter in self.out_of.parameters():
-            nn.init.zeros_(parameter)
 
 
 class ConvBackbone(nn.Module):
     """A convolutional encoder and its mirror image (Masci et al. 2011); with skips a U-Net.
 
-    Ronneberger et al. 2015; the skips are added, not concatenated, which costs nothing.
+    The skips are added rather than concatenated (Ronneberger et al. 2015), which costs nothing.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -237,7 +133,8 @@ class ConvBackbone(nn.Module):
         self.down = nn.ModuleList(conv(fine, coarse, 2, stride=2, bias=bias) for fine, coarse in pairs)
         self.inner = stage(len(pairs))
         self.cross = nn.ModuleList(
-            CrossChannel(ndim, width, config.activation, bias) for width in (widths if config.cross else ())
+            CrossChannel(ndim, width, config.activation, bias)
+            for width in (widths if config.cross_channel else ())
         )
         self.outer = stage(len(pairs))
         self.up = nn.ModuleList(up(coarse, fine, 2, stride=2, bias=bias) for fine, coarse in reversed(pairs))
@@ -246,52 +143,52 @@ class ConvBackbone(nn.Module):
 
         self.code_in, self.code_axis = widths[-1], 1
         self.multiple_of = config.fold * 2 ** len(pairs)
-        # Each 3-tap convolution reaches one position of its own scale to each side; folding and striding
-        # align positions to cells, which adds less than one cell of the coarsest scale.
+        # Each 3-tap convolution adds one position of its own scale to each side; folding and striding align
+        # positions to cells, which adds less than one cell of the coarsest scale.
         steps = [config.fold * 2**i for i in range(len(widths))]
         convolutions = sum(4 * count * step for count, step in zip(blocks, steps, strict=True))
-        reach = 2 * steps[0] + convolutions + self.multiple_of
-        self.halo = math.ceil(reach / self.multiple_of) * self.multiple_of
+        radius = 2 * steps[0] + convolutions + self.multiple_of
+        self.halo = math.ceil(radius / self.multiple_of) * self.multiple_of
 
-    def code_layers(self, code: int, ndim: int, bias: bool) -> tuple[nn.Module, nn.Module]:
-        """The layers into and out of a code of `code` channels."""
-        conv: Any = (None, nn.Conv1d, nn.Conv2d)[ndim]
+    def code_layers(self, code: int, bias: bool) -> tuple[nn.Module, nn.Module]:
+        """Return the layers into and out of a code of `code` channels."""
+        conv: Any = (None, nn.Conv1d, nn.Conv2d)[self.ndim]
         return conv(self.code_in, code, 1, bias=bias), conv(code, self.code_in, 1, bias=bias)
 
     def encode(self, x: Tensor, channels: int = 1) -> tuple[Tensor, list[Tensor]]:
-        """Features of the innermost scale, and what each outer scale passes across.
+        """Return the features of the innermost scale, and the skips of the outer scales.
 
-        With `cross`, each `channels` items in a row are the channels of one recording.
+        With `cross_channel`, each `channels` consecutive items are the channels of one recording.
         """
-        x = self.head(plane(fold(x, self.side)))  # (B, w0, *S/side); of a signal (B, w0, 1, T/side)
-        across = []
+        x = self.head(as_image(fold(x, self.side)))  # (B, w0, *S/side); of a signal (B, w0, 1, T/side)
+        skips = []
         for scale, (stage, down) in enumerate(zip(self.encoder, self.down, strict=True)):
-            x = self._crossed(stage(x), scale, channels)
-            across.append(x)
+            x = self._mix_channels(stage(x), scale, channels)
+            skips.append(x)
             x = down(x)  # (B, w[i+1], half of each axis)
-        return self._line(self._crossed(self.inner(x), len(across), channels)), across
+        return self._as_signal(self._mix_channels(self.inner(x), len(skips), channels)), skips
 
-    def _crossed(self, x: Tensor, scale: int, channels: int) -> Tensor:
+    def _mix_channels(self, x: Tensor, scale: int, channels: int) -> Tensor:
         mixed: Tensor = self.cross[scale](x, channels) if self.cross else x
         return mixed
 
-    def decode(self, x: Tensor, across: list[Tensor]) -> Tensor:
-        """Back to the size of the input; an empty `across` decodes from the code alone."""
-        x = self.outer(plane(x))
+    def decode(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        """Return a batch of the size of the input; empty `skips` decode from the code alone."""
+        x = self.outer(as_image(x))
         for up, stage in zip(self.up, self.decoder, strict=True):
             x = up(x)  # (B, w[i], double each axis)
-            if self.skips and across:
-                x = x.add_(across.pop())
+            if self.skips and skips:
+                x = x.add_(skips.pop())
             x = stage(x)
-        return unfold(self._line(self.tail(x)), self.side)
+        return unfold(self._as_signal(self.tail(x)), self.side)
 
-    def _line(self, x: Tensor) -> Tensor:
-        """Undo `plane`."""
+    def _as_signal(self, x: Tensor) -> Tensor:
+        """Undo `as_image`."""
         return x.squeeze(2) if self.ndim == 1 else x
 
 
 class DenseBackbone(nn.Module):
-    """Fully connected layers over patches that do not overlap (Hinton & Salakhutdinov 2006)."""
+    """Fully connected layers over non-overlapping patches (Hinton & Salakhutdinov 2006)."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -312,16 +209,16 @@ class DenseBackbone(nn.Module):
         self.code_in, self.code_axis = sizes[-1], -1
         self.multiple_of = self.halo = config.patch
 
-    def code_layers(self, code: int, ndim: int, bias: bool) -> tuple[nn.Module, nn.Module]:  # noqa: ARG002
-        """The layers into and out of a code of `code` units."""
+    def code_layers(self, code: int, bias: bool) -> tuple[nn.Module, nn.Module]:
+        """Return the layers into and out of a code of `code` units."""
         return nn.Linear(self.code_in, code, bias=bias), nn.Linear(code, self.code_in, bias=bias)
 
-    def encode(self, x: Tensor, channels: int = 1) -> tuple[Tensor, list[Tensor]]:  # noqa: ARG002
-        """One vector of features per patch, `(B, *S/patch, width)`; nothing goes across."""
+    def encode(self, x: Tensor, _channels: int = 1, /) -> tuple[Tensor, list[Tensor]]:
+        """Return one feature vector per patch, `(B, *S/patch, width)`, and no skips."""
         return self.encoder(fold(x, self.side).movedim(1, -1)), []
 
-    def decode(self, x: Tensor, across: list[Tensor]) -> Tensor:  # noqa: ARG002
-        """Patches back in their places."""
+    def decode(self, x: Tensor, _skips: list[Tensor], /) -> Tensor:
+        """Return the patches in their places."""
         return unfold(self.decoder(x).movedim(-1, 1), self.side)
 
 
@@ -331,14 +228,14 @@ BACKBONES: Mapping[str, Callable[[AutoencoderConfig], ConvBackbone | DenseBackbo
 
 
 class Autoencoder(Denoiser):
-    """Encoder, bottleneck, decoder, as its config says.
+    """Encoder, bottleneck and decoder of a config.
 
     Shape:
         `(B, channels, *S)` in and out, each axis a multiple of `spec.multiple_of`; any number of channels
-        with `cross`.
+        with `cross_channel`.
 
     Raises:
-        UsageError: The config names a row that is in no table, or sizes that cannot be.
+        UsageError: The config names an unknown row, or its sizes or options are not valid together.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -357,121 +254,124 @@ class Autoencoder(Denoiser):
         if not config.widths or min(*config.widths, *blocks, config.fold, config.patch) < 1:
             raise UsageError(f"autoencoder sizes must be positive, found {config}")
         if len(blocks) not in (1, len(config.widths)):
-            raise UsageError(f"autoencoder blocks are {config.blocks}: expected one, or one per width")
+            raise UsageError(f"autoencoder blocks are {config.blocks}; expected one number, or one per width")
         if config.bottleneck == "variational" and (not config.code or config.skips or config.residual):
-            raise UsageError("a variational autoencoder needs a code size, and neither skips nor residual")
-        if config.cross and (config.backbone, config.channels, config.modality) != ("conv", 1, "sensor"):
-            raise UsageError("cross is for sensors, of which a convolutional backbone takes 1 channel each")
+            raise UsageError("a variational autoencoder needs code > 0, and skips and residual false")
+        if config.cross_channel and (config.backbone, config.channels, config.modality) != (
+            "conv",
+            1,
+            "sensor",
+        ):
+            raise UsageError('cross_channel needs modality "sensor", backbone "conv" and channels 1')
         if config.penalty == "kl" and config.code_activation != "sigmoid":
-            raise UsageError('penalty "kl" is for a code of shares: set code_activation to "sigmoid"')
+            raise UsageError('penalty "kl" needs activations in 0..1: set code_activation to "sigmoid"')
         self._config = config
         self.backbone = BACKBONES[config.backbone](config)
         bottleneck = BOTTLENECKS[config.bottleneck]
-        into: nn.Module = nn.Identity()
-        out_of: nn.Module = nn.Identity()
+        encode_proj: nn.Module = nn.Identity()
+        decode_proj: nn.Module = nn.Identity()
         if config.code:
-            ndim = MODALITIES[config.modality].ndim
-            into = self.backbone.code_layers(bottleneck.numbers * config.code, ndim, config.bias)[0]
-            out_of = self.backbone.code_layers(config.code, ndim, config.bias)[1]
+            encode_proj = self.backbone.code_layers(bottleneck.values_per_unit * config.code, config.bias)[0]
+            decode_proj = self.backbone.code_layers(config.code, config.bias)[1]
         if config.code_activation != "linear":
-            into = nn.Sequential(into, ACTIVATIONS[config.code_activation]())
-        self.bottleneck = bottleneck(into, out_of, self.backbone.code_axis)
+            encode_proj = nn.Sequential(encode_proj, ACTIVATIONS[config.code_activation]())
+        self.bottleneck = bottleneck(encode_proj, decode_proj, self.backbone.code_axis, config.free_bits)
         self.spec = InputSpec(
             modality=config.modality,
             channels=config.channels,
             multiple_of=self.backbone.multiple_of,
             halo=self.backbone.halo,
-            linked=config.cross,
-            gaps=config.gaps,
+            joint_channels=config.cross_channel,
+            takes_gap_mask=config.gaps,
             centre=config.modality == "sensor",
             scale=config.modality == "sensor",
         )
 
     def config(self) -> dict[str, Any]:
-        """The fields of `AutoencoderConfig`."""
+        """Return the fields of `AutoencoderConfig`."""
         return asdict(self._config)
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of a network of as many or fewer blocks, scales or inputs, and do what it does.
+    def warm_start(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from the weights of a network of as many or fewer blocks, scales or inputs.
 
-        Further blocks begin as the identity; further scales, gaps and other channels count for nothing until
-        they learn to.
+        The result is the same function: new blocks start as the identity, and new scales, mask channels and
+        cross-channel layers at zero.
         """
         mine = self.state_dict()
-        weights = _deepened(weights, mine) if isinstance(self.backbone, ConvBackbone) else weights
+        weights = _deepen(weights, mine) if isinstance(self.backbone, ConvBackbone) else weights
         lacking, foreign = self.load_state_dict(weights, strict=False)
         for name, module in self.named_modules():
             if isinstance(module, ResidualBlock) and f"{name}.body.0.weight" in lacking:
-                module.vanish()
+                module.zero_init()
                 lacking = [key for key in lacking if not key.startswith(f"{name}.")]
-            elif isinstance(module, CrossChannel):  # it has vanished since it was made
+            elif isinstance(module, CrossChannel):  # the identity since it was built
                 lacking = [key for key in lacking if not key.startswith(f"{name}.")]
         if lacking or foreign:
-            raise RuntimeError(f"{', '.join([*lacking, *foreign])} are in one of the two only")
+            raise RuntimeError(f"only one of the two models has {', '.join([*lacking, *foreign])}")
 
     def encode(self, x: Tensor) -> Tensor:
-        """The code alone; of a variational one the mean.
+        """Return the code; of a variational autoencoder its mean.
 
         Shape:
             `(B, code, *S / multiple_of)` (conv), `(B, *S / multiple_of, code)` (dense).
         """
-        code: Tensor = self.bottleneck.encode(self.backbone.encode(*self._apart(x))[0])
+        code: Tensor = self.bottleneck.encode(self.backbone.encode(*self._split_channels(x))[0])
         return code
 
     def decode(self, code: Tensor) -> Tensor:
-        """What the code alone says of the signal, without skips or the input."""
+        """Return the signal that the code alone stands for, without skips or the input."""
         return self.backbone.decode(self.bottleneck.decode(code), [])
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch; the noise level is found by the network itself."""
-        rows, channels = self._apart(self._told(noisy))
-        features, across = self.backbone.encode(rows, channels)
-        out = self.backbone.decode(self.bottleneck.decode(self.bottleneck.encode(features)), across)
+        rows, channels = self._split_channels(self._with_gap_mask(noisy))
+        features, skips = self.backbone.encode(rows, channels)
+        out = self.backbone.decode(self.bottleneck.decode(self.bottleneck.encode(features)), skips)
         out = out.reshape(len(noisy), -1, *out.shape[2:])
         return noisy[:, : out.shape[1]] - out if self._config.residual else out
 
-    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The denoised batch, and what its code adds to the loss; nothing is asked of what stands in gaps."""
+    def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the denoised batch and the penalty of its code; values inside gaps have no loss."""
         config = self._config
         missing = noisy.isnan() if config.gaps else None
         if missing is not None:
-            noisy = torch.cat([bridged(noisy, missing), missing.to(noisy)], 1)
+            noisy = torch.cat([bridge_gaps(noisy, missing), missing.to(noisy)], 1)
         if config.penalty:
-            noisy = noisy.detach().requires_grad_()  # the contractive penalty asks how the code follows it
-        features, across = self.backbone.encode(*self._apart(noisy))
-        code, divergence = self.bottleneck.draw(features, config.free_bits)
-        out = self.backbone.decode(self.bottleneck.decode(code), across)
+            noisy = noisy.detach().requires_grad_()  # for the contractive penalty
+        features, skips = self.backbone.encode(*self._split_channels(noisy))
+        code, divergence = self.bottleneck.draw(features)
+        out = self.backbone.decode(self.bottleneck.decode(code), skips)
         out = out.reshape(len(noisy), -1, *out.shape[2:])
         # Per value of the signal, as the losses are: with `mse`, beta 1 is the evidence lower bound of a
-        # decoder whose values have the variance 1/2.
+        # decoder with variance 1/2.
         added = config.beta * divergence * (len(noisy) / noisy.numel())
         if config.penalty:
             units = code.movedim(self.backbone.code_axis, -1).flatten(0, -2)
-            penalty = PENALTIES[config.penalty](units, noisy, config.target_activation)
+            penalty = PENALTIES[config.penalty](CodeBatch(units, noisy, config.target_activation))
             added = added + config.penalty_weight * penalty
         estimate = noisy[:, : out.shape[1]] - out if config.residual else out
         return estimate if missing is None else torch.where(missing, target, estimate), added
 
-    def _apart(self, x: Tensor) -> tuple[Tensor, int]:
-        """Of a network that looks across channels, each channel as an item, and how many a recording has."""
-        if not self._config.cross:
+    def _split_channels(self, x: Tensor) -> tuple[Tensor, int]:
+        """Return each channel as an item if the network mixes channels, and the number of channels."""
+        if not self._config.cross_channel:
             return x, 1
         parts = x.reshape(len(x), 1 + self._config.gaps, -1, x.shape[2])  # (B, 2, C, T): signals, gaps
         return parts.transpose(1, 2).flatten(0, 1), parts.shape[2]
 
-    def _told(self, noisy: Tensor) -> Tensor:
-        """With a channel that says where gaps are, if the network wants one and it is not there."""
-        whole = self._config.gaps and noisy.shape[1] == self._config.channels
-        return torch.cat([noisy, torch.zeros_like(noisy)], 1) if whole else noisy
+    def _with_gap_mask(self, noisy: Tensor) -> Tensor:
+        """Append an empty gap mask if the network takes one and the batch has none."""
+        lacking = self._config.gaps and noisy.shape[1] == self._config.channels
+        return torch.cat([noisy, torch.zeros_like(noisy)], 1) if lacking else noisy
 
     @torch.no_grad()
     def sample(self, count: int, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draw signals from the prior of a variational code, a standard normal distribution.
 
         Args:
-            count: How many.
-            size: Of each, without channels; multiples of `spec.multiple_of`.
-            generator: Decides them.
+            count: Number of signals.
+            size: Size of each, without channels; multiples of `spec.multiple_of`.
+            generator: Source of all randomness.
 
         Shape:
             `(count, channels, *size)`.
@@ -481,8 +381,8 @@ class Autoencoder(Denoiser):
         return self.decode(code.movedim(-1, self.backbone.code_axis))
 
 
-def bridged(x: Tensor, missing: Tensor) -> Tensor:
-    """Signals `(B, C, T)` with a straight line across each gap, and the nearest value held at the ends."""
+def bridge_gaps(x: Tensor, missing: Tensor) -> Tensor:
+    """Interpolate signals `(B, C, T)` linearly across each gap; hold the nearest value at the ends."""
     if not bool(missing.any()):
         return x
     last = x.shape[-1] - 1
@@ -496,8 +396,8 @@ def bridged(x: Tensor, missing: Tensor) -> Tensor:
     return torch.where(missing, start + (end - start) * (at - left) / (right - left).clamp(min=1), values)
 
 
-def _deepened(weights: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a backbone in the places that they have in one of more scales and inputs."""
+def _deepen(weights: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Move the weights of a backbone to their places in one of more scales and inputs."""
     scales, wanted = (
         sum(re.fullmatch(r"backbone.down.\d+.weight", k) is not None for k in of) for of in (weights, mine)
     )
@@ -526,8 +426,5 @@ def _deepened(weights: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> dict
 
 
 def build(**config: Any) -> Autoencoder:
-    """An autoencoder from the fields of its config."""
-    for key in ("widths", "blocks"):  # lists, where they come from TOML or JSON
-        if isinstance(config.get(key), list):
-            config[key] = tuple(config[key])
-    return Autoencoder(AutoencoderConfig(**config))
+    """Build an autoencoder from the fields of its config."""
+    return Autoencoder(config_from(AutoencoderConfig, config, _RENAMED))

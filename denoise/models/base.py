@@ -1,4 +1,4 @@
-"""The contract every denoiser keeps, learned and classical alike."""
+"""The contract of every denoiser, learned and classical."""
 
 from __future__ import annotations
 
@@ -9,31 +9,28 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["CausalDenoiser", "Denoiser", "InputSpec"]
+__all__ = ["CausalDenoiser", "Denoiser", "InputSpec", "SigmaDenoiser"]
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a denoiser needs of its input; everything that pads, tiles, resamples or scales reads it here.
+    """What a denoiser requires of its input; callers that pad, tile, resample or scale read it here.
 
     Args:
         modality: A name in `denoise.signal.MODALITIES`.
-        channels: 1 means each channel on its own; 3 means RGB together (a single channel is repeated).
-        linked: Besides, any number of channels of one recording can come together, `(B, C, T)`. Of sound they
-            get the same gains, so that it stays where it is between the loudspeakers; of sensors, each is
-            cleaned by what the others show, in whatever order they come.
-        multiple_of: Every spatial size it is given must be a multiple of this.
+        channels: 1 denoises each channel on its own; 3 takes RGB (a single channel is repeated).
+        joint_channels: Accepts all channels of a recording as `(B, C, T)`. Audio channels share one gain,
+            which preserves the stereo image; sensor channels are cleaned from one another, in any order.
+        multiple_of: Every spatial size of the input must be a multiple of this.
         halo: Samples or pixels on each side that an output value may depend on; None means the whole input
-            (then it is never cut, or, for a `CausalDenoiser`, state is carried).
-        sample_rate: Hz it works at; None takes any rate.
+            (never tiled; a `CausalDenoiser` carries state instead).
+        sample_rate: Hz the denoiser works at; None takes any rate.
         centre: Subtract each channel's mean over the whole signal first, and add it back.
         scale: Divide each channel by its standard deviation over the whole signal, and multiply it back.
-        gaps: Behind its channels it takes as many that are 1 in a gap, which is bridged, and 0 elsewhere;
-            without them it takes the signal for whole.
-        past_edge: What stands past the far edges of an image, up to the multiple, as `numpy.pad` names it.
-            Values repeated from the `edge` are stripes, which a network takes for a part of the picture.
-        uses_sigma: Whether `forward` takes the noise standard deviation (in the scale of its input);
-            one that does also works without, and then estimates it.
+        takes_gap_mask: Expects one mask channel per signal channel, 1 inside (bridged) gaps; without masks
+            it assumes that there are no gaps.
+        edge_padding: How `numpy.pad` extends the far edges of an image to the multiple. `edge` padding
+            creates streaks that networks treat as image content; `reflect` does not.
     """
 
     modality: str
@@ -43,10 +40,9 @@ class InputSpec:
     sample_rate: float | None = None
     centre: bool = False
     scale: bool = False
-    gaps: bool = False
-    past_edge: Literal["reflect", "edge"] = "reflect"
-    uses_sigma: bool = False
-    linked: bool = False
+    takes_gap_mask: bool = False
+    edge_padding: Literal["reflect", "edge"] = "reflect"
+    joint_channels: bool = False
 
     @property
     def ndim(self) -> int:
@@ -55,83 +51,83 @@ class InputSpec:
 
 
 class Denoiser(nn.Module):
-    """Takes a noisy batch, gives back a denoised one.
+    """Denoises a batch.
 
     Images are in 0..1, audio in -1..1, sensors in their own units (or centred and scaled, as `spec` says).
 
     Shape:
-        `(B, spec.channels, *S)` in and out; where `spec.linked`, of any number of channels.
+        `(B, spec.channels, *S)` in and out; any number of channels with `spec.joint_channels`.
     """
 
     spec: InputSpec
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
-        """Denoise a batch; `sigma` is the noise standard deviation where `spec.uses_sigma`."""
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Denoise a batch."""
         raise NotImplementedError
 
-    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """One forward pass of training: the denoised batch, and what the model adds to the loss, a scalar."""
+    def training_step(self, noisy: Tensor, _target: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Run one forward pass of training: the denoised batch, and a scalar to add to the loss."""
         return self(noisy), noisy.new_zeros(())
 
-    def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:  # noqa: ARG002
-        """What cleans the parts of this image, once all of it has been seen; most models need not see it.
-
-        Args:
-            page: The whole image.
-            peak: The value that means full scale.
-
-        Shape:
-            `(C, H, W)`, any dtype.
-        """
+    def prepare(self, _page: NDArray[Any], _peak: float, /) -> Denoiser:
+        """Return the denoiser for the tiles of a whole image `(C, H, W)` whose full scale is `peak`."""
         return self
 
-    def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:  # noqa: ARG002
-        """Whether a model against blur finds some in `(C, H, W)`; one that cannot tell takes your word."""
+    def confirms_blur(self, _page: NDArray[Any], _peak: float, /) -> bool:
+        """Tell whether `(C, H, W)` is blurred; a model that cannot measure blur agrees with the caller."""
         return True
 
-    def at_rate(self, sample_rate: float | None) -> Denoiser:  # noqa: ARG002
-        """What cleans one recording of this rate in Hz (None: unknown), with `findings` of its own."""
+    def for_sample_rate(self, _sample_rate: float | None, /) -> Denoiser:
+        """Return the denoiser for one recording of a rate in Hz (None: unknown), with fresh `diagnostics`."""
         return self
 
-    def findings(self) -> Mapping[str, float]:
-        """Figures of what was found and taken out so far, by name; most models tell nothing."""
+    def diagnostics(self) -> Mapping[str, float]:
+        """Return figures by name of what was removed so far; most models have none."""
         return {}
 
     def config(self) -> dict[str, Any]:
-        """What rebuilds this model: the fields of its config dataclass."""
+        """Return the fields of the config dataclass that rebuilds this model."""
         return {}
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of another training run.
+    def warm_start(self, weights: Mapping[str, Tensor]) -> None:
+        """Initialise from the weights of another training run.
 
         Raises:
-            RuntimeError: They are of another model.
+            RuntimeError: The weights belong to another model.
         """
         self.load_state_dict(weights)
+
+
+class SigmaDenoiser(Denoiser):
+    """A denoiser that takes the noise standard deviation, in the scale of its input; None estimates it."""
+
+    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
+        """Denoise a batch whose noise has the standard deviation `sigma`."""
+        raise NotImplementedError
 
 
 class CausalDenoiser(Denoiser):
     """A denoiser of 1-D signals that carries state from block to block.
 
-    `latency` samples of the output come before the first of the input: output sample `n + latency` of the
-    stream belongs to input sample `n`.
+    The output is delayed by `latency` samples: output sample `n + latency` of the stream belongs to input
+    sample `n`.
     """
 
     latency: int  # samples
-    hop: int  # samples; blocks given to `step` are multiples of it
+    hop: int  # samples; the length of a block for `step` is a multiple of it
 
     def initial_state(self, batch: int, channels: int = 1) -> Any:
-        """The state before the first sample of `batch` items of so many channels."""
+        """Return the state before the first sample of `batch` items of `channels` channels."""
         raise NotImplementedError
 
     def step(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Denoise the next block `(B, C, k * hop)`, C being 1 unless `spec.linked`.
+        """Denoise the next block `(B, C, k * hop)`; C is 1 unless `spec.joint_channels`.
 
-        A block of the same length comes back, `latency` late.
+        The result has the same length and is delayed by `latency`.
         """
         raise NotImplementedError
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a whole signal `(B, C, T)`, latency removed."""
         samples = noisy.shape[-1]
         total = -(-(samples + self.latency) // self.hop) * self.hop

@@ -1,4 +1,4 @@
-"""What lies between encoder and decoder: a code, or a distribution of codes."""
+"""Bottlenecks between encoder and decoder: a code, or a distribution of codes."""
 
 from __future__ import annotations
 
@@ -12,68 +12,68 @@ __all__ = ["BOTTLENECKS", "PlainBottleneck", "VariationalBottleneck"]
 
 
 class PlainBottleneck(nn.Module):
-    """A code smaller than the features around it, and nothing else (an undercomplete autoencoder).
+    """A code smaller than the features around it (an undercomplete autoencoder).
 
     Args:
-        into: From features to a code.
-        out_of: From a code to features.
-        axis: Of the units of the code.
+        encode_proj: Layer from features to a code.
+        decode_proj: Layer from a code to features.
+        axis: Axis of the units of the code.
+        free_bits: Nats per unit that do not count in the divergence of a variational code.
     """
 
-    numbers = 1  # that `into` gives for each unit of the code
+    values_per_unit = 1  # outputs of `encode_proj` for each unit of the code
 
-    def __init__(self, into: nn.Module, out_of: nn.Module, axis: int = 1) -> None:
+    def __init__(
+        self, encode_proj: nn.Module, decode_proj: nn.Module, axis: int = 1, free_bits: float = 0.0
+    ) -> None:
         super().__init__()
-        self.into, self.out_of, self.axis = into, out_of, axis
+        self.encode_proj, self.decode_proj = encode_proj, decode_proj
+        self.axis, self.free_bits = axis, free_bits
 
     def encode(self, features: Tensor) -> Tensor:
-        """The code."""
-        code: Tensor = self.into(features)
+        """Return the code."""
+        code: Tensor = self.encode_proj(features)
         return code
 
-    def draw(self, features: Tensor, free_bits: float) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """The code that training decodes, and its divergence from the prior: none."""
+    def draw(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the code to decode in training, and its divergence from the prior, here 0."""
         return self.encode(features), features.new_zeros(())
 
     def decode(self, code: Tensor) -> Tensor:
-        """Features for the decoder."""
-        features: Tensor = self.out_of(code)
+        """Return features for the decoder."""
+        features: Tensor = self.decode_proj(code)
         return features
 
 
 class VariationalBottleneck(PlainBottleneck):
     """A normal distribution for each unit of the code (Kingma & Welling 2014); the code is its mean."""
 
-    numbers = 2  # mean and logarithm of the variance
+    values_per_unit = 2  # mean and logarithm of the variance
 
     def encode(self, features: Tensor) -> Tensor:
-        """The mean."""
-        mean: Tensor = self.into(features).chunk(2, self.axis)[0]
+        """Return the mean."""
+        mean: Tensor = self.encode_proj(features).chunk(2, self.axis)[0]
         return mean
 
-    def draw(self, features: Tensor, free_bits: float) -> tuple[Tensor, Tensor]:
-        """A code drawn from its distribution, and the divergence of that from the standard normal one.
+    def draw(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw a code, and return it with the divergence from the standard normal distribution.
 
-        Args:
-            features: Of the encoder.
-            free_bits: Nats a unit that do not count (Kingma et al. 2016), so that units are not given up.
-
-        Returns:
-            The code, and nats an item of the batch.
+        The divergence is in nats per item. `free_bits` of each unit do not count (Kingma et al. 2016), so
+        that training does not give up units.
         """
-        mean, log_variance = self.into(features).chunk(2, self.axis)
+        mean, log_variance = self.encode_proj(features).chunk(2, self.axis)
         code = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
         nats = _nats(mean, log_variance)
         units = nats.movedim(self.axis, -1).flatten(1, -2).sum(1) if nats.ndim > 2 else nats  # (B, code)
-        return code, units.mean(0).clamp(min=free_bits).sum()
+        return code, units.mean(0).clamp(min=self.free_bits).sum()
 
     def divergence(self, features: Tensor) -> Tensor:
-        """Nats of each item, `(B,)`."""
-        return _nats(*self.into(features).chunk(2, self.axis)).flatten(1).sum(1)
+        """Return the nats of each item, `(B,)`."""
+        return _nats(*self.encode_proj(features).chunk(2, self.axis)).flatten(1).sum(1)
 
 
 def _nats(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of normal distributions from the standard one."""
+    """Return the Kullback-Leibler divergence of normal distributions from the standard one."""
     nats: Tensor = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
     return nats
 

@@ -1,10 +1,9 @@
-"""Deblurring in three steps: estimate the blur of the whole picture, undo it, refine what came of that.
+"""Deblurring in three steps: estimate the blur of the whole image, invert it, refine the result.
 
-A lens or a shake blurs all of a picture alike, so that all of it tells how: the logarithm of its spectrum is
-that of the scene, which falls off smoothly, plus that of the blur, whose zeros and slopes stand out. Once the
-blur is known, a Wiener filter undoes what noise allows, and a network that sees the picture beside two such
-attempts keeps what is scene and drops what is ringing and noise (after Dong, Roth and Schiele, "Deep Wiener
-deconvolution", 2020, which is told the blur).
+A lens or a shake blurs the whole image alike. The log spectrum is that of the scene, which falls smoothly,
+plus that of the blur, whose zeros and slopes stand out, so the blur can be estimated. A Wiener filter inverts
+it as far as noise allows. A network takes the image with two such results and removes ringing and noise
+(after Dong, Roth and Schiele, "Deep Wiener deconvolution", 2020, whose blur is given).
 """
 
 from __future__ import annotations
@@ -23,27 +22,28 @@ from torch.nn import functional as F
 from denoise.corruptions.base import fast_length
 from denoise.corruptions.blur import convolve
 from denoise.estimate.image import noise_sigma
-from denoise.models import build as build_classical
 from denoise.models.autoencoder import AutoencoderConfig, ConvBackbone
 from denoise.models.base import Denoiser, InputSpec
+from denoise.models.layers import config_from
+from denoise.models.table import build as build_classical
 
 __all__ = ["Blurring", "DeblurConfig", "Deblurrer", "build"]
 
 _TILE_PX = 128  # side of the windows that the spectrum is averaged over
-_TILES = 8  # per axis, at most; they are spread over the picture
-_FADE_PX = 32  # around a picture, so that a filter which takes it for periodic does not ring
-_SEEN_PX = 96  # how far an inverse filter looks, as good as
-_FAINTEST = 0.5 / 255  # standard deviation: rounding alone leaves 0.3/255
-_NOISY_RING = (0.25, 0.5)  # cycles a pixel: where the faintest ring of the spectrum is taken for noise
-# What the filters take for the power of the scene, in 0..1 and cycles a pixel, as photos have it:
-# 1 / (balance * (f^2 + _FLAT)). One is timid and one bold; a single one is best at about 5000.
+_MAX_TILES = 8  # per axis; they are spread over the image
+_FADE_PX = 32  # margin that fades out, so that the periodic filter does not ring
+_INVERSE_RADIUS_PX = 96  # of an inverse filter, nearly
+_MIN_SIGMA = 0.5 / 255  # standard deviation: rounding alone leaves 0.3/255
+_NOISY_RING = (0.25, 0.5)  # cycles per pixel; the faintest ring of the spectrum between these is noise
+# The filters assume a scene of power 1 / (balance * (f^2 + _FLAT)) in 0..1 and cycles per pixel, like photos.
+# One balance is cautious and one bold; the best single one is about 5000.
 _BALANCES = (8000.0, 2000.0)
-_FLAT = 0.01  # without it a long motion, whose zeros lie at low frequencies, rings far and wide
-_DRAWN = 0.6  # the share of pixels that equal the one beside them
-_BLURRED_PX = 0.5  # standard deviation of a kernel: what surely is blur
-# What needs no sharpening: of 23 sharp photos the kernel is 0.16 px wide at most, and the noise 0.5/255.
+_FLAT = 0.01  # limits ringing of long motions, whose zeros lie at low frequencies
+_DRAWN = 0.6  # share of pixels equal to their neighbour, in drawings
+_BLURRED_PX = 0.5  # standard deviation of a kernel that is certainly blur
+# Images below both are left unchanged: 23 sharp photos have kernels up to 0.16 px and noise of 0.5/255.
 _SHARP_PX, _CLEAN_SIGMA = 0.2, 0.8
-_LEAST = 1e-5  # of the ratio of noise to scene
+_MIN_RATIO = 1e-5  # of noise to scene
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class DeblurConfig:
     """Sizes of a deblurring model.
 
     Args:
-        reach: Pixels that a blur may reach to each side.
+        reach: Largest radius of a blur in pixels.
         hidden: Units of each layer of the estimator.
-        widths: Features per scale of the refining network; without any there is none, and what comes out is
-            one attempt: so the estimator is trained first, which needs many pictures and little arithmetic.
+        widths: Features per scale of the refining network. Without widths there is none, and the output is
+            one Wiener result: train the estimator first this way, on many images at little cost.
         blocks: Residual blocks per scale on each side of it.
         fold: Side of the cell of pixels folded into channels at its input.
     """
@@ -67,14 +67,14 @@ class DeblurConfig:
 
 
 class Blurring(NamedTuple):
-    """What became of pictures: each convolved with a kernel `(B, k, k)`, and noise of sigma `(B,)` on top."""
+    """The blur kernel `(B, k, k)` and noise standard deviation `(B,)` of a batch of images."""
 
     kernel: Tensor
     sigma: Tensor
 
 
 class BlurEstimator(nn.Module):
-    """From spectra to kernels that are the same both ways, as those of a lens and of an even shake are."""
+    """Maps spectra to point-symmetric kernels, such as those of a lens and of an even shake."""
 
     distance: Tensor
     ring: Tensor
@@ -95,31 +95,31 @@ class BlurEstimator(nn.Module):
         rings = _TILE_PX // 2
         self.register_buffer("ring", ring, persistent=False)
         self.register_buffer("ring_size", torch.bincount(ring).float(), persistent=False)
-        # The power of natural scenes falls as the square of the frequency; this takes that fall away.
+        # Compensates the power of natural scenes, which falls as the square of the frequency.
         steep = 4 * torch.sin(math.pi * frequency).square()
         self.register_buffer("steep", steep[:, None] + steep, persistent=False)
         taper = torch.hann_window(_TILE_PX, periodic=False, device="cpu")
         self.register_buffer("taper", torch.outer(taper, taper), persistent=False)
-        self.into = nn.Linear(2 * self.numbers + rings + 1, hidden)
+        self.encode_proj = nn.Linear(2 * self.numbers + rings + 1, hidden)
         self.hidden = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
         self.out = nn.Linear(hidden, self.numbers)
         nn.init.normal_(self.out.weight, std=0.01)
 
     def forward(self, tiles: Tensor) -> Blurring:
-        """The blur and noise of pictures `(B, n, C, _TILE_PX, _TILE_PX)`, given by tiles, in 0..1."""
+        """Estimate blur and noise from tiles `(B, n, C, _TILE_PX, _TILE_PX)` in 0..1."""
         power = self._power(tiles)  # (B, tile, tile)
         rings = self._by_ring(power)
         low, high = (round(edge * _TILE_PX) for edge in _NOISY_RING)
-        sigma = rings[:, low:high].min(1).values.sqrt().clamp(min=_FAINTEST)
+        sigma = rings[:, low:high].min(1).values.sqrt().clamp(min=_MIN_SIGMA)
         level = torch.log(power * self.steep + 0.3 * sigma.square()[:, None, None])
         profile = self._by_ring(level)
         features = [
             self._cepstrum(level),
-            self._cepstrum(level - profile[:, self.ring].view_as(level)),  # what depends on the direction
+            self._cepstrum(level - profile[:, self.ring].view_as(level)),  # direction-dependent part
             profile[:, : _TILE_PX // 2] / 2 + 5,
             torch.log(255 * sigma)[:, None],
         ]
-        x = F.gelu(self.into(torch.cat(features, 1)))
+        x = F.gelu(self.encode_proj(torch.cat(features, 1)))
         for layer in self.hidden:
             x = x + F.gelu(layer(x))
         half = self.out(x)
@@ -128,7 +128,7 @@ class BlurEstimator(nn.Module):
         return Blurring(F.softmax(logits, 1).view(-1, side, side), sigma)
 
     def _power(self, tiles: Tensor) -> Tensor:
-        """Periodogram, mean over tiles and channels; white noise of sigma has the power sigma^2."""
+        """Return the mean periodogram over tiles and channels; white noise of sigma has the power sigma^2."""
         tapered = (tiles - tiles.mean((-2, -1), keepdim=True)) * self.taper
         power: Tensor = torch.fft.fft2(tapered).abs().square().mean((1, 2)) / self.taper.square().sum()
         return power
@@ -138,7 +138,7 @@ class BlurEstimator(nn.Module):
         return sums.index_add_(1, self.ring, spectrum.flatten(1)) / self.ring_size
 
     def _cepstrum(self, level: Tensor) -> Tensor:
-        """Half the inner part of the transform of a log spectrum, weighed so that all of it counts alike."""
+        """Return half the inner part of the cepstrum, weighted to equal scale."""
         middle = _TILE_PX // 2
         inner = slice(middle - self.reach, middle + self.reach + 1)
         cepstrum = torch.fft.fftshift(torch.fft.ifft2(level).real, dim=(1, 2))[:, inner, inner]
@@ -147,7 +147,7 @@ class BlurEstimator(nn.Module):
 
 
 def _refining(config: DeblurConfig) -> AutoencoderConfig:
-    """A network for pictures beside the attempts on them."""
+    """Return the config of the network for an image and its Wiener results."""
     channels = 3 * (1 + len(_BALANCES))
     return AutoencoderConfig(
         "image", channels=channels, widths=config.widths, blocks=config.blocks, fold=config.fold
@@ -155,7 +155,7 @@ def _refining(config: DeblurConfig) -> AutoencoderConfig:
 
 
 class Deblurrer(Denoiser):
-    """Estimates the blur of the whole picture, undoes it and refines the result.
+    """Estimates the blur of the whole image, inverts it and refines the result.
 
     Shape:
         `(B, 3, H, W)` in and out, H and W multiples of `spec.multiple_of`.
@@ -166,45 +166,45 @@ class Deblurrer(Denoiser):
         self._config = config
         self.estimator = BlurEstimator(config.reach, config.hidden)
         self.refiner: ConvBackbone | None = None
-        multiple_of, self.halo = 1, _SEEN_PX
+        multiple_of, self.halo = 1, _INVERSE_RADIUS_PX
         if config.widths:
             self.refiner = ConvBackbone(_refining(config))
             multiple_of = self.refiner.multiple_of
-            self.halo = -(-_SEEN_PX // multiple_of) * multiple_of + self.refiner.halo
-        # Its filters ring less at an edge whose last values repeat than at one that is mirrored.
-        self.spec = InputSpec("image", channels=3, multiple_of=multiple_of, halo=None, past_edge="edge")
+            self.halo = -(-_INVERSE_RADIUS_PX // multiple_of) * multiple_of + self.refiner.halo
+        # The filters ring less at a repeated edge than at a mirrored one.
+        self.spec = InputSpec("image", channels=3, multiple_of=multiple_of, halo=None, edge_padding="edge")
 
     def config(self) -> dict[str, Any]:
-        """The fields of `DeblurConfig`."""
+        """Return the fields of `DeblurConfig`."""
         return asdict(self._config)
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
-        """Deblur and denoise a batch; blur and noise are found by the network itself."""
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Deblur and denoise a batch, estimating blur and noise."""
         return self.undo(noisy, self.estimate(noisy))
 
     def estimate(self, noisy: Tensor) -> Blurring:
-        """The blur and the noise of each picture of a batch."""
+        """Estimate blur and noise of each image of a batch."""
         with torch.autocast(noisy.device.type, enabled=False):
             blurring: Blurring = self.estimator(_tiles(noisy.float()))
             return blurring
 
     def undo(self, noisy: Tensor, blurring: Blurring) -> Tensor:
-        """The pictures without that blur and that noise."""
+        """Return the images without the given blur and noise."""
         with torch.autocast(noisy.device.type, enabled=False):
             noisy = noisy.float()
             attempts = [wiener(noisy, blurring, balance) for balance in _BALANCES]
         if self.refiner is None:
             return attempts[0]
         seen = torch.cat([noisy, *attempts], 1).contiguous(memory_format=torch.channels_last)
-        features, across = self.refiner.encode(seen)
-        removed: Tensor = self.refiner.decode(features, across)[:, :3]
+        features, skips = self.refiner.encode(seen)
+        removed: Tensor = self.refiner.decode(features, skips)[:, :3]
         return noisy - removed
 
-    def learn(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """One half is trained at a time.
+    def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Train one half at a time.
 
-        Without a refiner the estimator: by how badly its blur makes the noisy batch of the clean one. With
-        one the refiner, on the blur that is estimated.
+        Without a refiner, train the estimator: its loss is the misfit of the target under the estimated blur.
+        Otherwise train the refiner with the estimated blur.
         """
         if self.refiner is not None:
             with torch.no_grad():
@@ -214,27 +214,24 @@ class Deblurrer(Denoiser):
         with torch.autocast(noisy.device.type, enabled=False):
             noisy_gray, gray = (x.float().mean(1, keepdim=True) for x in (noisy, target))
             misfit = (convolve(gray, blurring.kernel) - noisy_gray).square().mean((1, 2, 3))
-            return noisy, torch.log(misfit + _FAINTEST**2).mean()
+            return noisy, torch.log(misfit + _MIN_SIGMA**2).mean()
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of another run; those of an estimator alone leave the refiner as it is."""
+    def warm_start(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from the weights of another run; those of an estimator alone leave the refiner unchanged."""
         lacking, foreign = self.load_state_dict(weights, strict=False)
         if foreign or any(not key.startswith("refiner.") for key in lacking):
-            raise RuntimeError(f"{', '.join([*lacking, *foreign])} are in one of the two only")
+            raise RuntimeError(f"only one of the two models has {', '.join([*lacking, *foreign])}")
 
     def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
-        """By the kernel: of sharp photos it is 0.1 px wide at most, of one blurred by 1 px more than 0.7.
+        """Judge by the kernel: sharp photos give at most 0.1 px, a blur of 1 px gives more than 0.7.
 
-        Drawings have no spectrum that says anything; they are told by neighbours that are exactly the same.
+        Drawings, whose spectrum says nothing, are recognised by exactly equal neighbours.
         """
         same = float(np.mean(page[:, :, 1:] == page[:, :, :-1]))
         return same < _DRAWN and _width_px(self._blurring(page, peak)) > _BLURRED_PX
 
-    def fitted(self, page: NDArray[Any], peak: float) -> Denoiser:
-        """A denoiser for the parts of this page, which knows the blur of all of it.
-
-        What is neither blurred nor noisy is left as it is.
-        """
+    def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
+        """Return a denoiser for the tiles with the blur of the image, or the identity if it is sharp."""
         blurring = self._blurring(page, peak)
         if _width_px(blurring) < _SHARP_PX and noise_sigma(page, peak) < _CLEAN_SIGMA:
             return build_classical("none", "image")
@@ -250,33 +247,33 @@ class Deblurrer(Denoiser):
 
 
 def _width_px(blurring: Blurring) -> float:
-    """Standard deviation of the first kernel, along an axis in the mean."""
+    """Return the standard deviation of the first kernel, mean of both axes."""
     kernel = blurring.kernel[0]
     square = (torch.arange(len(kernel), device=kernel.device) - len(kernel) // 2).float().square()
     return math.sqrt(float(kernel.sum(0) @ square + kernel.sum(1) @ square) / 2)
 
 
 class _Fitted(Denoiser):
-    """A deblurrer for the parts of one picture."""
+    """A deblurrer for the tiles of one image."""
 
     def __init__(self, model: Deblurrer, blurring: Blurring) -> None:
         super().__init__()
         self.model, self.blurring = model, blurring
         self.spec = replace(model.spec, halo=model.halo)
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         kernel, level = self.blurring
         batch = len(noisy)
         return self.model.undo(noisy, Blurring(kernel.expand(batch, -1, -1), level.expand(batch)))
 
 
 def wiener(noisy: Tensor, blurring: Blurring, balance: float) -> Tensor:
-    """Undo a blur where the scene is stronger than the noise (Wiener 1949).
+    """Invert a blur where the scene is stronger than the noise (Wiener 1949).
 
     Args:
-        noisy: Pictures `(B, C, H, W)` in 0..1.
-        blurring: Of each.
-        balance: The ratio of noise to scene that is assumed, over noise power and (nearly) frequency squared.
+        noisy: Images `(B, C, H, W)` in 0..1.
+        blurring: Blur and noise of each.
+        balance: Assumed noise-to-scene ratio over noise power and (nearly) frequency squared.
     """
     kernel, sigma = blurring
     height, width = noisy.shape[2:]
@@ -286,10 +283,12 @@ def wiener(noisy: Tensor, blurring: Blurring, balance: float) -> Tensor:
     padded = F.pad(noisy, (margin,) * 4, mode="replicate") - mean
     size = tuple(fast_length(n) for n in padded.shape[2:])
     padded = padded * _fade(padded.shape[2], noisy)[:, None] * _fade(padded.shape[3], noisy)
-    transfer = torch.fft.rfft2(kernel, s=size)[:, None]  # of a kernel that lies `reach` too far on
+    transfer = torch.fft.rfft2(kernel, s=size)[:, None]  # of a kernel shifted by `reach`
     down = torch.fft.fftfreq(size[0], device=noisy.device)[:, None]
     across = torch.fft.rfftfreq(size[1], device=noisy.device)
-    ratio = balance * sigma.square()[:, None, None, None] * (down.square() + across.square() + _FLAT) + _LEAST
+    ratio = (
+        balance * sigma.square()[:, None, None, None] * (down.square() + across.square() + _FLAT) + _MIN_RATIO
+    )
     spectrum = torch.fft.rfft2(padded, s=size) * transfer.conj() / (transfer.abs().square() + ratio)
     restored: Tensor = torch.fft.irfft2(spectrum, s=size)
     top = margin - reach
@@ -302,7 +301,7 @@ def _fade(size: int, like: Tensor) -> Tensor:
 
 
 def _tiles(pictures: Tensor) -> Tensor:
-    """Tiles spread evenly over pictures `(B, C, H, W)`; the edges of one that is too small are continued.
+    """Return tiles spread evenly over images `(B, C, H, W)`; the edges of a small image are repeated.
 
     Shape:
         `(B, n, C, _TILE_PX, _TILE_PX)`.
@@ -322,15 +321,12 @@ def _tiles(pictures: Tensor) -> Tensor:
 
 
 def _starts(size: int) -> list[int]:
-    """Half a tile apart, where that is not too many."""
+    """Return positions half a tile apart, or up to `_MAX_TILES` spread evenly."""
     last = size - _TILE_PX
-    count = min(_TILES, 1 + math.ceil(2 * last / _TILE_PX))
+    count = min(_MAX_TILES, 1 + math.ceil(2 * last / _TILE_PX))
     return [round(last * k / max(1, count - 1)) for k in range(count)]
 
 
 def build(**config: Any) -> Deblurrer:
-    """A deblurrer from the fields of its config."""
-    for key in ("widths", "blocks"):  # lists, where they come from TOML or JSON
-        if isinstance(config.get(key), list):
-            config[key] = tuple(config[key])
-    return Deblurrer(DeblurConfig(**config))
+    """Build a deblurrer from the fields of its config."""
+    return Deblurrer(config_from(DeblurConfig, config, {}))

@@ -1,46 +1,54 @@
-"""What training may ask of a code besides a good reconstruction.
-
-Each takes the code as `(N, units)`, the batch that it came from, and the mean activation that is wanted.
-"""
+"""Penalties on the code that training adds to the reconstruction loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["PENALTIES", "contraction", "divergence_from_target", "magnitude"]
+__all__ = ["PENALTIES", "CodeBatch", "contraction", "divergence_from_target", "magnitude"]
 
-_SURE = 1e-6  # a unit is never taken for always on or always off
-
-
-def magnitude(code: Tensor, noisy: Tensor, target_activation: float) -> Tensor:  # noqa: ARG001
-    """Mean absolute value of a unit: most become zero, as in the lasso."""
-    return code.abs().mean()
+_MIN_ACTIVATION = 1e-6  # keeps the logarithms finite for units that are always on or always off
 
 
-def divergence_from_target(code: Tensor, noisy: Tensor, target_activation: float) -> Tensor:  # noqa: ARG001
-    """Kullback-Leibler divergence of the units' mean activations from the target, summed (Ng 2011).
+class CodeBatch(NamedTuple):
+    """The code `(N, units)` of a batch, the batch itself, and the mean activation to aim at."""
 
-    The units are shares between 0 and 1; each is to be on in few inputs, and in some.
+    code: Tensor
+    noisy: Tensor
+    target_activation: float
+
+
+def magnitude(batch: CodeBatch) -> Tensor:
+    """Return the mean absolute value of a unit: most become zero, as in the lasso."""
+    return batch.code.abs().mean()
+
+
+def divergence_from_target(batch: CodeBatch) -> Tensor:
+    """Return the Kullback-Leibler divergence of the mean activations from the target, summed (Ng 2011).
+
+    Activations are in 0..1; each unit is to be on for few inputs, and for some.
     """
-    mean = code.mean(0).clamp(_SURE, 1 - _SURE)
-    on = target_activation * torch.log(target_activation / mean)
-    off = (1 - target_activation) * torch.log((1 - target_activation) / (1 - mean))
+    target, mean = batch.target_activation, batch.code.mean(0).clamp(_MIN_ACTIVATION, 1 - _MIN_ACTIVATION)
+    on = target * torch.log(target / mean)
+    off = (1 - target) * torch.log((1 - target) / (1 - mean))
     return (on + off).sum()
 
 
-def contraction(code: Tensor, noisy: Tensor, target_activation: float) -> Tensor:  # noqa: ARG001
-    """Squared Frobenius norm of the Jacobian of the code by its input, an item's mean (Rifai et al. 2011).
+def contraction(batch: CodeBatch) -> Tensor:
+    """Return the squared Frobenius norm of the Jacobian of code by input, mean of items (Rifai et al. 2011).
 
-    By one random projection: for v of unit covariance the mean of |v J|^2 is |J|^2 (Hutchinson 1990).
+    One random projection estimates it: for v of unit covariance the mean of |v J|^2 is |J|^2 (Hutchinson
+    1990).
     """
+    code, noisy, _ = batch
     (projected,) = torch.autograd.grad(code, noisy, torch.randn_like(code), create_graph=True)
     return projected.square().sum() / len(noisy)
 
 
-PENALTIES: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = MappingProxyType(
+PENALTIES: Mapping[str, Callable[[CodeBatch], Tensor]] = MappingProxyType(
     {"l1": magnitude, "kl": divergence_from_target, "contractive": contraction}
 )

@@ -1,11 +1,11 @@
-"""The tables of docs/anomalies.md: how well each detector tells anomalies from what is normal (AUROC).
+"""Tables of docs/anomalies.md: how well each detector separates anomalies from normal items (AUROC).
 
     python docs/figures/anomalies.py digits         digits, one of the ten never learned
     python docs/figures/anomalies.py textures       brick, grass and gravel with synthetic defects
     python docs/figures/anomalies.py bearings NPZ   vibration of a sound bearing against faulty ones
     python docs/figures/anomalies.py beats NPZ      normal heart beats against ectopic ones
 
-All detectors get the same items to learn from and the same to judge. The digits are those of scikit-learn,
+All detectors get the same training items and the same test items. The digits are those of scikit-learn,
 the textures those of scikit-image. NPZ is an archive of recordings, one array `(samples, channels)` each: for
 `bearings` at 12 kHz, with names that begin with `vib_`, and `Normal` in that of the sound one; for `beats`
 named `ecg_` and by the number of a record of the MIT-BIH arrhythmia database, at 360 Hz.
@@ -46,7 +46,7 @@ def ours(code_size: int) -> Scores:
 
 
 def components(kept: float) -> Scores:
-    """What principal components that keep this share of the variance leave of an item."""
+    """Residual of an item after principal components that keep this share of the variance."""
 
     def scores(learned: Array, judged: Array) -> Array:
         pca = PCA(kept, svd_solver="full").fit(learned)
@@ -70,11 +70,11 @@ OTHERS: dict[str, Scores] = {
     "isolation forest": forest,
     "one-class SVM": one_class,
 }
-Case = tuple[str, Array, Array, Array]  # a name, items to learn from, items to judge, and which are anomalies
+Case = tuple[str, Array, Array, Array]  # a name, training items, test items, and which of these are anomalies
 
 
 def compare(cases: Iterable[Case], code_size: int, pool: Pool = lambda scores: scores) -> None:
-    """A row a case, and their mean."""
+    """Print a row for each case, and their mean."""
     methods = {"denoise anomalies": ours(code_size), **OTHERS}
     print("| | " + " | ".join(methods) + " |")
     print("|---|" + "---|" * len(methods))
@@ -95,7 +95,7 @@ def show(name: str, row: Sequence[float] | Array) -> None:
 
 
 def digits() -> None:
-    """Half of the nine kinds is learned; the other half is judged together with the tenth."""
+    """Train on half of nine kinds of digits; test on the other half and the tenth kind."""
 
     def cases() -> Iterator[Case]:
         pixels, shown = load_digits(return_X_y=True)
@@ -131,7 +131,7 @@ def holed(x: Array, rows: Array, columns: Array, centre: Array, rng: np.random.G
 
 
 def textures() -> None:
-    """Tiles of the left half are learned; a picture of the right half is judged by the worst of its tiles."""
+    """Train on tiles of the left half; score a picture of the right half by the worst of its tiles."""
     tiles = len(range(0, SIDE - TILE + 1, TILE // 2)) ** 2
 
     def cut(picture: Array, step: int) -> Array:
@@ -159,7 +159,7 @@ WINDOW = 128
 
 
 def bearings(archive: Path) -> None:
-    """The first seven twelfths of the sound bearing are learned; the rest is judged, with what is faulty.
+    """Train on the first seven twelfths of the healthy bearing; test on the rest and on the faulty ones.
 
     Once with the recorded faults, and once with impacts that are added to the sound bearing: bursts of 3 kHz
     that die away in 0.8 ms, 107.4 a second as from a fault of the outer race, 15 dB below the vibration.
@@ -188,7 +188,7 @@ def bearings(archive: Path) -> None:
     faulty = np.concatenate([windows(x)[:40] for x in sensors.values()])
 
     def loudness(x: Array) -> Array:
-        """Logarithms of the power at each frequency, whatever the level of the window."""
+        """Log power at each frequency, independent of the level of the window."""
         level = x.std(axis=1, keepdims=True) + 1e-9
         shape = (x - x.mean(axis=1, keepdims=True)) / level
         return np.log(np.square(np.abs(np.fft.rfft(shape * np.hanning(WINDOW))[:, 1:])) + 1e-3)
@@ -209,13 +209,13 @@ def bearings(archive: Path) -> None:
 
 
 RATE_HZ = 360
-BEFORE, AFTER, EVERY = 90, 162, 3  # samples about a beat, and which of them are kept
-# Records with atrial fibrillation or flutter, by the directory of the database: timing says nothing there.
+BEFORE, AFTER, EVERY = 90, 162, 3  # samples around a beat, and the step between kept ones
+# Records with atrial fibrillation or flutter, by the directory of the database: timing labels fail there.
 FIBRILLATION = {"ecg_201", "ecg_202", "ecg_203", "ecg_210", "ecg_217", "ecg_219", "ecg_221", "ecg_222"}
 
 
 def peaks_of(lead: Array) -> Array:
-    """Where beats are: steep places, then the largest deflection near each (after Pan & Tompkins 1985)."""
+    """Detect beats: steep places, then the largest deflection near each (after Pan & Tompkins 1985)."""
     band = sosfiltfilt(butter(2, [5, 15], "bandpass", fs=RATE_HZ, output="sos"), lead)
     steep = np.convolve(np.gradient(band) ** 2, np.ones(43) / 43, "same")
     found, _ = find_peaks(steep, distance=90)
@@ -230,9 +230,9 @@ def peaks_of(lead: Array) -> Array:
 
 
 def ectopic(peaks: Array) -> Array:
-    """1 for a beat that is premature and followed by a pause, 0 for one in time, -1 for what is neither."""
+    """Label beats: 1 premature and followed by a pause, 0 in time, -1 neither."""
     interval = np.diff(peaks) / RATE_HZ
-    pair = (interval[:-1] + interval[1:]) / 2  # of bigeminy as long as of the rhythm below it
+    pair = (interval[:-1] + interval[1:]) / 2  # in bigeminy as long as in the underlying rhythm
     label = np.full(len(peaks), -1)
     for beat in range(1, len(peaks) - 1):
         usual = np.median(pair[max(0, beat - 9) : beat + 9])
@@ -245,7 +245,7 @@ def ectopic(peaks: Array) -> Array:
 
 
 def beats(archive: Path) -> None:
-    """Beats in time of the first half of each record are learned; those of the second are judged.
+    """Train on the beats in time of the first half of each record; test on the second half.
 
     With them all ectopic ones. The labels come from timing alone, the items hold one beat each: 0.25 s before
     its peak to 0.45 s after it.

@@ -1,15 +1,15 @@
-"""The figures and tables of docs/autoencoders.md, made again by one command each.
+"""Figures and tables of docs/autoencoders.md, each made by one command.
 
     python docs/figures/autoencoders.py tradeoff    the size of the code: too small loses, too large copies
     python docs/figures/autoencoders.py components  digits by codes and by principal components
-    python docs/figures/autoencoders.py members     what each member of the family does to the same digits
+    python docs/figures/autoencoders.py members     each member of the family on the same digits
     python docs/figures/autoencoders.py digits DIR  the digits as files in ten folders, for denoise embed
     python docs/figures/autoencoders.py rates       pictures: bits a pixel against PSNR, beside PCA and JPEG
     python docs/figures/autoencoders.py beats NPZ   heart beats: error, neighbours, bits a second against SNR
 
-Pictures go beside this file, tables to the terminal, as Markdown. The digits are those that scikit-learn
-brings (an extra of development); the pictures are data/samples/reference/photos. `beats` wants an archive of
-recordings of the heart, one array `(samples, leads)` for each record, at 360 Hz.
+Pictures go beside this file, tables to the terminal, as Markdown. The digits are those of scikit-learn
+(installed by the extra `dev`); the pictures are data/samples/reference/photos. `beats` needs an archive of
+ECGs, one array `(samples, leads)` for each record, at 360 Hz.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Markdown, on the terminal."""
+    """Print a table as Markdown."""
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * len(header))
     for row in rows:
@@ -50,7 +50,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def picture(name: str, draw: Callable[[Any], None], size: tuple[float, float] = (5.5, 3.6)) -> None:
-    """One figure, small enough for a repository."""
+    """Save a figure, small enough for a repository."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     draw(figure)
@@ -62,7 +62,7 @@ def picture(name: str, draw: Callable[[Any], None], size: tuple[float, float] = 
 
 
 def digits() -> tuple[Array, NDArray[np.int64], Array, NDArray[np.int64]]:
-    """1200 digits to learn from and 597 others, in 0..1, with what they show."""
+    """Load 1200 digits for training and 597 for testing, in 0..1, with their labels."""
     pixels, shown = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(pixels))
     learned, unseen = order[:1200], order[1200:]
@@ -70,18 +70,18 @@ def digits() -> tuple[Array, NDArray[np.int64], Array, NDArray[np.int64]]:
 
 
 def neighbours(codes: Array, names: Any, others: Array, their: Any) -> float:
-    """Share of `others` whose five nearest codes name them rightly."""
+    """Share of `others` that their five nearest codes classify correctly."""
     return float(KNeighborsClassifier(5).fit(codes, names).score(others, their))
 
 
 def left(model: Any, given: Array, wanted: Array) -> float:
-    """What is wrong after the code, as a share of the variance about the mean."""
+    """Squared reconstruction error, as a share of the variance about the mean."""
     back = model.inverse_transform(model.transform(given)).reshape(wanted.shape)
     return float(np.square(back - wanted).mean() / wanted.var(axis=0).mean())
 
 
 def tradeoff() -> None:
-    """Learned from noisy digits, as one does who has no others, and asked for the clean ones."""
+    """Plot the error by code size, trained on noisy digits alone and tested against clean ones."""
     learned, _, unseen, _ = digits()
     rng = np.random.default_rng(1)
     noisy, given = (x + rng.normal(0, 0.25, x.shape) for x in (learned, unseen))
@@ -111,7 +111,7 @@ def tradeoff() -> None:
 
 
 def components() -> None:
-    """Denoising ones against principal components: error after the code, and digits named by neighbours."""
+    """Compare denoising members with principal components: error, and classification by neighbours."""
     learned, shown, unseen, their = digits()
     rows: list[list[object]] = []
     for size in (2, 4, 8, 16):
@@ -143,7 +143,7 @@ MEMBERS: dict[str, dict[str, Any]] = {
 
 
 def members() -> None:
-    """Every member on the same digits, with 16 numbers a code."""
+    """Compare all members on the same digits, with 16 numbers a code."""
     learned, shown, unseen, their = digits()
     rng = np.random.default_rng(1)
     given = unseen + rng.normal(0, 0.25, unseen.shape)
@@ -194,7 +194,7 @@ def members() -> None:
 
 
 def write_digits(folder: Path) -> None:
-    """Each digit a PNG, in the folder of what it shows."""
+    """Write each digit as a PNG, in the folder of its label."""
     pixels, shown = load_digits(return_X_y=True)
     for number, (image, digit) in enumerate(zip(pixels.reshape(-1, 8, 8), shown, strict=True)):
         (folder / str(digit)).mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ BITS = (3, 4, 5, 6, 8)
 
 
 def rate_and_codes(codes: Array, bits: int) -> tuple[float, Array]:
-    """Bits of all codes as `denoise embed --quantize` packs them, and what they are then."""
+    """Count the bits of all codes packed as by `denoise embed --quantize`; return the restored codes."""
     low, step = codes.min(axis=0), np.ptp(codes, axis=0) / (2**bits - 1)
     numbers = np.rint((codes - low) / step)
     return 8.0 * len(
@@ -216,7 +216,7 @@ def rate_and_codes(codes: Array, bits: int) -> tuple[float, Array]:
 
 
 def hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats in both."""
+    """Keep the points that no other exceeds in both coordinates."""
     best: list[tuple[float, float]] = []
     for rate, quality in sorted(points):
         if not best or quality > best[-1][1]:
@@ -225,7 +225,7 @@ def hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def rates() -> None:
-    """Tiles of 8 px of one photo, by models that learned from four others."""
+    """Plot rate against PSNR of one photo in tiles of 8 px, by models trained on four others."""
     photos = {
         path.stem: np.asarray(Image.open(path).convert("L"), np.float64) / 255
         for path in sorted((ROOT / "data" / "samples" / "reference" / "photos").iterdir())
@@ -276,11 +276,11 @@ def rates() -> None:
 
 
 RATE_HZ = 360
-BEFORE, AFTER = 64, 128  # samples about the peak of a beat
+BEFORE, AFTER = 64, 128  # samples around the peak of a beat
 
 
 def beats_of(recording: Array) -> Array:
-    """Windows about the peaks of one lead, each with zero mean and unit variance."""
+    """Cut windows around the peaks of one lead, each with zero mean and unit variance."""
     lead = sosfiltfilt(butter(2, 0.5, "high", fs=RATE_HZ, output="sos"), recording)
     steep = sosfiltfilt(butter(2, [5, 20], "bandpass", fs=RATE_HZ, output="sos"), lead) ** 2
     steep = np.convolve(steep, np.ones(30) / 30, "same")
@@ -294,7 +294,7 @@ def beats_of(recording: Array) -> Array:
 
 
 def beats(archive: Path) -> None:
-    """Of each record the first three fifths of the beats to learn from, the others to ask for."""
+    """Train on the first three fifths of the beats of each record, and test on the others."""
     learned: list[Array] = []
     unseen: list[Array] = []
     with np.load(archive) as records:

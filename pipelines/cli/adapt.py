@@ -11,7 +11,7 @@ from pipelines import report
 from pipelines.cli import options
 
 if TYPE_CHECKING:
-    from denoise.train import Progress
+    from denoise.training.fit import Progress
 
 __all__ = ["command"]
 
@@ -49,8 +49,8 @@ def command(
     Example:
       denoise adapt scans/ -o mine.safetensors
     """
-    from denoise.adaptation import adapt
-    from denoise.targets import WAYS
+    from denoise.training.adapt import adapt
+    from denoise.training.self_supervised import TARGET_METHODS
     from pipelines import curve
 
     def show(progress: Progress) -> None:
@@ -64,6 +64,6 @@ def command(
     rows = [["held out", *(f"{value:.2f}" for value in (found.noisy, found.before, found.after))]]
     if found.clean_after is not None:
         rows.append(["clean files, at least", "", f"{found.clean_before:.2f}", f"{found.clean_after:.2f}"])
-    click.echo(f"{WAYS[found.way].told}: {found.files} files, {found.held_out} held out")
+    click.echo(f"{TARGET_METHODS[found.way].description}: {found.files} files, {found.held_out} held out")
     click.echo(report.table([found.metric, "as it is", "before", "adapted"], rows))
     click.echo(report.printable(f"wrote {output}"))

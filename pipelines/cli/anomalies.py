@@ -8,101 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from denoise.signal import MODALITIES
 from pipelines import report
 from pipelines.cli import options
-from pipelines.job import AnomaliesJob
+from pipelines.explore.jobs import AnomaliesJob
 
 if TYPE_CHECKING:
-    from pipelines.anomalies import Judged
+    from pipelines.explore.anomalies import AnomalyResult
 
 __all__ = ["command"]
 
-_FILE: dict[str, Any] = {"type": options.path_type, "metavar": "FILE"}
-_TAILS = ("pareto", "quantile")  # denoise.analysis.tails.TAILS, without importing it: that takes seconds
-_MOST_RANGES = 5  # of a file that are shown
+_MAX_RANGES = 5  # of a file that are shown
 
 
 @click.command()
 @options.inputs
-@click.option("-o", "--output", required=True, **_FILE, help="The report: .json or .csv.")
-@click.option(
-    "--fit-on", type=options.path_type, metavar="DIR", help="Normal files, to learn what is normal from."
-)
-@click.option(
-    "--model",
-    **_FILE,
-    help="What --save-model kept; with --fit-on an autoencoder without skips that learned from other files.",
-)
-@click.option("--save-model", **_FILE, help="Keep what was learned, as .safetensors.")
-@click.option(
-    "--quantile",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="Q",
-    help="Share of normal windows, and of normal files, that are to pass.  [default: 0.99, or the model's]",
-)
-@click.option(
-    "--tail",
-    type=click.Choice(_TAILS),
-    default=AnomaliesJob.tail,
-    show_default=True,
-    help="How scores above all normal ones are judged: by an extreme-value fit, or not told apart.",
-)
-@click.option(
-    "--heat-maps",
-    type=options.path_type,
-    metavar="DIR",
-    help="Draw each anomalous picture, red where it is unlike normal ones.",
-)
-@click.option(
-    "--kind", type=click.Choice(list(MODALITIES)), help="Which files, where the inputs hold several kinds."
-)
-@click.option(
-    "--code-size",
-    type=click.IntRange(min=1),
-    default=AnomaliesJob.code_size,
-    show_default=True,
-    help="Numbers a code, where a model is learned.",
-)
-@click.option(
-    "--steps",
-    type=click.IntRange(min=1),
-    default=AnomaliesJob.steps,
-    show_default=True,
-    help="Of learning.",
-)
-@click.option(
-    "--window",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SIZE",
-    help="What is looked at: pixels a side, seconds, or samples of a log.  "
-    "[default: 16 pixels, small pictures as a whole; 0.064 s; 128 samples]",
-)
-@click.option(
-    "--standardise",
-    is_flag=True,
-    default=AnomaliesJob.standardise,
-    help="Look at the shape of each window alone, not at its level.",
-)
-@click.option("--columns", callback=options.words, metavar="A,B,..", help="Of sensor logs, names or globs.")
-@click.option(
-    "--seed", type=int, default=AnomaliesJob.seed, show_default=True, help="Decides what is learned."
-)
-@click.option(
-    "--recursive/--no-recursive",
-    default=AnomaliesJob.recursive,
-    show_default=True,
-    help="Go into folders below an input folder.",
-)
-@click.option("--overwrite", is_flag=True, default=AnomaliesJob.overwrite, help="Replace what is there.")
+@options.flags(AnomaliesJob)
 def command(**settings: Any) -> None:
-    """Find the files that are unlike normal ones, and where in them.
+    """Find files that differ from normal ones, and the place of each difference.
 
     \b
     Example:
       denoise anomalies today/ --fit-on good/ -o report.json
     """
-    from pipelines.anomalies import find_anomalies
+    from pipelines.explore.anomalies import find_anomalies
 
     job = AnomaliesJob(**settings)
     if job.model and (unused := options.given("code_size", "steps", "window", "standardise")):
@@ -117,8 +45,8 @@ def command(**settings: Any) -> None:
         click.get_current_context().exit(1)
 
 
-def _lines(judged: Judged, output: Path) -> Iterator[str]:
-    from pipelines.anomalies import ranges
+def _lines(judged: AnomalyResult, output: Path) -> Iterator[str]:
+    from pipelines.explore.anomalies import ranges
 
     anomalous = [(source, found) for source, found in judged.rows if found.anomalous]
     check = judged.check
@@ -130,7 +58,7 @@ def _lines(judged: Judged, output: Path) -> Iterator[str]:
     yield f"Anomalous: {len(anomalous)} of {report.files(len(judged.rows))}"
     for source, found in anomalous:
         shown = ranges(found)
-        places = sorted(shown, key=lambda place: -place["score"])[:_MOST_RANGES]
+        places = sorted(shown, key=lambda place: -place["score"])[:_MAX_RANGES]
         more = f" and {len(shown) - len(places)} more" if len(shown) > len(places) else ""
         where = ", ".join(map(_place, places))
         yield f"{source.path}: p {found.p_value:.2g}; {where}{more}"

@@ -7,40 +7,17 @@ from typing import Any
 
 import click
 
-from pipelines import protocols, report
+from pipelines import report
+from pipelines.benchmark import protocols
+from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli import options
-from pipelines.job import BenchmarkJob
 
 __all__ = ["command"]
 
 
 @click.command()
 @options.inputs
-@click.option("--noise", metavar="SPEC", help="Such as gaussian, jpeg or pink.")
-@click.option(
-    "--levels",
-    callback=options.numbers,
-    metavar="A,B,..",
-    help="In the unit of the noise (gaussian: 0 to 255 on images, dB of SNR on signals).",
-)
-@click.option(
-    "--protocol",
-    metavar="NAME",
-    help=f"In place of a noise, a table of degradations: {' or '.join(protocols.PROTOCOLS)}.",
-)
-@click.option(
-    "--models", required=True, callback=options.words, metavar="A,B,..", help="Names or weights files."
-)
-@click.option("--seed", type=int, default=BenchmarkJob.seed, show_default=True, help="Decides the noise.")
-@click.option(
-    "--recursive/--no-recursive",
-    default=BenchmarkJob.recursive,
-    show_default=True,
-    help="Go into folders below an input folder.",
-)
-@options.precision_option
-@options.remove_option
-@options.keep_option
+@options.flags(BenchmarkJob)
 @options.json_option
 @click.option("--csv", "csv_path", type=options.path_type, metavar="FILE", help="Write the rows as CSV.")
 @click.option(
@@ -74,8 +51,9 @@ def command(
     Example:
       denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
     """
-    from pipelines import benchmark, comparison
-    from pipelines.contact_sheet import ContactSheet
+    from pipelines.benchmark import run as benchmark
+    from pipelines.benchmark import tables as comparison
+    from pipelines.benchmark.contact_sheet import ContactSheet
 
     job = BenchmarkJob(**settings)
     if plot_path:
@@ -90,7 +68,7 @@ def command(
         number = report.files(len(measured.ignored))
         click.echo(f"Ignored, the noise or the models are not for them: {number}")
     if json_path:
-        report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
+        report.write_json(json_path, {"rows": [vars(row) for row in measured.rows]})
     if csv_path:
         report.write_text(csv_path, comparison.as_csv(measured.rows))
     if markdown_path:

@@ -8,117 +8,36 @@ from typing import Any
 
 import click
 
-from denoise.io.audio_pipe import PCM, PipeFormat
-from denoise.signal import LONGEST_FILL, SECONDS
+from denoise.io.audio.pipe import PCM, PipeFormat
+from denoise.options import CleanOptions
+from pipelines.batch import run as batch
+from pipelines.batch.jobs import CleanJob
 from pipelines.cli import options
-from pipelines.job import CleanJob
-from pipelines.live import Live, Passed
+from pipelines.live import LIVE_OPTIONS, LiveReport, clean_stream
 
 __all__ = ["command"]
-
-_PIPE = Path("-")
-
-
-def _excluded(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return options.words(ctx, parameter, value) or ()
 
 
 @click.command()
 @click.option(
-    "--model",
-    default=CleanJob.model,
-    metavar="NAME|FILE",
-    help="A name from `denoise models`, or a weights file.  [default: by kind of file]",
-)
-@click.option(
-    "--strength",
-    type=click.FloatRange(0, 1),
-    default=CleanJob.strength,
-    show_default=True,
-    help="1 is fully cleaned, 0 is the input.",
-)
-@click.option(
-    "--sigma",
-    type=click.FloatRange(min=0),
-    default=CleanJob.sigma,
-    help="Noise standard deviation (images: 0 to 255), for models that take it.",
-)
-@click.option(
-    "--reference",
-    type=options.path_type,
-    default=CleanJob.reference,
-    metavar="DIR",
-    help="The truth, mirroring the input: measure against it.",
-)
-@click.option(
-    "--columns",
-    default=CleanJob.columns,
-    callback=options.words,
-    metavar="A,B",
-    help="Columns of sensor logs to clean; globs such as acc_* work.  [default: all measurements]",
-)
-@click.option(
-    "--exclude",
-    callback=_excluded,
-    metavar="A,B",
-    help="Columns of sensor logs to leave as they are; globs work.",
-)
-@click.option(
-    "--sample-rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=CleanJob.sample_rate,
-    metavar="HZ",
-    help="For sensor logs that do not tell, and for --raw.",
-)
-@click.option(
-    "--time-unit",
-    type=click.Choice(list(SECONDS)),
-    default=CleanJob.time_unit,
-    help="Of the time column of sensor logs.  [default: by its name, or guessed]",
-)
-@click.option(
-    "--fill-gaps",
-    type=click.IntRange(0, LONGEST_FILL),
-    default=CleanJob.fill_gaps,
-    show_default=True,
-    metavar="MAX",
-    help="Fill gaps in sensor logs of up to so many samples.",
-)
-@options.remove_option
-@options.keep_option
-@click.option(
-    "--max-attenuation",
-    type=click.FloatRange(min=0),
-    default=CleanJob.max_attenuation,
-    metavar="DB",
-    help="Turn no part of a recording down by more.",
-)
-@click.option(
-    "--noise-profile",
-    default=CleanJob.noise_profile,
-    metavar="FILE|START:END",
-    help="Noise alone, to take out by the model audio: a recording, or seconds of each.",
-)
-@click.option(
     "--raw",
     type=click.Choice(list(PCM)),
-    help="Standard input is headless PCM of this format.",
+    help="Read standard input as headerless PCM of this format.",
 )
 @click.option(
     "--channels",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Of --raw, interleaved.",
+    help="Channel count of interleaved --raw input.",
 )
-@options.precision_option
-@options.job_options
+@options.job_options(CleanJob)
 def command(json_path: Path | None, raw: str | None, channels: int, **settings: Any) -> None:
     """Clean files, or whole folders of images, recordings and sensor logs.
 
-    The kind of each file is told by its first bytes, the tree below an input folder is mirrored, and no input
-    is ever changed. A bad file is listed at the end; the rest goes on. The same command again does only what
-    is not done. `denoise --help` has the exit codes.
+    The first bytes of a file decide its kind. Results mirror the tree below an input folder; no input is ever
+    changed. A bad file does not stop the rest; it is listed at the end. The same command again does only what
+    is not done. `denoise --help` lists the exit codes.
 
     `denoise clean - -o -` cleans a WAV, or with --raw PCM, from standard input to standard output, live.
 
@@ -126,21 +45,22 @@ def command(json_path: Path | None, raw: str | None, channels: int, **settings: 
     Example:
       denoise clean recordings/ photos/ -o cleaned/ --strength 0.8
     """
-    pipes = (settings["inputs"] == (_PIPE,), settings["output"] == _PIPE)
+    pipes = (settings["inputs"] == (options.STDOUT,), settings["output"] == options.STDOUT)
     if any(pipes):
         if not all(pipes):
-            raise click.UsageError("- is standard input and output: it takes both, `denoise clean - -o -`.")
+            raise click.UsageError("- is standard input and output: use both, `denoise clean - -o -`.")
         _live(raw, channels, settings)
         return
     if options.given("raw", "channels"):
-        raise click.UsageError("--raw and --channels are for `denoise clean - -o -`; files tell themselves.")
-    options.run(CleanJob(**settings), json_path)
+        raise click.UsageError("--raw and --channels are for `denoise clean - -o -` only.")
+    job = options.job_from(CleanJob, settings)
+    options.finish(job, batch.run(job, options.progress()), json_path)
 
 
 def _live(raw: str | None, channels: int, settings: dict[str, Any]) -> None:
-    names = {*settings, "json_path"} - {"inputs", "output", "model", "strength", "max_attenuation"}
-    if meaningless := options.given(*names - ({"sample_rate"} if raw else set())):
-        raise click.UsageError(f"{meaningless[0]} means nothing for `denoise clean - -o -`.")
+    names = {*settings, "json_path"} - {"inputs", "output", *LIVE_OPTIONS}
+    if unused := options.given(*names - ({"sample_rate"} if raw else set())):
+        raise click.UsageError(f"{unused[0]} cannot be used with standard input, `denoise clean - -o -`.")
     headless = None
     if raw:
         rate = settings["sample_rate"]
@@ -148,22 +68,17 @@ def _live(raw: str | None, channels: int, settings: dict[str, Any]) -> None:
             raise click.UsageError("--raw needs a --sample-rate, a whole number of Hz.")
         headless = PipeFormat(raw, int(rate), channels)
     elif options.given("channels"):
-        raise click.UsageError("--channels is for --raw; a WAV tells its own.")
-    job = Live(
-        model=settings["model"],
-        strength=settings["strength"],
-        max_attenuation=settings["max_attenuation"],
-        headless=headless,
-    )
-    passed = job.run(sys.stdin.buffer, sys.stdout.buffer)
-    if click.get_current_context().meta.get("loudness") != "quiet":
-        click.echo(_sentence(passed), err=True)
+        raise click.UsageError("--channels is for --raw; a WAV has its own.")
+    live = CleanOptions(**{name: settings[name] for name in LIVE_OPTIONS})
+    result = clean_stream(sys.stdin.buffer, sys.stdout.buffer, live, headless)
+    if options.verbosity() != "quiet":
+        click.echo(_sentence(result), err=True)
 
 
-def _sentence(passed: Passed) -> str:
-    seconds = passed.samples / passed.sample_rate
-    late = passed.latency_samples
-    lag = "all at the end" if late is None else f"{1000 * late / passed.sample_rate:.0f} ms late at most"
-    clipped = f", {passed.clipped} values clipped" if passed.clipped else ""
-    end = "; the reader of the output went away" if passed.broken else ""
-    return f"{seconds:.1f} s through {passed.model}, {lag}{clipped}{end}"
+def _sentence(result: LiveReport) -> str:
+    lag = "all at the end"
+    if result.latency_samples is not None:
+        lag = f"at most {1000 * result.latency_samples / result.sample_rate:.0f} ms late"
+    clipped = f", {result.clipped} values clipped" if result.clipped else ""
+    end = "; the reader of the output closed it early" if result.broken else ""
+    return f"{result.samples / result.sample_rate:.1f} s through {result.model}, {lag}{clipped}{end}"

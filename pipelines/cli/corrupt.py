@@ -7,22 +7,15 @@ from typing import Any
 
 import click
 
+from pipelines.batch import run as batch
+from pipelines.batch.jobs import CorruptJob
 from pipelines.cli import options
-from pipelines.job import CorruptJob
 
 __all__ = ["command"]
 
 
 @click.command()
-@click.option(
-    "--noise",
-    multiple=True,
-    required=True,
-    metavar="SPEC",
-    help="Such as gaussian:sigma=25 (images: 8-bit units) or white:snr_db=5; several are applied in turn.",
-)
-@click.option("--seed", type=int, default=CorruptJob.seed, show_default=True, help="Decides the noise.")
-@options.job_options
+@options.job_options(CorruptJob)
 def command(json_path: Path | None, **settings: Any) -> None:
     """Add noise to files or folders: the same seed gives the same noise.
 
@@ -32,4 +25,5 @@ def command(json_path: Path | None, **settings: Any) -> None:
     Example:
       denoise corrupt photos/ -o noisy/ --noise gaussian:sigma=25 --noise jpeg:quality=60 --seed 1
     """
-    options.run(CorruptJob(**settings), json_path)
+    job = options.job_from(CorruptJob, settings)
+    options.finish(job, batch.run(job, options.progress()), json_path)

@@ -23,13 +23,13 @@ def command(json_path: Path | None) -> None:
     Example:
       denoise doctor
     """
-    from pipelines.doctor import examine
+    from pipelines.inspect.doctor import examine
 
     checks = []
     for check in examine():
         checks.append(check)
         if json_path != options.STDOUT:
             click.echo(printable(f"{'ok' if check.ok else 'problem':<7}  {check.name}: {check.found}"))
-    options.tell(json_path, {"checks": [vars(check) for check in checks]})
+    options.show_json(json_path, {"checks": [vars(check) for check in checks]})
     if not all(check.ok for check in checks):
         click.get_current_context().exit(1)

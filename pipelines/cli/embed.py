@@ -8,78 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from denoise.signal import MODALITIES
 from pipelines import report
+from pipelines.batch.forecast import bytes_text
 from pipelines.cli import options
-from pipelines.forecast import bytes_text
-from pipelines.job import EmbedJob
+from pipelines.explore.jobs import EmbedJob
 
 if TYPE_CHECKING:
-    from pipelines.embed import Embedded
+    from pipelines.explore.embed import EmbedResult
 
 __all__ = ["command"]
-
-_FILE: dict[str, Any] = {"type": options.path_type, "metavar": "FILE"}
 
 
 @click.command()
 @options.inputs
-@click.option("-o", "--output", required=True, **_FILE, help="The codes: .npz, .csv or .parquet.")
-@click.option(
-    "--model", **_FILE, help="Weights of an autoencoder without skips.  [default: learned from the inputs]"
-)
-@click.option("--save-model", **_FILE, help="Keep what was learned, as .safetensors.")
-@click.option(
-    "--kind", type=click.Choice(list(MODALITIES)), help="Which files, where the inputs hold several kinds."
-)
-@click.option(
-    "--code-size",
-    type=click.IntRange(min=1),
-    default=EmbedJob.code_size,
-    show_default=True,
-    help="Numbers a code, where a model is learned.",
-)
-@click.option(
-    "--steps",
-    type=click.IntRange(min=1),
-    default=EmbedJob.steps,
-    show_default=True,
-    help="Of learning: more take longer and keep more.",
-)
-@click.option(
-    "--window",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SIZE",
-    help="What gets a code: pixels a side, seconds, or samples of a log.  "
-    "[default: a whole picture; 0.064 s; 128 samples]",
-)
-@click.option(
-    "--quantize",
-    "bits",
-    type=click.IntRange(1, 16),
-    metavar="BITS",
-    help="Of each number: a small file, for denoise reconstruct.",
-)
-@click.option(
-    "--plot", type=options.path_type, metavar="FILE.png", help="Draw a map of the codes, a colour a folder."
-)
-@click.option("--columns", callback=options.words, metavar="A,B,..", help="Of sensor logs, names or globs.")
-@click.option("--seed", type=int, default=EmbedJob.seed, show_default=True, help="Decides what is learned.")
-@click.option(
-    "--recursive/--no-recursive",
-    default=EmbedJob.recursive,
-    show_default=True,
-    help="Go into folders below an input folder.",
-)
-@click.option("--overwrite", is_flag=True, default=EmbedJob.overwrite, help="Replace what is there.")
+@options.flags(EmbedJob)
 def command(**settings: Any) -> None:
-    """Give each picture, or each window of recordings and sensor logs, a small code.
+    """Compute a small code for each picture, or each window of recordings and sensor logs.
 
     \b
     Example:
       denoise embed holiday/ -o codes.npz --plot map.png
     """
-    from pipelines.embed import embed
+    from pipelines.explore.embed import embed
 
     job = EmbedJob(**settings)
     if job.model and (unused := options.given("code_size", "steps", "window", "seed")):
@@ -92,7 +42,7 @@ def command(**settings: Any) -> None:
         click.get_current_context().exit(1)
 
 
-def _lines(done: Embedded, output: Path) -> Iterator[str]:
+def _lines(done: EmbedResult, output: Path) -> Iterator[str]:
     cut = done.cut
     size = " x ".join(map(str, cut.size))
     unit = "px" if cut.modality == "image" else "samples"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from denoise.errors import printable
+from pipelines.batch.forecast import bytes_text
 from pipelines.cli import options
-from pipelines.forecast import bytes_text
 
 if TYPE_CHECKING:
-    from pipelines.info import Described
+    from pipelines.inspect.info import FileInfo
 
 __all__ = ["command"]
 
@@ -28,16 +28,16 @@ _UNITS = {
 @options.inputs
 @options.show_option
 def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
-    """Tell what files hold, how noisy they seem, what is kept of them, and what cleaning them would take.
+    """Report the content of files, their noise, the metadata that is kept, and the cost of cleaning them.
 
-    Noise and cost are estimates. Of a file that cannot be cleaned the reason is told: then the exit code
-    is 1.
+    Noise and cost are estimates. A file that cannot be cleaned is reported with the reason, and the exit
+    code is 1.
 
     \b
     Example:
       denoise info photos/ recording.wav
     """
-    from pipelines.info import describe
+    from pipelines.inspect.info import describe
 
     rows: list[dict[str, Any]] = []
     failed = False
@@ -47,12 +47,12 @@ def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
             rows.append(described.row())
         if json_path != options.STDOUT:
             click.echo("\n".join(map(printable, _lines(described))))
-    options.tell(json_path, {"rows": rows})
+    options.show_json(json_path, {"rows": rows})
     if failed:
         click.get_current_context().exit(1)
 
 
-def _lines(described: Described) -> Iterator[str]:
+def _lines(described: FileInfo) -> Iterator[str]:
     if described.error:
         yield f"failed {described.error}"
         return
@@ -69,7 +69,7 @@ def _lines(described: Described) -> Iterator[str]:
         yield f"  note       {note}"
 
 
-def _facts(described: Described) -> Iterator[str]:
+def _facts(described: FileInfo) -> Iterator[str]:
     """The facts for people: those that say something."""
     facts = described.facts
     if described.modality == "image":

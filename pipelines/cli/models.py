@@ -10,10 +10,12 @@ import click
 
 from denoise.errors import UsageError
 from pipelines import report
+from pipelines.batch.jobs import Job
+from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli import options
 
 if TYPE_CHECKING:
-    from pipelines.catalogue import CatalogueRow
+    from denoise.infer.catalogue import CatalogueRow
 
 __all__ = ["command"]
 
@@ -23,7 +25,7 @@ _LONG = 2000  # letters that no sentence of a card has
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List the models, show what is known of one, or check a file before it is trusted.
+    """List the models, show the card of one, or check a weights file.
 
     \b
     Example:
@@ -41,7 +43,7 @@ def list_models() -> None:
     Example:
       denoise models list
     """
-    from pipelines.catalogue import catalogue
+    from denoise.infer.catalogue import catalogue
 
     rows = [
         [row.name, ", ".join(row.modalities), row.kind, f"{row.size_bytes / 1e6:.2f} MB" if row.path else "-"]
@@ -59,7 +61,7 @@ def show(name: str) -> None:
     Example:
       denoise models show photo
     """
-    from pipelines.catalogue import find
+    from denoise.infer.catalogue import find
 
     row = find(name)
     facts = {
@@ -82,14 +84,14 @@ def _short(fact: Any) -> Any:
 
 
 def _network(row: CatalogueRow) -> dict[str, Any]:
-    """Size, arithmetic and reach of a trained model."""
+    """Size, arithmetic and receptive field of a trained model."""
     if row.path is None:
         return {}
     from denoise import weights
-    from pipelines.cost import kmac_per_sample
+    from pipelines.benchmark.cost import kmac_per_sample
 
     model = weights.load(row.path)[0]
-    kmac, rate, reach = kmac_per_sample(model), model.spec.sample_rate, model.spec.halo
+    kmac, rate, halo = kmac_per_sample(model), model.spec.sample_rate, model.spec.halo
     unit, cost = ("second", 1e3 * kmac * rate) if rate else ("pixel", 1e3 * kmac)
     if not rate and model.spec.ndim == 1:
         unit = "sample"
@@ -97,7 +99,7 @@ def _network(row: CatalogueRow) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         f"multiply_adds_per_{unit}": round(cost),
         # A model without a halo remembers all of what came before.
-        "receptive_field": None if reach is None else 2 * reach + 1,
+        "receptive_field": None if halo is None else 2 * halo + 1,
     }
 
 
@@ -111,7 +113,7 @@ def verify(file: str) -> None:
       denoise models verify photo
     """
     from denoise import weights
-    from pipelines.catalogue import find
+    from denoise.infer.catalogue import find
 
     row = find(file)
     if row.path is None:
@@ -133,10 +135,9 @@ def export(name: str, path: Path) -> None:
       denoise models export photo photo.onnx
     """
     from denoise.export import export_onnx
-    from denoise.infer import load
-    from pipelines.catalogue import find
+    from denoise.infer.catalogue import find, load
 
-    facts = export_onnx(load(name, find(name).modalities[0]).model, path, name)
+    facts = export_onnx(load(name, find(name).modalities[0]).denoiser, path, name)
     click.echo(report.printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
 
 
@@ -162,7 +163,7 @@ def export(name: str, path: Path) -> None:
     help="Turns for each; the median counts.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="That torch uses.  [default: all cores]")
-@options.precision_option
+@options.flag(BenchmarkJob.table()["precision"])
 @options.json_option
 def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> None:
     """Time models against two published network shapes and a matrix product, on this machine, in turns.
@@ -171,7 +172,7 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
     Example:
       denoise models cost photo wavelet --threads 2
     """
-    from pipelines import cost as costs
+    from pipelines.benchmark import cost as costs
 
     found = costs.measure(costs.CostJob(models=names, **settings))
     click.echo(costs.as_table(found))
@@ -182,18 +183,16 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
 @command.command()
 @click.argument("model")
 @options.inputs
-@click.option(
-    "--workers", type=click.IntRange(min=1), show_default="as many as pay", help="Processes of the batch."
-)
+@options.flag(Job.table()["workers"])
 @options.json_option
 def overhead(json_path: Path | None, **settings: Any) -> None:
-    """Compare what a batch takes with what MODEL alone takes for the same files, and keep no result.
+    """Compare the time of a batch with that of MODEL alone on the same files; results are discarded.
 
     \b
     Example:
       denoise models overhead photo photos/
     """
-    from pipelines import overhead as overheads
+    from pipelines.benchmark import overhead as overheads
 
     found = overheads.measure(overheads.OverheadJob(**settings))
     click.echo(overheads.as_text(found))

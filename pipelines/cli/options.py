@@ -1,212 +1,243 @@
-"""Options that several commands share; their defaults are those of the job they fill."""
+"""Flags of the command line, made from the annotated fields of options and jobs; and what commands share."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from denoise.errors import StorageError
-from denoise.models import PRECISIONS
-from pipelines import batch, report
-from pipelines.engines import ENGINES
-from pipelines.forecast import bytes_text
-from pipelines.job import Job
-from pipelines.remote import location
+from denoise.options import Field, Options
+from pipelines import report
+from pipelines.batch import run as batch
+from pipelines.batch.forecast import bytes_text
+from pipelines.batch.jobs import Job
+from pipelines.batch.remote import location
 
 __all__ = [
     "STDOUT",
+    "finish",
+    "flag",
+    "flags",
     "given",
     "inputs",
+    "job_from",
     "job_options",
     "json_option",
-    "keep_option",
-    "numbers",
+    "markdown",
+    "page",
     "path_type",
-    "precision_option",
-    "remove_option",
-    "run",
+    "progress",
+    "show_json",
     "show_option",
-    "size",
-    "tell",
-    "words",
+    "verbosity",
 ]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+AnyJob = TypeVar("AnyJob", bound=Job)
+Decorator = Callable[[Any], Any]
+
+STDOUT = Path("-")
+_MAX = sys.float_info.max
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 path_type = click.Path(path_type=Path)
 
 
 class _Location(click.ParamType["Path"]):
-    """A path, or a URL that fsspec knows."""
+    """A path, or a URL that fsspec reads."""
 
     name = "path"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> Path:
         return value if isinstance(value, Path) else location(value)
 
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+class _Size(click.ParamType["int"]):
+    """A size in bytes, such as 2GB, 500M or 1.5GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?i?)b?", value.strip().lower())
+        if match is None or match[2] not in _UNITS:
+            self.fail(f"{value!r} is not a size such as 500MB or 2GB", param, ctx)
+        return int(float(match[1]) * _UNITS[match[2]])
 
 
-def _loudness(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    if not wanted:
-        return
-    if ctx.meta.setdefault("loudness", parameter.name) != parameter.name:
+class _List(click.ParamType["tuple[Any, ...]"]):
+    """A comma-separated list."""
+
+    name = "list"
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self._kind(word.strip()) for word in value.split(",") if word.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 15,25,50", param, ctx)
+
+
+def _type(field: Field, path: click.ParamType[Path]) -> click.ParamType[Any]:
+    option = field.option
+    low, high = (None if abs(bound) >= _MAX else bound for bound in (option.low, option.high))
+    if field.many and not option.repeated:
+        return _List(field.kind)
+    if option.choices:
+        return click.Choice(option.choices)
+    if option.unit == "bytes":
+        return _Size()
+    if field.kind is Path:
+        return path
+    if field.kind not in (int, float):
+        return click.STRING
+    if low is high is None:
+        return click.INT if field.kind is int else click.FLOAT
+    bounds: Any = click.IntRange if field.kind is int else click.FloatRange
+    ranged: click.ParamType[Any] = bounds(low, high, min_open=option.low_open, max_open=option.high_open)
+    return ranged
+
+
+def _metavar(field: Field) -> str:
+    return field.option.metavar or {"bytes": "SIZE"}.get(field.option.unit, field.option.unit.upper())
+
+
+def flag(field: Field, path: click.ParamType[Path] = path_type) -> Decorator:
+    """Make the click option of a field."""
+    option, required = field.option, field.default is MISSING
+    names = [*([option.short] if option.short else []), field.flag, field.name]
+    shown: Any = option.unset or not (field.default in (None, ()) or field.default is False or required)
+    if field.kind is bool:
+        names[-2] += f"/--no-{field.flag.removeprefix('--')}" if field.default else ""
+        return click.option(*names, is_flag=True, default=field.default, show_default=shown, help=option.help)
+    return click.option(
+        *names,
+        type=_type(field, path),
+        default=None if required else field.default,
+        required=required,
+        multiple=option.repeated,
+        metavar=_metavar(field) or None,
+        show_default=shown,
+        help=option.help,
+    )
+
+
+def flags(kind: type[Options], path: click.ParamType[Path] = path_type) -> Decorator:
+    """Add the flags of every option of a class to a command."""
+
+    def decorate(command: Any) -> Any:
+        for field in reversed(tuple(kind.table().values())):
+            if field.flag:
+                command = flag(field, path)(command)
+        return command
+
+    return decorate
+
+
+def markdown(kind: type[Options]) -> str:
+    """Make the table of docs/options.md for a class."""
+    rows = []
+    for field in kind.table().values():
+        if field.flag:
+            name = " ".join(filter(None, (field.flag, _metavar(field))))
+            default = field.option.unset
+            if field.default not in (None, (), MISSING):
+                default = (
+                    {True: "yes", False: "no"}[field.default] if field.kind is bool else f"{field.default}"
+                )
+                default = f"{field.default:g}" if field.kind is float else default
+            help_text = field.option.help.replace("|", "\\|")
+            cells = f"`{name}`".replace("|", "\\|"), help_text, field.domain, default or "-"
+            rows.append(cells)
+    return report.markdown(("option", "meaning", "values", "default"), rows, words=4)
+
+
+def page() -> str:
+    """Make docs/options.md."""
+    from pipelines.batch.jobs import CleanJob, CorruptJob
+    from pipelines.benchmark.job import BenchmarkJob
+    from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob
+
+    kinds = {
+        "clean": type(CleanJob.options),
+        "corrupt": type(CorruptJob.options),
+        "clean and corrupt": Job,
+        "benchmark": BenchmarkJob,
+        "embed": EmbedJob,
+        "reconstruct": ReconstructJob,
+        "anomalies": AnomaliesJob,
+    }
+    tables = (f"## `{name}`\n\n{markdown(kind)}\n" for name, kind in kinds.items())
+    command = "python -m pipelines.cli.options > docs/options.md"
+    head = f"# Options\n\nMade from the fields of the options by `{command}`.\n"
+    return "\n".join([head, *tables])
+
+
+def _set_verbosity(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and ctx.meta.setdefault("verbosity", parameter.name) != parameter.name:
         raise click.UsageError("--quiet and --verbose exclude each other.")
 
 
+_verbosity: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _set_verbosity}
+quiet_option = click.option("-q", "--quiet", **_verbosity, help="Show nothing but failures.")
+verbose_option = click.option("-v", "--verbose", **_verbosity, help="Show a line per file, with its notes.")
 inputs = click.argument("inputs", nargs=-1, required=True, type=path_type, metavar="INPUT...")
 json_option = click.option(
     "--json", "json_path", type=path_type, metavar="FILE", help="Write all figures as JSON."
 )
 show_option = click.option(
-    "--json",
-    "json_path",
-    type=path_type,
-    metavar="FILE",
-    help="Write the report as JSON; - prints it alone.",
-)
-STDOUT = Path("-")
-
-
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=PRECISIONS[0],
-    show_default=True,
-    help="Of trained image models; bf16 is faster on CPUs that have it.",
+    "--json", "json_path", type=path_type, metavar="FILE", help="Write the report as JSON; - prints it alone."
 )
 
 
-def _few(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return words(ctx, parameter, value) or ()
+def job_options(kind: type[Job]) -> Decorator:
+    """Add inputs and flags of a job that makes files out of files."""
+    place = _Location()
+    argument = click.argument("inputs", nargs=-1, required=True, type=place, metavar="INPUT...")
+    decorators = (argument, flags(type(kind.options)), flags(kind, place), quiet_option, verbose_option)
+
+    def decorate(command: Any) -> Any:
+        for decorator in reversed((*decorators, json_option)):
+            command = decorator(command)
+        return command
+
+    return decorate
 
 
-remove_option = click.option(
-    "--remove",
-    callback=_few,
-    metavar="A,B",
-    help="Take out of sensor logs however faint it is: impulses, faults, mains, baseline.",
-)
-keep_option = click.option(
-    "--keep", callback=_few, metavar="A,B", help="Leave in sensor logs: impulses, faults, mains, baseline."
-)
+def job_from(kind: type[AnyJob], settings: dict[str, Any]) -> AnyJob:
+    """Make a job from the values of its flags."""
+    options = type(kind.options)
+    chosen = {name: settings.pop(name) for name in options.table() if name in settings}
+    return kind(options=options(**chosen), **settings)
 
 
-def job_options(command: Command) -> Command:
-    """The inputs and options of every command that makes files out of files."""
-    for decorate in reversed(
-        (
-            click.argument("inputs", nargs=-1, required=True, type=_Location(), metavar="INPUT..."),
-            click.option(
-                "-o",
-                "--output",
-                required=True,
-                type=_Location(),
-                help="Folder for the results, or a file for one input file.",
-            ),
-            click.option(
-                "--recursive/--no-recursive",
-                default=Job.recursive,
-                show_default=True,
-                help="Go into folders below an input folder.",
-            ),
-            click.option(
-                "--overwrite",
-                is_flag=True,
-                default=Job.overwrite,
-                help="Do every file anew; replace what is there, whoever wrote it.",
-            ),
-            click.option(
-                "--dry-run", is_flag=True, default=Job.dry_run, help="Show what would be done; write nothing."
-            ),
-            click.option(
-                "--workers",
-                type=click.IntRange(min=1),
-                default=Job.workers,
-                show_default="as many as pay",
-                help="Processes that work at the same time.",
-            ),
-            click.option(
-                "--engine",
-                type=click.Choice(ENGINES),
-                default=Job.engine,
-                show_default=True,
-                help="What runs the workers.",
-            ),
-            click.option(
-                "--scheduler",
-                default=Job.scheduler,
-                metavar="tcp://HOST:PORT",
-                help="Of a Dask cluster.  [default: one on this machine]",
-            ),
-            click.option(
-                "--keep-mtime",
-                is_flag=True,
-                default=Job.keep_mtime,
-                help="Give each result the modification time of its input.",
-            ),
-            click.option(
-                "--max-pixels",
-                type=click.IntRange(min=1),
-                default=Job.max_pixels,
-                show_default=True,
-                help="Refuse larger images.",
-            ),
-            click.option(
-                "--max-duration",
-                type=click.FloatRange(min=0, min_open=True),
-                default=Job.max_duration,
-                metavar="S",
-                help="Refuse longer recordings.",
-            ),
-            click.option(
-                "--timeout",
-                type=click.FloatRange(min=0, min_open=True),
-                default=Job.timeout,
-                metavar="S",
-                help="Give up a file that takes longer.",
-            ),
-            click.option(
-                "--memory",
-                default=Job.memory,
-                callback=size,
-                metavar="SIZE",
-                help="Such as 2GB: what all workers together may hold.",
-            ),
-            click.option(
-                "-q",
-                "--quiet",
-                is_flag=True,
-                expose_value=False,
-                callback=_loudness,
-                help="Show nothing but what failed.",
-            ),
-            click.option(
-                "-v",
-                "--verbose",
-                is_flag=True,
-                expose_value=False,
-                callback=_loudness,
-                help="Show a line for each file, with its notes.",
-            ),
-            json_option,
-        )
-    ):
-        command = decorate(command)
-    return command
+def verbosity() -> str | None:
+    """Return `quiet`, `verbose` or None."""
+    chosen: str | None = click.get_current_context().meta.get("verbosity")
+    return chosen
 
 
-def run(job: Job, json_path: Path | None) -> None:
-    """Run a job, print what became of it, and exit with the code that says so (docs/reliability.md)."""
-    ctx = click.get_current_context()
-    loudness = ctx.meta.get("loudness")
-    result = batch.run(job, _SHOW[loudness])
-    if loudness == "quiet":
+def progress() -> batch.Progress:
+    """Choose how a batch shows its files as they finish."""
+    shows: Mapping[str | None, batch.Progress] = {"verbose": report.lines, "quiet": batch.silent}
+    return shows.get(verbosity(), report.progress)
+
+
+def finish(job: Job, result: batch.Result, json_path: Path | None) -> None:
+    """Print the result of a job, and exit with the code for it (docs/reliability.md)."""
+    if verbosity() == "quiet":
         for entry in result.entries:
             if entry.status == "failed":
                 click.echo(report.printable(str(entry.error)), err=True)
@@ -219,11 +250,11 @@ def run(job: Job, json_path: Path | None) -> None:
     if result.stopped:
         raise StorageError(result.stopped)
     if result.counts["failed"]:
-        ctx.exit(1)
+        click.get_current_context().exit(1)
 
 
 def given(*names: str) -> list[str]:
-    """Which of these options are on the command line, as they are written there."""
+    """List which of these options are on the command line, as they are written there."""
     ctx = click.get_current_context()
     sources = {name: ctx.get_parameter_source(name) for name in names}
     return [
@@ -233,19 +264,12 @@ def given(*names: str) -> list[str]:
     ]
 
 
-def tell(json_path: Path | None, data: Mapping[str, Any]) -> None:
-    """Do what `show_option` asks for, once the text, if any, is printed."""
+def show_json(json_path: Path | None, data: Mapping[str, Any]) -> None:
+    """Write or print the report that `show_option` asks for."""
     if json_path == STDOUT:
         click.echo(report.as_json(data))
     elif json_path:
         report.write_json(json_path, data)
-
-
-_SHOW: Mapping[str | None, batch.Progress] = {
-    None: report.progress,
-    "verbose": report.lines,
-    "quiet": lambda entries, _: entries,
-}
 
 
 def _plan_lines(result: batch.Result) -> Iterator[str]:
@@ -269,24 +293,5 @@ def _json(job: Job, result: batch.Result) -> dict[str, Any]:
     return {"rows": rows, "plan": result.cost.row() | {"free_bytes": result.free_bytes}}
 
 
-def size(ctx: click.Context, parameter: click.Parameter, value: str | int | None) -> int | None:  # noqa: ARG001
-    """A size in bytes, such as 2GB, 500M or 1.5GiB."""
-    if value is None or isinstance(value, int):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?i?)b?", value.strip().lower())
-    if match is None or match[2] not in _UNITS:
-        raise click.BadParameter(f"{value!r} is not a size such as 500MB or 2GB")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """A comma-separated list."""
-    return None if value is None else tuple(word.strip() for word in value.split(",") if word.strip())
-
-
-def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
-    """A comma-separated list of numbers."""
-    try:
-        return tuple(float(word) for word in words(ctx, parameter, value) or ())
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not a list of numbers such as 15,25,50") from error
+if __name__ == "__main__":
+    click.echo(page(), nl=False)

@@ -8,23 +8,14 @@ import click
 
 from pipelines import report
 from pipelines.cli import options
-from pipelines.job import ReconstructJob
+from pipelines.explore.jobs import ReconstructJob
 
 __all__ = ["command"]
 
 
 @click.command()
 @click.argument("archive", type=options.path_type, metavar="CODES.npz")
-@click.option(
-    "-o", "--output", required=True, type=options.path_type, metavar="DIR", help="Where the files go."
-)
-@click.option(
-    "--model",
-    type=options.path_type,
-    metavar="FILE",
-    help="The weights, if they are not in the archive nor where they were.",
-)
-@click.option("--overwrite", is_flag=True, default=ReconstructJob.overwrite, help="Replace what is there.")
+@options.flags(ReconstructJob)
 def command(**settings: Any) -> None:
     """Turn the codes of denoise embed into files again: PNG, WAV, CSV.
 
@@ -32,7 +23,7 @@ def command(**settings: Any) -> None:
     Example:
       denoise reconstruct codes.npz -o back/
     """
-    from pipelines.reconstruct import reconstruct
+    from pipelines.explore.reconstruct import reconstruct
 
     done = reconstruct(ReconstructJob(**settings))
     click.echo(report.printable(f"{settings['output']}: {report.files(len(done.written))}"))

@@ -20,7 +20,7 @@ __all__ = ["command"]
 )
 @options.json_option
 def command(reference: Path, estimate: Path, extra: tuple[str, ...], json_path: Path | None) -> None:
-    """Measure how near ESTIMATE is to REFERENCE: two files, or two folders paired by relative path.
+    """Measure ESTIMATE against REFERENCE: two files, or two folders paired by relative path.
 
     \b
     Example:

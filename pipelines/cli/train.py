@@ -10,7 +10,7 @@ import click
 from pipelines.cli import options
 
 if TYPE_CHECKING:
-    from denoise.train import Progress
+    from denoise.training.fit import Progress
 
 __all__ = ["command"]
 
@@ -40,8 +40,8 @@ def command(
     Example:
       denoise train photo --data photos/ --validate held-out/ -o mine.safetensors --set fit.batch=16
     """
-    from denoise import recipe as recipes
-    from denoise.train import fit
+    from denoise.training import recipe as recipes
+    from denoise.training.fit import fit
     from pipelines import curve
 
     def show(progress: Progress) -> None:

@@ -20,14 +20,14 @@ __all__ = ["command"]
 def command(output: Path, json_path: Path | None) -> None:
     """Hash the results in the folder OUTPUT again, and compare them with its manifest.
 
-    Told are those that were changed, are missing, or were left unfinished by an interrupted run: then the
-    exit code is 1. Files that the manifest does not know and leftover temporary files are listed as well.
+    Results that were changed, are missing, or were left unfinished by an interrupted run are reported, and
+    the exit code is 1. Files that the manifest does not know and leftover temporary files are listed as well.
 
     \b
     Example:
       denoise verify cleaned/
     """
-    from pipelines.verify import FAULTS, STATUSES, verify
+    from pipelines.inspect.verify import FAULTS, STATUSES, verify
 
     counts: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
     rows: list[dict[str, Any]] = []
@@ -39,6 +39,6 @@ def command(output: Path, json_path: Path | None) -> None:
             click.echo(printable(f"{checked.status}  {output / checked.key}"))
     if json_path != options.STDOUT:
         click.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES))
-    options.tell(json_path, {"counts": counts, "rows": rows})
+    options.show_json(json_path, {"counts": counts, "rows": rows})
     if any(counts[status] for status in FAULTS):
         click.get_current_context().exit(1)

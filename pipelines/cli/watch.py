@@ -8,10 +8,11 @@ import click
 
 from denoise.errors import StorageError, printable
 from pipelines import report
+from pipelines.batch.jobs import CleanJob
+from pipelines.batch.manifest import Entry
+from pipelines.batch.watch import POLL_S, Watch, WatchSummary, watch
+from pipelines.cli import options
 from pipelines.cli.clean import command as clean
-from pipelines.job import CleanJob
-from pipelines.manifest import Entry
-from pipelines.watch import POLL_S, Watch, Watched, watch
 
 __all__ = ["command"]
 
@@ -45,7 +46,7 @@ _NOT_HERE = (
     f"and every {POLL_S:g} s where it cannot]",
 )
 def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
-    """Clean what is in the folders INPUT and not done yet, and then whatever arrives.
+    """Clean the files in the folders INPUT that are not done yet, then every file that arrives.
 
     A file is cleaned once it has settled, and again when it changes later. Ctrl-C or SIGTERM ends the watch:
     with exit code 0, or 1 if a file that is there could not be cleaned. What was under way is done by the
@@ -55,14 +56,14 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
     Example:
       denoise watch scans/ -o cleaned/ --settle 5
     """
-    loudness = click.get_current_context().meta.get("loudness")
+    loudness = options.verbosity()
 
-    def tell(entry: Entry) -> None:
+    def on_entry(entry: Entry) -> None:
         for line in _lines(entry, loudness):
             click.echo(printable(line), err=True)
 
-    job = Watch(job=CleanJob(**settings), settle_s=settle_s, poll_s=poll_s)
-    watched = watch(job, tell=tell, say=lambda sentence: click.echo(sentence, err=True))
+    job = Watch(job=options.job_from(CleanJob, settings), settle_s=settle_s, poll_s=poll_s)
+    watched = watch(job, on_entry=on_entry, on_message=lambda sentence: click.echo(sentence, err=True))
     if loudness != "quiet":
         click.echo(_summary(watched))
     if watched.stopped:
@@ -72,7 +73,7 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
 
 
 def _lines(entry: Entry, loudness: str | None) -> list[str]:
-    """What is shown of an entry."""
+    """Lines that are shown for an entry."""
     if entry.status == "failed":
         return [f"failed {entry.error}"]
     if loudness == "quiet" or (entry.status == "skipped" and loudness != "verbose"):
@@ -81,11 +82,11 @@ def _lines(entry: Entry, loudness: str | None) -> list[str]:
     return [f"{entry.status} {entry.source}: {entry.seconds:.2f} s", *notes]
 
 
-def _summary(watched: Watched) -> str:
+def _summary(watched: WatchSummary) -> str:
     counts = [f"{number} {status}" for status, number in sorted(watched.counts.items())]
     if watched.waiting:
         counts.append(f"{watched.waiting} waiting")
-    failed = [f"  {printable(sentence)}" for sentence in list(watched.failed.values())[: report.MOST_ROWS]]
+    failed = [f"  {printable(sentence)}" for sentence in list(watched.failed.values())[: report.MAX_ROWS]]
     left = len(watched.failed) - len(failed)
     head = [f"Failed: {len(watched.failed)}"] if failed else []
     tail = [f"  ... and {left} more"] if left else []

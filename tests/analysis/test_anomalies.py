@@ -1,4 +1,4 @@
-"""What was never learned is told from what was, at the promised rate of false alarms, and with its place."""
+"""Anomalies are detected and located, at the promised rate of false alarms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {"config": {"widths": (64, 32)}}
 
 
 def waves(count: int, seed: int) -> NDArray[np.float32]:
-    """Sines of one frequency, of any phase and some loudness, with a little noise."""
+    """Sines of one frequency with random phases and levels, and a little noise."""
     rng = np.random.default_rng(seed)
     phase, loudness = rng.uniform(0, 2 * np.pi, (count, 1)), rng.uniform(0.7, 1.3, (count, 1))
     clean = loudness * np.sin(2 * np.pi * np.arange(SIZE) / 16 + phase)
@@ -54,7 +54,7 @@ def test_what_is_unlike_is_found_whatever_it_is(detector: AnomalyDetector) -> No
 
 
 def test_an_error_counts_for_more_where_there_is_none_normally() -> None:
-    """Half of each item is loud noise, which hides from the mean squared error what is in the quiet half."""
+    """Loud noise in half of each item masks, in the mean squared error, anomalies of the quiet half."""
     rng = np.random.default_rng(0)
     deviation = np.r_[np.full(16, 1.0), np.full(16, 0.02)]
     learned, normal, strange = (rng.normal(0, 1, (n, 32)) * deviation for n in (2000, 400, 400))
@@ -96,9 +96,9 @@ def test_a_variational_one_gives_its_evidence() -> None:
 
 def test_a_saved_one_judges_as_before(detector: AnomalyDetector, tmp_path: Path) -> None:
     path, items = tmp_path / "m.safetensors", waves(300, 6) * np.linspace(0.5, 2, 300)[:, None]
-    detector.save(path, "waves", denoise.Cut("sensor", (SIZE,)))
+    detector.save(path, "waves", denoise.Segmentation("sensor", (SIZE,)))
     loaded, cut = AnomalyDetector.load(path)
-    assert cut == denoise.Cut("sensor", (SIZE,))
+    assert cut == denoise.Segmentation("sensor", (SIZE,))
     np.testing.assert_allclose(loaded.score_samples(items), detector.score_samples(items), atol=1e-6)
     np.testing.assert_array_equal(loaded.predict(items), detector.predict(items))
     assert AnomalyDetector.load(path, 0.999)[0].threshold_ > detector.threshold_
@@ -107,11 +107,11 @@ def test_a_saved_one_judges_as_before(detector: AnomalyDetector, tmp_path: Path)
 
 def test_what_says_nothing_of_normal_is_refused(detector: AnomalyDetector, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    detector.embedding_.save(path, "waves", denoise.Cut("sensor", (SIZE,)))
+    detector.embedding_.save(path, "waves", denoise.Segmentation("sensor", (SIZE,)))
     with pytest.raises(UsageError, match="does not say what is normal"):
         AnomalyDetector.load(path)
     for known in ({}, {"quantile": 0.9, "middle": [0, 0, 0], "unit": [1, 1, -1]}, {"quantile": "x"}, 7):
-        detector.embedding_.save(path, "waves", denoise.Cut("sensor", (SIZE,)), anomalies=known)
+        detector.embedding_.save(path, "waves", denoise.Segmentation("sensor", (SIZE,)), anomalies=known)
         with pytest.raises(WeightsError, match="does not tell what is normal"):
             AnomalyDetector.load(path)
 
@@ -145,12 +145,12 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_a_file_says_when(detector: AnomalyDetector, tmp_path: Path) -> None:
-    cut = denoise.Cut("sensor", (SIZE,), step=SIZE // 2)
+    cut = denoise.Segmentation("sensor", (SIZE,), step=SIZE // 2)
     rng = np.random.default_rng(8)
     wave = np.sin(2 * np.pi * np.arange(3200) / 16) + rng.normal(0, 0.03, 3200)
     for name, values in (("good", wave), ("bad", wave.copy())):
         if name == "bad":
-            values[1600:1616] = 0  # the sensor stands still
+            values[1600:1616] = 0  # a stuck sensor
         lines = [f"{n / 100:.2f},{value:.4f}\n" for n, value in enumerate(values)]
         (tmp_path / f"{name}.csv").write_text("time,x\n" + "".join(lines))
     strict = AnomalyDetector(quantile=0.999)
@@ -167,7 +167,7 @@ def test_a_file_says_when(detector: AnomalyDetector, tmp_path: Path) -> None:
 
 
 def areas(digit: int) -> list[float]:
-    """Area under the curve when one digit was never learned: ours, PCA, isolation forest, one-class SVM."""
+    """Area under the curve without one digit in training: ours, PCA, isolation forest, one-class SVM."""
     pixels, shown = load_digits(return_X_y=True)
     normal = np.random.default_rng(digit).permutation(np.flatnonzero(shown != digit))
     learned, others = (pixels[part] / 16 for part in np.split(normal, [len(normal) // 2]))

@@ -1,4 +1,4 @@
-"""Codes of files: where each belongs, kept in an archive, quantised, and turned into files again."""
+"""Codes of files: their positions, archives, quantisation, and reconstruction."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from PIL import Image
 import denoise
 from denoise import io
 from denoise.analysis import codes as coding
-from denoise.analysis.excerpts import Cut, Excerpts
+from denoise.analysis.segments import Segmentation, Segments
 from denoise.errors import InputError, UnreadableError, UsageError
 
 RNG = np.random.default_rng(0)
 SETTINGS = {"code_size": 4, "steps": 150, "lr": 1e-2, "config": {"widths": (16,), "activation": "linear"}}
 
 
-def fitted(path: Path, cut: Cut, weights: Path) -> Path:
-    """A model of a file's own excerpts, as a weights file."""
-    items = np.stack([excerpt.values for excerpt in Excerpts(path, cut)])
+def fitted(path: Path, cut: Segmentation, weights: Path) -> Path:
+    """A weights file of a model trained on a file's own excerpts."""
+    items = np.stack([excerpt.values for excerpt in Segments(path, cut)])
     embedding = denoise.AutoencoderEmbedding(modality=cut.modality, **SETTINGS).fit(items)  # type: ignore[arg-type]
     embedding.save(weights, "mine", cut)
     return weights
@@ -30,7 +30,7 @@ def fitted(path: Path, cut: Cut, weights: Path) -> Path:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Two columns that four numbers a window describe, one with a gap."""
+    """Two columns, each window determined by four numbers; one column has a gap."""
     time = np.arange(640) / 50
     values = [np.sin(time) + 0.3 * time + 40, 1000 * np.cos(2 * time)]
     rows = [f"{t:.2f},{a:.6f},{b:.6f}\n" for t, a, b in zip(time, *values, strict=True)]
@@ -39,7 +39,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "a.csv"
 
 
-CUT = Cut("sensor", (32,), standardise=True)
+CUT = Segmentation("sensor", (32,), standardise=True)
 
 
 def test_codes_know_their_places_and_what_they_lose(log: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_codes_know_their_places_and_what_they_lose(log: Path, tmp_path: Path) -
     codes = denoise.embed(log, model)
     assert (codes.name, codes.codes.shape) == ("a.csv", (39, 4))
     assert [place.channel for place in codes.places(CUT)][:8] == [0, 1, 0, 1, 0, 1, 1, 0]
-    values = np.stack([excerpt.values for excerpt in Excerpts(log, CUT)])
+    values = np.stack([excerpt.values for excerpt in Segments(log, CUT)])
     embedding, _ = denoise.AutoencoderEmbedding.load(model)
     np.testing.assert_array_equal(codes.codes, embedding.transform(values))
     assert codes.squared_error == pytest.approx(embedding.reconstruction_error(values).mean() * values.size)
@@ -62,7 +62,7 @@ def test_a_log_comes_back_with_its_clock_its_names_and_its_gaps(log: Path, tmp_p
     truth, info = io.read(log)
     back, found = io.read(tmp_path / "back.csv")
     assert found.sample_rate == pytest.approx(info.sample_rate)
-    assert found.extra["columns"] == info.extra["columns"]
+    assert found.columns == info.columns
     assert np.isnan(back[0, 96:128]).all()
     assert np.isnan(back).sum() == 32
     there = ~np.isnan(back)
@@ -91,7 +91,7 @@ def test_an_archive_gives_back_what_went_in_to_half_a_step(
         assert (np.abs(back.codes - file.codes) <= step / 2 + 1e-5).all()
         np.testing.assert_array_equal(back.offset, file.offset)
         np.testing.assert_allclose(back.scale, file.scale, rtol=0.0 if bits is None else 0.005)
-    with np.load(tmp_path / "c.npz") as plain:  # numpy alone can tell which code is where
+    with np.load(tmp_path / "c.npz") as plain:  # numpy alone can locate every code
         assert plain["file"].tolist() == [0] * 39 + [1] * 15
         assert ("start" in plain.files) is (bits is None)
 
@@ -114,7 +114,7 @@ def test_pictures_come_back_with_all_their_pages(tmp_path: Path) -> None:
     ramps = [np.add.outer(np.arange(rows), np.arange(40)).astype(np.uint8) * 2 for rows in (33, 21)]
     tifffile.imwrite(tmp_path / "a.tif", ramps[0])
     tifffile.imwrite(tmp_path / "a.tif", ramps[1], append=True)
-    cut = Cut("image", (8, 8))
+    cut = Segmentation("image", (8, 8))
     model = fitted(tmp_path / "a.tif", cut, tmp_path / "m.safetensors")
     codes = denoise.embed(tmp_path / "a.tif", model)
     assert coding.suffix_of(codes, "image") == ".tif"
@@ -128,7 +128,7 @@ def test_pictures_come_back_with_all_their_pages(tmp_path: Path) -> None:
 def test_a_picture_as_a_whole_comes_back_in_its_own_size(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 50 * 30).reshape(50, 30).astype(np.uint8)
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    cut = Cut("image", (8, 8), whole=True)
+    cut = Segmentation("image", (8, 8), whole=True)
     model = fitted(tmp_path / "a.png", cut, tmp_path / "m.safetensors")
     (page,) = denoise.reconstruct(denoise.embed(tmp_path / "a.png", model), model)
     assert page.shape == (1, 50, 30)
@@ -138,7 +138,7 @@ def test_a_picture_as_a_whole_comes_back_in_its_own_size(tmp_path: Path) -> None
 def test_a_recording_comes_back_at_its_rate(tmp_path: Path) -> None:
     tone = 0.4 * np.sin(2 * np.pi * 200 * np.arange(16_000) / 16_000)
     sf.write(tmp_path / "a.wav", tone, 16_000, subtype="FLOAT")
-    cut = Cut("audio", (64,), sample_rate=8000)
+    cut = Segmentation("audio", (64,), sample_rate=8000)
     model = fitted(tmp_path / "a.wav", cut, tmp_path / "m.safetensors")
     codes = denoise.embed(tmp_path / "a.wav", model)
     coding.write_pages(tmp_path / "back.wav", denoise.reconstruct(codes, model), codes, "audio")

@@ -1,4 +1,4 @@
-"""An autoencoder's code against principal components of the same size; and the protocol of scikit-learn."""
+"""Autoencoder codes compared with principal components of the same size; the protocol of scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 import denoise
 from denoise import weights
-from denoise.analysis.excerpts import Cut
+from denoise.analysis.segments import Segmentation
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.models.autoencoder import build
 
@@ -58,7 +58,7 @@ def test_it_is_a_transformer_to_scikit_learn() -> None:
     codes = ours.fit_transform(X)
     assert codes.shape == (60, 2)
     assert ours.get_feature_names_out().tolist() == ["code0", "code1"]
-    np.testing.assert_array_equal(twin.fit(X).transform(X), codes)  # the seed decides all
+    np.testing.assert_array_equal(twin.fit(X).transform(X), codes)  # the seed determines the result
     assert not np.allclose(clone(ours).set_params(seed=1).fit_transform(X), codes)
     classifier = make_pipeline(clone(ours), KNeighborsClassifier(3)).fit(X, X[:, 0] > 100)
     classifier.set_params(autoencoderembedding__code_size=1).fit(X, X[:, 0] > 100).predict(X)
@@ -90,22 +90,22 @@ def test_items_of_every_shape_get_a_code_and_come_back(
 
 def test_a_saved_one_gives_the_same_codes_and_passes_verify(tmp_path: Path) -> None:
     ours = Embedding(**SMALL).fit(X)
-    ours.save(tmp_path / "a.safetensors", "mine", Cut("sensor", (16,), standardise=True))
+    ours.save(tmp_path / "a.safetensors", "mine", Segmentation("sensor", (16,), standardise=True))
     again, cut = Embedding.load(tmp_path / "a.safetensors")
-    assert cut == Cut("sensor", (16,), standardise=True)
+    assert cut == Segmentation("sensor", (16,), standardise=True)
     np.testing.assert_array_equal(again.transform(X), ours.transform(X))
     assert weights.verify(tmp_path / "a.safetensors")[0]["name"] == "mine"
 
 
 def test_a_model_that_was_trained_by_a_recipe_says_how_files_are_cut(tmp_path: Path) -> None:
-    from denoise import recipe
+    from denoise.training import recipe
 
     plan = recipe.load("family/variational-signal")
     facts = {"recipe": plan.as_dict()}
     model = build(**plan.model.config)
     weights.save(tmp_path / "a.safetensors", model, name="a", architecture="autoencoder", facts=facts)
     ours, cut = Embedding.load(tmp_path / "a.safetensors")
-    assert cut == Cut("sensor", (128,), standardise=True)
+    assert cut == Segmentation("sensor", (128,), standardise=True)
     assert ours.transform(RNG.normal(size=(3, 1, 128))).shape == (3, 32)
 
 

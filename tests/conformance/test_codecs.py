@@ -1,4 +1,4 @@
-"""Every suffix in the table keeps the codec's promises: a new format needs one sample builder here."""
+"""Promises of every suffix in the table of formats; a new format needs one sample builder here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from denoise import io
 from denoise.errors import DenoiseError, InputError
-from denoise.signal import MODALITIES, SignalInfo, modality_of
+from denoise.io.formats import modality_of, writable_suffixes
+from denoise.signal import MODALITIES, SignalInfo
 
 NOBODY = 65534  # a user who owns nothing
 LOSSY = {".jpg", ".jpeg", ".ogg", ".oga", ".opus", ".mp3"}
-# Text that is cut at half is shorter text: no byte in it tells that there was more.
+# Text cut in half is shorter text: no byte in it reveals the cut.
 NOT_FRAMED = {".csv", ".tsv"}
 TWO_FILES = {".hea"}  # a header, and beside it the samples, which are whole
 
@@ -127,7 +128,7 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
     ".h5": _hdf5,
     ".hdf5": _hdf5,
 }
-SUFFIXES = [suffix for modality in MODALITIES.values() for suffix in modality.suffixes]
+SUFFIXES = [suffix for modality in MODALITIES for suffix in writable_suffixes(modality)]
 every_suffix = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
@@ -138,7 +139,7 @@ def test_the_tables_agree() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder whose name has what names have: spaces and letters beyond ASCII."""
+    """A folder with spaces and letters beyond ASCII in its name."""
     folder = tmp_path / "mit Leerzeichen ü"
     folder.mkdir()
     return folder
@@ -152,7 +153,7 @@ def sample(folder: Path, suffix: str) -> Path:
 
 
 def _rate_options(path: Path) -> dict[str, Any]:
-    """Logs without timestamps are told their rate."""
+    """State the rate of logs without timestamps."""
     return {"sample_rate": 100.0} if modality_of(path).name == "sensor" else {}
 
 
@@ -161,7 +162,7 @@ def _read(path: Path, **options: Any) -> NDArray[Any]:
 
 
 def _same(found: NDArray[Any], expected: NDArray[Any], suffix: str) -> None:
-    """Equal, or, for lossy formats, within 20 dB."""
+    """Compare exactly, or within 20 dB for lossy formats."""
     if suffix in LOSSY:
         assert found.shape == expected.shape
         assert np.var(found.astype(np.float64) - expected) < 0.01 * np.var(expected.astype(np.float64))
@@ -175,7 +176,7 @@ def _probe_and_read(path: Path) -> NDArray[Any]:
 
 
 def _refused(path: Path) -> None:
-    """Either of `probe` and the reader finds the fault, and the sentence names the file."""
+    """Expect a refusal by `probe` or by the reader, in a sentence that names the file."""
     with pytest.raises(InputError) as caught:
         _probe_and_read(path)
     assert path.name in str(caught.value)
@@ -189,7 +190,7 @@ def test_round_trip(sample: Path, suffix: str, folder: Path) -> None:
     again = folder / f"again{suffix}"
     io.write(again, array, info)
     back, back_info = io.read(again, **_rate_options(again))
-    np.testing.assert_array_equal(array, before)  # the writer does not touch what it is given
+    np.testing.assert_array_equal(array, before)  # the writer does not change its input
     assert back.shape == array.shape
     assert back.dtype == array.dtype
     assert (back_info.sample_rate, back_info.peak, back_info.pages) == (
@@ -205,14 +206,14 @@ def test_probe_says_what_the_reader_gives(sample: Path, suffix: str) -> None:
     info = io.probe(sample, **_rate_options(sample))
     array = _read(sample)
     assert info.source == sample
-    assert suffix in MODALITIES[info.modality].suffixes
+    assert suffix in writable_suffixes(info.modality)
     assert info.shape == array.shape
     assert info.dtype == array.dtype
     assert array.ndim == MODALITIES[info.modality].ndim + 1
 
 
 @every_suffix
-def test_blocks_make_the_whole(sample: Path, suffix: str) -> None:  # noqa: ARG001
+def test_blocks_make_the_whole(sample: Path) -> None:
     whole = _read(sample)
     options = {} if modality_of(sample).name == "image" else {"block": 97}
     with io.reader(sample, **_rate_options(sample), **options) as blocks:
@@ -241,7 +242,7 @@ def test_cut_short(sample: Path, suffix: str, share: float) -> None:
     content = sample.read_bytes()
     sample.write_bytes(content[: int(len(content) * share)])
     if suffix in NOT_FRAMED:
-        # A cut inside a row may show as a row that is too short; what is read is never made up.
+        # A cut inside a row may show as a row that is too short; values are never invented.
         with contextlib.suppress(InputError):
             assert _read(sample).shape[-1] <= 300 * share + 1
     elif suffix not in TWO_FILES or share < 0.5:
@@ -290,7 +291,7 @@ def test_symlink_loop(folder: Path, suffix: str) -> None:
 
 @contextmanager
 def _as_nobody() -> Iterator[None]:
-    """Root reads whatever it likes; in its stead an ordinary user asks."""
+    """Read as an ordinary user, because root may read everything."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     if root:
         os.seteuid(NOBODY)
@@ -302,8 +303,8 @@ def _as_nobody() -> Iterator[None]:
 
 
 @every_suffix
-def test_no_permission(sample: Path, suffix: str) -> None:  # noqa: ARG001
-    _read(sample)  # what is imported lazily is imported by a user who may
+def test_no_permission(sample: Path) -> None:
+    _read(sample)  # import the lazy modules as a user with permission
     sample.chmod(0)
     with _as_nobody():
         _refused(sample)
@@ -333,7 +334,7 @@ def test_an_interrupted_write_leaves_the_old_file_or_none(
 
 
 @every_suffix
-def test_a_folder_that_is_not_there_is_told(sample: Path, suffix: str, folder: Path) -> None:
+def test_a_missing_folder_is_an_error(sample: Path, suffix: str, folder: Path) -> None:
     array, info = io.read(sample, **_rate_options(sample))
     target = folder / "nowhere" / f"target{suffix}"
     with pytest.raises(DenoiseError, match="target"):

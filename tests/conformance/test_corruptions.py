@@ -1,4 +1,4 @@
-"""What every row of the corruption table promises, whatever it does to the signal."""
+"""Promises of every row of the corruption table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from denoise.corruptions import CORRUPTIONS, Corruption, RandomLevel, corrupt, parse, with_level
-from denoise.corruptions.base import Number, Word
+from denoise.corruptions.levels import Number, Word
 from denoise.errors import UsageError
 from denoise.registry import lookup
 from denoise.signal import MODALITIES
@@ -25,7 +25,7 @@ SIZES = {"image": [(1, 1), (1, 9), (7, 5), (33, 48)], "audio": [(1,), (3,), (257
 SIZES["sensor"] = SIZES["audio"]
 # No randomness of their own: only a random level makes two draws differ.
 DETERMINISTIC = {"quantise", "gaussian-blur", "defocus", "jpeg", "clip", "band-limit"}
-# A range in which each step of the level is seen, for those whose domain is too wide to guess it from.
+# A range in which each step of the level is noticeable, for levels with a wide domain.
 LEVELS = {
     "photons": (5, 500),
     "bits": (1, 6),
@@ -46,7 +46,7 @@ every_row = pytest.mark.parametrize("name", CORRUPTIONS)
 
 
 def example(name: str, modality: str) -> Corruption:
-    """The row as it stands, with what it cannot do without."""
+    """A row with its defaults and its required fields."""
     row = parse(name)
     if name == "gaussian":
         return with_level(row, 20, modality)
@@ -60,13 +60,13 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def batch(modality: str, size: tuple[int, ...], items: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Rough, so that nothing passes through a blur, a band limit or a hold unseen."""
+    """A rough signal, which a blur, a band limit or a hold cannot leave unchanged."""
     clean = torch.rand((items, 3, *size), generator=seeded(5))
     return (clean if modality == "image" else 2 * clean - 1).to(dtype)
 
 
 def same_items(modality: str) -> Tensor:
-    """One item, four times: what differs afterwards was drawn per item."""
+    """One item, four times; differences in the output were drawn per item."""
     return batch(modality, SIZES[modality][-1], items=1).expand(4, -1, *SIZES[modality][-1])
 
 
@@ -193,7 +193,7 @@ def test_a_range_is_drawn_per_item(name: str, modality: str) -> None:
     noisy = apply(with_level(row, RandomLevel(low, high), modality), clean)
     size = (noisy - clean).flatten(1).square().mean(1)
     assert size.unique().numel() == 4
-    # The whole range lies between its ends: a level outside would show.
+    # All levels lie within the range: one outside would exceed its ends.
     ends = [
         (apply(with_level(row, end, modality), clean) - clean).flatten(1).square().mean()
         for end in (low, high)

@@ -1,4 +1,4 @@
-"""What every engine promises: the same bytes, rows and exit codes, from local folders and from stores."""
+"""Promises of every engine: the same bytes, rows and exit codes, from local folders and from stores."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipelines import batch
+from denoise.options import CleanOptions
+from pipelines.batch import run as batch
+from pipelines.batch.discover import Item
+from pipelines.batch.jobs import CleanJob, Outcome
 from pipelines.cli import cli
-from pipelines.discover import Item
-from pipelines.job import CleanJob, Outcome
 
 cloudpickle = pytest.importorskip("cloudpickle")
 distributed = pytest.importorskip("distributed")
@@ -50,7 +51,7 @@ def scheduler() -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Nine pictures, one of them no picture."""
+    """Nine files: eight pictures and one invalid file."""
     root = tmp_path / "in"
     (root / "below").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -70,7 +71,7 @@ def clean(engine: str, scheduler: str, source: object, out: object, *options: st
 
 
 def outputs(files: dict[str, bytes]) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """The results, and the rows of the manifest without times and places."""
+    """Results, and the rows of the manifest without times and places."""
     rows = [json.loads(line) for line in files.pop("denoise-manifest.jsonl").splitlines()]
     kept = ("key", "status", "input_digest", "output_digest", "fingerprint", "metrics", "notes", "model")
     return files, sorted(({key: row[key] for key in kept} for row in rows), key=lambda row: str(row["key"]))
@@ -102,7 +103,7 @@ def test_every_engine_gives_the_same_bytes_rows_and_exit_code(
     assert outputs(local(out)) == expected
     assert len(expected[0]) == 8
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
-    assert clean(engine, scheduler, folder, out) == 1  # the bad one is tried again, the rest is done
+    assert clean(engine, scheduler, folder, out) == 1  # the bad file is retried, the others are finished
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == times
 
 
@@ -136,7 +137,7 @@ def test_a_store_is_gone_on_with_and_cleared_of_what_a_killed_run_left(folder: P
     assert clean("inline", "", folder, f"{memory}out") == 1
     after = {name: fs.info(name)["created"] for name in fs.find("/out") if name.endswith(".png")}
     assert stored(f"{memory}out")["2.png"] == done["2.png"]
-    assert {name: after[name] for name in before} == before  # only the lost one was done anew
+    assert {name: after[name] for name in before} == before  # only the lost file was redone
 
 
 def test_the_web_is_read_and_not_written(folder: Path, tmp_path: Path, expected: tuple[Any, Any]) -> None:
@@ -153,12 +154,12 @@ def test_the_web_is_read_and_not_written(folder: Path, tmp_path: Path, expected:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deadly(CleanJob):
-    """Cleaning that the file `2.png` kills its worker by."""
+    """A cleaning job whose worker is killed by the file `2.png`."""
 
     def execute(self, item: Item) -> Outcome:
         if item.source.name == "2.png":
@@ -168,7 +169,11 @@ class Deadly(CleanJob):
 
 def test_a_killed_dask_worker_loses_nothing(folder: Path, tmp_path: Path, scheduler: str) -> None:
     job = Deadly(
-        inputs=(folder,), output=tmp_path / "out", model="median", engine="dask", scheduler=scheduler
+        inputs=(folder,),
+        output=tmp_path / "out",
+        options=CleanOptions(model="median"),
+        engine="dask",
+        scheduler=scheduler,
     )
     result = batch.run(job)
     assert result.counts == {"ok": 7, "failed": 2}

@@ -1,4 +1,4 @@
-"""Every shipped recipe loads, takes two steps, saves, and what it saved cleans."""
+"""Every shipped recipe loads, trains for two steps, and saves weights that clean."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import denoise
-from denoise import io, recipe
+from denoise import io
 from denoise.signal import SignalInfo
-from denoise.train import fit
+from denoise.training import recipe
+from denoise.training.fit import fit
 
 
 def clean_files(folder: Path, modality: str) -> None:
-    """A little of what each modality trains on, and a background for the recipes that mix one in."""
+    """Small training data for each modality, and a background for the recipes that mix one in."""
     rng = np.random.default_rng(0)
     if modality == "image":
         info = SignalInfo(folder / "a.png", "image", (3, 260, 270), "uint8", 255.0)

@@ -1,4 +1,4 @@
-"""The tests here and the processes that they disturb share one module."""
+"""A module shared by the tests here and the processes that they disturb."""
 
 import sys
 from pathlib import Path

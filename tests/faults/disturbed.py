@@ -1,6 +1,6 @@
-"""A small batch to disturb, and the four promises to hold it to; as a script, a process that may be killed.
+"""A small batch to disturb, and checks of the four promises; as a script, a process that may be killed.
 
-The job turns bytes around: it reads and writes as every job does, and needs no torch, so that a hundred of
+The job reverses bytes: it reads and writes like every job, and needs no torch, so that a hundred of
 its processes can die in a few seconds.
 """
 
@@ -22,19 +22,19 @@ from typing import Any
 
 from denoise.errors import DenoiseError
 from denoise.io.atomic import replacing
-from pipelines import batch
-from pipelines.discover import MANIFEST_NAME, Item
-from pipelines.job import Job, Outcome
-from pipelines.manifest import CLAIMS_NAME, digest
+from pipelines.batch import run as batch
+from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.jobs import Job, Outcome
+from pipelines.batch.manifest import PENDING_NAME, digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn(Job):
-    """Turn the bytes of a file around, `copies` times; another number is another setting."""
+    """Reverse the bytes of a file, repeated `copies` times; another number is another setting."""
 
     copies: int = 1
 
-    def declines(self, modality: str) -> str | None:  # noqa: ARG002
+    def reject_reason(self, modality: str) -> str | None:  # noqa: ARG002
         return None
 
     def settings(self, modality: str) -> dict[str, Any]:  # noqa: ARG002
@@ -49,7 +49,7 @@ class Turn(Job):
 
 
 class Scene:
-    """A folder of inputs, and what is known of its outputs: the old ones, and those of an undisturbed run.
+    """A folder of inputs with its expected outputs: the old ones, and those of an undisturbed run.
 
     Args:
         root: An empty folder.
@@ -76,7 +76,7 @@ class Scene:
         self._new = contents(root / "undisturbed")
 
     def reset(self) -> None:
-        """Back to the start."""
+        """Restore the initial state."""
         shutil.rmtree(self.out, ignore_errors=True)
         if self._start.exists():
             shutil.copytree(self._start, self.out)
@@ -85,7 +85,7 @@ class Scene:
         return batch.run(self._job(self.source, self.out))
 
     def broken_promises(self) -> list[str]:
-        """What is wrong after a disturbance, and after running again."""
+        """List the broken promises after a disturbance, and after another run."""
         found = list(self._wrong_now())
         result = self.run()
         if result.stopped or result.counts["failed"]:
@@ -103,10 +103,10 @@ class Scene:
         for name, content in there.items():
             if content not in (self._old.get(name), self._new.get(name)):
                 yield f"{name} is neither the old file nor a whole new one"
-        claims = {json.loads(line) for line in lines(self.out / CLAIMS_NAME)}
+        claims = {json.loads(line) for line in lines(self.out / PENDING_NAME)}
         proof: dict[str, str] = {}  # the last good row counts
         for line in lines(self.out / MANIFEST_NAME):
-            with suppress(ValueError):  # a torn row claims nothing
+            with suppress(ValueError):  # a torn row proves nothing
                 row = json.loads(line)
                 if row["status"] == "ok":
                     proof[row["key"]] = row["output_digest"]
@@ -117,7 +117,7 @@ class Scene:
 
 
 def contents(folder: Path, *, hidden: bool = False) -> dict[str, bytes]:
-    """Every file below a folder, but for the manifest; hidden ones if asked for."""
+    """List the files below a folder except the manifest; with `hidden`, hidden ones too."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -130,7 +130,7 @@ def lines(path: Path) -> list[str]:
 
 
 def fill_with_bytes(folder: Path, *, files: int = 3, size_bytes: int = 300) -> None:
-    """Inputs that only their names tell to be images."""
+    """Files that are images by name only."""
     (folder / "süb").mkdir(parents=True)
     for number in range(files):
         name = f"{number} ö.png" if number < files - 1 else f"süb/{number}.png"
@@ -138,7 +138,7 @@ def fill_with_bytes(folder: Path, *, files: int = 3, size_bytes: int = 300) -> N
 
 
 def turning(root: Path) -> Scene:
-    """The scene of most tests: the first output is there, made with other settings."""
+    """The scene of most tests: the first output exists, made with other settings."""
     return Scene(
         root,
         lambda source, out: Turn(inputs=(source,), output=out, copies=2),
@@ -152,7 +152,7 @@ def turning(root: Path) -> Scene:
 
 @contextmanager
 def stopping_at(line: int, number: int) -> Iterator[list[int]]:
-    """Send this process a signal when it is about to run that many-th line of ours; counts them all."""
+    """Signal this process before its N-th line of this project runs; count all lines."""
     count = [0]
     ours = str(Path(__file__).parents[2])
 
@@ -173,7 +173,7 @@ def stopping_at(line: int, number: int) -> Iterator[list[int]]:
 
 
 class Stopped(BaseException):
-    """As `KeyboardInterrupt`: no file's own trouble."""
+    """An interruption, like `KeyboardInterrupt`, that no file is to blame for."""
 
 
 def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -199,8 +199,8 @@ def run_and_die(scene: Scene, line: int, number: int) -> int:
 
 
 def kill(root: Path, trials: int, seed: int) -> Iterator[str]:
-    """Stop a batch at random lines; gives what is wrong."""
-    os.fsync = lambda _: None  # what a process leaves in the page cache outlives it
+    """Stop a batch at random lines; return the broken promises."""
+    os.fsync = lambda _: None  # the page cache outlives the process
     scene = turning(root)
     scene.reset()
     scene.run()  # the first imports

@@ -1,4 +1,4 @@
-"""Whatever fails, whenever: inputs stay, names hold whole files, the manifest is true, a rerun completes."""
+"""The four promises under any failure: inputs, output names, manifest, and completion by a rerun."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ import pytest
 from disturbed import Scene, turning
 
 from denoise.errors import DenoiseError
-from pipelines.job import CleanJob
+from denoise.options import CleanOptions
+from pipelines.batch.jobs import CleanJob
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 STEPS = ("open", "fsync", "replace", "mkdir", "unlink", "write", "ftruncate")  # of `os`
@@ -86,7 +87,7 @@ class Faults:
 
 
 def fail_every_step(scene: Scene, errors: Callable[[int], tuple[int, ...]]) -> list[str]:
-    """What is wrong after any step failed, one at a time."""
+    """List the broken promises after each step fails in turn."""
     wrong: list[str] = []
     for n in itertools.count(1):
         for number in errors(n):
@@ -98,7 +99,7 @@ def fail_every_step(scene: Scene, errors: Callable[[int], tuple[int, ...]]) -> l
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(os, "fsync", lambda _: None)
                 wrong += [f"step {n}, {os.strerror(number)}: {broken}" for broken in scene.broken_promises()]
-        if faults.calls < n:  # it came through: there are no more steps
+        if faults.calls < n:  # completed: there are no more steps
             break
     assert n > 40
     return wrong
@@ -128,14 +129,14 @@ def fill_with_media(folder: Path) -> None:
 @pytest.mark.slow
 def test_any_step_of_cleaning_may_fail(tmp_path: Path) -> None:
     def job(source: Path, out: Path) -> CleanJob:
-        return CleanJob(inputs=(source,), output=out, model="none")
+        return CleanJob(inputs=(source,), output=out, options=CleanOptions(model="none"))
 
     scene = Scene(tmp_path, job, None, fill_with_media)
     assert fail_every_step(scene, lambda n: (ERRORS[n % 3],)) == []
 
 
 def disturb(*arguments: object, before: tuple[str, ...] = ()) -> list[str]:
-    """What a process that was disturbed found wrong."""
+    """List the broken promises that a disturbed process reports."""
     script = Path(__file__).with_name("disturbed.py")
     run = subprocess.run(
         [*before, sys.executable, str(script), *map(str, arguments)],
@@ -160,7 +161,7 @@ def test_a_batch_may_be_stopped_a_thousand_times(tmp_path: Path, seed: int) -> N
 
 
 def namespace() -> tuple[str, ...]:
-    """The command in front of one that may mount, where the system lets us; else nothing."""
+    """Prefix of a command that may mount, if the system allows it; otherwise empty."""
     command = ("unshare", "--map-root-user", "--mount")
     if not shutil.which("unshare"):
         return ()

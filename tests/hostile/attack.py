@@ -1,7 +1,7 @@
 """Read hostile files one after the other: `python attack.py SAMPLES FIRST STOP`, a JSON line for each breach.
 
-It runs in a process of its own because what it looks for is what would take the tests along: a crash, a hang,
-and all of the memory. The number of each case is written before it starts.
+It runs in its own process, because the breaches it detects would end the tests, too: a crash, a hang,
+and exhausted memory. The number of each case is written before it starts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from denoise import io
 from denoise.errors import DenoiseError
 
 CASE_S = 10.0  # of processor time
-ADDRESS_BYTES = 1 << 30  # that may be asked for beyond what the libraries take
-RESIDENT_BYTES = 400 << 20  # that may be touched by one case
+ADDRESS_BYTES = 1 << 30  # allowed address space beyond that of the libraries
+RESIDENT_BYTES = 400 << 20  # allowed resident memory of one case
 
 
 def main(folder: Path, first: int, stop: int) -> None:
@@ -32,9 +32,9 @@ def main(folder: Path, first: int, stop: int) -> None:
     warnings.simplefilter("error")
     samples = write_samples(folder)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.fsync = lambda _: None  # whether bytes would outlive a power cut is not asked here
+    os.fsync = lambda _: None  # power cuts are not tested here
     with tempfile.TemporaryDirectory() as scratch:
-        for name, data in samples.items():  # everything that is imported late is imported before the limit
+        for name, data in samples.items():  # late imports happen before the limit
             if problem := attempt(Path(scratch), f"sound-{name}", data):
                 print(json.dumps({"case": name, "problem": f"the sample itself: {problem}"}), flush=True)
         limit = _status("VmSize") + ADDRESS_BYTES
@@ -47,12 +47,12 @@ def main(folder: Path, first: int, stop: int) -> None:
 
 
 def watched(folder: Path, name: str, data: bytes) -> str | None:
-    """What is wrong with how one file was dealt with: None, or a sentence."""
+    """Describe the breach of a promise by one file; None if there is none."""
     before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     signal.setitimer(signal.ITIMER_PROF, CASE_S)  # its signal ends the process, even inside a decoder
     started = time.process_time()
-    with tempfile.TemporaryFile() as noise:  # some decoders talk
+    with tempfile.TemporaryFile() as noise:  # some decoders print
         saved = [os.dup(1), os.dup(2)]
         os.dup2(noise.fileno(), 1)
         os.dup2(noise.fileno(), 2)
@@ -81,7 +81,7 @@ def attempt(folder: Path, name: str, data: bytes) -> str | None:
         copy = folder / f"copy-{io.written_name(source)}"
         with io.writer(copy, info) as sink:
             for page in range(info.pages if info.modality == "sensor" else 1):
-                with io.reader(source, **({"page": page} if page else {})) as blocks:
+                with io.reader(source, **({"recording": page} if page else {})) as blocks:
                     for block in blocks:
                         sink.write(block)
         again, _ = _read(copy)
@@ -109,14 +109,14 @@ def _read(path: Path) -> tuple[list[tuple[int, ...]], Any]:
     with io.reader(path) as blocks:
         info = blocks.info
         shapes = [block.shape for block in blocks]
-    if info.modality != "image":  # how a signal is cut into blocks is nobody's business
+    if info.modality != "image":  # block boundaries do not matter
         return [(info.shape[0], sum(shape[1] for shape in shapes))], info
     # An alpha that is opaque everywhere need not be stored.
     return [shape[1:] for shape in shapes], info
 
 
 def _status(name: str) -> int:
-    """A size in bytes that the kernel tells of this process."""
+    """Read a size of this process, in bytes, from the kernel."""
     text = Path("/proc/self/status").read_text()
     return int(text.partition(f"{name}:")[2].split()[0]) << 10
 

@@ -1,4 +1,4 @@
-"""Small files of every format that is read, and what can be done to their bytes.
+"""Small files of every readable format, and mutations of their bytes.
 
 Everything follows from a number: `case(samples, n)` gives the same bytes on every machine.
 """
@@ -273,12 +273,12 @@ SAMPLES: Mapping[str, Callable[[], bytes]] = {
 
 
 def flip_bits(data: bytes, rng: np.random.Generator) -> bytes:
-    """One to sixteen bits anywhere."""
+    """Flip one to sixteen bits anywhere."""
     return _flipped(data, rng, len(data))
 
 
 def flip_head_bits(data: bytes, rng: np.random.Generator) -> bytes:
-    """One to sixteen bits where the headers are."""
+    """Flip one to sixteen bits of the headers."""
     return _flipped(data, rng, min(len(data), 160))
 
 
@@ -290,13 +290,13 @@ def _flipped(data: bytes, rng: np.random.Generator, stop: int) -> bytes:
 
 
 def truncate(data: bytes, rng: np.random.Generator) -> bytes:
-    """At a sixteenth of the length, or a byte or two around it."""
+    """Cut at a multiple of a sixteenth of the length, or within two bytes of it."""
     cut = len(data) * int(rng.integers(0, 16)) // 16 + int(rng.integers(-2, 3))
     return data[: max(cut, 0)]
 
 
 def inflate(data: bytes, rng: np.random.Generator) -> bytes:
-    """Numbers of a header that claim too much, or nothing."""
+    """Inflate or zero numbers of a header."""
     out = bytearray(data)
     for _ in range(int(rng.integers(1, 4))):
         width = int(rng.choice([1, 2, 4, 8]))
@@ -308,44 +308,44 @@ def inflate(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def scribble(data: bytes, rng: np.random.Generator) -> bytes:
-    """Random bytes over a stretch."""
+    """Overwrite a stretch by random bytes."""
     start, size = int(rng.integers(0, len(data))), int(rng.integers(1, 200))
     return data[:start] + rng.bytes(size) + data[start + size :]
 
 
 def swap(data: bytes, rng: np.random.Generator) -> bytes:
-    """Two stretches in each other's place."""
+    """Swap two stretches."""
     a, b, c, d = sorted(int(place) for place in rng.integers(0, len(data) + 1, 4))
     return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:]
 
 
 def drop(data: bytes, rng: np.random.Generator) -> bytes:
-    """A stretch that is missing."""
+    """Remove a stretch."""
     start, size = int(rng.integers(0, len(data))), int(rng.integers(1, 100))
     return data[:start] + data[start + size :]
 
 
 def repeat(data: bytes, rng: np.random.Generator) -> bytes:
-    """A stretch that is there several times."""
+    """Repeat a stretch."""
     start, size = int(rng.integers(0, len(data))), int(rng.integers(1, 300))
     return data[:start] + data[start : start + size] * int(rng.integers(2, 9)) + data[start + size :]
 
 
 def blank(data: bytes, rng: np.random.Generator) -> bytes:
-    """Zeros, or ones, over a stretch: what a bad disk gives."""
+    """Overwrite a stretch by zeros or ones, like a bad disk."""
     start, size = int(rng.integers(0, len(data))), int(rng.integers(4, 600))
     fill = b"\0" if rng.random() < 0.7 else b"\xff"
     return data[:start] + fill * len(data[start : start + size]) + data[start + size :]
 
 
 def random_tail(data: bytes, rng: np.random.Generator) -> bytes:
-    """The first bytes are right, the rest is noise."""
+    """Keep the first bytes and replace the rest by noise."""
     keep = int(rng.integers(4, 80))
     return data[:keep] + rng.bytes(len(data) - keep if len(data) > keep else 0)
 
 
 def other_chunks(data: bytes, rng: np.random.Generator) -> bytes:
-    """Chunks in another order, missing, or doubled (formats without chunks: stretches of 64 bytes)."""
+    """Reorder, drop or double chunks (of formats without chunks: stretches of 64 bytes)."""
     head, parts = _chunks(data)
     order = list(range(len(parts)))
     for _ in range(int(rng.integers(1, 4))):
@@ -383,7 +383,7 @@ MUTATIONS: tuple[Bytes, ...] = (
 
 
 def mended(data: bytes) -> bytes:
-    """The checksums of PNG chunks and Ogg pages put right, so that what was changed reaches the decoder."""
+    """Correct the checksums of PNG chunks and Ogg pages, so that the decoder receives the changes."""
     if data.startswith(PNG_SIGNATURE):
         out, at = bytearray(data), 8
         while at + 12 <= len(data):
@@ -414,7 +414,7 @@ def _mended_page(page: bytes) -> bytes:
 
 
 def case(samples: Mapping[str, bytes], number: int) -> tuple[str, bytes]:
-    """The name and the bytes of one hostile file: every sample in turn, every mutation in turn."""
+    """Make the name and bytes of one hostile file, cycling through samples and mutations."""
     rng = np.random.default_rng([2024, number])
     names = list(samples)
     name = names[number % len(names)]

@@ -1,4 +1,4 @@
-"""Small files that would take gigabytes or hours if their headers were believed."""
+"""Small files whose headers, if trusted, would cost gigabytes or hours."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from PIL import Image
 
 from denoise import io
 from denoise.errors import InputError, TooLargeError, UnreadableError
-from denoise.io import claims
+from denoise.io import limits
 
 
 def refused(path: Path, kind: type[InputError], words: str) -> None:
-    """In one sentence, at once, and without memory."""
+    """Expect a refusal in one sentence, at once, and without memory."""
     tracemalloc.start()
     started = time.process_time()
     with pytest.raises(kind, match=words) as caught:
@@ -40,7 +40,7 @@ def test_a_picture_of_a_gigabyte_in_a_kilobyte(tmp_path: Path) -> None:
     header = 0x2F | (16383 - 1) << 8 | (16383 - 1) << 22
     path.write_bytes(b"RIFF" + struct.pack("<I", 1012) + b"WEBPVP8L" + struct.pack("<I", 1000))
     path.write_bytes(path.read_bytes() + header.to_bytes(5, "little") + bytes(995))
-    refused(path, TooLargeError, "268 megapixels in 1020 bytes, which cannot hold so much")
+    refused(path, TooLargeError, "268 megapixels in 1020 bytes; refusing to decode")
 
 
 def test_many_pages_that_are_each_believable(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_an_array_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_table_of_one_value_a_million_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "SMALL_BYTES", 100_000)
-    monkeypatch.setattr(claims, "PACKED_RATIO", 20)
+    monkeypatch.setattr(limits, "SMALL_BYTES", 100_000)
+    monkeypatch.setattr(limits, "MAX_PACKING_RATIO", 20)
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"x": np.zeros(1_000_000)}), path)
     refused(path, TooLargeError, "1000000 rows of 1 columns in")

@@ -1,4 +1,4 @@
-"""Files that were broken on purpose: each is read, or refused in one sentence, whatever is in it."""
+"""Damaged files: each is read, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import denoise
 
 FOLDER = Path(__file__).parent
 FAST, SLOW = 220, 6000
-CASE_WALL_S = 5.0  # what a case may take on a busy machine, on average
+CASE_WALL_S = 5.0  # mean time of a case on a busy machine
 
 
 def breaches(samples: Path, first: int, stop: int) -> list[str]:
-    """What went wrong in these cases; a process that dies is one, and the next goes on behind it."""
+    """Collect breaches of these cases; a crash is one, and the next process continues behind it."""
     found: list[str] = []
     environment = {**os.environ, "PYTHONPATH": str(Path(denoise.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     while first < stop:

@@ -1,4 +1,4 @@
-"""Small denoisers whose reach is known, so that windows can be held against whole runs."""
+"""Small denoisers of known halo, for comparing windows with whole runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
+from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenoiser
 
 
 class Strided(Denoiser):
-    """Down by 2, a convolution there, up again: a value depends on 5 neighbours a side, by its phase."""
+    """A convolution at half resolution: a value depends on 5 neighbours a side, by its phase."""
 
     def __init__(self, ndim: int, spec: InputSpec) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class Strided(Denoiser):
                 conv(4, spec.channels, 3, padding=1),
             )
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         return self.layers(noisy)
 
 
 class Recurrent(CausalDenoiser):
-    """A GRU over hops of 8 samples, answering one hop late."""
+    """A GRU over hops of 8 samples, with a delay of one hop."""
 
     hop = 8
     latency = 8
@@ -61,7 +61,7 @@ class Recurrent(CausalDenoiser):
 
 
 class Gain(Denoiser):
-    """Multiplies by `gain`; notes the longest input and each sigma that it was given."""
+    """A denoiser that multiplies by `gain` and records the longest input."""
 
     def __init__(self, spec: InputSpec, gain: float = 0.5) -> None:
         super().__init__()
@@ -70,15 +70,22 @@ class Gain(Denoiser):
         self.calls = 0
         self.sigmas: list[float | None] = []
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
+    def forward(self, noisy: Tensor) -> Tensor:
         assert not self.training
         assert torch.is_inference_mode_enabled()
         assert all(size % self.spec.multiple_of == 0 for size in noisy.shape[2:])
         assert noisy.shape[1] == self.spec.channels
         self.longest = max(self.longest, *noisy.shape[2:])
         self.calls += 1
-        self.sigmas.append(sigma)
         return noisy * self.gain
+
+
+class SigmaGain(Gain, SigmaDenoiser):
+    """The same with a noise level; records each in `sigmas`."""
+
+    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:
+        self.sigmas.append(sigma)
+        return super().forward(noisy)
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +106,8 @@ def recurrent() -> Callable[..., Recurrent]:
 @pytest.fixture(scope="session")
 def gain() -> Callable[..., Gain]:
     return lambda factor=0.5, **spec: Gain(InputSpec(**spec), factor)
+
+
+@pytest.fixture(scope="session")
+def sigma_gain() -> Callable[..., SigmaGain]:
+    return lambda factor=0.5, **spec: SigmaGain(InputSpec(**spec), factor)

@@ -1,4 +1,4 @@
-"""Arrays in memory: tiles equal the whole, and what goes in comes back in kind."""
+"""Arrays in memory: tiled equals whole, and shape and dtype are preserved."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def test_strength_outside_its_range_is_refused(gain: Make, strength: float) -> N
         apply(gain(modality="image"), noise(1, 8, 9), peak=1.0, strength=strength)
 
 
-def test_sigma_is_on_the_8_bit_scale_for_images(gain: Make) -> None:
-    model = gain(modality="image", uses_sigma=True)
+def test_sigma_is_on_the_8_bit_scale_for_images(sigma_gain: Make) -> None:
+    model = sigma_gain(modality="image")
     apply(model, (noise(1, 8, 8) * 65535).astype(np.uint16), peak=65535, sigma=51)
     assert model.sigmas == [pytest.approx(0.2)]
 

@@ -1,4 +1,4 @@
-"""`load` and `Cleaner.clean`: any layout a person has, or a sentence about it."""
+"""`load` and `Cleaner.clean`: any common layout, or a sentence about it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 
 import denoise
 from denoise import weights
-from denoise.errors import InputError, UsageError, WeightsError
-from denoise.infer import DEFAULT_MODELS, Cleaner, load
+from denoise.errors import InputError, UsageError
 from denoise.infer.apply import apply
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
+from denoise.models.table import DEFAULT_MODELS
 
 Make = Callable[..., Any]
 
@@ -62,7 +64,7 @@ def test_signals_come_back_in_shape_and_type(
 
 def test_integer_audio_means_its_full_scale_and_a_sensor_its_own_units(gain: Make) -> None:
     class Clip(type(gain(modality="audio"))):  # type: ignore[misc]
-        def forward(self, noisy: Any, sigma: float | None = None) -> Any:  # noqa: ARG002
+        def forward(self, noisy: Any) -> Any:
             return noisy.clip(-0.5, 0.5)
 
     signal = np.array([-32768, -100, 100, 32767], np.int16)
@@ -125,7 +127,7 @@ def test_a_classical_row_needs_its_modality_named_when_it_has_several() -> None:
         load("median")
     row = load("median", "sensor")
     assert (row.name, row.spec.modality, row.card) == ("median", "sensor", {})
-    assert row.digest == f"builtin:median@{denoise.__version__}"
+    assert row.digest == f"builtin:median:{denoise.__version__}"
     assert load("nlm").spec.modality == "image"
     with pytest.raises(UsageError, match="nlm"):
         load("nlm", "audio")
@@ -136,7 +138,7 @@ def test_unknown_names_suggest_near_ones() -> None:
         load("medain")
     with pytest.raises(UsageError, match="modality"):
         load("median", "video")
-    with pytest.raises(WeightsError, match=r"mine\.safetensors"):
+    with pytest.raises(UsageError, match=r"mine\.safetensors: no such weights file"):
         load("mine.safetensors")
 
 
@@ -149,11 +151,12 @@ def test_weights_are_loaded_from_a_path_with_their_digest(
 ) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(b"weights")
-    card = {"name": "mine"}
+    card = {"name": "mine", "modality": "sensor"}
+    monkeypatch.setattr(weights, "card", lambda _: card)
     monkeypatch.setattr(weights, "load", lambda _: (gain(modality="sensor"), card))
     loaded = load(path)
     assert (loaded.name, loaded.card) == (str(path), card)
-    assert loaded.digest == "sha256:" + hashlib.sha256(b"weights").hexdigest()
+    assert loaded.digest == hashlib.sha256(b"weights").hexdigest()
     with pytest.raises(UsageError, match="cleans sensor, not image"):
         load(path, "image")
 

@@ -10,7 +10,7 @@ import pytest
 import denoise
 from denoise.errors import UsageError
 from denoise.infer.gaps import GapFiller, filled
-from denoise.io.sensor_clock import StampSurvey
+from denoise.io.sensor.clock import StampSurvey
 
 T = np.arange(9000)
 WAVES = np.stack([np.sin(T / 9) + 0.5 * np.sin(T / 3.7), np.cos(T / 21)])

@@ -1,4 +1,4 @@
-"""bf16: nearly the same picture, and said where it is of no use."""
+"""bf16: nearly the same picture, and a note where it has no effect."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from denoise.errors import UsageError
-from denoise.infer import Cleaner, load, precision
-from denoise.infer.files import clean_file
+from denoise.infer import precision
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
+from denoise.infer.file import clean_file
 from denoise.metrics import score
 from denoise.models.autoencoder import build
-from pipelines.job import CleanJob
+from denoise.options import CleanOptions
+from pipelines.batch.jobs import CleanJob
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 
@@ -34,7 +37,7 @@ def test_bf16_costs_hundredths_of_a_decibel() -> None:
 
 def test_the_image_itself_does_not_go_through_so_few_digits() -> None:
     model = build(modality="image", channels=3, widths=[4])
-    model.backbone.tail.weight.data.zero_()  # it finds no noise at all
+    model.backbone.tail.weight.data.zero_()  # it estimates no noise
     image = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
     assert torch.equal(precision.Bfloat16(model)(image), image)
 
@@ -63,7 +66,7 @@ def test_a_cpu_without_it_is_told_of(fast: bool, monkeypatch: pytest.MonkeyPatch
 
 
 def test_auto_runs_what_it_chooses_in_bf16() -> None:
-    models = load("auto", precision="bf16").model.models
+    models = load("auto", precision="bf16").selector.models
     assert {name: type(model).__name__ for name, model in models.items() if name != "none"} == {
         name: "Bfloat16" for name in models if name != "none"
     }
@@ -73,15 +76,17 @@ def test_auto_runs_what_it_chooses_in_bf16() -> None:
 def test_precision_tells_apart_cleaners_and_jobs(tmp_path: Path) -> None:
     cleaners = {load("photo", precision=name).digest for name in ("float32", "bf16")}
     jobs = {
-        CleanJob(inputs=(tmp_path,), output=tmp_path, precision=name).fingerprint("image")
+        CleanJob(inputs=(tmp_path,), output=tmp_path, options=CleanOptions(precision=name)).fingerprint(
+            "image"
+        )
         for name in ("float32", "bf16")
     }
     assert len(cleaners) == len(jobs) == 2
 
 
-def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match=r"'fp4'.*float32, bf16"):
         load("photo", precision="fp4")
     with pytest.raises(UsageError, match=r"'fp4'.*float32, bf16"):
-        CleanJob(inputs=(tmp_path,), output=tmp_path, precision="fp4")
+        CleanOptions(precision="fp4")
     assert isinstance(load("photo", precision="float32"), Cleaner)

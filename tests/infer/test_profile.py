@@ -1,4 +1,4 @@
-"""Noise that was heard alone: from a file or a stretch, and what is said where there is none."""
+"""Noise profiles from a file or a stretch, and errors if there is none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from denoise.errors import InputError, UsageError
-from denoise.infer.files import clean_file
+from denoise.infer.file import clean_file
 from denoise.infer.profile import NoiseProfile
 from pipelines.cli import cli
 
@@ -25,7 +25,7 @@ def noise(seconds: float, seed: int) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second of noise, then three of a tone in it; and a file of other noise of its kind."""
+    """A second of noise, then three of a tone in it; and a file of similar noise."""
     time_s = np.arange(3 * RATE) / RATE
     tone = np.concatenate([np.zeros(RATE), 0.2 * np.sin(2 * np.pi * 440 * time_s)])
     soundfile.write(tmp_path / "take.wav", tone + noise(4, 0), RATE, "FLOAT")

@@ -1,4 +1,4 @@
-"""Signals in blocks: the same as the whole, whatever the blocks, the rate and the gaps."""
+"""Signals in blocks: streamed equals whole for any blocks, rates and gaps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoise.errors import DenoiseError, InputError, UsageError
-from denoise.infer import load
-from denoise.infer.stream import Levels, Stream, limited
+from denoise.infer.catalogue import load
+from denoise.infer.stream import Levels, Stream
 from denoise.models.base import Denoiser, InputSpec
+from denoise.options import CleanOptions
 
 Make = Callable[..., Any]
 BLOCKS = (1, 7, 160, 480, 10**6)
@@ -109,11 +110,11 @@ def test_the_band_above_the_models_follows_the_top_of_it(gain: Make, rate: float
 
 
 class Muffler(Denoiser):
-    """A moving mean: of 6 kHz it leaves 0.11."""
+    """A moving mean, whose gain at 6 kHz is 0.11."""
 
     spec = InputSpec("audio", halo=4, sample_rate=16000.0)
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool1d(noisy, 9, 1, 4, count_include_pad=False)
 
 
@@ -131,7 +132,7 @@ def rms(signal: np.ndarray) -> float:
 
 
 def test_the_channels_of_a_recording_share_one_gain() -> None:
-    """A voice that is left of the middle stays there; hiss that is on one side does not pull it over."""
+    """A voice left of the centre stays there; hiss on one side does not move it."""
     speech = load("speech")
     voice = soundfile.read("data/samples/reference/recordings/voice_24bit_48k.wav", dtype="float32")[0][None]
     noisy = np.concatenate([voice, -0.5 * voice, 0 * voice])
@@ -142,7 +143,7 @@ def test_the_channels_of_a_recording_share_one_gain() -> None:
 
 @pytest.mark.parametrize("rate", [44100, 48000, 8000])
 def test_a_recurrent_model_is_aligned_at_other_rates(recurrent: Make, rate: float) -> None:
-    """What the stream does is what resampling all of it, one run and resampling back would do."""
+    """The stream equals resampling the whole, one run, and resampling back."""
     import soxr
 
     model = recurrent(modality="sensor", sample_rate=16000.0)
@@ -226,12 +227,13 @@ def test_strength(gain: Make) -> None:
 def test_an_attenuation_limit_is_a_floor_of_the_gain(gain: Make) -> None:
     signal = noise(2, 500)
     for limit_db, floor in ((0.0, 1.0), (20.0, 0.1), (None, 0.0)):
-        stream = Stream(gain(0.0, modality="audio"), 2, strength=limited(1.0, limit_db))
+        strength = CleanOptions(max_attenuation_db=limit_db).bounded_strength
+        stream = Stream(gain(0.0, modality="audio"), 2, strength=strength)
         np.testing.assert_allclose(streamed(stream, signal), floor * signal, atol=1e-6)
-    assert limited(0.3, 40.0) == 0.3
+    assert CleanOptions(strength=0.3, max_attenuation_db=40.0).bounded_strength == 0.3
     for wrong in (-1.0, float("nan")):
         with pytest.raises(UsageError, match="max_attenuation_db"):
-            limited(1.0, wrong)
+            CleanOptions(max_attenuation_db=wrong)
 
 
 def test_gaps_come_back_as_gaps_and_spare_their_neighbours(strided_signal: Denoiser) -> None:
@@ -250,7 +252,7 @@ def test_gaps_come_back_as_gaps_and_spare_their_neighbours(strided_signal: Denoi
 
 
 class Recorder(Denoiser):
-    """Keeps what it is given."""
+    """A stage that records its input."""
 
     spec = InputSpec("sensor")
 
@@ -258,13 +260,13 @@ class Recorder(Denoiser):
         super().__init__()
         self.seen: list[np.ndarray] = []
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         self.seen.append(noisy[:, 0].numpy().copy())
         return noisy * 0
 
 
 def bridge(row: np.ndarray, ramp: int = 4096) -> np.ndarray:
-    """The rule for gaps, said once more with the whole signal at hand."""
+    """The rule for gaps, applied to the whole signal at once."""
     out, present = row.copy(), np.flatnonzero(~np.isnan(row))
     if not len(present):
         return np.zeros_like(row)
@@ -342,8 +344,8 @@ def test_scale_0_leaves_a_channel_as_it_is(gain: Make) -> None:
     np.testing.assert_allclose(result[1], signal[1] / 2, atol=1e-6)
 
 
-def test_sigma_is_in_the_signals_units(gain: Make) -> None:
-    model = gain(modality="sensor", uses_sigma=True)
+def test_sigma_is_in_the_signals_units(sigma_gain: Make) -> None:
+    model = sigma_gain(modality="sensor")
     streamed(Stream(model, 2, sigma=3.0, scale=[2.0, 6.0]), noise(2, 100))
     assert model.sigmas == [1.5, 0.5]
 
@@ -373,7 +375,7 @@ def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
     for match, call in {
         "sample rate is 0": lambda: Stream(audio, 1, 0),
         "no sigma": lambda: Stream(audio, 1, 16000, sigma=1.0),
-        "carries state": lambda: Stream(recurrent(uses_sigma=True), 1, sigma=1.0),
+        "Recurrent finds": lambda: Stream(recurrent(), 1, sigma=1.0),
         "strength": lambda: Stream(audio, 1, 16000, strength=2),
         "for images": lambda: Stream(gain(modality="image"), 1),
         "0 channels": lambda: Stream(audio, 0, 16000),
@@ -390,11 +392,11 @@ def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
 
 
 class Gapped(Denoiser):
-    """Takes what it is told of gaps, smoothed, for noise."""
+    """A denoiser whose estimate of the noise is the smoothed gap mask."""
 
-    spec = InputSpec("sensor", halo=4, gaps=True)
+    spec = InputSpec("sensor", halo=4, takes_gap_mask=True)
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         assert noisy.shape[1] == 2
         return noisy[:, :1] - torch.nn.functional.avg_pool1d(noisy[:, 1:], 9, 1, 4)
 

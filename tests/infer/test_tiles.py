@@ -1,4 +1,4 @@
-"""Tiles: as few computed pixels as the memory allows."""
+"""Tile shapes: the fewest computed pixels that the memory allows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
+from denoise.dsp.windows import plan
 from denoise.infer.tiles import Memory, bytes_per_pixel, tile_shape
-from denoise.infer.windows import plan
 from denoise.models.base import Denoiser, InputSpec
 
 
 def read(height: int, width: int, tile: tuple[int, int], halo: int, multiple_of: int) -> tuple[int, int]:
-    """Pixels of the largest run, and of all runs together."""
+    """Count the pixels of the largest run, and of all runs."""
     down, across = (
         [w.read_stop - w.read_start for w in plan(size, kept, halo, multiple_of)]
         for size, kept in zip((height, width), tile, strict=True)
@@ -59,7 +59,7 @@ def test_a_large_page_leaves_the_network_less() -> None:
 
 
 class Wide(Denoiser):
-    """Layers of 100 channels at full size: two are held at a time."""
+    """Layers of 100 channels at full size, two of which are in memory at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Wide(Denoiser):
         inside = [nn.Conv2d(100, 100, 1) for _ in range(3)]
         self.layers = nn.Sequential(nn.Conv2d(1, 100, 1), *inside, nn.Conv2d(100, 1, 1))
 
-    def forward(self, noisy: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, noisy: Tensor) -> Tensor:
         answer: Tensor = self.layers(noisy)
         return answer
 

@@ -1,4 +1,4 @@
-"""SignalDenoiser is a transformer to scikit-learn, and needs none."""
+"""SignalDenoiser follows the transformer protocol of scikit-learn, without requiring it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A final name holds the old file or the whole new one; nothing else stays behind."""
+"""A final name holds the old file or the whole new one, and no other file remains."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_bytes_are_synced_before_the_name_changes(tmp_path: Path, monkeypatch: p
 
 def test_a_folder_or_a_missing_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="it is a directory"), replacing(tmp_path / "folder"):
+    with pytest.raises(OutputError, match="is a directory"), replacing(tmp_path / "folder"):
         pass
     with (
         pytest.raises(OutputError, match="No such file or directory"),

@@ -1,4 +1,4 @@
-"""What survives: each cell of the tables in docs/formats.md is a test, seen by readers that are not ours."""
+"""Kept data: one test for each cell of the tables in docs/formats.md, by independent readers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from denoise.signal import SignalInfo
 
 Array = NDArray[Any]
 Check = Callable[[Path, str], None]  # a folder, and the column of the table
-tifffile: Any = tifffile_module  # its unions of page classes say nothing here
+tifffile: Any = tifffile_module  # its unions of page classes are of no use here
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
 SUFFIX = {
@@ -45,7 +45,7 @@ ORIENTATION, MAKE, EXIF_TAG, EXPOSURE = 0x0112, 0x010F, 0x8769, 0x829A
 
 
 def again(path: Path) -> Path:
-    """What becomes of a file whose samples are left as they are."""
+    """Write a file again with unchanged samples."""
     info = io.probe(path)
     copy = path.with_name("copy") / io.written_name(path)
     copy.parent.mkdir(exist_ok=True)
@@ -65,7 +65,7 @@ def refused(path: Path) -> None:
 
 
 def waves(channels: int = 3, dtype: str = "uint8", height: int = 32, width: int = 48) -> Array:
-    """A picture `(H, W, C)` without equal sides."""
+    """A picture `(H, W, C)` with different sides."""
     y, x = np.mgrid[:height, :width]
     picture = np.stack([0.5 + 0.45 * np.sin((x + (k + 1) * y) / 9 + k) for k in range(channels)], axis=-1)
     return (picture * {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]).astype(dtype)
@@ -85,7 +85,8 @@ def stored(path: Path, picture: Array) -> Path:
         pillow_heif.from_pillow(Image.fromarray(picture)).save(path, quality=100, chroma=444)
     elif kind == ".bmp":  # Pillow writes no alpha there
         keep = picture.shape[-1] - 3
-        info = SignalInfo(path, "image", (3 + keep, *picture.shape[:2]), "uint8", 255.0, keep=keep)
+        shape = (3 + keep, *picture.shape[:2])
+        info = SignalInfo(path, "image", shape, "uint8", 255.0, passthrough_channels=keep)
         io.write(path, np.moveaxis(picture, -1, 0), info)
     else:
         Image.fromarray(picture).save(path, **({"quality": 98, "subsampling": 0} if kind == ".jpg" else {}))
@@ -93,7 +94,7 @@ def stored(path: Path, picture: Array) -> Path:
 
 
 def seen(path: Path) -> Array:
-    """The pixels as others see them, `(H, W, C)`."""
+    """Pixels by an independent reader, `(H, W, C)`."""
     if path.suffix in (".png", ".tif"):
         pixels: Array = imagecodecs.imread(path)  # Pillow has no 16-bit RGB
     else:
@@ -109,7 +110,7 @@ def exif_block() -> bytes:
 
 
 def described(folder: Path, column: str) -> Path:
-    """A picture with everything that its format can say of it."""
+    """A picture with all metadata that its format can hold."""
     path = folder / f"described{SUFFIX[column]}"
     options: dict[str, Any] = {"icc_profile": ICC, "dpi": (300, 200), "exif": exif_block(), "xmp": XMP}
     if column == "RAW":
@@ -136,7 +137,7 @@ def described(folder: Path, column: str) -> Path:
 
 
 def raw(folder: Path) -> Path:
-    """A DNG: a ramp seen through a mosaic by a camera that was held on its side."""
+    """A DNG: a ramp through a mosaic, from a camera held on its side."""
     ramp = (1000 + 200 * np.mgrid[:64, :96][1]).astype(np.uint16)
     matrix = (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)
     tags = [
@@ -443,7 +444,7 @@ def bit_rate(folder: Path, column: str) -> None:
     if column == "MP3":
         options["bitrate_mode"] = "CONSTANT"
     path = recording(folder, column, samples=48000, **options)
-    rates = [io.probe(p).extra["bit_rate"] for p in (path, again(path))]
+    rates = [io.probe(p).bit_rate for p in (path, again(path))]
     assert rates[0] * 0.95 <= rates[1] <= rates[0] * 1.35
 
 
@@ -474,7 +475,7 @@ def unchanged(folder: Path, column: str) -> None:
 
 
 def shifted(path: Path) -> Path:
-    """The log with one added to every sample."""
+    """Write the log with one added to every sample."""
     copy = path.with_name(f"shifted{path.suffix}")
     info = io.probe(path)
     with io.reader(path) as blocks, io.writer(copy, info) as sink:
@@ -568,10 +569,10 @@ CHECKS: dict[str, Check] = {
     "chunks, byte for byte": chunks,
     "tags, byte for byte": tags,
     "bit rate, or the next better one": bit_rate,
-    "what is not changed, byte for byte": unchanged,
+    "unchanged samples, byte for byte": unchanged,
     "delimiter, decimal comma, line ends, comments": dialect,
     "dtype and axis order": layout,
-    "arrays and columns that are no signals": others,
+    "arrays and columns without signals": others,
     "schema, metadata, row groups, nulls": schema,
     "pickled objects": pickles,
     "UTF-16": wide_text,
@@ -586,9 +587,9 @@ def cells() -> Iterator[tuple[str, str]]:
             columns = []
             continue
         row, *rest = (cell.strip() for cell in line.strip("|").split("|"))
-        if not columns:
+        if not columns and not row:
             columns = rest
-        elif set(row) != {"-"}:
+        elif columns and set(row) != {"-"}:
             yield from ((row, column) for column, cell in zip(columns, rest, strict=True) if cell)
 
 
@@ -638,5 +639,5 @@ def test_a_misnamed_file_is_what_it_is_and_stays_so(tmp_path: Path) -> None:
     table(tmp_path, "NPY").rename(tmp_path / "d")
     assert again(tmp_path / "d").read_bytes() == (tmp_path / "d").read_bytes()
     (tmp_path / "e.jpg").write_text("Dear reader")
-    with pytest.raises(InputError, match=r"e\.jpg: holds text data, expected an image"):
+    with pytest.raises(InputError, match=r"e\.jpg: holds text data; expected an image"):
         io.probe(tmp_path / "e.jpg")

@@ -1,4 +1,4 @@
-"""What a file is: by its bytes, never by its name."""
+"""Table of formats, and recognition by bytes, never by names."""
 
 from __future__ import annotations
 
@@ -10,20 +10,41 @@ import pytest
 
 from denoise import io
 from denoise.errors import InputError, UnreadableError, UnsupportedError
-from denoise.io.sniff import KINDS, RAW_SUFFIXES, kind_of, sniff, written_name
+from denoise.io.formats import FORMATS, readable_suffixes, writable_suffixes
+from denoise.io.sniff import format_of, sniff, written_name
+from denoise.registry import resolve
 from denoise.signal import MODALITIES
 
 SOURCES = Path(io.__file__).parent
 
 
-def test_the_suffixes_are_those_of_the_modalities() -> None:
-    for name, modality in MODALITIES.items():
-        kinds = [kind for kind in KINDS.values() if kind.modality == name]
-        read = {suffix for kind in kinds for suffix in kind.suffixes if not kind.written}
-        texts = {".csv", ".tsv"} if name == "sensor" else set()  # no first bytes tell a table from a letter
-        assert read | texts == set(modality.suffixes)
-        assert {s for kind in kinds for s in kind.suffixes if kind.written} == set(modality.read_only)
-        assert {kind.written for kind in kinds} - {""} <= set(modality.suffixes)
+def test_the_table_is_consistent() -> None:
+    for name, row in FORMATS.items():
+        assert (row.name, row.writable) == (name, not row.written_suffix)
+        assert row.modality in MODALITIES
+        assert row.writable or row.written_suffix in writable_suffixes(row.modality)
+        assert bool(row.extra) == bool(row.package)
+        assert all(re.fullmatch(r"\.[a-z0-9]+", suffix) for suffix in row.suffixes)
+        assert resolve(row.codec) is not None
+        assert bool(row.containers) == (row.modality == "audio")
+        assert row.magic or name in ("text", "WFDB")
+    suffixes = {name: set(readable_suffixes(name)) for name in MODALITIES}
+    assert sum(map(len, suffixes.values())) == len(set.union(*suffixes.values()))  # each names one modality
+
+
+def test_the_document_lists_the_formats() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
+    found = re.findall(r"^\| ([^|]+) \| (`\.[^|]+) \| ([^|]+) \| ([^|]*) ?\|$", text, re.MULTILINE)
+    listed = [tuple(re.sub(r"[`*]", "", cell).strip() for cell in row) for row in found]
+    assert listed == [
+        (
+            row.name,
+            " ".join(row.suffixes),
+            row.written_suffix or "itself",
+            row.extra and f"the extra {row.extra}",
+        )
+        for row in FORMATS.values()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +73,7 @@ def test_the_suffixes_are_those_of_the_modalities() -> None:
     ],
 )
 def test_kinds(head: bytes, name: str) -> None:
-    assert kind_of(head).name == name
+    assert format_of(head).name == name
 
 
 def test_a_name_tells_raw_data_from_other_tiff_and_what_results_are_called(tmp_path: Path) -> None:
@@ -78,7 +99,10 @@ def test_a_name_tells_raw_data_from_other_tiff_and_what_results_are_called(tmp_p
     ("name", "head", "package", "extra"),
     [
         ("a.heic", b"\0\0\0\x18ftypheic", "pillow_heif", "heif"),
-        *((f"a{suffix}", b"II*\0\x08\0\0\0", "rawpy", "raw") for suffix in RAW_SUFFIXES[:2]),
+        *(
+            (f"a{suffix}", b"II*\0\x08\0\0\0", "rawpy", "raw")
+            for suffix in FORMATS["camera raw"].suffixes[:2]
+        ),
         ("a.raf", b"FUJIFILMCCD-RAW 0201", "rawpy", "raw"),
     ],
 )

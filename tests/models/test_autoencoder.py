@@ -1,4 +1,4 @@
-"""The family: every combination of its columns has the right shape, reach and symmetry."""
+"""The autoencoder family: shapes, halos and symmetries of every combination."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from denoise.errors import UsageError
-from denoise.models.autoencoder import (
-    ACTIVATIONS,
-    BACKBONES,
-    Autoencoder,
-    AutoencoderConfig,
-    CrossChannel,
-    LineConv,
-    LineConvTranspose,
-    build,
-)
+from denoise.models.autoencoder import BACKBONES, Autoencoder, AutoencoderConfig, build
+from denoise.models.layers import ACTIVATIONS, Conv1dAs2d, ConvTranspose1dAs2d, CrossChannel
 
 MEMBERS = [
     {"modality": modality, "backbone": backbone, "skips": skips, "code": code, "fold": fold}
@@ -50,7 +42,7 @@ def test_shape_is_kept_and_gradients_reach_every_parameter(config: dict[str, obj
 
 @pytest.mark.parametrize("config", MEMBERS, ids=lambda c: "-".join(map(str, c.values())))
 def test_halo_covers_the_measured_reach(config: dict[str, object]) -> None:
-    """No output farther than the halo from a changed sample moves, and one not much nearer does."""
+    """Outputs beyond the halo of a changed sample stay the same; one slightly inside changes."""
     model = member(**{**config, "activation": "linear"}).double()
     halo = model.spec.halo
     assert halo is not None
@@ -116,8 +108,8 @@ def test_impossible_sizes_are_refused(bad: dict[str, object]) -> None:
 
 
 def test_colours_are_no_channels_to_look_across() -> None:
-    with pytest.raises(UsageError, match="cross is for sensors"):
-        build(modality="image", channels=3, cross=True)
+    with pytest.raises(UsageError, match="cross_channel needs modality"):
+        build(modality="image", channels=3, cross_channel=True)
 
 
 def test_the_config_rebuilds_the_model() -> None:
@@ -132,24 +124,24 @@ def test_a_deeper_network_starts_as_the_one_it_grew_from() -> None:
     torch.manual_seed(0)
     shallow = build(modality="image", channels=3, widths=(8, 12), blocks=1, fold=2)
     deep = build(modality="image", channels=3, widths=(8, 12), blocks=(3, 2), fold=2)
-    deep.start_from(shallow.state_dict())
+    deep.warm_start(shallow.state_dict())
     x = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(deep(x), shallow(x))
     deep(x).square().mean().backward()
     grown = deep.backbone.encoder[0][2].body[-1].weight.grad
     assert grown is not None
     assert grown.abs().sum() > 0  # and can learn
-    with pytest.raises(RuntimeError, match="one of the two only"):
-        shallow.start_from(deep.state_dict())
+    with pytest.raises(RuntimeError, match="only one of the two"):
+        shallow.warm_start(deep.state_dict())
     with pytest.raises(RuntimeError, match="size mismatch"):
-        build(modality="image", channels=3, widths=(8, 16), fold=2).start_from(shallow.state_dict())
+        build(modality="image", channels=3, widths=(8, 16), fold=2).warm_start(shallow.state_dict())
 
 
 def test_a_network_of_more_scales_starts_as_the_one_it_grew_from() -> None:
     torch.manual_seed(0)
     small = build(modality="sensor", widths=(8, 12), fold=2)
     large = build(modality="sensor", widths=(8, 12, 10, 6), fold=2, gaps=True)
-    large.start_from(small.state_dict())
+    large.warm_start(small.state_dict())
     x = torch.randn(2, 1, 64)
     torch.testing.assert_close(large(x), small(x))
     large(x).square().mean().backward()
@@ -157,7 +149,7 @@ def test_a_network_of_more_scales_starts_as_the_one_it_grew_from() -> None:
     assert joint is not None
     assert joint.abs().sum() > 0  # and can learn
     with pytest.raises(RuntimeError, match="size mismatch"):
-        small.start_from(large.state_dict())
+        small.warm_start(large.state_dict())
 
 
 def test_a_network_that_knows_gaps_is_told_them_and_is_asked_nothing_of_them() -> None:
@@ -168,13 +160,13 @@ def test_a_network_that_knows_gaps_is_told_them_and_is_asked_nothing_of_them() -
     assert torch.equal(model(x), model(torch.cat([x, none], 1)))
     assert not torch.equal(model(x), model(torch.cat([x, some], 1)))
     target = torch.randn(2, 1, 64)
-    estimate, _ = model.learn(torch.where(some > 0, torch.nan, x), target)
+    estimate, _ = model.training_step(torch.where(some > 0, torch.nan, x), target)
     assert torch.equal(estimate[..., 20:30], target[..., 20:30])
     torch.testing.assert_close(estimate[..., :20], model(torch.cat([line(x, 20, 30), some], 1))[..., :20])
 
 
 def line(x: Tensor, start: int, stop: int) -> Tensor:
-    """With a straight line from the sample before `start` to the one at `stop`."""
+    """Bridge the gap by a straight line from the sample before `start` to the one at `stop`."""
     out = x.clone()
     share = torch.arange(1, stop - start + 1) / (stop - start + 1)
     out[..., start:stop] = x[..., start - 1 : start] * (1 - share) + x[..., stop : stop + 1] * share
@@ -185,8 +177,8 @@ def line(x: Tensor, start: int, stop: int) -> Tensor:
 def test_signals_as_pictures_one_pixel_high_are_convolved_as_signals(channels: int) -> None:
     x = torch.randn(2, channels, 1, 40)
     for made, plain in (
-        (LineConv, nn.functional.conv1d),
-        (LineConvTranspose, nn.functional.conv_transpose1d),
+        (Conv1dAs2d, nn.functional.conv1d),
+        (ConvTranspose1dAs2d, nn.functional.conv_transpose1d),
     ):
         for kernel, stride, padding in ((3, 1, 1), (2, 2, 0)):
             layer = made(channels, 4, kernel, stride=stride, padding=padding)
@@ -195,11 +187,11 @@ def test_signals_as_pictures_one_pixel_high_are_convolved_as_signals(channels: i
 
 
 def crossing(**config: object) -> Autoencoder:
-    """A network whose channels see each other, as after some training."""
-    model = member(modality="sensor", fold=2, cross=True, **config)
+    """A network with joint channels and nonzero weights, as after some training."""
+    model = member(modality="sensor", fold=2, cross_channel=True, **config)
     for mixing in model.backbone.cross:  # type: ignore[union-attr]
         assert isinstance(mixing, CrossChannel)
-        nn.init.normal_(mixing.out_of.weight, std=0.5)  # type: ignore[arg-type]
+        nn.init.normal_(mixing.decode_proj.weight, std=0.5)  # type: ignore[arg-type]
     return model
 
 
@@ -219,7 +211,7 @@ def test_channels_that_see_each_other_may_come_in_any_number_and_order(gaps: boo
     assert out.shape == noisy.shape
     torch.testing.assert_close(ask(model, order), out[:, order])
     one = torch.tensor([2])
-    torch.testing.assert_close(ask(model, one), ask(alone, one))  # what is alone has none to look at
+    torch.testing.assert_close(ask(model, one), ask(alone, one))  # a single channel has no others
     assert (out[:, one] - ask(model, one)).abs().max() > 1e-3
     louder = model(torch.cat([8 * noisy, 8 * missing] if gaps else [8 * noisy], 1))
     torch.testing.assert_close(louder, 8 * out)
@@ -227,29 +219,35 @@ def test_channels_that_see_each_other_may_come_in_any_number_and_order(gaps: boo
 
 def test_a_network_that_learns_to_look_across_starts_as_the_one_it_grew_from() -> None:
     start = member(modality="sensor", fold=2)
-    grown = build(modality="sensor", widths=[6, 8, 10], fold=2, cross=True)
-    grown.start_from(start.state_dict())
+    grown = build(modality="sensor", widths=[6, 8, 10], fold=2, cross_channel=True)
+    grown.warm_start(start.state_dict())
     x = torch.randn(2, 3, 64)
     apart = torch.cat([start(x[:, c : c + 1]) for c in range(3)], 1)
     torch.testing.assert_close(grown(x), apart)
-    estimate, _ = grown.train().learn(x, x)
+    estimate, _ = grown.train().training_step(x, x)
     (estimate - x).square().mean().backward()
     mixing = grown.backbone.cross
-    assert all(float(m.out_of.weight.grad.abs().sum()) > 0 for m in mixing)  # type: ignore[union-attr]
+    assert all(float(m.decode_proj.weight.grad.abs().sum()) > 0 for m in mixing)  # type: ignore[union-attr]
     assert not any("cross" in key for key in start.state_dict())
 
 
 def test_it_learns_from_the_others_what_one_channel_cannot_tell() -> None:
-    """Eight channels of a white signal under white noise of its power, half of which at best can go alone."""
+    """Eight channels share a white signal in white noise of equal power; alone, half of it can go at best."""
     torch.manual_seed(0)
-    model = build(modality="sensor", widths=[8], cross=True)
+    model = build(modality="sensor", widths=[8], cross_channel=True)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     errors = []
     for _ in range(60):
         target = torch.randn(4, 1, 64).expand(4, 8, 64)
-        error = (model.learn(target + torch.randn(4, 8, 64), target)[0] - target).square().mean()
+        error = (model.training_step(target + torch.randn(4, 8, 64), target)[0] - target).square().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         errors.append(error.item())
     assert sum(errors[-10:]) / 10 < 0.35
+
+
+def test_fields_of_older_recipes_load() -> None:
+    model = build(modality="sensor", widths=[6], cross=True)
+    assert model.config()["cross_channel"]
+    assert "cross" not in model.config()

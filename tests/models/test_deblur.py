@@ -18,7 +18,7 @@ SHARP = 0.5 / 255
 
 
 def scene(height: int = 160, width: int = 176, seed: int = 0) -> Tensor:
-    """Rectangles of all sizes and colours over one another, as the edges of things are."""
+    """Overlapping rectangles of all sizes and colours, as a model of edges."""
     rng = np.random.default_rng(seed)
     picture = np.full((3, height, width), 0.5, np.float32)
     for _ in range(150):
@@ -65,7 +65,7 @@ def test_without_blur_and_noise_the_filter_keeps_everything_in_its_place() -> No
 
 
 def test_a_filter_rings_from_no_edge_of_a_picture() -> None:
-    """A picture that is brighter on one side than on the other would, taken for periodic."""
+    """A picture brighter on one side than on the other would ring if it were treated as periodic."""
     ramp = torch.linspace(0.2, 0.8, 96).expand(1, 3, 96, 96)
     kernel = kernel_of("defocus:radius_px=3")
     restored = wiener(convolve(ramp, kernel), Blurring(kernel, torch.tensor([1 / 255])), 2000.0)
@@ -89,7 +89,7 @@ def test_the_noise_of_a_blurred_picture_is_measured(sigma: float) -> None:
 
 
 def test_an_estimator_learns_blurs_it_has_not_seen() -> None:
-    """From nothing, in seconds, on drawn scenes: it tells three blurs apart on scenes that are new to it."""
+    """Seconds of training on synthetic scenes suffice to distinguish three blurs on new scenes."""
     deblurrer = model(widths=[], hidden=32).train()
     kernels = [kernel_of(s) for s in ("gaussian-blur:sigma_px=2", "motion-blur:length_px=9,angle_deg=0",
                                       "motion-blur:length_px=9,angle_deg=90")]  # fmt: skip
@@ -97,7 +97,7 @@ def test_an_estimator_learns_blurs_it_has_not_seen() -> None:
     scenes = torch.cat([scene(128, 128, seed) for seed in range(8)])
     blurred = [convolve(scenes, kernel) for kernel in kernels]
     for step in range(60):
-        _, misfit = deblurrer.learn(blurred[step % 3], scenes)
+        _, misfit = deblurrer.training_step(blurred[step % 3], scenes)
         optimizer.zero_grad()
         torch.autograd.backward(misfit)
         optimizer.step()
@@ -114,7 +114,7 @@ def test_an_estimator_learns_blurs_it_has_not_seen() -> None:
 def test_one_half_is_trained_at_a_time() -> None:
     batch = scene(128, 128)
     for deblurrer, trained in ((model(widths=[]), "estimator"), (model(), "refiner")):
-        estimate, added = deblurrer.learn(batch + 0.01, batch)
+        estimate, added = deblurrer.training_step(batch + 0.01, batch)
         torch.autograd.backward((estimate - batch).square().mean() + added)
         moved = {name.split(".")[0] for name, p in deblurrer.named_parameters() if p.grad is not None}
         assert moved == {trained}
@@ -123,11 +123,11 @@ def test_one_half_is_trained_at_a_time() -> None:
 def test_a_refiner_joins_an_estimator_that_was_trained_before() -> None:
     estimator, whole = model(widths=[]), model()
     refiner = {name: value.clone() for name, value in whole.state_dict().items() if "refiner" in name}
-    whole.start_from(estimator.state_dict())
-    assert torch.equal(whole.estimator.into.weight, estimator.estimator.into.weight)
+    whole.warm_start(estimator.state_dict())
+    assert torch.equal(whole.estimator.encode_proj.weight, estimator.estimator.encode_proj.weight)
     assert all(torch.equal(whole.state_dict()[name], value) for name, value in refiner.items())
-    with pytest.raises(RuntimeError, match="in one of the two only"):
-        estimator.start_from(whole.state_dict())
+    with pytest.raises(RuntimeError, match="only one of the two"):
+        estimator.warm_start(whole.state_dict())
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (40, 200), (160, 128)])
@@ -138,7 +138,7 @@ def test_any_size_will_do(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("spec", ["defocus:radius_px=3", "motion-blur:length_px=15,angle_deg=30"])
 def test_tiles_share_the_blur_of_the_whole(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut at a tile's edge the filter sees less: that makes far less difference than the noise of 2/255."""
+    """A cut at a tile's edge changes far less than the noise of 2/255."""
     deblurrer, kernel = model(), kernel_of(spec)
     monkeypatch.setattr(deblurrer.estimator, "forward", lambda _: Blurring(kernel, torch.tensor([2 / 255])))
     page = convolve(scene(400, 360), kernel)[0].numpy() * 255

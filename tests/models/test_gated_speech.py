@@ -1,4 +1,4 @@
-"""A network of speech with a gate beside it: the mean of both, in parts as in one, late by what it says."""
+"""A speech network blended with a gate: streamed equals whole, with the stated delay."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from torch import Tensor
 
 from denoise import weights
 from denoise.errors import UsageError
-from denoise.models import audio, audio_gated
-from denoise.models.audio_gated import GatedSpeech, build
-from denoise.models.classical_audio import SpectralGate
+from denoise.models.classical.audio import SpectralGate
+from denoise.models.speech import gated_speech as audio_gated
+from denoise.models.speech import spectral_gru as audio
+from denoise.models.speech.gated_speech import GatedSpeech, build
 
 SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> GatedSpeech:
-    """One that takes all for noisy: an untrained network takes next to nothing away."""
+    """A model that treats all input as noisy: an untrained network removes next to nothing."""
     monkeypatch.setattr(audio_gated, "_CLEAN_DB", (900.0, 901.0))
     torch.manual_seed(0)
     return build(gate=0.25, **SMALL).eval()
@@ -29,7 +30,7 @@ def noise(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("samples", [700, 127_000, 300_001])
 def test_it_is_the_mean_of_both(model: GatedSpeech, samples: int) -> None:
-    """Both work on windows of the same grid, so that only the ends differ from one run over everything."""
+    """Both use windows of one grid, so only the ends differ from one run over the whole."""
     x = noise(1, 2, samples)
     with torch.inference_mode():
         expected = 0.75 * model.network(x) + 0.25 * SpectralGate()(x)
@@ -49,7 +50,7 @@ def test_only_what_both_leave_is_clean(model: GatedSpeech, monkeypatch: pytest.M
     x = noise(2, 1, 16_000)
     wrong = x.flip(-1)
     both, net, gate, none = (
-        model._share_of_gate(x, x + wrong * 10 ** (-a / 20), x + wrong * 10 ** (-b / 20), torch.zeros(2))
+        model._gate_weight(x, x + wrong * 10 ** (-a / 20), x + wrong * 10 ** (-b / 20), torch.zeros(2))
         for a, b in ((30, 30), (30, 5), (5, 30), (5, 5))
     )
     torch.testing.assert_close(both, torch.full((2,), 0.85))
@@ -87,12 +88,12 @@ def test_it_is_as_late_as_it_says(model: GatedSpeech) -> None:
 
 def test_only_the_network_learns_and_starts_from_one(model: GatedSpeech) -> None:
     x = noise(2, 1, 4096)
-    model.train().learn(x, x)[0].square().sum().backward()
+    model.train().training_step(x, x)[0].square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
     alone = audio.build(**SMALL)
     for source in (alone, model):
         other = build(**SMALL)
-        other.start_from(source.state_dict())
+        other.warm_start(source.state_dict())
         start = dict(source.named_parameters())
         for name, value in other.named_parameters():
             assert torch.equal(value, start[name if source is model else name.removeprefix("network.")])

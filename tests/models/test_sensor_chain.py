@@ -1,4 +1,4 @@
-"""What is taken out of a sensor log before its network, what on demand, and what never."""
+"""Stages before the sensor network: removals by default, on demand, and never."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import denoise
 from denoise.errors import UsageError
 from denoise.infer.apply import apply
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.sensor import SensorChain
+from denoise.models.sensor.chain import SensorChain
 from pipelines.cli import cli
 
 RATE_HZ = 250.0
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 def slow(samples: int = 16_384) -> Floats:
-    """Beats, about one a second, on nothing else."""
+    """Heartbeats, about one a second, without noise."""
     time_s = np.arange(samples) / RATE_HZ
     beats = np.exp(-(((time_s * 1.1) % 1 - 0.5) ** 2) / 0.002)
     return np.asarray((beats - beats.mean()) / beats.std())
@@ -36,18 +36,18 @@ class Nothing(Denoiser):
 
     spec = InputSpec("sensor", halo=8, centre=True, scale=True)
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return noisy[:, :1].clone()
 
 
 class Share(Nothing):
-    """A network that takes a share of everything for noise."""
+    """A network whose estimate of the noise is a share of its input."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return (1.0 - self.share) * noisy[:, :1]
 
 
@@ -67,7 +67,7 @@ def decibels(signal: Floats, error: Floats) -> float:
 
 
 def hum(samples: int = 16_384, grid_hz: float = 50.0, power: float = 0.5) -> Floats:
-    """Of the grid, whose frequency drifts within 0.06 Hz, with one harmonic."""
+    """Mains hum whose frequency drifts within 0.06 Hz, with one harmonic."""
     time_s = np.arange(samples) / RATE_HZ
     turns = grid_hz * time_s + 0.3 * np.sin(2 * np.pi * time_s / 30)
     line = np.sin(2 * np.pi * turns) + 0.4 * np.sin(4 * np.pi * turns + 1)
@@ -181,11 +181,11 @@ def test_blocks_put_together_equal_the_whole(block: int) -> None:
 
 
 class Common(Nothing):
-    """A network that takes for noise what a channel has beside the mean of all."""
+    """A network whose estimate of the noise is a channel's deviation from the mean of all."""
 
-    spec = InputSpec("sensor", halo=8, centre=True, scale=True, linked=True)
+    spec = InputSpec("sensor", halo=8, centre=True, scale=True, joint_channels=True)
 
-    def forward(self, noisy: torch.Tensor, sigma: float | None = None) -> torch.Tensor:  # noqa: ARG002
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         return noisy.mean(1, keepdim=True).expand_as(noisy)
 
 
@@ -220,7 +220,7 @@ def test_units_and_offsets_do_not_matter(remove: tuple[str, ...]) -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown stage 'hum'"):
         denoise.load("sensor", remove=("hum",))
-    with pytest.raises(UsageError, match="is for networks for sensors"):
+    with pytest.raises(UsageError, match="requires a network for sensors"):
         denoise.load("wavelet", "sensor", remove=("mains",))
     with pytest.raises(UsageError, match="to remove mains, give the sample rate"):
         denoise.load("sensor", remove=("mains",)).clean(slow())
@@ -241,7 +241,7 @@ def test_the_row_of_a_file_tells_what_was_taken_out(tmp_path: Path) -> None:
     (row,) = (
         json.loads(line) for line in (tmp_path / "out" / "denoise-manifest.jsonl").read_text().splitlines()
     )
-    # The hum has half the power of a unit sine; of all that varies, 1.5, that is -4.8 dB.
+    # The hum has half the power of a unit sine: of the total variance, 1.5, that is -4.8 dB.
     assert row["metrics"]["removed_mains_db"] == pytest.approx(-4.8, abs=0.5)
     assert any(note.startswith("taken out") and "mains -4." in note for note in row["notes"])
     assert "removed_faults_db" not in row["metrics"]

@@ -1,4 +1,4 @@
-"""The speech network for files: grown from the causal one, in parts as in one, ahead as far as it says."""
+"""The speech network for files: grown from the causal one, the same in parts, with the stated look-ahead."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import torch
 from torch import Tensor
 
 from denoise.errors import UsageError
-from denoise.models import audio, audio_bigru
-from denoise.models.audio_bigru import SpectralBiGru, build
+from denoise.models.speech import spectral_bigru as audio_bigru
+from denoise.models.speech import spectral_gru as audio
+from denoise.models.speech.spectral_bigru import SpectralBiGru, build
 
 SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
 MORE = {"backward": 12, "hidden": 10}
 
 
 def shaken(model: SpectralBiGru) -> SpectralBiGru:
-    """All weights away from their zeros."""
+    """Move all weights away from zero."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -31,7 +32,7 @@ def model() -> SpectralBiGru:
 
 @pytest.fixture
 def in_parts(model: SpectralBiGru, monkeypatch: pytest.MonkeyPatch) -> SpectralBiGru:
-    """The same model, which cleans half a second at a time and looks one second ahead."""
+    """The same model, with parts of half a second and one second of look-ahead."""
     monkeypatch.setattr(audio_bigru, "_PART_FRAMES", 32)
     monkeypatch.setattr(audio_bigru, "_AHEAD_FRAMES", 64)
     other = build(**SMALL, **MORE)
@@ -47,29 +48,29 @@ def test_it_starts_as_the_causal_model_it_grew_from() -> None:
     torch.manual_seed(0)
     causal = audio.build(**SMALL).eval()
     grown = build(**SMALL, **MORE)
-    grown.start_from(causal.state_dict())
+    grown.warm_start(causal.state_dict())
     x = noise(2, 1, 9001)
     with torch.inference_mode():
         torch.testing.assert_close(grown.eval()(x), causal(x), atol=1e-6, rtol=0)
     again = build(**SMALL, **MORE)
-    again.start_from(grown.state_dict())
+    again.warm_start(grown.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), grown.parameters(), strict=True))
     with pytest.raises(RuntimeError, match="memory"):
-        grown.start_from(audio.build(**{**SMALL, "layers": 3}).state_dict())
+        grown.warm_start(audio.build(**{**SMALL, "layers": 3}).state_dict())
 
 
 @pytest.mark.parametrize("samples", [1, 300, 8192, 30_001])
 def test_parts_are_as_the_whole_where_the_future_is_not_cut(
     model: SpectralBiGru, in_parts: SpectralBiGru, samples: int
 ) -> None:
-    """Up to the last part but 1 s, the backward memory differs: it starts later in the whole."""
+    """Runs agree except near the end, where the backward state starts later in the whole."""
     x = noise(1, 1, samples)
     with torch.inference_mode():
         whole, parts = model(x), in_parts(x)
     assert parts.shape == x.shape
     last = slice(max(0, (samples - 64 * 256) // in_parts.hop * in_parts.hop), None)
     torch.testing.assert_close(parts[..., last], whole[..., last], atol=1e-5, rtol=0)
-    # What the future says is forgotten after a while, so that a second of it is nearly all.
+    # The backward state decays, so that a second of look-ahead is nearly all of it.
     assert float((parts - whole).abs().max()) < 0.05 * float(whole.abs().max())
 
 
@@ -116,7 +117,9 @@ def test_a_mask_of_one_gives_the_input_back_in_its_place(in_parts: SpectralBiGru
     x = noise(3, 2, 20_003)
     with torch.inference_mode():
         torch.testing.assert_close(in_parts(x), x, atol=1e-6, rtol=0)
-        torch.testing.assert_close(in_parts.learn(x[:, :1, :5120], x)[0], x[:, :1, :5120], atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            in_parts.training_step(x[:, :1, :5120], x)[0], x[:, :1, :5120], atol=1e-6, rtol=0
+        )
 
 
 def test_channels_share_one_mask(in_parts: SpectralBiGru) -> None:
@@ -128,11 +131,11 @@ def test_channels_share_one_mask(in_parts: SpectralBiGru) -> None:
 
 def test_every_parameter_learns(model: SpectralBiGru) -> None:
     x = noise(2, 1, 4096)
-    model.train().learn(x, x)[0].square().sum().backward()
+    model.train().training_step(x, x)[0].square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
 
 
 @pytest.mark.parametrize("wrong", [{"taps": 2}, {"window": 500}, {"backward": 0}, {"dilations": [0]}])
 def test_sizes_that_do_not_go_together_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="do not go together"):
+    with pytest.raises(UsageError, match="needs sizes above 0"):
         build(**{**SMALL, **wrong})

@@ -1,4 +1,4 @@
-"""The speech network: streamed == whole, late by what it says, and silent on silence."""
+"""The speech network: streamed equals whole, with the stated delay, and silent on silence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from denoise.errors import UsageError
-from denoise.models.audio import SpectralGru, build
+from denoise.models.speech.spectral_gru import SpectralGru, build
 
 SMALL = {"widths": [4, 6, 8], "code": 16, "memory": 16}
 
@@ -59,16 +59,16 @@ def test_a_mask_of_one_gives_the_input_back_in_its_place(model: SpectralGru) -> 
 
 def test_the_mean_of_two_looks_is_the_answer(model: SpectralGru) -> None:
     x = 0.1 * torch.randn(2, 1, 5000)
-    once = build(**SMALL, shifts=1).eval()
+    once = build(**SMALL, n_shifts=1).eval()
     once.load_state_dict(model.state_dict())
     later = torch.nn.functional.pad(x, (128, 0))
     with torch.inference_mode():
         mean = (once(x) + once(later)[..., 128:]) / 2
         torch.testing.assert_close(model(x), mean, atol=1e-5, rtol=0)
-        torch.testing.assert_close(model.learn(x, x)[0], once(x), atol=1e-6, rtol=0)
+        torch.testing.assert_close(model.training_step(x, x)[0], once(x), atol=1e-6, rtol=0)
     assert (once.latency, model.latency) == (256, 384)
-    with pytest.raises(UsageError, match="shifts is 3"):
-        build(**SMALL, shifts=3)
+    with pytest.raises(UsageError, match="n_shifts is 3"):
+        build(**SMALL, n_shifts=3)
 
 
 def test_silence_is_silent(model: SpectralGru) -> None:
@@ -86,13 +86,13 @@ def test_every_parameter_learns(model: SpectralGru) -> None:
 def test_several_channels_are_looks_of_their_own(
     model: SpectralGru, monkeypatch: pytest.MonkeyPatch, channels: int, looks: int
 ) -> None:
-    heard, once = [], model.once
+    heard, once = [], model.step_one
 
     def spied(block: Tensor, state: Any) -> tuple[Tensor, Any]:
         heard.append(block.shape[0])
         return once(block, state)
 
-    monkeypatch.setattr(model, "once", spied)
+    monkeypatch.setattr(model, "step_one", spied)
     x = torch.randn(2, channels, 900)
     assert model(x).shape == x.shape
     assert set(heard) == {2 * looks}

@@ -18,7 +18,7 @@ from pipelines.cli import cli
 
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
-    """A tree with two images, a recording and a sensor log, all noisy, and names that are not plain."""
+    """A tree with two images, a recording and a sensor log, all noisy, with unusual names."""
     rng = np.random.default_rng(0)
     root = tmp_path / "in"
     (root / "süb dir").mkdir(parents=True)
@@ -56,7 +56,7 @@ Rows = Callable[[Path], list[dict[str, Any]]]
 
 @pytest.fixture
 def manifest_rows() -> Rows:
-    """The rows of the manifest below a folder."""
+    """Read the rows of the manifest below a folder."""
 
     def rows(out: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (out / "denoise-manifest.jsonl").read_text().splitlines()]
@@ -69,7 +69,7 @@ Snapshot = Callable[[Path], dict[str, bytes]]
 
 @pytest.fixture
 def snapshot() -> Snapshot:
-    """Every file below a folder with its bytes, but for the manifest, whose rows hold times."""
+    """Read every file below a folder except the manifest, whose rows hold times."""
 
     def take(folder: Path) -> dict[str, bytes]:
         return {

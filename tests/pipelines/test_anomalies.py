@@ -19,7 +19,7 @@ SPOT = (20, 44)  # row and column of the defect
 
 @pytest.fixture
 def cloth(tmp_path: Path) -> Path:
-    """Pictures of a weave: normal ones to learn from, and others, one of which has a spot."""
+    """Pictures of a weave: normal ones for training, and others, one of which has a spot."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:64, :64]
     for folder, count in (("older", 10), ("good", 30), ("today", 4)):

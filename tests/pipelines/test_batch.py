@@ -1,4 +1,4 @@
-"""Whatever stops a batch, the same command again ends with the bytes of an undisturbed run."""
+"""A stopped batch: repeating the command ends with the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ import pytest
 
 from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.atomic import replacing
-from pipelines import batch, forecast, pool
-from pipelines.discover import MANIFEST_NAME, Item
-from pipelines.job import Job, Outcome
-from pipelines.lock import LOCK_NAME
+from pipelines.batch import run as batch
+from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.engines import pool
+from pipelines.batch.jobs import Job, Outcome
+from pipelines.batch.lock import LOCK_NAME
+from pipelines.batch.store import Local
 
 NAMES = [f"{n} ö.png" for n in range(6)]
 
-# A job that turns bytes around, and does what MOMENT says when it gets there. No torch: starts in a blink.
+# A job that reverses bytes, and acts on MOMENT when it gets there. It starts fast, without torch.
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from denoise.io.atomic import replacing
-from pipelines import batch
-from pipelines.cli import LazyGroup
-from pipelines.job import Job, Outcome
+from pipelines.batch import run as batch
+from pipelines.cli.group import LazyGroup
+from pipelines.batch.jobs import Job, Outcome
 import click, json
 
 class Turn(Job):
-    def declines(self, modality): return None
+    def reject_reason(self, modality): return None
     def settings(self, modality): return {}
     def execute(self, item):
         with replacing(item.destination) as partial:
@@ -115,12 +117,12 @@ class Turned:
         return process.returncode, output
 
     def failures(self) -> list[str]:
-        """What the manifest says of the files that failed."""
+        """Errors of the failed files in the manifest."""
         rows = [json.loads(line) for line in (self.out / MANIFEST_NAME).read_text().splitlines()]
         return [row["error"] for row in rows if row["status"] == "failed"]
 
     def waiting_pid(self) -> int:
-        """Wait until the batch is at the moment; gives the process that is."""
+        """Wait until the batch is at the moment; return its process."""
         flag = self.script.with_name("flag")
         deadline = time.monotonic() + 300
         while not (flag.exists() and flag.read_text()):
@@ -129,7 +131,7 @@ class Turned:
         return int(flag.read_text())
 
     def assert_complete(self) -> None:
-        """Every output is there and right, and nothing else is."""
+        """Expect every output, correct, and nothing else."""
         found = {path.name: path.read_bytes() for path in self.out.iterdir()}
         found.pop(MANIFEST_NAME)
         assert found == {path.name: path.read_bytes()[::-1] for path in self.source.iterdir()}
@@ -214,7 +216,7 @@ def test_workers_that_never_begin_are_no_fault_of_the_files(
         return pool._Worker(process, ours)
 
     monkeypatch.setattr(pool, "_start", start)
-    with pytest.raises(UsageError, match=r"no worker begins its first file: .* exit code 3"):
+    with pytest.raises(UsageError, match=r"workers exit before processing any file: .* exit code 3"):
         batch.run(Turn(inputs=(turned.source,), output=turned.out, workers=2))
     assert len(started) <= 4
 
@@ -241,7 +243,7 @@ def test_interrupt_leaves_no_half_file(turned: Turned, workers: int, number: int
 def test_workers_do_not_outlive_a_killed_batch(turned: Turned) -> None:
     process = turned.start("written 1", "wait", workers=2)
     worker = turned.waiting_pid()
-    os.kill(worker, 0)  # it is there
+    os.kill(worker, 0)  # it exists
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 300
@@ -255,11 +257,11 @@ def test_workers_do_not_outlive_a_killed_batch(turned: Turned) -> None:
 
 
 class Turn(Job):
-    """The same job in this process; `hurt` is called in the middle of a write."""
+    """Run the same job in this process; call `hurt` in the middle of a write."""
 
     hurt: Callable[[Item], None] = staticmethod(lambda _: None)
 
-    def declines(self, modality: str) -> str | None:  # noqa: ARG002
+    def reject_reason(self, modality: str) -> str | None:  # noqa: ARG002
         return None
 
     def settings(self, modality: str) -> dict[str, Any]:  # noqa: ARG002
@@ -331,21 +333,21 @@ def test_two_runs_do_not_write_to_one_folder(turned: Turned) -> None:
         batch.run(Turn(inputs=(turned.source,), output=turned.out))
     process.kill()
     process.wait()
-    assert (turned.out / LOCK_NAME).exists()  # stale: the kernel let go of it
+    assert (turned.out / LOCK_NAME).exists()  # stale: the kernel released it
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"ok": 3, "skipped": 3}
     turned.assert_complete()
 
 
 def test_missing_room_is_found_before_work(turned: Turned, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "free_bytes", lambda _: 17_999)
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 17_999)
     with pytest.raises(UsageError, match="out: the results need about 18 kB, and the disk has 18 kB left"):
         batch.run(Turn(inputs=(turned.source,), output=turned.out))
     assert not turned.out.exists()
-    monkeypatch.setattr(forecast, "free_bytes", lambda _: 18_000)
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 18_000)
     batch.run(Turn(inputs=(turned.source,), output=turned.out))
-    monkeypatch.setattr(forecast, "free_bytes", lambda _: 3000)  # outputs that are replaced make room
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 3000)  # replaced outputs free space
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out, overwrite=True)).counts == {"ok": 6}
-    monkeypatch.setattr(forecast, "free_bytes", lambda _: 0)  # nothing is to do
+    monkeypatch.setattr(Local, "free_bytes", lambda _: 0)  # all is done
     assert batch.run(Turn(inputs=(turned.source,), output=turned.out)).counts == {"skipped": 6}
 
 

@@ -1,4 +1,4 @@
-"""Protocols, methods that are told the blur, and the contact sheet."""
+"""Protocols, oracle methods that are given the blur, and the contact sheet."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from denoise.corruptions import corrupt, parse
-from pipelines import benchmark, contact_sheet, protocols
-from pipelines.deconvolution import TOLD, Blurred, deconvolve
-from pipelines.job import BenchmarkJob
-from pipelines.protocols import PROTOCOLS, Protocol
+from pipelines.benchmark import contact_sheet, protocols
+from pipelines.benchmark import run as benchmark
+from pipelines.benchmark.deconvolution import NON_BLIND, Blurred, deconvolve
+from pipelines.benchmark.job import BenchmarkJob
+from pipelines.benchmark.protocols import PROTOCOLS, Protocol
 
 Run = Callable[..., Any]
 
@@ -114,7 +115,7 @@ def test_a_protocol_gives_gains_in_text_json_and_markdown(
     ]
     assert lines[0] == ["degradation", "level", "input", "none", "median"]
     cells = {(line[0], line[1]): line[2:] for line in lines[2:]}
-    assert cells["none", ""][:2] == ["", "same"]  # nothing can be gained on a clean file
+    assert cells["none", ""][:2] == ["", "same"]  # no gain is possible on a clean file
     by_noise = {(row["model"], row["noise"]): row for row in rows}
     median = by_noise["median", "gaussian:sigma=25"]
     gain = median["metrics"]["psnr_db"] - median["noisy_metrics"]["psnr_db"]
@@ -129,13 +130,13 @@ def test_a_protocol_gives_gains_in_text_json_and_markdown(
         assert word in (tmp_path / "r.md").read_text()
 
 
-# ---- told the blur ---------------------------------------------------------------------------------------
+# ---- given the blur ----------------------------------------------------------------------------------------
 
 BLURS = ("gaussian-blur:sigma_px=1.5", "defocus:radius_px=2.5", "motion-blur:length_px=9")
 
 
 @pytest.mark.parametrize("blur", BLURS)
-def test_the_kernel_that_is_told_is_the_one_that_blurred(blur: str) -> None:
+def test_the_kernel_given_is_the_one_that_blurred(blur: str) -> None:
     """An impulse that is corrupted with the same seed is the kernel."""
     noise = parse(f"{blur}+gaussian:sigma=3+gaussian:sigma=4")
     truth = Blurred.by(noise, seed=7)
@@ -150,9 +151,9 @@ def test_the_kernel_that_is_told_is_the_one_that_blurred(blur: str) -> None:
         assert not np.allclose(Blurred.by(noise, seed=8).kernel, truth.kernel, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", NON_BLIND)
 @pytest.mark.parametrize("blur", BLURS)
-def test_who_is_told_the_blur_gains_also_at_the_edges(name: str, blur: str) -> None:
+def test_knowing_the_blur_gains_also_at_the_edges(name: str, blur: str) -> None:
     clean = picture(64, 80)
     noise = parse(f"{blur}+gaussian:sigma=1")
     blurred = corrupt(clean, noise, seed=3, peak=1.0)
@@ -169,18 +170,21 @@ def test_a_wrong_kernel_does_not_help() -> None:
     noise = parse("defocus:radius_px=2.5+gaussian:sigma=1")
     blurred = corrupt(clean, noise, seed=3, peak=1.0)
     wrong = Blurred(Blurred.by(parse("motion-blur:length_px=11,angle_deg=45"), 0).kernel, 1.0)
-    assert psnr_db(clean, deconvolve("told-wiener", blurred, wrong)) < psnr_db(clean, blurred)
+    assert psnr_db(clean, deconvolve("oracle-wiener", blurred, wrong)) < psnr_db(clean, blurred)
 
 
-def test_told_rows_stand_beside_blind_ones_and_want_a_blur(photos: Path, denoise: Run) -> None:
-    asked = ("benchmark", photos, "--models", "none,told-wiener", "--noise")
+@pytest.mark.parametrize("name", ["oracle-wiener", "told-wiener"])  # the latter is its former name
+def test_non_blind_rows_stand_beside_blind_ones_and_need_a_blur(
+    name: str, photos: Path, denoise: Run
+) -> None:
+    asked = ("benchmark", photos, "--models", f"none,{name}", "--noise")
     result = denoise(*asked, "gaussian-blur:sigma_px=1.5+gaussian:sigma=1")
     assert result.exit_code == 0, result.output
-    line = next(line for line in result.stdout.splitlines() if line.split()[0] == "told-wiener")
+    line = next(line for line in result.stdout.splitlines() if line.split()[0] == name)
     assert float(line.split()[2]) > 1
     refused = denoise(*asked, "gaussian", "--levels", "5")
     assert refused.exit_code == 2
-    assert "gaussian:sigma=5: a method that is told the blur needs one to begin with" in refused.stderr
+    assert "gaussian:sigma=5: a non-blind method needs a noise that begins with a blur" in refused.stderr
 
 
 # ---- the contact sheet -----------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ def test_told_rows_stand_beside_blind_ones_and_want_a_blur(photos: Path, denoise
 def test_crops_are_where_most_happens_and_where_nothing_does() -> None:
     clean = np.full((1, 400, 700), 0.5, np.float32)
     clean[:, 150:250, 420:520] = picture(100, 100)[:1]
-    clean[:, :, :200] = 1.0  # clipped: no noise of a camera shows there
+    clean[:, :, :200] = 1.0  # clipped: camera noise is invisible there
     clean[:, 300:, 200:] += 0.01 * (np.arange(500) % 2)
     crop = contact_sheet.Crop.of(clean)
     top, left = crop.detail
@@ -230,7 +234,7 @@ def test_the_sheet_shows_native_pixels_and_what_was_removed(
 
 def test_the_sheet_has_a_row_for_each_level_and_only_the_first_files(photos: Path, tmp_path: Path) -> None:
     job = BenchmarkJob(inputs=(photos,), noise="gaussian", levels=(5, 20, 50), models=("median",))
-    few = contact_sheet.ContactSheet(tmp_path / "few.png", most_rows=3)
+    few = contact_sheet.ContactSheet(tmp_path / "few.png", max_rows=3)
     all_of_them = contact_sheet.ContactSheet(tmp_path / "all.png")
     for sheet in (few, all_of_them):
         benchmark.benchmark(job, sheet)

@@ -151,7 +151,7 @@ from denoise.io import atomic
 replace = os.replace
 def replace_and_die(partial, path):
     replace(partial, path)
-    if str(path).endswith("s.csv"):  # its bytes are there, its row is not
+    if str(path).endswith("s.csv"):  # its bytes exist, its row does not
         os.kill(os.getpid(), signal.SIGKILL)
 os.replace = replace_and_die
 from pipelines.cli import cli
@@ -250,11 +250,14 @@ def test_what_a_file_is_its_bytes_tell_and_not_its_name(media: Path, tmp_path: P
 
 
 def test_recordings_may_not_last_longer_than_is_asked_for(media: Path, tmp_path: Path, denoise: Run) -> None:
+    (media / "long").mkdir()
+    (media / "t.wav").rename(media / "long" / "t.wav")
     command = ("clean", media, "-o", tmp_path / "out", "--model", "none", "--max-duration")
     result = denoise(*command, "0.2")
     assert result.exit_code == 1
-    assert f"{media / 't.wav'}: lasts 0.25 s, expected at most 0.2 s" in result.stdout
+    assert f"{media / 'long' / 't.wav'}: lasts 0.25 s, expected at most 0.2 s" in result.stdout
     assert "3 ok" in result.stdout
+    assert not (tmp_path / "out" / "long").exists()
     assert denoise(*command, "0.25").exit_code == 0
 
 

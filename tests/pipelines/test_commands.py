@@ -1,4 +1,4 @@
-"""The other commands, and what all commands promise."""
+"""Other commands, and promises of all commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
+from pipelines.batch.jobs import CleanJob, CorruptJob, Job
+from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli import COMMANDS, cli
-from pipelines.job import AnomaliesJob, BenchmarkJob, CleanJob, CorruptJob, EmbedJob, ReconstructJob
+from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob
 
 Run = Callable[..., Any]
 
@@ -40,9 +42,9 @@ def test_corrupt_is_seeded_and_measures_what_it_says(tmp_path: Path, denoise: Ru
     assert snapshot(tmp_path / "one") != snapshot(tmp_path / "three")
     noisy = np.asarray(Image.open(tmp_path / "one" / "a.png")).astype(float)
     assert noisy[..., :3].std() == pytest.approx(10, rel=0.03)
-    assert (noisy[..., 3] == 77).all()  # alpha is no light
+    assert (noisy[..., 3] == 77).all()  # alpha gets no noise
     other = np.asarray(Image.open(tmp_path / "one" / "b.png")).astype(float)
-    assert abs(np.corrcoef(noisy[..., 0].ravel(), other[..., 0].ravel())[0, 1]) < 0.1  # each its own noise
+    assert abs(np.corrcoef(noisy[..., 0].ravel(), other[..., 0].ravel())[0, 1]) < 0.1  # independent noise
 
 
 def test_corrupt_gives_each_kind_its_own_noise(media: Path, tmp_path: Path, denoise: Run) -> None:
@@ -170,7 +172,7 @@ def test_benchmark_is_deterministic_and_writes_its_files(media: Path, tmp_path: 
         if row["model"] == "none":
             assert row["metrics"] == row["noisy_metrics"]
         if row["modality"] == "image":
-            expected = 20 * math.log10(255 / row["level"])  # not clipped, so exactly what AWGN gives
+            expected = 20 * math.log10(255 / row["level"])  # not clipped, so exactly that of AWGN
             assert row["noisy_metrics"]["psnr_db"] == pytest.approx(expected, abs=0.4)
         else:
             assert row["noisy_metrics"]["snr_db"] == pytest.approx(row["level"], abs=1)
@@ -213,7 +215,7 @@ def test_benchmark_refuses_wrong_usage(
 
 
 def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoise import train
+    from denoise.training import fit as train
 
     seen: dict[str, Any] = {}
 
@@ -248,7 +250,7 @@ def test_train_tells_what_is_wrong(
 
 
 def test_models_lists_every_row_and_shows_one(denoise: Run) -> None:
-    from denoise.models import MODELS
+    from denoise.models.table import MODELS
     from denoise.weights import pretrained
 
     listed = denoise("models").stdout
@@ -307,7 +309,7 @@ def test_every_command_has_help_that_ends_with_an_example(name: str, denoise: Ru
         assert isinstance(parameter, click.Argument) or parameter.help, parameter.name
 
 
-PIPED = {"raw", "channels"}  # what standard input holds, where it does not tell: no job's business
+PIPED = {"raw", "channels"}  # format of standard input, which no job takes
 
 
 @pytest.mark.parametrize(
@@ -324,10 +326,12 @@ PIPED = {"raw", "channels"}  # what standard input holds, where it does not tell
 def test_options_fill_the_job_and_have_its_defaults(name: str, job: Any, required: tuple[str, ...]) -> None:
     given = every_command()[name].make_context(name, ["in", *required]).params
     settings = {key: value for key, value in given.items() if not key.endswith("_path")}
-    assert settings.keys() - PIPED == {field.name for field in fields(job)}
-    for field in fields(job):
-        if field.default is not MISSING and f"--{field.name}" not in required:
-            assert settings[field.name] == field.default, field.name
+    classes = [job, type(job.options)] if issubclass(job, Job) else [job]
+    table = {name: field for kind in classes for name, field in kind.table().items() if field.flag}
+    assert settings.keys() - PIPED - {"inputs", "archive"} == set(table)
+    for name, field in table.items():
+        if field.default is not MISSING and field.flag not in required:
+            assert settings[name] == field.default, name
 
 
 def test_version_and_unknown_commands(denoise: Run) -> None:

@@ -1,4 +1,4 @@
-"""What models cost: counted exactly, timed in turns."""
+"""Cost of models: counted exactly, timed in turns."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 
 from denoise.errors import UsageError
 from denoise.infer.apply import apply
-from denoise.models.audio import build as build_speech
 from denoise.models.autoencoder import build
-from pipelines import cost
-from pipelines.cost import REFERENCES, CostJob, kmac_per_sample
+from denoise.models.speech.spectral_gru import build as build_speech
+from pipelines.benchmark import cost
+from pipelines.benchmark.cost import REFERENCES, CostJob, kmac_per_sample
 
 Run = Callable[..., Any]
 
@@ -44,7 +44,7 @@ def test_multiply_adds_of_a_network_are_those_of_its_layers() -> None:
     sizes = {"code": 8, "memory": 8, "layers": 1, "widths": [4], "window": 16, "hop": 8}
     frame = 4 * (5 * 3 * 4 + 6 * 4 * 2) + 2 * 8 * (4 * 4) + 8 * 4 * 4 + 2 * 3 * 8 * 8
     for looks, hops in ((1, 65), (2, 66)):  # 64, and those that push the rest out
-        gru = build_speech(**sizes, shifts=looks)
+        gru = build_speech(**sizes, n_shifts=looks)
         assert kmac_per_sample(gru) == pytest.approx(looks * frame / 8 / 1e3 * hops / 64)
 
 
@@ -90,7 +90,7 @@ def test_cost_measures_each_kind_and_sets_images_against_the_references(tmp_path
 
 def test_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     before, seen = torch.get_num_threads(), []
-    monkeypatch.setattr(cost, "_contenders", lambda _: seen.append(torch.get_num_threads()) or iter(()))
+    monkeypatch.setattr(cost, "_entrants", lambda _: seen.append(torch.get_num_threads()) or iter(()))
     cost.measure(CostJob(models=(), threads=before + 1, rounds=1))
     assert seen == [before + 1]
     assert torch.get_num_threads() == before

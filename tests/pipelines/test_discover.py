@@ -1,4 +1,4 @@
-"""The plan: what is read, where it goes, and what is refused before work starts."""
+"""The plan: inputs, outputs, and refusals before work starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from denoise.errors import UsageError
-from pipelines import discover
+from pipelines.batch import discover, store
 
 
 def make(root: Path, *names: str) -> Path:
@@ -59,12 +59,12 @@ def test_declined_modalities_are_ignored_in_folders_and_problems_when_named(tmp_
     make(tmp_path / "in", "a.png", "b.wav")
     folder, file = tmp_path / "in", tmp_path / "in" / "a.png"
 
-    def declines(modality: str) -> str | None:
+    def reject_reason(modality: str) -> str | None:
         return "is not sound" if modality == "image" else None
 
-    walked = discover.plan([folder], tmp_path / "out", declines=declines)
+    walked = discover.plan([folder], tmp_path / "out", reject_reason=reject_reason)
     assert (keys(walked), [p.path for p in walked.ignored]) == (["b.wav"], [file])
-    named = discover.plan([file, folder / "b.wav"], tmp_path / "out", declines=declines)
+    named = discover.plan([file, folder / "b.wav"], tmp_path / "out", reject_reason=reject_reason)
     assert (keys(named), [p.path for p in named.problems]) == (["b.wav"], [file])
 
 
@@ -101,7 +101,7 @@ def test_names_that_differ_by_case_collide_where_the_disk_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: bool
 ) -> None:
     make(tmp_path, "a/x.png", "b/X.PNG")
-    monkeypatch.setattr(discover, "_folds_case", lambda _: folds)
+    monkeypatch.setattr(store, "_folds_case", lambda _: folds)
     inputs = [tmp_path / "a", tmp_path / "b"]
     if folds:
         with pytest.raises(UsageError, match="both"):
@@ -113,7 +113,7 @@ def test_names_that_differ_by_case_collide_where_the_disk_says_so(
 def test_the_file_system_is_asked_whether_it_folds_case(tmp_path: Path) -> None:
     (tmp_path / "Folder").mkdir()
     folds = (tmp_path / "fOLDER").exists()
-    assert discover._folds_case(tmp_path / "Folder" / "not" / "there") == folds
+    assert store._folds_case(tmp_path / "Folder" / "not" / "there") == folds
 
 
 def test_an_output_never_replaces_an_input(tmp_path: Path) -> None:
@@ -194,13 +194,13 @@ def test_references_inside_an_input_are_no_input(tmp_path: Path) -> None:
     for name in ("in/a.png", "in/truth/a.png", "in/other/truth/a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = discover.plan([tmp_path / "in"], tmp_path / "out", apart=tmp_path / "in" / "truth")
+    found = discover.plan([tmp_path / "in"], tmp_path / "out", exclude_dir=tmp_path / "in" / "truth")
     assert [item.key for item in found.items] == ["a.png", "other/truth/a.png"]
 
 
 def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
     make(tmp_path / "in", "a.png")
-    os.mkfifo(tmp_path / "in" / "b.png")  # to open it would wait for ever
+    os.mkfifo(tmp_path / "in" / "b.png")  # opening it would block for ever
     found = discover.plan([tmp_path / "in"], tmp_path / "out")
     assert keys(found) == ["a.png"]
     assert [problem.error for problem in found.problems] == [
@@ -233,6 +233,6 @@ def test_a_folder_that_is_named_and_cannot_be_read_is_refused(
     def scandir(path: object) -> None:
         raise PermissionError(13, os.strerror(13), path)
 
-    monkeypatch.setattr(os, "scandir", scandir)  # no mode stops root
+    monkeypatch.setattr(os, "scandir", scandir)  # permissions do not stop root
     with pytest.raises(UsageError, match="in: the folder cannot be read: Permission denied"):
         discover.plan([tmp_path / "in"], tmp_path / "out")

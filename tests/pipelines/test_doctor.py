@@ -1,7 +1,8 @@
-"""`denoise doctor` finds this installation sound, and tells what is wrong with a broken one."""
+"""`denoise doctor` passes this installation, and reports the faults of a broken one."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import socket
@@ -15,8 +16,8 @@ import pytest
 
 from denoise import weights
 from denoise.errors import OutputError
-from denoise.io.audio import CODEC
-from pipelines import doctor
+from denoise.io.audio import codec
+from pipelines.inspect import doctor
 
 Run = Callable[..., Any]
 
@@ -27,7 +28,7 @@ def problems() -> dict[str, str]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes long."""
+    """Skip the slow checks."""
     monkeypatch.setattr(weights, "pretrained", dict)
     monkeypatch.setattr(doctor, "_self_test", lambda _: "")
 
@@ -81,9 +82,9 @@ def test_what_is_missing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OutputError("no encoder")
 
     monkeypatch.setattr(metadata, "version", without_soxr)
-    monkeypatch.setattr(doctor, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(doctor.Local, "free_bytes", lambda _: 1000)
     monkeypatch.setattr(doctor, "_available_bytes", lambda: 1000)
-    monkeypatch.setattr(CODEC, "writer", broken)
+    monkeypatch.setattr(codec, "CODEC", dataclasses.replace(codec.CODEC, writer=broken))
     found = problems()
     assert set(found) == {"packages", "machine", "disk", "codecs"}
     assert "soxr" in found["packages"]
@@ -91,6 +92,6 @@ def test_what_is_missing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_that_does_no_good_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.catalogue.DEFAULT_MODELS", {"sensor": "none"})
+    monkeypatch.setattr("denoise.infer.catalogue.DEFAULT_MODELS", {"sensor": "none"})
     with pytest.raises(Exception, match=r"snr_db went from 1\d\.\d to 1\d\.\d, expected more"):
         doctor._self_test("sensor")

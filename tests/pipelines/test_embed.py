@@ -13,8 +13,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from denoise.analysis.excerpts import Cut
-from pipelines.excerpts import default_cut, find, fitted, sample
+from denoise.analysis.segments import Segmentation
+from pipelines.explore.segments import default_segmentation, find, fit_embedding, sample
 
 Run = Callable[..., Any]
 QUICK = ("--code-size", 4, "--steps", 60)
@@ -22,7 +22,7 @@ QUICK = ("--code-size", 4, "--steps", 60)
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
-    """Two folders of small pictures: bars that lie, and bars that stand."""
+    """Two folders of small pictures: horizontal bars and vertical bars."""
     rng = np.random.default_rng(0)
     for folder in ("lying", "standing"):
         (tmp_path / "in" / folder).mkdir(parents=True)
@@ -163,16 +163,16 @@ def test_what_cannot_work_is_refused_before_any_work(
 @pytest.mark.parametrize(("window", "size"), [(20, (20, 20)), (70, (128, 128))])
 def test_large_tiles_get_a_convolutional_network(shapes: Path, window: int, size: tuple[int, int]) -> None:
     files = find([shapes])
-    cut = default_cut(files, window)
+    cut = default_segmentation(files, window)
     assert cut.size == size
-    embedding = fitted(sample(files, cut, most=3), cut, 8, steps=1)
+    embedding = fit_embedding(sample(files, cut, most=3), cut, 8, steps=1)
     assert embedding.model_.config()["backbone"] == ("dense" if window == 20 else "conv")
     assert embedding.transform(sample(files, cut)).shape == (24, 8)
 
 
 def test_a_sample_is_bounded_and_fair(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.repeat(np.arange(1000.0), 4) + np.tile([0, 0.1, 0.2, 0.3], 1000))
-    cut = Cut("sensor", (4,))
+    cut = Segmentation("sensor", (4,))
     found = sample(find([tmp_path]), cut, most=300, seed=1)
     assert found.shape == (300, 1, 4)
     assert len(np.unique(found[:, 0, 0])) == 300

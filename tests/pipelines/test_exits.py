@@ -1,4 +1,4 @@
-"""Exit codes, and what goes to which stream."""
+"""Exit codes, and the use of the output streams."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from pipelines import batch
-from pipelines.cli import Terminated
-from pipelines.lock import exclusive
+from pipelines.batch import run as batch
+from pipelines.batch.lock import exclusive
+from pipelines.cli.group import Terminated
 
 Run = Callable[..., Any]
 
@@ -69,7 +69,7 @@ def test_quiet_says_what_failed_and_no_more(media: Path, tmp_path: Path, denoise
     (media / "bad.png").write_bytes(b"")
     result = denoise(*clean(media, tmp_path, "--quiet"))
     assert result.stdout == ""
-    assert result.stderr == f"{media / 'bad.png'}: is empty (0 bytes), an image file was expected\n"
+    assert result.stderr == f"{media / 'bad.png'}: is empty (0 bytes); expected an image\n"
     (media / "bad.png").unlink()
     assert denoise(*clean(media, tmp_path, "-q", "--overwrite")).output == ""
 
@@ -102,11 +102,13 @@ def test_sizes_are_understood(
 
 
 def test_a_terminal_gets_no_colours() -> None:
-    """Nothing here has colours, so NO_COLOR is kept by itself; it is held to that."""
+    """The output has no colours, with or without NO_COLOR."""
     script = """
 from pipelines import report
-from pipelines.manifest import Entry
-list(report.progress(iter([Entry("a", "b", "ok"), Entry("c", None, "failed", error="why")]), 2))
+from pipelines.batch.manifest import Entry
+with report.progress(2) as on_entry:
+    on_entry(Entry("a", "b", "ok"))
+    on_entry(Entry("c", None, "failed", error="why"))
 """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))

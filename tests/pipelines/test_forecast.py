@@ -1,4 +1,4 @@
-"""Estimates that are in the right region, and said to be estimates."""
+"""Estimates of time and size: of the right magnitude, and labelled as estimates."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import forecast
-from pipelines.discover import Item
+from pipelines.batch import forecast
+from pipelines.batch.discover import Item
+from pipelines.batch.store import Local
 
 
 def item(source: str, destination: str, modality: str, size_bytes: int) -> Item:
@@ -17,7 +18,7 @@ def item(source: str, destination: str, modality: str, size_bytes: int) -> Item:
 
 def test_a_photo_takes_about_what_its_pixels_take() -> None:
     pace = forecast.seconds_per_million("image", "photo", learned=True)
-    cost = forecast.estimate(item("a.png", "a.png", "image", 24_000_000), pace)  # 12 megapixels or so
+    cost = forecast.estimate(item("a.png", "a.png", "image", 24_000_000), pace)  # about 12 megapixels
     assert cost.estimated_bytes_out == cost.bytes_in == 24_000_000
     assert 6 < cost.estimated_seconds < 30
     assert forecast.estimate(item("a.jpg", "a.png", "image", 1000), pace).estimated_bytes_out == 5000
@@ -38,7 +39,7 @@ def test_costs_add_up() -> None:
 
 def test_room_is_that_of_the_disk_that_will_hold_the_folder(tmp_path: Path) -> None:
     found = os.statvfs(tmp_path)
-    free_bytes = forecast.free_bytes(tmp_path / "not" / "there" / "yet")
+    free_bytes = Local(tmp_path / "not" / "there" / "yet").free_bytes()
     assert free_bytes == pytest.approx(found.f_bavail * found.f_frsize, rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""`denoise info` tells what files are, and what `clean` would do to them."""
+"""`denoise info` reports the facts of files, and the plan of `clean` for them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
-from denoise.models import DEFAULT_MODELS
-from pipelines.info import Described, describe
+from denoise.models.table import DEFAULT_MODELS
+from pipelines.inspect.info import FileInfo, describe
 
 Run = Callable[..., Any]
 
 
-def only(path: Path) -> Described:
+def only(path: Path) -> FileInfo:
     (found,) = describe([path])
     assert found.error is None
     return found
@@ -61,7 +61,7 @@ def test_the_estimates_are_those_of_the_noise_that_was_added(tmp_path: Path) -> 
     sf.write(tmp_path / "a.wav", hiss, 16_000)
     assert only(tmp_path / "a.wav").noise["estimated_noise_dbfs"] == pytest.approx(-40, abs=1)
     silent_after_70_s = np.concatenate([*[hiss[:8000]] * 70, np.zeros(8000 * 30)])
-    sf.write(tmp_path / "b.wav", silent_after_70_s, 8000)  # only the first minute is looked at
+    sf.write(tmp_path / "b.wav", silent_after_70_s, 8000)  # only the first minute is measured
     assert only(tmp_path / "b.wav").noise["estimated_noise_dbfs"] == pytest.approx(-40, abs=1)
 
 
@@ -116,7 +116,7 @@ def test_bad_files_get_a_sentence_each_and_the_rest_goes_on(
 
 def test_a_large_picture_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noisy_picture(5).save(tmp_path / "a.png")
-    monkeypatch.setattr("pipelines.info._LARGEST_PX", 128 * 128 - 1)
+    monkeypatch.setattr("pipelines.inspect.info._MAX_PX", 128 * 128 - 1)
     found = only(tmp_path / "a.png")
     assert not found.noise
     assert "noise is not estimated" in found.notes[-1]

@@ -1,4 +1,4 @@
-"""`denoise clean - -o -`: the same as the file, as it comes, and nothing but sound on standard output."""
+"""`denoise clean - -o -`: block by block, equal to the file, and sound alone on standard output."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from denoise.infer.files import clean_file
-from denoise.models import LIVE_MODEL
+from denoise.infer.file import clean_file
+from denoise.models.table import LIVE_MODEL
 from pipelines.cli import cli
 
 Run = Callable[..., Any]
@@ -66,8 +66,8 @@ def test_sound_comes_out_while_more_comes_in_and_a_reader_may_leave() -> None:
         assert process.stdout
         process.stdin.write(bytes(2 * 16000))
         process.stdin.flush()
-        heard = process.stdout.read(2 * 15000)  # the stdin is still open
-        assert heard == bytes(2 * 15000)
+        sound = process.stdout.read(2 * 15000)  # stdin is still open
+        assert sound == bytes(2 * 15000)
         process.stdout.close()
         try:
             for _ in range(50):
@@ -78,7 +78,7 @@ def test_sound_comes_out_while_more_comes_in_and_a_reader_may_leave() -> None:
         assert process.stderr
         said = process.stderr.read().decode()
         assert process.wait(60) == 0
-    assert "the reader of the output went away" in said
+    assert "the reader of the output closed it early" in said
     assert "Traceback" not in said
     assert "Exception" not in said
 
@@ -105,13 +105,13 @@ def test_a_sample_that_is_no_number_is_named() -> None:
         ("clean - -o out.wav", "both"),
         ("clean in.wav -o -", "both"),
         ("clean - in.wav -o -", "both"),
-        ("clean - -o - --workers 2", "--workers means nothing"),
-        ("clean - -o - --json x", "--json means nothing"),
-        ("clean - -o - --sample-rate 8000", "--sample-rate means nothing"),
+        ("clean - -o - --workers 2", "--workers cannot be used"),
+        ("clean - -o - --json x", "--json cannot be used"),
+        ("clean - -o - --sample-rate 8000", "--sample-rate cannot be used"),
         ("clean - -o - --raw s16le", "needs a --sample-rate"),
         ("clean - -o - --raw s16le --sample-rate 0.5", "whole number"),
         ("clean - -o - --channels 2", "for --raw"),
-        ("clean . -o out --raw s16le", "files tell themselves"),
+        ("clean . -o out --raw s16le", "--raw and --channels are for"),
         ("clean - -o - --model photo", "not audio"),
         ("clean - -o - --model nothing", "nothing"),
     ],

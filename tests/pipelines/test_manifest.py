@@ -1,4 +1,4 @@
-"""The manifest proves what is done, survives what tears it, and claims nothing that is not there."""
+"""The manifest proves finished work, survives damage, and lists only existing results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from denoise.errors import InputError, OutputError, StorageError
-from pipelines import manifest
-from pipelines.discover import MANIFEST_NAME, Item
-from pipelines.manifest import CLAIMS_NAME, Appender, Entry, Manifest, digest
+from pipelines.batch import store
+from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.manifest import PENDING_NAME, Appender, Entry, Manifest, digest
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def append(root: Path, *entries: Entry) -> None:
 
 
 def interrupt(item: Item) -> None:
-    """Take an item on, and be stopped before its row."""
+    """Start an item, and stop before its row."""
     with pytest.raises(KeyboardInterrupt), Manifest(item.destination.parent).writing([item]):
         raise KeyboardInterrupt
 
 
 def verdict(item: Item, fingerprint: str = "f", *, overwrite: bool = False) -> str | None:
-    entry = Manifest(item.destination.parent).verdict(item, fingerprint, overwrite=overwrite)
+    entry = Manifest(item.destination.parent).status_of(item, fingerprint, overwrite=overwrite)
     return entry.status if entry else None
 
 
@@ -62,7 +62,7 @@ def test_without_a_row_or_an_output_there_is_work(item: Item) -> None:
 
 def test_a_proven_file_is_skipped_and_keeps_its_figures(item: Item) -> None:
     append(item.destination.parent, done(item, metrics={"psnr_db": 30.0}))
-    entry = Manifest(item.destination.parent).verdict(item, "f")
+    entry = Manifest(item.destination.parent).status_of(item, "f")
     assert entry is not None
     assert (entry.status, entry.seconds, entry.metrics) == ("skipped", 0.0, {"psnr_db": 30.0})
 
@@ -80,7 +80,7 @@ def test_what_we_did_not_write_is_never_replaced_unless_asked(item: Item, known:
         append(item.destination.parent, done(item))
     item.destination.write_bytes(b"somebody's own work")
     assert verdict(item) == "failed"
-    entry = Manifest(item.destination.parent).verdict(item, "f")
+    entry = Manifest(item.destination.parent).status_of(item, "f")
     assert entry is not None
     assert str(item.destination) in str(entry.error)
     assert "--overwrite" in str(entry.error)
@@ -123,12 +123,12 @@ def test_an_output_of_an_interrupted_run_is_ours_to_redo(item: Item) -> None:
     root = item.destination.parent
     interrupt(item)
     item.destination.write_bytes(b"output, but the row never came")
-    assert (root / CLAIMS_NAME).exists()
+    assert (root / PENDING_NAME).exists()
     assert verdict(item) is None
     with Manifest(root).writing([item]) as write:
         write(done(item))
     assert verdict(item) == "skipped"
-    assert not (root / CLAIMS_NAME).exists()
+    assert not (root / PENDING_NAME).exists()
 
 
 def test_the_claims_of_an_interrupted_run_outlive_another_run(item: Item) -> None:
@@ -137,12 +137,12 @@ def test_the_claims_of_an_interrupted_run_outlive_another_run(item: Item) -> Non
     interrupt(item)
     with Manifest(root).writing([other]):
         pass
-    assert json.loads((root / CLAIMS_NAME).read_text()) == "a.png"
+    assert json.loads((root / PENDING_NAME).read_text()) == "a.png"
 
 
 def test_temporary_files_of_a_killed_run_go_and_nothing_else(item: Item) -> None:
     root = item.destination.parent
-    (root / CLAIMS_NAME).write_text('"a.png"\n')
+    (root / PENDING_NAME).write_text('"a.png"\n')
     stray, foreign, hidden = root / ".a.png.0123abcd.part", root / ".z.png.0123abcd.part", root / ".a.png"
     for path in (stray, foreign, hidden):
         path.write_bytes(b"x")
@@ -173,7 +173,7 @@ def test_rows_reach_the_disk_after_the_names_that_they_speak_of(
     item: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(manifest, "sync_folder", synced.append)
+    monkeypatch.setattr(store, "sync_folder", synced.append)
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(Path(MANIFEST_NAME)))
     root = item.destination.parent
     below = Item(item.source, root / "sub" / "b.png", "sub/b.png", Path("sub/b.png"), "image")
@@ -185,7 +185,7 @@ def test_rows_reach_the_disk_after_the_names_that_they_speak_of(
         synced.clear()
         for _ in range(50):
             write(done(below))
-        assert not synced  # half a second is not over
+        assert not synced  # before half a second has passed
     assert set(synced[:2]) == {root / "sub", root}
     assert synced[2] == Path(MANIFEST_NAME)
 

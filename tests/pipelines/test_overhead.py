@@ -1,4 +1,4 @@
-"""How long a batch takes beside its model, and how many processes it gets."""
+"""Time of a batch relative to its model, and its number of processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipelines import engines
-from pipelines.job import CleanJob
+from pipelines.batch.engines import table as engines
+from pipelines.batch.jobs import CleanJob
 
 Run = Callable[..., Any]
 
@@ -36,10 +36,10 @@ def test_overhead_needs_files_of_the_model(media: Path, denoise: Run) -> None:
 @pytest.mark.parametrize(
     ("cores", "files", "seconds", "memory", "expected"),
     [
-        (8, 100, 1.0, None, 1),  # over before a second process would have begun
+        (8, 100, 1.0, None, 1),  # finished before a second process would start
         (8, 100, 1000.0, None, 8),
         (8, 3, 1000.0, None, 3),
-        (8, 100, 1000.0, 4 << 30, 2),  # no more than the memory is for
+        (8, 100, 1000.0, 4 << 30, 2),  # limited by memory
         (8, 100, 1000.0, 1 << 20, 1),
     ],
 )
@@ -55,4 +55,4 @@ def test_there_are_as_many_workers_as_pay(
     monkeypatch.setattr(engines, "cores", lambda: cores)
     monkeypatch.setattr(engines, "_memory_bytes", lambda: 64 << 30)
     job = CleanJob(inputs=(tmp_path,), output=tmp_path / "out", memory=memory)
-    assert engines._workers(job, files, seconds) == expected
+    assert engines._worker_count(job, files, seconds) == expected

@@ -1,4 +1,4 @@
-"""What is shown: tables in line, a bar on a terminal, plain lines elsewhere, JSON that any parser takes."""
+"""Reports: aligned tables, a bar on a terminal, plain lines elsewhere, and valid JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from denoise.errors import OutputError
 from pipelines import report
-from pipelines.batch import Result
-from pipelines.discover import Problem
-from pipelines.manifest import Entry
+from pipelines.batch.discover import Problem
+from pipelines.batch.manifest import Entry
+from pipelines.batch.run import Result
 
 
 def entry(number: int, **changes: object) -> Entry:
@@ -50,22 +50,19 @@ def test_a_long_table_is_cut_and_its_mean_is_of_all() -> None:
     assert len(text.splitlines()) < 50
 
 
-def test_mean_leaves_out_what_is_not_finite() -> None:
-    assert report.mean([1.0, math.inf, None, math.nan, 3.0]) == 2.0
-    assert report.mean([math.inf]) is None
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_hands_entries_on_and_shows_them(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+def test_progress_shows_entries(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     entries = [entry(0), entry(1, status="failed", error="why \udcff")]
-    assert list(report.progress(iter(entries), 2)) == entries
+    with report.progress(2) as on_entry:
+        for found in entries:
+            on_entry(found)
     shown = stream.getvalue()
     if terminal:
         assert "2/2" in shown

@@ -1,4 +1,4 @@
-"""`denoise verify` finds every output that is no longer what the manifest says, and nothing else."""
+"""`denoise verify` finds exactly the outputs that differ from the manifest."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from denoise.io.atomic import replacing
-from pipelines.manifest import CLAIMS_NAME, Entry, Manifest, digest
-from pipelines.verify import verify
+from pipelines.batch.manifest import PENDING_NAME, Entry, Manifest, digest
+from pipelines.inspect.verify import verify
 
 Run = Callable[..., Any]
 
@@ -73,12 +73,12 @@ def test_what_is_not_in_the_manifest_is_told_but_is_no_fault(out: Path, denoise:
 def test_the_last_good_row_counts(out: Path) -> None:
     (out / "a.png").write_bytes(b"cleaned anew")
     record(out, "a.png")
-    record(out, "d.csv", status="failed")  # the old result is still there, and still right
+    record(out, "d.csv", status="failed")  # the old result still exists, and is correct
     assert statuses(out) == RIGHT
 
 
 def test_what_an_interrupted_run_replaced_is_unfinished(out: Path, denoise: Run) -> None:
-    (out / CLAIMS_NAME).write_text("\n".join(map(json.dumps, ["a.png", "d.csv", "new.png", "none.png"])))
+    (out / PENDING_NAME).write_text("\n".join(map(json.dumps, ["a.png", "d.csv", "new.png", "none.png"])))
     for key in ("a.png", "new.png"):
         (out / key).write_bytes(b"without a row")
     assert statuses(out) == RIGHT | {"a.png": "unfinished", "new.png": "unfinished"}
@@ -95,7 +95,7 @@ def test_json_has_every_file(out: Path, tmp_path: Path, denoise: Run) -> None:
     (out / "d.csv").write_text("changed")
     printed = denoise("verify", out, "--json", "-")
     assert printed.exit_code == 1
-    report = json.loads(printed.stdout)  # and nothing besides
+    report = json.loads(printed.stdout)  # and nothing else
     assert report["counts"] == {
         "right": 2, "changed": 1, "missing": 0, "unfinished": 0, "unknown": 0, "leftover": 0
     }  # fmt: skip

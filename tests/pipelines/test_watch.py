@@ -1,4 +1,4 @@
-"""`denoise watch` cleans what arrives, once it has settled, whatever happens meanwhile."""
+"""`denoise watch` cleans new files once they have settled, despite other events."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from typing import Any, NoReturn
 import pytest
 
 from denoise.errors import StorageError, UsageError
-from pipelines import engines
-from pipelines.discover import MANIFEST_NAME
-from pipelines.job import CleanJob
-from pipelines.manifest import Entry
-from pipelines.verify import verify
-from pipelines.watch import Arrivals, Watch, Watched, watch
+from denoise.options import CleanOptions
+from pipelines.batch.discover import MANIFEST_NAME
+from pipelines.batch.engines import table as engines
+from pipelines.batch.jobs import CleanJob
+from pipelines.batch.manifest import Entry
+from pipelines.batch.watch import Arrivals, Watch, WatchSummary, watch
+from pipelines.inspect.verify import verify
 
 Run = Callable[..., Any]
 Story = Iterator[None]
@@ -33,7 +34,7 @@ SETTLE_S = 0.05
 
 
 def look(arrivals: Arrivals, now_s: float, *paths: Path) -> list[str]:
-    """The names of the files that are ready at a time."""
+    """Names of the files that are ready at a time."""
     arrivals.begin(now_s)
     ready = [path.name for path in paths if arrivals(path)]
     arrivals.end()
@@ -68,7 +69,7 @@ def test_an_empty_file_is_waited_for(tmp_path: Path) -> None:
     arrivals, path = Arrivals(settle_s=2), tmp_path / "a"
     path.touch()
     assert [look(arrivals, now_s, path) for now_s in (0, 100)] == [[], []]
-    assert (arrivals.waiting, arrivals.due_s) == (1, float("inf"))  # there is no use in looking soon
+    assert (arrivals.waiting, arrivals.due_s) == (1, float("inf"))  # no need to scan soon
 
 
 def test_what_has_gone_is_forgotten(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_what_has_gone_is_forgotten(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(media: Path) -> Path:
-    """An input folder with one picture below another folder, and more of its kind beside it."""
+    """An input folder with one picture in a subfolder, and similar pictures beside it."""
     for path in media.rglob("*.*"):
         if path.is_file():
             shutil.move(path, media.parent / path.name.replace(" ", ""))
@@ -97,14 +98,14 @@ def folder(media: Path) -> Path:
     return media
 
 
-def tell_story(watched: Watch, begin: Callable[[], Story]) -> tuple[list[Entry], Watched, list[str]]:
-    """Watch; every entry sends a story on by one step, and the watch ends with it."""
+def tell_story(watched: Watch, begin: Callable[[], Story]) -> tuple[list[Entry], WatchSummary, list[str]]:
+    """Watch a folder; every entry resumes the story by one step, and the watch ends with it."""
     entries: list[Entry] = []
     said: list[str] = []
     story = begin()
     next(story)
 
-    def tell(entry: Entry) -> None:
+    def on_entry(entry: Entry) -> None:
         entries.append(entry)
         try:
             next(story)
@@ -114,15 +115,19 @@ def tell_story(watched: Watch, begin: Callable[[], Story]) -> tuple[list[Entry],
     rescue = threading.Timer(60, os.kill, (os.getpid(), signal.SIGINT))
     rescue.start()
     try:
-        found = watch(watched, tell=tell, say=said.append)
+        found = watch(watched, on_entry=on_entry, on_message=said.append)
         assert rescue.is_alive(), entries
     finally:
         rescue.cancel()
     return entries, found, said
 
 
+def cleaning(out: Path, *folders: Path) -> CleanJob:
+    return CleanJob(inputs=folders, output=out, options=CleanOptions(model="none"))
+
+
 def clean(folder: Path, out: Path, **options: Any) -> Watch:
-    return Watch(job=CleanJob(inputs=(folder,), output=out, model="none"), settle_s=SETTLE_S, **options)
+    return Watch(job=cleaning(out, folder), settle_s=SETTLE_S, **options)
 
 
 @pytest.mark.parametrize("poll_s", [None, 0.05], ids=["notified", "polling"])
@@ -141,11 +146,11 @@ def test_it_cleans_what_is_there_and_what_comes_and_what_changes(
         (folder / "worse.png").write_bytes(b"\x89PNG\r\n\x1a\n")
         yield
         (folder / "worse.png").unlink()
-        shutil.copy(tmp_path / "t.wav", folder / "sound.part")  # as those do who write and then rename
+        shutil.copy(tmp_path / "t.wav", folder / "sound.part")  # like programs that write and then rename
         (folder / "sound.part").rename(folder / "sound.wav")
         yield
         changed = (tmp_path / "bc.png", folder / "süb dir" / "first.png")
-        threading.Timer(0.3, shutil.copy, changed).start()  # when it has nothing to do
+        threading.Timer(0.3, shutil.copy, changed).start()  # while it is idle
         yield
 
     entries, watched, said = tell_story(clean(folder, out, poll_s=poll_s), story)
@@ -199,7 +204,7 @@ def test_a_file_that_is_being_written_is_left_alone(folder: Path, tmp_path: Path
 
     entries, _, _ = tell_story(Watch(job=clean(folder, tmp_path / "out").job, settle_s=5 * SETTLE_S), story)
     writer.join()
-    assert [entry.status for entry in entries] == ["ok", "ok"]  # never taken while it was half there
+    assert [entry.status for entry in entries] == ["ok", "ok"]  # never cleaned while incomplete
     assert (tmp_path / "out" / "t.wav").stat().st_size == len(data)
 
 
@@ -213,7 +218,7 @@ def test_two_inputs_of_one_output_and_links_into_the_output_are_refused(folder: 
         (folder / "back").symlink_to(out)
         yield
 
-    job = CleanJob(inputs=(folder, other), output=out, model="none")
+    job = cleaning(out, folder, other)
     entries, watched, _ = tell_story(Watch(job=job, settle_s=SETTLE_S), story)
     assert [entry.status for entry in entries] == ["ok", "failed", "failed"]
     assert "would be written there" in str(entries[1].error)
@@ -242,7 +247,7 @@ def test_without_notifications_it_looks_now_and_then(
     def exhausted(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
-    monkeypatch.setattr("pipelines.watch.POLL_S", 0.05)
+    monkeypatch.setattr("pipelines.batch.watch.POLL_S", 0.05)
 
     def story() -> Story:
         yield
@@ -253,7 +258,7 @@ def test_without_notifications_it_looks_now_and_then(
         patch.setattr("watchdog.observers.Observer.start", exhausted)
         entries, _, said = tell_story(clean(folder, tmp_path / "out"), story)
     assert [entry.status for entry in entries] == ["ok", "ok"]
-    assert said == ["no notifications (inotify watch limit reached): there is a look every 0.05 s"]
+    assert said == ["no notifications (inotify watch limit reached): folders are scanned every 0.05 s"]
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "watchdog.observers", None)
         entries, _, said = tell_story(clean(folder, tmp_path / "other"), lambda: iter([None] * 2))

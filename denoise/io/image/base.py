@@ -1,41 +1,40 @@
-"""What the image formats share: the page, the metadata, and the picture on its way out."""
+"""The parts that the image formats share: bytes, headers, and conversion of pixels for writing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Protocol, overload
+from typing import IO, Any, BinaryIO, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import OutputError
-from denoise.signal import SignalInfo
+from denoise.signal import ImageInfo, Metadata, Page
 
 __all__ = [
     "Array",
     "FileBytes",
-    "Format",
     "Header",
-    "Metadata",
-    "Page",
     "Picture",
-    "Readable",
-    "Sink",
+    "ReadableFormat",
+    "SinglePage",
     "Sliced",
+    "WritableFormat",
     "icc_fits",
 ]
 
 Array = NDArray[Any]
 
-STRIP_BYTES = 1 << 20  # of pixels converted at once: small beside the picture, large beside the call overhead
+STRIP_BYTES = 1 << 20  # of pixels converted at once: little memory, and few calls
 
 
 class Sliced(Protocol):
-    """Bytes, or a file that slices like them."""
+    """Bytes, or a file that slices like bytes."""
 
     def __len__(self) -> int: ...
     @overload
@@ -45,9 +44,9 @@ class Sliced(Protocol):
 
 
 class FileBytes:
-    """An open file that slices like bytes, reading only what is asked for.
+    """An open file that slices like bytes, and reads only the slice.
 
-    Not an mmap: a mapped file that another process cuts short kills the reader (SIGBUS).
+    It is not an mmap: a mapped file that another process truncates kills the reader (SIGBUS).
     """
 
     def __init__(self, handle: BinaryIO) -> None:
@@ -67,81 +66,21 @@ class FileBytes:
         found: bytes = self.handle.read(max(0, stop - start))
         return found if isinstance(where, slice) else found[0]
 
-    def whole(self) -> bytes:
-        """Every byte."""
-        return self[:]
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What every format can mean, whatever it calls it.
-
-    Args:
-        exif: A TIFF structure (it starts with `II` or `MM`), the orientation tag among its entries.
-        icc: An ICC profile.
-        xmp: An XMP packet, UTF-8.
-        dpi: Dots per inch, horizontal and vertical.
-    """
-
-    exif: bytes | None = None
-    icc: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Page:
-    """One image of a file, as its decoder gives it.
-
-    Args:
-        channels: Alpha and other extra samples included.
-        keep: How many trailing channels are not colour (alpha).
-        alpha: Whether the first of them is transparency.
-    """
-
-    height: int
-    width: int
-    channels: int
-    dtype: str
-    keep: int = 0
-    alpha: bool = True
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """`(C, H, W)`."""
-        return self.channels, self.height, self.width
-
-    @property
-    def peak(self) -> float:
-        """The value that means white."""
-        return _peak(np.dtype(self.dtype))
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that its pixels take."""
-        return self.height * self.width * self.channels * np.dtype(self.dtype).itemsize
-
 
 @dataclass(frozen=True)
 class Header:
-    """All that is known of a file before a pixel is decoded; `own` is what only its format understands."""
+    """Everything known of a file before a pixel is decoded; `own` is data for the format's own writer."""
 
     pages: tuple[Page, ...]
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     own: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-class Sink(Protocol):
-    """Takes the pictures of one open file, in order."""
-
-    def write(self, picture: Picture) -> None: ...
-
-
-class Readable(Protocol):
+class ReadableFormat(Protocol):
     """An image format that is read: its header and its pages, from bytes.
 
-    Its functions raise `InputError`s without the file name; the codec in `denoise.io.image` puts it in front.
+    Its functions raise `InputError`s without the file name; the codec puts it in front.
     """
 
     name: str
@@ -150,26 +89,51 @@ class Readable(Protocol):
     def pages(self, data: FileBytes, header: Header) -> Iterator[Array]: ...  # (H, W) or (H, W, C)
 
 
-class Format(Readable, Protocol):
+class WritableFormat(ReadableFormat, Protocol):
     """An image format that is also written: pictures to a path."""
 
-    dtypes: tuple[str, ...]  # that it can hold, best first
-    channels: tuple[int, ...]  # counts that it can hold; empty: any
+    dtypes: tuple[str, ...]  # supported, the one with most digits last
+    channels: tuple[int, ...]  # supported numbers of them; empty: any
     multipage: bool
 
-    def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> AbstractContextManager[Sink]: ...
+    def sink(self, path: Path, info: ImageInfo) -> AbstractContextManager[Callable[[Picture], None]]: ...
+
+
+class SinglePage:
+    """Base of the formats whose files hold one picture."""
+
+    multipage = False
+
+    def decode(self, data: FileBytes, header: Header) -> Array:
+        """Decode the picture as `(H, W)` or `(H, W, C)`."""
+        raise NotImplementedError
+
+    def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
+        """Write the picture, with the metadata of `info`."""
+        raise NotImplementedError
+
+    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
+        """Decode the one page."""
+        yield self.decode(data, header)
+
+    @contextmanager
+    def sink(self, path: Path, info: ImageInfo) -> Iterator[Callable[[Picture], None]]:
+        """Open `path` for one picture."""
+        with path.open("wb") as file:
+            yield partial(self.encode, file, info)
 
 
 class Picture:
-    """A block `(C, H, W)` seen as the rows that a format can hold, converted strip by strip.
+    """A block `(C, H, W)`, converted to the rows that a format can hold.
 
-    A strip at a time, so that writing needs no second picture in memory, whatever the block's layout.
+    Conversion goes strip by strip, so that writing needs no second picture in memory.
 
     Args:
         block: `(C, H, W)`; never changed.
-        page: What the block's numbers mean: its white, and how many of the last channels are not colour.
-        dtype: Of the rows.
-        channels: Of the rows: gray is repeated for colour, alpha laid on white where there is no room for it.
+        page: The layout of the block: its white, and its passthrough channels.
+        dtype: Dtype of the rows.
+        channels: Channels of the rows: gray is repeated for colour, alpha is laid on white where there is no
+            room for it.
     """
 
     def __init__(self, block: Array, page: Page, dtype: str, channels: int) -> None:
@@ -177,45 +141,45 @@ class Picture:
         self.width: int = block.shape[2]
         self.channels = channels
         self.dtype = np.dtype(dtype)
-        self.clipped = 0  # samples so far that did not fit
+        self.clipped = 0  # samples so far that were out of range
         self._block = block
         self._page = page
-        same = block.dtype == self.dtype and self.dtype == np.dtype(page.dtype)
-        self.peak = _peak(self.dtype)
+        same = block.dtype == self.dtype and dtype == page.dtype
+        self.peak = Page(0, 0, 0, dtype).peak
         self._cast: Callable[[Array], Array] = (lambda rows: rows) if same else self._rescale
 
     def rows_per_strip(self) -> int:
-        """A strip height that keeps strips near `STRIP_BYTES`; a multiple of 16."""
+        """Strip height that keeps strips near `STRIP_BYTES`; a multiple of 16."""
         row_bytes = int(self.width * self.channels * self.dtype.itemsize)
         return max(16, STRIP_BYTES // max(row_bytes, 1) // 16 * 16)
 
     def strips(self, rows: int) -> Iterator[Array]:
-        """C-contiguous `(<= rows, W, channels)` arrays, top to bottom."""
+        """Yield C-contiguous `(<= rows, W, channels)` arrays, top to bottom."""
         for start in range(0, self.height, rows):
             strip = np.moveaxis(self._block[:, start : start + rows], 0, -1)
             rows_out = np.ascontiguousarray(self._cast(self._relayer(strip)))
-            # Axes of length 1 may keep any stride, which some encoders take for another layout: flat has one.
+            # Axes of length 1 may keep any stride, which some encoders misread; a flat array has one.
             yield rows_out.reshape(-1).reshape(rows_out.shape)
 
     def whole(self) -> Array:
-        """`(H, W, channels)`, C-contiguous: no copy where the block is a transposed view of just that."""
+        """Return `(H, W, channels)`, C-contiguous; no copy if the block is a transposed view of that."""
         return next(self.strips(self.height))
 
     def _relayer(self, strip: Array) -> Array:
-        """From the block's channels to the format's."""
-        colours = strip.shape[-1] - self._page.keep
+        """Convert the block's channels to the format's."""
+        colours = strip.shape[-1] - self._page.passthrough_channels
         if strip.shape[-1] == self.channels:
             return strip
-        if self._page.keep and self.channels in (1, 3):
+        if self._page.passthrough_channels and self.channels in (1, 3):
             strip = _on_white(strip[..., :colours], strip[..., colours : colours + 1], self._page.peak)
         else:
-            strip = strip[..., : colours + min(self._page.keep, 1)]
+            strip = strip[..., : colours + min(self._page.passthrough_channels, 1)]
         if colours == 1 and self.channels >= 3:
             strip = np.concatenate([strip[..., :1]] * 3 + [strip[..., 1:]], axis=-1)
         return strip
 
     def _rescale(self, rows: Array) -> Array:
-        """From the page's scale to the rows' dtype: scaled by the ratio of the whites, rounded, clipped."""
+        """Scale by the ratio of the whites, round and clip to the dtype of the rows."""
         scaled = rows.astype(np.float64) * (self.peak / self._page.peak)
         if self.dtype.kind == "f":
             return scaled.astype(self.dtype)
@@ -226,10 +190,6 @@ class Picture:
         return scaled.clip(0, self.peak).astype(self.dtype)
 
 
-def _peak(dtype: np.dtype[Any]) -> float:
-    return float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
-
-
 def _on_white(colour: Array, alpha: Array, peak: float) -> Array:
     share = alpha.astype(np.float64) / peak
     mixed = colour * share + peak * (1 - share)
@@ -237,6 +197,6 @@ def _on_white(colour: Array, alpha: Array, peak: float) -> Array:
 
 
 def icc_fits(icc: bytes | None, channels: int) -> bool:
-    """Whether a profile's colour space (ICC.1, bytes 16-19) is that of `channels` gray or RGB channels."""
+    """Check that a profile's colour space (ICC.1, bytes 16-19) is gray, or RGB, as `channels` are."""
     space = (icc or b"")[16:20]
     return space == (b"GRAY" if channels <= 2 else b"RGB ")

@@ -1,19 +1,20 @@
 """HEIC (ISO/IEC 23008-12), as phones write it; only read, through pillow-heif (the extra `heif`).
 
-libheif turns pixels upright as the file says, so the orientation in EXIF is set to upright too. The picture
-is the primary one; depth maps, bursts and thumbnails are not kept. 10 and 12 bits come out as 16.
+libheif rotates the pixels as the file says, so the orientation in EXIF is set to upright too. Only the
+primary picture is read; depth maps, bursts and thumbnails are not kept. 10 and 12 bits are read as 16.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from denoise.errors import UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page
+from denoise.io.formats import optional_package
+from denoise.io.image.base import Array, FileBytes, Header, SinglePage
+from denoise.signal import Metadata, Page
 
 __all__ = ["FORMAT"]
 
@@ -21,20 +22,20 @@ CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 EXIF_PREFIX = b"Exif\0\0"
 
 
-class Heif:
+class Heif(SinglePage):
     """The HEIC format."""
 
     name = "HEIC"
 
     def header(self, data: FileBytes) -> Header:
         """Read the boxes; of the pixels only their size."""
-        pillow_heif, images = _opened(data)
+        images = _opened(data)
         info = dict(images.info)
-        pillow_heif.set_orientation(info)
+        optional_package("HEIC").set_orientation(info)
         mode, _, deep = images.mode.partition(";")
         if mode not in CHANNELS:
             raise UnsupportedError(
-                f"is HEIC data of mode {images.mode}; gray or RGB, with or without alpha, is expected"
+                f"is HEIC data of mode {images.mode}; expected gray or RGB, with or without alpha"
             )
         width, height = images.size
         channels = CHANNELS[mode]
@@ -48,21 +49,13 @@ class Heif:
             notes += (f"{len(images) - 1} further images of the HEIC are not kept",)
         return Header((page,), metadata, notes)
 
-    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
+    def decode(self, data: FileBytes, _header: Header) -> Array:
         """Decode the primary picture."""
-        del header
-        _, images = _opened(data)
-        yield np.asarray(images)
+        return np.asarray(_opened(data))
 
 
-def _opened(data: FileBytes) -> tuple[Any, Any]:
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise UnsupportedError(
-            "is HEIC data, which needs pillow-heif; expected the extra: pip install 'denoise-pipelines[heif]'"
-        ) from error
-    return pillow_heif, pillow_heif.open_heif(io.BytesIO(data.whole()), convert_hdr_to_8bit=False)
+def _opened(data: FileBytes) -> Any:
+    return optional_package("HEIC").open_heif(io.BytesIO(data[:]), convert_hdr_to_8bit=False)
 
 
 FORMAT = Heif()

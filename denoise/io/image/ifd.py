@@ -1,6 +1,6 @@
 """Image file directories (TIFF 6.0, section 2): the tags of a TIFF page, and the whole of an EXIF block.
 
-Values stay packed bytes: what is not understood here survives all the same.
+Values stay packed bytes, so that unknown tags are kept too.
 """
 
 from __future__ import annotations
@@ -26,26 +26,14 @@ __all__ = [
 
 EXIF_TAG, GPS_TAG, INTEROP_TAG = 0x8769, 0x8825, 0xA005
 TYPE_BYTES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11, 13), 4),
+    **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
 }
 LONG, IFD8 = 4, 18
 BIG_TYPES = 16  # types from here on exist in BigTIFF only
-VALUE_LIMIT_BYTES = 64 << 20  # a claim above is not believed
+MAX_VALUE_BYTES = 64 << 20  # a larger claim is ignored
 
 
 @dataclass(frozen=True)
@@ -68,11 +56,11 @@ class Tags:
 
 
 def read_entries(data: Any, at: int, order: str, *, big: bool = False) -> tuple[Entry, ...]:
-    """The entries of the directory at offset `at`; entries of unknown type or out of bounds are left out.
+    """Read the directory at offset `at`; leave out entries of unknown type or out of bounds.
 
     Args:
-        data: The whole file or EXIF block: bytes or an mmap.
-        big: The directory has BigTIFF's layout.
+        data: The whole file or EXIF block, which slices like bytes.
+        big: True for the layout of BigTIFF.
     """
     count_bytes, entry_bytes, inline = (8, 20, 8) if big else (2, 12, 4)
     if at <= 0 or at + count_bytes > len(data):
@@ -91,14 +79,14 @@ def read_entries(data: Any, at: int, order: str, *, big: bool = False) -> tuple[
         if size <= inline:
             value = raw[-inline:][:size]
         else:
-            value = bytes(data[where : where + size]) if size <= VALUE_LIMIT_BYTES else b""
+            value = bytes(data[where : where + size]) if size <= MAX_VALUE_BYTES else b""
         if size and len(value) == size:
             found.append(Entry(code, kind, count, value))
     return tuple(found)
 
 
 def pointer(entries: Iterable[Entry], code: int, order: str) -> int:
-    """The offset that tag `code` holds, 0 without it."""
+    """Read the offset in tag `code`; 0 without it."""
     for entry in entries:
         if entry.code == code and len(entry.value) in (4, 8):
             return int(struct.unpack(order + "IQ"[len(entry.value) // 8], entry.value)[0])
@@ -106,7 +94,7 @@ def pointer(entries: Iterable[Entry], code: int, order: str) -> int:
 
 
 def packed(entries: Sequence[Entry], at: int, order: str, *, big: bool = False) -> bytes:
-    """A directory for offset `at` of its file, its long values behind it, no successor."""
+    """Pack a directory for offset `at` of its file, its long values behind it, without a successor."""
     count_bytes, entry_bytes, inline = (8, 20, 8) if big else (2, 12, 4)
     head = struct.pack(order + ("Q" if big else "H"), len(entries))
     behind = b""
@@ -117,13 +105,11 @@ def packed(entries: Sequence[Entry], at: int, order: str, *, big: bool = False) 
             behind += b"\0" * (len(behind) % 2)
             value, behind = struct.pack(order + ("Q" if big else "I"), free + len(behind)), behind + value
         head += struct.pack(order + ("HHQ" if big else "HHI"), entry.code, entry.type, entry.count) + value
-    return (
-        head + bytes(inline) + behind + b"\0" * (len(behind) % 2)
-    )  # the next directory starts on an even byte
+    return head + bytes(inline) + behind + b"\0" * (len(behind) % 2)  # the next starts on an even byte
 
 
 def parsed_exif(exif: bytes) -> Tags | None:
-    """An EXIF block's first directory with its EXIF and GPS directories; None if it is none."""
+    """Parse an EXIF block's first directory with its EXIF and GPS directories; None if it is no EXIF."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None or len(exif) < 8:
         return None
@@ -134,7 +120,7 @@ def parsed_exif(exif: bytes) -> Tags | None:
 def read_below(
     data: Any, entries: Sequence[Entry], order: str, *, big: bool = False
 ) -> dict[int, tuple[Entry, ...]]:
-    """The EXIF and GPS directories that `entries` point to; pointers inside them are left out."""
+    """Read the EXIF and GPS directories that `entries` point to, without pointers inside them."""
     found = {}
     for code in (EXIF_TAG, GPS_TAG):
         below = read_entries(data, pointer(entries, code, order), order, big=big)
@@ -144,12 +130,12 @@ def read_below(
 
 
 def packed_exif(tags: Tags) -> bytes:
-    """An EXIF block of these directories."""
+    """Pack directories into an EXIF block."""
     plain = [
         entry for entry in tags.entries if entry.code not in (EXIF_TAG, GPS_TAG) and entry.type < BIG_TYPES
     ]
     order, start = tags.order, 8
-    # Pointers have one size, so a first packing with empty ones tells where the directories below will stand.
+    # Pointers have one size, so a first packing with empty ones gives the place of the directories below.
     first = packed([*plain, *(Entry(code, LONG, 1, bytes(4)) for code in tags.below)], start, order)
     at = start + len(first)
     pointers, blocks = [], b""

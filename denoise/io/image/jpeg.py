@@ -1,9 +1,9 @@
-"""JPEG (ITU-T T.81): gray and colour; CMYK comes out as RGB.
+"""JPEG (ITU-T T.81): gray and colour; CMYK is read as RGB.
 
-Decoding is libjpeg-turbo's through imagecodecs (three bytes a pixel, where Pillow takes four). Encoding is
-libjpeg's through Pillow, which takes quantisation tables: the source's own, so that the quality stays.
-A large picture is encoded in strips that are joined by restart markers (T.81 B.2.1): each strip is a restart
-interval, which by definition depends on nothing before it, so the decoded pixels are those of one piece.
+libjpeg-turbo decodes, through imagecodecs (three bytes a pixel, where Pillow takes four). libjpeg encodes,
+through Pillow, which accepts quantisation tables: those of the source keep its quality. A large picture is
+encoded in strips that are joined by restart markers (T.81 B.2.1): each strip is a restart interval, which by
+definition depends on nothing before it, so the decoded pixels equal those of one piece.
 """
 
 from __future__ import annotations
@@ -11,36 +11,30 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture, Sliced, icc_fits
-from denoise.signal import SignalInfo
+from denoise.io.image.base import Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
+from denoise.signal import ImageInfo, Metadata, Page
 
 __all__ = ["FORMAT", "frame_px"]
 
 EXIF, XMP, ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 EOI, SOS, DQT, DRI, COM, APP0, APP1, APP2, APP14 = 0xD9, 0xDA, 0xDB, 0xDD, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, without DHT, JPG, DAC
-DECODED_FRAMES = {
-    0xC0,
-    0xC1,
-    0xC2,
-    0xC9,
-    0xCA,
-}  # baseline, extended, progressive, and the last two arithmetic
-SEGMENT_BYTES = 65533  # content of the longest segment
-INTERVAL_UNITS = 65535
-NEW_QUALITY = 95  # for pictures that were not JPEG before
-MOST_SCANS = 500  # encoders make some ten; each passes over the whole picture, so thousands take hours
-WHOLE_PX = 16_000_000  # up to here in one piece, with its own Huffman tables; above, in strips
-AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker that is not stuffing, fill or a restart
+DECODED_FRAMES = frozenset(
+    b"\xc0\xc1\xc2\xc9\xca"
+)  # baseline, extended, progressive; arithmetic the last two
+MAX_SEGMENT_BYTES = 65533  # of content
+MAX_INTERVAL_UNITS = 65535
+NEW_QUALITY = 95  # for pictures from another format
+MAX_SCANS = 500  # encoders make about ten; each passes over the whole picture, so thousands take hours
+MAX_WHOLE_PX = 16_000_000  # encoded in one piece, with Huffman tables of its own; above, in strips
+AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker other than stuffing, fill and restarts
 ZIGZAG = sorted(range(64), key=lambda k: (k // 8 + k % 8, (k // 8 if (k // 8 + k % 8) % 2 else k % 8)))
 
 Segment = tuple[int, bytes]  # marker, content
@@ -48,7 +42,7 @@ Segment = tuple[int, bytes]  # marker, content
 
 @dataclass(frozen=True)
 class Component:
-    """A row of the frame header: sampling factors, and which quantisation table."""
+    """A row of the frame header: sampling factors, and the number of the quantisation table."""
 
     name: int
     across: int
@@ -56,13 +50,12 @@ class Component:
     table: int
 
 
-class Jpeg:
+class Jpeg(SinglePage):
     """The JPEG format."""
 
     name = "JPEG"
     dtypes = ("uint8",)
     channels = (1, 3)
-    multipage = False
 
     def header(self, data: FileBytes) -> Header:
         """Read every segment before the first scan."""
@@ -74,7 +67,7 @@ class Jpeg:
         if marker not in DECODED_FRAMES or precision != 8 or count not in (1, 3, 4) or not height:
             raise UnsupportedError(
                 f"is a JPEG with {count} components of {precision} bits (frame type {marker - 0xC0}); "
-                "8-bit gray, colour or CMYK, lossy, is expected"
+                "expected 8-bit gray, colour or CMYK, lossy"
             )
         components = [
             Component(n, s >> 4, s & 15, t) for n, s, t in struct.iter_unpack("BBB", frame[6 : 6 + 3 * count])
@@ -93,96 +86,81 @@ class Jpeg:
         page = Page(height, width, 1 if count == 1 else 3, "uint8")
         return Header((page,), _metadata(segments), notes, own)
 
-    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
-        """Decode the one page."""
-        yield _decoded(data, header)
+    def decode(self, data: FileBytes, header: Header) -> Array:
+        """Decode the picture; CMYK through the file's profile."""
+        import imagecodecs
 
-    @contextmanager
-    def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[JpegSink]:
-        """Open `path` for one picture."""
-        with path.open("wb") as file:
-            yield JpegSink(file, info.extra.get("own", {}), metadata)
+        encoded = data[:]
+        _require_end(encoded)
+        pixels: Array = imagecodecs.jpeg8_decode(encoded)
+        if pixels.ndim == 3 and pixels.shape[-1] == 4:
+            return _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
+        return pixels
 
-
-class JpegSink:
-    """Writes one picture."""
-
-    def __init__(self, file: IO[bytes], own: Mapping[str, Any], metadata: Metadata) -> None:
-        self._file = file
-        self._own = own if "tables" in own else {}
-        self._segments = self._own["segments"] if self._own else _described(metadata)
-        self._icc = metadata.icc
-
-    def write(self, picture: Picture) -> None:
-        """Encode in one piece, or, above `WHOLE_PX`, in strips."""
-        rows = picture.height if picture.height * picture.width <= WHOLE_PX else _strip_rows(picture)
-        pieces = (self._encoded(strip, whole=rows == picture.height) for strip in picture.strips(rows))
+    def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
+        """Encode in one piece, or, above `MAX_WHOLE_PX`, in strips."""
+        own, icc = info.own, info.metadata.icc
+        rows = picture.height if picture.height * picture.width <= MAX_WHOLE_PX else _strip_rows(picture)
+        pieces = (_encoded(strip, own, whole=rows == picture.height) for strip in picture.strips(rows))
         head, scan = _split(next(pieces))
         if rows < picture.height:
-            across, down = self._unit_px(picture)
-            head = _with_intervals(head, picture.height, -(-picture.width // across) * (rows // down))
-        drop_icc = not icc_fits(self._icc, picture.channels)
-        kept = [s for s in self._segments if not (drop_icc and s[1].startswith(ICC))]
-        self._file.write(b"\xff\xd8" + b"".join(_packed(*segment) for segment in kept))
-        self._file.write(head)
-        self._file.write(scan)
+            width_px, height_px = _unit_px(picture, own)
+            units = -(-picture.width // width_px) * (rows // height_px)
+            head = _with_intervals(head, picture.height, units)
+        segments = own["segments"] if own else _described(info.metadata)
+        if not icc_fits(icc, picture.channels):
+            segments = [segment for segment in segments if not segment[1].startswith(ICC)]
+        file.write(b"\xff\xd8" + b"".join(_packed(*segment) for segment in segments))
+        file.write(head)
+        file.write(scan)
         for number, piece in enumerate(pieces):
-            self._file.write(bytes([0xFF, 0xD0 + number % 8]))
-            self._file.write(_split(piece)[1])
-        self._file.write(b"\xff\xd9")
+            file.write(bytes([0xFF, 0xD0 + number % 8]))
+            file.write(_split(piece)[1])
+        file.write(b"\xff\xd9")
 
-    def _unit_px(self, picture: Picture) -> tuple[int, int]:
-        """Width and height of a minimum coded unit."""
-        if picture.channels == 1:
-            return 8, 8
-        return {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16)}[self._own.get("subsampling", "4:4:4")]
 
-    def _encoded(self, strip: Array, *, whole: bool) -> bytes:
-        from PIL import Image
+def _unit_px(picture: Picture, own: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height of a minimum coded unit."""
+    if picture.channels == 1:
+        return 8, 8
+    return {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16)}[own.get("subsampling", "4:4:4")]
 
-        options: dict[str, Any] = {"qtables": self._own["tables"]} if self._own else {"quality": NEW_QUALITY}
-        if strip.shape[-1] == 3:
-            options["subsampling"] = self._own.get("subsampling", "4:4:4")
-            options["keep_rgb"] = self._own.get("keep_rgb", False)
-        if whole:
-            options |= {"optimize": True, "progressive": self._own.get("progressive", False)}
-        piece = io.BytesIO()
-        Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip).save(piece, "JPEG", **options)
-        return piece.getvalue()
+
+def _encoded(strip: Array, own: Mapping[str, Any], *, whole: bool) -> bytes:
+    from PIL import Image
+
+    options: dict[str, Any] = {"qtables": own["tables"]} if own else {"quality": NEW_QUALITY}
+    if strip.shape[-1] == 3:
+        options["subsampling"] = own.get("subsampling", "4:4:4")
+        options["keep_rgb"] = own.get("keep_rgb", False)
+    if whole:
+        options |= {"optimize": True, "progressive": own.get("progressive", False)}
+    piece = io.BytesIO()
+    Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip).save(piece, "JPEG", **options)
+    return piece.getvalue()
 
 
 def frame_px(data: Sliced) -> int:
-    """Pixels that a JPEG stream claims."""
+    """Count the pixels that a JPEG stream claims."""
     frame = next((content for marker, content in _segments(data)[0] if marker in FRAMES), b"")
     return int.from_bytes(frame[1:3], "big") * int.from_bytes(frame[3:5], "big")
 
 
-def _decoded(data: FileBytes, header: Header) -> Array:
-    import imagecodecs
-
-    encoded = data.whole()
-    _require_end(encoded)
-    pixels: Array = imagecodecs.jpeg8_decode(encoded)
-    if pixels.ndim == 3 and pixels.shape[-1] == 4:
-        return _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
-    return pixels
-
-
 def _strip_rows(picture: Picture) -> int:
     """Rows of one restart interval: near the usual strip, and never more units than T.81 allows."""
-    longest = INTERVAL_UNITS // -(-picture.width // 8) * 8
-    return min(picture.rows_per_strip(), longest // 16 * 16)
+    max_rows = MAX_INTERVAL_UNITS // -(-picture.width // 8) * 8
+    return min(picture.rows_per_strip(), max_rows // 16 * 16)
 
 
 def _split(piece: bytes) -> tuple[bytes, bytes]:
-    """What stands before the first scan's data (without SOI and the encoder's own APP0), and what follows."""
+    """Split into the head (without SOI and the encoder's own APP0) and the data of the first scan on."""
     segments, start = _segments(piece)
     head = b"".join(_packed(*segment) for segment in segments if segment[0] != APP0)
     return head, piece[start:-2]
 
 
 def _with_intervals(head: bytes, height: int, units: int) -> bytes:
-    """A strip's head as that of the whole: the full height, and a restart interval of `units`."""
+    """Turn a strip's head into the whole picture's: the full height, and a restart interval of `units`."""
     parts = []
     for marker, content in _segments(b"\xff\xd8" + head)[0]:
         if marker in FRAMES:
@@ -198,7 +176,7 @@ def _packed(marker: int, content: bytes) -> bytes:
 
 
 def _segments(data: Sliced) -> tuple[list[Segment], int]:
-    """The segments up to the first SOS, that one included, and where its data starts."""
+    """Read the segments up to the first SOS, inclusive, and the position of its data."""
     position, found = 2, list[Segment]()
     while position + 4 <= len(data):
         if data[position] != 0xFF:
@@ -220,7 +198,7 @@ def _segments(data: Sliced) -> tuple[list[Segment], int]:
 
 
 def _require_end(data: bytes) -> None:
-    """Follow the scans to the end marker: libjpeg fills what is missing with gray and says nothing."""
+    """Follow the scans to the end marker, because libjpeg silently fills missing parts with gray."""
     _, position = _segments(data)
     scans = 1
     while match := AFTER_SCAN.search(data, position):
@@ -228,16 +206,16 @@ def _require_end(data: bytes) -> None:
         if marker == EOI:
             return
         scans += marker == SOS
-        if scans > MOST_SCANS:
-            raise UnreadableError(f"is damaged: JPEG data with more than {MOST_SCANS} scans")
+        if scans > MAX_SCANS:
+            raise UnreadableError(f"is damaged: JPEG data with more than {MAX_SCANS} scans")
         position += int.from_bytes(data[position : position + 2], "big")
     raise UnreadableError("ends early: JPEG data without its end marker")
 
 
 def _component_tables(segments: Sequence[Segment], components: Sequence[Component]) -> list[list[int]]:
-    """One quantisation table per component, in natural order; the last one serves the rest.
+    """Read one quantisation table per component, in natural order; the last one serves the rest.
 
-    Of CMYK or YCCK the first three count: they become luma and chroma.
+    CMYK and YCCK take the first three, which become luma and chroma.
     """
     tables: dict[int, list[int]] = {}
     for marker, content in segments:
@@ -258,7 +236,7 @@ def _component_tables(segments: Sequence[Segment], components: Sequence[Componen
 
 
 def _subsampling(components: Sequence[Component]) -> str:
-    """The scheme an encoder is asked for: the source's, or the next finer one that it knows."""
+    """Select the sampling scheme for the encoder: the source's, or the next finer one that it supports."""
     if len(components) != 3:
         return "4:4:4"
     luma, *chroma = components
@@ -268,17 +246,16 @@ def _subsampling(components: Sequence[Component]) -> str:
 
 
 def _adobe(segments: Sequence[Segment]) -> int | None:
-    """The colour transform in Adobe's segment: 0 none, 1 YCbCr, 2 YCCK."""
+    """Read the colour transform in Adobe's segment: 0 none, 1 YCbCr, 2 YCCK."""
     return next((c[11] for m, c in segments if m == APP14 and c.startswith(b"Adobe") and len(c) >= 12), None)
 
 
 def _kept(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
-    """The segments to copy, and what is said about the others."""
+    """Select the segments to copy; the second value has the notes on the others."""
     second = [s for s in segments if s[0] == APP2 and s[1].startswith(b"MPF\0")]
     applications = [s for s in segments if APP0 <= s[0] <= APP0 + 15 or s[0] == COM]
-    kept = tuple(
-        s for s in applications if s[0] != APP14 and s not in second
-    )  # the encoder writes its own APP14
+    # The encoder writes its own APP14.
+    kept = tuple(s for s in applications if s[0] != APP14 and s not in second)
     return kept, ("the further images after the first (multi-picture JPEG) are not kept",) if second else ()
 
 
@@ -303,14 +280,14 @@ def _metadata(segments: Sequence[Segment]) -> Metadata:
 
 
 def _described(metadata: Metadata) -> tuple[Segment, ...]:
-    """Segments for metadata that comes from another format; what is too long for a segment is left out."""
+    """Make segments of metadata that comes from another format; drop any that is too long for a segment."""
     across, down = (min(round(dpi), 65535) for dpi in metadata.dpi or (0, 0))
     density = (1, across, down) if across and down else (0, 1, 1)
     found: list[Segment] = [(APP0, b"JFIF\0\1\1" + struct.pack(">BHH", *density) + b"\0\0")]
     for kind, content in ((EXIF, metadata.exif), (XMP, metadata.xmp)):
-        if content and len(kind) + len(content) <= SEGMENT_BYTES:
+        if content and len(kind) + len(content) <= MAX_SEGMENT_BYTES:
             found.append((APP1, kind + content))
-    size = SEGMENT_BYTES - len(ICC) - 2
+    size = MAX_SEGMENT_BYTES - len(ICC) - 2
     parts = [metadata.icc[at : at + size] for at in range(0, len(metadata.icc), size)] if metadata.icc else []
     if len(parts) <= 255:
         found += [(APP2, ICC + bytes([n + 1, len(parts)]) + part) for n, part in enumerate(parts)]
@@ -318,11 +295,11 @@ def _described(metadata: Metadata) -> tuple[Segment, ...]:
 
 
 def _cmyk_to_rgb(pixels: Array, icc: bytes | None, *, inverted: bool) -> Array:
-    """Ink to light: through the file's own profile to sRGB where it has one, else 1 - ink times 1 - black.
+    """Convert ink to light: through the file's profile to sRGB if it has one, else (1 - ink) * (1 - black).
 
     Args:
         pixels: `(H, W, 4)` uint8.
-        inverted: 255 means no ink, as Adobe writes it.
+        inverted: True if 255 means no ink, as Adobe writes it.
     """
     rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
     for start in range(0, len(pixels), 256):
@@ -340,7 +317,7 @@ def _profiled(light: Array, icc: bytes | None) -> Array:
             return np.asarray(
                 imagecodecs.cms_transform(255 - light, icc, srgb, colorspace="cmyk", outcolorspace="rgb")
             )
-        except RuntimeError:  # a broken profile: as without one
+        except RuntimeError:  # a broken profile counts as none
             pass
     shares = light.astype(np.uint16)
     return ((shares[..., :3] * shares[..., 3:] + 127) // 255).astype(np.uint8)

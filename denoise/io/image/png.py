@@ -1,7 +1,7 @@
-"""PNG (ISO/IEC 15948): 8 and 16 bits, gray to RGBA; palettes and low bit depths come out as 8 bits.
+"""PNG (ISO/IEC 15948): 8 and 16 bits, gray to RGBA; palettes and low bit depths are read as 8 bits.
 
-Decoding is libpng's. Encoding is here, strip by strip, so that a picture is never in memory twice: filter
-each row, deflate, wrap in chunks. Chunks that are metadata are copied byte for byte.
+libpng decodes. This module encodes strip by strip, so that a picture is never in memory twice: filter each
+row, deflate, wrap in chunks. Chunks of metadata are copied byte for byte.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture, Sliced, icc_fits
-from denoise.signal import SignalInfo
+from denoise.io.image.base import Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
+from denoise.signal import ImageInfo, Metadata, Page
 
 __all__ = ["FORMAT"]
 
@@ -25,22 +23,21 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types in IHDR
 CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 3, GRAY_ALPHA: 2, RGBA: 4}
 COPIED = b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs iTXt tEXt zTXt tIME sCAL oFFs pCAL".split()
-COPIED_IF_UNCHANGED = b"sBIT bKGD".split()  # their layout follows the colour type
+COPIED_IF_UNCHANGED = b"sBIT bKGD".split()  # their layout depends on the colour type
 PIXELS = b"IHDR PLTE tRNS IDAT IEND".split()
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 INCH_M = 0.0254
-DEFLATE_LEVEL = 3  # photos deflate to within 1 % of what level 6 makes of them, in a third of the time
+DEFLATE_LEVEL = 3  # for photos within 1 % of level 6, in a third of the time
 
 Chunk = tuple[bytes, bytes]  # type, content
 
 
-class Png:
+class Png(SinglePage):
     """The PNG format."""
 
     name = "PNG"
     dtypes = ("uint8", "uint16")
     channels = (1, 2, 3, 4)
-    multipage = False
 
     def header(self, data: FileBytes) -> Header:
         """Read every chunk but the pixels."""
@@ -56,7 +53,7 @@ class Png:
             )
         for kind, content in chunks:
             if kind == b"acTL" and content[:4] != b"\0\0\0\1":
-                raise UnsupportedError("is an animated PNG; still images are expected")
+                raise UnsupportedError("is an animated PNG; expected a still image")
         see_through = b"tRNS" in kinds
         channels = CHANNELS[colour] + see_through
         dtype = "uint16" if depth == 16 else "uint8"
@@ -66,43 +63,31 @@ class Png:
         kept = tuple(chunk for chunk in chunks if chunk[0] in copied)
         return Header((page,), _metadata(kept), _notes(colour, depth, see_through), {"chunks": kept})
 
-    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
-        """Decode the one page."""
+    def decode(self, data: FileBytes, _header: Header) -> Array:
+        """Decode the picture."""
         import imagecodecs
 
         spans = list(_spans(data))
         if b"IEND" not in (kind for kind, _, _ in spans):
             raise UnreadableError("ends early: PNG data without its end chunk")
-        del header
-        needed = bytearray(SIGNATURE)  # libpng need not parse what is only carried along
+        needed = bytearray(SIGNATURE)  # libpng need not parse metadata
         for kind, start, end in spans:
             if kind in PIXELS:
                 needed += data[start:end]
-        yield imagecodecs.png_decode(needed)
+        pixels: Array = imagecodecs.png_decode(needed)
+        return pixels
 
-    @contextmanager
-    def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[PngSink]:
-        """Open `path` for one picture."""
-        own = info.extra.get("own", {}).get("chunks")
-        with path.open("wb") as file:
-            yield PngSink(file, _described(metadata, info) if own is None else own)
-
-
-class PngSink:
-    """Writes one picture."""
-
-    def __init__(self, file: IO[bytes], chunks: tuple[Chunk, ...]) -> None:
-        self._file = file
-        self._chunks = chunks
-
-    def write(self, picture: Picture) -> None:
+    def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Write the header, the metadata and the filtered, deflated rows."""
         colour = {1: GRAY, 2: GRAY_ALPHA, 3: RGB, 4: RGBA}[picture.channels]
         depth = 8 * picture.dtype.itemsize
-        self._file.write(SIGNATURE)
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", picture.width, picture.height, depth, colour, 0, 0, 0))
-        for kind, content in self._chunks:
-            self._chunk(kind, content)
+        file.write(SIGNATURE)
+        _write_chunk(
+            file, b"IHDR", struct.pack(">IIBBBBB", picture.width, picture.height, depth, colour, 0, 0, 0)
+        )
+        own = info.own.get("chunks")
+        for kind, content in _described(info) if own is None else own:
+            _write_chunk(file, kind, content)
         step = picture.channels * picture.dtype.itemsize  # bytes to the left neighbour
         above = np.zeros((1, picture.width * step), np.uint8)
         squeeze = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
@@ -110,19 +95,20 @@ class PngSink:
         for strip in picture.strips(max(1, picture.rows_per_strip() // 4)):
             rows = strip.astype(strip.dtype.newbyteorder(">"), copy=False).view(np.uint8)
             rows = rows.reshape(len(strip), -1)
-            self._chunk(b"IDAT", squeeze.compress(_filtered(rows, above, step).data))
+            _write_chunk(file, b"IDAT", squeeze.compress(_filtered(rows, above, step).data))
             above = rows[-1:]
-        self._chunk(b"IDAT", squeeze.flush())
-        self._chunk(b"IEND", b"")
+        _write_chunk(file, b"IDAT", squeeze.flush())
+        _write_chunk(file, b"IEND", b"")
 
-    def _chunk(self, kind: bytes, content: bytes) -> None:
-        if content or kind != b"IDAT":
-            check = zlib.crc32(content, zlib.crc32(kind))
-            self._file.write(struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", check))
+
+def _write_chunk(file: IO[bytes], kind: bytes, content: bytes) -> None:
+    if content or kind != b"IDAT":
+        check = zlib.crc32(content, zlib.crc32(kind))
+        file.write(struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", check))
 
 
 def _filtered(rows: Array, above: Array, step: int) -> Array:
-    """Rows with their filter bytes: per row the filter whose residuals are the smallest in sum (PNG 12.8).
+    """Filter each row with the filter whose residuals have the smallest sum (PNG 12.8).
 
     Shape:
         `rows` `(n, m)` bytes, `above` `(1, m)`, the result `(n, m + 1)`.
@@ -149,11 +135,9 @@ def _cost(residual: Array) -> Array:
 
 
 def _paeth(left: Array, up: Array, corner: Array) -> Array:
-    """The neighbour nearest to left + up - corner; ties go left, up, corner (Paeth 1991)."""
-    from_corner_up, from_corner_left = (
-        np.subtract(up, corner, dtype=np.int16),
-        np.subtract(left, corner, dtype=np.int16),
-    )
+    """Select the neighbour nearest to left + up - corner; ties go left, up, corner (Paeth 1991)."""
+    from_corner_up = np.subtract(up, corner, dtype=np.int16)
+    from_corner_left = np.subtract(left, corner, dtype=np.int16)
     to_left, to_up = np.abs(from_corner_up), np.abs(from_corner_left)
     to_corner = np.abs(from_corner_up + from_corner_left)
     chosen = np.where(to_up <= to_corner, up, corner)
@@ -161,7 +145,7 @@ def _paeth(left: Array, up: Array, corner: Array) -> Array:
 
 
 def _spans(data: Sliced) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of every chunk up to the last."""
+    """Yield type, start and end of every chunk up to the last."""
     position, kind = len(SIGNATURE), b""
     while position + 12 <= len(data) and kind != b"IEND":
         length, kind = struct.unpack(">I4s", data[position : position + 8])
@@ -173,14 +157,14 @@ def _spans(data: Sliced) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _chunks(data: Sliced) -> Iterator[Chunk]:
-    """Every chunk; pixel chunks come without their content."""
+    """Yield every chunk; pixel chunks without their content."""
     for kind, start, end in _spans(data):
         if kind in (b"IDAT", b"fdAT"):
             yield kind, b""
             continue
         content = bytes(data[start + 8 : end - 4])
         sound = zlib.crc32(content, zlib.crc32(kind)) == struct.unpack(">I", data[end - 4 : end])[0]
-        if sound or kind[:1].isupper():  # damaged metadata is left out; damaged pixels are libpng's to refuse
+        if sound or kind[:1].isupper():  # damaged metadata is left out; libpng refuses damaged pixels
             yield kind, content
 
 
@@ -200,7 +184,7 @@ def _metadata(chunks: tuple[Chunk, ...]) -> Metadata:
     for kind, content in chunks:
         if kind == b"eXIf":
             found["exif"] = content
-        elif kind == b"iCCP" and "icc" not in found:  # one is inflated, not each of thousands
+        elif kind == b"iCCP" and "icc" not in found:  # inflate one, not each of thousands
             found["icc"] = _inflated(content.partition(b"\0")[2][1:])
         elif kind == b"pHYs" and len(content) == 9 and content[8] == 1:
             across, down = struct.unpack(">II", content[:8])
@@ -219,8 +203,9 @@ def _inflated(content: bytes, limit_bytes: int = 64 << 20) -> bytes | None:
         return None
 
 
-def _described(metadata: Metadata, info: SignalInfo) -> tuple[Chunk, ...]:
-    chunks: list[Chunk] = []
+def _described(info: ImageInfo) -> tuple[Chunk, ...]:
+    """Make chunks of metadata that comes from another format."""
+    metadata, chunks = info.metadata, list[Chunk]()
     if metadata.icc and icc_fits(metadata.icc, info.shape[0]):
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.dpi:

@@ -1,35 +1,35 @@
 """Camera raw data (DNG, NEF, CR2, ARW, ...); only read, through rawpy (LibRaw, the extra `raw`).
 
-The mosaic of the sensor becomes 16-bit sRGB: the camera's white balance and orientation, no brightening. EXIF
-is kept where the file is a TIFF, as most are, without the tags that speak of the mosaic.
+The sensor mosaic is developed to 16-bit sRGB with the camera's white balance and orientation, and without
+brightening. The EXIF of files that are TIFF, as most are, is kept without the tags that describe the mosaic.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
 from typing import Any
 
-from denoise.errors import UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page
+from denoise.io.formats import optional_package
+from denoise.io.image.base import Array, FileBytes, Header, SinglePage
 from denoise.io.image.ifd import Entry, Tags, packed_exif, read_below, read_entries
+from denoise.signal import Metadata, Page
 
 __all__ = ["FORMAT"]
 
 SRGB_GAMMA = (2.4, 12.92)  # exponent and slope at black (IEC 61966-2-1)
 ORIENTATION, SHORT, XMP_TAG = 274, 3, 700
-DESCRIPTIVE = frozenset([270, 271, 272, 305, 306, 315, 33432])  # what was taken, by what, when and by whom
-TURNED = 4  # bit of LibRaw's flip: rows and columns change places
+DESCRIPTIVE = frozenset([270, 271, 272, 305, 306, 315, 33432])  # subject, camera, date and author
+TURNED = 4  # bit of LibRaw's flip: rows and columns are swapped
 
 
-class Raw:
+class Raw(SinglePage):
     """Camera raw formats."""
 
     name = "camera raw"
 
     def header(self, data: FileBytes) -> Header:
-        """Read what LibRaw needs for a decision; of the pixels only their size."""
+        """Open the file with LibRaw; of the pixels read only their size."""
         with _opened(data) as raw:
             sizes = raw.sizes
         height, width = (
@@ -38,21 +38,17 @@ class Raw:
         notes = ("camera raw is only read: the result is 16-bit sRGB of another format",)
         return Header((Page(height, width, 3, "uint16"),), _metadata(data), notes)
 
-    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
+    def decode(self, data: FileBytes, _header: Header) -> Array:
         """Develop the picture."""
-        del header
         with _opened(data) as raw:
-            yield raw.postprocess(output_bps=16, use_camera_wb=True, no_auto_bright=True, gamma=SRGB_GAMMA)
+            pixels: Array = raw.postprocess(
+                output_bps=16, use_camera_wb=True, no_auto_bright=True, gamma=SRGB_GAMMA
+            )
+        return pixels
 
 
 def _opened(data: FileBytes) -> Any:
-    try:
-        import rawpy
-    except ImportError as error:
-        raise UnsupportedError(
-            "is camera raw data, which needs rawpy; expected the extra: pip install 'denoise-pipelines[raw]'"
-        ) from error
-    return rawpy.imread(io.BytesIO(data.whole()))
+    return optional_package("camera raw").imread(io.BytesIO(data[:]))
 
 
 def _metadata(data: FileBytes) -> Metadata:

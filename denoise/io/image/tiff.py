@@ -1,14 +1,14 @@
 """TIFF and BigTIFF (TIFF 6.0): every page, 8 and 16 bits and float, gray and RGB with extra samples.
 
-tifffile decodes and lays out the file. Strips are compressed here, so that a page is never in memory twice.
-The EXIF and GPS directories, which tifffile does not write, are put behind the pages and linked afterwards.
+tifffile decodes and lays out the file. This module compresses the strips, so that a page is never in memory
+twice. The EXIF and GPS directories, which tifffile does not write, are appended behind the pages and linked.
 """
 
 from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture, icc_fits
+from denoise.io.image.base import Array, FileBytes, Header, Picture, icc_fits
 from denoise.io.image.ifd import (
     EXIF_TAG,
     GPS_TAG,
@@ -32,34 +32,34 @@ from denoise.io.image.ifd import (
     read_entries,
 )
 from denoise.io.image.jpeg import frame_px
-from denoise.signal import SignalInfo
+from denoise.signal import ImageInfo, Metadata, Page
 
 __all__ = ["FORMAT"]
 
-# tifffile reports oddities through logging; without a handler Python would print them on stderr.
+# tifffile logs oddities; without a handler Python would print them on stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 XMP_TAG, ICC_TAG, SUBIFD_TAG = 700, 34675, 330
 BYTE, ASCII, UNDEFINED = 1, 2, 7
-# Tags that say how the pixels are stored: the writer makes its own. 37724 holds Photoshop's layers, which
-# would carry the noisy picture along.
+# Tags of how the pixels are stored: the writer makes its own. 37724 holds Photoshop's layers, which contain
+# the noisy picture.
 STRUCTURE = frozenset(
     {*range(254, 267), 273, *range(277, 285), *range(288, 294), 296, 301, 317, *range(320, 326), 330}
     | {*range(332, 343), 347, *range(512, 522), *range(529, 533), 37724, 40965}
 )
-NOT_EXIF = frozenset([XMP_TAG, ICC_TAG, 33723, 34377, 50838, 50839])  # blocks that have places of their own
+NOT_EXIF = frozenset([XMP_TAG, ICC_TAG, 33723, 34377, 50838, 50839])  # blocks with places of their own
 # tifffile refuses the real codes; these private neighbours keep the directory sorted until they are renamed.
 PLACEHOLDERS = {EXIF_TAG: EXIF_TAG - 1, GPS_TAG: GPS_TAG - 1}
-LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 50000: "zstd"}  # compressions that are kept
+LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 50000: "zstd"}  # kept compressions
 RECOMPRESSED = 8  # for the others
 JPEG = 7
-READABLE = {*LOSSLESS, 2, 3, 4, 32773, JPEG}  # CCITT fax and PackBits as well; no other decoder is tried
-BIG_BYTES = 4_000_000_000  # above, offsets need 64 bits
+READABLE = {*LOSSLESS, 2, 3, 4, 32773, JPEG}  # with CCITT fax and PackBits; no other decoder is tried
+MAX_CLASSIC_BYTES = 4_000_000_000  # above, offsets need 64 bits
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a page was stored, and its tags."""
+    """The storage of a page, and its tags."""
 
     compression: int = RECOMPRESSED
     predictor: bool = True
@@ -86,7 +86,7 @@ class Tiff:
                 raise UnreadableError("is damaged: TIFF data without a page")
             if tif.is_imagej and len(pages) < _imagej_images(tif):
                 raise UnsupportedError(
-                    "is an ImageJ stack with a single directory; one directory per page is expected"
+                    "is an ImageJ stack with a single directory; expected one directory per page"
                 )
             notes = tuple(dict.fromkeys(note for page in pages for note in _notes(page)))
             layouts = tuple(_layout(data, tif, page) for page in pages)
@@ -105,27 +105,23 @@ class Tiff:
                 yield _standard(pixels, page).reshape(said.height, said.width, said.channels)
 
     @contextmanager
-    def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[TiffSink]:
-        """Open `path` for pictures; linked to their EXIF directories at the end."""
+    def sink(self, path: Path, info: ImageInfo) -> Iterator[Callable[[Picture], None]]:
+        """Open `path` for pictures, and link their EXIF directories at the end."""
         import tifffile
 
-        own = info.extra.get("own", {})
-        layouts: tuple[Layout, ...] = own.get("layouts") or (_described(metadata),)
-        order: Literal["<", ">"] = (
-            "<" if layouts[0].tags.order == "<" else ">"
-        )  # packed values are copied, so the order is theirs
-        size = sum(
-            np.dtype(p.dtype).itemsize * p.height * p.width * p.channels for p in info.extra.get("pages", ())
-        )
-        big = own.get("big", False) or (size or int(np.prod(info.shape)) * 4) > BIG_BYTES
+        layouts: tuple[Layout, ...] = info.own.get("layouts") or (_described(info.metadata),)
+        # Packed values are copied, so the order is theirs.
+        order: Literal["<", ">"] = "<" if layouts[0].tags.order == "<" else ">"
+        size_bytes = sum(page.size_bytes for page in info.layouts) or int(np.prod(info.shape)) * 4
+        big = info.own.get("big", False) or size_bytes > MAX_CLASSIC_BYTES
         with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as file:
             sink = TiffSink(file, layouts, order, big=big)
-            yield sink
+            yield sink.write
         _link(path, [tags.below for tags in sink.written], order, big=big)
 
 
 class TiffSink:
-    """Writes pictures, a page each."""
+    """Writes pictures, one page each."""
 
     def __init__(self, file: Any, layouts: tuple[Layout, ...], order: str, *, big: bool) -> None:
         self._file = file
@@ -180,7 +176,7 @@ def _extratags(tags: Tags, channels: int, *, big: bool) -> list[tuple[Any, ...]]
 
 
 def _strips(picture: Picture, rows: int, compression: int, predictor: int, order: str) -> Iterator[bytes]:
-    """The strips as they stand in the file."""
+    """Encode the strips."""
     import imagecodecs
 
     encode = LOSSLESS[compression] and getattr(imagecodecs, f"{LOSSLESS[compression]}_encode")
@@ -229,20 +225,20 @@ def _page(page: Any, file_bytes: int) -> Page:
         kind = getattr(page.compression, "name", page.compression)
         raise UnsupportedError(f"is a TIFF with {kind} compression, which is not handled")
     if page.axes not in ("YX", "YXS", "SYX") or page.dtype is None:
-        raise UnsupportedError(f"is a TIFF with axes {page.axes}; flat pages are expected")
+        raise UnsupportedError(f"is a TIFF with axes {page.axes}; expected flat pages")
     kind, bits = page.dtype.kind, _bits(page)
     if not (kind == "f" or (kind in "ub" and bits <= 16)):
         raise UnsupportedError(
-            f"is a TIFF of {page.dtype} samples; up to 16 bits unsigned, or float, is expected"
+            f"is a TIFF of {page.dtype} samples; expected up to 16 bits unsigned, or float"
         )
     photometric, extra = page.photometric.name, len(page.extrasamples)
     colours = page.samplesperpixel - extra
     handled = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4}
     if page.compression == JPEG and photometric == "YCBCR":
-        handled["YCBCR"] = 3  # the JPEG decoder gives RGB
+        handled["YCBCR"] = 3  # the JPEG decoder returns RGB
     if handled.get(photometric) != colours or (photometric == "SEPARATED" and kind == "f"):
         raise UnsupportedError(
-            f"is a TIFF with {colours} {photometric} channels; gray, RGB, palette or CMYK is expected"
+            f"is a TIFF with {colours} {photometric} channels; expected gray, RGB, palette or CMYK"
         )
     dtype = "float32" if kind == "f" else "uint16" if bits > 8 else "uint8"
     if photometric == "PALETTE":
@@ -253,13 +249,13 @@ def _page(page: Any, file_bytes: int) -> Page:
 
 
 def _check_jpegs(data: FileBytes, page: Any) -> None:
-    """Each strip or tile is a JPEG with a size of its own, which the decoder would make room for."""
+    """Check the size that the JPEG of each strip or tile claims, before the decoder allocates it."""
     height, width = min(page.rowsperstrip, page.imagelength), page.imagewidth
     if page.is_tiled:
         height, width = page.tilelength, page.tilewidth
     for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
         if size and frame_px(data[offset : offset + size]) > (height + 16) * (width + 16):
-            raise UnreadableError("is damaged: a JPEG inside the TIFF is larger than its place")
+            raise UnreadableError("is damaged: a JPEG inside the TIFF is larger than its strip or tile")
 
 
 def _notes(page: Any) -> Iterator[str]:
@@ -282,7 +278,7 @@ def _notes(page: Any) -> Iterator[str]:
 
 
 def _standard(pixels: Array, page: Any) -> Array:
-    """Stored samples as full-scale gray or RGB of a dtype that is handled."""
+    """Convert stored samples to full-scale gray or RGB of a supported dtype."""
     photometric, bits = page.photometric.name, _bits(page)
     if photometric == "PALETTE":
         return np.ascontiguousarray((page.colormap.T >> 8).astype(np.uint8)[pixels])
@@ -301,7 +297,7 @@ def _standard(pixels: Array, page: Any) -> Array:
 
 
 def _inks_to_rgb(inks: Array) -> Array:
-    """CMYK to RGB: one minus the ink times one minus black; extra samples stay."""
+    """Convert CMYK to RGB: (1 - ink) * (1 - black); extra samples stay."""
     peak = np.iinfo(inks.dtype).max
     rgb = np.empty((*inks.shape[:2], inks.shape[2] - 1), inks.dtype)
     rgb[..., 3:] = inks[..., 4:]
@@ -337,7 +333,7 @@ def _resolution(entries: tuple[Entry, ...], order: str) -> tuple[tuple[int, int]
 
 
 def _metadata(layout: Layout) -> Metadata:
-    """The first page's tags in the terms of all formats."""
+    """Translate the first page's tags to the terms that all formats share."""
     values = {entry.code: entry.value for entry in layout.tags.entries}
     dpi = None
     if layout.resolution and layout.resolution_unit in (2, 3):
@@ -351,7 +347,7 @@ def _metadata(layout: Layout) -> Metadata:
 
 
 def _described(metadata: Metadata) -> Layout:
-    """A layout for a picture that comes from another format."""
+    """Make a layout for a picture that comes from another format."""
     exif = (metadata.exif and parsed_exif(metadata.exif)) or Tags("<")
     entries = [e for e in exif.entries if e.code not in STRUCTURE | NOT_EXIF | set(PLACEHOLDERS)]
     if metadata.icc:
@@ -366,7 +362,7 @@ def _described(metadata: Metadata) -> Layout:
 
 
 def _link(path: Path, below: list[dict[int, tuple[Entry, ...]]], order: str, *, big: bool) -> None:
-    """Put the EXIF and GPS directories behind the pages, and their real tags where the placeholders stand."""
+    """Append the EXIF and GPS directories, and replace the placeholders by their real tags."""
     if not any(below):
         return
     with path.open("r+b") as file:

@@ -1,44 +1,41 @@
 """WebP (RFC 9649): 8-bit RGB and RGBA, lossless where the source was.
 
-The pixels are libwebp's through imagecodecs; the container around them (RIFF, the extended header, profile,
-EXIF, XMP) is read and written here.
+libwebp codes the pixels, through imagecodecs; this module reads and writes the container (RIFF, the extended
+header, profile, EXIF, XMP).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 from denoise.errors import OutputError, UnreadableError, UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Metadata, Page, Picture, Sliced, icc_fits
-from denoise.signal import SignalInfo
+from denoise.io.image.base import Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
+from denoise.signal import ImageInfo, Metadata, Page
 
 __all__ = ["FORMAT"]
 
-QUALITY = 95.0  # of lossy files: a WebP does not tell the quality it was written with
-SIDE_PX = 16383  # the format's longest side
+QUALITY = 95.0  # of lossy files: a WebP does not state the quality that it was written with
+MAX_SIDE_PX = 16383
 HAS_ICC, HAS_ALPHA, HAS_EXIF, HAS_XMP, ANIMATED = 0x20, 0x10, 0x08, 0x04, 0x02  # flags in VP8X
-EXIF_PREFIX = b"Exif\0\0"  # some writers put JPEG's prefix in
+EXIF_PREFIX = b"Exif\0\0"  # some writers add JPEG's prefix
 
 Chunk = tuple[bytes, bytes]
 
 
-class WebP:
+class WebP(SinglePage):
     """The WebP format."""
 
     name = "WebP"
     dtypes = ("uint8",)
     channels = (3, 4)
-    multipage = False
 
     def header(self, data: FileBytes) -> Header:
         """Read the container; of the pixels only their size."""
         chunks = dict(reversed(list(_chunks(data))))  # of several of one kind the first counts
         if b"ANIM" in chunks or b"ANMF" in chunks:
-            raise UnsupportedError("is an animated WebP; still images are expected")
+            raise UnsupportedError("is an animated WebP; expected a still image")
         lossless = b"VP8L" in chunks
         if lossless:
             width, height, alpha = _lossless_header(chunks[b"VP8L"])
@@ -54,43 +51,29 @@ class WebP:
         page = Page(height, width, 4 if alpha else 3, "uint8", int(alpha))
         return Header((page,), metadata, (), {"lossless": lossless})
 
-    def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
-        """Decode the one page."""
+    def decode(self, data: FileBytes, header: Header) -> Array:
+        """Decode the picture."""
         import imagecodecs
 
-        yield imagecodecs.webp_decode(data.whole(), hasalpha=header.pages[0].channels == 4)
+        pixels: Array = imagecodecs.webp_decode(data[:], hasalpha=header.pages[0].channels == 4)
+        return pixels
 
-    @contextmanager
-    def sink(self, path: Path, info: SignalInfo, metadata: Metadata) -> Iterator[WebPSink]:
-        """Open `path` for one picture."""
-        with path.open("wb") as file:
-            # What was lossless before stays so, whatever its format was.
-            lossless = info.extra.get("own", {}).get("lossless", info.extra.get("format") != "JPEG")
-            yield WebPSink(file, lossless, metadata)
-
-
-class WebPSink:
-    """Writes one picture."""
-
-    def __init__(self, file: IO[bytes], lossless: bool, metadata: Metadata) -> None:
-        self._file = file
-        self._lossless = lossless
-        self._metadata = metadata
-
-    def write(self, picture: Picture) -> None:
-        """Encode the pixels and wrap them."""
+    def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
+        """Encode the pixels and wrap them; a lossless source stays lossless, whatever its format."""
         import imagecodecs
 
-        if max(picture.height, picture.width) > SIDE_PX:
+        if max(picture.height, picture.width) > MAX_SIDE_PX:
             raise OutputError(
-                f"cannot be written: WebP holds up to {SIDE_PX} pixels a side, "
+                f"cannot be written: WebP holds up to {MAX_SIDE_PX} pixels a side, "
                 f"the picture has {picture.width} x {picture.height}"
             )
-        encoded = imagecodecs.webp_encode(picture.whole(), level=QUALITY, lossless=self._lossless)
+        lossless = info.own.get("lossless", info.format != "JPEG")
+        encoded = imagecodecs.webp_encode(picture.whole(), level=QUALITY, lossless=lossless)
         pixels = [chunk for chunk in _chunks(bytes(encoded)) if chunk[0] in (b"VP8 ", b"VP8L", b"ALPH")]
-        icc = self._metadata.icc if icc_fits(self._metadata.icc, picture.channels) else None
-        chunks = [(b"ICCP", icc), *pixels, (b"EXIF", self._metadata.exif), (b"XMP ", self._metadata.xmp)]
-        _write(self._file, [(kind, content) for kind, content in chunks if content], picture)
+        metadata = info.metadata
+        icc = metadata.icc if icc_fits(metadata.icc, picture.channels) else None
+        chunks = [(b"ICCP", icc), *pixels, (b"EXIF", metadata.exif), (b"XMP ", metadata.xmp)]
+        _write(file, [(kind, content) for kind, content in chunks if content], picture)
 
 
 def _write(file: IO[bytes], chunks: list[Chunk], picture: Picture) -> None:
@@ -115,8 +98,8 @@ def _chunks(data: Sliced) -> Iterator[Chunk]:
     if len(data) < 20:
         raise UnreadableError(f"ends early: WebP data of {len(data)} bytes")
     end = 8 + int.from_bytes(data[4:8], "little")
-    if end > len(data) + 1:  # some writers count the last padding byte and do not write it
-        raise UnreadableError(f"ends early: WebP data of {end} bytes of which {len(data)} are there")
+    if end > len(data) + 1:  # some writers count the last padding byte without writing it
+        raise UnreadableError(f"ends early: {len(data)} of {end} bytes of WebP data")
     position = 12
     while position + 8 <= min(end, len(data)):
         kind, size = struct.unpack("<4sI", data[position : position + 8])
@@ -127,7 +110,7 @@ def _chunks(data: Sliced) -> Iterator[Chunk]:
 
 
 def _lossless_header(content: bytes) -> tuple[int, int, bool]:
-    """Width, height and whether alpha is used (RFC 9649, 3.4)."""
+    """Read width, height, and the flag of alpha (RFC 9649, 3.4)."""
     if len(content) < 5 or content[0] != 0x2F:
         raise UnreadableError("is damaged: WebP lossless data without its signature")
     bits = int.from_bytes(content[1:5], "little")
@@ -135,7 +118,7 @@ def _lossless_header(content: bytes) -> tuple[int, int, bool]:
 
 
 def _lossy_header(content: bytes) -> tuple[int, int]:
-    """Width and height of a VP8 key frame (RFC 6386, 9.1)."""
+    """Read width and height of a VP8 key frame (RFC 6386, 9.1)."""
     if len(content) < 10 or content[3:6] != b"\x9d\x01\x2a":
         raise UnreadableError("is damaged: WebP lossy data without a key frame")
     width, height = struct.unpack("<HH", content[6:10])

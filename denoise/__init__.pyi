@@ -1,0 +1,30 @@
+from . import corruptions as corruptions
+from . import metrics as metrics
+from .analysis.anomalies import AnomalyDetector as AnomalyDetector
+from .analysis.anomalies import anomalies as anomalies
+from .analysis.codes import embed as embed
+from .analysis.codes import reconstruct as reconstruct
+from .analysis.embedding import AutoencoderEmbedding as AutoencoderEmbedding
+from .analysis.segments import Cut as Cut
+from .analysis.segments import Segmentation as Segmentation
+from .errors import DenoiseError as DenoiseError
+from .errors import InputError as InputError
+from .errors import OutputError as OutputError
+from .errors import TooLargeError as TooLargeError
+from .errors import UnreadableError as UnreadableError
+from .errors import UnsupportedError as UnsupportedError
+from .errors import UsageError as UsageError
+from .errors import WeightsError as WeightsError
+from .infer.catalogue import load as load
+from .infer.cleaner import Cleaner as Cleaner
+from .infer.file import FileReport as FileReport
+from .infer.file import clean_file as clean_file
+from .infer.stream import Stream as Stream
+from .infer.transformer import SignalDenoiser as SignalDenoiser
+from .io import probe as probe
+from .io import read as read
+from .io import write as write
+from .training.adapt import Adaptation as Adaptation
+from .training.adapt import adapt as adapt
+
+__version__: str

@@ -1,0 +1,380 @@
+"""One file as excerpts of one shape, as an autoencoder takes them in: tiles of images, windows of signals.
+
+A file is read once, block by block, in memory that the block and the excerpt bound.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.errors import UnsupportedError, UsageError
+from denoise.registry import unknown
+from denoise.signal import MODALITIES, SensorInfo, SignalInfo
+
+__all__ = [
+    "Cut",
+    "Page",
+    "Place",
+    "Segment",
+    "Segmentation",
+    "Segments",
+    "assemble",
+    "count",
+    "places",
+    "starts",
+]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
+_FLAT = 1e-6  # standard deviation, as a share of the largest value, below which an excerpt is constant
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How files are cut into excerpts `(channels, *size)`.
+
+    The whole file is covered: where the last excerpt would reach past its end, it starts earlier, and a file
+    that is smaller than one excerpt is continued by its last values.
+
+    Args:
+        modality: A name in `MODALITIES`.
+        size: Of an excerpt: height and width in pixels, or samples at `sample_rate`.
+        channels: 3 for colours together, 1 for gray images (colours become their luma); signals have 1, and
+            each of their channels gives excerpts of its own.
+        sample_rate: Hz to which signals are resampled; None leaves each at its own.
+        whole: Images are not cut: each page is one excerpt, resized to `size` whatever its shape.
+        standardise: Each excerpt gets zero mean and unit variance, for signals whose units say nothing.
+        step: Pixels or samples from one excerpt to the next; 0 is their size, so that none overlap.
+
+    Raises:
+        UsageError: The sizes cannot be.
+    """
+
+    modality: str
+    size: tuple[int, ...]
+    channels: int = 1
+    sample_rate: float | None = None
+    whole: bool = False
+    standardise: bool = False
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        if self.modality not in MODALITIES:
+            raise unknown("modality", self.modality, MODALITIES)
+        ndim = MODALITIES[self.modality].ndim
+        if len(self.size) != ndim or min(self.size) < 1 or not 0 <= self.step <= min(self.size):
+            raise UsageError(
+                f"excerpts of {self.size} every {self.step}: expected {ndim} sizes of at least 1, "
+                "and steps that leave nothing out"
+            )
+        if self.channels not in ((1, 3) if ndim == 2 else (1,)) or (self.whole and ndim == 1):
+            raise UsageError(f"{self}: signals have one channel and are cut, images have 1 or 3")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of every excerpt, channels first."""
+        return (self.channels, *self.size)
+
+
+Cut = Segmentation  # the name of earlier versions
+
+
+@dataclass(frozen=True)
+class Page:
+    """What excerpts were cut from: an image, or the channels of a signal that are equally long.
+
+    Args:
+        shape: `(C, *S)`: colours without alpha, height, width; or channels and samples at the cut's rate.
+        length: Samples in the file, at its own rate; 0 of an image.
+        sample_rate: Of the file in Hz, if it tells.
+        channels: Their names; none of an image.
+    """
+
+    shape: tuple[int, ...]
+    length: int = 0
+    sample_rate: float | None = None
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an excerpt begins: page, channel, and row and column or sample as the page counts them."""
+
+    page: int
+    channel: int
+    start: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One part of a file, and where it is.
+
+    Args:
+        index: Among all excerpts of the file, those that were left out included.
+        values: Images in 0..1, audio in -1..1, sensors in their own units; or standardised.
+        page: Of an image file, or of a log whose arrays differ in length.
+        channel: Of a signal; 0 for images.
+        start: First row and column in pixels, or first sample of the file (at its own rate).
+        stop: Behind the last ones. An excerpt that is larger than its file stops where the file does.
+        start_s: Seconds from the begin of a signal whose rate is known, else None.
+        stop_s: The same of its end.
+        offset: What was subtracted from the file's values, and
+        scale: by what they were divided then: 0 and 1 unless the cut standardises.
+
+    Shape:
+        `values` `(C, *size)`.
+    """
+
+    index: int
+    values: Floats
+    page: int
+    channel: int
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    start_s: float | None = None
+    stop_s: float | None = None
+    offset: float = 0.0
+    scale: float = 1.0
+
+
+class Segments:
+    """The excerpts of one file, in order; iterating reads the file.
+
+    Segments of sensor logs that hold a gap (NaN) are left out and counted in `left_out`; `pages` grows while
+    the file is read.
+
+    Args:
+        path: The file.
+        cut: How it is cut.
+        options: For the reader of its codec, such as `columns` for a sensor log.
+
+    Raises:
+        UnsupportedError: The file is of another kind than the cut.
+        UnreadableError: As `denoise.io.reader`, here or while iterating.
+    """
+
+    def __init__(self, path: str | Path, cut: Segmentation, options: Mapping[str, Any] | None = None) -> None:
+        self.path, self.cut, self._options = Path(path), cut, dict(options or {})
+        found = io.modality(self.path).name
+        if found != cut.modality:
+            raise UnsupportedError(f"{self.path}: is {found}, expected {cut.modality}")
+        self.info: SignalInfo = io.probe(self.path, **self._options)
+        self.left_out = 0
+        self.pages: list[Page] = []
+        self._index = 0
+
+    def __iter__(self) -> Iterator[Segment]:
+        self.left_out = self._index = 0
+        self.pages = []
+        yield from self._of_image() if self.cut.modality == "image" else self._of_signal()
+
+    def _of_image(self) -> Iterator[Segment]:
+        cut = self.cut
+        with io.reader(self.path, **self._options) as pages:
+            for number, page in enumerate(pages):
+                info = pages.info
+                planes = _coloured(
+                    page[: page.shape[0] - info.passthrough_channels], info.peak or 1.0, cut.channels
+                )
+                self.pages.append(Page((page.shape[0] - info.passthrough_channels, *page.shape[1:])))
+                if cut.whole:
+                    yield self._excerpt(_resized(planes, cut.size), number, 0, (0, 0), planes.shape[1:])
+                    continue
+                for top in starts(planes.shape[1], cut.size[0], cut.step):
+                    for left in starts(planes.shape[2], cut.size[1], cut.step):
+                        tile = planes[:, top : top + cut.size[0], left : left + cut.size[1]]
+                        end = (top + tile.shape[1], left + tile.shape[2])
+                        yield self._excerpt(_continued(tile, cut.size), number, 0, (top, left), end)
+
+    def _of_signal(self) -> Iterator[Segment]:
+        for number in range(self.info.pages):
+            options = {**self._options, "recording": number} if number else self._options
+            with io.reader(self.path, **options) as blocks:
+                own = blocks.info.sample_rate
+                rate = self.cut.sample_rate or own
+                ratio = own / rate if own and rate else 1.0  # samples of the file for one of the excerpts
+                channels, length = blocks.info.shape
+                resampled = iter(blocks) if ratio == 1.0 else _resampled(blocks, own or 1.0, rate or 1.0)
+                counted = _Counted(resampled)
+                for start, window in _windows(counted, self.cut.size[0], self.cut.step):
+                    begin = min(round(start * ratio), length)
+                    end = min(round((start + self.cut.size[0]) * ratio), length)
+                    for channel, values in enumerate(_continued(window, self.cut.size)):
+                        if np.isnan(values).any():
+                            self.left_out += 1
+                            self._index += 1
+                        else:
+                            yield self._excerpt(values[None], number, channel, (begin,), (end,), own)
+                names = _channel_names(blocks.info)
+                self.pages.append(Page((channels, counted.samples), length, own, names))
+
+    def _excerpt(
+        self,
+        values: Array,
+        page: int,
+        channel: int,
+        start: tuple[int, ...],
+        stop: tuple[int, ...],
+        rate: float | None = None,
+    ) -> Segment:
+        offset, scale = 0.0, 1.0
+        if self.cut.standardise:
+            offset, deviation = float(values.mean()), float(values.std())
+            scale = deviation if deviation > _FLAT * float(np.abs(values).max()) else 1.0
+        start_s, stop_s = (start[0] / rate, stop[0] / rate) if rate else (None, None)
+        standard = ((values - offset) / scale).astype(np.float32)
+        self._index += 1
+        return Segment(self._index - 1, standard, page, channel, start, stop, start_s, stop_s, offset, scale)
+
+
+class _Counted:
+    """Hands blocks on, and counts their samples."""
+
+    def __init__(self, blocks: Iterator[Array]) -> None:
+        self._blocks, self.samples = blocks, 0
+
+    def __iter__(self) -> Iterator[Array]:
+        for block in self._blocks:
+            self.samples += block.shape[-1]
+            yield block
+
+
+def _channel_names(info: SignalInfo) -> tuple[str, ...]:
+    """The columns of a log; of an array of several channels its name with their numbers; else the numbers."""
+    names, channels = info.columns if isinstance(info, SensorInfo) else (), range(info.shape[0])
+    if len(names) == len(channels):
+        return names
+    return tuple(f"{names[0]}_{number}" if len(names) == 1 else str(number) for number in channels)
+
+
+def places(cut: Segmentation, pages: Sequence[Page]) -> Iterator[Place]:
+    """Where the excerpts of a file lie, in order: what `Segments` numbers as `index`."""
+    for number, page in enumerate(pages):
+        if cut.whole:
+            yield Place(number, 0, (0, 0))
+            continue
+        axes = [starts(length, size, cut.step) for length, size in zip(page.shape[1:], cut.size, strict=True)]
+        channels = range(page.shape[0] if len(axes) == 1 else 1)
+        # Of a signal all channels of a window before the next window: so they are read.
+        for start in itertools.product(*axes):
+            yield from (Place(number, channel, start) for channel in channels)
+
+
+def count(cut: Segmentation, pages: Sequence[Page]) -> int:
+    """How many `places` there are."""
+    total = 0
+    for page in pages:
+        axes = zip(page.shape[1:], cut.size, strict=True)
+        cells = math.prod(1 + -(-max(length - size, 0) // (cut.step or size)) for length, size in axes)
+        total += 1 if cut.whole else cells * (page.shape[0] if len(cut.size) == 1 else 1)
+    return total
+
+
+def assemble(cut: Segmentation, page: Page, parts: Iterable[tuple[Place, Floats]]) -> Floats:
+    """A page from excerpts of it, in the file's own size and rate: their mean, and NaN where none lies.
+
+    Args:
+        cut: How the page was cut.
+        page: Where from.
+        parts: Each `(C, *size)` and in the file's values, that is, no longer standardised.
+
+    Shape:
+        `(C, H, W)` with the colours of the cut, or `(channels, samples)`.
+    """
+    if cut.whole:
+        size = (page.shape[1], page.shape[2])
+        pictures = [_resized(values, size) for _, values in parts]
+        return pictures[0] if pictures else np.full((cut.channels, *size), np.nan, np.float32)
+    signal = len(cut.size) == 1
+    total = np.zeros((page.shape[0] if signal else cut.channels, *page.shape[1:]), np.float32)
+    count = np.zeros(total.shape if signal else (1, *page.shape[1:]), np.float32)
+    for place, values in parts:
+        axes = zip(place.start, cut.size, page.shape[1:], strict=True)
+        where = tuple(slice(start, min(start + size, length)) for start, size, length in axes)
+        inside = tuple(slice(0, part.stop - part.start) for part in where)
+        channels = slice(place.channel, place.channel + 1) if signal else slice(None)
+        total[(channels, *where)] += values[(slice(None), *inside)]
+        count[(channels, *where)] += 1
+    with np.errstate(invalid="ignore"):
+        pages: Floats = total / count
+    if signal and cut.sample_rate and page.sample_rate and cut.sample_rate != page.sample_rate:
+        from denoise.dsp.resample import resample
+
+        gaps = np.isnan(pages)
+        pages = resample(np.nan_to_num(pages), cut.sample_rate, page.sample_rate)[:, : page.length]
+        pages = _continued(pages, (page.length,))
+        if gaps.any():
+            nearest = np.arange(page.length) * cut.sample_rate / page.sample_rate
+            pages[gaps[:, np.minimum(nearest.round().astype(int), gaps.shape[1] - 1)]] = np.nan
+    return pages
+
+
+def starts(length: int, size: int, step: int = 0) -> list[int]:
+    """Where windows of `size` begin that cover `length`; the last one ends with it."""
+    last = max(length - size, 0)
+    found = list(range(0, last + 1, step or size))
+    return found if found[-1] == last else [*found, last]
+
+
+def _coloured(planes: Array, peak: float, channels: int) -> Floats:
+    """Pixels in 0..1, with as many channels as the model takes."""
+    shares = np.divide(planes, peak, dtype=np.float32)
+    if len(shares) == channels:
+        return shares
+    if channels == 3:
+        return np.repeat(shares[:1], 3, axis=0)
+    return np.tensordot(_LUMA, shares[:3], 1)[None]
+
+
+def _resized(planes: Floats, size: tuple[int, ...]) -> Floats:
+    from PIL import Image
+
+    if planes.shape[1:] == size:
+        return planes
+    wanted = (size[1], size[0])
+    return np.stack([np.asarray(Image.fromarray(p).resize(wanted, Image.Resampling.LANCZOS)) for p in planes])
+
+
+def _continued(values: Array, size: tuple[int, ...]) -> Array:
+    """An excerpt that is too small, continued by its last values."""
+    short = [(0, full - have) for full, have in zip(size, values.shape[1:], strict=True)]
+    return np.pad(values, [(0, 0), *short], mode="edge") if any(more for _, more in short) else values
+
+
+def _resampled(blocks: io.Reader, from_hz: float, to_hz: float) -> Iterator[Array]:
+    import soxr
+
+    stream = soxr.ResampleStream(from_hz, to_hz, blocks.info.shape[0], dtype="float32", quality="VHQ")
+    for block in blocks:
+        yield stream.resample_chunk(np.ascontiguousarray(block.T, np.float32)).T
+    yield stream.resample_chunk(np.empty((0, blocks.info.shape[0]), np.float32), last=True).T
+
+
+def _windows(blocks: Iterable[Array], size: int, step: int) -> Iterator[tuple[int, Array]]:
+    """First sample and samples `(C, size)` of each window, as `starts` would cut the whole signal."""
+    held: Array | None = None
+    origin = start = 0  # of what is held, of the next window
+    for block in blocks:
+        held = block if held is None else np.concatenate([held, block], axis=-1)
+        end = origin + held.shape[-1]
+        while start + size <= end:
+            yield start, held[:, start - origin : start - origin + size]
+            start += step or size
+        keep_from = max(min(start, end - size), origin)  # the last window may start before the next one
+        held, origin = held[:, keep_from - origin :], keep_from
+    if held is None or not held.shape[-1]:
+        return
+    last = max(origin + held.shape[-1] - size, 0)
+    if start == 0 or start - (step or size) < last:
+        yield last, held[:, last - origin :]

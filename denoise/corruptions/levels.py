@@ -1,0 +1,151 @@
+"""Levels of corruptions: fixed or drawn, with their units and domains, and the random draws themselves."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from denoise.errors import UsageError
+
+__all__ = [
+    "Fraction",
+    "Level",
+    "Number",
+    "RandomLevel",
+    "SnrDb",
+    "Word",
+    "draw",
+    "draw_log",
+    "format_value",
+    "normal",
+    "uniform",
+]
+
+
+@dataclass(frozen=True)
+class RandomLevel:
+    """A level drawn uniformly from `low` to `high`, anew for each item of a batch; `low..high` in text."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise UsageError(f"the range {self} must go from a finite number up to another")
+
+    def __str__(self) -> str:
+        return f"{format_value(self.low)}..{format_value(self.high)}"
+
+
+Level = float | RandomLevel
+
+
+@dataclass(frozen=True)
+class Number:
+    """What the numbers of a field mean; it annotates the field: `Annotated[Level, Number("dB")]`.
+
+    Args:
+        unit: For error messages.
+        low: The smallest valid value.
+        high: The largest valid value.
+        fixed: One number for the whole batch: a range is refused.
+    """
+
+    unit: str
+    low: float = -math.inf
+    high: float = math.inf
+    fixed: bool = False
+
+    def check(self, field: str, value: Any) -> None:
+        """Raise a UsageError unless `value` is within the domain."""
+        if isinstance(value, RandomLevel) and self.fixed:
+            raise UsageError(f"{field} takes one number, not the range {value}")
+        if isinstance(value, bool) or not isinstance(value, int | float | RandomLevel):
+            raise UsageError(f"{field}={value!r} is not a number")
+        ends = (value.low, value.high) if isinstance(value, RandomLevel) else (value,)
+        if not all(self.low <= end <= self.high for end in ends):
+            span = f"{format_value(self.low)} to {format_value(self.high)} {self.unit}"
+            raise UsageError(f"{field}={format_value(value)} is outside {span}")
+
+    def read(self, text: str) -> Level:
+        """Return the number or range that `text` states.
+
+        Raises:
+            ValueError: The text is neither.
+        """
+        low, dots, high = text.partition("..")
+        return RandomLevel(float(low), float(high)) if dots else float(low)
+
+    def __str__(self) -> str:
+        return self.unit
+
+
+@dataclass(frozen=True)
+class Word:
+    """Annotates a field that holds a word: one of `choices`, or any text where there are none."""
+
+    choices: tuple[str, ...] = ()
+
+    def check(self, field: str, value: Any) -> None:
+        """Raise a UsageError unless `value` is one of the choices."""
+        if not isinstance(value, str) or (self.choices and value not in self.choices):
+            raise UsageError(f"{field}={value} is not {' or '.join(self.choices) or 'text'}")
+
+    def read(self, text: str) -> str:
+        """Return the text without the double quotes around it; a doubled quote within stands for one."""
+        return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+    def __str__(self) -> str:
+        return "|".join(self.choices) or "text"
+
+
+SnrDb = Annotated[Level, Number("dB", -200)]
+Fraction = Annotated[Level, Number("of 1", 0, 1)]
+
+
+def draw(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the level of each item of `clean`.
+
+    Shape:
+        `(B, 1, ..., 1)`: it broadcasts against `clean`.
+    """
+    shape = (clean.shape[0],) + (1,) * (clean.ndim - 1)
+    if isinstance(level, RandomLevel):
+        return uniform(shape, clean, generator).mul_(level.high - level.low).add_(level.low)
+    return torch.full(shape, level, dtype=clean.dtype, device=clean.device)
+
+
+# The draws happen on the generator's device, so a seed means the same noise wherever the signal lives.
+
+
+def draw_log(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the level of each item as `draw` does, but log-uniformly: each octave of a range is as likely."""
+    if not isinstance(level, RandomLevel):
+        return draw(level, clean, generator)
+    return draw(RandomLevel(math.log(level.low), math.log(level.high)), clean, generator).exp_()
+
+
+def normal(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw independent N(0, 1) values in the dtype and on the device of `like`."""
+    drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return drawn.to(like.device)
+
+
+def uniform(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw independent values from `[0, 1)` in the dtype and on the device of `like`."""
+    drawn = torch.rand(shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return drawn.to(like.device)
+
+
+def format_value(value: Any) -> str:
+    if isinstance(value, RandomLevel):
+        return str(value)
+    if isinstance(value, str):
+        return f'"{value.replace(chr(34), chr(34) * 2)}"' if re.search(r'[+|,()"\s]', value) else value
+    # repr round-trips; its "1e+16" would be cut at the plus.
+    return repr(float(value)).removesuffix(".0").replace("e+", "e")

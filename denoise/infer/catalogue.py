@@ -1,0 +1,205 @@
+"""The models by name: what they clean, their weights files and digests, and loading them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import denoise
+from denoise import weights
+from denoise.errors import UsageError
+from denoise.models.table import (
+    AUDIO_PICKS,
+    AUTO,
+    AUTO_PICKS,
+    COMPANIONS,
+    DEFAULT_MODELS,
+    LIVE_MODEL,
+    MODELS,
+    PRECISIONS,
+    build,
+)
+from denoise.registry import unknown
+from denoise.signal import MODALITIES
+
+if TYPE_CHECKING:  # listing the catalogue must not import torch
+    from denoise.infer.cleaner import Cleaner
+    from denoise.infer.selection import Selector
+    from denoise.models.base import Denoiser
+
+__all__ = ["CatalogueRow", "catalogue", "find", "for_modality", "load", "weights_path"]
+
+
+@dataclass(frozen=True)
+class CatalogueRow:
+    """One model, without its weights loaded.
+
+    Args:
+        name: The argument of `--model`.
+        modalities: Names in `MODALITIES` that it cleans.
+        files: Every weights file its results depend on, by name: its own first, then the companion's; or
+            those it selects from. Empty for a classical method.
+        card: The card of its own weights file.
+    """
+
+    name: str
+    modalities: tuple[str, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path | None:
+        """Its own weights file."""
+        return self.files.get(self.name)
+
+    @property
+    def kind(self) -> str:
+        """`automatic`, `learned` or `classical`."""
+        return "automatic" if self.name == AUTO else "learned" if self.files else "classical"
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of its own weights file; 0 without one."""
+        return self.path.stat().st_size if self.path else 0
+
+    @property
+    def digest(self) -> str:
+        """A text that changes when its results may: digests of all files, or the package's version."""
+        joined = "+".join(map(weights.digest, self.files.values()))
+        if self.kind == "learned":
+            return joined
+        what = f"{AUTO}:{joined}" if joined else f"builtin:{self.name}"
+        return f"{what}:{denoise.__version__}"
+
+    def check(self, modality: str) -> None:
+        """Refuse a modality that it does not clean.
+
+        Raises:
+            UsageError: It is for other modalities.
+        """
+        if modality not in self.modalities:
+            raise UsageError(f"the model {self.name} cleans {' and '.join(self.modalities)}, not {modality}")
+
+
+def catalogue() -> list[CatalogueRow]:
+    """Return every shipped model, learned ones first."""
+    return [find(name) for name in (AUTO, *weights.pretrained(), *MODELS)]
+
+
+def find(name: str) -> CatalogueRow:
+    """Return the row of a name or of a weights file.
+
+    Raises:
+        UsageError: There is no such model or file.
+        WeightsError: The file is of another format or version.
+    """
+    shipped = weights.pretrained()
+    if name == AUTO:
+        names = (*AUTO_PICKS, *AUDIO_PICKS, LIVE_MODEL)
+        files = {name: path for name, path in shipped.items() if name in names}
+        picks = [*(name for name in files if name != LIVE_MODEL), "audio", "none"]
+        return CatalogueRow(AUTO, ("image", "audio"), files, {"picks": picks})
+    if name in MODELS:
+        return CatalogueRow(name, tuple(MODELS[name]))
+    if name not in shipped and not Path(name).exists() and Path(name).suffix != ".safetensors":
+        raise unknown("model", name, [AUTO, *MODELS, *shipped])
+    files = {name: weights_path(name)}
+    if (companion := COMPANIONS.get(name, "")) in shipped:
+        files[companion] = shipped[companion]
+    card = weights.card(files[name])
+    return CatalogueRow(name, (card["modality"],), files, card)
+
+
+def weights_path(name: str) -> Path:
+    """Return the weights file of a shipped model, or the path of one.
+
+    Raises:
+        UsageError: There is no such trained model or file.
+    """
+    shipped = weights.pretrained()
+    path = shipped.get(name, Path(name))
+    if path.exists():
+        return path
+    if path.suffix:
+        raise UsageError(f"{name}: no such weights file")
+    raise unknown("trained model", name, shipped)
+
+
+def for_modality(name: str | None, modality: str) -> CatalogueRow:
+    """Return the row of `name`, or of the default model of a modality.
+
+    Raises:
+        UsageError: The model is for other modalities.
+    """
+    row = find(name or DEFAULT_MODELS[modality])
+    row.check(modality)
+    return row
+
+
+def load(
+    name_or_path: str | Path,
+    modality: str | None = None,
+    precision: str = PRECISIONS[0],
+    remove: Collection[str] = (),
+    keep: Collection[str] = (),
+) -> Cleaner:
+    """Load a model by name (`denoise models` lists them) or from a weights file.
+
+    A name is looked up among the classical methods first, then among the shipped weights; anything else is a
+    path. `auto` selects a model for each image or, with modality `audio`, for each recording.
+
+    Args:
+        name_or_path: Such as `photo`, `wavelet` or `mine.safetensors`.
+        modality: One of the modalities of a model that has several.
+        precision: One of `denoise.models.table.PRECISIONS`; `bf16` is about twice as fast on a CPU with
+            native support, and costs a few hundredths of a decibel.
+        remove: For a network for sensors: what to remove however faint it is, of
+            `denoise.models.sensor.chain.STAGES`. By default what is clearly present is removed, except slow
+            wander.
+        keep: For a network for sensors: which of those to keep.
+
+    Raises:
+        UsageError: There is no such model, file or precision, or the model is for another modality.
+        WeightsError: The file is not a weights file that this version can use.
+    """
+    from denoise.infer.cleaner import Cleaner
+    from denoise.infer.precision import at_precision
+
+    if modality is not None and modality not in MODALITIES:
+        raise unknown("modality", modality, MODALITIES)
+    row = find(str(name_or_path))
+    if modality is None:
+        if row.kind == "classical" and len(row.modalities) > 1:
+            raise UsageError(f"the model {row.name} cleans {', '.join(row.modalities)}: say which modality")
+        modality = row.modalities[0]
+    row.check(modality)
+    model: Denoiser | Selector
+    if row.kind == "automatic":
+        model = _selector(row, modality)
+    elif not row.path:
+        model = build(row.name, modality)
+    else:
+        model, *companions = (weights.load(path)[0] for path in row.files.values())
+        if modality == "sensor" and model.spec.halo:
+            from denoise.models.sensor.chain import SensorChain
+
+            model = SensorChain(model, next(iter(companions), None), remove, keep)
+            remove = keep = ()
+    if remove or keep:
+        option = "remove" if remove else "keep"
+        raise UsageError(f"{option}: requires a network for sensors, and {row.name} is none")
+    return at_precision(Cleaner(row.name, model, row.digest, row.card), precision)
+
+
+def _selector(row: CatalogueRow, modality: str) -> Selector:
+    if modality == "image":
+        from denoise.infer.select_image import ImageSelector
+
+        return ImageSelector(
+            {name: weights.load(row.files[name])[0] for name in AUTO_PICKS if name in row.files}
+        )
+    from denoise.infer.select_audio import AudioSelector
+
+    return AudioSelector({name: load(name, modality).denoiser for name in (*AUDIO_PICKS, LIVE_MODEL)})

@@ -1,0 +1,164 @@
+"""Measure what cleaning did to a file: against a reference, or by estimates of the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.errors import InputError
+from denoise.estimate import NoiseEstimator
+from denoise.estimate.image import noise_sigma
+from denoise.infer.stages import SampleQueue
+from denoise.io import Reader
+from denoise.metrics import Scorer
+from denoise.signal import SignalInfo
+
+__all__ = ["Evaluator", "evaluator", "rescale"]
+
+Array = NDArray[Any]
+
+
+class Evaluator(Protocol):
+    """Accumulates figures from the input and the output of a file."""
+
+    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None, /) -> None:
+        """Add a page, or the next samples; the output of a signal lags its input.
+
+        Args:
+            noisy: Input; None once it has ended.
+            cleaned: Output.
+            known_sigma: Noise of a page in 8-bit units, where it was estimated before.
+        """
+
+    def result(self) -> dict[str, float]:
+        """Figures by name; `_before` and `_after` mark pairs."""
+
+
+@contextmanager
+def evaluator(info: SignalInfo, reference: Path | None, options: Mapping[str, Any]) -> Iterator[Evaluator]:
+    """Open the reference, if there is one, and choose how a file is measured.
+
+    Args:
+        info: Facts of the noisy file.
+        reference: Noise-free file; None estimates the noise instead.
+        options: Options of its reader, as of the noisy file's.
+
+    Raises:
+        InputError: The reference is of another modality or shape.
+    """
+    if reference is None:
+        yield _PageNoise(info.peak or 1.0) if info.modality == "image" else _SignalNoise(info)
+        return
+    if (found := io.modality(reference).name) != info.modality:
+        raise InputError(f"the reference {reference} is {found}, expected {info.modality} as {info.source}")
+    with io.reader(reference, **options) as truth:
+        yield _Comparison(info, truth)
+
+
+class _SignalNoise:
+    """Estimates of a signal's noise before and after."""
+
+    def __init__(self, info: SignalInfo) -> None:
+        self._before, self._after = (
+            NoiseEstimator(info.modality, info.peak, info.sample_rate) for _ in range(2)
+        )
+
+    def update(self, noisy: Array | None, cleaned: Array, _known_sigma: float | None = None, /) -> None:
+        if noisy is not None and noisy.size:
+            self._before.update(noisy)
+        if cleaned.size:
+            self._after.update(cleaned)
+
+    def result(self) -> dict[str, float]:
+        before, after = self._before.result(), self._after.result()
+        return {f"{k}_before": v for k, v in before.items()} | {f"{k}_after": v for k, v in after.items()}
+
+
+class _PageNoise:
+    """Estimates of the noise of pages; an unchanged page is measured once, or not at all."""
+
+    def __init__(self, peak: float) -> None:
+        self._peak = peak
+        self._before: list[float] = []
+        self._after: list[float] = []
+
+    def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None, /) -> None:
+        assert noisy is not None
+        unchanged = np.array_equal(noisy, cleaned)
+        if unchanged and known_sigma is None:
+            return
+        before = noise_sigma(noisy, self._peak) if known_sigma is None else known_sigma
+        self._before.append(before)
+        self._after.append(before if unchanged else noise_sigma(cleaned, self._peak))
+
+    def result(self) -> dict[str, float]:
+        if not self._before:
+            return {}
+        return {
+            "estimated_sigma_before": float(np.mean(self._before)),
+            "estimated_sigma_after": float(np.mean(self._after)),
+        }
+
+
+class _Comparison:
+    """Metrics of input and output against the reference, which is read in step with them."""
+
+    def __init__(self, info: SignalInfo, truth: Reader) -> None:
+        self._info, self._truth = info, truth
+        self._blocks = iter(truth)
+        self._before, self._after = (
+            Scorer(info.modality, peak=info.peak, sample_rate=info.sample_rate) for _ in range(2)
+        )
+        self._pending = SampleQueue(_shape(info)[0])  # reference of samples that are not cleaned yet
+        if _shape(info) != _shape(truth.info) or info.pages != truth.info.pages:
+            raise self._mismatch()
+
+    def update(self, noisy: Array | None, cleaned: Array, _known_sigma: float | None = None, /) -> None:
+        if noisy is not None and noisy.size:
+            truth = self._next(noisy)
+            self._before.update(truth, noisy)
+            if self._info.modality == "image":
+                self._after.update(truth, cleaned)
+                return
+            self._pending.append(truth)
+        if cleaned.size:
+            self._after.update(self._pending.take(cleaned.shape[-1]), cleaned)
+
+    def result(self) -> dict[str, float]:
+        before = {f"{key}_before": value for key, value in self._before.result().items()}
+        return self._after.result() | before
+
+    def _next(self, noisy: Array) -> Array:
+        truth = next(self._blocks, None)
+        if truth is not None:
+            truth = truth[: truth.shape[0] - self._truth.info.passthrough_channels]
+        if truth is None or truth.shape != noisy.shape:
+            raise self._mismatch()
+        return rescale(truth, self._truth.info.peak, self._info.peak)
+
+    def _mismatch(self) -> InputError:
+        return InputError(
+            f"the reference {self._truth.info.source} has shape {_shape_text(self._truth.info)}, "
+            f"{self._info.source} has {_shape_text(self._info)}; expected the same"
+        )
+
+
+def rescale(array: Array, peak: float | None, new_peak: float | None) -> Array:
+    """Scale an image from one full-scale value to another."""
+    return array if peak is None or new_peak is None or peak == new_peak else array * (new_peak / peak)
+
+
+def _shape(info: SignalInfo) -> tuple[int, ...]:
+    """Shape of the channels that are cleaned."""
+    return (info.shape[0] - info.passthrough_channels, *info.shape[1:])
+
+
+def _shape_text(info: SignalInfo) -> str:
+    pages = f" on {info.pages} pages" if info.pages > 1 else ""
+    return f"{_shape(info)}{pages}"

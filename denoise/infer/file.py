@@ -1,0 +1,316 @@
+"""Clean one file into another: the reader's blocks through the model into the writer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.errors import InputError, UsageError
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
+from denoise.infer.evaluate import Evaluator, evaluator, rescale
+from denoise.infer.gaps import Timeline
+from denoise.infer.profile import NoiseProfile, profiled
+from denoise.infer.selection import Selection
+from denoise.infer.stages import DEFAULT_BLOCK
+from denoise.infer.stream import Levels, Stream, check_request
+from denoise.io import Writer
+from denoise.io.formats import modality_of
+from denoise.io.sensor.base import SensorReader
+from denoise.models.base import InputSpec
+from denoise.options import CleanOptions
+from denoise.signal import ImageInfo, SensorInfo, SignalInfo
+
+__all__ = ["FileReport", "clean_file", "load_cleaner"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """Result of cleaning one file.
+
+    Args:
+        modality: Name in `denoise.signal.MODALITIES`.
+        model: Name of the model that cleaned it; with `auto`, of the one that it selected.
+        seconds: Duration, reading and writing included.
+        metrics: With a reference its metrics, such as `psnr_db` (of the output) and `psnr_db_before` (of the
+            input); without, the estimated noise, such as `estimated_sigma_before` and
+            `estimated_sigma_after` (not of an image that `none` copied). With `auto` also the means of
+            `estimated_sigma`, `estimated_blur_px` and `estimated_jpeg_quality` over the pages, or
+            `speech_share`.
+        notes: Sentences for the user about what was selected and converted.
+        clipped: Number of samples outside the range of the file.
+        cost: `s_per_mpx` (seconds per megapixel), `real_time_factor` (seconds per second of signal), or
+            `s_per_msample` for a log of unknown rate.
+    """
+
+    modality: str
+    model: str
+    seconds: float
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...]
+    clipped: int
+    cost: Mapping[str, float]
+
+
+def clean_file(
+    source: str | Path,
+    destination: str | Path,
+    model: Cleaner | str | None = None,
+    options: CleanOptions | None = None,
+    **changes: Any,
+) -> FileReport:
+    """Clean a file; the source is only read, the destination appears complete or not at all.
+
+    Memory is bounded by an image's page or by a signal's block, not by a signal's length; except that a model
+    that needs the whole signal, and a reference, each hold it all.
+
+    Args:
+        source: Noisy file.
+        destination: File to write, in a format of the same modality.
+        model: Loaded denoiser, or in place of `options.model` a name or a weights file.
+        options: How to clean; `reference` is one file.
+        changes: Options by name, in place of those of `options`, such as `strength=0.9`.
+
+    Raises:
+        UsageError: The options cannot be honoured, or the destination is the source.
+        InputError: The file cannot be cleaned.
+        OutputError: The result cannot be written.
+    """
+    started = time.perf_counter()
+    source, destination = Path(source), Path(destination)
+    options = replace(options or CleanOptions(), **changes)
+    modality = io.modality(source).name
+    options.check_modality(modality, source)
+    options.check_duration(source, modality)
+    if not isinstance(model, Cleaner):
+        model = load_cleaner(replace(options, model=model or options.model), modality)
+    elif model.spec.modality != modality:
+        raise UsageError(f"the model {model.name} is for {model.spec.modality}, {source} is {modality}")
+    check_request(model.name, model.model, options.strength, options.sigma)
+    _check_destination(source, destination, modality)
+    with _with_path(source):
+        if options.noise_profile:
+            model = profiled(model, NoiseProfile.parse(options.noise_profile), source)
+        clean = _clean_image if modality == "image" else _clean_signal
+        result = clean(source, destination, model, options)
+    seconds = time.perf_counter() - started
+    return FileReport(
+        modality,
+        " and ".join(dict.fromkeys(selection.model for selection in result.selections)),
+        seconds,
+        result.metrics | _mean_figures([selection.figures for selection in result.selections]),
+        model.notes + _reasons(result.selections) + result.notes,
+        result.clipped,
+        _cost(result.info, result.size, seconds),
+    )
+
+
+def load_cleaner(options: CleanOptions, modality: str) -> Cleaner:
+    """Load the model that the options choose for files of a modality."""
+    return load(options.model_for(modality), modality, options.precision, options.remove, options.keep)
+
+
+class _Result(NamedTuple):
+    """Outcome of a file.
+
+    Args:
+        info: Facts of the input.
+        size: Pixels, or samples of a channel.
+        metrics: Figures by name.
+        notes: Of the reader, the writer and the stream.
+        clipped: Samples outside the range of the file.
+        selections: Choice of `auto` for a recording, or for each page.
+    """
+
+    info: SignalInfo
+    size: int
+    metrics: dict[str, float]
+    notes: tuple[str, ...]
+    clipped: int
+    selections: tuple[Selection, ...]
+
+
+def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
+    """Clean every page of an image."""
+    pixels, selections = 0, []
+    reading = {"max_pixels": options.max_pixels}
+    with io.reader(source, **reading) as pages:
+        info = pages.info
+        with evaluator(info, options.reference, reading) as scores, io.writer(destination, info) as sink:
+            for page in pages:
+                now = pages.info  # pages of one file may differ in kind
+                colours = page.shape[0] - now.passthrough_channels
+                pixels += page.shape[1] * page.shape[2]
+                result, selection = cleaner.apply(
+                    page,
+                    peak=now.peak,
+                    keep=now.passthrough_channels,
+                    strength=options.strength,
+                    sigma=options.sigma,
+                )
+                selections.append(selection)
+                if isinstance(now, ImageInfo) and now.alpha:
+                    _restore_transparent(page, result, colours)
+                scores.update(
+                    rescale(page[:colours], now.peak, info.peak),
+                    rescale(result[:colours], now.peak, info.peak),
+                    selection.figures.get("estimated_sigma"),
+                )
+                del page  # a large page is not held while its result is encoded
+                sink.write(result)
+                del result
+        notes = info.notes + _writer_notes(sink)
+        return _Result(info, pixels, scores.result(), notes, sink.clipped, tuple(selections))
+
+
+def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
+    """Clean every recording of a file; an NPZ may hold several, of different lengths."""
+    reading: dict[str, Any] = {"block": options.block or DEFAULT_BLOCK}
+    if cleaner.spec.modality == "sensor":
+        names = ("columns", "exclude", "sample_rate", "time_unit")
+        reading |= {name: getattr(options, name) for name in names}
+    selection = Selection(cleaner.name)
+    if selector := cleaner.selector:
+        with io.reader(source, **reading) as blocks:
+            facts = blocks.info
+            selection = selector.select(blocks, facts.peak, facts.shape[-1], facts.sample_rate)
+        cleaner = replace(cleaner, name=selection.model, model=selector.models[selection.model])
+    info, levels = _measure_levels(source, cleaner.spec, reading)
+    samples, figures, notes = 0, [], []
+    with io.writer(destination, info) as sink:
+        for recording in range(info.pages):
+            if recording:
+                reading["recording"] = recording
+                _, levels = _measure_levels(source, cleaner.spec, reading)
+            with (
+                io.reader(source, **reading) as blocks,
+                evaluator(blocks.info, options.reference, reading) as scores,
+            ):
+                stream = _open_stream(blocks.info, cleaner, levels, options)
+                clock = blocks.info.clock if isinstance(blocks.info, SensorInfo) else None
+                timeline = Timeline(stream, blocks.info.shape[0], clock, options.fill_gaps)
+                stamps: Iterator[Array | None] = repeat(None)
+                if isinstance(blocks, SensorReader) and clock and clock.pauses:
+                    stamps = blocks.stamps()
+                for noisy, stamps_s in zip(blocks, stamps, strict=False):
+                    samples += noisy.shape[-1]
+                    _put(sink, scores, noisy, timeline.feed(noisy, stamps_s))
+                _put(sink, scores, None, timeline.flush())
+                notes += [*timeline.notes, *_removal_note(stream.diagnostics)]
+                figures.append({**scores.result(), **stream.diagnostics})
+    all_notes = (*info.notes, *_writer_notes(sink), *notes)
+    return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, (selection,))
+
+
+def _open_stream(info: SignalInfo, cleaner: Cleaner, levels: Levels, options: CleanOptions) -> Stream:
+    if cleaner.spec.sample_rate is not None and info.sample_rate is None:
+        raise UsageError(
+            f"{info.source} has no sample rate, and the model {cleaner.name} works at "
+            f"{cleaner.spec.sample_rate:g} Hz: give sample_rate"
+        )
+    return Stream(
+        cleaner.denoiser,
+        info.shape[0],
+        info.sample_rate,
+        options.bounded_strength,
+        options.sigma,
+        *levels.offset_and_scale(cleaner.spec),
+        options.block or DEFAULT_BLOCK,
+    )
+
+
+def _measure_levels(source: Path, spec: InputSpec, reading: Mapping[str, Any]) -> tuple[SignalInfo, Levels]:
+    """Measure the level of each channel in a first pass, which ends early if only constancy matters."""
+    with io.reader(source, **reading) as blocks:
+        levels = Levels(blocks.info.shape[0])
+        for block in blocks:
+            levels.update(block)
+            if not (spec.centre or spec.scale) and levels.varies.all():
+                break
+        return blocks.info, levels
+
+
+def _restore_transparent(page: Array, result: Array, colours: int) -> None:
+    """Keep colours under full transparency: they hold no noise, and may hold data of a program."""
+    transparent = page[colours] == 0
+    if transparent.any():
+        result[:colours, transparent] = page[:colours, transparent]
+
+
+def _put(sink: Writer, scores: Evaluator, noisy: Array | None, cleaned: Array) -> None:
+    scores.update(noisy, cleaned)
+    if cleaned.shape[-1]:
+        sink.write(cleaned)
+
+
+def _mean_figures(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each figure over the pages or recordings that have it."""
+    names = dict.fromkeys(name for found in figures for name in found)
+    return {name: float(np.mean([found[name] for found in figures if name in found])) for name in names}
+
+
+def _reasons(selections: Sequence[Selection]) -> tuple[str, ...]:
+    """Reason of each selection; of several pages, for the first of each kind."""
+    if len(selections) == 1:
+        return (selections[0].reason,) if selections[0].reason else ()
+    first = {selection.model: page for page, selection in reversed(list(enumerate(selections)))}
+    pages = sorted(page for page in first.values() if selections[page].reason)
+    return tuple(f"page {page + 1}: {selections[page].reason}" for page in pages)
+
+
+def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
+    """Variance that each stage of a chain removed from a recording, in dB."""
+    parts = [
+        f"{name.removeprefix('removed_').removesuffix('_db')} {value:.1f} dB"
+        for name, value in diagnostics.items()
+        if name.startswith("removed_")
+    ]
+    return (f"taken out, of the signal's variance: {', '.join(parts)}",) if parts else ()
+
+
+def _writer_notes(sink: Writer) -> tuple[str, ...]:
+    """Notes of a writer that converts, such as 16 bits to 8."""
+    notes: tuple[str, ...] = tuple(getattr(sink, "notes", ()))
+    return notes
+
+
+def _check_destination(source: Path, destination: Path, modality: str) -> None:
+    # Under the source's suffix even a misnamed file stays what it is.
+    renamed = destination.suffix.lower() != source.suffix.lower()
+    if renamed and modality_of(destination).name != modality:
+        raise UsageError(f"{destination} cannot hold what {source} holds ({modality})")
+    same = destination.resolve() == source.resolve()
+    if same or (destination.exists() and source.exists() and destination.samefile(source)):
+        raise UsageError(f"{destination} is the source itself: name another destination")
+
+
+@contextmanager
+def _with_path(source: Path) -> Iterator[None]:
+    """Name the file in errors about its samples."""
+    try:
+        yield
+    except InputError as error:
+        if str(source) in str(error):
+            raise
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _cost(info: SignalInfo, size: int, seconds: float) -> dict[str, float]:
+    if not size:
+        return {}
+    if info.modality == "image":
+        return {"s_per_mpx": seconds / size * 1e6}
+    if info.sample_rate:
+        return {"real_time_factor": seconds * info.sample_rate / size}
+    return {"s_per_msample": seconds / size * 1e6}

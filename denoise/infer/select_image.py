@@ -1,0 +1,177 @@
+"""Select the model for an image by its estimated noise, blur and JPEG quality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.estimate.image import blur_px, noise_sigma
+from denoise.estimate.jpeg import jpeg_quality
+from denoise.infer.selection import Selection, Selector
+from denoise.models.base import Denoiser, InputSpec
+from denoise.models.table import AUTO_PICKS, build
+
+__all__ = [
+    "BLURRED_PX",
+    "CLEAR_SIGMA",
+    "COARSE_JPEG",
+    "FAINT_SIGMA",
+    "ImageSelection",
+    "ImageSelector",
+    "select",
+    "texture_gain",
+]
+
+Array = NDArray[Any]
+
+# 8-bit units. Below FAINT an image is left as it is, above CLEAR it is cleaned completely, in between partly,
+# so the correction fades in smoothly. Of the 68 photos of CBSD68, 67 measure 0.4 or less as they are, and all
+# 0.6 or less as JPEGs of quality 90; with white noise of sigma 2 all measure 1.9 or more.
+FAINT_SIGMA = 0.8
+CLEAR_SIGMA = 1.6
+
+# With this threshold 2 of the same 68 photos count as blurred as they are; under a Gaussian blur of 1 px 9 of
+# 10 do, and at 2 px, or 9 px of motion, nearly all, with noise up to sigma 5.
+BLURRED_PX = 0.85
+MAX_SIGMA_TO_SHARPEN = 20.0  # 8-bit units: the sharpening model was trained up to this level
+
+COARSE_JPEG = 88.0  # quality: below it JPEGs have visible blocks and halos
+
+# 8-bit units. Texture is restored completely up to the first level of noise, not at all from the second on.
+_TEXTURE_SIGMA = (4.0, 6.0)
+_BAND_ROWS = 256  # rows of an image that are compared at a time
+_BLOCK_PX = 16
+_BRIGHTNESS_RANGES = 6  # of as many blocks each: noise mostly grows with the brightness
+_MIN_BLOCKS = 8  # in such a range
+# This share of the blocks of a brightness counts as flat. The quietest blocks of noise alone have a tenth
+# less than the mean.
+_FLAT_SHARE, _FLAT_EXCESS = 0.3, 1.1
+
+_LEAVE, _CLEAN, _SHARPEN = "none", *AUTO_PICKS
+
+
+@dataclass(frozen=True)
+class ImageSelection(Selection):
+    """The model for one image.
+
+    Args:
+        estimated_sigma: Standard deviation of the noise in 8-bit units.
+        estimated_blur_px: Blur as the standard deviation of a Gaussian, in pixels; 0 is sharp.
+        estimated_jpeg_quality: JPEG quality; 100 without traces of compression.
+    """
+
+    estimated_sigma: float = 0.0
+    estimated_blur_px: float = 0.0
+    estimated_jpeg_quality: float = 100.0
+
+    def preserve_texture(self, noisy: Array, cleaned: Array, /) -> None:
+        """Restore to `cleaned`, in place, what was removed beyond the estimated noise.
+
+        Shape:
+            `(C, H, W)`, both.
+        """
+        gain = texture_gain(self, noisy, cleaned)
+        for band in _bands(noisy) if gain < 1 else ():
+            part = noisy[:, band] - gain * np.subtract(noisy[:, band], cleaned[:, band], dtype=np.float64)
+            cleaned[:, band] = part if cleaned.dtype.kind == "f" else np.rint(part)
+
+
+def select(sigma: float, blur_px: float, jpeg_quality: float = 100.0, *, sharpens: bool) -> ImageSelection:
+    """Select the model for an image.
+
+    Args:
+        sigma: Estimated standard deviation of the noise, 8-bit units.
+        blur_px: Estimated blur.
+        jpeg_quality: Estimated JPEG quality, 100 for none.
+        sharpens: Whether a model against blur is available.
+    """
+    blurred, coarse = blur_px >= BLURRED_PX, jpeg_quality <= COARSE_JPEG
+    strength = min(1.0, max(0.0, (sigma - FAINT_SIGMA) / (CLEAR_SIGMA - FAINT_SIGMA)))
+    if coarse:
+        strength = 1.0
+    if blurred and sharpens and sigma <= MAX_SIGMA_TO_SHARPEN:
+        model, strength, ending = _SHARPEN, 1.0, ""
+    elif not strength:
+        model, strength, ending = _LEAVE, 1.0, ": left as it is"
+    else:
+        model, ending = _CLEAN, f": cleaned by {100 * strength:.0f} %" if strength < 1 else ""
+    blur = f"blur of about {blur_px:.1f} px" if blurred else "sharp"
+    jpeg = f", JPEG of quality about {jpeg_quality:.0f}" if coarse else ""
+    reason = f"{model}: noise of about {sigma:.2g}/255, {blur}{jpeg}{ending}"
+    return ImageSelection(model, strength, reason, sigma, blur_px, jpeg_quality)
+
+
+class ImageSelector(Selector):
+    """Selects `none` or one of `AUTO_PICKS` for each image.
+
+    Args:
+        models: The available ones of `AUTO_PICKS`.
+    """
+
+    spec = InputSpec("image", channels=3, halo=None)
+
+    def __init__(self, models: Mapping[str, Denoiser]) -> None:
+        super().__init__({_LEAVE: build(_LEAVE, "image"), **models})
+
+    def select(self, blocks: Iterable[Array], peak: float | None, *_: Any) -> ImageSelection:
+        """Select the model for a page `(C, H, W)` without alpha."""
+        (page,), peak = blocks, peak or 1.0
+        sharpens = _SHARPEN in self.models
+        if page.dtype.kind == "f" and not np.isfinite(page).all():  # cleaning reports the pixel
+            return select(0.0, 0.0, sharpens=sharpens)
+        sigma = noise_sigma(page, peak)
+        blur = blur_px(page, peak, sigma)
+        if sharpens and blur >= BLURRED_PX:
+            sharpens = self.models[_SHARPEN].confirms_blur(page, peak)
+        return select(sigma, blur, jpeg_quality(page, peak), sharpens=sharpens)
+
+
+def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> float:
+    """Return the share of a correction to keep, so that no more is removed than the noise.
+
+    What is removed from flat areas is noise; what is removed beyond that elsewhere, at the same brightness,
+    was texture. If the correction contains all of the noise, the noise's share of its power minimises the
+    error (least squares, texture and noise being independent). Strong noise hides texture and is removed
+    completely.
+
+    Shape:
+        `(C, H, W)`, both.
+    """
+    faint, strong = _TEXTURE_SIGMA
+    free = min(1.0, max(0.0, (selection.estimated_sigma - faint) / (strong - faint)))
+    if selection.model != _CLEAN or free == 1 or min(noisy.shape[1:]) < _BLOCK_PX:
+        return 1.0
+    blocks = [_powers(noisy[:, band], cleaned[:, band]) for band in _bands(noisy)]
+    power, brightness = np.concatenate(blocks, axis=1)
+    if not power.any():
+        return 1.0
+    edges = np.quantile(brightness, np.linspace(0, 1, _BRIGHTNESS_RANGES + 1))
+    ranges = [(brightness >= low) & (brightness <= high) for low, high in pairwise(edges)]
+    ranges = [some for some in ranges if np.count_nonzero(some) >= _MIN_BLOCKS] or [brightness > -np.inf]
+    centres = [brightness[some].mean() for some in ranges]
+    flat = [_FLAT_EXCESS * np.quantile(power[some], _FLAT_SHARE) for some in ranges]
+    noise = np.interp(brightness, centres, flat)
+    return free + (1 - free) * min(1.0, float(noise.mean() / power.mean()))
+
+
+def _powers(noisy: Array, cleaned: Array) -> NDArray[np.float64]:
+    """Return the mean square that was removed from each block, and its brightness, `(2, N)`."""
+    removed = np.subtract(noisy, cleaned, dtype=np.float64)
+    return np.stack([_block_means(np.square(removed)), _block_means(cleaned)])
+
+
+def _block_means(values: Array) -> NDArray[np.float64]:
+    rows, columns = (size // _BLOCK_PX for size in values.shape[1:])
+    whole = values[:, : rows * _BLOCK_PX, : columns * _BLOCK_PX]
+    blocks = whole.reshape(len(values), rows, _BLOCK_PX, columns, _BLOCK_PX)
+    means: NDArray[np.float64] = blocks.mean(axis=(0, 2, 4), dtype=np.float64).ravel()
+    return means
+
+
+def _bands(page: Array) -> list[slice]:
+    return [slice(top, top + _BAND_ROWS) for top in range(0, page.shape[1], _BAND_ROWS)]

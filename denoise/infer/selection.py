@@ -1,0 +1,65 @@
+"""The contract of automatic selection: one of several models for each image or recording."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from numpy.typing import NDArray
+
+from denoise.models.base import Denoiser, InputSpec
+
+__all__ = ["Selection", "Selector"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The model for one image or recording, and why.
+
+    Args:
+        model: Name of the model; `none` leaves the input as it is.
+        strength: Share of the model's correction to apply.
+        reason: A sentence for the user; empty if there was no choice.
+    """
+
+    model: str
+    strength: float = 1.0
+    reason: str = ""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The measurements the selection is based on: the fields that a subclass adds."""
+        return {field.name: getattr(self, field.name) for field in fields(self)[len(fields(Selection)) :]}
+
+    def preserve_texture(self, _noisy: Array, _cleaned: Array, /) -> None:
+        """Restore to `cleaned`, in place, the texture that the model removed along with the noise."""
+
+
+class Selector(ABC):
+    """Selects one of its models for each image or recording.
+
+    Args:
+        models: The models by name.
+    """
+
+    spec: InputSpec
+
+    def __init__(self, models: Mapping[str, Denoiser]) -> None:
+        self.models = dict(models)
+
+    @abstractmethod
+    def select(
+        self, blocks: Iterable[Array], peak: float | None, samples: int, sample_rate: float | None
+    ) -> Selection:
+        """Select the model for one image or recording.
+
+        Args:
+            blocks: A page `(C, H, W)` without alpha, or the recording in blocks `(C, n)`.
+            peak: The value that means full scale.
+            samples: Length of the recording.
+            sample_rate: Hz; None for an image.
+        """

@@ -1,0 +1,89 @@
+"""Open a file for reading or writing, through the codec of its modality.
+
+The first bytes of a file decide its format (`denoise.io.sniff`): a JPEG with the suffix `.png` is read as a
+JPEG and, under that name, written as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from denoise.errors import UnreadableError
+from denoise.io.base import Codec, Reader, Writer
+from denoise.io.formats import modality_of
+from denoise.io.sniff import sniff
+from denoise.registry import lookup
+from denoise.signal import MODALITIES, Modality, SignalInfo
+
+__all__ = ["CODECS", "modality", "probe", "read", "reader", "write", "writer"]
+
+if TYPE_CHECKING:  # the command line answers `--help` without numpy
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+CODECS: Mapping[str, str] = MappingProxyType(
+    {
+        "image": "denoise.io.image.codec:CODEC",
+        "audio": "denoise.io.audio.codec:CODEC",
+        "sensor": "denoise.io.sensor.codec:CODEC",
+    }
+)
+
+
+def modality(path: str | Path) -> Modality:
+    """Find a file's modality: by its first bytes, or by its name where they do not decide (text).
+
+    Raises:
+        UnsupportedError: Neither decides.
+    """
+    path = Path(path)
+    try:
+        found = sniff(path).modality
+    except UnreadableError:  # the codec of its name states the reason
+        found = ""
+    return MODALITIES[found] if found else modality_of(path)
+
+
+def _codec(name: str) -> Codec:
+    codec: Codec = lookup(CODECS, name, "codec")
+    return codec
+
+
+def probe(path: str | Path, **options: Any) -> SignalInfo:
+    """Describe a file, from its header."""
+    path = Path(path)
+    return _codec(modality(path).name).probe(path, **options)
+
+
+def reader(path: str | Path, **options: Any) -> Reader:
+    """Open a file for reading block by block; signals take `block` (samples per block)."""
+    path = Path(path)
+    return _codec(modality(path).name).reader(path, **options)
+
+
+def writer(path: str | Path, info: SignalInfo) -> Writer:
+    """Open a file for writing blocks like those that `info` describes.
+
+    The suffix decides the format, unless it is the source's own: then the source's format does.
+    """
+    return _codec(info.modality).writer(Path(path), info)
+
+
+def read(path: str | Path, **options: Any) -> tuple[Array, SignalInfo]:
+    """Read a whole file: its samples `(C, *S)` (an image of several pages: the first) and its info."""
+    import numpy as np
+
+    with reader(path, **options) as source:
+        blocks = list(source) if source.info.modality != "image" else [next(iter(source))]
+        info = source.info
+    return np.concatenate(blocks, axis=-1) if len(blocks) > 1 else blocks[0], info
+
+
+def write(path: str | Path, array: Array, info: SignalInfo) -> None:
+    """Write a whole file from its samples `(C, *S)`."""
+    with writer(path, info) as sink:
+        sink.write(array)

@@ -1,0 +1,150 @@
+"""The table of file formats: one row each, which everything that names, recognises, or opens files reads.
+
+To add a format, write its module and add its row. Importing the table loads no codec.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from denoise.errors import UnsupportedError
+from denoise.signal import MODALITIES, Modality
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "format_of_suffix",
+    "modality_of",
+    "optional_package",
+    "readable_suffixes",
+    "writable_suffixes",
+]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format."""
+
+    name: str  # the name in messages and reports
+    modality: str = ""  # a name in `denoise.signal.MODALITIES`; empty for a kind of data that no codec takes
+    suffixes: tuple[str, ...] = ()  # the suffixes of its files, lower case, the recommended one first
+    codec: str = ""  # `"module:attribute"` of the object that reads and writes it
+    # a regular expression for the first bytes; empty if no bytes distinguish it from other text
+    magic: bytes = b""
+    # the suffix of the format that results are written in, for a format that is only read
+    written_suffix: str = ""
+    bytes_per_sample: float = 2.0  # the usual bytes of a file for each pixel or sample, all channels together
+    # libsndfile's names for the format; the first is written unless the source has another
+    containers: tuple[str, ...] = ()
+    extra: str = ""  # the optional dependency group of this project that it needs
+    package: str = ""  # the module of that group that it imports
+
+    @property
+    def writable(self) -> bool:
+        """True if results are written in this format."""
+        return not self.written_suffix
+
+
+_AUDIO = "denoise.io.audio.codec:CODEC"
+_MPEG_FRAME = (  # the header of an MPEG audio frame of layer II or III (ISO/IEC 11172-3, 2.4.2.3)
+    rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd][%b]." % b"".join(b"\\x%x0-\\x%xb" % (n, n) for n in range(15))
+)
+_RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+# fmt: off
+_ROWS = (
+    Format("PNG", "image", (".png",), "denoise.io.image.png:FORMAT", rb"\x89PNG\r\n\x1a\n"),
+    Format("JPEG", "image", (".jpg", ".jpeg"), "denoise.io.image.jpeg:FORMAT", rb"\xff\xd8\xff",
+           bytes_per_sample=0.4),
+    Format("WebP", "image", (".webp",), "denoise.io.image.webp:FORMAT", rb"RIFF.{4}WEBP",
+           bytes_per_sample=0.3),
+    Format("TIFF", "image", (".tif", ".tiff"), "denoise.io.image.tiff:FORMAT", rb"II[*+]\0|MM\0[*+]",
+           bytes_per_sample=3.0),
+    Format("BMP", "image", (".bmp",), "denoise.io.image.bmp:FORMAT",  # bytes 14 to 17: a known header size
+           rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", bytes_per_sample=3.0),
+    Format("HEIC", "image", (".heic", ".heif", ".hif"), "denoise.io.image.heif:FORMAT",
+           rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", written_suffix=".png", bytes_per_sample=0.25,
+           extra="heif", package="pillow_heif"),
+    Format("camera raw", "image", _RAW_SUFFIXES, "denoise.io.image.raw:FORMAT",
+           rb"II(?:RO|RS|U\0)|MMOR|FUJIFILMCCD-RAW|.{4}ftypcrx ", written_suffix=".tif",
+           extra="raw", package="rawpy"),
+    Format("WAV", "audio", (".wav",), _AUDIO, rb"RIF[FX].{4}WAVE", containers=("WAV", "WAVEX")),
+    Format("RF64", "audio", (".rf64", ".wav"), _AUDIO, rb"RF64.{4}WAVE", containers=("RF64",)),
+    Format("FLAC", "audio", (".flac",), _AUDIO, rb"fLaC", bytes_per_sample=1.2, containers=("FLAC",)),
+    Format("Opus", "audio", (".opus", ".ogg", ".oga"), _AUDIO, rb"OggS.{0,52}OpusHead", bytes_per_sample=0.25,
+           containers=("OGG",)),
+    Format("Ogg", "audio", (".ogg", ".oga"), _AUDIO, rb"OggS", bytes_per_sample=0.3, containers=("OGG",)),
+    Format("MP3", "audio", (".mp3",), _AUDIO, rb"ID3|" + _MPEG_FRAME, bytes_per_sample=0.35,
+           containers=("MP3",)),
+    Format("AIFF", "audio", (".aiff", ".aif"), _AUDIO, rb"FORM.{4}AIF[FC]", containers=("AIFF",)),
+    Format("text", "sensor", (".csv", ".tsv"), "denoise.io.sensor.csv:FORMAT", bytes_per_sample=8.0),
+    Format("NPY", "sensor", (".npy",), "denoise.io.sensor.npy:FORMAT", rb"\x93NUMPY", bytes_per_sample=8.0),
+    Format("NPZ", "sensor", (".npz",), "denoise.io.sensor.npz:FORMAT", rb"PK\x03\x04", bytes_per_sample=8.0),
+    Format("Parquet", "sensor", (".parquet",), "denoise.io.sensor.parquet:FORMAT", rb"PAR1",
+           bytes_per_sample=5.0, extra="parquet", package="pyarrow"),
+    Format("WFDB", "sensor", (".hea",), "denoise.io.sensor.wfdb:FORMAT"),
+    Format("EDF", "sensor", (".edf",), "denoise.io.sensor.edf:FORMAT",  # Kemp et al., 1992
+           rb"0 {7}.{176}[\d ]{8}.{44}[\d -]{8}[\d. ]{8}[\d ]{4}"),
+    Format("BDF", "sensor", (".bdf",), "denoise.io.sensor.edf:FORMAT", rb"\xffBIOSEMI"),
+    Format("MAT", "sensor", (".mat",), "denoise.io.sensor.mat:FORMAT", rb"MATLAB 5\.0 MAT-file"),
+    Format("HDF5", "sensor", (".h5", ".hdf5", ".mat"), "denoise.io.sensor.hdf5:FORMAT",
+           rb"\x89HDF\r\n\x1a\n|MATLAB 7\.3 MAT-file", extra="hdf5", package="h5py"),
+)
+# fmt: on
+FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def readable_suffixes(modality: str) -> tuple[str, ...]:
+    """Suffixes of the files that a modality is read from, writable formats first."""
+    rows = [row for row in FORMATS.values() if row.modality == modality]
+    found = [suffix for row in sorted(rows, key=lambda row: not row.writable) for suffix in row.suffixes]
+    return tuple(dict.fromkeys(found))
+
+
+def writable_suffixes(modality: str) -> tuple[str, ...]:
+    """Suffixes of the files that a modality is written to."""
+    rows = [row for row in FORMATS.values() if row.modality == modality and row.writable]
+    return tuple(dict.fromkeys(suffix for row in rows for suffix in row.suffixes))
+
+
+def format_of_suffix(suffix: str) -> Format | None:
+    """The first format whose files have this suffix, preferring the one that recommends it."""
+    rows = [row for row in FORMATS.values() if suffix.lower() in row.suffixes]
+    return min(rows, key=lambda row: row.suffixes.index(suffix.lower()), default=None)
+
+
+def modality_of(path: Path) -> Modality:
+    """The modality that a file's suffix names.
+
+    Raises:
+        UnsupportedError: No format has this suffix.
+    """
+    found = format_of_suffix(path.suffix)
+    if found is None:
+        known = " ".join(suffix for name in MODALITIES for suffix in readable_suffixes(name))
+        raise UnsupportedError(f"{path}: the suffix {path.suffix.lower() or '(none)'} is not one of {known}")
+    return MODALITIES[found.modality]
+
+
+def optional_package(name: str, where: str = "") -> Any:
+    """Import the package that a format needs beyond the required dependencies.
+
+    Args:
+        name: The format.
+        where: The start of the sentence, if its caller does not put the file's name there.
+
+    Raises:
+        UnsupportedError: It is not installed; the message has the command that installs it.
+    """
+    row = FORMATS[name]
+    try:
+        return importlib.import_module(row.package)
+    except ImportError as error:
+        raise UnsupportedError(
+            f"{where}is {name} data, which needs {row.package}; "
+            f"install the extra: pip install 'denoise-pipelines[{row.extra}]'"
+        ) from error

@@ -1,0 +1,291 @@
+"""Images: PNG, JPEG, WebP, TIFF, BMP, read-only HEIC and camera raw; a block is a page `(C, H, W)`.
+
+Pixels are read as they are stored, in the file's own dtype: EXIF orientation is kept as a tag, never applied.
+Everything else in a file goes into the output: byte for byte in the same format, translated in another.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from denoise.errors import (
+    InputError,
+    OutputError,
+    TooLargeError,
+    UnreadableError,
+    UnsupportedError,
+    reason,
+)
+from denoise.io.atomic import replacing
+from denoise.io.base import Codec
+from denoise.io.formats import FORMATS, Format, format_of_suffix, writable_suffixes
+from denoise.io.image.base import Array, FileBytes, Header, Picture, ReadableFormat, WritableFormat
+from denoise.io.limits import require_plausible_size
+from denoise.io.sniff import format_of, read_head
+from denoise.registry import resolve
+from denoise.signal import ImageInfo, Page, SignalInfo
+
+__all__ = ["CODEC", "ImageReader", "ImageWriter"]
+
+MAX_PIXELS = 500_000_000  # of one page; a file above is refused as a decompression bomb
+MEGA = 1_000_000
+
+
+class ImageReader:
+    """Yields the pages of one file.
+
+    `info` describes the first page until a page is yielded, then that page: the pages of a TIFF may differ in
+    shape, dtype, peak and alpha.
+
+    Args:
+        path: The file; its contents decide the format.
+        max_pixels: The most pixels that a page may claim.
+
+    Raises:
+        UnreadableError: Missing, empty, cut short, damaged, or no image.
+        UnsupportedError: Sound, but of a kind that is not handled (animations, 32-bit integers, ...).
+        TooLargeError: A page above `max_pixels`, or one that a file of its size cannot hold.
+    """
+
+    def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._path = path
+        with ExitStack() as opening:
+            row = format_of(read_head(path, "an image"), path.suffix)
+            if row.modality != "image":
+                raise UnreadableError(f"{path}: holds {row.name} data; expected an image")
+            self._data = FileBytes(opening.enter_context(path.open("rb")))
+            self._format: ReadableFormat = resolve(row.codec)
+            self._header = _header(path, self._format, self._data, max_pixels)
+            self.info = _info(path, row, self._header)
+            self._stack = opening.pop_all()
+
+    def __iter__(self) -> Iterator[Array]:
+        """Decode page after page.
+
+        Raises:
+            UnreadableError: The pixels are cut short, damaged, NaN or infinite.
+        """
+        pages = self._format.pages(self._data, self._header)
+        for number, page in enumerate(self._header.pages):
+            yield self._decoded(pages, number, page)  # no name keeps it: a large page is the caller's alone
+
+    def _decoded(self, pages: Iterator[Array], number: int, page: Page) -> Array:
+        with _decoding(self._path, self._format):
+            pixels = next(pages)
+            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+            if pixels.shape != (page.height, page.width, page.channels) or pixels.dtype != page.dtype:
+                raise UnreadableError(
+                    f"is damaged: page {number + 1} decodes to {pixels.shape} {pixels.dtype}, "
+                    f"its header says {page.shape} {page.dtype}"
+                )
+            _require_finite(pixels, number)
+        self.info = replace(self.info, **_page_fields(page))
+        return np.moveaxis(pixels, -1, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.close()
+
+
+class ImageWriter:
+    """Takes pages and makes a file of them.
+
+    A block in the dtype of `info` is written as it is. Floats, in the same scale, are rounded and clipped;
+    `clipped` counts the clipped samples. Data that the target cannot hold are converted (16 bits to 8, alpha
+    laid on white), and `notes` says so. The suffix decides the format, unless it is the source's own: then
+    the source's format does.
+    """
+
+    def __init__(self, path: Path, info: SignalInfo) -> None:
+        self.clipped = 0
+        self.notes: tuple[str, ...] = ()
+        self._path = path
+        self._info = ImageInfo.of(info)
+        self._format = _target(path, self._info)
+        self._written = 0
+        self._stack = ExitStack()
+        self._sink: Callable[[Picture], None]
+
+    def __enter__(self) -> Self:
+        same = self._info.format == self._format.name
+        info = self._info if same else replace(self._info, own={})  # only the same format understands it
+        with ExitStack() as opening:
+            temporary = opening.enter_context(replacing(self._path))
+            self._sink = opening.enter_context(self._format.sink(temporary, info))
+            self._stack = opening.pop_all()
+        return self
+
+    def write(self, block: Array) -> None:
+        """Write the next page, `(C, H, W)`.
+
+        Raises:
+            UnsupportedError: A second page for a format that holds one.
+            OutputError: NaN in the block, or a size that the format cannot hold.
+        """
+        if self._written and not self._format.multipage:
+            raise UnsupportedError(
+                f"{self._path}: {self._format.name} holds one image and "
+                f"{self._info.source} has {self._info.pages}; write to .tif"
+            )
+        page = self._page(block)
+        picture = Picture(block, page, self._target_dtype(page), self._target_channels(page))
+        with _encoding(self._path, self._format):
+            self._sink(picture)
+        self.notes = tuple(dict.fromkeys((*self.notes, *_conversions(page, picture, self._format))))
+        self.clipped += picture.clipped
+        self._written += 1
+
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.__exit__(*failure)
+
+    def _page(self, block: Array) -> Page:
+        """Describe the block: as the source's page, except for the block's own shape and dtype."""
+        if self._written < len(self._info.layouts):
+            source = self._info.layouts[self._written]
+        else:
+            channels, height, width = self._info.shape
+            source = Page(height, width, channels, self._info.dtype, self._info.passthrough_channels)
+        channels, height, width = block.shape
+        same = channels == source.channels
+        passthrough = source.passthrough_channels if same else int(channels in (2, 4))
+        dtype = str(block.dtype) if block.dtype.kind == "u" else source.dtype  # floats are in its scale
+        return Page(height, width, channels, dtype, passthrough)
+
+    def _target_dtype(self, page: Page) -> str:
+        supported = self._format.dtypes
+        return page.dtype if page.dtype in supported else supported[-1]  # floats become 16 bits if possible
+
+    def _target_channels(self, page: Page) -> int:
+        supported, colours = self._format.channels, page.channels - page.passthrough_channels
+        wanted = [page.channels, *((colours + 1, 4) if page.passthrough_channels else ()), colours, 3]
+        return next(int(count) for count in wanted if count in supported or not supported)
+
+
+CODEC = Codec(ImageReader, ImageWriter)
+
+
+def _conversions(page: Page, picture: Picture, target: WritableFormat) -> Iterator[str]:
+    """Describe the information that the target cannot hold."""
+    if picture.dtype != page.dtype:
+        yield f"{page.dtype} turned into {picture.dtype} ({target.name} holds no more)"
+    if page.passthrough_channels and picture.channels in (1, 3):
+        yield f"alpha laid on white ({target.name} holds none)"
+
+
+def _target(path: Path, info: ImageInfo) -> WritableFormat:
+    """Select the format that `path` is written in."""
+    suffix, own = path.suffix.lower(), FORMATS.get(info.format)
+    if suffix == info.source.suffix.lower() and own and own.writable:
+        row: Format | None = own  # a JPEG with the suffix .png stays one under that name
+    else:
+        row = format_of_suffix(suffix)
+    if row is None or row.modality != "image":
+        known = " ".join(writable_suffixes("image"))
+        raise UnsupportedError(f"{path}: the suffix {suffix or '(none)'} is not one of {known}")
+    if not row.writable:
+        raise UnsupportedError(
+            f"{path}: {row.name} is only read; write another, such as {row.written_suffix}"
+        )
+    found: WritableFormat = resolve(row.codec)
+    return found
+
+
+def _header(path: Path, source: ReadableFormat, data: FileBytes, max_pixels: int) -> Header:
+    with _decoding(path, source):
+        header, claimed_bytes = source.header(data), 0
+        for page in header.pages:
+            if not min(page.shape):
+                raise UnreadableError(f"is damaged: a page of {page.width} x {page.height} pixels")
+            megapixels = page.height * page.width / MEGA
+            claim = f"{page.width} x {page.height} = {megapixels:.0f} megapixels"
+            if page.height * page.width > max_pixels:
+                raise TooLargeError(
+                    f"claims {claim}, above the limit of {max_pixels / MEGA:g} (--max-pixels)"
+                )
+            claimed_bytes += page.size_bytes
+            pages = f" on one of {len(header.pages)} pages" if len(header.pages) > 1 else ""
+            require_plausible_size(claimed_bytes, len(data), claim + pages)
+    return header
+
+
+def _page_fields(page: Page) -> dict[str, Any]:
+    """Fields of an info that describe its current page."""
+    return {
+        "shape": page.shape,
+        "dtype": page.dtype,
+        "peak": page.peak,
+        "passthrough_channels": page.passthrough_channels,
+        "alpha": page.passthrough_channels > 0 and page.alpha,
+    }
+
+
+def _info(path: Path, row: Format, header: Header) -> ImageInfo:
+    suffix = path.suffix.lower()
+    notes = header.notes
+    if suffix not in row.suffixes and row.writable:
+        notes = (f"holds {row.name} data under the suffix {suffix or '(none)'}, and keeps both", *notes)
+    return ImageInfo(
+        source=path,
+        modality="image",
+        **_page_fields(header.pages[0]),
+        pages=len(header.pages),
+        notes=notes,
+        format=row.name,
+        metadata=header.metadata,
+        layouts=header.pages,
+        own=header.own,
+    )
+
+
+@contextmanager
+def _decoding(path: Path, source: ReadableFormat) -> Iterator[None]:
+    """Put the file's name in front of errors; any error of a decoder means a damaged file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # errors are raised; warnings are the library's opinion
+            yield
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise TooLargeError(f"{path}: does not fit into memory") from error
+    except Exception as error:
+        raise UnreadableError(f"{path}: is damaged {source.name} data ({reason(error)})") from error
+
+
+@contextmanager
+def _encoding(path: Path, target: WritableFormat) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except OutputError as error:
+        raise OutputError(f"{path}: {error}") from error
+    except (ValueError, RuntimeError) as error:
+        raise OutputError(f"{path}: cannot be written as {target.name}: {reason(error)}") from error
+
+
+def _require_finite(pixels: Array, number: int) -> None:
+    if pixels.dtype.kind != "f":
+        return
+    rows = max(1, (8 << 20) // max(1, pixels[:1].nbytes))
+    wrong, first = 0, (0, 0)
+    for top in range(0, len(pixels), rows):
+        bad = ~np.isfinite(pixels[top : top + rows])
+        if bad.any() and not wrong:
+            row, column = np.argwhere(bad)[0][:2]
+            first = (top + int(row), int(column))
+        wrong += int(np.count_nonzero(bad))
+    if wrong:
+        raise UnreadableError(
+            f"holds {wrong} NaN or infinite values on page {number + 1} (the first at row {first[0]}, "
+            f"column {first[1]}); expected finite ones"
+        )

@@ -1,0 +1,1 @@
+"""Sensor logs, one module a format."""

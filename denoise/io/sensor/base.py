@@ -1,0 +1,261 @@
+"""The base of the readers and writers of sensor logs, and of their formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import DenoiseError, OutputError, UnreadableError, UsageError, reason
+from denoise.io.atomic import replacing
+from denoise.registry import unknown
+from denoise.signal import SECONDS, Clock, SensorInfo
+
+__all__ = [
+    "BLOCK",
+    "PIECE",
+    "LogOptions",
+    "SensorFormat",
+    "SensorReader",
+    "SensorWriter",
+    "changed_samples",
+    "check_recording",
+    "fit_dtype",
+    "naming_damage",
+    "reblock",
+    "sensor_info",
+]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+BLOCK = 65536  # samples a block
+PIECE = 1 << 18  # samples of all channels together that are read at once
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Options for reading a log.
+
+    Raises:
+        UsageError: The rate is not a positive number, or the unit is unknown.
+    """
+
+    # names or globs of columns to clean; None takes every numeric column but times, row counters and flags
+    columns: Iterable[str] | None = None
+    exclude: Iterable[str] = ()  # names or globs of columns to leave as they are
+    sample_rate: float | None = None  # Hz; overrides the rate in the file
+    # unit of the time column, a key of `SECONDS`; overrides its name, not its type
+    time_unit: str | None = None
+
+    def __post_init__(self) -> None:
+        rate = self.sample_rate
+        if rate is not None and not (np.isfinite(rate) and rate > 0):
+            raise UsageError(f"the sample rate is {rate}; expected Hz above 0")
+        if self.time_unit is not None and self.time_unit not in SECONDS:
+            raise unknown("time unit", self.time_unit, SECONDS)
+
+
+def check_recording(path: Path, recording: int, recordings: int) -> None:
+    """Refuse the number of a recording that the file does not hold."""
+    if not 0 <= recording < recordings:
+        raise UsageError(f"{path}: has no recording {recording}; expected 0 to {recordings - 1}")
+
+
+def sensor_info(source: Path, shape: tuple[int, int], **fields: Any) -> SensorInfo:
+    """Describe a log whose blocks are float64 of this shape."""
+    return SensorInfo(source, "sensor", shape, "float64", None, **fields)
+
+
+@contextmanager
+def naming_damage(name: str, expected: str) -> Iterator[None]:
+    """Turn any failure to decode bytes into an `UnreadableError`.
+
+    On damaged files numpy and zipfile let through the errors of tokenize, ast, zlib and struct.
+    """
+    try:
+        yield
+    except DenoiseError:
+        raise
+    except Exception as error:
+        raise UnreadableError(f"{name}: {reason(error)}; expected {expected}") from error
+
+
+def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
+    """Cut pieces `(C, k)` into blocks `(C, block)`; the last may be shorter."""
+    if block < 1:
+        raise UsageError(f"the block is {block} samples; expected at least 1")
+    held: list[Floats] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += piece.shape[1]
+        if size < block:
+            continue
+        joined = np.concatenate(held, axis=1) if len(held) > 1 else held[0]
+        whole = size - size % block
+        for start in range(0, whole, block):
+            yield joined[:, start : start + block].copy()
+        held, size = [joined[:, whole:]], size - whole
+    if size:
+        yield np.concatenate(held, axis=1)
+
+
+def changed_samples(old: Floats, new: Floats, tolerance: Floats | float = 0.0) -> NDArray[np.bool_]:
+    """Mask of samples where `new` differs from `old` by more than `tolerance`; two gaps are equal."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        same = np.abs(new - old) <= tolerance
+    return np.asarray(~(same | (np.isnan(old) & np.isnan(new))))
+
+
+def fit_dtype(values: Floats, dtype: np.dtype[Any], path: Path) -> tuple[Array, int]:
+    """Convert values to a file's own dtype, and count those that were clipped to its range.
+
+    Raises:
+        OutputError: A gap among integers, which have no value for it.
+    """
+    if dtype.kind == "f":
+        limit = float(np.finfo(dtype).max)
+    elif np.isnan(values).any():
+        raise OutputError(
+            f"{path}: a gap cannot be written as {dtype.name}; expected a number for each sample"
+        )
+    else:
+        values = np.rint(values)
+        limit = float(np.iinfo(dtype).max)
+    low = -limit if dtype.kind == "f" else float(np.iinfo(dtype).min)
+    outside = (values > limit) | (values < low)
+    clipped = int(outside.sum())
+    if dtype.kind == "f":
+        return np.clip(values, low, limit).astype(dtype), clipped
+    out = np.clip(values, low, np.nextafter(limit, 0) if limit > 2**53 else limit).astype(dtype)
+    if clipped:  # floats cannot hold the largest 64-bit integers
+        out[values > limit] = np.iinfo(dtype).max
+        out[values < low] = np.iinfo(dtype).min
+    return out, clipped
+
+
+@dataclass(frozen=True)
+class SensorFormat:
+    """One format of sensor logs."""
+
+    # opens a log: path, what the caller wants, number of the recording, samples a block
+    reader: Callable[[Path, LogOptions, int, int], SensorReader]
+    # opens a copy of the source of an info for its new samples
+    writer: Callable[[Path, SensorInfo], SensorWriter]
+
+
+class SensorReader:
+    """Yields float64 blocks `(C, block)`; each `iter` starts again at the first sample."""
+
+    info: SensorInfo
+
+    def __init__(self, info: SensorInfo, block: int = BLOCK) -> None:
+        self.info = info
+        self._block = block
+
+    def pieces(self) -> Iterator[Floats]:
+        """Yield the samples in pieces `(C, k)` of any size."""
+        raise NotImplementedError
+
+    def stamps(self) -> Iterator[Floats]:
+        """Yield the times of the samples of each block, in seconds; NaN for a missing stamp.
+
+        The log must have an `info.clock`.
+        """
+        clock = self.info.clock
+        assert clock is not None
+        for block in reblock(self.stamp_pieces(clock), self._block):
+            yield block[0] * SECONDS[clock.unit]
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """Yield the stamps in the column's own unit, in pieces `(1, k)`."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Floats]:
+        return reblock(self.pieces(), self._block)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        pass  # files are open only during iteration
+
+
+class SensorWriter:
+    """Takes float64 blocks `(C, n)` and writes the source again with the chosen samples replaced.
+
+    The source is read again in step, so only changed samples can differ.
+
+    Args:
+        path: The final name.
+        info: From the reader of the source.
+        shapes: Channels and samples of each recording of the file, in order.
+    """
+
+    def __init__(self, path: Path, info: SensorInfo, shapes: Sequence[tuple[int, int]]) -> None:
+        self.clipped = 0
+        self.path = path
+        self.info = info
+        self._shapes = shapes
+        self._recording = self._start = 0  # that the next block belongs to, and its first sample there
+        self._stack = ExitStack()
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Prepare to write `temporary`; push what must be closed onto the stack."""
+        raise NotImplementedError
+
+    def put(self, block: Floats, recording: int, start: int) -> None:
+        """Write the next samples: those of a recording from `start` on."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write everything behind the last sample."""
+
+    def write(self, block: Array) -> None:
+        """Take the next block `(C, n)`.
+
+        Raises:
+            OutputError: It has another number of channels, passes the end, or holds an infinity.
+        """
+        values = np.asarray(block, dtype=np.float64)
+        given = f"{self.path}: a block of shape {values.shape} was given"
+        if values.ndim != 2:
+            raise OutputError(f"{given}; expected (channels, samples)")
+        if self._recording == len(self._shapes):
+            if values.shape[1]:
+                raise OutputError(f"{given}, past the end of {self.info.source}; expected no more samples")
+            return
+        channels, samples = self._shapes[self._recording]
+        if values.shape[0] != channels:
+            raise OutputError(f"{given}; expected {channels} channels")
+        if self._start + values.shape[1] > samples:
+            raise OutputError(f"{given}; expected at most {samples - self._start} samples more")
+        if np.isinf(values).any():
+            raise OutputError(f"{given} that holds an infinity; expected finite numbers or gaps")
+        self.put(values, self._recording, self._start)
+        self._start += values.shape[1]
+        if self._start == samples:
+            self._recording, self._start = self._recording + 1, 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.open(stack.enter_context(replacing(self.path)), stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        if failure[1] is not None:
+            self._stack.__exit__(*failure)
+            return
+        with self._stack:
+            if self._recording < len(self._shapes):
+                taken = sum(samples for _, samples in self._shapes[: self._recording]) + self._start
+                samples = sum(samples for _, samples in self._shapes)
+                raise OutputError(f"{self.path}: {taken} samples were given; expected {samples}")
+            self.finish()

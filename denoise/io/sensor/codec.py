@@ -1,0 +1,78 @@
+"""Sensor logs: one codec, whose formats keep everything that is not cleaned.
+
+| suffix | module | kept |
+|---|---|---|
+| `.csv` `.tsv` | `csv` | every byte of every cell that is not changed |
+| `.npy`, `.npz` | `npy`, `npz` | dtype, axis order, memory order, names, other arrays |
+| `.parquet` | `parquet` | schema, metadata, row groups, nulls (needs the extra `parquet`) |
+| `.hea` | `wfdb` | format, gain, baseline, annotations |
+| `.edf` `.bdf` | `edf` | header, scale, annotations |
+| `.mat` | `mat` | classes, other variables |
+| `.h5` `.hdf5` | `hdf5` | attributes, other data sets (needs the extra `hdf5`) |
+
+Blocks are float64 `(C, n)` in the log's own units; NaN is a gap. A reader may be iterated more than once.
+A file whose arrays differ in length holds `info.pages` > 1 recordings: read them one by one with
+`recording=`, and give the writer all blocks of recording 0, then all of recording 1, and so on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from denoise.errors import InputError, UnreadableError, UsageError, printable
+from denoise.io.base import Codec
+from denoise.io.formats import FORMATS, Format
+from denoise.io.sensor.base import BLOCK, LogOptions, SensorReader, SensorWriter
+from denoise.io.sniff import format_of, read_head
+from denoise.registry import resolve
+from denoise.signal import SignalInfo
+
+__all__ = ["CODEC"]
+
+
+def _format(path: Path) -> Format:
+    """Recognise the format of a sensor log."""
+    found = format_of(read_head(path, "a sensor log"), path.suffix)
+    text = FORMATS["text"]
+    if found.name == "unknown" and path.suffix.lower() in text.suffixes:
+        return text  # not UTF-8, or damaged: the text reader says what and where
+    if found.modality != "sensor":
+        raise UnreadableError(f"{path}: holds {found.name} data; expected a sensor log")
+    return found
+
+
+def _reader(path: Path, *, recording: int = 0, block: int = BLOCK, **options: Any) -> SensorReader:
+    """Open a log; text and tables are read once for the survey, in bounded memory.
+
+    Args:
+        path: The file.
+        recording: Number of the recording in a file whose arrays differ in length, from 0.
+        block: Samples in a block.
+        options: Fields of `LogOptions`. Columns without a header have 1-based positions for names; those of
+            an NPZ are its arrays.
+    """
+    try:
+        row, chosen = _format(path), LogOptions(**options)
+        opened: SensorReader = resolve(row.codec).reader(path, chosen, recording, block)
+    except InputError as error:
+        if str(error).isprintable():
+            raise
+        # A name from the file contains a line end or a control character.
+        raise InputError(printable(str(error))) from error
+    return opened
+
+
+def _writer(path: Path, info: SignalInfo) -> SensorWriter:
+    """Open a log for writing: the source of `info` with the chosen samples replaced."""
+    source = _format(info.source)
+    if path.suffix.lower() not in (*source.suffixes, info.source.suffix.lower()):
+        raise UsageError(
+            f"{path}: a {info.source.suffix} log is written in its own format; "
+            f"expected a name that ends in {info.source.suffix}"
+        )
+    opened: SensorWriter = resolve(source.codec).writer(path, info)
+    return opened
+
+
+CODEC = Codec(_reader, _writer)

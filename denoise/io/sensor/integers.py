@@ -1,0 +1,341 @@
+"""Recordings of whole numbers with a scale: the common part of EDF, BDF and WFDB.
+
+A file is a sequence of records; each holds the samples of one signal after another. A sample is a stored
+number of 8 to 24 bits, and means `(stored - zero) / gain` in the unit of its signal. A writer copies the file
+and replaces the stored numbers whose values changed: rounded, and clipped to the signal's range.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import OutputError, UnreadableError
+from denoise.io.sensor.base import (
+    PIECE,
+    LogOptions,
+    SensorReader,
+    SensorWriter,
+    changed_samples,
+    check_recording,
+    sensor_info,
+)
+from denoise.io.sensor.columns import ColumnSurvey, choose, describe
+from denoise.signal import Clock, SensorInfo
+
+__all__ = ["CODES", "Code", "Layout", "ScaledReader", "ScaledWriter", "Signal", "Store", "scaled_reader"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Code:
+    """The binary code of whole numbers."""
+
+    bits: int  # per sample
+    low: int  # the smallest number
+    high: int  # the largest number
+    offset: int = 0  # added before storing, if numbers are stored without a sign
+
+    def size_bytes(self, samples: int) -> int:
+        """Count the bytes of N samples."""
+        return -(-samples * self.bits // 8)
+
+    def decode(self, data: bytes, samples: int) -> Integers:
+        """Decode the first N samples; a pair of 12-bit samples takes three bytes."""
+        octets = np.frombuffer(data, np.uint8)
+        octets = np.pad(octets, (0, -octets.size % 3)).astype(np.int64)
+        if self.bits == 12:
+            low, middle, high = octets.reshape(-1, 3).T
+            numbers = np.stack([low | (middle & 0x0F) << 8, high | (middle & 0xF0) << 4], axis=1).ravel()
+        else:
+            width = self.bits // 8
+            columns = octets[: samples * width].reshape(-1, width)
+            numbers = (columns << 8 * np.arange(width)).sum(axis=1)
+        numbers = numbers[:samples] - self.offset
+        return numbers if self.offset else numbers - ((numbers >> self.bits - 1) << self.bits)
+
+    def encode(self, numbers: Integers) -> bytes:
+        """Encode numbers, starting on a whole byte."""
+        stored = (numbers + self.offset) & ((1 << self.bits) - 1)
+        if self.bits == 12:
+            first, second = np.pad(stored, (0, stored.size % 2)).reshape(-1, 2).T
+            octets = np.stack([first & 0xFF, first >> 8 | second >> 8 << 4, second & 0xFF], axis=1)
+        else:
+            octets = stored[:, None] >> 8 * np.arange(self.bits // 8) & 0xFF
+        return octets.astype(np.uint8).tobytes()[: self.size_bytes(numbers.size)]
+
+
+CODES: Mapping[str, Code] = {
+    "212": Code(12, -2048, 2047),
+    "16": Code(16, -(1 << 15), (1 << 15) - 1),
+    "24": Code(24, -(1 << 23), (1 << 23) - 1),
+    "80": Code(8, -128, 127, offset=128),
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """One file of samples."""
+
+    path: Path
+    offset: int  # bytes before the first record
+    code: Code  # how a sample is stored
+    counts: tuple[int, ...]  # samples of each signal in a record
+    records: int
+
+    @property
+    def width(self) -> int:
+        """Samples in a record."""
+        return sum(self.counts)
+
+    def check(self, size_bytes: int) -> None:
+        """Refuse a file that is cut short."""
+        needed = self.offset + self.code.size_bytes(self.records * self.width)
+        if size_bytes < needed:
+            raise UnreadableError(f"{self.path}: {size_bytes} bytes; expected {needed}: it is cut short")
+
+    def get(self, file: IO[bytes], start: int, stop: int) -> Integers:
+        """Read records `start` to `stop` as `(records, width)`."""
+        first, last = self._span(start, stop)
+        file.seek(self.offset + self.code.size_bytes(first))
+        data = file.read(self.code.size_bytes(last - first))
+        numbers = self.code.decode(data, last - first)
+        return numbers[start * self.width - first :][: (stop - start) * self.width].reshape(-1, self.width)
+
+    def put(self, file: IO[bytes], start: int, numbers: Integers) -> None:
+        """Write records `(records, width)` from `start` on."""
+        first, last = self._span(start, start + len(numbers))
+        file.seek(self.offset + self.code.size_bytes(first))
+        span = self.code.decode(file.read(self.code.size_bytes(last - first)), last - first)
+        span[start * self.width - first :][: numbers.size] = numbers.ravel()
+        file.seek(self.offset + self.code.size_bytes(first))
+        file.write(self.code.encode(span))
+
+    def _span(self, start: int, stop: int) -> tuple[int, int]:
+        """Extend records to samples on whole bytes: 12-bit samples come in pairs."""
+        first, last = start * self.width, stop * self.width
+        if self.code.bits % 8:
+            first, last = first - first % 2, min(last + last % 2, self.records * self.width)
+        return first, last
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signal of a recording."""
+
+    name: str  # its name in the file
+    store: int  # index of its file
+    place: int  # its place among the signals of that file
+    gain: float  # stored units per unit of the signal
+    zero: float  # the stored number that means 0
+    low: int  # the smallest stored number that may be written
+    high: int  # the largest one
+    missing: int | None = None  # the stored number that means a gap
+    sample_rate: float | None = None  # Hz
+    reject_reason: str = ""  # its kind, if it is no signal
+
+    def columns(self, store: Store) -> slice:
+        """Slice of its samples in a record."""
+        start = sum(store.counts[: self.place])
+        return slice(start, start + store.counts[self.place])
+
+    def physical(self, stored: Integers) -> Floats:
+        """Convert stored numbers to the signal's own unit, gaps to NaN."""
+        values = np.asarray((stored - self.zero) / self.gain, np.float64)
+        if self.missing is not None:
+            values[stored == self.missing] = np.nan
+        return values
+
+    def stored(self, values: Floats, path: Path) -> tuple[Integers, int]:
+        """Convert values to stored numbers, and count the clipped ones."""
+        gaps = np.isnan(values)
+        if gaps.any() and self.missing is None:
+            raise OutputError(f"{path}: {self.name!r} has no code for a gap; expected numbers")
+        numbers = np.rint(np.where(gaps, 0.0, values) * self.gain + self.zero)
+        clipped = int(((numbers < self.low) | (numbers > self.high))[~gaps].sum())
+        out = np.clip(numbers, self.low, self.high).astype(np.int64)
+        out[gaps] = self.missing or 0
+        return out, clipped
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """Signals of one length, which are cleaned together."""
+
+    signals: tuple[Signal, ...]
+    samples: int
+    count: int  # samples a record
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The samples of a recording of whole numbers."""
+
+    stores: tuple[Store, ...]  # the files of samples
+    recordings: tuple[_Recording, ...]  # its signals, grouped by length
+    onsets_s: Floats | None  # when each record begins, if there are pauses between records
+    header: Any  # the header, for the format's own writer
+
+
+class ScaledReader(SensorReader):
+    """Reads the chosen signals of one recording."""
+
+    def __init__(self, info: SensorInfo, block: int, recording: _Recording) -> None:
+        super().__init__(info, block)
+        self._recording = recording
+
+    def pieces(self) -> Iterator[Floats]:
+        """Read some records at a time."""
+        return _pieces(self.info.own.stores, self._recording.signals)
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """Interpolate between the onsets of records."""
+        inside = np.arange(self._recording.count) / clock.sample_rate
+        for onset_s in self.info.own.onsets_s:
+            yield (onset_s + inside)[None]
+
+
+def _pieces(stores: Sequence[Store], signals: Sequence[Signal]) -> Iterator[Floats]:
+    used = sorted({signal.store for signal in signals})
+    step = max(1, PIECE // sum(stores[index].width for index in used))
+    records = stores[used[0]].records
+    with ExitStack() as stack:
+        files = {index: stack.enter_context(stores[index].path.open("rb")) for index in used}
+        for start in range(0, records, step):
+            held = {i: stores[i].get(file, start, min(start + step, records)) for i, file in files.items()}
+            yield np.stack(
+                [s.physical(held[s.store][:, s.columns(stores[s.store])].ravel()) for s in signals]
+            )
+
+
+def scaled_reader(
+    path: Path,
+    stores: Sequence[Store],
+    signals: Sequence[Signal],
+    options: LogOptions,
+    recording: int,
+    block: int,
+    onsets_s: Floats | None = None,
+    header: Any = None,
+) -> ScaledReader:
+    """Open the chosen signals of a file whose header has been read.
+
+    Args:
+        path: For messages.
+        stores: Its files of samples.
+        signals: All its signals.
+        options: The caller's selection.
+        recording: Number of the group of signals of one length.
+        block: Samples a block.
+        onsets_s: When each record begins, if there are pauses between records.
+        header: The header, for the format's own writer.
+    """
+    surveys = []
+    for signal in signals:
+        survey = ColumnSurvey(signal.name)
+        surveys.append(survey)
+        survey.numeric, survey.reject_reason = not signal.reject_reason, signal.reject_reason
+        if survey.numeric:
+            for piece in _pieces(stores, [signal]):
+                survey.add(piece[0])
+    chosen = choose(path, surveys, None, options)
+    groups: dict[int, list[Signal]] = {}
+    for signal in (signals[index] for index in chosen):
+        groups.setdefault(stores[signal.store].counts[signal.place], []).append(signal)
+    recordings = tuple(
+        _Recording(tuple(group), count * stores[group[0].store].records, count)
+        for count, group in groups.items()
+    )
+    check_recording(path, recording, len(recordings))
+    here = recordings[recording]
+    rate = here.signals[0].sample_rate
+    notes = describe(surveys, chosen, None, options.sample_rate)
+    clock = None
+    if onsets_s is not None and rate:
+        steps = np.diff(onsets_s) - here.count / rate
+        pauses = int((steps > 0.5 / rate).sum())
+        clock = Clock(-1, "onsets of records", "s", False, rate, 0.0, pauses, 1.5 / rate)
+        notes = (*notes, f"{pauses} pause{'s' * (pauses != 1)} between records")
+    info = sensor_info(
+        path,
+        (len(here.signals), here.samples),
+        sample_rate=options.sample_rate or rate,
+        pages=len(recordings),
+        notes=notes,
+        names=tuple(signal.name for signal in signals),
+        columns=tuple(signal.name for signal in here.signals),
+        clock=clock,
+        own=Layout(tuple(stores), recordings, onsets_s, header),
+    )
+    return ScaledReader(info, block, here)
+
+
+class ScaledWriter(SensorWriter):
+    """Writes copies of the stores with the samples of the chosen signals replaced."""
+
+    def __init__(self, path: Path, info: SensorInfo) -> None:
+        self._recordings: tuple[_Recording, ...] = info.own.recordings
+        self.stores: tuple[Store, ...] = info.own.stores
+        super().__init__(path, info, [(len(each.signals), each.samples) for each in self._recordings])
+        self._files: list[IO[bytes]] = []
+        self.changed: set[int] = set()  # stores
+
+    def places(self, temporary: Path, _stack: ExitStack) -> list[Path]:
+        """Give the temporary file of each store."""
+        return [temporary]
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Copy the stores."""
+        for store, place in zip(self.stores, self.places(temporary, stack), strict=True):
+            shutil.copyfile(store.path, place)
+            self._files.append(stack.enter_context(place.open("r+b")))
+
+    def put(self, block: Floats, recording: int, start: int) -> None:
+        """Replace the samples that differ."""
+        here = self._recordings[recording]
+        first, last = start // here.count, -(-(start + block.shape[1]) // here.count)
+        for index in sorted({signal.store for signal in here.signals}):
+            store = self.stores[index]
+            held = store.get(self._files[index], first, last)
+            changed = False
+            for signal, values in zip(here.signals, block, strict=True):
+                if signal.store == index:
+                    at = start - first * here.count
+                    changed |= self._replace(held[:, signal.columns(store)], at, signal, values)
+            if changed:
+                store.put(self._files[index], first, held)
+                self.changed.add(index)
+
+    def _replace(self, held: Integers, at: int, signal: Signal, values: Floats) -> bool:
+        """Put values into `(records, count)`, from sample `at` on; return True if any differed."""
+        flat = held.ravel()
+        cut = slice(at, at + values.size)
+        changed = changed_samples(signal.physical(flat[cut]), values)
+        if not changed.any():
+            return False
+        numbers, clipped = signal.stored(values[changed], self.path)
+        self.clipped += clipped
+        flat[cut][changed] = numbers
+        held[:] = flat.reshape(held.shape)
+        return True
+
+    def finish(self) -> None:
+        """Flush the copies."""
+        for file in self._files:
+            file.flush()
+
+    def written_records(self, index: int) -> Iterator[Integers]:
+        """Yield the records of a store as written, in pieces."""
+        store = self.stores[index]
+        step = max(1, PIECE // store.width)
+        for start in range(0, store.records, step):
+            yield store.get(self._files[index], start, min(start + step, store.records))

@@ -1,0 +1,298 @@
+"""Files of named arrays: signals become channels, the others are left as they are.
+
+A format is an `Archive`: it lists its arrays, and puts new bytes into a copy of the file. NPZ is the format
+of numpy; MAT and HDF5 have modules of their own. One array at a time is in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.limits import require_plausible_size
+from denoise.io.sensor.base import (
+    PIECE,
+    LogOptions,
+    SensorReader,
+    SensorWriter,
+    check_recording,
+    naming_damage,
+    sensor_info,
+)
+from denoise.io.sensor.columns import ColumnSurvey, choose, describe, find_clock
+from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout
+from denoise.signal import Clock, SensorInfo
+
+__all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member", "member"]
+
+Floats = NDArray[np.float64]
+
+RATE_NAMES = re.compile(
+    r"fs|sr|sfreq|f_s|rate|sample_?rate|sampling_?(?:rate|frequency)|frequency|samplerate_hz|fs_hz"
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One array of an archive."""
+
+    layout: ArrayLayout | None  # layout of its samples in the bytes of `load`; None if it is no signal
+    reject_reason: str  # its kind, if it is no signal
+    load: Callable[[], io.BytesIO]  # reads its bytes
+    value: float | None = None  # the number, if it is a single one
+
+
+def member(layout: Callable[[str], ArrayLayout], label: str, load: Callable[[], io.BytesIO]) -> Member:
+    """Make a member of an array; one that is no signal keeps the reason."""
+    try:
+        return Member(layout(label), "", load)
+    except UnsupportedError as error:
+        return Member(None, str(error).removeprefix(f"{label}: ").partition(";")[0], load)
+
+
+class Archive(Protocol):
+    """One format of named arrays."""
+
+    def members(self, path: Path) -> dict[str, Member]:
+        """List the arrays in the order of the file, from their headers alone."""
+
+    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
+        """Put the new bytes of arrays into `temporary`, a copy of the source."""
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """Arrays that are cleaned together, their channels stacked in a block."""
+
+    members: tuple[str, ...]
+    samples: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The arrays of a file, and the recordings that they form."""
+
+    members: Mapping[str, Member]
+    recordings: tuple[_Recording, ...]
+
+
+class ArchiveReader(SensorReader):
+    """Reads the chosen arrays of one recording."""
+
+    def __init__(self, info: SensorInfo, block: int, recording: _Recording) -> None:
+        super().__init__(info, block)
+        self._recording = recording
+
+    def pieces(self) -> Iterator[Floats]:
+        """Stack the channels of all arrays of the recording."""
+        members: Mapping[str, Member] = self.info.own.members
+        loaded = [(_signal(members[name]), members[name].load()) for name in self._recording.members]
+        step = max(PIECE // self._recording.channels, 1)
+        for start in range(0, self._recording.samples, step):
+            stop = min(start + step, self._recording.samples)
+            yield np.concatenate([floats(layout.get(file, start, stop)) for layout, file in loaded])
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """Read the array of times."""
+        member: Member = self.info.own.members[clock.name]
+        yield from _signal(member).pieces(member.load())
+
+
+def _signal(member: Member) -> ArrayLayout:
+    assert member.layout is not None
+    return member.layout
+
+
+class ArchiveWriter(SensorWriter):
+    """Writes the archive again with the chosen arrays replaced, the others as they are."""
+
+    def __init__(self, path: Path, info: SensorInfo, archive: Archive) -> None:
+        self._archive = archive
+        self._layout: _Layout = info.own
+        super().__init__(path, info, [(each.channels, each.samples) for each in self._layout.recordings])
+        self._loaded: dict[str, io.BytesIO] = {}
+        self._changed: set[str] = set()
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Copy the source; changed arrays are put in at the end."""
+        self._temporary = temporary
+        shutil.copyfile(self.info.source, temporary)
+        stack.callback(self._loaded.clear)
+
+    def put(self, block: Floats, recording: int, start: int) -> None:
+        """Replace the samples that differ; after the last, drop the arrays that did not change."""
+        here, channel = self._layout.recordings[recording], 0
+        for name in here.members:
+            layout = _signal(self._layout.members[name])
+            part = block[channel : channel + layout.channels]
+            channel += layout.channels
+            if name not in self._loaded:
+                self._loaded[name] = self._layout.members[name].load()
+            clipped, changed = layout.replace(self._loaded[name], start, part, self.path)
+            self.clipped += clipped
+            if changed:
+                self._changed.add(name)
+        if start + block.shape[1] == here.samples:
+            for name in set(here.members) - self._changed:
+                del self._loaded[name]
+
+    def finish(self) -> None:
+        """Write the changed arrays, if there are any."""
+        changed = {name: self._loaded[name].getvalue() for name in self._changed}
+        if changed:
+            self._archive.save(self.info.source, self._temporary, changed)
+
+
+@dataclass(frozen=True)
+class ArchiveFormat:
+    """An archive as a format of `denoise.io.sensor.codec`."""
+
+    archive: Archive
+
+    def reader(self, path: Path, options: LogOptions, recording: int, block: int) -> ArchiveReader:
+        """Open one recording."""
+        members = self.archive.members(path)
+        surveys = _survey(members)
+        clock = find_clock(surveys, options.time_unit)
+        chosen = choose(path, surveys, clock, options)
+        names = [surveys[index].name for index in chosen]
+        layouts = {name: _signal(members[name]) for name in names}
+        recordings = _recordings(layouts)
+        check_recording(path, recording, len(recordings))
+        chosen_one = recordings[recording]
+        here = clock if clock and _samples(members[clock.name]) == chosen_one.samples else None
+        given = options.sample_rate
+        stated_name, stated = _stated_rate(members)
+        notes = [f"{name}: {layout.note}" for name, layout in layouts.items() if layout.note]
+        notes += [f"sample rate {stated:g} Hz from {stated_name!r}"] if stated and not given else []
+        notes += describe(surveys, chosen, clock, given)
+        info = sensor_info(
+            path,
+            (chosen_one.channels, chosen_one.samples),
+            sample_rate=given or stated or (here.sample_rate if here else None),
+            pages=len(recordings),
+            notes=tuple(notes),
+            names=tuple(members),
+            columns=chosen_one.members,
+            clock=here,
+            time_column=clock.name if clock else None,
+            own=_Layout(members, recordings),
+        )
+        return ArchiveReader(info, block, chosen_one)
+
+    def writer(self, path: Path, info: SensorInfo) -> ArchiveWriter:
+        """Open a copy of the source for its new samples."""
+        return ArchiveWriter(path, info, self.archive)
+
+
+def _samples(member: Member) -> int:
+    return member.layout.samples if member.layout else 0
+
+
+def _survey(members: Mapping[str, Member]) -> list[ColumnSurvey]:
+    surveys = []
+    for name, member in members.items():
+        survey = ColumnSurvey(name)
+        surveys.append(survey)
+        layout = member.layout
+        if layout is None:
+            survey.numeric, survey.reject_reason = False, member.reject_reason
+            continue
+        for piece in layout.pieces(member.load()):
+            if layout.channels == 1:
+                survey.add(piece[0])
+            else:  # a table of channels is neither a time column nor a flag
+                survey.values += int(np.isfinite(piece).sum())
+                survey.integers = survey.increasing = False
+            if np.isinf(piece).any() and not survey.infinite:
+                survey.infinite = f"array {name!r}"
+    return surveys
+
+
+def _stated_rate(members: Mapping[str, Member]) -> tuple[str, float]:
+    """Find a single number with the name of a rate, such as `fs`; return name and Hz, or 0."""
+    for name, member in members.items():
+        last = name.lower().rpartition("/")[2].rpartition("@")[2]
+        if RATE_NAMES.fullmatch(last) and member.value and np.isfinite(member.value) and member.value > 0:
+            return name, member.value
+    return "", 0.0
+
+
+def _recordings(layouts: Mapping[str, ArrayLayout]) -> tuple[_Recording, ...]:
+    """Group the arrays: in one recording if their lengths agree, else one for each."""
+    if len({layout.samples for layout in layouts.values()}) == 1:
+        samples = next(iter(layouts.values())).samples
+        return (_Recording(tuple(layouts), samples, sum(layout.channels for layout in layouts.values())),)
+    return tuple(_Recording((name,), layout.samples, layout.channels) for name, layout in layouts.items())
+
+
+class _Npz:
+    """A ZIP of `.npy` files, as `numpy.savez` writes it."""
+
+    def members(self, path: Path) -> dict[str, Member]:
+        found: dict[str, Member] = {}
+        with naming_damage(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+            claim = f"{claimed} bytes of arrays"
+            require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(".npy")
+                if entry.flag_bits & 1:
+                    raise UnsupportedError(f"{path}: {name!r} is encrypted; expected a plain NPZ")
+                found[name] = self._member(path, archive, entry, name)
+        if not found:
+            raise UnreadableError(f"{path}: the archive holds no arrays; expected sensor data")
+        return found
+
+    def _member(self, path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Member:
+        def load() -> io.BytesIO:
+            return _load(path, entry)
+
+        if name == entry.filename:
+            return Member(None, "not an array", load)
+        with archive.open(entry) as file:
+            found = member(lambda label: npy_layout(file, entry.file_size, label), f"{path}: {name}", load)
+        if found.layout and found.layout.samples > 1:
+            return found
+        reason = found.reject_reason or "a single value"
+        return Member(None, reason, load, _single(load, entry.file_size))
+
+    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(temporary, "w") as new:
+            new.comment = old.comment
+            for entry in old.infolist():
+                name = entry.filename.removesuffix(".npy")
+                data = changed.get(name) or _load(source, entry).getvalue()
+                new.writestr(copy(entry), data, compress_type=entry.compress_type)
+
+
+def _single(load: Callable[[], io.BytesIO], size_bytes: int) -> float | None:
+    """Read the number of an `.npy` with one element."""
+    if size_bytes >= 1024:
+        return None
+    try:
+        value = np.load(load(), allow_pickle=False)
+    except ValueError:
+        return None
+    return float(value.item()) if value.size == 1 and value.dtype.kind in "iuf" else None
+
+
+def _load(path: Path, entry: zipfile.ZipInfo) -> io.BytesIO:
+    with naming_damage(f"{path}: {entry.filename}", "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read(entry))
+
+
+FORMAT = ArchiveFormat(_Npz())

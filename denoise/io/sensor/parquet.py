@@ -1,0 +1,197 @@
+"""Parquet tables, through pyarrow (the extra `parquet`).
+
+Schema, metadata, row groups and compression are kept; nulls and NaN are gaps and stay as they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import UnreadableError
+from denoise.io.formats import optional_package
+from denoise.io.limits import require_plausible_size
+from denoise.io.sensor.base import (
+    BLOCK,
+    LogOptions,
+    SensorFormat,
+    SensorReader,
+    SensorWriter,
+    changed_samples,
+    check_recording,
+    fit_dtype,
+    naming_damage,
+)
+from denoise.io.sensor.columns import ColumnSurvey, table_info
+from denoise.signal import Clock, SensorInfo
+
+__all__ = ["FORMAT"]
+
+_PACKING = {"UNCOMPRESSED": "NONE"}  # pyarrow reads one name and writes another
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+
+def _pyarrow(path: Path) -> Any:
+    pyarrow = optional_package("Parquet", f"{path}: ")
+    importlib.import_module("pyarrow.parquet")
+    return pyarrow
+
+
+def _open(path: Path) -> Any:
+    pyarrow = _pyarrow(path)
+    with naming_damage(str(path), "a Parquet table"):
+        return pyarrow.parquet.ParquetFile(path)
+
+
+def _values(column: Any) -> tuple[Array, NDArray[np.bool_]]:
+    """Read a column's numbers in its own dtype, and a mask of nulls."""
+    null = np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+    filled = column.fill_null(0) if null.any() else column
+    return np.asarray(filled.to_numpy(zero_copy_only=False)), null
+
+
+def _floats(column: Any) -> Floats:
+    """Read a column's numbers, nulls as NaN; stamps as their count since 1970."""
+    pyarrow = _pyarrow(Path())
+    kind = column.type
+    if pyarrow.types.is_timestamp(kind) or pyarrow.types.is_time64(kind) or pyarrow.types.is_duration(kind):
+        column = column.cast(pyarrow.int64())
+    elif pyarrow.types.is_time32(kind):
+        column = column.cast(pyarrow.int32())
+    values, null = _values(column)
+    out = values.astype(np.float64)
+    out[null] = np.nan
+    return out
+
+
+def _batches(path: Path, names: list[str] | None = None) -> Iterator[Any]:
+    with _open(path) as table, naming_damage(str(path), "a sound Parquet table"):
+        yield from table.iter_batches(batch_size=BLOCK, columns=names)
+
+
+def _survey(path: Path, options: LogOptions) -> SensorInfo:
+    types = _pyarrow(path).types
+    with _open(path) as table:
+        schema, rows = table.schema_arrow, table.metadata.num_rows
+    surveys = []
+    for field in schema:
+        is_time = types.is_timestamp(field.type) or types.is_time(field.type) or types.is_duration(field.type)
+        survey = ColumnSurvey(
+            field.name, field.type.unit if is_time else None, str(field.type) if is_time else ""
+        )
+        survey.numeric = is_time or types.is_integer(field.type) or types.is_floating(field.type)
+        survey.reject_reason = "" if survey.numeric else str(field.type)
+        surveys.append(survey)
+    if not rows:
+        raise UnreadableError(f"{path}: a table without rows; expected samples")
+    claim, claimed_bytes = f"{rows} rows of {len(surveys)} columns", rows * len(surveys) * 8
+    require_plausible_size(claimed_bytes, path.stat().st_size, claim, f"{path}: ")
+    seen = 0
+    for batch in _batches(path):
+        for survey, column in zip(surveys, batch.columns, strict=True):
+            if survey.numeric:
+                values = _floats(column)
+                if np.isinf(values).any() and not survey.infinite:
+                    survey.infinite = f"row {seen + int(np.argmax(np.isinf(values)))}"
+                survey.add(values)
+        seen += batch.num_rows
+    info, chosen = table_info(path, surveys, rows, options)
+    return replace(info, own=chosen)
+
+
+class ParquetReader(SensorReader):
+    """Reads the chosen columns of a table."""
+
+    def pieces(self) -> Iterator[Floats]:
+        """Yield one piece for each batch."""
+        for batch in _batches(self.info.source):
+            yield np.stack([_floats(batch.column(index)) for index in self.info.own])
+
+    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+        """Yield one piece for each batch."""
+        for batch in _batches(self.info.source, [clock.name]):
+            yield _floats(batch.column(0))[None]
+
+
+class ParquetWriter(SensorWriter):
+    """Writes the table again, row group by row group, with the chosen columns replaced."""
+
+    def __init__(self, path: Path, info: SensorInfo) -> None:
+        super().__init__(path, info, [(info.shape[0], info.shape[1])])
+        self._held: list[Floats] = []  # samples of the incomplete row group
+        self._group = 0
+        self._changed = False
+
+    def open(self, temporary: Path, stack: ExitStack) -> None:
+        """Open the source, and a table of the same schema."""
+        pyarrow = _pyarrow(self.path)
+        self._temporary = temporary
+        self._source = stack.enter_context(_open(self.info.source))
+        metadata = self._source.metadata
+        chunks = [metadata.row_group(0).column(index) for index in range(metadata.num_columns)]
+        self._table = stack.enter_context(
+            pyarrow.parquet.ParquetWriter(
+                temporary,
+                self._source.schema_arrow,
+                compression={
+                    chunk.path_in_schema: _PACKING.get(chunk.compression, chunk.compression)
+                    for chunk in chunks
+                },
+                version=metadata.format_version,
+            )
+        )
+
+    def put(self, block: Floats, _recording: int, _start: int) -> None:
+        """Write each row group that the next samples complete."""
+        self._held.append(block.copy())
+        while self._group < self._source.num_row_groups:
+            rows = self._source.metadata.row_group(self._group).num_rows
+            if sum(part.shape[1] for part in self._held) < rows:
+                return
+            values = np.concatenate(self._held, axis=1)
+            self._held = [values[:, rows:]]
+            self._write_group(values[:, :rows])
+            self._group += 1
+
+    def finish(self) -> None:
+        """Copy the source byte for byte if nothing changed."""
+        self._table.close()
+        if not self._changed:
+            shutil.copyfile(self.info.source, self._temporary)
+
+    def _write_group(self, values: Floats) -> None:
+        pyarrow = _pyarrow(self.path)
+        table = self._source.read_row_group(self._group)
+        for index, new in zip(self.info.own, values, strict=True):
+            field, column = table.schema.field(index), table.column(index).combine_chunks()
+            old, null = _values(column)
+            changed = changed_samples(_floats(column), new)
+            if not changed.any():
+                continue
+            self._changed = True
+            gap = changed & np.isnan(new)
+            fitted, clipped = fit_dtype(new[changed & ~gap], old.dtype, self.path)
+            self.clipped += clipped
+            out = old.copy()
+            out[changed & ~gap] = fitted
+            null = (null & ~changed) | gap
+            table = table.set_column(index, field, pyarrow.array(out, type=field.type, mask=null))
+        self._table.write_table(table, row_group_size=max(table.num_rows, 1))
+
+
+def _reader(path: Path, options: LogOptions, recording: int, block: int) -> ParquetReader:
+    check_recording(path, recording, 1)
+    return ParquetReader(_survey(path, options), block)
+
+
+FORMAT = SensorFormat(_reader, ParquetWriter)

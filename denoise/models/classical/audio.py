@@ -1,0 +1,124 @@
+"""Audio denoisers without weights: an adaptive Wiener filter and a spectral gate.
+
+Both take any sample rate and have a finite halo, so recordings of any length stream in bounded memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.models.base import InputSpec
+from denoise.models.classical.filters import Classical, lee_filter
+
+__all__ = ["AudioWiener", "SpectralGate"]
+
+Array = NDArray[Any]
+
+
+class AudioWiener(Classical):
+    """Adaptive Wiener filter, the noise power being the mean of the local variances around.
+
+    The rule of `scipy.signal.wiener`, which takes that mean over the whole recording; here it is over a
+    window that moves along. It removes consonants along with hiss: the weakest of the baselines.
+    """
+
+    size = 5  # samples
+    reach = 16_384  # samples each way over which the noise is measured
+    spec = InputSpec("audio", halo=reach + 2 * (size // 2))
+
+    def denoise(self, samples: Array) -> Array:
+        from scipy.ndimage import uniform_filter1d
+
+        values = samples.astype(np.float64)
+        mean = uniform_filter1d(values, self.size, mode="nearest")
+        variance = np.maximum(uniform_filter1d(values**2, self.size, mode="nearest") - mean**2, 0.0)
+        noise_power = uniform_filter1d(variance, 2 * self.reach + 1, mode="reflect")
+        return lee_filter(values, self.size, noise_power)
+
+
+class SpectralGate(Classical):
+    """Turns down the cells of a short-time spectrum that hardly rise above the noise floor.
+
+    The floor of each frequency is the least smoothed power in a few seconds around (Martin, "Noise power
+    spectral density estimation based on optimal smoothing and minimum statistics", 2001), so it follows noise
+    that changes slowly, and needs no recording of the noise alone. The mask is smoothed so that single cells
+    do not chirp ("musical noise"). Linked channels get one mask, from the mean of their powers.
+    """
+
+    frame = 1024  # samples: 21 ms at 48 kHz, 64 ms at 16 kHz
+    hop = 256
+    floor_frames = 188  # each way, over which the least power is sought: 1 s at 48 kHz, 3 s at 16 kHz
+    smooth_frames = 8  # each way, over which power is averaged for the floor
+    floor_bias = 2.58  # mean power of steady white noise over its least smoothed power, measured
+    mask_frames = 1  # each way
+    mask_bins = 2  # each way
+    threshold_db = 9.0  # above the floor: there the gate is half open
+    depth_db = 20.0  # how far a closed gate turns down
+    passed_bins = 2  # an offset is no noise: the window spreads it over the first two
+    spec = InputSpec(
+        "audio",
+        multiple_of=hop,
+        halo=-(-((floor_frames + 2 * smooth_frames + mask_frames + 4) * hop + frame) // hop) * hop,
+        joint_channels=True,
+    )
+
+    def denoise(self, samples: Array) -> Array:
+        spectra = [self._analyse(row.astype(np.float64)) for row in np.atleast_2d(samples)]
+        power: Array = sum(spectrum.real**2 + spectrum.imag**2 for spectrum in spectra) / len(spectra)
+        gain = self._gain(power)
+        denoised = [self._synthesise(gain * spectrum, samples.shape[-1]) for spectrum in spectra]
+        return np.reshape(denoised, samples.shape)
+
+    def _window(self) -> Array:
+        # Periodic Hann, before and after. With frames that overlap by 3/4 the squares sum to 1.5.
+        window: Array = np.sin(np.pi * np.arange(self.frame) / self.frame) ** 2
+        return window
+
+    def _analyse(self, values: Array) -> Array:
+        """Spectrum `(frames, bins)`; the frames start at multiples of `hop`, and cover each sample alike."""
+        from scipy.fft import rfft
+
+        margin = self.frame - self.hop
+        padded = np.pad(values, (margin, margin + -values.size % self.hop), mode="symmetric")
+        frames = np.lib.stride_tricks.sliding_window_view(padded, self.frame)[:: self.hop]
+        spectrum: Array = rfft(frames * self._window(), axis=1)
+        return spectrum
+
+    def _synthesise(self, spectrum: Array, size: int) -> Array:
+        from scipy.fft import irfft
+
+        frames = irfft(spectrum, self.frame, axis=1) * (self._window() / (0.375 * self.frame / self.hop))
+        pieces = self.frame // self.hop
+        out = np.zeros((len(frames) + pieces - 1, self.hop))
+        for piece in range(pieces):
+            out[piece : piece + len(frames)] += frames[:, piece * self.hop : (piece + 1) * self.hop]
+        margin = self.frame - self.hop
+        samples: Array = out.ravel()[margin : margin + size]
+        return samples
+
+    def _gain(self, power: Array) -> Array:
+        from scipy.ndimage import uniform_filter
+
+        local = uniform_filter(power, (2 * self.mask_frames + 1, 2 * self.mask_bins + 1), mode="nearest")
+        half_open = self.floor_bias * self._floor(power) * 10.0 ** (self.threshold_db / 10.0)
+        mask = np.divide(local, local + half_open, out=np.zeros_like(local), where=local > 0.0)
+        closed = 10.0 ** (-self.depth_db / 20.0)
+        gain: Array = closed + (1.0 - closed) * mask
+        gain[:, : self.passed_bins] = 1.0
+        return gain
+
+    def _floor(self, power: Array) -> Array:
+        """Least smoothed power around each cell, digital silence left out; 0 where there is nothing else."""
+        from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
+
+        smooth = uniform_filter1d(power, 2 * self.smooth_frames + 1, axis=0, mode="nearest")
+        smooth = np.maximum(smooth, 0.0)  # it is a running sum: rounding can leave less than nothing
+        silent = power.max(axis=1) == 0.0
+        near_silence = maximum_filter1d(silent, 2 * (self.smooth_frames + self.frame // self.hop) + 1)
+        smooth[near_silence] = np.inf
+        floor: Array = minimum_filter1d(smooth, 2 * self.floor_frames + 1, axis=0, mode="nearest")
+        floor[np.isinf(floor)] = 0.0
+        return floor

@@ -1,0 +1,166 @@
+"""The chain for sensor logs: remove outliers, faults and hum, then denoise the rest with a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from denoise.errors import UsageError
+from denoise.models.base import Denoiser
+from denoise.models.sensor.heartbeats import Heartbeats
+from denoise.models.sensor.stages import GRID, BaselineWander, HarmGate, Impulses, Mains, Repair, Stage
+from denoise.registry import unknown
+
+__all__ = ["STAGES", "SensorChain"]
+
+STAGES = ("impulses", "faults", "mains", "baseline")
+_TIMED = ("mains", "baseline")  # stages that need the sample rate
+_GRIDS_HZ = (50.0, 60.0)
+_MIN_POWER = 1e-4  # of hum that is removed on request
+
+Floats = NDArray[np.float64]
+
+
+class SensorChain(Denoiser):
+    """A network for sensor logs behind stages that remove faults by rule.
+
+    By default the stages remove single outliers, runs of stuck or saturated readings, and mains hum, if the
+    evidence is clear. Slow wander is signal to most sensors and goes only on request. Components to keep are
+    subtracted before the network and added back after it. A network for electrocardiograms, to which wander
+    is noise, takes over around heartbeats.
+
+    Args:
+        network: Any denoiser of sensors with a halo.
+        heart: A network for electrocardiograms, if any.
+        remove: Names in `STAGES` to remove however faint.
+        keep: Names in `STAGES` to leave in.
+        sample_rate: Hz; hum and wander need one.
+
+    Shape:
+        `(B, 1, T)` in and out, of about unit variance; `(B, C, T)` if the network takes joint channels.
+        Mask channels follow the samples if the network takes gap masks.
+
+    Raises:
+        UsageError: A stage is unknown, or both to remove and to keep.
+    """
+
+    def __init__(
+        self,
+        network: Denoiser,
+        heart: Denoiser | None = None,
+        remove: Collection[str] = (),
+        keep: Collection[str] = (),
+        sample_rate: float | None = None,
+    ) -> None:
+        super().__init__()
+        for name in (*remove, *keep):
+            if name not in STAGES:
+                raise unknown("stage", name, STAGES)
+        if both := set(remove) & set(keep):
+            raise UsageError(f"{', '.join(sorted(both))}: is in remove and in keep; give each stage once")
+        self.network, self.heart, self.sample_rate = network, heart, sample_rate
+        self.remove, self.keep = frozenset(remove), frozenset(keep)
+        self._stages = list(self._needed())
+        self._gate = HarmGate()
+        beats = Heartbeats(sample_rate or 0.0)
+        self._beats = beats if heart and beats.possible else None
+        networks = [network, heart] if heart else [network]
+        reach = sum(stage.reach for _, stage in self._stages) + self._gate.reach
+        reach += max(self._beats.reach if self._beats else 0, *(part.spec.halo or 0 for part in networks))
+        multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
+        halo = -(-reach // multiple_of) * multiple_of
+        self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of, centre=True, scale=True)
+        self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
+        self._power = 0.0
+        self._removed: dict[str, float] = {}
+
+    def _needed(self) -> Iterator[tuple[str, Stage]]:
+        yield "impulses", Impulses()
+        yield "faults", Repair()
+        if not self.sample_rate:
+            return
+        for grid_hz in _GRIDS_HZ:
+            mains = Mains(self.sample_rate, grid_hz)
+            if "mains" in self.remove | self.keep:
+                mains = replace(mains, faint=_MIN_POWER)
+            if mains.possible:
+                yield "mains", mains
+        if "baseline" in self.remove | self.keep:
+            yield "baseline", BaselineWander(self.sample_rate)
+
+    def for_sample_rate(self, sample_rate: float | None) -> SensorChain:
+        if not sample_rate:
+            for what, names in (("remove", self.remove), ("keep", self.keep)):
+                if timed := [name for name in _TIMED if name in names]:
+                    raise UsageError(f"to {what} {' and '.join(timed)}, give the sample rate")
+        return SensorChain(self.network, self.heart, self.remove, self.keep, sample_rate).train(self.training)
+
+    def diagnostics(self) -> Mapping[str, float]:
+        return {
+            f"removed_{name}_db": 10.0 * math.log10(power / self._power)
+            for name, power in self._removed.items()
+            if power > 0.0 and self._power > 0.0
+        }
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        return torch.stack([self._recording(item) for item in noisy]).to(noisy)
+
+    def _recording(self, noisy: Tensor) -> Tensor:
+        """Denoise signals `(C, T)`, or `(2C, T)` with gap masks."""
+        masked = self.spec.takes_gap_mask and len(noisy) > 1
+        samples, gaps = noisy.chunk(2) if masked else (noisy, noisy[:0])
+        dirty = samples.double().cpu().numpy()
+        parts = [self._prepare(row) for row in dirty]
+        prepared, aside = np.stack([part for part, _ in parts]), np.stack([part for _, part in parts])
+        given = torch.cat([torch.from_numpy(prepared).to(noisy), gaps])
+        confidence = (
+            np.stack([self._beats(row) for row in prepared]) if self._beats else np.zeros_like(prepared)
+        )
+        noise = np.zeros_like(prepared)
+        for network, share in ((self.network, 1.0 - confidence), (self.heart, confidence)):
+            if network is not None and share.any():
+                noise += share * (prepared - _cleaned(network, given, len(prepared)))
+        for row, (noisy_row, correction, beats) in enumerate(zip(dirty, noise, confidence, strict=True)):
+            noise[row] = self._counted(noisy_row, self._gate(correction), beats)
+        return torch.from_numpy(prepared - noise + aside)
+
+    def _counted(self, samples: Floats, noise: Floats, confidence: Floats) -> Floats:
+        """The noise, once it is known for the diagnostics how much of it was wander."""
+        slow = (
+            confidence * (noise - self._wander(noise))
+            if self._wander and confidence.any()
+            else np.zeros_like(noise)
+        )
+        self._count("baseline", slow)
+        self._count("noise", noise - slow)
+        self._power += float(np.sum((samples - samples.mean()) ** 2))
+        return noise
+
+    def _prepare(self, samples: Floats) -> tuple[Floats, Floats]:
+        """Return the input of the network, and the components to add back."""
+        aside = np.zeros_like(samples)
+        for name, stage in self._stages:
+            after = stage(samples)
+            if name in self.keep:
+                aside += samples - after
+            else:
+                self._count(name, samples - after)
+            samples = after
+        return samples, aside
+
+    def _count(self, name: str, removed: Floats) -> None:
+        self._removed[name] = self._removed.get(name, 0.0) + float(np.sum(removed**2))
+
+
+def _cleaned(network: Denoiser, given: Tensor, channels: int) -> Floats:
+    """Denoise the channels of a recording, one by one unless the network takes joint channels."""
+    parts = given.reshape(-1, channels, given.shape[-1])  # (2, C, T): signals, gaps
+    batch = given[None] if network.spec.joint_channels else parts.transpose(0, 1)
+    cleaned: Floats = network(batch).reshape(channels, -1).double().cpu().numpy()
+    return cleaned

@@ -1,0 +1,412 @@
+"""Stages that remove faults of sensor signals before a network denoises them.
+
+Each stage is a function of one channel with a standard deviation of about one. Its output depends on `reach`
+samples to each side, so blocks with that many neighbours, put together, equal the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "GRID",
+    "BaselineWander",
+    "HarmGate",
+    "Impulses",
+    "Mains",
+    "Repair",
+    "Stage",
+    "fill_autoregressive",
+    "slide",
+]
+
+Floats = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+Mask = NDArray[np.bool_]
+
+GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
+_ORDER = 32  # of autoregressive models, samples
+_CONTEXT = 512  # samples to each side of a gap that its model is fitted to
+
+
+class Stage(Protocol):
+    """A stage that removes one kind of fault."""
+
+    @property
+    def reach(self) -> int:
+        """Samples to each side that an output value depends on."""
+
+    def __call__(self, samples: Floats, /) -> Floats:
+        """Return the samples `(n,)` without the fault."""
+
+
+# ---- impulses ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Impulses:
+    """Removes single outliers, by the cubic through their four neighbours.
+
+    An outlier is far from that cubic, relative to its surroundings, and its neighbours are close to theirs
+    once it is replaced: neither a step nor a peak of several samples is one. The second round finds a smaller
+    outlier beside a larger one.
+    """
+
+    far: float = 6.0  # times the 90th percentile of nearby distances
+    quiet: float = 0.5  # largest distance of its neighbours after replacement, relative to its own
+    rounds: int = 2
+    reach: int = 2 * (4 * GRID + 8)
+
+    def __call__(self, samples: Floats) -> Floats:
+        from scipy.ndimage import maximum_filter1d
+
+        if samples.size < 16:
+            return samples
+        for _ in range(self.rounds):
+            cubic = _between(samples)
+            distance = np.abs(samples - cubic)
+            most = self.far * np.maximum(_usual(distance, 0.9, rest=True), _usual(distance, 0.25))
+            # Beside an outlier the cubics are off by two thirds of it; beside a step by as much as at it.
+            alone = distance > 1.25 * np.maximum(np.roll(distance, 1), np.roll(distance, -1))
+            at = np.flatnonzero((distance > most) & (most > 0.0) & alone)
+            if not at.size:
+                break
+            tamed = samples.copy()
+            tamed[at] = cubic[at]
+            around = maximum_filter1d(np.abs(tamed - _between(tamed)), 5)[at]
+            at = at[around < np.minimum(self.quiet * distance[at], most[at])]
+            samples = samples.copy()
+            samples[at] = cubic[at]
+        return samples
+
+
+def _between(samples: Floats) -> Floats:
+    """Return the cubic through the two samples to each side; the first and last two unchanged."""
+    out = samples.copy()
+    near, far = samples[1:-3] + samples[3:-1], samples[:-4] + samples[4:]
+    out[2:-2] = (4.0 * near - far) / 6.0
+    return out
+
+
+def _usual(sizes: Floats, share: float, rest: bool = False) -> Floats:
+    """Return the quantile of the sizes within about four frames of each sample; `rest` counts zeros."""
+    out = np.empty_like(sizes)
+    for start in range(0, sizes.size, GRID):
+        near = sizes[max(0, start - 4 * GRID) : start + 5 * GRID]
+        near = near if rest else near[near > 0]
+        place = min(near.size - 1, int(share * near.size))
+        out[start : start + GRID] = np.partition(near, place)[place] if near.size else 0.0
+    return out
+
+
+# ---- stuck readings --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Replaces false readings (a rail, a sentinel such as -999, a stuck value) by autoregression.
+
+    Runs of equal values are natural in slow and coarsely quantised logs, and at rest. A run is a fault if the
+    signal jumps to or from it by more than elsewhere, and it is the extreme of its surroundings or longer
+    than nearby runs explain.
+    """
+
+    shortest: int = 3  # samples, at an extreme
+    shortest_hang: int = 8  # samples, elsewhere
+    longest: int = 256  # samples; a longer run is a signal at rest
+    jump: float = 3.0  # times the 95th percentile of nearby second differences
+    chance: float = 1e-7  # probability of a run of equal values below which it is a fault
+    reach: int = 2048
+
+    def __call__(self, samples: Floats) -> Floats:
+        faulty = self.find(samples)
+        return fill_autoregressive(samples, faulty) if faulty.any() else samples
+
+    def find(self, samples: Floats) -> Mask:
+        """Return a mask of the false readings."""
+        from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+        faulty = np.zeros(samples.size, bool)
+        edges = np.flatnonzero(np.diff(samples) != 0.0) + 1
+        starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [samples.size]])
+        long = (stops - starts >= self.shortest) & (stops - starts <= self.longest)
+        # At the ends of a block the neighbours are unknown, and the rest may be padding.
+        long &= (starts >= 3) & (stops <= samples.size - 3)
+        if not long.any():
+            return faulty
+        starts, stops = starts[long], stops[long]
+        bends = np.abs(np.diff(samples, 2, append=samples[-2:]))
+        usual = _usual(bends, 0.95)[starts]
+        into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
+        out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
+        jumps = np.maximum(np.abs(into), np.abs(out)) > self.jump * usual + 1e-9
+        window = self.reach + 1
+        extreme = samples[starts] >= maximum_filter1d(samples, window)[starts]
+        extreme |= samples[starts] <= minimum_filter1d(samples, window)[starts]
+        # The share of equal neighbours outside runs gives the probability of this run by chance.
+        equal = np.concatenate([[0], np.cumsum(np.diff(samples) == 0.0)])
+        in_runs = np.zeros(samples.size + 1)
+        in_runs[stops] = stops - 1 - starts
+        in_runs = np.cumsum(in_runs)
+        low = np.maximum(starts - self.reach // 2, 0)
+        high = np.minimum(stops + self.reach // 2, samples.size - 1)
+        others = equal[high] - equal[low] - (in_runs[high] - in_runs[low])
+        share = np.clip(others / (high - low), 1e-3, 1.0)
+        chance = share ** (stops - 1 - starts)
+        odd = (chance < self.chance) & (stops - starts >= self.shortest_hang)
+        faults = jumps & (extreme | odd)
+        for start, stop in zip(starts[faults], stops[faults], strict=True):
+            faulty[start:stop] = True
+        return faulty
+
+
+def fill_autoregressive(samples: Floats, missing: Mask, order: int = _ORDER) -> Floats:
+    """Interpolate missing samples by an autoregressive model of their surroundings.
+
+    The values that leave the least prediction error, Janssen, Veldhuis and Vries, "Adaptive interpolation of
+    discrete-time signals that can be modeled as autoregressive processes", IEEE Trans. ASSP 34 (1986), with
+    the model fitted by least squares to what is known around the gap.
+
+    Args:
+        samples: `(n,)`; what stands at missing samples is not looked at.
+        missing: `(n,)`.
+        order: Of the model.
+    """
+    filled = samples.copy()
+    at = np.flatnonzero(missing)
+    if not at.size or at.size == samples.size:
+        return filled
+    known = np.flatnonzero(~missing)
+    filled[at] = np.interp(at, known, samples[known])
+    for group in np.split(at, np.flatnonzero(np.diff(at) > order) + 1):
+        low, high = max(0, group[0] - _CONTEXT), min(samples.size, group[-1] + 1 + _CONTEXT)
+        level = filled[low:high].mean()
+        local, gone = filled[low:high] - level, missing[low:high]
+        model = _fit(local, gone, min(order, (high - low) // 8))
+        if model is None:
+            continue
+        start, stop = max(0, group[0] - low - model.size + 1), min(high - low, group[-1] - low + model.size)
+        piece, holes = local[start:stop], np.flatnonzero(gone[start:stop])
+        if piece.size <= model.size or holes.size >= piece.size - model.size:
+            continue
+        # Row i predicts sample i + order from those before it.
+        rows = piece.size - model.size + 1
+        taps = np.zeros((rows, piece.size))
+        for lag, weight in enumerate(model):
+            taps[np.arange(rows), np.arange(rows) + model.size - 1 - lag] = weight
+        given = piece.copy()
+        given[holes] = 0.0
+        found = np.linalg.lstsq(taps[:, holes], -taps @ given, rcond=1e-10)[0]
+        bound = 1.5 * np.abs(local[~gone]).max()
+        filled[low + start + holes] = np.clip(found, -bound, bound) + level
+    return filled
+
+
+def _fit(local: Floats, gone: Mask, order: int) -> Floats | None:
+    """Coefficients `(order + 1,)` of the prediction error, the first being one."""
+    if order < 1:
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(local, order + 1)
+    whole = ~np.lib.stride_tricks.sliding_window_view(gone, order + 1).any(axis=1)
+    rows = windows[whole]
+    if len(rows) < 2 * order:
+        return None
+    gram = rows.T @ rows
+    ridge = 1e-9 * np.trace(gram) / (order + 1)
+    past = gram[:-1, :-1] + ridge * np.eye(order)
+    weights = np.linalg.solve(past, gram[:-1, -1]) if ridge > 0 else np.zeros(order)
+    return np.concatenate([[1.0], -weights[::-1]])
+
+
+# ---- hum of the mains ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mains:
+    """Removes 50 or 60 Hz and harmonics by least squares under a sliding window locked to the grid's phase.
+
+    A short window tracks the phase of the first harmonic as the grid frequency drifts; a longer window at
+    that phase fits all harmonics. The amount removed depends on how far the line stands above the spectrum
+    beside it.
+
+    Args:
+        rate_hz: Sample rate.
+        grid_hz: Nominal frequency.
+        harmonics: Number of harmonics, the first included.
+    """
+
+    rate_hz: float
+    grid_hz: float = 50.0
+    harmonics: int = 5
+
+    faint: float = 3e-3  # power below which a line stays, in a signal of unit variance
+
+    follow_s = 0.8
+    fit_s = 2.0
+    clear = (
+        6.0,
+        20.0,
+    )  # ratio to the power beside it: below the first a line stays, above the second it goes
+    longest = 8192  # samples of a window
+    thinned_hz = 50.0  # minimum rate at which the spectrum beside a line is measured
+    shortest_s = 0.5  # minimum length of a signal
+
+    @property
+    def reach(self) -> int:
+        """Radius of three windows: phase, amplitude, evidence."""
+        return 2 * self._window(self.follow_s) + 2 * self._window(self.fit_s)
+
+    @property
+    def possible(self) -> bool:
+        """True if the rate covers the line and the spectrum beside it."""
+        return self.grid_hz + 6.0 < self.rate_hz / 2
+
+    def _window(self, seconds: float) -> int:
+        return min(self.longest, round(seconds * self.rate_hz)) // 4 * 4
+
+    def __call__(self, samples: Floats) -> Floats:
+        follow, fit = self._window(self.follow_s), self._window(self.fit_s)
+        if not self.possible or samples.size < self.shortest_s * self.rate_hz:
+            return samples
+        carrier = _turning(samples.size, -self.grid_hz / self.rate_hz)
+        base = samples * carrier
+        present = self._presence(base, follow)
+        if not present.any():
+            return samples
+        line = slide(base, follow)
+        step = np.abs(line)
+        phase = carrier * np.conj(line) / np.where(step > 0, step, 1.0)
+        phase = np.where(step > 0, phase, carrier)
+        hum = np.zeros_like(samples)
+        turn: Complex = np.ones(samples.size, np.complex128)
+        for harmonic in range(1, self.harmonics + 1):
+            if harmonic * self.grid_hz + 3.0 > self.rate_hz / 2:
+                break
+            turn = turn * phase
+            rest = turn * (samples - hum)
+            gain = self._presence(rest, fit) * (present > 0)
+            if gain.any():
+                hum += gain * 2.0 * np.real(slide(rest, fit) * np.conj(turn))
+        return samples - hum
+
+    def _presence(self, base: Complex, window: int) -> Floats:
+        """Return how clearly a line, shifted to 0 Hz, stands out of the spectrum beside it: 0 to 1."""
+        # A few Hz of bandwidth need fewer samples; these lie on the grid.
+        step = min(GRID, 1 << max(0, int(np.log2(self.rate_hz / self.thinned_hz))))
+        thin = slide(base, 2 * step)[::step]
+        line = slide(thin, window // step)
+        beside = np.zeros(thin.size)
+        for offset_hz in (-4.0, -2.5, 2.5, 4.0):
+            turned = thin * _turning(thin.size, -offset_hz * step / self.rate_hz)
+            beside += np.abs(slide(turned, window // step)) ** 2 / 4.0
+        fit = self._window(self.fit_s) // step
+        power, beside = (slide(p, fit) for p in (np.abs(line) ** 2, beside))
+        ratio = power / np.maximum(beside, 1e-30)
+        low, high = self.clear
+        gain = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > self.faint)
+        gains: Floats = np.interp(np.arange(base.size), np.arange(0, base.size, step), gain)
+        return gains
+
+
+@lru_cache(maxsize=16)
+def _turning(size: int, cycles: float) -> Complex:
+    """Return a complex exponential that advances by `cycles` per sample."""
+    turning: Complex = np.exp(2j * np.pi * ((cycles * np.arange(size)) % 1.0))
+    return turning
+
+
+def slide(values: NDArray, window: int) -> NDArray:  # type: ignore[type-arg]
+    """Return the mean under a smooth window (two boxes); at an end, over the samples there are."""
+    box = max(1, window // 2) | 1
+    means = _boxes(values, box)
+    weights = _boxes(np.ones(min(values.size, 2 * box)), box)
+    if values.size < 2 * box:
+        means /= weights
+        return means
+    means[:box] /= weights[:box]  # both boxes are full inside
+    means[-box:] /= weights[-box:]
+    return means
+
+
+def _boxes(values: NDArray, box: int) -> NDArray:  # type: ignore[type-arg]
+    """Apply a moving average twice, with zeros beyond the ends."""
+    size, half = values.size, box // 2
+    sums = np.zeros(size + box, values.dtype)
+    for _ in range(2):
+        np.cumsum(values, out=sums[half + 1 : half + 1 + size])
+        sums[half + 1 + size :] = sums[half + size]
+        values = sums[box:] - sums[:-box]
+    values *= 1.0 / box**2
+    return values
+
+
+# ---- baseline wander -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BaselineWander:
+    """Removes components slower than `cutoff_hz`, such as breathing in an ECG, but not the mean.
+
+    Args:
+        rate_hz: Sample rate.
+        cutoff_hz: ECG practice puts it at 0.5 Hz.
+    """
+
+    rate_hz: float
+    cutoff_hz: float = 0.5
+
+    longest = 16384  # samples of the window
+
+    @property
+    def reach(self) -> int:
+        """Radius of two boxes."""
+        return self._window()
+
+    def _window(self) -> int:
+        # Two boxes of w samples are 3 dB down at 0.32 / w of the sample rate.
+        return min(self.longest, round(2 * 0.32 * self.rate_hz / self.cutoff_hz))
+
+    def __call__(self, samples: Floats) -> Floats:
+        window = self._window()
+        if window < 4 or samples.size < 2 * window:
+            return samples
+        calm: Floats = samples - slide(samples, window)
+        return calm
+
+
+# ---- no harm ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HarmGate:
+    """Reverts corrections so faint that they are more likely signal than noise.
+
+    On a clean signal a network still removes its finest detail, some 30 dB down. Noise of that level does
+    little harm, so the local power of the correction decides which share of it is applied.
+
+    Args:
+        faint_db: Power up to which the correction is reverted, in dB of the signal's variance.
+        sure_db: Power from which all of it is applied.
+        window: Samples.
+    """
+
+    faint_db: float = -27.0
+    sure_db: float = -24.0
+    window: int = 1024
+
+    @property
+    def reach(self) -> int:
+        """Radius of two boxes."""
+        return self.window
+
+    def __call__(self, correction: Floats) -> Floats:
+        """Return the share to apply of a correction `(n,)` of a signal of unit variance."""
+        power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
+        share = np.clip((power_db - self.faint_db) / (self.sure_db - self.faint_db), 0.0, 1.0)
+        kept: Floats = share * correction
+        return kept

@@ -1,0 +1,296 @@
+"""Architecture `spectral-gru`: a causal denoiser of speech, an autoencoder over spectra with a GRU."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from denoise.errors import UsageError
+from denoise.models.base import CausalDenoiser, InputSpec
+from denoise.models.layers import Conv1dAs2d, ConvTranspose1dAs2d, config_from
+
+__all__ = [
+    "RENAMED",
+    "ShiftEnsemble",
+    "ShiftState",
+    "SpectralGru",
+    "SpectralGruConfig",
+    "SpectralState",
+    "build",
+    "share_mask",
+]
+
+MIN_RMS = 0.02  # quieter frames are amplified to this level, because training had none below it
+MAX_GAIN = 1e4
+SLOPE = 0.1  # of the leaky rectifiers
+RENAMED = MappingProxyType({"shifts": "n_shifts"})  # fields of recipes and weights files before
+_FADE_DB_S = 1.0
+
+
+@dataclass(frozen=True)
+class SpectralGruConfig:
+    """Sizes of a `SpectralGru`.
+
+    Args:
+        sample_rate: Hz.
+        window: Samples per frame.
+        hop: Samples between frames, half a window.
+        widths: Channels of the strided convolutions over frequency, outermost first.
+        code: Numbers per frame between encoder and GRU.
+        memory: Units of each recurrent layer.
+        layers: Recurrent layers.
+        n_shifts: Members of the ensemble, see `ShiftEnsemble`.
+    """
+
+    sample_rate: float = 16_000.0
+    window: int = 512
+    hop: int = 256
+    widths: tuple[int, ...] = (16, 32, 48)
+    code: int = 192
+    memory: int = 192
+    layers: int = 2
+    n_shifts: int = 2
+
+
+@dataclass(frozen=True)
+class ShiftState:
+    """State of a `ShiftEnsemble` between blocks.
+
+    Args:
+        history: Last input samples, which the delayed members still need, `(B, n)`.
+        delayed: Outputs that wait for those of later members, `(n_shifts, B, n)`.
+        state: State of the model, for all members.
+    """
+
+    history: Tensor
+    delayed: Tensor
+    state: Any
+
+
+class ShiftEnsemble(CausalDenoiser):
+    """A model whose output is the mean over several framings of the signal, evenly shifted within a hop.
+
+    The position of frames is arbitrary, and errors at different positions are largely independent, so the
+    mean is more accurate. The members are items of one batch. Training runs one member, and so do recordings
+    of several channels, whose shared mask is already a mean.
+
+    Args:
+        frame_hop: Samples between frames.
+        n_shifts: Number of members.
+    """
+
+    def __init__(self, frame_hop: int, n_shifts: int) -> None:
+        super().__init__()
+        if n_shifts < 1 or frame_hop % n_shifts:
+            raise UsageError(f"n_shifts is {n_shifts}; expected a divisor of the hop, {frame_hop} samples")
+        self._delays = [index * frame_hop // n_shifts for index in range(n_shifts)]
+
+    def initial_state_one(self, batch: int) -> Any:
+        """Return the state of one member before the first sample."""
+        raise NotImplementedError
+
+    def step_one(self, block: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Denoise the next block with one member, as `step` does with all."""
+        raise NotImplementedError
+
+    def training_step(self, noisy: Tensor, _target: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Denoise a patch with one member."""
+        samples, late = noisy.shape[-1], self.latency - self._delays[-1]
+        padded = F.pad(noisy, (0, -(-(samples + late) // self.hop) * self.hop - samples))
+        out, _ = self.step_one(padded, self.initial_state_one(noisy.shape[0] * noisy.shape[1]))
+        return out[..., late : late + samples], noisy.new_zeros(())
+
+    def _delays_for(self, channels: int) -> list[int]:
+        """Return the delay in samples of each member for a recording of `channels` channels."""
+        return self._delays if channels == 1 else self._delays[-1:]
+
+    def initial_state(self, batch: int, channels: int = 1) -> ShiftState:
+        """Return the state before the first sample: silence."""
+        members, max_delay, rows = len(self._delays_for(channels)), self._delays[-1], batch * channels
+        like = next(self.parameters())
+        return ShiftState(
+            like.new_zeros(rows, max_delay),
+            like.new_zeros(members, rows, max_delay),
+            self.initial_state_one(members * rows),
+        )
+
+    def step(self, block: Tensor, state: ShiftState) -> tuple[Tensor, ShiftState]:
+        """Denoise the next block `(B, C, k * hop)`."""
+        size, max_delay, delays = block.shape[-1], self._delays[-1], self._delays_for(block.shape[1])
+        signal = torch.cat([state.history, block.flatten(0, 1)], 1)
+        shifted = [signal[:, max_delay - delay : max_delay - delay + size].view_as(block) for delay in delays]
+        outputs, inner = self.step_one(torch.cat(shifted), state.state)
+        ready = torch.cat([state.delayed, outputs.reshape(len(delays), -1, size)], -1)
+        # A member with a smaller delay is ahead of the last one by the difference.
+        aligned = [row[:, delay : delay + size] for row, delay in zip(ready, delays, strict=True)]
+        mean = torch.stack(aligned).mean(0).view_as(block)
+        return mean, ShiftState(signal[:, size:], ready[..., size:], inner)
+
+
+@dataclass(frozen=True)
+class SpectralState:
+    """State of one member between blocks.
+
+    Args:
+        history: Last `window - hop` input samples, `(B, window - hop)`.
+        overlap: Output samples that the next frame is added to, `(B, window - hop)`.
+        memory: State of the recurrent layers, `(layers, B, memory)`.
+        level: Fading maximum of the frames' root mean squares, `(B,)`.
+    """
+
+    history: Tensor
+    overlap: Tensor
+    memory: Tensor
+    level: Tensor
+
+
+class SpectralGru(ShiftEnsemble):
+    """A complex ratio mask (Williamson et al. 2016) from compressed spectra, by encoder, GRU and decoder.
+
+    The encoder strides over frequency only. The recurrent layers (Cho et al. 2014) carry all past context,
+    which keeps the state small and makes streaming exact. Each encoder scale is added to the decoder scale of
+    its size.
+
+    Channels of one recording share one mask: the mean of theirs weighted by power, which is the single mask
+    closest to the separate ones (least squares).
+
+    Shape:
+        `(B, C, T)` in and out; `latency` is `window - hop` samples plus the largest shift.
+    """
+
+    taper: Tensor
+
+    def __init__(self, config: SpectralGruConfig) -> None:
+        super().__init__(config.hop, config.n_shifts)
+        sizes = (config.hop, config.code, config.memory, config.layers, *config.widths)
+        if min(sizes) < 1 or config.window != 2 * config.hop or config.hop % 2 ** len(config.widths):
+            raise UsageError(
+                "spectral-gru needs sizes above 0, a window of two hops, and a hop that "
+                f"2**len(widths) divides; found {config}"
+            )
+        if not 0 < config.sample_rate < math.inf:
+            raise UsageError(f"spectral-gru needs a sample rate in Hz above 0, found {config.sample_rate}")
+        self._config = config
+        self._overlap = config.window - config.hop
+        self.hop, self.latency = config.hop, self._overlap + self._delays[-1]
+        self.spec = InputSpec(
+            "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, joint_channels=True
+        )
+        # The square root of a periodic Hann window, twice, adds up to one at half overlap.
+        self.register_buffer("taper", torch.hann_window(config.window, device="cpu").sqrt(), persistent=False)
+
+        self.bins = config.window // 2  # the Nyquist bin takes the mask of its neighbour
+        channels = (3, *config.widths)
+        self.encoder = nn.ModuleList(
+            Conv1dAs2d(i, o, 5, stride=2, padding=2) for i, o in itertools.pairwise(channels)
+        )
+        flat = config.widths[-1] * (self.bins >> len(config.widths))
+        self.encode_proj = nn.Linear(flat, config.code)
+        self.memory = nn.GRU(config.code, config.memory, config.layers, batch_first=True)
+        self.decode_proj = nn.Linear(config.memory + config.code, flat)
+        outwards = (*config.widths[::-1], 2)
+        self.decoder = nn.ModuleList(
+            ConvTranspose1dAs2d(i, o, 6, stride=2, padding=2) for i, o in itertools.pairwise(outwards)
+        )
+        last = self.decoder[-1]
+        assert isinstance(last, ConvTranspose1dAs2d)
+        assert last.bias is not None
+        nn.init.constant_(last.bias[:1], 1.0)  # start near a mask of one
+
+    def config(self) -> dict[str, Any]:
+        """Return the fields of `SpectralGruConfig`."""
+        return asdict(self._config)
+
+    def initial_state_one(self, batch: int) -> SpectralState:
+        """Return the state before the first sample: silence."""
+        like, c = self.taper, self._config
+        zeros = like.new_zeros(batch, self._overlap)
+        memory = like.new_zeros(c.layers, batch, c.memory)
+        return SpectralState(zeros, zeros, memory, like.new_zeros(batch))
+
+    def step_one(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
+        """Denoise the next block `(B, C, k * hop)` with one member."""
+        window, hop, channels = self._config.window, self.hop, block.shape[1]
+        # From here on, B counts every channel of every item.
+        signal = torch.cat([state.history, block.flatten(0, 1)], 1)  # (B, window - hop + k hop)
+        frames = signal.unfold(1, window, hop) * self.taper  # (B, k, window)
+        spectrum = torch.fft.rfft(frames)  # (B, k, window/2 + 1)
+        gain, level = _quiet_gain(spectrum, state.level, hop / self._config.sample_rate)
+        mask, memory = self._mask(spectrum * gain, state.memory)
+        if channels > 1:
+            mask = share_mask(mask, spectrum, channels)
+        cleaned = torch.fft.irfft(spectrum * mask, n=window) * self.taper
+
+        count = frames.shape[1]
+        second = cleaned[..., hop:].flatten(1)  # (B, k hop): second halves of the frames
+        out = cleaned[..., :hop].flatten(1)
+        out = out + torch.cat([state.overlap, second[:, : (count - 1) * hop]], 1)
+        return out.view_as(block), SpectralState(
+            signal[:, -self._overlap :], second[:, (count - 1) * hop :], memory, level
+        )
+
+    def _mask(self, spectrum: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the complex gain of every bin, `(B, k, bins + 1)`, and the memory after the last frame."""
+        batch, count = spectrum.shape[:2]
+        x = spectrum[..., : self.bins]
+        power = x.real.square() + x.imag.square() + 1e-10
+        magnitude = power.pow(0.15)  # |X|^0.3 raises weak bins, whatever the level
+        compressed = magnitude * power.rsqrt()
+        x = torch.stack([magnitude, x.real * compressed, x.imag * compressed], -1)
+        # Treat frames as rows of one channels-last image: on a CPU several times faster than batching.
+        x = x.view(1, batch * count, self.bins, 3).permute(0, 3, 1, 2)
+        skips = []
+        for conv in self.encoder:
+            x = F.leaky_relu(conv(x), SLOPE, inplace=True)
+            skips.append(x)  # (1, width, B k, half the bins)
+        code = F.relu(self.encode_proj(x[0].transpose(0, 1).flatten(1))).view(
+            batch, count, -1
+        )  # (B, k, code)
+        context, memory = self.memory(code, memory)
+        x = self.decode_proj(torch.cat([context, code], -1))
+        x = x.view(batch * count, self._config.widths[-1], -1).transpose(0, 1).unsqueeze(0)
+        for conv in self.decoder:
+            x = conv(skips.pop() + x)  # double the bins
+            if skips:
+                x = F.leaky_relu(x, SLOPE, inplace=True)
+        x = torch.tanh(x[0].float()).view(2, batch, count, self.bins)
+        x = torch.cat([x, x[..., -1:]], -1)
+        return torch.complex(1.2 * x[0], 1.2 * x[1]), memory
+
+
+def _quiet_gain(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Tensor]:
+    """Return the gain that brings quiet frames up to the training level, `(B, k, 1)`, and the last level.
+
+    The level is the running maximum of the frames' RMS, fading by `_FADE_DB_S`, so it follows the onset of
+    speech at once.
+    """
+    size = 2 * (spectrum.shape[-1] - 1)
+    rms = (spectrum.real.square() + spectrum.imag.square()).sum(-1).sqrt() * (2.0 / size)  # of a Hann window
+    fade = math.log(10) / 20 * _FADE_DB_S * frame_s  # nepers
+    if rms.shape[1] == 1:  # live, and in ONNX, which has no running maximum
+        loudest = torch.maximum(level[:, None] * math.exp(-fade), rms).clamp(min=1e-9)
+    else:
+        faded = torch.arange(1, rms.shape[1] + 1, device=rms.device) * fade
+        logs = torch.cat([level[:, None], rms], 1).clamp(min=1e-9).log() + F.pad(faded, (1, 0))
+        loudest = (torch.cummax(logs, 1).values[:, 1:] - faded).exp()  # (B, k)
+    return (MIN_RMS / loudest).clamp(1.0, MAX_GAIN)[..., None], loudest[:, -1]
+
+
+def share_mask(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:
+    """Replace the masks of every `channels` rows by their mean, weighted by power."""
+    power = spectrum.real.square() + spectrum.imag.square() + 1e-20  # silence gets the plain mean
+    power, masks = (x.view(-1, channels, *x.shape[1:]) for x in (power, mask))
+    mean: Tensor = (masks * power).sum(1, keepdim=True) / power.sum(1, keepdim=True)
+    return mean.expand_as(masks).flatten(0, 1)
+
+
+def build(**config: Any) -> SpectralGru:
+    """Build a model from the fields of its config."""
+    return SpectralGru(config_from(SpectralGruConfig, config, RENAMED))

@@ -1,0 +1,90 @@
+"""The classical denoisers by name, and which models other parts use by default.
+
+A row of `MODELS` names the class for each modality it takes. Trained models are in `denoise.infer.catalogue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from denoise.errors import UsageError
+from denoise.registry import resolve, unknown
+
+if TYPE_CHECKING:  # the table is light: it must not import torch
+    from denoise.models.base import Denoiser
+
+__all__ = [
+    "AUDIO_PICKS",
+    "AUTO",
+    "AUTO_PICKS",
+    "COMPANIONS",
+    "DEFAULT_MODELS",
+    "LIVE_MODEL",
+    "MODELS",
+    "PRECISIONS",
+    "PROFILED_MODEL",
+    "build",
+]
+
+MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "none": {
+            "image": "denoise.models.classical.filters:ImageIdentity",
+            "audio": "denoise.models.classical.filters:AudioIdentity",
+            "sensor": "denoise.models.classical.filters:SensorIdentity",
+        },
+        "median": {
+            "image": "denoise.models.classical.filters:ImageMedian",
+            "sensor": "denoise.models.classical.filters:SensorMedian",
+        },
+        "gaussian": {"image": "denoise.models.classical.filters:ImageGaussian"},
+        "wiener": {
+            "image": "denoise.models.classical.filters:ImageWiener",
+            "audio": "denoise.models.classical.audio:AudioWiener",
+        },
+        "tv": {
+            "image": "denoise.models.classical.filters:ImageTotalVariation",
+            "sensor": "denoise.models.classical.filters:SensorTotalVariation",
+        },
+        "wavelet": {
+            "image": "denoise.models.classical.filters:ImageWavelet",
+            "sensor": "denoise.models.classical.filters:SensorWavelet",
+        },
+        "nlm": {"image": "denoise.models.classical.filters:NonLocalMeans"},
+        "audio": {"audio": "denoise.models.classical.restoration:AudioRestoration"},
+        "spectral-gate": {"audio": "denoise.models.classical.audio:SpectralGate"},
+        "hampel": {"sensor": "denoise.models.classical.filters:SensorHampel"},
+        "savgol": {"sensor": "denoise.models.classical.filters:SavitzkyGolay"},
+        "butterworth": {"sensor": "denoise.models.classical.filters:Butterworth"},
+    }
+)
+
+AUTO = "auto"  # selects one of its picks for each image and each recording
+AUTO_PICKS = ("photo", "photo-sharp")  # against noise, against blur
+AUDIO_PICKS = ("speech", "audio")  # for speech, for everything else
+PROFILED_MODEL = "audio"  # accepts a noise profile
+LIVE_MODEL = "speech-live"  # for live audio; detects speech for `AUTO`
+
+# The shipped model that takes over on heartbeats, by the model that it accompanies.
+COMPANIONS: Mapping[str, str] = MappingProxyType({"sensor": "ecg"})
+
+PRECISIONS = ("float32", "bf16")  # of trained image models; the first is the default
+
+DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"image": AUTO, "audio": "speech", "sensor": "sensor"})
+
+
+def build(name: str, modality: str) -> Denoiser:
+    """Build the denoiser of a row of `MODELS` for a modality.
+
+    Raises:
+        UsageError: There is no such row, or it does not clean this modality.
+    """
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    row = MODELS[name]
+    if modality not in row:
+        raise UsageError(f"model {name!r} cleans {' and '.join(row)}, not {modality}")
+    denoiser: Denoiser = resolve(row[modality])()
+    return denoiser

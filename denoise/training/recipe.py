@@ -1,0 +1,311 @@
+"""Recipes: training runs as TOML files that list only the differences from the defaults here."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_type_hints
+
+from denoise.errors import UsageError
+from denoise.registry import unknown
+from denoise.signal import MODALITIES
+
+# Keys of earlier recipes and cards, by their present names.
+_RENAMED = MappingProxyType({"together": "max_joint_channels", "keep": "select_weights"})
+
+__all__ = [
+    "DataRecipe",
+    "FitRecipe",
+    "ModelRecipe",
+    "Recipe",
+    "ValidateRecipe",
+    "changed",
+    "from_dict",
+    "load",
+    "names",
+]
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """Network of a run.
+
+    Args:
+        architecture: A row of `denoise.weights.ARCHITECTURES`.
+        config: The fields of its config.
+        init: Shipped model or weights file to warm-start from (new blocks start as the identity); empty for
+            random weights.
+        bits: Bits per stored weight: 16 or 8; see `denoise.weights.save`.
+    """
+
+    architecture: str = "autoencoder"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    init: str = ""
+    bits: int = 16
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Conversion of clean files to patches.
+
+    Args:
+        include: Glob patterns below the data folder.
+        patch: Side in pixels, or length in samples.
+        scales: Sizes at which every image is used (Lanczos); below 1 they remove JPEG blocking of sources.
+        enlarge: Share of image patches that are enlarged by 1.2 to 2 (bicubic): photos at the full size of a
+            camera are softer than reduced ones.
+        flip: Mirror and transpose images at random; invert signals at random.
+        gray: Share of patches made gray, with the same noise in all channels.
+        level_db: Range of random gain of signals.
+        equalise_db: Maximum of a smooth random gain over frequency: other microphones, rooms and voices.
+        standardise: Give every patch zero mean and unit variance (sensors, whose units are arbitrary).
+        synthetic: Share of synthetic signal patches: steps, bumps, chirps, random walks.
+        stretch: Maximum factor of random resampling of signals, up or down; recordings may be shorter than a
+            patch by this factor.
+        group: Regular expression on the relative path or array name; groups are drawn equally often.
+        max_joint_channels: Maximum number of channels of a recording in one patch, for models that use
+            several; each batch draws the number.
+        join: Concatenate recordings, so that none is too short for a patch.
+        sample_rate: Hz of the patches; recordings of another rate are resampled, those without a rate are
+            assumed to have it; 0 keeps each as it is.
+        corruption: Corruption of the input in the text form of `denoise.corruptions.parse`; `{data}` is the
+            data folder; `none` trains a plain autoencoder on clean input.
+        corruptions: Corruption by group instead of `corruption`, which `{corruption}` in it stands for.
+    """
+
+    include: tuple[str, ...] = ("**/*",)
+    patch: int = 64
+    scales: tuple[float, ...] = (1.0,)
+    enlarge: float = 0.0
+    flip: bool = True
+    gray: float = 0.0
+    level_db: tuple[float, float] = (0.0, 0.0)
+    equalise_db: float = 0.0
+    standardise: bool = False
+    synthetic: float = 0.0
+    stretch: float = 1.0
+    group: str = ""
+    max_joint_channels: int = 1
+    join: bool = False
+    sample_rate: float = 0.0
+    corruption: str = ""
+    corruptions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitRecipe:
+    """Optimisation settings.
+
+    Args:
+        steps: Updates in total.
+        batch: Patches per update.
+        loss: A row of `denoise.training.losses.LOSSES`.
+        optimizer: A row of `denoise.training.optimizers.OPTIMIZERS`.
+        lr: Peak learning rate.
+        schedule: "cosine" (warm up, then down to a hundredth), "one-cycle" (up for 30 %, then down) or
+            "trapezoid" (warm up, hold, down to zero), which can be extended while it holds.
+        warmup: Steps to reach the peak (cosine, trapezoid).
+        cooldown: Share of the steps in which the rate falls (trapezoid).
+        weight_decay: Decoupled weight decay, as in AdamW.
+        clip: Maximum gradient norm.
+        ema: Decay of the averaged weights, which are validated and saved; 0 for none.
+        seed: Seed of weights, patches and noise.
+        amp: Autocast to bfloat16 where it is faster: on CUDA, and for convolutional models on CPUs with
+            bfloat16 arithmetic. Weights, loss and optimiser stay in float32.
+        threads: CPU threads; 0 leaves torch's choice.
+        validate_every: Steps between validations.
+        patience: Validations without a new best before stopping early; 0 never stops.
+        select_weights: Weights to save: "best" by the validation metric, or "last".
+        checkpoint_minutes: Minutes between checkpoints.
+    """
+
+    steps: int = 10_000
+    batch: int = 16
+    loss: str = "mse"
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    schedule: str = "cosine"
+    warmup: int = 200
+    cooldown: float = 0.3
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    amp: bool = True
+    threads: int = 0
+    validate_every: int = 1000
+    patience: int = 0
+    select_weights: str = "best"
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class ValidateRecipe:
+    """Validation during training; full tables come from `denoise benchmark`.
+
+    Args:
+        corruption: As in `DataRecipe`; unused if the validation folder holds `clean/` and `noisy/`.
+        items: Maximum number of files.
+        crop: Centre crop, in pixels or samples; 0 for whole files.
+    """
+
+    corruption: str = ""
+    items: int = 16
+    crop: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Args:
+        name: Name of the model.
+        modality: A name in `MODALITIES`.
+        description: Purpose of the model, in a line.
+        sources: Training data and its licences.
+        limits: Known weaknesses.
+    """
+
+    name: str
+    modality: str
+    description: str = ""
+    sources: str = ""
+    limits: str = ""
+    model: ModelRecipe = ModelRecipe()
+    data: DataRecipe = DataRecipe()
+    fit: FitRecipe = FitRecipe()
+    validate: ValidateRecipe = ValidateRecipe()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for weights files and cards."""
+        return asdict(self)
+
+
+def names() -> list[str]:
+    """List the shipped recipes; one in a folder is named with it, as `family/plain-image`."""
+    return sorted(_names(resources.files("denoise") / "recipes", ""))
+
+
+def _names(folder: Traversable, prefix: str) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _names(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".toml"):
+            yield prefix + entry.name.removesuffix(".toml")
+
+
+def load(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Load a recipe by shipped name or path, with `key=value` changes (`fit.steps=200`, or `steps=200`).
+
+    Raises:
+        UsageError: No such recipe, bad TOML, an unknown key, or a value of another type.
+    """
+    path = Path(recipe)
+    if path.suffix != ".toml":
+        if str(recipe) not in names():
+            raise unknown("recipe", str(recipe), names())
+        text = (resources.files("denoise") / "recipes" / f"{recipe}.toml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"{path}: cannot be read ({error.strerror}); expected a recipe in TOML"
+            ) from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: is not TOML: {error}") from error
+    return changed(from_dict(table, str(recipe)), overrides)
+
+
+def from_dict(table: Mapping[str, Any], where: str) -> Recipe:
+    """Build a recipe from plain values, as a card holds them; `where` names their source in errors.
+
+    Raises:
+        UsageError: A key is unknown or missing, or a value has another type.
+    """
+    loaded: Recipe = _build(Recipe, table, where)
+    if loaded.modality not in MODALITIES:
+        raise UsageError(f"{where}: {unknown('modality', loaded.modality, MODALITIES)}")
+    return loaded
+
+
+def changed(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """Return the recipe with `key=value` changes.
+
+    Raises:
+        UsageError: A key is unknown, or a value has another type.
+    """
+    for text in overrides:
+        recipe = _override(recipe, text)
+    return recipe
+
+
+def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:
+    """Build a dataclass from a table, checking every key and type."""
+    hints = get_type_hints(kind)
+    values = {}
+    for written, value in table.items():
+        key = _RENAMED.get(written, written)
+        if key not in hints:
+            raise UsageError(f"{where}: {unknown('key', key, hints)}")
+        hint = hints[key]
+        if is_dataclass(hint):
+            values[key] = _build(hint, value, f"{where} [{key}]")
+        else:
+            values[key] = _typed(value, hint, f"{where}: {key}")
+    missing = [f.name for f in fields(kind) if f.name in ("name", "modality") and f.name not in values]
+    if missing:
+        raise UsageError(f"{where}: lacks {', '.join(missing)}")
+    return kind(**values)
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if str(hint).startswith("tuple"):
+        if isinstance(value, list):
+            return tuple(value)
+    elif hint in (int, float, str, bool):
+        if type(value) is hint:
+            return value
+    elif isinstance(value, Mapping):
+        return dict(value)
+    raise UsageError(f"{where} is {value!r}, expected {getattr(hint, '__name__', hint)}")
+
+
+def _override(recipe: Recipe, text: str) -> Recipe:
+    key, separator, raw = text.partition("=")
+    if not separator:
+        raise UsageError(f"--set {text!r}: expected key=value")
+    try:
+        value = tomllib.loads(f"x = {raw}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = raw  # bare words are strings
+    section, _, name = key.rpartition(".")
+    if section != "model.config":
+        name = _RENAMED.get(name, name)
+    if not section:
+        parts = ("fit", "data", "validate")
+        homes = [s for s in parts if name in {f.name for f in fields(getattr(recipe, s))}]
+        if len(homes) != 1:
+            listed = [f"{s}.{f.name}" for s in parts for f in fields(getattr(recipe, s))]
+            raise unknown("recipe key", key, listed)
+        section = homes[0]
+    if section == "model.config":
+        config = {**recipe.model.config, name: value}
+        return replace(recipe, model=replace(recipe.model, config=config))
+    if section not in ("fit", "data", "validate", "model"):
+        raise unknown("recipe section", section, ("fit", "data", "validate", "model", "model.config"))
+    part = getattr(recipe, section)
+    hints = get_type_hints(type(part))
+
+    if name not in hints:
+        raise unknown(f"key in [{section}]", name, hints)
+    return replace(recipe, **{section: replace(part, **{name: _typed(value, hints[name], f"--set {key}")})})

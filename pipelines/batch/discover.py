@@ -1,0 +1,238 @@
+"""Plan a job: find the inputs, and give each its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from denoise.errors import UnsupportedError, UsageError
+from denoise.io.formats import modality_of
+from denoise.signal import MODALITIES
+from pipelines.batch.store import MANIFEST_NAME, File, Walk, place
+
+__all__ = [
+    "MANIFEST_NAME",
+    "Found",
+    "Item",
+    "Plan",
+    "Problem",
+    "find",
+    "mirrored",
+    "plan",
+    "refuse_overlap",
+]
+
+RejectReason = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or folder that cannot be processed, and the reason in one sentence."""
+
+    path: Path
+    error: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input file; `relative` is its path below the input, with the suffix of its result."""
+
+    path: Path
+    relative: Path
+    modality: str
+    size_bytes: int
+
+
+@dataclass
+class Found:
+    """Results of a walk over the inputs."""
+
+    sources: list[Source] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file to process.
+
+    Args:
+        source: File to read.
+        destination: File to write.
+        key: The destination's path inside the output folder, with forward slashes.
+        relative: The source's path below the input that led to it.
+        modality: A name in `MODALITIES`.
+        size_bytes: Size of the source when it was found.
+    """
+
+    source: Path
+    destination: Path
+    key: str
+    relative: Path
+    modality: str
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every input with its output; `root` is the folder that holds the outputs and the manifest."""
+
+    root: Path
+    items: tuple[Item, ...]
+    problems: tuple[Problem, ...]
+    ignored: tuple[Problem, ...]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities among the items, in table order."""
+        present = {item.modality for item in self.items}
+        return tuple(name for name in MODALITIES if name in present)
+
+
+def find(
+    inputs: Iterable[Path],
+    *,
+    recursive: bool = True,
+    reject_reason: RejectReason = lambda _: None,
+    exclude_dir: Path | None = None,
+    accept: Callable[[Path], bool] = lambda _: True,
+) -> Found:
+    """Walk the inputs, files and folders alike, in name order.
+
+    Inside a folder, hidden files, manifests, parts of other files and files of other kinds are skipped (the
+    last are listed as ignored); an input file that cannot be processed is a problem.
+
+    Args:
+        inputs: Files and folders, local or remote.
+        recursive: Walk subfolders too.
+        reject_reason: Gives the reason to reject files of a modality, or None.
+        exclude_dir: Folder to skip even if it is inside an input (the references).
+        accept: Called with every file inside a local folder; False skips it unopened.
+
+    Raises:
+        UsageError: An input does not exist, or is a folder that cannot be read.
+    """
+    found = Found()
+    reasons = {modality: reject_reason(modality) for modality in MODALITIES}
+
+    def on_problem(path: Path, sentence: str) -> None:
+        found.problems.append(Problem(path, f"{path}: {sentence}"))
+
+    walk = Walk(recursive, exclude_dir, accept, on_problem)
+    for root in inputs:
+        for file in place(root).files(walk):
+            _sort_in(file, reasons, found, found.problems if file.path == root else found.ignored)
+    return found
+
+
+def _sort_in(file: File, reasons: Mapping[str, str | None], found: Found, unwanted: list[Problem]) -> None:
+    """Add a file to the list it belongs to; its name decides where its bytes do not."""
+    path, relative, row = file.path, file.relative, file.format
+    try:
+        modality: str = (row.modality if row else "") or modality_of(path).name
+    except UnsupportedError as error:
+        unwanted.append(Problem(path, str(error)))
+        return
+    reason = reasons[modality]
+    if reason:
+        unwanted.append(Problem(path, f"{path}: {reason}"))
+    elif file.size_bytes is not None:
+        relative = relative.with_suffix(row.written_suffix) if row and row.written_suffix else relative
+        found.sources.append(Source(path, relative, modality, file.size_bytes))
+    else:
+        what = "a link that leads nowhere" if path.is_symlink() else "no regular file"
+        found.problems.append(Problem(path, f"{path}: {what}; a file was expected"))
+
+
+def plan(
+    inputs: Iterable[Path],
+    output: Path,
+    *,
+    recursive: bool = True,
+    reject_reason: RejectReason = lambda _: None,
+    exclude_dir: Path | None = None,
+) -> Plan:
+    """Give every input its output: the tree below each input is mirrored below `output`.
+
+    `output` is a folder, unless the only input is a file, and `output` has a suffix and is no folder.
+
+    Raises:
+        UsageError: An input does not exist, the output overlaps an input, two inputs have one output, or
+            there is nothing to do.
+    """
+    inputs = tuple(inputs)
+    for folder in inputs:
+        if folder.is_dir():
+            refuse_overlap(folder, output)
+    found = find(inputs, recursive=recursive, reject_reason=reject_reason, exclude_dir=exclude_dir)
+    if not found.sources and not found.problems:
+        named = ", ".join(map(str, inputs))
+        raise UsageError(
+            f"{named}: nothing to do; none of {len(found.ignored)} files is of a kind that is asked for"
+        )
+    if len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir():
+        items = [_renamed(source, output) for source in found.sources]
+        root = output.parent
+    else:
+        items = [mirrored(source, output) for source in found.sources]
+        root = output
+    return Plan(root, _checked(items, root), tuple(found.problems), tuple(found.ignored))
+
+
+def mirrored(source: Source, root: Path) -> Item:
+    """Item that writes the result of a source to its mirrored path below `root`."""
+    return Item(
+        source.path,
+        root / source.relative,
+        source.relative.as_posix(),
+        source.relative,
+        source.modality,
+        source.size_bytes,
+    )
+
+
+def _renamed(source: Source, output: Path) -> Item:
+    try:
+        modality = modality_of(output).name
+    except UnsupportedError as error:
+        raise UsageError(str(error)) from error
+    if modality != source.modality:
+        raise UsageError(f"{output}: a name for {modality}, but {source.path} is {source.modality}")
+    return Item(source.path, output, output.name, source.relative, modality, source.size_bytes)
+
+
+def refuse_overlap(folder: Path, output: Path) -> None:
+    """Refuse an output inside an input, or the reverse.
+
+    An output below its input is read by the next run; an input below its output may be written over.
+
+    Raises:
+        UsageError: One is inside the other.
+    """
+    inside, outside = output.resolve(), folder.resolve()
+    if inside.is_relative_to(outside):
+        raise UsageError(f"{output}: the output is inside the input {folder}; choose a folder outside it")
+    if outside.is_relative_to(inside):
+        raise UsageError(f"{output}: the output holds the input {folder}; choose a folder beside it")
+
+
+def _checked(items: list[Item], root: Path) -> tuple[Item, ...]:
+    """Drop duplicate items; refuse two sources with one destination, and a destination that is a source."""
+    folders: dict[Path, str] = {}
+
+    def real(path: Path) -> str:
+        return place(path).real_path(folders)
+
+    sources = {real(item.source) for item in items}
+    name_key = place(root).name_key()
+    by_name: dict[str, Item] = {}
+    for item in items:
+        first = by_name.setdefault(name_key(item.key), item)
+        if first is not item and real(first.source) != real(item.source):
+            raise UsageError(
+                f"{item.destination}: both {first.source} and {item.source} would be written there"
+            )
+        if real(item.destination) in sources:
+            raise UsageError(f"{item.destination}: the output would replace an input; choose another output")
+    return tuple(by_name.values())

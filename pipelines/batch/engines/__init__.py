@@ -1,0 +1,1 @@
+"""Engines that process the files of a job."""

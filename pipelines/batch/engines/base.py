@@ -1,0 +1,43 @@
+"""Shared parts of the engines: the type of their results, the core count, and the retry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable
+from typing import Protocol
+
+from pipelines.batch.discover import Item
+from pipelines.batch.manifest import Entry
+
+__all__ = ["Crashes", "Entries", "cores", "retry_alone"]
+
+# A generator and not any iterator: closing it stops the work.
+Entries = Generator[Entry, None, None]
+
+# Items whose worker died, each with the reason.
+Crashes = list[tuple[Item, str]]
+
+
+class Attempt(Protocol):
+    """Processes items on workers; adds those whose worker died to `crashed`."""
+
+    def __call__(self, items: Iterable[Item], crashed: Crashes, *, alone: bool) -> Entries: ...
+
+
+def retry_alone(items: Iterable[Item], attempt: Attempt) -> Entries:
+    """Process items; retry those whose worker died after all others, one at a time.
+
+    A worker's death can have been caused by any file that was on it, or by memory that several files took
+    together. Alone, only the file that is responsible fails again.
+    """
+    crashed: Crashes = []
+    yield from attempt(items, crashed, alone=False)
+    again, crashed = [item for item, _ in crashed], []
+    yield from attempt(again, crashed, alone=True)
+    for item, reason in crashed:
+        yield Entry.of(item, "failed", error=f"{item.source}: {reason}, twice")
+
+
+def cores() -> int:
+    """Number of CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

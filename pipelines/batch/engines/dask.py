@@ -1,0 +1,150 @@
+"""Process files on Dask: a task is a path and settings; its result is one manifest entry.
+
+Only names travel, so a task may run again, on any machine: its output replaces the file in one step, with the
+same bytes. When a worker dies, every file queued on it is retried alone, to find the one responsible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from denoise.errors import StorageError, UsageError, reason
+from pipelines.batch.discover import Item
+from pipelines.batch.engines.base import Crashes, Entries, cores, retry_alone
+from pipelines.batch.jobs import Job
+from pipelines.batch.manifest import Entry
+from pipelines.batch.worker import process
+
+__all__ = ["check", "dask"]
+
+_CONNECT_S = 30.0
+_QUEUED_PER_THREAD = 2  # so that the next file is at hand, and memory stays flat
+_one_at_a_time = threading.Lock()  # in a worker: models and limits belong to the process
+
+
+def check(job: Job) -> None:
+    """Refuse what cannot work, before anything is written.
+
+    Raises:
+        UsageError: Dask is not installed, or no scheduler answers.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "engine dask: the package distributed is missing: pip install 'denoise-pipelines[cluster]'"
+        ) from error
+    if job.scheduler:
+        with ExitStack() as stack:
+            _client(job, stack)
+
+
+def dask(job: Job, items: Iterable[Item]) -> Entries:
+    """Process several files at a time, on the workers of a scheduler or of a cluster on this machine.
+
+    Raises:
+        StorageError: The disk accepts no more results, or the scheduler is gone.
+        UsageError: The workers cannot do the work, whatever the file.
+    """
+    with ExitStack() as stack:
+        yield from retry_alone(items, partial(_process_all, _client(job, stack), job))
+
+
+def _client(job: Job, stack: ExitStack) -> Any:
+    import dask.config
+    import distributed
+
+    library: Any = distributed  # which has no types
+    address: Any = job.scheduler
+    if address is None:
+        workers = job.workers or cores()
+        # Dask itself retries nothing: a file whose worker died is retried alone instead.
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+        address = stack.enter_context(
+            library.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=50,
+                env={"OMP_NUM_THREADS": str(max(1, cores() // workers))},
+            )
+        )
+    try:
+        return stack.enter_context(library.Client(address, timeout=_CONNECT_S, set_as_default=False))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{job.scheduler}: no Dask scheduler answers: {reason(error)}") from error
+
+
+def _process_all(client: Any, job: Job, items: Iterable[Item], crashed: Crashes, *, alone: bool) -> Entries:
+    """Keep a window of items in flight; add those whose workers died to `crashed`."""
+    from distributed import CancelledError, KilledWorker, as_completed
+
+    import denoise
+
+    waiting = iter(items)
+    in_flight: dict[Any, Item] = {}
+    completed: Any = as_completed
+    done = completed(loop=client.loop)
+    cwd = str(Path.cwd())
+
+    def fill() -> None:
+        threads = sum(client.nthreads().values())  # a cluster grows and shrinks
+        window = 1 if alone else max(1, _QUEUED_PER_THREAD * threads)
+        while len(in_flight) < window and (item := next(waiting, None)):
+            future = client.submit(_task, job, item, cwd, denoise.__version__, pure=False)
+            in_flight[future] = item
+            done.add(future)
+
+    try:
+        fill()
+        for future in done:
+            item = in_flight.pop(future)
+            try:
+                entry = future.result()
+            except KilledWorker:
+                crashed.append((item, "the Dask worker that worked on it died"))
+            except MemoryError:
+                crashed.append((item, "there is not enough memory for it"))
+            except (StorageError, UsageError):
+                raise
+            except (CancelledError, OSError) as error:
+                raise StorageError(f"the Dask scheduler is gone: {reason(error)}") from error
+            except Exception as error:
+                raise UsageError(f"the Dask workers cannot do the work: {reason(error)}") from error
+            else:
+                yield entry
+            fill()
+    finally:
+        client.cancel(list(in_flight))
+
+
+# ---- inside a worker -------------------------------------------------------------------------------------
+
+
+def _task(job: Job, item: Item, cwd: str, version: str) -> Entry:
+    import denoise
+
+    if denoise.__version__ != version:  # the manifest would record the wrong version
+        raise UsageError(f"a Dask worker has denoise {denoise.__version__}; install {version}, as here")
+    with _one_at_a_time, _working_in(cwd):
+        return process(job, item)
+
+
+@contextmanager
+def _working_in(folder: str) -> Iterator[None]:
+    """Resolve relative paths as on the user's machine, where the folder exists on this one too."""
+    before = Path.cwd()
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

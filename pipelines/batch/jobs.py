@@ -1,0 +1,280 @@
+"""Jobs as data: what to do to each of many files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from denoise.errors import UsageError
+from denoise.models.table import PROFILED_MODEL
+from denoise.options import CleanOptions, LimitOptions, Option, Options
+from pipelines.batch.discover import Item
+
+if TYPE_CHECKING:
+    from denoise.corruptions import Corruption
+    from denoise.infer.catalogue import CatalogueRow
+    from denoise.infer.cleaner import Cleaner
+
+__all__ = ["CleanJob", "CorruptJob", "CorruptOptions", "Job", "Outcome", "seed_for"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Report of a job on a file that it finished."""
+
+    model: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Options):
+    """Something to do to many files, each on its own; its own options decide where and how it runs.
+
+    Args:
+        inputs: Files and folders, or URLs of them (`pipelines.batch.store`).
+        options: What to do to each file.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Annotated[Path, Option("Folder for the results, or a file for one input file.", short="-o")]
+    options: LimitOptions = field(default=LimitOptions())
+    recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
+    overwrite: Annotated[
+        bool, Option("Process every file again and replace existing results, whoever wrote them.")
+    ] = False
+    dry_run: Annotated[bool, Option("Show the plan; write nothing.")] = False
+    workers: Annotated[
+        int | None, Option("Number of parallel processes.", low=1, unset="one per core for long jobs")
+    ] = None
+    engine: Annotated[
+        str, Option("Run the workers on this machine, or on a Dask cluster.", choices=("local", "dask"))
+    ] = "local"
+    scheduler: Annotated[
+        str | None,
+        Option(
+            "Address of a Dask scheduler.", metavar="tcp://HOST:PORT", unset="a new cluster on this machine"
+        ),
+    ] = None
+    keep_mtime: Annotated[bool, Option("Give each result the modification time of its input.")] = False
+    timeout: Annotated[float | None, Option("Fail a file that takes longer.", "s", low=0, low_open=True)] = (
+        None
+    )
+    memory: Annotated[
+        int | None, Option("Memory limit of all workers together, such as 2GB.", "bytes", low=1)
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scheduler and self.engine != "dask":
+            raise UsageError("scheduler: is for engine dask")
+        if self.engine == "dask" and (self.timeout or self.memory):
+            raise UsageError("timeout and memory are for engine local; Dask workers have limits of their own")
+        if self.scheduler and self.workers:
+            raise UsageError("workers: a Dask scheduler has its own; expected one of workers and scheduler")
+
+    @property
+    def exclude_dir(self) -> Path | None:
+        """Folder to skip even inside an input."""
+        return None
+
+    def reject_reason(self, modality: str) -> str | None:
+        """Reason why the job does not take files of a modality; None if it does."""
+        raise NotImplementedError
+
+    def settings(self, modality: str) -> dict[str, Any]:
+        """Everything that outputs depend on, besides the inputs."""
+        return self.options.settings(modality)
+
+    def check(self, modality: str) -> None:
+        """Refuse, before work starts, what would fail for every file of a modality."""
+
+    def prepare(self, modality: str) -> None:
+        """Load what the files of a modality share, before the clock of a file starts."""
+
+    def seconds_per_million(self, _modality: str) -> float:
+        """Estimated seconds for a million pixels or samples."""
+        return 0.1
+
+    def execute(self, item: Item) -> Outcome:
+        """Process one file: read the source, write the destination."""
+        raise NotImplementedError
+
+    def fingerprint(self, modality: str) -> str:
+        """sha256 of the settings and of the version that gives them their meaning."""
+        import denoise
+
+        facts = {"job": type(self).__name__, "version": denoise.__version__, **self.settings(modality)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanJob(Job):
+    """Clean files; those that the named model does not take are left out.
+
+    Args:
+        options: How to clean; `reference` is a folder that mirrors the input, or one file.
+    """
+
+    options: CleanOptions = field(default=CleanOptions())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        reference = self.options.reference
+        if reference is None:
+            return
+        if not reference.exists():
+            raise UsageError(f"{reference}: no such file or folder for the reference")
+        if reference.is_file() and not (len(self.inputs) == 1 and self.inputs[0].is_file()):
+            raise UsageError(f"{reference}: the reference is one file; for several inputs give a folder")
+
+    @property
+    def exclude_dir(self) -> Path | None:
+        return self.options.reference
+
+    def row(self, modality: str) -> CatalogueRow:
+        """Catalogue row of the model for a modality."""
+        from denoise.infer.catalogue import for_modality
+
+        return for_modality(self.options.model_for(modality), modality)
+
+    def reject_reason(self, modality: str) -> str | None:
+        from denoise.infer.catalogue import find
+
+        model = self.options.model
+        if model is None or modality in find(model).modalities:
+            return None
+        return f"is {modality}; model {model} cleans {' and '.join(find(model).modalities)}"
+
+    def check(self, modality: str) -> None:
+        options = self.options.for_modality(modality)
+        if options.noise_profile:
+            from denoise.infer.profile import NoiseProfile
+
+            NoiseProfile.parse(options.noise_profile)
+            if (name := self.row(modality).name) != PROFILED_MODEL:
+                raise UsageError(f"noise_profile: is for the model {PROFILED_MODEL}, not for {name}")
+        if options.remove or options.keep:
+            _load(options, modality)
+        if options.sigma is not None and not _load(options, modality).takes_sigma:
+            raise UsageError(f"sigma: model {self.row(modality).name!r} finds the noise level itself")
+
+    def settings(self, modality: str) -> dict[str, Any]:
+        return {**super().settings(modality), "model": self.row(modality).digest}
+
+    def seconds_per_million(self, modality: str) -> float:
+        from pipelines.batch.forecast import seconds_per_million
+
+        row = self.row(modality)
+        return seconds_per_million(modality, row.name, learned=row.kind != "classical")
+
+    def prepare(self, modality: str) -> None:
+        from pipelines.batch.huge_pages import use_huge_pages
+
+        use_huge_pages()
+        _load(self.options.for_modality(modality), modality)
+
+    def execute(self, item: Item) -> Outcome:
+        from denoise.infer.file import clean_file
+
+        options = self.options.for_modality(item.modality)
+        reference = self._reference_of(item)
+        report = clean_file(
+            item.source,
+            item.destination,
+            _load(options, item.modality),
+            replace(options, reference=reference),
+        )
+        notes = report.notes
+        if report.clipped:
+            notes += (f"{report.clipped} samples did not fit the range of the file and were clipped",)
+        if options.reference and not reference:
+            notes += (f"no {item.relative} in {options.reference}: the figures are estimates",)
+        return Outcome(report.model, report.metrics, notes)
+
+    def _reference_of(self, item: Item) -> Path | None:
+        """Reference of a file; a folder need not have one for each."""
+        reference = self.options.reference
+        if reference is None or not reference.is_dir():
+            return reference
+        path = reference / item.relative
+        return path if path.exists() else None
+
+
+@lru_cache(maxsize=4)
+def _load(options: CleanOptions, modality: str) -> Cleaner:
+    """Load a model once in each process."""
+    from denoise.infer.file import load_cleaner
+
+    return load_cleaner(options, modality)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptOptions(LimitOptions):
+    """Noise for files: each gets, in turn, what is meant for its modality."""
+
+    noise: Annotated[
+        tuple[str, ...],
+        Option(
+            "Such as gaussian:sigma=25 (images: 8-bit units) or white:snr_db=5; several apply in turn.",
+            metavar="SPEC",
+            repeated=True,
+        ),
+    ]
+    seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptJob(Job):
+    """Add noise to files; those for which there is none are left out.
+
+    Args:
+        options: Noise, as `denoise.corruptions.parse` takes it.
+    """
+
+    options: CorruptOptions = field(default=CorruptOptions(noise=()))
+
+    def reject_reason(self, modality: str) -> str | None:
+        return None if self._chain(modality) else f"is {modality}; the noise is for other kinds of files"
+
+    def settings(self, modality: str) -> dict[str, Any]:
+        return {**super().settings(modality), "noise": [str(noise) for noise in self._chain(modality)]}
+
+    def execute(self, item: Item) -> Outcome:
+        import numpy as np
+
+        from denoise import io
+        from denoise.corruptions import Chain, corrupt
+
+        options = {"max_pixels": self.options.max_pixels} if item.modality == "image" else {}
+        noise = Chain(self._chain(item.modality))
+        seed = seed_for(self.options.seed, item.key)
+        with io.reader(item.source, **options) as reader:
+            info = reader.info
+            # A signal is corrupted as a whole: a level that is relative to its power needs all of it.
+            blocks = reader if info.modality == "image" else [np.concatenate(list(reader), axis=-1)]
+            with io.writer(item.destination, info) as writer:
+                for page, block in enumerate(blocks):
+                    kept = block.shape[0] - info.passthrough_channels
+                    noisy = corrupt(
+                        block[:kept], noise, seed=seed + page, peak=info.peak, sample_rate=info.sample_rate
+                    )
+                    writer.write(np.concatenate([noisy, block[kept:]]))
+        return Outcome(notes=(f"noise: {noise}", *info.notes))
+
+    def _chain(self, modality: str) -> tuple[Corruption, ...]:
+        from denoise.corruptions import parse
+
+        return tuple(noise for noise in map(parse, self.options.noise) if modality in noise.modalities)
+
+
+def seed_for(seed: int, key: str) -> int:
+    """Seed of one file, which depends on its key alone and not on the place of its folder."""
+    return int.from_bytes(
+        hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:6], "big"
+    )

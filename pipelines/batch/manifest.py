@@ -1,0 +1,290 @@
+"""The manifest: one JSON line per processed file, so that a second run processes only the rest.
+
+A file counts as done when its last good row proves it: the input has the same digest, the job the same
+fingerprint, and the output is there with the digest that was recorded. Digests and not size and time, because
+a folder that was copied, restored or synchronised has new times, and because an output that somebody edited
+must not be taken for ours; reading a file to hash it costs a few percent of cleaning it.
+
+Between the moment an output appears and the moment its row is on disk a crash may come. So the keys of a run
+are first written to `.denoise-unfinished`; an output named there is ours to redo, whatever the manifest says.
+That also lets rows and folders reach the disk in groups: a killed process loses no row, and a power cut costs
+the work of half a second. A store takes no rows one by one: there they are sent together, every half minute.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from denoise.errors import InputError, OutputError
+from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.store import output_errors, place
+
+__all__ = ["Entry", "Manifest", "digest", "entries", "jsonable", "pending"]
+
+PENDING_NAME = ".denoise-unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Result of one file: a row of the manifest, of `--json` and of the tables.
+
+    Args:
+        source: The input, as the user named it.
+        output: Path of the result; None if none was planned.
+        status: `ok`, `skipped` (already done), `failed`, `unfinished` (the batch was stopped before it),
+            or, in a dry run only, `planned`.
+        seconds: Processing time, reading and writing included.
+        modality: A name in `MODALITIES`, or None if unknown.
+        model: The model's name.
+        metrics: Metric name to value; `_before` and `_after` mark pairs.
+        error: One sentence, for a failed file.
+        notes: Sentences about what was converted, clipped or left alone.
+        key: The output's path inside the output folder; the manifest is looked up by it.
+        input_digest: sha256 of the input.
+        output_digest: sha256 of the output.
+        fingerprint: sha256 of all settings that the output depends on.
+    """
+
+    source: str
+    output: str | None
+    status: str
+    seconds: float = 0.0
+    modality: str | None = None
+    model: str | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    key: str | None = None
+    input_digest: str | None = None
+    output_digest: str | None = None
+    fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, item: Item, status: str, **rest: Any) -> Entry:
+        """The entry of a planned item."""
+        return cls(
+            str(item.source), str(item.destination), status, modality=item.modality, key=item.key, **rest
+        )
+
+    def row(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        row: dict[str, Any] = jsonable(asdict(self))
+        return row
+
+
+def jsonable(value: Any) -> Any:
+    """The same value with NaN and infinity as null, which is all that JSON has for them."""
+    if isinstance(value, Mapping):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file's bytes.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+class Manifest:
+    """The manifest of one output folder: which outputs it proves done, and how to add rows.
+
+    Args:
+        root: The output folder. Nothing is created before `writing`.
+        keys: Keys of the outputs to look up; None is all. A long manifest is read, not held in memory.
+    """
+
+    def __init__(self, root: Path, keys: Collection[str] | None = None) -> None:
+        self.path = root / MANIFEST_NAME
+        self._pending_path = root / PENDING_NAME
+        self._done = {
+            entry.key: entry
+            for entry in (entries(root) if keys is None or keys else ())
+            if entry.status == "ok" and (keys is None or entry.key in keys)
+        }
+        self._pending = pending(root)
+        self._occupant = place(root).occupant()
+
+    def status_of(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
+        """Decide if an item must be processed: None, or a skipped or failed entry with the reason."""
+        target = item.destination
+        occupant = self._occupant(item.key)
+        if occupant == "folder":
+            return Entry.of(item, "failed", error=f"{target}: is a directory; expected a file")
+        if overwrite or occupant is None:
+            return None
+        done = self._done.get(item.key)
+        try:
+            if done is None or digest(target) != done.output_digest:
+                return None if item.key in self._pending else _foreign(item, known=done is not None)
+            self._pending.discard(item.key)  # its row came before the crash
+            if done.fingerprint == fingerprint and done.input_digest == digest(item.source):
+                return replace(
+                    done, source=str(item.source), output=str(target), status="skipped", seconds=0.0
+                )
+        except InputError as error:
+            return Entry.of(item, "failed", error=str(error))
+        return None
+
+    @contextmanager
+    def writing(self, items: Iterable[Item]) -> Iterator[Appender]:
+        """Mark the items as pending, and append their entries; remove leftovers of an interrupted run first.
+
+        Raises:
+            StorageError: The disk is full or failing.
+            OutputError: The folder cannot be written.
+        """
+        root = self.path.parent
+        folder = place(root)
+        keys = {item.key for item in items}
+        with output_errors(self.path):
+            before = folder.identities(keys)
+            folder.make_folder()
+            _remove_strays(root, self._pending)
+            _write_pending(self._pending_path, self._pending | keys)
+        with place(self.path).appending() as file:
+            with output_errors(self.path):
+                append = Appender(self.path, file)
+            yield append
+            append.sync()
+        with output_errors(self.path):
+            _remove_strays(root, keys)  # of workers that died
+            failed = keys - append.proven
+            after = folder.identities(failed)
+            replaced = {key for key in failed if after[key] != before[key]}
+            _write_pending(self._pending_path, (self._pending - keys) | replaced)
+
+
+def _foreign(item: Item, *, known: bool) -> Entry:
+    found = "was changed since it was written" if known else "was not written by this tool"
+    sentence = f"{item.destination}: is there already and {found}; --overwrite replaces it"
+    return Entry.of(item, "failed", error=sentence)
+
+
+class Appender:
+    """Adds rows to an open manifest: a row is in the file when the call returns, or the file is as it was.
+
+    A remote manifest is a local copy, sent as a whole at each `sync`; until then the pending keys mark its
+    outputs as ours.
+    """
+
+    def __init__(self, path: Path, file: FileIO) -> None:
+        self._path, self._file, self._place = path, file, place(path)
+        self._separator = b"" if _ends_in_line_end(Path(file.name)) else b"\n"  # after a line torn by a crash
+        self.proven: set[str | None] = set()  # keys
+        self._folders: set[Path] = set()  # of outputs since the last sync
+        self._synced_s = 0.0
+
+    def __call__(self, entry: Entry) -> None:
+        """Append one row; sync now and then.
+
+        Raises:
+            StorageError, OutputError: The disk or store does not take it.
+        """
+        line = json.dumps(entry.row(), allow_nan=False).encode() + b"\n"
+        with output_errors(self._path):
+            size = self._file.seek(0, os.SEEK_END)
+            try:
+                self._write(self._separator + line)
+            except OSError:
+                self._file.truncate(size)
+                raise
+        self._separator = b""
+        if entry.status == "ok" and entry.output:
+            self._folders.add(Path(entry.output).parent)
+            self.proven.add(entry.key)
+        if time.monotonic() - self._synced_s >= self._place.sync_every_s:
+            self.sync()
+
+    def sync(self) -> None:
+        """Make the outputs' names durable, and then the rows about them.
+
+        Raises:
+            StorageError, OutputError: The disk or store does not take them.
+        """
+        self._place.publish(self._file, self._folders)
+        self._folders.clear()
+        self._synced_s = time.monotonic()
+
+    def _write(self, line: bytes) -> None:
+        written = self._file.write(line)
+        if written < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _ends_in_line_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def entries(root: Path) -> Iterator[Entry]:
+    """Read the rows of a folder's manifest; skip a row torn by a crash.
+
+    Raises:
+        OutputError: It cannot be read.
+    """
+    names = {f.name for f in fields(Entry)}
+    for line in _lines(root / MANIFEST_NAME):
+        if isinstance(line, dict) and {"source", "output", "status"} <= line.keys():
+            yield Entry(**{name: value for name, value in line.items() if name in names})
+
+
+def pending(root: Path) -> set[str]:
+    """Keys of the outputs that an interrupted run may have replaced without a row.
+
+    Raises:
+        OutputError: They cannot be read.
+    """
+    return {key for key in _lines(root / PENDING_NAME) if isinstance(key, str)}
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _write_pending(path: Path, keys: Iterable[str]) -> None:
+    """Write the pending keys, or remove the file if there are none."""
+    place(path).replace_text("".join(json.dumps(key) + "\n" for key in sorted(keys)))
+
+
+def _remove_strays(root: Path, keys: Iterable[str]) -> None:
+    """Remove temporary files that a killed run left beside the outputs of these keys."""
+    names: dict[Path, set[str]] = {}
+    for key in keys:
+        target = root / key
+        names.setdefault(target.parent, set()).add(target.name)
+    place(root).remove_strays(names)

@@ -1,0 +1,161 @@
+"""Run a job: plan, skip finished files, process the rest, record results in the manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field, replace
+
+from denoise.errors import StorageError, UsageError
+from pipelines.batch import discover, forecast
+from pipelines.batch.discover import Item, Plan, Problem
+from pipelines.batch.engines import table as engines
+from pipelines.batch.forecast import Cost
+from pipelines.batch.jobs import Job
+from pipelines.batch.manifest import Entry, Manifest
+from pipelines.batch.store import place
+
+__all__ = ["OnEntry", "Progress", "Result", "run", "silent"]
+
+OnEntry = Callable[[Entry], object]
+Progress = Callable[[int], AbstractContextManager[OnEntry]]  # for a number of files
+
+
+@dataclass(frozen=True)
+class Result:
+    """Results of all files.
+
+    Args:
+        entries: One entry per file.
+        ignored: Files of other kinds.
+        costs: Estimated cost of each file to process, by key.
+        free_bytes: Free space on the output disk before the run; None if unknown.
+        stopped: Reason why the run ended early, in one sentence; None if it did not.
+    """
+
+    entries: tuple[Entry, ...]
+    ignored: tuple[Problem, ...]
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    free_bytes: int | None = None
+    stopped: str | None = None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of files with each status."""
+        return Counter(entry.status for entry in self.entries)
+
+    @property
+    def cost(self) -> Cost:
+        """Estimated cost of all files to process."""
+        return sum(self.costs.values(), Cost())
+
+
+def silent(_total: int) -> AbstractContextManager[OnEntry]:
+    """Show nothing while a job runs."""
+    return nullcontext(lambda _: None)
+
+
+def run(
+    job: Job, progress: Progress = silent, plan: Plan | None = None, manifest: Manifest | None = None
+) -> Result:
+    """Run a job; skip files that the manifest proves done.
+
+    Args:
+        job: The job.
+        progress: Shows the entries of N files as they come.
+        plan: Plan of a caller that holds the lock of the output; None makes and locks it here.
+        manifest: Manifest of the output; None reads it.
+
+    Raises:
+        UsageError: The plan cannot work, or another run holds the output; nothing has been written.
+        OutputError: The output folder or its manifest cannot be written.
+    """
+    lock: AbstractContextManager[object] = nullcontext()
+    if plan is None:
+        plan = _plan(job)
+        if job.dry_run:
+            entries, todo, costs, free_bytes = _sorted(job, plan, Manifest(plan.root))
+            entries += [Entry.of(item, "planned") for item in todo]
+            return Result(tuple(entries), plan.ignored, costs, free_bytes)
+        engines.check(job)
+        lock = place(plan.root).exclusive()
+    stopped = None
+    finished: set[str | None] = set()
+    with lock:
+        manifest = Manifest(plan.root) if manifest is None else manifest
+        entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
+        fingerprints = _fingerprints(job, plan)
+        try:
+            with manifest.writing(todo) as append:
+                for entry in entries:
+                    if entry.status == "failed":
+                        append(entry)
+                seconds = sum(costs.values(), Cost()).estimated_seconds
+                with progress(len(todo)) as on_entry, closing(engines.run(job, todo, seconds)) as results:
+                    for entry in results:
+                        entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
+                        append(entry)
+                        entries.append(entry)
+                        finished.add(entry.key)
+                        on_entry(entry)
+        except StorageError as error:
+            left = [item for item in todo if item.key not in finished]
+            entries += [Entry.of(item, "unfinished") for item in left]
+            stopped = (
+                f"{error}; {len(left)} of {len(todo)} files are left: the same command goes on with them"
+            )
+    return Result(tuple(entries), plan.ignored, costs, free_bytes, stopped)
+
+
+def _plan(job: Job) -> Plan:
+    """Plan a job, and refuse one that cannot work."""
+    for path in (*job.inputs, job.output):
+        place(path).check(written=path is job.output)
+        if job.keep_mtime and not place(path).is_local:
+            raise UsageError(f"{path}: keep_mtime is for local files; stores set times of their own")
+    plan = discover.plan(
+        job.inputs,
+        job.output,
+        recursive=job.recursive,
+        reject_reason=job.reject_reason,
+        exclude_dir=job.exclude_dir,
+    )
+    for modality in plan.modalities:
+        job.check(modality)
+    return plan
+
+
+def _sorted(
+    job: Job, plan: Plan, manifest: Manifest
+) -> tuple[list[Entry], list[Item], dict[str, Cost], int | None]:
+    """Split a plan: entries known already, items to process, their costs by key, and the free bytes.
+
+    Raises:
+        UsageError: The disk has too little space.
+    """
+    entries = [Entry(str(problem.path), None, "failed", error=problem.error) for problem in plan.problems]
+    fingerprints = _fingerprints(job, plan)
+    todo: list[Item] = []
+
+    def status_of(item: Item) -> Entry | None:
+        return manifest.status_of(item, fingerprints[item.modality], overwrite=job.overwrite)
+
+    readers = max(place(path).parallel_reads for path in (plan.root, *(item.source for item in plan.items)))
+    with ThreadPoolExecutor(readers) as threads:
+        statuses = list((threads.map if readers > 1 else map)(status_of, plan.items))
+    for item, entry in zip(plan.items, statuses, strict=True):
+        if entry is None:
+            todo.append(item)
+        else:
+            entries.append(entry)
+    paces = {modality: job.seconds_per_million(modality) for modality in plan.modalities}
+    costs = {item.key: forecast.estimate(item, paces[item.modality]) for item in todo}
+    free_bytes = place(plan.root).free_bytes()
+    forecast.require_space(plan.root, free_bytes, [(item, costs[item.key]) for item in todo])
+    return entries, todo, costs, free_bytes
+
+
+def _fingerprints(job: Job, plan: Plan) -> dict[str, str]:
+    return {modality: job.fingerprint(modality) for modality in plan.modalities}

@@ -1,0 +1,368 @@
+"""Watch folders, and clean the files that arrive.
+
+Every scan walks the folders themselves, with the planner and the manifest of any other run; a notification of
+the system only triggers one. So nothing is lost where notifications get lost, or never come (network drives),
+and a restart begins with all unfinished files.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from denoise.errors import UsageError
+from denoise.signal import MODALITIES
+from pipelines.batch import discover
+from pipelines.batch import run as batch
+from pipelines.batch.discover import Found, Item, Plan, Problem
+from pipelines.batch.jobs import Job
+from pipelines.batch.lock import exclusive
+from pipelines.batch.manifest import Entry, Manifest
+from pipelines.batch.store import place
+
+__all__ = ["Arrivals", "Watch", "WatchSummary", "watch"]
+
+POLL_S = 5.0  # between scans without notifications
+_MAX_WAIT_S = 60.0  # between scans with notifications: they may get lost, and network drives send none
+_MIN_WAIT_S = 0.05  # between scans, always
+_CHANGES = frozenset({"created", "modified", "moved", "closed"})  # a file that is only read is none
+
+Signature = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Settings of a watch.
+
+    Args:
+        job: The job; its inputs are folders.
+        settle_s: Seconds without a change of size or time before a file is processed.
+        poll_s: Seconds between scans; None waits for notifications of the system, if it sends any.
+    """
+
+    job: Job
+    settle_s: float = 2.0
+    poll_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.settle_s < math.inf:
+            raise UsageError(f"settle_s is {self.settle_s}; expected 0 or more seconds")
+        if self.poll_s is not None and not 0 < self.poll_s < math.inf:
+            raise UsageError(f"poll_s is {self.poll_s}; expected more than 0 seconds")
+
+
+@dataclass
+class WatchSummary:
+    """Results of a watch.
+
+    Args:
+        counts: Number of results with each status.
+        failed: Existing files whose last attempt failed, with the reason.
+        waiting: Number of files that had not settled, or were not done, at the end.
+        stopped: Reason why it ended by itself, in one sentence; None if the user ended it.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: int = 0
+    stopped: str | None = None
+
+
+@dataclass
+class _Seen:
+    signature: Signature
+    since_s: float
+    taken: bool = False
+
+
+class Arrivals:
+    """Detects settled files: their size and time have not changed for `settle_s`.
+
+    Every scan calls `begin`, the object once per file, and `end`. Memory holds one small row per file.
+
+    Args:
+        settle_s: Seconds.
+    """
+
+    def __init__(self, settle_s: float) -> None:
+        self._settle_s = settle_s
+        self._seen: dict[Path, _Seen] = {}
+        self._last: dict[Path, _Seen] = {}
+        self._now_s = 0.0
+
+    def begin(self, now_s: float) -> None:
+        """Start a scan, at a time in seconds that only grows."""
+        self._last, self._seen, self._now_s = self._seen, {}, now_s
+
+    def __call__(self, path: Path) -> bool:
+        """Record a file; True if it has settled since it was last processed."""
+        signature = _signature(path)
+        if signature is None:
+            return False
+        seen = self._last.get(path)
+        if seen is None or seen.signature != signature:
+            seen = _Seen(signature, self._now_s)
+        self._seen[path] = seen
+        # An empty file is one whose writer has not begun.
+        if seen.taken or not signature[0] or self._now_s - seen.since_s < self._settle_s:
+            return False
+        seen.taken = True
+        return True
+
+    def __contains__(self, path: Path) -> bool:
+        return path in self._seen
+
+    def end(self) -> set[Path]:
+        """End a scan; return the files that have gone since the last."""
+        gone = self._last.keys() - self._seen.keys()
+        self._last = {}
+        return gone
+
+    @property
+    def waiting(self) -> int:
+        """Number of files that have not settled."""
+        return sum(not seen.taken for seen in self._seen.values())
+
+    @property
+    def due_s(self) -> float:
+        """Time when the next file may settle; infinity if there is none."""
+        pending = (s.since_s for s in self._seen.values() if not s.taken and s.signature[0])
+        return min(pending, default=math.inf) + self._settle_s
+
+
+def _signature(path: Path) -> Signature | None:
+    """Size, time and inode, one of which changes when a file is written or replaced."""
+    try:
+        found = path.stat()
+    except OSError:  # gone again, or a link to what has not come yet
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def watch(
+    job: Watch,
+    *,
+    on_entry: Callable[[Entry], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
+) -> WatchSummary:
+    """Process unfinished files, and then new ones, until Ctrl-C or SIGTERM, or the disk is full.
+
+    The output folder stays locked: no other run can write there.
+
+    Args:
+        job: Folders, job and settings.
+        on_entry: Called with each entry.
+        on_message: Called with sentences about the watch itself.
+
+    Raises:
+        UsageError: An input is not a folder, input and output overlap, or another run holds the output.
+        OutputError: The output folder cannot be written.
+    """
+    _check(job.job)
+    with exclusive(job.job.output):
+        watcher = _Watcher(job, on_entry, on_message)
+        try:
+            with _changes(job, on_message) as changes:
+                watcher.run(changes)
+        except KeyboardInterrupt:  # how a watch is meant to end
+            pass
+        return watcher.watched
+
+
+def _check(job: Job) -> None:
+    for path in (*job.inputs, job.output):
+        if not place(path).is_local:
+            raise UsageError(f"{path}: is a URL; a folder of this machine was expected to watch")
+    for folder in job.inputs:
+        if not folder.is_dir():
+            found = "is a file" if folder.exists() else "no such folder"
+            raise UsageError(f"{folder}: {found}; a folder to watch was expected")
+        discover.refuse_overlap(folder, job.output)
+    for modality in MODALITIES:
+        if job.reject_reason(modality) is None:
+            job.check(modality)
+
+
+class _Watcher:
+    """State of a watch; its size does not grow with the number of files processed."""
+
+    def __init__(
+        self, watch: Watch, on_entry: Callable[[Entry], None], on_message: Callable[[str], None]
+    ) -> None:
+        self._watch, self._job = watch, watch.job
+        self._on_entry, self._on_message = on_entry, on_message
+        self._arrivals = Arrivals(watch.settle_s)
+        self._real_output = self._job.output.resolve()
+        self._name_key = place(self._job.output).name_key()
+        self._owners: dict[str, Path] = {}  # name of an output to the source that has it
+        self._troubles: set[Problem] = set()  # of the last scan
+        self.watched = WatchSummary()
+
+    def run(self, changes: Changes) -> None:
+        while not self.watched.stopped:
+            changes.clear()
+            plan = self._scan()
+            if plan.items or plan.problems:
+                self._do(plan)
+            else:
+                changes.wait(self._arrivals.due_s - time.monotonic())
+
+    def _scan(self) -> Plan:
+        """Plan for the settled files."""
+        found = self._found()
+        # An unreadable folder is reported once, not at every scan.
+        problems = [problem for problem in found.problems if problem not in self._troubles]
+        for problem in self._troubles - set(found.problems):
+            if problem.path not in self._arrivals:
+                self.watched.failed.pop(str(problem.path), None)
+        self._troubles = set(found.problems)
+        items = []
+        for source in found.sources:
+            item = discover.mirrored(source, self._job.output)
+            refusal = self._refusal(item)
+            if refusal:
+                problems.append(Problem(item.source, refusal))
+            else:
+                items.append(item)
+        return Plan(self._job.output, tuple(items), tuple(problems), tuple(found.ignored))
+
+    def _found(self) -> Found:
+        """Walk the folders for settled files; a folder that is away, such as a drive, is a problem."""
+        found = Found()
+        self._arrivals.begin(time.monotonic())
+        for folder in self._job.inputs:
+            try:
+                more = discover.find(
+                    [folder],
+                    recursive=self._job.recursive,
+                    reject_reason=self._job.reject_reason,
+                    exclude_dir=self._job.exclude_dir,
+                    accept=self._arrivals,
+                )
+            except UsageError as error:
+                found.problems.append(Problem(folder, str(error)))
+                continue
+            found.sources += more.sources
+            found.problems += more.problems
+            found.ignored += more.ignored
+        gone = self._arrivals.end()
+        if gone:
+            self._owners = {name: source for name, source in self._owners.items() if source not in gone}
+        for path in gone:
+            self.watched.failed.pop(str(path), None)
+        self.watched.waiting = self._arrivals.waiting
+        return found
+
+    def _refusal(self, item: Item) -> str | None:
+        """Reason why the planner would refuse a file, or None."""
+        if item.source.resolve().is_relative_to(self._real_output):  # by a link: each result would come back
+            return f"{item.source}: is inside the output {self._job.output}; a file outside it was expected"
+        owner = self._owners.setdefault(self._name_key(item.key), item.source)
+        if owner != item.source:
+            return f"{item.destination}: both {owner} and {item.source} would be written there"
+        return None
+
+    def _do(self, plan: Plan) -> None:
+        there = {item.key for item in plan.items if os.path.lexists(item.destination)}
+        left = {str(item.source) for item in plan.items} | {str(problem.path) for problem in plan.problems}
+
+        def take(entry: Entry) -> None:
+            if entry.source in left:
+                left.remove(entry.source)
+                self._take(entry)
+
+        try:
+            result = batch.run(self._job, lambda _: nullcontext(take), plan, Manifest(plan.root, there))
+            for entry in result.entries:  # with those that were not to do
+                take(entry)
+            self.watched.stopped = result.stopped
+        finally:
+            self.watched.waiting += len(left)
+
+    def _take(self, entry: Entry) -> None:
+        self.watched.counts[entry.status] += 1
+        if entry.error:
+            self.watched.failed[entry.source] = entry.error
+        else:
+            self.watched.failed.pop(entry.source, None)
+        self._on_entry(entry)
+
+
+class Changes:
+    """Notifications: decides when to scan again.
+
+    Args:
+        max_wait_s: Seconds between scans without a notification.
+    """
+
+    def __init__(self, max_wait_s: float) -> None:
+        self._max_wait_s = max_wait_s
+        self._happened = threading.Event()
+
+    def dispatch(self, event: Any) -> None:
+        """Receive a notification; watchdog calls it in its own thread."""
+        if event.event_type in _CHANGES:
+            self._happened.set()
+
+    def clear(self) -> None:
+        """Discard the notifications until now."""
+        self._happened.clear()
+
+    def wait(self, due_s: float) -> None:
+        """Return after a change; or, while files settle, once the first of them may have.
+
+        Not before that: a file that is being written changes all the time.
+
+        Args:
+            due_s: Seconds until then; infinity if no file is settling.
+        """
+        if due_s < math.inf:
+            time.sleep(max(_MIN_WAIT_S, due_s))
+        else:
+            self._happened.wait(self._max_wait_s)
+
+
+@contextmanager
+def _changes(watch: Watch, on_message: Callable[[str], None]) -> Iterator[Changes]:
+    """Subscribe to notifications of the system; poll without them."""
+    if watch.poll_s is not None:
+        yield Changes(watch.poll_s)
+        return
+    changes = Changes(_MAX_WAIT_S)
+    try:
+        observer = _observer(watch.job, changes)
+    except ImportError:
+        on_message(f"without watchdog (the extra: watch) folders are scanned every {POLL_S:g} s")
+        yield Changes(POLL_S)
+        return
+    except OSError as error:  # the system's limit on watched folders, say
+        on_message(f"no notifications ({error.strerror or error}): folders are scanned every {POLL_S:g} s")
+        yield Changes(POLL_S)
+        return
+    try:
+        yield changes
+    finally:
+        observer.stop()
+        observer.join()
+
+
+def _observer(job: Job, changes: Changes) -> Any:
+    from watchdog.observers import Observer
+
+    observer = Observer()
+    for folder in job.inputs:
+        observer.schedule(changes, str(folder), recursive=job.recursive)  # type: ignore[arg-type]
+    try:
+        observer.start()
+    except OSError:
+        observer.unschedule_all()
+        raise
+    return observer

@@ -1,0 +1,92 @@
+"""Process one file: the only place where its errors are caught."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from denoise.errors import DenoiseError, StorageError, reason
+from denoise.io.atomic import syncing_later
+from pipelines.batch.discover import Item
+from pipelines.batch.jobs import Job
+from pipelines.batch.manifest import Entry, digest
+from pipelines.batch.store import output_errors, staged
+
+__all__ = ["process", "with_path"]
+
+
+def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -> Entry:
+    """Process one file. Any error becomes a sentence in its entry, and the batch goes on.
+
+    Args:
+        job: The job.
+        item: The file.
+        on_start: Called once the model is loaded and the file's own time begins.
+
+    Raises:
+        StorageError: The disk accepts no more results, of any file.
+        MemoryError: Memory is short; another process may have more.
+    """
+    started = time.perf_counter()
+    local = item
+    try:
+        job.prepare(item.modality)
+        on_start()
+        started = time.perf_counter()  # what the files share is not the time of the first
+        with staged(item.source, item.destination) as (source, destination):
+            local = replace(item, source=source, destination=destination)
+            input_digest = digest(local.source)
+            job.options.check_duration(source, item.modality)  # a refused file leaves no folder behind
+            with output_errors(destination):
+                destination.parent.mkdir(parents=True, exist_ok=True)
+            with syncing_later():  # the manifest syncs folders before it counts on them
+                outcome = job.execute(local)
+            notes = outcome.notes + (_keep_mtime(local) if job.keep_mtime else ())
+            output_digest = digest(local.destination)
+    except StorageError:
+        raise
+    except DenoiseError as error:
+        sentence = str(error)
+    except Exception as error:  # a defect of ours or of a decoder costs one file, not the batch
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is torch's
+            raise MemoryError from error
+        sentence = f"unexpected {type(error).__name__}: {reason(error)}"
+    else:
+        return Entry.of(
+            item,
+            "ok",
+            seconds=round(time.perf_counter() - started, 4),
+            model=outcome.model,
+            metrics=outcome.metrics,
+            notes=tuple(_as_planned(note, local, item) for note in notes),
+            input_digest=input_digest,
+            output_digest=output_digest,
+        )
+    sentence = with_path(_as_planned(sentence, local, item), item.source, item.destination)
+    return Entry.of(item, "failed", seconds=round(time.perf_counter() - started, 4), error=sentence)
+
+
+def with_path(sentence: str, source: Path, *others: Path) -> str:
+    """Lead a sentence with its file, unless it names one."""
+    named = any(str(path) in sentence for path in (source, *others))
+    return sentence if named else f"{source}: {sentence}"
+
+
+def _as_planned(sentence: str, local: Item, item: Item) -> str:
+    """Replace the names of staged copies by those of the plan."""
+    for copy, planned in ((local.source, item.source), (local.destination, item.destination)):
+        sentence = sentence.replace(str(copy), str(planned))
+    return sentence
+
+
+def _keep_mtime(item: Item) -> tuple[str, ...]:
+    """Copy the modification time; return a note if the file system does not accept it."""
+    try:
+        found = item.source.stat()
+        os.utime(item.destination, ns=(found.st_atime_ns, found.st_mtime_ns))
+    except OSError as error:
+        return (f"the time of {item.source.name} could not be kept: {reason(error)}",)
+    return ()

@@ -1,0 +1,298 @@
+"""Measure the cost of a model on this machine: arithmetic, seconds, and use of the machine.
+
+Seconds alone mean little on another machine, or beside another program. So all models are timed in turns with
+a large matrix product and two published network shapes: their ratios are stable.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from denoise.dsp.windows import padded
+from denoise.errors import UsageError
+from denoise.infer.catalogue import find, load
+from denoise.infer.cleaner import Cleaner
+from denoise.infer.precision import Bfloat16
+from denoise.models.base import Denoiser, InputSpec
+from denoise.models.layers import fold, unfold
+from denoise.models.table import PRECISIONS
+from pipelines.batch.huge_pages import use_huge_pages
+from pipelines.report import table
+
+__all__ = ["REFERENCES", "CostJob", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
+
+_MATRIX = 2048  # rows and columns of the matrix product
+_RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # for models that accept any rate
+_PROBE = 64  # pixels a side, or least blocks of a signal, that multiply-adds are counted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostJob:
+    """Settings of the measurement.
+
+    Args:
+        models: Names and weights files; one that cleans several modalities is timed for each.
+        side_px: Side of the square colour image for image models.
+        samples: Length of the signal for other models.
+        rounds: Number of turns; the median counts.
+        threads: Threads of torch; None leaves them to torch.
+        precision: One of `denoise.models.table.PRECISIONS`, for trained image models.
+    """
+
+    models: tuple[str, ...]
+    side_px: int = 1000
+    samples: int = 480_000
+    rounds: int = 5
+    threads: int | None = None
+    precision: str = PRECISIONS[0]
+
+    def __post_init__(self) -> None:
+        for name in ("side_px", "samples", "rounds"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; expected 1 or more")
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """Cost of one model.
+
+    Args:
+        model: Name of the model.
+        modality: A name in `MODALITIES`.
+        parameters: Number of trained parameters.
+        kmac: Thousands of multiply-adds of its layers per pixel or sample; None for classical methods and
+            for models that select per image.
+        seconds: For a million pixels, or samples of a channel: the median, tiling and conversion included.
+        cpu_seconds: The same, of all threads together; it counts no waiting for other programs.
+        gflops: Billions of useful operations a second: what tiles compute twice does not count.
+        of_matrix: The same as a share of that of the matrix product.
+        of_reference: Its seconds as a share of those of each shape in `REFERENCES`, for images.
+    """
+
+    model: str
+    modality: str
+    parameters: int
+    kmac: float | None
+    seconds: float
+    cpu_seconds: float
+    gflops: float | None
+    of_matrix: float | None
+    of_reference: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """All rows, and the speed of the machine.
+
+    Args:
+        rows: The models, then the reference shapes.
+        threads: Threads of torch.
+        matrix_gflops: Speed of a float32 matrix product, in the same turns.
+    """
+
+    rows: tuple[CostRow, ...]
+    threads: int
+    matrix_gflops: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        return asdict(self)
+
+
+class PlainShape(Denoiser):
+    """Plain stack of convolutions with random weights, to measure its cost alone.
+
+    Args:
+        width: Channels inside.
+        layers: Convolutions, first and last included.
+        side: Of the cell of pixels folded into channels.
+        map_channels: Channels of the noise map that goes in with the image.
+    """
+
+    def __init__(self, width: int, layers: int, side: int = 1, map_channels: int = 0) -> None:
+        super().__init__()
+        self.spec = InputSpec("image", channels=3, multiple_of=side, halo=side * layers)
+        self.side, self.map_channels = side, map_channels
+        colours = 3 * side**2
+        widths = [colours + map_channels, *[width] * (layers - 1), colours]
+        modules: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            modules += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*modules[:-1])
+        self.eval().requires_grad_(False)
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Input minus the output of random layers."""
+        x = fold(noisy, self.side)
+        if self.map_channels:
+            x = torch.cat([x, x.new_full((x.shape[0], self.map_channels, *x.shape[2:]), 0.1)], 1)
+        return noisy - unfold(self.layers(x), self.side)
+
+
+# Zhang et al. 2017 and Zhang et al. 2018, both for colour.
+REFERENCES: dict[str, Callable[[], Denoiser]] = {
+    "CDnCNN-B shape": lambda: PlainShape(64, 20),
+    "FFDNet shape": lambda: PlainShape(96, 12, side=2, map_channels=3),
+}
+
+
+@dataclass(frozen=True)
+class _Entrant:
+    """A model to time; `size` is the number of pixels or samples."""
+
+    cleaner: Cleaner
+    run: Callable[[], object]
+    size: int
+
+
+def measure(job: CostJob) -> Costs:
+    """Time every model, the reference shapes and the matrix product in turns."""
+    use_huge_pages()
+    with _threads(job.threads):
+        entrants = list(_entrants(job))
+        matrix = torch.rand(_MATRIX, _MATRIX, generator=torch.Generator().manual_seed(0))
+        runs = [entrant.run for entrant in entrants] + [lambda: matrix @ matrix]
+        timed = _in_turns(runs, job.rounds)
+        matrix_gflops = 2 * _MATRIX**3 / timed[-1][0] / 1e9
+        seconds = {c.cleaner.name: s / c.size * 1e6 for c, (s, _) in zip(entrants, timed, strict=False)}
+        rows = tuple(
+            _row(
+                entrant,
+                found,
+                matrix_gflops,
+                {name: seconds[name] for name in REFERENCES if name in seconds},
+            )
+            for entrant, found in zip(entrants, timed, strict=False)
+        )
+        return Costs(rows, torch.get_num_threads(), matrix_gflops)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _entrants(job: CostJob) -> Iterator[_Entrant]:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (3, job.side_px, job.side_px), np.uint8)
+    signal = rng.standard_normal((1, job.samples)).astype(np.float32) * np.float32(0.1)
+    images = False
+    for name in job.models:
+        for modality in find(name).modalities:
+            cleaner = load(name, modality, job.precision)
+            images |= modality == "image"
+            yield _entrant(cleaner, image if modality == "image" else signal)
+    if images:
+        for name, build in REFERENCES.items():
+            yield _entrant(Cleaner(name, build(), digest=""), image)
+
+
+def _entrant(cleaner: Cleaner, array: np.ndarray[Any, Any]) -> _Entrant:
+    spec = cleaner.spec
+    peak = 255.0 if spec.ndim == 2 else 1.0
+    rate = spec.sample_rate or _RATES_HZ[spec.modality]
+    size = int(np.prod(array.shape[1:]))
+    return _Entrant(cleaner, lambda: cleaner.apply(array, peak=peak, sample_rate=rate), size)
+
+
+def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
+    """Median seconds and CPU seconds of each, after one run that does not count."""
+    found: list[list[tuple[float, float]]] = [[] for _ in runs]
+    for turn in range(rounds + 1):
+        for run, times in zip(runs, found, strict=True):
+            started, cpu_started = time.perf_counter(), time.process_time()
+            run()
+            if turn:
+                times.append((time.perf_counter() - started, time.process_time() - cpu_started))
+    return [
+        (statistics.median(s for s, _ in times), statistics.median(c for _, c in times)) for times in found
+    ]
+
+
+def _row(
+    entrant: _Entrant, timed: tuple[float, float], matrix_gflops: float, references: dict[str, float]
+) -> CostRow:
+    cleaner, (seconds, cpu_seconds) = entrant.cleaner, (t / entrant.size * 1e6 for t in timed)
+    models = [cleaner.denoiser] if not cleaner.selector else cleaner.selector.models.values()
+    parameters = sum(parameter.numel() for model in models for parameter in model.parameters())
+    kmac = (kmac_per_sample(cleaner.denoiser) or None) if parameters and not cleaner.selector else None
+    gflops = None if kmac is None else 2 * kmac / seconds
+    return CostRow(
+        cleaner.name,
+        cleaner.spec.modality,
+        parameters,
+        kmac,
+        seconds,
+        cpu_seconds,
+        gflops,
+        None if gflops is None else gflops / matrix_gflops,
+        {name: seconds / of for name, of in references.items()} if cleaner.spec.modality == "image" else {},
+    )
+
+
+def kmac_per_sample(model: Denoiser) -> float:
+    """Thousands of multiply-adds per pixel or sample: of the convolutions and matrix products in a network.
+
+    Activations, sums and Fourier transforms are not counted.
+    """
+    if isinstance(model, Bfloat16):
+        model = model.model  # the same layers: float32 is fast on every CPU
+    multiple_of, ndim = model.spec.multiple_of, model.spec.ndim
+    side = padded(_PROBE, multiple_of) if ndim == 2 else _PROBE * multiple_of
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.ones(1, model.spec.channels, *[side] * ndim))  # silence might be left out
+    return float(counter.get_total_flops()) / 2e3 / float(side**ndim)
+
+
+def as_table(costs: Costs) -> str:
+    """One table per modality, and the speed of the machine."""
+    parts = []
+    for modality in dict.fromkeys(row.modality for row in costs.rows):
+        rows = [row for row in costs.rows if row.modality == modality]
+        unit, million = ("px", "MP") if modality == "image" else ("sample", "M samples")
+        header = [
+            "model",
+            "parameters",
+            f"kMAC/{unit}",
+            f"s/{million}",
+            f"CPU s/{million}",
+            "GFLOP/s",
+            "of matrix",
+        ]
+        header += [f"of {name}" for name in rows[0].of_reference]
+        parts.append(f"{modality}\n" + table(header, [_line(row) for row in rows]))
+    machine = (
+        f"{costs.threads} threads; a float32 matrix product of {_MATRIX}: {costs.matrix_gflops:.0f} GFLOP/s"
+    )
+    return "\n\n".join([*parts, machine])
+
+
+def _line(row: CostRow) -> list[str]:
+    return [
+        row.model,
+        str(row.parameters) if row.parameters else "-",
+        "-" if row.kmac is None else f"{row.kmac:.3g}",
+        f"{row.seconds:.3g}",
+        f"{row.cpu_seconds:.3g}",
+        "-" if row.gflops is None else f"{row.gflops:.0f}",
+        "-" if row.of_matrix is None else f"{row.of_matrix:.2f}",
+        *(f"{share:.3f}" for share in row.of_reference.values()),
+    ]

@@ -1,0 +1,136 @@
+"""Time a batch against its model alone: reading, estimating, writing, manifest, and idle workers."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from denoise import io
+from denoise.errors import UsageError
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
+from denoise.options import CleanOptions
+from pipelines.batch import discover
+from pipelines.batch import run as batch
+from pipelines.batch.discover import Item
+from pipelines.batch.engines.base import cores
+from pipelines.batch.huge_pages import use_huge_pages
+from pipelines.batch.jobs import CleanJob
+from pipelines.batch.manifest import Entry
+
+__all__ = ["Overhead", "OverheadJob", "as_text", "measure"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverheadJob:
+    """Settings of the measurement.
+
+    Args:
+        model: Name or weights file.
+        inputs: Files and folders; files of other kinds are skipped.
+        workers: As in `Job`.
+    """
+
+    model: str
+    inputs: tuple[Path, ...]
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Wall-clock seconds.
+
+    Args:
+        model: Name of the model.
+        files: Number of files cleaned.
+        model_seconds: Model alone: arrays in memory, one after another, on all cores.
+        first_seconds: Batch until its first file: starting processes, loading the model.
+        batch_seconds: Batch from then on, from files to files.
+    """
+
+    model: str
+    files: int
+    model_seconds: float
+    first_seconds: float
+    batch_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """Time of the batch over that of the model alone."""
+        return self.batch_seconds / self.model_seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        return asdict(self) | {"ratio": self.ratio}
+
+
+def measure(job: OverheadJob) -> Overhead:
+    """Clean the files in memory, then again as a batch into a temporary folder.
+
+    Raises:
+        UsageError: The model cleans none of the files, or a file fails.
+    """
+    use_huge_pages()
+    torch.set_num_threads(cores())
+    with tempfile.TemporaryDirectory() as folder:
+        cleaning = CleanJob(
+            inputs=job.inputs,
+            output=Path(folder),
+            options=CleanOptions(model=job.model),
+            workers=job.workers,
+            overwrite=True,
+        )
+        plan = discover.plan(cleaning.inputs, cleaning.output, reject_reason=cleaning.reject_reason)
+        if not plan.items:
+            raise UsageError(f"{job.model} cleans none of {', '.join(map(str, job.inputs))}")
+        cleaners = {modality: load(job.model, modality) for modality in plan.modalities}
+        for item in {item.modality: item for item in plan.items}.values():
+            _model_seconds(cleaners[item.modality], item)  # the first run, which sets things up, is not timed
+        model_seconds = sum(_model_seconds(cleaners[item.modality], item) for item in plan.items)
+        first_seconds, batch_seconds = _batch_seconds(cleaning, len(plan.items))
+    return Overhead(job.model, len(plan.items), model_seconds, first_seconds, batch_seconds)
+
+
+def _model_seconds(cleaner: Cleaner, item: Item) -> float:
+    with io.reader(item.source) as reader:
+        info = reader.info
+        blocks = list(reader)
+    if info.modality != "image":
+        blocks = [np.concatenate(blocks, axis=-1)]
+    started = time.perf_counter()
+    for block in blocks:
+        keep = info.passthrough_channels
+        cleaner.apply(block, peak=info.peak, keep=keep, sample_rate=info.sample_rate)
+    return time.perf_counter() - started
+
+
+def _batch_seconds(job: CleanJob, files: int) -> tuple[float, float]:
+    """Seconds until the first file starts, and from then on."""
+    begun: list[float] = []
+
+    def on_entry(entry: Entry) -> None:
+        begun.append(time.perf_counter() - entry.seconds)
+
+    started = time.perf_counter()
+    result = batch.run(job, lambda _: nullcontext(on_entry))
+    ended = time.perf_counter()
+    errors = [entry.error for entry in result.entries if entry.status != "ok"]
+    if errors:
+        raise UsageError(f"{len(errors)} of {files} files fail, among them: {errors[0]}")
+    return min(begun) - started, ended - min(begun)
+
+
+def as_text(found: Overhead) -> str:
+    """Two lines of text."""
+    return (
+        f"{found.files} files: {found.model} alone {found.model_seconds:.2f} s, the batch "
+        f"{found.batch_seconds:.2f} s, {found.ratio:.3f} of it\n"
+        f"before the first file {found.first_seconds:.2f} s, once a batch"
+    )

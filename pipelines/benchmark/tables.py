@@ -1,0 +1,214 @@
+"""Format benchmark results as text, Markdown, CSV and a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from denoise.errors import UsageError
+from denoise.metrics import finite_mean
+from denoise.signal import MODALITIES
+from pipelines.benchmark.protocols import CLEAN, Protocol
+from pipelines.benchmark.run import BenchmarkRow
+from pipelines.report import files as count
+from pipelines.report import markdown, table, writing
+
+__all__ = ["Table", "as_csv", "as_markdown", "as_text", "check_plot", "plot", "tables"]
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines of cells below a header, with a title."""
+
+    title: str
+    header: list[str]
+    lines: list[list[str]]
+
+
+def as_text(shown: Iterable[Table]) -> str:
+    """Columns in line, for a terminal."""
+    return "\n\n".join(f"{one.title}\n{table(one.header, one.lines)}" for one in shown)
+
+
+def as_markdown(shown: Iterable[Table]) -> str:
+    """For documents."""
+    return "\n".join(f"{one.title}\n\n{markdown(one.header, one.lines)}\n" for one in shown)
+
+
+def tables(rows: Sequence[BenchmarkRow], protocol: Protocol | None) -> list[Table]:
+    """Tables of a benchmark: the gains of a protocol, else one table per modality."""
+    if protocol:
+        return [_gains(rows, protocol)] if rows else []
+    return [
+        _levels([row for row in rows if row.modality == modality])
+        for modality in dict.fromkeys(row.modality for row in rows)
+    ]
+
+
+def _levels(rows: Sequence[BenchmarkRow]) -> Table:
+    """One line per model: for each level the headline metric and its gain."""
+    noises = list(dict.fromkeys(row.noise for row in rows))
+    by_model = _grouped(rows, lambda row: row.model)
+    first = {row.noise: row for row in next(iter(by_model.values()))}
+    headline = MODALITIES[rows[0].modality].headline
+    noisy = [cell for noise in noises for cell in (_figure(first[noise].noisy_headline), "")]
+    return Table(
+        f"{rows[0].modality}: {count(rows[0].files)}",
+        [headline, *(cell for noise in noises for cell in (noise, "gain")), *rows[0].cost],
+        [["(noisy)", *noisy], *([model, *_line(found)] for model, found in by_model.items())],
+    )
+
+
+def _line(rows: Sequence[BenchmarkRow]) -> list[str]:
+    cells = [cell for row in rows for cell in (_figure(row.headline), _figure(row.gain, "+.2f"))]
+    return cells + [f"{finite_mean(row.cost[name] for row in rows):.3g}" for name in rows[0].cost]
+
+
+def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
+    """One line per condition: the metric of the input, and the gain of each model.
+
+    On a clean file nothing can be gained: there, the cell is the fidelity of the output.
+    """
+    models = list(dict.fromkeys(row.model for row in rows))
+    lines = []
+    for group, swept in _grouped(rows, lambda row: row.group).items():
+        for noise, found in _grouped(swept, lambda row: row.noise).items():
+            level = "" if found[0].level is None else f"{found[0].level:g}"
+            cells = (_fidelity if noise == CLEAN else _gain)(found, models)
+            lines.append([group, level, *cells])
+        if protocol.means and found[0].level is not None:
+            lines.append([group, "mean", *_gain(swept, models)])
+    for then in filter(None, protocol.then if protocol.means else ()):
+        lines.append(
+            [f"all + {then}", "mean", *_gain([row for row in rows if row.group.endswith(then)], models)]
+        )
+    by_model = _grouped(rows, lambda row: row.model)
+    unit, what = _COSTS[protocol.modality]
+    costs = [f"{finite_mean(row.cost[unit] for row in by_model[model]):.2g}" for model in models]
+    ratio = MODALITIES[protocol.modality].headline.removesuffix("_db").upper()
+    most = " (60 if unchanged)" if protocol.modality == "sensor" else ""
+    clean = f"; of `{CLEAN}` the {ratio} of the output{most}" if CLEAN in protocol.sweeps else ""
+    families = dict.fromkeys(family for row in rows for family in row.families)
+    over = f"; means over {len(families)} families" if families else ""
+    return Table(
+        f"gain in {ratio}, dB, {count(max(row.files for row in rows))}{over}{clean}",
+        ["degradation", "level", "input", *models],
+        [*lines, *_harm(by_model), [what, "", "", *costs]],
+    )
+
+
+_COSTS = {
+    "image": ("s_per_mpx", "seconds a megapixel"),
+    "sensor": ("s_per_msample", "seconds a million samples"),
+}
+_WORSE_DB = 0.5
+
+
+def _harm(by_model: Mapping[str, list[BenchmarkRow]]) -> list[list[str]]:
+    """Share of sensor cases that became worse, and the worst case."""
+    gains = [
+        [gain for row in rows for found in row.families.values() for gain in found]
+        for rows in by_model.values()
+    ]
+    if not any(gains):
+        return []
+    worse = [100.0 * float(np.mean([gain < -_WORSE_DB for gain in found])) for found in gains]
+    return [
+        [f"worse by > {_WORSE_DB} dB", "", "", *(f"{share:.1f} %" for share in worse)],
+        ["worst case", "", "", *(f"{min(found):+.2f}" for found in gains)],
+    ]
+
+
+def _gain(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:
+    by_model = _grouped(rows, lambda row: row.model)
+    noisy = finite_mean(row.noisy_headline for row in rows)
+    return [_figure(noisy), *(_figure(finite_mean(row.gain for row in by_model[m]), "+.2f") for m in models)]
+
+
+def _fidelity(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:
+    by_model = {row.model: row for row in rows}
+    found = [by_model[m] for m in models]
+    return ["", *("same" if r.headline is None else _figure(r.fidelity or r.headline) for r in found)]
+
+
+def _grouped(
+    rows: Iterable[BenchmarkRow], key: Callable[[BenchmarkRow], str]
+) -> dict[str, list[BenchmarkRow]]:
+    groups: dict[str, list[BenchmarkRow]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _figure(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else format(round(value, 2) + 0.0, form)  # + 0.0: no gain has no sign
+
+
+def as_csv(rows: Sequence[BenchmarkRow]) -> str:
+    """One line per row; noisy metrics are prefixed `noisy_`."""
+    flat = [
+        {
+            **{name: getattr(row, name) for name in ("model", "modality", "noise", "level", "files")},
+            **row.metrics,
+            **{f"noisy_{name}": value for name, value in row.noisy_metrics.items()},
+            **row.cost,
+        }
+        for row in rows
+    ]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(name for line in flat for name in line)), lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def check_plot(path: Path, protocol: str | None) -> None:
+    """Refuse, before the work, a file name without a plot format, and results without one axis."""
+    if protocol:
+        raise UsageError(
+            f"{path}: a plot is over the levels of one noise, and the protocol {protocol} has many"
+        )
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise UsageError(
+            f"{path}: a plot is written as {' '.join(PLOT_SUFFIXES)}, not {path.suffix or 'that'}"
+        )
+
+
+def plot(rows: Sequence[BenchmarkRow], path: Path) -> None:
+    """Headline metric over level, a panel for each modality, a line for each model.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    modalities = list(dict.fromkeys(row.modality for row in rows))
+    figure = Figure(figsize=(6 * len(modalities), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for modality, axes in zip(modalities, figure.subplots(1, len(modalities), squeeze=False)[0], strict=True):
+        ours = [row for row in rows if row.modality == modality]
+        for model in dict.fromkeys(row.model for row in ours):
+            line = [row for row in ours if row.model == model]
+            levels = [row.level if row.level is not None else 0.0 for row in line]
+            axes.plot(
+                levels, [np.nan if row.headline is None else row.headline for row in line], "o-", label=model
+            )
+        axes.set(
+            title=modality,
+            xlabel=ours[0].noise.partition(":")[0] + " level",
+            ylabel=MODALITIES[modality].headline,
+        )
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with writing(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:].lower(), dpi=120)

@@ -1,0 +1,134 @@
+"""The group of commands, loaded lazily, and the exit code of every error."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType, MappingProxyType
+from typing import Any, NoReturn
+
+import click
+
+from denoise.errors import DenoiseError, OutputError, UsageError
+from denoise.registry import resolve
+from pipelines.report import printable
+
+__all__ = ["COMMANDS", "cli", "main"]
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "clean": "pipelines.cli.clean:command",
+        "watch": "pipelines.cli.watch:command",
+        "corrupt": "pipelines.cli.corrupt:command",
+        "score": "pipelines.cli.score:command",
+        "benchmark": "pipelines.cli.benchmark:command",
+        "train": "pipelines.cli.train:command",
+        "embed": "pipelines.cli.embed:command",
+        "reconstruct": "pipelines.cli.reconstruct:command",
+        "anomalies": "pipelines.cli.anomalies:command",
+        "adapt": "pipelines.cli.adapt:command",
+        "models": "pipelines.cli.models:command",
+        "info": "pipelines.cli.info:command",
+        "verify": "pipelines.cli.verify:command",
+        "doctor": "pipelines.cli.doctor:command",
+    }
+)
+
+
+class WrongUsage(click.ClickException):
+    """A call that could not work."""
+
+    exit_code = 2
+
+
+class Stopped(click.ClickException):
+    """The disk of the outputs, and not the inputs, ended the work."""
+
+    exit_code = 3
+
+
+def failure(error: DenoiseError) -> click.ClickException:
+    """An error of the library as one of click, whose exit code says of what kind it is."""
+    kinds = {UsageError: WrongUsage, OutputError: Stopped}
+    kind = next((kinds[k] for k in kinds if isinstance(error, k)), click.ClickException)
+    return kind(printable(str(error)))
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything winds up as it does at Ctrl-C."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used, and gives every error of the library its exit code."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command: click.Command | None = resolve(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _terminable():
+                return super().invoke(ctx)
+        except DenoiseError as error:
+            raise failure(error) from error
+        except KeyboardInterrupt as stop:
+            click.echo("Interrupted: the same command goes on with the rest.", err=True)
+            ctx.exit(143 if isinstance(stop, Terminated) else 130)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C, where signals can be taken: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        import denoise  # the version is looked up only when asked for
+
+        click.echo(f"denoise {denoise.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 all fine, 1 some inputs failed, 2 wrong usage or a plan that cannot work, "
+    "3 stopped by the disk of the outputs, 130 interrupted, 143 terminated.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
+def cli() -> None:
+    """Clean noisy photos, recordings and sensor logs, offline, on an ordinary CPU.
+
+    \b
+    Example:
+      denoise clean holiday/ -o cleaned/
+    """
+
+
+def main() -> None:
+    """Entry point of the `denoise` command."""
+    cli(prog_name="denoise")

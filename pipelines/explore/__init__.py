@@ -1,0 +1,1 @@
+"""Embeddings and anomalies of many files."""

@@ -1,0 +1,126 @@
+"""Settings of `embed`, `reconstruct` and `anomalies`, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from denoise.options import Option, Options
+from denoise.signal import MODALITIES
+
+__all__ = ["AnomaliesJob", "EmbedJob", "ReconstructJob"]
+
+Overwrite = Annotated[bool, Option("Replace existing files.")]
+SaveModel = Annotated[Path | None, Option("Save the fitted model, as .safetensors.", metavar="FILE")]
+_WINDOW = Option(
+    "Size of a window: pixels a side, seconds, or samples of a log.",
+    low=0,
+    low_open=True,
+    metavar="SIZE",
+    unset="whole pictures; 0.064 s; 128 samples",
+)
+_TILE = replace(_WINDOW, unset="16 pixels, small pictures as a whole; 0.064 s; 128 samples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FittingJob(Options):
+    """Files of one kind, and the autoencoder that is fitted where no model is given."""
+
+    inputs: tuple[Path, ...]
+    kind: Annotated[
+        str | None, Option("Kind of files to use, if the inputs hold several.", choices=tuple(MODALITIES))
+    ] = None
+    steps: Annotated[int, Option("Training steps: more take longer and keep more.", low=1)] = 1000
+    columns: Annotated[
+        tuple[str, ...] | None,
+        Option("Columns of sensor logs, names or globs.", metavar="A,B,..", unset="all measurements"),
+    ] = None
+    seed: Annotated[int, Option("Seed of the training.")] = 0
+    recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedJob(_FittingJob):
+    """Give codes to files."""
+
+    output: Annotated[Path, Option("The codes: .npz, .csv or .parquet.", short="-o", metavar="FILE")]
+    model: Annotated[
+        Path | None,
+        Option("Weights of an autoencoder without skips.", metavar="FILE", unset="fitted on the inputs"),
+    ] = None
+    save_model: SaveModel = None
+    code_size: Annotated[int, Option("Numbers per code of a fitted model.", low=1)] = 32
+    window: Annotated[float | None, _WINDOW] = None
+    bits: Annotated[
+        int | None,
+        Option(
+            "Bits per number of a code: a small file, for denoise reconstruct.",
+            low=1,
+            high=16,
+            flag="--quantize",
+            metavar="BITS",
+            unset="float32",
+        ),
+    ] = None
+    plot: Annotated[
+        Path | None, Option("Draw a map of the codes, one colour per folder.", metavar="FILE.png")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructJob(Options):
+    """Turn the codes of `archive` into files again."""
+
+    archive: Path
+    output: Annotated[Path, Option("Folder for the files.", short="-o", metavar="DIR")]
+    model: Annotated[
+        Path | None,
+        Option("The weights.", metavar="FILE", unset="those in the archive, or where it says"),
+    ] = None
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnomaliesJob(_FittingJob):
+    """Find files that differ from normal ones."""
+
+    output: Annotated[Path, Option("The report: .json or .csv.", short="-o", metavar="FILE")]
+    fit_on: Annotated[Path | None, Option("Normal files to learn from.", metavar="DIR")] = None
+    model: Annotated[
+        Path | None,
+        Option(
+            "Model of --save-model; with --fit-on an autoencoder without skips trained on other files.",
+            metavar="FILE",
+        ),
+    ] = None
+    save_model: SaveModel = None
+    quantile: Annotated[
+        float | None,
+        Option(
+            "Share of normal windows, and of normal files, that pass.",
+            low=0,
+            high=1,
+            low_open=True,
+            high_open=True,
+            metavar="Q",
+            unset="0.99, or the model's",
+        ),
+    ] = None
+    tail: Annotated[
+        str,
+        Option(
+            "Rank scores above all normal ones by an extreme-value fit, or not at all.",
+            choices=(
+                "pareto",
+                "quantile",
+            ),  # denoise.analysis.thresholds.TAILS, which takes seconds to import
+        ),
+    ] = "pareto"
+    heat_maps: Annotated[
+        Path | None, Option("Draw each anomalous picture, red where it is anomalous.", metavar="DIR")
+    ] = None
+    code_size: Annotated[int, Option("Numbers per code of a fitted model.", low=1)] = 8
+    window: Annotated[float | None, _TILE] = None
+    standardise: Annotated[bool, Option("Ignore the level of each window; judge its shape alone.")] = False

@@ -1,0 +1,1 @@
+"""Inspection of inputs, results and installations."""

@@ -1,0 +1,186 @@
+"""Describe files: format, estimated noise, and the cost of cleaning them. Nothing is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from denoise import io
+from denoise.errors import DenoiseError, UsageError, reason
+from denoise.models.table import AUTO, AUTO_PICKS
+from denoise.options import CleanOptions
+from denoise.signal import AudioInfo, ImageInfo, SensorInfo, SignalInfo
+from pipelines.batch import discover, forecast
+from pipelines.batch.discover import Source
+from pipelines.batch.forecast import Cost
+from pipelines.batch.jobs import CleanJob
+from pipelines.batch.worker import with_path
+
+__all__ = ["FileInfo", "describe"]
+
+_MAX_PX = 100_000_000  # pages above this are not decoded for an estimate
+_MAX_S = 60.0  # of a recording
+_MAX_SAMPLES = 1 << 18  # of a sensor log
+_BLOCK = 1 << 16  # samples at a time
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Description of one file.
+
+    Args:
+        source: Path of the file.
+        error: Reason why it cannot be cleaned, in one sentence, or None. With an error the rest is empty.
+        format: Format by its first bytes, such as `PNG`.
+        modality: A name in `denoise.signal.MODALITIES`.
+        size_bytes: Size of the file.
+        facts: Size, rate, channels, depth, columns: units are in the names.
+        kept: Parts besides the samples that a cleaned file keeps.
+        noise: The estimate, as `denoise.estimate.NoiseEstimator` names it.
+        model: Model that `clean` selects.
+        decision: What that model would do and why, where it decides for each file.
+        cost: Estimated cost of cleaning it.
+        notes: Conversions that cleaning would make.
+    """
+
+    source: Path
+    error: str | None = None
+    format: str | None = None
+    modality: str | None = None
+    size_bytes: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    noise: Mapping[str, float] = field(default_factory=dict)
+    model: str | None = None
+    decision: str | None = None
+    cost: Cost = field(default_factory=Cost)
+    notes: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        return asdict(self) | {"source": str(self.source), "cost": self.cost.row()}
+
+
+def describe(inputs: Iterable[Path]) -> Iterator[FileInfo]:
+    """Describe files, and every file below folders that `clean` would process.
+
+    Noise is estimated on a bounded part: the first page, the first minute, the first 262144 samples.
+
+    Args:
+        inputs: Files and folders.
+    """
+    for path in inputs:
+        try:
+            found = discover.find([path])
+        except UsageError as error:
+            yield FileInfo(path, str(error))
+            continue
+        for problem in found.problems:
+            yield FileInfo(problem.path, problem.error)
+        yield from map(_describe, found.sources)
+
+
+def _describe(source: Source) -> FileInfo:
+    try:
+        return _probe(source)
+    except DenoiseError as error:
+        sentence = str(error)
+    except Exception as error:  # a defect, ours or a decoder's, fails one file
+        sentence = f"unexpected {type(error).__name__}: {reason(error)}"
+    return FileInfo(source.path, with_path(sentence, source.path), size_bytes=source.size_bytes)
+
+
+def _probe(source: Source) -> FileInfo:
+    info = io.probe(source.path)
+    describe: Mapping[str, Callable[[Any], Facts]] = {"image": _image, "audio": _audio, "sensor": _log}
+    facts, kept = describe[info.modality](info)
+    job = CleanJob(inputs=(source.path,), output=Path())
+    model = job.row(info.modality).name
+    noise, chosen, decision = _noise(info, model)
+    pace = CleanJob(inputs=(), output=Path(), options=CleanOptions(model=chosen)).seconds_per_million(
+        info.modality
+    )
+    samples = math.prod(info.shape[1:]) * (info.pages if info.modality == "image" else 1)
+    return FileInfo(
+        source.path,
+        format=io.sniff(source.path).name,
+        modality=info.modality,
+        size_bytes=source.size_bytes,
+        facts=facts,
+        kept=kept,
+        noise=noise,
+        model=model,
+        decision=decision,
+        cost=forecast.estimate(discover.mirrored(source, job.output), pace, samples),
+        notes=info.notes if noise else (*info.notes, f"above {_MAX_PX:g} pixels noise is not estimated"),
+    )
+
+
+Facts = tuple[dict[str, Any], tuple[str, ...]]  # and what is kept besides
+
+
+def _image(info: ImageInfo) -> Facts:
+    channels, height, width = info.shape
+    found = info.metadata
+    kept = {
+        "EXIF": found.exif,
+        "ICC profile": found.icc,
+        "XMP": found.xmp,
+        "resolution": found.dpi,
+        "alpha": info.passthrough_channels,
+    }
+    facts = {"width_px": width, "height_px": height, "channels": channels, "dtype": info.dtype}
+    return facts | {"pages": info.pages}, tuple(name for name, value in kept.items() if value)
+
+
+def _audio(info: AudioInfo) -> Facts:
+    from denoise.io.audio.tags import names
+
+    channels, samples = info.shape
+    rate = info.sample_rate or 1.0
+    facts = {"sample_rate_hz": rate, "duration_s": samples / rate, "channels": channels}
+    return facts | {"encoding": info.subtype}, names(info.tags, info.container)
+
+
+def _log(info: SensorInfo) -> Facts:
+    channels, samples = info.shape
+    facts = {"samples": samples, "channels": channels, "sample_rate_hz": info.sample_rate}
+    facts["duration_s"] = samples / info.sample_rate if info.sample_rate else None
+    others = tuple(name for name in info.names if name not in info.columns)
+    return facts | {"columns": list(info.columns), "time_column": info.time_column}, others
+
+
+def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | None]:
+    """The estimate; and what the model, where it decides for each file, takes, and why."""
+    from denoise.estimate import NoiseEstimator
+
+    estimator = NoiseEstimator(info.modality, info.peak, info.sample_rate)
+    if info.modality == "image":
+        if math.prod(info.shape[1:]) > _MAX_PX:
+            return {}, model, None
+        with io.reader(info.source) as pages:
+            page = next(iter(pages))[: info.shape[0] - info.passthrough_channels]
+        estimator.update(page)
+        noise = estimator.result()
+        return noise, *(_decided(page, info, noise["estimated_sigma"]) if model == AUTO else (model, None))
+    blocks = _MAX_SAMPLES if info.modality == "sensor" else round(_MAX_S * (info.sample_rate or 1))
+    with io.reader(info.source, block=min(blocks, _BLOCK)) as reader:
+        for block in islice(reader, -(-blocks // _BLOCK)):
+            estimator.update(block)
+    return estimator.result(), model, None
+
+
+def _decided(page: Any, info: SignalInfo, sigma: float) -> tuple[str, str]:
+    from denoise import weights
+    from denoise.estimate.image import blur_px
+    from denoise.estimate.jpeg import jpeg_quality
+    from denoise.infer.select_image import select
+
+    peak = info.peak or 1.0
+    sharpens = AUTO_PICKS[1] in weights.pretrained()
+    decision = select(sigma, blur_px(page, peak, sigma), jpeg_quality(page, peak), sharpens=sharpens)
+    return decision.model, decision.reason

@@ -1,0 +1,99 @@
+"""Check the outputs in a folder against its manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from denoise.errors import InputError, UsageError
+from denoise.io.atomic import is_temporary
+from pipelines.batch.lock import LOCK_NAME
+from pipelines.batch.manifest import PENDING_NAME, digest, entries, pending
+from pipelines.batch.store import MANIFEST_NAME
+
+__all__ = ["FAULTS", "STATUSES", "Checked", "verify"]
+
+_OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # in no row
+
+# Status of an output: True if it is a fault.
+STATUSES = {
+    "right": False,
+    "changed": True,  # other bytes than recorded
+    "missing": True,
+    "unfinished": True,  # an interrupted run may have replaced it: the same command redoes it
+    "unknown": False,  # in no row of the manifest
+    "leftover": False,  # a temporary file: the next run removes it
+}
+FAULTS = frozenset(status for status, fault in STATUSES.items() if fault)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Status of one file of the folder.
+
+    Args:
+        key: Its path inside the folder, with forward slashes.
+        status: One of `STATUSES`.
+        expected: sha256 by the manifest; None for a file that is not in it.
+        found: sha256 of its bytes; None if they were not, or cannot be, read.
+    """
+
+    key: str
+    status: str
+    expected: str | None = None
+    found: str | None = None
+
+
+def verify(root: Path) -> Iterator[Checked]:
+    """Hash every output in the manifest, then list all other files.
+
+    The last good row of an output counts. Memory holds a name and a digest per output, and no file.
+
+    Args:
+        root: The output folder.
+
+    Raises:
+        UsageError: It holds no manifest.
+        OutputError: The manifest cannot be read.
+    """
+    if not (root / MANIFEST_NAME).is_file():
+        raise UsageError(f"{root}: holds no {MANIFEST_NAME}; the output folder of a run was expected")
+    expected = {
+        entry.key: entry.output_digest
+        for entry in entries(root)
+        if entry.status == "ok" and entry.key is not None and entry.output_digest is not None
+    }
+    unfinished = pending(root)
+    for key in sorted(expected):
+        yield _checked(root, key, expected[key], interrupted=key in unfinished)
+    for key in _others(root):
+        if key not in expected:
+            status = _stray(Path(key).name) or ("unfinished" if key in unfinished else "unknown")
+            yield Checked(key, status)
+
+
+def _checked(root: Path, key: str, expected: str, *, interrupted: bool) -> Checked:
+    path = root / key
+    if not os.path.lexists(path):
+        return Checked(key, "missing", expected)
+    try:
+        found = digest(path) if path.is_file() else None  # to read a pipe would wait for ever
+    except InputError:
+        found = None
+    status = "right" if found == expected else "unfinished" if interrupted else "changed"
+    return Checked(key, status, expected, found)
+
+
+def _stray(name: str) -> str | None:
+    return "leftover" if is_temporary(name) or name == f"{PENDING_NAME}.part" else None
+
+
+def _others(root: Path) -> Iterator[str]:
+    """List all files below the folder except those of the manifest; skip unreadable folders."""
+    for folder, names, found in os.walk(root):
+        names.sort()
+        for name in sorted(found):
+            if name not in _OURS:
+                yield (Path(folder) / name).relative_to(root).as_posix()

@@ -1,0 +1,105 @@
+"""Promises of the shipped speech models: any rate, layout, level and blocks, and no harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import denoise
+from denoise import io
+from denoise.corruptions import parse
+from denoise.dsp.resample import resample
+from denoise.infer.cleaner import Cleaner
+from denoise.metrics import si_sdr_db
+from denoise.models.table import LIVE_MODEL
+from denoise.training.perceptual import estoi
+
+SAMPLES = Path(__file__).parents[2] / "data" / "samples"
+RATE = 16_000
+
+
+@pytest.fixture(scope="module", params=["speech", LIVE_MODEL])
+def model(request: pytest.FixtureRequest) -> Cleaner:
+    return denoise.load(request.param, "audio")
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """The start of a reading with noise, and without: `(1, n)` both."""
+    places = (SAMPLES / place / "recordings" / "reading_stereo_44k.flac" for place in (".", "reference"))
+    noisy, truth = (resample(io.read(path)[0][:1], 44_100, RATE)[:, : 2 * RATE] for path in places)
+    return noisy, truth
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"),
+    [(8000, 1), (16_000, 2), (22_050, 3), (44_100, 2), (48_000, 8), (96_000, 1), (192_000, 1)],
+)
+def test_any_rate_and_number_of_channels(
+    model: Cleaner, pair: tuple[np.ndarray, np.ndarray], rate: int, channels: int
+) -> None:
+    noisy, truth = (resample(x, RATE, rate)[:, : rate + 7] for x in pair)
+    shares = np.linspace(1.0, -0.5, channels, dtype=np.float32)[:, None]
+    cleaned = model.clean((shares * noisy).T, rate).T
+    assert cleaned.shape == (channels, rate + 7)
+    for channel in np.flatnonzero(shares):  # joint gains: each channel is its share of the first
+        np.testing.assert_allclose(cleaned[channel] / shares[channel], cleaned[0], atol=1e-4)
+    assert si_sdr_db(truth, cleaned[:1]) > si_sdr_db(truth, noisy) + 1.0
+
+
+def test_loud_faint_clipped_and_off_centre(model: Cleaner, pair: tuple[np.ndarray, np.ndarray]) -> None:
+    noisy, truth = pair
+    usual = si_sdr_db(truth, model.clean(noisy[0], RATE)[None])
+    for gain_db in (-60, -30, 12):
+        cleaned = model.clean(noisy[0] * 10 ** (gain_db / 20), RATE)
+        assert si_sdr_db(truth, cleaned[None]) > usual - 3.0, gain_db
+    off_centre = model.clean(noisy[0] + 0.05, RATE)
+    assert si_sdr_db(truth, off_centre[None] - np.mean(off_centre)) > usual - 3.0
+    peak = 0.3 * np.abs(noisy).max()
+    clipped = np.clip(noisy, -peak, peak)
+    assert si_sdr_db(truth, model.clean(clipped[0], RATE)[None]) > si_sdr_db(truth, clipped)
+
+
+def test_clean_speech_comes_back_and_silence_is_silent(
+    model: Cleaner, pair: tuple[np.ndarray, np.ndarray]
+) -> None:
+    _, truth = pair
+    assert si_sdr_db(truth, model.clean(truth[0], RATE)[None]) > 18.0
+    assert not model.clean(np.zeros(5000), RATE).any()
+    gap = truth[0].copy()
+    gap[8000:16_000] = 0.0
+    assert not model.clean(gap, RATE)[9100:14_900].any()
+
+
+@pytest.mark.parametrize("noise", ["white", "pink", "hum"])
+def test_no_word_is_deleted(pair: tuple[np.ndarray, np.ndarray], noise: str) -> None:
+    _, truth = (torch.from_numpy(x)[None] for x in pair)
+    speech = denoise.load("speech", "audio")
+    for snr_db in (-5, 5, 15, 30):
+        noisy = parse(f"{noise}:snr_db={snr_db}")(truth, torch.Generator().manual_seed(0), RATE)
+        cleaned = torch.from_numpy(speech.clean(noisy[0, 0].numpy(), RATE))[None, None].float()
+        assert estoi(cleaned, truth) > estoi(noisy, truth) - 0.01, snr_db
+
+
+@pytest.mark.parametrize("block", [1, 7, 160, 480, 10**6])
+def test_live_the_blocks_do_not_matter(block: int) -> None:
+    live = denoise.load(LIVE_MODEL)
+    signal = 0.1 * np.random.default_rng(0).standard_normal((2, 3000)).astype(np.float32)
+    results = []
+    for size in (block, 1000):
+        stream = denoise.Stream(live, 2, RATE)
+        parts = [stream.feed(signal[:, at : at + size]) for at in range(0, 3000, size)]
+        results.append(np.concatenate([*parts, stream.flush()], 1))
+    np.testing.assert_array_equal(results[0], results[1])
+    # 40 ms: a frame and half a hop, less one sample.
+    assert denoise.Stream(live, 2, RATE).latency_samples == 639
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100, 48_000, 96_000])
+def test_live_higher_rates_are_hardly_later(rate: int) -> None:
+    late = denoise.Stream(denoise.load(LIVE_MODEL), 1, rate).latency_samples
+    assert late is not None
+    assert late < 0.046 * rate
