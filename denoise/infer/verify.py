@@ -1,4 +1,4 @@
-"""Checks of a cleaned image against its input, and the choice of the first candidate that passes them.
+"""Check a cleaned or sharpened image against its input, without a reference.
 
 A model can be wrong about an image: take the softness of a camera for blur, or texture for noise. What it did
 can be judged without a reference. Noise in flat parts must not grow. What was removed must look like noise,
@@ -13,16 +13,78 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Attempt", "Choice", "choose", "flat_blocks", "noise_growth", "outline_share", "reblur_error"]
+__all__ = [
+    "flat_blocks",
+    "flat_detail",
+    "middle",
+    "outline_share",
+    "reblur_error",
+    "reject_cleaned",
+    "reject_sharpened",
+]
 
 Array = NDArray[Any]
 
+_EIGHT_BIT = 255.0
 _BLOCK_PX = 16
 _FLAT_SHARE = 0.25  # of the blocks, those with the gentlest coarse structure
 _CLIPPED = (0.02, 0.98)  # blocks darker or brighter hold clipped noise
 _MIN_BLOCKS = 8
 _KERNEL_RADIUS = 8  # pixels, of the blur that is fitted between output and input
 _REGULARISE = 1e-4  # of the power of the picture, which keeps the fit stable
+_PART_PX = 1024
+
+# Limits, set on training photos with blur, white noise and noise of the in-camera chain.
+_VISIBLE = 2.5  # 8-bit units of flat detail: sharpening may raise the noise up to this, not above
+_GROWTH = 1.05  # of the flat detail, beyond rounding
+_ROUNDING = 0.3  # 8-bit units
+_OUTLINES = 0.5  # outline_share of texture that was removed; noise has 0.35 at most
+_REBLUR = 2.5  # 8-bit units beyond the noise
+
+
+# ---- decisions -------------------------------------------------------------------------------------------
+
+
+def middle(image: Array) -> Array:
+    """Cut the part that is checked, at most 1024 x 1024 pixels, from the middle of an image `(C, H, W)`."""
+    height, width = image.shape[1:]
+    top, left = (max(0, size - _PART_PX) // 2 for size in (height, width))
+    return image[:, top : top + _PART_PX, left : left + _PART_PX]
+
+
+def reject_cleaned(before: Array, after: Array) -> str:
+    """Return why the result of a denoiser must not be used; empty if it may.
+
+    Shape:
+        `(C, H, W)` in 0..1, both.
+    """
+    flat = flat_blocks(before.mean(0))
+    noise, left = (flat_detail(image, flat) for image in (before, after))
+    if left > _GROWTH * noise + _ROUNDING:
+        return f"it raised the noise of flat parts from {noise:.1f} to {left:.1f}/255"
+    share = outline_share(before, after)
+    return f"it removed outlines ({share:.0%} correlation)" if share > _OUTLINES else ""
+
+
+def reject_sharpened(before: Array, after: Array, sigma: float) -> str:
+    """Return why the result of a deblurring model must not be used; empty if it may.
+
+    Args:
+        before: The input.
+        after: The result.
+        sigma: Noise of the input, 8-bit units.
+
+    Shape:
+        `(C, H, W)` in 0..1, both.
+    """
+    flat = flat_blocks(before.mean(0))
+    noise, left = (flat_detail(image, flat) for image in (before, after))
+    if left > max(_VISIBLE, _GROWTH * noise + _ROUNDING):
+        return f"it raised the noise of flat parts from {noise:.1f} to {left:.1f}/255"
+    error = reblur_error(before, after)
+    if error > sigma + _REBLUR:
+        return f"blurred again, the result is {error:.1f}/255 off the input"
+    return ""
 
 
 # ---- measurements ----------------------------------------------------------------------------------------
@@ -48,21 +110,16 @@ def flat_blocks(luma: Array) -> Array:
     return flat
 
 
-def noise_growth(before: Array, after: Array) -> float:
-    """Ratio of the fine detail in flat blocks, after to before: above 1 noise or blocking has grown.
+def flat_detail(image: Array, flat: Array) -> float:
+    """Measure the fine detail of flat blocks, in 8-bit units: noise, blocking, or what sharpening made of it.
 
-    Detail is the difference to the mean of 3 x 3 pixels, in the luma; a rounding of 8 bits is added to both.
+    Detail is the difference to the mean of 3 x 3 pixels, in the luma; the median over the blocks is taken.
 
     Shape:
-        `(C, H, W)` in 0..1, both.
+        `(C, H, W)` in 0..1; `flat` as `flat_blocks` returns it.
     """
-    lumas = before.mean(0), after.mean(0)
-    flat = flat_blocks(lumas[0])
-    if not flat.any():
-        return 1.0
-    floor = 1 / 255**2 / 12
-    powers = [np.median(_blocks(np.square(_detail(luma)), _BLOCK_PX).mean((1, 3))[flat]) for luma in lumas]
-    return math.sqrt((float(powers[1]) + floor) / (float(powers[0]) + floor))
+    power = _blocks(np.square(_detail(image.mean(0))), _BLOCK_PX).mean((1, 3))
+    return _EIGHT_BIT * math.sqrt(float(np.median(power[flat]))) if flat.any() else 0.0
 
 
 def outline_share(before: Array, after: Array) -> float:
@@ -93,6 +150,8 @@ def reblur_error(before: Array, after: Array) -> float:
     window = np.outer(*(np.hanning(size) for size in x.shape)).astype(np.float32)
     spectra = [np.fft.rfft2(image * window) for image in (x, y)]
     power = np.square(np.abs(spectra[1]))
+    if not power.any():
+        return _EIGHT_BIT * float(np.sqrt(np.square(x).mean()))
     kernel = np.fft.irfft2(spectra[0] * spectra[1].conj() / (power + _REGULARISE * power.mean()), s=x.shape)
     support = np.zeros_like(kernel)
     reach = np.r_[0 : _KERNEL_RADIUS + 1, -_KERNEL_RADIUS:0]
@@ -100,7 +159,7 @@ def reblur_error(before: Array, after: Array) -> float:
     blurred = np.fft.irfft2(np.fft.rfft2(y) * np.fft.rfft2(support), s=x.shape)
     inner = (slice(_KERNEL_RADIUS, -_KERNEL_RADIUS or None),) * 2
     error = (x - blurred)[inner]
-    return 255 * float(np.sqrt(np.square(error).mean())) if error.size else 0.0
+    return _EIGHT_BIT * float(np.sqrt(np.square(error).mean())) if error.size else 0.0
 
 
 def _detail(luma: Array) -> Array:
