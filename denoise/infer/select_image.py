@@ -178,9 +178,11 @@ class ImageSelector(Selector):
         return reject_sharpened(*scaled, sigma)
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:
-        """Return the next candidate: sharpen, clean, clean by half, leave as it is."""
+        """Return the next candidate: sharpen, sharpen by half, clean, clean by half, leave as it is."""
         tried = f"{selection.reason}; {selection.model} was tried and dropped: {reason}"
-        if selection.model == _SHARPEN and selection.figures["estimated_sigma"] > CLEAR_SIGMA:
+        if selection.model == _SHARPEN and selection.strength > 0.5:
+            model, strength = _SHARPEN, 0.5
+        elif selection.model == _SHARPEN and selection.figures["estimated_sigma"] > CLEAR_SIGMA:
             model, strength = _CLEAN, 1.0
         elif selection.model == _CLEAN and selection.strength > 0.5:
             model, strength = _CLEAN, 0.5
