@@ -43,11 +43,11 @@ __all__ = [
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-_CHUNK = 1 << 18  # samples per channel that are in float64 at one time
+_CHUNK = 1 << 18  # samples per channel converted to float64 at a time
 
 
 def _pair(reference: Array, estimate: Array) -> tuple[Array, Array]:
-    """Both as arrays `(C, *S)` of one shape."""
+    """Return both as arrays `(C, *S)`; refuse a pair of different shapes."""
     reference, estimate = np.atleast_2d(reference), np.atleast_2d(estimate)
     if reference.shape != estimate.shape:
         raise InputError(
@@ -57,7 +57,7 @@ def _pair(reference: Array, estimate: Array) -> tuple[Array, Array]:
 
 
 def _chunks(reference: Array, estimate: Array) -> Iterator[tuple[Floats, Floats]]:
-    """The same pair as float64 pieces `(C, <= _CHUNK)`."""
+    """Yield the pair in float64 pieces `(C, <= _CHUNK)`."""
     reference = reference.reshape(reference.shape[0], -1)
     estimate = estimate.reshape(estimate.shape[0], -1)
     for start in range(0, reference.shape[1], _CHUNK):
@@ -66,14 +66,14 @@ def _chunks(reference: Array, estimate: Array) -> Iterator[tuple[Floats, Floats]
 
 
 def _ratio_db(signal: float, error: float) -> float:
-    """10 log10(signal / error), infinite where one of them is nothing."""
+    """10 log10(signal / error); infinite if one of them is zero."""
     if error <= 0.0:
         return math.inf
     return 10.0 * math.log10(signal / error) if signal > 0.0 else -math.inf
 
 
 class _Sums:
-    """The per-channel sums that MSE, PSNR, SNR and SI-SDR follow from, gathered block by block.
+    """Per-channel sums from which MSE, PSNR, SNR and SI-SDR follow, gathered block by block.
 
     With r the reference, less its first sample, and d = estimate - reference: n, sum r, r^2, d, d^2, r d.
     Working with d rather than the estimate keeps small errors exact, and identical arrays at exactly zero.
@@ -126,7 +126,7 @@ class _Sums:
 
     @staticmethod
     def _mean_db(reference: Floats, error: Floats, target: Floats | None = None) -> float:
-        """The mean error-to-target ratio of the channels that vary, turned over, in dB."""
+        """Inverse of the mean error-to-target ratio of the channels that vary, in dB."""
         target = reference if target is None else target
         varying = reference > 0.0
         if not varying.any():
@@ -139,7 +139,7 @@ class _Sums:
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of `METRICS`.
+    """Row of `METRICS`.
 
     Args:
         function: Scores two whole arrays; takes those of `peak` and `sample_rate` that `needs` names.
@@ -332,17 +332,14 @@ def seg_snr_db(reference: Array, estimate: Array, *, sample_rate: float | None =
     """
     reference, estimate = _pair(reference, estimate)
     size = max(1, round(0.03 * _needed(sample_rate, "sample_rate", "segmental SNR")))
-    starts = np.arange(
-        0, max(1, reference.shape[1] - size + 1), size
-    )  # a remainder shorter than a frame is dropped
+    # A remainder shorter than a frame is dropped.
+    starts = np.arange(0, max(1, reference.shape[1] - size + 1), size)
     signal, error = np.zeros((2, reference.shape[0], len(starts)))
     for index, start in enumerate(starts):
         r = reference[:, start : start + size].astype(np.float64)
         d = estimate[:, start : start + size] - r
-        signal[:, index], error[:, index] = (
-            np.nansum(np.where(np.isnan(d), 0.0, r) ** 2, 1),
-            np.nansum(d * d, 1),
-        )
+        signal[:, index] = np.nansum(np.where(np.isnan(d), 0.0, r) ** 2, 1)
+        error[:, index] = np.nansum(d * d, 1)
     audible = signal > 0.0
     if not audible.any():
         return _ratio_db(0.0, float(error.sum()))
@@ -463,7 +460,7 @@ def estoi(reference: Array, estimate: Array, *, sample_rate: float | None = None
 def _speech(
     reference: Array, estimate: Array, sample_rate: float | None, name: str
 ) -> tuple[Floats, Floats, int]:
-    """Both as float64 `(C, n)` at 8 or 16 kHz."""
+    """Return both as float64 `(C, n)` at 8 or 16 kHz, and the rate."""
     rate = _needed(sample_rate, "sample_rate", name)
     reference, estimate = (a.astype(np.float64) for a in _pair(reference, estimate))
     if rate in (8_000, 16_000):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.report import write_text, writing
+from pipelines.report import write_csv, writing
 
 if TYPE_CHECKING:
     from denoise.training.fit import Progress
@@ -32,7 +30,7 @@ def line(progress: Progress) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """The last values as bars, the lowest of them the shortest."""
+    """Draw the last values as bars; the lowest gets the shortest."""
     shown = values[-_MAX_BARS:]
     low, span = min(shown), max(shown) - min(shown)
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1)) if span else 0] for value in shown)
@@ -44,11 +42,8 @@ def write(curve: Curve, weights: Path) -> None:
     Raises:
         OutputError: They cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(curve[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve)
-    write_text(weights.with_suffix(".curve.csv"), text.getvalue())
+    rows = ([point[name] for name in curve[0]] for point in curve)
+    write_csv(weights.with_suffix(".curve.csv"), curve[0], rows)
     _plot(curve, weights.with_suffix(".curve.png"))
 
 

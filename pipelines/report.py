@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,13 @@ __all__ = [
     "scores",
     "summary",
     "table",
+    "write_csv",
     "write_json",
     "write_text",
     "writing",
 ]
 
-MAX_ROWS = 40  # a longer table is not read; all of it is in --json and the manifest
+MAX_ROWS = 40  # of a table; all rows are in --json and the manifest
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def _line(number: int, total: int, entry: Entry) -> str:
 
 
 def summary(result: Result, *, max_rows: int = MAX_ROWS) -> str:
-    """A table for each modality, what was left alone, and what failed and why."""
+    """Format a table for each modality, the ignored files, and the failures with their reasons."""
     parts = []
     for modality in MODALITIES:
         entries = [e for e in result.entries if e.modality == modality and e.status != "failed"]
@@ -75,7 +77,7 @@ def summary(result: Result, *, max_rows: int = MAX_ROWS) -> str:
             parts.append(_entries_table(modality, entries, max_rows))
     if result.ignored:
         kinds = sorted({problem.path.suffix.lower() or "(none)" for problem in result.ignored})
-        parts.append(f"Ignored, of kinds that were not asked for: {len(result.ignored)} ({' '.join(kinds)})")
+        parts.append(f"Ignored, of other kinds: {len(result.ignored)} ({' '.join(kinds)})")
     failed = [entry for entry in result.entries if entry.status == "failed"]
     if failed:
         parts.append("\n".join([f"Failed: {len(failed)}", *(f"  {entry.error}" for entry in failed)]))
@@ -106,19 +108,19 @@ def _entries_table(modality: str, entries: list[Entry], max_rows: int) -> str:
 
 
 def _side(name: str) -> tuple[str, str]:
-    """The figure that a name is about, and whether it is that of the input or of the output."""
+    """Split the name of a figure from its side: before (input) or after (output)."""
     if name.endswith("_before"):
         return name.removesuffix("_before"), "before"
     return name.removesuffix("_after"), "after"
 
 
 def _comparable(modality: str, name: str) -> bool:
-    """Tell whether a figure has one unit in all files; sensor logs share only decibels."""
+    """Check that a figure has one unit in all files; sensor logs share only decibels."""
     return modality != "sensor" or name.endswith("_db")
 
 
 def _change(entries: Sequence[Entry], name: str) -> str:
-    """The mean of a figure over the entries, before and after."""
+    """Format the mean of a figure over the entries, before and after."""
     sides: dict[str, list[float | None]] = {"before": [], "after": []}
     for entry in entries:
         for full, value in entry.metrics.items():
@@ -129,7 +131,7 @@ def _change(entries: Sequence[Entry], name: str) -> str:
 
 
 def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
-    """A table of pairs for each modality, and what could not be compared and why."""
+    """Format a table of pairs for each modality, and the failures with their reasons."""
     parts = []
     for modality in MODALITIES:
         rows = [row for row in found.rows if row.modality == modality and row.metrics is not None]
@@ -154,7 +156,7 @@ def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
-    """Columns in line: the first `words` of them to the left, figures to the right."""
+    """Align columns: the first `words` of them left, figures right."""
     filled = [[*row, *[""] * (len(header) - len(row))] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in filled) for column in range(len(header))]
 
@@ -167,13 +169,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
-    """The same table for a document."""
+    """Format a Markdown table."""
     rule = ["---" if column < words else "---:" for column in range(len(header))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
 
 
 def files(number: int) -> str:
-    """A count of files, in words."""
+    """Format a number of files."""
     return "1 file" if number == 1 else f"{number} files"
 
 
@@ -184,7 +186,7 @@ def _number(value: float | None) -> str:
 
 
 def printable(text: str) -> str:
-    """The text, with what no terminal can print (bytes of a name that are not text) as question marks."""
+    """Replace what no terminal can print, such as undecodable bytes of a name, by question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -198,7 +200,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def as_json(data: Mapping[str, Any]) -> str:
-    """Data as JSON text; NaN and infinity become null."""
+    """Format data as JSON; NaN and infinity become null."""
     return json.dumps(jsonable(data), indent=2, allow_nan=False)
 
 
@@ -212,9 +214,19 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV table.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with writing(path) as partial, partial.open("w", newline="", encoding="utf-8") as text:
+        csv.writer(text, lineterminator="\n").writerows(chain([header], rows))
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path`; its folder is made if need be.
+    """Provide a temporary path that becomes `path`; missing folders are made.
 
     Raises:
         OutputError: It cannot be written.

@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One pair of files: its metrics, or why it has none."""
+    """Pair of files: its metrics, or the reason why it has none."""
 
     reference: Path
     estimate: Path
@@ -35,18 +35,18 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Scores:
-    """Every pair, and the mean of each metric over the pairs that have it (infinities left out)."""
+    """All pairs, and the mean of each metric over those with a finite value."""
 
     rows: tuple[ScoreRow, ...]
 
     @property
     def scored(self) -> tuple[ScoreRow, ...]:
-        """The pairs that could be compared."""
+        """Pairs with metrics."""
         return tuple(row for row in self.rows if row.metrics is not None)
 
     @property
     def failed(self) -> tuple[ScoreRow, ...]:
-        """The pairs that could not."""
+        """Pairs without metrics."""
         return tuple(row for row in self.rows if row.metrics is None)
 
     @property
@@ -57,7 +57,7 @@ class Scores:
         return {name: finite_mean(found.get(name) for found in tables) for name in names}
 
     def as_dict(self) -> dict[str, Any]:
-        """The form of `--json`."""
+        """Return the report of `--json`."""
         rows = [
             {"reference": str(row.reference), "estimate": str(row.estimate), "metrics": row.metrics}
             for row in self.scored
@@ -117,13 +117,13 @@ def _row(reference: Path, estimate: Path, extra: tuple[str, ...]) -> ScoreRow:
 
 
 def score_file(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> dict[str, float]:
-    """The metrics of one pair of files; an image with several pages is taken as a whole.
+    """Measure one pair of files; all pages of an image count together.
 
-    Files of different bit depths are compared as shares of full scale. Alpha is left out. Metrics that were
-    asked for by name are means over the pages.
+    Files of different bit depths are compared as shares of full scale, without alpha. Metrics of `extra` are
+    means over the pages.
 
     Raises:
-        InputError: They are not of one kind, shape or rate.
+        InputError: Their kinds, shapes or rates differ.
     """
     with io.reader(reference) as truth, io.reader(estimate) as guess:
         _check_alike(truth.info, guess.info)
@@ -144,7 +144,7 @@ def score_file(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> 
 
 
 def _parts(reader: io.Reader) -> Iterator[Array]:
-    """The colours of each page of an image; a signal in one part, since blocks of two formats may differ."""
+    """Iterate over the colours of each page; a signal is one part, since blocks of two formats may differ."""
     if reader.info.modality == "image":
         for page in reader:
             yield page[: page.shape[0] - reader.info.passthrough_channels]

@@ -16,7 +16,9 @@ import torch
 from click.testing import CliRunner
 
 from denoise.corruptions import CORRUPTIONS
+from denoise.metrics import reported
 from denoise.models.table import MODELS
+from denoise.signal import MODALITIES
 from denoise.training.recipe import names as recipe_names
 from pipelines.cli import COMMANDS, cli
 
@@ -155,7 +157,8 @@ def test_the_recipe_of_the_training_page_loads(tmp_path: Path) -> None:
 
     (tmp_path / "scans.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
     assert recipe.load(tmp_path / "scans.toml").model.config["channels"] == 1
-    assert all(f"`{name}`" in text_of("docs/training.md") for name in recipe_names())
+    page = text_of("docs/training.md")
+    assert [name for name in recipe_names() if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(
@@ -178,6 +181,12 @@ def test_noise_fields_are_those_of_the_code() -> None:
     for name in CORRUPTIONS:
         fields = lookup(CORRUPTIONS, name, "corruption").text_fields
         assert all(f"`{field}`" in lines[name] for field in fields), name
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_metrics_of_reports_are_those_of_the_code(modality: str) -> None:
+    (names,) = re.findall(rf"^\| {modality} \| (.+) \|$", text_of("docs/json.md"), re.MULTILINE)
+    assert names == ", ".join(f"`{name}`" for name in reported(modality))
 
 
 def test_the_tree_of_the_readme_exists() -> None:
@@ -206,7 +215,12 @@ def module_tree() -> str:
 
 
 def test_the_tree_of_the_architecture_is_the_code() -> None:
-    assert text_of("docs/architecture.md").endswith(f"\n```\n{module_tree()}```\n")
+    text = text_of("docs/architecture.md")
+    listed = text[text.rindex("\n```\ndenoise/") :].removeprefix("\n```\n").removesuffix("```\n").splitlines()
+    expected = module_tree().splitlines()
+    missing = "\n".join(line for line in expected if line not in listed)
+    surplus = "\n".join(line for line in listed if line not in expected)
+    assert listed == expected, f"docs/architecture.md lacks\n{missing}\nand has in excess\n{surplus}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

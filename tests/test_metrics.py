@@ -264,26 +264,28 @@ def test_integers_do_not_wrap() -> None:
     assert metrics.mse(np.array([[0, 255]], np.uint8), np.array([[255, 0]], np.uint8)) == 255.0**2
 
 
-def test_scores_of_each_modality() -> None:
-    reference, estimate = pair((1, 40, 40))
-    image = metrics.score(reference, estimate, "image", peak=1.0)
-    assert image == {
-        "psnr_db": metrics.psnr_db(reference, estimate, peak=1.0),
-        "ssim": metrics.ssim(reference, estimate, peak=1.0),
-    }
-    reference, estimate = pair((2, 500))
-    audio = metrics.score(reference, estimate, "audio", peak=1.0, sample_rate=16_000.0)
-    assert audio == {
-        "snr_db": metrics.snr_db(reference, estimate),
-        "si_sdr_db": metrics.si_sdr_db(reference, estimate),
-    }
-    sensor = metrics.score(reference, estimate, "sensor")
-    assert sensor == {
-        "snr_db": metrics.snr_db(reference, estimate),
-        "rmse": metrics.rmse(reference, estimate),
-    }
+@pytest.mark.parametrize(
+    ("modality", "shape", "known", "given"),
+    [
+        ("image", (1, 40, 40), {"psnr_db", "ssim"}, {"peak": 1.0}),
+        ("audio", (2, 500), {"snr_db", "si_sdr_db"}, {"peak": 1.0, "sample_rate": 16_000.0}),
+        ("sensor", (2, 500), {"snr_db", "rmse"}, {}),
+    ],
+)
+def test_scores_of_each_modality(
+    modality: str, shape: tuple[int, ...], known: set[str], given: dict[str, float]
+) -> None:
+    reference, estimate = pair(shape)
+    scores = metrics.score(reference, estimate, modality, **given)
+    assert known <= scores.keys()
+    assert scores == pytest.approx(
+        {name: metrics.metric(name)(reference, estimate, **given) for name in metrics.reported(modality)}
+    )
+
+
+def test_an_unknown_modality_is_refused() -> None:
     with pytest.raises(UsageError, match="modality"):
-        metrics.score(reference, estimate, "video")
+        metrics.score(*pair(), "video")
 
 
 @given(cuts=st.lists(st.integers(0, 900), max_size=6), modality=st.sampled_from(["audio", "sensor"]))

@@ -1,4 +1,4 @@
-"""What does not look like what was learned: an autoencoder as an outlier detector, on arrays and on files."""
+"""Outlier detection by an autoencoder, on arrays and on files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from denoise import weights
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.estimator import Parameters
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
-from denoise.analysis.thresholds import TAILS, Tail, least_of
+from denoise.analysis.thresholds import TAILS, Tail, combined_p_value
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.registry import unknown
 
@@ -25,26 +25,24 @@ __all__ = ["AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-_AXES = 128  # of the residuals' covariance that are told apart; what is left has one variance
-_WEIGHTS = np.array([1.0, 0.95, 0.5])  # of the parts of a score
-_UNIT = 0.9  # the quantile of normal items that is 1 on the scale of each part of a score
-_FEWEST = 20  # normal items to learn from
-_FACTS = "anomalies"  # in the card of a weights file
+_AXES = 128  # principal axes of the residuals; all others share one variance
+_WEIGHTS = np.array([1.0, 0.95, 0.5])  # weights of the parts of a score
+_UNIT = 0.9  # quantile of normal items at which each part of a score is 1
+_MIN_ITEMS = 20  # normal items for training
+_FACTS = "anomalies"  # key in the card of a weights file
 _HALF, _SINGLE = "<f2", "<f4"  # precisions in a card
-_AT_ONCE = 256  # items that go through the model together
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a detector says of items.
+    """Scores of items.
 
     Args:
-        score: The larger, the less an item is like the normal ones, half of which are below about 0 and nine
-            in ten below about 1.
-        p_value: How often a normal item scores as high or higher.
+        score: Larger for anomalies; about half of normal items score below 0, and 90 % below 1.
+        p_value: Probability that a normal item scores as high or higher.
         error: Mean squared error of the reconstruction, in the units of the items squared.
-        elbo: Of a variational autoencoder the evidence lower bound in nats, of a decoder whose values have
-            the variance 1/2 in the scale of training, up to a constant; None of others.
+        elbo: Evidence lower bound of a variational autoencoder in nats, up to a constant, for a decoder of
+            variance 1/2 in the scale of training; None for others.
 
     Shape:
         `(n,)` each.
@@ -57,17 +55,13 @@ class Measured:
 
 
 class AnomalyDetector(Parameters):
-    """Tells items that are unlike those of `fit`, and where they are.
+    """Outlier detector with scikit-learn's protocol, which also localises anomalies.
 
-    An autoencoder learns to reconstruct normal items, and fails on others (Japkowicz et al. 1995). What it
-    leaves is whitened by its covariance on normal items, so that an error where they have none counts for
-    more than one where they always have some. But what is like normal items, only more so, is reconstructed
-    well, and so is what is flat, such as a sensor that stands still: so the energy of an item about their
-    mean is looked at too, which counts a little less, and how little its values vary, which counts half. All
-    three are logarithms in units of their spread on normal items, and the largest is the score. Part of the
-    items is not learned from: they say what is normal.
-
-    The protocol is that of scikit-learn's outlier detectors, which wants large scores for what is normal.
+    An autoencoder trained on normal items reconstructs others badly (Japkowicz et al. 1995). Its residual is
+    whitened by the covariance on normal items. Exaggerated normal items and flat ones, such as a sensor that
+    stands still, are reconstructed well, so the energy about the normal mean and the inverse variance count
+    too, with less weight. The score is the largest of the three logarithms, each in units of its spread on
+    normal items. The threshold comes from held-out normal items.
 
     >>> import numpy as np
     >>> import denoise
@@ -78,13 +72,13 @@ class AnomalyDetector(Parameters):
     [1, -1]
 
     Args:
-        quantile: Share of normal items that are to pass.
-        tail: One of `denoise.analysis.thresholds.TAILS`: how scores that no normal item reached are judged.
-        code_size: Numbers a code: few, so that what is not normal finds no room.
-        steps: Updates of the autoencoder.
+        quantile: Share of normal items that pass.
+        tail: Model of the scores above all normal ones: one of `denoise.analysis.thresholds.TAILS`.
+        code_size: Numbers per code: few, so that anomalies cannot be encoded.
+        steps: Training steps of the autoencoder.
         settings: Other parameters of `AutoencoderEmbedding`, such as `config`.
-        held_out: Share of the items of `fit` that the threshold is taken from.
-        seed: Decides weights, batches and which items are held out.
+        held_out: Share of the items of `fit` that set the threshold.
+        seed: Seed of weights, batches and the choice of held-out items.
     """
 
     def __init__(
@@ -97,7 +91,7 @@ class AnomalyDetector(Parameters):
         held_out: float = 0.2,
         seed: int = 0,
     ) -> None:
-        # As the protocol wants it: parameters are stored as they come, and checked by `fit`.
+        # The protocol stores parameters unchanged; `fit` checks them.
         self.quantile = quantile
         self.tail = tail
         self.code_size = code_size
@@ -107,43 +101,43 @@ class AnomalyDetector(Parameters):
         self.seed = seed
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
-        """Learn what is normal, and the threshold from the part of `X` that is held out.
+        """Train on normal items, and set the threshold on held-out ones of them.
 
         Shape:
             As `AutoencoderEmbedding.fit`: `(n, samples)`, `(n, height, width)`, or with channels.
 
         Raises:
-            InputError: `X` is no such array of finite numbers, or of fewer than 25.
+            InputError: `X` is not such an array of finite numbers, or has fewer than 25 items.
             UsageError: A parameter is out of its range.
         """
         self._check()
         items = np.asarray(X)
         held = round(self.held_out * len(items)) if items.ndim else 0
-        if len(items) - held < _FEWEST or held < 1:
+        if len(items) - held < _MIN_ITEMS or held < 1:
             raise InputError(
-                f"X has {len(items)} items; expected {_FEWEST} to learn from and one to hold out, or more"
+                f"X has {len(items)} items; expected at least {_MIN_ITEMS} for training and one held out"
             )
         order = np.random.default_rng(self.seed).permutation(len(items))
         settings = {"code_size": self.code_size, "steps": self.steps, "seed": self.seed}
-        learned = items[np.sort(order[held:])]
-        embedding = AutoencoderEmbedding(**{**settings, **(self.settings or {})}).fit(learned)
-        return self.calibrate(embedding, learned, items[np.sort(order[:held])])
+        training = items[np.sort(order[held:])]
+        embedding = AutoencoderEmbedding(**{**settings, **(self.settings or {})}).fit(training)
+        return self.calibrate(embedding, training, items[np.sort(order[:held])])
 
-    def calibrate(self, embedding: AutoencoderEmbedding, learned: ArrayLike, held_out: ArrayLike) -> Self:
-        """Take over a fitted autoencoder.
+    def calibrate(self, embedding: AutoencoderEmbedding, normal: ArrayLike, held_out: ArrayLike) -> Self:
+        """Use a fitted autoencoder.
 
         Args:
-            embedding: Learned from normal items.
-            learned: Normal items, those that it learned from or others: what it leaves of them is normal.
-            held_out: Other normal items: the threshold comes from them.
+            embedding: Autoencoder fitted on normal items.
+            normal: Normal items for the covariance of the residuals; they may be its training data.
+            held_out: Other normal items, which set the threshold.
 
         Raises:
-            InputError: These are of another shape than those that were learned.
+            InputError: The items have another shape than those of the autoencoder.
             UsageError: A parameter is out of its range.
         """
         self._check()
         self.embedding_ = embedding
-        residual, standard = self._residuals(learned)
+        residual, standard = self._residuals(normal)
         self._centre = _stored(standard.mean(axis=0))
         residual = residual[:: max(1, -(-len(residual) // (20 * _AXES)))]
         self._mean = _stored(residual.mean(axis=0))
@@ -172,7 +166,7 @@ class AnomalyDetector(Parameters):
         self.n_features_in_ = math.prod(self.embedding_.item_shape_)
 
     def measure(self, X: ArrayLike) -> Measured:
-        """Score, probability, and reconstruction error of each item.
+        """Compute score, probability and reconstruction error of each item.
 
         Raises:
             UsageError: `fit` was not called.
@@ -188,7 +182,7 @@ class AnomalyDetector(Parameters):
         return Measured(score, self.tail_.p_values(score), error, elbo)
 
     def score_samples(self, X: ArrayLike) -> Doubles:
-        """The scores with their sign turned: the lower, the more abnormal.
+        """Negate the scores: lower is more abnormal.
 
         Raises:
             UsageError: `fit` was not called.
@@ -197,22 +191,22 @@ class AnomalyDetector(Parameters):
         return -self.measure(X).score
 
     def decision_function(self, X: ArrayLike) -> Doubles:
-        """`score_samples` above the threshold: negative for anomalies."""
+        """Compute `score_samples` relative to the threshold: negative for anomalies."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """1 for normal items, -1 for anomalies."""
+        """Label normal items 1 and anomalies -1."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:
-        """`fit`, then `predict` of the same items."""
+        """Fit, then predict the same items."""
         return self.fit(X, y).predict(X)
 
     def explain(self, X: ArrayLike) -> Floats:
-        """Where the anomaly is: the whitened squared residual of each value.
+        """Localise anomalies by the whitened squared residual of each value.
 
         Shape:
-            `(n, channels, *size)`; the mean over an item is about 1 where it is normal.
+            `(n, channels, *size)`; the mean over a normal item is about 1.
 
         Raises:
             UsageError: `fit` was not called.
@@ -227,14 +221,14 @@ class AnomalyDetector(Parameters):
         return squares.reshape(-1, *self.embedding_.item_shape_)
 
     def _residuals(self, X: ArrayLike) -> tuple[Floats, Floats]:
-        """What is left of each item, and the items: both `(n, values)` in the scale of training."""
+        """Compute the residual of each item, and the items: both `(n, values)` in the scale of training."""
         back = self.embedding_.inverse_transform(self.embedding_.transform(X))
         items = np.asarray(X, np.float32).reshape(len(back), -1)
         offset, scale = np.float32(self.embedding_.offset_), np.float32(self.embedding_.scale_)
         return (items - back.reshape(len(back), -1)) / scale, (items - offset) / scale
 
     def _parts(self, residual: Floats, standard: Floats) -> Doubles:
-        """Logarithms of the whitened rest, of the energy about the normal mean, of 1 / variance: `(3, n)`."""
+        """Logarithms of whitened residual, energy about the normal mean, and 1 / variance: `(3, n)`."""
         left = residual - self._mean
         along = np.square(left @ self._axes.T, dtype=np.float64)
         beside = np.square(left, dtype=np.float64).sum(axis=1) - along.sum(axis=1)
@@ -250,13 +244,13 @@ class AnomalyDetector(Parameters):
         return scores
 
     def save(self, path: str | Path, name: str, cut: Segmentation, **facts: Any) -> None:
-        """Write autoencoder and threshold as one weights file, which `denoise embed --model` takes as well.
+        """Write autoencoder and threshold as one weights file, which `denoise embed --model` also accepts.
 
         Args:
             path: `.safetensors`.
-            name: Of the model, for its card.
-            cut: How files are cut for it.
-            facts: What else the card tells.
+            name: Name of the model.
+            cut: Segmentation of its files.
+            facts: Other entries of its card.
         """
         self._check_fitted()
         known = {
@@ -275,22 +269,22 @@ class AnomalyDetector(Parameters):
 
     @classmethod
     def load(cls, path: str | Path, quantile: float | None = None) -> tuple[Self, Segmentation]:
-        """The detector of a weights file, and how files are cut for it.
+        """Load a detector, and the segmentation of its files.
 
         Args:
-            path: Of `save`.
-            quantile: Share of normal items that are to pass; None takes the one that was saved.
+            path: Weights file of `save`.
+            quantile: Share of normal items that pass; None takes the saved one.
 
         Raises:
-            UsageError: The file has a model, but no threshold, or the quantile is out of its range.
-            WeightsError: It is not one of weights that this version can use.
+            UsageError: The file has a model but no threshold, or the quantile is out of range.
+            WeightsError: This version cannot use the file.
         """
         embedding, cut = AutoencoderEmbedding.load(path)
         known = weights.card(path).get(_FACTS)
         if known is None:
             raise UsageError(
-                f"{path}: does not say what is normal; expected what denoise anomalies --save-model kept, "
-                "or normal files to compare with (--fit-on)"
+                f"{path}: has no threshold; expected a file of denoise anomalies --save-model, "
+                "or normal files (--fit-on)"
             )
         try:
             detector = cls(float(known["quantile"]) if quantile is None else quantile)
@@ -299,7 +293,7 @@ class AnomalyDetector(Parameters):
         except UsageError:
             raise
         except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise WeightsError(f"{path}: its card does not tell what is normal ({error})") from error
+            raise WeightsError(f"{path}: its card has no valid threshold ({error})") from error
         return detector, cut
 
     def _restore(self, embedding: AutoencoderEmbedding, known: Mapping[str, Any]) -> None:
@@ -313,7 +307,7 @@ class AnomalyDetector(Parameters):
         self._rest = float(known["rest"])
         numbers = np.array([*self._variances, self._rest, *self._unit], np.float64)
         if len(self._variances) != len(self._axes) or not (numbers > 0).all():
-            raise ValueError("variances that are none")
+            raise ValueError("variances must be positive")
         self.tail_ = Tail.of(_unpacked(known["scores"], _SINGLE), str(known["tail"]))
         self.tail = self.tail_.kind
         self._set_threshold()
@@ -333,7 +327,7 @@ class AnomalyDetector(Parameters):
         return hasattr(self, "tail_")
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn, which alone asks, wants to know: an outlier detector."""
+        """Tags of an outlier detector; only scikit-learn calls this."""
         from sklearn.utils import InputTags, Tags, TargetTags
 
         return Tags(
@@ -345,20 +339,20 @@ class AnomalyDetector(Parameters):
 
 @dataclass(frozen=True)
 class FileAnomalies:
-    """What a detector says of one file.
+    """Anomalies of one file.
 
     Args:
-        measured: Of its excerpts.
-        excerpts: Where they are; their values are left out.
-        pages: What they were cut from.
-        left_out: How many more hold gaps.
-        p_value: How often a normal file of as many excerpts has one as unlikely as the most unlikely here.
-        quantile: Share of normal ones that are to pass.
-        threshold: Of the scores.
+        measured: Scores of its segments.
+        segments: Places of the segments, without their values.
+        pages: Sources of the segments.
+        left_out: Number of omitted segments, which hold gaps.
+        p_value: Probability that a normal file of as many segments has one as extreme as the worst here.
+        quantile: Share of normal files that pass.
+        threshold: Score above which a segment is an anomaly.
     """
 
     measured: Measured
-    excerpts: tuple[Segment, ...]
+    segments: tuple[Segment, ...]
     pages: tuple[Page, ...]
     left_out: int
     p_value: float
@@ -367,12 +361,12 @@ class FileAnomalies:
 
     @property
     def anomalous(self) -> bool:
-        """Whether the file as a whole is unlike normal ones."""
+        """Classification of the file as a whole."""
         return self.p_value <= 1 - self.quantile
 
     @property
     def flags(self) -> NDArray[np.bool_]:
-        """Which excerpts are unlike normal ones."""
+        """Mask of the anomalous segments."""
         return self.measured.score > self.threshold
 
 
@@ -382,36 +376,24 @@ def anomalies(
     *,
     options: Mapping[str, Any] | None = None,
 ) -> FileAnomalies:
-    """Compare one file with what is normal; it is read in parts.
+    """Find the anomalies of one file, which is read in parts.
 
     Args:
-        path: An image, a recording or a sensor log.
-        detector: A weights file of `AnomalyDetector.save`, or what `AnomalyDetector.load` made of one.
-        options: For the reader, such as `columns` for a sensor log.
+        path: Image, recording or sensor log.
+        detector: Weights file of `AnomalyDetector.save`, or the result of `AnomalyDetector.load`.
+        options: Options of the reader, such as `columns` for a sensor log.
 
     Raises:
-        InputError: The file cannot be read, is of another kind, or has nothing but gaps.
-        UsageError: The weights file does not say what is normal.
+        InputError: The file cannot be read, is of another kind, or each segment holds a gap.
+        UsageError: The weights file has no threshold.
     """
-    judge, cut = detector if isinstance(detector, tuple) else AnomalyDetector.load(detector)
+    loaded, cut = detector if isinstance(detector, tuple) else AnomalyDetector.load(detector)
     source = Segments(path, cut, options)
     places: list[Segment] = []
     found: list[Measured] = []
-    batch: list[Segment] = []
-
-    def finish() -> None:
-        found.append(judge.measure(np.stack([excerpt.values for excerpt in batch])))
-        places.extend(replace(excerpt, values=excerpt.values[:0]) for excerpt in batch)
-        batch.clear()
-
-    for excerpt in source:
-        batch.append(excerpt)
-        if len(batch) == _AT_ONCE:
-            finish()
-    if batch:
-        finish()
-    if not found:
-        raise InputError(f"{path}: each of its {source.left_out} excerpts holds a gap; expected one without")
+    for batch in source.batches():
+        found.append(loaded.measure(np.stack([segment.values for segment in batch])))
+        places.extend(replace(segment, values=segment.values[:0]) for segment in batch)
     elbos = [part.elbo for part in found if part.elbo is not None]
     measured = Measured(
         np.concatenate([part.score for part in found]),
@@ -419,20 +401,19 @@ def anomalies(
         np.concatenate([part.error for part in found]),
         np.concatenate(elbos) if elbos else None,
     )
-    p_value = least_of(measured.p_value)
     return FileAnomalies(
         measured,
         tuple(places),
         tuple(source.pages),
         source.left_out,
-        p_value,
-        judge.quantile,
-        judge.threshold_,
+        combined_p_value(measured.p_value),
+        loaded.quantile,
+        loaded.threshold_,
     )
 
 
 def _shrinkage(centred: Floats, variances: Doubles) -> float:
-    """How far to draw the covariance towards one variance for all axes (Ledoit & Wolf 2004), in 0..1."""
+    """Shrinkage of the covariance towards one variance for all axes, in 0..1 (Ledoit & Wolf 2004)."""
     count, size = centred.shape
     squares = np.square(centred, dtype=np.float64).sum(axis=1)
     spread = float((variances**2).sum() - variances.sum() ** 2 / size)
@@ -441,12 +422,12 @@ def _shrinkage(centred: Floats, variances: Doubles) -> float:
 
 
 def _stored(array: NDArray[Any]) -> Floats:
-    """As a card keeps it, so that a saved detector judges as this one."""
+    """Round to the precision of a card, so that a saved detector gives the same scores."""
     return array.astype(_HALF).astype(np.float32)
 
 
 def _packed(array: ArrayLike, dtype: str) -> str:
-    """Numbers as text, as a card holds them."""
+    """Encode numbers as text for a card."""
     return base64.b64encode(np.asarray(array).astype(dtype).tobytes()).decode("ascii")
 
 

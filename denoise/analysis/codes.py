@@ -1,17 +1,17 @@
-"""Codes of files: made, kept in one archive, small if need be, and turned into files again.
+"""Codes of files: computed, archived, optionally quantised, and decoded into files.
 
 The archive is a `.npz` that numpy alone can read:
 
-| array | what it holds |
+| array | content |
 |---|---|
-| `codes` | `(n, code_size)`; float32, or whole numbers q that stand for `low + q * step` |
-| `low`, `step` | of each number of a code, where they are quantised |
-| `file` | `(n,)`, which file an excerpt is of |
-| `page`, `channel`, `start` | where in it the excerpt begins; left out where the codes are quantised |
-| `offset`, `scale` | what standardisation took out; where the codes are quantised `log2_scale`, float16 |
-| `left_out` | excerpts that hold gaps and have no code, as numbers among all that the files would give |
-| `about` | JSON: the cut, the files and their pages, the model's digest and path |
-| `model` | the weights file itself, where it is kept nowhere else |
+| `codes` | `(n, code_size)`; float32, or integers q for `low + q * step` |
+| `low`, `step` | `(code_size,)`, quantised codes only |
+| `file` | `(n,)`, number of the file of each segment |
+| `page`, `channel`, `start` | start of each segment; not for quantised codes |
+| `offset`, `scale` | standardisation; for quantised codes `log2_scale`, float16 |
+| `left_out` | numbers of the segments with gaps, which have no code, among all segments |
+| `about` | JSON: the segmentation, the files and their pages, the model's digest and path |
+| `model` | the weights file, if it is not kept elsewhere |
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from denoise import io
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Page, Place, Segmentation, Segments, assemble, count, places
-from denoise.errors import InputError, UnreadableError, UsageError, reason
+from denoise.errors import UnreadableError, UsageError, reason
 from denoise.io.atomic import replacing
 from denoise.signal import SignalInfo
 
@@ -43,26 +43,26 @@ __all__ = ["BITS", "CodeArchive", "Codes", "embed", "load", "reconstruct", "save
 
 Floats = NDArray[np.float32]
 
-FORMAT = 1  # raised when an archive of an older kind can no longer be read
-BITS = (1, 16)  # fewest and most of a quantised number
+FORMAT = 1  # incremented when older archives can no longer be read
+BITS = (1, 16)  # minimum and maximum of a quantised number
 
 _BAD = (ValueError, LookupError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile)
-_AT_ONCE = 256  # excerpts that go through the model together
+_BATCH = 256  # segments per call of the model
 
 
 @dataclass(frozen=True)
 class Codes:
-    """The codes of one file.
+    """Codes of one file.
 
     Args:
-        name: Of the file, below the folder it was found in.
-        pages: What its excerpts were cut from.
+        name: Path of the file below its input folder.
+        pages: Sources of its segments.
         codes: `(n, code_size)`.
-        index: `(n,)`, which of all excerpts of the file each belongs to; those with gaps have none.
-        offset: `(n,)`, what standardisation subtracted from each excerpt, and
-        scale: `(n,)`, by what it divided then.
-        squared_error: Sum over all values of what the code does not bring back, and
-        energy: what is left when there is no code but the mean, both in the values of the model's input.
+        index: `(n,)`, number of each segment among all of the file; those with gaps have no code.
+        offset: `(n,)`, subtracted from each segment by standardisation.
+        scale: `(n,)`, divisor of each segment after that.
+        squared_error: Squared reconstruction error, summed over all values of the model's input.
+        energy: Squared deviation from the mean, summed likewise.
     """
 
     name: str
@@ -75,21 +75,21 @@ class Codes:
     energy: float = math.nan
 
     def places(self, cut: Segmentation) -> list[Place]:
-        """Where each code's excerpt begins."""
+        """List the start of each code's segment."""
         every = list(places(cut, self.pages))
         return [every[index] for index in self.index]
 
 
 @dataclass(frozen=True)
 class CodeArchive:
-    """What an archive holds.
+    """Content of an archive.
 
     Args:
-        cut: How the files were cut.
+        cut: Segmentation of the files.
         files: Their codes.
         model_digest: SHA-256 of the weights file.
-        model_path: Where that was, empty if `model` holds it.
-        model: Its bytes, or none.
+        model_path: Path of that file; empty if `model` holds it.
+        model: Content of that file, or empty.
     """
 
     cut: Segmentation
@@ -104,73 +104,54 @@ def embed(
     model: str | Path | tuple[AutoencoderEmbedding, Segmentation],
     options: Mapping[str, Any] | None = None,
 ) -> Codes:
-    """The codes of one file, which is read in parts; what the codes do not bring back is measured.
+    """Compute the codes of one file, which is read in parts, and their reconstruction error.
 
     Args:
-        path: An image, a recording or a sensor log.
-        model: A weights file of the autoencoder family without skips, or what `AutoencoderEmbedding.load`
-            made of one.
-        options: For the reader, such as `columns` for a sensor log.
+        path: Image, recording or sensor log.
+        model: Weights file of an autoencoder without skips, or the result of `AutoencoderEmbedding.load`.
+        options: Options of the reader, such as `columns` for a sensor log.
 
     Raises:
-        InputError: The file cannot be read, is of another kind, or has nothing but gaps.
-        UsageError: The model has no code that all passes through.
+        InputError: The file cannot be read, is of another kind, or each segment holds a gap.
+        UsageError: The model has no bottleneck.
     """
     embedding, cut = model if isinstance(model, tuple) else AutoencoderEmbedding.load(model)
-    excerpts = Segments(path, cut, options)
+    segments = Segments(path, cut, options)
     found: list[Floats] = []
-    index: list[int] = []
-    levels: list[tuple[float, float]] = []
-    error = energy = 0.0
-    total = 0.0
+    places: list[tuple[int, float, float]] = []
+    error = energy = total = 0.0
     size = 0
-
-    def encode(batch: list[Floats]) -> None:
-        nonlocal error, energy, total, size
-        values = np.stack(batch)
+    for batch in segments.batches(_BATCH):
+        values = np.stack([segment.values for segment in batch])
         code = embedding.transform(values)
         found.append(code)
+        places += [(segment.index, segment.offset, segment.scale) for segment in batch]
         error += float(np.square(values - embedding.inverse_transform(code), dtype=np.float64).sum())
         energy += float(np.square(values, dtype=np.float64).sum())
         total += float(values.sum(dtype=np.float64))
         size += values.size
-
-    batch: list[Floats] = []
-    for excerpt in excerpts:
-        batch.append(excerpt.values)
-        index.append(excerpt.index)
-        levels.append((excerpt.offset, excerpt.scale))
-        if len(batch) == _AT_ONCE:
-            encode(batch)
-            batch = []
-    if batch:
-        encode(batch)
-    if not found:
-        raise InputError(
-            f"{path}: each of its {excerpts.left_out} excerpts holds a gap; expected one without"
-        )
-    level = np.array(levels, np.float32)
+    index, offset, scale = map(np.array, zip(*places, strict=True))
     return Codes(
         Path(path).name,
-        tuple(excerpts.pages),
+        tuple(segments.pages),
         np.concatenate(found),
-        np.array(index, np.int64),
-        level[:, 0],
-        level[:, 1],
+        index.astype(np.int64),
+        offset.astype(np.float32),
+        scale.astype(np.float32),
         error,
         energy - total**2 / size,
     )
 
 
 def reconstruct(codes: Codes, model: str | Path | tuple[AutoencoderEmbedding, Segmentation]) -> list[Floats]:
-    """The pages of a file from its codes, in the file's units, size and rate; NaN where gaps were.
+    """Decode the pages of a file, in its units, size and rate; gaps are NaN.
 
     Args:
-        codes: Of one file.
-        model: That made them, as for `embed`.
+        codes: Codes of one file.
+        model: Model that made them, as for `embed`.
 
     Shape:
-        Each as `denoise.analysis.segments.assemble` gives it: channels first.
+        Each page as `denoise.analysis.segments.assemble` returns it: channels first.
     """
     embedding, cut = model if isinstance(model, tuple) else AutoencoderEmbedding.load(model)
     every = codes.places(cut)
@@ -184,7 +165,7 @@ def reconstruct(codes: Codes, model: str | Path | tuple[AutoencoderEmbedding, Se
 def _decoded(
     codes: Codes, embedding: AutoencoderEmbedding, every: Sequence[Place], rows: NDArray[np.int64]
 ) -> Iterator[tuple[Place, Floats]]:
-    for part in np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE)) if len(rows) else ():
+    for part in np.split(rows, range(_BATCH, len(rows), _BATCH)) if len(rows) else ():
         decoded = embedding.inverse_transform(codes.codes[part]).reshape(-1, *embedding.item_shape_)
         for row, values in zip(part, decoded, strict=True):
             yield every[row], values * codes.scale[row] + codes.offset[row]
@@ -203,14 +184,14 @@ def save(
 
     Args:
         path: `.npz`.
-        cut: How the files were cut.
+        cut: Segmentation of the files.
         files: Their codes.
-        model: The weights file that made them.
-        keep_model: Put its bytes into the archive, rather than its path.
-        bits: Of each number of a code, 1 to 16, evenly from the least to the largest; None keeps float32.
+        model: Weights file that made them.
+        keep_model: Store its content in the archive, not only its path.
+        bits: Bits per number, 1 to 16, uniform between its extremes; None keeps float32.
 
     Raises:
-        UsageError: `bits` is out of its range.
+        UsageError: `bits` is out of range.
         OutputError: It cannot be written.
     """
     if bits is not None and not BITS[0] <= bits <= BITS[1]:
@@ -231,7 +212,7 @@ def save(
     else:
         low, step = codes.min(axis=0), np.ptp(codes, axis=0) / (2**bits - 1)
         numbers = np.rint((codes - low) / np.where(step > 0, step, 1))
-        # Number by number, and not code by code: what is alike lies together, and is packed smaller.
+        # Column order puts similar values together, which compresses better.
         arrays["codes"] = np.asfortranarray(numbers, np.uint8 if bits <= 8 else np.uint16)
         arrays |= {"low": low, "step": step.astype(np.float32)}
     if cut.standardise:
@@ -254,7 +235,7 @@ def save(
 
 
 def _write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """What `numpy.savez_compressed` does, for arrays of any name, packed as small as deflate can."""
+    """Write as `numpy.savez_compressed`, but with arrays of any name, at the highest compression."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -262,7 +243,7 @@ def _write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _left_out(cut: Segmentation, files: Sequence[Codes]) -> NDArray[np.int64]:
-    """Numbers of the excerpts without a code, counted through all files."""
+    """List the numbers of the segments without a code, among those of all files."""
     gone, before = [], 0
     for file in files:
         every = count(cut, file.pages)
@@ -272,10 +253,10 @@ def _left_out(cut: Segmentation, files: Sequence[Codes]) -> NDArray[np.int64]:
 
 
 def load(path: str | Path) -> CodeArchive:
-    """Read what `save` wrote.
+    """Read an archive of `save`.
 
     Raises:
-        UnreadableError: It is no such archive, damaged, or of another version.
+        UnreadableError: The file is not such an archive, damaged, or of another version.
     """
     path = Path(path)
     try:
@@ -307,10 +288,10 @@ def _archive(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Co
     pages = [tuple(map(_page, file["pages"])) for file in about["files"]]
     counts = [count(cut, each) for each in pages]
     if not len(offset) == len(scale) == rows == sum(counts) - len(arrays["left_out"]):
-        raise ValueError(f"{rows} codes for {sum(counts)} excerpts")
+        raise ValueError(f"{rows} codes for {sum(counts)} segments")
     present = np.setdiff1d(np.arange(sum(counts)), arrays["left_out"])
     if len(present) != rows:
-        raise ValueError(f"{rows} codes for {len(present)} excerpts without gaps")
+        raise ValueError(f"{rows} codes for {len(present)} segments without gaps")
     files = []
     for file, own, number, before in zip(
         about["files"], pages, counts, itertools.accumulate(counts, initial=0), strict=False
@@ -326,10 +307,10 @@ def _page(stored: Mapping[str, Any]) -> Page:
 
 
 def suffix_of(codes: Codes, modality: str) -> str:
-    """Of the file that a reconstruction becomes.
+    """Choose the suffix of a reconstruction.
 
-    Images become PNG of 8 bits, or TIFF where they have several pages; recordings WAV of 24 bits; sensor logs
-    CSV, or NPZ where their arrays differ in length.
+    Images become 8-bit PNG, or TIFF of several pages; recordings 24-bit WAV; sensor logs CSV, or NPZ if their
+    arrays differ in length.
     """
     return _SUFFIXES[modality][len(codes.pages) > 1]
 
@@ -338,13 +319,13 @@ _SUFFIXES = {"image": (".png", ".tif"), "audio": (".wav", ".wav"), "sensor": (".
 
 
 def write_pages(path: Path, pages: Sequence[Floats], codes: Codes, modality: str) -> None:
-    """Write what `reconstruct` gave as a file of a common format.
+    """Write the pages of `reconstruct` as a file of a common format.
 
     Args:
-        path: With the suffix that `suffix_of` names.
-        pages: Of one file.
-        codes: Of the same file: rates and names.
-        modality: Of the same file.
+        path: Destination with the suffix of `suffix_of`.
+        pages: Pages of one file.
+        codes: Codes of the same file, for rates and names.
+        modality: Kind of the file.
 
     Raises:
         OutputError: It cannot be written.

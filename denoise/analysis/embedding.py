@@ -1,4 +1,4 @@
-"""An autoencoder as an estimator with scikit-learn's protocol: arrays in, codes out, and back."""
+"""Autoencoder as an estimator with scikit-learn's protocol: arrays to codes and back."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ __all__ = ["AutoencoderEmbedding"]
 
 Array = NDArray[np.float32]
 
-_AT_ONCE = 256  # items that go through the model together
-_FACTS = "embedding"  # in the card of a weights file: what the estimator knows besides the model
+_BATCH = 256  # items per call of the model
+_FACTS = "embedding"  # key in the card of a weights file
 
 
 class AutoencoderEmbedding(Parameters):
-    """Learns a small code for each item of `X`, and the way back from it.
+    """Estimator of a small code for each item of `X`, and of its inverse.
 
-    Where `PCA` finds the flat of `code_size` dimensions nearest to the data, this finds a curved one
-    (Hinton & Salakhutdinov 2006). All that is not given below is of the same name in
-    `denoise.models.autoencoder.AutoencoderConfig`, so that `config={"bottleneck": "variational"}` makes it a
-    variational one.
+    It is a nonlinear counterpart of `PCA` (Hinton & Salakhutdinov 2006). `config` sets other fields of
+    `denoise.models.autoencoder.AutoencoderConfig`, such as `{"bottleneck": "variational"}`.
 
     >>> import numpy as np
     >>> import denoise
@@ -46,17 +44,17 @@ class AutoencoderEmbedding(Parameters):
     (100, 1)
 
     Args:
-        code_size: Numbers a code.
+        code_size: Numbers per code.
         modality: A name in `MODALITIES`; by default sensor for `X` of two axes, image for more.
         config: Fields of `AutoencoderConfig` that differ from a dense network of widths 256 and 128.
-        noise: Standard deviation of what is added to the input of training, relative to that of `X`: more
-            than 0 makes it a denoising one (Vincent et al. 2008), which generalises better from few items.
+        noise: Standard deviation of the training noise relative to that of `X`; a denoising autoencoder
+            (Vincent et al. 2008) generalises better from few items.
         loss: A row of `denoise.training.losses.LOSSES`.
-        steps: Updates.
-        batch: Items an update.
+        steps: Training steps.
+        batch: Items per step.
         lr: Peak learning rate.
-        weight_decay: As in AdamW.
-        seed: Decides weights, batches and noise.
+        weight_decay: Weight decay of AdamW.
+        seed: Seed of weights, batches and noise.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class AutoencoderEmbedding(Parameters):
         weight_decay: float = 0.0,
         seed: int = 0,
     ) -> None:
-        # As the protocol wants it: parameters are stored as they come, and checked by `fit`.
+        # The protocol stores parameters unchanged; `fit` checks them.
         self.code_size = code_size
         self.modality = modality
         self.config = config
@@ -91,8 +89,8 @@ class AutoencoderEmbedding(Parameters):
             `(n, samples)`, `(n, height, width)`, or either with an axis of channels before the last ones.
 
         Raises:
-            InputError: `X` is no such array of finite numbers.
-            UsageError: A parameter is out of its range.
+            InputError: `X` is not such an array of finite numbers.
+            UsageError: A parameter is out of range.
         """
         array = np.asarray(X)
         modality = self.modality or ("sensor" if array.ndim == 2 else "image")
@@ -112,7 +110,7 @@ class AutoencoderEmbedding(Parameters):
         return self
 
     def _config(self, modality: str, shape: tuple[int, ...]) -> dict[str, Any]:
-        """The network for items of a shape."""
+        """Configure the network for items of a shape."""
         channels, *size = shape
         config = {
             "modality": modality,
@@ -138,7 +136,7 @@ class AutoencoderEmbedding(Parameters):
         return {**config, "code": self.code_size // cells}
 
     def _adopt(self, model: Autoencoder, shape: tuple[int, ...], offset: float, scale: float) -> None:
-        """Become the estimator of a model for items of a shape."""
+        """Set the model, for items of a shape."""
         if any(n % model.spec.multiple_of for n in shape[1:]):
             raise UsageError(f"items are {shape}; the model takes multiples of {model.spec.multiple_of}")
         self.model_, self.item_shape_, self.offset_, self.scale_ = model, shape, offset, scale
@@ -164,21 +162,21 @@ class AutoencoderEmbedding(Parameters):
             schedule.step()
         if not math.isfinite(float(loss.detach())):
             raise UsageError(f"the loss is {float(loss.detach())} after {self.steps} steps; lower lr")
-        with torch.no_grad():  # to what a weights file stores, so that a saved one gives the same codes
+        with torch.no_grad():  # as a weights file stores them, so that a saved model gives the same codes
             for parameter in model.parameters():
                 parameter.copy_(parameter.half())
         model.eval().requires_grad_(False)
 
     @torch.no_grad()
     def transform(self, X: ArrayLike) -> Array:
-        """The codes.
+        """Encode items.
 
         Shape:
-            As in `fit`; `(n, code_size)` comes back.
+            As in `fit`; the codes are `(n, code_size)`.
 
         Raises:
             UsageError: `fit` was not called.
-            InputError: `X` has another shape than that of `fit`, or holds what is not finite.
+            InputError: `X` has another shape than that of `fit`, or is not finite.
         """
         self._check_fitted("transform")
         items = self._like_fitted(X)
@@ -187,18 +185,18 @@ class AutoencoderEmbedding(Parameters):
 
     @torch.no_grad()
     def inverse_transform(self, X: ArrayLike) -> Array:
-        """What codes stand for, in the shape of the items that were fitted.
+        """Decode codes into items of the shape that `fit` took.
 
         Raises:
             UsageError: `fit` was not called.
-            InputError: The codes are of another size.
+            InputError: The codes have another size.
         """
         self._check_fitted("inverse_transform")
         codes = np.asarray(X, np.float32)
         size = math.prod(self.code_shape_)
         if codes.ndim != 2 or codes.shape[1] != size or not len(codes):
-            raise InputError(f"codes of shape {codes.shape} came; expected (n, {size})")
-        parts = np.split(codes, range(_AT_ONCE, len(codes), _AT_ONCE))
+            raise InputError(f"codes have shape {codes.shape}; expected (n, {size})")
+        parts = np.split(codes, range(_BATCH, len(codes), _BATCH))
         decoded = [
             self.model_.decode(torch.from_numpy(part.reshape(-1, *self.code_shape_))).numpy()
             for part in parts
@@ -207,11 +205,11 @@ class AutoencoderEmbedding(Parameters):
         return items.reshape(-1, *self._x_shape).astype(np.float32, copy=False)
 
     def fit_transform(self, X: ArrayLike, y: object = None) -> Array:
-        """`fit`, then `transform` of the same items."""
+        """Fit, then encode the same items."""
         return self.fit(X, y).transform(X)
 
     def reconstruction_error(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Mean squared error of each item after its code, in the units of `X` squared."""
+        """Compute the mean squared reconstruction error of each item, in the units of `X` squared."""
         items = np.asarray(X, np.float32)
         left = items - self.inverse_transform(self.transform(items)).reshape(items.shape)
         errors: NDArray[np.float64] = np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
@@ -219,7 +217,7 @@ class AutoencoderEmbedding(Parameters):
 
     @torch.no_grad()
     def divergence(self, X: ArrayLike) -> NDArray[np.float64] | None:
-        """Nats by which the code of each item differs from the prior; None unless it is a variational one."""
+        """Divergence of each code from the prior in nats; None unless the model is variational."""
         bottleneck = self.model_.bottleneck
         if not isinstance(bottleneck, VariationalBottleneck):
             return None
@@ -230,13 +228,13 @@ class AutoencoderEmbedding(Parameters):
         return np.concatenate(nats)
 
     def save(self, path: str | Path, name: str, cut: Segmentation | None = None, **facts: Any) -> None:
-        """Write the model as a weights file, which `load` and every command with `--model` take.
+        """Write a weights file, which `load` and every command with `--model` accept.
 
         Args:
             path: `.safetensors`.
-            name: Of the model, for its card.
-            cut: How files are cut for it.
-            facts: What else the card tells.
+            name: Name of the model.
+            cut: Segmentation of its files.
+            facts: Other entries of its card.
         """
         self._check_fitted("save")
         known = {"shape": self.item_shape_, "offset": self.offset_, "scale": self.scale_}
@@ -246,23 +244,21 @@ class AutoencoderEmbedding(Parameters):
 
     @classmethod
     def load(cls, path: str | Path, cut: Segmentation | None = None) -> tuple[Self, Segmentation]:
-        """The estimator of a weights file, fitted, and how files are cut for it.
-
-        A file that `denoise train` wrote takes what its recipe says of its patches.
+        """Load a fitted estimator, and the segmentation of its files.
 
         Args:
-            path: Of `save`, or of `denoise train` with a recipe of the family.
-            cut: Replaces what the file says, as far as the model can follow.
+            path: Weights file of `save`, or of `denoise train` with a recipe of the family.
+            cut: Replaces the segmentation of the file, or that of the patches of its recipe.
 
         Raises:
-            UsageError: The model has no code that all passes through, or cannot follow the cut.
-            WeightsError: It is not one of weights that this version can use.
+            UsageError: The model has no bottleneck, or does not fit the segmentation.
+            WeightsError: This version cannot use the file.
         """
         model, card = weights.load(path)
         if not isinstance(model, Autoencoder) or model.config()["skips"] or model.config()["residual"]:
             raise UsageError(
-                f"{path}: what this model gives does not pass through a code; expected an autoencoder "
-                "without skips and residual, such as a recipe family/plain-image makes"
+                f"{path}: the model has no bottleneck; expected an autoencoder without skips and residual, "
+                "such as that of the recipe family/plain-image"
             )
         known = card.get(_FACTS, {})
         try:
@@ -272,9 +268,7 @@ class AutoencoderEmbedding(Parameters):
                 model, cut.shape, float(known.get("offset", 0.0)), float(known.get("scale", 1.0))
             )
         except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise WeightsError(
-                f"{path}: its card does not tell how files are cut for it ({error})"
-            ) from error
+            raise WeightsError(f"{path}: its card has no valid segmentation ({error})") from error
         embedding.code_size = math.prod(embedding.code_shape_)
         return embedding, cut
 
@@ -287,14 +281,14 @@ class AutoencoderEmbedding(Parameters):
 
     def _parts(self, items: Array) -> list[Tensor]:
         standard = (items - np.float32(self.offset_)) / np.float32(self.scale_)
-        return list(torch.split(torch.from_numpy(standard), _AT_ONCE))
+        return list(torch.split(torch.from_numpy(standard), _BATCH))
 
     def _check_fitted(self, before: str) -> None:
         if not hasattr(self, "model_"):
             raise UsageError(f"this {type(self).__name__} is not fitted; expected fit before {before}")
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[Any]:  # noqa: ARG002
-        """Names of the numbers of a code."""
+        """Name the numbers of a code."""
         self._check_fitted("get_feature_names_out")
         return np.array([f"code{index}" for index in range(math.prod(self.code_shape_))], dtype=object)
 
@@ -302,7 +296,7 @@ class AutoencoderEmbedding(Parameters):
         return hasattr(self, "model_")
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn, which alone asks, wants to know: a transformer of arrays of two or more axes."""
+        """Tags of a transformer; only scikit-learn calls this."""
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
         return Tags(
@@ -314,7 +308,7 @@ class AutoencoderEmbedding(Parameters):
 
 
 def _items(array: NDArray[Any], ndim: int) -> Array:
-    """`(n, C, *S)`, float32, from an array with or without channels."""
+    """Convert an array with or without channels to float32 `(n, C, *S)`."""
     if array.dtype.kind not in "iufb" or array.ndim not in (ndim + 1, ndim + 2) or not array.size:
         raise InputError(
             f"X is an array of {array.dtype} of shape {array.shape}; "
@@ -327,7 +321,7 @@ def _items(array: NDArray[Any], ndim: int) -> Array:
 
 
 def _cut(model: Autoencoder, card: Mapping[str, Any]) -> Segmentation:
-    """How files are cut for a model, as its card tells: of an estimator, or of a recipe."""
+    """Read the segmentation for a model from its card, or from the recipe in it."""
     stored = card.get(_FACTS, {}).get("cut")
     if stored:
         return Segmentation(**{**stored, "size": tuple(stored["size"])})

@@ -1,4 +1,4 @@
-"""Parameters of an estimator, as the protocol of scikit-learn reads and changes them, without needing it."""
+"""Parameters of an estimator by the protocol of scikit-learn, without depending on it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["Parameters"]
 
 
 class Parameters:
-    """An estimator whose constructor stores each argument under its own name."""
+    """Estimator whose constructor stores each argument under its own name."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
-        """The arguments of the constructor by name."""
+        """Return the arguments of the constructor by name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params: Any) -> Self:
         """Change arguments of the constructor.
 
         Raises:
-            ValueError: One has no such name.
+            ValueError: A name is unknown.
         """
         for name, value in params.items():
             if name not in self.get_params():

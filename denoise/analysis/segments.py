@@ -1,6 +1,6 @@
-"""One file as excerpts of one shape, as an autoencoder takes them in: tiles of images, windows of signals.
+"""Segments of a file, all of one shape: tiles of images, windows of signals.
 
-A file is read once, block by block, in memory that the block and the excerpt bound.
+A file is read once, in blocks; memory is bounded by a block and a segment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise import io
-from denoise.errors import UnsupportedError, UsageError
+from denoise.errors import InputError, UnsupportedError, UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES, SensorInfo, SignalInfo
 
@@ -36,29 +36,27 @@ __all__ = [
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
-_FLAT = 1e-6  # standard deviation, as a share of the largest value, below which an excerpt is constant
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue (ITU-R BT.601)
+_FLAT = 1e-6  # standard deviation, as a share of the largest value, below which a segment is constant
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How files are cut into excerpts `(channels, *size)`.
+    """Division of files into segments `(channels, *size)`.
 
-    The whole file is covered: where the last excerpt would reach past its end, it starts earlier, and a file
-    that is smaller than one excerpt is continued by its last values.
+    Segments cover the whole file: the last one ends with it, and a smaller file is padded by its last values.
 
     Args:
         modality: A name in `MODALITIES`.
-        size: Of an excerpt: height and width in pixels, or samples at `sample_rate`.
-        channels: 3 for colours together, 1 for gray images (colours become their luma); signals have 1, and
-            each of their channels gives excerpts of its own.
-        sample_rate: Hz to which signals are resampled; None leaves each at its own.
-        whole: Images are not cut: each page is one excerpt, resized to `size` whatever its shape.
-        standardise: Each excerpt gets zero mean and unit variance, for signals whose units say nothing.
-        step: Pixels or samples from one excerpt to the next; 0 is their size, so that none overlap.
+        size: Height and width in pixels, or samples at `sample_rate`.
+        channels: 3 for colour images, 1 for their luma; each channel of a signal gives its own segments.
+        sample_rate: Hz to which signals are resampled; None keeps their own.
+        whole: Resize each page of an image to `size` instead of cutting it.
+        standardise: Give each segment zero mean and unit variance.
+        step: Pixels or samples from one segment to the next; 0 is `size`: no overlap.
 
     Raises:
-        UsageError: The sizes cannot be.
+        UsageError: A size is invalid.
     """
 
     modality: str
@@ -75,7 +73,7 @@ class Segmentation:
         ndim = MODALITIES[self.modality].ndim
         if len(self.size) != ndim or min(self.size) < 1 or not 0 <= self.step <= min(self.size):
             raise UsageError(
-                f"excerpts of {self.size} every {self.step}: expected {ndim} sizes of at least 1, "
+                f"segments of {self.size} every {self.step}: expected {ndim} sizes of at least 1, "
                 "and steps that leave nothing out"
             )
         if self.channels not in ((1, 3) if ndim == 2 else (1,)) or (self.whole and ndim == 1):
@@ -83,7 +81,7 @@ class Segmentation:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of every excerpt, channels first."""
+        """Shape of every segment, channels first."""
         return (self.channels, *self.size)
 
 
@@ -92,13 +90,13 @@ Cut = Segmentation  # the name of earlier versions
 
 @dataclass(frozen=True)
 class Page:
-    """What excerpts were cut from: an image, or the channels of a signal that are equally long.
+    """Source of segments: a page of an image, or equally long channels of a signal.
 
     Args:
         shape: `(C, *S)`: colours without alpha, height, width; or channels and samples at the cut's rate.
-        length: Samples in the file, at its own rate; 0 of an image.
-        sample_rate: Of the file in Hz, if it tells.
-        channels: Their names; none of an image.
+        length: Samples in the file at its own rate; 0 for an image.
+        sample_rate: Rate of the file in Hz, if known.
+        channels: Names of the channels of a signal.
     """
 
     shape: tuple[int, ...]
@@ -109,7 +107,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an excerpt begins: page, channel, and row and column or sample as the page counts them."""
+    """Start of a segment: page, channel, and row and column, or sample at the rate of the segmentation."""
 
     page: int
     channel: int
@@ -118,19 +116,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Segment:
-    """One part of a file, and where it is.
+    """One part of a file, with its place.
 
     Args:
-        index: Among all excerpts of the file, those that were left out included.
+        index: Number among all segments of the file, omitted ones included.
         values: Images in 0..1, audio in -1..1, sensors in their own units; or standardised.
-        page: Of an image file, or of a log whose arrays differ in length.
-        channel: Of a signal; 0 for images.
-        start: First row and column in pixels, or first sample of the file (at its own rate).
-        stop: Behind the last ones. An excerpt that is larger than its file stops where the file does.
-        start_s: Seconds from the begin of a signal whose rate is known, else None.
-        stop_s: The same of its end.
-        offset: What was subtracted from the file's values, and
-        scale: by what they were divided then: 0 and 1 unless the cut standardises.
+        page: Page of an image file, or group of equally long arrays of a log.
+        channel: Channel of a signal; 0 for images.
+        start: First row and column in pixels, or first sample at the rate of the file.
+        stop: First row and column, or sample, after the segment; at most the end of the file.
+        start_s: Start in seconds, if the rate of the signal is known.
+        stop_s: End in seconds, likewise.
+        offset: Subtracted mean; 0 unless standardised.
+        scale: Divisor after that; 1 unless standardised.
 
     Shape:
         `values` `(C, *size)`.
@@ -149,18 +147,17 @@ class Segment:
 
 
 class Segments:
-    """The excerpts of one file, in order; iterating reads the file.
+    """Segments of one file, in order; iterating reads the file.
 
-    Segments of sensor logs that hold a gap (NaN) are left out and counted in `left_out`; `pages` grows while
-    the file is read.
+    Segments with a gap (NaN) are omitted and counted in `left_out`; `pages` grows while the file is read.
 
     Args:
-        path: The file.
-        cut: How it is cut.
-        options: For the reader of its codec, such as `columns` for a sensor log.
+        path: File to read.
+        cut: Its segmentation.
+        options: Options of its reader, such as `columns` for a sensor log.
 
     Raises:
-        UnsupportedError: The file is of another kind than the cut.
+        UnsupportedError: The segmentation is for another kind of file.
         UnreadableError: As `denoise.io.reader`, here or while iterating.
     """
 
@@ -179,6 +176,22 @@ class Segments:
         self.pages = []
         yield from self._of_image() if self.cut.modality == "image" else self._of_signal()
 
+    def batches(self, size: int = 256) -> Iterator[list[Segment]]:
+        """Iterate over lists of up to `size` segments.
+
+        Raises:
+            InputError: Every segment holds a gap.
+        """
+        segments = iter(self)
+        empty = True
+        while batch := list(itertools.islice(segments, size)):
+            empty = False
+            yield batch
+        if empty:
+            raise InputError(
+                f"{self.path}: each of its {self.left_out} segments holds a gap; expected one without"
+            )
+
     def _of_image(self) -> Iterator[Segment]:
         cut = self.cut
         with io.reader(self.path, **self._options) as pages:
@@ -189,13 +202,13 @@ class Segments:
                 )
                 self.pages.append(Page((page.shape[0] - info.passthrough_channels, *page.shape[1:])))
                 if cut.whole:
-                    yield self._excerpt(_resized(planes, cut.size), number, 0, (0, 0), planes.shape[1:])
+                    yield self._segment(_resized(planes, cut.size), number, 0, (0, 0), planes.shape[1:])
                     continue
                 for top in starts(planes.shape[1], cut.size[0], cut.step):
                     for left in starts(planes.shape[2], cut.size[1], cut.step):
                         tile = planes[:, top : top + cut.size[0], left : left + cut.size[1]]
                         end = (top + tile.shape[1], left + tile.shape[2])
-                        yield self._excerpt(_continued(tile, cut.size), number, 0, (top, left), end)
+                        yield self._segment(_padded(tile, cut.size), number, 0, (top, left), end)
 
     def _of_signal(self) -> Iterator[Segment]:
         for number in range(self.info.pages):
@@ -203,23 +216,23 @@ class Segments:
             with io.reader(self.path, **options) as blocks:
                 own = blocks.info.sample_rate
                 rate = self.cut.sample_rate or own
-                ratio = own / rate if own and rate else 1.0  # samples of the file for one of the excerpts
+                ratio = own / rate if own and rate else 1.0  # samples of the file for one of the segments
                 channels, length = blocks.info.shape
                 resampled = iter(blocks) if ratio == 1.0 else _resampled(blocks, own or 1.0, rate or 1.0)
                 counted = _Counted(resampled)
                 for start, window in _windows(counted, self.cut.size[0], self.cut.step):
                     begin = min(round(start * ratio), length)
                     end = min(round((start + self.cut.size[0]) * ratio), length)
-                    for channel, values in enumerate(_continued(window, self.cut.size)):
+                    for channel, values in enumerate(_padded(window, self.cut.size)):
                         if np.isnan(values).any():
                             self.left_out += 1
                             self._index += 1
                         else:
-                            yield self._excerpt(values[None], number, channel, (begin,), (end,), own)
+                            yield self._segment(values[None], number, channel, (begin,), (end,), own)
                 names = _channel_names(blocks.info)
                 self.pages.append(Page((channels, counted.samples), length, own, names))
 
-    def _excerpt(
+    def _segment(
         self,
         values: Array,
         page: int,
@@ -239,7 +252,7 @@ class Segments:
 
 
 class _Counted:
-    """Hands blocks on, and counts their samples."""
+    """Iterator over blocks that counts their samples."""
 
     def __init__(self, blocks: Iterator[Array]) -> None:
         self._blocks, self.samples = blocks, 0
@@ -251,7 +264,7 @@ class _Counted:
 
 
 def _channel_names(info: SignalInfo) -> tuple[str, ...]:
-    """The columns of a log; of an array of several channels its name with their numbers; else the numbers."""
+    """Columns of a log; for an array of several channels its name with numbers; else numbers."""
     names, channels = info.columns if isinstance(info, SensorInfo) else (), range(info.shape[0])
     if len(names) == len(channels):
         return names
@@ -259,20 +272,20 @@ def _channel_names(info: SignalInfo) -> tuple[str, ...]:
 
 
 def places(cut: Segmentation, pages: Sequence[Page]) -> Iterator[Place]:
-    """Where the excerpts of a file lie, in order: what `Segments` numbers as `index`."""
+    """Iterate over the places of a file's segments, in the order of `Segment.index`."""
     for number, page in enumerate(pages):
         if cut.whole:
             yield Place(number, 0, (0, 0))
             continue
         axes = [starts(length, size, cut.step) for length, size in zip(page.shape[1:], cut.size, strict=True)]
         channels = range(page.shape[0] if len(axes) == 1 else 1)
-        # Of a signal all channels of a window before the next window: so they are read.
+        # A signal is read window by window, each with all its channels.
         for start in itertools.product(*axes):
             yield from (Place(number, channel, start) for channel in channels)
 
 
 def count(cut: Segmentation, pages: Sequence[Page]) -> int:
-    """How many `places` there are."""
+    """Count the `places`."""
     total = 0
     for page in pages:
         axes = zip(page.shape[1:], cut.size, strict=True)
@@ -282,15 +295,15 @@ def count(cut: Segmentation, pages: Sequence[Page]) -> int:
 
 
 def assemble(cut: Segmentation, page: Page, parts: Iterable[tuple[Place, Floats]]) -> Floats:
-    """A page from excerpts of it, in the file's own size and rate: their mean, and NaN where none lies.
+    """Assemble a page from its segments, in the file's own size and rate: their mean; NaN in gaps.
 
     Args:
-        cut: How the page was cut.
-        page: Where from.
-        parts: Each `(C, *size)` and in the file's values, that is, no longer standardised.
+        cut: Segmentation of the page.
+        page: Page to assemble.
+        parts: Segments `(C, *size)` in the file's units, no longer standardised.
 
     Shape:
-        `(C, H, W)` with the colours of the cut, or `(channels, samples)`.
+        `(C, H, W)` with the colours of the segments, or `(channels, samples)`.
     """
     if cut.whole:
         size = (page.shape[1], page.shape[2])
@@ -313,7 +326,7 @@ def assemble(cut: Segmentation, page: Page, parts: Iterable[tuple[Place, Floats]
 
         gaps = np.isnan(pages)
         pages = resample(np.nan_to_num(pages), cut.sample_rate, page.sample_rate)[:, : page.length]
-        pages = _continued(pages, (page.length,))
+        pages = _padded(pages, (page.length,))
         if gaps.any():
             nearest = np.arange(page.length) * cut.sample_rate / page.sample_rate
             pages[gaps[:, np.minimum(nearest.round().astype(int), gaps.shape[1] - 1)]] = np.nan
@@ -321,14 +334,14 @@ def assemble(cut: Segmentation, page: Page, parts: Iterable[tuple[Place, Floats]
 
 
 def starts(length: int, size: int, step: int = 0) -> list[int]:
-    """Where windows of `size` begin that cover `length`; the last one ends with it."""
+    """List the starts of windows of `size` that cover `length`; the last one ends with it."""
     last = max(length - size, 0)
     found = list(range(0, last + 1, step or size))
     return found if found[-1] == last else [*found, last]
 
 
 def _coloured(planes: Array, peak: float, channels: int) -> Floats:
-    """Pixels in 0..1, with as many channels as the model takes."""
+    """Convert pixels to 0..1 and to the given number of channels."""
     shares = np.divide(planes, peak, dtype=np.float32)
     if len(shares) == channels:
         return shares
@@ -346,8 +359,8 @@ def _resized(planes: Floats, size: tuple[int, ...]) -> Floats:
     return np.stack([np.asarray(Image.fromarray(p).resize(wanted, Image.Resampling.LANCZOS)) for p in planes])
 
 
-def _continued(values: Array, size: tuple[int, ...]) -> Array:
-    """An excerpt that is too small, continued by its last values."""
+def _padded(values: Array, size: tuple[int, ...]) -> Array:
+    """Pad values to a size by repeating the last ones."""
     short = [(0, full - have) for full, have in zip(size, values.shape[1:], strict=True)]
     return np.pad(values, [(0, 0), *short], mode="edge") if any(more for _, more in short) else values
 
@@ -362,9 +375,9 @@ def _resampled(blocks: io.Reader, from_hz: float, to_hz: float) -> Iterator[Arra
 
 
 def _windows(blocks: Iterable[Array], size: int, step: int) -> Iterator[tuple[int, Array]]:
-    """First sample and samples `(C, size)` of each window, as `starts` would cut the whole signal."""
+    """Iterate over the start and samples `(C, size)` of each window, at the `starts` of the whole signal."""
     held: Array | None = None
-    origin = start = 0  # of what is held, of the next window
+    origin = start = 0  # first sample held, and of the next window
     for block in blocks:
         held = block if held is None else np.concatenate([held, block], axis=-1)
         end = origin + held.shape[-1]

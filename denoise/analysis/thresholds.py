@@ -1,4 +1,4 @@
-"""How unlikely a score is among normal ones: their quantiles, and beyond the largest an extreme-value fit."""
+"""Probability of a score among normal ones: empirical, with an extreme-value fit for the tail."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ from numpy.typing import ArrayLike, NDArray
 from denoise.errors import UsageError
 from denoise.registry import unknown
 
-__all__ = ["TAILS", "Tail", "least_of"]
+__all__ = ["TAILS", "Tail", "combined_p_value"]
 
 TAILS = ("pareto", "quantile")
 
-_PEAKS = 0.1  # the share of the scores that are peaks, but at least
-_FEWEST_PEAKS = 10  # so many, as fewer say little, and at most half of the scores
+_PEAKS = 0.1  # share of the scores that count as peaks
+_MIN_PEAKS = 10  # for a fit, of twice as many scores
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The scores of normal items, and what follows from them for others.
+    """Distribution of the scores of normal items.
 
-    Below the peaks it is the share of normal scores that are at least as large, the new one counted in: a
-    score as normal as they are gets `p` or less at most `p` of the time (conformal, Vovk et al. 2005). From
-    there on, with "pareto", it is the generalised Pareto distribution of the excesses over a threshold, to
-    which the tail of almost any distribution tends (Pickands 1975), by probability-weighted moments
-    (Hosking & Wallis 1987). Its shape is never below 0: a tail that ends would be sure of what it has not
-    seen.
+    Below the peaks, p is the share of normal scores that are at least as large, the new one included: a
+    normal item gets `p` or less with probability `p` at most (conformal, Vovk et al. 2005). Above, "pareto"
+    fits the generalised Pareto distribution of excesses over a threshold (Pickands 1975) by
+    probability-weighted moments (Hosking & Wallis 1987). Its shape is at least 0, so that no
+    unseen score gets probability 0.
 
     Args:
-        scores: Of normal items that nothing was fitted on, in ascending order.
-        kind: One of `TAILS`; "quantile" never gives less than one in as many as there are scores, and one.
+        scores: Scores of held-out normal items, in ascending order.
+        kind: One of `TAILS`; the minimum of "quantile" is 1 / (n + 1).
     """
 
     scores: tuple[float, ...]
@@ -40,23 +39,23 @@ class Tail:
 
     @classmethod
     def of(cls, scores: ArrayLike, kind: str = "pareto") -> Tail:
-        """The tail of normal scores in any order.
+        """Make the distribution of normal scores in any order.
 
         Raises:
-            UsageError: No such kind, or no scores.
+            UsageError: The kind is unknown, or there are no finite scores.
         """
         values = np.sort(np.asarray(scores, np.float64).ravel())
         if kind not in TAILS:
             raise unknown("tail", kind, TAILS)
         if not values.size or not np.isfinite(values).all():
-            raise UsageError("there are no finite scores of normal items; expected some to compare with")
+            raise UsageError("the normal items have no finite scores; expected at least one")
         return cls(tuple(values.tolist()), kind)
 
     @property
     def peaks(self) -> tuple[float, float, float] | None:
-        """Threshold, scale and shape of the generalised Pareto distribution; None where it is not used."""
+        """Threshold, scale and shape of the generalised Pareto distribution; None if there is none."""
         values = np.array(self.scores)
-        count = max(round(_PEAKS * len(values)), _FEWEST_PEAKS)
+        count = max(round(_PEAKS * len(values)), _MIN_PEAKS)
         if self.kind != "pareto" or 2 * count > len(values):
             return None
         threshold = float(values[-1 - count])
@@ -73,7 +72,7 @@ class Tail:
         return threshold, mean * (1 - shape), shape
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """How often a normal item would score at least as high, in 0..1, of the same shape."""
+        """Compute the probability that a normal item scores at least as high, element by element."""
         values, normal = np.asarray(scores, np.float64), np.array(self.scores)
         at_least = len(normal) - np.searchsorted(normal, values, side="left")
         p = ((1.0 + at_least) / (len(normal) + 1.0)).astype(np.float64)
@@ -86,10 +85,10 @@ class Tail:
         return np.where(values > threshold, above * decay, p)
 
     def threshold(self, quantile: float) -> float:
-        """The score above which an item is taken for an anomaly; infinite where none can be told.
+        """Compute the score above which an item is an anomaly; infinite if there are too few normal scores.
 
         Args:
-            quantile: The share of normal items below it, in 0..1.
+            quantile: Share of normal items below it, in 0..1.
         """
         rarity = 1.0 - quantile
         if (found := self.peaks) is not None:
@@ -102,10 +101,10 @@ class Tail:
         return self.scores[-1 - allowed] if allowed >= 0 else float("inf")
 
 
-def least_of(p_values: NDArray[np.float64]) -> float:
-    """How often the least of so many probabilities is as small as here (Šidák 1967).
+def combined_p_value(p_values: NDArray[np.float64]) -> float:
+    """Combine p-values by their minimum (Šidák 1967).
 
-    It is exact where they are independent, and too large, which is the safe side, where they are alike.
+    The result is exact for independent ones, and conservative for correlated ones.
     """
     least = min(float(p_values.min()), 1.0 - 1e-12)
     return -math.expm1(p_values.size * math.log1p(-least))

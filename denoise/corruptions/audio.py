@@ -1,4 +1,4 @@
-"""Corruptions of waveforms: sound recordings, and sensor logs where they have them too."""
+"""Corruptions of waveforms: noise, hum, reverberation and distortion."""
 
 from __future__ import annotations
 
@@ -20,15 +20,11 @@ from denoise.errors import UsageError
 __all__ = ["Background", "BandLimit", "Brown", "Clip", "Coloured", "Hum", "Pink", "Reverb", "White"]
 
 
-# ---- coloured noise --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _FixedColour(Corruption):
     """Stationary noise whose power density falls as `1 / f^exponent`."""
 
     modalities = ("audio", "sensor")
-    level = "snr_db"
     identity = math.inf
     exponent: ClassVar[float]
 
@@ -44,7 +40,7 @@ class White(_FixedColour):
     """White noise, equal power at every frequency: thermal noise of an amplifier.
 
     Args:
-        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+        snr_db: Variance of the clean channel over power of the noise, met exactly in each channel.
     """
 
     name = "white"
@@ -56,7 +52,7 @@ class Pink(_FixedColour):
     """Pink noise, -3 dB per octave: flicker noise of electronics, wind, distant traffic.
 
     Args:
-        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+        snr_db: Variance of the clean channel over power of the noise, met exactly in each channel.
     """
 
     name = "pink"
@@ -68,7 +64,7 @@ class Brown(_FixedColour):
     """Brown (red) noise, -6 dB per octave: a random walk, rumble, slow thermal wandering.
 
     Args:
-        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+        snr_db: Variance of the clean channel over power of the noise, met exactly in each channel.
     """
 
     name = "brown"
@@ -79,17 +75,15 @@ class Brown(_FixedColour):
 class Coloured(Corruption):
     """Noise of any colour between and beyond white (0), pink (1) and brown (2); -1 is blue.
 
-    The level is `snr_db`. Made in the frequency domain, after Timmer and Koenig, "On generating power law
-    noise", Astronomy and Astrophysics 1995.
+    Timmer and Koenig, "On generating power law noise", Astronomy and Astrophysics 1995.
 
     Args:
-        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
-        exponent: The power density falls as `1 / f^exponent`, -3 dB per octave and unit.
+        snr_db: Variance of the clean channel over power of the noise, met exactly in each channel.
+        exponent: Slope of the power density, `1 / f^exponent`: -3 dB per octave and unit.
     """
 
     name = "coloured"
     modalities = ("audio", "sensor")
-    level = "snr_db"
     identity = math.inf
 
     snr_db: SnrDb = 10.0
@@ -101,16 +95,16 @@ class Coloured(Corruption):
 
 
 def _coloured(clean: Tensor, exponent: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise without offset, of any scale, whose power density falls as `1 / f^exponent`.
+    """Return noise of mean 0 and any scale whose power density falls as `1 / f^exponent`.
 
-    A spectrum of independent complex Gaussians, shaped and transformed back, is periodic; it is made at twice
-    the length and cut, so that the end of the noise does not run into its beginning.
+    It is the inverse transform of a shaped Gaussian spectrum. Because that is periodic, it is drawn at twice
+    the length and cut, so that the end of the noise does not continue into its beginning.
     """
     samples = clean.shape[-1]
     if not bool(exponent.any()):
         noise = normal(clean.shape, clean, generator)
     else:
-        length = _fast_length(2 * samples)
+        length = _fast_even_length(2 * samples)
         bins = torch.arange(length // 2 + 1, dtype=clean.dtype, device=clean.device)
         shape = bins.clamp(min=1) ** (-exponent.to(bins) / 2)
         shape[..., 0] = 0.0
@@ -119,36 +113,30 @@ def _coloured(clean: Tensor, exponent: Tensor, generator: torch.Generator) -> Te
     return noise - noise.mean(-1, keepdim=True)
 
 
-def _fast_length(samples: int) -> int:
-    """The next even length that an FFT handles fast: a power of two, or 3/4 or 5/8 of one."""
+def _fast_even_length(samples: int) -> int:
+    """Return the next even length with a fast Fourier transform: a power of two, or 3/4 or 5/8 of one."""
     power = 1 << max(samples - 1, 1).bit_length()
     return min(size for size in (power, power * 3 // 4, power * 5 // 8) if size >= samples and size % 2 == 0)
 
 
-# ---- added sounds ----------------------------------------------------------------------------------------
-
-
-_WANDER_S = 20.0  # period of the wander of a grid's frequency
+_DRIFT_PERIOD_S = 20.0  # of the mains frequency
 
 
 @dataclass(frozen=True)
 class Hum(TimedCorruption):
-    """Mains hum: the frequency of the power grid and its harmonics, steady through the record.
+    """Mains hum: the frequency of the power grid and its harmonics up to half the sample rate.
 
-    The k-th harmonic has 1/k of the amplitude of the first, in a random phase; all channels hear the same
-    hum. The level is `snr_db`: variance of the clean channel over power of the whole hum. Harmonics from half
-    the sample rate up are left out.
+    The k-th harmonic has 1/k of the amplitude of the first and a random phase, the same in all channels.
 
     Args:
-        snr_db: dB, met exactly in each channel.
-        frequency_hz: Of the grid: 50 in most of the world, 60 in the Americas.
-        harmonics: How many, the first included.
-        drift_hz: How far the frequency of the grid wanders to each side, once in 20 s.
+        snr_db: Variance of the clean channel over power of the hum, met exactly in each channel.
+        frequency_hz: Mains frequency: 50 in most of the world, 60 in the Americas.
+        harmonics: Number of harmonics, the first included.
+        drift_hz: Amplitude of a sinusoidal drift of the frequency, with a period of 20 s.
     """
 
     name = "hum"
     modalities = ("audio", "sensor")
-    level = "snr_db"
     identity = math.inf
 
     snr_db: SnrDb = 10.0
@@ -158,17 +146,13 @@ class Hum(TimedCorruption):
 
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         frequency = draw(self.frequency_hz, clean, generator).double() / sampling_rate(self, sample_rate)
-        # Cycles since the start, whole ones dropped in double precision: hours of hum stay in tune.
+        # Count cycles in double precision and drop whole ones, so that hours of hum stay in tune.
         time = torch.arange(clean.shape[-1], dtype=torch.float64, device=clean.device)
         cycles = frequency * time
         if self.drift_hz:
-            rate = sampling_rate(self, sample_rate)
-            sway = (
-                2
-                * math.pi
-                * (time / (_WANDER_S * rate) + uniform(frequency.shape, clean, generator).double())
-            )
-            cycles = cycles + self.drift_hz * _WANDER_S / (2 * math.pi) * torch.sin(sway)
+            period = _DRIFT_PERIOD_S * sampling_rate(self, sample_rate)
+            phase = 2 * math.pi * (time / period + uniform(frequency.shape, clean, generator).double())
+            cycles = cycles + self.drift_hz * _DRIFT_PERIOD_S / (2 * math.pi) * torch.sin(phase)
         cycles = cycles.remainder_(1.0).to(clean.dtype)  # (B, 1, n)
         hum = torch.zeros_like(cycles)
         for harmonic in range(1, int(self.harmonics) + 1):
@@ -182,25 +166,18 @@ class Hum(TimedCorruption):
 class Background(TimedCorruption):
     """A stretch of a real noise recording mixed under the signal: cafés, streets, engines.
 
-    Each item gets its own stretch from a random place; a recording that is too short repeats. All channels
-    hear the same noise. The level is `snr_db`: variance of the clean signal over power of the stretch.
+    Each item gets its own stretch from a random place, the same in all channels; short recordings repeat.
 
     Args:
-        snr_db: dB, met exactly in each channel.
-        path: A recording, or a folder of them; read once, mixed to mono and resampled to the signal's rate.
-            Or a sensor log, each of whose columns is a recording; one without a clock has the signal's rate.
-        noise: From Python instead of `path`: samples at the signal's rate, of any real dtype and scale;
-            several recordings of one length as rows.
-        equalise_db: The stretch gets a smooth random gain over frequency, at most this much up or down: more
-            places than were recorded.
-
-    Shape:
-        noise: `(n,)` or `(recordings, n)`.
+        snr_db: Variance of the clean channel over power of the stretch, met exactly in each channel.
+        path: A recording, or a folder of them; mixed to mono and resampled to the signal's rate. Each column
+            of a sensor log is a recording; without a clock, it has the signal's rate.
+        noise: Samples at the signal's rate `(n,)` or `(recordings, n)` instead of `path`, at any scale.
+        equalise_db: Largest gain, up or down, of a smooth random equaliser that varies the stretches.
     """
 
     name = "background"
     modalities = ("audio", "sensor")
-    level = "snr_db"
     identity = math.inf
 
     snr_db: SnrDb = 10.0
@@ -213,14 +190,13 @@ class Background(TimedCorruption):
         if self.noise is not None and self.path is not None:
             raise UsageError("background takes path or noise, not both")
         if self.noise is not None and (self.noise.ndim not in (1, 2) or self.noise.numel() == 0):
-            raise UsageError(
-                f"background: noise of shape {tuple(self.noise.shape)} is not (n,) or (recordings, n)"
-            )
+            shape = tuple(self.noise.shape)
+            raise UsageError(f"background: noise of shape {shape} is not (n,) or (recordings, n)")
 
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         noise = self._recordings(sample_rate)
         noise = noise if noise.ndim == 2 else noise[None]
-        exact = clean.new_empty(0, dtype=torch.float64)  # single precision cannot count an hour of samples
+        exact = clean.new_empty(0, dtype=torch.float64)  # float32 cannot count an hour of samples
         places = uniform((2, clean.shape[0], 1), exact, generator).to(noise.device)
         row = (places[0] * noise.shape[0]).long()
         length = noise.shape[1]
@@ -241,25 +217,20 @@ class Background(TimedCorruption):
         return _read_mono(self.path, sampling_rate(self, sample_rate))
 
 
-def equalised(x: Tensor, most_db: float, generator: torch.Generator) -> Tensor:
-    """A gain drawn at eight frequencies, equally far apart in octaves, and smooth between them.
-
-    Shape:
-        `(B, C, n)` in and out.
-    """
+def equalised(x: Tensor, max_db: float, generator: torch.Generator) -> Tensor:
+    """Apply gains drawn at eight log-spaced frequencies, and smooth between them, to signals `(B, C, n)`."""
     bins = x.shape[-1] // 2 + 1
-    knots = most_db * (2 * uniform((x.shape[0], 1, 8), x, generator) - 1)
+    knots = max_db * (2 * uniform((x.shape[0], 1, 8), x, generator) - 1)
     octaves = F.interpolate(knots, size=256, mode="linear", align_corners=True)  # (B, 1, 256)
     place = torch.log(torch.arange(bins, device=x.device) + 1.0) / math.log(bins) * 255
-    gain_db = octaves[..., place.round().long()]
-    gain = 10 ** (gain_db / 20)
+    gain = 10 ** (octaves[..., place.round().long()] / 20)
     equalised: Tensor = torch.fft.irfft(torch.fft.rfft(x) * gain, n=x.shape[-1])
     return equalised
 
 
 @functools.lru_cache(maxsize=4)
 def _read_mono(path: str, sample_rate: float) -> Tensor:
-    """All recordings at `path`, one after another, mixed to mono (columns of a log are not) and resampled."""
+    """Join all recordings at `path`, mixed to mono (but each column of a log by itself) and resampled."""
     import soxr
 
     from denoise import io
@@ -267,11 +238,9 @@ def _read_mono(path: str, sample_rate: float) -> Tensor:
 
     place = Path(path)
     suffixes = writable_suffixes("audio")
-    files = (
-        sorted(file for file in place.rglob("*") if file.suffix.lower() in suffixes)
-        if place.is_dir()
-        else [place]
-    )
+    files = [place]
+    if place.is_dir():
+        files = sorted(file for file in place.rglob("*") if file.suffix.lower() in suffixes)
     if not files:
         raise UsageError(f"background: {path} holds no recording ({' '.join(suffixes)})")
     parts = []
@@ -286,23 +255,16 @@ def _read_mono(path: str, sample_rate: float) -> Tensor:
     return torch.from_numpy(joined)
 
 
-# ---- distortions -----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Clip(Corruption):
-    """Hard clipping: a recording whose peaks were cut off at the converter's limit.
-
-    The level is how far the peak of each item stood above the limit. The rest keeps its loudness.
+    """Hard clipping at the converter's limit; samples below the limit keep their value.
 
     Args:
-        overdrive_db: Peak of the clean item over the clipping limit, in dB; 0 clips nothing.
+        overdrive_db: Peak of the clean item over the clipping limit; 0 clips nothing.
     """
 
     name = "clip"
     modalities = ("audio", "sensor")
-    level = "overdrive_db"
-    identity = 0.0
 
     overdrive_db: Annotated[Level, Number("dB", 0)] = 10.0
 
@@ -314,21 +276,18 @@ class Clip(Corruption):
 
 @dataclass(frozen=True)
 class Reverb(TimedCorruption):
-    """A synthetic room: the direct sound, and after it a Gaussian tail that decays exponentially.
+    """A synthetic room: the unchanged direct sound and a Gaussian tail that decays exponentially.
 
-    The level is RT60, the time in which the reverberation falls by 60 dB; a living room has 0.4 s, a church
-    several. The direct sound keeps its place and loudness. Polack, "Playing billiards in the concert hall:
-    the mathematical foundations of geometrical room acoustics", Applied Acoustics 1993.
+    Polack, "Playing billiards in the concert hall: the mathematical foundations of geometrical room
+    acoustics", Applied Acoustics 1993.
 
     Args:
-        rt60_s: Reverberation time, seconds; 0 is the open air.
-        direct_db: Energy of the direct sound over that of the tail, in dB; lower is farther away.
+        rt60_s: Time in which the tail falls by 60 dB: 0 outdoors, 0.4 in a living room, several in a church.
+        direct_db: Energy of the direct sound over that of the tail; lower is farther away.
     """
 
     name = "reverb"
     modalities = ("audio",)
-    level = "rt60_s"
-    identity = 0.0
 
     rt60_s: Annotated[Level, Number("seconds", 0, 60)] = 0.4
     direct_db: Annotated[Level, Number("dB", -200)] = 3.0
@@ -337,50 +296,41 @@ class Reverb(TimedCorruption):
         samples = clean.shape[-1]
         rt60 = draw(self.rt60_s, clean, generator) * sampling_rate(self, sample_rate)  # samples
         direct_db = draw(self.direct_db, clean, generator)
-        # After RT60 the tail is 60 dB down: cut there, and where the signal ends.
+        # Cut the tail at RT60, where it is 60 dB down, or at the end of the signal.
         taps = min(samples, 1 + math.ceil(float(rt60.max())))
-        length = _fast_length(samples + taps - 1)
-        response = torch.fft.rfft(self._tail(clean, rt60, direct_db, taps, generator), n=length)
-        echoes: Tensor = torch.fft.irfft(torch.fft.rfft(fill_gaps(clean), n=length) * response, n=length)
-        return clean + echoes[..., :samples]
-
-    def _tail(
-        self, clean: Tensor, rt60: Tensor, direct_db: Tensor, taps: int, generator: torch.Generator
-    ) -> Tensor:
-        """The impulse response without its direct sound `(B, C, taps)`.
-
-        Amplitude falls as exp(-k decay) with decay = 3 ln 10 / RT60, so the energy of unit noise from
-        k = 1 on is the geometric sum 1 / (exp(2 decay) - 1).
-        """
+        # Amplitude falls as exp(-k decay) with decay = 3 ln 10 / RT60, so the energy of unit noise from k = 1
+        # is the geometric sum 1 / (exp(2 decay) - 1).
         decay = 3 * math.log(10) / rt60
         delay = torch.arange(taps, dtype=clean.dtype, device=clean.device)
         gain = (10 ** (-direct_db / 10) * torch.expm1(2 * decay)).sqrt()
         envelope = torch.where((delay > 0) & (rt60 > 0), gain * torch.exp(-decay * delay), 0.0)
-        return normal((*clean.shape[:2], taps), clean, generator) * envelope.nan_to_num(0.0)
+        tail = normal((*clean.shape[:2], taps), clean, generator) * envelope.nan_to_num(0.0)
+        length = _fast_even_length(samples + taps - 1)
+        spectrum = torch.fft.rfft(fill_gaps(clean), n=length) * torch.fft.rfft(tail, n=length)
+        echoes: Tensor = torch.fft.irfft(spectrum, n=length)
+        return clean + echoes[..., :samples]
 
 
 @dataclass(frozen=True)
 class BandLimit(TimedCorruption):
-    """What a narrow channel lets through: telephone, small loudspeaker, slow sensor.
+    """A narrow band: telephone (300 to 3400 Hz), small loudspeaker, slow sensor.
 
-    Butterworth magnitude of order 8 (48 dB per octave) without phase shift. The level is `high_hz`, where the
-    amplitude is down by 3 dB.
+    Butterworth magnitude of order 8 (48 dB per octave) without phase shift; edges are at -3 dB.
 
     Args:
-        high_hz: Upper edge, Hz; infinite lets all pass.
-        low_hz: Lower edge, Hz; 0 lets all pass. A telephone has 300 to 3400 Hz.
+        high_hz: Upper edge; infinite passes everything.
+        low_hz: Lower edge; 0 passes everything.
     """
 
     name = "band-limit"
     modalities = ("audio", "sensor")
-    level = "high_hz"
     identity = math.inf
 
     high_hz: Annotated[Level, Number("Hz", 1e-9)] = 3400.0
     low_hz: Annotated[Level, Number("Hz", 0)] = 0.0
 
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
-        # The signal and its mirror image make one period without a jump.
+        # Append the mirrored signal, so that the period has no jump.
         filled = fill_gaps(clean)
         mirrored = torch.cat((filled, filled.flip(-1)), dim=-1)
         length = mirrored.shape[-1]
@@ -388,6 +338,6 @@ class BandLimit(TimedCorruption):
         above = frequency / draw(self.high_hz, clean, generator)
         below = draw(self.low_hz, clean, generator) / frequency.clamp(min=torch.finfo(clean.dtype).tiny)
         passed = ((1 + above**16) * (1 + below**16)).rsqrt()
-        # What is taken away is subtracted, so that nothing taken is exactly nothing changed.
+        # Subtract the stop band, so that an all-pass returns the input exactly.
         removed: Tensor = torch.fft.irfft(torch.fft.rfft(mirrored) * (1 - passed), n=length)
         return clean - removed[..., : clean.shape[-1]]

@@ -1,7 +1,7 @@
-"""The contract of corruptions, their composition, and the physics that several of them share.
+"""The contract of corruptions, their composition, and shared physics.
 
-A corruption is a frozen dataclass. Each field that text can set is annotated with what it means (`Number`:
-unit and domain; `Word`: choices); construction, parsing and error messages all read it there.
+A corruption is a frozen dataclass. Each field that text can set is annotated with a `Number` (unit and
+domain) or a `Word` (choices), which construction, parsing and error messages read.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ __all__ = [
 class Corruption:
     """A seeded, physical degradation of a clean batch, for training, `corrupt` and `benchmark` alike.
 
-    Subclasses are frozen dataclasses that implement `apply`. `name` is the row in `CORRUPTIONS`, `modalities`
-    what it makes sense for, `level` the field that a benchmark sweeps, and `identity` the value of that field
-    at which nothing happens (None where there is no such value). `text_fields` are those that text can set.
+    Subclasses are frozen dataclasses that implement `apply`. `name` is the row in `CORRUPTIONS`,
+    `text_fields` are the fields that text can set, and `level` is the one that a benchmark sweeps, by default
+    the first. `identity` is the level at which nothing happens; None if there is no such level.
     """
 
     name: ClassVar[str]
     modalities: ClassVar[tuple[str, ...]]
     level: ClassVar[str | None] = None
-    identity: ClassVar[float | None] = None
+    identity: ClassVar[float | None] = 0.0
     text_fields: ClassVar[Mapping[str, Number | Word]]
 
     def __init_subclass__(cls) -> None:
@@ -59,6 +59,8 @@ class Corruption:
             for mark in getattr(hint, "__metadata__", ())
             if isinstance(mark, Number | Word)
         }
+        if cls.level is None:
+            cls.level = next(iter(cls.text_fields), None)
 
     def __post_init__(self) -> None:
         for field, kind in self.text_fields.items():
@@ -67,15 +69,11 @@ class Corruption:
                 kind.check(f"{self.name}: {field}", value)
 
     def __call__(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
-        """Corrupt a batch; `clean` is left as it is.
+        """Return a corrupted copy of a batch `(B, C, *S)`, in the same dtype and on the same device.
 
         Args:
             clean: Images in 0..1, audio in -1..1, sensors in their own units. NaN marks a gap, and stays.
-            generator: All randomness comes from here.
-            sample_rate: Hz; only what is stated in Hz or seconds needs it.
-
-        Shape:
-            `(B, C, *S)` in and out, same dtype and device.
+            sample_rate: Hz; required by corruptions stated in Hz or seconds.
 
         Raises:
             UsageError: The corruption is not for this kind of signal, or it needs a sample rate.
@@ -110,16 +108,16 @@ class Corruption:
         image = clean.ndim == 4
         if clean.ndim not in (3, 4) or not clean.is_floating_point():
             found = f"{str(clean.dtype).removeprefix('torch.')} {tuple(clean.shape)}"
-            raise UsageError(f"{self.name}: a floating-point batch (B, C, *S) was expected, not {found}")
+            raise UsageError(f"{self.name}: expected a floating-point batch (B, C, *S), got {found}")
         if not any((modality == "image") == image for modality in self.modalities):
             kind = "an image" if image else "a signal"
-            fit = " and ".join(self.modalities) or "nothing that all its parts share"
+            fit = " and ".join(self.modalities) or "no modality (its parts share none)"
             raise UsageError(f"{self} is for {fit}, not for {kind}")
 
 
 @dataclass(frozen=True)
 class TimedCorruption(Corruption):
-    """A corruption that depends on the sample rate: it, or a part of it, is stated in Hz or seconds."""
+    """A corruption that needs the sample rate, because a part of it is stated in Hz or seconds."""
 
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         """Return the corrupted batch as `Corruption.apply` does; `sample_rate` is in Hz."""
@@ -130,11 +128,12 @@ class TimedCorruption(Corruption):
 class Chain(TimedCorruption):
     """One corruption after another, as light passes lens, sensor and JPEG; `a+b` in text.
 
-    It is for the modalities that all its parts share. A level that is relative to the signal, such as an SNR,
-    is relative to what the parts before it made. Chains within chains are flattened.
+    It is for the modalities that all its parts share. A relative level, such as an SNR, refers to the output
+    of the parts before it. Chains within chains are flattened.
     """
 
     name = "chain"
+    identity = None
     parts: tuple[Corruption, ...]
 
     def __post_init__(self) -> None:
@@ -158,11 +157,12 @@ class Choice(TimedCorruption):
     """One of several corruptions for each item of the batch, by weight; `0.7*a|0.3*b` in text.
 
     Args:
-        parts: What to choose from; it is for the modalities that all of them share.
-        weights: How often each is taken, in any scale; all alike where none are given.
+        parts: The corruptions; the choice is for the modalities that all of them share.
+        weights: Relative frequency of each; all equal by default.
     """
 
     name = "choice"
+    identity = None
     parts: tuple[Corruption, ...]
     weights: tuple[float, ...] = ()
 
@@ -172,7 +172,7 @@ class Choice(TimedCorruption):
         if not parts or len(weights) != len(parts):
             raise UsageError(f"a choice of {len(parts)} corruptions has {len(weights)} weights")
         if not all(0 <= w < math.inf for w in weights) or not sum(weights) > 0:
-            raise UsageError(f"the weights {weights} of a choice must be at least 0, and one of them above")
+            raise UsageError(f"the weights {weights} of a choice must be finite and >= 0, and one > 0")
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "modalities", _shared_modalities(parts))
@@ -180,7 +180,7 @@ class Choice(TimedCorruption):
     def apply(self, clean: Tensor, generator: torch.Generator, sample_rate: float | None = None) -> Tensor:
         weights = torch.tensor(self.weights, dtype=torch.float64, device=generator.device)
         picks = torch.multinomial(weights, clean.shape[0], replacement=True, generator=generator)
-        # How many each part gets is asked once, for the answer of a GPU has to be waited for.
+        # Read all counts at once: each read from a GPU blocks.
         counts = torch.bincount(picks, minlength=len(self.parts)).tolist()
         order = picks.argsort(stable=True).to(clean.device)
         out = torch.empty_like(clean)
@@ -205,13 +205,10 @@ def _shared_modalities(parts: tuple[Corruption, ...]) -> tuple[str, ...]:
 def with_level(corruption: Corruption, value: Level, modality: str | None = None) -> Corruption:
     """Return the corruption at another level, as a benchmark sweeps it.
 
-    Args:
-        corruption: One row; a chain or a choice has no one level.
-        value: In the unit of its level field.
-        modality: Where the field depends on it: `gaussian` takes `sigma` on images, `snr_db` on signals.
+    `modality` selects the level field of `gaussian`: `sigma` on images, `snr_db` on signals.
 
     Raises:
-        UsageError: It has no level to sweep.
+        UsageError: The corruption is a chain or a choice, which have no single level.
     """
     field = corruption.level_for(modality)
     if field is None:
@@ -222,25 +219,17 @@ def with_level(corruption: Corruption, value: Level, modality: str | None = None
     return dataclasses.replace(corruption, **changes)
 
 
-# ---- shared physics --------------------------------------------------------------------------------------
-
-
 def variance(clean: Tensor) -> Tensor:
-    """Return the variance of each channel about its mean without gaps (NaN); 0 for an empty channel.
-
-    Shape:
-        `(B, C, 1, ...)`.
-    """
+    """Return the variance `(B, C, 1, ...)` of each channel without gaps (NaN); 0 for an empty channel."""
     axes = tuple(range(2, clean.ndim))
     deviation = clean - clean.nanmean(axes, keepdim=True)
     return deviation.square_().nanmean(axes, keepdim=True).nan_to_num_(0.0)
 
 
 def add_at_snr(clean: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """`clean` plus `noise` scaled so that each channel has exactly this signal-to-noise ratio.
+    """Add noise, scaled so that each channel has exactly the given signal-to-noise ratio.
 
-    The signal's power is its variance: an offset says nothing about how loud the signal is.
-    A constant channel has none, and gets no noise.
+    The signal's power is its variance, because an offset carries no signal. A constant channel gets no noise.
     """
     power = noise.square().mean(tuple(range(2, noise.ndim)), keepdim=True)
     wanted = variance(clean) * 10 ** (-snr_db / 10)
@@ -249,28 +238,23 @@ def add_at_snr(clean: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
 
 
 def fill_gaps(clean: Tensor) -> Tensor:
-    """`clean` with each gap (NaN) held at the channel's mean, for filters that would spread it."""
+    """Replace gaps (NaN), which filters would spread, by the channel's mean."""
     if not bool(clean.isnan().any()):
         return clean
     mean = clean.nanmean(tuple(range(2, clean.ndim)), keepdim=True).nan_to_num(0.0)
     return torch.where(clean.isnan(), mean, clean)
 
 
-def fast_length(least: int) -> int:
-    """Return the first length from `least` on with a fast Fourier transform: no prime factor above 5."""
-    return next(length for length in itertools.count(least) if 30**32 % length == 0)
+def fast_length(minimum: int) -> int:
+    """Return the first length from `minimum` with a fast Fourier transform: no prime factor above 5."""
+    return next(length for length in itertools.count(minimum) if 30**32 % length == 0)
 
 
 def sampling_rate(corruption: Corruption, sample_rate: float | None) -> float:
-    """`sample_rate`, or a clear error where a corruption stated in Hz or seconds got none."""
+    """Return the sample rate, or raise a UsageError if there is none."""
     if sample_rate is None or not sample_rate > 0:
-        raise UsageError(
-            f"{corruption.name} is stated in Hz or seconds and needs the sample rate of the signal"
-        )
+        raise UsageError(f"{corruption.name} is stated in Hz or seconds and needs the sample rate")
     return sample_rate
-
-
-# ---- arrays ----------------------------------------------------------------------------------------------
 
 
 def corrupt(
@@ -281,20 +265,14 @@ def corrupt(
     peak: float | None,
     sample_rate: float | None = None,
 ) -> NDArray[Any]:
-    """Corrupt one image or signal as it stands in a file.
+    """Return a corrupted copy of an image or signal `(C, *S)` in its own dtype, rounded and clipped.
 
     Args:
-        array: Any integer or float dtype; it is left as it is.
-        corruption: What to do.
-        seed: The same seed gives the same noise.
-        peak: The value that means full scale (255, 65535, 1.0); None for a sensor's own units.
+        peak: Full-scale value (255, 65535, 1.0); None for a sensor's own units.
         sample_rate: Hz, for signals.
 
-    Shape:
-        `(C, *S)` in and out, same dtype; integers are rounded and clipped.
-
     Raises:
-        InputError: Gaps (NaN) came out, and the dtype has no room for them.
+        InputError: The result has gaps (NaN), which the dtype cannot hold.
     """
     exact = array.dtype in (np.float64, np.int32, np.int64, np.uint32)  # more bits than float32 holds
     scale = 1.0 if peak is None else float(peak)

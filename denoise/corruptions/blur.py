@@ -1,4 +1,4 @@
-"""Blur of images: a soft lens, a lens out of focus, a camera that moved."""
+"""Blur of images: Gaussian, defocus and motion."""
 
 from __future__ import annotations
 
@@ -15,33 +15,21 @@ from denoise.corruptions.levels import Level, Number, RandomLevel, draw
 
 __all__ = ["Blur", "Defocus", "GaussianBlur", "MotionBlur", "convolve"]
 
+_ANY_DIRECTION = RandomLevel(0, 180)
+
 
 @dataclass(frozen=True)
 class Blur(Corruption):
-    """Convolution with a point-spread function of sum 1, centred on its centroid: the picture does not shift.
-
-    Subclasses draw the kernels; edge pixels are continued outwards.
-    """
+    """Convolution with a kernel of sum 1, centred on its centroid; edge pixels are repeated outwards."""
 
     modalities = ("image",)
-    identity = 0.0
 
     def kernels(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """The kernel of each item of `clean`.
-
-        Shape:
-            `(B, k, k)`, k odd; (row, column).
-        """
+        """Return the kernel of each item of `clean` as `(B, k, k)`, k odd."""
         raise NotImplementedError
 
     def kernel(self, generator: torch.Generator) -> Tensor:
-        """The kernel that a single image is convolved with when it is blurred from the same generator state.
-
-        For deconvolution that is told the truth.
-
-        Shape:
-            `(k, k)`, k odd.
-        """
+        """Return the kernel `(k, k)` that blurs a single image from the same generator state."""
         return self.kernels(torch.zeros(1, 1, 1, 1), generator)[0]
 
     def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
@@ -52,21 +40,18 @@ class Blur(Corruption):
 class GaussianBlur(Blur):
     """Blur by a Gaussian: turbulence, a soft lens, the point spread of a microscope.
 
-    The level is the standard deviation of the kernel along each axis. Edge pixels are continued outwards.
-
     Args:
-        sigma_px: Pixels; 0 is sharp.
+        sigma_px: Standard deviation of the kernel along each axis; 0 is sharp.
     """
 
     name = "gaussian-blur"
-    level = "sigma_px"
 
     sigma_px: Annotated[Level, Number("pixels", 0, 200)] = 1.5
 
     def kernels(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         sigma = draw(self.sigma_px, clean, generator)[..., 0]  # (B, 1, 1)
         offset = _offsets(4 * float(sigma.max()), clean)
-        # Below a hundredth of a pixel the neighbours underflow to 0: a kernel that is exactly one pixel.
+        # At 0.01 px the neighbours underflow to 0, which leaves exactly one pixel.
         across = torch.exp(-0.5 * (offset / sigma.clamp(min=0.01)) ** 2)  # (B, 1, k)
         across = across / across.sum(-1, keepdim=True)
         return across.transpose(1, 2) * across
@@ -76,22 +61,19 @@ class GaussianBlur(Blur):
 class Defocus(Blur):
     """Blur by a uniform disk: a lens out of focus (the circle of confusion).
 
-    The level is the radius of the disk. Edge pixels are continued outwards.
-
     Args:
-        radius_px: Pixels; 0 is sharp, and so is nearly all below half a pixel.
+        radius_px: Radius of the disk; 0 is sharp, and 0.5 nearly so.
     """
 
     name = "defocus"
-    level = "radius_px"
 
     radius_px: Annotated[Level, Number("pixels", 0, 100)] = 3.0
 
     def kernels(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         radius = draw(self.radius_px, clean, generator)[..., 0]  # (B, 1, 1)
-        reach = math.ceil(float(radius.max()))
-        # A pixel on the rim counts by how much of it lies in the disk: 5 x 5 points of each are asked.
-        points = torch.arange(-5 * reach - 2, 5 * reach + 3, dtype=clean.dtype, device=clean.device) / 5
+        end = 5 * math.ceil(float(radius.max())) + 2
+        # Weigh a pixel by its area in the disk, sampled at 5 x 5 points.
+        points = torch.arange(-end, end + 1, dtype=clean.dtype, device=clean.device) / 5
         inside = (torch.hypot(points[:, None], points[None, :]) <= radius).to(clean.dtype)  # (B, 5k, 5k)
         kernels = F.avg_pool2d(inside[:, None], 5)[:, 0]  # (B, k, k)
         return kernels / kernels.sum((-2, -1), keepdim=True)
@@ -99,35 +81,31 @@ class Defocus(Blur):
 
 @dataclass(frozen=True)
 class MotionBlur(Blur):
-    """Blur along a line or an arc: the camera moved evenly, and turned, while the shutter was open.
-
-    The level is the length of the path. Edge pixels are continued outwards.
+    """Blur along a line or an arc: the camera moved evenly, and turned, during the exposure.
 
     Args:
-        length_px: Pixels that the image moved during the exposure, measured along the path; 0 is sharp.
-        angle_deg: Direction half-way, degrees anticlockwise from the row; by default another one for each
-            image.
-        curve_deg: Degrees that the direction turns from the start of the path to its end; 0 is straight.
+        length_px: Length of the path; 0 is sharp.
+        angle_deg: Direction half-way, anticlockwise from the row; random by default.
+        curve_deg: Turn of the direction from start to end; 0 is straight.
     """
 
     name = "motion-blur"
-    level = "length_px"
 
     length_px: Annotated[Level, Number("pixels", 0, 200)] = 9.0
-    angle_deg: Annotated[Level, Number("degrees", -360, 360)] = RandomLevel(0, 180)  # noqa: RUF009 (frozen)
+    angle_deg: Annotated[Level, Number("degrees", -360, 360)] = _ANY_DIRECTION
     curve_deg: Annotated[Level, Number("degrees", -360, 360)] = 0.0
 
     def kernels(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         length = draw(self.length_px, clean, generator)[..., 0]  # (B, 1, 1)
         angle = torch.deg2rad(draw(self.angle_deg, clean, generator)[..., 0])
         curve = torch.deg2rad(draw(self.curve_deg, clean, generator)[..., 0])
-        # No point of a path is farther than half its length from the centroid.
+        # Points of a path are at most half its length from the centroid.
         offset = _offsets(float(length.max()) / 2, clean)
-        # Where the shutter's many instants put a point, shared out among the four nearest pixels.
+        # Share each instant of the exposure among its four nearest pixels.
         instants = 4 * offset.numel()
         time = (torch.arange(instants, dtype=clean.dtype, device=clean.device) + 0.5) / instants - 0.5
         turned = (time * curve / 2).transpose(1, 2)  # (B, instants, 1)
-        # The chord from the middle of an arc to a point on it; torch.sinc has the pi in it.
+        # Chord from the middle of the arc to each point; torch.sinc includes the factor pi.
         chord = (time * length).transpose(1, 2) * torch.sinc(turned / math.pi)
         x, y = chord * torch.cos(angle + turned), -chord * torch.sin(angle + turned)  # rows count downwards
         across = (1 - (offset - x + x.mean(1, keepdim=True)).abs()).clamp(min=0)  # (B, instants, k)
@@ -135,22 +113,22 @@ class MotionBlur(Blur):
         return down.transpose(1, 2) @ across / instants
 
 
-def _offsets(reach: float, like: Tensor) -> Tensor:
-    """Pixel offsets from the centre of a kernel that reaches this far."""
-    radius = math.ceil(reach)
+def _offsets(radius_px: float, like: Tensor) -> Tensor:
+    """Return the pixel offsets from the centre of a kernel."""
+    radius = math.ceil(radius_px)
     return torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
 
 
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve each image with its own kernel `(B, k, k)`, its edge pixels continued."""
+    """Convolve each image with its own kernel of `(B, k, k)`, edge pixels repeated."""
     height, width = images.shape[2:]
-    reach = kernels.shape[-1] // 2
-    if reach == 0:
+    radius = kernels.shape[-1] // 2
+    if radius == 0:
         return images.clone()
-    padded = F.pad(images, (reach,) * 4, mode="replicate")
+    padded = F.pad(images, (radius,) * 4, mode="replicate")
     size = tuple(fast_length(n) for n in padded.shape[2:])
     spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernels[:, None], s=size)
-    # The convolution closes into a circle; what that touches lies before the cut.
-    cut = (..., slice(2 * reach, 2 * reach + height), slice(2 * reach, 2 * reach + width))
+    # The convolution is circular; the samples that wrap around lie before the cut.
+    cut = (..., slice(2 * radius, 2 * radius + height), slice(2 * radius, 2 * radius + width))
     blurred: Tensor = torch.fft.irfft2(spectrum, s=size)[cut]
     return blurred.contiguous()

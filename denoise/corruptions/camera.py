@@ -1,4 +1,4 @@
-"""Noise as a camera makes it: on the sensor, before white balance, colour correction and tone curve."""
+"""Camera noise: the noise of a sensor, developed to a picture."""
 
 from __future__ import annotations
 
@@ -28,28 +28,24 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Camera(Corruption):
-    """Shot and read noise of a camera, through its development to the picture that it writes.
+    """Shot and read noise of a camera, developed to the picture that it writes.
 
-    The picture is taken back to linear sensor values (tone curve, gamma, colour matrix, white balance), gets
+    The picture is converted to linear sensor values (tone curve, gamma, colour matrix, white balance), gets
     noise of variance `shot * value + read`, and is developed again. So noise is strongest in the dark
-    mid-tones, differs between channels and is shared among them; after demosaicing it is smooth over a pixel
-    or two. Only the noise goes that way: the picture itself loses nothing but what is clipped to 0..1. White
-    balance, matrix and exposure are another camera's for each image. One channel is a monochrome sensor:
-    gamma and tone curve only.
-
-    The level is the ISO of a phone-sized pixel that holds 10,000 electrons at ISO 100: shot = ISO / 1e6, and
-    read follows it as in Brooks et al., "Unprocessing images for learned raw denoising", CVPR 2019.
+    mid-tones and correlates among channels and, after demosaicing, neighbours. Only the noise takes that
+    path: the picture itself is only clipped to 0..1. White balance, matrix and exposure are drawn for each
+    image. One channel is a monochrome sensor: gamma and tone curve only.
 
     Args:
-        iso: 0 is no noise, 100 daylight, 3200 a dim room; 12,000 is the most that Brooks et al. train on.
-        demosaic: How the Bayer mosaic is filled in: `malvar` (Malvar, He & Cutler, ICASSP 2004), `bilinear`,
-            or `none`: a sensor that sees three colours at each pixel, or a scanner.
+        iso: ISO of a phone-sized pixel that holds 10,000 electrons at ISO 100; 100 is daylight, 3200 a dim
+            room. shot = ISO / 1e6, and read follows it as in Brooks et al., "Unprocessing images for learned
+            raw denoising", CVPR 2019, who train up to 12,000.
+        demosaic: Filters of the Bayer mosaic: `malvar` (Malvar, He & Cutler, ICASSP 2004), `bilinear`, or
+            `none` for three colours at each pixel, as in a scanner.
     """
 
     name = "camera"
     modalities = ("image",)
-    level = "iso"
-    identity = 0.0
 
     iso: Annotated[Level, Number("ISO", 0, 1e6)] = 3200.0
     demosaic: Annotated[str, Word(("malvar", "bilinear", "none"))] = "malvar"
@@ -64,21 +60,18 @@ class Camera(Corruption):
         raw = expose(mix_colours(raw, to_camera), gains)
         noise = self._noise(raw, generator) if self.demosaic == "none" else self._bayer_noise(raw, generator)
         to_srgb = torch.linalg.inv(to_camera)
-        # A difference of two developments: what developing does to the picture alone cancels out.
+        # Subtract the development without noise, so that developing does not change the picture itself.
         change = develop(raw + noise, gains, to_srgb) - develop(raw, gains, to_srgb)
         return (clean + change).clamp_(0, 1)
 
     def _noise(self, raw: Tensor, generator: torch.Generator) -> Tensor:
-        """What the sensor adds to linear values in 0..1."""
+        """Draw the noise of linear values in 0..1."""
         shot = draw(self.iso, raw, generator) / 1e6
         read = math.exp(1.20) * shot**2.18
         return normal(raw.shape, raw, generator).mul_((raw * shot).add_(read).sqrt_())
 
     def _bayer_noise(self, raw: Tensor, generator: torch.Generator) -> Tensor:
-        """The noise of a sensor that sees one colour at each pixel, demosaiced.
-
-        Demosaicing by fixed filters is linear: that of the noise is the noise of that.
-        """
+        """Draw the noise of a Bayer mosaic, and demosaic it alone, because demosaicing is linear."""
         corners = (uniform((raw.shape[0], 2), raw, generator) < 0.5).tolist()
         noise = self._noise(bayer_mosaic(raw, corners, 2), generator)
         return demosaic_linear(noise, corners, self.demosaic)
@@ -88,20 +81,20 @@ class Camera(Corruption):
 
 
 def to_linear(picture: Tensor) -> Tensor:
-    """Light from pixel values: the tone curve 3x^2 - 2x^3 undone, and the gamma of sRGB."""
+    """Convert pixel values to light: undo the tone curve 3x^2 - 2x^3 and the gamma of sRGB."""
     x = (1 - 2 * picture).asin_().div_(-3).sin_().add_(0.5)
     return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055).pow_(2.4))
 
 
 def _encoded(light: Tensor) -> Tensor:
-    """Pixel values from light: gamma of sRGB, then the tone curve; clipped."""
+    """Convert light to pixel values: clip, gamma of sRGB, tone curve."""
     light = light.clamp(0, 1)
     x = torch.where(light <= 0.0031308, 12.92 * light, light.pow(1 / 2.4).mul_(1.055).sub_(0.055))
     return (3 - 2 * x).mul_(x).mul_(x)
 
 
-# Linear sRGB to the camera's colours, rows of sum 1: from the daylight matrices that DNG files state for
-# three full-frame cameras (Canon 5D Mark II, Nikon D3, Sony A7).
+# Matrices from linear sRGB to camera colours, rows of sum 1, from the daylight matrices in DNG files of three
+# full-frame cameras (Canon 5D Mark II, Nikon D3, Sony A7).
 _TO_CAMERA = (
     (0.492, 0.483, 0.025, 0.011, 0.797, 0.192, -0.010, 0.212, 0.798),
     (0.595, 0.264, 0.141, -0.005, 0.837, 0.168, -0.023, 0.190, 0.833),
@@ -110,7 +103,7 @@ _TO_CAMERA = (
 
 
 def camera_matrices(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Colour matrices `(B, 3, 3)`, sRGB to camera, and white balance times exposure `(B, 3, 1, 1)`."""
+    """Draw colour matrices `(B, 3, 3)`, sRGB to camera, and white balance times exposure `(B, 3, 1, 1)`."""
     weights = uniform((clean.shape[0], 3), clean, generator).add_(1e-3)
     known = torch.tensor(_TO_CAMERA, dtype=clean.dtype, device=clean.device)
     matrices = (weights / weights.sum(1, keepdim=True) @ known).reshape(-1, 3, 3)
@@ -121,7 +114,7 @@ def camera_matrices(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, 
 
 
 def expose(light: Tensor, gains: Tensor) -> Tensor:
-    """Sensor values before the gains; near white the gains fade out, so that white is a full pixel."""
+    """Undo the gains; they fade out near white, so that white is a full pixel."""
     bright = ((light.mean(1, keepdim=True) - 0.9) / 0.1).clamp(0, 1) ** 2
     inverse = 1 / gains
     return (light * torch.maximum(bright + (1 - bright) * inverse, inverse)).clamp_(0, 1)
@@ -137,21 +130,17 @@ def mix_colours(colours: Tensor, matrices: Tensor) -> Tensor:
 
 # ---- the Bayer mosaic ------------------------------------------------------------------------------------
 
-# The channel that each pixel of the 2 x 2 cell sees, and which filter below finds red, green and blue there.
+# Channel at each pixel of the 2 x 2 cell, and the filter below that gives red, green and blue there.
 _COLOUR = torch.tensor([[[0, 1], [1, 2]]])
 _SOURCE = torch.tensor([[[0, 2], [3, 4]], [[1, 0], [0, 1]], [[4, 3], [2, 0]]])
 
 
 def _filters(green: list[list[float]], row: list[list[float]], diagonal: list[list[float]]) -> Tensor:
-    """The pixel itself, green at red or blue, a colour left and right, above and below, and diagonally.
-
-    Shape:
-        `(5, 5, 5)`, each of sum 1.
-    """
-    found = torch.tensor([green, row, list(zip(*row, strict=True)), diagonal])
+    """Return five filters `(5, 5, 5)` of sum 1: identity, green, row, column and diagonal neighbours."""
+    kernels = torch.tensor([green, row, list(zip(*row, strict=True)), diagonal])
     filters = torch.zeros(5, 5, 5)
     filters[0, 2, 2] = 1
-    filters[1:] = F.pad(found / found.sum((1, 2), keepdim=True), ((5 - len(green)) // 2,) * 4)
+    filters[1:] = F.pad(kernels / kernels.sum((1, 2), keepdim=True), ((5 - len(green)) // 2,) * 4)
     return filters
 
 
@@ -170,9 +159,9 @@ _FILTERS = {
 
 
 def bayer_mosaic(raw: Tensor, corners: list[list[bool]], margin: int) -> Tensor:
-    """Values that a Bayer sensor sees, `(B, 1, H + 2 margin, W + 2 margin)`; the margin must be even."""
-    seen = F.pad(raw, (margin,) * 4, mode="replicate")
-    return seen.gather(1, tile_cell(_COLOUR, corners, seen))
+    """Sample by a Bayer mosaic, `(B, 1, H + 2 margin, W + 2 margin)`; the margin must be even."""
+    padded = F.pad(raw, (margin,) * 4, mode="replicate")
+    return padded.gather(1, tile_cell(_COLOUR, corners, padded))
 
 
 def demosaic_linear(mosaic: Tensor, corners: list[list[bool]], method: str) -> Tensor:
@@ -186,16 +175,12 @@ def demosaic_linear(mosaic: Tensor, corners: list[list[bool]], method: str) -> T
 
 
 def bayer_colour(mosaic: Tensor, corners: list[list[bool]]) -> Tensor:
-    """Channel that each pixel of a mosaic sees: 0, 1 or 2, `(B, 1, H, W)`."""
+    """Return the channel that each pixel of a mosaic samples: 0, 1 or 2, `(B, 1, H, W)`."""
     return tile_cell(_COLOUR, corners, mosaic)
 
 
 def tile_cell(cell: Tensor, corners: list[list[bool]], like: Tensor) -> Tensor:
-    """Repeat the 2 x 2 cell `(C, 2, 2)` over each image, which begins at one of its four pixels.
-
-    Shape:
-        `(B, C, H, W)`, of the size of `like`.
-    """
+    """Tile a cell `(C, 2, 2)` to `(B, C, H, W)`, of the size of `like`; each item starts at its corner."""
     height, width = like.shape[2:]
     tiles = cell.to(like.device).repeat(1, height // 2 + 1, width // 2 + 1)
     return torch.stack([tiles[:, y : y + height, x : x + width] for y, x in corners])

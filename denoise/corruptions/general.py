@@ -1,4 +1,4 @@
-"""Corruptions that are not tied to one kind of signal."""
+"""Corruptions of several kinds of signals: noise, rounding and lost samples."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ __all__ = [
     "SaltPepper",
     "Speckle",
     "hold",
+    "random_rails",
     "random_runs",
 ]
 
 
 @dataclass(frozen=True)
 class Gaussian(Corruption):
-    """Additive white Gaussian noise, independent in each sample and channel.
+    """Additive white Gaussian noise, independent in each sample and channel, without clipping.
 
-    The level is `sigma` on images and `snr_db` on signals; exactly one is set. Nothing is clipped here.
+    The level is `sigma` on images and `snr_db` on signals; exactly one is set.
 
     Args:
-        sigma: Standard deviation in 8-bit units: 25 is 25/255 of full scale.
-        snr_db: Variance of each clean channel about its mean over the variance of the noise, in dB.
+        sigma: Standard deviation: 25 is 25/255 of full scale.
+        snr_db: Variance of each clean channel about its mean over the variance of the noise.
     """
 
     name = "gaussian"
     modalities = ("image", "audio", "sensor")
-    level = "sigma"
-    identity = 0.0
 
     sigma: Annotated[Level | None, Number("8-bit units", 0)] = None
     snr_db: Annotated[Level | None, Number("dB", -200)] = None
@@ -61,7 +60,7 @@ class Gaussian(Corruption):
 
     def _check_input(self, clean: Tensor) -> None:
         if self.sigma is not None and clean.ndim == 3:
-            raise UsageError(f"{self}: sigma is in the 8-bit units of an image; give snr_db for a signal")
+            raise UsageError(f"{self}: sigma is for images (8-bit units); give snr_db for a signal")
         super()._check_input(clean)
 
     def _deviation(self, clean: Tensor, generator: torch.Generator) -> Tensor:
@@ -74,21 +73,19 @@ class Gaussian(Corruption):
 
 @dataclass(frozen=True)
 class PoissonGaussian(Corruption):
-    """Shot noise of the light plus read noise of the electronics: what a camera's raw pixel has.
+    """Shot noise of the light plus read noise of the electronics, as in raw pixels.
 
     A pixel of brightness `x` collects Poisson(x * photons) electrons, to which the amplifier adds
-    N(0, read_electrons); the variance is `x / photons + (read_electrons / photons)^2`. The level is
-    `photons`: half of it is half the exposure. Foi et al., "Practical Poissonian-Gaussian noise modeling and
-    fitting for single-image raw-data", IEEE TIP 2008.
+    N(0, read_electrons); the variance is `x / photons + (read_electrons / photons)^2`. Foi et al., "Practical
+    Poissonian-Gaussian noise modeling and fitting for single-image raw-data", IEEE TIP 2008.
 
     Args:
-        photons: Electrons that a pixel at full scale collects; infinite means no noise.
-        read_electrons: Standard deviation of the read noise, in electrons.
+        photons: Electrons of a pixel at full scale, in proportion to the exposure; infinite means no noise.
+        read_electrons: Standard deviation of the read noise.
     """
 
     name = "poisson-gaussian"
     modalities = ("image",)
-    level = "photons"
     identity = math.inf
 
     photons: Annotated[Level, Number("electrons at full scale", 1e-3)] = 1000.0
@@ -104,26 +101,21 @@ class PoissonGaussian(Corruption):
 
 @dataclass(frozen=True)
 class SaltPepper(Corruption):
-    """Impulse noise: pixels at full scale or at zero, as of dead and hot photosites or bit errors.
-
-    The level is the fraction of pixels hit, half of them white and half black; a pixel is hit in all its
-    channels at once.
+    """Impulse noise: pixels at full scale or at zero, as from dead and hot photosites or bit errors.
 
     Args:
-        fraction: Share of the pixels, 0 to 1.
+        fraction: Share of the pixels, half of them white and half black, in all channels at once.
     """
 
     name = "salt-pepper"
     modalities = ("image",)
-    level = "fraction"
-    identity = 0.0
 
     fraction: Fraction = 0.05
 
     def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         chance = uniform((clean.shape[0], 1, *clean.shape[2:]), clean, generator)
         fraction = draw(self.fraction, clean, generator)
-        # One draw decides both: below half the fraction pepper, from there up to the fraction salt.
+        # One draw decides both: pepper below half the fraction, salt from there to the fraction.
         return torch.where(chance < fraction, (chance >= fraction / 2).to(clean.dtype), clean)
 
 
@@ -131,17 +123,15 @@ class SaltPepper(Corruption):
 class Speckle(Corruption):
     """Multiplicative noise `x * (1 + n)`: ultrasound, radar and laser images, unstable sensor gains.
 
-    The level is the standard deviation of `n`; averaging L independent looks of fully developed speckle gives
-    1/sqrt(L) (Goodman, "Some fundamental properties of speckle", JOSA 1976), near which `n` is Gaussian.
+    The mean of L independent measurements of fully developed speckle has sigma = 1/sqrt(L), and nears a
+    Gaussian (Goodman, "Some fundamental properties of speckle", JOSA 1976).
 
     Args:
-        sigma: Standard deviation relative to the local value: 0.1 is 10 %.
+        sigma: Standard deviation of `n`.
     """
 
     name = "speckle"
     modalities = ("image", "audio", "sensor")
-    level = "sigma"
-    identity = 0.0
 
     sigma: Annotated[Level, Number("of the local value", 0)] = 0.1
 
@@ -154,19 +144,17 @@ class Speckle(Corruption):
 class Quantise(Corruption):
     """Uniform rounding to the 2^bits values of an analogue-digital converter, without dither.
 
-    The level is the number of bits; far from silence the error has a variance of a twelfth of the squared
-    step, so a bit is worth 6.02 dB (Bennett, "Spectra of quantized signals", Bell System Technical Journal
-    1948). Values beyond the converter's range are clipped to it.
+    The error of a loud signal has a variance of step^2 / 12, so a bit is worth 6.02 dB (Bennett, "Spectra of
+    quantized signals", Bell System Technical Journal 1948). Values outside the range are clipped.
 
     Args:
-        bits: Resolution; it need not be whole; infinite means no rounding.
-        full_scale: The converter spans -full_scale..full_scale (audio: 1). Unset, it spans 0..1 for images,
-            and for signals each channel's own least to greatest value.
+        bits: Resolution, also fractional; infinite means no rounding.
+        full_scale: The range is -full_scale..full_scale (audio: 1); by default 0..1 for images, and from
+            minimum to maximum of each channel for signals.
     """
 
     name = "quantise"
     modalities = ("image", "audio", "sensor")
-    level = "bits"
     identity = math.inf
 
     bits: Annotated[Level, Number("bits", 1)] = 6.0
@@ -191,20 +179,17 @@ class Quantise(Corruption):
 class Dropout(Corruption):
     """Lost samples in runs: packets that did not arrive, a loose connector, dead pixels of a row.
 
-    The level is the fraction of samples lost; runs start at random and may touch. All channels lose the same
-    samples. In an image a run goes along the row.
+    Runs start at random, may touch, follow the rows of an image, and are the same in all channels.
 
     Args:
-        fraction: Share of the samples, 0 to 1.
-        run: Samples (pixels) that are lost at a time.
-        fill: What stands there instead: `zero`; `hold`, the last value before; `rail`, the least or the
-            greatest value of the channel, one of them for the whole record; `gap`, NaN.
+        fraction: Share of the samples that is lost.
+        run: Length of a run.
+        fill: Replacement: `zero`; `hold`, the last value before; `rail`, the minimum or the maximum of the
+            channel, one of them for the whole record; `gap`, NaN.
     """
 
     name = "dropout"
     modalities = ("image", "audio", "sensor")
-    level = "fraction"
-    identity = 0.0
 
     fraction: Fraction = 0.05
     run: Annotated[Level, Number("samples", 1)] = 8.0
@@ -220,21 +205,23 @@ class Dropout(Corruption):
                 return clean.masked_fill(lost, math.nan)
             case "hold":
                 return hold(clean, lost)
-        axes = tuple(range(2, clean.ndim))
-        filled = fill_gaps(clean)
-        upper = uniform((*clean.shape[:2], *(1 for _ in axes)), clean, generator) < 0.5
-        return torch.where(
-            lost, torch.where(upper, filled.amax(axes, keepdim=True), filled.amin(axes, keepdim=True)), clean
-        )
+        return torch.where(lost, random_rails(fill_gaps(clean), generator), clean)
+
+
+def random_rails(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the minimum or the maximum of each channel, by chance, as `(B, C, 1, ...)`."""
+    axes = tuple(range(2, clean.ndim))
+    upper = uniform((*clean.shape[:2], *(1 for _ in axes)), clean, generator) < 0.5
+    return torch.where(upper, clean.amax(axes, keepdim=True), clean.amin(axes, keepdim=True))
 
 
 def random_runs(
     fraction: Level, run: Level, shape: tuple[int, ...], clean: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """A mask whose true runs along the last axis cover `fraction` of it on average.
+    """Return a mask whose true runs along the last axis cover `fraction` of it on average.
 
-    Runs of `run` samples start independently at each sample with chance p, also before the first one; a
-    sample stays free when none of the last `run` samples was a start: 1 - fraction = (1 - p)^run.
+    Runs start independently at each sample with probability p, also before the first. A sample is free if
+    none of the last `run` samples was a start: 1 - fraction = (1 - p)^run.
     """
     length = draw(run, clean, generator).round_().double()
     start_chance = -torch.expm1(torch.log1p(-draw(fraction, clean, generator).double()) / length)
@@ -246,7 +233,7 @@ def random_runs(
 
 
 def hold(clean: Tensor, stuck: Tensor) -> Tensor:
-    """Each stuck sample takes the last free value before it on the last axis, or the first where none is."""
+    """Replace each stuck sample by the last free one before it on the last axis, or else by the first."""
     position = torch.arange(clean.shape[-1], device=clean.device)
     source = torch.where(stuck, 0, position).cummax(-1).values
     return clean.gather(-1, source.expand(clean.shape))

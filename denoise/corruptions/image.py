@@ -1,4 +1,4 @@
-"""What happens to a picture beside the noise of a camera: smoothed noise, JPEG, the noise of scanners."""
+"""Corruptions of images: correlated noise, JPEG compression, scanner noise."""
 
 from __future__ import annotations
 
@@ -20,22 +20,17 @@ __all__ = ["Correlated", "Jpeg", "Scanner"]
 
 @dataclass(frozen=True)
 class Correlated(Corruption):
-    """Gaussian noise that is smooth over some pixels, as resizing and the camera's own cleaning leave it.
-
-    The level is the standard deviation, in 8-bit units, whatever the width. Nothing is clipped here.
+    """Smooth Gaussian noise, as resizing and the denoising of cameras leave it; without clipping.
 
     Args:
-        sigma: Standard deviation in 8-bit units: 25 is 25/255 of full scale.
-        width_px: Standard deviation of the Gaussian that white noise was filtered by, in pixels; 0 is white.
-            Noise d pixels apart correlates by exp(-(d / (2 width))^2).
-        chroma: How far the channels differ: 0 is the same noise in all, 1 independent noise in each; their
-            correlation is 1 - chroma.
+        sigma: Standard deviation at any width: 25 is 25/255 of full scale.
+        width_px: Standard deviation of the Gaussian filter; 0 is white noise. Noise d pixels apart correlates
+            by exp(-(d / (2 width))^2).
+        chroma: The correlation of the channels is 1 - chroma: 0 is the same noise in all.
     """
 
     name = "correlated"
     modalities = ("image",)
-    level = "sigma"
-    identity = 0.0
 
     sigma: Annotated[Level, Number("8-bit units", 0)] = 15.0
     width_px: Annotated[Level, Number("pixels", 0, 50)] = 0.8
@@ -46,7 +41,7 @@ class Correlated(Corruption):
         sigma = draw(self.sigma, clean, generator) / 255
         width_px = draw(self.width_px, clean, generator)
         chroma = draw(self.chroma, clean, generator)
-        # The filter closes into a circle: this far apart, the picture's two edges do not feel each other.
+        # The filter is circular: this margin decorrelates opposite edges.
         margin = math.ceil(6 * float(width_px.max()))
         size = [fast_length(n + margin) for n in (height, width)]
         white = normal((items, channels + 1, *size), clean, generator)
@@ -62,20 +57,19 @@ class Correlated(Corruption):
 
 @dataclass(frozen=True)
 class Jpeg(Corruption):
-    """JPEG compression: rounded to 8 bits, coded, and decoded again.
+    """JPEG compression: round to 8 bits, code, and decode again.
 
-    The level is the quality of the Independent JPEG Group's scale, as cameras and programs give it. One or
-    three channels are coded as gray or YCbCr; any other number channel by channel, as gray. No quality is
-    lossless.
+    One or three channels are coded as gray or YCbCr; any other number channel by channel, as gray. No quality
+    is lossless.
 
     Args:
-        quality: 1 to 100, rounded.
-        subsampling: How colour is thinned out; `4:2:0`, a quarter of it, is what most cameras and phones do.
+        quality: Quality on the scale of the Independent JPEG Group, rounded to an integer.
+        subsampling: Chroma subsampling; most cameras and phones use `4:2:0`.
     """
 
     name = "jpeg"
     modalities = ("image",)
-    level = "quality"
+    identity = None
 
     quality: Annotated[Level, Number("IJG quality", 1, 100)] = 50.0
     subsampling: Annotated[str, Word(("4:4:4", "4:2:2", "4:2:0"))] = "4:2:0"
@@ -86,7 +80,8 @@ class Jpeg(Corruption):
         coded = np.empty_like(pixels)
 
         def code(item: int) -> None:
-            for channels in [slice(None)] if pixels.shape[1] in (1, 3) else _each(pixels.shape[1]):
+            count = pixels.shape[1]
+            for channels in np.split(np.arange(count), 1 if count in (1, 3) else count):
                 coded[item, channels] = self._code(pixels[item, channels], round(quality[item]))
 
         list(_threads().map(code, range(len(quality))))
@@ -96,13 +91,11 @@ class Jpeg(Corruption):
         """Code and decode `(1 or 3, H, W)`."""
         import imagecodecs
 
-        # A copy: the codec refuses the strides that a view may have along a side of one pixel.
+        # Copy, because the codec refuses the strides of a view with a side of one pixel.
         picture = (pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).copy(order="C")
-        thinned = self.subsampling.replace(":", "")
-        decoded = imagecodecs.jpeg8_decode(
-            imagecodecs.jpeg8_encode(picture, level=quality, subsampling=thinned)
-        )
-        return np.atleast_3d(decoded).transpose(2, 0, 1)
+        subsampling = self.subsampling.replace(":", "")
+        coded = imagecodecs.jpeg8_encode(picture, level=quality, subsampling=subsampling)
+        return np.atleast_3d(imagecodecs.jpeg8_decode(coded)).transpose(2, 0, 1)
 
 
 @functools.cache
@@ -110,31 +103,23 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(torch.get_num_threads())
 
 
-def _each(channels: int) -> list[slice]:
-    return [slice(channel, channel + 1) for channel in range(channels)]
-
-
 @dataclass(frozen=True)
 class Scanner(Corruption):
     """Noise of a picture taken line by line: laser-scanning and electron microscopes, flatbed scanners.
 
-    Shot noise grows with the light, the amplifier behind the detector is slow and smears it along the line (a
-    first-order low-pass), and its zero moves from one line to the next. Lines run along the rows, and each
-    channel has a detector of its own. Nothing is clipped here.
-
-    The level is the standard deviation at half of full scale, without the stripes.
+    Shot noise grows with the light, a slow amplifier smears it along the line (a first-order low-pass), and
+    the amplifier's zero changes from line to line. Lines are rows, and each channel has its own detector.
+    Values are not clipped.
 
     Args:
-        sigma: Standard deviation at half of full scale in 8-bit units: 25 is 25/255.
-        width_px: How slow the amplifier is: noise d pixels apart on a line correlates by exp(-d / width).
-        shot: Share of the variance at half of full scale that grows with the light; the rest is everywhere.
-        stripes: Standard deviation of a line's offset, as a share of sigma.
+        sigma: Standard deviation at half of full scale, without the stripes: 25 is 25/255.
+        width_px: Noise d pixels apart on a line correlates by exp(-d / width).
+        shot: Share of the variance at half of full scale that grows with the light.
+        stripes: Standard deviation of a line's offset over sigma.
     """
 
     name = "scanner"
     modalities = ("image",)
-    level = "sigma"
-    identity = 0.0
 
     sigma: Annotated[Level, Number("8-bit units", 0)] = 25.0
     width_px: Annotated[Level, Number("pixels", 0, 50)] = 2.0
@@ -143,13 +128,13 @@ class Scanner(Corruption):
 
     def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         sigma = draw(self.sigma, clean, generator) / 255
-        kept = torch.exp(-1 / draw(self.width_px, clean, generator))  # of the noise from pixel to pixel
+        decay = torch.exp(-1 / draw(self.width_px, clean, generator))  # from pixel to pixel
         shot = draw(self.shot, clean, generator)
-        # Filtered in a circle, which is cut open where what went round has faded.
-        length = fast_length(clean.shape[-1] + math.ceil(-12 / math.log(float(kept.max()) + 1e-9)))
+        # The filter is circular: in this margin the response decays to nothing.
+        length = fast_length(clean.shape[-1] + math.ceil(-12 / math.log(float(decay.max()) + 1e-9)))
         phase = -2 * math.pi * torch.fft.rfftfreq(length).to(clean)
         turn = torch.polar(torch.ones_like(phase), phase)
-        response = (1 - kept**2).sqrt() / (1 - kept * turn)
+        response = (1 - decay**2).sqrt() / (1 - decay * turn)
         white = normal((*clean.shape[:3], length), clean, generator)
         noise = torch.fft.irfft(torch.fft.rfft(white) * response, n=length)[..., : clean.shape[-1]]
         noise = noise * (1 - shot + 2 * shot * fill_gaps(clean).clamp(min=0)).sqrt()

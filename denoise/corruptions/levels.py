@@ -1,4 +1,4 @@
-"""Levels of corruptions: fixed or drawn, with their units and domains, and the random draws themselves."""
+"""Levels of corruptions: fixed or random, with units and domains."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RandomLevel:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise UsageError(f"the range {self} must go from a finite number up to another")
+            raise UsageError(f"the range {self} must be low..high, both finite and low <= high")
 
     def __str__(self) -> str:
         return f"{format_value(self.low)}..{format_value(self.high)}"
@@ -47,13 +47,9 @@ Level = float | RandomLevel
 
 @dataclass(frozen=True)
 class Number:
-    """What the numbers of a field mean; it annotates the field: `Annotated[Level, Number("dB")]`.
+    """Unit and domain of a numeric field, which it annotates: `Annotated[Level, Number("dB")]`.
 
-    Args:
-        unit: For error messages.
-        low: The smallest valid value.
-        high: The largest valid value.
-        fixed: One number for the whole batch: a range is refused.
+    `fixed` fields take one number for the whole batch, and refuse a range.
     """
 
     unit: str
@@ -73,11 +69,7 @@ class Number:
             raise UsageError(f"{field}={format_value(value)} is outside {span}")
 
     def read(self, text: str) -> Level:
-        """Return the number or range that `text` states.
-
-        Raises:
-            ValueError: The text is neither.
-        """
+        """Return the number or range that `text` states, or raise a ValueError."""
         low, dots, high = text.partition("..")
         return RandomLevel(float(low), float(high)) if dots else float(low)
 
@@ -87,7 +79,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Word:
-    """Annotates a field that holds a word: one of `choices`, or any text where there are none."""
+    """Choices of a text field, which it annotates; any text if there are none."""
 
     choices: tuple[str, ...] = ()
 
@@ -97,7 +89,7 @@ class Word:
             raise UsageError(f"{field}={value} is not {' or '.join(self.choices) or 'text'}")
 
     def read(self, text: str) -> str:
-        """Return the text without the double quotes around it; a doubled quote within stands for one."""
+        """Return the text without its double quotes; a doubled quote inside stands for one."""
         return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
     def __str__(self) -> str:
@@ -109,18 +101,14 @@ Fraction = Annotated[Level, Number("of 1", 0, 1)]
 
 
 def draw(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the level of each item of `clean`.
-
-    Shape:
-        `(B, 1, ..., 1)`: it broadcasts against `clean`.
-    """
+    """Return the level of each item of `clean` as `(B, 1, ..., 1)`."""
     shape = (clean.shape[0],) + (1,) * (clean.ndim - 1)
     if isinstance(level, RandomLevel):
         return uniform(shape, clean, generator).mul_(level.high - level.low).add_(level.low)
     return torch.full(shape, level, dtype=clean.dtype, device=clean.device)
 
 
-# The draws happen on the generator's device, so a seed means the same noise wherever the signal lives.
+# Draw on the generator's device, so that a seed gives the same noise on every device of the signal.
 
 
 def draw_log(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
@@ -143,6 +131,7 @@ def uniform(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.
 
 
 def format_value(value: Any) -> str:
+    """Return the text form of a level or word."""
     if isinstance(value, RandomLevel):
         return str(value)
     if isinstance(value, str):

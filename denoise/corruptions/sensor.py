@@ -1,4 +1,4 @@
-"""Corruptions of sensor logs. Sensors have units of their own, so sizes are relative to the channel."""
+"""Corruptions of sensor logs, with sizes relative to each channel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from denoise.corruptions.base import (
     sampling_rate,
     variance,
 )
-from denoise.corruptions.general import hold, random_runs
+from denoise.corruptions.general import hold, random_rails, random_runs
 from denoise.corruptions.levels import Fraction, Level, Number, SnrDb, draw, normal, uniform
 
 __all__ = ["Baseline", "Drift", "Impulses", "Mixture", "Rails", "Spikes", "Stuck"]
@@ -28,20 +28,18 @@ Deviations = Annotated[Level, Number("standard deviations of the channel", 0)]
 
 @dataclass(frozen=True)
 class Baseline(TimedCorruption):
-    """Baseline wander: a slow sway under the signal, as breathing and electrode motion put under an ECG.
+    """Baseline wander: a slow sway of the signal, as from breathing and electrode motion in an ECG.
 
-    Eight sinusoids of random phase with frequencies drawn between 0 and `frequency_hz`, different in each
-    channel. The level is `snr_db`: variance of the clean channel over variance of the wander. Moody et al.,
-    "A noise stress test for arrhythmia detectors", Computers in Cardiology 1984.
+    Eight sinusoids of random phase and frequencies from 0 to `frequency_hz`, different in each channel.
+    Moody et al., "A noise stress test for arrhythmia detectors", Computers in Cardiology 1984.
 
     Args:
-        snr_db: dB, met exactly in each channel.
-        frequency_hz: The fastest sway; ECG practice puts it at 0.5 Hz.
+        snr_db: Variance of the clean channel over variance of the wander, met exactly in each channel.
+        frequency_hz: Highest frequency; 0.5 Hz in ECG practice.
     """
 
     name = "baseline"
     modalities = ("sensor",)
-    level = "snr_db"
     identity = math.inf
 
     snr_db: SnrDb = 5.0
@@ -61,18 +59,14 @@ class Baseline(TimedCorruption):
 
 @dataclass(frozen=True)
 class Drift(Corruption):
-    """A reading that wanders off steadily: the zero point of a strain gauge or gas sensor that warms or ages.
-
-    A straight ramp from 0 at the first sample to `amount` at the last, up or down by chance in each channel.
+    """A linear ramp from 0, up or down by chance: a strain gauge or gas sensor that warms or ages.
 
     Args:
-        amount: Offset at the end of the record, in standard deviations of the clean channel.
+        amount: Offset at the last sample.
     """
 
     name = "drift"
     modalities = ("sensor",)
-    level = "amount"
-    identity = 0.0
 
     amount: Deviations = 1.0
 
@@ -86,18 +80,13 @@ class Drift(Corruption):
 class Spikes(Corruption):
     """Single samples thrown far off: electrostatic discharge, a switching relay, a corrupted word.
 
-    The level is the fraction of samples hit, independently in each channel. A spike goes up or down by
-    chance, by `amplitude` times a factor between 0.5 and 1.5.
-
     Args:
-        fraction: Share of the samples, 0 to 1.
-        amplitude: Mean height, in standard deviations of the clean channel.
+        fraction: Share of the samples that is hit, independently in each channel.
+        amplitude: Mean height; each spike goes up or down by 0.5 to 1.5 times as much.
     """
 
     name = "spikes"
     modalities = ("sensor",)
-    level = "fraction"
-    identity = 0.0
 
     fraction: Fraction = 0.01
     amplitude: Deviations = 8.0
@@ -114,13 +103,12 @@ class Impulses(Corruption):
     """Single samples thrown off by a Laplacian amount: many barely, a few far.
 
     Args:
-        snr_db: Variance of the clean channel over power of the impulses, in dB, met exactly in each channel.
-        fraction: Share of the samples that are hit, 0 to 1.
+        snr_db: Variance of the clean channel over power of the impulses, met exactly in each channel.
+        fraction: Share of the samples that is hit.
     """
 
     name = "impulses"
     modalities = ("audio", "sensor")
-    level = "snr_db"
     identity = math.inf
 
     snr_db: SnrDb = 10.0
@@ -135,29 +123,26 @@ class Impulses(Corruption):
 
 @dataclass(frozen=True)
 class Rails(Corruption):
-    """A sensor that reads the end of its range for a while: a loose plug, an amplifier that is overdriven.
+    """A sensor that reads the end of its range for a while: a loose plug, an overdriven amplifier.
 
-    In bursts of 4 to 40 samples each channel reads its own least or greatest value, one of them for the whole
-    record. Bursts are added at random until the next would be too much for `snr_db`: the level is met from
-    above, to within a burst.
+    In bursts of 4 to 40 samples each channel reads its minimum or maximum, one of them for the whole record.
+    Bursts are added in random order until the next would exceed the noise power of `snr_db`.
 
     Args:
-        snr_db: Variance of the clean channel over power of the error, in dB.
+        snr_db: Variance of the clean channel over power of the error; met from above, to within a burst.
     """
 
     name = "rails"
     modalities = ("sensor",)
-    level = "snr_db"
     identity = math.inf
 
     snr_db: SnrDb = 10.0
 
     def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         filled = fill_gaps(clean)
-        upper = uniform((*clean.shape[:2], 1), clean, generator) < 0.5
-        rail = torch.where(upper, filled.amax(-1, keepdim=True), filled.amin(-1, keepdim=True))
+        rail = random_rails(filled, generator)
         allowed = variance(clean) * 10 ** (-draw(self.snr_db, clean, generator) / 10) * clean.shape[-1]
-        # Places on a grid of twice the longest burst, taken in random order: bursts do not touch.
+        # A grid of twice the maximum length, visited in random order, keeps bursts apart.
         places = max(1, clean.shape[-1] // 80)
         shape = (*clean.shape[:2], places)
         length = (4 + 37 * uniform(shape, clean, generator)).long()
@@ -176,17 +161,16 @@ class Rails(Corruption):
 
 @dataclass(frozen=True)
 class Mixture(TimedCorruption):
-    """What a channel in a plant picks up at once: half the noise is white, a quarter pink, 15 % are impulses,
-    10 % hum of the mains with a frequency that wanders. Where the sample rate is too low for hum, there is
-    none.
+    """Industrial noise: 50 % white, 25 % pink, 15 % impulses, 10 % mains hum of a drifting frequency.
+
+    Hum is left out if the sample rate is too low for it.
 
     Args:
-        snr_db: Variance of the clean channel over power of the noise, in dB, met exactly in each channel.
+        snr_db: Variance of the clean channel over power of the noise, met exactly in each channel.
     """
 
     name = "mixture"
     modalities = ("sensor",)
-    level = "snr_db"
     identity = math.inf
 
     snr_db: SnrDb = 10.0
@@ -204,17 +188,13 @@ class Mixture(TimedCorruption):
 class Stuck(Corruption):
     """A sensor that repeats its last reading for a while: a hung converter, a polling loop without news.
 
-    The level is the fraction of samples that are repeats, independently in each channel.
-
     Args:
-        fraction: Share of the samples, 0 to 1.
-        run: Samples that it hangs at a time.
+        fraction: Share of the samples that are repeats, independently in each channel.
+        run: Length of a run.
     """
 
     name = "stuck"
     modalities = ("sensor",)
-    level = "fraction"
-    identity = 0.0
 
     fraction: Fraction = 0.05
     run: Annotated[Level, Number("samples", 1)] = 20.0
@@ -224,6 +204,6 @@ class Stuck(Corruption):
 
 
 def _signs(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """-1 or 1 for each channel."""
+    """Draw -1 or 1 for each channel."""
     chance = uniform((*clean.shape[:2], 1), clean, generator)
     return torch.where(chance < 0.5, -1.0, 1.0).to(clean.dtype)

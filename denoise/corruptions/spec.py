@@ -1,4 +1,4 @@
-"""The table of corruptions, and their text form: `gaussian:sigma=0..55 + jpeg:quality=50`."""
+"""The table of corruptions, and their text form: `gaussian:sigma=0..55+jpeg`."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def parse(text: str) -> Corruption:
     """Build a corruption from its text form; `str` is the inverse.
 
     `gaussian:sigma=25` sets fields, `gaussian:sigma=0..55` draws one for each item, `+` chains, `|` chooses
-    (with weights: `0.7*a|0.3*b`), parentheses group, and double quotes protect a path with such signs in it.
+    (with weights: `0.7*a|0.3*b`), parentheses group, and double quotes protect a path with such signs.
 
     Raises:
-        UsageError: An unknown corruption or field, or a value that is no number or out of its domain.
+        UsageError: A corruption or field is unknown, or a value is invalid.
 
     >>> str(parse("gaussian:sigma=0..55 + jpeg:quality=50"))
     'gaussian:sigma=0..55+jpeg:quality=50'
@@ -109,7 +109,7 @@ def _parse_one(text: str) -> Corruption:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """Cut at each `mark` that stands outside quotes and parentheses."""
+    """Split at each `mark` outside quotes and parentheses."""
     pieces, depth, quoted, start = [], 0, False, 0
     for index, sign in enumerate(text):
         if sign == '"':
@@ -124,7 +124,7 @@ def _split(text: str, mark: str) -> list[str]:
             pieces.append(text[start:index])
             start = index + 1
     if quoted or depth:
-        raise UsageError(f"{text!r} has a {'quote' if quoted else 'parenthesis'} without its partner")
+        raise UsageError(f"{text!r} has an unmatched {'quote' if quoted else 'parenthesis'}")
     return [*pieces, text[start:]]
 
 

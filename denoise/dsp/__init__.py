@@ -1,1 +1,1 @@
-"""Signal processing that several parts share: resampling, windows, autoregression."""
+"""Shared signal processing: resampling, windows, autoregression."""

@@ -1,4 +1,4 @@
-"""Resampling: a whole recording at once, or block by block with little delay."""
+"""Resampling of whole recordings, and of streams with little delay."""
 
 from __future__ import annotations
 
@@ -19,15 +19,9 @@ _MAX_TERM = 1000  # of a ratio: beyond, the filter would have too many phases
 
 
 def resample(array: Array, from_hz: float, to_hz: float) -> NDArray[np.float32]:
-    """Resample a whole recording with soxr's linear-phase filter of very high quality.
+    """Resample a whole recording `(C, n)` with soxr's linear-phase filter of very high quality.
 
-    Args:
-        array: The samples; not changed.
-        from_hz: Their sample rate, Hz.
-        to_hz: The new rate, Hz.
-
-    Shape:
-        `(C, n)` in, `(C, m)` out, with m the nearest integer to `n * to_hz / from_hz`.
+    The result is a copy `(C, m)`, with m the nearest integer to `n * to_hz / from_hz`.
     """
     samples = np.asarray(array, dtype=np.float32)
     if from_hz == to_hz:

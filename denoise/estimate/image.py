@@ -1,4 +1,4 @@
-"""How noisy and how blurred one picture seems to be, from its pixels alone."""
+"""Noise and blur of one image, estimated from its pixels alone."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ Array = NDArray[Any]
 _EIGHT_BIT = 255.0
 
 _TILE_PX = 256
-_TILES = 4  # per axis: a picture that is larger than so many tiles is judged by them
+_MAX_TILES = 4  # per axis: larger images are sampled by this many tiles
 
 # ---- noise -----------------------------------------------------------------------------------------------
 
 _SIDE = 8  # pixels of a block
-_BLOCKS = 10_000  # looked at in a picture of any size, spread over all of it
-_FLATTEST = 0.005  # the share of the blocks that is taken for flat
-_FEWEST = 40  # blocks; fewer give no stable mean
-_CLIPPED = 0.03  # the share of pixels of black or white that spoils a block
-_UNCLIPPED = 0.1  # the share of unspoilt blocks that is enough to judge by them alone
-_REPEATED = 0.25  # the share of different blocks below which a pattern repeats itself
-_ROLL_OFF = 1.44  # by so much may white noise and faint texture tilt the spectrum before it counts as tilted
-# Noise is as strong in blocks that are less flat, texture is not. By this ratio it is told from noise: below
-# the first all is noise, above the second all is texture, as far as texture goes.
-_LESS_FLAT = (0.10, 0.12)  # the blocks to compare with, in order of flatness
+_MAX_BLOCKS = 10_000  # sampled evenly over the image
+_FLAT_SHARE = 0.005  # share of the blocks that is taken for flat
+_MIN_BLOCKS = 40  # for a stable mean
+_CLIPPED = 0.03  # share of black or white pixels that excludes a block
+_UNCLIPPED = 0.1  # share of unclipped blocks that suffices to use them alone
+_REPEATED = 0.25  # share of different blocks below which a pattern repeats itself
+_ROLL_OFF = 1.44  # tilt of the spectrum that white noise and faint texture can have
+# Noise is as strong in less flat blocks, but texture is stronger there. Ratios of deviations up to the first
+# mean noise, from the second on texture.
+_LESS_FLAT = (0.10, 0.12)  # quantiles of flatness of the blocks to compare with
 _NOISE_RATIO, _TEXTURE_RATIO = 1.2, 1.4
-# 8-bit units: what texture holds at most in the flattest blocks of clean photos and JPEGs of quality 90, at
-# the finest frequencies, and below them; and what noise is not looked for under.
+# 8-bit units: maximum texture in the flattest blocks of clean photos and JPEGs of quality 90, at the finest
+# frequencies and below them, and the noise that is too faint to count.
 _FINEST_TEXTURE, _TEXTURE, _TRACE = 4.2, 6.0, 1.4
-_COLOUR_TRACE = 0.55  # the last, for the differences of colours, where photos hold far less
+_COLOUR_TRACE = 0.55  # for differences of colours, which are far fainter in photos
 
-# 8-bit units and standard deviations of other noise: by so much a speck is beyond all its neighbours.
+# Excess of a speck over all its neighbours, in 8-bit units and in standard deviations of the other noise.
 _SPECK, _OUTLIER = 60.0, 4.0
-_SPECKLED = (0.0015, 0.003)  # the share of such pixels: clean photos have 0.001 at most
+_SPECKLED = (0.0015, 0.003)  # share of such pixels: clean photos have at most 0.001
 
-# Three colours as brightness and two differences; a rotation, so that white noise stays what it is.
+# Rotation of RGB to brightness and two differences, which preserves white noise.
 _ROTATION = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
 _ROTATION /= np.linalg.norm(_ROTATION, axis=1, keepdims=True)
 
 
 def block_cosines(side: int) -> Array:
-    """What takes flattened blocks `(N, side**2)` to their discrete cosine transform (orthonormal, DCT-II)."""
+    """Return the matrix that transforms flattened blocks `(N, side**2)` by an orthonormal DCT-II."""
     index = np.arange(side)
     rows = np.cos(np.pi * (2 * index + 1) * index[:, None] / (2 * side)) * math.sqrt(2 / side)
     rows[0] /= math.sqrt(2)
     return np.kron(rows, rows).T.astype(np.float32)
 
 
-_FREQUENCY = np.add.outer(np.arange(_SIDE), np.arange(_SIDE)).ravel()  # half periods a block, both axes
-# How flat a block is, and how much noise it holds, are read from different coefficients: in white noise they
-# are independent, so choosing the flattest blocks does not choose the quietest noise.
+_FREQUENCY = np.add.outer(np.arange(_SIDE), np.arange(_SIDE)).ravel()  # half periods per block, both axes
+# Measure flatness and noise by different coefficients: those of white noise are independent, so selecting the
+# flattest blocks does not select the faintest noise.
 _BANDS = [np.flatnonzero(np.isin(_FREQUENCY, sums)) for sums in ((2, 4, 6), (5,), (7, 9), (12, 13, 14))]
 _COARSE, _MIDDLE, _FINE, _FINEST = range(len(_BANDS))
 _TRANSFORM = np.ascontiguousarray(block_cosines(_SIDE)[:, np.concatenate(_BANDS)])
@@ -66,24 +66,17 @@ _MEANS /= _MEANS.sum(axis=0)
 
 
 def noise_sigma(page: Array, peak: float = _EIGHT_BIT) -> float:
-    """Standard deviation of the noise in a picture: of what is everywhere, and of specks of salt and pepper.
+    """Return the standard deviation of the noise of an image `(C, H, W)`, in 8-bit units.
 
-    Noise is in every block of a picture, texture is not. So the blocks with the least coarse detail are taken
+    Noise is in every block of an image, texture is not. So the blocks with the least coarse detail are taken
     for flat, and their finest detail for noise (after Ponomarenko et al., "An automatic approach to lossy
-    compression of AVIRIS images", 2007). White noise is as strong at all frequencies; noise that was
-    demosaiced, resized or JPEG-compressed is weaker in the finest, so what the middle frequencies hold beyond
-    that, and beyond what texture can explain, counts as noise too. Blocks that touch black or white, where
-    noise is cut off, are left out unless nearly all do, and a pattern that repeats itself is not noise.
+    compression of AVIRIS images", 2007). Noise that was demosaiced, resized or JPEG-compressed is weaker at
+    the finest frequencies; so the excess of the middle frequencies, unless texture can explain it, counts as
+    noise too. Blocks at black or white, where noise is clipped, are excluded unless nearly all are, and a
+    pattern that repeats itself is not noise. Specks of salt and pepper are measured apart, and added.
 
-    Args:
-        page: One picture; three channels are taken for RGB.
-        peak: The value that means full scale.
-
-    Shape:
-        `(C, H, W)`, any dtype.
-
-    Returns:
-        Sigma in 8-bit units, the root of the mean square over channels; 0 for less than one block.
+    The result is the root mean square over channels, of which three are taken for RGB; it is 0 if the image
+    is smaller than a block.
     """
     if min(page.shape[1:]) < _SIDE or not page.shape[0]:
         return 0.0
@@ -95,9 +88,9 @@ def noise_sigma(page: Array, peak: float = _EIGHT_BIT) -> float:
 
 
 def _spread_variance(page: Array, scale: float) -> float:
-    """Of the noise that is everywhere; `scale` takes the picture to 8-bit units."""
+    """Return the variance of the noise without specks; `scale` converts to 8-bit units."""
     blocks = _blocks(page)
-    # Where noise was clipped many pixels share the least or the greatest value; without clipping, one does.
+    # Clipping leaves many pixels at the minimum or maximum; without it, one is there.
     at_limit = np.packbits((blocks == blocks.min()) | (blocks == blocks.max()), axis=2).view(np.uint64)
     clipped = np.bitwise_count(at_limit).mean(axis=(0, 2)) > _CLIPPED * _SIDE**2
     if np.count_nonzero(~clipped) >= _UNCLIPPED * clipped.size:
@@ -109,18 +102,18 @@ def _spread_variance(page: Array, scale: float) -> float:
     brightness, *colours = np.tensordot(_ROTATION, values, 1)
     colour = float(np.mean([_variance(_spectrum(c, rounding), _COLOUR_TRACE) for c in colours]))
     certain, possible = _gray_variances(brightness, rounding, math.sqrt(3))
-    # What is in the colours is in the brightness too, where texture might hide it.
+    # Noise of the colours is in the brightness too, where texture may hide it.
     return float(max(certain, min(possible, colour)) + 2 * colour) / 3
 
 
 def _specks(page: Array, steep: float) -> float:
-    """Variance that pixels far above, and others far below, all their neighbours make."""
+    """Return the variance due to pixels far above or far below all their neighbours."""
     height, width = (size - 2 for size in page.shape[1:])
     around = [page[:, y : y + height, x : x + width] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
     above, below = functools.reduce(np.maximum, around), functools.reduce(np.minimum, around)
     middle = page[:, 1:-1, 1:-1].astype(np.float32)
     high, low = middle > above + np.float32(steep), middle < below - np.float32(steep)
-    share = 2 * min(high.mean(), low.mean())  # a drawing has dots of one kind
+    share = 2 * min(high.mean(), low.mean())  # the dots of a drawing are of one kind only
     specks = high | low
     jumps = middle[specks] - (above[specks].astype(np.float32) + below[specks]) / 2
     first, last = _SPECKLED
@@ -130,15 +123,14 @@ def _specks(page: Array, steep: float) -> float:
 
 
 def _blocks(page: Array) -> Array:
-    """Overlapping blocks, `(C, N, 64)`."""
+    """Return overlapping blocks `(C, N, 64)`."""
     windows = np.lib.stride_tricks.sliding_window_view(page, (_SIDE, _SIDE), axis=(1, 2))
-    step = max(2, math.ceil(math.sqrt(windows[0, ..., 0, 0].size / _BLOCKS)))
-    chosen = windows[:, ::step, ::step]
-    return chosen.reshape(len(page), -1, _SIDE * _SIDE)
+    step = max(2, math.ceil(math.sqrt(windows[0, ..., 0, 0].size / _MAX_BLOCKS)))
+    return windows[:, ::step, ::step].reshape(len(page), -1, _SIDE * _SIDE)
 
 
 class _Spectrum(NamedTuple):
-    """Mean squares of the flattest blocks' coefficients, and what of them is as strong in less flat ones."""
+    """Mean squares of the coefficients of the flattest blocks, and the shares of them that are noise."""
 
     white: float  # at the finest frequencies
     correlated: float  # below them
@@ -147,16 +139,16 @@ class _Spectrum(NamedTuple):
 
 
 def _spectrum(blocks: Array, rounding: float) -> _Spectrum:
-    """Of one channel's blocks `(N, 64)`."""
+    """Return the spectrum of one channel's blocks `(N, 64)`."""
     power = np.square(blocks @ _TRANSFORM) @ _MEANS  # (N, 4): mean square in each band
     power = power[np.argsort(power[:, _COARSE])]
     count = len(power)
-    flat = power[: max(_FEWEST, round(_FLATTEST * count))]
+    flat = power[: max(_MIN_BLOCKS, round(_FLAT_SHARE * count))]
     if _repeats(flat):
         return _Spectrum(0.0, 0.0, 0.0, 0.0)
     first, last = (round(share * count) for share in _LESS_FLAT)
-    less_flat = power[first : max(last, first + _FEWEST)]
-    # Blocks that are no rougher than the noise makes them are flat as well, and steady the mean.
+    less_flat = power[first : max(last, first + _MIN_BLOCKS)]
+    # Blocks that are as rough as noise alone are flat as well, and make the mean more stable.
     rough = int(np.searchsorted(power[:, _COARSE], flat[:, _FINEST].mean()))
     white = float(power[: max(len(flat), rough), _FINEST].mean()) - rounding
     levels, less_flat_levels = (np.median(part, axis=0) - rounding for part in (flat, less_flat))
@@ -169,7 +161,7 @@ def _spectrum(blocks: Array, rounding: float) -> _Spectrum:
 
 
 def _repeats(flat: Array) -> bool:
-    """Whether these blocks are a few, over and over: a drawn pattern, however fine, and not noise."""
+    """Return whether the blocks repeat, as those of drawn patterns do."""
     detail = flat[:, [_MIDDLE, _FINE, _FINEST]].sum(axis=1)
     return np.unique(np.rint(100 * detail / max(detail.max(), 1e-9))).size < _REPEATED * len(flat)
 
@@ -180,7 +172,7 @@ def _variance(spectrum: _Spectrum, trace: float) -> float:
 
 
 def _gray_variances(blocks: Array, rounding: float, scale: float) -> tuple[float, float]:
-    """Variance of what is surely noise, and of what may be."""
+    """Return the variance of what is certainly noise, and of what may be noise."""
     found = _spectrum(blocks, rounding)
     possible = _variance(found, scale * _TRACE)
     excess = possible - found.white
@@ -190,7 +182,7 @@ def _gray_variances(blocks: Array, rounding: float, scale: float) -> tuple[float
 
 
 def _noise_share(flat: float, less_flat: float) -> float:
-    """How much of what is in flat blocks is noise, by how much more there is in less flat ones."""
+    """Return the share of noise in flat blocks, by their ratio to less flat ones."""
     if flat <= 0.0:
         return 0.0
     ratio = math.sqrt(max(0.0, less_flat) / flat)
@@ -199,58 +191,49 @@ def _noise_share(flat: float, less_flat: float) -> float:
 
 # ---- blur ------------------------------------------------------------------------------------------------
 
-_SCALE_PX = 0.7  # Gaussian under which slopes are taken; the re-blurred ones under twice that
-_CALM = 5.0  # 8-bit units: above, the Gaussian grows, so that the slope of the noise does not
-_STEEP = 3.0  # 8-bit units a pixel: gentler slopes are shading
-_NOISE_SLOPES = 5.0  # an edge is so many standard deviations of the noise's slope
-_STEEPEST = 0.3  # the share of the edges that is judged: what is in focus, in a picture with depth
-_EDGES = 8  # of the steepest in one direction; fewer say nothing about it
-# Lines and corners look sharper than the lone edge of the theory, and no photo has edges of no width: a fit
-# to photos under Gaussian blur of 0 to 3 px.
+_SCALE_PX = 0.7  # standard deviation of the Gaussian derivative; twice that for the re-blurred slopes
+_LOW_NOISE = 5.0  # 8-bit units: above, the Gaussian widens, so that the slope of the noise does not grow
+_MIN_SLOPE = 3.0  # 8-bit units per pixel: gentler slopes are shading
+_MIN_SNR = 5.0  # slope of an edge over the standard deviation of the slopes of noise
+_STEEPEST = 0.3  # share of the edges that counts: those in focus, in an image with depth
+_MIN_EDGES = 8  # of the steepest in one direction
+# Lines and corners are sharper than the lone edge of the theory, and edges of photos have a width: a fit to
+# photos under Gaussian blur of 0 to 3 px.
 _GAIN, _OFFSET = 1.3, 0.45
 
 
 def blur_px(page: Array, peak: float = _EIGHT_BIT, sigma: float = 0.0) -> float:
-    """Radius of the blur of a picture, as the standard deviation of a Gaussian.
+    """Return the blur of an image `(C, H, W)` as the standard deviation of a Gaussian, in pixels.
 
-    Blurring again hardly flattens an edge that is blurred already: the ratio of its slopes before and after
-    gives its width (Zhuo and Sim, "Defocus map estimation from a single image", 2011). The median over the
-    steepest edges is taken for each of four directions, and the largest counts: a camera that moved leaves
-    the edges along its path sharp.
+    Blurring again hardly flattens a blurred edge: the ratio of its slopes before and after gives its width
+    (Zhuo and Sim, "Defocus map estimation from a single image", 2011). Of the medians over the steepest edges
+    in four directions the largest counts, because motion leaves the edges along its path sharp.
 
-    Args:
-        page: One picture.
-        peak: The value that means full scale.
-        sigma: Standard deviation of its noise in 8-bit units, so that noise is not taken for edges.
-
-    Shape:
-        `(C, H, W)`, any dtype.
-
-    Returns:
-        Pixels; Photos without blur read up to 0.8; 0 is sharper than that, or no edges to tell.
+    Photos without blur give up to 0.8, sharper images and those without edges 0. `sigma`, the standard
+    deviation of the noise in 8-bit units, prevents that noise is taken for edges.
     """
-    scale_px = _SCALE_PX * math.sqrt(max(1.0, sigma / _CALM))
+    scale_px = _SCALE_PX * math.sqrt(max(1.0, sigma / _LOW_NOISE))
     tiles = [tile.mean(axis=0, dtype=np.float32) * np.float32(_EIGHT_BIT / peak) for tile in _tiles(page)]
-    for scale in (scale_px, 2 * scale_px):  # gentle edges drown in noise, unless that is averaged more widely
-        steep = max(_STEEP, _NOISE_SLOPES * sigma / (scale**2 * math.sqrt(8 * math.pi)))
+    for scale in (scale_px, 2 * scale_px):  # gentle edges exceed the noise only under a wider Gaussian
+        steep = max(_MIN_SLOPE, _MIN_SNR * sigma / (scale**2 * math.sqrt(8 * math.pi)))
         slope, variance, direction = np.concatenate([_edges(tile, scale, steep) for tile in tiles], axis=1)
-        found = [_typical(slope[direction == k], variance[direction == k]) for k in range(4)]
-        if max(found) > -math.inf:
-            return math.sqrt(max(0.0, _GAIN * max(found) + _OFFSET))
+        widest = max(_steepest_median(slope[direction == k], variance[direction == k]) for k in range(4))
+        if widest > -math.inf:
+            return math.sqrt(max(0.0, _GAIN * widest + _OFFSET))
     return 0.0
 
 
-def _typical(slope: Array, variance: Array) -> float:
-    """The median variance of the steepest edges; minus infinity if they are too few."""
-    if slope.size < _EDGES / _STEEPEST:
+def _steepest_median(slope: Array, variance: Array) -> float:
+    """Return the median variance of the steepest edges; minus infinity if they are too few."""
+    if slope.size < _MIN_EDGES / _STEEPEST:
         return -math.inf
     return float(np.median(variance[slope >= np.quantile(slope, 1 - _STEEPEST)]))
 
 
 def _tiles(page: Array) -> Iterator[Array]:
-    """The picture, or tiles spread over it."""
+    """Yield the image, or tiles spread over it if it is large."""
     height, width = page.shape[1:]
-    tile = _TILE_PX if height * width > (_TILES * _TILE_PX) ** 2 else max(height, width)
+    tile = _TILE_PX if height * width > (_MAX_TILES * _TILE_PX) ** 2 else max(height, width)
     for top in _starts(height, tile):
         for left in _starts(width, tile):
             yield page[:, top : top + tile, left : left + tile]
@@ -258,18 +241,16 @@ def _tiles(page: Array) -> Iterator[Array]:
 
 def _starts(size: int, tile: int) -> list[int]:
     last = max(0, size - tile)
-    return sorted({round(last * k / (_TILES - 1)) for k in range(_TILES)})
+    return sorted({round(last * k / (_MAX_TILES - 1)) for k in range(_MAX_TILES)})
 
 
 def _edges(gray: Array, scale_px: float, steep: float) -> Array:
-    """Slope, variance of the blur and direction (0 to 3, of 45 degrees) of the crests of the slope."""
+    """Return slope, variance of the blur, and direction (0 to 3, times 45 degrees) at the crests of edges."""
     from scipy import ndimage
 
     def slopes(scale_px: float) -> list[Array]:
-        return [
-            ndimage.gaussian_filter(gray, scale_px, order=order, mode="nearest", truncate=3.0)
-            for order in ((1, 0), (0, 1))
-        ]
+        derivative = functools.partial(ndimage.gaussian_filter, gray, scale_px, mode="nearest", truncate=3.0)
+        return [derivative(order=order) for order in ((1, 0), (0, 1))]
 
     down, across = slopes(scale_px)
     slope = np.hypot(down, across)

@@ -24,21 +24,12 @@ _ROUNDINGS = 16.0  # details below 16 rounding steps of the largest sample are n
 
 
 def white_noise_sigma(samples: Array) -> float:
-    """Return the standard deviation of white noise in one channel: the median of its finest wavelet details.
+    """Return the standard deviation of white noise in one channel `(*S)`, of one or two axes; NaN is ignored.
 
     The finest diagonal details of a natural image (or the details of a slow signal) are mostly noise, and a
     median ignores the few edges (Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage",
     1994). Flat areas, such as borders and saturated sky, carry no noise and are ignored; if most of the
     channel is flat, the result is 0.
-
-    Args:
-        samples: One channel, any dtype; NaN is ignored.
-
-    Shape:
-        `(*S)`, one or two axes.
-
-    Returns:
-        Sigma in the units of `samples`; 0 for a constant.
     """
     import pywt
 
@@ -66,11 +57,6 @@ class NoiseEstimator:
     - audio: `estimated_noise_dbfs`, the 10 % quantile of the frame levels in dB relative to full scale; minus
       infinity for digital silence.
     - sensor: `estimated_sigma`, the white-noise standard deviation in the log's units, mean over channels.
-
-    Args:
-        modality: A name in `denoise.signal.MODALITIES`.
-        peak: Full-scale value; None for sensors.
-        sample_rate: Hz; None if unknown or not applicable.
     """
 
     def __init__(self, modality: str, peak: float | None = None, sample_rate: float | None = None) -> None:
@@ -113,27 +99,23 @@ class _Rechunk:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._rest: Array | None = None
+        self.rest: Array | None = None
 
     def feed(self, block: Array) -> Iterator[Array]:
         start = 0
-        if self._rest is not None:
-            start = min(self._size - self._rest.shape[-1], block.shape[-1])
-            first = np.concatenate([self._rest, block[:, :start]], axis=-1)
+        if self.rest is not None:
+            start = min(self._size - self.rest.shape[-1], block.shape[-1])
+            first = np.concatenate([self.rest, block[:, :start]], axis=-1)
             if first.shape[-1] < self._size:
-                self._rest = first
+                self.rest = first
                 return
-            self._rest = None
+            self.rest = None
             yield first
         whole = start + (block.shape[-1] - start) // self._size * self._size
         for at in range(start, whole, self._size):
             yield block[:, at : at + self._size]
         if whole < block.shape[-1]:
-            self._rest = block[:, whole:].copy()
-
-    @property
-    def rest(self) -> Array | None:
-        return self._rest
+            self.rest = block[:, whole:].copy()
 
 
 class _NoiseFloor:
@@ -157,26 +139,17 @@ class _NoiseFloor:
         samples = chunk.shape[-1] // frame * frame
         frames = chunk[:, :samples].astype(np.float64).reshape(chunk.shape[0], -1, frame)
         power = ((frames / self._peak) ** 2).mean(axis=(0, 2))
-        return np.bincount(self._bins(power), minlength=self._counts.size)
-
-    def _bins(self, power: Array) -> NDArray[np.int64]:
         level_db = 10.0 * np.log10(np.maximum(power, 10.0 ** (self._low_db / 10.0)))
-        level_db = np.minimum(level_db, self._high_db)
-        bins: NDArray[np.int64] = np.rint((level_db - self._low_db) / self._step_db).astype(np.int64)
-        return bins
+        bins = np.rint((np.minimum(level_db, self._high_db) - self._low_db) / self._step_db).astype(np.int64)
+        return np.bincount(bins, minlength=self._counts.size)
 
     def result(self) -> dict[str, float]:
         counts = self._counts.copy()
         rest = self._chunks.rest
         if rest is not None:
             counts += self._count(rest)
-        return {"estimated_noise_dbfs": self._level_db(counts)}
-
-    def _level_db(self, counts: NDArray[np.int64]) -> float:
-        if counts.sum() == 0:
-            return -math.inf
-        index = int(np.searchsorted(np.cumsum(counts), self._quantile * counts.sum()))
-        return self._low_db + index * self._step_db if index else -math.inf
+        index = int(np.searchsorted(np.cumsum(counts), self._quantile * counts.sum()))  # 0 without counts
+        return {"estimated_noise_dbfs": self._low_db + index * self._step_db if index else -math.inf}
 
 
 class _SensorSigma:
@@ -195,8 +168,7 @@ class _SensorSigma:
             self._samples += chunk.size
 
     def _sum(self, chunk: Array) -> float:
-        sigmas = [white_noise_sigma(channel) for channel in chunk]
-        return sum(sigmas) * float(chunk.shape[-1])
+        return sum(white_noise_sigma(channel) for channel in chunk) * float(chunk.shape[-1])
 
     def result(self) -> dict[str, float]:
         total, samples = self._total, self._samples

@@ -1,8 +1,8 @@
-"""Clean one array in memory: an image tile by tile, a signal block by block."""
+"""Clean an array in memory: an image in tiles, a signal in blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ __all__ = ["apply"]
 
 Array = NDArray[Any]
 
-_SIGMA_PEAK = 255.0  # a sigma for images is given on the 8-bit scale, whatever the image's own
+_SIGMA_PEAK = 255.0  # sigma of images is in 8-bit units, whatever the scale of the image
 
 
 def apply(
@@ -35,23 +35,22 @@ def apply(
     sigma: float | None = None,
     tile: int | None = None,
 ) -> Array:
-    """Clean an array; the model is put into evaluation mode, the array is not touched.
+    """Clean an array; the model is put into evaluation mode, the array is not modified.
 
-    Values become float only tile by tile (or block by block), so beside the array and its result the memory
-    needed depends on the model and the tile alone. A constant channel has nothing to clean and comes back as
-    it is.
+    Values become float tile by tile (or block by block), so the memory needed beside the array and its result
+    depends on the model and the tile alone. A constant channel is returned as it is.
 
     Args:
         model: A denoiser for as many axes as the array has after its channels.
-        array: Integers or floats; integers are rounded and clipped on the way back.
-        peak: The value that means full scale; None for the array's own units.
-        keep: How many trailing channels are copied through (alpha).
+        array: Integers or floats; an integer result is rounded and clipped.
+        peak: Full-scale value; None for the array's own units.
+        keep: Number of trailing channels to copy (alpha).
         sample_rate: Hz, for signals; needed by a model that has a rate of its own.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale (25 means 25/255
             of the peak), signals in their own units.
-        tile: Pixels or samples a side that are kept of one run of the model; by default what memory allows
-            (`denoise.infer.tiles`). A model that needs the whole input is never given less.
+        tile: Pixels or samples per side to keep of one run of the model; by default as many as memory allows
+            (`denoise.infer.tiles`). A model that needs the whole input always gets it.
 
     Shape:
         `(C, H, W)` or `(C, T)` in and out.
@@ -65,7 +64,7 @@ def apply(
     check_request(type(model).__name__, model, strength, sigma)
     if array.ndim != spec.ndim + 1:
         raise UsageError(
-            f"an array of shape {array.shape} came; the model {type(model).__name__} takes channels "
+            f"the array has shape {array.shape}; the model {type(model).__name__} takes channels "
             f"and {spec.ndim} more {'axis' if spec.ndim == 1 else 'axes'}"
         )
     if tile is not None and tile < 1:
@@ -73,25 +72,15 @@ def apply(
     cleaned = array.shape[0] - keep
     result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]
-    leaves = isinstance(model, ImageIdentity) and array.dtype.kind != "f"  # floats are seen to be finite
-    if strength == 0 or not array.size or leaves:
+    copied = isinstance(model, ImageIdentity) and array.dtype.kind != "f"  # floats are checked to be finite
+    if strength == 0 or not array.size or copied:
         result[...] = array
-    elif spec.ndim == 1:
-        _clean_signal(model, array[:cleaned], result[:cleaned], peak, sample_rate, strength, sigma, tile)
-    else:
-        _clean_image(model, array[:cleaned], result[:cleaned], peak or 1.0, strength, sigma, tile)
-    return result
-
-
-def _clean_image(
-    model: Denoiser,
-    array: Array,
-    result: Array,
-    peak: float,
-    strength: float,
-    sigma: float | None,
-    tile: int | None,
-) -> None:
+        return result
+    array, out = array[:cleaned], result[:cleaned]
+    if spec.ndim == 1:
+        _clean_signal(model, array, out, peak, sample_rate, strength, sigma, tile)
+        return result
+    peak = peak or 1.0
     level = None if sigma is None else sigma / _SIGMA_PEAK
     model = model.eval().prepare(array, peak)
     for rows, columns in _tiles(model, array, tile):
@@ -99,36 +88,35 @@ def _clean_image(
         # float32 holds every value of a 16-bit image; wider numbers are carried in float64
         wide = np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
         noisy = np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
-        denoised = _run(model, noisy, level)
-        cut = (slice(None), rows.kept, columns.kept)
-        removed: Array = noisy[cut] - denoised[cut]
+        denoised = _denoise(model, noisy, level)
+        kept = (slice(None), rows.kept, columns.kept)
+        removed: Array = noisy[kept] - denoised[kept]
         removed *= strength * peak
-        cleaned: Array = dry[cut].astype(wide)
-        cleaned -= removed
-        kept = (slice(None), slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        result[kept] = _as(array.dtype, cleaned)
-    for channel, noisy in enumerate(array):
-        # In this order, for most images are seen to vary in their first row.
-        if noisy[0].min() == noisy[0].max() == noisy.min() == noisy.max():
-            result[channel] = noisy
+        values: Array = dry[kept].astype(wide)
+        values -= removed
+        out[:, rows.start : rows.stop, columns.start : columns.stop] = _as_dtype(array.dtype, values)
+    for channel, plane in enumerate(array):
+        # In this order, because most images vary in their first row.
+        if plane[0].min() == plane[0].max() == plane.min() == plane.max():
+            out[channel] = plane
+    return result
 
 
-def _tiles(model: Denoiser, array: Array, tile: int | None) -> Iterator[tuple[Window, Window]]:
+def _tiles(model: Denoiser, array: Array, tile: int | None) -> list[tuple[Window, Window]]:
+    """Return the row and column windows that cover an image, and fit into memory unless `tile` is given."""
     (height, width), halo, multiple_of = array.shape[1:], model.spec.halo, model.spec.multiple_of
     if halo is None:  # one window that holds everything
         tall, wide, halo = height, width, 0
     elif tile:
         tall = wide = tile
     else:
-        most_px = MEMORY.for_network(2 * array.nbytes) / bytes_per_pixel(model)
-        tall, wide = tile_shape(height, width, halo, multiple_of, most_px)
-    for rows in plan(height, tall, halo, multiple_of):
-        for columns in plan(width, wide, halo, multiple_of):
-            yield rows, columns
+        max_px = MEMORY.for_network(2 * array.nbytes) / bytes_per_pixel(model)
+        tall, wide = tile_shape(height, width, halo, multiple_of, max_px)
+    return list(product(plan(height, tall, halo, multiple_of), plan(width, wide, halo, multiple_of)))
 
 
 def _read(array: Array, rows: Window, columns: Window, edge_padding: Literal["reflect", "edge"]) -> Array:
-    """What a tile reads; past the lower and right edge values are made up, to the model's multiple."""
+    """Return the pixels of a tile, padded past the lower and right edge to the model's multiple."""
     inside = array[:, rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
     if array.dtype.kind == "f" and not np.isfinite(inside).all():
         channel, row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(inside)))
@@ -141,31 +129,25 @@ def _read(array: Array, rows: Window, columns: Window, edge_padding: Literal["re
     return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=edge_padding) if below or right else inside
 
 
-def _run(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
-    """The model's answer to `(C, H, W)`, whatever channels it wants.
-
-    A count that is not its own goes through it channel by channel: each repeated, the answers averaged.
-    """
-    wanted = model.spec.channels
-    if len(noisy) == wanted:
-        return _forward(model, noisy, sigma)
-    denoised = np.empty_like(noisy)
-    for channel, plane in enumerate(noisy):
-        denoised[channel] = _forward(model, np.repeat(plane[None], wanted, axis=0), sigma).mean(axis=0)
-    return denoised
-
-
 @torch.inference_mode()
-def _forward(model: Denoiser, planes: Array, sigma: float | None) -> Array:
-    parameter = next(model.parameters(), None)
-    # Convolutions on a CPU are fastest with the channels of a pixel side by side.
-    batch = torch.from_numpy(planes)[None].contiguous(memory_format=torch.channels_last)
-    batch = batch if parameter is None else batch.to(parameter.device)
-    denoised = (model(batch) if sigma is None else model(batch, sigma))[0].cpu().numpy()
-    if not np.isfinite(denoised).all():
-        raise DenoiseError("the model gave a value that is not a finite number")
-    answer: Array = denoised
-    return answer
+def _denoise(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
+    """Run the model on `(C, H, W)`.
+
+    If C is not the model's number of channels, each channel is repeated and run alone, and the results are
+    averaged.
+    """
+    channels, parameter = model.spec.channels, next(model.parameters(), None)
+    alone = len(noisy) != channels
+    answers: list[Array] = []
+    for planes in (np.repeat(plane[None], channels, axis=0) for plane in noisy) if alone else [noisy]:
+        # Convolutions on a CPU are fastest with the channels of a pixel side by side.
+        batch = torch.from_numpy(planes)[None].contiguous(memory_format=torch.channels_last)
+        batch = batch if parameter is None else batch.to(parameter.device)
+        answer = (model(batch) if sigma is None else model(batch, sigma))[0].cpu().numpy()
+        if not np.isfinite(answer).all():
+            raise DenoiseError("the model returned a value that is not a finite number")
+        answers.append(answer.mean(axis=0, keepdims=True) if alone else answer)
+    return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
 
 def _clean_signal(
@@ -188,13 +170,13 @@ def _clean_signal(
     done = 0
     for start in range(0, samples, DEFAULT_BLOCK):
         block = stream.feed(array[:, start : start + DEFAULT_BLOCK])
-        result[:, done : done + block.shape[1]] = _as(array.dtype, block)
+        result[:, done : done + block.shape[1]] = _as_dtype(array.dtype, block)
         done += block.shape[1]
-    result[:, done:] = _as(array.dtype, stream.flush())
+    result[:, done:] = _as_dtype(array.dtype, stream.flush())
 
 
-def _as(dtype: np.dtype[Any], values: Array) -> Array:
-    """Floats as `dtype`: integers by rounding and clipping."""
+def _as_dtype(dtype: np.dtype[Any], values: Array) -> Array:
+    """Convert floats to `dtype`: integers by rounding and clipping."""
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
     limits, rounded = np.iinfo(dtype), np.rint(values)

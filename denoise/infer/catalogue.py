@@ -1,4 +1,4 @@
-"""The models by name: what they clean, their weights files and digests, and loading them."""
+"""Catalogue of models: modalities, weights files, digests, and loading."""
 
 from __future__ import annotations
 
@@ -155,9 +155,8 @@ def load(
         modality: One of the modalities of a model that has several.
         precision: One of `denoise.models.table.PRECISIONS`; `bf16` is about twice as fast on a CPU with
             native support, and costs a few hundredths of a decibel.
-        remove: For a network for sensors: what to remove however faint it is, of
-            `denoise.models.sensor.chain.STAGES`. By default what is clearly present is removed, except slow
-            wander.
+        remove: For a network for sensors: names in `denoise.models.sensor.chain.STAGES` to remove however
+            faint. By default clearly present components are removed, except slow wander.
         keep: For a network for sensors: which of those to keep.
 
     Raises:
@@ -172,7 +171,7 @@ def load(
     row = find(str(name_or_path))
     if modality is None:
         if row.kind == "classical" and len(row.modalities) > 1:
-            raise UsageError(f"the model {row.name} cleans {', '.join(row.modalities)}: say which modality")
+            raise UsageError(f"the model {row.name} cleans {', '.join(row.modalities)}: give the modality")
         modality = row.modalities[0]
     row.check(modality)
     model: Denoiser | Selector

@@ -41,22 +41,22 @@ class Cleaner:
 
     @property
     def spec(self) -> InputSpec:
-        """What the model requires of its input."""
+        """Requirements of the model on its input."""
         return self.model.spec
 
     @property
     def takes_sigma(self) -> bool:
-        """Whether the noise standard deviation can be given."""
+        """True if the model takes the noise standard deviation."""
         return isinstance(self.model, SigmaDenoiser)
 
     @property
     def selector(self) -> Selector | None:
-        """The selector; None for a single denoiser."""
+        """Selector; None for a single denoiser."""
         return self.model if isinstance(self.model, Selector) else None
 
     @property
     def denoiser(self) -> Denoiser:
-        """The single denoiser.
+        """Single denoiser.
 
         Raises:
             UsageError: The cleaner selects a denoiser for each file.

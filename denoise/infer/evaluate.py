@@ -1,4 +1,4 @@
-"""Measure what cleaning did to a file: against a reference, or by estimates of the noise."""
+"""Quality of a cleaned file: metrics, or noise estimates without a reference."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def evaluator(info: SignalInfo, reference: Path | None, options: Mapping[str, An
 
 
 class _SignalNoise:
-    """Estimates of a signal's noise before and after."""
+    """Noise of a signal before and after, as estimated."""
 
     def __init__(self, info: SignalInfo) -> None:
         self._before, self._after = (

@@ -1,4 +1,4 @@
-"""Clean one file into another: the reader's blocks through the model into the writer."""
+"""Clean one file into another: reader, model, writer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from denoise.errors import InputError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.evaluate import Evaluator, evaluator, rescale
-from denoise.infer.gaps import Timeline
 from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.selection import Selection
 from denoise.infer.stages import DEFAULT_BLOCK
@@ -30,7 +29,7 @@ from denoise.io.formats import modality_of
 from denoise.io.sensor.base import SensorReader
 from denoise.models.base import InputSpec
 from denoise.options import CleanOptions
-from denoise.signal import ImageInfo, SensorInfo, SignalInfo
+from denoise.signal import Clock, ImageInfo, SensorInfo, SignalInfo
 
 __all__ = ["FileReport", "clean_file", "load_cleaner"]
 
@@ -124,7 +123,7 @@ def load_cleaner(options: CleanOptions, modality: str) -> Cleaner:
 
 
 class _Result(NamedTuple):
-    """Outcome of a file.
+    """Result for a file.
 
     Args:
         info: Facts of the input.
@@ -207,16 +206,14 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
                 evaluator(blocks.info, options.reference, reading) as scores,
             ):
                 stream = _open_stream(blocks.info, cleaner, levels, options)
-                clock = blocks.info.clock if isinstance(blocks.info, SensorInfo) else None
-                timeline = Timeline(stream, blocks.info.shape[0], clock, options.fill_gaps)
                 stamps: Iterator[Array | None] = repeat(None)
-                if isinstance(blocks, SensorReader) and clock and clock.pauses:
+                if isinstance(blocks, SensorReader) and _pausing_clock(blocks.info):
                     stamps = blocks.stamps()
                 for noisy, stamps_s in zip(blocks, stamps, strict=False):
                     samples += noisy.shape[-1]
-                    _put(sink, scores, noisy, timeline.feed(noisy, stamps_s))
-                _put(sink, scores, None, timeline.flush())
-                notes += [*timeline.notes, *_removal_note(stream.diagnostics)]
+                    _put(sink, scores, noisy, stream.feed(noisy, stamps_s))
+                _put(sink, scores, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
+                notes += [*stream.notes, *_removal_note(stream.diagnostics)]
                 figures.append({**scores.result(), **stream.diagnostics})
     all_notes = (*info.notes, *_writer_notes(sink), *notes)
     return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, (selection,))
@@ -236,7 +233,14 @@ def _open_stream(info: SignalInfo, cleaner: Cleaner, levels: Levels, options: Cl
         options.sigma,
         *levels.offset_and_scale(cleaner.spec),
         options.block or DEFAULT_BLOCK,
+        _pausing_clock(info),
+        options.fill_gaps,
     )
+
+
+def _pausing_clock(info: SignalInfo) -> Clock | None:
+    clock = info.clock if isinstance(info, SensorInfo) else None
+    return clock if clock and clock.pauses else None
 
 
 def _measure_levels(source: Path, spec: InputSpec, reading: Mapping[str, Any]) -> tuple[SignalInfo, Levels]:

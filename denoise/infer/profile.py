@@ -1,4 +1,4 @@
-"""What the noise alone sounds like, from a recording of its own or a stretch of the one that is cleaned."""
+"""Noise profiles: noise alone, from a recording or a passage of the input."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["NoiseProfile", "profiled"]
 
-_LONGEST_S = 30.0  # of a profile: more tells no more
+_MAX_PROFILE_S = 30.0  # of a profile: more does not improve it
 _SPAN = re.compile(r"(\d+\.?\d*|\.\d+):(\d+\.?\d*|\.\d+)")
 
 
 @dataclass(frozen=True)
 class NoiseProfile:
-    """Where noise alone is to be heard.
+    """A passage with noise alone.
 
     Args:
-        path: A recording of it; None where it is a stretch of each recording itself.
+        path: A recording of noise; None for a stretch of each recording itself.
         start_s: Seconds from the beginning.
         stop_s: Seconds from the beginning; infinite takes all.
     """
@@ -37,7 +37,7 @@ class NoiseProfile:
 
     @classmethod
     def parse(cls, text: str) -> NoiseProfile:
-        """From `START:END` in seconds, or the name of a file.
+        """Parse `START:END` in seconds, or the name of a file.
 
         Raises:
             UsageError: The stretch ends before it begins, or there is no such file.
@@ -55,14 +55,14 @@ class NoiseProfile:
         return cls(None, start_s, stop_s)
 
     def read(self, source: Path, sample_rate: float) -> NDArray[np.float32]:
-        """The noise for a recording, `(C, n)`, at most 30 s of it.
+        """Read the noise for a recording, `(C, n)`, at most 30 s.
 
         Args:
-            source: The recording that is cleaned.
-            sample_rate: Hz that the samples are wanted at.
+            source: The recording to clean.
+            sample_rate: Hz of the result.
 
         Raises:
-            InputError: The stretch lies behind the recording's end, or the file cannot be read.
+            InputError: The stretch lies past the recording's end, or the file cannot be read.
         """
         from denoise import io
         from denoise.dsp.resample import resample
@@ -75,7 +75,7 @@ class NoiseProfile:
         with io.reader(path) as blocks:
             rate = blocks.info.sample_rate or sample_rate
             start, at = round(self.start_s * rate), 0
-            stop = start + round(min(self.stop_s - self.start_s, _LONGEST_S) * rate)
+            stop = start + round(min(self.stop_s - self.start_s, _MAX_PROFILE_S) * rate)
             for block in blocks:
                 pieces.append(block[:, max(start - at, 0) : max(stop - at, 0)])
                 at += block.shape[1]
@@ -87,7 +87,7 @@ class NoiseProfile:
 
 
 def profiled(cleaner: Cleaner, profile: NoiseProfile, source: Path) -> Cleaner:
-    """The cleaner for a recording whose noise is known.
+    """Give the cleaner the noise profile of a recording.
 
     Raises:
         UsageError: Its model takes no profile, or the profile is too short.

@@ -1,4 +1,4 @@
-"""Select the model for a recording: the one for speech, or the one that preserves all other sounds."""
+"""Select the model for a recording: for speech, or for all other sounds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MIN_SYLLABIC = 0.15
 
 @dataclass(frozen=True)
 class SpeechFeatures:
-    """What separates speech from music, machines and nature in a few seconds of sound.
+    """Features that separate speech from music, machines and nature in a few seconds of sound.
 
     Args:
         passed_db: Energy in the band of speech that a speech denoiser passes.
@@ -60,7 +60,7 @@ class SpeechFeatures:
 
     @property
     def is_speech(self) -> bool:
-        """Whether all features exceed their bounds."""
+        """True if all features exceed their bounds."""
         return (
             self.passed_db > MIN_PASSED_DB
             and self.voiced > MIN_VOICED
@@ -70,11 +70,7 @@ class SpeechFeatures:
 
 
 def speech_features(noisy: Array, passed: Array) -> SpeechFeatures:
-    """Measure the features of a sound at 16 kHz and of what a speech denoiser passes of it.
-
-    Shape:
-        `(n,)` both, at least 0.2 s.
-    """
+    """Measure a sound `(n,)` at 16 kHz, of at least 0.2 s, and what a speech denoiser passes of it."""
     noisy_powers, passed_powers = (_powers(x) for x in (noisy, passed))
     energy = passed_powers.sum(1)
     tiny = np.finfo(np.float64).tiny
@@ -104,7 +100,7 @@ def _powers(x: Array) -> NDArray[np.float64]:
 
 
 def _pitch(x: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Pitch of each frame in Hz, and whether it is voiced, by autocorrelation (Boersma 1993)."""
+    """Pitch of each frame in Hz, and True if it is voiced, by autocorrelation (Boersma 1993)."""
     window = np.hanning(_FRAME)
     frames = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), _FRAME)[::_HOP] * window
     power = np.abs(np.fft.rfft(frames, 2 * _FRAME, axis=1)) ** 2
@@ -193,7 +189,7 @@ class AudioSelector(Selector):
                 found.append(speech_features(noisy, passed).is_speech)
         speech, other = AUDIO_PICKS
         if not found:
-            return AudioSelection(other, 1.0, f"{other}: nothing to hear")
+            return AudioSelection(other, 1.0, f"{other}: silent")
         share = sum(found) / len(found)
         model = speech if share >= _MIN_SPEECH_SHARE else other
         return AudioSelection(model, 1.0, f"{model}: speech in {sum(found)} of {len(found)} excerpts", share)

@@ -84,11 +84,7 @@ class ImageSelection(Selection):
     estimated_jpeg_quality: float = 100.0
 
     def preserve_texture(self, noisy: Array, cleaned: Array, /) -> None:
-        """Restore to `cleaned`, in place, what was removed beyond the estimated noise.
-
-        Shape:
-            `(C, H, W)`, both.
-        """
+        """Restore to `cleaned` `(C, H, W)`, in place, what was removed beyond the estimated noise."""
         gain = texture_gain(self, noisy, cleaned)
         for band in _bands(noisy) if gain < 1 else ():
             part = noisy[:, band] - gain * np.subtract(noisy[:, band], cleaned[:, band], dtype=np.float64)
@@ -109,7 +105,7 @@ def select(
         sigma: Estimated standard deviation of white noise, 8-bit units.
         blur_px: Estimated blur.
         jpeg_quality: Estimated JPEG quality, 100 for none.
-        sharpens: Whether a model against blur is available.
+        sharpens: A model against blur is available.
         smoothed_sigma: Estimated noise that a camera or a program smoothed; sharpening would bring it out.
     """
     coarse = jpeg_quality <= COARSE_JPEG
@@ -207,15 +203,11 @@ class ImageSelector(Selector):
 
 
 def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> float:
-    """Return the share of a correction to keep, so that no more is removed than the noise.
+    """Return the share of a correction of `(C, H, W)` to keep, so that no more is removed than the noise.
 
-    What is removed from flat areas is noise; what is removed beyond that elsewhere, at the same brightness,
-    was texture. If the correction contains all of the noise, the noise's share of its power minimises the
-    error (least squares, texture and noise being independent). Strong noise hides texture and is removed
-    completely.
-
-    Shape:
-        `(C, H, W)`, both.
+    The power removed from flat areas is noise; any excess elsewhere, at the same brightness, was texture. If
+    the correction contains all of the noise, the noise's share of its power minimises the error (least
+    squares, texture and noise being independent). Strong noise hides texture and is removed completely.
     """
     faint, strong = _TEXTURE_SIGMA
     free = min(1.0, max(0.0, (selection.estimated_sigma - faint) / (strong - faint)))

@@ -1,4 +1,4 @@
-"""The contract of automatic selection: one of several models for each image or recording."""
+"""Contract of automatic selection: a model for each image or recording."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Selector(ABC):
 
         Args:
             blocks: A page `(C, H, W)` without alpha, or the recording in blocks `(C, n)`.
-            peak: The value that means full scale.
+            peak: Full-scale value.
             samples: Length of the recording.
             sample_rate: Hz; None for an image.
         """

@@ -1,9 +1,8 @@
-"""Clean signals of any length block by block, in memory that the block bounds.
+"""Clean signals of any length in blocks, in bounded memory.
 
-What flows through the stages is the *residual*, the noise that the model would remove: the output is the
-input minus `strength` times the residual. So whatever the model cannot see (gaps, the channel's offset) stays
-in the output untouched, and `strength=0` is the input itself. Of sound, the band above what the model sees is
-the input's own, turned down as the model turns down the top of what it sees.
+The *residual* flows through the stages, the noise that the model would remove: the output is the input minus
+`strength` times the residual. So gaps and the offset of a channel stay in the output, and `strength=0` is the
+input itself.
 """
 
 from __future__ import annotations
@@ -19,49 +18,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise.dsp.resample import resampler
 from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer.gaps import ClockPauses, GapFiller
 from denoise.infer.stages import (
     DEFAULT_BLOCK,
-    RAMP,
+    MAX_RAMP,
     FullBand,
-    Gaps,
+    GapBridge,
     SampleQueue,
     Stage,
-    core_of,
-    joined,
-    tile_of,
+    concat,
+    make_core,
+    tile_length,
 )
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenoiser
+from denoise.signal import Clock
 
-__all__ = ["Levels", "Stream", "check_request", "limited"]
+__all__ = ["Levels", "Stream", "check_request"]
 
 Array = NDArray[Any]
 
-_SAME_RATE = (
-    1e-3  # a model cannot tell rates closer than this part; nothing accumulates, so none need be resampled
-)
-
-
-def limited(strength: float, max_attenuation_db: float | None) -> float:
-    """The strength at which no part is turned down by more than `max_attenuation_db`; None sets no limit.
-
-    What is left in of the input is in phase with the output, so the two add up: with a gain g of the model,
-    `1 - strength + strength * g` is never below `1 - strength`.
-
-    Raises:
-        UsageError: The limit is no number of 0 or more.
-    """
-    if max_attenuation_db is None:
-        return strength
-    if not max_attenuation_db >= 0.0:
-        raise UsageError(f"max_attenuation_db is {max_attenuation_db}; it must be 0 dB or more")
-    return float(min(strength, 1.0 - 10.0 ** (-max_attenuation_db / 20.0)))
+# Models cannot distinguish sample rates this close, relatively, and the error does not accumulate, so such
+# input is not resampled.
+_SAME_RATE = 1e-3
 
 
 def check_request(name: str, model: object, strength: float, sigma: float | None) -> None:
-    """Refuse a strength or a sigma that the model `name` cannot honour.
+    """Check that the model `name` can honour a strength and a sigma.
 
     Raises:
-        UsageError: `strength` is outside 0..1, `sigma` is not a level, or the model takes none.
+        UsageError: `strength` is outside 0..1, `sigma` is not a finite number of 0 or more, or the model
+            takes none.
     """
     if not 0.0 <= strength <= 1.0:
         raise UsageError(f"strength is {strength}; it must be from 0 (the input) to 1 (fully cleaned)")
@@ -83,7 +69,7 @@ class _HasDenoiser(Protocol):
 
 
 class Levels:
-    """Mean, standard deviation and constancy of each channel, gathered block by block in float64.
+    """Accumulates mean, standard deviation and constancy of each channel in float64.
 
     NaN counts as missing. Parts are merged as by Chan, Golub and LeVeque (1983), so a large offset costs no
     digits.
@@ -100,7 +86,7 @@ class Levels:
         self._high = np.full(channels, -np.inf)
 
     def update(self, block: Array) -> None:
-        """Take in the next samples `(C, n)`."""
+        """Add the next samples `(C, n)`."""
         values = np.asarray(block, np.float64)
         present = ~np.isnan(values)
         count = present.sum(axis=-1)
@@ -117,16 +103,16 @@ class Levels:
 
     @property
     def varies(self) -> NDArray[np.bool_]:
-        """Which channels hold two different values: the others have nothing to clean."""
+        """Mask of the channels that hold two different values; the others have nothing to clean."""
         return self._low < self._high
 
     def offset_and_scale(self, spec: InputSpec, zero: float = 0.0, full: float = 1.0) -> tuple[Array, Array]:
-        """What a `Stream` is to subtract from and divide each channel by; a constant channel gets scale 0.
+        """Return `offset` and `scale` of a `Stream`; a constant channel gets scale 0.
 
         Args:
-            spec: Whether the model wants its input centred and scaled.
-            zero: The value that means silence, where the model does not want it centred.
-            full: The value that means full scale, where the model does not want it scaled.
+            spec: Of the model.
+            zero: Value of silence, for a model that does not want its input centred.
+            full: Full scale, for a model that does not want its input scaled.
         """
         deviation = np.sqrt(self._squares / np.maximum(self._count, 1))
         offset = self._mean if spec.centre else np.full_like(self._mean, zero)
@@ -135,23 +121,23 @@ class Levels:
 
 
 class Stream:
-    """Cleans a signal that comes in blocks of any size; what comes out does not depend on the blocks' sizes.
+    """Cleans a signal that comes in blocks; the result does not depend on the blocks' sizes.
 
-    Output lags input by at most `latency_samples`; `flush` gives the rest. As many samples come out as went
-    in, and each belongs to the input sample of the same number. A model of another sample rate works at its
-    own: the noise it finds is brought back to the signal's rate and subtracted; of sound, the band that it
-    cannot see is turned down as the top of the one that it sees. NaN marks a gap: it is bridged for the model
-    and is a gap again in the output. A gap is bridged by a straight line; of one longer than 4096 samples,
-    only the end, after the value before it has been held.
+    Output lags input by at most `latency_samples`; `flush` returns the rest. Output has as many samples as
+    input, in the same places. A model of another sample rate works at its own: the noise it finds is
+    resampled to the signal's rate and subtracted, and audio above the model's band is attenuated as the top
+    of that band is. NaN marks a gap: it is bridged for the model and is a gap again in the output, unless it
+    is short enough to be filled. The bridge is a straight line; for a gap of more than 4096 samples, the last
+    value is held before it.
 
     >>> import numpy as np
     >>> import denoise
     >>> stream = denoise.Stream(denoise.load("speech"), sample_rate=48_000)
-    >>> heard = np.zeros((1, 480), np.float32)  # 10 ms of one channel
-    >>> ready = [stream.feed(heard) for _ in range(100)]
-    >>> sum(block.shape[1] for block in ready) >= 48_000 - stream.latency_samples
+    >>> block = np.zeros((1, 480), np.float32)  # 10 ms of one channel
+    >>> ready = [stream.feed(block) for _ in range(100)]
+    >>> sum(part.shape[1] for part in ready) >= 48_000 - stream.latency_samples
     True
-    >>> sum(block.shape[1] for block in [*ready, stream.flush()])
+    >>> sum(part.shape[1] for part in [*ready, stream.flush()])
     48000
 
     Args:
@@ -162,11 +148,13 @@ class Stream:
         sample_rate: Hz; None means that of the model.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
-        offset: What to subtract before the model, per channel or for all (its mean, where `spec.centre`).
-        scale: What to divide by before the model, per channel or for all (its standard deviation, where
+        offset: Value to subtract before the model, per channel or for all (its mean, if `spec.centre`).
+        scale: Value to divide by before the model, per channel or for all (its standard deviation, if
             `spec.scale`); 0 leaves a channel as it is.
-        block: Samples a channel that the model is given at a time, at the model's rate: many cost less time
-            each, few wait less. None takes the fewest there can be of a model that carries state.
+        block: Samples per channel in one call of the model, at the model's rate: large blocks are faster,
+            small ones lag less. None takes the minimum for a model that carries state.
+        clock: Clock of the samples, if it pauses: the sides of a pause are cleaned as those of a gap.
+        fill_gaps: Length in samples of the longest gap to fill.
 
     Raises:
         UsageError: The model is not one for signals, or cannot honour `strength`, `sigma` or `sample_rate`.
@@ -182,6 +170,8 @@ class Stream:
         offset: ArrayLike = 0.0,
         scale: ArrayLike = 1.0,
         block: int | None = None,
+        clock: Clock | None = None,
+        fill_gaps: int = 0,
     ) -> None:
         model = (model if isinstance(model, Denoiser) else model.denoiser).for_sample_rate(sample_rate)
         name, spec = type(model).__name__, model.spec
@@ -189,7 +179,7 @@ class Stream:
         if spec.ndim != 1:
             raise UsageError(f"the model {name} is for images; a stream needs one for signals")
         if channels < 1:
-            raise UsageError(f"a stream of {channels} channels was asked for; it needs at least one")
+            raise UsageError(f"channels is {channels}; a stream needs at least 1")
         if block is None:
             block = model.hop if isinstance(model, CausalDenoiser) else DEFAULT_BLOCK
         if block < 1:
@@ -204,16 +194,16 @@ class Stream:
         self._gain = strength * gain
         self._gaps_allowed = spec.modality == "sensor"
         self._piece = max(1, round(block / ratio))
-        self._seen = 0
+        self._checked = 0  # samples
         self._closed = False
-        self._waiting = SampleQueue(channels)
-        self._dry = SampleQueue(channels)
-        self._residual = SampleQueue(channels)
+        self._pauses = ClockPauses(clock) if clock else None
+        self._filler = GapFiller(channels, fill_gaps) if fill_gaps else None
+        self._waiting, self._dry, self._residual = (SampleQueue(channels) for _ in range(3))
 
         sigmas = None if sigma is None else [sigma / s for s in self._divisor[:, 0]]
-        core: Stage = core_of(model.eval(), channels, block, sigmas)
-        self._stages: list[Stage] = [Gaps(channels, spec.takes_gap_mask)] if self._gaps_allowed else []
-        self._first = self._piece  # is longer, so that the model has a whole block behind every piece
+        core: Stage = make_core(model.eval(), channels, block, sigmas)
+        self._stages: list[Stage] = [GapBridge(channels, spec.takes_gap_mask)] if self._gaps_allowed else []
+        self._first = self._piece  # longer, so that the model has a whole block with every piece
         if ratio == 1.0:
             self._stages.append(core)
         elif ratio < 1.0 and spec.modality == "audio":
@@ -226,19 +216,23 @@ class Stream:
             self._stages += [to_model, core, back]
             self._first += to_model.delay_samples
         if not self._gain.any():
-            self._stages = [_nothing]  # spare the model's time
+            self._stages = [_no_residual]
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
-        """What the model found and took out so far: figures by name."""
+        """Figures by name of what the model removed so far."""
         return self._model.diagnostics()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about gaps that were filled."""
+        return self._filler.notes if self._filler else ()
 
     @cached_property
     def latency_samples(self) -> int | None:
-        """The most samples that can have gone in and not come out; None where `flush` gives everything.
+        """Maximum lag of the output in samples, without filling of gaps; None if all comes from `flush`.
 
-        The model's own latency and block, and what the resamplers hold back, which is measured: on silence,
-        and with a model in this one's place that costs nothing.
+        It is measured on silence with a stand-in of the same latency, hop and halo as the model.
         """
         model = self._model
         causal = isinstance(model, CausalDenoiser)
@@ -246,16 +240,22 @@ class Stream:
             return None
         idle = _IdleCausal(model) if isinstance(model, CausalDenoiser) else _Idle(model.spec)
         stream = Stream(idle, 1, self._sample_rate, block=self._block)
-        longest = 4 * tile_of(self._block, model.spec.halo or 0)
-        waiting = most = 0
+        longest = 4 * tile_length(self._block, model.spec.halo or 0)
+        lag = max_lag = 0
         for _ in range(math.ceil(max(longest, model.spec.sample_rate or 0) / self._block)):
             silence = np.zeros((1, stream._first), np.float32)
-            waiting += silence.shape[-1] - stream.feed(silence).shape[-1]
-            most = max(most, waiting)
-        return most + self._piece - 1 + (RAMP if self._gaps_allowed else 0)
+            lag += silence.shape[-1] - stream.feed(silence).shape[-1]
+            max_lag = max(max_lag, lag)
+        return max_lag + self._piece - 1 + (MAX_RAMP if self._gaps_allowed else 0)
 
-    def feed(self, block: Array) -> Array:
-        """Take the next samples and give what is finished.
+    @torch.inference_mode()
+    def feed(self, block: Array, stamps_s: NDArray[np.float64] | None = None, *, last: bool = False) -> Array:
+        """Take the next samples, and return the finished ones.
+
+        Args:
+            block: The samples.
+            stamps_s: Their time stamps in seconds, for a `clock` that pauses.
+            last: The signal ends with this block.
 
         Shape:
             `(C, n)` in, `(C, m)` out: float64 for float64, float32 for float32.
@@ -265,40 +265,51 @@ class Stream:
         """
         block = np.asarray(block)
         if block.ndim != 2 or block.shape[0] != self._channels:
-            raise UsageError(f"a block of shape {block.shape} came; this stream takes ({self._channels}, n)")
+            raise UsageError(f"the block has shape {block.shape}; this stream takes ({self._channels}, n)")
         if self._closed:
-            raise UsageError("this stream was flushed; a new signal needs a new stream")
-        # A copy: callers refill the buffer they record into.
-        self._waiting.append(np.array(block, np.float32 if block.dtype == np.float32 else np.float64))
+            raise UsageError("this stream has ended; a new signal needs a new stream")
+        self._closed = last
+        # A copy, because callers refill the buffer they record into.
+        block = np.array(block, np.float32 if block.dtype == np.float32 else np.float64)
+        if self._pauses:
+            block = self._pauses.insert(block, stamps_s)
+        if self._filler:
+            block = self._filler(block, last)
+        self._waiting.append(block)
         done = []
-        while self._waiting.size >= self._first:
-            done.append(self._advance(self._waiting.take(self._first), last=False))
+        while last or self._waiting.size >= self._first:
+            final = self._waiting.size < self._first
+            piece = self._waiting.take(min(self._first, self._waiting.size))
             self._first = self._piece
-        return joined(done, self._channels, self._waiting.dtype)
+            flow = self._normalise(piece)
+            for stage in self._stages:
+                flow = stage(flow, final)
+            done.append(self._subtract(flow, final))
+            if final:
+                break
+        cleaned = concat(done, self._channels, self._waiting.dtype)
+        return self._pauses.remove(cleaned) if self._pauses else cleaned
 
     def flush(self) -> Array:
-        """Say that the signal has ended, and get the rest of the output `(C, k)`."""
-        if self._closed:
-            return np.empty((self._channels, 0), self._dry.dtype)
-        self._closed = True
-        return self._advance(self._waiting.take(self._waiting.size), last=True)
+        """End the signal, and return the rest of the output `(C, k)`."""
+        nothing = np.empty((self._channels, 0), self._waiting.dtype)
+        return nothing if self._closed else self.feed(nothing, last=True)
 
-    @torch.inference_mode()
-    def _advance(self, piece: Array, *, last: bool) -> Array:
+    def _normalise(self, piece: Array) -> Array:
         self._check(piece)
         self._dry.append(piece)
-        with np.errstate(over="ignore"):  # a value beyond float32 shows as an infinite result below
-            flow = ((piece - self._offset) / self._divisor).astype(np.float32)
-        for stage in self._stages:
-            flow = stage(flow, last)
-        self._residual.append(flow)
+        with np.errstate(over="ignore"):  # a value beyond float32 gives an infinite result, which is reported
+            return ((piece - self._offset) / self._divisor).astype(np.float32)
+
+    def _subtract(self, residual: Array, last: bool) -> Array:
+        self._residual.append(residual)
         if last and (short := self._dry.size - self._residual.size) > 0:
             self._residual.append(np.zeros((self._channels, short), np.float32))
         size = min(self._dry.size, self._residual.size)
         dry = self._dry.take(size)
         out: Array = (dry - self._gain * self._residual.take(size)).astype(dry.dtype)
         if np.isinf(out).any() or (np.isnan(out) & ~np.isnan(dry)).any():
-            raise DenoiseError("the model gave a value that is not a finite number")
+            raise DenoiseError("the model returned a value that is not a finite number")
         return out
 
     def _check(self, piece: Array) -> None:
@@ -307,18 +318,18 @@ class Stream:
             at = int(bad.any(axis=0).argmax())
             channel = int(bad[:, at].argmax())
             raise InputError(
-                f"sample {self._seen + at} of channel {channel + 1} is {piece[channel, at]}; "
+                f"sample {self._checked + at} of channel {channel + 1} is {piece[channel, at]}; "
                 f"expected {'finite numbers, or NaN for gaps' if self._gaps_allowed else 'finite numbers'}"
             )
-        self._seen += piece.shape[-1]
+        self._checked += piece.shape[-1]
 
 
-def _nothing(block: Array, _last: bool, /) -> Array:
+def _no_residual(block: Array, _last: bool, /) -> Array:
     return np.zeros_like(block)
 
 
 def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
-    """Samples at the model's rate for one of the signal's."""
+    """Return the model's rate over the signal's."""
     if sample_rate is not None and not 0 < sample_rate < float("inf"):
         raise UsageError(f"the sample rate is {sample_rate}; it must be a positive number of Hz")
     if spec.sample_rate is None or sample_rate is None:
@@ -328,7 +339,7 @@ def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
 
 
 class _Idle(Denoiser):
-    """Gives back what it gets, in a model's place."""
+    """A stand-in for a model, which returns its input."""
 
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
@@ -339,14 +350,14 @@ class _Idle(Denoiser):
 
 
 class _IdleCausal(CausalDenoiser):
-    """The same, as late as the model."""
+    """A stand-in of the same latency as a causal model."""
 
     def __init__(self, model: CausalDenoiser) -> None:
         super().__init__()
         self.spec, self.hop, self.latency = model.spec, model.hop, model.latency
 
     def initial_state(self, batch: int, channels: int = 1) -> None:
-        """None: it remembers nothing."""
+        """Return no state."""
 
     def step(self, block: torch.Tensor, state: None) -> tuple[torch.Tensor, None]:
         return block, state

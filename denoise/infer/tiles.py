@@ -1,7 +1,7 @@
-"""Which tiles an image is cut into: the largest that memory allows, in the shape that wastes least.
+"""Tile shapes: the largest that memory allows, with the least overlap.
 
-What a tile reads beyond what it keeps is computed twice. So few large tiles are fast, and small tiles are
-small: the choice is how much memory a network may hold while it runs.
+The halo of a tile is computed twice. So few large tiles are fast, and small tiles need little memory: the
+choice depends on the memory that a network may take.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from denoise.models.base import Denoiser
 
 __all__ = ["MEMORY", "Memory", "bytes_per_pixel", "tile_shape"]
 
-_PROBE_PX = 64  # side of the image that a network is measured on, where its multiple is not longer
-_COPIES_BEFORE = 2  # float32 values a channel while the network runs: of what was read, and as it lies for it
-_COPIES_AFTER = 7  # and once it has run: those, its answer, and what the result is computed through
+_PROBE_PX = 64  # side of the image for the measurement, unless the network's multiple is longer
+_COPIES_BEFORE = 2  # float32 values a channel while the network runs: the input read, and its memory layout
+_COPIES_AFTER = 7  # and once it has run: those, its output, and the intermediate arrays of the result
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What an image may take while it is cleaned.
+    """Memory limits for cleaning an image.
 
     Args:
-        total_bytes: Of the page, its result and the network together, as far as `least_bytes` lets it.
-        most_bytes: For the network alone; beyond it larger tiles hardly gain.
-        least_bytes: For the network alone, however large the page is.
+        total_bytes: For the page, its result and the network together, as far as `min_bytes` allows.
+        max_bytes: Maximum for the network alone; beyond it larger tiles hardly gain.
+        min_bytes: Minimum for the network alone, for pages of any size.
     """
 
     total_bytes: int = 672 * 2**20
-    most_bytes: int = 224 * 2**20
-    least_bytes: int = 64 * 2**20
+    max_bytes: int = 224 * 2**20
+    min_bytes: int = 64 * 2**20
 
     def for_network(self, held_bytes: int) -> int:
-        """What is left beside a page and its result of `held_bytes`."""
-        return min(self.most_bytes, max(self.least_bytes, self.total_bytes - held_bytes))
+        """Memory left for the network beside a page and its result of `held_bytes`."""
+        return min(self.max_bytes, max(self.min_bytes, self.total_bytes - held_bytes))
 
 
 MEMORY = Memory()
 
 
-def tile_shape(height: int, width: int, halo: int, multiple_of: int, most_px: float) -> tuple[int, int]:
-    """Rows and columns to keep of one run, so that the least is computed and no run reads over `most_px`.
+def tile_shape(height: int, width: int, halo: int, multiple_of: int, max_px: float) -> tuple[int, int]:
+    """Select rows and columns to keep of one run: the least computation with runs of at most `max_px`.
 
-    Where even the smallest sensible tile (twice the halo) reads more, that is the answer.
+    If even the smallest sensible tile (twice the halo) reads more, that is returned.
     """
     least = max(2 * halo, multiple_of, 16)
     best, best_area = None, 0
     rows = range(1, 1 + max(1, height // least))
     for across in range(1, 1 + max(1, width // least)):
         wide = _reads(width, across, halo, multiple_of)
-        down = next((n for n in rows if wide * _reads(height, n, halo, multiple_of) <= most_px), None)
+        down = next((n for n in rows if wide * _reads(height, n, halo, multiple_of) <= max_px), None)
         if down is None:
             continue
         area = (width + 2 * halo * (across - 1)) * (height + 2 * halo * (down - 1))
@@ -70,15 +70,15 @@ def _kept(size: int, parts: int, multiple_of: int) -> int:
 
 
 def _reads(size: int, parts: int, halo: int, multiple_of: int) -> int:
-    """The longest that any of so many parts of an axis reads; a true edge has no halo."""
+    """Length of the longest read of N parts of an axis; a true edge has no halo."""
     cuts = min(parts - 1, 2)
     return padded(min(size, _kept(size, parts, multiple_of) + cuts * padded(halo, multiple_of)), multiple_of)
 
 
 def bytes_per_pixel(model: Denoiser) -> float:
-    """How much memory a run needs for each pixel that it reads; measured on a small image, once a model.
+    """Measure the memory of a run for each pixel that it reads, on a small image, once a model.
 
-    A model without weights is a filter, for whose few arrays those of the tile itself stand.
+    A model without weights is a filter; its few arrays are counted as those of the tile itself.
     """
     copy = 4.0 * model.spec.channels
     weight = next(model.parameters(), None)
@@ -97,7 +97,7 @@ _measured: weakref.WeakKeyDictionary[Denoiser, float] = weakref.WeakKeyDictionar
 
 
 class _LiveBytes:
-    """Counts the bytes of what the layers of a network give, for as long as something refers to them."""
+    """Counts the bytes of the outputs of a network's layers while they are referenced."""
 
     def __init__(self, model: nn.Module) -> None:
         self.peak = self._now = 0

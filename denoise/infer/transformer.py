@@ -1,4 +1,4 @@
-"""A denoiser of signals that keeps the transformer protocol of scikit-learn, without needing scikit-learn."""
+"""Transformer of the scikit-learn protocol, without the dependency."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from denoise.analysis.estimator import Parameters
 from denoise.errors import InputError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.gaps import check_fill, filled
+from denoise.infer.gaps import GapFiller, check_fill_gaps
 
 __all__ = ["SignalDenoiser"]
 
@@ -19,7 +19,7 @@ __all__ = ["SignalDenoiser"]
 class SignalDenoiser(Parameters):
     """Cleans the columns of `X`, each a signal over the rows; NaN is a gap.
 
-    There is nothing to learn: `fit` notes the number of columns, and each `transform` takes its rows for one
+    Nothing is trained: `fit` stores the number of columns, and each `transform` treats its rows as one
     recording. So rows must be in the order of time, and must not be shuffled or split inside a recording.
 
     >>> import numpy as np
@@ -29,11 +29,11 @@ class SignalDenoiser(Parameters):
     (500, 3)
 
     Args:
-        model: What `denoise.load` takes, or a loaded `Cleaner`.
+        model: A name or path for `denoise.load`, or a loaded `Cleaner`.
         sample_rate: Hz; needed by a model that has a rate of its own.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signals' units, for a model that uses it.
-        fill_gaps: Samples of the longest gap that is filled; 0 leaves NaN where it was.
+        fill_gaps: Length in samples of the longest gap to fill; 0 leaves NaN in place.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SignalDenoiser(Parameters):
         sigma: float | None = None,
         fill_gaps: int = 0,
     ) -> None:
-        # As the protocol wants it: parameters are stored as they come, and checked by `fit`.
+        # The protocol requires parameters to be stored unchanged; `fit` checks them.
         self.model = model
         self.sample_rate = sample_rate
         self.strength = strength
@@ -52,7 +52,7 @@ class SignalDenoiser(Parameters):
         self.fill_gaps = fill_gaps
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
-        """Load the model, and note the columns of `X`.
+        """Load the model, and store the columns of `X`.
 
         Shape:
             `(n_samples, n_features)`.
@@ -62,7 +62,7 @@ class SignalDenoiser(Parameters):
             UsageError: A parameter is out of its range, or the model is not for sensor signals.
         """
         table = _table(X)
-        check_fill(self.fill_gaps)
+        check_fill_gaps(self.fill_gaps)
         self.cleaner_ = self.model if isinstance(self.model, Cleaner) else load(self.model, "sensor")
         if self.cleaner_.spec.modality != "sensor":
             kind = self.cleaner_.spec.modality
@@ -76,7 +76,7 @@ class SignalDenoiser(Parameters):
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """The cleaned table, float64; `X` itself is not touched.
+        """Return the cleaned table, float64; `X` itself stays unchanged.
 
         Shape:
             `(n_samples, n_features)` in and out.
@@ -94,15 +94,15 @@ class SignalDenoiser(Parameters):
                 f"{self.n_features_in_} features as input"
             )
         if self.fill_gaps:
-            table = filled(table.T, self.fill_gaps).T
+            table = GapFiller(table.shape[1], self.fill_gaps)(table.T, True).T
         return self.cleaner_.clean(table, self.sample_rate, self.strength, self.sigma)
 
     def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:
-        """`fit`, then `transform` of the same table."""
+        """Run `fit`, then `transform` the same table."""
         return self.fit(X, y).transform(X)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
-        """The names of the columns, which are those that went in."""
+        """Return the names of the columns, which are those of the input."""
         if input_features is not None:
             return np.asarray(input_features, dtype=object)
         names = getattr(self, "feature_names_in_", None)
@@ -114,7 +114,7 @@ class SignalDenoiser(Parameters):
         return hasattr(self, "cleaner_")
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn, which alone asks, wants to know: a transformer that allows NaN."""
+        """Tags for scikit-learn, its only caller: a transformer that allows NaN."""
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
         return Tags(
@@ -131,7 +131,9 @@ def _table(array: ArrayLike) -> NDArray[np.float64]:
         try:
             table = table.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(f"X holds what is no number: {error}; expected real numbers") from error
+            raise InputError(
+                f"X contains a value that is not a number: {error}; expected real numbers"
+            ) from error
     if table.ndim != 2 or table.dtype.kind not in "iufb" or not table.size:
         raise InputError(
             f"X is an array of {table.dtype} of shape {table.shape}; "

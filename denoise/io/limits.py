@@ -13,11 +13,7 @@ MAX_PACKING_RATIO = 2048  # Deflate, the tightest of the common packings, reache
 def require_plausible_size(claimed_bytes: int, file_bytes: int, claim: str, where: str = "") -> None:
     """Check that a file can hold what its header claims, before memory is taken.
 
-    Args:
-        claimed_bytes: Memory that the data would take.
-        file_bytes: Size of the file.
-        claim: The claim in the message, such as `900 megapixels`.
-        where: The start of the sentence.
+    The message begins with `where`, and has the claim in words, such as `900 megapixels`.
 
     Raises:
         TooLargeError: The file cannot hold that much.

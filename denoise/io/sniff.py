@@ -51,11 +51,7 @@ def sniff(path: str | Path) -> Format:
 
 
 def written_name(path: str | Path) -> str:
-    """Name for the result of cleaning `path`: its own, unless its format is only read.
-
-    Raises:
-        UnreadableError: It cannot be opened.
-    """
+    """Name for the result of cleaning `path`: its own, unless its format is only read."""
     path = Path(path)
     return path.with_suffix(sniff(path).written_suffix or path.suffix).name
 

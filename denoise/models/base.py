@@ -1,4 +1,4 @@
-"""The contract of every denoiser, learned and classical."""
+"""Contract of denoisers, learned and classical."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CausalDenoiser", "Denoiser", "InputSpec", "SigmaDenoiser"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a denoiser requires of its input; callers that pad, tile, resample or scale read it here.
+    """Requirements of a denoiser on its input, read by callers that pad, tile, resample or scale.
 
     Args:
         modality: A name in `denoise.signal.MODALITIES`.

@@ -1,13 +1,14 @@
-"""Deblurring in three steps: estimate the blur of the whole image, invert it, refine the result.
+"""Deblurring: estimate the blur of the whole image, invert it, refine the result.
 
-A lens or a shake blurs the whole image alike. The log spectrum is that of the scene, which falls smoothly,
-plus that of the blur, whose zeros and slopes stand out, so the blur can be estimated. A Wiener filter inverts
-it as far as noise allows. A network takes the image with two such results and removes ringing and noise
-(after Dong, Roth and Schiele, "Deep Wiener deconvolution", 2020, whose blur is given).
+The log spectrum is that of the scene, which falls smoothly, plus that of the blur, whose zeros and slopes
+stand out, so the blur can be estimated. A Wiener filter inverts it as far as noise allows. A network takes
+the image with two such results and removes ringing and noise (after Dong, Roth and Schiele, "Deep Wiener
+deconvolution", 2020, whose blur is given).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +33,7 @@ __all__ = ["Blurring", "DeblurConfig", "Deblurrer", "build"]
 _TILE_PX = 128  # side of the windows that the spectrum is averaged over
 _MAX_TILES = 8  # per axis; they are spread over the image
 _FADE_PX = 32  # margin that fades out, so that the periodic filter does not ring
-_INVERSE_RADIUS_PX = 96  # of an inverse filter, nearly
+_INVERSE_RADIUS_PX = 96  # effective radius of an inverse filter
 _MIN_SIGMA = 0.5 / 255  # standard deviation: rounding alone leaves 0.3/255
 _NOISY_RING = (0.25, 0.5)  # cycles per pixel; the faintest ring of the spectrum between these is noise
 # The filters assume a scene of power 1 / (balance * (f^2 + _FLAT)) in 0..1 and cycles per pixel, like photos.
@@ -108,11 +109,11 @@ class BlurEstimator(nn.Module):
     def forward(self, tiles: Tensor) -> Blurring:
         """Estimate blur and noise from tiles `(B, n, C, _TILE_PX, _TILE_PX)` in 0..1."""
         power = self._power(tiles)  # (B, tile, tile)
-        rings = self._by_ring(power)
+        rings = self._mean_by_radius(power)
         low, high = (round(edge * _TILE_PX) for edge in _NOISY_RING)
         sigma = rings[:, low:high].min(1).values.sqrt().clamp(min=_MIN_SIGMA)
         level = torch.log(power * self.steep + 0.3 * sigma.square()[:, None, None])
-        profile = self._by_ring(level)
+        profile = self._mean_by_radius(level)
         features = [
             self._cepstrum(level),
             self._cepstrum(level - profile[:, self.ring].view_as(level)),  # direction-dependent part
@@ -133,7 +134,7 @@ class BlurEstimator(nn.Module):
         power: Tensor = torch.fft.fft2(tapered).abs().square().mean((1, 2)) / self.taper.square().sum()
         return power
 
-    def _by_ring(self, spectrum: Tensor) -> Tensor:
+    def _mean_by_radius(self, spectrum: Tensor) -> Tensor:
         sums = spectrum.new_zeros(len(spectrum), len(self.ring_size))
         return sums.index_add_(1, self.ring, spectrum.flatten(1)) / self.ring_size
 
@@ -142,24 +143,12 @@ class BlurEstimator(nn.Module):
         middle = _TILE_PX // 2
         inner = slice(middle - self.reach, middle + self.reach + 1)
         cepstrum = torch.fft.fftshift(torch.fft.ifft2(level).real, dim=(1, 2))[:, inner, inner]
-        weighed: Tensor = cepstrum.flatten(1)[:, : self.numbers] * self.distance * (_TILE_PX / 30)
-        return weighed
-
-
-def _refining(config: DeblurConfig) -> AutoencoderConfig:
-    """Return the config of the network for an image and its Wiener results."""
-    channels = 3 * (1 + len(_BALANCES))
-    return AutoencoderConfig(
-        "image", channels=channels, widths=config.widths, blocks=config.blocks, fold=config.fold
-    )
+        weighted: Tensor = cepstrum.flatten(1)[:, : self.numbers] * self.distance * (_TILE_PX / 30)
+        return weighted
 
 
 class Deblurrer(Denoiser):
-    """Estimates the blur of the whole image, inverts it and refines the result.
-
-    Shape:
-        `(B, 3, H, W)` in and out, H and W multiples of `spec.multiple_of`.
-    """
+    """Estimates the blur of images `(B, 3, H, W)`, inverts it and refines the result."""
 
     def __init__(self, config: DeblurConfig) -> None:
         super().__init__()
@@ -168,7 +157,14 @@ class Deblurrer(Denoiser):
         self.refiner: ConvBackbone | None = None
         multiple_of, self.halo = 1, _INVERSE_RADIUS_PX
         if config.widths:
-            self.refiner = ConvBackbone(_refining(config))
+            network = AutoencoderConfig(
+                "image",
+                channels=3 * (1 + len(_BALANCES)),  # the image and its Wiener results
+                widths=config.widths,
+                blocks=config.blocks,
+                fold=config.fold,
+            )
+            self.refiner = ConvBackbone(network)
             multiple_of = self.refiner.multiple_of
             self.halo = -(-_INVERSE_RADIUS_PX // multiple_of) * multiple_of + self.refiner.halo
         # The filters ring less at a repeated edge than at a mirrored one.
@@ -195,17 +191,13 @@ class Deblurrer(Denoiser):
             attempts = [wiener(noisy, blurring, balance) for balance in _BALANCES]
         if self.refiner is None:
             return attempts[0]
-        seen = torch.cat([noisy, *attempts], 1).contiguous(memory_format=torch.channels_last)
-        features, skips = self.refiner.encode(seen)
+        stacked = torch.cat([noisy, *attempts], 1).contiguous(memory_format=torch.channels_last)
+        features, skips = self.refiner.encode(stacked)
         removed: Tensor = self.refiner.decode(features, skips)[:, :3]
         return noisy - removed
 
     def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Train one half at a time.
-
-        Without a refiner, train the estimator: its loss is the misfit of the target under the estimated blur.
-        Otherwise train the refiner with the estimated blur.
-        """
+        """Train the refiner, or else the estimator by the misfit of the target under the estimated blur."""
         if self.refiner is not None:
             with torch.no_grad():
                 blurring = self.estimate(noisy)
@@ -218,14 +210,14 @@ class Deblurrer(Denoiser):
 
     def warm_start(self, weights: Mapping[str, Tensor]) -> None:
         """Start from the weights of another run; those of an estimator alone leave the refiner unchanged."""
-        lacking, foreign = self.load_state_dict(weights, strict=False)
-        if foreign or any(not key.startswith("refiner.") for key in lacking):
-            raise RuntimeError(f"only one of the two models has {', '.join([*lacking, *foreign])}")
+        missing, unexpected = self.load_state_dict(weights, strict=False)
+        if unexpected or any(not key.startswith("refiner.") for key in missing):
+            raise RuntimeError(f"only one of the two models has {', '.join([*missing, *unexpected])}")
 
     def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
-        """Judge by the kernel: sharp photos give at most 0.1 px, a blur of 1 px gives more than 0.7.
+        """Test the kernel: sharp photos give at most 0.1 px, a blur of 1 px gives more than 0.7.
 
-        Drawings, whose spectrum says nothing, are recognised by exactly equal neighbours.
+        Drawings, which have exactly equal neighbours, never pass, because their spectrum is no evidence.
         """
         same = float(np.mean(page[:, :, 1:] == page[:, :, :-1]))
         return same < _DRAWN and _width_px(self._blurring(page, peak)) > _BLURRED_PX
@@ -268,31 +260,27 @@ class _Fitted(Denoiser):
 
 
 def wiener(noisy: Tensor, blurring: Blurring, balance: float) -> Tensor:
-    """Invert a blur where the scene is stronger than the noise (Wiener 1949).
+    """Invert the blur of images in 0..1 where the scene is stronger than the noise (Wiener 1949).
 
-    Args:
-        noisy: Images `(B, C, H, W)` in 0..1.
-        blurring: Blur and noise of each.
-        balance: Assumed noise-to-scene ratio over noise power and (nearly) frequency squared.
+    `balance` is the assumed noise-to-scene ratio over noise power and (nearly) frequency squared.
     """
     kernel, sigma = blurring
     height, width = noisy.shape[2:]
-    reach = kernel.shape[-1] // 2
-    margin = reach + _FADE_PX
+    radius = kernel.shape[-1] // 2
+    margin = radius + _FADE_PX
     mean = noisy.mean((2, 3), keepdim=True)
     padded = F.pad(noisy, (margin,) * 4, mode="replicate") - mean
     size = tuple(fast_length(n) for n in padded.shape[2:])
     padded = padded * _fade(padded.shape[2], noisy)[:, None] * _fade(padded.shape[3], noisy)
-    transfer = torch.fft.rfft2(kernel, s=size)[:, None]  # of a kernel shifted by `reach`
+    transfer = torch.fft.rfft2(kernel, s=size)[:, None]  # of a kernel shifted by `radius`
     down = torch.fft.fftfreq(size[0], device=noisy.device)[:, None]
     across = torch.fft.rfftfreq(size[1], device=noisy.device)
-    ratio = (
-        balance * sigma.square()[:, None, None, None] * (down.square() + across.square() + _FLAT) + _MIN_RATIO
-    )
+    scene = down.square() + across.square() + _FLAT
+    ratio = balance * sigma.square()[:, None, None, None] * scene + _MIN_RATIO
     spectrum = torch.fft.rfft2(padded, s=size) * transfer.conj() / (transfer.abs().square() + ratio)
     restored: Tensor = torch.fft.irfft2(spectrum, s=size)
-    top = margin - reach
-    return restored[..., top : top + height, top : top + width] + mean
+    start = margin - radius
+    return restored[..., start : start + height, start : start + width] + mean
 
 
 def _fade(size: int, like: Tensor) -> Tensor:
@@ -300,24 +288,14 @@ def _fade(size: int, like: Tensor) -> Tensor:
     return torch.cat([rising, like.new_ones(size - 2 * _FADE_PX), rising.flip(0)])
 
 
-def _tiles(pictures: Tensor) -> Tensor:
-    """Return tiles spread evenly over images `(B, C, H, W)`; the edges of a small image are repeated.
-
-    Shape:
-        `(B, n, C, _TILE_PX, _TILE_PX)`.
-    """
-    lacking = [max(0, _TILE_PX - n) for n in pictures.shape[2:]]
-    if any(lacking):
-        pictures = F.pad(pictures.float(), (0, lacking[1], 0, lacking[0]), mode="replicate")
-    height, width = pictures.shape[2:]
-    return torch.stack(
-        [
-            pictures[..., top : top + _TILE_PX, left : left + _TILE_PX]
-            for top in _starts(height)
-            for left in _starts(width)
-        ],
-        1,
-    )
+def _tiles(images: Tensor) -> Tensor:
+    """Return tiles `(B, n, C, _TILE_PX, _TILE_PX)` spread over images; edges of small images are repeated."""
+    bottom, right = (max(0, _TILE_PX - n) for n in images.shape[2:])
+    if bottom or right:
+        images = F.pad(images.float(), (0, right, 0, bottom), mode="replicate")
+    height, width = images.shape[2:]
+    corners = itertools.product(_starts(height), _starts(width))
+    return torch.stack([images[..., y : y + _TILE_PX, x : x + _TILE_PX] for y, x in corners], 1)
 
 
 def _starts(size: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Tables of docs/anomalies.md: how well each detector separates anomalies from normal items (AUROC).
 
-    python docs/figures/anomalies.py digits         digits, one of the ten never learned
+    python docs/figures/anomalies.py digits         digits, one class of ten unseen in training
     python docs/figures/anomalies.py textures       brick, grass and gravel with synthetic defects
     python docs/figures/anomalies.py bearings NPZ   vibration of a sound bearing against faulty ones
     python docs/figures/anomalies.py beats NPZ      normal heart beats against ectopic ones

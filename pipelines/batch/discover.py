@@ -28,7 +28,7 @@ RejectReason = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or folder that cannot be processed, and the reason in one sentence."""
+    """File or folder that cannot be processed, and the reason in one sentence."""
 
     path: Path
     error: str
@@ -36,7 +36,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Source:
-    """An input file; `relative` is its path below the input, with the suffix of its result."""
+    """Input file; `relative` is its path below the input, with the suffix of its result."""
 
     path: Path
     relative: Path
@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities among the items, in table order."""
+        """Modalities of the items, in table order."""
         present = {item.modality for item in self.items}
         return tuple(name for name in MODALITIES if name in present)
 
@@ -100,8 +100,8 @@ def find(
 ) -> Found:
     """Walk the inputs, files and folders alike, in name order.
 
-    Inside a folder, hidden files, manifests, parts of other files and files of other kinds are skipped (the
-    last are listed as ignored); an input file that cannot be processed is a problem.
+    Inside a folder, hidden files, manifests and parts of other files are skipped, files of other kinds listed
+    as ignored; an input file that cannot be processed is a problem.
 
     Args:
         inputs: Files and folders, local or remote.
@@ -167,28 +167,19 @@ def plan(
             refuse_overlap(folder, output)
     found = find(inputs, recursive=recursive, reject_reason=reject_reason, exclude_dir=exclude_dir)
     if not found.sources and not found.problems:
-        named = ", ".join(map(str, inputs))
-        raise UsageError(
-            f"{named}: nothing to do; none of {len(found.ignored)} files is of a kind that is asked for"
-        )
-    if len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir():
-        items = [_renamed(source, output) for source in found.sources]
-        root = output.parent
-    else:
-        items = [mirrored(source, output) for source in found.sources]
-        root = output
+        named, number = ", ".join(map(str, inputs)), len(found.ignored)
+        raise UsageError(f"{named}: nothing to do; none of {number} files is of a kind that is asked for")
+    renames = len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir()
+    root = output.parent if renames else output
+    items = [(_renamed if renames else mirrored)(source, output) for source in found.sources]
     return Plan(root, _checked(items, root), tuple(found.problems), tuple(found.ignored))
 
 
 def mirrored(source: Source, root: Path) -> Item:
     """Item that writes the result of a source to its mirrored path below `root`."""
+    relative = source.relative
     return Item(
-        source.path,
-        root / source.relative,
-        source.relative.as_posix(),
-        source.relative,
-        source.modality,
-        source.size_bytes,
+        source.path, root / relative, relative.as_posix(), relative, source.modality, source.size_bytes
     )
 
 
@@ -205,7 +196,7 @@ def _renamed(source: Source, output: Path) -> Item:
 def refuse_overlap(folder: Path, output: Path) -> None:
     """Refuse an output inside an input, or the reverse.
 
-    An output below its input is read by the next run; an input below its output may be written over.
+    The next run would read an output below its input; results may overwrite an input below the output.
 
     Raises:
         UsageError: One is inside the other.

@@ -1,13 +1,15 @@
-"""Estimate the cost of a plan from names and sizes alone: opening every header would take too long.
+"""Forecast of a plan's cost, from names and sizes alone.
 
-Seconds are right within a factor of two or three; bytes follow the rule that a file cleaned into its own
-format keeps its size.
+Opening every header would take too long. Seconds are right within a factor of two or three; bytes follow the
+rule that a file cleaned into its own format keeps its size.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,7 +19,7 @@ from pipelines.batch.discover import Item
 
 __all__ = ["Cost", "bytes_text", "estimate", "require_space", "seconds_per_million"]
 
-# Seconds a million pixels or samples on two cores, as the documents have them; the empty name is any other.
+# Seconds per million pixels or samples on two cores, from the documents; the empty name is any other model.
 _MODEL_SECONDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "image": {"learned": 1.05, "nlm": 1.4, "tv": 0.4, "wavelet": 0.17, "none": 0.0, "": 0.1},
@@ -25,9 +27,8 @@ _MODEL_SECONDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "sensor": {"learned": 1.6, "tv": 1.0, "none": 0.0, "": 0.3},
     }
 )
-_FILE_SECONDS: Mapping[str, float] = MappingProxyType(  # to read, measure and write as much
-    {"image": 0.3, "audio": 0.1, "sensor": 1.0}
-)
+# Seconds per million to read, measure and write.
+_FILE_SECONDS: Mapping[str, float] = MappingProxyType({"image": 0.3, "audio": 0.1, "sensor": 1.0})
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,25 @@ class Cost:
     estimated_seconds: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.bytes_in + other.bytes_in,
-            self.estimated_bytes_out + other.estimated_bytes_out,
-            self.estimated_seconds + other.estimated_seconds,
-        )
+        return Cost(*map(operator.add, astuple(self), astuple(other)))
 
     def row(self) -> dict[str, float]:
-        """The form of `--json`."""
+        """Return the form of `--json`."""
         return asdict(self) | {"estimated_seconds": round(self.estimated_seconds, 3)}
 
 
 def seconds_per_million(modality: str, model: str, *, learned: bool = False) -> float:
-    """Seconds that a model needs for a million pixels or samples."""
+    """Seconds of a model per million pixels or samples."""
     known = _MODEL_SECONDS[modality]
     return known["learned"] if learned else known.get(model, known[""])
 
 
 def estimate(item: Item, model_seconds: float, samples: float | None = None) -> Cost:
-    """The cost of one file.
+    """Estimate the cost of one file.
 
     Args:
         item: The file.
-        model_seconds: Seconds of the model for a million pixels or samples.
+        model_seconds: Seconds of the model per million pixels or samples.
         samples: Pixels or samples in the file, if its header was read; None estimates them from its size.
     """
     before, after = item.source.suffix.lower(), item.destination.suffix.lower()
@@ -88,21 +85,16 @@ def require_space(root: Path, free_bytes: int | None, items: Iterable[tuple[Item
         return
     needed = largest = 0
     for item, cost in items:
+        with suppress(OSError):
+            needed -= min(item.destination.stat().st_size, cost.estimated_bytes_out)
+        needed += cost.estimated_bytes_out
         largest = max(largest, cost.estimated_bytes_out)
-        needed += max(cost.estimated_bytes_out - _size_bytes(item.destination), 0)
     needed = max(needed, largest)
     if needed > free_bytes:
         raise UsageError(
             f"{root}: the results need about {bytes_text(needed)}, and the disk has {bytes_text(free_bytes)}"
             " left; make room or choose another output"
         )
-
-
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def bytes_text(size_bytes: float) -> str:

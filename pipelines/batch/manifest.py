@@ -1,14 +1,13 @@
-"""The manifest: one JSON line per processed file, so that a second run processes only the rest.
+"""Manifest: one JSON line per processed file, so that a second run skips it.
 
-A file counts as done when its last good row proves it: the input has the same digest, the job the same
-fingerprint, and the output is there with the digest that was recorded. Digests and not size and time, because
-a folder that was copied, restored or synchronised has new times, and because an output that somebody edited
-must not be taken for ours; reading a file to hash it costs a few percent of cleaning it.
+A file is done if its last `ok` row proves it: same digest of the input, same fingerprint of the job, and an
+output with the recorded digest. Sizes and times would not do: copies and restored folders have new times, and
+an output that somebody edited is not ours. Hashing a file costs a few percent of cleaning it.
 
-Between the moment an output appears and the moment its row is on disk a crash may come. So the keys of a run
-are first written to `.denoise-unfinished`; an output named there is ours to redo, whatever the manifest says.
-That also lets rows and folders reach the disk in groups: a killed process loses no row, and a power cut costs
-the work of half a second. A store takes no rows one by one: there they are sent together, every half minute.
+A crash may come between an output and its row. So a run first writes its keys to `.denoise-unfinished`; an
+output named there is ours to redo, whatever the manifest says. That also lets rows and folders reach the disk
+in groups: a killed process loses no row, a power cut the work of half a second. A store takes no single rows:
+there they are sent together, every half minute.
 """
 
 from __future__ import annotations
@@ -72,19 +71,19 @@ class Entry:
 
     @classmethod
     def of(cls, item: Item, status: str, **rest: Any) -> Entry:
-        """The entry of a planned item."""
+        """Make the entry of a planned item."""
         return cls(
             str(item.source), str(item.destination), status, modality=item.modality, key=item.key, **rest
         )
 
     def row(self) -> dict[str, Any]:
-        """The form of `--json`."""
+        """Return the form of `--json`."""
         row: dict[str, Any] = jsonable(asdict(self))
         return row
 
 
 def jsonable(value: Any) -> Any:
-    """The same value with NaN and infinity as null, which is all that JSON has for them."""
+    """Replace NaN and infinity, which JSON lacks, by null."""
     if isinstance(value, Mapping):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -108,7 +107,7 @@ def digest(path: Path) -> str:
 
 
 class Manifest:
-    """The manifest of one output folder: which outputs it proves done, and how to add rows.
+    """Manifest of one output folder: proves outputs done, and takes rows.
 
     Args:
         root: The output folder. Nothing is created before `writing`.
@@ -183,7 +182,7 @@ def _foreign(item: Item, *, known: bool) -> Entry:
 
 
 class Appender:
-    """Adds rows to an open manifest: a row is in the file when the call returns, or the file is as it was.
+    """Appender of rows: after a call, the row is in the file, or the file is as it was.
 
     A remote manifest is a local copy, sent as a whole at each `sync`; until then the pending keys mark its
     outputs as ours.
@@ -191,7 +190,7 @@ class Appender:
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self._path, self._file, self._place = path, file, place(path)
-        self._separator = b"" if _ends_in_line_end(Path(file.name)) else b"\n"  # after a line torn by a crash
+        self._separator = b"" if _ends_in_newline(Path(file.name)) else b"\n"  # after a line torn by a crash
         self.proven: set[str | None] = set()  # keys
         self._folders: set[Path] = set()  # of outputs since the last sync
         self._synced_s = 0.0
@@ -228,12 +227,11 @@ class Appender:
         self._synced_s = time.monotonic()
 
     def _write(self, line: bytes) -> None:
-        written = self._file.write(line)
-        if written < len(line):
+        if self._file.write(line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _ends_in_line_end(path: Path) -> bool:
+def _ends_in_newline(path: Path) -> bool:
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True

@@ -1,4 +1,4 @@
-"""Remote files, by the URLs that fsspec takes: `s3://`, `gs://`, `http://` ..."""
+"""Remote files, by the URLs that fsspec takes: `s3://`, `gs://`, `http://`."""
 
 from __future__ import annotations
 
@@ -44,10 +44,9 @@ _ERROR_NUMBERS: Mapping[type[OSError], int] = {
 
 
 class Remote(_Base, Place):
-    """The file or folder that a URL names: PurePath naming, and only the I/O methods below.
+    """File or folder that a URL names: PurePath naming, and only the I/O methods below.
 
-    Every method that reads or copies raises OSError with a number, as a local file does, or UsageError if
-    fsspec cannot reach the URL.
+    Every method raises OSError as a local file does, or UsageError if fsspec cannot reach the URL.
     """
 
     is_local = False
@@ -61,7 +60,7 @@ class Remote(_Base, Place):
         raise TypeError(f"{self}: no local path")  # or the system would open a folder named `s3:`
 
     def _resolve_fs(self) -> tuple[Any, str]:
-        """The file system, and the path in it."""
+        """Find the file system, and the path in it."""
         from fsspec.core import url_to_fs
 
         try:
@@ -69,6 +68,13 @@ class Remote(_Base, Place):
         except (ImportError, ValueError) as error:  # no such protocol, or its package is not installed
             raise UsageError(f"{self}: cannot be reached: {reason(error)}") from error
         return fs, path
+
+    @contextmanager
+    def _store(self) -> Iterator[tuple[Any, str]]:
+        """File system and path; any error of the store's library becomes an OSError with a number."""
+        resolved = self._resolve_fs()
+        with _os_errors():
+            yield resolved
 
     @property
     def _is_web(self) -> bool:
@@ -81,50 +87,40 @@ class Remote(_Base, Place):
 
     # ---- as a path ---------------------------------------------------------------------------------------
 
-    def resolve(self, strict: bool = False) -> Remote:  # noqa: ARG002
-        """The same place under its canonical name: `s3a://` is `s3://`."""
+    def resolve(self, _strict: bool = False) -> Remote:
+        """Return the place under its canonical name: `s3a://` is `s3://`."""
         fs, path = self._resolve_fs()
         return Remote(fs.unstrip_protocol(path))
 
     def exists(self) -> bool:
-        fs, path = self._resolve_fs()
-        with _os_errors():
+        with self._store() as (fs, path):
             return bool(fs.exists(path))
 
     def is_file(self) -> bool:
-        fs, path = self._resolve_fs()
-        with _os_errors():
+        with self._store() as (fs, path):
             return bool(fs.isfile(path))
 
     def is_dir(self) -> bool:
         """True if names begin with this one; the web has no folders."""
         if self._is_web:
             return False
-        fs, path = self._resolve_fs()
-        with _os_errors():
+        with self._store() as (fs, path):
             return bool(fs.isdir(path))
 
     @contextmanager
     def open(self, mode: str = "rb") -> Iterator[IO[bytes]]:  # type: ignore[override]
-        fs, path = self._resolve_fs()
-        with _os_errors(), fs.open(path, mode) as file:
+        with self._store() as (fs, path), fs.open(path, mode) as file:
             yield file
 
     def unlink(self, missing_ok: bool = False) -> None:
-        fs, path = self._resolve_fs()
-        try:
-            with _os_errors():
-                fs.rm_file(path)
-        except FileNotFoundError:
-            if not missing_ok:
-                raise
+        with suppress(*[FileNotFoundError] if missing_ok else ()), self._store() as (fs, path):
+            fs.rm_file(path)
 
     # ---- copies ------------------------------------------------------------------------------------------
 
     def get(self, local: Path) -> None:
         """Copy it to a local path."""
-        fs, path = self._resolve_fs()
-        with _os_errors():
+        with self._store() as (fs, path):
             fs.get_file(path, str(local))
 
     def put(self, local: Path) -> None:
@@ -135,8 +131,7 @@ class Remote(_Base, Place):
         """
         from fsspec import AbstractFileSystem
 
-        fs, path = self._resolve_fs()
-        with _os_errors():
+        with self._store() as (fs, path):
             if type(fs).mv is AbstractFileSystem.mv:  # no rename of its own: a copy would gain nothing
                 fs.put_file(str(local), path)
                 return
@@ -193,14 +188,12 @@ class Remote(_Base, Place):
 
     def _size_bytes(self) -> int:
         """Size of a file; 0 if the server does not report it."""
-        fs, path = self._resolve_fs()
-        with _os_errors():
+        with self._store() as (fs, path):
             return int(fs.info(path).get("size") or 0)
 
     def _listing(self, *, recursive: bool = True) -> dict[str, Mapping[str, Any]]:
-        """The store's details of every file below, by its path from here; empty if there is nothing."""
-        fs, path = self._resolve_fs()
-        with _os_errors():
+        """List the store's details of every file below, by its path from here."""
+        with self._store() as (fs, path):
             fs.invalidate_cache()
             try:
                 found = fs.find(path, maxdepth=None if recursive else 1, detail=True)
@@ -293,7 +286,7 @@ class Remote(_Base, Place):
 
 
 def location(text: str) -> Path:
-    """The local path or URL that a text names.
+    """Make the local path or URL that a text names.
 
     Args:
         text: `s3://bucket/folder`, say, or any local path.

@@ -1,4 +1,4 @@
-"""Run a job: plan, skip finished files, process the rest, record results in the manifest."""
+"""Run a job: plan, skip finished files, process the rest, keep the manifest."""
 
 from __future__ import annotations
 

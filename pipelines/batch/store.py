@@ -33,6 +33,7 @@ __all__ = ["MANIFEST_NAME", "File", "Local", "Place", "Walk", "output_errors", "
 MANIFEST_NAME = "denoise-manifest.jsonl"
 FOLDER_WITH_SUFFIX = "a folder, a {} file was expected; name it as an input to go into it"
 _SUFFIXES = {suffix for row in FORMATS.values() for suffix in row.suffixes}
+_WRITABLE_SUFFIXES = {suffix for row in FORMATS.values() if row.writable for suffix in row.suffixes}
 _STAGE_PREFIX = "denoise-stage-"
 _FRESH_S = 60.0  # a stage folder younger than this may be about to be locked
 
@@ -41,7 +42,7 @@ OnProblem = Callable[[Path, str], None]
 
 @dataclass(frozen=True)
 class File:
-    """A file that `Place.files` found.
+    """File that `Place.files` found.
 
     Args:
         path: Path of the file.
@@ -76,7 +77,7 @@ class Walk:
 class Place(ABC):
     """A file or folder, local or remote: the operations in which the two differ. `place` gives it for a path.
 
-    Methods raise OSError with a number, unless they name another error.
+    Methods raise OSError with a number; where named, UsageError before the work, or an error for one file.
 
     Args:
         is_local: True on a disk of this machine.
@@ -90,21 +91,11 @@ class Place(ABC):
 
     @abstractmethod
     def check(self, *, written: bool = False) -> None:
-        """Refuse a place that cannot be reached or written, whatever it holds.
-
-        Raises:
-            UsageError: It cannot.
-        """
+        """Refuse, with a UsageError, a place that cannot be reached or written, whatever it holds."""
 
     @abstractmethod
     def files(self, walk: Walk) -> Iterator[File]:
-        """Walk the files below a folder, in name order, or yield the one file.
-
-        Hidden files, manifests and parts of other files are skipped.
-
-        Raises:
-            UsageError: The place does not exist, or cannot be read.
-        """
+        """Yield the one file, or the files below a folder in name order; a UsageError if there is neither."""
 
     @abstractmethod
     def real_path(self, known: dict[Path, str]) -> str:
@@ -144,28 +135,15 @@ class Place(ABC):
 
     @abstractmethod
     def appending(self) -> AbstractContextManager[FileIO]:
-        """Open this file, or a local copy, to append to it.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
+        """Open this file, or a local copy, to append to it; an OutputError if it cannot be written."""
 
     @abstractmethod
     def publish(self, file: FileIO, folders: Collection[Path]) -> None:
-        """Make names in `folders` durable, and then what was appended to this file.
-
-        Raises:
-            StorageError: The disk is full or failing.
-            OutputError: It cannot be written.
-        """
+        """Make names in `folders` durable, then what was appended; a StorageError or OutputError if not."""
 
     @abstractmethod
     def fetch(self, folder: Path) -> Path:
-        """Local copy of this file, in a new `folder`; a local file is its own.
-
-        Raises:
-            InputError: It cannot be read.
-        """
+        """Local copy of this file, in a new `folder`; a local file is its own. InputError if unreadable."""
 
     @abstractmethod
     def staging_path(self, folder: Path) -> Path:
@@ -173,15 +151,11 @@ class Place(ABC):
 
     @abstractmethod
     def send(self, local: Path) -> None:
-        """Make this file a copy of `local`, whole or not at all.
-
-        Raises:
-            StorageError, OutputError: It cannot be written.
-        """
+        """Make this file a copy of `local`, whole or not at all; a StorageError or OutputError if not."""
 
 
 def place(path: Path) -> Place:
-    """The place that a path names."""
+    """Return the place that a path names."""
     return path if isinstance(path, Place) else Local(path)
 
 
@@ -201,13 +175,12 @@ def is_reserved(name: str) -> bool:
 
 def names_a_file(folder: Path) -> bool:
     """True for a folder whose suffix is that of a file."""
-    suffix = folder.suffix.lower()
-    return any(suffix in row.suffixes for row in FORMATS.values() if row.writable)
+    return folder.suffix.lower() in _WRITABLE_SUFFIXES
 
 
 @dataclass(frozen=True)
 class Local(Place):
-    """A path on a disk of this machine."""
+    """Path on a disk of this machine."""
 
     path: Path
 
@@ -267,7 +240,12 @@ class Local(Place):
         return look_up
 
     def identities(self, keys: Collection[str]) -> dict[str, object]:
-        return {key: _identity(self.path / key) for key in keys}
+        found: dict[str, object] = dict.fromkeys(keys)
+        for key in keys:
+            with suppress(OSError):
+                status = (self.path / key).stat()
+                found[key] = status.st_ino, status.st_mtime_ns, status.st_size
+        return found
 
     def make_folder(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -336,7 +314,7 @@ def _walk(folder: Path, walk: Walk, ancestors: frozenset[tuple[int, int]]) -> It
     except OSError as error:
         walk.on_problem(folder, f"the folder cannot be read: {error.strerror}")
         return
-    identity = (here.st_dev, here.st_ino)
+    identity, excluded = (here.st_dev, here.st_ino), walk.exclude_dir
     if identity in ancestors:
         walk.on_problem(folder, "a link back to a folder above it; a file or another folder was expected")
         return
@@ -353,12 +331,8 @@ def _walk(folder: Path, walk: Walk, ancestors: frozenset[tuple[int, int]]) -> It
             yield path
         elif names_a_file(path):
             walk.on_problem(path, FOLDER_WITH_SUFFIX.format(path.suffix))
-        elif walk.recursive and not _is_same_folder(path, walk.exclude_dir):
+        elif walk.recursive and not (excluded and excluded.exists() and path.samefile(excluded)):
             yield from _walk(path, walk, ancestors | {identity})
-
-
-def _is_same_folder(folder: Path, other: Path | None) -> bool:
-    return other is not None and other.exists() and folder.samefile(other)
 
 
 def _folds_case(folder: Path) -> bool:
@@ -368,14 +342,6 @@ def _folds_case(folder: Path) -> bool:
         if twin != path and path.exists():
             return twin.exists() and twin.samefile(path)
     return False
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 @contextmanager

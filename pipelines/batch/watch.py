@@ -1,8 +1,8 @@
 """Watch folders, and clean the files that arrive.
 
-Every scan walks the folders themselves, with the planner and the manifest of any other run; a notification of
-the system only triggers one. So nothing is lost where notifications get lost, or never come (network drives),
-and a restart begins with all unfinished files.
+Every scan walks the folders, with the planner and the manifest of any other run; notifications of the system
+only trigger it. So a lost notification (network drives send none) loses no file, and a restart begins with
+all unfinished files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ __all__ = ["Arrivals", "Watch", "WatchSummary", "watch"]
 POLL_S = 5.0  # between scans without notifications
 _MAX_WAIT_S = 60.0  # between scans with notifications: they may get lost, and network drives send none
 _MIN_WAIT_S = 0.05  # between scans, always
-_CHANGES = frozenset({"created", "modified", "moved", "closed"})  # a file that is only read is none
+_CHANGES = frozenset({"created", "modified", "moved", "closed"})  # not opened, or closed after reading
 
-Signature = tuple[int, int, int]
+Stat = tuple[int, int, int]  # size, time and inode: a file that is written or replaced changes one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +77,10 @@ class WatchSummary:
 
 
 @dataclass
-class _Seen:
-    signature: Signature
+class _FileState:
+    stat: Stat
     since_s: float
-    taken: bool = False
+    accepted: bool = False
 
 
 class Arrivals:
@@ -94,61 +94,54 @@ class Arrivals:
 
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
-        self._seen: dict[Path, _Seen] = {}
-        self._last: dict[Path, _Seen] = {}
+        self._files: dict[Path, _FileState] = {}
+        self._last: dict[Path, _FileState] = {}
         self._now_s = 0.0
 
     def begin(self, now_s: float) -> None:
         """Start a scan, at a time in seconds that only grows."""
-        self._last, self._seen, self._now_s = self._seen, {}, now_s
+        self._last, self._files, self._now_s = self._files, {}, now_s
 
     def __call__(self, path: Path) -> bool:
         """Record a file; True if it has settled since it was last processed."""
-        signature = _signature(path)
-        if signature is None:
+        try:
+            found = path.stat()
+        except OSError:  # removed again, or a link whose target has not arrived
             return False
-        seen = self._last.get(path)
-        if seen is None or seen.signature != signature:
-            seen = _Seen(signature, self._now_s)
-        self._seen[path] = seen
-        # An empty file is one whose writer has not begun.
-        if seen.taken or not signature[0] or self._now_s - seen.since_s < self._settle_s:
+        stat = found.st_size, found.st_mtime_ns, found.st_ino
+        state = self._last.get(path)
+        if state is None or state.stat != stat:
+            state = _FileState(stat, self._now_s)
+        self._files[path] = state
+        # The writer of an empty file has not begun.
+        if state.accepted or not found.st_size or self._now_s - state.since_s < self._settle_s:
             return False
-        seen.taken = True
+        state.accepted = True
         return True
 
     def __contains__(self, path: Path) -> bool:
-        return path in self._seen
+        return path in self._files
 
     def end(self) -> set[Path]:
-        """End a scan; return the files that have gone since the last."""
-        gone = self._last.keys() - self._seen.keys()
+        """End a scan; return the files that were removed since the last."""
+        removed = self._last.keys() - self._files.keys()
         self._last = {}
-        return gone
+        return removed
 
     @property
     def waiting(self) -> int:
         """Number of files that have not settled."""
-        return sum(not seen.taken for seen in self._seen.values())
+        return sum(not state.accepted for state in self._files.values())
 
     @property
     def due_s(self) -> float:
         """Time when the next file may settle; infinity if there is none."""
-        pending = (s.since_s for s in self._seen.values() if not s.taken and s.signature[0])
+        pending = (s.since_s for s in self._files.values() if not s.accepted and s.stat[0])
         return min(pending, default=math.inf) + self._settle_s
 
 
-def _signature(path: Path) -> Signature | None:
-    """Size, time and inode, one of which changes when a file is written or replaced."""
-    try:
-        found = path.stat()
-    except OSError:  # gone again, or a link to what has not come yet
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
-
-
 def watch(
-    job: Watch,
+    settings: Watch,
     *,
     on_entry: Callable[[Entry], None] = lambda _: None,
     on_message: Callable[[str], None] = lambda _: None,
@@ -158,7 +151,7 @@ def watch(
     The output folder stays locked: no other run can write there.
 
     Args:
-        job: Folders, job and settings.
+        settings: Folders, job and times.
         on_entry: Called with each entry.
         on_message: Called with sentences about the watch itself.
 
@@ -166,15 +159,13 @@ def watch(
         UsageError: An input is not a folder, input and output overlap, or another run holds the output.
         OutputError: The output folder cannot be written.
     """
-    _check(job.job)
-    with exclusive(job.job.output):
-        watcher = _Watcher(job, on_entry, on_message)
-        try:
-            with _changes(job, on_message) as changes:
-                watcher.run(changes)
-        except KeyboardInterrupt:  # how a watch is meant to end
-            pass
-        return watcher.watched
+    _check(settings.job)
+    with exclusive(settings.job.output):
+        watcher = _Watcher(settings, on_entry)
+        # Ctrl-C is the normal end of a watch.
+        with suppress(KeyboardInterrupt), _changes(settings, on_message) as changes:
+            watcher.run(changes)
+        return watcher.summary
 
 
 def _check(job: Job) -> None:
@@ -194,24 +185,21 @@ def _check(job: Job) -> None:
 class _Watcher:
     """State of a watch; its size does not grow with the number of files processed."""
 
-    def __init__(
-        self, watch: Watch, on_entry: Callable[[Entry], None], on_message: Callable[[str], None]
-    ) -> None:
-        self._watch, self._job = watch, watch.job
-        self._on_entry, self._on_message = on_entry, on_message
-        self._arrivals = Arrivals(watch.settle_s)
+    def __init__(self, settings: Watch, on_entry: Callable[[Entry], None]) -> None:
+        self._job, self._on_entry = settings.job, on_entry
+        self._arrivals = Arrivals(settings.settle_s)
         self._real_output = self._job.output.resolve()
         self._name_key = place(self._job.output).name_key()
-        self._owners: dict[str, Path] = {}  # name of an output to the source that has it
-        self._troubles: set[Problem] = set()  # of the last scan
-        self.watched = WatchSummary()
+        self._owners: dict[str, Path] = {}  # from the name of an output to its source
+        self._problems: set[Problem] = set()  # of the last scan
+        self.summary = WatchSummary()
 
     def run(self, changes: Changes) -> None:
-        while not self.watched.stopped:
+        while not self.summary.stopped:
             changes.clear()
             plan = self._scan()
             if plan.items or plan.problems:
-                self._do(plan)
+                self._process(plan)
             else:
                 changes.wait(self._arrivals.due_s - time.monotonic())
 
@@ -219,11 +207,11 @@ class _Watcher:
         """Plan for the settled files."""
         found = self._found()
         # An unreadable folder is reported once, not at every scan.
-        problems = [problem for problem in found.problems if problem not in self._troubles]
-        for problem in self._troubles - set(found.problems):
+        problems = [problem for problem in found.problems if problem not in self._problems]
+        for problem in self._problems - set(found.problems):
             if problem.path not in self._arrivals:
-                self.watched.failed.pop(str(problem.path), None)
-        self._troubles = set(found.problems)
+                self.summary.failed.pop(str(problem.path), None)
+        self._problems = set(found.problems)
         items = []
         for source in found.sources:
             item = discover.mirrored(source, self._job.output)
@@ -235,7 +223,7 @@ class _Watcher:
         return Plan(self._job.output, tuple(items), tuple(problems), tuple(found.ignored))
 
     def _found(self) -> Found:
-        """Walk the folders for settled files; a folder that is away, such as a drive, is a problem."""
+        """Walk the folders for settled files; a folder that is missing, such as a drive, is a problem."""
         found = Found()
         self._arrivals.begin(time.monotonic())
         for folder in self._job.inputs:
@@ -253,12 +241,12 @@ class _Watcher:
             found.sources += more.sources
             found.problems += more.problems
             found.ignored += more.ignored
-        gone = self._arrivals.end()
-        if gone:
-            self._owners = {name: source for name, source in self._owners.items() if source not in gone}
-        for path in gone:
-            self.watched.failed.pop(str(path), None)
-        self.watched.waiting = self._arrivals.waiting
+        removed = self._arrivals.end()
+        if removed:
+            self._owners = {name: source for name, source in self._owners.items() if source not in removed}
+        for path in removed:
+            self.summary.failed.pop(str(path), None)
+        self.summary.waiting = self._arrivals.waiting
         return found
 
     def _refusal(self, item: Item) -> str | None:
@@ -270,29 +258,30 @@ class _Watcher:
             return f"{item.destination}: both {owner} and {item.source} would be written there"
         return None
 
-    def _do(self, plan: Plan) -> None:
-        there = {item.key for item in plan.items if os.path.lexists(item.destination)}
+    def _process(self, plan: Plan) -> None:
+        existing = {item.key for item in plan.items if os.path.lexists(item.destination)}
         left = {str(item.source) for item in plan.items} | {str(problem.path) for problem in plan.problems}
 
-        def take(entry: Entry) -> None:
+        def on_entry(entry: Entry) -> None:
             if entry.source in left:
                 left.remove(entry.source)
-                self._take(entry)
+                self._record(entry)
 
         try:
-            result = batch.run(self._job, lambda _: nullcontext(take), plan, Manifest(plan.root, there))
-            for entry in result.entries:  # with those that were not to do
-                take(entry)
-            self.watched.stopped = result.stopped
+            manifest = Manifest(plan.root, existing)
+            result = batch.run(self._job, lambda _: nullcontext(on_entry), plan, manifest)
+            for entry in result.entries:  # including those that needed no work
+                on_entry(entry)
+            self.summary.stopped = result.stopped
         finally:
-            self.watched.waiting += len(left)
+            self.summary.waiting += len(left)
 
-    def _take(self, entry: Entry) -> None:
-        self.watched.counts[entry.status] += 1
+    def _record(self, entry: Entry) -> None:
+        self.summary.counts[entry.status] += 1
         if entry.error:
-            self.watched.failed[entry.source] = entry.error
+            self.summary.failed[entry.source] = entry.error
         else:
-            self.watched.failed.pop(entry.source, None)
+            self.summary.failed.pop(entry.source, None)
         self._on_entry(entry)
 
 
@@ -317,12 +306,10 @@ class Changes:
         self._happened.clear()
 
     def wait(self, due_s: float) -> None:
-        """Return after a change; or, while files settle, once the first of them may have.
-
-        Not before that: a file that is being written changes all the time.
+        """Return after a change; while files settle, after `due_s`, as a file being written keeps changing.
 
         Args:
-            due_s: Seconds until then; infinity if no file is settling.
+            due_s: Seconds until the first file may have settled; infinity if no file is settling.
         """
         if due_s < math.inf:
             time.sleep(max(_MIN_WAIT_S, due_s))
@@ -336,19 +323,18 @@ def _changes(watch: Watch, on_message: Callable[[str], None]) -> Iterator[Change
     if watch.poll_s is not None:
         yield Changes(watch.poll_s)
         return
-    changes = Changes(_MAX_WAIT_S)
+    from_system = Changes(_MAX_WAIT_S)
     try:
-        observer = _observer(watch.job, changes)
-    except ImportError:
-        on_message(f"without watchdog (the extra: watch) folders are scanned every {POLL_S:g} s")
+        observer = _observer(watch.job, from_system)
+    except (ImportError, OSError) as error:  # OSError: the system limits the number of watched folders, say
+        cause = f"no notifications ({getattr(error, 'strerror', None) or error}):"
+        if isinstance(error, ImportError):
+            cause = "without watchdog (the extra: watch)"
+        on_message(f"{cause} folders are scanned every {POLL_S:g} s")
         yield Changes(POLL_S)
         return
-    except OSError as error:  # the system's limit on watched folders, say
-        on_message(f"no notifications ({error.strerror or error}): folders are scanned every {POLL_S:g} s")
-        yield Changes(POLL_S)
-        return
     try:
-        yield changes
+        yield from_system
     finally:
         observer.stop()
         observer.join()

@@ -1,4 +1,4 @@
-"""Benchmark cases: a clean signal, its corrupted copy, and the metrics of that copy."""
+"""Benchmark cases: a clean signal, its corrupted copy, and the metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DEFAULT_RATE_HZ = 1.0  # of a log without a clock: no mains hum fits in
 
 @dataclass(frozen=True)
 class CleanSignal:
-    """A clean file in memory: images in 0..1 and without alpha, audio in -1..1."""
+    """Clean file in memory: images in 0..1 and without alpha, audio in -1..1."""
 
     array: Array
     modality: str
@@ -35,7 +35,7 @@ class CleanSignal:
 
     @property
     def family(self) -> str:
-        """The folder of the file."""
+        """Folder of the file."""
         return self.key.partition(":")[0].rpartition("/")[0]
 
     @property
@@ -50,7 +50,7 @@ class CleanSignal:
 
 @dataclass(frozen=True)
 class Case:
-    """A clean signal under one condition, with the metrics of the models' input."""
+    """Clean signal under one condition, with the metrics of the models' input."""
 
     clean: CleanSignal
     condition: Condition

@@ -1,4 +1,4 @@
-"""Contact sheet: crops at native pixels, to compare by eye what metrics do not show."""
+"""Contact sheet: crops at native pixels, to compare outputs by eye."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ContactSheet", "Crop", "SheetRow"]
 
-# Without loss: JPEG would add defects of its own.
+# Lossless: JPEG would add artifacts of its own.
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 
 CROP_PX = 192
-FLAT_PX = 96  # height of the strip below it
+FLAT_PX = 96  # height of the strip below the crop
 SEAM_PX = 2
 CELL_PX = CROP_PX + SEAM_PX + FLAT_PX
 GAP_PX = 8
 TEXT_PX = 13
 LINE_PX = 18
-BLOCK_PX = 16  # crops begin at a multiple of it
+BLOCK_PX = 16  # crops begin at a multiple of this
 RESIDUAL_GAIN = 4
 PAPER, INK = (24, 24, 24), (220, 220, 220)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Two areas of an image: the one with most detail, and a flat one, where blotches show.
+    """Two areas of an image: the one with the most detail, and a flat one, where blotches show.
 
     Args:
         detail: Top and left of a square of `CROP_PX`.
@@ -51,7 +51,7 @@ class Crop:
 
     @classmethod
     def of(cls, clean: Array) -> Crop:
-        """Choose areas by the sum of absolute differences of neighbours; clipped areas are not flat."""
+        """Select areas by the sum of absolute differences of neighbours; clipped areas are not flat."""
         size = clean.shape[1:]
         busy, clipped = _activity(clean)
         return cls(_best(busy, CROP_PX, size), _best(-busy - clipped, FLAT_PX, size))
@@ -74,7 +74,7 @@ def _activity(clean: Array) -> tuple[Array, Array]:
     """Per block of `BLOCK_PX`: the sum of differences of neighbours, and the number of clipped pixels."""
     busy, clipped = [], []
     lefts = np.arange(0, clean.shape[2], BLOCK_PX)
-    for top in range(0, clean.shape[1], BLOCK_PX):  # a strip at a time: pictures may be large
+    for top in range(0, clean.shape[1], BLOCK_PX):  # a strip at a time: images may be large
         luma = clean[:, top : top + BLOCK_PX].mean(axis=0)
         steps = np.zeros(luma.shape, np.float32)
         steps[1:] += abs(np.diff(luma, axis=0))
@@ -103,16 +103,13 @@ class SheetRow:
         self.clean = _pixels(self._crop.cut(case.clean.array))
         self.noisy = _pixels(self._noisy)
         self.noisy_psnr_db = case.metrics["psnr_db"]
-        self.denoised: dict[str, Array] = {}
-        self.removed: dict[str, Array] = {}
-        self.psnr_db: dict[str, float | None] = {}
+        self.outputs: dict[str, tuple[Array, Array, float | None]] = {}  # denoised, removed, PSNR in dB
 
     def add(self, model: str, denoised: Array, metrics: Metrics) -> None:
         """Add the output of a model."""
         crop = self._crop.cut(denoised)
-        self.denoised[model] = _pixels(crop)
-        self.removed[model] = _pixels(0.5 + RESIDUAL_GAIN * (self._noisy - crop))
-        self.psnr_db[model] = metrics["psnr_db"]
+        removed = 0.5 + RESIDUAL_GAIN * (self._noisy - crop)
+        self.outputs[model] = _pixels(crop), _pixels(removed), metrics["psnr_db"]
 
 
 def _pixels(crop: Array) -> Array:
@@ -190,24 +187,25 @@ class ContactSheet:
             sheet.save(partial, FORMATS[self.path.suffix.lower()], lossless=True)
 
     def _shown(self) -> list[str]:
-        """The trained models, then the best of the others."""
-        names = list(dict.fromkeys(name for row in self._rows for name in row.denoised))
+        """Select the trained models, then the best of the others."""
+        names = list(dict.fromkeys(name for row in self._rows for name in row.outputs))
         learned = [name for name in names if name not in MODELS and not is_non_blind(name)]
         others = [name for name in names if name not in learned and name != "none"]
         best = max(others, key=self._mean_psnr_db, default=None)
         return [*learned, best] if best else learned or names
 
     def _mean_psnr_db(self, model: str) -> float:
-        return finite_mean(row.psnr_db[model] for row in self._rows if model in row.psnr_db) or 0.0
+        return finite_mean(row.outputs[model][2] for row in self._rows if model in row.outputs) or 0.0
 
 
 def _cells(row: SheetRow, shown: list[str]) -> list[tuple[str, Array]]:
-    nothing = np.full_like(row.clean, PAPER)  # of a model that failed on this file
+    blank = np.full_like(row.clean, PAPER)  # for a model that failed on this file
+    outputs = [(name, row.outputs.get(name, (blank, blank, None))) for name in shown]
     return [
         ("clean", row.clean),
         (f"input {_db(row.noisy_psnr_db)}", row.noisy),
-        *((f"{name} {_db(row.psnr_db.get(name))}", row.denoised.get(name, nothing)) for name in shown),
-        (f"{shown[0]}: removed, x{RESIDUAL_GAIN}", row.removed.get(shown[0], nothing)),
+        *((f"{name} {_db(psnr_db)}", denoised) for name, (denoised, _, psnr_db) in outputs),
+        (f"{shown[0]}: removed, x{RESIDUAL_GAIN}", outputs[0][1][1]),
     ]
 
 
@@ -216,7 +214,7 @@ def _db(psnr_db: float | None) -> str:
 
 
 def _write(draw: ImageDraw, left: int, top: int, text: str, width: int) -> None:
-    """A line of text, cut at the width."""
+    """Draw a line of text, cut at the width."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(TEXT_PX)

@@ -1,4 +1,4 @@
-"""Measure the cost of a model on this machine: arithmetic, seconds, and use of the machine.
+"""Measure the cost of models: arithmetic, seconds, and use of this machine.
 
 Seconds alone mean little on another machine, or beside another program. So all models are timed in turns with
 a large matrix product and two published network shapes: their ratios are stable.
@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,49 +20,20 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from denoise.dsp.windows import padded
-from denoise.errors import UsageError
 from denoise.infer.catalogue import find, load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.precision import Bfloat16
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
-from denoise.models.table import PRECISIONS
 from pipelines.batch.huge_pages import use_huge_pages
+from pipelines.benchmark.job import CostJob
 from pipelines.report import table
 
-__all__ = ["REFERENCES", "CostJob", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
+__all__ = ["REFERENCES", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
 
 _MATRIX = 2048  # rows and columns of the matrix product
 _RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # for models that accept any rate
-_PROBE = 64  # pixels a side, or least blocks of a signal, that multiply-adds are counted on
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostJob:
-    """Settings of the measurement.
-
-    Args:
-        models: Names and weights files; one that cleans several modalities is timed for each.
-        side_px: Side of the square colour image for image models.
-        samples: Length of the signal for other models.
-        rounds: Number of turns; the median counts.
-        threads: Threads of torch; None leaves them to torch.
-        precision: One of `denoise.models.table.PRECISIONS`, for trained image models.
-    """
-
-    models: tuple[str, ...]
-    side_px: int = 1000
-    samples: int = 480_000
-    rounds: int = 5
-    threads: int | None = None
-    precision: str = PRECISIONS[0]
-
-    def __post_init__(self) -> None:
-        for name in ("side_px", "samples", "rounds"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"threads is {self.threads}; expected 1 or more")
+_PROBE = 64  # side of the image in pixels, or blocks of the signal, to count multiply-adds on
 
 
 @dataclass(frozen=True)
@@ -107,10 +78,6 @@ class Costs:
     threads: int
     matrix_gflops: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """The form of `--json`."""
-        return asdict(self)
-
 
 class PlainShape(Denoiser):
     """Plain stack of convolutions with random weights, to measure its cost alone.
@@ -151,7 +118,7 @@ REFERENCES: dict[str, Callable[[], Denoiser]] = {
 
 @dataclass(frozen=True)
 class _Entrant:
-    """A model to time; `size` is the number of pixels or samples."""
+    """Model to time; `size` is the number of pixels or samples."""
 
     cleaner: Cleaner
     run: Callable[[], object]
@@ -168,15 +135,9 @@ def measure(job: CostJob) -> Costs:
         timed = _in_turns(runs, job.rounds)
         matrix_gflops = 2 * _MATRIX**3 / timed[-1][0] / 1e9
         seconds = {c.cleaner.name: s / c.size * 1e6 for c, (s, _) in zip(entrants, timed, strict=False)}
-        rows = tuple(
-            _row(
-                entrant,
-                found,
-                matrix_gflops,
-                {name: seconds[name] for name in REFERENCES if name in seconds},
-            )
-            for entrant, found in zip(entrants, timed, strict=False)
-        )
+        references = {name: seconds[name] for name in REFERENCES if name in seconds}
+        found = zip(entrants, timed, strict=False)
+        rows = tuple(_row(entrant, times, matrix_gflops, references) for entrant, times in found)
         return Costs(rows, torch.get_num_threads(), matrix_gflops)
 
 
@@ -214,7 +175,7 @@ def _entrant(cleaner: Cleaner, array: np.ndarray[Any, Any]) -> _Entrant:
 
 
 def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
-    """Median seconds and CPU seconds of each, after one run that does not count."""
+    """Measure the median seconds and CPU seconds of each, after one run that does not count."""
     found: list[list[tuple[float, float]]] = [[] for _ in runs]
     for turn in range(rounds + 1):
         for run, times in zip(runs, found, strict=True):
@@ -268,16 +229,8 @@ def as_table(costs: Costs) -> str:
     for modality in dict.fromkeys(row.modality for row in costs.rows):
         rows = [row for row in costs.rows if row.modality == modality]
         unit, million = ("px", "MP") if modality == "image" else ("sample", "M samples")
-        header = [
-            "model",
-            "parameters",
-            f"kMAC/{unit}",
-            f"s/{million}",
-            f"CPU s/{million}",
-            "GFLOP/s",
-            "of matrix",
-        ]
-        header += [f"of {name}" for name in rows[0].of_reference]
+        header = ["model", "parameters", f"kMAC/{unit}", f"s/{million}", f"CPU s/{million}"]
+        header += ["GFLOP/s", "of matrix", *(f"of {name}" for name in rows[0].of_reference)]
         parts.append(f"{modality}\n" + table(header, [_line(row) for row in rows]))
     machine = (
         f"{costs.threads} threads; a float32 matrix product of {_MATRIX}: {costs.matrix_gflops:.0f} GFLOP/s"

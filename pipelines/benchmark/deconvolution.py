@@ -1,4 +1,4 @@
-"""Non-blind deconvolution: an oracle to compare blind models with, which nobody has in practice.
+"""Non-blind deconvolution: an oracle to compare blind models with.
 
 The methods are those of scikit-image. Each gets the true kernel and the true noise level, and an image padded
 as the blur padded it: all of them assume a periodic image or a black border, and would ring from every edge.
@@ -45,7 +45,7 @@ class Blurred:
 
     @classmethod
     def by(cls, noise: Corruption | None, seed: int) -> Blurred:
-        """The blur that `corrupt` applies with this corruption and seed.
+        """Find the blur that `corrupt` applies with this corruption and seed.
 
         Raises:
             UsageError: The corruption does not begin with a blur.
@@ -85,10 +85,7 @@ def _inside(blur: Blurred) -> tuple[slice, slice]:
 
 
 def _padded(channel: Array, blur: Blurred) -> Array:
-    """Pad an image by its edge pixels as far as the kernel reaches, then fade to one gray.
-
-    The margin has the noise of the image, so that a method which measures it is not misled.
-    """
+    """Pad an image by its edge pixels by the kernel's radius, then fade to gray; add its noise there."""
     held = np.pad(channel, len(blur.kernel) // 2, mode="edge")
     faded = np.pad(held, FADE_PX, mode="linear_ramp", end_values=float(channel.mean()))
     noise = np.random.default_rng(0).normal(0, blur.sigma / 255, faded.shape)
@@ -98,7 +95,7 @@ def _padded(channel: Array, blur: Blurred) -> Array:
 
 
 def _wiener(picture: Array, kernel: Array, sigma: float) -> Array:
-    """Wiener-Hunt: the balance of the prior on curvature follows the noise power."""
+    """Wiener-Hunt deconvolution: the weight of the prior on curvature follows the noise power."""
     from skimage.restoration import wiener
 
     balance = max(1.5e-3 * sigma**2, 1e-5)

@@ -1,4 +1,4 @@
-"""Settings of a benchmark, as data."""
+"""Settings of benchmarks, as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from denoise.models.table import PRECISIONS
 from denoise.options import Keep, Option, Options, Precision, Remove
 from pipelines.benchmark.protocols import PROTOCOLS
 
-__all__ = ["BenchmarkJob"]
+__all__ = ["BenchmarkJob", "CostJob"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +39,15 @@ class BenchmarkJob(Options):
     precision: Precision = PRECISIONS[0]
     remove: Remove = ()
     keep: Keep = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostJob(Options):
+    """Time models, given by name or weights file, for every modality that they clean."""
+
+    models: tuple[str, ...]
+    side_px: Annotated[int, Option("Side of the square image.", "px", low=1, flag="--side")] = 1000
+    samples: Annotated[int, Option("Length of the signal.", low=1)] = 480_000
+    rounds: Annotated[int, Option("Turns for each; the median counts.", low=1)] = 5
+    threads: Annotated[int | None, Option("Number of torch's threads.", low=1, unset="all cores")] = None
+    precision: Precision = PRECISIONS[0]

@@ -1,4 +1,4 @@
-"""Time a batch against its model alone: reading, estimating, writing, manifest, and idle workers."""
+"""Time a batch against its model alone: the cost of files and workers."""
 
 from __future__ import annotations
 
@@ -25,22 +25,7 @@ from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
 
-__all__ = ["Overhead", "OverheadJob", "as_text", "measure"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OverheadJob:
-    """Settings of the measurement.
-
-    Args:
-        model: Name or weights file.
-        inputs: Files and folders; files of other kinds are skipped.
-        workers: As in `Job`.
-    """
-
-    model: str
-    inputs: tuple[Path, ...]
-    workers: int | None = None
+__all__ = ["Overhead", "as_text", "measure"]
 
 
 @dataclass(frozen=True)
@@ -67,12 +52,17 @@ class Overhead:
         return self.batch_seconds / self.model_seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """The form of `--json`."""
+        """Return the form of `--json`."""
         return asdict(self) | {"ratio": self.ratio}
 
 
-def measure(job: OverheadJob) -> Overhead:
+def measure(model: str, inputs: tuple[Path, ...], workers: int | None = None) -> Overhead:
     """Clean the files in memory, then again as a batch into a temporary folder.
+
+    Args:
+        model: Name or weights file.
+        inputs: Files and folders; files of other kinds are skipped.
+        workers: As in `Job`.
 
     Raises:
         UsageError: The model cleans none of the files, or a file fails.
@@ -81,21 +71,21 @@ def measure(job: OverheadJob) -> Overhead:
     torch.set_num_threads(cores())
     with tempfile.TemporaryDirectory() as folder:
         cleaning = CleanJob(
-            inputs=job.inputs,
+            inputs=inputs,
             output=Path(folder),
-            options=CleanOptions(model=job.model),
-            workers=job.workers,
+            options=CleanOptions(model=model),
+            workers=workers,
             overwrite=True,
         )
         plan = discover.plan(cleaning.inputs, cleaning.output, reject_reason=cleaning.reject_reason)
         if not plan.items:
-            raise UsageError(f"{job.model} cleans none of {', '.join(map(str, job.inputs))}")
-        cleaners = {modality: load(job.model, modality) for modality in plan.modalities}
+            raise UsageError(f"{model} cleans none of {', '.join(map(str, inputs))}")
+        cleaners = {modality: load(model, modality) for modality in plan.modalities}
         for item in {item.modality: item for item in plan.items}.values():
-            _model_seconds(cleaners[item.modality], item)  # the first run, which sets things up, is not timed
+            _model_seconds(cleaners[item.modality], item)  # the first run sets things up and does not count
         model_seconds = sum(_model_seconds(cleaners[item.modality], item) for item in plan.items)
         first_seconds, batch_seconds = _batch_seconds(cleaning, len(plan.items))
-    return Overhead(job.model, len(plan.items), model_seconds, first_seconds, batch_seconds)
+    return Overhead(model, len(plan.items), model_seconds, first_seconds, batch_seconds)
 
 
 def _model_seconds(cleaner: Cleaner, item: Item) -> float:
@@ -104,9 +94,8 @@ def _model_seconds(cleaner: Cleaner, item: Item) -> float:
         blocks = list(reader)
     if info.modality != "image":
         blocks = [np.concatenate(blocks, axis=-1)]
-    started = time.perf_counter()
+    keep, started = info.passthrough_channels, time.perf_counter()
     for block in blocks:
-        keep = info.passthrough_channels
         cleaner.apply(block, peak=info.peak, keep=keep, sample_rate=info.sample_rate)
     return time.perf_counter() - started
 

@@ -1,4 +1,4 @@
-"""Benchmark conditions: a noise at some levels, or one of the tables of degradations below."""
+"""Benchmark conditions: a noise at some levels, or a table of degradations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CLEAN = "none"
 
 @dataclass(frozen=True)
 class Protocol:
-    """A table of degradations, so that two people who name it measure the same.
+    """Table of degradations, so that two people who name it measure the same.
 
     Args:
         sweeps: Corruption specs and their levels, in the unit of each; `none` has no level.
@@ -123,7 +123,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 
 
 def find(name: str) -> Protocol:
-    """The protocol of that name.
+    """Find a protocol by name.
 
     Raises:
         UsageError: There is none.

@@ -1,8 +1,7 @@
-"""Compare models: the same clean files and noise, the quality of each output, and its cost."""
+"""Compare models on the same files and noise: quality and cost."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,12 +67,12 @@ class BenchmarkRow:
 
     @property
     def headline(self) -> float | None:
-        """The metric that tables lead with."""
+        """First metric of the tables."""
         return self.metrics[MODALITIES[self.modality].headline]
 
     @property
     def noisy_headline(self) -> float | None:
-        """The same metric of the noisy input."""
+        """First metric of the noisy input."""
         return self.noisy_metrics[MODALITIES[self.modality].headline]
 
     @property
@@ -96,22 +95,15 @@ class BenchmarkResult:
 
 @dataclass
 class _Totals:
-    """Sums of one model over the files so far."""
+    """Results of one model over the files so far."""
 
-    metrics: list[Metrics] = field(default_factory=list)
-    noisy: list[Metrics] = field(default_factory=list)
+    cases: list[tuple[str, Metrics, Metrics]] = field(default_factory=list)  # family; before and after
     seconds: float = 0.0
     samples: int = 0  # pixels of an image, samples of a channel
     duration_s: float = 0.0  # 0 without a sample rate
-    families: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Entrant:
-    """A named method that takes part."""
-
-    name: str
-    denoise: Callable[[Case], Array]
+Denoise = Callable[[Case], Array]
 
 
 def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> BenchmarkResult:
@@ -147,11 +139,11 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
                     if case is None:
                         continue
                     row = sheet.row(case, len(conditions[clean.modality])) if sheet else None
-                    for entrant in entrants[clean.modality]:
-                        key = (clean.modality, entrant.name, index)
-                        denoised, metrics = _measure(entrant, case, totals.setdefault(key, _Totals()))
+                    for name, denoise in entrants[clean.modality].items():
+                        key = (clean.modality, name, index)
+                        denoised, metrics = _measure(denoise, case, totals.setdefault(key, _Totals()))
                         if row:
-                            row.add(entrant.name, denoised, metrics)
+                            row.add(name, denoised, metrics)
         except DenoiseError as error:
             problems.append(discover.Problem(source.path, with_path(str(error), source.path)))
     if not totals and not problems:
@@ -170,94 +162,85 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
     return BenchmarkResult(tuple(rows), tuple(problems), tuple(found.ignored))
 
 
-def _entrants(job: BenchmarkJob, modality: str, conditions: Sequence[Condition]) -> list[_Entrant]:
-    """The models for a modality; none if there are no conditions."""
-    if not conditions:
-        return []
-    entrants = []
-    for name in job.models:
+def _entrants(job: BenchmarkJob, modality: str, conditions: Sequence[Condition]) -> dict[str, Denoise]:
+    """Load the models for a modality; none if there are no conditions."""
+    entrants: dict[str, Denoise] = {}
+    for name in job.models if conditions else ():
         if is_non_blind(name):
             if modality == "image":
-                entrants.append(_non_blind(name, conditions))
+                entrants[name] = _non_blind(name, conditions)
         elif modality in catalogue.find(name).modalities:
             staged = modality == "sensor" and catalogue.find(name).kind == "learned"
             stages = (job.remove, job.keep) if staged else ((), ())
-            entrants.append(_blind(load(name, modality, job.precision, *stages)))
+            cleaner = load(name, modality, job.precision, *stages)
+            entrants[cleaner.name] = _blind(cleaner)
     return entrants
 
 
-def _blind(cleaner: Cleaner) -> _Entrant:
-    _warm_up(cleaner)
-    return _Entrant(
-        cleaner.name,
-        lambda case: cleaner.apply(case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate)[0],
-    )
-
-
-def _non_blind(name: str, conditions: Sequence[Condition]) -> _Entrant:
-    blurs = [Blurred.by(condition.noise, seed=0) for condition in conditions]  # refuses what is no blur
-    deconvolve(name, np.full((1, 64, 64), 0.5, np.float32), blurs[0])  # its imports are not a file's cost
-    return _Entrant(
-        name, lambda case: deconvolve(name, case.noisy, Blurred.by(case.condition.noise, case.seed))
-    )
-
-
-def _warm_up(cleaner: Cleaner) -> None:
-    """Run a model once on noise, so that its imports and allocations do not count for the first file."""
-    spec = cleaner.spec
-    shape = (1, 64, 64) if spec.ndim == 2 else (1, 4096)
+def _blind(cleaner: Cleaner) -> Denoise:
+    # One run on noise, so that imports and allocations do not count for the first file.
+    shape = (1, 64, 64) if cleaner.spec.ndim == 2 else (1, 4096)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    cleaner.apply(noise, peak=1.0, sample_rate=spec.sample_rate or 16000.0)
+    cleaner.apply(noise, peak=1.0, sample_rate=cleaner.spec.sample_rate or 16000.0)
+    return lambda case: cleaner.apply(case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate)[0]
 
 
-def _measure(entrant: _Entrant, case: Case, totals: _Totals) -> tuple[Array, Metrics]:
+def _non_blind(name: str, conditions: Sequence[Condition]) -> Denoise:
+    blurs = [Blurred.by(condition.noise, seed=0) for condition in conditions]  # refuses noise without a blur
+    deconvolve(name, np.full((1, 64, 64), 0.5, np.float32), blurs[0])  # its imports are not a file's cost
+    return lambda case: deconvolve(name, case.noisy, Blurred.by(case.condition.noise, case.seed))
+
+
+def _measure(denoise: Denoise, case: Case, totals: _Totals) -> tuple[Array, Metrics]:
     started = time.perf_counter()
-    denoised = entrant.denoise(case)
+    denoised = denoise(case)
     totals.seconds += time.perf_counter() - started
     samples = int(np.prod(denoised.shape[1:]))
     totals.samples += samples
     totals.duration_s += samples / case.clean.sample_rate if case.clean.sample_rate else 0.0
-    totals.metrics.append(case.clean.score(denoised))
-    totals.noisy.append(case.metrics)
-    totals.families.append(case.clean.family)
-    return denoised, totals.metrics[-1]
+    metrics = case.clean.score(denoised)
+    totals.cases.append((case.clean.family, case.metrics, metrics))
+    return denoised, metrics
 
 
 def _row(
     modality: str, model: str, condition: Condition, totals: _Totals, ceiling_db: float | None
 ) -> BenchmarkRow:
+    sensor = modality == "sensor"
     return BenchmarkRow(
         model,
         modality,
         str(condition),
         condition.level,
-        len(totals.metrics),
-        _means(totals.metrics),
-        _means(totals.noisy),
+        len(totals.cases),
+        _means([after for _, _, after in totals.cases]),
+        _means([before for _, before, _ in totals.cases]),
         _cost(modality, totals),
         condition.group,
-        _families(totals, ceiling_db) if modality == "sensor" and ceiling_db and condition.noise else {},
-        _fidelity(totals) if modality == "sensor" and not condition.noise else None,
+        _gains_db(totals, ceiling_db) if sensor and ceiling_db and condition.noise else {},
+        _fidelity_db(totals) if sensor and not condition.noise else None,
     )
 
 
-def _fidelity(totals: _Totals) -> float | None:
+def _gains_db(totals: _Totals, ceiling_db: float) -> dict[str, tuple[float, ...]]:
+    """Gains of the files in dB of SNR, by family; outputs better than `ceiling_db` count as that."""
+    gains: dict[str, tuple[float, ...]] = {}
+    for family, before, after in totals.cases:
+        gain_db = _capped_snr_db(after, ceiling_db) - _capped_snr_db(before, ceiling_db)
+        gains[family] = (*gains.get(family, ()), gain_db)
+    return gains
+
+
+def _fidelity_db(totals: _Totals) -> float | None:
     families: dict[str, list[float]] = {}
-    for family, found in zip(totals.families, totals.metrics, strict=True):
-        snr_db = found["snr_db"]
-        families.setdefault(family, []).append(
-            _UNCHANGED_DB if snr_db is None else min(snr_db, _UNCHANGED_DB)
-        )
+    for family, _, after in totals.cases:
+        families.setdefault(family, []).append(_capped_snr_db(after, _UNCHANGED_DB))
     return finite_mean(finite_mean(values) for values in families.values())
 
 
-def _families(totals: _Totals, ceiling_db: float) -> dict[str, tuple[float, ...]]:
-    """The gain of each file in dB of SNR, by family; outputs better than `ceiling_db` count as that."""
-    gains: dict[str, list[float]] = {}
-    for family, before, after in zip(totals.families, totals.noisy, totals.metrics, strict=True):
-        given, got = (math.inf if m["snr_db"] is None else m["snr_db"] for m in (before, after))
-        gains.setdefault(family, []).append(min(got, ceiling_db) - min(given, ceiling_db))
-    return {family: tuple(found) for family, found in gains.items()}
+def _capped_snr_db(found: Metrics, ceiling_db: float) -> float:
+    snr_db = found["snr_db"]
+    return ceiling_db if snr_db is None else min(snr_db, ceiling_db)
 
 
 def _means(tables: list[Metrics]) -> Metrics:

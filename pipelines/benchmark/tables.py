@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,12 @@ class Table:
 
 
 def as_text(shown: Iterable[Table]) -> str:
-    """Columns in line, for a terminal."""
+    """Format tables for a terminal, with aligned columns."""
     return "\n\n".join(f"{one.title}\n{table(one.header, one.lines)}" for one in shown)
 
 
 def as_markdown(shown: Iterable[Table]) -> str:
-    """For documents."""
+    """Format tables for documents."""
     return "\n".join(f"{one.title}\n\n{markdown(one.header, one.lines)}\n" for one in shown)
 
 
@@ -46,17 +46,14 @@ def tables(rows: Sequence[BenchmarkRow], protocol: Protocol | None) -> list[Tabl
     """Tables of a benchmark: the gains of a protocol, else one table per modality."""
     if protocol:
         return [_gains(rows, protocol)] if rows else []
-    return [
-        _levels([row for row in rows if row.modality == modality])
-        for modality in dict.fromkeys(row.modality for row in rows)
-    ]
+    return [_levels(found) for found in _grouped(rows, "modality").values()]
 
 
 def _levels(rows: Sequence[BenchmarkRow]) -> Table:
     """One line per model: for each level the headline metric and its gain."""
-    noises = list(dict.fromkeys(row.noise for row in rows))
-    by_model = _grouped(rows, lambda row: row.model)
+    by_model = _grouped(rows, "model")
     first = {row.noise: row for row in next(iter(by_model.values()))}
+    noises = list(dict.fromkeys(row.noise for row in rows))
     headline = MODALITIES[rows[0].modality].headline
     noisy = [cell for noise in noises for cell in (_figure(first[noise].noisy_headline), "")]
     return Table(
@@ -72,30 +69,26 @@ def _line(rows: Sequence[BenchmarkRow]) -> list[str]:
 
 
 def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
-    """One line per condition: the metric of the input, and the gain of each model.
-
-    On a clean file nothing can be gained: there, the cell is the fidelity of the output.
-    """
-    models = list(dict.fromkeys(row.model for row in rows))
+    """One line per condition: the metric of the input, and the gain (clean files: fidelity) of each model."""
+    by_model = _grouped(rows, "model")
+    models = list(by_model)
     lines = []
-    for group, swept in _grouped(rows, lambda row: row.group).items():
-        for noise, found in _grouped(swept, lambda row: row.noise).items():
+    for group, swept in _grouped(rows, "group").items():
+        for noise, found in _grouped(swept, "noise").items():
             level = "" if found[0].level is None else f"{found[0].level:g}"
             cells = (_fidelity if noise == CLEAN else _gain)(found, models)
             lines.append([group, level, *cells])
         if protocol.means and found[0].level is not None:
             lines.append([group, "mean", *_gain(swept, models)])
     for then in filter(None, protocol.then if protocol.means else ()):
-        lines.append(
-            [f"all + {then}", "mean", *_gain([row for row in rows if row.group.endswith(then)], models)]
-        )
-    by_model = _grouped(rows, lambda row: row.model)
+        swept = [row for row in rows if row.group.endswith(then)]
+        lines.append([f"all + {then}", "mean", *_gain(swept, models)])
     unit, what = _COSTS[protocol.modality]
     costs = [f"{finite_mean(row.cost[unit] for row in by_model[model]):.2g}" for model in models]
     ratio = MODALITIES[protocol.modality].headline.removesuffix("_db").upper()
     most = " (60 if unchanged)" if protocol.modality == "sensor" else ""
     clean = f"; of `{CLEAN}` the {ratio} of the output{most}" if CLEAN in protocol.sweeps else ""
-    families = dict.fromkeys(family for row in rows for family in row.families)
+    families = {family for row in rows for family in row.families}
     over = f"; means over {len(families)} families" if families else ""
     return Table(
         f"gain in {ratio}, dB, {count(max(row.files for row in rows))}{over}{clean}",
@@ -127,33 +120,31 @@ def _harm(by_model: Mapping[str, list[BenchmarkRow]]) -> list[list[str]]:
 
 
 def _gain(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:
-    by_model = _grouped(rows, lambda row: row.model)
+    by_model = _grouped(rows, "model")
     noisy = finite_mean(row.noisy_headline for row in rows)
     return [_figure(noisy), *(_figure(finite_mean(row.gain for row in by_model[m]), "+.2f") for m in models)]
 
 
 def _fidelity(rows: Sequence[BenchmarkRow], models: Iterable[str]) -> list[str]:
     by_model = {row.model: row for row in rows}
-    found = [by_model[m] for m in models]
+    found = (by_model[model] for model in models)
     return ["", *("same" if r.headline is None else _figure(r.fidelity or r.headline) for r in found)]
 
 
-def _grouped(
-    rows: Iterable[BenchmarkRow], key: Callable[[BenchmarkRow], str]
-) -> dict[str, list[BenchmarkRow]]:
+def _grouped(rows: Iterable[BenchmarkRow], field: str) -> dict[str, list[BenchmarkRow]]:
     groups: dict[str, list[BenchmarkRow]] = {}
     for row in rows:
-        groups.setdefault(key(row), []).append(row)
+        groups.setdefault(getattr(row, field), []).append(row)
     return groups
 
 
 def _figure(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else format(round(value, 2) + 0.0, form)  # + 0.0: no gain has no sign
+    return "-" if value is None else format(round(value, 2) + 0.0, form)  # + 0.0 turns -0.00 into 0.00
 
 
 def as_csv(rows: Sequence[BenchmarkRow]) -> str:
     """One line per row; noisy metrics are prefixed `noisy_`."""
-    flat = [
+    lines = [
         {
             **{name: getattr(row, name) for name in ("model", "modality", "noise", "level", "files")},
             **row.metrics,
@@ -163,28 +154,24 @@ def as_csv(rows: Sequence[BenchmarkRow]) -> str:
         for row in rows
     ]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(name for line in flat for name in line)), lineterminator="\n"
-    )
+    header = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(text, list(header), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows(lines)
     return text.getvalue()
 
 
 def check_plot(path: Path, protocol: str | None) -> None:
     """Refuse, before the work, a file name without a plot format, and results without one axis."""
+    suffixes, many = " ".join(PLOT_SUFFIXES), f"the protocol {protocol} has many"
     if protocol:
-        raise UsageError(
-            f"{path}: a plot is over the levels of one noise, and the protocol {protocol} has many"
-        )
+        raise UsageError(f"{path}: a plot is over the levels of one noise, and {many}")
     if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise UsageError(
-            f"{path}: a plot is written as {' '.join(PLOT_SUFFIXES)}, not {path.suffix or 'that'}"
-        )
+        raise UsageError(f"{path}: a plot is written as {suffixes}, not {path.suffix or 'that'}")
 
 
 def plot(rows: Sequence[BenchmarkRow], path: Path) -> None:
-    """Headline metric over level, a panel for each modality, a line for each model.
+    """Plot the headline metric over level: a panel per modality, a line per model.
 
     Raises:
         OutputError: It cannot be written.
@@ -192,22 +179,16 @@ def plot(rows: Sequence[BenchmarkRow], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    modalities = list(dict.fromkeys(row.modality for row in rows))
-    figure = Figure(figsize=(6 * len(modalities), 4), layout="constrained")
+    panels = _grouped(rows, "modality")
+    figure = Figure(figsize=(6 * len(panels), 4), layout="constrained")
     FigureCanvasAgg(figure)
-    for modality, axes in zip(modalities, figure.subplots(1, len(modalities), squeeze=False)[0], strict=True):
-        ours = [row for row in rows if row.modality == modality]
-        for model in dict.fromkeys(row.model for row in ours):
-            line = [row for row in ours if row.model == model]
-            levels = [row.level if row.level is not None else 0.0 for row in line]
-            axes.plot(
-                levels, [np.nan if row.headline is None else row.headline for row in line], "o-", label=model
-            )
-        axes.set(
-            title=modality,
-            xlabel=ours[0].noise.partition(":")[0] + " level",
-            ylabel=MODALITIES[modality].headline,
-        )
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for (modality, ours), axes in zip(panels.items(), all_axes, strict=True):
+        for model, line in _grouped(ours, "model").items():
+            figures = [np.nan if row.headline is None else row.headline for row in line]
+            axes.plot([row.level or 0.0 for row in line], figures, "o-", label=model)
+        unit = ours[0].noise.partition(":")[0]
+        axes.set(title=modality, xlabel=f"{unit} level", ylabel=MODALITIES[modality].headline)
         axes.grid(alpha=0.3)
         axes.legend()
     with writing(path) as partial:

@@ -22,16 +22,27 @@ __all__ = ["command"]
     "--pairs",
     type=options.path_type,
     metavar="CLEAN_DIR",
-    help="Clean files with the same names, to learn from and to judge by.",
+    help="Clean files of the same names, for training and evaluation.",
 )
 @click.option(
-    "--model", metavar="NAME", help="What to adapt: a shipped model or weights file.  [default: by the files]"
+    "--model", metavar="NAME", help="Model to adapt, or a weights file.  [default: by kind of file]"
 )
 @click.option(
-    "-o", "--output", required=True, type=options.path_type, metavar="FILE", help="The weights, .safetensors."
+    "-o",
+    "--output",
+    required=True,
+    type=options.path_type,
+    metavar="FILE",
+    help="Weights to write, .safetensors.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as fit.steps=500.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the recipe, such as fit.steps=500.",
+)
 def command(
     noisy: Path,
     pairs: Path | None,
@@ -40,10 +51,10 @@ def command(
     overwrite: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Train a model further on your own noisy files, and save it if it cleans those held out better.
+    """Fine-tune a model on your own noisy files, and save it if it cleans held-out files better.
 
-    Learns from clean files if there are pairs, from repeated shots where a folder holds several of one scene,
-    and else from single files, if their noise allows it. Exit code 1 if nothing was gained.
+    Training targets are the clean files of --pairs, else repeated shots of one scene in a folder, else the
+    noisy files themselves if their noise allows it. Exit code 1 if the model did not improve.
 
     \b
     Example:
@@ -60,10 +71,10 @@ def command(
         noisy, output, pairs=pairs, model=model, overrides=overrides, overwrite=overwrite, report=show
     )
     for note in found.notes:
-        click.echo(report.printable(f"left out  {note}"), err=True)
+        click.echo(report.printable(f"skipped  {note}"), err=True)
     rows = [["held out", *(f"{value:.2f}" for value in (found.noisy, found.before, found.after))]]
     if found.clean_after is not None:
-        rows.append(["clean files, at least", "", f"{found.clean_before:.2f}", f"{found.clean_after:.2f}"])
+        rows.append(["clean files, minimum", "", f"{found.clean_before:.2f}", f"{found.clean_after:.2f}"])
     click.echo(f"{TARGET_METHODS[found.way].description}: {found.files} files, {found.held_out} held out")
     click.echo(report.table([found.metric, "as it is", "before", "adapted"], rows))
     click.echo(report.printable(f"wrote {output}"))

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_MAX_RANGES = 5  # of a file that are shown
+_MAX_RANGES = 5  # shown per file
 
 
 @click.command()
 @options.inputs
 @options.flags(AnomaliesJob)
 def command(**settings: Any) -> None:
-    """Find files that differ from normal ones, and the place of each difference.
+    """Find files that differ from normal ones, and locate each difference.
 
     \b
     Example:
@@ -34,34 +34,29 @@ def command(**settings: Any) -> None:
 
     job = AnomaliesJob(**settings)
     if job.model and (unused := options.given("code_size", "steps", "window", "standardise")):
-        raise click.UsageError(f"{' and '.join(unused)} cannot be chosen: --model decides it.")
+        raise click.UsageError(f"{' and '.join(unused)} cannot be set with --model.")
     if not job.fit_on and (unused := options.given("tail", "seed", "save_model")):
-        raise click.UsageError(f"{' and '.join(unused)} cannot be chosen without --fit-on.")
-    judged = find_anomalies(job)
-    click.echo(report.printable("\n".join(_lines(judged, job.output))))
-    for sentence in judged.problems:
-        click.echo(report.printable(f"Failed: {sentence}"), err=True)
-    if judged.problems:
-        click.get_current_context().exit(1)
+        raise click.UsageError(f"{' and '.join(unused)} cannot be set without --fit-on.")
+    result = find_anomalies(job)
+    click.echo(report.printable("\n".join(_lines(result, job.output))))
+    options.report_failures(result.problems)
 
 
-def _lines(judged: AnomalyResult, output: Path) -> Iterator[str]:
+def _lines(result: AnomalyResult, output: Path) -> Iterator[str]:
     from pipelines.explore.anomalies import ranges
 
-    anomalous = [(source, found) for source, found in judged.rows if found.anomalous]
-    check = judged.check
-    if check:
+    anomalous = [(source, found) for source, found in result.rows if found.anomalous]
+    if held_out := result.held_out:
         yield (
-            f"False alarms on normal windows kept apart: {check.alarms} of {check.excerpts}, "
-            f"{check.expected:.1f} expected"
+            f"False alarms on held-out normal windows: {held_out.alarms} of {held_out.windows}, "
+            f"{held_out.expected:.1f} expected"
         )
-    yield f"Anomalous: {len(anomalous)} of {report.files(len(judged.rows))}"
+    yield f"Anomalous: {len(anomalous)} of {report.files(len(result.rows))}"
     for source, found in anomalous:
-        shown = ranges(found)
-        places = sorted(shown, key=lambda place: -place["score"])[:_MAX_RANGES]
-        more = f" and {len(shown) - len(places)} more" if len(shown) > len(places) else ""
-        where = ", ".join(map(_place, places))
-        yield f"{source.path}: p {found.p_value:.2g}; {where}{more}"
+        every = ranges(found)
+        shown = sorted(every, key=lambda place: -place["score"])[:_MAX_RANGES]
+        more = f" and {len(every) - len(shown)} more" if len(every) > len(shown) else ""
+        yield f"{source.path}: p {found.p_value:.2g}; {', '.join(map(_place, shown))}{more}"
     yield str(output)
 
 

@@ -77,5 +77,4 @@ def command(
         comparison.plot(measured.rows, plot_path)
     if sheet:
         sheet.write()
-    if measured.problems:
-        click.get_current_context().exit(1)
+    options.exit_if(measured.problems)

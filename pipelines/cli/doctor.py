@@ -31,5 +31,4 @@ def command(json_path: Path | None) -> None:
         if json_path != options.STDOUT:
             click.echo(printable(f"{'ok' if check.ok else 'problem':<7}  {check.name}: {check.found}"))
     options.show_json(json_path, {"checks": [vars(check) for check in checks]})
-    if not all(check.ok for check in checks):
-        click.get_current_context().exit(1)
+    options.exit_if(not all(check.ok for check in checks))

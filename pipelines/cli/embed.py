@@ -33,26 +33,22 @@ def command(**settings: Any) -> None:
 
     job = EmbedJob(**settings)
     if job.model and (unused := options.given("code_size", "steps", "window", "seed")):
-        raise click.UsageError(f"{' and '.join(unused)} cannot be chosen: --model decides it.")
+        raise click.UsageError(f"{' and '.join(unused)} cannot be set with --model.")
     done = embed(job)
     click.echo(report.printable("\n".join(_lines(done, job.output))))
-    for problem in done.files.problems:
-        click.echo(report.printable(f"Failed: {problem.error}"), err=True)
-    if done.files.problems:
-        click.get_current_context().exit(1)
+    options.report_failures(done.files.problems)
 
 
 def _lines(done: EmbedResult, output: Path) -> Iterator[str]:
     cut = done.cut
-    size = " x ".join(map(str, cut.size))
     unit = "px" if cut.modality == "image" else "samples"
-    part = "of the whole picture at" if cut.whole else "of each"
+    size = f"{' x '.join(map(str, cut.size))} {unit}"
     yield f"{cut.modality}: {report.files(len(done.codes))}, {done.count} codes of {done.code_size} numbers"
-    yield f"one {part} {size} {unit}"
+    yield f"one code per picture, resized to {size}" if cut.whole else f"one code per {size}"
     if done.files.ignored:
         yield f"ignored, of other kinds: {report.files(len(done.files.ignored))}"
     if done.left_out:
-        yield f"left out, as they hold gaps: {done.left_out}"
-    source = f"learned from {done.learned_from} of them" if done.learned_from else "of the given model"
-    yield f"{source}; what the codes bring back is {done.snr_db:.1f} dB above what they do not"
+        yield f"left out, because they hold gaps: {done.left_out}"
+    source = f"model fitted on {done.n_train} windows" if done.n_train else "given model"
+    yield f"{source}; SNR of the reconstruction: {done.snr_db:.1f} dB"
     yield f"{output}: {bytes_text(done.bytes_written)}"

@@ -38,30 +38,30 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 
 
 class WrongUsage(click.ClickException):
-    """A call that could not work."""
+    """Call that cannot work."""
 
     exit_code = 2
 
 
 class Stopped(click.ClickException):
-    """The disk of the outputs, and not the inputs, ended the work."""
+    """Work ended by the disk of the outputs, not by the inputs."""
 
     exit_code = 3
 
 
 def failure(error: DenoiseError) -> click.ClickException:
-    """An error of the library as one of click, whose exit code says of what kind it is."""
+    """Convert an error of the library to one of click with its exit code."""
     kinds = {UsageError: WrongUsage, OutputError: Stopped}
     kind = next((kinds[k] for k in kinds if isinstance(error, k)), click.ClickException)
     return kind(printable(str(error)))
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: everything winds up as it does at Ctrl-C."""
+    """SIGTERM, handled as Ctrl-C."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is used, and gives every error of the library its exit code."""
+    """Group that imports a command on use, and gives each error of the library its exit code."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -83,7 +83,7 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C, where signals can be taken: in the main thread."""
+    """Handle SIGTERM as Ctrl-C; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -48,8 +48,7 @@ def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
         if json_path != options.STDOUT:
             click.echo("\n".join(map(printable, _lines(described))))
     options.show_json(json_path, {"rows": rows})
-    if failed:
-        click.get_current_context().exit(1)
+    options.exit_if(failed)
 
 
 def _lines(described: FileInfo) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from denoise.errors import UsageError
 from pipelines import report
 from pipelines.batch.jobs import Job
-from pipelines.benchmark.job import BenchmarkJob
+from pipelines.benchmark.job import CostJob
 from pipelines.cli import options
 
 if TYPE_CHECKING:
@@ -143,27 +144,7 @@ def export(name: str, path: Path) -> None:
 
 @command.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option(
-    "--side",
-    "side_px",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    metavar="PX",
-    help="Of the square image.",
-)
-@click.option(
-    "--samples", type=click.IntRange(min=1), default=480_000, show_default=True, help="Of the signal."
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Turns for each; the median counts.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="That torch uses.  [default: all cores]")
-@options.flag(BenchmarkJob.table()["precision"])
+@options.flags(CostJob)
 @options.json_option
 def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> None:
     """Time models against two published network shapes and a matrix product, on this machine, in turns.
@@ -174,10 +155,10 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
     """
     from pipelines.benchmark import cost as costs
 
-    found = costs.measure(costs.CostJob(models=names, **settings))
+    found = costs.measure(CostJob(models=names, **settings))
     click.echo(costs.as_table(found))
     if json_path:
-        report.write_json(json_path, found.as_dict())
+        report.write_json(json_path, asdict(found))
 
 
 @command.command()
@@ -194,7 +175,7 @@ def overhead(json_path: Path | None, **settings: Any) -> None:
     """
     from pipelines.benchmark import overhead as overheads
 
-    found = overheads.measure(overheads.OverheadJob(**settings))
+    found = overheads.measure(**settings)
     click.echo(overheads.as_text(found))
     if json_path:
         report.write_json(json_path, found.as_dict())

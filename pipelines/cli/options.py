@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +15,14 @@ from denoise.errors import StorageError
 from denoise.options import Field, Options
 from pipelines import report
 from pipelines.batch import run as batch
+from pipelines.batch.discover import Problem
 from pipelines.batch.forecast import bytes_text
 from pipelines.batch.jobs import Job
 from pipelines.batch.remote import location
 
 __all__ = [
     "STDOUT",
+    "exit_if",
     "finish",
     "flag",
     "flags",
@@ -33,6 +35,7 @@ __all__ = [
     "page",
     "path_type",
     "progress",
+    "report_failures",
     "show_json",
     "show_option",
     "verbosity",
@@ -249,12 +252,24 @@ def finish(job: Job, result: batch.Result, json_path: Path | None) -> None:
         report.write_json(json_path, _json(job, result))
     if result.stopped:
         raise StorageError(result.stopped)
-    if result.counts["failed"]:
+    exit_if(result.counts["failed"])
+
+
+def exit_if(failed: object) -> None:
+    """Exit with code 1 if something failed."""
+    if failed:
         click.get_current_context().exit(1)
 
 
+def report_failures(problems: Collection[Problem]) -> None:
+    """Show problems on stderr, and exit with code 1 if there are any."""
+    for problem in problems:
+        click.echo(report.printable(f"Failed: {problem.error}"), err=True)
+    exit_if(problems)
+
+
 def given(*names: str) -> list[str]:
-    """List which of these options are on the command line, as they are written there."""
+    """List those of the options that are on the command line, as they are written there."""
     ctx = click.get_current_context()
     sources = {name: ctx.get_parameter_source(name) for name in names}
     return [

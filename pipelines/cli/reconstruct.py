@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.argument("archive", type=options.path_type, metavar="CODES.npz")
 @options.flags(ReconstructJob)
 def command(**settings: Any) -> None:
-    """Turn the codes of denoise embed into files again: PNG, WAV, CSV.
+    """Reconstruct files from the codes of denoise embed, as PNG, WAV or CSV.
 
     \b
     Example:
@@ -27,7 +27,4 @@ def command(**settings: Any) -> None:
 
     done = reconstruct(ReconstructJob(**settings))
     click.echo(report.printable(f"{settings['output']}: {report.files(len(done.written))}"))
-    for problem in done.problems:
-        click.echo(report.printable(f"Failed: {problem.error}"), err=True)
-    if done.problems:
-        click.get_current_context().exit(1)
+    options.report_failures(done.problems)

@@ -32,5 +32,4 @@ def command(reference: Path, estimate: Path, extra: tuple[str, ...], json_path: 
     click.echo(report.scores(scores))
     if json_path:
         report.write_json(json_path, scores.as_dict())
-    if scores.failed:
-        click.get_current_context().exit(1)
+    options.exit_if(scores.failed)

@@ -25,16 +25,21 @@ __all__ = ["command"]
     help="Held-out clean files, or clean/ and noisy/ pairs: measured while training.",
 )
 @click.option(
-    "-o", "--output", required=True, type=options.path_type, metavar="FILE", help="The weights, .safetensors."
+    "-o",
+    "--output",
+    required=True,
+    type=options.path_type,
+    metavar="FILE",
+    help="Weights to write, .safetensors.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint of an interrupted run.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
 def command(
     recipe: str, data: Path, validate: Path | None, output: Path, resume: bool, overrides: tuple[str, ...]
 ) -> None:
-    """Train a model by RECIPE, a shipped one's name or a TOML file.
+    """Train a model by RECIPE: the name of a shipped one, or a TOML file.
 
-    Its curve is kept beside the weights, as CSV and as a picture.
+    The training curve is written beside the weights, as CSV and PNG.
 
     \b
     Example:

@@ -40,5 +40,4 @@ def command(output: Path, json_path: Path | None) -> None:
     if json_path != options.STDOUT:
         click.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES))
     options.show_json(json_path, {"counts": counts, "rows": rows})
-    if any(counts[status] for status in FAULTS):
-        click.get_current_context().exit(1)
+    options.exit_if(any(counts[status] for status in FAULTS))

@@ -68,8 +68,7 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
         click.echo(_summary(watched))
     if watched.stopped:
         raise StorageError(watched.stopped)
-    if watched.failed:
-        click.get_current_context().exit(1)
+    options.exit_if(watched.failed)
 
 
 def _lines(entry: Entry, loudness: str | None) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,36 @@ from numpy.typing import NDArray
 
 from denoise.analysis.anomalies import AnomalyDetector, FileAnomalies, anomalies
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.segments import Segment, Segmentation
+from denoise.analysis.segments import Segment, Segmentation, Segments
 from denoise.errors import UsageError
-from pipelines.batch.discover import Source, refuse_overlap
+from pipelines.batch.discover import Problem, Source
 from pipelines.explore import heat_map
-from pipelines.explore.embed import refuse_existing
 from pipelines.explore.jobs import AnomaliesJob
-from pipelines.explore.segments import MAX_SAMPLED, Files, default_segmentation, find, fit_embedding, sample
-from pipelines.report import write_json, writing
+from pipelines.explore.segments import (
+    MAX_SAMPLED,
+    Files,
+    check_outputs,
+    default_segmentation,
+    find,
+    fit_embedding,
+    sample,
+)
+from pipelines.report import write_csv, write_json
 
-__all__ = ["SUFFIXES", "AnomalyResult", "Check", "find_anomalies", "ranges"]
+__all__ = ["SUFFIXES", "AnomalyResult", "HeldOut", "find_anomalies", "ranges"]
 
 SUFFIXES = (".json", ".csv")
 _TILE_PX = 16
-_WHOLE_PX = 32  # a side up to which pictures are looked at as a whole
-_MAX_EXCERPTS = 5000  # excerpts for the threshold, and for the check
-_N_PARTS = (
-    5  # parts of the normal data: three are learned from, one gives the threshold, one is for the check
-)
+_WHOLE_PX = 32  # maximum side of pictures that are analysed whole
+_MAX_HELD_OUT = 5000  # segments for the threshold, and for its check
+_N_PARTS = 5  # of the normal data: three for training, one for the threshold, one for its check
 
 
 @dataclass(frozen=True)
-class Check:
-    """False alarms on normal excerpts that neither the model nor the threshold has seen."""
+class HeldOut:
+    """False alarms on normal segments that neither the model nor the threshold was fitted on."""
 
-    excerpts: int
+    windows: int
     alarms: int
     expected: float
 
@@ -49,133 +53,114 @@ class AnomalyResult:
 
     Args:
         cut: Segmentation of the files.
-        quantile: Share of normal ones that are to pass.
-        threshold: Of the scores of excerpts.
-        rows: Each file with what was found.
-        files: All of them, with what went wrong.
-        check: On held-out normal data; None where the model says what is normal.
-        normal: The normal files, with what went wrong; None likewise.
+        quantile: Share of normal segments, and of normal files, that pass.
+        threshold: Score above which a segment is an anomaly.
+        rows: Each file with its result.
+        problems: Files that could not be read, normal ones included.
+        held_out: Check on normal data; None where the model brings its threshold.
     """
 
     cut: Segmentation
     quantile: float
     threshold: float
     rows: tuple[tuple[Source, FileAnomalies], ...]
-    files: Files
-    check: Check | None
-    normal: Files | None
-
-    @property
-    def problems(self) -> list[str]:
-        """A sentence for each file that could not be read, normal ones included."""
-        every = [*self.files.problems, *(self.normal.problems if self.normal else ())]
-        return [problem.error for problem in every]
+    problems: tuple[Problem, ...]
+    held_out: HeldOut | None
 
 
 def find_anomalies(job: AnomaliesJob) -> AnomalyResult:
     """Write the report of files.
 
     Raises:
-        UsageError: The call cannot work: nothing to compare with, an output of another kind or already
-            there, or nothing to read.
+        UsageError: There is no model and no normal file, an output is of another kind or exists, or no file
+            can be read.
         OutputError: An output cannot be written.
     """
-    _check(job)
-    options = {"columns": job.columns} if job.columns else {}
-    check, normal = None, None
+    if job.model is None and job.fit_on is None:
+        raise UsageError(
+            "nothing says what is normal: expected --fit-on DIR of normal files, or --model FILE"
+        )
+    if job.save_model and not job.fit_on:
+        raise UsageError(f"{job.save_model}: nothing is fitted without --fit-on")
+    outputs = {job.output: SUFFIXES, job.save_model: (".safetensors",), job.heat_maps: ()}
+    check_outputs(outputs, (*job.inputs, *filter(None, [job.fit_on])), job.overwrite)
+    walk: dict[str, Any] = {"recursive": job.recursive, "columns": job.columns}
+    held_out, normal = None, None
     if job.fit_on is None:
         assert job.model is not None
         detector, cut = AnomalyDetector.load(job.model, job.quantile)
-        files = find(job.inputs, cut.modality, recursive=job.recursive, options=options)
+        files = find(job.inputs, cut.modality, **walk)
     else:
-        normal = find([job.fit_on], job.kind, recursive=job.recursive, options=options)
-        files = find(job.inputs, normal.modality, recursive=job.recursive, options=options)
-        detector, cut, check = _learned(job, normal)
+        normal = find([job.fit_on], job.kind, **walk)
+        files = find(job.inputs, normal.modality, **walk)
+        detector, cut, held_out = _fit(job, normal)
     if job.heat_maps and cut.modality != "image":
         raise UsageError(f"{job.heat_maps}: heat maps are of pictures, not of {cut.modality}")
     rows = tuple(files.each(lambda source: anomalies(source.path, (detector, cut), options=files.options)))
-    judged = AnomalyResult(cut, detector.quantile, detector.threshold_, rows, files, check, normal)
+    problems = (*files.problems, *(normal.problems if normal else ()))
+    result = AnomalyResult(cut, detector.quantile, detector.threshold_, rows, problems, held_out)
     if job.save_model:
         job.save_model.parent.mkdir(parents=True, exist_ok=True)
         detector.save(job.save_model, job.save_model.stem, cut)
     if job.output.suffix.lower() == ".json":
-        write_json(job.output, _report(judged))
+        write_json(job.output, _report(result))
     else:
-        _write_csv(job.output, judged)
+        _write_csv(job.output, result)
     if job.heat_maps:
         for source, found in rows:
             if found.anomalous:
                 path = job.heat_maps / source.relative.with_name(f"{source.relative.name}.png")
                 heat_map.draw(path, source.path, detector, cut)
-    return judged
+    return result
 
 
-def _check(job: AnomaliesJob) -> None:
-    if job.model is None and job.fit_on is None:
-        raise UsageError(
-            "nothing says what is normal: expected --fit-on DIR of normal files, or --model FILE"
-        )
-    if job.output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{job.output}: the report is written as {' or '.join(SUFFIXES)}")
-    if job.save_model and job.save_model.suffix.lower() != ".safetensors":
-        raise UsageError(f"{job.save_model}: a model is written as .safetensors")
-    if job.save_model and not job.fit_on:
-        raise UsageError(f"{job.save_model}: nothing is learned without --fit-on")
-    for path in filter(None, (job.output, job.save_model, job.heat_maps)):
-        if path is not job.heat_maps or (path.is_dir() and any(path.iterdir())):
-            refuse_existing(path, job.overwrite)
-        for folder in filter(None, (*job.inputs, job.fit_on)):
-            if folder.is_dir():
-                refuse_overlap(folder, path)
-
-
-def _learned(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segmentation, Check]:
-    """A detector from normal files, and its false alarms on those of them that it has not seen."""
+def _fit(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segmentation, HeldOut]:
+    """Fit a detector on normal files, and count its false alarms on held-out ones."""
     embedding = None
     if job.model:
         embedding, cut = AutoencoderEmbedding.load(job.model)
     else:
-        cut = _cut(job, normal)
-    learned, held_out, unseen = _parts(normal, cut, job.seed)
+        cut = _segmentation(job, normal)
+    items, calibration, check = _split(normal, cut, job.seed)
     if embedding is None:
-        embedding = fit_embedding(learned, cut, job.code_size, job.seed, steps=job.steps)
+        embedding = fit_embedding(items, cut, job.code_size, job.seed, steps=job.steps)
     detector = AnomalyDetector(0.99 if job.quantile is None else job.quantile, job.tail, seed=job.seed)
-    detector.calibrate(embedding, learned, held_out)
+    detector.calibrate(embedding, items, calibration)
     if math.isinf(detector.threshold_):
         raise UsageError(
-            f"{len(held_out)} normal excerpts for the threshold cannot tell what one in "
-            f"{1 / (1 - detector.quantile):.0f} is like: expected more normal files, smaller windows, or a "
+            f"{len(calibration)} normal segments are too few for a threshold that one in "
+            f"{1 / (1 - detector.quantile):.0f} exceeds: expected more normal files, smaller windows, or a "
             "lower --quantile"
         )
-    alarms = int(np.count_nonzero(detector.measure(unseen).score > detector.threshold_))
-    return detector, cut, Check(len(unseen), alarms, (1 - detector.quantile) * len(unseen))
+    alarms = int(np.count_nonzero(detector.measure(check).score > detector.threshold_))
+    return detector, cut, HeldOut(len(check), alarms, (1 - detector.quantile) * len(check))
 
 
-def _cut(job: AnomaliesJob, normal: Files) -> Segmentation:
-    """Choose windows or tiles that overlap by half, so that nothing lies only at an edge."""
+def _segmentation(job: AnomaliesJob, normal: Files) -> Segmentation:
+    """Choose windows or tiles that overlap by half, so that no anomaly lies only at an edge."""
     cut = default_segmentation(normal, job.window)
     if cut.modality == "image" and not job.window:
-        sides = [min(page.info.shape[1:]) for _, page in normal.each(lambda s: normal.excerpts(s, cut))]
-        if max(sides, default=0) > _WHOLE_PX:
+        pages = normal.each(lambda source: Segments(source.path, cut, normal.options).info)
+        if max((min(info.shape[1:]) for _, info in pages), default=0) > _WHOLE_PX:
             cut = default_segmentation(normal, _TILE_PX)
     step = 0 if cut.whole else max(1, min(cut.size) // 2)
     return replace(cut, step=step, standardise=job.standardise)
 
 
-def _parts(normal: Files, cut: Segmentation, seed: int) -> tuple[NDArray[np.float32], ...]:
-    """Segments to learn from, for the threshold, for the check: of different files where there are five."""
+def _split(normal: Files, cut: Segmentation, seed: int) -> tuple[NDArray[np.float32], ...]:
+    """Split segments into training, threshold and check; by files where there are at least five."""
     if len(normal.sources) < _N_PARTS:
-        every = sample(normal, cut, seed=seed)  # in their order: neighbours overlap, and stay together
+        every = sample(normal, cut, seed=seed)  # in order: overlapping neighbours stay in one part
         parts = [every[part] for part in _shares(len(every))]
     else:
         order = np.random.default_rng(seed).permutation(len(normal.sources))
         parts = []
         for part in _shares(len(order)):
             some = replace(normal, sources=[normal.sources[index] for index in np.sort(order[part])])
-            parts.append(sample(some, cut, _MAX_EXCERPTS if parts else MAX_SAMPLED, seed))
+            parts.append(sample(some, cut, _MAX_HELD_OUT if parts else MAX_SAMPLED, seed))
     if min(map(len, parts)) < 1:
         total = sum(map(len, parts))
-        raise UsageError(f"the normal files have {total} excerpts; expected 100 or so to learn from")
+        raise UsageError(f"the normal files have {total} segments; expected about 100 for training")
     return tuple(parts)
 
 
@@ -187,44 +172,43 @@ def _shares(count: int) -> tuple[slice, slice, slice]:
 def ranges(found: FileAnomalies) -> list[dict[str, Any]]:
     """List anomalous places: merged windows of signals that touch, every tile of images."""
     merged: list[dict[str, Any]] = []
-    flagged = [
-        (excerpt, float(score))
-        for excerpt, score, flag in zip(found.excerpts, found.measured.score, found.flags, strict=True)
-        if flag
-    ]
-    for excerpt, score in sorted(flagged, key=lambda pair: (pair[0].page, pair[0].channel, pair[0].start)):
+    flagged = [pair for pair, flag in zip(_scored(found), found.flags, strict=True) if flag]
+    for segment, score in sorted(flagged, key=lambda pair: (pair[0].page, pair[0].channel, pair[0].start)):
         last = merged[-1] if merged else None
-        place = (excerpt.page, excerpt.channel)
         if (
             last is not None
-            and len(excerpt.start) == 1
-            and (last["page"], last["channel"]) == place
-            and excerpt.start[0] <= last["stop"][0]
+            and len(segment.start) == 1
+            and (last["page"], last["channel"]) == (segment.page, segment.channel)
+            and segment.start[0] <= last["stop"][0]
         ):
-            last["stop"], last["stop_s"] = list(excerpt.stop), excerpt.stop_s
+            last["stop"], last["stop_s"] = list(segment.stop), segment.stop_s
             last["score"] = max(last["score"], score)
         else:
-            merged.append({**_place(excerpt), "score": score})
+            merged.append({**_place(segment), "score": score})
     return merged
 
 
-def _place(excerpt: Segment) -> dict[str, Any]:
+def _scored(found: FileAnomalies) -> Iterator[tuple[Segment, float]]:
+    return zip(found.segments, found.measured.score.tolist(), strict=True)
+
+
+def _place(segment: Segment) -> dict[str, Any]:
     return {
-        "page": excerpt.page,
-        "channel": excerpt.channel,
-        "start": list(excerpt.start),
-        "stop": list(excerpt.stop),
-        "start_s": excerpt.start_s,
-        "stop_s": excerpt.stop_s,
+        "page": segment.page,
+        "channel": segment.channel,
+        "start": list(segment.start),
+        "stop": list(segment.stop),
+        "start_s": segment.start_s,
+        "stop_s": segment.stop_s,
     }
 
 
 def _windows(found: FileAnomalies) -> Iterator[dict[str, Any]]:
     measured, flags = found.measured, found.flags
-    for index, excerpt in enumerate(found.excerpts):
+    for index, (segment, score) in enumerate(_scored(found)):
         row = {
-            **_place(excerpt),
-            "score": float(measured.score[index]),
+            **_place(segment),
+            "score": score,
             "p_value": float(measured.p_value[index]),
             "error": float(measured.error[index]),
         }
@@ -233,37 +217,29 @@ def _windows(found: FileAnomalies) -> Iterator[dict[str, Any]]:
         yield {**row, "anomalous": bool(flags[index])}
 
 
-def _report(judged: AnomalyResult) -> dict[str, Any]:
-    """The form of the `.json`."""
-    check = judged.check
+def _report(result: AnomalyResult) -> dict[str, Any]:
+    """Make the `.json` report."""
+    cut = result.cut
     return {
-        "quantile": judged.quantile,
-        "threshold": judged.threshold if math.isfinite(judged.threshold) else None,
-        "window": {"size": judged.cut.size, "step": judged.cut.step, "sample_rate": judged.cut.sample_rate},
-        "held_out": None
-        if check is None
-        else {"windows": check.excerpts, "alarms": check.alarms, "expected": check.expected},
-        "rows": [_row(source, found) for source, found in judged.rows],
-        "failed": [
-            {"file": str(problem.path), "error": problem.error}
-            for problem in [*judged.files.problems, *(judged.normal.problems if judged.normal else ())]
-        ],
+        "quantile": result.quantile,
+        "threshold": result.threshold if math.isfinite(result.threshold) else None,
+        "window": {"size": cut.size, "step": cut.step, "sample_rate": cut.sample_rate},
+        "held_out": asdict(result.held_out) if result.held_out else None,
+        "rows": [_row(source, found) for source, found in result.rows],
+        "failed": [{"file": str(problem.path), "error": problem.error} for problem in result.problems],
     }
 
 
 def _row(source: Source, found: FileAnomalies) -> dict[str, Any]:
     measured = found.measured
-    row = {
+    elbo = {} if measured.elbo is None else {"elbo": float(measured.elbo.mean())}
+    return {
         "file": str(source.path),
         "anomalous": found.anomalous,
         "p_value": found.p_value,
         "score": float(measured.score.max()),
         "error": float(measured.error.mean()),
-    }
-    if measured.elbo is not None:
-        row["elbo"] = float(measured.elbo.mean())
-    return {
-        **row,
+        **elbo,
         "left_out": found.left_out,
         "channels": list(found.pages[0].channels),
         "ranges": ranges(found),
@@ -271,28 +247,18 @@ def _row(source: Source, found: FileAnomalies) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, judged: AnomalyResult) -> None:
-    """A row a window."""
-    image = judged.cut.modality == "image"
+def _write_csv(path: Path, result: AnomalyResult) -> None:
+    """Write one row per window."""
+    image = result.cut.modality == "image"
     axes = ("row_px", "column_px") if image else ("sample",)
-    with writing(path) as partial, partial.open("w", newline="", encoding="utf-8") as text:
-        writer = csv.writer(text, lineterminator="\n")
-        names = [f"{name}_{end}" for end in ("start", "stop") for name in axes]
-        seconds = [] if image else ["start_s", "stop_s"]
-        judgements = ["score", "p_value", "error", "elbo", "anomalous", "file_p_value", "file_anomalous"]
-        writer.writerow(["file", "page", "channel", *names, *seconds, *judgements])
-        for source, found in judged.rows:
-            for row in _windows(found):
-                writer.writerow(
-                    [
-                        source.path,
-                        row["page"],
-                        row["channel"],
-                        *row["start"],
-                        *row["stop"],
-                        *(row[name] for name in seconds),
-                        *(row.get(name, "") for name in judgements[:5]),
-                        found.p_value,
-                        found.anomalous,
-                    ]
-                )
+    places = [f"{name}_{end}" for end in ("start", "stop") for name in axes]
+    figures = ["score", "p_value", "error", "elbo", "anomalous"]
+    names = [*([] if image else ["start_s", "stop_s"]), *figures]
+    rows = (
+        [source.path, row["page"], row["channel"], *row["start"], *row["stop"]]
+        + [row.get(name, "") for name in names]
+        + [found.p_value, found.anomalous]
+        for source, found in result.rows
+        for row in _windows(found)
+    )
+    write_csv(path, ["file", "page", "channel", *places, *names, "file_p_value", "file_anomalous"], rows)

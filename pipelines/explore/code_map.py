@@ -12,7 +12,7 @@ from pipelines.report import writing
 
 __all__ = ["draw"]
 
-_MAX_DRAWN = 20_000  # points
+_MAX_POINTS = 20_000
 _MAX_NAMED = 20  # folders in the legend
 
 
@@ -22,7 +22,7 @@ def draw(path: Path, files: Sequence[Codes], folders: Sequence[Path]) -> None:
     Args:
         path: `.png`.
         files: Codes of each file.
-        folders: Of each file: those of one get one colour.
+        folders: Folder of each file.
 
     Raises:
         OutputError: It cannot be written.
@@ -33,8 +33,8 @@ def draw(path: Path, files: Sequence[Codes], folders: Sequence[Path]) -> None:
 
     codes = np.concatenate([file.codes for file in files]).astype(np.float64)
     owner = np.repeat(np.arange(len(files)), [len(file.codes) for file in files])
-    if len(codes) > _MAX_DRAWN:
-        kept = np.sort(np.random.default_rng(0).choice(len(codes), _MAX_DRAWN, replace=False))
+    if len(codes) > _MAX_POINTS:
+        kept = np.sort(np.random.default_rng(0).choice(len(codes), _MAX_POINTS, replace=False))
         codes, owner = codes[kept], owner[kept]
     centred = codes - codes.mean(axis=0)
     axes_of = np.linalg.svd(centred, full_matrices=False)[2][:2]

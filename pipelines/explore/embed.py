@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +17,23 @@ from denoise.analysis.codes import Codes
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Segmentation, count
 from denoise.errors import UsageError
-from pipelines.batch.discover import Source, refuse_overlap
+from pipelines.batch.discover import Source
 from pipelines.explore import code_map
 from pipelines.explore.jobs import EmbedJob
-from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample
-from pipelines.report import writing
+from pipelines.explore.segments import (
+    Files,
+    check_outputs,
+    default_segmentation,
+    find,
+    fit_embedding,
+    sample,
+)
+from pipelines.report import write_csv, writing
 
-__all__ = ["SUFFIXES", "EmbedResult", "embed", "refuse_existing"]
+__all__ = ["SUFFIXES", "EmbedResult", "embed"]
 
 SUFFIXES = (".npz", ".csv", ".parquet")
-_NOISE = 0.1  # in training, of the excerpts' deviation: keeps a network from learning few of them by heart
+_NOISE = 0.1  # training noise, relative to the segments' deviation: prevents overfitting to few of them
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,25 @@ class EmbedResult:
     """Result of an embedding.
 
     Args:
-        cut: How the files were cut.
-        code_size: Numbers a code.
-        codes: Of each file that has some.
-        files: All of them, with what went wrong.
-        learned_from: How many excerpts the model was fitted on; 0 where it was given.
-        snr_db: Energy of the excerpts about their mean over what the codes do not bring back.
-        bytes_written: Of the output.
+        cut: Segmentation of the files.
+        codes: Codes of each file that has some.
+        files: All files, with their problems.
+        n_train: Number of segments that the model was fitted on; 0 for a given model.
+        snr_db: Energy of the segments about their mean over the energy of the reconstruction error.
+        bytes_written: Size of the output.
     """
 
     cut: Segmentation
-    code_size: int
     codes: tuple[Codes, ...]
     files: Files
-    learned_from: int
+    n_train: int
     snr_db: float
     bytes_written: int
+
+    @property
+    def code_size(self) -> int:
+        """Numbers per code."""
+        return len(self.codes[0].codes[0])
 
     @property
     def count(self) -> int:
@@ -59,7 +68,7 @@ class EmbedResult:
 
     @property
     def left_out(self) -> int:
-        """Number of excerpts without a code, as they hold gaps."""
+        """Number of segments without a code, because they hold gaps."""
         return sum(count(self.cut, file.pages) - len(file.codes) for file in self.codes)
 
 
@@ -67,83 +76,47 @@ def embed(job: EmbedJob) -> EmbedResult:
     """Write the codes of files.
 
     Raises:
-        UsageError: The call cannot work: an output of another kind or already there, a model without a
-            code, or nothing to read.
+        UsageError: An output is of another kind or exists, the model has no code, or no file can be read.
         OutputError: The output cannot be written.
     """
-    _check(job)
-    learned = None
+    models, maps = (".safetensors",), (".png",)
+    check_outputs({job.output: SUFFIXES, job.plot: maps, job.save_model: models}, job.inputs, job.overwrite)
+    archive = job.output.suffix.lower() == ".npz"
+    if job.bits is not None and not archive:
+        raise UsageError(f"{job.output}: quantised codes are for an archive, expected .npz")
+    if job.model and job.save_model:
+        raise UsageError(f"{job.save_model}: nothing is fitted where a model is given")
+    items = None
     if job.model:
         embedding, cut = AutoencoderEmbedding.load(job.model)
-        files = _find(job, cut.modality)
-    else:
-        files = _find(job, job.kind)
+    kind = cut.modality if job.model else job.kind
+    files = find(job.inputs, kind, recursive=job.recursive, columns=job.columns)
+    if not job.model:
         cut = default_segmentation(files, job.window)
-        learned = sample(files, cut, seed=job.seed)
-        embedding = fit_embedding(learned, cut, job.code_size, job.seed, steps=job.steps, noise=_NOISE)
+        items = sample(files, cut, seed=job.seed)
+        embedding = fit_embedding(items, cut, job.code_size, job.seed, steps=job.steps, noise=_NOISE)
     done = list(files.each(lambda source: coding.embed(source.path, (embedding, cut), options=files.options)))
-    sources, found = [source for source, _ in done], [codes for _, codes in done]
-    if not found:
+    if not done:
         raise UsageError(f"none of {len(files.sources)} files has a code: {files.problems[0].error}")
-    found = [replace(codes, name=name) for codes, name in zip(found, _names(sources), strict=True)]
+    sources = [source for source, _ in done]
+    found = [replace(codes, name=name) for (_, codes), name in zip(done, _names(sources), strict=True)]
     error, energy = sum(file.squared_error for file in found), sum(file.energy for file in found)
     snr_db = float(10 * np.log10(energy / error)) if error and energy else float("inf")
     facts: dict[str, Any] = {"results": {"snr_db": round(snr_db, 2)}}
-    if learned is not None:
-        digest = hashlib.sha256(learned.tobytes()).hexdigest()
-        facts["learned"] = {"files": len(found), "excerpts": len(learned), "data_digest": digest}
-    with _weights_file(job, embedding, cut, facts) as model, writing(job.output) as partial:
-        if job.output.suffix.lower() == ".npz":
-            coding.save(
-                partial, cut, found, model, keep_model=not (job.model or job.save_model), bits=job.bits
-            )
+    if items is not None:
+        digest = hashlib.sha256(items.tobytes()).hexdigest()
+        facts["learned"] = {"files": len(found), "excerpts": len(items), "data_digest": digest}
+    with _weights_file(job, embedding, cut, facts) as model:
+        if archive:
+            keep_model = not (job.model or job.save_model)
+            with writing(job.output) as partial:
+                coding.save(partial, cut, found, model, keep_model=keep_model, bits=job.bits)
         else:
-            _write_table(partial, job.output, cut, found)
+            _write_table(job.output, cut, found)
     if job.plot:
         code_map.draw(job.plot, found, [source.path.parent for source in sources])
-    size = job.output.stat().st_size
-    return EmbedResult(
-        cut,
-        found[0].codes.shape[1],
-        tuple(found),
-        files,
-        0 if learned is None else len(learned),
-        snr_db,
-        size,
-    )
-
-
-def _check(job: EmbedJob) -> None:
-    suffix = job.output.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"{job.output}: codes are written as {' '.join(SUFFIXES)}, not {suffix or 'that'}")
-    if job.bits is not None and suffix != ".npz":
-        raise UsageError(f"{job.output}: quantised codes are for an archive, expected .npz")
-    if job.plot and job.plot.suffix.lower() != ".png":
-        raise UsageError(f"{job.plot}: the map is written as .png")
-    if job.save_model and job.save_model.suffix.lower() != ".safetensors":
-        raise UsageError(f"{job.save_model}: a model is written as .safetensors")
-    if job.model and job.save_model:
-        raise UsageError(f"{job.save_model}: nothing is fitted where a model is given")
-    for path in filter(None, (job.output, job.plot, job.save_model)):
-        refuse_existing(path, job.overwrite)
-        for folder in filter(Path.is_dir, job.inputs):
-            refuse_overlap(folder, path)
-
-
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse to replace a file.
-
-    Raises:
-        UsageError: It exists, and `overwrite` is not set.
-    """
-    if not overwrite and path.exists():
-        raise UsageError(f"{path}: is there already; --overwrite replaces it")
-
-
-def _find(job: EmbedJob, kind: str | None) -> Files:
-    options = {"columns": job.columns} if job.columns else {}
-    return find(job.inputs, kind, recursive=job.recursive, options=options)
+    n_train = 0 if items is None else len(items)
+    return EmbedResult(cut, tuple(found), files, n_train, snr_db, job.output.stat().st_size)
 
 
 def _names(sources: Sequence[Source]) -> list[str]:
@@ -158,7 +131,7 @@ def _names(sources: Sequence[Source]) -> list[str]:
 def _weights_file(
     job: EmbedJob, embedding: AutoencoderEmbedding, cut: Segmentation, facts: Mapping[str, Any]
 ) -> Iterator[Path]:
-    """The model as a file: the given one, the one to be kept, or one for a moment."""
+    """Provide the model as a file: the given one, the one to save, or a temporary one."""
     if job.model:
         yield job.model
         return
@@ -169,8 +142,8 @@ def _weights_file(
         yield path
 
 
-def _write_table(partial: Path, path: Path, cut: Segmentation, files: Sequence[Codes]) -> None:
-    """A row a code: where its excerpt begins, and its numbers."""
+def _write_table(path: Path, cut: Segmentation, files: Sequence[Codes]) -> None:
+    """Write one row per code: the start of its segment, and its numbers."""
     places = [place for file in files for place in file.places(cut)]
     axes = ("row_px", "column_px") if cut.modality == "image" else ("sample",)
     columns: dict[str, Any] = {
@@ -182,10 +155,7 @@ def _write_table(partial: Path, path: Path, cut: Segmentation, files: Sequence[C
     numbers = np.concatenate([file.codes for file in files])
     columns |= {f"code{index}": numbers[:, index] for index in range(numbers.shape[1])}
     if path.suffix.lower() == ".csv":
-        with partial.open("w", newline="", encoding="utf-8") as text:
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
+        write_csv(path, columns, zip(*columns.values(), strict=True))
         return
     try:
         import pyarrow
@@ -195,4 +165,5 @@ def _write_table(partial: Path, path: Path, cut: Segmentation, files: Sequence[C
             f"{path}: Parquet needs pyarrow, which is not installed; expected the extra: "
             "pip install 'denoise-pipelines[parquet]'"
         ) from error
-    parquet.write_table(pyarrow.table(columns), partial)
+    with writing(path) as partial:
+        parquet.write_table(pyarrow.table(columns), partial)

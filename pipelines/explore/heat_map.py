@@ -1,4 +1,4 @@
-"""Draw where an image differs from normal ones."""
+"""Draw the anomalous places of an image."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pipelines.report import writing
 
 __all__ = ["draw"]
 
-_FULL = 30.0  # times the normal whitened error that are drawn in full red
-_AT_ONCE = 256  # tiles that go through the model together
+_FULL = 30.0  # multiple of the normal whitened error that is drawn in full red
+_BATCH = 256  # tiles per call of the model
 
 
 def draw(path: Path, image: Path, detector: AnomalyDetector, cut: Segmentation) -> None:
     """Write the first page in gray, with red where its error exceeds the normal error.
 
     Args:
-        path: `.png`; its folder is made if need be.
-        image: The file.
+        path: `.png`.
+        image: Image file.
         detector: Fitted detector.
         cut: Its segmentation.
 
@@ -31,14 +31,14 @@ def draw(path: Path, image: Path, detector: AnomalyDetector, cut: Segmentation) 
     """
     from PIL import Image
 
-    excerpts = Segments(image, cut)
-    every = [excerpt for excerpt in excerpts if excerpt.page == 0]
-    places = [Place(0, 0, excerpt.start) for excerpt in every]
-    values = np.stack([excerpt.values for excerpt in every])
+    segments = Segments(image, cut)
+    every = [segment for segment in segments if segment.page == 0]
+    places = [Place(0, 0, segment.start) for segment in every]
+    values = np.stack([segment.values for segment in every])
     heat = np.concatenate(
-        [detector.explain(part) for part in np.split(values, range(_AT_ONCE, len(values), _AT_ONCE))]
+        [detector.explain(part) for part in np.split(values, range(_BATCH, len(values), _BATCH))]
     )
-    page = excerpts.pages[0]
+    page = segments.pages[0]
     gray = assemble(cut, page, zip(places, values, strict=True)).mean(axis=0)
     share = np.log(assemble(cut, page, zip(places, heat, strict=True)).mean(axis=0).clip(1)) / np.log(_FULL)
     share = share.clip(0, 1)[..., None]

@@ -12,7 +12,7 @@ from denoise.signal import MODALITIES
 __all__ = ["AnomaliesJob", "EmbedJob", "ReconstructJob"]
 
 Overwrite = Annotated[bool, Option("Replace existing files.")]
-SaveModel = Annotated[Path | None, Option("Save the fitted model, as .safetensors.", metavar="FILE")]
+SaveModel = Annotated[Path | None, Option("Save the fitted model as .safetensors.", metavar="FILE")]
 _WINDOW = Option(
     "Size of a window: pixels a side, seconds, or samples of a log.",
     low=0,
@@ -25,13 +25,13 @@ _TILE = replace(_WINDOW, unset="16 pixels, small pictures as a whole; 0.064 s; 1
 
 @dataclass(frozen=True, kw_only=True)
 class _FittingJob(Options):
-    """Files of one kind, and the autoencoder that is fitted where no model is given."""
+    """Files of one kind, and an autoencoder that is fitted unless a model is given."""
 
     inputs: tuple[Path, ...]
     kind: Annotated[
         str | None, Option("Kind of files to use, if the inputs hold several.", choices=tuple(MODALITIES))
     ] = None
-    steps: Annotated[int, Option("Training steps: more take longer and keep more.", low=1)] = 1000
+    steps: Annotated[int, Option("Training steps: more take longer and lose less.", low=1)] = 1000
     columns: Annotated[
         tuple[str, ...] | None,
         Option("Columns of sensor logs, names or globs.", metavar="A,B,..", unset="all measurements"),
@@ -43,7 +43,7 @@ class _FittingJob(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedJob(_FittingJob):
-    """Give codes to files."""
+    """Compute the codes of files."""
 
     output: Annotated[Path, Option("The codes: .npz, .csv or .parquet.", short="-o", metavar="FILE")]
     model: Annotated[
@@ -71,13 +71,13 @@ class EmbedJob(_FittingJob):
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructJob(Options):
-    """Turn the codes of `archive` into files again."""
+    """Reconstruct files from the codes of `archive`."""
 
     archive: Path
     output: Annotated[Path, Option("Folder for the files.", short="-o", metavar="DIR")]
     model: Annotated[
         Path | None,
-        Option("The weights.", metavar="FILE", unset="those in the archive, or where it says"),
+        Option("Weights that made the codes.", metavar="FILE", unset="in the archive, or where it says"),
     ] = None
     overwrite: Overwrite = False
 
@@ -87,7 +87,7 @@ class AnomaliesJob(_FittingJob):
     """Find files that differ from normal ones."""
 
     output: Annotated[Path, Option("The report: .json or .csv.", short="-o", metavar="FILE")]
-    fit_on: Annotated[Path | None, Option("Normal files to learn from.", metavar="DIR")] = None
+    fit_on: Annotated[Path | None, Option("Folder of normal files for training.", metavar="DIR")] = None
     model: Annotated[
         Path | None,
         Option(
@@ -112,10 +112,7 @@ class AnomaliesJob(_FittingJob):
         str,
         Option(
             "Rank scores above all normal ones by an extreme-value fit, or not at all.",
-            choices=(
-                "pareto",
-                "quantile",
-            ),  # denoise.analysis.thresholds.TAILS, which takes seconds to import
+            choices=("pareto", "quantile"),  # denoise.analysis.thresholds.TAILS is slow to import
         ),
     ] = "pareto"
     heat_maps: Annotated[

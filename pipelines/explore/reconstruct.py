@@ -1,4 +1,4 @@
-"""Turn codes into files."""
+"""Reconstruct files from their codes."""
 
 from __future__ import annotations
 
@@ -16,34 +16,33 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Segmentation
 from denoise.errors import InputError, OutputError, UnreadableError, WeightsError, reason
 from pipelines.batch.discover import Problem
-from pipelines.explore.embed import refuse_existing
 from pipelines.explore.jobs import ReconstructJob
+from pipelines.explore.segments import check_outputs
 
 __all__ = ["ReconstructResult", "reconstruct"]
 
 
 @dataclass(frozen=True)
 class ReconstructResult:
-    """Files that were written, and problems with others."""
+    """Written files, and problems with others."""
 
     written: tuple[Path, ...]
     problems: tuple[Problem, ...]
 
 
 def reconstruct(job: ReconstructJob) -> ReconstructResult:
-    """Turn codes into files again.
+    """Reconstruct the files of an archive of codes.
 
     Raises:
         UnreadableError: The archive cannot be read.
-        WeightsError: The model is missing, or is another.
+        WeightsError: The model is missing, or did not make the codes.
         UsageError: A file would be replaced.
         OutputError: The folder cannot be made.
     """
     archive = coding.load(job.archive)
     modality = archive.cut.modality
     targets = _targets(job, archive.files, modality)
-    for target in targets:
-        refuse_existing(target, job.overwrite)
+    check_outputs({target: (target.suffix.lower(),) for target in targets}, (), job.overwrite)
     written: list[Path] = []
     problems: list[Problem] = []
     with _model(job, archive) as model:
@@ -54,8 +53,8 @@ def reconstruct(job: ReconstructJob) -> ReconstructResult:
                 written.append(target)
             except OSError as error:
                 raise OutputError(f"{target}: its folder cannot be made: {error.strerror}") from error
-            except (InputError, ValueError) as error:  # pages of sizes that cannot be
-                problems.append(Problem(target, f"{target}: cannot be brought back: {reason(error)}"))
+            except (InputError, ValueError) as error:  # pages of invalid sizes
+                problems.append(Problem(target, f"{target}: cannot be reconstructed: {reason(error)}"))
     return ReconstructResult(tuple(written), tuple(problems))
 
 
@@ -76,7 +75,7 @@ def _targets(job: ReconstructJob, files: Sequence[Codes], modality: str) -> list
 
 @contextmanager
 def _model(job: ReconstructJob, archive: CodeArchive) -> Iterator[tuple[AutoencoderEmbedding, Segmentation]]:
-    """The model that made the codes: out of the archive, from where it says, or from where it is now."""
+    """Load the model that made the codes: from `job.model`, the archive, or the path in it."""
     with tempfile.TemporaryDirectory() as folder:
         path = job.model or Path(archive.model_path)
         if archive.model and not job.model:
@@ -84,8 +83,8 @@ def _model(job: ReconstructJob, archive: CodeArchive) -> Iterator[tuple[Autoenco
             path.write_bytes(archive.model)
         if not path.is_file():
             raise WeightsError(
-                f"{path}: is not there; expected the weights that made {job.archive} (--model)"
+                f"{path}: no such file; expected the weights that made {job.archive} (--model)"
             )
         if weights.digest(path) != archive.model_digest:
-            raise WeightsError(f"{path}: is not the model that made {job.archive}; its digest is another")
+            raise WeightsError(f"{path}: is not the model that made {job.archive}: their digests differ")
         yield AutoencoderEmbedding.load(path)[0], archive.cut

@@ -1,4 +1,4 @@
-"""The excerpts of many files of one kind: a sample to learn from, and no bad file that stops the rest."""
+"""Segments of many files of one kind: a training sample, and errors that cost one file each."""
 
 from __future__ import annotations
 
@@ -22,14 +22,22 @@ from pipelines.batch.worker import with_path
 if TYPE_CHECKING:  # importing it imports torch
     from denoise.analysis.embedding import AutoencoderEmbedding
 
-__all__ = ["MAX_SAMPLED", "Files", "default_segmentation", "find", "fit_embedding", "sample"]
+__all__ = [
+    "MAX_SAMPLED",
+    "Files",
+    "check_outputs",
+    "default_segmentation",
+    "find",
+    "fit_embedding",
+    "sample",
+]
 
-MAX_SAMPLED = 20_000  # excerpts to learn from
-_MAX_VALUES = 2**26  # of them together: 256 MiB
-_DENSE_VALUES = 4096  # of an excerpt, up to which a dense network is small
-_SIDE_PX = 32  # of a picture that is looked at as a whole
+MAX_SAMPLED = 20_000  # segments in a training sample
+_MAX_VALUES = 2**26  # values in a training sample: 256 MiB
+_DENSE_VALUES = 4096  # largest segment of a dense network
+_SIDE_PX = 32  # side to which whole pictures are resized
 _WINDOW_S = 0.064  # of recordings
-_AUDIO_HZ = 16_000.0  # the highest rate that recordings are looked at
+_AUDIO_HZ = 16_000.0  # maximum rate of recordings
 _WINDOW = 128  # samples of sensor logs
 
 Result = TypeVar("Result")
@@ -37,14 +45,14 @@ Result = TypeVar("Result")
 
 @dataclass
 class Files:
-    """Files of one kind, and what went wrong with which.
+    """Files of one kind, and the problems with some.
 
     Args:
-        modality: Of all of them.
+        modality: Their kind.
         sources: In name order.
         problems: Grows as files turn out to be bad.
-        ignored: What the walk passed over.
-        options: For the reader of each, as `denoise.io.reader` takes them.
+        ignored: Files of other kinds.
+        options: Options of their reader, as `denoise.io.reader` takes them.
     """
 
     modality: str
@@ -53,12 +61,8 @@ class Files:
     ignored: list[Problem] = field(default_factory=list)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def excerpts(self, source: Source, cut: Segmentation) -> Segments:
-        """The excerpts of one of them."""
-        return Segments(source.path, cut, self.options)
-
     def each(self, work: Callable[[Source], Result]) -> Iterator[tuple[Source, Result]]:
-        """Do something to each file that was not bad yet; one that fails becomes a problem."""
+        """Process each file without a problem; an error becomes its problem."""
         bad = {problem.path for problem in self.problems}
         for source in self.sources:
             if source.path in bad:
@@ -72,9 +76,35 @@ class Files:
                 sentence = str(error)
             except MemoryError:
                 raise
-            except Exception as error:  # a defect of ours or of a decoder costs one file, not the rest
+            except Exception as error:  # a defect here or in a decoder costs one file
                 sentence = f"unexpected {type(error).__name__}: {reason(error)}"
             self.problems.append(Problem(source.path, with_path(sentence, source.path)))
+
+
+def check_outputs(
+    outputs: Mapping[Path | None, tuple[str, ...]], inputs: Iterable[Path], overwrite: bool
+) -> None:
+    """Refuse outputs before work starts.
+
+    Args:
+        outputs: Suffixes that each may have; none for a folder.
+        inputs: Files and folders that no output may overlap.
+        overwrite: Accept existing files.
+
+    Raises:
+        UsageError: An output has another suffix, exists, or overlaps an input.
+    """
+    for path, suffixes in outputs.items():
+        if path is None:
+            continue
+        if suffixes and path.suffix.lower() not in suffixes:
+            raise UsageError(f"{path}: is written as {' or '.join(suffixes)}")
+        exists = path.exists() if suffixes else path.is_dir() and any(path.iterdir())
+        if exists and not overwrite:
+            raise UsageError(f"{path}: exists already; --overwrite replaces it")
+        for folder in inputs:
+            if folder.is_dir():
+                discover.refuse_overlap(folder, path)
 
 
 def find(
@@ -82,18 +112,18 @@ def find(
     modality: str | None = None,
     *,
     recursive: bool = True,
-    options: Mapping[str, Any] | None = None,
+    columns: tuple[str, ...] | None = None,
 ) -> Files:
-    """The files of one kind below the inputs.
+    """Find the files of one kind below the inputs.
 
     Args:
         inputs: Files and folders.
-        modality: Files of others are ignored; None takes the one kind that is there.
-        recursive: Whether to go into folders below the named ones.
-        options: For the readers, such as `columns` for sensor logs.
+        modality: Kind of the files; None takes the only one present.
+        recursive: Include folders below the inputs.
+        columns: Columns of sensor logs to use; None uses all measurements.
 
     Raises:
-        UsageError: An input is not there, nothing of the kind is, or there are several and none is named.
+        UsageError: An input is missing, there are no files of the kind, or several kinds and no `modality`.
     """
     inputs = tuple(inputs)
 
@@ -105,42 +135,41 @@ def find(
     named = ", ".join(map(str, inputs))
     if len(kinds) > 1:
         counted = " and ".join(f"{number} {name}" for name, number in kinds.items())
-        raise UsageError(f"{named}: hold {counted} files; one code is for one kind: say which")
+        raise UsageError(f"{named}: hold {counted} files; choose one kind with --kind")
     if not kinds and not found.problems:
-        what = f"{modality} files" if modality else "files that can be read"
-        raise UsageError(f"{named}: hold no {what}")
+        raise UsageError(f"{named}: hold no {modality or 'readable'} files")
     kind = next(iter(kinds), modality or next(iter(MODALITIES)))
-    return Files(kind, found.sources, list(found.problems), list(found.ignored), dict(options or {}))
+    options = {"columns": columns} if columns else {}
+    return Files(kind, found.sources, list(found.problems), list(found.ignored), options)
 
 
 def default_segmentation(files: Files, window: float | None = None) -> Segmentation:
     """Choose a segmentation for files where no model fixes it.
 
-    Pictures are looked at as a whole, in 32 pixels a side or fewer; recordings in windows of 64 ms at 16 kHz
-    or less; sensor logs in windows of 128 samples that are standardised. Windows of more than 4096 values,
-    which get a convolutional network, grow to the next power of two, so that it can halve them.
+    Whole pictures are resized to 32 pixels a side or fewer; recordings give windows of 64 ms at 16 kHz or
+    less; sensor logs give standardised windows of 128 samples. Windows of more than 4096 values grow to the
+    next power of two, so that a convolutional network can halve them.
 
     Args:
-        files: They are probed: for colour, size and rate.
-        window: Side in pixels of the tiles that pictures are then cut into, seconds of recordings, samples of
-            sensor logs.
+        files: Probed for colour, size and rate.
+        window: Side of picture tiles in pixels, seconds of recordings, or samples of sensor logs.
     """
     if files.modality == "sensor":
-        return Segmentation("sensor", (_whole(window or _WINDOW, 1),), standardise=True)
+        return Segmentation("sensor", (_window_size(window or _WINDOW, 1),), standardise=True)
     infos: list[SignalInfo] = [
         info for _, info in files.each(lambda source: io.probe(source.path, **files.options))
     ]
     if files.modality == "audio":
         rate = min([_AUDIO_HZ, *(info.sample_rate for info in infos if info.sample_rate)])
-        return Segmentation("audio", (_whole((window or _WINDOW_S) * rate, 1),), sample_rate=rate)
+        return Segmentation("audio", (_window_size((window or _WINDOW_S) * rate, 1),), sample_rate=rate)
     channels = 3 if any(info.shape[0] - info.passthrough_channels >= 3 for info in infos) else 1
     largest = max((max(info.shape[1:]) for info in infos), default=_SIDE_PX)
-    side = _whole(window, channels * window) if window else min(_SIDE_PX, largest)
+    side = _window_size(window, channels * window) if window else min(_SIDE_PX, largest)
     return Segmentation("image", (side, side), channels, whole=not window)
 
 
-def _whole(size: float, others: float) -> int:
-    """The size of a window, of which each value of that axis stands for so many of the others."""
+def _window_size(size: float, others: float) -> int:
+    """Size of a window along an axis, each of whose samples holds `others` values."""
     if not 1 <= round(size) <= 2**20:
         raise UsageError(f"a window of {size:g} pixels or samples: expected 1 to {2**20}")
     size = round(size)
@@ -148,15 +177,13 @@ def _whole(size: float, others: float) -> int:
 
 
 def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int = 0) -> NDArray[np.float32]:
-    """At most so many excerpts, each as likely as any other (reservoir sampling, Vitter 1985).
-
-    Memory is bounded by them, not by the files.
+    """Sample at most `most` segments uniformly, in bounded memory (reservoir sampling, Vitter 1985).
 
     Shape:
         `(n, channels, *size)`.
 
     Raises:
-        UsageError: There are none.
+        UsageError: The files have no segment.
     """
     most = max(1, min(most, _MAX_VALUES // int(np.prod(cut.shape))))
     rng = np.random.default_rng(seed)
@@ -165,35 +192,35 @@ def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int =
 
     def take(source: Source) -> None:
         nonlocal seen
-        for excerpt in files.excerpts(source, cut):
+        for segment in Segments(source.path, cut, files.options):
             seen += 1
             if len(kept) < most:
-                kept.append(excerpt.values)
+                kept.append(segment.values)
             elif (place := int(rng.integers(seen))) < most:
-                kept[place] = excerpt.values
+                kept[place] = segment.values
 
     for _ in files.each(take):
         pass
     if not kept:
         why = f"; the first problem: {files.problems[0].error}" if files.problems else ""
-        raise UsageError(f"there is nothing to learn from in {len(files.sources)} files{why}")
+        raise UsageError(f"{len(files.sources)} files give no segment to train on{why}")
     return np.stack(kept)
 
 
 def fit_embedding(
-    learned: NDArray[np.float32],
+    items: NDArray[np.float32],
     cut: Segmentation,
     code_size: int | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> AutoencoderEmbedding:
-    """An estimator for excerpts: a dense network up to 4096 values of each, a convolutional one above.
+    """Fit an estimator on segments: a dense network up to 4096 values each, a convolutional one above.
 
     Args:
-        learned: What it is fitted on, such as a `sample`.
-        cut: How they were cut.
-        code_size: Numbers a code; None takes the estimator's own default.
-        seed: Decides weights and training.
+        items: Training data, such as a `sample`.
+        cut: Their segmentation.
+        code_size: Numbers per code; None takes the default of the estimator.
+        seed: Seed of weights and training.
         settings: Other parameters of the estimator.
     """
     from denoise.analysis.embedding import AutoencoderEmbedding
@@ -202,7 +229,7 @@ def fit_embedding(
         settings["code_size"] = code_size
     if "config" not in settings and int(np.prod(cut.shape)) > _DENSE_VALUES:
         settings["config"] = {"backbone": "conv", "widths": _widths(cut.size)}
-    return AutoencoderEmbedding(modality=cut.modality, seed=seed, **settings).fit(learned)
+    return AutoencoderEmbedding(modality=cut.modality, seed=seed, **settings).fit(items)
 
 
 def _widths(size: Sequence[int]) -> tuple[int, ...]:

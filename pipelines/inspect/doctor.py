@@ -1,4 +1,4 @@
-"""Check this installation: its parts, and a small cleaning of each kind of file."""
+"""Check the installation: its parts, and one small file of each kind."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def examine() -> Iterator[Check]:
             yield Check(name, False, f"unexpected {type(error).__name__}: {reason(error)}")
 
 
-# ---- what is installed -----------------------------------------------------------------------------------
+# ---- installed packages -----------------------------------------------------------------------------------
 
 
 def _required() -> Mapping[str, list[str]]:
@@ -105,27 +105,23 @@ def _packages() -> str:
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         raise _ProblemError(f"not installed: {', '.join(missing)}; expected: pip install {_PACKAGE}")
-    return ", ".join(
-        f"{name} {version}" for name, version in {"denoise": denoise.__version__, **versions}.items()
-    )
+    versions = {"denoise": denoise.__version__, **versions}
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _extras() -> str:
     extras = {extra: names for extra, names in _required().items() if extra not in ("", "dev")}
-    have = {extra: all(map(_version, names)) for extra, names in extras.items()}
-    sides = {
-        "installed": [extra for extra, there in have.items() if there],
-        "not installed": [extra for extra, there in have.items() if not there],
-    }
+    sides: dict[str, list[str]] = {"installed": [], "not installed": []}
+    for extra, names in extras.items():
+        sides["installed" if all(map(_version, names)) else "not installed"].append(extra)
     return "; ".join(f"{side}: {', '.join(names)}" for side, names in sides.items() if names) or "none"
 
 
 def _torch() -> str:
     import torch
 
-    build = (
-        f"CUDA {torch.version.cuda} build, of which the CPU is used" if torch.version.cuda else "CPU build"
-    )
+    cuda = torch.version.cuda
+    build = f"CUDA {cuda} build, of which the CPU is used" if cuda else "CPU build"
     fast = "with" if torch.backends.mkldnn.is_available() else "without"  # type: ignore[no-untyped-call]
     level = torch.backends.cpu.get_cpu_capability()
     return f"{torch.__version__}, {build}, {torch.get_num_threads()} threads, {level}, {fast} oneDNN"
@@ -135,13 +131,12 @@ def _torch() -> str:
 
 
 def _machine() -> str:
-    have = f"{cores()} cores"
     available = _available_bytes()
     if available is None:
-        return have
+        return f"{cores()} cores"
     if available < _MIN_BYTES:
         raise _ProblemError(f"{bytes_text(available)} of memory left, expected {bytes_text(_MIN_BYTES)}")
-    return f"{have}, {bytes_text(available)} of memory left"
+    return f"{cores()} cores, {bytes_text(available)} of memory left"
 
 
 def _available_bytes() -> int | None:
@@ -154,14 +149,13 @@ def _available_bytes() -> int | None:
 
 
 def _disk() -> str:
-    places = {"working folder": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}
-    left = {f"{name} {path}": Local(path).free_bytes() for name, path in places.items()}
-    for name, size in left.items():
+    facts = []
+    for name, path in (("working folder", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
+        size = Local(path).free_bytes()
+        facts.append(f"{name} {path}: {'?' if size is None else bytes_text(size)} left")
         if size is not None and size < _MIN_BYTES:
-            raise _ProblemError(f"{name}: {bytes_text(size)} left, expected {bytes_text(_MIN_BYTES)}")
-    return ", ".join(
-        f"{name}: {'?' if size is None else bytes_text(size)} left" for name, size in left.items()
-    )
+            raise _ProblemError(f"{facts[-1]}, expected {bytes_text(_MIN_BYTES)}")
+    return ", ".join(facts)
 
 
 def _codecs() -> str:
@@ -251,13 +245,12 @@ def _self_test(modality: str) -> str:
         for kind, signal in (("noisy", truth + noise), ("truth", truth)):
             (folder / kind).mkdir()
             _write(folder / kind / f"sample{_SUFFIXES[modality]}", modality, signal)
-        out = folder / "out"
         options = CleanOptions(reference=folder / "truth")
-        job = CleanJob(inputs=(folder / "noisy",), output=out, options=options)
+        job = CleanJob(inputs=(folder / "noisy",), output=folder / "out", options=options)
         (entry,) = batch.run(job).entries
         if entry.error:
             raise _ProblemError(entry.error)
-        faults = [checked.key for checked in verify(out) if checked.status in FAULTS]
+        faults = [checked.key for checked in verify(job.output) if checked.status in FAULTS]
     headline = MODALITIES[modality].headline
     before, after = (entry.metrics[key] or 0.0 for key in (f"{headline}_before", headline))
     if faults or after <= before:

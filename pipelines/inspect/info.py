@@ -1,4 +1,4 @@
-"""Describe files: format, estimated noise, and the cost of cleaning them. Nothing is written."""
+"""Describe files: format, estimated noise, and the cost of cleaning them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipelines.batch.worker import with_path
 __all__ = ["FileInfo", "describe"]
 
 _MAX_PX = 100_000_000  # pages above this are not decoded for an estimate
-_MAX_S = 60.0  # of a recording
+_MAX_S = 60.0  # of an audio file
 _MAX_SAMPLES = 1 << 18  # of a sensor log
 _BLOCK = 1 << 16  # samples at a time
 
@@ -41,8 +41,8 @@ class FileInfo:
         facts: Size, rate, channels, depth, columns: units are in the names.
         kept: Parts besides the samples that a cleaned file keeps.
         noise: The estimate, as `denoise.estimate.NoiseEstimator` names it.
-        model: Model that `clean` selects.
-        decision: What that model would do and why, where it decides for each file.
+        model: Model that `clean` uses by default.
+        decision: Reason of the selection, for a model that is selected per file.
         cost: Estimated cost of cleaning it.
         notes: Conversions that cleaning would make.
     """
@@ -61,7 +61,7 @@ class FileInfo:
     notes: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """The form of `--json`."""
+        """Return the form of `--json`."""
         return asdict(self) | {"source": str(self.source), "cost": self.cost.row()}
 
 
@@ -98,12 +98,9 @@ def _probe(source: Source) -> FileInfo:
     info = io.probe(source.path)
     describe: Mapping[str, Callable[[Any], Facts]] = {"image": _image, "audio": _audio, "sensor": _log}
     facts, kept = describe[info.modality](info)
-    job = CleanJob(inputs=(source.path,), output=Path())
-    model = job.row(info.modality).name
-    noise, chosen, decision = _noise(info, model)
-    pace = CleanJob(inputs=(), output=Path(), options=CleanOptions(model=chosen)).seconds_per_million(
-        info.modality
-    )
+    model = CleanJob(inputs=(), output=Path()).row(info.modality).name
+    noise, selected, decision = _noise(info, model)
+    job = CleanJob(inputs=(), output=Path(), options=CleanOptions(model=selected))
     samples = math.prod(info.shape[1:]) * (info.pages if info.modality == "image" else 1)
     return FileInfo(
         source.path,
@@ -115,12 +112,14 @@ def _probe(source: Source) -> FileInfo:
         noise=noise,
         model=model,
         decision=decision,
-        cost=forecast.estimate(discover.mirrored(source, job.output), pace, samples),
+        cost=forecast.estimate(
+            discover.mirrored(source, job.output), job.seconds_per_million(info.modality), samples
+        ),
         notes=info.notes if noise else (*info.notes, f"above {_MAX_PX:g} pixels noise is not estimated"),
     )
 
 
-Facts = tuple[dict[str, Any], tuple[str, ...]]  # and what is kept besides
+Facts = tuple[dict[str, Any], tuple[str, ...]]  # and names of the parts that are kept
 
 
 def _image(info: ImageInfo) -> Facts:
@@ -155,7 +154,7 @@ def _log(info: SensorInfo) -> Facts:
 
 
 def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | None]:
-    """The estimate; and what the model, where it decides for each file, takes, and why."""
+    """Estimate the noise; return it with the model that the image needs, and the reason for an `auto` one."""
     from denoise.estimate import NoiseEstimator
 
     estimator = NoiseEstimator(info.modality, info.peak, info.sample_rate)

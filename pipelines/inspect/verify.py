@@ -70,8 +70,9 @@ def verify(root: Path) -> Iterator[Checked]:
         yield _checked(root, key, expected[key], interrupted=key in unfinished)
     for key in _others(root):
         if key not in expected:
-            status = _stray(Path(key).name) or ("unfinished" if key in unfinished else "unknown")
-            yield Checked(key, status)
+            name = Path(key).name
+            leftover = is_temporary(name) or name == f"{PENDING_NAME}.part"
+            yield Checked(key, "leftover" if leftover else "unfinished" if key in unfinished else "unknown")
 
 
 def _checked(root: Path, key: str, expected: str, *, interrupted: bool) -> Checked:
@@ -86,14 +87,9 @@ def _checked(root: Path, key: str, expected: str, *, interrupted: bool) -> Check
     return Checked(key, status, expected, found)
 
 
-def _stray(name: str) -> str | None:
-    return "leftover" if is_temporary(name) or name == f"{PENDING_NAME}.part" else None
-
-
 def _others(root: Path) -> Iterator[str]:
     """List all files below the folder except those of the manifest; skip unreadable folders."""
     for folder, names, found in os.walk(root):
         names.sort()
-        for name in sorted(found):
-            if name not in _OURS:
-                yield (Path(folder) / name).relative_to(root).as_posix()
+        for name in sorted(set(found) - _OURS):
+            yield (Path(folder) / name).relative_to(root).as_posix()

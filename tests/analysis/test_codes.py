@@ -21,8 +21,8 @@ SETTINGS = {"code_size": 4, "steps": 150, "lr": 1e-2, "config": {"widths": (16,)
 
 
 def fitted(path: Path, cut: Segmentation, weights: Path) -> Path:
-    """A weights file of a model trained on a file's own excerpts."""
-    items = np.stack([excerpt.values for excerpt in Segments(path, cut)])
+    """A weights file of a model trained on a file's own segments."""
+    items = np.stack([segment.values for segment in Segments(path, cut)])
     embedding = denoise.AutoencoderEmbedding(modality=cut.modality, **SETTINGS).fit(items)  # type: ignore[arg-type]
     embedding.save(weights, "mine", cut)
     return weights
@@ -47,7 +47,7 @@ def test_codes_know_their_places_and_what_they_lose(log: Path, tmp_path: Path) -
     codes = denoise.embed(log, model)
     assert (codes.name, codes.codes.shape) == ("a.csv", (39, 4))
     assert [place.channel for place in codes.places(CUT)][:8] == [0, 1, 0, 1, 0, 1, 1, 0]
-    values = np.stack([excerpt.values for excerpt in Segments(log, CUT)])
+    values = np.stack([segment.values for segment in Segments(log, CUT)])
     embedding, _ = denoise.AutoencoderEmbedding.load(model)
     np.testing.assert_array_equal(codes.codes, embedding.transform(values))
     assert codes.squared_error == pytest.approx(embedding.reconstruction_error(values).mean() * values.size)
@@ -172,7 +172,7 @@ def test_a_file_of_nothing_but_gaps_has_no_code(log: Path, tmp_path: Path) -> No
     holes = RNG.standard_normal(64)
     holes[::20] = np.nan
     np.save(tmp_path / "b.npy", holes)
-    with pytest.raises(InputError, match=r"b\.npy: each of its 2 excerpts holds a gap"):
+    with pytest.raises(InputError, match=r"b\.npy: each of its 2 segments holds a gap"):
         denoise.embed(tmp_path / "b.npy", model)
 
 

@@ -110,13 +110,13 @@ def test_a_model_that_was_trained_by_a_recipe_says_how_files_are_cut(tmp_path: P
 
 
 def test_what_has_no_code_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not pass through a code"):
+    with pytest.raises(UsageError, match="has no bottleneck"):
         Embedding.load(weights.pretrained()["photo"])
-    with pytest.raises(UsageError, match="does not pass through a code"):
+    with pytest.raises(UsageError, match="has no bottleneck"):
         Embedding.load(weights.pretrained()["speech"])
     model = build(modality="sensor", backbone="dense", widths=(8,), skips=False, residual=False)
     weights.save(tmp_path / "a.safetensors", model, name="a", architecture="autoencoder", facts={})
-    with pytest.raises(WeightsError, match="does not tell how files are cut"):
+    with pytest.raises(WeightsError, match="has no valid segmentation"):
         Embedding.load(tmp_path / "a.safetensors")
 
 

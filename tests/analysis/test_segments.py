@@ -20,10 +20,10 @@ RNG = np.random.default_rng(0)
 
 def together(found: Segments) -> list[np.ndarray]:
     """Pages of a file, rebuilt from its segments alone."""
-    excerpts = list(found)
+    segments = list(found)
     where = list(places(found.cut, found.pages))
-    assert len(where) == count(found.cut, found.pages) == len(excerpts) + found.left_out
-    parts = [(where[e.index], e.values * np.float32(e.scale) + np.float32(e.offset)) for e in excerpts]
+    assert len(where) == count(found.cut, found.pages) == len(segments) + found.left_out
+    parts = [(where[e.index], e.values * np.float32(e.scale) + np.float32(e.offset)) for e in segments]
     return [
         assemble(found.cut, page, [part for part in parts if part[0].page == number])
         for number, page in enumerate(found.pages)
@@ -50,10 +50,10 @@ def test_tiles_of_an_image_make_it_again(tmp_path: Path, shape: tuple[int, ...],
     found = Segments(
         tmp_path / "a.png", Segmentation("image", (16, 16), 3 if len(shape) == 3 else 1, step=step)
     )
-    for excerpt in found:
-        (top, left), (bottom, right) = excerpt.start, excerpt.stop
+    for segment in found:
+        (top, left), (bottom, right) = segment.start, segment.stop
         part = np.atleast_3d(pixels[top:bottom, left:right]).transpose(2, 0, 1) / 255
-        np.testing.assert_allclose(excerpt.values[:, : bottom - top, : right - left], part, atol=1e-6)
+        np.testing.assert_allclose(segment.values[:, : bottom - top, : right - left], part, atol=1e-6)
     (page,) = together(found)
     np.testing.assert_allclose(page, np.atleast_3d(pixels).transpose(2, 0, 1) / 255, atol=1e-6)
 
@@ -111,13 +111,13 @@ def test_gaps_are_left_out_counted_and_come_back_as_gaps(tmp_path: Path) -> None
     rows = "\n".join(",".join("" if np.isnan(v) else repr(float(v)) for v in row) for row in values.T)
     (tmp_path / "a.csv").write_text(f"north,south\n{rows}\n")
     found = Segments(tmp_path / "a.csv", Segmentation("sensor", (100,), standardise=True))
-    excerpts = list(found)
-    assert (len(excerpts), found.left_out) == (19, 1)
-    assert 7 not in [e.index for e in excerpts]  # fourth window of the second column
+    segments = list(found)
+    assert (len(segments), found.left_out) == (19, 1)
+    assert 7 not in [e.index for e in segments]  # fourth window of the second column
     assert found.pages[0].channels == ("north", "south")
-    for excerpt in excerpts:
-        assert abs(excerpt.values.mean()) < 1e-5
-        assert excerpt.values.std() == pytest.approx(1, abs=1e-4)
+    for segment in segments:
+        assert abs(segment.values.mean()) < 1e-5
+        assert segment.values.std() == pytest.approx(1, abs=1e-4)
     (back,) = together(found)
     assert np.isnan(back[1, 300:400]).all()
     values[1, 300:400] = np.nan
@@ -162,8 +162,8 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
             Segmentation(**bad)  # type: ignore[arg-type]
 
 
-def test_excerpts_and_places_say_the_same(tmp_path: Path) -> None:
+def test_segments_and_places_say_the_same(tmp_path: Path) -> None:
     Image.fromarray(RNG.integers(0, 256, (30, 40), dtype=np.uint8)).save(tmp_path / "a.png")
     found = Segments(tmp_path / "a.png", Segmentation("image", (16, 16)))
-    excerpts: list[Segment] = list(found)
-    assert [Place(e.page, e.channel, e.start) for e in excerpts] == list(places(found.cut, found.pages))
+    segments: list[Segment] = list(found)
+    assert [Place(e.page, e.channel, e.start) for e in segments] == list(places(found.cut, found.pages))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoise.analysis.thresholds import TAILS, Tail, least_of
+from denoise.analysis.thresholds import TAILS, Tail, combined_p_value
 from denoise.errors import UsageError
 
 
@@ -41,12 +41,12 @@ def test_files_of_many_windows_raise_no_more_alarms_than_promised(windows: int) 
     for _ in range(25):  # one threshold may be off by half of the rate: so the mean over many
         tail = Tail.of(rng.normal(size=1000))
         files = tail.p_values(rng.normal(size=(500, windows)))
-        rates.append(np.mean([least_of(file) <= 0.05 for file in files]))
+        rates.append(np.mean([combined_p_value(file) <= 0.05 for file in files]))
     assert (
         0.01 < np.mean(rates) < 0.055
     )  # fewer, as a normal distribution's tail is lighter than the fit allows
     alike = tail.p_values(np.repeat(rng.normal(size=(2000, 1)), windows, axis=1))
-    assert np.mean([least_of(file) <= 0.05 for file in alike]) < 0.05
+    assert np.mean([combined_p_value(file) <= 0.05 for file in alike]) < 0.05
 
 
 def test_the_fit_knows_a_heavy_tail() -> None:

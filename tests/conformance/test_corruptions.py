@@ -229,7 +229,7 @@ def test_arrays_keep_shape_and_dtype(name: str, modality: str, dtype: str) -> No
 @every_row
 def test_other_kinds_of_input_are_refused(name: str) -> None:
     row = example(name, "image" if "image" in parse(name).modalities else "audio")
-    with pytest.raises(UsageError, match=r"a floating-point batch .* not int64 \(2, 3, 4, 4\)"):
+    with pytest.raises(UsageError, match=r"expected a floating-point batch .* got int64 \(2, 3, 4, 4\)"):
         apply(row, torch.zeros(2, 3, 4, 4, dtype=torch.int64))
     with pytest.raises(UsageError, match="floating-point batch"):
         apply(row, torch.zeros(3, 4))

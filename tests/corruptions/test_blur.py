@@ -47,7 +47,7 @@ def test_no_kernel_shifts_the_picture_or_its_brightness(text: str) -> None:
 
 @pytest.mark.parametrize("text", BLURS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_kernel_given_out_is_the_one_applied(text: str, seed: int) -> None:
+def test_the_returned_kernel_is_the_one_applied(text: str, seed: int) -> None:
     row = blur(text)
     image = torch.rand(1, 3, 30, 41, generator=seeded(9))
     kernel = row.kernel(seeded(seed))

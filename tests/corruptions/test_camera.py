@@ -72,7 +72,7 @@ def test_the_mosaic_is_filled_in_with_its_own_colours(
     assert (wanted - colour).abs().min() > 0.01
 
 
-def test_detail_is_not_lost_to_the_mosaic() -> None:
+def test_the_mosaic_preserves_detail() -> None:
     board = (torch.arange(32)[:, None] + torch.arange(32) < 32).float() * 0.8 + 0.1
     lines = (torch.arange(32) % 2 * 0.6 + 0.2).expand(32, 32)
     fine = torch.stack([board, lines, lines.T])[:, None].expand(3, 3, 32, 32)
@@ -121,7 +121,7 @@ def test_correlated_noise_has_its_deviation_and_width(width: float) -> None:
 
 
 @pytest.mark.parametrize("chroma", [0.0, 0.3, 1.0])
-def test_chroma_is_what_channels_do_not_share(chroma: float) -> None:
+def test_correlation_of_channels_is_1_minus_chroma(chroma: float) -> None:
     noise = apply(f"correlated:sigma=10,chroma={chroma}", flat(0.5)) - 0.5
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert correlation(noise[:, one], noise[:, other]) == pytest.approx(1 - chroma, abs=0.02)

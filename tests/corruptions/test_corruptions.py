@@ -92,7 +92,7 @@ def test_snr_is_met_in_each_channel(text: str, level: float) -> None:
     torch.testing.assert_close(measured, torch.full_like(measured, level), atol=0.2, rtol=0)
 
 
-def test_snr_counts_only_the_samples_that_are_there() -> None:
+def test_snr_ignores_gaps() -> None:
     clean = tone()
     clean = clean.clone()
     clean[..., 4000:12000] = math.nan
@@ -244,7 +244,7 @@ def test_background_of_other_places_keeps_its_snr() -> None:
     assert abs(np.corrcoef(gain_db[0], gain_db[1])[0, 1]) < 0.9  # each item has its own equalisation
 
 
-def test_background_says_what_it_lacks(tmp_path: Path) -> None:
+def test_background_reports_missing_input(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="background needs path="):
         apply("background", tone())
     with pytest.raises(UsageError, match="holds no recording"):
@@ -298,7 +298,7 @@ def test_dropout_starts_before_the_record_does() -> None:
     torch.testing.assert_close(lost.float().mean((0, 1)), torch.full((40,), 0.5), atol=0.04, rtol=0)
 
 
-def test_dropout_fills_as_told() -> None:
+def test_dropout_fill_modes() -> None:
     clean = 5 + torch.randn(1, 2, 5000, generator=torch.Generator().manual_seed(2))
     lost = apply("dropout:fraction=0.3", clean) == 0
     assert torch.equal(apply("dropout:fraction=0.3,fill=gap", clean).isnan(), lost)
@@ -531,7 +531,7 @@ def test_composed_text_round_trips(text: str) -> None:
     assert parse(str(row)) == row
 
 
-def test_composites_are_for_what_all_their_parts_are_for() -> None:
+def test_composites_take_the_shared_modalities_of_their_parts() -> None:
     assert parse("gaussian:snr_db=1+clip").modalities == ("audio", "sensor")
     assert parse("gaussian:snr_db=1|drift").modalities == ("sensor",)
     assert parse("gaussian:sigma=25|speckle").modalities == ("image",)
@@ -560,9 +560,9 @@ def test_composites_are_for_what_all_their_parts_are_for() -> None:
         ("jpeg:subsampling=4:1:1", "4:1:1 is not 4:4:4 or 4:2:2 or 4:2:0"),
         ("hum:harmonics=1..3", "takes one number, not the range"),
         ("gaussian:sigma=1,snr_db=2", "not both"),
-        ("(jpeg", "parenthesis without its partner"),
-        ("jpeg)", "parenthesis without its partner"),
-        ('background:path="x', "quote without its partner"),
+        ("(jpeg", "unmatched parenthesis"),
+        ("jpeg)", "unmatched parenthesis"),
+        ('background:path="x', "unmatched quote"),
         ("0*jpeg|0*jpeg", "weights"),
     ],
 )
@@ -602,7 +602,7 @@ def test_with_level_keeps_the_other_fields() -> None:
 
 
 @pytest.mark.parametrize("text", ["hum", "baseline", "reverb", "band-limit"])
-def test_what_is_stated_in_hz_asks_for_the_rate(text: str) -> None:
+def test_corruptions_in_hz_need_the_sample_rate(text: str) -> None:
     with pytest.raises(UsageError, match=f"{text} .* needs the sample rate"):
         apply(text, tone(), sample_rate=None)
 

@@ -61,7 +61,7 @@ def test_agrees_with_scikit_image_on_gaussian_noise() -> None:
     assert white_noise_sigma(picture) == pytest.approx(expected, rel=1e-6)
 
 
-def test_what_holds_no_noise() -> None:
+def test_signals_without_noise() -> None:
     for shape in ((1,), (2,), (50,), (1, 1), (1, 9), (30, 30)):
         for value in (0.0, 0.1, -3e4):
             assert white_noise_sigma(np.full(shape, value)) == 0.0
@@ -87,14 +87,14 @@ def test_the_estimate_scales_with_the_units() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "peak"), [(np.uint8, 255.0), (np.uint16, 65535.0), (np.float32, 1.0)])
-def test_images_are_judged_in_8_bit_units(dtype: type, peak: float) -> None:
+def test_image_noise_is_in_8_bit_units(dtype: type, peak: float) -> None:
     rng = np.random.default_rng(4)
     noisy = np.stack([smooth_picture() + s / 255.0 * rng.normal(size=(200, 240)) for s in (5.0, 10.0, 15.0)])
     page: Array = np.clip(np.rint(noisy * peak) if peak > 1 else noisy, 0, peak).astype(dtype)
     assert estimate("image", page, peak=peak) == pytest.approx(math.sqrt((25 + 100 + 225) / 3), rel=0.05)
 
 
-def test_pages_count_alike() -> None:
+def test_pages_have_equal_weight() -> None:
     pages = [smooth_picture()[None] * 255 + s * noise(1, 200, 240) for s in (4.0, 8.0)]
     assert estimate("image", *pages, peak=255.0) == pytest.approx(6.0, rel=0.05)
 
@@ -127,7 +127,7 @@ def test_the_noise_of_photos(photos: list[Array]) -> None:
     assert (np.diff(found) > 0).all()
 
 
-def test_correlated_noise_is_seen(photos: list[Array]) -> None:
+def test_correlated_noise_is_measured(photos: list[Array]) -> None:
     for page in photos:
         white = noise(*page.shape)
         smooth = sum(np.roll(white, shift, (1, 2)) for shift in ((0, 0), (0, 1), (1, 0), (1, 1))) / 2
@@ -179,7 +179,7 @@ def test_specks_are_noise_and_dots_are_not() -> None:
     assert noise_sigma(dotted) < 0.5
 
 
-def test_too_small_to_tell() -> None:
+def test_an_image_smaller_than_a_block_has_no_estimate() -> None:
     for shape in ((1, 1, 1), (3, 7, 30), (3, 8, 8), (1, 30, 9)):
         assert noise_sigma(np.zeros(shape, np.uint8)) == blur_px(np.zeros(shape, np.uint8)) == 0.0
 
@@ -239,14 +239,14 @@ def test_silence_has_no_noise() -> None:
     assert estimate("sensor", np.ones((2, 5000))) == 0.0
 
 
-def test_sensors_are_judged_in_their_units() -> None:
+def test_sensor_noise_is_in_the_units_of_the_log() -> None:
     noise = np.random.default_rng(7).normal(size=(2, 150_000)) * np.array([[1.0], [3.0]])
     noise[:, 5000:5100] = np.nan
     assert estimate("sensor", noise) == pytest.approx(2.0, rel=0.02)
 
 
 @pytest.mark.parametrize("modality", ["image", "audio", "sensor"])
-def test_nothing_at_all_gives_a_result(modality: str) -> None:
+def test_empty_input_gives_a_result(modality: str) -> None:
     (value,) = NoiseEstimator(modality, 1.0, 8000.0).result().values()
     assert value in (0.0, -math.inf)
 
@@ -284,7 +284,7 @@ def test_the_quality_of_a_jpeg(photos: list[Array], quality: int) -> None:
     assert found == pytest.approx([quality] * len(photos), abs=4)
 
 
-def test_what_is_no_coarse_jpeg(photos: list[Array]) -> None:
+def test_images_without_traces_of_jpeg(photos: list[Array]) -> None:
     for photo in photos:
         assert jpeg_quality(photo) == 100
         assert jpeg_quality(compressed(photo, 95)) == 100

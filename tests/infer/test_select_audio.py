@@ -236,7 +236,7 @@ def test_excerpts_are_detected_at_one_level_unless_they_are_silent(gain: Make) -
 
     detector = Meter(gain(modality="audio").spec)
     selector = AudioSelector({"speech": detector, "audio": detector, LIVE_MODEL: detector})
-    for level, heard in ((5e-6, False), (2e-5, True), (0.3, True)):
+    for level, audible in ((5e-6, False), (2e-5, True), (0.3, True)):
         selection = selector.select([white(level)[None]], 1.0, TIME_S.size, RATE)
-        assert (selection.reason == "audio: nothing to hear") == (not heard)
+        assert (selection.reason == "audio: silent") == (not audible)
     assert levels == pytest.approx([0.05, 0.05], rel=1e-3)

@@ -378,7 +378,7 @@ def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
         "Recurrent finds": lambda: Stream(recurrent(), 1, sigma=1.0),
         "strength": lambda: Stream(audio, 1, 16000, strength=2),
         "for images": lambda: Stream(gain(modality="image"), 1),
-        "0 channels": lambda: Stream(audio, 0, 16000),
+        "channels is 0": lambda: Stream(audio, 0, 16000),
         "block is 0": lambda: Stream(audio, 1, 16000, block=0),
         r"\(2, n\)": lambda: Stream(audio, 2, 16000).feed(noise(3, 5)),
     }.items():
@@ -387,7 +387,7 @@ def test_calls_that_cannot_be_honoured(gain: Make, recurrent: Make) -> None:
     stream = Stream(audio, 1, 16000)
     stream.flush()
     assert stream.flush().shape == (1, 0)
-    with pytest.raises(UsageError, match="flushed"):
+    with pytest.raises(UsageError, match="has ended"):
         stream.feed(noise(1, 5))
 
 

@@ -54,7 +54,7 @@ def test_less_memory_than_a_halo_needs_still_gives_a_tile() -> None:
 
 
 def test_a_large_page_leaves_the_network_less() -> None:
-    memory = Memory(total_bytes=100, most_bytes=50, least_bytes=10)
+    memory = Memory(total_bytes=100, max_bytes=50, min_bytes=10)
     assert [memory.for_network(held) for held in (0, 60, 95, 1000)] == [50, 40, 10, 10]
 
 

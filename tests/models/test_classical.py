@@ -98,7 +98,7 @@ def test_colour_is_cleaned_more_than_each_channel_alone_would_be() -> None:
     assert level_db(together - clean) < level_db(apart - clean) - 1.0
 
 
-def test_non_local_means_finds_what_repeats() -> None:
+def test_non_local_means_averages_repeated_patterns() -> None:
     stripes = np.tile(np.array([0.2, 0.8, 0.5, 0.9]), (60, 15))
     noisy = np.stack([stripes + 0.1 * noise(60, 60)] * 3)
     denoised = classical.NonLocalMeans().denoise(noisy)

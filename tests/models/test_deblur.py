@@ -64,7 +64,7 @@ def test_without_blur_and_noise_the_filter_keeps_everything_in_its_place() -> No
     assert float((kept - clean).abs().max()) < 2e-3
 
 
-def test_a_filter_rings_from_no_edge_of_a_picture() -> None:
+def test_a_filter_does_not_ring_at_the_edges() -> None:
     """A picture brighter on one side than on the other would ring if it were treated as periodic."""
     ramp = torch.linspace(0.2, 0.8, 96).expand(1, 3, 96, 96)
     kernel = kernel_of("defocus:radius_px=3")
@@ -88,7 +88,7 @@ def test_the_noise_of_a_blurred_picture_is_measured(sigma: float) -> None:
     assert 255 * float(model().estimate(blurred + noise).sigma.detach()) == pytest.approx(sigma, rel=0.25)
 
 
-def test_an_estimator_learns_blurs_it_has_not_seen() -> None:
+def test_an_estimator_generalises_to_new_scenes() -> None:
     """Seconds of training on synthetic scenes suffice to distinguish three blurs on new scenes."""
     deblurrer = model(widths=[], hidden=32).train()
     kernels = [kernel_of(s) for s in ("gaussian-blur:sigma_px=2", "motion-blur:length_px=9,angle_deg=0",
@@ -120,7 +120,7 @@ def test_one_half_is_trained_at_a_time() -> None:
         assert moved == {trained}
 
 
-def test_a_refiner_joins_an_estimator_that_was_trained_before() -> None:
+def test_a_refiner_starts_from_a_trained_estimator() -> None:
     estimator, whole = model(widths=[]), model()
     refiner = {name: value.clone() for name, value in whole.state_dict().items() if "refiner" in name}
     whole.warm_start(estimator.state_dict())
@@ -131,7 +131,7 @@ def test_a_refiner_joins_an_estimator_that_was_trained_before() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (40, 200), (160, 128)])
-def test_any_size_will_do(shape: tuple[int, int]) -> None:
+def test_any_image_size_works(shape: tuple[int, int]) -> None:
     picture = scene()[..., : shape[0], : shape[1]]
     assert model()(picture).shape == picture.shape
 

@@ -41,7 +41,7 @@ def fit_db(reference: np.ndarray, estimate: np.ndarray) -> float:
     return si_sdr_db(reference[None], estimate[None])
 
 
-def test_hiss_goes_and_music_stays() -> None:
+def test_hiss_is_removed_and_music_preserved() -> None:
     music, model = melody(), AudioRestoration()
     assert fit_db(music, model.denoise(music + noise(0.01))) > fit_db(music, music + noise(0.01)) + 6
     assert fit_db(music, model.denoise(music + noise(1e-5))) > 30  # no harm
@@ -49,7 +49,7 @@ def test_hiss_goes_and_music_stays() -> None:
 
 
 @pytest.mark.parametrize("mains_hz", [49.95, 60.05])
-def test_hum_goes_and_a_drone_beside_it_stays(mains_hz: float) -> None:
+def test_hum_is_removed_and_a_drone_beside_it_preserved(mains_hz: float) -> None:
     drone = 0.1 * np.sin(2 * np.pi * 146.8 * TIME_S) + noise(0.003)
     left = HumFilter().denoise(drone + hum(mains_hz)) - drone
     inner = slice(2 * RATE, -2 * RATE)
@@ -64,7 +64,7 @@ def test_one_steady_note_of_50_hz_is_no_hum() -> None:
     np.testing.assert_allclose(HumFilter().denoise(note), note, atol=1e-9)
 
 
-def test_clicks_are_bridged_and_onsets_left_alone() -> None:
+def test_clicks_are_interpolated_and_onsets_preserved() -> None:
     music = melody() + noise(0.002)
     clicked, rng = music.copy(), np.random.default_rng(1)
     for at in rng.integers(5000, music.size - 5000, 40):
@@ -76,7 +76,7 @@ def test_clicks_are_bridged_and_onsets_left_alone() -> None:
     np.testing.assert_array_equal(ClickRepair().denoise(attacks), attacks)
 
 
-def test_a_noise_profile_finds_what_never_pauses() -> None:
+def test_a_noise_profile_removes_noise_without_pauses() -> None:
     """Broad noise under a steady roar can be separated by a noise profile only."""
     music, hiss = melody(), noise(0.02)
     model = AudioRestoration().with_profile(noise(0.02, seed=5)[None, : 2 * RATE])

@@ -117,11 +117,11 @@ def test_calls_that_cannot_work(cloth: Path, denoise: Run) -> None:
         (("-o", cloth / "r.txt", "--fit-on", good), "written as .json or .csv"),
         (("-o", cloth / "there.json", "--fit-on", good), "--overwrite replaces it"),
         (("-o", good / "r.json", "--fit-on", good), "is inside the input"),
-        (("-o", out, "--model", model), "does not say what is normal"),
-        (("-o", out, "--model", model, "--fit-on", good, "--steps", 3), "--model decides"),
+        (("-o", out, "--model", model), "has no threshold"),
+        (("-o", out, "--model", model, "--fit-on", good, "--steps", 3), "cannot be set with --model"),
         (("-o", out, "--model", model, "--tail", "quantile"), "without --fit-on"),
-        (("-o", out, "--fit-on", few, "--window", 64), "expected 100 or so"),
-        (("-o", out, "--fit-on", few, "--steps", 3), "9 normal excerpts for the threshold cannot tell"),
+        (("-o", out, "--fit-on", few, "--window", 64), "expected about 100"),
+        (("-o", out, "--fit-on", few, "--steps", 3), "9 normal segments are too few for a threshold"),
     ):
         result = denoise("anomalies", cloth / "today", *arguments)
         assert result.exit_code == 2, arguments

@@ -79,7 +79,7 @@ def test_files_that_the_model_is_not_for_are_listed_and_left_alone(
     result = denoise("clean", media, "-o", tmp_path / "out", "--model", "savgol")
     assert result.exit_code == 0
     assert [path.name for path in (tmp_path / "out").glob("*.*") if path.suffix != ".jsonl"] == ["s.csv"]
-    assert "Ignored, of kinds that were not asked for: 3 (.png .wav)" in result.stdout
+    assert "Ignored, of other kinds: 3 (.png .wav)" in result.stdout
     named = denoise("clean", media / "a.png", "-o", tmp_path / "out", "--model", "savgol")
     assert named.exit_code == 1
     assert f"{media / 'a.png'}: is image; model savgol cleans sensor" in named.stdout

@@ -15,7 +15,8 @@ from denoise.infer.apply import apply
 from denoise.models.autoencoder import build
 from denoise.models.speech.spectral_gru import build as build_speech
 from pipelines.benchmark import cost
-from pipelines.benchmark.cost import REFERENCES, CostJob, kmac_per_sample
+from pipelines.benchmark.cost import REFERENCES, kmac_per_sample
+from pipelines.benchmark.job import CostJob
 
 Run = Callable[..., Any]
 

@@ -92,6 +92,6 @@ def test_what_is_missing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_that_does_no_good_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denoise.infer.catalogue.DEFAULT_MODELS", {"sensor": "none"})
+    monkeypatch.setattr("denoise.options.DEFAULT_MODELS", {"sensor": "none"})
     with pytest.raises(Exception, match=r"snr_db went from 1\d\.\d to 1\d\.\d, expected more"):
         doctor._self_test("sensor")

@@ -39,7 +39,7 @@ def test_summary_has_means_and_failures_with_reasons() -> None:
     assert "image: 2 files" in text
     assert text.index("mean") < text.index("Failed: 1\n  in/3.png: is torn")
     assert "30.50" in text
-    assert "Ignored, of kinds that were not asked for: 1 (.txt)" in text
+    assert "Ignored, of other kinds: 1 (.txt)" in text
     assert text.endswith("1 failed, 2 ok")
 
 

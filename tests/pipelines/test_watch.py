@@ -82,7 +82,7 @@ def test_what_has_gone_is_forgotten(tmp_path: Path) -> None:
     arrivals.begin(50)
     assert arrivals.end() == {path}
     assert path not in arrivals
-    assert not arrivals._seen
+    assert not arrivals._files
 
 
 # ---- the watch itself ------------------------------------------------------------------------------------

@@ -237,11 +237,7 @@ class AudioWriter:
         self._written = 0
 
     def write(self, block: NDArray[Any]) -> None:
-        """Append the next samples.
-
-        Shape:
-            `(C, n)`, any n.
-        """
+        """Append the next samples `(C, n)`."""
         channels = self._encoding.channels
         if block.ndim != 2 or block.shape[0] != channels:
             raise UsageError(f"{self._path}: a block of shape {block.shape}, expected ({channels}, n)")

@@ -107,7 +107,7 @@ class PipeReader:
     """Yields blocks `(C, n)` as they arrive.
 
     Args:
-        pipe: A pipe of bytes; it need not be able to seek.
+        pipe: Source of the bytes; it need not be able to seek.
         headless: The format of the bytes, if they are no WAV.
 
     Raises:
@@ -194,11 +194,7 @@ def _layout(payload: bytes) -> PipeFormat:
 
 
 class PipeWriter:
-    """Writes blocks as they come, each flushed.
-
-    Args:
-        pipe: A pipe of bytes.
-        layout: Their format; the header of a WAV is written at once.
+    """Writes blocks as they come, each flushed; the header of a WAV at once.
 
     Attributes:
         clipped: Number of values so far that were clipped to full scale.

@@ -193,12 +193,7 @@ def _insert_comments(path: Path, tags: Tags) -> None:
 
 
 def read_tags(path: Path, container: str) -> Tags:
-    """Read the tags of a file; nothing if they take more than `MAX_BYTES`.
-
-    Args:
-        path: A readable audio file.
-        container: libsndfile's name of its format (`WAV`, `FLAC`, ...).
-    """
+    """Read the tags of a file; nothing if they take more than `MAX_BYTES`."""
     source: Callable[[BinaryIO], Iterable[tuple[str, bytes]]]
     source = {"OGG": ogg.read_comments, "FLAC": _read_flac, "MP3": _read_id3}.get(container, _read_chunks)
     with path.open("rb") as file:
@@ -214,14 +209,9 @@ def names(tags: Tags, container: str) -> tuple[str, ...]:
 
 def insert_tags(path: Path, container: str, tags: Tags) -> None:
     """Insert tags, read from a file of the same kind, into a file without tags."""
-    if container == "OGG":
-        if tags:
-            _insert_comments(path, tags)
-    elif container == "FLAC":
-        if tags:
-            _insert_flac(path, tags)
-    elif container == "MP3":
-        _insert_id3(path, tags)
-    else:
+    insert = {"OGG": _insert_comments, "FLAC": _insert_flac, "MP3": _insert_id3}.get(container)
+    if insert is None:
         with path.open("r+b") as file:
             _insert_chunks(file, tags)
+    elif tags:
+        insert(path, tags)

@@ -33,16 +33,6 @@ Array = NDArray[Any]
 STRIP_BYTES = 1 << 20  # of pixels converted at once: little memory, and few calls
 
 
-class Sliced(Protocol):
-    """Bytes, or a file that slices like bytes."""
-
-    def __len__(self) -> int: ...
-    @overload
-    def __getitem__(self, where: int, /) -> int: ...
-    @overload
-    def __getitem__(self, where: slice, /) -> bytes: ...
-
-
 class FileBytes:
     """An open file that slices like bytes, and reads only the slice.
 
@@ -65,6 +55,9 @@ class FileBytes:
         self.handle.seek(start)
         found: bytes = self.handle.read(max(0, stop - start))
         return found if isinstance(where, slice) else found[0]
+
+
+Sliced = bytes | FileBytes
 
 
 @dataclass(frozen=True)

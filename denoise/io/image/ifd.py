@@ -56,11 +56,9 @@ class Tags:
 
 
 def read_entries(data: Any, at: int, order: str, *, big: bool = False) -> tuple[Entry, ...]:
-    """Read the directory at offset `at`; leave out entries of unknown type or out of bounds.
+    """Read the directory at offset `at` of a file (`big`: a BigTIFF) or EXIF block, which slices like bytes.
 
-    Args:
-        data: The whole file or EXIF block, which slices like bytes.
-        big: True for the layout of BigTIFF.
+    Entries of unknown type or out of bounds are left out.
     """
     count_bytes, entry_bytes, inline = (8, 20, 8) if big else (2, 12, 4)
     if at <= 0 or at + count_bytes > len(data):

@@ -26,9 +26,7 @@ __all__ = ["FORMAT", "frame_px"]
 EXIF, XMP, ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 EOI, SOS, DQT, DRI, COM, APP0, APP1, APP2, APP14 = 0xD9, 0xDA, 0xDB, 0xDD, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, without DHT, JPG, DAC
-DECODED_FRAMES = frozenset(
-    b"\xc0\xc1\xc2\xc9\xca"
-)  # baseline, extended, progressive; arithmetic the last two
+DECODED_FRAMES = frozenset(b"\xc0\xc1\xc2\xc9\xca")  # baseline, extended, progressive; two arithmetic
 MAX_SEGMENT_BYTES = 65533  # of content
 MAX_INTERVAL_UNITS = 65535
 NEW_QUALITY = 95  # for pictures from another format
@@ -297,9 +295,7 @@ def _described(metadata: Metadata) -> tuple[Segment, ...]:
 def _cmyk_to_rgb(pixels: Array, icc: bytes | None, *, inverted: bool) -> Array:
     """Convert ink to light: through the file's profile to sRGB if it has one, else (1 - ink) * (1 - black).
 
-    Args:
-        pixels: `(H, W, 4)` uint8.
-        inverted: True if 255 means no ink, as Adobe writes it.
+    In inverted pixels 255 means no ink, as Adobe writes it.
     """
     rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
     for start in range(0, len(pixels), 256):

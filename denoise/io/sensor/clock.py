@@ -27,10 +27,7 @@ _MIN_INTERVAL, _MAX_INTERVAL = 1e-15, 1e15  # in any unit
 def missing_samples(clock: Clock, stamps_s: Floats, before_s: float = np.nan) -> NDArray[np.int64]:
     """Count the samples missing before each sample: those that the pause before it would have held.
 
-    Args:
-        clock: The time column.
-        stamps_s: Seconds; NaN for a missing stamp.
-        before_s: The last stamp before these.
+    A missing stamp is NaN; `before_s` is the last stamp before these.
     """
     known = np.flatnonzero(np.isfinite(stamps_s))
     if not known.size:
@@ -50,11 +47,7 @@ def unwrapped(steps: Floats) -> Floats:
 
 
 class StampSurvey:
-    """Measures a column of stamps, in constant memory.
-
-    Args:
-        wraps: True if the values are times of day in seconds.
-    """
+    """Measures a column of stamps, in constant memory; times of day in seconds wrap."""
 
     def __init__(self, wraps: bool = False) -> None:
         self.pauses = 0

@@ -166,12 +166,7 @@ def _guess_unit(column: ColumnSurvey) -> str:
 
 
 def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) -> Clock | None:
-    """Find the time column: the first that has its name and grows, else a first column that grows evenly.
-
-    Args:
-        columns: All columns of the file.
-        time_unit: Unit of its numbers, if the caller states it.
-    """
+    """Find the time column: the first that has its name and grows, else a first column that grows evenly."""
     known = [column for column in columns if column.numeric]
     candidates = [column for column in known if column.is_time and column.interval > 0]
     if not candidates and known and columns[0] is known[0]:
@@ -213,12 +208,8 @@ def choose(
 ) -> tuple[int, ...]:
     """Select the columns to clean; return their indices in the order of the file.
 
-    Args:
-        path: For messages.
-        columns: All columns of the file.
-        clock: The time column, which is not cleaned unless its name is given.
-        options: The caller's selection. If only row counters and flags are left, as in a constant log, these
-            are taken, unless they are excluded.
+    The time column is cleaned only if it is named. If only row counters and flags are left, as in a constant
+    log, these are taken, unless they are excluded.
 
     Raises:
         InputError: A named column is missing, ambiguous or not numeric; no numeric column is left; a chosen

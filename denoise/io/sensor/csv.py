@@ -187,12 +187,7 @@ class CellFormat:
 
 
 class _Times:
-    """Parses the cells of a time column: to seconds if they are stamps, else to the column's unit.
-
-    Args:
-        kind: `iso`, `clock` (the time of day) or `number`.
-        comma: True if a comma in a number may be a decimal mark.
-    """
+    """Parses a time column: cells `iso` and `clock` (time of day) to seconds, `number` as they are."""
 
     def __init__(self, kind: str, comma: bool = False) -> None:
         self._kind = kind

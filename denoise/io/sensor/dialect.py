@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -131,17 +132,12 @@ def numbers(cells: Sequence[str], comma: bool) -> Floats:
     """
     # Two fast paths; `float` accepts the same numbers, and also underscores between digits.
     joined = "\n".join(cells)
-    quick = "_" not in joined
-    try:
-        if quick:
+    if "_" not in joined:
+        with suppress(ValueError):
             return np.fromiter(map(float, cells), np.float64, len(cells))
-    except ValueError:
-        pass
-    try:
-        if quick and comma and joined.count("\n") == len(cells) - 1:
-            return np.fromiter(map(float, joined.replace(",", ".").split("\n")), np.float64, len(cells))
-    except ValueError:
-        pass
+        with suppress(ValueError):
+            if comma and joined.count("\n") == len(cells) - 1:
+                return np.fromiter(map(float, joined.replace(",", ".").split("\n")), np.float64, len(cells))
     out = np.empty(len(cells))
     for row, cell in enumerate(cells):
         try:
@@ -178,15 +174,12 @@ def clock_seconds(cell: str) -> float:
 
 def _kind(cell: str, comma: bool) -> str:
     """Classify a cell: `missing`, `number`, `iso`, `clock` or `text`."""
-    try:
+    with suppress(ValueError):
         return "missing" if np.isnan(_number(cell, comma)) else "number"
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError):
         stamp_of(cell)
-    except ValueError:
-        return "clock" if _CLOCK.fullmatch(unquoted(cell)) else "text"
-    return "iso"
+        return "iso"
+    return "clock" if _CLOCK.fullmatch(unquoted(cell)) else "text"
 
 
 @dataclass(frozen=True)

@@ -227,18 +227,7 @@ def scaled_reader(
     onsets_s: Floats | None = None,
     header: Any = None,
 ) -> ScaledReader:
-    """Open the chosen signals of a file whose header has been read.
-
-    Args:
-        path: For messages.
-        stores: Its files of samples.
-        signals: All its signals.
-        options: The caller's selection.
-        recording: Number of the group of signals of one length.
-        block: Samples a block.
-        onsets_s: When each record begins, if there are pauses between records.
-        header: The header, for the format's own writer.
-    """
+    """Open the chosen signals of a file whose header has been read; a recording has signals of one length."""
     surveys = []
     for signal in signals:
         survey = ColumnSurvey(signal.name)

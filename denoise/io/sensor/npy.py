@@ -121,13 +121,7 @@ def floats(values: Array) -> Floats:
 
 
 def npy_layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
-    """Read the header of `.npy` bytes.
-
-    Args:
-        file: Positioned at the start of the bytes.
-        size: Number of bytes in all.
-        name: Name for messages.
-    """
+    """Read the header of `size` bytes of `.npy`, at whose start the file is."""
     with naming_damage(name, "a numpy array"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers written by Python 2
         # The reader of version (2, 0) accepts (3, 0) as well; unlike numpy.load it never reads the data.
@@ -152,14 +146,7 @@ def npy_layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
 def time_axis(
     dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool, offset: int, name: str
 ) -> ArrayLayout:
-    """Decide the axis of time of an array, and its layout.
-
-    Args:
-        dtype: Dtype, byte order included.
-        shape: Shape in numpy.
-        fortran: True if the first index varies fastest.
-        offset: Bytes before the first sample.
-        name: Name for messages.
+    """Decide the axis of time of an array, and its layout; in Fortran order the first index varies fastest.
 
     Raises:
         UnsupportedError: It holds no signal.

@@ -1,7 +1,4 @@
-"""Audio denoisers without weights: an adaptive Wiener filter and a spectral gate.
-
-Both take any sample rate and have a finite halo, so recordings of any length stream in bounded memory.
-"""
+"""Audio denoisers without weights: an adaptive Wiener filter and a spectral gate."""
 
 from __future__ import annotations
 
@@ -19,15 +16,14 @@ Array = NDArray[Any]
 
 
 class AudioWiener(Classical):
-    """Adaptive Wiener filter, the noise power being the mean of the local variances around.
+    """Adaptive Wiener filter, as `scipy.signal.wiener`; it removes consonants along with hiss.
 
-    The rule of `scipy.signal.wiener`, which takes that mean over the whole recording; here it is over a
-    window that moves along. It removes consonants along with hiss: the weakest of the baselines.
+    The noise power is the mean local variance of a moving window instead of the whole recording.
     """
 
     size = 5  # samples
-    reach = 16_384  # samples each way over which the noise is measured
-    spec = InputSpec("audio", halo=reach + 2 * (size // 2))
+    noise_radius = 16_384  # samples over which the noise is measured, each way
+    spec = InputSpec("audio", halo=noise_radius + 2 * (size // 2))
 
     def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import uniform_filter1d
@@ -35,29 +31,28 @@ class AudioWiener(Classical):
         values = samples.astype(np.float64)
         mean = uniform_filter1d(values, self.size, mode="nearest")
         variance = np.maximum(uniform_filter1d(values**2, self.size, mode="nearest") - mean**2, 0.0)
-        noise_power = uniform_filter1d(variance, 2 * self.reach + 1, mode="reflect")
+        noise_power = uniform_filter1d(variance, 2 * self.noise_radius + 1, mode="reflect")
         return lee_filter(values, self.size, noise_power)
 
 
 class SpectralGate(Classical):
-    """Turns down the cells of a short-time spectrum that hardly rise above the noise floor.
+    """Attenuates the cells of a short-time spectrum that hardly exceed the noise floor.
 
-    The floor of each frequency is the least smoothed power in a few seconds around (Martin, "Noise power
-    spectral density estimation based on optimal smoothing and minimum statistics", 2001), so it follows noise
-    that changes slowly, and needs no recording of the noise alone. The mask is smoothed so that single cells
-    do not chirp ("musical noise"). Linked channels get one mask, from the mean of their powers.
+    The floor of each frequency is its minimum smoothed power over a few seconds (Martin, "Noise power
+    spectral density estimation based on optimal smoothing and minimum statistics", 2001), which follows slow
+    changes. The mask is smoothed against musical noise. Joint channels share one mask, of their mean power.
     """
 
     frame = 1024  # samples: 21 ms at 48 kHz, 64 ms at 16 kHz
     hop = 256
-    floor_frames = 188  # each way, over which the least power is sought: 1 s at 48 kHz, 3 s at 16 kHz
-    smooth_frames = 8  # each way, over which power is averaged for the floor
-    floor_bias = 2.58  # mean power of steady white noise over its least smoothed power, measured
+    floor_frames = 188  # window of the minimum, each way: 1 s at 48 kHz, 3 s at 16 kHz
+    smooth_frames = 8  # window of the mean power for the floor, each way
+    floor_bias = 2.58  # mean power of steady white noise over its minimum smoothed power, measured
     mask_frames = 1  # each way
     mask_bins = 2  # each way
-    threshold_db = 9.0  # above the floor: there the gate is half open
-    depth_db = 20.0  # how far a closed gate turns down
-    passed_bins = 2  # an offset is no noise: the window spreads it over the first two
+    threshold_db = 9.0  # level of the half-open gate above the floor
+    depth_db = 20.0  # attenuation of the closed gate
+    passed_bins = 2  # bins over which the window spreads an offset, which is not noise
     spec = InputSpec(
         "audio",
         multiple_of=hop,
@@ -73,19 +68,17 @@ class SpectralGate(Classical):
         return np.reshape(denoised, samples.shape)
 
     def _window(self) -> Array:
-        # Periodic Hann, before and after. With frames that overlap by 3/4 the squares sum to 1.5.
-        window: Array = np.sin(np.pi * np.arange(self.frame) / self.frame) ** 2
-        return window
+        # Periodic Hann for analysis and synthesis: with an overlap of 3/4 the squares sum to 1.5.
+        return np.asarray(np.sin(np.pi * np.arange(self.frame) / self.frame) ** 2)
 
     def _analyse(self, values: Array) -> Array:
-        """Spectrum `(frames, bins)`; the frames start at multiples of `hop`, and cover each sample alike."""
+        """Return the spectrum `(frames, bins)` of frames that start at multiples of `hop`."""
         from scipy.fft import rfft
 
         margin = self.frame - self.hop
         padded = np.pad(values, (margin, margin + -values.size % self.hop), mode="symmetric")
         frames = np.lib.stride_tricks.sliding_window_view(padded, self.frame)[:: self.hop]
-        spectrum: Array = rfft(frames * self._window(), axis=1)
-        return spectrum
+        return np.asarray(rfft(frames * self._window(), axis=1))
 
     def _synthesise(self, spectrum: Array, size: int) -> Array:
         from scipy.fft import irfft
@@ -96,8 +89,7 @@ class SpectralGate(Classical):
         for piece in range(pieces):
             out[piece : piece + len(frames)] += frames[:, piece * self.hop : (piece + 1) * self.hop]
         margin = self.frame - self.hop
-        samples: Array = out.ravel()[margin : margin + size]
-        return samples
+        return out.ravel()[margin : margin + size]
 
     def _gain(self, power: Array) -> Array:
         from scipy.ndimage import uniform_filter
@@ -111,11 +103,11 @@ class SpectralGate(Classical):
         return gain
 
     def _floor(self, power: Array) -> Array:
-        """Least smoothed power around each cell, digital silence left out; 0 where there is nothing else."""
+        """Return the minimum smoothed power around each cell without digital silence; 0 in silence."""
         from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
 
         smooth = uniform_filter1d(power, 2 * self.smooth_frames + 1, axis=0, mode="nearest")
-        smooth = np.maximum(smooth, 0.0)  # it is a running sum: rounding can leave less than nothing
+        smooth = np.maximum(smooth, 0.0)  # rounding can make the running sum negative
         silent = power.max(axis=1) == 0.0
         near_silence = maximum_filter1d(silent, 2 * (self.smooth_frames + self.frame // self.hop) + 1)
         smooth[near_silence] = np.inf

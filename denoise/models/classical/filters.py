@@ -1,7 +1,7 @@
-"""Denoisers without weights, from scipy and scikit-image: the baselines that a learned model has to beat.
+"""Denoisers without weights for images and sensor logs: baselines for learned models.
 
-Each estimates the noise it removes; a `SigmaClassical` row also takes its level as `sigma`.
-The constants of a row are class attributes; subclass to change them.
+Each estimates the noise; a `SigmaClassical` row also takes its level as `sigma`. The constants of a row are
+class attributes; subclass to change them.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ Array = NDArray[Any]
 
 
 class Classical(Denoiser):
-    """A denoiser that is a function of numpy arrays: a subclass gives `spec` and `denoise`."""
+    """A denoiser that is a function of numpy arrays; subclasses define `spec` and `denoise`."""
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch `(B, spec.channels, *S)`, item by item."""
         return self._each(noisy, self.denoise)
 
     def denoise(self, samples: Array) -> Array:
-        """Denoise one channel `(*S)`; or `(C, *S)`, an RGB image or joint channels."""
+        """Denoise one channel `(*S)`, or an RGB image or joint channels `(C, *S)`."""
         raise NotImplementedError
 
     def _each(self, noisy: Tensor, denoise: Callable[[Array], Array]) -> Tensor:
@@ -73,7 +73,7 @@ class SigmaClassical(Classical, SigmaDenoiser):
 
 
 class ImageIdentity(Classical):
-    """Gives back what it gets: the row that a benchmark measures the others against."""
+    """The identity, as the reference of benchmarks."""
 
     spec = InputSpec("image")
 
@@ -82,19 +82,19 @@ class ImageIdentity(Classical):
 
 
 class AudioIdentity(ImageIdentity):
-    """The same for audio."""
+    """The identity for audio."""
 
     spec = InputSpec("audio")
 
 
 class SensorIdentity(ImageIdentity):
-    """The same for sensors."""
+    """The identity for sensor logs."""
 
     spec = InputSpec("sensor", centre=True)
 
 
 class ImageMedian(Classical):
-    """Median of a square window: for salt-and-pepper and dead pixels; blunt for anything else."""
+    """Median of a square window, for salt-and-pepper noise and dead pixels."""
 
     size = 3  # px
     spec = InputSpec("image", halo=1)
@@ -102,12 +102,11 @@ class ImageMedian(Classical):
     def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import median_filter
 
-        out: Array = median_filter(samples, self.size, mode="nearest")
-        return out
+        return np.asarray(median_filter(samples, self.size, mode="nearest"))
 
 
 class SensorMedian(ImageMedian):
-    """Running median: for spikes."""
+    """Running median, for spikes."""
 
     size = 5  # samples
     spec = InputSpec("sensor", halo=2, centre=True)
@@ -122,18 +121,16 @@ class ImageGaussian(Classical):
     def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import gaussian_filter
 
-        out: Array = gaussian_filter(
-            samples.astype(np.float64), self.blur_px, radius=self.spec.halo, mode="nearest"
-        )
-        return out
+        values = samples.astype(np.float64)
+        return np.asarray(gaussian_filter(values, self.blur_px, radius=self.spec.halo, mode="nearest"))
 
 
 class ImageWiener(SigmaClassical):
-    """Adaptive Wiener filter: the local mean, plus as much of the rest as its variance exceeds the noise's.
+    """Adaptive Wiener filter, which shrinks each pixel towards its local mean.
 
-    Lee, "Digital image enhancement and noise filtering by use of local statistics" (1980); the rule of
-    `scipy.signal.wiener`, with edges that repeat instead of fading to black, and the noise measured by
-    wavelets instead of by the mean local variance, which takes all texture for noise.
+    Lee, "Digital image enhancement and noise filtering by use of local statistics" (1980).
+    It differs from `scipy.signal.wiener` in repeated edges and in the noise estimate, by wavelets instead of
+    the mean local variance, which takes texture for noise.
     """
 
     size = 5  # px
@@ -145,12 +142,9 @@ class ImageWiener(SigmaClassical):
 
 
 def lee_filter(samples: Array, size: int, noise_power: float | Array) -> Array:
-    """Shrink each sample towards the mean of its window by noise power over window variance.
+    """Shrink each sample of `(*S)` towards the mean of its window by noise power over window variance.
 
-    Args:
-        samples: `(*S)`.
-        size: Side of the window, odd.
-        noise_power: Noise variance, one for all or one per sample.
+    The window has an odd side `size`; `noise_power` is one for all, or one per sample.
     """
     from scipy.ndimage import uniform_filter
 
@@ -159,15 +153,14 @@ def lee_filter(samples: Array, size: int, noise_power: float | Array) -> Array:
     variance = uniform_filter(values**2, size, mode="nearest") - mean**2
     excess = np.maximum(variance - noise_power, 0.0)
     gain = np.divide(excess, variance, out=np.zeros_like(excess), where=excess > 0.0)
-    denoised: Array = mean + gain * (values - mean)
-    return denoised
+    return np.asarray(mean + gain * (values - mean))
 
 
 class ImageTotalVariation(SigmaClassical):
-    """The picture of least total variation near the noisy one.
+    """Total-variation denoising, for flat areas with sharp edges such as drawings; it flattens texture.
 
     Rudin, Osher and Fatemi (1992), by the iteration of Chambolle, "An algorithm for total variation
-    minimization" (2004). For drawings and other flat areas with sharp edges; it turns texture into patches.
+    minimization" (2004).
     """
 
     weight_per_sigma = 0.75
@@ -184,18 +177,18 @@ class ImageTotalVariation(SigmaClassical):
 
 
 class SensorTotalVariation(ImageTotalVariation):
-    """The same for logs of steps and plateaus."""
+    """Total-variation denoising, for logs of steps and plateaus."""
 
     weight_per_sigma = 2.0
     spec = InputSpec("sensor", halo=None, centre=True)
 
 
-def _gray(picture: Array) -> bool:
-    """Whether `(3, H, W)` holds one channel three times, as gray files come to colour rows."""
+def _is_gray(picture: Array) -> bool:
+    """Return whether the three channels are equal, as a gray file has them in a colour model."""
     return np.array_equal(picture[0], picture[1]) and np.array_equal(picture[0], picture[2])
 
 
-# Gray, red-blue and green-magenta, orthonormal: white noise of equal channels stays so.
+# Orthonormal gray, red-blue and green-magenta, which preserves white noise of equal channels.
 _OPPONENT = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
 _OPPONENT /= np.linalg.norm(_OPPONENT, axis=1, keepdims=True)
 
@@ -203,9 +196,8 @@ _OPPONENT /= np.linalg.norm(_OPPONENT, axis=1, keepdims=True)
 class ImageWavelet(SigmaClassical):
     """Soft thresholds in the wavelet domain, set by BayesShrink, on luma and two colour differences.
 
-    Chang, Yu and Vetterli, "Adaptive wavelet thresholding for image denoising and compression" (2000).
-    Colour differences have few details, so most of their noise goes. Blind, each is measured by itself: the
-    noise of a camera is not the same in all three.
+    Chang, Yu and Vetterli, "Adaptive wavelet thresholding for image denoising and compression" (2000). Unless
+    `sigma` is given, each channel is measured alone, because camera noise differs among the three.
     """
 
     wavelet = "sym4"
@@ -213,7 +205,7 @@ class ImageWavelet(SigmaClassical):
     spec = InputSpec("image", channels=3, halo=None)
 
     def denoise(self, samples: Array, sigma: float | None = None) -> Array:
-        if _gray(samples):
+        if _is_gray(samples):
             return np.broadcast_to(self._channel(samples[0], sigma), samples.shape)
         opponent = np.tensordot(_OPPONENT, samples, axes=1)
         denoised = np.stack([self._channel(channel, sigma) for channel in opponent])
@@ -227,18 +219,14 @@ class ImageWavelet(SigmaClassical):
         levels = min(self.levels, dwt_max_level(min(channel.shape), self.wavelet))
         if sigma == 0.0 or levels == 0:
             return channel
-        out: Array = denoise_wavelet(channel, sigma, wavelet=self.wavelet, wavelet_levels=levels)
-        return out
+        return np.asarray(denoise_wavelet(channel, sigma, wavelet=self.wavelet, wavelet_levels=levels))
 
 
 class NonLocalMeans(SigmaClassical):
-    """Mean of the pixels whose surroundings look alike (Buades, Coll and Morel, 2005).
-
-    The best of these rows on photographs, and the slowest.
-    """
+    """Mean of pixels with similar surroundings (Buades, Coll and Morel, 2005): the best here on photos."""
 
     patch_px = 5
-    reach_px = 6
+    search_radius_px = 6
     h_per_sigma = 0.6
     spec = InputSpec("image", channels=3, halo=None)
 
@@ -249,11 +237,11 @@ class NonLocalMeans(SigmaClassical):
             sigma = float(np.mean([white_noise_sigma(channel) for channel in samples]))
         if sigma == 0.0:
             return samples
-        picture = samples[:1] if _gray(samples) else samples
+        picture = samples[:1] if _is_gray(samples) else samples
         out: Array = denoise_nl_means(
             np.moveaxis(picture, 0, -1),
             patch_size=self.patch_px,
-            patch_distance=self.reach_px,
+            patch_distance=self.search_radius_px,
             h=self.h_per_sigma * sigma,
             sigma=sigma,
             channel_axis=-1,
@@ -262,11 +250,11 @@ class NonLocalMeans(SigmaClassical):
 
 
 class SavitzkyGolay(Classical):
-    """Least-squares cubic over a running window (Savitzky and Golay, 1964): keeps the height of peaks."""
+    """Least-squares cubic over a running window (Savitzky and Golay, 1964), which preserves peak heights."""
 
     window = 11  # samples
     order = 3
-    # An output value looks 5 samples each way; near the ends the window stands still, so 10.
+    # The radius is 5 samples, but 10 near the ends, where the window stops moving.
     spec = InputSpec("sensor", halo=10, centre=True)
 
     def denoise(self, samples: Array) -> Array:
@@ -275,16 +263,15 @@ class SavitzkyGolay(Classical):
         window = min(self.window, samples.size - 1 + samples.size % 2)  # odd
         if window <= self.order:
             return samples
-        out: Array = savgol_filter(samples.astype(np.float64), window, self.order, mode="interp")
-        return out
+        return np.asarray(savgol_filter(samples.astype(np.float64), window, self.order, mode="interp"))
 
 
 class Butterworth(Classical):
-    """Butterworth low-pass, run forwards and backwards so that nothing is shifted in time."""
+    """Butterworth low-pass, run forwards and backwards to avoid a delay."""
 
     order = 4
     cutoff = 0.2  # of the Nyquist frequency
-    # Its ringing never quite ends: after this many samples it is below the rounding of float32.
+    # After this many samples its ringing is below the rounding of float32.
     spec = InputSpec("sensor", halo=96, centre=True)
 
     def denoise(self, samples: Array) -> Array:
@@ -292,15 +279,14 @@ class Butterworth(Classical):
 
         sections = butter(self.order, self.cutoff, output="sos")
         padding = min(3 * 2 * self.order, samples.size - 1)
-        out: Array = sosfiltfilt(sections, samples.astype(np.float64), padlen=padding)
-        return out
+        return np.asarray(sosfiltfilt(sections, samples.astype(np.float64), padlen=padding))
 
 
 class SensorWavelet(SigmaClassical):
-    """BayesShrink on the undecimated wavelet transform, so that a shift of the input only shifts the output.
+    """BayesShrink on the undecimated wavelet transform: the best row here on white noise of sensor logs.
 
     Coifman and Donoho, "Translation-invariant de-noising" (1995), with the thresholds of Chang, Yu and
-    Vetterli (2000). The best of these rows on white noise.
+    Vetterli (2000).
     """
 
     wavelet = "sym4"
@@ -314,41 +300,35 @@ class SensorWavelet(SigmaClassical):
         levels = min(self.levels, int(np.log2(samples.size)))
         if sigma == 0.0 or levels == 0:
             return samples
-        # The transform is circular and halves its length `levels` times: mirror the ends beyond its reach.
-        reach = pywt.Wavelet(self.wavelet).dec_len << levels
-        unit = 1 << levels
-        right = reach + -(samples.size + 2 * reach) % unit
-        padded = np.pad(samples.astype(np.float64), (reach, right), mode="symmetric")
+        # The transform is circular and halves its length `levels` times: mirror the ends over its support.
+        support = pywt.Wavelet(self.wavelet).dec_len << levels
+        right = support + -(samples.size + 2 * support) % (1 << levels)
+        padded = np.pad(samples.astype(np.float64), (support, right), mode="symmetric")
         rough, *details = pywt.swt(padded, self.wavelet, levels, trim_approx=True)
         shrunk = [pywt.threshold(d, _bayes_threshold(d, sigma), "soft") for d in details]
-        out: Array = pywt.iswt([rough, *shrunk], self.wavelet)
-        return out[reach : reach + samples.size]
+        return np.asarray(pywt.iswt([rough, *shrunk], self.wavelet)[support : support + samples.size])
 
 
 class SensorHampel(Classical):
-    """The same after a Hampel filter: a reading far from the median around it gives way to that.
+    """`SensorWavelet` after a Hampel filter, which replaces outliers by the running median.
 
-    Hampel, "The influence curve and its role in robust estimation" (1974), as engineers use it on logs.
+    Hampel, "The influence curve and its role in robust estimation" (1974).
     """
 
     spec = InputSpec("sensor", halo=None, centre=True)
     window = 11  # samples
-    far = 3.0  # deviations, by the median absolute one
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._wavelet = SensorWavelet()
+    threshold = 3.0  # standard deviations, by the median absolute deviation
 
     def denoise(self, samples: Array) -> Array:
         from scipy.ndimage import median_filter
 
-        middle = median_filter(samples, self.window, mode="nearest")
-        distance = np.abs(samples - middle)
-        usual = 1.4826 * median_filter(distance, self.window, mode="nearest")
-        return self._wavelet.denoise(np.where(distance > self.far * usual, middle, samples))
+        median = median_filter(samples, self.window, mode="nearest")
+        distance = np.abs(samples - median)
+        deviation = 1.4826 * median_filter(distance, self.window, mode="nearest")
+        return SensorWavelet().denoise(np.where(distance > self.threshold * deviation, median, samples))
 
 
 def _bayes_threshold(details: Array, sigma: float) -> float:
-    """Noise variance over signal deviation, near optimal for Laplacian details; all goes in pure noise."""
+    """Return noise variance over signal deviation, near optimal for Laplacian details."""
     signal_variance = float(np.mean(details**2)) - sigma**2
     return sigma**2 / signal_variance**0.5 if signal_variance > 0.0 else float(np.abs(details).max())

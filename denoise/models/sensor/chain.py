@@ -1,4 +1,4 @@
-"""The chain for sensor logs: remove outliers, faults and hum, then denoise the rest with a network."""
+"""Chain for sensor logs: stages against faults, then a network."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser
 from denoise.models.sensor.heartbeats import Heartbeats
@@ -71,11 +72,12 @@ class SensorChain(Denoiser):
         beats = Heartbeats(sample_rate or 0.0)
         self._beats = beats if heart and beats.possible else None
         networks = [network, heart] if heart else [network]
-        reach = sum(stage.reach for _, stage in self._stages) + self._gate.reach
-        reach += max(self._beats.reach if self._beats else 0, *(part.spec.halo or 0 for part in networks))
+        halo = sum(stage.halo for _, stage in self._stages) + self._gate.halo
+        halo += max(self._beats.halo if self._beats else 0, *(part.spec.halo or 0 for part in networks))
         multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
-        halo = -(-reach // multiple_of) * multiple_of
-        self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of, centre=True, scale=True)
+        self.spec = replace(
+            network.spec, halo=padded(halo, multiple_of), multiple_of=multiple_of, centre=True, scale=True
+        )
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         self._power = 0.0
         self._removed: dict[str, float] = {}
@@ -109,38 +111,40 @@ class SensorChain(Denoiser):
         }
 
     def forward(self, noisy: Tensor) -> Tensor:
-        return torch.stack([self._recording(item) for item in noisy]).to(noisy)
+        cleaned = []
+        for item in noisy:  # (C, T), or (2C, T) with gap masks
+            masked = self.spec.takes_gap_mask and len(item) > 1
+            samples, gaps = item.chunk(2) if masked else (item, item[:0])
+            dirty = samples.double().cpu().numpy()
+            rows = [self._prepare(row) for row in dirty]
+            prepared, aside = np.stack([row for row, _ in rows]), np.stack([row for _, row in rows])
+            given = torch.cat([torch.from_numpy(prepared).to(noisy), gaps])
+            confidence = np.zeros_like(prepared)
+            if self._beats:
+                confidence = np.stack([self._beats(row) for row in prepared])
+            noise = np.zeros_like(prepared)
+            for network, share in ((self.network, 1.0 - confidence), (self.heart, confidence)):
+                if network is None or not share.any():
+                    continue
+                batch = given[None]
+                if not network.spec.joint_channels:  # one by one: (C, 1, T), or (C, 2, T)
+                    batch = given.reshape(-1, *prepared.shape).transpose(0, 1)
+                answer = network(batch).reshape(prepared.shape).double().cpu().numpy()
+                noise += share * (prepared - answer)
+            for row, (before, correction, beats) in enumerate(zip(dirty, noise, confidence, strict=True)):
+                noise[row] = self._gate(correction)
+                self._count_noise(before, noise[row], beats)
+            cleaned.append(torch.from_numpy(prepared - noise + aside))
+        return torch.stack(cleaned).to(noisy)
 
-    def _recording(self, noisy: Tensor) -> Tensor:
-        """Denoise signals `(C, T)`, or `(2C, T)` with gap masks."""
-        masked = self.spec.takes_gap_mask and len(noisy) > 1
-        samples, gaps = noisy.chunk(2) if masked else (noisy, noisy[:0])
-        dirty = samples.double().cpu().numpy()
-        parts = [self._prepare(row) for row in dirty]
-        prepared, aside = np.stack([part for part, _ in parts]), np.stack([part for _, part in parts])
-        given = torch.cat([torch.from_numpy(prepared).to(noisy), gaps])
-        confidence = (
-            np.stack([self._beats(row) for row in prepared]) if self._beats else np.zeros_like(prepared)
-        )
-        noise = np.zeros_like(prepared)
-        for network, share in ((self.network, 1.0 - confidence), (self.heart, confidence)):
-            if network is not None and share.any():
-                noise += share * (prepared - _cleaned(network, given, len(prepared)))
-        for row, (noisy_row, correction, beats) in enumerate(zip(dirty, noise, confidence, strict=True)):
-            noise[row] = self._counted(noisy_row, self._gate(correction), beats)
-        return torch.from_numpy(prepared - noise + aside)
-
-    def _counted(self, samples: Floats, noise: Floats, confidence: Floats) -> Floats:
-        """The noise, once it is known for the diagnostics how much of it was wander."""
-        slow = (
-            confidence * (noise - self._wander(noise))
-            if self._wander and confidence.any()
-            else np.zeros_like(noise)
-        )
+    def _count_noise(self, samples: Floats, noise: Floats, confidence: Floats) -> None:
+        """Add the noise of a channel to the diagnostics; around heartbeats its slow part is wander."""
+        slow = np.zeros_like(noise)
+        if self._wander and confidence.any():
+            slow = confidence * (noise - self._wander(noise))
         self._count("baseline", slow)
         self._count("noise", noise - slow)
         self._power += float(np.sum((samples - samples.mean()) ** 2))
-        return noise
 
     def _prepare(self, samples: Floats) -> tuple[Floats, Floats]:
         """Return the input of the network, and the components to add back."""
@@ -156,11 +160,3 @@ class SensorChain(Denoiser):
 
     def _count(self, name: str, removed: Floats) -> None:
         self._removed[name] = self._removed.get(name, 0.0) + float(np.sum(removed**2))
-
-
-def _cleaned(network: Denoiser, given: Tensor, channels: int) -> Floats:
-    """Denoise the channels of a recording, one by one unless the network takes joint channels."""
-    parts = given.reshape(-1, channels, given.shape[-1])  # (2, C, T): signals, gaps
-    batch = given[None] if network.spec.joint_channels else parts.transpose(0, 1)
-    cleaned: Floats = network(batch).reshape(channels, -1).double().cpu().numpy()
-    return cleaned

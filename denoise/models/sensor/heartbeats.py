@@ -46,7 +46,7 @@ class Heartbeats:
         return self.rates_hz[0] <= self.rate_hz <= self.rates_hz[1]
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Half a frame, half of `sustained_s`, and the window of the wander."""
         return round((self.frame_s / 2 + self.sustained_s / 2 + 0.6) * self.rate_hz) + 2 * GRID
 

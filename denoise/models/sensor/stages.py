@@ -1,6 +1,6 @@
 """Stages that remove faults of sensor signals before a network denoises them.
 
-Each stage is a function of one channel with a standard deviation of about one. Its output depends on `reach`
+Each stage is a function of one channel with a standard deviation of about one. Its output depends on `halo`
 samples to each side, so blocks with that many neighbours, put together, equal the whole.
 """
 
@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.dsp.autoregressive import fill_autoregressive
+
 __all__ = [
     "GRID",
     "BaselineWander",
@@ -21,7 +23,6 @@ __all__ = [
     "Mains",
     "Repair",
     "Stage",
-    "fill_autoregressive",
     "slide",
 ]
 
@@ -30,15 +31,13 @@ Complex = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
 
 GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
-_ORDER = 32  # of autoregressive models, samples
-_CONTEXT = 512  # samples to each side of a gap that its model is fitted to
 
 
 class Stage(Protocol):
     """A stage that removes one kind of fault."""
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Samples to each side that an output value depends on."""
 
     def __call__(self, samples: Floats, /) -> Floats:
@@ -60,7 +59,7 @@ class Impulses:
     far: float = 6.0  # times the 90th percentile of nearby distances
     quiet: float = 0.5  # largest distance of its neighbours after replacement, relative to its own
     rounds: int = 2
-    reach: int = 2 * (4 * GRID + 8)
+    halo: int = 2 * (4 * GRID + 8)
 
     def __call__(self, samples: Floats) -> Floats:
         from scipy.ndimage import maximum_filter1d
@@ -116,12 +115,12 @@ class Repair:
     than nearby runs explain.
     """
 
-    shortest: int = 3  # samples, at an extreme
-    shortest_hang: int = 8  # samples, elsewhere
-    longest: int = 256  # samples; a longer run is a signal at rest
+    min_run: int = 3  # samples, at an extreme
+    min_stuck_run: int = 8  # samples, elsewhere
+    max_run: int = 256  # samples; a longer run is a signal at rest
     jump: float = 3.0  # times the 95th percentile of nearby second differences
     chance: float = 1e-7  # probability of a run of equal values below which it is a fault
-    reach: int = 2048
+    halo: int = 2048
 
     def __call__(self, samples: Floats) -> Floats:
         faulty = self.find(samples)
@@ -134,7 +133,7 @@ class Repair:
         faulty = np.zeros(samples.size, bool)
         edges = np.flatnonzero(np.diff(samples) != 0.0) + 1
         starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [samples.size]])
-        long = (stops - starts >= self.shortest) & (stops - starts <= self.longest)
+        long = (stops - starts >= self.min_run) & (stops - starts <= self.max_run)
         # At the ends of a block the neighbours are unknown, and the rest may be padding.
         long &= (starts >= 3) & (stops <= samples.size - 3)
         if not long.any():
@@ -145,7 +144,7 @@ class Repair:
         into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
         out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
         jumps = np.maximum(np.abs(into), np.abs(out)) > self.jump * usual + 1e-9
-        window = self.reach + 1
+        window = self.halo + 1
         extreme = samples[starts] >= maximum_filter1d(samples, window)[starts]
         extreme |= samples[starts] <= minimum_filter1d(samples, window)[starts]
         # The share of equal neighbours outside runs gives the probability of this run by chance.
@@ -153,74 +152,16 @@ class Repair:
         in_runs = np.zeros(samples.size + 1)
         in_runs[stops] = stops - 1 - starts
         in_runs = np.cumsum(in_runs)
-        low = np.maximum(starts - self.reach // 2, 0)
-        high = np.minimum(stops + self.reach // 2, samples.size - 1)
+        low = np.maximum(starts - self.halo // 2, 0)
+        high = np.minimum(stops + self.halo // 2, samples.size - 1)
         others = equal[high] - equal[low] - (in_runs[high] - in_runs[low])
         share = np.clip(others / (high - low), 1e-3, 1.0)
         chance = share ** (stops - 1 - starts)
-        odd = (chance < self.chance) & (stops - starts >= self.shortest_hang)
+        odd = (chance < self.chance) & (stops - starts >= self.min_stuck_run)
         faults = jumps & (extreme | odd)
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty
-
-
-def fill_autoregressive(samples: Floats, missing: Mask, order: int = _ORDER) -> Floats:
-    """Interpolate missing samples by an autoregressive model of their surroundings.
-
-    The values that leave the least prediction error, Janssen, Veldhuis and Vries, "Adaptive interpolation of
-    discrete-time signals that can be modeled as autoregressive processes", IEEE Trans. ASSP 34 (1986), with
-    the model fitted by least squares to what is known around the gap.
-
-    Args:
-        samples: `(n,)`; what stands at missing samples is not looked at.
-        missing: `(n,)`.
-        order: Of the model.
-    """
-    filled = samples.copy()
-    at = np.flatnonzero(missing)
-    if not at.size or at.size == samples.size:
-        return filled
-    known = np.flatnonzero(~missing)
-    filled[at] = np.interp(at, known, samples[known])
-    for group in np.split(at, np.flatnonzero(np.diff(at) > order) + 1):
-        low, high = max(0, group[0] - _CONTEXT), min(samples.size, group[-1] + 1 + _CONTEXT)
-        level = filled[low:high].mean()
-        local, gone = filled[low:high] - level, missing[low:high]
-        model = _fit(local, gone, min(order, (high - low) // 8))
-        if model is None:
-            continue
-        start, stop = max(0, group[0] - low - model.size + 1), min(high - low, group[-1] - low + model.size)
-        piece, holes = local[start:stop], np.flatnonzero(gone[start:stop])
-        if piece.size <= model.size or holes.size >= piece.size - model.size:
-            continue
-        # Row i predicts sample i + order from those before it.
-        rows = piece.size - model.size + 1
-        taps = np.zeros((rows, piece.size))
-        for lag, weight in enumerate(model):
-            taps[np.arange(rows), np.arange(rows) + model.size - 1 - lag] = weight
-        given = piece.copy()
-        given[holes] = 0.0
-        found = np.linalg.lstsq(taps[:, holes], -taps @ given, rcond=1e-10)[0]
-        bound = 1.5 * np.abs(local[~gone]).max()
-        filled[low + start + holes] = np.clip(found, -bound, bound) + level
-    return filled
-
-
-def _fit(local: Floats, gone: Mask, order: int) -> Floats | None:
-    """Coefficients `(order + 1,)` of the prediction error, the first being one."""
-    if order < 1:
-        return None
-    windows = np.lib.stride_tricks.sliding_window_view(local, order + 1)
-    whole = ~np.lib.stride_tricks.sliding_window_view(gone, order + 1).any(axis=1)
-    rows = windows[whole]
-    if len(rows) < 2 * order:
-        return None
-    gram = rows.T @ rows
-    ridge = 1e-9 * np.trace(gram) / (order + 1)
-    past = gram[:-1, :-1] + ridge * np.eye(order)
-    weights = np.linalg.solve(past, gram[:-1, -1]) if ridge > 0 else np.zeros(order)
-    return np.concatenate([[1.0], -weights[::-1]])
 
 
 # ---- hum of the mains ------------------------------------------------------------------------------------
@@ -252,12 +193,12 @@ class Mains:
         6.0,
         20.0,
     )  # ratio to the power beside it: below the first a line stays, above the second it goes
-    longest = 8192  # samples of a window
+    max_window = 8192  # samples of a window
     thinned_hz = 50.0  # minimum rate at which the spectrum beside a line is measured
-    shortest_s = 0.5  # minimum length of a signal
+    min_s = 0.5  # minimum length of a signal
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Radius of three windows: phase, amplitude, evidence."""
         return 2 * self._window(self.follow_s) + 2 * self._window(self.fit_s)
 
@@ -267,11 +208,11 @@ class Mains:
         return self.grid_hz + 6.0 < self.rate_hz / 2
 
     def _window(self, seconds: float) -> int:
-        return min(self.longest, round(seconds * self.rate_hz)) // 4 * 4
+        return min(self.max_window, round(seconds * self.rate_hz)) // 4 * 4
 
     def __call__(self, samples: Floats) -> Floats:
         follow, fit = self._window(self.follow_s), self._window(self.fit_s)
-        if not self.possible or samples.size < self.shortest_s * self.rate_hz:
+        if not self.possible or samples.size < self.min_s * self.rate_hz:
             return samples
         carrier = _turning(samples.size, -self.grid_hz / self.rate_hz)
         base = samples * carrier
@@ -360,16 +301,16 @@ class BaselineWander:
     rate_hz: float
     cutoff_hz: float = 0.5
 
-    longest = 16384  # samples of the window
+    max_window = 16384  # samples of the window
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Radius of two boxes."""
         return self._window()
 
     def _window(self) -> int:
         # Two boxes of w samples are 3 dB down at 0.32 / w of the sample rate.
-        return min(self.longest, round(2 * 0.32 * self.rate_hz / self.cutoff_hz))
+        return min(self.max_window, round(2 * 0.32 * self.rate_hz / self.cutoff_hz))
 
     def __call__(self, samples: Floats) -> Floats:
         window = self._window()
@@ -391,22 +332,22 @@ class HarmGate:
 
     Args:
         faint_db: Power up to which the correction is reverted, in dB of the signal's variance.
-        sure_db: Power from which all of it is applied.
+        full_db: Power from which all of it is applied.
         window: Samples.
     """
 
     faint_db: float = -27.0
-    sure_db: float = -24.0
+    full_db: float = -24.0
     window: int = 1024
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """Radius of two boxes."""
         return self.window
 
     def __call__(self, correction: Floats) -> Floats:
         """Return the share to apply of a correction `(n,)` of a signal of unit variance."""
         power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
-        share = np.clip((power_db - self.faint_db) / (self.sure_db - self.faint_db), 0.0, 1.0)
+        share = np.clip((power_db - self.faint_db) / (self.full_db - self.faint_db), 0.0, 1.0)
         kept: Floats = share * correction
         return kept

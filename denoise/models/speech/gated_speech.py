@@ -1,4 +1,4 @@
-"""Architecture `gated-speech`: a network blended with a spectral gate to restore weak sounds."""
+"""Architecture `gated-speech`: a network blended with a spectral gate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser
 from denoise.models.classical.audio import SpectralGate
@@ -51,7 +52,7 @@ class GatedState:
 class GatedSpeech(CausalDenoiser):
     """The weighted mean of the outputs of a network and a `SpectralGate`.
 
-    Their errors differ. A network suppresses weak sounds that it is unsure of; the gate passes whatever rises
+    Their errors differ. A network suppresses weak sounds; the gate passes whatever rises
     above the noise floor, and leaves a faint, even rest of noise instead of holes. The mean is better than
     either by PESQ and by ESTOI. The weight of the gate rises as the network removes less, so clean speech
     passes nearly unchanged. The gate needs seconds of look-ahead, so this model is for files.
@@ -60,9 +61,6 @@ class GatedSpeech(CausalDenoiser):
         network: A model of speech that carries state.
         gate: Weight of the gate in noise.
         settings: The config that rebuilds this model.
-
-    Shape:
-        `(B, C, T)` in and out.
 
     Raises:
         UsageError: `gate` is not in 0..1.
@@ -78,8 +76,8 @@ class GatedSpeech(CausalDenoiser):
         assert self._gate.spec.halo is not None
         self._halo = self._gate.spec.halo
         part = round(_PART_S * (network.spec.sample_rate or 1.0))
-        self.hop = -(-part // network.hop) * network.hop
-        self.latency = -(-max(self._halo, network.latency) // self._gate.hop) * self._gate.hop
+        self.hop = padded(part, network.hop)
+        self.latency = padded(max(self._halo, network.latency), self._gate.hop)
 
     def config(self) -> dict[str, Any]:
         """Return the network's name, its config, and the weight of the gate."""
@@ -108,31 +106,28 @@ class GatedSpeech(CausalDenoiser):
 
     def step(self, block: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
         """Denoise the next parts `(B, C, k * hop)`."""
-        parts = []
-        for start in range(0, block.shape[-1], self.hop):
-            part, state = self._part(block[..., start : start + self.hop], state)
-            parts.append(part)
-        return torch.cat(parts, -1), state
-
-    def _part(self, block: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
-        size, rows = block.shape[-1], block.flatten(0, 1)
-        signal = torch.cat([state.history, rows], 1)
-        gated = self._run_gate(signal.view(*block.shape[:2], -1))[..., self._halo : self._halo + size]
-        # The network skips digital silence at the end, such as the padding of the last part.
-        _, stop = _active_samples(block)
-        stop = min(size, -(-(stop + _FADE * self.network.latency) // self.network.hop) * self.network.hop)
-        out, inner = self.network.step(block[..., :stop], state.state)
-        out = nn.functional.pad(out, (0, size - stop))
-        outputs = torch.cat([state.delayed, out.flatten(0, 1)], 1)
-        cleaned = outputs[:, :size].view_as(block)
-        noisy = signal[:, self._halo : self._halo + size].view_as(block)
-        last = state.weight.view(block.shape[:2])[:, 0]
-        weight = self._gate_weight(noisy, cleaned, gated, last)
-        first = torch.where(last < 0, weight, last)
-        ramp = torch.lerp(first[:, None], weight[:, None], torch.linspace(0, 1, size, device=first.device))
-        blend = torch.lerp(cleaned, gated, ramp[:, None])
-        weights = weight[:, None].expand(block.shape[:2]).flatten()
-        return blend, GatedState(signal[:, size:], outputs[:, size:], weights, inner)
+        blends = []
+        for part in torch.split(block, self.hop, -1):
+            size = part.shape[-1]
+            signal = torch.cat([state.history, part.flatten(0, 1)], 1)
+            gated = self._run_gate(signal.view(*part.shape[:2], -1))[..., self._halo : self._halo + size]
+            # The network skips digital silence at the end, such as the padding of the last part.
+            _, stop = _active_samples(part)
+            stop = min(size, padded(stop + _FADE * self.network.latency, self.network.hop))
+            out, inner = self.network.step(part[..., :stop], state.state)
+            out = nn.functional.pad(out, (0, size - stop))
+            outputs = torch.cat([state.delayed, out.flatten(0, 1)], 1)
+            cleaned = outputs[:, :size].view_as(part)
+            noisy = signal[:, self._halo : self._halo + size].view_as(part)
+            last = state.weight.view(part.shape[:2])[:, 0]
+            weight = self._gate_weight(noisy, cleaned, gated, last)
+            first = torch.where(last < 0, weight, last)
+            steps = torch.linspace(0, 1, size, device=first.device)
+            ramp = torch.lerp(first[:, None], weight[:, None], steps)
+            blends.append(torch.lerp(cleaned, gated, ramp[:, None]))
+            weights = weight[:, None].expand(part.shape[:2]).flatten()
+            state = GatedState(signal[:, size:], outputs[:, size:], weights, inner)
+        return torch.cat(blends, -1), state
 
     def _gate_weight(self, noisy: Tensor, cleaned: Tensor, gated: Tensor, last: Tensor) -> Tensor:
         """Return the weight of the gate per recording, `(B,)`; silent parts keep the previous weight."""

@@ -1,4 +1,4 @@
-"""Architecture `spectral-bigru`: a denoiser of speech in files, a bidirectional GRU with look-ahead."""
+"""Architecture `spectral-bigru`: a bidirectional GRU with look-ahead."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from denoise.models.speech.spectral_gru import (
     SLOPE,
     ShiftEnsemble,
     SpectralGruConfig,
+    check_sizes,
+    compress,
+    init_mask,
     share_mask,
 )
 
@@ -86,9 +89,6 @@ class SpectralBiGru(ShiftEnsemble):
     Recordings of any length are denoised 16 s at a time. The forward state is carried on, and the backward
     layer starts 2 s later, the look-ahead of its training; digital silence at either end is skipped. The
     resulting `latency` suits files and not conversations.
-
-    Shape:
-        `(B, C, T)` in and out.
     """
 
     taper: Tensor
@@ -96,14 +96,9 @@ class SpectralBiGru(ShiftEnsemble):
     def __init__(self, config: SpectralBiGruConfig) -> None:
         super().__init__(config.hop, config.n_shifts)
         sizes = (config.hop, config.code, config.memory, config.layers, config.backward, *config.widths)
-        odd = config.window == 2 * config.hop and not config.hop % 2 ** len(config.widths) and config.taps % 2
-        if min(*sizes, config.hidden, config.taps, *config.dilations, 1) < 1 or not odd:
-            raise UsageError(
-                "spectral-bigru needs sizes above 0, a window of two hops, a hop that "
-                f"2**len(widths) divides, and odd taps; found {config}"
-            )
-        if not 0 < config.sample_rate < float("inf"):
-            raise UsageError(f"spectral-bigru needs a sample rate in Hz above 0, found {config.sample_rate}")
+        check_sizes("spectral-bigru", config, (*sizes, config.hidden, config.taps, *config.dilations))
+        if not config.taps % 2:
+            raise UsageError(f"spectral-bigru needs odd taps, found {config.taps}")
         self._config = config
         around = config.taps // 2
         # Receptive radius in frames of the encoder, and of context blocks and decoder.
@@ -138,10 +133,7 @@ class SpectralBiGru(ShiftEnsemble):
             nn.ConvTranspose2d(i, o, (config.taps, 6), stride=(1, 2), padding=(around, 2))
             for i, o in itertools.pairwise(outwards)
         )
-        last = self.decoder[-1]
-        assert isinstance(last, nn.ConvTranspose2d)
-        assert last.bias is not None
-        nn.init.constant_(last.bias[:1], 1.0)  # start near a mask of one
+        init_mask(self.decoder[-1])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def config(self) -> dict[str, Any]:
@@ -247,11 +239,7 @@ class SpectralBiGru(ShiftEnsemble):
         """
         batch, count, width = spectrum.shape[0], spectrum.shape[1] - skip, self._config.widths[-1]
         x = spectrum[..., : self.bins]
-        power = x.real.square() + x.imag.square() + 1e-10
-        magnitude = power.pow(0.15)  # |X|^0.3 raises weak bins, whatever the level
-        compressed = magnitude * power.rsqrt()
-        x = torch.stack([magnitude, x.real * compressed, x.imag * compressed], -1)
-        x = x.permute(0, 3, 1, 2)  # (B, 3, k, bins), channels last
+        x = compress(x).permute(0, 3, 1, 2)  # (B, 3, k, bins), channels last
         skips = []
         for conv in self.encoder:
             x = F.leaky_relu(conv(x), SLOPE, inplace=True)  # (B, width, k, half the bins)

@@ -1,9 +1,10 @@
-"""Architecture `spectral-gru`: a causal denoiser of speech, an autoencoder over spectra with a GRU."""
+"""Architecture `spectral-gru`: a causal autoencoder of spectra with a GRU."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,9 @@ __all__ = [
     "SpectralGruConfig",
     "SpectralState",
     "build",
+    "check_sizes",
+    "compress",
+    "init_mask",
     "share_mask",
 ]
 
@@ -102,10 +106,10 @@ class ShiftEnsemble(CausalDenoiser):
 
     def training_step(self, noisy: Tensor, _target: Tensor, /) -> tuple[Tensor, Tensor]:
         """Denoise a patch with one member."""
-        samples, late = noisy.shape[-1], self.latency - self._delays[-1]
-        padded = F.pad(noisy, (0, -(-(samples + late) // self.hop) * self.hop - samples))
+        samples, delay = noisy.shape[-1], self.latency - self._delays[-1]
+        padded = F.pad(noisy, (0, -(-(samples + delay) // self.hop) * self.hop - samples))
         out, _ = self.step_one(padded, self.initial_state_one(noisy.shape[0] * noisy.shape[1]))
-        return out[..., late : late + samples], noisy.new_zeros(())
+        return out[..., delay : delay + samples], noisy.new_zeros(())
 
     def _delays_for(self, channels: int) -> list[int]:
         """Return the delay in samples of each member for a recording of `channels` channels."""
@@ -170,13 +174,7 @@ class SpectralGru(ShiftEnsemble):
     def __init__(self, config: SpectralGruConfig) -> None:
         super().__init__(config.hop, config.n_shifts)
         sizes = (config.hop, config.code, config.memory, config.layers, *config.widths)
-        if min(sizes) < 1 or config.window != 2 * config.hop or config.hop % 2 ** len(config.widths):
-            raise UsageError(
-                "spectral-gru needs sizes above 0, a window of two hops, and a hop that "
-                f"2**len(widths) divides; found {config}"
-            )
-        if not 0 < config.sample_rate < math.inf:
-            raise UsageError(f"spectral-gru needs a sample rate in Hz above 0, found {config.sample_rate}")
+        check_sizes("spectral-gru", config, sizes)
         self._config = config
         self._overlap = config.window - config.hop
         self.hop, self.latency = config.hop, self._overlap + self._delays[-1]
@@ -199,10 +197,7 @@ class SpectralGru(ShiftEnsemble):
         self.decoder = nn.ModuleList(
             ConvTranspose1dAs2d(i, o, 6, stride=2, padding=2) for i, o in itertools.pairwise(outwards)
         )
-        last = self.decoder[-1]
-        assert isinstance(last, ConvTranspose1dAs2d)
-        assert last.bias is not None
-        nn.init.constant_(last.bias[:1], 1.0)  # start near a mask of one
+        init_mask(self.decoder[-1])
 
     def config(self) -> dict[str, Any]:
         """Return the fields of `SpectralGruConfig`."""
@@ -240,10 +235,7 @@ class SpectralGru(ShiftEnsemble):
         """Return the complex gain of every bin, `(B, k, bins + 1)`, and the memory after the last frame."""
         batch, count = spectrum.shape[:2]
         x = spectrum[..., : self.bins]
-        power = x.real.square() + x.imag.square() + 1e-10
-        magnitude = power.pow(0.15)  # |X|^0.3 raises weak bins, whatever the level
-        compressed = magnitude * power.rsqrt()
-        x = torch.stack([magnitude, x.real * compressed, x.imag * compressed], -1)
+        x = compress(x)
         # Treat frames as rows of one channels-last image: on a CPU several times faster than batching.
         x = x.view(1, batch * count, self.bins, 3).permute(0, 3, 1, 2)
         skips = []
@@ -281,6 +273,35 @@ def _quiet_gain(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor
         logs = torch.cat([level[:, None], rms], 1).clamp(min=1e-9).log() + F.pad(faded, (1, 0))
         loudest = (torch.cummax(logs, 1).values[:, 1:] - faded).exp()  # (B, k)
     return (MIN_RMS / loudest).clamp(1.0, MAX_GAIN)[..., None], loudest[:, -1]
+
+
+def compress(x: Tensor) -> Tensor:
+    """Return magnitude, real and imaginary part of bins (last axis), with |X|^0.3 to raise weak ones."""
+    power = x.real.square() + x.imag.square() + 1e-10
+    magnitude = power.pow(0.15)
+    scale = magnitude * power.rsqrt()
+    return torch.stack([magnitude, x.real * scale, x.imag * scale], -1)
+
+
+def init_mask(last: nn.Module) -> None:
+    """Initialise the last layer of a decoder near a mask of one."""
+    assert isinstance(last.bias, Tensor)
+    nn.init.constant_(last.bias[:1], 1.0)
+
+
+def check_sizes(name: str, config: SpectralGruConfig, sizes: Iterable[int]) -> None:
+    """Check a config, of which `sizes` must be above 0.
+
+    Raises:
+        UsageError: A size is out of its range.
+    """
+    if min(sizes) < 1 or config.window != 2 * config.hop or config.hop % 2 ** len(config.widths):
+        raise UsageError(
+            f"{name} needs sizes above 0, a window of two hops, and a hop that 2**len(widths) divides; "
+            f"found {config}"
+        )
+    if not 0 < config.sample_rate < math.inf:
+        raise UsageError(f"{name} needs a sample rate in Hz above 0, found {config.sample_rate}")
 
 
 def share_mask(mask: Tensor, spectrum: Tensor, channels: int) -> Tensor:

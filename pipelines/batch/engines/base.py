@@ -1,4 +1,4 @@
-"""Shared parts of the engines: the type of their results, the core count, and the retry."""
+"""Shared parts of the engines: result type, core count, and retry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Process files on Dask: a task is a path and settings; its result is one manifest entry.
+"""Process files on Dask: a task is a path and settings, its result an entry.
 
 Only names travel, so a task may run again, on any machine: its output replaces the file in one step, with the
 same bytes. When a worker dies, every file queued on it is retried alone, to find the one responsible.
@@ -6,12 +6,12 @@ same bytes. When a worker dies, every file queued on it is retried alone, to fin
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack, chdir, nullcontext
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pipelines.batch.worker import process
 __all__ = ["check", "dask"]
 
 _CONNECT_S = 30.0
-_QUEUED_PER_THREAD = 2  # so that the next file is at hand, and memory stays flat
+_QUEUED_PER_THREAD = 2  # the next file is at hand, and memory stays flat
 _one_at_a_time = threading.Lock()  # in a worker: models and limits belong to the process
 
 
@@ -36,7 +36,7 @@ def check(job: Job) -> None:
         UsageError: Dask is not installed, or no scheduler answers.
     """
     try:
-        import distributed  # noqa: F401
+        import_module("distributed")
     except ImportError as error:
         raise UsageError(
             "engine dask: the package distributed is missing: pip install 'denoise-pipelines[cluster]'"
@@ -65,7 +65,7 @@ def _client(job: Job, stack: ExitStack) -> Any:
     address: Any = job.scheduler
     if address is None:
         workers = job.workers or cores()
-        # Dask itself retries nothing: a file whose worker died is retried alone instead.
+        # Dask retries no file: one whose worker died is retried alone instead.
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
         address = stack.enter_context(
             library.LocalCluster(
@@ -134,17 +134,6 @@ def _task(job: Job, item: Item, cwd: str, version: str) -> Entry:
 
     if denoise.__version__ != version:  # the manifest would record the wrong version
         raise UsageError(f"a Dask worker has denoise {denoise.__version__}; install {version}, as here")
-    with _one_at_a_time, _working_in(cwd):
+    # Relative paths resolve as on the user's machine, if the folder exists here too.
+    with _one_at_a_time, chdir(cwd) if os.access(cwd, os.X_OK) else nullcontext():
         return process(job, item)
-
-
-@contextmanager
-def _working_in(folder: str) -> Iterator[None]:
-    """Resolve relative paths as on the user's machine, where the folder exists on this one too."""
-    before = Path.cwd()
-    with contextlib.suppress(OSError):
-        os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)

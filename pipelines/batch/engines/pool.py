@@ -1,4 +1,4 @@
-"""Local worker processes: one that is killed, out of memory or hung fails only the file being processed.
+"""Local workers: one that is killed or hangs fails only the file it processes.
 
 Every worker has its own pipe, so one worker's death does not affect the others, and it is always known which
 file was under way. (`concurrent.futures` gives up the whole pool when one worker dies.) Such a file is tried
@@ -50,7 +50,7 @@ class _Limits:
     memory_bytes: int | None
 
     def exceeded(self, worker: _Worker) -> str | None:
-        """The limit that a worker exceeds, in words; None if there is none."""
+        """Say which limit a worker exceeds; None if none."""
         if self.timeout_s is not None and worker.items:
             allowed_s = self.timeout_s + (0 if worker.started_file else _LOADING_S)
             if time.monotonic() - worker.since > allowed_s:
@@ -77,7 +77,7 @@ class _Limits:
 
 @dataclass
 class _Worker:
-    """The parent's side of a worker: the first of `items` is under way."""
+    """Parent's side of a worker: the first of `items` is under way."""
 
     process: SpawnProcess
     pipe: Connection
@@ -237,7 +237,7 @@ def _signal_name(number: int) -> str:
 
 
 def _resident_bytes(pid: int | None) -> int:
-    """Memory that a process holds; 0 if the system does not report it, or the process is gone."""
+    """Memory that a process holds; 0 if the system does not report it, or the process has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):

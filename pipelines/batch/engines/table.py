@@ -1,4 +1,4 @@
-"""Process the files of a job in this process, in local workers, or on Dask; the entries are the same."""
+"""Run a job in this process, in local workers, or on Dask: same entries."""
 
 from __future__ import annotations
 
