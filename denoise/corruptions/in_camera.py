@@ -1,4 +1,4 @@
-"""Noise of a photo as the camera stores it: raw noise after demosaicing, noise reduction and sharpening."""
+"""Noise of a photo as the camera stores it: demosaiced, smoothed and sharpened."""
 
 from __future__ import annotations
 
@@ -238,7 +238,8 @@ def _blotches(like: Tensor, square: Tensor, width_px: Tensor, generator: torch.G
     noise = torch.fft.irfft2(
         torch.fft.rfft2(normal(like.shape, like, generator)) * response, s=like.shape[2:]
     )
-    return noise / noise.square().mean((1, 2, 3), keepdim=True).sqrt()
+    scaled: Tensor = noise / noise.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return scaled
 
 
 # ---- demosaicing -----------------------------------------------------------------------------------------

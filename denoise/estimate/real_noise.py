@@ -1,4 +1,4 @@
-"""Estimate the noise of a real photo by what a denoiser removes from flat parts of a few crops.
+"""Noise of a real photo, estimated by what a denoiser removes from flat parts.
 
 Noise that was demosaiced, smoothed and compressed in a camera is weak at the finest frequencies, where
 estimators of white noise measure. A denoiser trained on such noise recognises it by its shape. In flat parts
@@ -151,4 +151,5 @@ def _total_sigma(removed: float, whiteness: float) -> float:
     """Noise level by what was removed: the coarser the noise, the more of it is left."""
     coarse = max(removed, _COARSE_GAIN * removed**_COARSE_POWER * min(1.0, removed))
     share = min(1.0, whiteness / _WHITE)
-    return share * removed + (1 - share) * coarse
+    sigma: float = share * removed + (1 - share) * coarse
+    return sigma

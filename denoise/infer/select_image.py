@@ -1,4 +1,4 @@
-"""Select the model for an image by its estimated noise, blur and JPEG quality, and verify the result."""
+"""Select the model for an image by its noise, blur and JPEG quality, and verify the result."""
 
 from __future__ import annotations
 
@@ -167,11 +167,11 @@ class ImageSelector(Selector):
         """Return why a result must not be used, by what it did to the image."""
         if selection.model == _LEAVE:
             return ""
-        scaled = (np.divide(middle(image), peak or 1.0, dtype=np.float32) for image in (before, after))
+        noisy, result = (np.divide(middle(image), peak or 1.0, dtype=np.float32) for image in (before, after))
         if selection.model == _CLEAN:
-            return reject_cleaned(*scaled)
+            return reject_cleaned(noisy, result)
         sigma = selection.figures["estimated_sigma"]
-        return reject_sharpened(*scaled, sigma)
+        return reject_sharpened(noisy, result, sigma)
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:
         """Return the next candidate: sharpen, sharpen by half, clean, clean by half, leave as it is."""
