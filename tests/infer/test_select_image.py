@@ -368,3 +368,30 @@ def test_the_command_line_lists_it_refuses_sigma_and_compares_it(folder: Path) -
         for name in ("auto", "photo")
     )
     assert automatic[1:3] == plain[1:3]
+
+
+@pytest.mark.parametrize("options", [{}, {"model": "none"}, {"model": "photo", "strength": 0}])
+def test_what_is_left_as_it_is_keeps_its_bytes(tmp_path: Path, options: dict[str, Any]) -> None:
+    source, copy = tmp_path / "in.jpg", tmp_path / "out.jpg"
+    Image.fromarray(photo("coffee.png")).save(source, "JPEG", quality=95, comment=b"kept")
+    clean_file(source, copy, **options)
+    assert copy.read_bytes() == source.read_bytes()
+
+
+def test_a_rejected_result_makes_way_for_the_next_milder_one(gain: Make) -> None:
+    spec = {"modality": "image", "channels": 3}
+    selector = ImageSelector({"photo": gain(0.5, **spec), "photo-sharp": gain(3.0, **spec)})
+    selection = select(3.0, 2.0, sharpens=True)
+    tried = [(selection.model, selection.strength)]
+    while selection.model != "none":
+        selection = selector.next_milder(selection, "it failed")
+        tried.append((selection.model, selection.strength))
+    assert tried == [
+        ("photo-sharp", 1.0),
+        ("photo-sharp", 0.5),
+        ("photo", 1.0),
+        ("photo", 0.5),
+        ("none", 1.0),
+    ]
+    assert selection.reason.count("dropped: it failed") == 4
+    assert selection.reason.endswith("left as it is")
