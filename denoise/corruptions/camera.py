@@ -13,7 +13,17 @@ from torch.nn import functional as F
 from denoise.corruptions.base import Corruption, fill_gaps
 from denoise.corruptions.levels import Level, Number, RandomLevel, Word, draw, normal, uniform
 
-__all__ = ["Camera"]
+__all__ = [
+    "Camera",
+    "bayer_colour",
+    "bayer_mosaic",
+    "camera_matrices",
+    "demosaic_linear",
+    "develop",
+    "expose",
+    "mix_colours",
+    "to_linear",
+]
 
 
 @dataclass(frozen=True)
@@ -42,16 +52,16 @@ class Camera(Corruption):
 
     def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         clean = fill_gaps(clean)
-        raw = _linear(clean.clamp(0, 1))
+        raw = to_linear(clean.clamp(0, 1))
         if clean.shape[1] != 3:
             change = _encoded(raw + self._noise(raw, generator)) - _encoded(raw)
             return (clean + change).clamp_(0, 1)
-        to_camera, gains = _cameras(clean, generator)
-        raw = _exposed(_mixed(raw, to_camera), gains)
+        to_camera, gains = camera_matrices(clean, generator)
+        raw = expose(mix_colours(raw, to_camera), gains)
         noise = self._noise(raw, generator) if self.demosaic == "none" else self._bayer_noise(raw, generator)
         to_srgb = torch.linalg.inv(to_camera)
         # Subtract the development without noise, so that developing does not change the picture itself.
-        change = _developed(raw + noise, gains, to_srgb) - _developed(raw, gains, to_srgb)
+        change = develop(raw + noise, gains, to_srgb) - develop(raw, gains, to_srgb)
         return (clean + change).clamp_(0, 1)
 
     def _noise(self, raw: Tensor, generator: torch.Generator) -> Tensor:
@@ -62,18 +72,15 @@ class Camera(Corruption):
 
     def _bayer_noise(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         """Draw the noise of a Bayer mosaic, and demosaic it alone, because demosaicing is linear."""
-        padded = F.pad(raw, (2,) * 4, mode="replicate")  # the radius of the filters
-        corner = (uniform((raw.shape[0], 2), raw, generator) < 0.5).tolist()
-        mosaic = padded.gather(1, _tiled(_COLOUR, corner, padded))  # (B, 1, H + 4, W + 4)
-        noise = self._noise(mosaic, generator)
-        filtered = F.conv2d(noise, _FILTERS[self.demosaic][:, None].to(noise))  # (B, 5, H, W)
-        return filtered.gather(1, _tiled(_SOURCE, corner, raw))
+        corners = (uniform((raw.shape[0], 2), raw, generator) < 0.5).tolist()
+        noise = self._noise(bayer_mosaic(raw, corners, 2), generator)
+        return demosaic_linear(noise, corners, self.demosaic)
 
 
 # ---- from the picture to the sensor and back -------------------------------------------------------------
 
 
-def _linear(picture: Tensor) -> Tensor:
+def to_linear(picture: Tensor) -> Tensor:
     """Convert pixel values to light: undo the tone curve 3x^2 - 2x^3 and the gamma of sRGB."""
     x = (1 - 2 * picture).asin_().div_(-3).sin_().add_(0.5)
     return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055).pow_(2.4))
@@ -95,7 +102,7 @@ _TO_CAMERA = (
 )
 
 
-def _cameras(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def camera_matrices(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw colour matrices `(B, 3, 3)`, sRGB to camera, and white balance times exposure `(B, 3, 1, 1)`."""
     weights = uniform((clean.shape[0], 3), clean, generator).add_(1e-3)
     known = torch.tensor(_TO_CAMERA, dtype=clean.dtype, device=clean.device)
@@ -106,18 +113,18 @@ def _cameras(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     return matrices, torch.cat([red, torch.ones_like(red), blue], 1) * exposure
 
 
-def _exposed(light: Tensor, gains: Tensor) -> Tensor:
+def expose(light: Tensor, gains: Tensor) -> Tensor:
     """Undo the gains; they fade out near white, so that white is a full pixel."""
     bright = ((light.mean(1, keepdim=True) - 0.9) / 0.1).clamp(0, 1) ** 2
     inverse = 1 / gains
     return (light * torch.maximum(bright + (1 - bright) * inverse, inverse)).clamp_(0, 1)
 
 
-def _developed(raw: Tensor, gains: Tensor, to_srgb: Tensor) -> Tensor:
-    return _encoded(_mixed((raw * gains).clamp_(max=1), to_srgb))
+def develop(raw: Tensor, gains: Tensor, to_srgb: Tensor) -> Tensor:
+    return _encoded(mix_colours((raw * gains).clamp_(max=1), to_srgb))
 
 
-def _mixed(colours: Tensor, matrices: Tensor) -> Tensor:
+def mix_colours(colours: Tensor, matrices: Tensor) -> Tensor:
     return (matrices @ colours.flatten(2)).reshape(colours.shape)
 
 
@@ -151,7 +158,28 @@ _FILTERS = {
 }
 
 
-def _tiled(cell: Tensor, corners: list[list[bool]], like: Tensor) -> Tensor:
+def bayer_mosaic(raw: Tensor, corners: list[list[bool]], margin: int) -> Tensor:
+    """Sample by a Bayer mosaic, `(B, 1, H + 2 margin, W + 2 margin)`; the margin must be even."""
+    padded = F.pad(raw, (margin,) * 4, mode="replicate")
+    return padded.gather(1, tile_cell(_COLOUR, corners, padded))
+
+
+def demosaic_linear(mosaic: Tensor, corners: list[list[bool]], method: str) -> Tensor:
+    """Demosaic by the fixed filters of a method, `malvar` or `bilinear`.
+
+    Shape:
+        `(B, 1, H + 4, W + 4)` -> `(B, 3, H, W)`.
+    """
+    found = F.conv2d(mosaic, _FILTERS[method][:, None].to(mosaic))  # (B, 5, H, W)
+    return found.gather(1, tile_cell(_SOURCE, corners, found))
+
+
+def bayer_colour(mosaic: Tensor, corners: list[list[bool]]) -> Tensor:
+    """Return the channel that each pixel of a mosaic samples: 0, 1 or 2, `(B, 1, H, W)`."""
+    return tile_cell(_COLOUR, corners, mosaic)
+
+
+def tile_cell(cell: Tensor, corners: list[list[bool]], like: Tensor) -> Tensor:
     """Tile a cell `(C, 2, 2)` to `(B, C, H, W)`, of the size of `like`; each item starts at its corner."""
     height, width = like.shape[2:]
     tiles = cell.to(like.device).repeat(1, height // 2 + 1, width // 2 + 1)

@@ -20,6 +20,7 @@ __all__ = [
     "SnrDb",
     "Word",
     "draw",
+    "draw_log",
     "format_value",
     "normal",
     "uniform",
@@ -108,6 +109,13 @@ def draw(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
 
 
 # Draw on the generator's device, so that a seed gives the same noise on every device of the signal.
+
+
+def draw_log(level: Level, clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the level of each item as `draw` does, but log-uniformly: each octave of a range is as likely."""
+    if not isinstance(level, RandomLevel):
+        return draw(level, clean, generator)
+    return draw(RandomLevel(math.log(level.low), math.log(level.high)), clean, generator).exp_()
 
 
 def normal(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:

@@ -23,6 +23,8 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
         "quantise": "denoise.corruptions.general:Quantise",
         "dropout": "denoise.corruptions.general:Dropout",
         "camera": "denoise.corruptions.camera:Camera",
+        "in-camera": "denoise.corruptions.in_camera:InCamera",
+        "film-grain": "denoise.corruptions.in_camera:FilmGrain",
         "correlated": "denoise.corruptions.image:Correlated",
         "gaussian-blur": "denoise.corruptions.blur:GaussianBlur",
         "defocus": "denoise.corruptions.blur:Defocus",

@@ -79,23 +79,20 @@ class Cleaner:
         sigma: float | None = None,
     ) -> tuple[Array, Selection]:
         """Clean an array with the model selected for it; arguments as for `denoise.infer.apply.apply`."""
-        selection, denoiser = Selection(self.name), self.model
         cleaned = len(array) - keep
-        if isinstance(denoiser, Selector):
-            blocks = _blocks(array[:cleaned])
-            selection = denoiser.select(blocks, peak, array.shape[-1], sample_rate)
-            denoiser = denoiser.models[selection.model]
-        strength *= selection.strength
-        result = apply(
-            denoiser,
-            array,
-            peak=peak,
-            keep=keep,
-            sample_rate=sample_rate,
-            strength=strength,
-            sigma=sigma,
-        )
-        selection.preserve_texture(array[:cleaned], result[:cleaned])
+        options: dict[str, Any] = {"peak": peak, "keep": keep, "sample_rate": sample_rate, "sigma": sigma}
+        if not (selector := self.selector):
+            result = apply(self.denoiser, array, strength=strength, **options)
+            return result, Selection(self.name)
+        selection = selector.select(_blocks(array[:cleaned]), peak, array.shape[-1], sample_rate)
+        while True:
+            model = selector.models[selection.model]
+            result = apply(model, array, strength=strength * selection.strength, **options)
+            selection.preserve_texture(array[:cleaned], result[:cleaned])
+            reason = selector.reject_reason(selection, array[:cleaned], result[:cleaned], peak)
+            if not reason:
+                break
+            selection = selector.next_milder(selection, reason)
         return result, selection
 
     def clean(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from denoise.infer.selection import Selection
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.io import Writer
+from denoise.io.atomic import replacing
 from denoise.io.formats import modality_of
 from denoise.io.sensor.base import SensorReader
 from denoise.models.base import InputSpec
@@ -169,8 +171,15 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 del page  # a large page is not held while its result is encoded
                 sink.write(result)
                 del result
-        notes = info.notes + _writer_notes(sink)
-        return _Result(info, pixels, scores.result(), notes, sink.clipped, tuple(selections))
+    untouched = options.strength == 0 or all(selection.model == "none" for selection in selections)
+    if untouched and destination.suffix.lower() == source.suffix.lower():
+        with replacing(
+            destination
+        ) as partial:  # encoding again would change a JPEG, and drop what is unknown
+            shutil.copyfile(source, partial)
+        return _Result(info, pixels, scores.result(), info.notes, 0, tuple(selections))
+    notes = info.notes + _writer_notes(sink)
+    return _Result(info, pixels, scores.result(), notes, sink.clipped, tuple(selections))
 
 
 def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:

@@ -1,18 +1,22 @@
-"""Select the model for an image by its noise, blur and JPEG quality."""
+"""Select the model for an image by its noise, blur and JPEG quality, and verify the result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from denoise.estimate.drawing import is_drawing
 from denoise.estimate.image import blur_px, noise_sigma
 from denoise.estimate.jpeg import jpeg_quality
+from denoise.estimate.real_noise import RealNoise, real_noise
 from denoise.infer.selection import Selection, Selector
+from denoise.infer.verify import middle, reject_cleaned, reject_sharpened
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.table import AUTO_PICKS, build
 
@@ -39,6 +43,16 @@ CLEAR_SIGMA = 1.6
 # 10 do, and at 2 px, or 9 px of motion, nearly all, with noise up to sigma 5.
 BLURRED_PX = 0.85
 MAX_SIGMA_TO_SHARPEN = 20.0  # 8-bit units: the sharpening model was trained up to this level
+
+# A photo without any white noise has been through a camera, which softens it a little: it counts as blurred
+# from this width on.
+SOFT_PX = 1.5
+_WHITE_TRACE = 0.5  # 8-bit units
+
+# Smoothed noise: what the denoiser removes from flat parts is coarse and more than a trace of JPEG.
+# More than the last is no noise: a pattern that the denoiser does not know.
+_SMOOTHED, _SMOOTHED_LEVEL, _MAX_SMOOTHED_LEVEL = 0.3, 1.2, 12.0
+_SMOOTHED_TRACE = 0.6  # 8-bit units: from here on sharpening would bring such noise out
 
 COARSE_JPEG = 88.0  # quality: below it JPEGs have visible blocks and halos
 
@@ -77,16 +91,28 @@ class ImageSelection(Selection):
             cleaned[:, band] = part if cleaned.dtype.kind == "f" else np.rint(part)
 
 
-def select(sigma: float, blur_px: float, jpeg_quality: float = 100.0, *, sharpens: bool) -> ImageSelection:
+def select(
+    sigma: float,
+    blur_px: float,
+    jpeg_quality: float = 100.0,
+    *,
+    sharpens: bool,
+    smoothed_sigma: float = 0.0,
+) -> ImageSelection:
     """Select the model for an image.
 
     Args:
-        sigma: Estimated standard deviation of the noise, 8-bit units.
+        sigma: Estimated standard deviation of white noise, 8-bit units.
         blur_px: Estimated blur.
         jpeg_quality: Estimated JPEG quality, 100 for none.
         sharpens: A model against blur is available.
+        smoothed_sigma: Estimated noise that a camera or a program smoothed; sharpening would bring it out.
     """
-    blurred, coarse = blur_px >= BLURRED_PX, jpeg_quality <= COARSE_JPEG
+    coarse = jpeg_quality <= COARSE_JPEG
+    blurred = blur_px >= (BLURRED_PX if sigma >= _WHITE_TRACE else SOFT_PX)
+    if smoothed_sigma or (coarse and sigma < _WHITE_TRACE):  # sharpening would bring out noise or blocks
+        sharpens = False
+    sigma = max(sigma, smoothed_sigma)
     strength = min(1.0, max(0.0, (sigma - FAINT_SIGMA) / (CLEAR_SIGMA - FAINT_SIGMA)))
     if coarse:
         strength = 1.0
@@ -96,9 +122,10 @@ def select(sigma: float, blur_px: float, jpeg_quality: float = 100.0, *, sharpen
         model, strength, ending = _LEAVE, 1.0, ": left as it is"
     else:
         model, ending = _CLEAN, f": cleaned by {100 * strength:.0f} %" if strength < 1 else ""
+    kind = "smoothed noise" if smoothed_sigma else "noise"
     blur = f"blur of about {blur_px:.1f} px" if blurred else "sharp"
     jpeg = f", JPEG of quality about {jpeg_quality:.0f}" if coarse else ""
-    reason = f"{model}: noise of about {sigma:.2g}/255, {blur}{jpeg}{ending}"
+    reason = f"{model}: {kind} of about {sigma:.2g}/255, {blur}{jpeg}{ending}"
     return ImageSelection(model, strength, reason, sigma, blur_px, jpeg_quality)
 
 
@@ -120,11 +147,59 @@ class ImageSelector(Selector):
         sharpens = _SHARPEN in self.models
         if page.dtype.kind == "f" and not np.isfinite(page).all():  # cleaning reports the pixel
             return select(0.0, 0.0, sharpens=sharpens)
+        if is_drawing(page):
+            reason = f"{_LEAVE}: a drawing or a screenshot: left as it is"
+            return ImageSelection(_LEAVE, 1.0, reason)
         sigma = noise_sigma(page, peak)
         blur = blur_px(page, peak, sigma)
+        noise = self._real_noise(page, peak)
+        coarse = noise.whiteness < _SMOOTHED
+        smoothed = coarse and max(_SMOOTHED_LEVEL, sigma) < noise.removed < _MAX_SMOOTHED_LEVEL
         if sharpens and blur >= BLURRED_PX:
-            sharpens = self.models[_SHARPEN].confirms_blur(page, peak)
-        return select(sigma, blur, jpeg_quality(page, peak), sharpens=sharpens)
+            white = not coarse or noise.removed < max(_SMOOTHED_TRACE, sigma)
+            sharpens = white and self.models[_SHARPEN].confirms_blur(page, peak)
+        quality = jpeg_quality(page, peak)
+        return select(
+            sigma, blur, quality, sharpens=sharpens, smoothed_sigma=noise.sigma if smoothed else 0.0
+        )
+
+    def reject_reason(self, selection: Selection, before: Array, after: Array, peak: float | None, /) -> str:
+        """Return why a result must not be used, by what it did to the image."""
+        if selection.model == _LEAVE:
+            return ""
+        noisy, result = (np.divide(middle(image), peak or 1.0, dtype=np.float32) for image in (before, after))
+        if selection.model == _CLEAN:
+            return reject_cleaned(noisy, result)
+        sigma = selection.figures["estimated_sigma"]
+        return reject_sharpened(noisy, result, sigma)
+
+    def next_milder(self, selection: Selection, reason: str, /) -> Selection:
+        """Return the next candidate: sharpen, sharpen by half, clean, clean by half, leave as it is."""
+        tried = f"{selection.reason}; {selection.model} was tried and dropped: {reason}"
+        if selection.model == _SHARPEN and selection.strength > 0.5:
+            model, strength = _SHARPEN, 0.5
+        elif selection.model == _SHARPEN and selection.figures["estimated_sigma"] > CLEAR_SIGMA:
+            model, strength = _CLEAN, 1.0
+        elif selection.model == _CLEAN and selection.strength > 0.5:
+            model, strength = _CLEAN, 0.5
+        else:
+            model, strength = _LEAVE, 1.0
+        used = "left as it is" if model == _LEAVE else f"{model} at {strength:.0%} instead"
+        return replace(selection, model=model, strength=strength, reason=f"{tried}; {used}")
+
+    def _real_noise(self, page: Array, peak: float) -> RealNoise:
+        denoiser = self.models[_CLEAN].eval()
+
+        @torch.inference_mode()
+        def clean(crops: Array) -> Array:
+            parameter = next(denoiser.parameters(), None)
+            batch = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
+            cleaned: Array = (
+                denoiser(batch if parameter is None else batch.to(parameter.device)).cpu().numpy()
+            )
+            return cleaned
+
+        return real_noise(page, peak, clean)
 
 
 def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> float:

@@ -63,3 +63,13 @@ class Selector(ABC):
             samples: Length of the recording.
             sample_rate: Hz; None for an image.
         """
+
+    def reject_reason(
+        self, _selection: Selection, _before: Array, _after: Array, _peak: float | None, /
+    ) -> str:
+        """Return why the result (third) must not replace the input (second); empty if it may."""
+        return ""
+
+    def next_milder(self, selection: Selection, _reason: str, /) -> Selection:
+        """Return what to try after a selection that was rejected for a reason."""
+        return selection

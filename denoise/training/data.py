@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from denoise import io
 from denoise.corruptions import parse
@@ -264,6 +265,9 @@ class Patches:
             drawn = chance(data.synthetic).flatten()
             if drawn.any():
                 x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
+        if data.enlarge and self.ndim == 2:
+            drawn = chance(data.enlarge).flatten()
+            x[drawn] = _enlarged(x[drawn], generator)
         if data.flip and self.ndim == 2:
             x = torch.where(chance(0.5), x.flip(-1), x)
             x = torch.where(chance(0.5), x.flip(-2), x)
@@ -281,6 +285,20 @@ class Patches:
             level = low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
             x = x * 10 ** (level.view(count, *[1] * (x.ndim - 1)) / 20)
         return x.contiguous()
+
+
+def _enlarged(patches: Tensor, generator: Generator) -> Tensor:
+    """The middle of each patch at the size of the whole, enlarged by a random factor of 1.2 to 2."""
+    factors = 1.2 + 0.8 * torch.rand(len(patches), generator=generator, device=generator.device)
+    for patch, factor in zip(patches, factors.tolist(), strict=True):
+        side = round(patch.shape[-1] / factor)
+        start = (patch.shape[-1] - side) // 2
+        middle = patch[None, :, start : start + side, start : start + side]
+        size = patch.shape[1:]
+        patch.copy_(
+            functional.interpolate(middle, size=size, mode="bicubic", align_corners=False)[0].clamp_(0, 1)
+        )
+    return patches
 
 
 def _on(device: torch.device, generator: Generator) -> Generator:

@@ -57,6 +57,8 @@ class DataRecipe:
         include: Glob patterns below the data folder.
         patch: Side in pixels, or length in samples.
         scales: Sizes at which every image is used (Lanczos); below 1 they remove JPEG blocking of sources.
+        enlarge: Share of image patches that are enlarged by 1.2 to 2 (bicubic): photos at the full size of a
+            camera are softer than reduced ones.
         flip: Mirror and transpose images at random; invert signals at random.
         gray: Share of patches made gray, with the same noise in all channels.
         level_db: Range of random gain of signals.
@@ -79,6 +81,7 @@ class DataRecipe:
     include: tuple[str, ...] = ("**/*",)
     patch: int = 64
     scales: tuple[float, ...] = (1.0,)
+    enlarge: float = 0.0
     flip: bool = True
     gray: float = 0.0
     level_db: tuple[float, float] = (0.0, 0.0)

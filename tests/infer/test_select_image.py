@@ -67,11 +67,18 @@ def auto() -> Cleaner:
     return load("auto")
 
 
+class Unverified(ImageSelector):
+    """Takes every result: what the stand-ins do to an image would be rejected."""
+
+    def reject_reason(self, *_: Any) -> str:
+        return ""
+
+
 @pytest.fixture
 def halving(gain: Make) -> ImageSelector:
     """Distinguishable stand-ins: the model for noise halves, the one for blur quarters."""
     spec = {"modality": "image", "channels": 3}
-    return ImageSelector({"photo": gain(0.5, **spec), "photo-sharp": gain(0.25, **spec)})
+    return Unverified({"photo": gain(0.5, **spec), "photo-sharp": gain(0.25, **spec)})
 
 
 # ---- the decision ----------------------------------------------------------------------------------------
@@ -103,8 +110,10 @@ def test_what_is_chosen(sigma: float, blur_px: float, sharpens: bool, model: str
         ((0.81, 0.0), "photo", 0.0125),
         ((1.59, 0.0), "photo", 0.9875),
         ((1.61, 0.0), "photo", 1.0),
-        ((0.0, 0.84), "none", 1.0),
-        ((0.0, 0.86), "photo-sharp", 1.0),
+        ((0.4, 1.49), "none", 1.0),
+        ((0.4, 1.51), "photo-sharp", 1.0),
+        ((1.7, 0.84), "photo", 1.0),
+        ((1.7, 0.86), "photo-sharp", 1.0),
         ((19.9, 2.0), "photo-sharp", 1.0),
         ((20.1, 2.0), "photo", 1.0),
         ((0.0, 0.0, 89.0), "none", 1.0),
@@ -210,10 +219,12 @@ def test_a_coarse_jpeg_is_cleaned_and_a_fine_one_is_not() -> None:
     assert (fine.model, fine.reason) == ("none", "none: noise of about 0.1/255, sharp: left as it is")
 
 
-def test_the_kind_of_blur_model_is_used_where_it_ships(halving: ImageSelector) -> None:
+def test_the_kind_of_blur_model_is_used_where_it_ships(gain: Make) -> None:
     image = photo("coffee.png")
     blurred = np.rint(ndimage.gaussian_filter(image.astype(float), (2, 2, 0))).astype(np.uint8)
-    cleaner = Cleaner("auto", halving, "")
+    spec = {"modality": "image", "channels": 3}
+    models = {"photo": gain(1.0, **spec), "photo-sharp": gain(0.25, **spec)}  # the first finds no noise
+    cleaner = Cleaner("auto", Unverified(models), "")
     np.testing.assert_allclose(cleaner.clean(blurred), blurred / 4, atol=0.5)
     np.testing.assert_array_equal(cleaner.clean(image), image)
 
@@ -357,3 +368,30 @@ def test_the_command_line_lists_it_refuses_sigma_and_compares_it(folder: Path) -
         for name in ("auto", "photo")
     )
     assert automatic[1:3] == plain[1:3]
+
+
+@pytest.mark.parametrize("options", [{}, {"model": "none"}, {"model": "photo", "strength": 0}])
+def test_what_is_left_as_it_is_keeps_its_bytes(tmp_path: Path, options: dict[str, Any]) -> None:
+    source, copy = tmp_path / "in.jpg", tmp_path / "out.jpg"
+    Image.fromarray(photo("coffee.png")).save(source, "JPEG", quality=95, comment=b"kept")
+    clean_file(source, copy, **options)
+    assert copy.read_bytes() == source.read_bytes()
+
+
+def test_a_rejected_result_makes_way_for_the_next_milder_one(gain: Make) -> None:
+    spec = {"modality": "image", "channels": 3}
+    selector = ImageSelector({"photo": gain(0.5, **spec), "photo-sharp": gain(3.0, **spec)})
+    selection = select(3.0, 2.0, sharpens=True)
+    tried = [(selection.model, selection.strength)]
+    while selection.model != "none":
+        selection = selector.next_milder(selection, "it failed")
+        tried.append((selection.model, selection.strength))
+    assert tried == [
+        ("photo-sharp", 1.0),
+        ("photo-sharp", 0.5),
+        ("photo", 1.0),
+        ("photo", 0.5),
+        ("none", 1.0),
+    ]
+    assert selection.reason.count("dropped: it failed") == 4
+    assert selection.reason.endswith("left as it is")

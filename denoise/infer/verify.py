@@ -1,0 +1,176 @@
+"""Check a cleaned or sharpened image against its input, without a reference.
+
+A model can be wrong about an image: take the softness of a camera for blur, or texture for noise. What it did
+can be judged without a reference. Noise in flat parts must not grow. What was removed must look like noise,
+without the outlines of the picture. A sharpened picture, blurred again, must give the input.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "flat_blocks",
+    "flat_detail",
+    "middle",
+    "outline_share",
+    "reblur_error",
+    "reject_cleaned",
+    "reject_sharpened",
+]
+
+Array = NDArray[Any]
+
+_EIGHT_BIT = 255.0
+_BLOCK_PX = 16
+_FLAT_SHARE = 0.25  # of the blocks, those with the gentlest coarse structure
+_CLIPPED = (0.02, 0.98)  # blocks darker or brighter hold clipped noise
+_MIN_BLOCKS = 8
+_KERNEL_RADIUS = 8  # pixels, of the blur that is fitted between output and input
+_REGULARISE = 1e-4  # of the power of the picture, which keeps the fit stable
+_PART_PX = 1024
+
+# Limits, set on training photos with blur, white noise and noise of the in-camera chain.
+_VISIBLE = 2.5  # 8-bit units of flat detail: sharpening may raise the noise up to this, not above
+_GROWTH = 1.05  # of the flat detail, beyond rounding
+_ROUNDING = 0.3  # 8-bit units
+_OUTLINES = 0.5  # outline_share of texture that was removed; noise has 0.35 at most
+_REBLUR = 2.5  # 8-bit units beyond the noise
+
+
+# ---- decisions -------------------------------------------------------------------------------------------
+
+
+def middle(image: Array) -> Array:
+    """Cut the part that is checked, at most 1024 x 1024 pixels, from the middle of an image `(C, H, W)`."""
+    height, width = image.shape[1:]
+    top, left = (max(0, size - _PART_PX) // 2 for size in (height, width))
+    return image[:, top : top + _PART_PX, left : left + _PART_PX]
+
+
+def reject_cleaned(before: Array, after: Array) -> str:
+    """Return why the result of a denoiser must not be used; empty if it may.
+
+    Shape:
+        `(C, H, W)` in 0..1, both.
+    """
+    flat = flat_blocks(before.mean(0))
+    noise, left = (flat_detail(image, flat) for image in (before, after))
+    if left > _GROWTH * noise + _ROUNDING:
+        return f"it raised the noise of flat parts from {noise:.1f} to {left:.1f}/255"
+    share = outline_share(before, after)
+    return f"it removed outlines ({share:.0%} correlation)" if share > _OUTLINES else ""
+
+
+def reject_sharpened(before: Array, after: Array, sigma: float) -> str:
+    """Return why the result of a deblurring model must not be used; empty if it may.
+
+    Args:
+        before: The input.
+        after: The result.
+        sigma: Noise of the input, 8-bit units.
+
+    Shape:
+        `(C, H, W)` in 0..1, both.
+    """
+    flat = flat_blocks(before.mean(0))
+    noise, left = (flat_detail(image, flat) for image in (before, after))
+    if left > max(_VISIBLE, _GROWTH * noise + _ROUNDING):
+        return f"it raised the noise of flat parts from {noise:.1f} to {left:.1f}/255"
+    error = reblur_error(before, after)
+    if error > sigma + _REBLUR:
+        return f"blurred again, the result is {error:.1f}/255 off the input"
+    return ""
+
+
+# ---- measurements ----------------------------------------------------------------------------------------
+
+
+def flat_blocks(luma: Array) -> Array:
+    """Find the blocks of 16 x 16 pixels that are flat but not clipped, by the means of their quarters.
+
+    Noise hardly changes means over 8 x 8 pixels, so the choice does not favour blocks of little noise.
+
+    Shape:
+        `(H, W)` in 0..1 -> `(H // 16, W // 16)`, boolean; all False if there are too few blocks.
+    """
+    rows, columns = (size // _BLOCK_PX for size in luma.shape)
+    means = _blocks(luma, _BLOCK_PX // 2).mean((1, 3))  # (2 rows, 2 columns)
+    quarters = means.reshape(rows, 2, columns, 2)
+    spread = quarters.max((1, 3)) - quarters.min((1, 3))
+    level = quarters.mean((1, 3))
+    usable = (level > _CLIPPED[0]) & (level < _CLIPPED[1])
+    if np.count_nonzero(usable) < _MIN_BLOCKS:
+        return np.zeros_like(usable)
+    flat: Array = usable & (spread <= np.quantile(spread[usable], _FLAT_SHARE))
+    return flat
+
+
+def flat_detail(image: Array, flat: Array) -> float:
+    """Measure the fine detail of flat blocks, in 8-bit units: noise, blocking, or what sharpening made of it.
+
+    Detail is the difference to the mean of 3 x 3 pixels, in the luma; the median over the blocks is taken.
+
+    Shape:
+        `(C, H, W)` in 0..1; `flat` as `flat_blocks` returns it.
+    """
+    power = _blocks(np.square(_detail(image.mean(0))), _BLOCK_PX).mean((1, 3))
+    return _EIGHT_BIT * math.sqrt(float(np.median(power[flat]))) if flat.any() else 0.0
+
+
+def outline_share(before: Array, after: Array) -> float:
+    """Correlation of what was removed with the detail of the result: 0 for noise, towards 1 for outlines.
+
+    Negative values mean that detail was amplified.
+
+    Shape:
+        `(C, H, W)`, both.
+    """
+    removed = _detail(before.mean(0) - after.mean(0))
+    detail = _detail(after.mean(0))
+    power = float(np.square(removed).mean() * np.square(detail).mean())
+    return float((removed * detail).mean()) / math.sqrt(power) if power > 0 else 0.0
+
+
+def reblur_error(before: Array, after: Array) -> float:
+    """Distance of the input from the best blur of the output, in 8-bit units.
+
+    The blur is the kernel of at most 17 x 17 pixels that fits best in the least-squares sense, by the spectra
+    of both (a Wiener estimate, cut to its support). What remains is the noise of the input, and whatever the
+    output invented.
+
+    Shape:
+        `(C, H, W)` in 0..1, both.
+    """
+    x, y = (image.mean(0) - image.mean() for image in (before, after))
+    window = np.outer(*(np.hanning(size) for size in x.shape)).astype(np.float32)
+    spectra = [np.fft.rfft2(image * window) for image in (x, y)]
+    power = np.square(np.abs(spectra[1]))
+    if not power.any():
+        return _EIGHT_BIT * float(np.sqrt(np.square(x).mean()))
+    kernel = np.fft.irfft2(spectra[0] * spectra[1].conj() / (power + _REGULARISE * power.mean()), s=x.shape)
+    support = np.zeros_like(kernel)
+    reach = np.r_[0 : _KERNEL_RADIUS + 1, -_KERNEL_RADIUS:0]
+    support[np.ix_(reach, reach)] = kernel[np.ix_(reach, reach)]
+    blurred = np.fft.irfft2(np.fft.rfft2(y) * np.fft.rfft2(support), s=x.shape)
+    inner = (slice(_KERNEL_RADIUS, -_KERNEL_RADIUS or None),) * 2
+    error = (x - blurred)[inner]
+    return _EIGHT_BIT * float(np.sqrt(np.square(error).mean())) if error.size else 0.0
+
+
+def _detail(luma: Array) -> Array:
+    """Difference to the mean of 3 x 3 pixels."""
+    padded = np.pad(luma, 1, mode="edge")
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    detail: Array = luma - (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    return detail
+
+
+def _blocks(values: Array, side: int) -> Array:
+    """Cut into blocks, `(rows, side, columns, side)`; what is left over at the far edges is dropped."""
+    rows, columns = (size // (_BLOCK_PX) * (_BLOCK_PX // side) for size in values.shape)
+    return values[: rows * side, : columns * side].reshape(rows, side, columns, side)
