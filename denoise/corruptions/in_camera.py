@@ -70,6 +70,7 @@ class InCamera(Corruption):
     name = "in-camera"
     modalities = ("image",)
     level = "iso"
+    identity = None
 
     iso: Annotated[Level, Number("ISO", 1, 1e6)] = 3200.0
     reduction: Annotated[Level, Number("of 1", 0, 1)] = 0.5
@@ -166,6 +167,7 @@ class FilmGrain(Corruption):
     name = "film-grain"
     modalities = ("image",)
     level = "sigma"
+    identity = None
 
     sigma: Annotated[Level, Number("8-bit units", 0.01)] = 10.0
     width_px: Annotated[Level, Number("pixels", 0, 50)] = 0.8
