@@ -34,7 +34,7 @@ _KERNEL_RADIUS = 8  # pixels, of the blur that is fitted between output and inpu
 _REGULARISE = 1e-4  # of the power of the picture, which keeps the fit stable
 _PART_PX = 1024
 
-# Limits, set on training photos with blur, white noise and noise of the in-camera chain.
+# Limits, set on training photos with noise of the in-camera chain, and moved with real pairs in view.
 _VISIBLE = 2.5  # 8-bit units of flat detail: sharpening may raise the noise up to this, not above
 _GROWTH = 1.05  # of the flat detail, beyond rounding
 _ROUNDING = 0.3  # 8-bit units
