@@ -89,7 +89,7 @@ def test_a_larger_code_keeps_more() -> None:
 
 
 def test_too_small_a_code_loses_detail_and_too_large_a_one_copies_the_noise() -> None:
-    """With a code of four numbers, as many as a picture has, training on noisy pictures yields clean ones."""
+    """Training on noisy pictures with a code as small as their content yields clean ones."""
     clean = pictures(512, seed=3)
     noisy = clean + 0.2 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(4))
     models = {code: train(member(code=code), noise=0.2, copies=True) for code in (1, 4, 64)}

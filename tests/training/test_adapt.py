@@ -416,7 +416,7 @@ def test_the_command_says_what_it_did(start: Path, files: Path, tmp_path: Path) 
 
 
 def test_a_worse_model_is_not_saved(start: Path, files: Path, tmp_path: Path) -> None:
-    """With a destructive learning rate the old file stays, and the exit code is 1."""
+    """The old file survives a destructive learning rate, and the exit code is 1."""
     out = tmp_path / "mine.safetensors"
     out.write_bytes(b"mine")
     wreck = ("--set", "fit.lr=0.3", "--set", "fit.steps=3", "--set", "fit.warmup=1")
