@@ -1,4 +1,4 @@
-"""Blur of images: Gaussian, defocus and motion."""
+"""Blur of images: Gaussian, defocus, motion and camera shake."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from denoise.corruptions.base import Corruption, fast_length, fill_gaps
-from denoise.corruptions.levels import Level, Number, RandomLevel, draw
+from denoise.corruptions.levels import Level, Number, RandomLevel, draw, normal, uniform
 
-__all__ = ["Blur", "Defocus", "GaussianBlur", "MotionBlur", "convolve"]
+__all__ = ["Blur", "Defocus", "GaussianBlur", "MotionBlur", "Shake", "convolve"]
 
 _ANY_DIRECTION = RandomLevel(0, 180)
+
+_INSTANTS = 400  # of an exposure
+_TREMOR = RandomLevel(0.02, 0.25)  # share of the exposure over which the tremor keeps its velocity
+_DRIFT = RandomLevel(0.0, 1.5)  # steady velocity, relative to that of the tremor
+_JERK = RandomLevel(0.0, 4.0)  # strongest sudden change of velocity, relative to the same
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,52 @@ class MotionBlur(Blur):
         across = (1 - (offset - x + x.mean(1, keepdim=True)).abs()).clamp(min=0)  # (B, instants, k)
         down = (1 - (offset - y + y.mean(1, keepdim=True)).abs()).clamp(min=0)
         return down.transpose(1, 2) @ across / instants
+
+
+@dataclass(frozen=True)
+class Shake(Blur):
+    """Blur by the tremor of the hand that holds a camera.
+
+    The velocity is a steady drift, a random tremor that is forgotten after a while, and one jerk, such as
+    that of the finger on the release (after Boracchi and Foi, "Modeling the performance of image
+    restoration from motion blur", 2012). Their proportions differ from item to item.
+
+    Args:
+        extent_px: Longer side of the box around the path; 0 is sharp.
+    """
+
+    name = "shake"
+
+    extent_px: Annotated[Level, Number("pixels", 0, 200)] = 15.0
+
+    def kernels(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        extent = draw(self.extent_px, clean, generator)[..., 0]  # (B, 1, 1)
+        path = _tremor(clean, generator)  # (B, 2, instants)
+        size = (path.amax(2) - path.amin(2)).amax(1)[:, None, None]
+        path = path * (extent / size)
+        path = path - path.mean(2, keepdim=True)
+        offset = _offsets(float(path.abs().max()), clean)
+        down, across = ((1 - (offset - axis[..., None]).abs()).clamp(min=0) for axis in path.unbind(1))
+        return down.transpose(1, 2) @ across / _INSTANTS
+
+
+def _tremor(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Return random paths `(B, 2, instants)`, of any scale."""
+    batch = len(clean)
+    memory, drift, jerk = (
+        draw(level, clean, generator)[:, 0, 0] for level in (_TREMOR, _DRIFT, _JERK)
+    )  # (B, 1) each
+    kept = torch.exp(-1 / (memory * _INSTANTS))
+    push = (1 - kept.square()).sqrt()[..., None] * normal((batch, 2, _INSTANTS), clean, generator)
+    when = (uniform((batch, 1, 1), clean, generator) * _INSTANTS).long().expand(-1, 2, -1)
+    jerks = jerk[..., None] * normal((batch, 2, 1), clean, generator)
+    push = push.scatter_add(2, when, jerks)
+    velocity, velocities = normal((batch, 2), clean, generator), []
+    for instant in push.unbind(2):
+        velocity = kept * velocity + instant
+        velocities.append(velocity)
+    steady = drift * normal((batch, 2), clean, generator)
+    return (torch.stack(velocities, 2) + steady[..., None]).cumsum(2)
 
 
 def _offsets(radius_px: float, like: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
         "gaussian-blur": "denoise.corruptions.blur:GaussianBlur",
         "defocus": "denoise.corruptions.blur:Defocus",
         "motion-blur": "denoise.corruptions.blur:MotionBlur",
+        "shake": "denoise.corruptions.blur:Shake",
         "jpeg": "denoise.corruptions.image:Jpeg",
         "scanner": "denoise.corruptions.image:Scanner",
         "white": "denoise.corruptions.audio:White",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy import signal as dsp
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,7 @@ BLURS = [
     "defocus:radius_px=1..4",
     "motion-blur:length_px=1..15",
     "motion-blur:length_px=1..15,curve_deg=-180..180",
+    "shake:extent_px=3..35",
 ]
 
 
@@ -87,3 +90,22 @@ def test_a_path_that_turns_anticlockwise_sags() -> None:
 def test_the_path_of_a_curved_motion_is_another_for_each_image() -> None:
     kernels = blur("motion-blur:curve_deg=-120..120").kernels(torch.zeros(4, 1, 1, 1), seeded(3))
     assert all((kernels[0] - other).abs().max() > 0.01 for other in kernels[1:])
+
+
+def test_a_shake_has_its_extent() -> None:
+    kernels = blur("shake:extent_px=21").kernels(torch.zeros(32, 3, 8, 8), seeded(0))
+    sides = [(kernels.sum(axis) > 0).sum(1) for axis in (1, 2)]
+    longer = torch.maximum(*sides)
+    assert longer.min() >= 22  # pixels under a path of 21
+    assert longer.max() <= 23
+
+
+def test_a_shake_is_a_connected_path_of_its_own_each_time() -> None:
+    kernels = blur("shake:extent_px=21").kernels(torch.zeros(32, 3, 8, 8), seeded(0))
+    for kernel in kernels:
+        _, pieces = ndimage.label(kernel.numpy() > 0, structure=np.ones((3, 3)))
+        assert pieces == 1
+    flat = kernels.flatten(1) / kernels.flatten(1).norm(dim=1, keepdim=True)
+    assert (flat @ flat.T - torch.eye(32)).max() < 0.9
+    mirrored = (kernels * kernels.flip(1, 2)).sum((1, 2)) / kernels.square().sum((1, 2))
+    assert mirrored.median() < 0.7  # a lens blurs the same both ways, a hand does not
