@@ -185,7 +185,13 @@ class ImageSelector(Selector):
         else:
             model, strength = _LEAVE, 1.0
         used = "left as it is" if model == _LEAVE else f"{model} at {strength:.0%} instead"
-        return replace(selection, model=model, strength=strength, reason=f"{tried}; {used}")
+        return replace(
+            selection,
+            model=model,
+            strength=strength,
+            reason=f"{tried}; {used}",
+            dropped=(*selection.dropped, selection.model),
+        )
 
     def _real_noise(self, page: Array, peak: float) -> RealNoise:
         denoiser = self.models[_CLEAN].eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,16 +24,18 @@ class Selection:
         model: Name of the model; `none` leaves the input as it is.
         strength: Share of the model's correction to apply.
         reason: A sentence for the user; empty if there was no choice.
+        dropped: Models that were tried before it, and whose results were rejected.
     """
 
     model: str
     strength: float = 1.0
     reason: str = ""
+    dropped: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def figures(self) -> dict[str, float]:
         """The measurements the selection is based on: the fields that a subclass adds."""
-        return {field.name: getattr(self, field.name) for field in fields(self)[len(fields(Selection)) :]}
+        return {one.name: getattr(self, one.name) for one in fields(self)[len(fields(Selection)) :]}
 
     def preserve_texture(self, _noisy: Array, _cleaned: Array, /) -> None:
         """Restore to `cleaned`, in place, the texture that the model removed along with the noise."""

@@ -26,21 +26,18 @@ _DEFAULT_RATE_HZ = 1.0  # of a log without a clock: no mains hum fits in
 
 @dataclass(frozen=True)
 class CleanSignal:
-    """Clean file in memory: images in 0..1 and without alpha, audio in -1..1."""
+    """Clean file in memory, without alpha; `peak` is full scale, None for sensors."""
 
     array: Array
     modality: str
     sample_rate: float | None
     key: str
+    peak: float | None
 
     @property
     def family(self) -> str:
         """Folder of the file."""
         return self.key.partition(":")[0].rpartition("/")[0]
-
-    @property
-    def peak(self) -> float | None:
-        return None if self.modality == "sensor" else 1.0
 
     def score(self, estimate: Array) -> Metrics:
         return metrics.score(
@@ -60,16 +57,20 @@ class Case:
 
 
 def clean_signals(source: Source) -> Iterator[CleanSignal]:
-    """Read a file; an NPZ whose arrays differ in length holds several recordings."""
+    """Read a file: images in 0..1, audio in -1..1.
+
+    An NPZ whose arrays differ in length holds several recordings.
+    """
     key = source.relative.as_posix()
     array, info = files.read(source.path)
     array = array[: array.shape[0] - info.passthrough_channels]
+    peak = None
     if info.modality != "sensor":
-        array = (array / (info.peak or 1.0)).astype(np.float32)
-    yield CleanSignal(array, info.modality, info.sample_rate, key)
+        array, peak = (array / (info.peak or 1.0)).astype(np.float32), 1.0
+    yield CleanSignal(array, info.modality, info.sample_rate, key, peak)
     for page in range(1, info.pages if info.modality == "sensor" else 1):
         array, info = files.read(source.path, recording=page)
-        yield CleanSignal(array, info.modality, info.sample_rate, f"{key}:{page}")
+        yield CleanSignal(array, info.modality, info.sample_rate, f"{key}:{page}", None)
 
 
 def make_case(clean: CleanSignal, condition: Condition, seed: int) -> Case | None:

@@ -98,16 +98,18 @@ class SheetRow:
 
     def __init__(self, case: Case) -> None:
         self.title = f"{case.clean.key}   {case.condition}"
-        self._crop = Crop.of(case.clean.array)
-        self._noisy = self._crop.cut(case.noisy)
-        self.clean = _pixels(self._crop.cut(case.clean.array))
+        self._peak = case.clean.peak or 1.0
+        clean = np.divide(case.clean.array, self._peak, dtype=np.float32)
+        self._crop = Crop.of(clean)
+        self._noisy = self._crop.cut(case.noisy) / self._peak
+        self.clean = _pixels(self._crop.cut(clean))
         self.noisy = _pixels(self._noisy)
         self.noisy_psnr_db = case.metrics["psnr_db"]
         self.outputs: dict[str, tuple[Array, Array, float | None]] = {}  # denoised, removed, PSNR in dB
 
     def add(self, model: str, denoised: Array, metrics: Metrics) -> None:
         """Add the output of a model."""
-        crop = self._crop.cut(denoised)
+        crop = self._crop.cut(denoised) / self._peak
         removed = 0.5 + RESIDUAL_GAIN * (self._noisy - crop)
         self.outputs[model] = _pixels(crop), _pixels(removed), metrics["psnr_db"]
 

@@ -8,14 +8,14 @@ from typing import Annotated
 
 from denoise.models.table import PRECISIONS
 from denoise.options import Keep, Option, Options, Precision, Remove
-from pipelines.benchmark.protocols import PROTOCOLS
+from pipelines.benchmark.protocols import PROTOCOLS, REAL
 
 __all__ = ["BenchmarkJob", "CostJob"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkJob(Options):
-    """Compare models on clean files, given as `inputs`."""
+    """Compare models on clean files, or on pairs of noisy and clean files, given as `inputs`."""
 
     inputs: tuple[Path, ...]
     noise: Annotated[str | None, Option("Such as gaussian, jpeg or pink.", metavar="SPEC")] = None
@@ -28,12 +28,19 @@ class BenchmarkJob(Options):
     ] = ()
     protocol: Annotated[
         str | None,
-        Option(f"Table of degradations in place of a noise: {' or '.join(PROTOCOLS)}.", metavar="NAME"),
+        Option(
+            f"{' or '.join(PROTOCOLS)}: a table of degradations in place of a noise; {REAL}: pairs of files.",
+            metavar="NAME",
+        ),
     ] = None
     models: Annotated[
         tuple[str, ...],
-        Option("Names or weights files; each takes part in the modalities it cleans.", metavar="A,B,.."),
-    ]
+        Option(
+            "Names or weights files; each takes part in the modalities it cleans.",
+            metavar="A,B,..",
+            unset="the default of clean",
+        ),
+    ] = ()
     seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
     recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
     precision: Precision = PRECISIONS[0]

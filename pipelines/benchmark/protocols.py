@@ -14,7 +14,7 @@ from denoise.registry import unknown
 if TYPE_CHECKING:  # naming a protocol must not import torch
     from denoise.corruptions import Corruption
 
-__all__ = ["PROTOCOLS", "Condition", "Protocol", "conditions", "find"]
+__all__ = ["PROTOCOLS", "REAL", "Condition", "Protocol", "conditions", "find"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,11 @@ class Condition:
     group: str = ""
 
     def __str__(self) -> str:
-        return str(self.noise) if self.noise else CLEAN
+        return str(self.noise) if self.noise else self.group or CLEAN
 
 
 CLEAN = "none"
+REAL = "real"  # the protocol of real pairs, whose noise is in the files
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,16 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 )
 
 
-def find(name: str) -> Protocol:
-    """Find a protocol by name.
+def find(name: str) -> Protocol | None:
+    """Find a protocol by name; None for that of real pairs.
 
     Raises:
         UsageError: There is none.
     """
+    if name == REAL:
+        return None
     if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS)
+        raise unknown("protocol", name, [*PROTOCOLS, REAL])
     return PROTOCOLS[name]
 
 
@@ -149,6 +152,8 @@ def conditions(
         if levels:
             raise UsageError(f"the protocol {protocol} has its own levels: leave levels out")
         found = find(protocol or "")
+        if found is None:
+            return [Condition(None, group=REAL)]
         return found.conditions() if modality == found.modality else []
     swept = parse(noise)
     if modality not in swept.modalities:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from denoise.errors import DenoiseError, UsageError
 from denoise.infer import catalogue
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
+from denoise.infer.selection import Selection
 from denoise.metrics import finite_mean
+from denoise.models.table import DEFAULT_MODELS
 from denoise.signal import MODALITIES
 from pipelines.batch import discover
 from pipelines.batch.huge_pages import use_huge_pages
@@ -22,14 +26,17 @@ from pipelines.benchmark import protocols
 from pipelines.benchmark.cases import Array, Case, Metrics, clean_signals, make_case
 from pipelines.benchmark.deconvolution import Blurred, deconvolve, is_non_blind
 from pipelines.benchmark.job import BenchmarkJob
-from pipelines.benchmark.protocols import Condition
+from pipelines.benchmark.pairs import find_pairs, pair_cases
+from pipelines.benchmark.protocols import REAL, Condition
 
 if TYPE_CHECKING:
     from pipelines.benchmark.contact_sheet import ContactSheet
 
-__all__ = ["BenchmarkResult", "BenchmarkRow", "benchmark"]
+__all__ = ["WORSE_DB", "BenchmarkResult", "BenchmarkRow", "RealCase", "RealRow", "benchmark"]
 
+WORSE_DB = 0.1  # of the headline metric: a real file that loses more counts as worse than its input
 _UNCHANGED_DB = 60.0  # outputs better than this count as unchanged
+_PERFECT_DB = 100.0  # real files count at most this much
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,10 @@ class BenchmarkRow:
     families: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     fidelity: float | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row of `--json`."""
+        return dict(vars(self))
+
     @property
     def headline(self) -> float | None:
         """First metric of the tables."""
@@ -84,33 +95,108 @@ class BenchmarkRow:
         return None if self.headline is None or before is None else self.headline - before
 
 
+class RealCase(NamedTuple):
+    """One real file: what a model did to it.
+
+    Args:
+        key: Common name of the pair.
+        before: Headline metric of the input; a perfect file counts as 100 dB.
+        after: The same of the output.
+        model: The model that was used; of `auto`, the one it selected.
+        strength: Share of its correction that was applied.
+        reason: Reason of the selection.
+        dropped: Models that were tried before, and whose results were rejected.
+    """
+
+    key: str
+    before: float
+    after: float
+    model: str
+    strength: float
+    reason: str
+    dropped: tuple[str, ...]
+
+    @property
+    def gain(self) -> float:
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class RealRow(BenchmarkRow):
+    """One model over real pairs: what it did to each file.
+
+    Args:
+        median_gain: Median over the files of the gain in the headline metric.
+        worst_gain: Minimum over the files.
+        worst_file: The file of that gain.
+        worse_share: Share of the files that lost more than `WORSE_DB`.
+        decisions: Number of files by the model that was used; of `auto`, by the one it selected.
+        dropped: Number of files by the models that were tried, and whose results were rejected.
+        cases: The files one by one.
+    """
+
+    median_gain: float = 0.0
+    worst_gain: float = 0.0
+    worst_file: str = ""
+    worse_share: float = 0.0
+    decisions: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    cases: tuple[RealCase, ...] = ()
+
+    @property
+    def headline(self) -> float | None:
+        """Mean over the files."""
+        return finite_mean(case.after for case in self.cases)
+
+    @property
+    def noisy_headline(self) -> float | None:
+        """Mean over the files."""
+        return finite_mean(case.before for case in self.cases)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row of `--json`."""
+        return {**vars(self), "cases": [{**case._asdict(), "gain": case.gain} for case in self.cases]}
+
+
 @dataclass(frozen=True)
 class BenchmarkResult:
     """All rows, the files that failed, and those that were ignored."""
 
-    rows: tuple[BenchmarkRow, ...]
+    rows: tuple[BenchmarkRow, ...] | tuple[RealRow, ...]
     problems: tuple[discover.Problem, ...]
     ignored: tuple[discover.Problem, ...]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Result of one model on one case."""
+
+    key: str
+    family: str
+    before: Metrics
+    after: Metrics
+    selection: Selection
 
 
 @dataclass
 class _Totals:
     """Results of one model over the files so far."""
 
-    cases: list[tuple[str, Metrics, Metrics]] = field(default_factory=list)  # family; before and after
+    cases: list[_Outcome] = field(default_factory=list)
     seconds: float = 0.0
     samples: int = 0  # pixels of an image, samples of a channel
     duration_s: float = 0.0  # 0 without a sample rate
 
 
-Denoise = Callable[[Case], Array]
+Denoise = Callable[[Case], tuple[Array, Selection]]
 
 
 def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> BenchmarkResult:
-    """Corrupt each input deterministically, run every model over it, and measure.
+    """Corrupt each input deterministically, run every model over it, and measure; or measure real pairs.
 
     Models are blind: no level is given, except to the deconvolutions of `NON_BLIND`. Nothing is clipped or
-    rounded in between, as in published tables. An image of several pages counts with its first.
+    rounded in between, as in published tables; the files of real pairs are cleaned as `clean` cleans them. An
+    image of several pages counts with its first.
 
     Args:
         job: Models, inputs and noise.
@@ -120,56 +206,94 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
         UsageError: No input is of a kind that the noise and one of the models are for.
     """
     conditions = {m: protocols.conditions(job.noise, job.levels, job.protocol, m) for m in MODALITIES}
-    use_huge_pages()
-    entrants = {m: _entrants(job, m, found) for m, found in conditions.items()}
+    names = {m: _names(job, m) if found else [] for m, found in conditions.items()}
 
     def reject_reason(modality: str) -> str | None:
-        return None if entrants[modality] else f"is {modality}; the noise or the models are for other kinds"
+        return None if names[modality] else f"is {modality}; the noise or the models are for other kinds"
 
     found = discover.find(job.inputs, recursive=job.recursive, reject_reason=reject_reason)
+    present = {source.modality for source in found.sources}
     if sheet:
-        sheet.check({source.modality for source in found.sources})
+        sheet.check(present)
+    use_huge_pages()
+    entrants = {m: _entrants(job, m, names[m], conditions[m]) for m in MODALITIES if m in present}
     totals: dict[tuple[str, str, int], _Totals] = {}
     problems = list(found.problems)
-    for source in found.sources:
+    for path, cases in _files(job, found.sources, conditions, problems):
         try:
-            for clean in clean_signals(source):
-                for index, condition in enumerate(conditions[clean.modality]):
-                    case = make_case(clean, condition, job.seed)
-                    if case is None:
-                        continue
-                    row = sheet.row(case, len(conditions[clean.modality])) if sheet else None
-                    for name, denoise in entrants[clean.modality].items():
-                        key = (clean.modality, name, index)
-                        denoised, metrics = _measure(denoise, case, totals.setdefault(key, _Totals()))
-                        if row:
-                            row.add(name, denoised, metrics)
+            for index, case in cases:
+                modality = case.clean.modality
+                row = sheet.row(case, len(conditions[modality])) if sheet else None
+                for name, denoise in entrants[modality].items():
+                    key = (modality, name, index)
+                    denoised, metrics = _measure(denoise, case, totals.setdefault(key, _Totals()))
+                    if row:
+                        row.add(name, denoised, metrics)
         except DenoiseError as error:
-            problems.append(discover.Problem(source.path, with_path(str(error), source.path)))
+            problems.append(discover.Problem(path, with_path(str(error), path)))
     if not totals and not problems:
         raise UsageError(
             f"nothing to measure: no input is of a kind for {job.noise or job.protocol} "
-            f"and {', '.join(job.models)}"
+            f"and {', '.join(job.models) or 'the default models'}"
         )
-    ceiling_db = protocols.find(job.protocol).ceiling_db if job.protocol else None
+    protocol = protocols.find(job.protocol) if job.protocol else None
+    ceiling_db = protocol.ceiling_db if protocol else None
     rows = [
         _row(modality, model, conditions[modality][index], totals[modality, model, index], ceiling_db)
-        for modality in MODALITIES
-        for model in dict.fromkeys(job.models)
+        for modality, models in entrants.items()
+        for model in models
         for index in range(len(conditions[modality]))
         if (modality, model, index) in totals
     ]
     return BenchmarkResult(tuple(rows), tuple(problems), tuple(found.ignored))
 
 
-def _entrants(job: BenchmarkJob, modality: str, conditions: Sequence[Condition]) -> dict[str, Denoise]:
-    """Load the models for a modality; none if there are no conditions."""
+_Cases = Iterable[tuple[int, Case]]  # a case with the place of its condition
+
+
+def _files(
+    job: BenchmarkJob,
+    sources: Sequence[discover.Source],
+    conditions: Mapping[str, Sequence[Condition]],
+    problems: list[discover.Problem],
+) -> Iterator[tuple[Path, _Cases]]:
+    """Yield each file, or pair of files, with its cases, which are read on iteration."""
+    if job.protocol == REAL:
+        pairs, unpaired = find_pairs(sources)
+        problems += unpaired
+        for pair in pairs:
+            yield pair.noisy.path, ((0, case) for case in pair_cases(pair))
+        return
+    for source in sources:
+        yield source.path, _corrupted(source, conditions, job.seed)
+
+
+def _corrupted(source: discover.Source, conditions: Mapping[str, Sequence[Condition]], seed: int) -> _Cases:
+    for clean in clean_signals(source):
+        for index, condition in enumerate(conditions[clean.modality]):
+            if case := make_case(clean, condition, seed):
+                yield index, case
+
+
+def _names(job: BenchmarkJob, modality: str) -> list[str]:
+    """Names of the models for a modality."""
+    names = dict.fromkeys(job.models or (DEFAULT_MODELS[modality],))
+    return [
+        name
+        for name in names
+        if (modality == "image" if is_non_blind(name) else modality in catalogue.find(name).modalities)
+    ]
+
+
+def _entrants(
+    job: BenchmarkJob, modality: str, names: Iterable[str], conditions: Sequence[Condition]
+) -> dict[str, Denoise]:
+    """Load the models for a modality."""
     entrants: dict[str, Denoise] = {}
-    for name in job.models if conditions else ():
+    for name in names:
         if is_non_blind(name):
-            if modality == "image":
-                entrants[name] = _non_blind(name, conditions)
-        elif modality in catalogue.find(name).modalities:
+            entrants[name] = _non_blind(name, conditions)
+        else:
             staged = modality == "sensor" and catalogue.find(name).kind == "learned"
             stages = (job.remove, job.keep) if staged else ((), ())
             cleaner = load(name, modality, job.precision, *stages)
@@ -182,24 +306,29 @@ def _blind(cleaner: Cleaner) -> Denoise:
     shape = (1, 64, 64) if cleaner.spec.ndim == 2 else (1, 4096)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     cleaner.apply(noise, peak=1.0, sample_rate=cleaner.spec.sample_rate or 16000.0)
-    return lambda case: cleaner.apply(case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate)[0]
+    return lambda case: cleaner.apply(case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate)
 
 
 def _non_blind(name: str, conditions: Sequence[Condition]) -> Denoise:
     blurs = [Blurred.by(condition.noise, seed=0) for condition in conditions]  # refuses noise without a blur
     deconvolve(name, np.full((1, 64, 64), 0.5, np.float32), blurs[0])  # its imports are not a file's cost
-    return lambda case: deconvolve(name, case.noisy, Blurred.by(case.condition.noise, case.seed))
+
+    def denoise(case: Case) -> tuple[Array, Selection]:
+        return deconvolve(name, case.noisy, Blurred.by(case.condition.noise, case.seed)), Selection(name)
+
+    return denoise
 
 
 def _measure(denoise: Denoise, case: Case, totals: _Totals) -> tuple[Array, Metrics]:
     started = time.perf_counter()
-    denoised = denoise(case)
+    denoised, selection = denoise(case)
     totals.seconds += time.perf_counter() - started
     samples = int(np.prod(denoised.shape[1:]))
     totals.samples += samples
     totals.duration_s += samples / case.clean.sample_rate if case.clean.sample_rate else 0.0
     metrics = case.clean.score(denoised)
-    totals.cases.append((case.clean.family, case.metrics, metrics))
+    outcome = _Outcome(case.clean.key, case.clean.family, case.metrics, metrics, selection)
+    totals.cases.append(outcome)
     return denoised, metrics
 
 
@@ -207,34 +336,68 @@ def _row(
     modality: str, model: str, condition: Condition, totals: _Totals, ceiling_db: float | None
 ) -> BenchmarkRow:
     sensor = modality == "sensor"
-    return BenchmarkRow(
+    row = BenchmarkRow(
         model,
         modality,
         str(condition),
         condition.level,
         len(totals.cases),
-        _means([after for _, _, after in totals.cases]),
-        _means([before for _, before, _ in totals.cases]),
+        _means([case.after for case in totals.cases]),
+        _means([case.before for case in totals.cases]),
         _cost(modality, totals),
         condition.group,
         _gains_db(totals, ceiling_db) if sensor and ceiling_db and condition.noise else {},
         _fidelity_db(totals) if sensor and not condition.noise else None,
     )
+    return _real_row(row, totals) if condition.group == REAL else row
+
+
+def _real_row(row: BenchmarkRow, totals: _Totals) -> RealRow:
+    name = MODALITIES[row.modality].headline
+    cases = tuple(
+        RealCase(
+            case.key,
+            _bounded_db(case.before[name]),
+            _bounded_db(case.after[name]),
+            case.selection.model,
+            case.selection.strength,
+            case.selection.reason,
+            case.selection.dropped,
+        )
+        for case in totals.cases
+    )
+    worst = min(cases, key=lambda case: case.gain)
+    dropped = Counter(model for case in cases for model in dict.fromkeys(case.dropped))
+    return RealRow(
+        **vars(row),
+        median_gain=float(np.median([case.gain for case in cases])),
+        worst_gain=worst.gain,
+        worst_file=worst.key,
+        worse_share=float(np.mean([case.gain < -WORSE_DB for case in cases])),
+        decisions=dict(Counter(case.model for case in cases).most_common()),
+        dropped=dict(dropped.most_common()),
+        cases=cases,
+    )
+
+
+def _bounded_db(value: float | None) -> float:
+    """Limit a metric in dB: a perfect file has an infinite one."""
+    return _PERFECT_DB if value is None else float(np.clip(value, -_PERFECT_DB, _PERFECT_DB))
 
 
 def _gains_db(totals: _Totals, ceiling_db: float) -> dict[str, tuple[float, ...]]:
     """Gains of the files in dB of SNR, by family; outputs better than `ceiling_db` count as that."""
     gains: dict[str, tuple[float, ...]] = {}
-    for family, before, after in totals.cases:
-        gain_db = _capped_snr_db(after, ceiling_db) - _capped_snr_db(before, ceiling_db)
-        gains[family] = (*gains.get(family, ()), gain_db)
+    for case in totals.cases:
+        gain_db = _capped_snr_db(case.after, ceiling_db) - _capped_snr_db(case.before, ceiling_db)
+        gains[case.family] = (*gains.get(case.family, ()), gain_db)
     return gains
 
 
 def _fidelity_db(totals: _Totals) -> float | None:
     families: dict[str, list[float]] = {}
-    for family, _, after in totals.cases:
-        families.setdefault(family, []).append(_capped_snr_db(after, _UNCHANGED_DB))
+    for case in totals.cases:
+        families.setdefault(case.family, []).append(_capped_snr_db(case.after, _UNCHANGED_DB))
     return finite_mean(finite_mean(values) for values in families.values())
 
 

@@ -14,7 +14,7 @@ from denoise.errors import UsageError
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.benchmark.protocols import CLEAN, Protocol
-from pipelines.benchmark.run import BenchmarkRow
+from pipelines.benchmark.run import WORSE_DB, BenchmarkRow, RealRow
 from pipelines.report import files as count
 from pipelines.report import markdown, table, writing
 
@@ -43,10 +43,47 @@ def as_markdown(shown: Iterable[Table]) -> str:
 
 
 def tables(rows: Sequence[BenchmarkRow], protocol: Protocol | None) -> list[Table]:
-    """Tables of a benchmark: the gains of a protocol, else one table per modality."""
+    """Tables of a benchmark: the gains of a protocol, else one table per modality; of real pairs two."""
     if protocol:
         return [_gains(rows, protocol)] if rows else []
-    return [_levels(found) for found in _grouped(rows, "modality").values()]
+    shown = []
+    for found in _grouped(rows, "modality").values():
+        real = [row for row in found if isinstance(row, RealRow)]
+        shown += [_real(real), _decisions(real)] if real else [_levels(found)]
+    return shown
+
+
+def _real(rows: Sequence[RealRow]) -> Table:
+    """One line per model: the metric of input and output, and the distribution of the gains."""
+    headline = MODALITIES[rows[0].modality].headline
+    header = ["model", "input", "output", "gain", "median", "worst", f"worse by > {WORSE_DB} dB"]
+    lines = [
+        [
+            row.model,
+            _figure(row.noisy_headline),
+            _figure(row.headline),
+            *(_figure(gain, "+.2f") for gain in (row.gain, row.median_gain, row.worst_gain)),
+            f"{100 * row.worse_share:.1f} %",
+            *(f"{value:.3g}" for value in row.cost.values()),
+        ]
+        for row in rows
+    ]
+    title = f"{rows[0].modality}, real pairs: {headline} of {count(rows[0].files)}"
+    return Table(title, [*header, *rows[0].cost], lines)
+
+
+def _decisions(rows: Sequence[RealRow]) -> Table:
+    """One line per model and decision, and one per model that was tried and dropped."""
+    lines = []
+    for row in rows:
+        for name, files in row.decisions.items():
+            cases = [case for case in row.cases if case.model == name]
+            worst = min(cases, key=lambda case: case.gain)
+            gains = (finite_mean(case.gain for case in cases), worst.gain)
+            lines.append([row.model, name, str(files), *(_figure(gain, "+.2f") for gain in gains), worst.key])
+        lines += [[row.model, f"{name} dropped", str(files)] for name, files in row.dropped.items()]
+    filled = [[*line, *[""] * (6 - len(line))] for line in lines]
+    return Table("decisions", ["model", "used", "files", "gain", "worst", "worst file"], filled)
 
 
 def _levels(rows: Sequence[BenchmarkRow]) -> Table:

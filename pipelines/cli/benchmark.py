@@ -47,6 +47,9 @@ def command(
 ) -> None:
     """Compare models on clean files: corrupt, clean, measure. Two runs agree in all but time.
 
+    With --protocol real the inputs are pairs of noisy and clean files (a_noisy.jpg and a_clean.jpg, or
+    noisy/a.jpg and clean/a.jpg), and nothing is added: denoise benchmark pairs/ --protocol real
+
     \b
     Example:
       denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
@@ -68,7 +71,7 @@ def command(
         number = report.files(len(measured.ignored))
         click.echo(f"Ignored, the noise or the models are not for them: {number}")
     if json_path:
-        report.write_json(json_path, {"rows": [vars(row) for row in measured.rows]})
+        report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
     if csv_path:
         report.write_text(csv_path, comparison.as_csv(measured.rows))
     if markdown_path:

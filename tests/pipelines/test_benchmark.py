@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from denoise.corruptions import corrupt, parse
+from denoise.infer.select_image import ImageSelector
+from denoise.infer.selection import Selection
 from pipelines.benchmark import contact_sheet, protocols
 from pipelines.benchmark import run as benchmark
 from pipelines.benchmark.deconvolution import NON_BLIND, Blurred, deconvolve
@@ -128,6 +131,116 @@ def test_a_protocol_gives_gains_in_text_json_and_markdown(
     for word in ("gaussian + jpeg:quality=90", "seconds a megapixel"):
         assert word in result.stdout
         assert word in (tmp_path / "r.md").read_text()
+
+
+# ---- real pairs ------------------------------------------------------------------------------------------
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(pixels * 255).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)).save(path)
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Three pairs: one by the names, one by the folders, and one that a median filter spoils."""
+    folder = tmp_path / "pairs"
+    clean = picture(72, 96)
+    specks = np.random.default_rng(0).uniform(size=clean.shape[1:]) < 0.03
+    for noisy, truth in (("a_noisy.png", "a_clean.bmp"), ("x/noisy/b.png", "x/clean/b.png")):
+        save(folder / noisy, np.where(specks, 1.0, clean))
+        save(folder / truth, clean)
+    checks = np.tile(np.indices((72, 96)).sum(0) % 2, (3, 1, 1)) * 1.0
+    save(folder / "c_noisy.png", np.where(specks, 0.5, checks))
+    save(folder / "c_clean.png", checks)
+    return folder
+
+
+def test_real_pairs_give_the_gain_of_each_file_and_the_share_that_became_worse(
+    pairs: Path, tmp_path: Path, denoise: Run
+) -> None:
+    out = tmp_path / "r.json"
+    result = denoise("benchmark", pairs, "--protocol", "real", "--models", "median,none", "--json", out)
+    assert result.exit_code == 0, result.output
+    median, none = json.loads(out.read_text())["rows"]
+    assert [case["key"] for case in median["cases"]] == ["a", "c", "x/b"]
+    cases = {case["key"]: case for case in median["cases"]}
+    noisy, clean = (shown(pairs / name) / 255 for name in ("a_noisy.png", "a_clean.bmp"))
+    assert cases["a"]["before"] == pytest.approx(psnr_db(clean, noisy))
+    assert cases["a"]["gain"] == cases["x/b"]["gain"] == pytest.approx(median["median_gain"])
+    assert cases["a"]["gain"] > 3
+    assert (median["worst_file"], median["worst_gain"]) == ("c", cases["c"]["gain"])
+    assert cases["c"]["gain"] < -3
+    assert median["worse_share"] == pytest.approx(1 / 3)
+    assert median["metrics"]["psnr_db"] == pytest.approx(np.mean([c["after"] for c in cases.values()]))
+    assert (none["worst_gain"], none["worse_share"], none["decisions"]) == (0, 0, {"none": 3})
+    line = next(line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["median"])
+    assert line[5:8] == [f"{cases['c']['gain']:+.2f}", "33.3", "%"]
+
+
+def test_real_pairs_are_cleaned_by_default_as_clean_does_and_decisions_are_counted(
+    pairs: Path, tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drop(_: ImageSelector, selection: Selection, *__: object) -> str:
+        return "it was a test" if selection.model == "photo" else ""
+
+    monkeypatch.setattr(ImageSelector, "reject_reason", drop)
+    save(pairs / "d_clean.png", picture(64, 64))
+    save(pairs / "d_noisy.png", picture(64, 64) + np.random.default_rng(0).normal(0, 0.06, (3, 64, 64)))
+    out = tmp_path / "r.json"
+    result = denoise("benchmark", pairs, "--protocol", "real", "--json", out)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["model"] == "auto"
+    assert (row["decisions"], row["dropped"]) == ({"none": 4}, {"photo": 1})
+    (reason,) = (case["reason"] for case in row["cases"] if case["dropped"])
+    assert "photo was tried and dropped: it was a test" in reason
+    assert "photo dropped" in result.stdout
+
+
+def test_files_of_other_depths_are_compared_at_full_scale(tmp_path: Path, denoise: Run) -> None:
+    clean = picture(48, 48)[0]
+    Image.fromarray(np.rint(clean * 65535).astype(np.uint16)).save(tmp_path / "a_noisy.png")
+    Image.fromarray(np.rint(clean * 255).astype(np.uint8)).save(tmp_path / "a_clean.png")
+    denoise("benchmark", tmp_path, "--protocol", "real", "--models", "none", "--json", tmp_path / "r.json")
+    (row,) = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert row["metrics"]["psnr_db"] == pytest.approx(59, abs=1)  # of rounding to 8 bits
+
+
+def test_pairs_of_every_kind_take_part(media: Path, tmp_path: Path, denoise: Run) -> None:
+    for name in ("a.png", "t.wav", "s.csv"):
+        for side in ("noisy", "clean"):
+            (tmp_path / "pairs" / side).mkdir(exist_ok=True, parents=True)
+            shutil.copy(media / name, tmp_path / "pairs" / side / name)
+    out = tmp_path / "r.json"
+    result = denoise("benchmark", tmp_path / "pairs", "--protocol", "real", "--models", "none", "--json", out)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["modality"], row["files"], row["worst_gain"]) for row in rows] == [
+        ("image", 1, 0), ("audio", 1, 0), ("sensor", 1, 0)
+    ]  # fmt: skip
+    assert "none   100.00  100.00  +0.00" in result.stdout  # a perfect input
+
+
+def test_a_pair_that_does_not_fit_is_named_and_the_others_count(pairs: Path, denoise: Run) -> None:
+    save(pairs / "lonely_clean.png", picture(20, 20))
+    save(pairs / "plain.png", picture(20, 20))
+    save(pairs / "d_noisy.png", picture(20, 20))
+    save(pairs / "d_clean.png", picture(20, 24))
+    save(pairs / "a_noisy.webp", picture(72, 96))
+    result = denoise("benchmark", pairs, "--protocol", "real", "--models", "none")
+    assert result.exit_code == 1
+    assert "psnr_db of 3 files" in result.stdout
+    failed = [line for line in result.stdout.splitlines() if line.startswith("Failed: ")]
+    assert len(failed) == 4
+    for sentence in (
+        "lonely_clean.png: has no noisy partner; expected a_noisy.jpg beside a_clean.jpg",
+        "plain.png: its name says neither noisy nor clean",
+        "a_noisy.webp: ",
+        f"d_noisy.png: its shape is (3, 20, 20); {pairs / 'd_clean.png'} has (3, 20, 24)",
+    ):
+        assert any(sentence in line for line in failed), sentence
 
 
 # ---- given the blur ----------------------------------------------------------------------------------------
