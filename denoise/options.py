@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_typ
 
 from denoise.errors import InputError, TooLargeError, UsageError, reason
 from denoise.models.table import DEFAULT_MODELS, PRECISIONS, PROFILED_MODEL
-from denoise.signal import MAX_FILL_SAMPLES, SECONDS
+from denoise.signal import DECIMALS, DELIMITERS, MAX_FILL_SAMPLES, SECONDS
 
 __all__ = ["CleanOptions", "Field", "Keep", "LimitOptions", "Option", "Options", "Precision", "Remove"]
 
@@ -344,6 +344,24 @@ class CleanOptions(LimitOptions):
             "Unit of the time column of sensor logs.",
             choices=tuple(SECONDS),
             unset="from its name, or guessed",
+            modalities=("sensor",),
+        ),
+    ] = None
+    delimiter: Annotated[
+        str | None,
+        Option(
+            "Delimiter of sensor logs in text.",
+            choices=tuple(DELIMITERS),
+            unset="detected",
+            modalities=("sensor",),
+        ),
+    ] = None
+    decimal: Annotated[
+        str | None,
+        Option(
+            "Decimal mark of sensor logs in text.",
+            choices=tuple(DECIMALS),
+            unset="detected",
             modalities=("sensor",),
         ),
     ] = None

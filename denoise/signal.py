@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any, Self
 
 __all__ = [
+    "DECIMALS",
+    "DELIMITERS",
     "MAX_FILL_SAMPLES",
     "MODALITIES",
     "SECONDS",
@@ -26,6 +28,11 @@ __all__ = [
 SECONDS: Mapping[str, float] = MappingProxyType(
     {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 )
+# Words for the marks of delimited text: most shells give `;` and `|` a meaning of their own.
+DELIMITERS: Mapping[str, str] = MappingProxyType(
+    {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
+)
+DECIMALS: Mapping[str, str] = MappingProxyType({"point": ".", "comma": ","})
 MAX_FILL_SAMPLES = 1024  # of a gap: the samples around a longer one do not predict its middle
 
 

@@ -186,7 +186,7 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
     """Clean every recording of a file; an NPZ may hold several, of different lengths."""
     reading: dict[str, Any] = {"block": options.block or DEFAULT_BLOCK}
     if cleaner.spec.modality == "sensor":
-        names = ("columns", "exclude", "sample_rate", "time_unit")
+        names = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal")
         reading |= {name: getattr(options, name) for name in names}
     selection = Selection(cleaner.name)
     if selector := cleaner.selector:

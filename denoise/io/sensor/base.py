@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from denoise.errors import DenoiseError, OutputError, UnreadableError, UsageError, reason
 from denoise.io.atomic import replacing
 from denoise.registry import unknown
-from denoise.signal import SECONDS, Clock, SensorInfo
+from denoise.signal import DECIMALS, DELIMITERS, SECONDS, Clock, SensorInfo
 
 __all__ = [
     "BLOCK",
@@ -52,6 +52,8 @@ class LogOptions:
     sample_rate: float | None = None  # Hz; overrides the rate in the file
     # unit of the time column, a key of `SECONDS`; overrides its name, not its type
     time_unit: str | None = None
+    delimiter: str | None = None  # of delimited text: a key of `DELIMITERS`; None detects it
+    decimal: str | None = None  # its decimal mark: a key of `DECIMALS`; None detects it
 
     def __post_init__(self) -> None:
         rate = self.sample_rate
@@ -59,6 +61,10 @@ class LogOptions:
             raise UsageError(f"the sample rate is {rate}; expected Hz above 0")
         if self.time_unit is not None and self.time_unit not in SECONDS:
             raise unknown("time unit", self.time_unit, SECONDS)
+        if self.delimiter is not None and self.delimiter not in DELIMITERS:
+            raise unknown("delimiter", self.delimiter, DELIMITERS)
+        if self.decimal is not None and self.decimal not in DECIMALS:
+            raise unknown("decimal mark", self.decimal, DECIMALS)
 
 
 def check_recording(path: Path, recording: int, recordings: int) -> None:

@@ -294,11 +294,14 @@ def table_info(
             column.numeric, column.reject_reason = False, column.stamp_type
     chosen = choose(path, columns, clock, options)
     names, rate = tuple(column.name for column in columns), options.sample_rate
+    notes = describe(columns, chosen, clock, rate)
+    if rate is None and clock is None:
+        notes += ("no sample rate: mains hum and heartbeats are not looked for; give --sample-rate",)
     info = sensor_info(
         path,
         (len(chosen), rows),
         sample_rate=rate or (clock.sample_rate if clock else None),
-        notes=describe(columns, chosen, clock, rate),
+        notes=notes,
         names=names,
         columns=tuple(names[index] for index in chosen),
         clock=clock,

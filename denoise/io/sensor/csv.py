@@ -15,15 +15,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
-from itertools import repeat
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import OutputError, UnreadableError
+from denoise.errors import InputError, OutputError
 from denoise.io.sensor.base import (
     LogOptions,
     SensorFormat,
@@ -33,130 +30,17 @@ from denoise.io.sensor.base import (
     check_recording,
 )
 from denoise.io.sensor.columns import ColumnSurvey, table_info, unit_in
-from denoise.io.sensor.dialect import (
-    COMMENT,
-    MAX_RECORD_BYTES,
-    MISSING,
-    Dialect,
-    NotNumbersError,
-    clock_seconds,
-    head_of,
-    is_quoted,
-    numbers,
-    shown,
-    stamp_of,
-    unquoted,
-)
-from denoise.signal import Clock, SensorInfo
+from denoise.io.sensor.dialect import Head, head_of
+from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, is_quoted, shown, unquoted
+from denoise.io.sensor.rows import Chunk, Rows, find_difference
+from denoise.io.sensor.stamps import Stamps
+from denoise.signal import DECIMALS, DELIMITERS, Clock, SensorInfo
 
 __all__ = ["FORMAT", "CellFormat", "TextLayout"]
 
 Floats = NDArray[np.float64]
 
-CHUNK_BYTES = 1 << 20
-
 _EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
-
-
-@dataclass
-class _Chunk:
-    columns: list[Sequence[str]]  # cells with their blanks and quotes; empty where there are no rows
-    lines: Sequence[int]  # the line number of each row
-    kept: dict[int, str]  # comments and blank lines before each row, or after the last
-    closed: bool = True  # the last row ends in a line end
-
-    @property
-    def rows(self) -> int:
-        return len(self.lines)
-
-
-class _Rows:
-    """The data rows of a file, chunk by chunk."""
-
-    def __init__(self, path: Path, dialect: Dialect, width: int, offset: int, line: int) -> None:
-        self._path = path
-        self._dialect = dialect
-        self._width = width
-        self._offset = offset
-        self._line = line
-
-    def __iter__(self) -> Iterator[_Chunk]:
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            yield from self._chunks(file)
-
-    def _chunks(self, file: BinaryIO) -> Iterator[_Chunk]:
-        newline, line, carry = self._dialect.newline, self._line, ""
-        while True:
-            raw = file.read(CHUNK_BYTES)
-            text = carry + raw.decode("latin-1")
-            if not text:
-                return
-            end = text.rfind(newline) + 1 if raw else len(text)
-            whole = text[:end]
-            closed = whole.endswith(newline)
-            lines = whole.removesuffix(newline).split(newline) if whole else []
-            chunk, used = self._parse(lines, line, last=not raw)
-            carry = "".join(part + newline for part in lines[used:]) + text[end:]
-            if not raw:
-                carry = ""
-            elif len(carry) > MAX_RECORD_BYTES + CHUNK_BYTES:
-                raise UnreadableError(
-                    f"{self._path}: line {line + used} does not end within {MAX_RECORD_BYTES} bytes; "
-                    "expected a row of cells with closed quotes"
-                )
-            chunk.closed = closed or used < len(lines)
-            line += used
-            if chunk.rows or chunk.kept:
-                yield chunk
-            if not raw:
-                return
-
-    def _parse(self, lines: list[str], first: int, last: bool) -> tuple[_Chunk, int]:
-        """Parse rows; also return the number of lines used: fewer if the last record is still open."""
-        delimiter, width = self._dialect.delimiter, self._width
-        text = delimiter.join(lines)
-        plain = '"' not in text and "#" not in text and delimiter != " " and bool(lines)
-        if plain and set(map(str.count, lines, repeat(delimiter))) == {width - 1}:
-            cells = text.split(delimiter)  # in one split: a list for each row takes half as long again
-            if width > 1 or all(map(str.strip, cells)):
-                columns: list[Sequence[str]] = [cells[index::width] for index in range(width)]
-                return _Chunk(columns, range(first, first + len(lines)), {}), len(lines)
-        return self._parse_slowly(lines, first, last)
-
-    def _parse_slowly(self, lines: list[str], first: int, last: bool) -> tuple[_Chunk, int]:
-        newline, dialect = self._dialect.newline, self._dialect
-        rows: list[list[str]] = []
-        numbers_of_lines: list[int] = []
-        kept: dict[int, str] = {}
-        index = 0
-        while index < len(lines):
-            record, start = lines[index], index
-            index += 1
-            if not record.strip() or COMMENT.match(record):
-                kept[len(rows)] = kept.get(len(rows), "") + record + newline
-                continue
-            is_open = dialect.is_open(record)
-            while is_open:
-                if index == len(lines) and not last:
-                    return _Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), start
-                if index == len(lines) or len(record) > MAX_RECORD_BYTES:
-                    raise UnreadableError(
-                        f"{self._path}: line {first + start} opens a quote that is not closed by the end; "
-                        "expected closed quotes"
-                    )
-                record += newline + lines[index]
-                is_open = '"' not in lines[index] or dialect.is_open(record)
-                index += 1
-            cells = dialect.split(record)
-            if len(cells) != self._width:
-                raise UnreadableError(
-                    f"{self._path}: line {first + start} has {len(cells)} cell{'s' * (len(cells) != 1)}; "
-                    f"expected {self._width} as in most rows"
-                )
-            rows.append(cells)
-            numbers_of_lines.append(first + start)
-        return _Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), len(lines)
 
 
 @dataclass(frozen=True)
@@ -165,7 +49,7 @@ class CellFormat:
 
     spec: str  # for `format`; empty for the shortest text that reads back exactly
     digits: int  # decimals (of the mantissa, where the spec has an exponent)
-    comma: bool  # decimal comma
+    form: NumberForm
     missing: str  # the text of a gap
 
     def tolerance(self, values: Floats) -> Floats | float:
@@ -177,66 +61,38 @@ class CellFormat:
 
     def texts(self, values: Floats) -> list[str]:
         """Format the values."""
-        spec, missing = self.spec, self.missing
-        out = [format(value, spec) if spec else repr(value) for value in values.tolist()]
-        if self.comma:
-            out = [text.replace(".", ",") for text in out]
+        out = [self.form.text(value, self.spec) for value in values.tolist()]
         for index in np.flatnonzero(np.isnan(values)).tolist():
-            out[index] = missing
+            out[index] = self.missing
         return out
-
-
-class _Times:
-    """Parses a time column: cells `iso` and `clock` (time of day) to seconds, `number` as they are."""
-
-    def __init__(self, kind: str, comma: bool = False) -> None:
-        self._kind = kind
-        self._comma = comma
-        self._first: datetime | None = None
-
-    def __call__(self, cells: Sequence[str]) -> Floats:
-        if self._kind == "number":
-            return numbers(cells, self._comma)
-        out = np.full(len(cells), np.nan)
-        for row, cell in enumerate(cells):
-            try:
-                out[row] = clock_seconds(cell) if self._kind == "clock" else self._since_first(stamp_of(cell))
-            except ValueError as error:
-                raise NotNumbersError(row, str(error)) from None
-        return out
-
-    def _since_first(self, stamp: datetime | None) -> float:
-        if stamp is None:
-            return np.nan
-        self._first = self._first or stamp  # epoch seconds as floats resolve only a quarter of a microsecond
-        return (stamp - self._first).total_seconds()
 
 
 class _TextColumn(ColumnSurvey):
     """A column of text cells: its numbers, and their style."""
 
-    def __init__(self, name: str, kind: str, unit: str | None) -> None:
-        stamps = {"iso": "time", "clock": "time of day"}.get(kind, "")
+    def __init__(self, name: str, kind: str, unit: str | None, form: NumberForm, day_first: bool) -> None:
+        stamps = {"stamp": "time", "clock": "time of day"}.get(kind, "")
         super().__init__(name, "s" if stamps else unit, stamps, wraps=kind == "clock")
         self.kind = kind
-        self._times = _Times(kind)
+        self._form = form
+        self._stamps = Stamps(kind, form, day_first)
         self._decimals = 0
-        self._dots = self._commas = self._plus = self._bare = False
+        self._plus = self._bare = False
         self._cells = 0  # filled ones, and those of them with an exponent
         self._exponents = 0
         self._upper = False
         self._missing: str | None = None
 
-    def add_cells(self, cells: Sequence[str], lines: Sequence[int], comma: bool) -> None:
+    def add_cells(self, cells: Sequence[str], lines: Sequence[int]) -> None:
         """Add the column's cells of one chunk."""
         if not self.reject_reason:
             try:
                 if self.kind == "number":
-                    self._add_numbers(cells, lines, comma)
+                    self._add_numbers(cells, lines)
                 elif self.kind == "text":
                     self._add_text(cells, lines)
                 else:
-                    self.add(self._times(cells))
+                    self.add(self._stamps(cells))
             except NotNumbersError as error:
                 self._give_up(f"line {lines[error.row]} holds {error.text!r}")
 
@@ -251,22 +107,19 @@ class _TextColumn(ColumnSurvey):
                 self._give_up(f"text such as {shown(core)!r} in line {lines[row]}")
                 return
 
-    def _add_numbers(self, cells: Sequence[str], lines: Sequence[int], comma: bool) -> None:
-        values = numbers(cells, comma)
+    def _add_numbers(self, cells: Sequence[str], lines: Sequence[int]) -> None:
+        values = self._form.parse(cells)
         infinite = np.isinf(values)
         if infinite.any() and not self.infinite:
             self.infinite = f"line {lines[int(np.argmax(infinite))]}"
         if self._missing is None and np.isnan(values).any():
             self._missing = cells[int(np.argmax(np.isnan(values)))].strip()
         self._add_style("\n".join(cells), cells, values)
-        if self._dots and self._commas:
-            self._give_up("it mixes '.' and ',' as decimal marks")
         self.add(values)
 
     def _add_style(self, joined: str, cells: Sequence[str], values: Floats) -> None:
-        self._dots = self._dots or "." in joined
-        self._commas = self._commas or "," in joined
-        while match := re.search(rf"[.,]\d{{{self._decimals + 1},}}", joined):
+        mark = re.escape(self._form.decimal)
+        while match := re.search(rf"{mark}\d{{{self._decimals + 1},}}", joined):
             self._decimals = len(match.group()) - 1
         if "+" in joined and not self._bare:
             self._plus = True
@@ -289,53 +142,50 @@ class _TextColumn(ColumnSurvey):
         sign = "+" if self._plus and not self._bare else ""
         missing = self._missing if self._missing is not None else "" if blank_gaps else "nan"
         if self._exponents and self._exponents < self._cells:
-            return CellFormat("", 0, self._commas, missing)
+            return CellFormat("", 0, self._form, missing)
         if self._exponents:
             digits = max(self._decimals, min(self._decimals + 2, 16))
-            return CellFormat(f"{sign}.{digits}{'E' if self._upper else 'e'}", digits, self._commas, missing)
+            return CellFormat(f"{sign}.{digits}{'E' if self._upper else 'e'}", digits, self._form, missing)
         digits = max(self._decimals, min(self._decimals + 2, 15))
-        return CellFormat(f"{sign}z.{digits}f", digits, self._commas, missing)
+        return CellFormat(f"{sign}z.{digits}f", digits, self._form, missing)
 
 
 @dataclass(frozen=True)
 class TextLayout:
     """The places of the chosen cells of a text."""
 
-    dialect: Dialect  # the rules that split it into cells
-    width: int  # cells a row
-    offset: int  # bytes before the first row of data: BOM, comments, title, header, units
-    line: int  # line number of the first row of data
+    head: Head
     chosen: tuple[int, ...]  # indices of the columns in the blocks
     formats: tuple[CellFormat, ...]  # the style of changed cells of each chosen column
     rows: int  # rows of data
-    kinds: tuple[str, ...]  # the kind of the cells of each column of the file, as in `Head`
+    marks: tuple[str, str]  # delimiter and decimal mark that the caller gave
 
-    def read(self, path: Path) -> _Rows:
+    @property
+    def forms(self) -> tuple[NumberForm, ...]:
+        """The form of the numbers of each chosen column."""
+        return tuple(self.head.forms[index] for index in self.chosen)
+
+    def read(self, path: Path) -> Rows:
         """Open the rows of data."""
-        return _Rows(path, self.dialect, self.width, self.offset, self.line)
+        return Rows(path, self.head)
 
 
 def _survey(path: Path, options: LogOptions) -> SensorInfo:
-    head = head_of(path)
-    kinds = zip(head.names, head.kinds, head.units, strict=True)
-    surveys = [_TextColumn(name, kind, unit_in(unit) if unit else None) for name, kind, unit in kinds]
+    marks = DELIMITERS.get(options.delimiter or "", ""), DECIMALS.get(options.decimal or "", "")
+    head = head_of(path, *marks)
+    surveys = [
+        _TextColumn(name, kind, unit_in(unit) if unit else None, form, head.day_first)
+        for name, kind, unit, form in zip(head.names, head.kinds, head.units, head.forms, strict=True)
+    ]
     rows = 0
-    for chunk in _Rows(path, head.dialect, head.width, head.offset, head.line):
+    for chunk in Rows(path, head):
         rows += chunk.rows
         for survey, cells in zip(surveys, chunk.columns, strict=False):
-            survey.add_cells(cells, chunk.lines, head.dialect.comma)
+            survey.add_cells(cells, chunk.lines)
     info, chosen = table_info(path, surveys, rows, options)
     blank_gaps = head.dialect.delimiter != " " and head.width > 1
-    layout = TextLayout(
-        head.dialect,
-        head.width,
-        head.offset,
-        head.line,
-        chosen,
-        tuple(surveys[index].format(blank_gaps) for index in chosen),
-        rows,
-        head.kinds,
-    )
+    formats = tuple(surveys[index].format(blank_gaps) for index in chosen)
+    layout = TextLayout(head, chosen, formats, rows, marks)
     whole = ", ".join([surveys[index].name for index in chosen if surveys[index].is_whole][:8])
     notes = (f"whole numbers of {whole} get decimals where they are cleaned",) if whole else ()
     return replace(info, notes=head.notes + info.notes + notes, own=layout)
@@ -349,14 +199,14 @@ class TextReader(SensorReader):
         layout: TextLayout = self.info.own
         for chunk in layout.read(self.info.source):
             if chunk.rows:
-                comma = layout.dialect.comma
-                yield np.stack([numbers(chunk.columns[index], comma) for index in layout.chosen])
+                columns = zip(layout.chosen, layout.forms, strict=True)
+                yield np.stack([form.parse(chunk.columns[index]) for index, form in columns])
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
         """Yield one piece for each chunk of text."""
-        layout: TextLayout = self.info.own
-        times = _Times(layout.kinds[clock.index], layout.dialect.comma)
-        for chunk in layout.read(self.info.source):
+        head: Head = self.info.own.head
+        times = Stamps(head.kinds[clock.index], head.forms[clock.index], head.day_first)
+        for chunk in self.info.own.read(self.info.source):
             if chunk.rows:
                 yield times(chunk.columns[clock.index])[None]
 
@@ -368,14 +218,15 @@ class TextWriter(SensorWriter):
         self._layout: TextLayout = info.own
         super().__init__(path, info, [(len(self._layout.chosen), self._layout.rows)])
         self._chunks = iter(self._layout.read(info.source))
-        self._chunk = _Chunk([], (), {})
+        self._chunk = Chunk([], (), {})
         self._done = 0  # rows of the chunk that are written
 
     def open(self, temporary: Path, stack: ExitStack) -> None:
         """Copy everything before the data."""
+        self._temporary = temporary
         self._file = stack.enter_context(temporary.open("wb"))
         with self.info.source.open("rb") as source:
-            self._file.write(source.read(self._layout.offset))
+            self._file.write(source.read(self._layout.head.offset))
 
     def put(self, block: Floats, _recording: int, _start: int) -> None:
         """Replace the cells of the next rows."""
@@ -388,15 +239,41 @@ class TextWriter(SensorWriter):
             start = stop
 
     def finish(self) -> None:
-        """Copy comments and blank lines after the last row."""
+        """Copy comments and blank lines after the last row, and compare the result with the source."""
         while self._next_chunk(optional=True):
             if self._chunk.rows:
                 raise OutputError(f"{self.path}: {self.info.source} grew while it was being cleaned")
         self._file.flush()
+        self._compare()
+
+    def _compare(self) -> None:
+        """Read the result as any program would, and compare it with the source.
+
+        Raises:
+            OutputError: It has another shape or names, or an untouched cell is another one.
+        """
+        layout, head = self._layout, self._layout.head
+        try:
+            again = head_of(self._temporary, *layout.marks, suffix=self.info.source.suffix)
+        except InputError as error:
+            found = str(error)
+        else:
+            same = [
+                getattr(again, name) == getattr(head, name)
+                for name in ("dialect", "kinds", "names", "offset")
+            ]
+            chosen = dict(zip(layout.chosen, layout.forms, strict=True))
+            results = layout.read(self.info.source), layout.read(self._temporary), chosen
+            found = find_difference(*results) if all(same) else "another delimiter, header or kind of column"
+        if found:
+            raise OutputError(
+                f"{self.path}: the result does not read back as {self.info.source}: {found}; "
+                "expected the same table: give --delimiter and --decimal"
+            )
 
     def _next_chunk(self, optional: bool = False) -> bool:
         self._write(self._chunk.kept.get(self._chunk.rows, ""), self._chunk.closed)
-        self._chunk, self._done = next(self._chunks, None) or _Chunk([], (), {}), 0
+        self._chunk, self._done = next(self._chunks, None) or Chunk([], (), {}), 0
         present = bool(self._chunk.rows or self._chunk.kept)
         if not present and not optional:
             raise OutputError(f"{self.path}: {self.info.source} changed while it was being cleaned")
@@ -406,7 +283,7 @@ class TextWriter(SensorWriter):
         """Write lines; the very last of a file may lack its line end."""
         if text:
             self._file.write(
-                (text if closed else text[: -len(self._layout.dialect.newline)]).encode("latin-1")
+                (text if closed else text[: -len(self._layout.head.dialect.newline)]).encode("latin-1")
             )
 
     def _put_rows(self, block: Floats) -> None:
@@ -414,9 +291,9 @@ class TextWriter(SensorWriter):
         stop = start + block.shape[1]
         columns: list[Sequence[str]] = [column[start:stop] for column in chunk.columns]
         for values, index, style in zip(block, layout.chosen, layout.formats, strict=True):
-            columns[index] = _replaced(columns[index], values, style, layout.dialect.comma)
-        newline = layout.dialect.newline
-        lines = [*map(layout.dialect.joiner.join, zip(*columns, strict=True))]
+            columns[index] = _replaced(columns[index], values, style)
+        newline = layout.head.dialect.newline
+        lines = [*map(layout.head.dialect.join, zip(*columns, strict=True))]
         kept = {row - start: text for row, text in chunk.kept.items() if start <= row < stop}
         for row, text in kept.items():
             lines[row] = text + lines[row]
@@ -425,9 +302,9 @@ class TextWriter(SensorWriter):
         self._write("".join([line + newline for line in lines]), chunk.closed or not is_last)
 
 
-def _replaced(cells: Sequence[str], values: Floats, style: CellFormat, comma: bool) -> Sequence[str]:
+def _replaced(cells: Sequence[str], values: Floats, style: CellFormat) -> Sequence[str]:
     """Replace the text of cells whose values changed by more than the text shows."""
-    old = numbers(cells, comma)
+    old = style.form.parse(cells)
     changed = changed_samples(old, values, style.tolerance(old))
     rows = np.flatnonzero(changed)
     if not rows.size:

@@ -1,57 +1,61 @@
-"""Detect the dialect of a delimited text: delimiter, decimal mark, header, units, and kinds of cells.
+"""Detect the dialect of a delimited text: delimiter, decimal marks, header, units, and kinds of cells.
 
 Text is read as Latin-1, one character a byte, so that unchanged text keeps its bytes; only column names and
 units are decoded (UTF-8, else Latin-1).
+
+A delimiter is judged by three facts together: most rows have the same number of cells, the header has as
+many, and the cells are numbers, stamps or missing values of one form a column. If two readings of a text are
+both likely, it is refused, and the message names the option that decides.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from denoise.errors import InputError, UnreadableError, UnsupportedError
+from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted
+from denoise.io.sensor.stamps import is_clock, is_day_first, is_stamp
 
-__all__ = [
-    "COMMENT",
-    "MAX_RECORD_BYTES",
-    "MISSING",
-    "Dialect",
-    "Head",
-    "NotNumbersError",
-    "clock_seconds",
-    "head_of",
-    "is_quoted",
-    "numbers",
-    "shown",
-    "stamp_of",
-    "unquoted",
-]
-
-Floats = NDArray[np.float64]
+__all__ = ["COMMENT", "MAX_RECORD_BYTES", "Dialect", "Head", "head_of"]
 
 SAMPLE_BYTES = 1 << 18  # for the detection
 SAMPLE_RECORDS = 200
+TAIL_BYTES = 1 << 13
 MAX_RECORD_BYTES = 1 << 16  # of a row whose quoted cells hold line ends
 
-MISSING = frozenset({"", "-", "--", "?", "nan", "+nan", "-nan", "na", "n/a", "#n/a", "null", "none", "nil"})
-_NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}(?:[.,]\d+)?))?")
-COMMENT = re.compile(r"\s*#(?!N/A)")
+COMMENT = re.compile(r"\s*#(?!N/A|n/a|N/V|VALUE!|DIV/0!|REF!|NV|NUM!|WERT!)")
+_ARROW = " -> "  # between time and reading, as the serial monitor of Arduino writes it
+_DIGITS = re.compile(r"[+-]?\d+")
 _UNITS = frozenset(
     [
-        *("s", "sec", "seconds", "ms", "us", "µs", "ns", "min", "h", "hz", "khz", "rpm", "bpm"),
-        *("v", "mv", "uv", "µv", "μv", "nv", "v/v", "a", "ma", "w", "kw", "counts", "adu", "db", "%", "bool"),
+        *("s", "sec", "second", "seconds", "ms", "us", "µs", "ns", "min", "h", "hz", "khz", "rpm", "bpm"),
+        *(
+            "v",
+            "volt",
+            "volts",
+            "mv",
+            "uv",
+            "µv",
+            "μv",
+            "nv",
+            "v/v",
+            "a",
+            "ma",
+            "w",
+            "kw",
+            "counts",
+            "adu",
+            "db",
+            "%",
+            "bool",
+        ),
         *("g", "mg", "m", "mm", "cm", "m/s", "m/s2", "m/s^2", "m/s²"),
         *("deg", "°", "°/s", "deg/s", "dps", "rad"),
         *("rad/s", "c", "°c", "k", "f", "°f", "pa", "hpa", "kpa", "mpa", "bar", "mbar", "n", "nm"),
@@ -66,12 +70,18 @@ class Dialect:
 
     delimiter: str  # one character; a blank stands for any run of blanks and tabs
     newline: str = "\n"  # the line end; the CR of CRLF counts as blank space of the last cell
-    comma: bool = False  # True if a comma in a cell may be a decimal mark
+    arrow: bool = False  # True if an arrow separates the first cell from the others
 
     @property
-    def joiner(self) -> str:
-        """The text that joins the cells of `split` again."""
-        return "" if self.delimiter == " " else self.delimiter
+    def base_width(self) -> int:
+        """Cells of a record without a delimiter."""
+        return 2 if self.arrow else 1
+
+    def join(self, cells: Sequence[str]) -> str:
+        """Join the cells of `split` again."""
+        if self.arrow:
+            return cells[0] + self.delimiter.join(cells[1:])
+        return ("" if self.delimiter == " " else self.delimiter).join(cells)
 
     @cached_property
     def _cell(self) -> re.Pattern[str]:
@@ -83,6 +93,9 @@ class Dialect:
 
     def split(self, line: str) -> list[str]:
         """Split one record into cells, with their blanks and quotes."""
+        if self.arrow:
+            stamp, mark, rest = line.partition(_ARROW)
+            return [stamp + mark, *Dialect(self.delimiter, self.newline).split(rest)] if mark else [line]
         if self.delimiter != " " and '"' not in line:
             return line.split(self.delimiter)
         return self._cell.findall(line)
@@ -94,92 +107,12 @@ class Dialect:
         return any(core[:1] == '"' and core.count('"') % 2 for core in map(str.strip, self.split(line)))
 
 
-def is_quoted(core: str) -> bool:
-    return len(core) > 1 and core[0] == core[-1] == '"'
-
-
-def unquoted(cell: str) -> str:
-    core = cell.strip()
-    return core[1:-1].strip() if is_quoted(core) else core
-
-
-class NotNumbersError(InputError):
-    """A cell that is neither number nor missing; `row` counts within the chunk."""
-
-    def __init__(self, row: int, text: str) -> None:
-        super().__init__(f"{text!r} is not a number")
-        self.row = row
-        self.text = shown(text)
-
-
-def _number(cell: str, comma: bool) -> float:
-    core = unquoted(cell)
-    if _NUMBER.fullmatch(core) and (comma or "," not in core):
-        return float(core.replace(",", "."))
-    lowered = core.lower()
-    if lowered in MISSING:
-        return np.nan
-    if lowered.lstrip("+-") in ("inf", "infinity"):
-        return -np.inf if lowered[0] == "-" else np.inf
-    raise ValueError(core)
-
-
-def numbers(cells: Sequence[str], comma: bool) -> Floats:
-    """Parse the cells of a column; missing ones are NaN.
-
-    Raises:
-        NotNumbersError: The first cell that is text.
-    """
-    # Two fast paths; `float` accepts the same numbers, and also underscores between digits.
-    joined = "\n".join(cells)
-    if "_" not in joined:
-        with suppress(ValueError):
-            return np.fromiter(map(float, cells), np.float64, len(cells))
-        with suppress(ValueError):
-            if comma and joined.count("\n") == len(cells) - 1:
-                return np.fromiter(map(float, joined.replace(",", ".").split("\n")), np.float64, len(cells))
-    out = np.empty(len(cells))
-    for row, cell in enumerate(cells):
-        try:
-            out[row] = _number(cell, comma)
-        except ValueError as error:
-            raise NotNumbersError(row, str(error)) from None
-    return out
-
-
-def shown(text: str) -> str:
-    return text if len(text) <= 30 else text[:27] + "..."
-
-
-def stamp_of(cell: str) -> datetime | None:
-    core = unquoted(cell)
-    if core.lower() in MISSING:
-        return None
-    if len(core) < 8 or not core[:4].isdigit() or core[4] not in "-/":
-        raise ValueError(core)
-    stamp = datetime.fromisoformat(core.replace("/", "-"))
-    return stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)
-
-
-def clock_seconds(cell: str) -> float:
-    core = unquoted(cell)
-    if core.lower() in MISSING:
-        return np.nan
-    match = _CLOCK.fullmatch(core)
-    if match is None:
-        raise ValueError(core)
-    hours, minutes, seconds = match.groups("0")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
-
-
-def _kind(cell: str, comma: bool) -> str:
-    """Classify a cell: `missing`, `number`, `iso`, `clock` or `text`."""
+def _kind(cell: str, form: NumberForm) -> str:
+    """Classify a cell: `missing`, `number`, `stamp`, `clock` or `text`."""
     with suppress(ValueError):
-        return "missing" if np.isnan(_number(cell, comma)) else "number"
-    with suppress(ValueError):
-        stamp_of(cell)
-        return "iso"
-    return "clock" if _CLOCK.fullmatch(unquoted(cell)) else "text"
+        value = form.number(cell)
+        return "missing" if value != value else "number"
+    return "stamp" if is_stamp(cell) else "clock" if is_clock(cell) else "text"
 
 
 @dataclass(frozen=True)
@@ -194,13 +127,19 @@ class Head:
     """The dialect and header of a file."""
 
     dialect: Dialect
-    width: int
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...]  # of the cells of each column: `number`, `stamp`, `clock` or `text`
+    forms: tuple[NumberForm, ...]  # of the numbers of each column
     names: tuple[str, ...]
     units: tuple[str, ...]
     offset: int  # bytes before the first row of data
     line: int  # of the first row of data
     notes: tuple[str, ...]
+    day_first: bool = True  # 30/03/2024, not 03/30/2024
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return len(self.kinds)
 
 
 def _sample(path: Path) -> tuple[str, int, str]:
@@ -244,82 +183,265 @@ def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
         yield _Record(held_line, held_offset, held.split(dialect.newline)[0])
 
 
-def _dialect(path: Path, text: str, offset: int, newline: str) -> Dialect:
-    """Select the delimiter with the most rows of one width and the most cells that are numbers or times."""
-    order = ["\t", ";", "|", ",", " "]
-    if path.suffix.lower() != ".tsv":
-        order = [";", "\t", "|", ",", " "]
-    best, best_score = Dialect(",", newline), 0.0
-    for delimiter in order:
-        plain = Dialect(delimiter, newline)
-        rows = [plain.split(r.text) for r in islice(_records(text, offset, plain), SAMPLE_RECORDS)]
-        rows = rows[len(rows) // 2 :]
-        width, same = Counter(map(len, rows)).most_common(1)[0] if rows else (1, 0)
-        cells = [cell for row in rows if len(row) == width for cell in row]
-        comma = delimiter != "," or _has_quoted_decimals(cells)
-        kinds = Counter(_kind(cell, comma) for cell in cells)
-        filled = sum(kinds.values()) - kinds["missing"]
-        good = (filled - kinds["text"]) / filled if filled else 0.0
-        score = good * same / len(rows) * (1.0 if width > 1 else 0.5) if rows else 0.0
-        if score > best_score + 1e-9:
-            best, best_score = Dialect(delimiter, newline, comma), score
+@dataclass(frozen=True)
+class _Split:
+    """The sampled records of a text, split by one dialect, and how well it fits."""
+
+    dialect: Dialect
+    records: Sequence[_Record]
+    rows: Sequence[Sequence[str]]
+    width: int = 1
+    forms: tuple[NumberForm, ...] = ()
+    kinds: tuple[str, ...] = ()
+    start: int = 0  # the first row of data
+    doubt: tuple[int, str] | None = None  # the first column with a number of two readings, and the number
+    score: float = 0.0
+    fits_header: bool = True
+    body: Sequence[Sequence[str]] = ()  # rows of the usual width, behind the header
+
+
+def _split(text: str, offset: int, dialect: Dialect, decimal: str) -> _Split:
+    records = list(islice(_records(text, offset, dialect), SAMPLE_RECORDS))
+    rows = [dialect.split(record.text) for record in records]
+    half = rows[len(rows) // 2 :]
+    if not half:
+        return _Split(dialect, records, rows)
+    width, same = Counter(map(len, half)).most_common(1)[0]
+    body = [row for row in half if len(row) == width]
+    forms, doubt = _forms(body, dialect, decimal)
+    kinds = tuple(_column_kind([row[i] for row in body], forms[i]) for i in range(width))
+    start = 0
+    while start < len(rows) and _is_head_row(rows[start], kinds, forms):
+        start += 1
+    more = [row for row in rows[start:] if len(row) == width]
+    if more:  # numbers in the first half may decide about marks, too
+        forms, doubt = _forms(more, dialect, decimal)
+    found = Counter(_kind(row[i], forms[i]) for row in body for i in range(width))
+    filled = sum(found.values()) - found["missing"]
+    good = (filled - found["text"]) / filled if filled else 0.0
+    fits = _fits_header(rows[:start], width, body, dialect)
+    score = good * same / len(half) * (1.0 if width > dialect.base_width else 0.5) * (1.0 if fits else 0.4)
+    if dialect.delimiter in ";\t|" and width > dialect.base_width and fits and same == len(half):
+        score *= 1.5  # a comma or a blank may be a part of a cell; these hardly ever are
+    return _Split(dialect, records, rows, width, forms, kinds, start, doubt, score, fits, more)
+
+
+def _fits_header(
+    header: Sequence[Sequence[str]], width: int, body: Sequence[Sequence[str]], dialect: Dialect
+) -> bool:
+    """Check if some row before the data has a name for every column."""
+    widths = {width, width + 1}  # LabVIEW names a column of comments that the rows leave out
+    trailing = all(not row[-1].strip() for row in body)
+    if trailing or dialect.delimiter == " " or all(is_quoted(row[0].strip()) for row in body):
+        widths.add(width - 1)  # some end each row with a delimiter; R leaves out the name of its row names
+    return not header or any(len(row) in widths for row in header)
+
+
+def _forms(
+    rows: Sequence[Sequence[str]], dialect: Dialect, decimal: str
+) -> tuple[tuple[NumberForm, ...], tuple[int, str] | None]:
+    """Find the form of each column; the marks of one column decide about those that allow two readings."""
+    is_comma = dialect.delimiter == ","
+    forms: list[NumberForm | None] = []
+    doubts: dict[int, str] = {}
+    for index in range(len(rows[0])):
+        cells = [row[index] for row in rows]
+        quoted = any(is_quoted(cell.strip()) and "," in cell for cell in cells)
+        form, doubt = find_form(cells, decimal if quoted or not is_comma else ".", not is_comma or quoted)
+        forms.append(form)
+        if doubt:
+            doubts[index] = doubt
+    marks = Counter(
+        form.decimal
+        for index, form in enumerate(forms)
+        if form and any(form.decimal in row[index] for row in rows)
+    )
+    usual = decimal or (marks.most_common(1)[0][0] if marks else "")
+    for index, doubt in list(doubts.items()):
+        cells = [row[index] for row in rows]
+        mark = usual or _likely_decimal(cells, doubt, dialect)
+        if mark:
+            forms[index] = find_form(cells, mark)[0]
+            del doubts[index]
+    usual = usual or "."
+    found = tuple(form or NumberForm("." if is_comma else usual) for form in forms)
+    return found, next(iter(doubts.items()), None)
+
+
+def _likely_decimal(cells: Sequence[str], doubt: str, dialect: Dialect) -> str:
+    """Decide whether 1.234 and 1,234 are fractions, where all have three digits; empty if nothing decides.
+
+    Fractions of a fixed length leave no number without a mark; thousands do, below 1000.
+    """
+    mark = "," if "," in doubt else "."
+    other = "." if mark == "," else ","
+    unmarked = any(_DIGITS.fullmatch(core) for core in map(unquoted, cells))
+    if dialect.delimiter == ",":
+        return other if unmarked else ""
+    if unmarked:
+        return ""
+    return mark if mark == "." or dialect.delimiter == ";" else ""
+
+
+def _dialect(path: Path, suffix: str, text: str, offset: int, newline: str, marks: tuple[str, str]) -> _Split:
+    """Select the delimiter that fits best.
+
+    Raises:
+        InputError: Another one fits as well.
+    """
+    delimiter, decimal = marks
+    order = [";", "\t", "|", ",", " "]
+    if suffix.lower() == ".tsv":
+        order = ["\t", ";", "|", ",", " "]
+    arrow = sum(_ARROW in line for line in text.split(newline)[:SAMPLE_RECORDS]) > 1
+    found = [
+        _split(text, offset, Dialect(mark, newline, arrow), decimal)
+        for mark in ([delimiter] if delimiter else order)
+    ]
+    best = max(found, key=lambda split: round(split.score, 9))
+    if not best.records:
+        raise UnreadableError(f"{path}: the file holds no rows; expected a table of numbers")
+    if not delimiter and best.dialect.delimiter == "," and decimal != ".":
+        single = next((split for split in found if split.width == best.dialect.base_width), None)
+        return _without_commas(path, best, single, decimal)
     return best
 
 
-def _has_quoted_decimals(cells: Iterable[str]) -> bool:
-    """Check for cells such as "1,5", and not only "1,500", which is one thousand five hundred."""
-    commas = [core for core in map(unquoted, cells) if "," in core and _NUMBER.fullmatch(core)]
-    return bool(commas) and not all(_THOUSANDS.fullmatch(core) for core in commas)
+def _without_commas(path: Path, best: _Split, single: _Split | None, decimal: str) -> _Split:
+    """Check that the commas of a text without other delimiters are none within numbers: 20,52.
+
+    Raises:
+        InputError: They may be.
+    """
+    pairs = [row for row in best.body if all(_DIGITS.fullmatch(cell.strip()) for cell in row[-2:])]
+    first = best.records[best.start] if best.start < len(best.records) else None
+    names = best.rows[best.start - 1] if best.start else []
+    if best.width < 2 or first is None or len(pairs) < len(best.body):
+        return best
+    line = first.line
+    if best.start and not best.fits_header and best.records[best.start - 1].line == line - 1:
+        raise InputError(
+            f"{path}: line {line - 1} names {len(names)} column{'s' * (len(names) != 1)}, and line {line}, "
+            f"{shown(first.text.strip())!r}, has {best.width} cells: some commas may be decimal marks; "
+            "expected a cell for each name: give --delimiter comma if none is, or export with semicolons"
+        )
+    if best.width > best.dialect.base_width + 1 or best.start or single is None:
+        return best
+    if decimal == ",":
+        return single
+    verdict = _reading(best.body)
+    if verdict == "fractions":
+        return single
+    if verdict == "columns":
+        return best
+    raise InputError(
+        f"{path}: line {line} holds {shown(first.text.strip())!r}, which may be one number with a decimal "
+        "comma or two whole numbers; expected a text with one reading: "
+        "give --decimal comma or --delimiter comma"
+    )
 
 
-def head_of(path: Path) -> Head:
+def _reading(rows: Sequence[Sequence[str]]) -> str:
+    """Tell whether pairs of whole numbers are columns or fractions; empty if they may be both.
+
+    Fractions of a fixed length begin with 0 in one of ten; those of any length never end in 0.
+    """
+    ends = [row[-1].strip() for row in rows]
+    lengths = set(map(len, ends))
+    if any(cell[0] in "+-" for cell in ends):
+        return "columns"
+    if any(len(cell) > 1 and cell[0] == "0" for cell in ends):
+        return "fractions" if len(lengths) == 1 else ""
+    if len(lengths) > 1:
+        return "columns" if any(len(cell) > 1 and cell[-1] == "0" for cell in ends) else ""
+    varies = len({row[0].strip() for row in rows}) > 2
+    return "columns" if lengths != {1} and len(rows) >= 50 and varies else ""
+
+
+def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = "") -> Head:
     """Detect dialect, width, header and first row of data.
 
     Names are the last row of text before the data, or the one before it when the last holds units.
+
+    Args:
+        path: The file.
+        delimiter: The delimiter, if it is known.
+        decimal: The decimal mark, if it is known.
+        suffix: Suffix to go by in place of its own.
+
+    Raises:
+        InputError: It holds no table, or one that can be read in two ways.
     """
     text, skipped, newline = _sample(path)
-    dialect = _dialect(path, text, skipped, newline)
-    records = list(islice(_records(text, skipped, dialect), SAMPLE_RECORDS))
-    if not records:
-        raise UnreadableError(f"{path}: the file holds no rows; expected a table of numbers")
-    rows = [dialect.split(record.text) for record in records]
-    body = rows[len(rows) // 2 :]
-    width = Counter(map(len, body)).most_common(1)[0][0]
-    kinds = tuple(_column_kind([row[i] for row in body if len(row) == width], dialect) for i in range(width))
+    split = _dialect(path, suffix or path.suffix, text, skipped, newline, (delimiter, decimal))
+    records, rows, kinds, width, start = split.records, split.rows, split.kinds, split.width, split.start
     if "number" not in kinds:
         found = "a header and no rows" if len(rows) == 1 else "text and no column of numbers"
         raise InputError(f"{path}: line {records[0].line} and on: {found}; expected a table of numbers")
-    start = 0
-    while start < len(rows) and _is_head_row(rows[start], kinds, dialect):
-        start += 1
     if start == len(rows):
         raise InputError(
             f"{path}: line {records[-1].line}: a header and no rows; expected a table of numbers"
         )
-    trailing = all(not row[-1].strip() for row in body)  # rows such as 1,2,3, under a header a,b,c
-    header = [[unquoted(cell) for cell in row] for row in rows[:start] if len(row) in (width, width - 1)]
+    if split.doubt:
+        raise InputError(
+            f"{path}: column {split.doubt[0] + 1} holds {split.doubt[1]!r}, which may be a fraction or a "
+            "thousand and more; expected a text with one reading: give --decimal comma or --decimal point"
+        )
+    trailing = all(not row[-1].strip() for row in split.body)  # rows such as 1,2,3, under a header a,b,c
+    header = [[unquoted(cell) for cell in row] for row in rows[:start] if abs(len(row) - width) < 2]
     if not trailing:  # R leaves out the name of its row names
-        header = [row if len(row) == width else ["", *row] for row in header]
-    comment = _comment_header(text, records[start], skipped, dialect, width)
+        header = [row if len(row) >= width else ["", *row] for row in header]
+    comment = _comment_header(text, records[start], skipped, split.dialect, width)
     decoded, notes = _decoded(header or ([comment] if comment else []))
-    names, units = _names_and_units(decoded)
+    if unquoted(rows[0][0]) == "TOA5" and start > 2:  # Campbell: names, units, and the kind of average
+        named = [[unquoted(cell) for cell in row] for row in rows[1:3]]
+        (names, units), notes = _decoded(named)
+    else:
+        names, units = _names_and_units(decoded)
     names = [name or str(place) for place, name in enumerate((names + [""] * width)[:width], start=1)]
     units = (units + [""] * width)[:width]
     first = records[start]
-    return Head(dialect, width, kinds, tuple(names), tuple(units), first.offset, first.line, notes)
+    stamps = [kind == "stamp" for kind in kinds].index(True) if "stamp" in kinds else None
+    day_first = True
+    if stamps is not None:
+        ends = [split.dialect.split(line) for line in _tail(path, newline)[-3:]]
+        cells = [row[stamps] for row in [*split.body, *ends] if len(row) == width]
+        day_first = is_day_first([cell for cell in cells if is_stamp(cell)])
+    return Head(
+        split.dialect,
+        kinds,
+        split.forms,
+        tuple(names),
+        tuple(units),
+        first.offset,
+        first.line,
+        notes,
+        day_first,
+    )
 
 
-def _column_kind(cells: Sequence[str], dialect: Dialect) -> str:
-    kinds = Counter(_kind(cell, dialect.comma) for cell in cells)
+def _tail(path: Path, newline: str) -> list[str]:
+    """Read the last whole lines of a file."""
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, 2) - TAIL_BYTES, 0))
+        lines = file.read().decode("latin-1").split(newline)
+    return [line for line in lines[1:] if line.strip()]
+
+
+def _column_kind(cells: Sequence[str], form: NumberForm) -> str:
+    kinds = Counter(_kind(cell, form) for cell in cells)
     del kinds["missing"]
-    order = ("number", "iso", "clock", "text")
+    order = ("number", "stamp", "clock", "text")
     return max(order, key=lambda kind: (kinds[kind], -order.index(kind)))
 
 
-def _is_head_row(row: Sequence[str], kinds: Sequence[str], dialect: Dialect) -> bool:
-    found = [_kind(cell, dialect.comma) for cell in row]
+def _is_head_row(row: Sequence[str], kinds: Sequence[str], forms: Sequence[NumberForm]) -> bool:
     if len(row) != len(kinds):
-        return "text" in found  # a title or a header one cell short; never a short row of numbers
+        # a title or a header of another width; never a short row of numbers
+        return any(_kind(cell, NumberForm()) == "text" or is_word(cell) for cell in row)
+    found = [_kind(cell, form) for cell, form in zip(row, forms, strict=True)]
+    if not {"number", "stamp", "clock"} & set(found):
+        found = ["text" if is_word(cell) else kind for cell, kind in zip(row, found, strict=True)]
     if any(kind == "text" and expected != "text" for kind, expected in zip(found, kinds, strict=True)):
         return True
     # pandas numbers the columns of a bare array: ",0,1,2"
@@ -344,7 +466,7 @@ def _comment_header(text: str, first: _Record, skipped: int, dialect: Dialect, w
     if not comments:
         return []
     cells = [unquoted(cell) for cell in dialect.split(comments[-1].strip().lstrip("#").strip())]
-    is_names = len(cells) == width and all(_kind(cell, dialect.comma) == "text" for cell in cells)
+    is_names = len(cells) == width and all(_kind(cell, NumberForm()) == "text" for cell in cells)
     return cells if is_names else []
 
 

@@ -25,9 +25,11 @@ from denoise.errors import (
     UnsupportedError,
     UsageError,
 )
-from denoise.io.sensor import csv as sensor_text
+from denoise.io.sensor import csv as sensor_csv
+from denoise.io.sensor import rows as sensor_text
 from denoise.io.sensor.codec import CODEC
 from denoise.io.sensor.columns import ColumnSurvey, find_clock
+from denoise.io.sensor.numerals import NumberForm
 from denoise.signal import SignalInfo
 
 Array = NDArray[Any]
@@ -293,7 +295,34 @@ def test_names_are_utf_8_or_else_latin_1_with_a_note(tmp_path: Path) -> None:
 
 def test_thousands_are_not_taken_for_decimals(tmp_path: Path) -> None:
     path = _save(tmp_path, 'x,total\n1.5,"1,500"\n1.7,"12,501"\n1.1,"1,234,567"\n')
-    assert CODEC.probe(path).columns == ("x",)
+    values, _ = _read(path, columns=("total",))
+    np.testing.assert_array_equal(values, [[1500, 12501, 1234567]])
+    target = _round_trip(path, lambda block: block + 1.5, columns=("total",))
+    assert target.read_text() == 'x,total\n1.5,"1,501.50"\n1.7,"12,502.50"\n1.1,"1,234,568.50"\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("0.5;", "0.6;", "row 1, column 1"),
+        ("\n0.8;2,0", "", "fewer rows"),
+        (";1,5", ";1,5;4", "another delimiter"),
+    ],
+)
+def test_a_text_that_does_not_read_back_as_its_source_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
+) -> None:
+    """A fault of the writer, of whatever kind, must not reach a file."""
+    path = _save(tmp_path, "t;x\n0.5;1,5\n0.6;2,5\n0.7;3,5\n0.8;2,0\n")
+    write = sensor_csv.TextWriter._write
+    monkeypatch.setattr(
+        sensor_csv.TextWriter,
+        "_write",
+        lambda self, text, closed: write(self, text.replace(old, new), closed),
+    )
+    with pytest.raises(OutputError, match=words):
+        _round_trip(path)
+    assert not (tmp_path / "out.csv").exists()
 
 
 def _clock_of(name: str, values: Array, unit: str | None = None) -> Any:
@@ -421,12 +450,11 @@ def test_any_table_comes_back_whatever_the_block_and_the_chunk(
 @settings(max_examples=100, deadline=None)
 @given(cells=st.lists(numbers_of_cells, min_size=1, max_size=20))
 def test_the_quick_ways_and_the_careful_way_agree(cells: list[str]) -> None:
-    from denoise.io.sensor.dialect import numbers
-
-    one_by_one = np.concatenate([numbers([cell], comma=True) for cell in cells])
-    np.testing.assert_array_equal(numbers(cells, comma=True), one_by_one)
+    point, comma = NumberForm("."), NumberForm(",")
+    one_by_one = np.array([point.number(cell) for cell in cells])
+    np.testing.assert_array_equal(point.parse(cells), one_by_one)
     commas = [cell.replace(".", ",") for cell in cells]
-    np.testing.assert_array_equal(numbers(commas, comma=True), one_by_one)
+    np.testing.assert_array_equal(comma.parse(commas), one_by_one)
 
 
 @pytest.mark.parametrize("name", ["x", "time"])
@@ -497,10 +525,10 @@ def test_bad_text_gives_one_clear_sentence(
 def test_a_word_among_numbers_is_named_with_its_line(tmp_path: Path) -> None:
     path = _save(
         tmp_path,
-        "t,x,y\n" + "".join(f"{i / 10},{i % 7}.5,{'ERR' if i == 300 else i % 5}\n" for i in range(400)),
+        "t,x,y\n" + "".join(f"{i / 10},{i % 7}.5,{'LOW' if i == 300 else i % 5}\n" for i in range(400)),
     )
-    assert any("line 302 holds 'ERR'" in note for note in CODEC.probe(path).notes)
-    with pytest.raises(InputError, match="line 302 holds 'ERR'"):
+    assert any("line 302 holds 'LOW'" in note for note in CODEC.probe(path).notes)
+    with pytest.raises(InputError, match="line 302 holds 'LOW'"):
         CODEC.probe(path, columns=("y",))
 
 

@@ -1,0 +1,190 @@
+"""Numbers as text: decimal mark, thousands separator, missing values.
+
+`1,234` is a fraction in Berlin and more than a thousand in Boston. So the marks of a column are found from
+many of its cells, and a column whose cells allow both readings is reported, not guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import InputError
+
+__all__ = [
+    "MISSING",
+    "NotNumbersError",
+    "NumberForm",
+    "find_form",
+    "is_quoted",
+    "is_word",
+    "shown",
+    "unquoted",
+]
+
+Floats = NDArray[np.float64]
+
+# Words of loggers, spreadsheets and meters for a reading that is not there, lower case.
+_SIGNS = frozenset(
+    [
+        *("", "-", "--", "---", "----", "-----", "?", "*", "**", "***", "****", "/", "//", "///", ".", ".."),
+        *(
+            "nan",
+            "+nan",
+            "-nan",
+            "-nan(ind)",
+            "1.#qnan",
+            "-1.#ind",
+            "na",
+            "n/a",
+            "n.a.",
+            "null",
+            "none",
+            "nil",
+        ),
+        *("#n/a", "#n/v", "#nv", "#value!", "#wert!", "#div/0!", "#ref!", "#num!"),
+    ]
+)
+_WORDS = frozenset(
+    [
+        *("bad", "ol", "o.l", "o.l.", "overload", "ovld", "out of range", "error", "err", "fault", "invalid"),
+        *("missing", "no data", "nodata", "unavailable", "unknown"),
+    ]
+)
+MISSING = _SIGNS | _WORDS
+_PLAIN = {
+    mark: re.compile(rf"[+-]?(?:\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(?:[eE][+-]?\d+)?")
+    for mark in ".,"
+}
+_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:([.,'])\d{3})(?:\1\d{3})*(?:([.,])\d*)?")  # 1.234,5 and 1'234.5
+_MARKED = re.compile(r"[+-]?[\d.,']*\d[\d.,']*(?:[eE][+-]?\d+)?")
+
+
+def is_quoted(core: str) -> bool:
+    return len(core) > 1 and core[0] == core[-1] == '"'
+
+
+def unquoted(cell: str) -> str:
+    core = cell.strip()
+    return core[1:-1].strip() if is_quoted(core) else core
+
+
+def is_word(cell: str) -> bool:
+    """True for a missing value that is written as a word, which in a header may be a name."""
+    return unquoted(cell).lower() in _WORDS
+
+
+def shown(text: str) -> str:
+    """Shorten a text of the file for a message."""
+    with suppress(UnicodeDecodeError):
+        text = text.encode("latin-1").decode("utf-8")
+    return text if len(text) <= 30 else text[:27] + "..."
+
+
+class NotNumbersError(InputError):
+    """A cell that is neither number nor missing; `row` counts within the chunk."""
+
+    def __init__(self, row: int, text: str) -> None:
+        super().__init__(f"{text!r} is not a number")
+        self.row = row
+        self.text = shown(text)
+
+
+@dataclass(frozen=True)
+class NumberForm:
+    """The form of the numbers of a column.
+
+    Args:
+        decimal: The decimal mark, `.` or `,`.
+        thousands: The mark between groups of three digits, or nothing.
+    """
+
+    decimal: str = "."
+    thousands: str = ""
+
+    def number(self, cell: str) -> float:
+        """Parse one cell; NaN if it is missing.
+
+        Raises:
+            ValueError: It is text, or a number of another form.
+        """
+        core = unquoted(cell)
+        if _PLAIN[self.decimal].fullmatch(core):
+            return float(core.replace(",", "."))
+        groups = _GROUPS.fullmatch(core) if self.thousands else None
+        if groups and groups[1] == self.thousands and groups[2] in (None, self.decimal):
+            return float(core.replace(self.thousands, "").replace(",", "."))
+        lowered = core.lower()
+        if lowered in MISSING:
+            return np.nan
+        if lowered.lstrip("+-") in ("inf", "infinity"):
+            return -np.inf if lowered[0] == "-" else np.inf
+        raise ValueError(core)
+
+    def parse(self, cells: Sequence[str]) -> Floats:
+        """Parse the cells of a column; missing ones are NaN.
+
+        Raises:
+            NotNumbersError: The first cell that is text.
+        """
+        # Fast paths; `float` accepts the same numbers, and also underscores between digits.
+        joined = "\n".join(cells)
+        if "_" not in joined and not self.thousands:
+            with suppress(ValueError):
+                if self.decimal == ".":
+                    return np.fromiter(map(float, cells), np.float64, len(cells))
+                if "." not in joined and joined.count("\n") == len(cells) - 1:
+                    parts = joined.replace(",", ".").split("\n")
+                    return np.fromiter(map(float, parts), np.float64, len(cells))
+        out = np.empty(len(cells))
+        for row, cell in enumerate(cells):
+            try:
+                out[row] = self.number(cell)
+            except ValueError as error:
+                raise NotNumbersError(row, str(error)) from None
+        return out
+
+    def text(self, value: float, spec: str) -> str:
+        """Format a number; an empty `spec` gives the shortest text that parses to the same value."""
+        plain = format(value, spec) if spec else repr(value)
+        whole, mark, rest = plain.partition(".")
+        if self.thousands and whole.lstrip("+-").isdigit() and len(whole.lstrip("+-")) > 3:
+            whole = f"{int(whole):{'+' if whole[0] == '+' else ''},}".replace(",", self.thousands)
+        return whole + (self.decimal if mark else "") + rest
+
+
+def find_form(cells: Iterable[str], decimal: str = "", comma: bool = True) -> tuple[NumberForm | None, str]:
+    """Find the form of a column.
+
+    Args:
+        cells: Some of its cells.
+        decimal: The decimal mark, if it is known.
+        comma: True if a cell may hold a comma: they are not delimited by commas, or are quoted.
+
+    Returns:
+        The form, or None if no cell decides between two; and the first cell that allows two readings.
+    """
+    cores = [core for core in map(unquoted, cells) if _MARKED.fullmatch(core)]
+    marked = [core for core in cores if "." in core or "'" in core or (comma and "," in core)]
+    grouped = [match for match in map(_GROUPS.fullmatch, marked) if match]
+    pairs = {(match[1], match[2]) for match in grouped if match[2]}
+    if not decimal and pairs:  # 1.234,5
+        decimal = max(pairs, key=lambda pair: sum((m[1], m[2]) == pair for m in grouped))[1]
+    loose = [core for core in marked if not _GROUPS.fullmatch(core)]  # 21,5: not a thousands separator
+    for mark in ".,":
+        if not decimal and any(_PLAIN[mark].fullmatch(core) and mark in core for core in loose):
+            decimal = mark
+    repeated = [m[1] for m in grouped if m.group().count(m[1]) > 1 and m[1] != "'"]  # 1.234.567
+    if not decimal and repeated:
+        decimal = "," if repeated[0] == "." else "."
+    if decimal:
+        others = {m[1] for m in grouped if m[1] != decimal and (m[2] in (None, decimal))}
+        return NumberForm(decimal, min(others) if others else ""), ""
+    if any(m[1] == "'" for m in grouped):
+        return NumberForm(".", "'"), ""
+    return (None, grouped[0].group()) if grouped else (None, "")

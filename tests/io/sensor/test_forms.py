@@ -1,0 +1,207 @@
+"""Forms in which instruments, loggers and spreadsheets export a recording: each is read right, or refused.
+
+Every text is made up here after the formats of the makers; no file of anybody is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from denoise.errors import DenoiseError
+from denoise.io.sensor.codec import CODEC
+from denoise.io.sensor.dialect import head_of
+from denoise.signal import DECIMALS, DELIMITERS
+
+ROWS = 240
+_RNG = np.random.default_rng(18)
+WAVE = 20 + 3 * np.sin(np.arange(ROWS) / 17) + _RNG.normal(0, 0.2, ROWS)  # 16.5 to 23.5
+BIG = 3400 + 900 * np.sin(np.arange(ROWS) / 23) + _RNG.normal(0, 30, ROWS)  # 2400 to 4400
+ADC = np.rint(500 + 80 * np.sin(np.arange(ROWS) / 11) + _RNG.normal(0, 6, ROWS)).astype(int)
+START = datetime(2024, 3, 30, 22, 0)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form.
+
+    Args:
+        text: The file.
+        cleaned: Names of the columns that are cleaned.
+        left: Columns that must not change, and a word of the reason that the notes give.
+        rate: Hz; None if the file does not state it.
+        refusal: What the sentence of a refusal says; empty if the file is read.
+        options: Options that the user gives.
+        suffix: Suffix of the file's name.
+        notes: Words that the notes hold.
+    """
+
+    text: str
+    cleaned: tuple[str, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
+    rate: float | None = None
+    refusal: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    suffix: str = ".csv"
+    notes: tuple[str, ...] = ()
+
+
+def _table(head: str, row: Callable[[int], str], rows: int = ROWS, end: str = "\n") -> str:
+    return head + "".join(row(index) + end for index in range(rows))
+
+
+def _at(index: int, pattern: str, step_s: float = 1.0) -> str:
+    stamp = START + timedelta(seconds=index * step_s)
+    return stamp.strftime(pattern)
+
+
+def _de(value: float, digits: int = 2) -> str:
+    """German: 1.234,5."""
+    return f"{value:,.{digits}f}".translate(str.maketrans(",.", ".,"))
+
+
+_GERMAN = "%d.%m.%Y %H:%M:%S"
+
+FORMS: dict[str, Form] = {
+    # ---- commas -------------------------------------------------------------------------------------------
+    "semicolons, status, decimal comma": Form(
+        _table("Zeit;Status;Temperatur\n", lambda i: f"{_at(i, _GERMAN)};OK;{_de(WAVE[i], 1)}"),
+        ("Temperatur",),
+        {"Status": "text"},
+        1.0,
+    ),
+    "text that holds commas before a decimal comma": Form(
+        _table(
+            "Ort;Zeit;Wert\n", lambda i: f"Halle 3, Tor {i % 4}, Nord;{_at(i, _GERMAN)};{_de(WAVE[i], 1)}"
+        ),
+        ("Wert",),
+        {"Ort": "text"},
+        1.0,
+    ),
+    "decimal comma and thousands": Form(
+        _table("Zeit;Leistung\n", lambda i: f"{_at(i, _GERMAN)};{_de(BIG[i])}"), ("Leistung",), rate=1.0
+    ),
+    "thousands below and above 1000": Form(
+        _table("Zeit;Leistung\n", lambda i: f"{_at(i, _GERMAN)};{_de(BIG[i] - 2500)}"),
+        ("Leistung",),
+        rate=1.0,
+    ),
+    "one column, decimal comma, header": Form(
+        _table("Temp\n", lambda i: _de(WAVE[i])), ("Temp",), notes=("no sample rate", "--sample-rate")
+    ),
+    "one column, decimal comma, no header": Form(_table("", lambda i: _de(WAVE[i])), ("1",)),
+    "one column, one digit behind a comma": Form(
+        _table("", lambda i: _de(WAVE[i], 1)), refusal=("--decimal comma", "--delimiter comma")
+    ),
+    "one column, one digit, the mark given": Form(
+        _table("", lambda i: _de(WAVE[i], 1)), ("1",), options={"decimal": "comma"}
+    ),
+    "two whole columns without a header": Form(
+        _table("", lambda i: f"{ADC[i] % 97 + 103},{ADC[-1 - i]}"), ("1", "2")
+    ),
+    "two columns of one digit, the delimiter given": Form(
+        _table("", lambda i: f"{ADC[i] % 7},{ADC[-1 - i] % 9}"), ("1", "2"), options={"delimiter": "comma"}
+    ),
+    "decimal commas between commas": Form(
+        _table("t,x\n", lambda i: f"{i},{_de(WAVE[i])}"), refusal=("names 2 columns", "semicolons")
+    ),
+    "quoted decimal commas between commas": Form(
+        _table("t,x\n", lambda i: f'"{_de(i / 50)}","{_de(WAVE[i])}"'), ("x",), rate=50.0
+    ),
+    "thousands in quotes, as Excel exports them": Form(
+        _table(
+            "time_s,load\n",
+            lambda i: f"{i}," + (f'"{v:,.0f}"' if (v := round(BIG[i] - 2500)) > 999 else f"{v:.0f}"),
+        ),
+        ("load",),
+        rate=1.0,
+    ),
+    "thousands or fractions": Form(
+        _table("time\tx\n", lambda i: f"{i}\t{BIG[i]:,.0f}"), refusal=("--decimal comma or --decimal point",)
+    ),
+    "thousands or fractions, the mark given": Form(
+        _table("time_s\tx\n", lambda i: f"{i}\t{BIG[i]:,.0f}"), ("x",), rate=1.0, options={"decimal": "point"}
+    ),
+    "Swiss thousands": Form(
+        _table("time_s;x\n", lambda i: f"{i};{BIG[i]:,.1f}".replace(",", "'")), ("x",), rate=1.0
+    ),
+    "English decimals in semicolons": Form(
+        _table("time_s;x;y\n", lambda i: f"{i};{WAVE[i]:.3f};{BIG[i]:.1f}"), ("x", "y"), rate=1.0
+    ),
+    "blanks and decimal commas": Form(
+        _table("   t_s     x      y\n", lambda i: f"{_de(i / 10):>6} {_de(WAVE[i]):>7} {_de(WAVE[-i]):>7}"),
+        ("x", "y"),
+        rate=10.0,
+    ),
+    "tabs, decimal comma, CRLF, BOM": Form(
+        "\ufeff" + _table("t_s\tx\r\n", lambda i: f"{_de(i / 20)}\t{_de(WAVE[i])}", end="\r\n"),
+        ("x",),
+        rate=20.0,
+        suffix=".tsv",
+    ),
+    "Arduino's serial monitor": Form(
+        _table("", lambda i: f"22:00:{i / 50:06.3f} -> {ADC[i]},{ADC[-i - 1]}"), ("2", "3"), rate=50.0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_is_cleaned_where_it_should_be_and_nowhere_else(tmp_path: Path, name: str) -> None:
+    form = FORMS[name]
+    source, target = tmp_path / f"log{form.suffix}", tmp_path / f"new{form.suffix}"
+    source.write_bytes(form.text.encode("utf-8"))
+    if form.refusal:
+        with pytest.raises(DenoiseError) as caught:
+            CODEC.probe(source, **form.options)
+        for words in (str(source), *form.refusal):
+            assert words in str(caught.value)
+        return
+    with CODEC.reader(source, **form.options) as reader:
+        info = reader.info
+        values = np.concatenate(list(reader), axis=1)
+    assert info.columns == form.cleaned
+    assert info.sample_rate == (None if form.rate is None else pytest.approx(form.rate, rel=1e-4))
+    left = " ".join(info.notes)
+    for column, reason in form.left.items():
+        assert column in info.names
+        assert f"{column} ({reason}" in left
+    for words in form.notes:
+        assert words in left
+    with CODEC.writer(target, info) as sink:
+        sink.write(values + 0.3)
+    _check_cells(source, target, form, values)
+
+
+def _check_cells(source: Path, target: Path, form: Form, values: NDArray[np.float64]) -> None:
+    """Compare the texts by the places of their cells, found from the source alone."""
+    head = head_of(source, *(_mark(form, name) for name in ("delimiter", "decimal")))
+    chosen = {head.names.index(name): values[row] for row, name in enumerate(form.cleaned)}
+    before, after = (path.read_bytes().decode("latin-1").split("\n") for path in (source, target))
+    assert len(before) == len(after)
+    assert before[: head.line - 1] == after[: head.line - 1]
+    row = 0
+    for old, new in zip(before[head.line - 1 :], after[head.line - 1 :], strict=True):
+        if not old.strip():
+            assert old == new
+            continue
+        cells = head.dialect.split(old), head.dialect.split(new)
+        assert len(cells[0]) == len(cells[1]) == head.width
+        for index, (cell, changed) in enumerate(zip(*cells, strict=True)):
+            if index in chosen and not np.isnan(chosen[index][row]):
+                number = head.forms[index].number(changed)
+                assert number == pytest.approx(chosen[index][row] + 0.3, abs=0.01)
+            else:
+                assert cell == changed
+        row += 1
+    assert row == values.shape[1]
+
+
+def _mark(form: Form, name: str) -> str:
+    return {**DELIMITERS, **DECIMALS}.get(form.options.get(name, ""), "")
