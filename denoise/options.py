@@ -277,7 +277,7 @@ class LimitOptions(Options):
             return
         from denoise import io
 
-        info = io.probe(source)
+        info = io.probe(source, salvage=True)
         duration_s = info.shape[-1] / (info.sample_rate or 1)
         if duration_s > self.max_duration_s:
             raise TooLargeError(
@@ -295,6 +295,14 @@ class CleanOptions(LimitOptions):
             "A name from `denoise models`, or a weights file.", metavar="NAME|FILE", unset="by kind of file"
         ),
     ] = None
+    strict: Annotated[
+        bool,
+        Option(
+            "Refuse damaged recordings instead of salvaging what decodes.",
+            modalities=("audio",),
+            identity=None,
+        ),
+    ] = False
     strength: Annotated[float, Option("1 removes the noise, 0 returns the input.", low=0, high=1)] = 1.0
     sigma: Annotated[
         float | None,

@@ -178,6 +178,7 @@ class AudioInfo(SignalInfo):
         endian: Byte order: `FILE` (that of the container), `LITTLE` or `BIG`.
         bit_rate: Bits per second of a lossy file; None for others.
         tags: Names and payloads of tags and chunks, as `denoise.io.audio.tags` reads them.
+        salvaged: Sentence that says how much of a damaged recording is read; None of a whole one.
     """
 
     container: str = ""
@@ -185,6 +186,7 @@ class AudioInfo(SignalInfo):
     endian: str = "FILE"
     bit_rate: float | None = None
     tags: tuple[tuple[str, bytes], ...] = ()
+    salvaged: str | None = None
 
 
 @dataclass(frozen=True)

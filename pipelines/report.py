@@ -58,7 +58,7 @@ def lines(total: int) -> Iterator[OnEntry]:
     numbers = count(1)
 
     def show(entry: Entry) -> None:
-        text = "\n".join([_line(next(numbers), total, entry), *(f"  {note}" for note in entry.notes)])
+        text = "\n".join([_line(next(numbers), total, entry), *(f"  {note}" for note in _notes(entry))])
         print(printable(text), file=sys.stderr)
 
     yield show
@@ -78,9 +78,10 @@ def summary(result: Result, *, max_rows: int = MAX_ROWS) -> str:
     if result.ignored:
         kinds = sorted({problem.path.suffix.lower() or "(none)" for problem in result.ignored})
         parts.append(f"Ignored, of other kinds: {len(result.ignored)} ({' '.join(kinds)})")
-    failed = [entry for entry in result.entries if entry.status == "failed"]
-    if failed:
-        parts.append("\n".join([f"Failed: {len(failed)}", *(f"  {entry.error}" for entry in failed)]))
+    for status in ("salvaged", "failed"):
+        errors = [entry.error for entry in result.entries if entry.status == status]
+        if errors:
+            parts.append("\n".join([f"{status.title()}: {len(errors)}", *(f"  {error}" for error in errors)]))
     counts = ", ".join(f"{number} {status}" for status, number in sorted(result.counts.items()))
     return printable("\n\n".join([*parts, counts]))
 
@@ -102,9 +103,14 @@ def _entries_table(modality: str, entries: list[Entry], max_rows: int) -> str:
     if len(entries) > 1 and names:
         means = (_change(entries, name) if _comparable(modality, name) else "" for name in names)
         rows.append(["mean", "", "", "", *means])
-    notes = entries[0].notes if len(entries) == 1 else ()  # those of many files are in the manifest
+    notes = _notes(entries[0]) if len(entries) == 1 else ()  # those of many files are in the manifest
     text = table(["file", "status", "model", "s", *names], rows, words=3)
     return "\n".join([f"{modality}: {files(len(entries))}", text, *(f"  {note}" for note in notes)])
+
+
+def _notes(entry: Entry) -> tuple[str, ...]:
+    """Notes of an entry, without what its error says."""
+    return tuple(note for note in entry.notes if note not in (entry.error or ""))
 
 
 def _side(name: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from pipelines.cli import options as flags
 MODALITIES = ("image", "audio", "sensor")
 
 # Options of `clean` that change no output; all others change the fingerprint.
-SAME_OUTPUT: dict[str, Any] = {"block": 1000, "max_pixels": 1000, "max_duration_s": 5.0}
+SAME_OUTPUT: dict[str, Any] = {"block": 1000, "max_pixels": 1000, "max_duration_s": 5.0, "strict": True}
 SAME_OUTPUT_JOB: dict[str, Any] = {
     "output": Path("elsewhere"),
     "recursive": False,

@@ -29,7 +29,7 @@ from denoise.io.formats import modality_of
 from denoise.io.sensor.base import SensorReader
 from denoise.models.base import InputSpec
 from denoise.options import CleanOptions
-from denoise.signal import Clock, ImageInfo, SensorInfo, SignalInfo
+from denoise.signal import AudioInfo, Clock, ImageInfo, SensorInfo, SignalInfo
 
 __all__ = ["FileReport", "clean_file", "load_cleaner"]
 
@@ -51,6 +51,7 @@ class FileReport:
             `speech_share`.
         notes: Sentences for the user about what was selected and converted.
         clipped: Number of samples outside the range of the file.
+        salvaged: Sentence that says how much of a damaged recording was cleaned; None of a whole file.
         cost: `s_per_mpx` (seconds per megapixel), `real_time_factor` (seconds per second of signal), or
             `s_per_msample` for a log of unknown rate.
     """
@@ -62,6 +63,7 @@ class FileReport:
     notes: tuple[str, ...]
     clipped: int
     cost: Mapping[str, float]
+    salvaged: str | None = None
 
 
 def clean_file(
@@ -114,6 +116,7 @@ def clean_file(
         model.notes + _reasons(result.selections) + result.notes,
         result.clipped,
         _cost(result.info, result.size, seconds),
+        _salvaged(result.info),
     )
 
 
@@ -185,7 +188,10 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
 def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
     """Clean every recording of a file; an NPZ may hold several, of different lengths."""
     reading: dict[str, Any] = {"block": options.block or DEFAULT_BLOCK}
-    if cleaner.spec.modality == "sensor":
+    of_reference = dict[str, Any]()
+    if cleaner.spec.modality == "audio":
+        reading["salvage"], of_reference["salvage"] = not options.strict, False
+    elif cleaner.spec.modality == "sensor":
         names = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal")
         reading |= {name: getattr(options, name) for name in names}
     selection = Selection(cleaner.name)
@@ -203,7 +209,7 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
                 _, levels = _measure_levels(source, cleaner.spec, reading)
             with (
                 io.reader(source, **reading) as blocks,
-                evaluator(blocks.info, options.reference, reading) as scores,
+                evaluator(blocks.info, options.reference, reading | of_reference) as scores,
             ):
                 stream = _open_stream(blocks.info, cleaner, levels, options)
                 stamps: Iterator[Array | None] = repeat(None)
@@ -213,6 +219,7 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
                     samples += noisy.shape[-1]
                     _put(sink, scores, noisy, stream.feed(noisy, stamps_s))
                 _put(sink, scores, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
+                info = blocks.info if _salvaged(blocks.info) else info  # some damage shows at the end only
                 notes += [*stream.notes, *_removal_note(stream.diagnostics)]
                 figures.append({**scores.result(), **stream.diagnostics})
     all_notes = (*info.notes, *_writer_notes(sink), *notes)
@@ -259,6 +266,10 @@ def _restore_transparent(page: Array, result: Array, colours: int) -> None:
     transparent = page[colours] == 0
     if transparent.any():
         result[:colours, transparent] = page[:colours, transparent]
+
+
+def _salvaged(info: SignalInfo) -> str | None:
+    return info.salvaged if isinstance(info, AudioInfo) else None
 
 
 def _put(sink: Writer, scores: Evaluator, noisy: Array | None, cleaned: Array) -> None:

@@ -30,6 +30,7 @@ class Outcome:
     model: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    salvaged: str | None = None  # sentence that says how much of a damaged file was processed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +196,7 @@ class CleanJob(Job):
             notes += (f"{report.clipped} samples did not fit the range of the file and were clipped",)
         if options.reference and not reference:
             notes += (f"no {item.relative} in {options.reference}: the figures are estimates",)
-        return Outcome(report.model, report.metrics, notes)
+        return Outcome(report.model, report.metrics, notes, report.salvaged)
 
     def _reference_of(self, item: Item) -> Path | None:
         """Reference of a file; a folder need not have one for each."""
@@ -265,7 +266,7 @@ class CorruptJob(Job):
                         block[:kept], noise, seed=seed + page, peak=info.peak, sample_rate=info.sample_rate
                     )
                     writer.write(np.concatenate([noisy, block[kept:]]))
-        return Outcome(notes=(f"noise: {noise}", *info.notes))
+        return Outcome(notes=(f"noise: {noise}", *info.notes, *getattr(writer, "notes", ())))
 
     def _chain(self, modality: str) -> tuple[Corruption, ...]:
         from denoise.corruptions import parse

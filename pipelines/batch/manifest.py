@@ -29,8 +29,9 @@ from denoise.errors import InputError, OutputError
 from pipelines.batch.discover import MANIFEST_NAME, Item
 from pipelines.batch.store import output_errors, place
 
-__all__ = ["Entry", "Manifest", "digest", "entries", "jsonable", "pending"]
+__all__ = ["WRITTEN", "Entry", "Manifest", "digest", "entries", "jsonable", "pending"]
 
+WRITTEN = ("ok", "salvaged")  # statuses of rows with an output; only the first is done
 PENDING_NAME = ".denoise-unfinished"
 
 
@@ -41,13 +42,13 @@ class Entry:
     Args:
         source: The input, as the user named it.
         output: Path of the result; None if none was planned.
-        status: `ok`, `skipped` (already done), `failed`, `unfinished` (the batch was stopped before it),
-            or, in a dry run only, `planned`.
+        status: `ok`, `salvaged` (what could be decoded of a damaged file), `skipped` (already done),
+            `failed`, `unfinished` (the batch was stopped before it), or, in a dry run only, `planned`.
         seconds: Processing time, reading and writing included.
         modality: A name in `MODALITIES`, or None if unknown.
         model: The model's name.
         metrics: Metric name to value; `_before` and `_after` mark pairs.
-        error: One sentence, for a failed file.
+        error: One sentence, for a failed or a salvaged file.
         notes: Sentences about what was converted, clipped or left alone.
         key: The output's path inside the output folder; the manifest is looked up by it.
         input_digest: sha256 of the input.
@@ -120,7 +121,7 @@ class Manifest:
         self._done = {
             entry.key: entry
             for entry in (entries(root) if keys is None or keys else ())
-            if entry.status == "ok" and (keys is None or entry.key in keys)
+            if entry.status in WRITTEN and (keys is None or entry.key in keys)
         }
         self._pending = pending(root)
         self._occupant = place(root).occupant()
@@ -138,7 +139,8 @@ class Manifest:
             if done is None or digest(target) != done.output_digest:
                 return None if item.key in self._pending else _foreign(item, known=done is not None)
             self._pending.discard(item.key)  # its row came before the crash
-            if done.fingerprint == fingerprint and done.input_digest == digest(item.source):
+            same = done.status == "ok" and done.fingerprint == fingerprint
+            if same and done.input_digest == digest(item.source):
                 return replace(
                     done, source=str(item.source), output=str(target), status="skipped", seconds=0.0
                 )
@@ -210,7 +212,7 @@ class Appender:
                 self._file.truncate(size)
                 raise
         self._separator = b""
-        if entry.status == "ok" and entry.output:
+        if entry.status in WRITTEN and entry.output:
             self._folders.add(Path(entry.output).parent)
             self.proven.add(entry.key)
         if time.monotonic() - self._synced_s >= self._place.sync_every_s:

@@ -57,10 +57,11 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
     else:
         return Entry.of(
             item,
-            "ok",
+            "salvaged" if outcome.salvaged else "ok",
             seconds=round(time.perf_counter() - started, 4),
             model=outcome.model,
             metrics=outcome.metrics,
+            error=with_path(outcome.salvaged, item.source) if outcome.salvaged else None,
             notes=tuple(_as_planned(note, local, item) for note in notes),
             input_digest=input_digest,
             output_digest=output_digest,

@@ -109,8 +109,8 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 all fine, 1 some inputs failed, 2 wrong usage or a plan that cannot work, "
-    "3 stopped by the disk of the outputs, 130 interrupted, 143 terminated.",
+    epilog="Exit codes: 0 all fine, 1 some inputs failed or were salvaged in part, 2 wrong usage or a plan "
+    "that cannot work, 3 stopped by the disk of the outputs, 130 interrupted, 143 terminated.",
 )
 @click.option(
     "--version",

@@ -243,7 +243,7 @@ def finish(job: Job, result: batch.Result, json_path: Path | None) -> None:
     """Print the result of a job, and exit with the code for it (docs/reliability.md)."""
     if verbosity() == "quiet":
         for entry in result.entries:
-            if entry.status == "failed":
+            if entry.status in ("failed", "salvaged"):
                 click.echo(report.printable(str(entry.error)), err=True)
     else:
         click.echo(report.summary(result))
@@ -253,7 +253,7 @@ def finish(job: Job, result: batch.Result, json_path: Path | None) -> None:
         report.write_json(json_path, _json(job, result))
     if result.stopped:
         raise StorageError(result.stopped)
-    exit_if(result.counts["failed"])
+    exit_if(result.counts["failed"] + result.counts["salvaged"])
 
 
 def exit_if(failed: object) -> None:

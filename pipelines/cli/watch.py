@@ -73,8 +73,8 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
 
 def _lines(entry: Entry, loudness: str | None) -> list[str]:
     """Lines that are shown for an entry."""
-    if entry.status == "failed":
-        return [f"failed {entry.error}"]
+    if entry.error:
+        return [f"{entry.status} {entry.error}"]
     if loudness == "quiet" or (entry.status == "skipped" and loudness != "verbose"):
         return []
     notes = [f"  {note}" for note in entry.notes] if loudness == "verbose" else []

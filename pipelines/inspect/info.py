@@ -95,7 +95,8 @@ def _describe(source: Source) -> FileInfo:
 
 
 def _probe(source: Source) -> FileInfo:
-    info = io.probe(source.path)
+    damaged = {"salvage": True} if io.modality(source.path).name == "audio" else {}
+    info = io.probe(source.path, **damaged)
     describe: Mapping[str, Callable[[Any], Facts]] = {"image": _image, "audio": _audio, "sensor": _log}
     facts, kept = describe[info.modality](info)
     model = CleanJob(inputs=(), output=Path()).row(info.modality).name
@@ -167,7 +168,8 @@ def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | N
         noise = estimator.result()
         return noise, *(_decided(page, info, noise["estimated_sigma"]) if model == AUTO else (model, None))
     blocks = _MAX_SAMPLES if info.modality == "sensor" else round(_MAX_S * (info.sample_rate or 1))
-    with io.reader(info.source, block=min(blocks, _BLOCK)) as reader:
+    damaged = {"salvage": True} if info.modality == "audio" else {}
+    with io.reader(info.source, block=min(blocks, _BLOCK), **damaged) as reader:
         for block in islice(reader, -(-blocks // _BLOCK)):
             estimator.update(block)
     return estimator.result(), model, None

@@ -10,7 +10,7 @@ from pathlib import Path
 from denoise.errors import InputError, UsageError
 from denoise.io.atomic import is_temporary
 from pipelines.batch.lock import LOCK_NAME
-from pipelines.batch.manifest import PENDING_NAME, digest, entries, pending
+from pipelines.batch.manifest import PENDING_NAME, WRITTEN, digest, entries, pending
 from pipelines.batch.store import MANIFEST_NAME
 
 __all__ = ["FAULTS", "STATUSES", "Checked", "verify"]
@@ -63,7 +63,7 @@ def verify(root: Path) -> Iterator[Checked]:
     expected = {
         entry.key: entry.output_digest
         for entry in entries(root)
-        if entry.status == "ok" and entry.key is not None and entry.output_digest is not None
+        if entry.status in WRITTEN and entry.key is not None and entry.output_digest is not None
     }
     unfinished = pending(root)
     for key in sorted(expected):

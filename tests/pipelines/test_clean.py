@@ -249,6 +249,36 @@ def test_what_a_file_is_its_bytes_tell_and_not_its_name(media: Path, tmp_path: P
     assert (tmp_path / "out" / "a.dat").read_bytes()[1:4] == b"PNG"
 
 
+def test_a_damaged_recording_is_salvaged_and_the_exit_code_says_so(
+    media: Path, tmp_path: Path, denoise: Run, manifest_rows: Run
+) -> None:
+    folder, out = tmp_path / "recordings", tmp_path / "out"
+    folder.mkdir()
+    (folder / "t.wav").write_bytes((media / "t.wav").read_bytes())
+    cut = folder / "cut.wav"
+    cut.write_bytes(cut.with_name("t.wav").read_bytes()[:-3000])
+    command = ("clean", folder, "-o", out, "--model", "spectral-gate")
+    result = denoise(*command)
+    assert result.exit_code == 1
+    assert statuses(manifest_rows(out)) == {"t.wav": "ok", "cut.wav": "salvaged"}
+    length = sf.info(cut).frames
+    assert sf.info(out / "cut.wav").frames == length < sf.info(folder / "t.wav").frames
+    row = next(row for row in manifest_rows(out) if row["status"] == "salvaged")
+    rate, whole = sf.info(cut).samplerate, sf.info(folder / "t.wav").frames
+    assert f"salvaged {length / rate:.1f} of about {whole / rate:.1f} s: cut short" in row["error"]
+    assert f"Salvaged: 1\n  {cut}: salvaged" in result.stdout
+
+    again = denoise(*command)  # only what is whole is done
+    assert again.exit_code == 1
+    assert "1 salvaged, 1 skipped" in again.stdout
+    assert denoise("verify", out).exit_code == 0
+    strict = denoise(*command, "--strict", "--quiet")
+    assert strict.exit_code == 1
+    assert strict.stderr.startswith(f"{cut}: cut short")
+    quiet = denoise(*command, "--quiet")
+    assert quiet.stderr.startswith(f"{cut}: salvaged")
+
+
 def test_recordings_may_not_last_longer_than_is_asked_for(media: Path, tmp_path: Path, denoise: Run) -> None:
     (media / "long").mkdir()
     (media / "t.wav").rename(media / "long" / "t.wav")

@@ -13,9 +13,9 @@ in Opus, whose decoder returns about 1e-34.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from denoise.errors import OutputError, UnreadableError, UsageError
+from denoise.errors import OutputError, UnreadableError, UnsupportedError, UsageError
 from denoise.io.atomic import replacing
 from denoise.io.audio.encoding import (
     HANDLED,
@@ -35,8 +35,9 @@ from denoise.io.audio.encoding import (
     is_named_right,
     written_subtype,
 )
-from denoise.io.audio.ogg import last_page
-from denoise.io.audio.tags import chunks, insert_tags, read_tags
+from denoise.io.audio.links import Layout, Link, layout
+from denoise.io.audio.tags import insert_tags, read_tags
+from denoise.io.audio.view import View
 from denoise.io.base import Codec
 from denoise.io.sniff import format_of, read_head
 from denoise.signal import AudioInfo, SignalInfo
@@ -47,11 +48,11 @@ Float = NDArray[np.float32]
 
 BLOCK_S = 10.0  # length of a block, unless it would hold more than
 MAX_VALUES = 2**22  # of all channels together (16 MiB of float32)
+PIECE_SAMPLES = 2**12  # at once from the decoder, which on an error loses them all
 WRITE_SAMPLES = 2**16  # at once to the encoder, because libvorbis copies them to the stack
 
 _UNKNOWN_LENGTH = 2**62  # libsndfile reports 2^63-1 samples if a FLAC header leaves the length open
 _MP3_SLACK = 2 * 1152  # samples: decoders may differ by a frame at each end
-_END_OF_STREAM = 4  # flag of the last Ogg page
 
 
 class AudioReader:
@@ -60,20 +61,30 @@ class AudioReader:
     Args:
         path: The file; its contents decide the format.
         block: Samples in a block; None takes about ten seconds, fewer if there are many channels.
+        salvage: Yield what can be decoded of a damaged recording instead of refusing it. `info` then has
+            `salvaged` set, and a note; of damage that only decoding finds, after the last block.
 
     Raises:
         UnreadableError: It is no audio, cut short, damaged, empty, holds NaN or infinite samples, or cannot
             be opened.
+        UnsupportedError: It holds several recordings of different rates or numbers of channels.
     """
 
-    def __init__(self, path: Path, block: int | None = None) -> None:
+    def __init__(self, path: Path, block: int | None = None, *, salvage: bool = False) -> None:
         if block is not None and block < 1:
             raise UsageError(f"block is {block}, expected at least 1 sample")
-        _check_bytes(path)
-        self._path = path
-        self._file = _open(path)
+        _check_kind(path)
+        self._path, self._salvage = path, salvage
+        self._layout = layout(path)
+        self._links = list(self._layout.links)
+        if self._layout.damage and not salvage:
+            raise UnreadableError(f"{path}: {self._layout.damage}")
+        self._file = _open(path, self._links[0])
         try:
-            self.info = _describe(path, self._file)
+            self._lengths = [self._length(self._links[0], self._file), *map(self._measure, self._links[1:])]
+            self.info = _describe(path, self._file, self._layout, sum(self._lengths))
+            if self._layout.damage:
+                self._set_salvaged(self.info.shape[1], self._layout.damage, self._layout.stretch)
         except BaseException:
             self._file.close()
             raise
@@ -81,31 +92,82 @@ class AudioReader:
         usual = max(1, min(int(BLOCK_S * self._file.samplerate), MAX_VALUES // channels))
         self._block = min(block or usual, samples)
 
+    def _measure(self, link: Link) -> int:
+        """Measure a further link, which must be like the first."""
+        with _open(self._path, link) as file:
+            first, found = ((f.samplerate, f.channels) for f in (self._file, file))
+            if first != found:
+                raise UnsupportedError(
+                    f"{self._path}: holds joined recordings of {first[1]} channels at {first[0]} Hz and of "
+                    f"{found[1]} at {found[0]} Hz; expected one format, split the file"
+                )
+            return self._length(link, file)
+
+    def _length(self, link: Link, file: ForwardFile) -> int:
+        if link.samples is not None:
+            return link.samples
+        return int(file.frames) if file.frames < _UNKNOWN_LENGTH else _count(self._path, link)
+
     def __iter__(self) -> Iterator[Float]:
-        position, samples = 0, self.info.shape[1]
-        while position < samples:
-            block = self._next(position)
-            if block.shape[1] == 0:
-                break
+        position = 0
+        for block in self._blocks():
             if bad := _first_not_finite(block):
                 raise UnreadableError(f"{self._path}: {_place(bad, position)}, expected finite numbers")
             position += block.shape[1]
             yield block
-        if position < samples - (_MP3_SLACK if self._file.format == "MP3" else 0):
-            raise self._cut_short(position)
 
-    def _next(self, position: int) -> Float:
-        try:
-            frames = self._file.read(self._block, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise self._cut_short(position) from error
-        return np.ascontiguousarray(frames.T)
+    def _blocks(self) -> Iterator[Float]:
+        """Cut the pieces of all links into blocks of one length."""
+        pieces, size = list[Float](), 0
+        for piece in self._pieces():
+            pieces.append(piece)
+            size += len(piece)
+            while size >= self._block:
+                whole = np.concatenate(pieces)
+                yield np.ascontiguousarray(whole[: self._block].T)
+                pieces, size = [whole[self._block :]], size - self._block
+        if size:
+            yield np.ascontiguousarray(np.concatenate(pieces).T)
 
-    def _cut_short(self, position: int) -> UnreadableError:
-        return UnreadableError(
-            f"{self._path}: cut short or damaged after about {position} samples, "
-            f"expected the {self.info.shape[1]} of its header"
-        )
+    def _pieces(self) -> Iterator[Float]:
+        """Read all links, up to the first damage, in pieces `(n, C)`, for an error loses a whole piece."""
+        position = 0
+        for link, length in zip(self._links, self._lengths, strict=True):
+            if link is not self._links[0]:
+                self._file.close()
+                self._file = _open(self._path, link)
+            stop = position + length
+            while position < stop:
+                count = min(PIECE_SAMPLES, self._block, stop - position)
+                try:
+                    piece = self._file.read(count, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError as error:
+                    self._end_early(position, error)
+                    return
+                if not len(piece):
+                    break
+                position += len(piece)
+                yield piece
+            if position < stop - (_MP3_SLACK if self._file.format == "MP3" else 0):
+                self._end_early(position)
+                return
+
+    def _end_early(self, position: int, error: Exception | None = None) -> None:
+        """Refuse what ends early, or note how much was salvaged."""
+        expected = self.info.shape[1]
+        if not self._salvage or not position:
+            raise UnreadableError(
+                f"{self._path}: cut short or damaged after about {position} samples, "
+                f"expected the {expected} of its header"
+            ) from error
+        if not self.info.salvaged:
+            self._set_salvaged(position, "cut short or damaged", expected / position)
+
+    def _set_salvaged(self, samples: int, reason: str, stretch: float) -> None:
+        seconds = samples / (self.info.sample_rate or 1)
+        of = f" of about {seconds * stretch:.1f}" if stretch > 1 else ""
+        note = f"salvaged {seconds:.1f}{of} s: {reason}"
+        self.info = replace(self.info, salvaged=note, notes=(*self.info.notes, note))
 
     def __enter__(self) -> Self:
         return self
@@ -127,29 +189,17 @@ def _place(bad: tuple[int, int, float], position: int) -> str:
     return f"sample {position + sample} of channel {channel + 1} is {value}"
 
 
-def _check_bytes(path: Path) -> None:
-    """Refuse a file that is no audio or ends too early, with a reason that libsndfile does not give."""
+def _check_kind(path: Path) -> None:
+    """Refuse a file that is no audio, with a reason that libsndfile does not give."""
     found = format_of(read_head(path, "audio"))
     if found.modality != "audio":  # libsndfile would try about twenty formats more
         raise UnreadableError(f"{path}: holds {found.name} data; expected audio")
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        promised = next((c for c in chunks(file) if c.name in ("data", "SSND")), None)
-        page = last_page(file)
-    if promised and promised.size and promised.start + promised.size > size:
-        raise UnreadableError(
-            f"{path}: cut short, {size - promised.start} bytes of samples, "
-            f"expected the {promised.size} of its header"
-        )
-    if page and page[1]:
-        raise UnreadableError(
-            f"{path}: cut short, the last Ogg page lacks {page[1]} bytes, expected a whole one"
-        )
 
 
-def _open(path: Path) -> ForwardFile:
+def _open(path: Path, link: Link) -> ForwardFile:
+    view = None if link.is_whole else View(path, link.start, link.stop, link.patches, endless=link.endless)
     try:
-        file = ForwardFile(path)
+        file = ForwardFile(view or path)
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip().rstrip(".")
         raise UnreadableError(
@@ -162,15 +212,12 @@ def _open(path: Path) -> ForwardFile:
     return file
 
 
-def _describe(path: Path, file: ForwardFile) -> AudioInfo:
-    notes = []
+def _describe(path: Path, file: ForwardFile, found: Layout, samples: int) -> AudioInfo:
+    notes = list[str]()
     if not is_named_right(path, file.format, file.subtype):
-        found = file.subtype.title() if file.format == "OGG" else file.format
-        notes.append(f"holds {found} data under the suffix {path.suffix or '(none)'}, and keeps both")
-    samples = file.frames
-    if samples >= _UNKNOWN_LENGTH:
-        samples = _count(path)
-        notes.append("the header does not state the length, so it was counted")
+        kind = file.subtype.title() if file.format == "OGG" else file.format
+        notes.append(f"holds {kind} data under the suffix {path.suffix or '(none)'}, and keeps both")
+    notes += found.notes
     if samples == 0:
         raise UnreadableError(f"{path}: holds 0 samples, expected at least one")
     written = written_subtype(file.format, file.subtype)
@@ -178,10 +225,6 @@ def _describe(path: Path, file: ForwardFile) -> AudioInfo:
         notes.append(f"{file.subtype} is written back as {written}")
     if file.subtype in ("PCM_32", "DOUBLE"):
         notes.append(f"24 significant bits of {file.subtype} samples are kept")
-    with path.open("rb") as source:
-        page = last_page(source)
-    if page and not page[0] & _END_OF_STREAM:
-        notes.append("the last page is not marked as the end: the recording may have been longer")
     return AudioInfo(
         source=path,
         modality="audio",
@@ -198,18 +241,16 @@ def _describe(path: Path, file: ForwardFile) -> AudioInfo:
     )
 
 
-def _count(path: Path) -> int:
-    """Decode a file to measure its length."""
+def _count(path: Path, link: Link) -> int:
+    """Decode a link to measure its length."""
     samples = 0
-    with ForwardFile(path) as file:
-        buffer = np.empty((WRITE_SAMPLES, file.channels), dtype=np.float32)
+    with _open(path, link) as file:
+        buffer = np.empty((PIECE_SAMPLES, file.channels), dtype=np.float32)
         try:
             while count := len(file.read(out=buffer)):
                 samples += count
-        except soundfile.LibsndfileError as error:
-            raise UnreadableError(
-                f"{path}: cut short or damaged after about {samples} samples, expected all of them"
-            ) from error
+        except soundfile.LibsndfileError:  # reading the blocks meets it again
+            return samples + 1
     return samples
 
 

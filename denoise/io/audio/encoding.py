@@ -13,6 +13,7 @@ import soundfile
 
 from denoise.errors import OutputError, UnsupportedError
 from denoise.io.audio import mpeg
+from denoise.io.audio.view import View
 from denoise.io.formats import FORMATS, readable_suffixes
 from denoise.signal import AudioInfo
 
@@ -57,6 +58,12 @@ class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
     def seekable(self) -> bool:
         """Return False, so that soundfile does not seek."""
         return False
+
+    def close(self) -> None:
+        """Close the file, and the view that it reads."""
+        super().close()
+        if isinstance(self.name, View):
+            self.name.close()
 
 
 @dataclass(frozen=True)

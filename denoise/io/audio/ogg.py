@@ -1,4 +1,4 @@
-"""Comments of Ogg files (RFC 3533; Vorbis I, section 5; RFC 7845): read them, and replace them.
+"""Links and comments of Ogg files (RFC 3533; Vorbis I, section 5; RFC 7845).
 
 The comments are the second packet of a stream. Every size is checked against the bytes that follow it.
 """
@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-__all__ = ["last_page", "packed_headers", "read_comments", "renumber"]
+__all__ = ["LastPage", "chain", "last_page", "packed_headers", "read_comments", "renumber"]
 
 Comments = list[tuple[str, bytes]]
 
@@ -19,12 +19,20 @@ MAX_BYTES = 64 * 2**20  # of comments; more would be a stray payload, and would 
 _HEAD_BYTES = 27
 _MAX_SEGMENTS, _SEGMENT_BYTES = 255, 255
 _MAX_PAGE_BYTES = _HEAD_BYTES + _MAX_SEGMENTS * (1 + _SEGMENT_BYTES)
+_FIRST, _LAST = 2, 4  # flags of the first and the last page of a stream
 _CONTINUED = 1  # flag of a page that begins inside a packet
 _KINDS = {  # start of the first packet -> start of the comments' packet, and the number of header packets
     b"\x01vorbis": (b"\x03vorbis", 3),
     b"OpusHead": (b"OpusTags", 2),
 }
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+class LastPage(NamedTuple):
+    """The end of an Ogg file."""
+
+    ends_stream: bool  # it is marked as the last page
+    missing_bytes: int  # of the page
 
 
 @dataclass(frozen=True)
@@ -173,15 +181,41 @@ def _sealed(head: bytes, body: bytes) -> bytes:
     return page[:22] + check.to_bytes(4, "little").translate(_REVERSED)[::-1] + page[26:]
 
 
-def last_page(file: BinaryIO) -> tuple[int, int] | None:
-    """Read the flags of the last page, and the number of its bytes that are missing; None for other files."""
-    file.seek(0)
-    if file.read(4) != b"OggS":
-        return None
+def chain(file: BinaryIO) -> list[int]:
+    """Find where the links of a file begin: at first pages that follow other pages (RFC 3533, section 4)."""
+    starts, first_before, position = list[int](), False, 0
+    end = file.seek(0, 2)
+    while position < end:
+        file.seek(position)
+        head = file.read(_HEAD_BYTES + _MAX_SEGMENTS)
+        if head[:4] != b"OggS" or len(head) < _HEAD_BYTES:
+            position = _next_page(file, position + 1, end)
+            continue
+        first = bool(head[5] & _FIRST)
+        if first and not first_before:
+            starts.append(position)
+        first_before = first
+        position += _HEAD_BYTES + head[26] + sum(head[_HEAD_BYTES : _HEAD_BYTES + head[26]])
+    return starts
+
+
+def _next_page(file: BinaryIO, start: int, end: int) -> int:
+    while start < end:
+        file.seek(start)
+        data = file.read(_MAX_PAGE_BYTES)
+        found = data.find(b"OggS")
+        if found >= 0:
+            return start + found
+        start += max(len(data) - 3, 1)
+    return end
+
+
+def last_page(file: BinaryIO) -> LastPage:
+    """Read what the last page says of the end of the file."""
     file.seek(max(0, file.seek(0, 2) - 2 * _MAX_PAGE_BYTES))
     tail = file.read()
     page = tail[max(tail.rfind(b"OggS"), 0) :]
     if len(page) < _HEAD_BYTES:
-        return 0, _HEAD_BYTES - len(page)
+        return LastPage(False, _HEAD_BYTES - len(page))
     size = _HEAD_BYTES + page[26] + sum(page[_HEAD_BYTES : _HEAD_BYTES + page[26]])
-    return page[5], max(0, size - len(page))
+    return LastPage(bool(page[5] & _LAST), max(0, size - len(page)))

@@ -17,16 +17,16 @@ from __future__ import annotations
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from denoise.errors import printable
-from denoise.io.audio import ogg
+from denoise.io.audio import flac, ogg
+from denoise.io.audio.chunks import chunks, form_at
 from denoise.io.audio.mpeg import id3_bytes
 
-__all__ = ["Chunk", "Tags", "chunks", "form_of", "insert_tags", "names", "read_tags"]
+__all__ = ["Tags", "insert_tags", "names", "read_tags"]
 
 Tags = tuple[tuple[str, bytes], ...]
 
@@ -35,47 +35,8 @@ MAX_BYTES = 64 * 2**20  # of tags in one file; more would be a stray payload, an
 _DERIVED = frozenset(  # chunks that the encoder writes itself, and filling
     {"fmt ", "data", "ds64", "fact", "PEAK", "JUNK", "junk", "FLLR", "PAD ", "COMM", "SSND", "FVER"}
 )
-_UNKNOWN_SIZES = frozenset({0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})  # left by writers of streams
-_FLAC_STREAMINFO, _FLAC_PADDING, _FLAC_SEEKTABLE = 0, 1, 3
 _FLAC_NAMES = {"2": "application", "4": "comments", "5": "cue sheet", "6": "picture"}
 _FLAC_FIRST_BLOCK_END = 4 + 4 + 34  # "fLaC", block header, STREAMINFO
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """One chunk of a RIFF or AIFF file."""
-
-    name: str  # its four characters
-    start: int  # byte offset of its payload
-    size: int | None  # bytes that its header promises; None if the writer did not know (a stream)
-
-
-def form_of(file: BinaryIO) -> str | None:
-    """Byte order, `<` or `>`, of a file of chunks (RIFF, RIFX, RF64, FORM); None for others."""
-    file.seek(0)
-    return {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}.get(file.read(4))
-
-
-def chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """Yield the chunks of a RIFF or AIFF file, in order, up to the first invalid one."""
-    order = form_of(file)
-    end = file.seek(0, 2)
-    position, large = 12, None
-    while order and position + 8 <= end:
-        file.seek(position)
-        raw, size = struct.unpack(f"{order}4sI", file.read(8))
-        if not raw.isascii() or not raw.decode().isprintable():
-            return
-        name, start = raw.decode(), position + 8
-        if name == "ds64":  # RF64 keeps the 64-bit size of its data here
-            large = struct.unpack("<Q", file.read(16)[8:])[0]
-        if name == "data" and size == 0xFFFFFFFF and large is not None:
-            size = large
-        elif name in ("data", "SSND") and size in _UNKNOWN_SIZES and start + size != end:
-            yield Chunk(name, start, None)
-            return
-        yield Chunk(name, start, size)
-        position = start + size + size % 2
 
 
 def _read_chunks(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
@@ -89,7 +50,7 @@ def _read_chunks(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
 
 
 def _insert_chunks(file: BinaryIO, tags: Tags) -> None:
-    order = form_of(file)
+    order = form_at(file)
     written = {chunk.name: chunk for chunk in chunks(file)}
     if "PEAK" in written:  # zero its time of day, so that equal samples make equal files
         file.seek(written["PEAK"].start + 4)
@@ -114,26 +75,9 @@ def _insert_chunks(file: BinaryIO, tags: Tags) -> None:
         file.write(layout[20:24])
 
 
-def _flac_blocks(file: BinaryIO) -> Iterator[tuple[int, int, int, bool]]:
-    """Yield code, payload start, payload size and `is last` of each metadata block."""
-    position, last = 4, False
-    while not last:
-        file.seek(position)
-        header = file.read(4)
-        if len(header) < 4:
-            return
-        size = int.from_bytes(header[1:])
-        last = bool(header[0] & 0x80)
-        yield header[0] & 0x7F, position + 4, size, last
-        position += 4 + size
-
-
 def _read_flac(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    file.seek(0)
-    if file.read(4) != b"fLaC":
-        return
-    for code, start, size, _ in list(_flac_blocks(file)):
-        if code not in (_FLAC_STREAMINFO, _FLAC_PADDING, _FLAC_SEEKTABLE):
+    for code, start, size in list(flac.blocks(file)):
+        if code not in (flac.STREAMINFO, flac.PADDING, flac.SEEKTABLE):
             file.seek(start)
             yield str(code), file.read(size)
 
@@ -141,11 +85,11 @@ def _read_flac(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
 def _insert_flac(path: Path, tags: Tags) -> None:
     with path.open("rb") as file:
         file.seek(0)
-        *_, (_, start, size, _) = _flac_blocks(file)
+        *_, (_, start, size) = flac.blocks(file)
         file.seek(4)
         first = file.read(_FLAC_FIRST_BLOCK_END - 4)
     blocks = [bytes([int(name)]) + len(payload).to_bytes(3) + payload for name, payload in tags]
-    blocks.insert(0, bytes([_FLAC_STREAMINFO]) + first[1:])
+    blocks.insert(0, bytes([flac.STREAMINFO]) + first[1:])
     blocks[-1] = bytes([blocks[-1][0] | 0x80]) + blocks[-1][1:]
     _splice(path, 4, start + size, b"".join(blocks))
 
