@@ -166,7 +166,10 @@ def _clean_signal(
         levels.update(array[:, start : start + DEFAULT_BLOCK])
     silence = peak if peak is not None and array.dtype.kind == "u" else 0.0  # mid-range of unsigned audio
     offset, scale = levels.offset_and_scale(model.spec, silence, 1.0 if peak is None else peak)
-    stream = Stream(model, channels, sample_rate, strength, sigma, offset, scale, tile or DEFAULT_BLOCK)
+    bounds = levels.bounds if model.spec.modality == "sensor" else None
+    stream = Stream(
+        model, channels, sample_rate, strength, sigma, offset, scale, tile or DEFAULT_BLOCK, bounds=bounds
+    )
     done = 0
     for start in range(0, samples, DEFAULT_BLOCK):
         block = stream.feed(array[:, start : start + DEFAULT_BLOCK])

@@ -23,6 +23,7 @@ from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.selection import Selection
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
+from denoise.infer.tally import EventTally
 from denoise.io import Writer
 from denoise.io.atomic import replacing
 from denoise.io.formats import modality_of
@@ -212,16 +213,17 @@ def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: Cl
                 evaluator(blocks.info, options.reference, reading | of_reference) as scores,
             ):
                 stream = _open_stream(blocks.info, cleaner, levels, options)
+                tally = EventTally(*levels.mean_and_deviation()) if info.modality == "sensor" else None
                 stamps: Iterator[Array | None] = repeat(None)
                 if isinstance(blocks, SensorReader) and _pausing_clock(blocks.info):
                     stamps = blocks.stamps()
                 for noisy, stamps_s in zip(blocks, stamps, strict=False):
                     samples += noisy.shape[-1]
-                    _put(sink, scores, noisy, stream.feed(noisy, stamps_s))
-                _put(sink, scores, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
+                    _put(sink, scores, tally, noisy, stream.feed(noisy, stamps_s))
+                _put(sink, scores, tally, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
                 info = blocks.info if _salvaged(blocks.info) else info  # some damage shows at the end only
-                notes += [*stream.notes, *_removal_note(stream.diagnostics)]
-                figures.append({**scores.result(), **stream.diagnostics})
+                notes += [*stream.notes, *_removal_note(stream.diagnostics), *(tally.notes if tally else ())]
+                figures.append({**scores.result(), **stream.diagnostics, **(tally.metrics if tally else {})})
     all_notes = (*info.notes, *_writer_notes(sink), *notes)
     return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, (selection,))
 
@@ -242,6 +244,7 @@ def _open_stream(info: SignalInfo, cleaner: Cleaner, levels: Levels, options: Cl
         options.block or DEFAULT_BLOCK,
         _pausing_clock(info),
         options.fill_gaps,
+        levels.bounds if cleaner.spec.modality == "sensor" else None,
     )
 
 
@@ -272,8 +275,12 @@ def _salvaged(info: SignalInfo) -> str | None:
     return info.salvaged if isinstance(info, AudioInfo) else None
 
 
-def _put(sink: Writer, scores: Evaluator, noisy: Array | None, cleaned: Array) -> None:
+def _put(
+    sink: Writer, scores: Evaluator, tally: EventTally | None, noisy: Array | None, cleaned: Array
+) -> None:
     scores.update(noisy, cleaned)
+    if tally:
+        tally.update(noisy, cleaned)
     if cleaned.shape[-1]:
         sink.write(cleaned)
 

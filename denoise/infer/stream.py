@@ -68,11 +68,15 @@ class _HasDenoiser(Protocol):
     def denoiser(self) -> Denoiser: ...
 
 
+_FIRST = 2  # readings that may be a start-up glitch, or the stamps that a recorder writes above its samples
+_FAR = 30.0  # standard deviations of the other readings; farther first readings do not count
+
+
 class Levels:
-    """Accumulates mean, standard deviation and constancy of each channel in float64.
+    """Accumulates mean, standard deviation and range of each channel in float64.
 
     NaN counts as missing. Parts are merged as by Chan, Golub and LeVeque (1983), so a large offset costs no
-    digits.
+    digits. The first two readings count only if they are like the others.
 
     Args:
         channels: Number of channels.
@@ -84,22 +88,18 @@ class Levels:
         self._squares = np.zeros(channels)
         self._low = np.full(channels, np.inf)
         self._high = np.full(channels, -np.inf)
+        self._first = np.empty((channels, 0))
 
     def update(self, block: Array) -> None:
         """Add the next samples `(C, n)`."""
         values = np.asarray(block, np.float64)
         present = ~np.isnan(values)
-        count = present.sum(axis=-1)
-        total = self._count + count
-        safe = np.maximum(total, 1)
-        mean = np.where(present, values, 0).sum(axis=-1) / np.maximum(count, 1)
-        squares = (np.where(present, values - mean[:, None], 0) ** 2).sum(axis=-1)
-        shift = np.where(count > 0, mean - self._mean, 0)
-        self._squares += squares + shift**2 * self._count * count / safe
-        self._mean += shift * count / safe
-        self._count = total
         self._low = np.minimum(self._low, np.where(present, values, np.inf).min(axis=-1, initial=np.inf))
         self._high = np.maximum(self._high, np.where(present, values, -np.inf).max(axis=-1, initial=-np.inf))
+        missing = _FIRST - self._first.shape[1]
+        self._first = np.concatenate([self._first, values[:, :missing]], axis=-1)
+        totals = self._count, self._mean, self._squares
+        self._count, self._mean, self._squares = _merged(*totals, values[:, missing:])
 
     @property
     def varies(self) -> NDArray[np.bool_]:
@@ -114,10 +114,36 @@ class Levels:
             zero: Value of silence, for a model that does not want its input centred.
             full: Full scale, for a model that does not want its input scaled.
         """
-        deviation = np.sqrt(self._squares / np.maximum(self._count, 1))
-        offset = self._mean if spec.centre else np.full_like(self._mean, zero)
-        scale = deviation if spec.scale else np.full_like(self._mean, full)
+        mean, deviation = self.mean_and_deviation()
+        offset = mean if spec.centre else np.full_like(mean, zero)
+        scale = deviation if spec.scale else np.full_like(mean, full)
         return offset, np.where(self.varies, scale, 0.0)
+
+    def mean_and_deviation(self) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of each channel."""
+        deviation = np.sqrt(self._squares / np.maximum(self._count, 1))[:, None]
+        far = np.abs(self._first - self._mean[:, None]) > _FAR * deviation
+        first = np.where(far & (deviation > 0), np.nan, self._first)
+        count, mean, squares = _merged(self._count, self._mean, self._squares, first)
+        return mean, np.sqrt(squares / np.maximum(count, 1))
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lowest and highest reading of each channel."""
+        return self._low, self._high
+
+
+def _merged(count: Array, mean: Array, squares: Array, values: Array) -> tuple[Array, Array, Array]:
+    """Return count, mean and sum of squared deviations of each channel with more values `(C, n)`."""
+    present = ~np.isnan(values)
+    more = present.sum(axis=-1)
+    total = count + more
+    safe = np.maximum(total, 1)
+    mean_more = np.where(present, values, 0).sum(axis=-1) / np.maximum(more, 1)
+    squares_more = (np.where(present, values - mean_more[:, None], 0) ** 2).sum(axis=-1)
+    shift = np.where(more > 0, mean_more - mean, 0)
+    squares = squares + squares_more + shift**2 * count * more / safe
+    return total, mean + shift * more / safe, squares
 
 
 class Stream:
@@ -155,6 +181,8 @@ class Stream:
             small ones lag less. None takes the minimum for a model that carries state.
         clock: Clock of the samples, if it pauses: the sides of a pause are cleaned as those of a gap.
         fill_gaps: Length in samples of the longest gap to fill.
+        bounds: Lowest and highest value of the output, per channel or for all: those of the input keep what
+            is not negative from becoming so.
 
     Raises:
         UsageError: The model is not one for signals, or cannot honour `strength`, `sigma` or `sample_rate`.
@@ -172,6 +200,7 @@ class Stream:
         block: int | None = None,
         clock: Clock | None = None,
         fill_gaps: int = 0,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> None:
         model = (model if isinstance(model, Denoiser) else model.denoiser).for_sample_rate(sample_rate)
         name, spec = type(model).__name__, model.spec
@@ -192,6 +221,7 @@ class Stream:
         gain = np.broadcast_to(np.asarray(scale, np.float64), (channels,))[:, None]
         self._divisor = np.where(gain > 0, gain, 1.0)
         self._gain = strength * gain
+        self._bounds = [np.broadcast_to(np.asarray(b), (channels,))[:, None] for b in bounds or ()]
         self._gaps_allowed = spec.modality == "sensor"
         self._piece = max(1, round(block / ratio))
         self._checked = 0  # samples
@@ -307,7 +337,10 @@ class Stream:
             self._residual.append(np.zeros((self._channels, short), np.float32))
         size = min(self._dry.size, self._residual.size)
         dry = self._dry.take(size)
-        out: Array = (dry - self._gain * self._residual.take(size)).astype(dry.dtype)
+        out: Array = dry - self._gain * self._residual.take(size)
+        if self._bounds:
+            out = np.clip(out, *self._bounds)
+        out = out.astype(dry.dtype)
         if np.isinf(out).any() or (np.isnan(out) & ~np.isnan(dry)).any():
             raise DenoiseError("the model returned a value that is not a finite number")
         return out

@@ -22,11 +22,13 @@ from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.io.formats import writable_suffixes
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
+from denoise.training.events import events
 from denoise.training.recipe import Recipe, ValidateRecipe
 
 __all__ = ["Batches", "Pair", "Patches", "pairs", "read_clean", "synthetic"]
 
 Array = NDArray[Any]  # float32 signals, uint8 images
+_EVENTS = "events"  # group of the patches of synthetic events
 Pair = tuple[NDArray[np.float32], NDArray[np.float32], float | None]  # noisy and target `(C, *S)`, Hz
 
 
@@ -170,8 +172,9 @@ class Patches:
         self.offsets = self.shapes.prod(1).cumsum(0) - self.shapes.prod(1)
         found = [re.search(self.data.group, name) for name in names]
         self.groups = [match.group(0) if match else "" for match in found]
-        if foreign := recipe.data.corruptions.keys() - set(self.groups):
-            raise unknown(f"recipe {recipe.name}: group", min(foreign), set(self.groups))
+        known = {*self.groups, *([_EVENTS] if recipe.data.events else [])}
+        if foreign := recipe.data.corruptions.keys() - known:
+            raise unknown(f"recipe {recipe.name}: group", min(foreign), known)
         self.corruptions = {
             group: _corruption(spec.replace("{corruption}", recipe.data.corruption), folder)
             for group, spec in recipe.data.corruptions.items()
@@ -201,9 +204,10 @@ class Patches:
         picks = torch.multinomial(weights, size, replacement=True, generator=generator)
         target = self._cut(picks, channels, generator)
         generator = _on(target.device, generator)
+        groups = self._synthesise(target, [self.groups[i] for i in picks.tolist()], generator)
         target = self._augment(target, generator)
         if self.corruptions:
-            return self._by_group(target, [self.groups[i] for i in picks.tolist()], generator), target
+            return self._by_group(target, groups, generator), target
         if not self.data.gray:
             return self.corruption(target, generator, self.sample_rate), target
         # A gray image is repeated in three identical channels, noise included.
@@ -254,6 +258,20 @@ class Patches:
         patches, after = (self.samples[(first + before + i).clamp(max=len(self.samples) - 1)] for i in (0, 1))
         return patches.lerp(after, (place - before).to(patches))
 
+    def _synthesise(self, x: Tensor, groups: list[str], generator: Generator) -> list[str]:
+        """Replace some patches by synthetic ones, in place, and return the groups; events are one."""
+        data, count = self.data, x.shape[0]
+        if data.synthetic:
+            drawn = torch.rand(count, generator=generator, device=generator.device) < data.synthetic
+            if drawn.any():
+                x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
+        if data.events:
+            drawn = torch.rand(count, generator=generator, device=generator.device) < data.events
+            if drawn.any():
+                x[drawn] = events(int(drawn.sum()), data.patch, generator)
+            groups = [_EVENTS if one else group for one, group in zip(drawn.tolist(), groups, strict=True)]
+        return groups
+
     def _augment(self, x: Tensor, generator: Generator) -> Tensor:
         data, count = self.data, x.shape[0]
 
@@ -261,10 +279,6 @@ class Patches:
             drawn = torch.rand(count, generator=generator, device=generator.device) < share
             return drawn.view(count, *[1] * (x.ndim - 1))
 
-        if data.synthetic:
-            drawn = chance(data.synthetic).flatten()
-            if drawn.any():
-                x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
         if data.enlarge and self.ndim == 2:
             drawn = chance(data.enlarge).flatten()
             x[drawn] = _enlarged(x[drawn], generator)

@@ -65,6 +65,8 @@ class DataRecipe:
         equalise_db: Maximum of a smooth random gain over frequency: other microphones, rooms and voices.
         standardise: Give every patch zero mean and unit variance (sensors, whose units are arbitrary).
         synthetic: Share of synthetic signal patches: steps, bumps, chirps, random walks.
+        events: Share of synthetic logs of events (`denoise.training.events`): what is rare in them is signal.
+            They form the group `events` of `corruptions`.
         stretch: Maximum factor of random resampling of signals, up or down; recordings may be shorter than a
             patch by this factor.
         group: Regular expression on the relative path or array name; groups are drawn equally often.
@@ -88,6 +90,7 @@ class DataRecipe:
     equalise_db: float = 0.0
     standardise: bool = False
     synthetic: float = 0.0
+    events: float = 0.0
     stretch: float = 1.0
     group: str = ""
     max_joint_channels: int = 1

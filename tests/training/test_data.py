@@ -14,6 +14,7 @@ from denoise.corruptions.audio import equalised
 from denoise.errors import InputError, UsageError
 from denoise.signal import SignalInfo
 from denoise.training.data import Patches, pairs, read_clean
+from denoise.training.events import EVENTS, events
 from denoise.training.recipe import DataRecipe, Recipe, ValidateRecipe
 
 SENSOR = Recipe("t", "sensor", data=DataRecipe(patch=64, corruption="gaussian:snr_db=10", group="^[a-z]+"))
@@ -208,3 +209,26 @@ def test_channels_of_one_recording_come_together_as_many_as_a_batch_draws(pool: 
             alike = (target[:, :1] * target[:, 1:]).mean(-1).abs()
             assert alike.min() > 0.9
     assert shapes == {(8, 1, 64), (4, 2, 64), (2, 3, 64)}
+
+
+def test_events_are_logs_of_their_own_group(pool: Path) -> None:
+    data = replace(SENSOR.data, standardise=True, events=1.0, corruptions={"events": "none"})
+    noisy, target = batch(patches(pool, replace(SENSOR, data=data), 1), 40)
+    assert torch.equal(noisy, target)
+    assert torch.isfinite(target).all()
+    with pytest.raises(UsageError, match="group"):
+        patches(pool, replace(SENSOR, data=replace(data, events=0.0)), 1)
+
+
+def test_each_kind_of_event_is_what_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = {name: kind(16, 2048, generator) for name, kind in EVENTS.items()}
+    for name, logs in drawn.items():
+        assert logs.shape == (16, 2048), name
+        assert torch.isfinite(logs).all(), name
+    assert (drawn["tips"] == drawn["tips"].round()).all()
+    assert (drawn["tips"] >= 0).all()
+    steps = drawn["counters"].diff(dim=1)
+    assert ((steps < 0).sum(1) <= 1).all()  # one reset at most
+    assert (drawn["loads"] >= -0.5).all()
+    assert events(16, 2048, generator).shape == (16, 1, 2048)

@@ -14,8 +14,18 @@ from torch import Tensor
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser
+from denoise.models.sensor.check import EventGuard
 from denoise.models.sensor.heartbeats import Heartbeats
-from denoise.models.sensor.stages import GRID, BaselineWander, HarmGate, Impulses, Mains, Repair, Stage
+from denoise.models.sensor.stages import (
+    GRID,
+    BaselineWander,
+    FirstReadings,
+    HarmGate,
+    Impulses,
+    Mains,
+    Repair,
+    Stage,
+)
 from denoise.registry import unknown
 
 __all__ = ["STAGES", "SensorChain"]
@@ -32,9 +42,10 @@ class SensorChain(Denoiser):
     """A network for sensor logs behind stages that remove faults by rule.
 
     By default the stages remove single outliers, runs of stuck or saturated readings, and mains hum, if the
-    evidence is clear. Slow wander is signal to most sensors and goes only on request. Components to keep are
-    subtracted before the network and added back after it. A network for electrocardiograms, to which wander
-    is noise, takes over around heartbeats.
+    evidence is clear. Wild first readings and events stay (`denoise.models.sensor.check`). Slow wander is
+    signal to most sensors and goes only on request. Components to keep are subtracted before the network and
+    added back after it. A network for electrocardiograms, to which wander is noise, takes over around
+    heartbeats.
 
     Args:
         network: Any denoiser of sensors with a halo.
@@ -67,12 +78,19 @@ class SensorChain(Denoiser):
             raise UsageError(f"{', '.join(sorted(both))}: is in remove and in keep; give each stage once")
         self.network, self.heart, self.sample_rate = network, heart, sample_rate
         self.remove, self.keep = frozenset(remove), frozenset(keep)
-        self._stages = list(self._needed())
-        self._gate = HarmGate()
+        self._first, self._stages = FirstReadings(), list(self._needed())
+        self._gate, self._guard = (
+            HarmGate(),
+            EventGuard(
+                impulses="impulses" not in self.keep,
+                one_sided="impulses" in self.remove,
+                faults="faults" not in self.keep,
+            ),
+        )
         beats = Heartbeats(sample_rate or 0.0)
         self._beats = beats if heart and beats.possible else None
         networks = [network, heart] if heart else [network]
-        halo = sum(stage.halo for _, stage in self._stages) + self._gate.halo
+        halo = sum(stage.halo for _, stage in self._stages) + self._gate.halo + self._guard.halo
         halo += max(self._beats.halo if self._beats else 0, *(part.spec.halo or 0 for part in networks))
         multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
         self.spec = replace(
@@ -83,7 +101,7 @@ class SensorChain(Denoiser):
         self._removed: dict[str, float] = {}
 
     def _needed(self) -> Iterator[tuple[str, Stage]]:
-        yield "impulses", Impulses()
+        yield "impulses", Impulses(one_sided="impulses" in self.remove | self.keep)
         yield "faults", Repair()
         if not self.sample_rate:
             return
@@ -115,9 +133,10 @@ class SensorChain(Denoiser):
         for item in noisy:  # (C, T), or (2C, T) with gap masks
             masked = self.spec.takes_gap_mask and len(item) > 1
             samples, gaps = item.chunk(2) if masked else (item, item[:0])
-            dirty = samples.double().cpu().numpy()
+            wild = samples.double().cpu().numpy()
+            dirty = np.stack([self._first(row) for row in wild])
             rows = [self._prepare(row) for row in dirty]
-            prepared, aside = np.stack([row for row, _ in rows]), np.stack([row for _, row in rows])
+            prepared, aside, impulses = (np.stack(part) for part in zip(*rows, strict=True))
             given = torch.cat([torch.from_numpy(prepared).to(noisy), gaps])
             confidence = np.zeros_like(prepared)
             if self._beats:
@@ -132,9 +151,14 @@ class SensorChain(Denoiser):
                 answer = network(batch).reshape(prepared.shape).double().cpu().numpy()
                 noise += share * (prepared - answer)
             for row, (before, correction, beats) in enumerate(zip(dirty, noise, confidence, strict=True)):
-                noise[row] = self._gate(correction)
+                correction = self._gate(correction)
+                checked = self._guard(prepared[row], correction, impulses[row])
+                noise[row] = checked + beats * (
+                    correction - checked
+                )  # in an ECG the network knows the events
                 self._count_noise(before, noise[row], beats)
-            cleaned.append(torch.from_numpy(prepared - noise + aside))
+            noise[wild != dirty] = 0.0
+            cleaned.append(torch.from_numpy(prepared - noise + aside + wild - dirty))
         return torch.stack(cleaned).to(noisy)
 
     def _count_noise(self, samples: Floats, noise: Floats, confidence: Floats) -> None:
@@ -146,17 +170,19 @@ class SensorChain(Denoiser):
         self._count("noise", noise - slow)
         self._power += float(np.sum((samples - samples.mean()) ** 2))
 
-    def _prepare(self, samples: Floats) -> tuple[Floats, Floats]:
-        """Return the input of the network, and the components to add back."""
-        aside = np.zeros_like(samples)
+    def _prepare(self, samples: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the input of the network, the components to add back, and the impulses removed."""
+        aside, impulses = np.zeros_like(samples), np.zeros_like(samples)
         for name, stage in self._stages:
             after = stage(samples)
+            if name == "impulses":
+                impulses = samples - after
             if name in self.keep:
                 aside += samples - after
             else:
                 self._count(name, samples - after)
             samples = after
-        return samples, aside
+        return samples, aside, impulses
 
     def _count(self, name: str, removed: Floats) -> None:
         self._removed[name] = self._removed.get(name, 0.0) + float(np.sum(removed**2))

@@ -18,18 +18,23 @@ from denoise.dsp.autoregressive import fill_autoregressive
 __all__ = [
     "GRID",
     "BaselineWander",
+    "FirstReadings",
     "HarmGate",
     "Impulses",
     "Mains",
     "Repair",
     "Stage",
+    "between",
+    "nearby",
     "slide",
+    "two_sided",
 ]
 
 Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
 
+_MINORITY = 0.1
 GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
 
 
@@ -44,6 +49,34 @@ class Stage(Protocol):
         """Return the samples `(n,)` without the fault."""
 
 
+# ---- first readings ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FirstReadings:
+    """Replaces wild first readings by the one after them: a glitch at start-up, or stamps above the samples.
+
+    A first reading is wild if it differs from the third by far more than nearby readings from each other.
+    """
+
+    count: int = 2
+    near: int = 64  # samples
+    wild: float = 8.0  # times the largest step nearby
+    halo: int = 0  # at the start of a block they are neighbours only
+
+    def __call__(self, samples: Floats) -> Floats:
+        count = self.count
+        if samples.size < 8:
+            return samples
+        steps = np.abs(np.diff(samples[count : count + self.near]))
+        wild = np.abs(samples[:count] - samples[count]) > self.wild * steps.max()
+        if not wild.any():
+            return samples
+        calm = samples.copy()
+        calm[:count][wild] = samples[count]
+        return calm
+
+
 # ---- impulses ---------------------------------------------------------------------------------------------
 
 
@@ -51,15 +84,20 @@ class Stage(Protocol):
 class Impulses:
     """Removes single outliers, by the cubic through their four neighbours.
 
-    An outlier is far from that cubic, relative to its surroundings, and its neighbours are close to theirs
-    once it is replaced: neither a step nor a peak of several samples is one. The second round finds a smaller
-    outlier beside a larger one.
+    An outlier is far from that cubic, relative to its surroundings on both sides, stands out of its
+    neighbours, and these are close to their cubics once it is replaced: neither a step nor a peak of several
+    samples is one, nor a swing in a burst. Faults go both ways and events one way, so where all outliers
+    nearby lie to one side, as tips of a rain gauge, pulses and peaks of traffic do, they stay. The second
+    round finds a smaller outlier beside a larger one.
     """
 
     far: float = 6.0  # times the 90th percentile of nearby distances
+    burst: float = 4.0  # times the median distance of `side` samples, on either side
+    side: int = 12
     quiet: float = 0.5  # largest distance of its neighbours after replacement, relative to its own
+    one_sided: bool = False  # True removes those to one side, too
     rounds: int = 2
-    halo: int = 2 * (4 * GRID + 8)
+    halo: int = 2 * (8 * GRID + 8)
 
     def __call__(self, samples: Floats) -> Floats:
         from scipy.ndimage import maximum_filter1d
@@ -67,24 +105,60 @@ class Impulses:
         if samples.size < 16:
             return samples
         for _ in range(self.rounds):
-            cubic = _between(samples)
+            cubic = between(samples)
             distance = np.abs(samples - cubic)
             most = self.far * np.maximum(_usual(distance, 0.9, rest=True), _usual(distance, 0.25))
             # Beside an outlier the cubics are off by two thirds of it; beside a step by as much as at it.
             alone = distance > 1.25 * np.maximum(np.roll(distance, 1), np.roll(distance, -1))
             at = np.flatnonzero((distance > most) & (most > 0.0) & alone)
+            at = at[self._stands_out(samples, distance, at)]
             if not at.size:
                 break
             tamed = samples.copy()
             tamed[at] = cubic[at]
-            around = maximum_filter1d(np.abs(tamed - _between(tamed)), 5)[at]
+            around = maximum_filter1d(np.abs(tamed - between(tamed)), 5)[at]
             at = at[around < np.minimum(self.quiet * distance[at], most[at])]
+            if not self.one_sided:
+                heights = np.zeros_like(samples)
+                heights[at] = samples[at] - cubic[at]
+                at = at[two_sided(heights)[at]]
             samples = samples.copy()
             samples[at] = cubic[at]
         return samples
 
+    def _stands_out(self, samples: Floats, distance: Floats, at: NDArray[np.int_]) -> Mask:
+        """Tell which samples leave the range of their neighbours, by more than is usual just beside them."""
+        last = samples.size - 1
+        near = samples[np.clip(at[:, None] + np.array([-2, -1, 1, 2]), 0, last)]
+        beyond = np.maximum(samples[at] - near.max(1), near.min(1) - samples[at])
+        sides = np.arange(3, 3 + self.side)
+        usual = [np.median(distance[np.clip(at[:, None] + way * sides, 0, last)], 1) for way in (-1, 1)]
+        out: Mask = (beyond > self.quiet * distance[at]) & (distance[at] > self.burst * np.maximum(*usual))
+        return out
 
-def _between(samples: Floats) -> Floats:
+
+def two_sided(heights: Floats) -> Mask:
+    """Tell where outliers lie to both sides of a log, a tenth of their total height to the lesser one.
+
+    Args:
+        heights: Signed height of each outlier at its place, 0 elsewhere, `(n,)`.
+    """
+    above, below = nearby(np.maximum(heights, 0.0)), nearby(np.maximum(-heights, 0.0))
+    both: Mask = np.minimum(above, below) > _MINORITY * (above + below)
+    return both
+
+
+def nearby(values: Floats) -> Floats:
+    """Return the sum of the values within about four frames of each sample, the same within a frame."""
+    frames = -(-values.size // GRID)
+    sums = np.zeros(frames + 1)
+    np.cumsum(np.add.reduceat(values, np.arange(0, values.size, GRID)), out=sums[1:])
+    at = np.arange(frames)
+    near = sums[np.minimum(at + 5, frames)] - sums[np.maximum(at - 4, 0)]
+    return np.repeat(near, GRID)[: values.size]
+
+
+def between(samples: Floats) -> Floats:
     """Return the cubic through the two samples to each side; the first and last two unchanged."""
     out = samples.copy()
     near, far = samples[1:-3] + samples[3:-1], samples[:-4] + samples[4:]
@@ -119,7 +193,8 @@ class Repair:
     min_stuck_run: int = 8  # samples, elsewhere
     max_run: int = 256  # samples; a longer run is a signal at rest
     jump: float = 3.0  # times the 95th percentile of nearby second differences
-    chance: float = 1e-7  # probability of a run of equal values below which it is a fault
+    chance: float = 1e-7  # probability of a run of equal values below which it is a fault,
+    rail_chance: float = 1e-2  # and at an extreme
     halo: int = 2048
 
     def __call__(self, samples: Floats) -> Floats:
@@ -158,7 +233,7 @@ class Repair:
         share = np.clip(others / (high - low), 1e-3, 1.0)
         chance = share ** (stops - 1 - starts)
         odd = (chance < self.chance) & (stops - starts >= self.min_stuck_run)
-        faults = jumps & (extreme | odd)
+        faults = jumps & ((extreme & (chance < self.rail_chance)) | odd)
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty

@@ -1,0 +1,68 @@
+"""Tally of events: what sums and peaks of a log are before and after cleaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.infer.stages import SampleQueue
+
+__all__ = ["EventTally"]
+
+Array = NDArray[Any]
+
+_FAR = 4.0  # standard deviations from the mean: noise comes so far once in 16,000 readings
+_KEPT = 0.5  # of the height
+
+
+class EventTally:
+    """Compares mean and peaks of each channel before and after, block by block.
+
+    A peak is a reading more than four standard deviations from the mean; it is kept if half of its height is.
+
+    Args:
+        offset: Mean of each channel.
+        scale: Standard deviation of each channel; 0 for one that is constant.
+    """
+
+    def __init__(self, offset: Array, scale: Array) -> None:
+        self._offset, self._scale = (np.asarray(values, np.float64)[:, None] for values in (offset, scale))
+        self._pending = SampleQueue(len(self._offset))  # input that is not cleaned yet
+        self._shift = np.zeros(len(self._offset))
+        self._count = np.zeros(len(self._offset))
+        self._peaks = self._kept = 0
+
+    def update(self, noisy: Array | None, cleaned: Array) -> None:
+        """Add the next input `(C, n)`, if any, and the next output `(C, m)`."""
+        if noisy is not None:
+            self._pending.append(noisy)
+        if not cleaned.shape[-1]:
+            return
+        before = np.asarray(self._pending.take(cleaned.shape[-1]), np.float64) - self._offset
+        after = cleaned - self._offset
+        known = np.isfinite(before) & np.isfinite(after)
+        peaks = known & (self._scale > 0) & (np.abs(before) > _FAR * self._scale)
+        kept = after[peaks] * np.sign(before[peaks]) >= _KEPT * np.abs(before[peaks])
+        self._peaks, self._kept = self._peaks + int(peaks.sum()), self._kept + int(kept.sum())
+        self._shift += np.where(known, after - before, 0.0).sum(axis=-1)
+        self._count += known.sum(axis=-1)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Peaks, those kept, and the largest shift of a channel's mean, in standard deviations."""
+        scale = np.where(self._scale[:, 0] > 0, self._scale[:, 0], np.inf)
+        shift = np.abs(self._shift) / np.maximum(self._count, 1) / scale
+        figures = {"mean_shift": float(shift.max(initial=0.0))}
+        return figures | ({"peaks": self._peaks, "peaks_kept": self._kept} if self._peaks else {})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence, if peaks are gone."""
+        if self._kept == self._peaks:
+            return ()
+        return (
+            f"{self._peaks - self._kept} of {self._peaks} readings beyond {_FAR:g} standard deviations lost "
+            "half of their height, as faults or noise; --keep impulses,faults keeps faults",
+        )

@@ -1,0 +1,125 @@
+"""Check of a network's correction by what the quiet parts of a log say about its noise.
+
+Noise is dense: it is there all the time, so the correction has a usual size. What is rare and far larger than
+that, in a load that switches on, a shower of rain, a tap or a peak of traffic, is an event and stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.models.sensor.stages import GRID, between, nearby, two_sided
+
+__all__ = ["EventGuard"]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_THIN = 4  # every fourth sample suffices for a quantile
+
+
+@dataclass(frozen=True)
+class EventGuard:
+    """Share of a correction to apply: all of what is of the usual size, nothing of what is far larger.
+
+    The usual size comes from a low quantile of nearby corrections, so that it is zero where most of the log
+    needs none, and events that fill half of a window do not count. Two kinds of large corrections are
+    applied all the same, for they look like faults: lone samples among undisturbed neighbours if there are
+    some to both sides of the signal (events go one way), and runs of one value at the end of the range. A
+    log that mostly repeats its readings has no noise, and nothing of it is changed.
+    """
+
+    quantile: float = 0.25  # of the sizes nearby
+    gaussian: float = 0.3186  # that quantile of the size of a standard normal variable
+    usual: float = 4.0  # standard deviations up to which a correction is applied
+    far: float = 6.0  # standard deviations from which it is not
+    alone: float = 1.2  # minimum size of a lone correction, relative to its neighbours'
+    calm: float = 4.0  # maximum distance of their neighbours from a cubic, in 90th percentiles nearby,
+    beside: float = 0.35  # or relative to the correction
+    rails: tuple[int, int] = (3, 256)  # samples of a run at the end of the range
+    repeats: tuple[float, float] = (0.35, 0.5)  # share of readings that equal the one before: all, nothing
+    impulses: bool = True  # False leaves lone samples
+    one_sided: bool = False  # True removes those to one side, too
+    faults: bool = True  # False leaves runs at the end of the range
+
+    @property
+    def halo(self) -> int:
+        """Two neighbourhoods: sizes, then counts of what exceeds them."""
+        return 2 * 4 * GRID + 8
+
+    def __call__(self, samples: Floats, correction: Floats, impulses: Floats) -> Floats:
+        """Return the part of a correction to apply.
+
+        Args:
+            samples: Input of the network, `(n,)`.
+            correction: What it takes from them, `(n,)`.
+            impulses: Outliers that were taken out before, `(n,)`: evidence of faults to both sides.
+        """
+        size = np.abs(correction)
+        limit = self._quantile(size, self.quantile) / self.gaussian
+        large = size > self.usual * limit
+        equal = np.concatenate([[False], np.diff(samples) == 0.0])
+        repeats = nearby(equal.astype(float)) / nearby(np.ones(samples.size))
+        low, high = self.repeats
+        quiet = np.clip((high - repeats) / (high - low), 0.0, 1.0)
+        if not large.any():
+            return quiet * correction
+        share = quiet * np.clip(
+            (self.far * limit - size) / np.maximum((self.far - self.usual) * limit, 1e-30), 0.0, 1.0
+        )
+        if self.impulses:
+            share[self._impulses(samples, correction, large, impulses)] = 1.0
+        if self.faults:
+            share[self._rails(samples, large & (repeats < low), equal)] = 1.0
+        checked: Floats = share * correction
+        return checked
+
+    def _impulses(self, samples: Floats, correction: Floats, large: Mask, others: Floats) -> Mask:
+        """Mark lone large corrections whose neighbours lie smoothly once they are applied."""
+        size = np.abs(correction)
+        beside = np.zeros_like(size)
+        beside[1:] = size[:-1]
+        beside[:-1] = np.maximum(beside[:-1], size[1:])
+        lone = large & (size > self.alone * beside)
+        at = np.flatnonzero(lone)
+        if not at.size:
+            return lone
+        mended = np.where(lone, samples - correction, samples)
+        distance = np.abs(mended - between(mended))
+        around = np.minimum(np.maximum(at[:, None] + np.arange(-2, 3), 0), distance.size - 1)
+        calm = np.maximum(self.calm * self._quantile(distance, 0.9)[at], self.beside * size[at])
+        lone[at] = distance[around].max(1) < calm
+        if self.one_sided:
+            return lone
+        return lone & two_sided(np.where(lone, correction, others))
+
+    def _rails(self, samples: Floats, large: Mask, equal: Mask) -> Mask:
+        """Mark runs of one value at the end of the range nearby that are corrected from end to end."""
+        rails = np.zeros(samples.size, bool)
+        edges = np.flatnonzero(~equal)
+        starts, stops = edges, np.append(edges[1:], samples.size)
+        low, high = self.rails
+        some = (stops - starts >= low) & (stops - starts <= high)
+        starts, stops = starts[some], stops[some]
+        some = large[starts] & large[stops - 1]
+        reach = 4 * GRID
+        for start, stop in zip(starts[some], stops[some], strict=True):
+            near = samples[max(0, start - reach) : stop + reach]
+            rails[start:stop] = samples[start] in (near.min(), near.max())
+        return rails
+
+    def _quantile(self, sizes: Floats, share: float) -> Floats:
+        """Return a quantile of the sizes nearby, the same for all samples of a cell."""
+        cells = -(-sizes.size // GRID)
+        thin = np.full((cells + 2 * 4) * (GRID // _THIN), np.nan)
+        start = 4 * (GRID // _THIN)
+        thin[start : start + -(-sizes.size // _THIN)] = sizes[::_THIN]
+        rows = thin.reshape(-1, GRID // _THIN)
+        near = np.lib.stride_tricks.sliding_window_view(rows, 2 * 4 + 1, axis=0)
+        near = np.sort(near.reshape(cells, -1), axis=1)  # missing ones last
+        known = np.isfinite(near).sum(1)
+        place = np.minimum((share * known).astype(int), known - 1)
+        return np.repeat(near[np.arange(cells), place], GRID)[: sizes.size]

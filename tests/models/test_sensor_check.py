@@ -1,0 +1,147 @@
+"""Events in sensor logs: what is rare and real stays, whatever the network takes it for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import denoise
+from denoise.infer.apply import apply
+from denoise.models.sensor.chain import SensorChain
+from denoise.models.sensor.check import EventGuard
+from denoise.models.sensor.stages import Impulses
+from tests.models.test_sensor_chain import Share
+
+Floats = NDArray[np.float64]
+
+
+def cleaned(log: Floats, rate_hz: float) -> Floats:
+    return np.asarray(denoise.load("sensor").clean(log, rate_hz))
+
+
+def rain(rng: np.random.Generator) -> Floats:
+    """Tips of 0.2 mm in showers, every five minutes."""
+    log = np.zeros(3000)
+    for start in rng.integers(0, 2900, 12):
+        shower = slice(start, start + rng.integers(3, 40))
+        log[shower] += 0.2 * rng.poisson(0.7, log[shower].size)
+    return log
+
+
+def load(rng: np.random.Generator) -> Floats:
+    """An appliance of 1500 W, on a third of the time, off to some watts, every minute."""
+    on = np.zeros(2000, bool)
+    for start in rng.integers(0, 1900, 16):
+        on[start : start + rng.integers(5, 90)] = True
+    return np.where(on, rng.normal(1500, 20, 2000), np.abs(rng.normal(4, 1, 2000))).round()
+
+
+def peaks(rng: np.random.Generator) -> Floats:
+    """A server's load, nearly idle, with lone peaks."""
+    log = 0.13 + 0.01 * rng.standard_normal(4000)
+    log[rng.integers(0, 4000, 25)] += rng.uniform(0.5, 2.0, 25)
+    return log
+
+
+def taps(rng: np.random.Generator) -> Floats:
+    """A slow motion with taps: a shock of both signs that rings for some samples."""
+    log = np.sin(np.arange(8192) / 300.0)
+    ringing = np.exp(-np.arange(12) / 3.0) * np.cos(2.2 * np.arange(12))
+    for start in rng.integers(100, 8000, 8):
+        log[start : start + 12] += rng.choice([-8.0, 8.0]) * ringing
+    return log
+
+
+@pytest.mark.parametrize(("make", "rate_hz"), [(rain, 1 / 300), (load, 1 / 60), (peaks, 1 / 300)])
+def test_sums_and_peaks_of_events_stay(make: object, rate_hz: float) -> None:
+    assert callable(make)
+    log = make(np.random.default_rng(0))
+    after = cleaned(log, rate_hz)
+    assert after.sum() == pytest.approx(log.sum(), rel=0.01)
+    tall = np.abs(log - np.median(log)) > 4 * log.std()
+    height = (after - np.median(log))[tall] / (log - np.median(log))[tall]
+    assert np.all(height >= 0.5)
+    assert after.min() >= log.min() >= 0
+
+
+def test_a_rain_gauge_stays_as_it_is() -> None:
+    log = rain(np.random.default_rng(1))
+    np.testing.assert_allclose(cleaned(log, 1 / 300), log, atol=1e-5)
+
+
+def test_taps_keep_their_first_shock() -> None:
+    log = taps(np.random.default_rng(0))
+    tall = np.abs(log) > 4 * log.std()
+    assert tall.sum() >= 8
+    assert np.all(cleaned(log, 285.7)[tall] / log[tall] > 0.7)
+
+
+def test_events_stay_in_dense_noise_that_goes() -> None:
+    rng = np.random.default_rng(0)
+    clean = np.sin(np.arange(16_384) / 40.0)
+    clean[3000:3008] += 12.0
+    after = cleaned(clean + 0.3 * rng.standard_normal(clean.size), 100.0)
+    assert np.all(after[3001:3007] > 9.0)
+    quiet = np.r_[np.arange(2500), np.arange(3600, 16_384)]
+    assert np.std((after - clean)[quiet]) < 0.15  # half of the noise
+
+
+@pytest.mark.parametrize("first", [[1e6], [1_502_540_489.0, 64.0], [-999.0]])
+def test_wild_first_readings_stay_and_disturb_nothing(first: list[float]) -> None:
+    rng = np.random.default_rng(0)
+    log = 21.0 + np.sin(np.arange(3000) / 200.0) + 0.1 * rng.standard_normal(3000)
+    alone = cleaned(log[len(first) :], 10.0)
+    log[: len(first)] = first
+    after = cleaned(log, 10.0)
+    np.testing.assert_array_equal(after[: len(first)], first)
+    assert np.abs(after[len(first) :] - alone).max() < 0.3
+    assert np.std(after[len(first) :] - alone) < 0.03
+
+
+def test_the_output_stays_in_the_range_of_the_input() -> None:
+    rng = np.random.default_rng(0)
+    log = np.maximum(0.9 + np.sin(np.arange(8192) / 30.0) + 0.3 * rng.standard_normal(8192), 0.0)
+    after = cleaned(log, 100.0)
+    assert after.min() >= log.min() == 0.0
+    assert after.max() <= log.max()
+    assert np.abs(after - log).max() > 0.1
+
+
+def test_lone_outliers_to_one_side_go_on_request() -> None:
+    log = np.sin(np.arange(8192) / 50.0) + 0.01 * np.random.default_rng(0).standard_normal(8192)
+    spikes = log.copy()
+    spikes[200::500] += 5.0
+    np.testing.assert_array_equal(Impulses()(spikes), spikes)
+    assert np.abs(Impulses(one_sided=True)(spikes) - log).max() < 0.1
+    removed = denoise.load("sensor", remove=("impulses",)).clean(spikes, 100.0)
+    assert np.abs(removed - log).max() < 0.5
+
+
+def test_an_onset_is_no_outlier() -> None:
+    rng = np.random.default_rng(0)
+    quake = 0.01 * rng.standard_normal(8192)
+    quake[4000:5000] += rng.standard_normal(1000) * np.exp(-np.arange(1000) / 300.0)
+    np.testing.assert_array_equal(Impulses()(quake), quake)
+
+
+def test_what_is_of_the_usual_size_is_applied_and_what_is_far_larger_is_not() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(8192)
+    none = np.zeros(8192)
+    np.testing.assert_allclose(EventGuard()(noise, noise, none), noise)
+    event = noise.copy()
+    event[4000:4020] = 10.0 + 0.1 * np.arange(20)
+    kept = EventGuard()(event, event, none)
+    np.testing.assert_array_equal(kept[4000:4020], 0.0)
+    np.testing.assert_array_equal(np.delete(kept, range(4000, 4020)), np.delete(noise, range(4000, 4020)))
+
+
+def test_blocks_of_events_equal_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    log = np.concatenate([peaks(rng) for _ in range(16)])
+    log[::301] -= 3.0
+    chain = SensorChain(Share(0.5))
+    whole = apply(chain, log[None], peak=None, sample_rate=1.0, tile=65_536)
+    parts = apply(chain, log[None], peak=None, sample_rate=1.0, tile=5000)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
