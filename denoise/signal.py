@@ -178,6 +178,7 @@ class AudioInfo(SignalInfo):
         endian: Byte order: `FILE` (that of the container), `LITTLE` or `BIG`.
         bit_rate: Bits per second of a lossy file; None for others.
         tags: Names and payloads of tags and chunks, as `denoise.io.audio.tags` reads them.
+        parts: Names and digests of everything besides the samples, to compare with those of a result.
         salvaged: Sentence that says how much of a damaged recording is read; None of a whole one.
     """
 
@@ -186,6 +187,7 @@ class AudioInfo(SignalInfo):
     endian: str = "FILE"
     bit_rate: float | None = None
     tags: tuple[tuple[str, bytes], ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
     salvaged: str | None = None
 
 

@@ -36,7 +36,7 @@ from denoise.io.audio.encoding import (
     written_subtype,
 )
 from denoise.io.audio.links import Layout, Link, layout
-from denoise.io.audio.tags import insert_tags, read_tags
+from denoise.io.audio.tags import insert_tags, lost, parts, read_tags
 from denoise.io.audio.view import View
 from denoise.io.base import Codec
 from denoise.io.sniff import format_of, read_head
@@ -237,7 +237,8 @@ def _describe(path: Path, file: ForwardFile, found: Layout, samples: int) -> Aud
         subtype=file.subtype,
         endian=file.endian,
         bit_rate=bit_rate_of(path, file.format, file.subtype, samples / file.samplerate),
-        tags=read_tags(path, file.format),
+        tags=read_tags(path, file.format, found.links[0]),
+        parts=parts(path, file.format, found.links),
     )
 
 
@@ -263,6 +264,7 @@ class AudioWriter:
 
     Attributes:
         clipped: Values beyond full scale so far that an integer subtype could not hold; they are limited.
+        notes: Sentence about the parts of the source that the file could not keep, once it is complete.
 
     Raises:
         OutputError: The format cannot hold that rate or so many channels, a block holds NaN or infinite
@@ -272,7 +274,8 @@ class AudioWriter:
     def __init__(self, path: Path, info: SignalInfo) -> None:
         info = AudioInfo.of(info)
         self.clipped = 0
-        self._path = path
+        self.notes: tuple[str, ...] = ()
+        self._path, self._parts = path, info.parts
         self._encoding = encoding(path, info)
         self._tags = info.tags if info.container in containers(path, info) else ()
         self._written = 0
@@ -329,6 +332,8 @@ class AudioWriter:
             if failure[0] is None:
                 insert_tags(self._part, self._encoding.container, self._tags)
                 self._check_length()
+                written = parts(self._part, self._encoding.container, layout(self._part).links)
+                self.notes = lost(self._parts, written)
         except soundfile.SoundFileError as error:
             raise self._failed() from error
 

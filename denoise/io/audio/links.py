@@ -198,7 +198,7 @@ def _mpeg(file: BinaryIO) -> Layout:
     damaged = sum(_junk_bytes(file, a.stop, b.start) for a, b in pairwise(streams))
     damage = f"damaged, {damaged} bytes between the frames are none" if damaged else None
     only = links[0]
-    if len(links) == 1 and not (only.patches or only.endless) and not streams[0].cut and only.stop == end:
+    if len(links) == 1 and not (only.patches or only.endless) and (only.start, only.stop) == (0, end):
         links = [Link()]
     return Layout(tuple(links), tuple(notes), damage)
 

@@ -6,35 +6,43 @@ this module copies the bytes past the encoder:
     WAV, RF64   every chunk but the samples and those that libsndfile derives; speaker positions of WAVEX
     AIFF        the same
     FLAC        every metadata block but the stream's own figures, its seek table and padding
-    MP3         the ID3v2 tag in front and the ID3v1 tag behind, byte for byte
+    MP3         the ID3v2 tag in front, the APEv2 and the ID3v1 tag behind, byte for byte
     Ogg         every comment (one may hold a picture); the vendor string is the new encoder's
 
-Tags are `(name, payload)` pairs that only this module interprets.
+Tags are `(name, payload)` pairs that only this module interprets. `parts` lists everything besides samples,
+also what no result can keep: parts of the source that are not in the result were lost.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from denoise.errors import printable
-from denoise.io.audio import flac, ogg
+from denoise.io.audio import flac, mpeg, ogg
 from denoise.io.audio.chunks import chunks, form_at
-from denoise.io.audio.mpeg import id3_bytes
+from denoise.io.audio.links import Link
+from denoise.io.audio.view import View
 
-__all__ = ["Tags", "insert_tags", "names", "read_tags"]
+__all__ = ["Parts", "Tags", "insert_tags", "lost", "names", "parts", "read_tags"]
 
 Tags = tuple[tuple[str, bytes], ...]
+Parts = tuple[tuple[str, str], ...]  # names for people, and digests of the contents
 
 MAX_BYTES = 64 * 2**20  # of tags in one file; more would be a stray payload, and would sit in memory
 
 _DERIVED = frozenset(  # chunks that the encoder writes itself, and filling
     {"fmt ", "data", "ds64", "fact", "PEAK", "JUNK", "junk", "FLLR", "PAD ", "COMM", "SSND", "FVER"}
 )
+_WHOLE = Link()
+_FURTHER = " of a further recording"
+_PART_NAMES = {"ID3": "ID3v2", "APE": "APEv2", "TAG": "ID3v1"}
+_ID3V1_BYTES, _APE_BYTES = 128, 32  # of the tag; of the header, and of the footer
 _FLAC_NAMES = {"2": "application", "4": "comments", "5": "cue sheet", "6": "picture"}
 _FLAC_FIRST_BLOCK_END = 4 + 4 + 34  # "fLaC", block header, STREAMINFO
 
@@ -95,25 +103,39 @@ def _insert_flac(path: Path, tags: Tags) -> None:
 
 
 def _read_id3(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Read the tag in front, and those that end the file."""
     file.seek(0)
-    size_bytes = id3_bytes(file.read(10))
+    size_bytes = mpeg.id3_bytes(file.read(10))
     if size_bytes:
         file.seek(0)
         yield "ID3", file.read(min(size_bytes, MAX_BYTES + 1))
-    if file.seek(0, 2) > 128:
-        file.seek(-128, 2)
+    yield from _end_tags(file)
+
+
+def _end_tags(file: BinaryIO) -> list[tuple[str, bytes]]:
+    """Read the APEv2 tag, by its footer, and the ID3v1 tag at the end of a file."""
+    end, found = file.seek(0, 2), list[tuple[str, bytes]]()
+    if end > _ID3V1_BYTES:
+        file.seek(end - _ID3V1_BYTES)
         tail = file.read()
         if tail[:3] == b"TAG":
-            yield "TAG", tail
+            found, end = [("TAG", tail)], end - _ID3V1_BYTES
+    if end > _APE_BYTES:
+        file.seek(end - _APE_BYTES)
+        footer = file.read(_APE_BYTES)
+        size = int.from_bytes(footer[12:16], "little") + (_APE_BYTES if footer[23] & 0x80 else 0)
+        if footer[:8] == b"APETAGEX" and size <= min(end, MAX_BYTES):  # the highest flag announces a header
+            file.seek(end - size)
+            found.insert(0, ("APE", file.read(size)))
+    return found
 
 
 def _insert_id3(path: Path, tags: Tags) -> None:
     found = dict(tags)
     if "ID3" in found:
         _splice(path, 0, 0, found["ID3"])
-    if "TAG" in found:
-        with path.open("ab") as file:
-            file.write(found["TAG"])
+    with path.open("ab") as file:
+        file.writelines(found[name] for name in ("APE", "TAG") if name in found)
 
 
 def _splice(path: Path, start: int, stop: int, payload: bytes) -> None:
@@ -136,13 +158,92 @@ def _insert_comments(path: Path, tags: Tags) -> None:
         ogg.renumber(file, start + len(headers), next_number)
 
 
-def read_tags(path: Path, container: str) -> Tags:
-    """Read the tags of a file; nothing if they take more than `MAX_BYTES`."""
-    source: Callable[[BinaryIO], Iterable[tuple[str, bytes]]]
-    source = {"OGG": ogg.read_comments, "FLAC": _read_flac, "MP3": _read_id3}.get(container, _read_chunks)
-    with path.open("rb") as file:
-        tags = tuple(source(file))
+def read_tags(path: Path, container: str, link: Link = _WHOLE) -> Tags:
+    """Read the tags of the first link of a file; nothing if they take more than `MAX_BYTES`."""
+    with _opened(path, container, link) as file:
+        tags = tuple(_source(container)(file))
     return tags if sum(len(payload) for _, payload in tags) <= MAX_BYTES else ()
+
+
+def _source(container: str) -> Callable[[BinaryIO], Iterable[tuple[str, bytes]]]:
+    return {"OGG": ogg.read_comments, "FLAC": _read_flac, "MP3": _read_id3}.get(container, _read_chunks)
+
+
+def _opened(path: Path, container: str, link: Link) -> BinaryIO:
+    """Open a link as a file; an MP3 as a whole, for its tags are outside of the links."""
+    return cast(BinaryIO, View(path) if container == "MP3" else View(path, link.start, link.stop))
+
+
+def parts(path: Path, container: str, links: Sequence[Link]) -> Parts:
+    """List everything in a file besides samples, filling and what an encoder writes itself."""
+    found: list[tuple[str, bytes]] = []
+    with path.open("rb") as file:
+        size_bytes = mpeg.id3_bytes(file.read(10))
+        if container == "MP3":
+            found += _between(file, links)
+        elif size_bytes:
+            file.seek(0)
+            found.append(("ID3 in front", file.read(min(size_bytes, MAX_BYTES + 1))))
+        if container == "FLAC":
+            found += [(_PART_NAMES[name], payload) for name, payload in _end_tags(file)]
+    for link in () if container == "MP3" else links:
+        with _opened(path, container, link) as file:
+            known = _FLAC_NAMES if container == "FLAC" else {}
+            own = [(known.get(name, name), payload) for name, payload in _source(container)(file)]
+            own = [(name, payload) for name, payload in own if name != "fmt "]
+            if container == "FLAC":
+                own += _seek_tables(file)
+            elif container != "OGG":
+                own += _behind_chunks(file)
+        found += [(f"{name}{'' if link is links[0] else _FURTHER}", payload) for name, payload in own]
+    return tuple((printable(name).strip(), hashlib.sha256(payload).hexdigest()) for name, payload in found)
+
+
+def _seek_tables(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    for code, start, size in list(flac.blocks(file)):
+        if code == flac.SEEKTABLE:
+            file.seek(start)
+            yield "seek table", file.read(size)
+
+
+def _between(file: BinaryIO, links: Sequence[Link]) -> Iterator[tuple[str, bytes]]:
+    """Read the tags, and other bytes, in front of, between and behind the frames of an MP3."""
+    end = file.seek(0, 2)
+    edges = [
+        0,
+        *(edge for link in links for edge in (link.start, end if link.stop is None else link.stop)),
+        end,
+    ]
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        position = start
+        while position < stop:
+            size = mpeg.tag_at(file, position)
+            file.seek(position)
+            if not size:
+                yield "bytes outside of frames", file.read(min(stop - position, MAX_BYTES))
+                break
+            payload = file.read(min(size, MAX_BYTES + 1))
+            name = payload[:3].decode("latin-1")
+            yield f"{_PART_NAMES[name]}{'' if start in (0, edges[-2]) else _FURTHER}", payload
+            position += size
+
+
+def _behind_chunks(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Read what follows the last chunk, unless it is filled with zeros."""
+    end = file.seek(0, 2)
+    last = max(chunks(file), key=lambda chunk: chunk.start, default=None)
+    if last and last.size is not None and last.start + last.size + 1 < end:
+        file.seek(last.start + last.size + last.size % 2)
+        payload = file.read(MAX_BYTES)
+        if payload.strip(b"\0"):
+            yield f"{len(payload)} bytes behind the last chunk", payload
+
+
+def lost(read: Parts, written: Parts) -> tuple[str, ...]:
+    """Sentence about the parts that were read and not written; none if there are none."""
+    contents = {content for _, content in written}
+    missing = dict.fromkeys(name for name, content in read if content not in contents)
+    return (f"not kept: {', '.join(missing)}",) if missing else ()
 
 
 def names(tags: Tags, container: str) -> tuple[str, ...]:
