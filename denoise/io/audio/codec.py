@@ -33,6 +33,7 @@ from denoise.io.audio.encoding import (
     containers,
     encoding,
     is_named_right,
+    written_container,
     written_subtype,
 )
 from denoise.io.audio.links import Layout, Link, layout
@@ -223,6 +224,8 @@ def _describe(path: Path, file: ForwardFile, found: Layout, samples: int) -> Aud
     written = written_subtype(file.format, file.subtype)
     if written != file.subtype:
         notes.append(f"{file.subtype} is written back as {written}")
+    if written_container(file.format, file.endian) != file.format:
+        notes.append("big-endian WAV with speaker positions is written back without them")
     if file.subtype in ("PCM_32", "DOUBLE"):
         notes.append(f"24 significant bits of {file.subtype} samples are kept")
     return AudioInfo(

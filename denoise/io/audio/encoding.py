@@ -26,6 +26,7 @@ __all__ = [
     "containers",
     "encoding",
     "is_named_right",
+    "written_container",
     "written_subtype",
 ]
 
@@ -107,6 +108,11 @@ def written_subtype(container: str, subtype: str) -> str:
     return subtype if subtype in _KEPT else {"DWVW_24": "PCM_24"}.get(subtype, "PCM_16")
 
 
+def written_container(container: str, endian: str) -> str:
+    """Select the container for writing: libsndfile writes no big-endian WAVEX, but a plain big-endian WAV."""
+    return "WAV" if (container, endian) == ("WAVEX", "BIG") else container
+
+
 def is_named_right(path: Path, container: str, subtype: str) -> bool:
     """Check that the suffix of a file fits its contents."""
     suffix = path.suffix.lower()
@@ -161,6 +167,7 @@ def encoding(path: Path, info: AudioInfo) -> Encoding:
     if container in ("WAV", "WAVEX") and frames * channels * _sample_bytes(subtype) > _MAX_RIFF_BYTES:
         container = "RF64"
     endian = info.endian if container == info.container else "FILE"
+    container = written_container(container, endian)
     level, mode = _quality(subtype, info.bit_rate, sample_rate, channels)
     return Encoding(container, subtype, endian, sample_rate, channels, level, mode)
 

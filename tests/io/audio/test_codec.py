@@ -628,6 +628,24 @@ def test_a_wav_from_a_stream_is_no_truncated_file(tmp_path: Path, size: int) -> 
     np.testing.assert_array_equal(read(path)[0], expected)
 
 
+def test_a_big_endian_extensible_wav_is_written_as_a_plain_one(tmp_path: Path) -> None:
+    source, target = (
+        make(tmp_path / "a.wav", (".wav", "WAV", "PCM_16", 8000, 2), endian="BIG"),
+        tmp_path / "b.wav",
+    )
+    data = source.read_bytes()
+    assert data[:4] == b"RIFX"
+    guid = struct.pack(">IHH", 1, 0, 16) + bytes.fromhex("800000AA00389B71")
+    layout = struct.pack(">H", 0xFFFE) + data[22:36] + struct.pack(">HHI", 22, 16, 3) + guid
+    source.write_bytes(data[:16] + struct.pack(">I", len(layout)) + layout + data[36:])
+    assert soundfile.info(source).format == "WAVEX"
+    expected, info = read(source)
+    assert "speaker positions" in info.notes[0]
+    copy(source, target)
+    np.testing.assert_array_equal(read(target)[0], expected)
+    assert target.read_bytes()[:4] == b"RIFX"
+
+
 def test_an_ogg_without_its_last_page_is_noted(tmp_path: Path) -> None:
     path = make(tmp_path / "x.ogg", LOSSY[1], 30_000)
     data = path.read_bytes()
