@@ -183,8 +183,10 @@ def load(
         model, *companions = (weights.load(path)[0] for path in row.files.values())
         if modality == "sensor" and model.spec.halo:
             from denoise.models.sensor.chain import SensorChain
+            from denoise.models.sensor.heartbeats import Heartbeats
 
-            model = SensorChain(model, next(iter(companions), None), remove, keep)
+            rates_hz = Heartbeats.rates_hz if row.card.get("name") in COMPANIONS.values() else None
+            model = SensorChain(model, next(iter(companions), None), remove, keep, rates_hz=rates_hz)
             remove = keep = ()
     if remove or keep:
         option = "remove" if remove else "keep"

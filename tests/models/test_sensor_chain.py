@@ -168,6 +168,40 @@ def test_heartbeats_get_the_network_for_them_and_nothing_else_does() -> None:
         np.testing.assert_allclose(through(other, heart=Share(1.0)), other, atol=1e-6 * np.abs(other).max())
 
 
+def ecg(rate_hz: float, seconds: float = 30.0) -> Floats:
+    """A schematic electrocardiogram of unit variance: P, QRS and T, 66 beats a minute."""
+    phase = (1.1 * np.arange(round(seconds * rate_hz)) / rate_hz) % 1
+    waves = (
+        (0.2, 0.025, 0.12),
+        (0.37, 0.01, -0.12),
+        (0.4, 0.012, 1.0),
+        (0.43, 0.01, -0.2),
+        (0.65, 0.05, 0.25),
+    )
+    log = sum(height * np.exp(-(((phase - at) / width) ** 2)) for at, width, height in waves)
+    return np.asarray((log - log.mean()) / log.std())
+
+
+@pytest.mark.parametrize("rate_hz", [125.0, 360.0, 1000.0])
+def test_an_ecg_of_any_rate_is_cleaned_in_the_band_of_its_network(rate_hz: float) -> None:
+    clean = ecg(rate_hz)
+    time_s = np.arange(clean.size) / rate_hz
+    noise = 0.6 * np.sin(2 * np.pi * 0.2 * time_s)  # wander
+    cleaner = denoise.load("ecg")
+    inside = slice(round(6 * rate_hz), -round(6 * rate_hz))
+    left = (cleaner.clean(clean + noise, rate_hz) - clean)[inside]
+    assert decibels(noise[inside], left - left.mean()) > 6
+    assert np.std(cleaner.clean(clean, rate_hz) - clean) < 0.18
+    with_gap = clean.copy()
+    with_gap[1000:1030] = np.nan
+    np.testing.assert_array_equal(np.isnan(cleaner.clean(with_gap, rate_hz)), np.isnan(with_gap))
+
+
+def test_a_network_for_ecgs_asks_for_the_rate() -> None:
+    with pytest.raises(UsageError, match="180 to 720 Hz, and the log has no sample rate: give it"):
+        denoise.load("ecg").clean(ecg(360.0))
+
+
 @pytest.mark.parametrize("block", [5000, 20_000])
 def test_blocks_put_together_equal_the_whole(block: int) -> None:
     rng = np.random.default_rng(0)

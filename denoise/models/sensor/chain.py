@@ -28,11 +28,12 @@ from denoise.models.sensor.stages import (
 )
 from denoise.registry import unknown
 
-__all__ = ["STAGES", "SensorChain"]
+__all__ = ["OWN_RATE_HZ", "STAGES", "SensorChain"]
 
 STAGES = ("impulses", "faults", "mains", "baseline")
 _TIMED = ("mains", "baseline")  # stages that need the sample rate
 _GRIDS_HZ = (50.0, 60.0)
+OWN_RATE_HZ = 360.0  # that of the recordings a network of one rate was trained on
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 Floats = NDArray[np.float64]
@@ -53,13 +54,16 @@ class SensorChain(Denoiser):
         remove: Names in `STAGES` to remove however faint.
         keep: Names in `STAGES` to leave in.
         sample_rate: Hz; hum and wander need one.
+        rates_hz: Lowest and highest rate of the network, if it depends on the rate. Logs of others are
+            cleaned at `OWN_RATE_HZ`: what is removed there is resampled to their rate.
 
     Shape:
         `(B, 1, T)` in and out, of about unit variance; `(B, C, T)` if the network takes joint channels.
         Mask channels follow the samples if the network takes gap masks.
 
     Raises:
-        UsageError: A stage is unknown, or both to remove and to keep.
+        UsageError: A stage is unknown, or both to remove and to keep; or (`for_sample_rate`) a rate is
+            missing.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class SensorChain(Denoiser):
         remove: Collection[str] = (),
         keep: Collection[str] = (),
         sample_rate: float | None = None,
+        rates_hz: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         for name in (*remove, *keep):
@@ -96,6 +101,7 @@ class SensorChain(Denoiser):
         self.spec = replace(
             network.spec, halo=padded(halo, multiple_of), multiple_of=multiple_of, centre=True, scale=True
         )
+        self.rates_hz = rates_hz
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         self._power = 0.0
         self._removed: dict[str, float] = {}
@@ -119,7 +125,18 @@ class SensorChain(Denoiser):
             for what, names in (("remove", self.remove), ("keep", self.keep)):
                 if timed := [name for name in _TIMED if name in names]:
                     raise UsageError(f"to {what} {' and '.join(timed)}, give the sample rate")
-        return SensorChain(self.network, self.heart, self.remove, self.keep, sample_rate).train(self.training)
+            if self.rates_hz:
+                low, high = self.rates_hz
+                raise UsageError(
+                    f"the model is for electrocardiograms of {low:g} to {high:g} Hz, and the log has no "
+                    "sample rate: give it (--sample-rate), or use another model"
+                )
+        foreign = sample_rate and self.rates_hz and not self.rates_hz[0] <= sample_rate <= self.rates_hz[1]
+        rate = OWN_RATE_HZ if foreign else sample_rate
+        chain = SensorChain(self.network, self.heart, self.remove, self.keep, rate, self.rates_hz)
+        if foreign:  # resampling spreads gaps, so they are only bridged
+            chain.spec = replace(chain.spec, sample_rate=OWN_RATE_HZ, takes_gap_mask=False)
+        return chain.train(self.training)
 
     def diagnostics(self) -> Mapping[str, float]:
         return {

@@ -35,7 +35,7 @@ class Heartbeats:
     rhythm_s = (0.33, 1.7)
     # Ramps: confidence 0 at the first value, 1 at the second.
     rhythm = (0.08, 0.16)  # of the autocorrelation of the envelope
-    spiky = (6.0, 8.0)  # kurtosis
+    spiky = (4.5, 6.0)  # kurtosis
     power = (0.045, 0.06)  # of the band, as a share of what is above 0.5 Hz
     even = (0.35, 0.5)  # lesser peaks over larger ones
     lasting = (0.45, 0.7)  # mean of the above over `sustained_s`
