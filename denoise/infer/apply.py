@@ -115,7 +115,9 @@ def _tiles(model: Denoiser, array: Array, tile: int | None) -> list[tuple[Window
     return list(product(plan(height, tall, halo, multiple_of), plan(width, wide, halo, multiple_of)))
 
 
-def _read(array: Array, rows: Window, columns: Window, edge_padding: Literal["reflect", "edge"]) -> Array:
+def _read(
+    array: Array, rows: Window, columns: Window, edge_padding: Literal["reflect", "edge", "none"]
+) -> Array:
     """Return the pixels of a tile, padded past the lower and right edge to the model's multiple."""
     inside = array[:, rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
     if array.dtype.kind == "f" and not np.isfinite(inside).all():
@@ -126,7 +128,9 @@ def _read(array: Array, rows: Window, columns: Window, edge_padding: Literal["re
         )
     below = rows.read_stop - rows.read_start - inside.shape[1]
     right = columns.read_stop - columns.read_start - inside.shape[2]
-    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=edge_padding) if below or right else inside
+    if edge_padding == "none" or not (below or right):
+        return inside
+    return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=edge_padding)
 
 
 @torch.inference_mode()

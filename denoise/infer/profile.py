@@ -98,6 +98,9 @@ def profiled(cleaner: Cleaner, profile: NoiseProfile, source: Path) -> Cleaner:
     model = cleaner.model
     if not isinstance(model, AudioRestoration):
         raise UsageError(f"the model {cleaner.name} takes no noise profile; expected the model audio")
+    from denoise import io
+
+    model = model.for_sample_rate(io.probe(source).sample_rate)
     rate = model.spec.sample_rate
     assert rate is not None
     return replace(cleaner, model=model.with_profile(profile.read(source, rate)))

@@ -92,7 +92,9 @@ class _Windows:
         while self._start < self._end and (last or self._next_read_stop() <= self._end):
             cut, parts = self._next_window()
             samples = parts.shape[-1]
-            parts = np.pad(parts, ((0, 0), (0, 0), (0, cut.read_stop - cut.read_start - samples)), "edge")
+            if self._model.spec.edge_padding != "none":
+                missing = cut.read_stop - cut.read_start - samples
+                parts = np.pad(parts, ((0, 0), (0, 0), (0, missing)), "edge")
             residual = np.empty_like(parts[0])
             size = samples if self._sigmas is None else _MAX_CALL
             for rows in _groups(self._channels, size, joint=self._model.spec.joint_channels):

@@ -30,7 +30,8 @@ class InputSpec:
         takes_gap_mask: Expects one mask channel per signal channel, 1 inside (bridged) gaps; without masks
             it assumes that there are no gaps.
         edge_padding: How `numpy.pad` extends the far edges of an image to the multiple. `edge` padding
-            creates streaks that networks treat as image content; `reflect` does not.
+            creates streaks that networks treat as image content; `reflect` does not. `none` is for a method
+            for signals that takes any length, and only needs windows to begin at the multiple.
     """
 
     modality: str
@@ -41,7 +42,7 @@ class InputSpec:
     centre: bool = False
     scale: bool = False
     takes_gap_mask: bool = False
-    edge_padding: Literal["reflect", "edge"] = "reflect"
+    edge_padding: Literal["reflect", "edge", "none"] = "reflect"
     joint_channels: bool = False
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denoise.dsp.autoregressive import interpolate
+from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import InputSpec
 from denoise.models.classical.audio import SpectralGate
@@ -18,6 +20,12 @@ __all__ = ["AudioRestoration", "ClickRepair", "HissGate", "HumFilter"]
 Array = NDArray[Any]
 
 _RATE = 48_000.0  # Hz
+_MIN_RATE, _MAX_RATE = 4_000.0, 200_000.0  # Hz: recordings within these are not resampled
+
+
+def _frame(seconds: float, sample_rate: float) -> int:
+    """Return the power of two nearest to a duration."""
+    return int(2 ** round(math.log2(seconds * sample_rate)))
 
 
 class HissGate(SpectralGate):
@@ -25,10 +33,13 @@ class HissGate(SpectralGate):
 
     Hiss has a smooth spectrum, so floors are limited to a multiple of the median of the neighbouring
     frequencies. A noise profile replaces the floors.
+
+    Args:
+        profile: Noise power in each bin.
+        sample_rate: Hz.
     """
 
-    frame = 2048  # samples: 43 ms
-    hop = 512
+    frame_s = 0.043
     floor_frames = 188  # each way: 2 s
     floor_bias = 2.65  # measured as in the base class
     mask_bins = 1
@@ -36,26 +47,30 @@ class HissGate(SpectralGate):
     tone_bins = 12  # each way: 280 Hz
     tone_excess = 2.0  # maximum floor of hiss over the median around it
     step_frames = 16  # interval of the median, because the floor changes slowly
-    spec = InputSpec(
-        "audio",
-        multiple_of=hop,
-        halo=(floor_frames + step_frames + 2 * SpectralGate.smooth_frames + SpectralGate.mask_frames + 4)
-        * hop
-        + frame,
-        sample_rate=_RATE,
-        joint_channels=True,
-    )
+    dtype = np.float32
 
-    def __init__(self, profile: Array | None = None) -> None:
+    def __init__(self, profile: Array | None = None, sample_rate: float = _RATE) -> None:
         super().__init__()
-        self._profile = profile
+        self._profile, self._sample_rate = profile, sample_rate
+        self.frame = _frame(self.frame_s, sample_rate)
+        self.hop = self.frame // 4
+        frames = self.floor_frames + self.step_frames + 2 * self.smooth_frames + self.mask_frames + 4
+        halo = frames * self.hop + self.frame
+        self.spec = InputSpec(
+            "audio",
+            multiple_of=self.hop,
+            halo=halo,
+            sample_rate=sample_rate,
+            joint_channels=True,
+            edge_padding="none",
+        )
 
-    def _floor(self, power: Array) -> Array:
+    def _floor(self, power: Array, silent: Array) -> Array:
         from scipy.ndimage import median_filter
 
         if self._profile is not None:
             return np.broadcast_to(self._profile / self.floor_bias, power.shape)
-        floor = super()._floor(power)
+        floor = super()._floor(power, silent)
         coarse = median_filter(floor[:: self.step_frames], (1, 2 * self.tone_bins + 1), mode="nearest")
         around = np.repeat(coarse, self.step_frames, axis=0)[: len(floor)]
         return np.asarray(np.minimum(floor, self.tone_excess * around))
@@ -63,9 +78,9 @@ class HissGate(SpectralGate):
     def measure(self, noise: Array) -> Array:
         """Return the mean power of noise alone `(C, n)` in each bin; it must last a frame."""
         if noise.shape[-1] < self.frame:
-            found, minimum = noise.shape[-1] / _RATE, self.frame / _RATE
+            found, minimum = noise.shape[-1] / self._sample_rate, self.frame / self._sample_rate
             raise UsageError(f"the noise profile lasts {found:.3f} s, expected at least {minimum:.3f} s")
-        spectra = np.stack([self._analyse(row.astype(np.float64)) for row in noise])
+        spectra = np.stack([self._analyse(row.astype(self.dtype)) for row in noise])
         return np.asarray((spectra.real**2 + spectra.imag**2).mean(axis=(0, 1)))
 
 
@@ -73,12 +88,16 @@ class HumFilter(SpectralGate):
     """Removes mains hum: steady lines at multiples of 50 or 60 Hz.
 
     A line is hum while its minimum power over some seconds exceeds the median around it, and if several lines
-    of one mains frequency do. Only that minimum is subtracted, which preserves a bass note on top of it.
+    of one mains frequency do. Only that minimum is subtracted, which preserves a bass note on top of it. The
+    hum is found in a decimated copy, and a recording without hum is returned as it is.
+
+    Args:
+        sample_rate: Hz.
     """
 
-    frame = 32_768  # samples: bins are 1.5 Hz apart
-    hop = 8_192
-    floor_frames = 11  # each way: 1.9 s
+    band_hz = 1250.0  # of the decimated copy: all lines and what lies around them
+    frame_s = 0.64  # bins are 1.6 Hz apart
+    floor_frames = 11  # each way: 1.8 s
     smooth_frames = 1
     floor_bias = 1.2  # mean power of a steady line in noise over its minimum
     mains_hz = (50.0, 60.0)
@@ -88,29 +107,91 @@ class HumFilter(SpectralGate):
     prominence = 10.0  # power of a line over the median around it
     around_bins = 12  # each way
     min_gain = 0.03
-    spec = InputSpec(
-        "audio",
-        multiple_of=hop,
-        halo=(floor_frames + 2 * smooth_frames + 4) * hop + frame,
-        sample_rate=_RATE,
-        joint_channels=True,
-    )
 
-    def _gain(self, power: Array) -> Array:
-        from scipy.ndimage import median_filter, minimum_filter1d, uniform_filter1d
+    def __init__(self, sample_rate: float = _RATE) -> None:
+        super().__init__()
+        self._decimation = max(1, int(sample_rate / (2.5 * self.band_hz)))
+        self._low_rate = sample_rate / self._decimation
+        self.frame = _frame(self.frame_s, self._low_rate)
+        self.hop = self.frame // 4
+        halo = (self.floor_frames + 2 * self.smooth_frames + 4) * self.hop + self.frame
+        self.spec = InputSpec(
+            "audio",
+            multiple_of=self._decimation * self.hop,
+            halo=self._decimation * (padded(halo, self.hop) + self.hop),  # with the filters of the decimation
+            sample_rate=sample_rate,
+            joint_channels=True,
+            edge_padding="none",
+        )
+
+    def denoise(self, samples: Array) -> Array:
+        from scipy.signal import resample_poly
+
+        rows, step = np.atleast_2d(samples), self._decimation
+        low = rows.astype(np.float64)
+        if step > 1:
+            low = resample_poly(low, 1, step, axis=-1, padtype="symmetric")
+        if low.shape[-1] <= 2 * self.frame:
+            return samples
+        changes = np.pad((np.diff(rows) != 0.0).any(axis=0), (1, 0))
+        hum = low - self.gate(low, self.silent_frames(np.cumsum(changes)[None, ::step]))
+        if not hum.any():
+            return samples
+        if step > 1:
+            hum = resample_poly(hum, step, 1, axis=-1)[:, : rows.shape[-1]]
+        hum[:, self._silent(changes)] = 0.0
+        out: Array = np.reshape(rows - hum, samples.shape)
+        return out
+
+    def _silent(self, changes: Array) -> Array:
+        """Return the samples of digital silence that lasts, into which the filter would ring."""
+        from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+        width = 2 * (self._decimation * self.hop // 8) + 1
+        silent: Array = ~changes
+        if not minimum_filter1d(silent, width)[:: width // 2].any():
+            return np.zeros_like(silent)
+        return np.asarray(maximum_filter1d(minimum_filter1d(silent, width), width))
+
+    def _analyse(self, values: Array) -> Array:
+        """Return the spectrum of frames, for which the hum goes on beyond both ends in its phase."""
+        margin, size = self.frame - self.hop, values.size
+        before, after = self._periods(margin), self._periods(margin + -size % self.hop)
+        left = values[before - margin : before]
+        right = values[size - after : size - after + margin + -size % self.hop]
+        spectrum: Array = self._spectra(np.concatenate([left, values, right]))
+        return spectrum
+
+    def _periods(self, samples: int) -> int:
+        """Round up to tenths of a second, whole periods of either mains."""
+        return round(math.ceil(samples / self._low_rate * 10) / 10 * self._low_rate)
+
+    def gate(self, rows: Array, silent: Array) -> Array:
+        """Return joint channels `(C, n)` without hum."""
+        spectra = [self._analyse(row) for row in rows]
+        power: Array = sum(spectrum.real**2 + spectrum.imag**2 for spectrum in spectra) / len(spectra)
+        gain = self._gain(power, silent)
+        if (gain == 1.0).all():
+            return rows
+        lines = [self._synthesise((1.0 - gain) * spectrum, rows.shape[-1]) for spectrum in spectra]
+        rest: Array = rows - np.stack(lines)
+        return rest
+
+    def _gain(self, power: Array, silent: Array) -> Array:
+        from scipy.ndimage import median_filter
 
         gain = np.ones_like(power)
-        width = _RATE / self.frame
+        width = self._low_rate / self.frame
         stop = round(self.max_multiple * max(self.mains_hz) / width) + 2 * self.around_bins
         low = power[:, :stop]
-        smooth = np.maximum(uniform_filter1d(low, 2 * self.smooth_frames + 1, axis=0, mode="nearest"), 0.0)
-        steady = minimum_filter1d(smooth, 2 * self.floor_frames + 1, axis=0, mode="nearest")
+        steady = self._floor(low, silent)
         around = median_filter(steady, (1, 2 * self.around_bins + 1), mode="nearest")
         prominent = steady > self.prominence * around
         for mains in self.mains_hz:
             bins = [round(multiple * mains / width) for multiple in range(1, self.max_multiple + 1)]
             slack = [self.slack_bins + int(np.sqrt(i)) // 2 for i in range(1, self.max_multiple + 1)]
             near = [slice(b - s, b + s + 1) for b, s in zip(bins, slack, strict=True)]
+            near = [at for at in near if at.stop + 2 < low.shape[1]]
             wider = [slice(at.start - 2, at.stop + 2) for at in near]  # the window spreads a line
             # A line with its peak beside the multiple is a tone.
             found = np.stack(
@@ -134,34 +215,65 @@ class HumFilter(SpectralGate):
 
 
 class ClickRepair(Classical):
-    """Replaces clicks of up to 1.5 ms by interpolation.
+    """Replaces clicks of up to 0.45 ms by interpolation, at the rate of the recording.
 
-    At a click a short-term linear prediction fails far more than around it (Vaseghi and Rayner, "Detection
-    and suppression of impulsive noise in speech communication systems", 1990), and unlike at the onset of a
-    note, the signal continues as before. The interpolation is autoregressive (Janssen, Veldhuis and Vries
-    1986).
+    At a click a linear prediction of the signal fails far more than around it; a filter that matches the
+    failure finds it (Vaseghi and Rayner, "Detection and suppression of impulsive noise in speech
+    communication systems", 1990). The prediction from the past fails at its first sample, and that from the
+    future at its last. The interpolation is autoregressive (Janssen, Veldhuis and Vries 1986). It counts only
+    if it explains the failure: after the onset of a note or a drum, prediction goes on failing.
+
+    Args:
+        sample_rate: Hz.
     """
 
-    frame = 4096  # samples of one prediction
-    order = 24
-    threshold = 15.0  # prediction error over its median
-    max_length = 72  # samples: 1.5 ms
-    margin = 4  # samples replaced on each side of the detected ones
-    context = 240  # samples on each side with a smaller error
-    spec = InputSpec("audio", multiple_of=frame, halo=2 * frame, sample_rate=_RATE)
+    frame_s = 0.085
+    order = 32
+    threshold = 25.0  # output of the matched filter over its median
+    max_s = 0.00045
+    edge = 1  # samples replaced on each side of the detected ones
+    context_s = 0.005  # on each side of a click
+    isolation = 4.0  # error at a click over the 99th percentile of the context
+    max_onset = 1.6  # median error after a click over that before
+    max_rise = 2.0  # level after a click over that before
+    min_failure = 5.0  # error of the first and last sample over its median, and
+    min_share = 0.15  # over the maximum of the click
+    max_left = 0.14  # error that the interpolation leaves, over that before
+    min_change = 0.3  # change by the interpolation over the standard deviation around
+
+    def __init__(self, sample_rate: float = _RATE) -> None:
+        super().__init__()
+        self.frame = _frame(self.frame_s, sample_rate)
+        self._context = max(2 * self.order, round(self.context_s * sample_rate))
+        self._longest = max(8, round(self.max_s * sample_rate))
+        self.spec = InputSpec(
+            "audio", multiple_of=self.frame, halo=2 * self.frame, sample_rate=sample_rate, edge_padding="none"
+        )
 
     def denoise(self, samples: Array) -> Array:
+        from scipy.signal import lfilter
+
         out = samples.astype(np.float64)
-        values = np.pad(out, (self.frame, self.frame + -out.size % self.frame))
-        for start in range(0, values.size - 2 * self.frame, self.frame):
-            part = values[start : start + 3 * self.frame]  # the frame and its neighbours
-            predictor = self._predictor(part)
-            for first, last in self._clicks(part, predictor):
-                at = start - self.frame + first
-                if self.frame <= first < 2 * self.frame and at + last - first <= out.size:
-                    around = part[first - self.context : last + self.context]
-                    holes = np.arange(self.context, around.size - self.context)
-                    out[at : at + last - first] = interpolate(around[None], holes, predictor)[0]
+        frame, around = self.frame, 2 * (self._context + self.order)
+        values = np.pad(out, (frame, frame + -out.size % frame), mode="symmetric")
+        for start in range(0, out.size, frame):
+            predictor = self._predictor(values[start + frame // 2 : start + frame // 2 + 2 * frame])
+            part = values[start + frame - around : start + 2 * frame + around]
+            error = lfilter(predictor, [1.0], part)
+            matched = np.abs(lfilter(predictor, [1.0], error[::-1])[::-1])
+            above = np.flatnonzero(matched > self.threshold * np.median(matched))
+            above = above[(around <= above) & (above < around + frame)]
+            if not above.size or not predictor[1:].any():
+                continue
+            errors = np.abs(error), np.abs(lfilter(predictor, [1.0], part[::-1])[::-1])
+            for group in np.split(above, np.flatnonzero(np.diff(above) > self.order) + 1):
+                first, last = self._bounds(*errors, int(group[0]) - 8, int(group[-1]) + 9)
+                at = start - around + first
+                inside = at >= self._context and at + last - first + self._context <= out.size
+                if inside and 0 < last - first <= self._longest:
+                    piece = part[first - 2 * self._context : last + 2 * self._context]
+                    if (repaired := self._repaired(piece, predictor)) is not None:
+                        out[at : at + last - first] = repaired
         return out
 
     def _predictor(self, part: Array) -> Array:
@@ -176,54 +288,76 @@ class ClickRepair(Classical):
             whitening[1:] = solve_toeplitz(lags[:-1], -lags[1:])
         return whitening
 
-    def _clicks(self, part: Array, predictor: Array) -> list[tuple[int, int]]:
-        """Return the start and end of each click."""
+    def _bounds(self, forward: Array, backward: Array, low: int, high: int) -> tuple[int, int]:
+        """Return start and end of a click, where prediction from the past and from the future first fails."""
+        peak = min(forward[low:high].max(), backward[low:high].max())
+        bound = max(self.min_failure * float(np.median(forward)), self.min_share * peak)
+        starts, stops = (low + np.flatnonzero(x[low:high] > bound) for x in (forward, backward))
+        if not starts.size or not stops.size:
+            return 0, 0
+        return int(starts[0]) - self.edge, int(stops[-1]) + 1 + self.edge
+
+    def _repaired(self, piece: Array, predictor: Array) -> Array | None:
+        """Return the interpolation of a click amid twice its context on each side; None if it is none."""
         from scipy.signal import lfilter
 
-        error = np.abs(lfilter(predictor, [1.0], part))
-        median = float(np.median(error))
-        above = np.flatnonzero(error > self.threshold * median)
-        if median <= 0.0 or not above.size:
-            return []
-        groups = np.split(above, np.flatnonzero(np.diff(above) > self.order + self.margin) + 1)
-        clicks = []
-        for group in groups:
-            first, last = int(group[0]) - self.margin, int(group[-1]) + 1 + self.margin
-            before = error[max(first - self.context, 0) : first]
-            after = error[last + self.order :][: self.context]
-            isolated = max(before.max(initial=0.0), after.max(initial=0.0)) < error[group].max() / 4
-            onset = np.mean(after**2) > 9.0 * np.mean(before**2) if before.size and after.size else True
-            inside = first >= self.context and last <= part.size - self.context
-            if last - first <= self.max_length + 2 * self.margin and isolated and inside and not onset:
-                clicks.append((first, last))
-        return clicks
+        context, order = self._context, self.order
+        click = slice(2 * context, piece.size - 2 * context)
+        before, after = piece[: click.start], piece[click.stop :]
+        if after.var() > self.max_rise**2 * before.var():
+            return None
+        error = np.abs(lfilter(predictor, [1.0], piece))
+        peak = error[click].max()
+        earlier = error[context : click.start]
+        later = error[click.stop + order : click.stop + order + context]
+        if np.median(later) > self.max_onset * np.median(earlier):
+            return None
+        if peak < self.isolation * max(np.percentile(earlier, 99), np.percentile(later, 99)):
+            return None
+        holes = np.arange(context, piece.size - 3 * context)
+        repaired: Array = interpolate(piece[None, context:-context], holes, predictor)[0]
+        filled = np.concatenate([before, repaired, after])
+        left = np.abs(lfilter(predictor, [1.0], filled))[click.start : click.stop + order].max()
+        changed = np.abs(repaired - piece[click]).max()
+        return repaired if left < self.max_left * peak and changed > self.min_change * piece.std() else None
 
 
 class AudioRestoration(Classical):
-    """The model `audio`: removes clicks, then hum, then hiss, at 48 kHz.
+    """The model `audio`: removes clicks, then hum, then hiss, at the rate of the recording.
 
     Args:
         profile: Known noise power in each bin of `HissGate`.
+        sample_rate: Hz.
     """
 
-    spec = InputSpec(
-        "audio",
-        multiple_of=HumFilter.hop,
-        halo=-(-((ClickRepair.spec.halo or 0) + (HissGate.spec.halo or 0)) // HumFilter.hop) * HumFilter.hop
-        + (HumFilter.spec.halo or 0),
-        sample_rate=_RATE,
-        joint_channels=True,
-    )
-
-    def __init__(self, profile: Array | None = None) -> None:
+    def __init__(self, profile: Array | None = None, sample_rate: float = _RATE) -> None:
         super().__init__()
-        self._clicks, self._hum, self._hiss = ClickRepair(), HumFilter(), HissGate(profile)
+        self._profile, rate = profile, sample_rate
+        self._clicks, self._hum, self._hiss = ClickRepair(rate), HumFilter(rate), HissGate(profile, rate)
+        stages = (self._clicks, self._hum, self._hiss)
+        unit = math.lcm(*(stage.spec.multiple_of for stage in stages))
+        halo = padded(sum(stage.spec.halo or 0 for stage in stages), unit)
+        self.spec = InputSpec(
+            "audio",
+            multiple_of=unit,
+            halo=halo,
+            sample_rate=sample_rate,
+            joint_channels=True,
+            edge_padding="none",
+        )
+
+    def for_sample_rate(self, sample_rate: float | None, /) -> AudioRestoration:
+        """Return the model for recordings of a rate; a noise profile keeps its own."""
+        if sample_rate is None or self._profile is not None or not _MIN_RATE <= sample_rate <= _MAX_RATE:
+            return self
+        return AudioRestoration(None, sample_rate)
 
     def denoise(self, samples: Array) -> Array:
-        rows = np.stack([self._clicks.denoise(row) for row in np.atleast_2d(samples)])
-        rows = self._hiss.denoise(self._hum.denoise(rows))
-        return rows.reshape(samples.shape)
+        rows = np.atleast_2d(samples)
+        repaired = self._hum.denoise(np.stack([self._clicks.denoise(row) for row in rows]))
+        return self._hiss.gate(repaired, self._hiss.silent_frames(rows)).reshape(samples.shape)
 
     def with_profile(self, noise: Array) -> AudioRestoration:
-        """Return a model for the given noise alone, `(C, n)` at 48 kHz."""
-        return AudioRestoration(self._hiss.measure(noise))
+        """Return a model for the given noise alone, `(C, n)` at its sample rate."""
+        assert self.spec.sample_rate is not None
+        return AudioRestoration(self._hiss.measure(noise), self.spec.sample_rate)
