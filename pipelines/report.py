@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,17 +13,20 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from denoise.errors import OutputError
+from denoise.errors import OutputError, UsageError
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Result
+from pipelines.batch.store import MANIFEST_NAME
 
 if TYPE_CHECKING:  # importing it would import torch's company
     from pipelines.score import Scores
 
 __all__ = [
+    "STDOUT",
     "as_json",
+    "check_report",
     "files",
     "lines",
     "markdown",
@@ -36,6 +41,15 @@ __all__ = [
     "writing",
 ]
 
+STDOUT = Path("-")
+# First bytes of the reports that commands write; only these are replaced.
+_HEADS = {
+    "JSON": rb'\{\n  "(?:rows|counts|checks|mean|failed|quantile|model|threads|plan)"',
+    "CSV": rb"model,modality,",
+    "Markdown": rb"[^\n]{1,200}\n\n\| model ",
+    "picture": rb".{0,4000}(?:[Mm]atplotlib|denoise)",
+}
+_HEAD_BYTES = 4096
 MAX_ROWS = 40  # of a table; all rows are in --json and the manifest
 
 
@@ -210,12 +224,44 @@ def as_json(data: Mapping[str, Any]) -> str:
     return json.dumps(jsonable(data), indent=2, allow_nan=False)
 
 
+def check_report(path: Path, kind: str) -> None:
+    """Refuse to write a report over anything but an earlier report, before work starts.
+
+    Args:
+        path: Path of the report; `-` is standard output.
+        kind: `JSON`, `CSV`, `Markdown` or `picture`.
+
+    Raises:
+        UsageError: The path is that of another file, such as a photo or a device.
+    """
+    if path == STDOUT:
+        if kind == "picture":
+            raise UsageError("-: a picture is not written to standard output; expected a file name")
+        return
+    if path.name == MANIFEST_NAME or path.name.startswith(".denoise"):
+        raise UsageError(f"{path}: is a name of the manifest and its companions; choose another")
+    if not os.path.lexists(path):
+        return
+    if not path.is_file():
+        raise UsageError(f"{path}: is no regular file; expected a new name, or - for standard output")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if head and not re.match(_HEADS[kind], head, re.DOTALL):
+        raise UsageError(f"{path}: exists, and is no earlier report; choose another name, or remove it")
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole.
+    """Write a text file whole; `-` is standard output.
 
     Raises:
         OutputError: It cannot be written.
     """
+    if path == STDOUT:
+        sys.stdout.write(printable(text))
+        return
     with writing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
 

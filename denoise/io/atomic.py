@@ -61,6 +61,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"{path}: cannot be written: is a directory; expected a file name")
+    if path.exists() and not path.is_file():  # the rename would put a file in place of a device
+        raise OutputError(f"{path}: cannot be written: is no regular file; expected a file name")
     temporary = _temporary(path)
     try:
         # O_EXCL: never another writer's file. Mode 0o666 lets the umask decide, as for any new file.

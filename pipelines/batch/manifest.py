@@ -27,6 +27,7 @@ from typing import Any
 
 from denoise.errors import InputError, OutputError
 from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.remote import location
 from pipelines.batch.store import output_errors, place
 
 __all__ = ["WRITTEN", "Entry", "Manifest", "digest", "entries", "jsonable", "pending"]
@@ -139,6 +140,8 @@ class Manifest:
             if done is None or digest(target) != done.output_digest:
                 return None if item.key in self._pending else _foreign(item, known=done is not None)
             self._pending.discard(item.key)  # its row came before the crash
+            if done.source != str(item.source) and (other := self._other_source(done, item)):
+                return other
             same = done.status == "ok" and done.fingerprint == fingerprint
             if same and done.input_digest == digest(item.source):
                 return replace(
@@ -147,6 +150,18 @@ class Manifest:
         except InputError as error:
             return Entry.of(item, "failed", error=str(error))
         return None
+
+    def _other_source(self, done: Entry, item: Item) -> Entry | None:
+        """Refuse to replace the result of another file, which has other bytes."""
+        before = place(location(done.source)).real_path({})
+        if before == place(item.source).real_path({}) or done.input_digest == digest(item.source):
+            return None
+        return Entry.of(
+            item,
+            "failed",
+            error=f"{item.destination}: holds the result of {done.source}, which {item.source} would "
+            "replace; --overwrite allows it, another output folder keeps both",
+        )
 
     @contextmanager
     def writing(self, items: Iterable[Item]) -> Iterator[Appender]:
@@ -249,8 +264,16 @@ def entries(root: Path) -> Iterator[Entry]:
     """
     names = {f.name for f in fields(Entry)}
     for line in _lines(root / MANIFEST_NAME):
-        if isinstance(line, dict) and {"source", "output", "status"} <= line.keys():
+        if isinstance(line, dict) and {"source", "output", "status"} <= line.keys() and _is_sound(line):
             yield Entry(**{name: value for name, value in line.items() if name in names})
+
+
+def _is_sound(row: Mapping[str, Any]) -> bool:
+    """Check the types of a row, which anybody may have written."""
+    texts = ("output", "key", "input_digest", "output_digest", "fingerprint", "modality", "model", "error")
+    return all(isinstance(row[name], str) for name in ("source", "status")) and all(
+        isinstance(row.get(name), str | None) for name in texts
+    )
 
 
 def pending(root: Path) -> set[str]:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from denoise.errors import DenoiseError, StorageError, reason
+from denoise.errors import DenoiseError, InputError, StorageError, reason
 from denoise.io.atomic import syncing_later
 from pipelines.batch.discover import Item
-from pipelines.batch.jobs import Job
+from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.manifest import Entry, digest
 from pipelines.batch.store import output_errors, staged
 
@@ -38,12 +38,10 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         started = time.perf_counter()  # what the files share is not the time of the first
         with staged(item.source, item.destination) as (source, destination):
             local = replace(item, source=source, destination=destination)
-            input_digest = digest(local.source)
             job.options.check_duration(source, item.modality)  # a refused file leaves no folder behind
             with output_errors(destination):
                 destination.parent.mkdir(parents=True, exist_ok=True)
-            with syncing_later():  # the manifest syncs folders before it counts on them
-                outcome = job.execute(local)
+            outcome, input_digest = _execute(job, local)
             notes = outcome.notes + (_keep_mtime(local) if job.keep_mtime else ())
             output_digest = digest(local.destination)
     except StorageError:
@@ -68,6 +66,36 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         )
     sentence = with_path(_as_planned(sentence, local, item), item.source, item.destination)
     return Entry.of(item, "failed", seconds=round(time.perf_counter() - started, 4), error=sentence)
+
+
+def _execute(job: Job, item: Item) -> tuple[Outcome, str]:
+    """Process a file, again if it changes meanwhile; return the outcome and the digest of what was read.
+
+    Raises:
+        InputError: It changed the second time, too.
+    """
+    for _ in range(2):
+        before = _state(item.source)
+        try:
+            found = digest(item.source)
+            with syncing_later():  # the manifest syncs folders before it counts on them
+                outcome = job.execute(item)
+        except InputError:  # what is half written is often unreadable
+            if _state(item.source) == before:
+                raise
+        else:
+            if _state(item.source) == before:
+                return outcome, found
+    raise InputError(f"{item.source}: changed while it was read, twice; expected a file that is complete")
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is written to."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def with_path(sentence: str, source: Path, *others: Path) -> str:

@@ -170,6 +170,7 @@ class ContactSheet:
             OutputError: It cannot be written.
         """
         from PIL import Image, ImageDraw
+        from PIL.PngImagePlugin import PngInfo
 
         shown = self._shown()
         if not shown:
@@ -186,7 +187,9 @@ class ContactSheet:
                 _write(draw, left, top + LINE_PX, caption, CROP_PX)
                 sheet.paste(Image.fromarray(pixels), (left, top + 2 * LINE_PX))
         with writing(self.path) as partial:
-            sheet.save(partial, FORMATS[self.path.suffix.lower()], lossless=True)
+            mark = PngInfo()
+            mark.add_text("Software", "denoise")  # so that a later sheet may replace this one
+            sheet.save(partial, FORMATS[self.path.suffix.lower()], lossless=True, pnginfo=mark)
 
     def _shown(self) -> list[str]:
         """Select the trained models, then the best of the others."""

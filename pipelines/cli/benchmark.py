@@ -19,23 +19,17 @@ __all__ = ["command"]
 @options.inputs
 @options.flags(BenchmarkJob)
 @options.json_option
-@click.option("--csv", "csv_path", type=options.path_type, metavar="FILE", help="Write the rows as CSV.")
-@click.option(
-    "--plot", "plot_path", type=options.path_type, metavar="FILE.png", help="Draw metric over level."
+@options.report_option("--csv", "csv_path", "CSV", "FILE", "Write the rows as CSV.")
+@options.report_option("--plot", "plot_path", "picture", "FILE.png", "Draw metric over level.")
+@options.report_option(
+    "--markdown", "markdown_path", "Markdown", "FILE.md", "Write the table for a document."
 )
-@click.option(
-    "--markdown",
-    "markdown_path",
-    type=options.path_type,
-    metavar="FILE.md",
-    help="Write the table for a document.",
-)
-@click.option(
+@options.report_option(
     "--contact-sheet",
     "sheet_path",
-    type=options.path_type,
-    metavar="FILE.png",
-    help="Show crops of the first images: clean, input, models, what was removed.",
+    "picture",
+    "FILE.png",
+    "Show crops of the first images: clean, input, models, what was removed.",
 )
 def command(
     json_path: Path | None,
@@ -64,12 +58,13 @@ def command(
     sheet = ContactSheet(sheet_path) if sheet_path else None
     measured = benchmark.benchmark(job, sheet)
     shown = comparison.tables(measured.rows, protocols.find(job.protocol) if job.protocol else None)
-    click.echo(comparison.as_text(shown))
+    texts = json_path, csv_path, markdown_path
+    options.say(comparison.as_text(shown), *texts)
     for problem in measured.problems:
-        click.echo(report.printable(f"Failed: {problem.error}"))
+        options.say(report.printable(f"Failed: {problem.error}"), *texts)
     if measured.ignored:
         number = report.files(len(measured.ignored))
-        click.echo(f"Ignored, the noise or the models are not for them: {number}")
+        options.say(f"Ignored, the noise or the models are not for them: {number}", *texts)
     if json_path:
         report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
     if csv_path:

@@ -156,7 +156,7 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
     from pipelines.benchmark import cost as costs
 
     found = costs.measure(CostJob(models=names, **settings))
-    click.echo(costs.as_table(found))
+    options.say(costs.as_table(found), json_path)
     if json_path:
         report.write_json(json_path, asdict(found))
 
@@ -176,6 +176,6 @@ def overhead(json_path: Path | None, **settings: Any) -> None:
     from pipelines.benchmark import overhead as overheads
 
     found = overheads.measure(**settings)
-    click.echo(overheads.as_text(found))
+    options.say(overheads.as_text(found), json_path)
     if json_path:
         report.write_json(json_path, found.as_dict())

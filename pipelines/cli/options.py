@@ -36,6 +36,8 @@ __all__ = [
     "path_type",
     "progress",
     "report_failures",
+    "report_option",
+    "say",
     "show_json",
     "show_option",
     "verbosity",
@@ -44,7 +46,7 @@ __all__ = [
 AnyJob = TypeVar("AnyJob", bound=Job)
 Decorator = Callable[[Any], Any]
 
-STDOUT = Path("-")
+STDOUT = report.STDOUT
 _MAX = sys.float_info.max
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -197,12 +199,39 @@ def _set_verbosity(ctx: click.Context, parameter: click.Parameter, value: bool) 
 _verbosity: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _set_verbosity}
 quiet_option = click.option("-q", "--quiet", **_verbosity, help="Show nothing but failures.")
 verbose_option = click.option("-v", "--verbose", **_verbosity, help="Show a line per file, with its notes.")
+
+
+class _Report(click.ParamType["Path"]):
+    """A file for a report, which replaces nothing but an earlier report; `-` is standard output."""
+
+    name = "path"
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> Path:
+        path = Path(value)
+        report.check_report(path, self._kind)
+        return path
+
+
+def report_option(flag: str, name: str, kind: str, metavar: str, help_text: str) -> Decorator:
+    """Add an option for a file that the command writes besides its results."""
+    return click.option(flag, name, type=_Report(kind), metavar=metavar, help=help_text)
+
+
+def say(text: str, *paths: Path | None) -> None:
+    """Print the text of a command, unless one of its reports goes to standard output."""
+    if STDOUT not in paths:
+        click.echo(text)
+
+
 inputs = click.argument("inputs", nargs=-1, required=True, type=path_type, metavar="INPUT...")
-json_option = click.option(
-    "--json", "json_path", type=path_type, metavar="FILE", help="Write all figures as JSON."
+json_option = report_option(
+    "--json", "json_path", "JSON", "FILE", "Write all figures as JSON; - prints them alone."
 )
-show_option = click.option(
-    "--json", "json_path", type=path_type, metavar="FILE", help="Write the report as JSON; - prints it alone."
+show_option = report_option(
+    "--json", "json_path", "JSON", "FILE", "Write the report as JSON; - prints it alone."
 )
 
 
@@ -246,10 +275,11 @@ def finish(job: Job, result: batch.Result, json_path: Path | None) -> None:
             if entry.status in ("failed", "salvaged"):
                 click.echo(report.printable(str(entry.error)), err=True)
     else:
-        click.echo(report.summary(result))
+        say(report.summary(result), json_path)
         if job.dry_run:
-            click.echo(report.printable("\n".join(_plan_lines(result))))
+            say(report.printable("\n".join(_plan_lines(result))), json_path)
     if json_path:
+        report.check_report(json_path, "JSON")  # again: it may be a result by now
         report.write_json(json_path, _json(job, result))
     if result.stopped:
         raise StorageError(result.stopped)
@@ -282,9 +312,7 @@ def given(*names: str) -> list[str]:
 
 def show_json(json_path: Path | None, data: Mapping[str, Any]) -> None:
     """Write or print the report that `show_option` asks for."""
-    if json_path == STDOUT:
-        click.echo(report.as_json(data))
-    elif json_path:
+    if json_path:
         report.write_json(json_path, data)
 
 

@@ -29,7 +29,7 @@ def command(reference: Path, estimate: Path, extra: tuple[str, ...], json_path: 
     from pipelines.score import score
 
     scores = score(reference, estimate, extra)
-    click.echo(report.scores(scores))
+    options.say(report.scores(scores), json_path)
     if json_path:
         report.write_json(json_path, scores.as_dict())
     options.exit_if(scores.failed)

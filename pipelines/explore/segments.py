@@ -105,6 +105,8 @@ def check_outputs(
         for folder in inputs:
             if folder.is_dir():
                 discover.refuse_overlap(folder, path)
+            elif path.exists() and folder.exists() and path.samefile(folder):
+                raise UsageError(f"{path}: is an input; choose another output")
 
 
 def find(
