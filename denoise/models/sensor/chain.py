@@ -34,6 +34,8 @@ STAGES = ("impulses", "faults", "mains", "baseline")
 _TIMED = ("mains", "baseline")  # stages that need the sample rate
 _GRIDS_HZ = (50.0, 60.0)
 OWN_RATE_HZ = 360.0  # that of the recordings a network of one rate was trained on
+_SLOW_HZ = 0.5
+_SLOW_MINORITY = 0.25  # least share of the lesser side in the heights of lone outliers of a slow log
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 Floats = NDArray[np.float64]
@@ -106,8 +108,16 @@ class SensorChain(Denoiser):
         self._power = 0.0
         self._removed: dict[str, float] = {}
 
+    @property
+    def _slow(self) -> bool:
+        """True if much can happen between two readings: a lone one may well be real."""
+        return bool(self.sample_rate and self.sample_rate < _SLOW_HZ)
+
     def _needed(self) -> Iterator[tuple[str, Stage]]:
-        yield "impulses", Impulses(one_sided="impulses" in self.remove | self.keep)
+        impulses = Impulses(one_sided="impulses" in self.remove | self.keep)
+        if self._slow:
+            impulses = replace(impulses, minority=_SLOW_MINORITY, weight=1.0, least=2)
+        yield "impulses", impulses
         yield "faults", Repair()
         if not self.sample_rate:
             return

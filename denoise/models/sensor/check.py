@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.models.sensor.stages import GRID, between, nearby, two_sided
+from denoise.models.sensor.stages import GRID, between, nearby, quantile_nearby, two_sided
 
 __all__ = ["EventGuard"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-_THIN = 4  # every fourth sample suffices for a quantile
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class EventGuard:
     repeats: tuple[float, float] = (0.35, 0.5)  # share of readings that equal the one before: all, nothing
     impulses: bool = True  # False leaves lone samples
     one_sided: bool = False  # True removes those to one side, too
+    minority: float = 0.1  # least share of the lesser side in their sum
     faults: bool = True  # False leaves runs at the end of the range
 
     @property
@@ -59,7 +58,7 @@ class EventGuard:
             impulses: Outliers that were taken out before, `(n,)`: evidence of faults to both sides.
         """
         size = np.abs(correction)
-        limit = self._quantile(size, self.quantile) / self.gaussian
+        limit = quantile_nearby(size, self.quantile) / self.gaussian
         large = size > self.usual * limit
         equal = np.concatenate([[False], np.diff(samples) == 0.0])
         repeats = nearby(equal.astype(float)) / nearby(np.ones(samples.size))
@@ -90,11 +89,11 @@ class EventGuard:
         mended = np.where(lone, samples - correction, samples)
         distance = np.abs(mended - between(mended))
         around = np.minimum(np.maximum(at[:, None] + np.arange(-2, 3), 0), distance.size - 1)
-        calm = np.maximum(self.calm * self._quantile(distance, 0.9)[at], self.beside * size[at])
+        calm = np.maximum(self.calm * quantile_nearby(distance, 0.9)[at], self.beside * size[at])
         lone[at] = distance[around].max(1) < calm
         if self.one_sided:
             return lone
-        return lone & two_sided(np.where(lone, correction, others))
+        return lone & two_sided(np.where(lone, correction, others), self.minority, 1)
 
     def _rails(self, samples: Floats, large: Mask, equal: Mask) -> Mask:
         """Mark runs of one value at the end of the range nearby that are corrected from end to end."""
@@ -110,16 +109,3 @@ class EventGuard:
             near = samples[max(0, start - reach) : stop + reach]
             rails[start:stop] = samples[start] in (near.min(), near.max())
         return rails
-
-    def _quantile(self, sizes: Floats, share: float) -> Floats:
-        """Return a quantile of the sizes nearby, the same for all samples of a cell."""
-        cells = -(-sizes.size // GRID)
-        thin = np.full((cells + 2 * 4) * (GRID // _THIN), np.nan)
-        start = 4 * (GRID // _THIN)
-        thin[start : start + -(-sizes.size // _THIN)] = sizes[::_THIN]
-        rows = thin.reshape(-1, GRID // _THIN)
-        near = np.lib.stride_tricks.sliding_window_view(rows, 2 * 4 + 1, axis=0)
-        near = np.sort(near.reshape(cells, -1), axis=1)  # missing ones last
-        known = np.isfinite(near).sum(1)
-        place = np.minimum((share * known).astype(int), known - 1)
-        return np.repeat(near[np.arange(cells), place], GRID)[: sizes.size]

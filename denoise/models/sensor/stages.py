@@ -26,6 +26,7 @@ __all__ = [
     "Stage",
     "between",
     "nearby",
+    "quantile_nearby",
     "slide",
     "two_sided",
 ]
@@ -34,7 +35,7 @@ Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
 
-_MINORITY = 0.1
+_THIN = 8
 GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
 
 
@@ -84,9 +85,9 @@ class FirstReadings:
 class Impulses:
     """Removes single outliers, by the cubic through their four neighbours.
 
-    An outlier is far from that cubic, relative to its surroundings on both sides, stands out of its
-    neighbours, and these are close to their cubics once it is replaced: neither a step nor a peak of several
-    samples is one, nor a swing in a burst. Faults go both ways and events one way, so where all outliers
+    An outlier is far from that cubic, relative to its surroundings on both sides, and its neighbours are
+    close to theirs once it is replaced: neither a step nor a peak of several samples is one, nor a swing in a
+    burst. Faults go both ways and events one way, so where all outliers
     nearby lie to one side, as tips of a rain gauge, pulses and peaks of traffic do, they stay. The second
     round finds a smaller outlier beside a larger one.
     """
@@ -96,8 +97,11 @@ class Impulses:
     side: int = 12
     quiet: float = 0.5  # largest distance of its neighbours after replacement, relative to its own
     one_sided: bool = False  # True removes those to one side, too
+    minority: float = 0.1  # least share of the lesser side, in heights to the power of `weight`
+    weight: float = 0.5
+    least: int = 1  # least number to the lesser side
     rounds: int = 2
-    halo: int = 2 * (8 * GRID + 8)
+    halo: int = 2 * (8 * GRID + 32)
 
     def __call__(self, samples: Floats) -> Floats:
         from scipy.ndimage import maximum_filter1d
@@ -107,11 +111,13 @@ class Impulses:
         for _ in range(self.rounds):
             cubic = between(samples)
             distance = np.abs(samples - cubic)
-            most = self.far * np.maximum(_usual(distance, 0.9, rest=True), _usual(distance, 0.25))
+            most = self.far * np.maximum(
+                quantile_nearby(distance, 0.9), quantile_nearby(distance, 0.25, zeros=False)
+            )
             # Beside an outlier the cubics are off by two thirds of it; beside a step by as much as at it.
             alone = distance > 1.25 * np.maximum(np.roll(distance, 1), np.roll(distance, -1))
             at = np.flatnonzero((distance > most) & (most > 0.0) & alone)
-            at = at[self._stands_out(samples, distance, at)]
+            at = at[distance[at] > self.burst * self._beside(distance, at)]
             if not at.size:
                 break
             tamed = samples.copy()
@@ -120,39 +126,40 @@ class Impulses:
             at = at[around < np.minimum(self.quiet * distance[at], most[at])]
             if not self.one_sided:
                 heights = np.zeros_like(samples)
-                heights[at] = samples[at] - cubic[at]
-                at = at[two_sided(heights)[at]]
+                heights[at] = np.sign(samples[at] - cubic[at]) * distance[at] ** self.weight
+                at = at[two_sided(heights, self.minority, self.least)[at]]
             samples = samples.copy()
             samples[at] = cubic[at]
         return samples
 
-    def _stands_out(self, samples: Floats, distance: Floats, at: NDArray[np.int_]) -> Mask:
-        """Tell which samples leave the range of their neighbours, by more than is usual just beside them."""
-        last = samples.size - 1
-        near = samples[np.clip(at[:, None] + np.array([-2, -1, 1, 2]), 0, last)]
-        beyond = np.maximum(samples[at] - near.max(1), near.min(1) - samples[at])
-        sides = np.arange(3, 3 + self.side)
-        usual = [np.median(distance[np.clip(at[:, None] + way * sides, 0, last)], 1) for way in (-1, 1)]
-        out: Mask = (beyond > self.quiet * distance[at]) & (distance[at] > self.burst * np.maximum(*usual))
-        return out
+    def _beside(self, distance: Floats, at: NDArray[np.int_]) -> Floats:
+        """Return the median distance of the samples just before or just after each, the larger one."""
+        sides = [at[:, None] + way * np.arange(3, 3 + self.side) for way in (-1, 1)]
+        usual = [np.median(distance[np.clip(side, 0, distance.size - 1)], axis=1) for side in sides]
+        larger: Floats = np.maximum(*usual)
+        return larger
 
 
-def two_sided(heights: Floats) -> Mask:
-    """Tell where outliers lie to both sides of a log, a tenth of their total height to the lesser one.
+def two_sided(heights: Floats, minority: float, least: int) -> Mask:
+    """Tell where outliers lie to both sides of a log.
 
     Args:
         heights: Signed height of each outlier at its place, 0 elsewhere, `(n,)`.
+        minority: Least share of the lesser side in the sum of the heights nearby.
+        least: Least number of outliers to it.
     """
-    above, below = nearby(np.maximum(heights, 0.0)), nearby(np.maximum(-heights, 0.0))
-    both: Mask = np.minimum(above, below) > _MINORITY * (above + below)
+    sides = np.maximum(heights, 0.0), np.maximum(-heights, 0.0)
+    above, below = (nearby(side) for side in sides)
+    some = [nearby(side > 0.0) >= least for side in sides]
+    both: Mask = (np.minimum(above, below) > minority * (above + below)) & some[0] & some[1]
     return both
 
 
-def nearby(values: Floats) -> Floats:
+def nearby(values: NDArray) -> Floats:  # type: ignore[type-arg]
     """Return the sum of the values within about four frames of each sample, the same within a frame."""
     frames = -(-values.size // GRID)
     sums = np.zeros(frames + 1)
-    np.cumsum(np.add.reduceat(values, np.arange(0, values.size, GRID)), out=sums[1:])
+    np.cumsum(np.add.reduceat(values, np.arange(0, values.size, GRID), dtype=float), out=sums[1:])
     at = np.arange(frames)
     near = sums[np.minimum(at + 5, frames)] - sums[np.maximum(at - 4, 0)]
     return np.repeat(near, GRID)[: values.size]
@@ -166,15 +173,26 @@ def between(samples: Floats) -> Floats:
     return out
 
 
-def _usual(sizes: Floats, share: float, rest: bool = False) -> Floats:
-    """Return the quantile of the sizes within about four frames of each sample; `rest` counts zeros."""
-    out = np.empty_like(sizes)
-    for start in range(0, sizes.size, GRID):
-        near = sizes[max(0, start - 4 * GRID) : start + 5 * GRID]
-        near = near if rest else near[near > 0]
-        place = min(near.size - 1, int(share * near.size))
-        out[start : start + GRID] = np.partition(near, place)[place] if near.size else 0.0
-    return out
+def quantile_nearby(sizes: Floats, share: float, zeros: bool = True) -> Floats:
+    """Return a quantile of the sizes within about four frames of each sample, the same within a frame.
+
+    Every eighth size suffices.
+
+    Args:
+        sizes: Numbers of 0 or more, `(n,)`.
+        share: Quantile, from 0 to 1.
+        zeros: False leaves zeros out.
+    """
+    frames, row = -(-sizes.size // GRID), GRID // _THIN
+    thin = np.full((frames + 8) * row, np.inf, np.float32)
+    given = sizes[::_THIN]
+    thin[4 * row : 4 * row + given.size] = given if zeros else np.where(given > 0.0, given, np.inf)
+    near = np.lib.stride_tricks.sliding_window_view(thin.reshape(-1, row), 9, axis=0).reshape(frames, -1)
+    near = np.sort(near, axis=1)  # what is missing comes last
+    known = np.isfinite(near).sum(1)
+    place = np.clip((share * known).astype(int), 0, np.maximum(known - 1, 0))
+    quantiles = np.where(known > 0, near[np.arange(frames), place], 0.0).astype(np.float64)
+    return np.repeat(quantiles, GRID)[: sizes.size]
 
 
 # ---- stuck readings --------------------------------------------------------------------------------------
@@ -215,7 +233,7 @@ class Repair:
             return faulty
         starts, stops = starts[long], stops[long]
         bends = np.abs(np.diff(samples, 2, append=samples[-2:]))
-        usual = _usual(bends, 0.95)[starts]
+        usual = quantile_nearby(bends, 0.95, zeros=False)[starts]
         into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
         out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
         jumps = np.maximum(np.abs(into), np.abs(out)) > self.jump * usual + 1e-9
