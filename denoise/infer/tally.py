@@ -53,9 +53,9 @@ class EventTally:
     def metrics(self) -> dict[str, float]:
         """Peaks, those kept, and the largest shift of a channel's mean, in standard deviations."""
         scale = np.where(self._scale[:, 0] > 0, self._scale[:, 0], np.inf)
-        shift = np.abs(self._shift) / np.maximum(self._count, 1) / scale
-        figures = {"mean_shift": float(shift.max(initial=0.0))}
-        return figures | ({"peaks": self._peaks, "peaks_kept": self._kept} if self._peaks else {})
+        shift = float((np.abs(self._shift) / np.maximum(self._count, 1) / scale).max(initial=0.0))
+        peaks = {"peaks": self._peaks, "peaks_kept": self._kept} if self._peaks else {}
+        return ({"mean_shift": shift} if shift else {}) | peaks
 
     @property
     def notes(self) -> tuple[str, ...]:

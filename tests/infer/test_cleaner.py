@@ -89,7 +89,7 @@ def test_silence_and_constants_come_back(cleaner: Make, value: int) -> None:
 
 
 def test_a_lists_worth_of_numbers_and_strided_views(cleaner: Make) -> None:
-    assert cleaner(modality="sensor").clean([2.0, 4.0]).tolist() == [1.0, 2.0]
+    assert cleaner(modality="sensor").clean([0.0, 4.0]).tolist() == [0.0, 2.0]
     image = noise(20, 20, 3)[::-2, ::-1]
     np.testing.assert_allclose(cleaner(modality="image").clean(image), image / 2, atol=1e-6)
 
