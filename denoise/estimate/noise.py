@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.estimate.image import noise_sigma
+from denoise.estimate.scale import sample_range
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
@@ -88,7 +89,8 @@ class _ImageSigma:
         self._sigmas: list[float] = []
 
     def update(self, page: Array) -> None:
-        self._sigmas.append(noise_sigma(page, self._peak))
+        black, white = sample_range(page, self._peak)
+        self._sigmas.append(noise_sigma(page, white - black))
 
     def result(self) -> dict[str, float]:
         return {"estimated_sigma": float(np.mean(self._sigmas)) if self._sigmas else 0.0}

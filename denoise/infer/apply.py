@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import product
 from typing import Any, Literal
 
@@ -17,10 +18,11 @@ from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
 from denoise.models.base import Denoiser
 from denoise.models.classical.filters import ImageIdentity
 
-__all__ = ["apply"]
+__all__ = ["apply", "as_dtype", "blend"]
 
 Array = NDArray[Any]
 
+_BAND_ROWS = 256  # rows that are blended at a time
 _SIGMA_PEAK = 255.0  # sigma of images is in 8-bit units, whatever the scale of the image
 
 
@@ -38,7 +40,7 @@ def apply(
     """Clean an array; the model is put into evaluation mode, the array is not modified.
 
     Values become float tile by tile (or block by block), so the memory needed beside the array and its result
-    depends on the model and the tile alone. A constant channel is returned as it is.
+    depends on the model and the tile alone. Constant channels and clipped areas stay as they are.
 
     Args:
         model: A denoiser for as many axes as the array has after its channels.
@@ -94,12 +96,55 @@ def apply(
         removed *= strength * peak
         values: Array = dry[kept].astype(wide)
         values -= removed
-        out[:, rows.start : rows.stop, columns.start : columns.stop] = _as_dtype(array.dtype, values)
-    for channel, plane in enumerate(array):
-        # In this order, because most images vary in their first row.
-        if plane[0].min() == plane[0].max() == plane.min() == plane.max():
-            out[channel] = plane
+        out[:, rows.start : rows.stop, columns.start : columns.stop] = as_dtype(array.dtype, values)
+    for plane, cleaned_plane in zip(array, out, strict=True):
+        _keep_clipped(plane, cleaned_plane, peak)
     return result
+
+
+def blend(noisy: Array, cleaned: Array, share: float) -> Array:
+    """Apply a share of a correction: 1 returns the cleaned image, 0 a copy of the noisy one.
+
+    Shape:
+        `(C, H, W)`, both.
+    """
+    if share == 1:
+        return cleaned
+    result = noisy.copy(order="K")
+    for top in range(0, noisy.shape[1] if share else 0, _BAND_ROWS):
+        rows = np.s_[:, top : top + _BAND_ROWS]
+        removed = np.subtract(noisy[rows], cleaned[rows], dtype=np.float64)
+        result[rows] = as_dtype(noisy.dtype, noisy[rows] - share * removed)
+    return result
+
+
+def _keep_clipped(plane: Array, cleaned: Array, peak: float) -> None:
+    """Keep clipped areas, which are at the minimum or maximum of a channel, and constant channels."""
+    darkest, brightest = plane.min(), plane.max()
+    if darkest == brightest:
+        cleaned[...] = plane
+        return
+    limits = ([darkest] if darkest <= _BLACK * peak else []) + (
+        [brightest] if brightest >= _WHITE * peak else []
+    )
+    for limit in limits:
+        inside = plane == limit
+        for axis in (0, 1):
+            inside = _eroded(inside, axis)
+        height, width = inside.shape
+        np.copyto(cleaned[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width], limit, where=inside)
+
+
+_BLACK, _WHITE = 0.01, 0.9  # shares of the peak: clipped areas are darker or brighter
+_MARGIN = 2  # pixels: the edges of a clipped area are cleaned
+
+
+def _eroded(mask: Array, axis: int) -> Array:
+    """Remove `_MARGIN` pixels from the areas of a mask along an axis, and from the mask itself."""
+    size = max(0, mask.shape[axis] - 2 * _MARGIN)
+    mask = np.moveaxis(mask, axis, 0)
+    parts = (mask[start : start + size] for start in range(2 * _MARGIN + 1))
+    return np.moveaxis(functools.reduce(np.logical_and, parts), 0, axis)
 
 
 def _tiles(model: Denoiser, array: Array, tile: int | None) -> list[tuple[Window, Window]]:
@@ -177,12 +222,12 @@ def _clean_signal(
     done = 0
     for start in range(0, samples, DEFAULT_BLOCK):
         block = stream.feed(array[:, start : start + DEFAULT_BLOCK])
-        result[:, done : done + block.shape[1]] = _as_dtype(array.dtype, block)
+        result[:, done : done + block.shape[1]] = as_dtype(array.dtype, block)
         done += block.shape[1]
-    result[:, done:] = _as_dtype(array.dtype, stream.flush())
+    result[:, done:] = as_dtype(array.dtype, stream.flush())
 
 
-def _as_dtype(dtype: np.dtype[Any], values: Array) -> Array:
+def as_dtype(dtype: np.dtype[Any], values: Array) -> Array:
     """Convert floats to `dtype`: integers by rounding and clipping."""
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import InputError, UsageError
-from denoise.infer.apply import apply
+from denoise.estimate.scale import sample_range
+from denoise.infer.apply import apply, as_dtype, blend
 from denoise.infer.selection import Selection, Selector
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import check_request
@@ -78,22 +79,78 @@ class Cleaner:
         strength: float = 1.0,
         sigma: float | None = None,
     ) -> tuple[Array, Selection]:
-        """Clean an array with the model selected for it; arguments as for `denoise.infer.apply.apply`."""
+        """Clean an array with the model selected for it; arguments as for `denoise.infer.apply.apply`.
+
+        Black and white of an image are judged by its samples (`denoise.estimate.scale`), and three equal
+        channels stay equal.
+        """
+        if not array.dtype.isnative or min(array.strides, default=0) < 0:  # torch has no such arrays
+            native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+            result, selection = self.apply(
+                native, peak=peak, keep=keep, sample_rate=sample_rate, strength=strength, sigma=sigma
+            )
+            return result.astype(array.dtype, copy=False), selection
+        options: dict[str, Any] = {"sample_rate": sample_rate, "sigma": sigma}
         cleaned = len(array) - keep
-        options: dict[str, Any] = {"peak": peak, "keep": keep, "sample_rate": sample_rate, "sigma": sigma}
+        if self.spec.ndim == 1 or strength == 0 or not array.size:
+            return self._apply(array, peak, keep, strength, options)
+        if _equal_channels(array[:cleaned]):
+            gray = np.concatenate([array[:1], array[cleaned:]])
+            result, selection = self._apply_image(gray, peak, keep, strength, options)
+            return np.concatenate([result[[0, 0, 0]], result[1:]]), selection
+        return self._apply_image(array, peak, keep, strength, options)
+
+    def select(self, image: Array, peak: float | None) -> Selection:
+        """Select the model for an image `(C, H, W)` without alpha; it may be dropped once it has run."""
+        image = image[:1] if _equal_channels(image) else image
+        black, white = sample_range(image, peak)
         if not (selector := self.selector):
-            result = apply(self.denoiser, array, strength=strength, **options)
-            return result, Selection(self.name)
-        selection = selector.select(_blocks(array[:cleaned]), peak, array.shape[-1], sample_rate)
+            return Selection(self.name)
+        return selector.select([image - black if black else image], white - black, image.shape[-1], None)
+
+    def _apply_image(
+        self, array: Array, peak: float | None, keep: int, strength: float, options: Mapping[str, Any]
+    ) -> tuple[Array, Selection]:
+        """Clean an image between its black and white."""
+        colours = array[: len(array) - keep]
+        black, white = sample_range(colours, peak)
+        if black:  # then without alpha: its samples are not negative
+            shifted, selection = self._apply(colours - black, white - black, 0, strength, options)
+            result = np.empty_like(array, subok=False)
+            result[...] = array
+            result[: len(colours)] = as_dtype(array.dtype, shifted + black)
+            return result, selection
+        result, selection = self._apply(array, white, keep, strength, options)
+        if array.dtype.kind != "f" and array.dtype != np.uint8 and selection.model != "none":
+            part = result[: len(colours)]
+            np.clip(part, min(0, int(colours.min())), max(int(white), int(colours.max())), out=part)
+        return result, selection
+
+    def _apply(
+        self, array: Array, peak: float | None, keep: int, strength: float, options: Mapping[str, Any]
+    ) -> tuple[Array, Selection]:
+        options = {"peak": peak, "keep": keep, **options}
+        if not (selector := self.selector):
+            return apply(self.denoiser, array, strength=strength, **options), Selection(self.name)
+        noisy = array[: len(array) - keep]
+        selection = selector.select(_blocks(noisy), peak, array.shape[-1], options["sample_rate"])
+        if self.spec.ndim == 1:
+            share = strength * selection.strength
+            return apply(selector.models[selection.model], array, strength=share, **options), selection
+        repaired = selector.repair(selection, noisy, peak)
+        source = array if repaired is noisy else np.concatenate([repaired, array[len(noisy) :]])
+        name = ""
         while True:
-            model = selector.models[selection.model]
-            result = apply(model, array, strength=strength * selection.strength, **options)
-            selection.preserve_texture(array[:cleaned], result[:cleaned])
-            reason = selector.reject_reason(selection, array[:cleaned], result[:cleaned], peak)
+            if selection.model != name:
+                name = selection.model
+                result = apply(selector.models[name], source, **options)
+                selection.preserve_texture(repaired, result[: len(noisy)])
+            reason = selector.reject_reason(selection, repaired, result[: len(noisy)], peak)
             if not reason:
                 break
             selection = selector.next_milder(selection, reason)
-        return result, selection
+        share = strength * selection.strength if name != "none" else 0.0
+        return blend(array, result, share), selection
 
     def clean(
         self,
@@ -104,8 +161,9 @@ class Cleaner:
     ) -> Array:
         """Clean an image or a signal in memory; the array itself is not modified.
 
-        Integers span their type's full scale (a sensor's signal: its own units). Float images are in 0..1,
-        float audio in -1..1. The last of 2 or 4 channels of an image is alpha and is copied.
+        Black and white of an image are judged by its samples: 0..255 may be of any type, 12 bits in 16, and
+        floats in 0..1. Integers of audio span their type's full scale, floats are in -1..1; a sensor's signal
+        has its own units. The last of 2 or 4 channels of an image is alpha and is copied.
 
         Args:
             array: The noisy samples. In a sensor's signal NaN is a gap, and stays one.
@@ -139,6 +197,13 @@ class Cleaner:
             sigma=sigma,
         )
         return np.moveaxis(cleaned, 0, -1) if has_channels else cleaned[0]
+
+
+def _equal_channels(image: Array) -> bool:
+    """Tell whether an image `(C, H, W)` is gray, stored as RGB."""
+    if len(image) != 3 or not all(np.array_equal(image[0, 0], other[0]) for other in image[1:]):
+        return False  # most colour images differ in their first row
+    return all(np.array_equal(image[0], other) for other in image[1:])
 
 
 def _blocks(array: Array) -> Iterable[Array]:

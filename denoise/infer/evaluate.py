@@ -14,6 +14,7 @@ from denoise import io
 from denoise.errors import InputError
 from denoise.estimate import NoiseEstimator
 from denoise.estimate.image import noise_sigma
+from denoise.estimate.scale import sample_range
 from denoise.infer.stages import SampleQueue
 from denoise.io import Reader
 from denoise.metrics import Scorer
@@ -93,9 +94,10 @@ class _PageNoise:
         unchanged = np.array_equal(noisy, cleaned)
         if unchanged and known_sigma is None:
             return
-        before = noise_sigma(noisy, self._peak) if known_sigma is None else known_sigma
+        black, white = sample_range(noisy, self._peak)
+        before = noise_sigma(noisy, white - black) if known_sigma is None else known_sigma
         self._before.append(before)
-        self._after.append(before if unchanged else noise_sigma(cleaned, self._peak))
+        self._after.append(before if unchanged else noise_sigma(cleaned, white - black))
 
     def result(self) -> dict[str, float]:
         if not self._before:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from denoise.estimate.drawing import is_drawing
+from denoise.estimate.hot_pixels import without_hot_pixels
 from denoise.estimate.image import blur_px, noise_sigma
 from denoise.estimate.jpeg import jpeg_quality
 from denoise.estimate.real_noise import RealNoise, real_noise
@@ -163,25 +164,28 @@ class ImageSelector(Selector):
             sigma, blur, quality, sharpens=sharpens, smoothed_sigma=noise.sigma if smoothed else 0.0
         )
 
+    def repair(self, selection: Selection, noisy: Array, peak: float | None, /) -> Array:
+        """Replace hot pixels, which a model turns into blotches; only of what is cleaned."""
+        return noisy if selection.model == _LEAVE else without_hot_pixels(noisy, peak or 1.0)
+
     def reject_reason(self, selection: Selection, before: Array, after: Array, peak: float | None, /) -> str:
         """Return why a result must not be used, by what it did to the image."""
         if selection.model == _LEAVE:
             return ""
         noisy, result = (np.divide(middle(image), peak or 1.0, dtype=np.float32) for image in (before, after))
-        if selection.model == _CLEAN:
+        if selection.model == _CLEAN:  # what is left of a part of the noise would look like an outline
             return reject_cleaned(noisy, result)
+        result = noisy + selection.strength * (result - noisy)
         sigma = selection.figures["estimated_sigma"]
         return reject_sharpened(noisy, result, sigma)
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:
-        """Return the next candidate: sharpen, sharpen by half, clean, clean by half, leave as it is."""
+        """Return the next candidate: sharpen, sharpen by half, clean, leave as it is."""
         tried = f"{selection.reason}; {selection.model} was tried and dropped: {reason}"
         if selection.model == _SHARPEN and selection.strength > 0.5:
             model, strength = _SHARPEN, 0.5
         elif selection.model == _SHARPEN and selection.figures["estimated_sigma"] > CLEAR_SIGMA:
             model, strength = _CLEAN, 1.0
-        elif selection.model == _CLEAN and selection.strength > 0.5:
-            model, strength = _CLEAN, 0.5
         else:
             model, strength = _LEAVE, 1.0
         used = "left as it is" if model == _LEAVE else f"{model} at {strength:.0%} instead"

@@ -66,10 +66,14 @@ class Selector(ABC):
             sample_rate: Hz; None for an image.
         """
 
+    def repair(self, _selection: Selection, noisy: Array, _peak: float | None, /) -> Array:
+        """Return the input without single bad samples, or the input itself."""
+        return noisy
+
     def reject_reason(
         self, _selection: Selection, _before: Array, _after: Array, _peak: float | None, /
     ) -> str:
-        """Return why the result (third) must not replace the input (second); empty if it may."""
+        """Return why the whole correction (third) of an input (second) is bad; empty if it is not."""
         return ""
 
     def next_milder(self, selection: Selection, _reason: str, /) -> Selection:

@@ -11,7 +11,7 @@ from typing import Any
 
 from denoise import io
 from denoise.errors import DenoiseError, UsageError, reason
-from denoise.models.table import AUTO, AUTO_PICKS
+from denoise.models.table import AUTO
 from denoise.options import CleanOptions
 from denoise.signal import AudioInfo, ImageInfo, SensorInfo, SignalInfo
 from pipelines.batch import discover, forecast
@@ -157,6 +157,7 @@ def _log(info: SensorInfo) -> Facts:
 def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | None]:
     """Estimate the noise; return it with the model that the image needs, and the reason for an `auto` one."""
     from denoise.estimate import NoiseEstimator
+    from denoise.infer.catalogue import load
 
     estimator = NoiseEstimator(info.modality, info.peak, info.sample_rate)
     if info.modality == "image":
@@ -166,22 +167,13 @@ def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | N
             page = next(iter(pages))[: info.shape[0] - info.passthrough_channels]
         estimator.update(page)
         noise = estimator.result()
-        return noise, *(_decided(page, info, noise["estimated_sigma"]) if model == AUTO else (model, None))
+        if model != AUTO:
+            return noise, model, None
+        selection = load(model, "image").select(page, info.peak)
+        return noise, selection.model, selection.reason
     blocks = _MAX_SAMPLES if info.modality == "sensor" else round(_MAX_S * (info.sample_rate or 1))
     damaged = {"salvage": True} if info.modality == "audio" else {}
     with io.reader(info.source, block=min(blocks, _BLOCK), **damaged) as reader:
         for block in islice(reader, -(-blocks // _BLOCK)):
             estimator.update(block)
     return estimator.result(), model, None
-
-
-def _decided(page: Any, info: SignalInfo, sigma: float) -> tuple[str, str]:
-    from denoise import weights
-    from denoise.estimate.image import blur_px
-    from denoise.estimate.jpeg import jpeg_quality
-    from denoise.infer.select_image import select
-
-    peak = info.peak or 1.0
-    sharpens = AUTO_PICKS[1] in weights.pretrained()
-    decision = select(sigma, blur_px(page, peak, sigma), jpeg_quality(page, peak), sharpens=sharpens)
-    return decision.model, decision.reason

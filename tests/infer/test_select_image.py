@@ -172,7 +172,8 @@ def test_no_more_is_removed_than_there_is_noise(
     removed = (image.astype(float) - Cleaner("auto", halving, "").clean(image, strength=strength)) / peak
     share = 1.1 / 1.5  # a plain block is estimated to hold 1.1 of the noise, and 1.5 were removed
     np.testing.assert_allclose(removed, strength * share * image / peak / 2, atol=1.1 / 255)
-    assert rms(removed) == pytest.approx(strength * share * rms(image / peak) / 2, rel=0.02, abs=0.3 / peak)
+    rounding = 0.3 / peak if strength == 1 else 1.6 / peak  # a part of what was rounded is rounded again
+    assert rms(removed) == pytest.approx(strength * share * rms(image / peak) / 2, rel=0.02, abs=rounding)
 
 
 def faint(sigma: float = 3.0) -> ImageSelection:
@@ -225,7 +226,7 @@ def test_the_kind_of_blur_model_is_used_where_it_ships(gain: Make) -> None:
     spec = {"modality": "image", "channels": 3}
     models = {"photo": gain(1.0, **spec), "photo-sharp": gain(0.25, **spec)}  # the first finds no noise
     cleaner = Cleaner("auto", Unverified(models), "")
-    np.testing.assert_allclose(cleaner.clean(blurred), blurred / 4, atol=0.5)
+    np.testing.assert_allclose(cleaner.clean(blurred), blurred / 4, atol=1)  # black areas stay as they are
     np.testing.assert_array_equal(cleaner.clean(image), image)
 
 
@@ -390,8 +391,7 @@ def test_a_rejected_result_makes_way_for_the_next_milder_one(gain: Make) -> None
         ("photo-sharp", 1.0),
         ("photo-sharp", 0.5),
         ("photo", 1.0),
-        ("photo", 0.5),
         ("none", 1.0),
     ]
-    assert selection.reason.count("dropped: it failed") == 4
+    assert selection.reason.count("dropped: it failed") == 3
     assert selection.reason.endswith("left as it is")

@@ -135,7 +135,6 @@ with report.progress(2) as on_entry:
         (("clean", "x.png"), "'-o' / '--output'"),
         (("corrupt", "x.png", "--noise", "gaussian:sigma=5"), "'-o' / '--output'"),
         (("embed", "x.png"), "'-o' / '--output'"),
-        (("benchmark", "x.png", "--noise", "gaussian"), "'--models'"),
     ],
 )
 def test_a_missing_option_is_named_with_the_usage(

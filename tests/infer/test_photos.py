@@ -1,0 +1,266 @@
+"""Default cleaning of real photos and drawings: noise goes, and nothing else.
+
+The photos are samples of scikit-image: `coffee` (CC0), `chelsea` (CC0), `rocket` (NASA, public domain) and
+`stereo_motorcycle` (Middlebury, free); the drawings are its `horse` (CC0), `text` and `page` (public domain),
+`logo` and `data.binary_blobs` (its own licence, BSD). Noise is that of the in-camera chain.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+import denoise
+from denoise.corruptions import corrupt, parse
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
+from denoise.infer.file import clean_file
+
+Array = NDArray[Any]
+
+PHOTOS: dict[str, Callable[[], Array]] = {
+    "coffee": lambda: data.coffee()[60:252, 150:342],
+    "chelsea": lambda: data.chelsea()[20:212, 100:292],
+    "rocket": lambda: data.rocket()[100:292, 200:392],
+    "motorcycle": lambda: data.stereo_motorcycle()[0][100:292, 200:392],
+}
+
+
+@pytest.fixture(scope="module")
+def auto() -> Cleaner:
+    return load("auto")
+
+
+def as_jpeg(pixels: Array, quality: int) -> Array:
+    coded = io.BytesIO()
+    Image.fromarray(pixels).save(coded, "JPEG", quality=quality)
+    return np.asarray(Image.open(coded))
+
+
+def taken(name: str, iso: int, quality: int = 95) -> tuple[Array, Array]:
+    """Photo as a camera stores it, and the clean one."""
+    clean = PHOTOS[name]()
+    planes = np.moveaxis(clean, -1, 0).astype(np.float32) / 255
+    noisy = corrupt(planes, parse(f"in-camera:iso={iso}"), seed=1, peak=1.0)
+    return as_jpeg(np.rint(255 * np.moveaxis(noisy, 0, -1).clip(0, 1)).astype(np.uint8), quality), clean
+
+
+def psnr_db(reference: Array, estimate: Array) -> float:
+    return float(10 * np.log10(255**2 / np.mean((estimate.astype(float) - reference) ** 2)))
+
+
+def selected(cleaner: Cleaner, image: Array) -> tuple[Array, denoise.infer.selection.Selection]:
+    result, selection = cleaner.apply(np.moveaxis(image, -1, 0), peak=255.0)
+    return np.moveaxis(result, 0, -1), selection
+
+
+# ---- photos ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_photo_of_low_iso_is_not_sharpened_and_hardly_changed(auto: Cleaner, name: str) -> None:
+    photo, clean = taken(name, 100)
+    result, selection = selected(auto, photo)
+    assert selection.model in ("none", "photo")
+    assert psnr_db(clean, result) >= psnr_db(clean, photo) - 0.1
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_photo_of_high_iso_does_not_become_worse(auto: Cleaner, name: str) -> None:
+    photo, clean = taken(name, 6400)
+    assert psnr_db(clean, selected(auto, photo)[0]) >= psnr_db(clean, photo) - 0.1
+
+
+def test_a_photo_of_high_iso_becomes_better(auto: Cleaner) -> None:
+    photo, clean = taken("rocket", 6400)
+    result, selection = selected(auto, photo)
+    assert selection.model == "photo"
+    assert psnr_db(clean, result) >= psnr_db(clean, photo) + 3
+
+
+def test_half_the_strength_makes_half_the_change(auto: Cleaner) -> None:
+    photo, _ = taken("rocket", 6400)
+    whole = auto.clean(photo).astype(float)
+    assert np.abs(whole - photo).mean() > 2
+    np.testing.assert_allclose(auto.clean(photo, strength=0.5), (whole + photo) / 2, atol=1)
+
+
+# ---- scale -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Array:
+    noise = np.random.default_rng(0).normal(0, 12, (128, 128, 3))
+    return np.clip(np.rint(data.rocket()[100:228, 200:328] + noise), 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "offset"),
+    [
+        (np.uint16, 1, 0),
+        (np.uint16, 16, 0),  # 12 bits in 16
+        (np.uint16, 64, 0),  # 14 bits in 16
+        (np.int16, 1, 0),
+        (np.int32, 1, 0),
+        (np.int64, 16, 0),
+        (np.int16, 1, -60),
+        (np.float32, 1, 0),
+        (np.float64, 1 / 255, 0),
+        (np.float32, 1, -60),  # a background was subtracted
+        (np.float32, 2 / 255, -1),
+    ],
+)
+def test_the_scale_is_that_of_the_samples(
+    auto: Cleaner, noisy: Array, dtype: type, scale: float, offset: float
+) -> None:
+    expected = auto.clean(noisy.astype(np.uint8)).astype(float)
+    assert np.abs(expected - noisy).mean() > 5
+    result = auto.clean((scale * noisy + offset).astype(dtype))
+    assert result.dtype == dtype
+    error = (result.astype(float) - offset) / scale - expected
+    assert np.sqrt(np.mean(error**2)) < 1.2
+
+
+def test_a_file_of_12_bits_in_16_is_cleaned_and_stays_within_12_bits(tmp_path: Path, noisy: Array) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", (noisy * (4095 / 255)).astype(np.uint16), photometric="rgb")
+    report = clean_file(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert report.model == "photo"
+    assert report.metrics["estimated_sigma_before"] == pytest.approx(12, abs=2)
+    assert report.metrics["estimated_sigma_after"] < 3
+    assert tifffile.imread(tmp_path / "b.tif").max() <= 4095
+
+
+def test_reversed_and_big_endian_arrays_are_cleaned_like_others(auto: Cleaner, noisy: Array) -> None:
+    image = noisy.astype(np.uint16)
+    expected = auto.clean(image)
+    for axis in range(3):
+        flipped = auto.clean(np.flip(np.flip(image, axis).copy(), axis))
+        np.testing.assert_array_equal(flipped, expected)
+    big = auto.clean(image.astype(">u2"))
+    assert big.dtype == ">u2"
+    np.testing.assert_array_equal(big, expected)
+
+
+def test_gray_stored_as_rgb_stays_gray(auto: Cleaner, noisy: Array) -> None:
+    gray = noisy[..., 1].astype(np.uint8)
+    result = auto.clean(np.stack([gray] * 3, -1))
+    for channel in range(3):
+        np.testing.assert_array_equal(result[..., channel], auto.clean(gray))
+
+
+def test_clipped_areas_stay_black_and_white(auto: Cleaner, noisy: Array) -> None:
+    image = noisy.copy()
+    noise = np.random.default_rng(1).normal(0, 12, image.shape)
+    image[20:60, 20:70], image[80:110, 10:60] = 340 + noise[20:60, 20:70], -80 + noise[80:110, 10:60]
+    for dtype, scale in ((np.uint8, 1), (np.uint16, 16), (np.float32, 1 / 255)):
+        clipped = (image.clip(0, 255) * scale).astype(dtype)
+        result = auto.clean(clipped)
+        assert (result != clipped).mean() > 0.5
+        for area in (np.s_[24:56, 24:66], np.s_[84:106, 14:56]):
+            np.testing.assert_array_equal(result[area], clipped[area])
+
+
+def test_hot_pixels_go_and_stars_stay(auto: Cleaner) -> None:
+    rng = np.random.default_rng(5)
+    rows, columns = np.mgrid[:128, :128]
+    sky = np.full((128, 128, 3), 18.0)
+    stars = [(*rng.uniform(8, 120, 2), 10 ** rng.uniform(1.7, 2.4)) for _ in range(12)]
+    for row, column, height in stars:
+        sky += height * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 0.9**2))[..., None]
+    shot = sky + rng.normal(0, 6, sky.shape)
+    hot = [(*rng.integers(4, 124, 2), rng.integers(3)) for _ in range(12)]
+    for place in hot:
+        shot[place] = 220
+    shot, sky = np.rint(shot).clip(0, 255).astype(np.uint8), sky.clip(0, 255)
+    for strength in (1.0, 0.5):
+        result = auto.clean(shot, strength=strength).astype(float)
+        for place in hot:
+            assert result[place] - sky[place] == pytest.approx((1 - strength) * (220 - sky[place]), abs=8)
+    result = auto.clean(shot).astype(float)
+    for row, column, height in stars:
+        place = round(row), round(column)
+        assert result[place].mean() - 18 > 0.75 * (sky[place].mean() - 18), height
+
+
+# ---- drawings --------------------------------------------------------------------------------------------
+
+
+def drawings() -> dict[str, Image.Image]:
+    gray = Image.fromarray(data.camera()[100:356, 100:356])
+    thresholds = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) * 16 + 8
+    halftone = np.where(np.asarray(gray) > np.tile(thresholds, (64, 64)), 255, 0).astype(np.uint8)
+    screen = np.full((120, 200, 3), 245, np.uint8)
+    screen[:20], screen[40:44, 10:150], screen[60:100, 20:80] = (40, 90, 160), 30, (250, 180, 20)
+    screen[50:56:2, 12:140:3] = 60
+    return {
+        "icon": Image.fromarray(data.chelsea()).resize((16, 16)),
+        "dither": gray.convert("1"),
+        "halftone": Image.fromarray(halftone),
+        "line art": Image.fromarray(np.where(data.horse(), 255, 0).astype(np.uint8)),
+        "checkerboard": Image.fromarray(np.kron(np.indices((16, 16)).sum(0) % 2, np.ones((8, 8))) > 0),
+        "blobs": Image.fromarray(data.binary_blobs(128, rng=1)),
+        "screenshot": Image.fromarray(screen),
+        "palette": gray.convert("P", palette=Image.Palette.ADAPTIVE, colors=8),
+    }
+
+
+@pytest.mark.parametrize("name", list(drawings()))
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".bmp"])
+def test_drawings_keep_their_bytes(tmp_path: Path, name: str, suffix: str) -> None:
+    source, output = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    picture = drawings()[name]
+    picture.save(source, **({"lossless": True} if suffix == ".webp" else {}))
+    report = clean_file(source, output)
+    assert report.model == "none", report.notes
+    assert output.read_bytes() == source.read_bytes()
+
+
+# ---- left as it is ---------------------------------------------------------------------------------------
+
+
+def saved(path: Path, pixels: Array) -> Path:
+    options: dict[str, Any] = {".jpg": {"quality": 97}, ".webp": {"quality": 90}}.get(path.suffix, {})
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"model": "none"}, {"model": "photo", "strength": 0}])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp"])
+def test_what_is_left_as_it_is_keeps_its_bytes(tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
+    source = saved(tmp_path / f"in{suffix}", PHOTOS["coffee"]())
+    output = tmp_path / f"out{suffix}"
+    assert clean_file(source, output, **options).clipped == 0
+    assert output.read_bytes() == source.read_bytes()
+
+
+def test_16_bits_and_pages_are_left_with_their_bytes(tmp_path: Path) -> None:
+    deep = (PHOTOS["coffee"]().astype(np.uint16) * 257)[..., 1]
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:
+        for page in (deep, deep[::-1].copy(), PHOTOS["coffee"]()):
+            file.write(page, compression="lzw", software="a scanner")
+    for name in ("a.png", "b.tif"):
+        clean_file(tmp_path / name, tmp_path / f"out_{name}")
+        assert (tmp_path / f"out_{name}").read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_of_pages_that_are_partly_left_those_keep_every_sample(tmp_path: Path, noisy: Array) -> None:
+    good = PHOTOS["coffee"]()
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in (good, noisy.astype(np.uint8), good):
+            file.write(page, photometric="rgb")
+    report = clean_file(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert report.model == "none and photo"
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        for index in (0, 2):
+            np.testing.assert_array_equal(file.pages[index].asarray(), good)
+        assert (file.pages[1].asarray() != noisy).any()
