@@ -13,7 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from denoise.errors import OutputError, UsageError
+from denoise.errors import OutputError, UsageError, printable
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.manifest import Entry, jsonable
@@ -30,7 +30,6 @@ __all__ = [
     "files",
     "lines",
     "markdown",
-    "printable",
     "progress",
     "scores",
     "summary",
@@ -72,8 +71,8 @@ def lines(total: int) -> Iterator[OnEntry]:
     numbers = count(1)
 
     def show(entry: Entry) -> None:
-        text = "\n".join([_line(next(numbers), total, entry), *(f"  {note}" for note in _notes(entry))])
-        print(printable(text), file=sys.stderr)
+        shown = [_line(next(numbers), total, entry), *(f"  {note}" for note in _notes(entry))]
+        print("\n".join(map(printable, shown)), file=sys.stderr)
 
     yield show
 
@@ -90,14 +89,18 @@ def summary(result: Result, *, max_rows: int = MAX_ROWS) -> str:
         if entries:
             parts.append(_entries_table(modality, entries, max_rows))
     if result.ignored:
-        kinds = sorted({problem.path.suffix.lower() or "(none)" for problem in result.ignored})
+        kinds = sorted({printable(problem.path.suffix.lower()) or "(none)" for problem in result.ignored})
         parts.append(f"Ignored, of other kinds: {len(result.ignored)} ({' '.join(kinds)})")
     for status in ("salvaged", "failed"):
         errors = [entry.error for entry in result.entries if entry.status == status]
         if errors:
-            parts.append("\n".join([f"{status.title()}: {len(errors)}", *(f"  {error}" for error in errors)]))
+            parts.append(
+                "\n".join(
+                    [f"{status.title()}: {len(errors)}", *(f"  {printable(str(error))}" for error in errors)]
+                )
+            )
     counts = ", ".join(f"{number} {status}" for status, number in sorted(result.counts.items()))
-    return printable("\n\n".join([*parts, counts]))
+    return "\n\n".join([*parts, counts])
 
 
 def _entries_table(modality: str, entries: list[Entry], max_rows: int) -> str:
@@ -119,7 +122,9 @@ def _entries_table(modality: str, entries: list[Entry], max_rows: int) -> str:
         rows.append(["mean", "", "", "", *means])
     notes = _notes(entries[0]) if len(entries) == 1 else ()  # those of many files are in the manifest
     text = table(["file", "status", "model", "s", *names], rows, words=3)
-    return "\n".join([f"{modality}: {files(len(entries))}", text, *(f"  {note}" for note in notes)])
+    return "\n".join(
+        [f"{modality}: {files(len(entries))}", text, *(f"  {printable(note)}" for note in notes)]
+    )
 
 
 def _notes(entry: Entry) -> tuple[str, ...]:
@@ -171,13 +176,13 @@ def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
             lines.append(["mean", *means])
         parts.append(table([modality, *names], lines))
     if found.failed:
-        parts.append("\n".join(["Failed:", *(f"  {row.error}" for row in found.failed)]))
-    return printable("\n\n".join(parts))
+        parts.append("\n".join(["Failed:", *(f"  {printable(str(row.error))}" for row in found.failed)]))
+    return "\n\n".join(parts)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
     """Align columns: the first `words` of them left, figures right."""
-    filled = [[*row, *[""] * (len(header) - len(row))] for row in (header, *rows)]
+    filled = [[*map(printable, row), *[""] * (len(header) - len(row))] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in filled) for column in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
@@ -203,11 +208,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
-
-
-def printable(text: str) -> str:
-    """Replace what no terminal can print, such as undecodable bytes of a name, by question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -260,7 +260,7 @@ def write_text(path: Path, text: str) -> None:
         OutputError: It cannot be written.
     """
     if path == STDOUT:
-        sys.stdout.write(printable(text))
+        sys.stdout.write(text.encode("utf-8", "replace").decode())
         return
     with writing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")

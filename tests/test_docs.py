@@ -20,7 +20,7 @@ from denoise.metrics import reported
 from denoise.models.table import MODELS
 from denoise.signal import MODALITIES
 from denoise.training.recipe import names as recipe_names
-from pipelines.cli import COMMANDS, cli
+from pipelines.cli.group import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(

@@ -19,7 +19,7 @@ from denoise.export import export_onnx
 from denoise.infer.catalogue import load
 from denoise.models.base import CausalDenoiser
 from denoise.models.sensor.chain import SensorChain
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 
 def session(path: Path) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from denoise.errors import printable
 from pipelines import report
 from pipelines.cli import options
 
@@ -71,10 +72,10 @@ def command(
         noisy, output, pairs=pairs, model=model, overrides=overrides, overwrite=overwrite, report=show
     )
     for note in found.notes:
-        click.echo(report.printable(f"skipped  {note}"), err=True)
+        click.echo(printable(f"skipped  {note}"), err=True)
     rows = [["held out", *(f"{value:.2f}" for value in (found.noisy, found.before, found.after))]]
     if found.clean_after is not None:
         rows.append(["clean files, minimum", "", f"{found.clean_before:.2f}", f"{found.clean_after:.2f}"])
     click.echo(f"{TARGET_METHODS[found.way].description}: {found.files} files, {found.held_out} held out")
     click.echo(report.table([found.metric, "as it is", "before", "adapted"], rows))
-    click.echo(report.printable(f"wrote {output}"))
+    click.echo(printable(f"wrote {output}"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from denoise.errors import printable
 from pipelines import report
 from pipelines.cli import options
 from pipelines.explore.jobs import AnomaliesJob
@@ -38,7 +39,7 @@ def command(**settings: Any) -> None:
     if not job.fit_on and (unused := options.given("tail", "seed", "save_model")):
         raise click.UsageError(f"{' and '.join(unused)} cannot be set without --fit-on.")
     result = find_anomalies(job)
-    click.echo(report.printable("\n".join(_lines(result, job.output))))
+    click.echo("\n".join(map(printable, _lines(result, job.output))))
     options.report_failures(result.problems)
 
 

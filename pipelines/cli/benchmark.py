@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from denoise.errors import printable
 from pipelines import report
 from pipelines.benchmark import protocols
 from pipelines.benchmark.job import BenchmarkJob
@@ -61,7 +62,7 @@ def command(
     texts = json_path, csv_path, markdown_path
     options.say(comparison.as_text(shown), *texts)
     for problem in measured.problems:
-        options.say(report.printable(f"Failed: {problem.error}"), *texts)
+        options.say(printable(f"Failed: {problem.error}"), *texts)
     if measured.ignored:
         number = report.files(len(measured.ignored))
         options.say(f"Ignored, the noise or the models are not for them: {number}", *texts)

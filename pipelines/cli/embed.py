@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from denoise.errors import printable
 from pipelines import report
 from pipelines.batch.forecast import bytes_text
 from pipelines.cli import options
@@ -35,7 +36,7 @@ def command(**settings: Any) -> None:
     if job.model and (unused := options.given("code_size", "steps", "window", "seed")):
         raise click.UsageError(f"{' and '.join(unused)} cannot be set with --model.")
     done = embed(job)
-    click.echo(report.printable("\n".join(_lines(done, job.output))))
+    click.echo("\n".join(map(printable, _lines(done, job.output))))
     options.report_failures(done.files.problems)
 
 

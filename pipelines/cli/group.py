@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, MappingProxyType
 from typing import Any, NoReturn
 
 import click
 
-from denoise.errors import DenoiseError, OutputError, UsageError
+from denoise.errors import DenoiseError, OutputError, UsageError, printable, reason
 from denoise.registry import resolve
-from pipelines.report import printable
 
-__all__ = ["COMMANDS", "cli", "main"]
+__all__ = ["COMMANDS", "cli", "run"]
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -35,6 +37,9 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "doctor": "pipelines.cli.doctor:command",
     }
 )
+
+
+_TRACEBACK = "DENOISE_TRACEBACK"  # environment variable
 
 
 class WrongUsage(click.ClickException):
@@ -61,7 +66,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class LazyGroup(click.Group):
-    """Group that imports a command on use, and gives each error of the library its exit code."""
+    """Group that imports a command on use, and gives each error its sentence and exit code."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -72,26 +77,39 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _terminable():
+            with _interruptible():
                 return super().invoke(ctx)
         except DenoiseError as error:
             raise failure(error) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # click ends the process quietly
+                raise
+            raise Stopped(printable(f"{error.filename or 'standard output'}: {error.strerror}")) from error
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if os.environ.get(_TRACEBACK):
+                raise
+            sentence = f"unexpected {type(error).__name__}: {reason(error)}; {_TRACEBACK}=1 shows where"
+            raise click.ClickException(printable(sentence)) from error
         except KeyboardInterrupt as stop:
             click.echo("Interrupted: the same command goes on with the rest.", err=True)
             ctx.exit(143 if isinstance(stop, Terminated) else 130)
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Handle SIGTERM as Ctrl-C; only the main thread can."""
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C and SIGTERM; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    handlers = {signal.SIGTERM: _terminate, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -129,6 +147,22 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Entry point of the `denoise` command."""
-    cli(prog_name="denoise")
+def run() -> None:
+    """Run the command line of this process."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - until the end of the process
+        with suppress(AttributeError):  # a locale may lack letters of file names
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+    try:
+        try:
+            cli(prog_name="denoise")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:  # of the streams alone: commands have handled theirs
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        if error.errno == errno.EPIPE:
+            sys.exit(1)
+        with suppress(OSError):
+            click.echo(f"Error: standard output: {error.strerror}", err=True)
+        sys.exit(3)

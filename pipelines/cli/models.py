@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from denoise.errors import UsageError
+from denoise.errors import UsageError, printable
 from pipelines import report
 from pipelines.batch.jobs import Job
 from pipelines.benchmark.job import CostJob
@@ -74,7 +74,7 @@ def show(name: str) -> None:
         **_network(row),
         **row.card,
     }
-    click.echo(json.dumps(_short(facts), indent=2, ensure_ascii=False))
+    click.echo("\n".join(map(printable, json.dumps(_short(facts), indent=2, ensure_ascii=False).split("\n"))))
 
 
 def _short(fact: Any) -> Any:
@@ -121,8 +121,9 @@ def verify(file: str) -> None:
         raise UsageError(f"{file}: a {row.kind} method has no weights; expected a weights file")
     card, checked = weights.verify(row.path)
     for sentence in checked:
-        click.echo(f"ok  {sentence}")
-    click.echo(f"{row.path}: {card['name']}, {card['modality']}, sha256 {weights.digest(row.path)}")
+        click.echo(printable(f"ok  {sentence}"))
+    facts = f"{row.path}: {card['name']}, {card['modality']}, sha256 {weights.digest(row.path)}"
+    click.echo(printable(facts))
 
 
 @command.command()
@@ -139,7 +140,7 @@ def export(name: str, path: Path) -> None:
     from denoise.infer.catalogue import find, load
 
     facts = export_onnx(load(name, find(name).modalities[0]).denoiser, path, name)
-    click.echo(report.printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
+    click.echo(printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
 
 
 @command.command()

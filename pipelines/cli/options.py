@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from denoise.errors import StorageError
+from denoise.errors import StorageError, printable
 from denoise.options import Field, Options
 from pipelines import report
 from pipelines.batch import run as batch
@@ -273,11 +273,11 @@ def finish(job: Job, result: batch.Result, json_path: Path | None) -> None:
     if verbosity() == "quiet":
         for entry in result.entries:
             if entry.status in ("failed", "salvaged"):
-                click.echo(report.printable(str(entry.error)), err=True)
+                click.echo(printable(str(entry.error)), err=True)
     else:
         say(report.summary(result), json_path)
         if job.dry_run:
-            say(report.printable("\n".join(_plan_lines(result))), json_path)
+            say("\n".join(map(printable, _plan_lines(result))), json_path)
     if json_path:
         report.check_report(json_path, "JSON")  # again: it may be a result by now
         report.write_json(json_path, _json(job, result))
@@ -295,7 +295,7 @@ def exit_if(failed: object) -> None:
 def report_failures(problems: Collection[Problem]) -> None:
     """Show problems on stderr, and exit with code 1 if there are any."""
     for problem in problems:
-        click.echo(report.printable(f"Failed: {problem.error}"), err=True)
+        click.echo(printable(f"Failed: {problem.error}"), err=True)
     exit_if(problems)
 
 

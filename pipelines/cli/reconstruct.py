@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from denoise.errors import printable
 from pipelines import report
 from pipelines.cli import options
 from pipelines.explore.jobs import ReconstructJob
@@ -26,5 +27,5 @@ def command(**settings: Any) -> None:
     from pipelines.explore.reconstruct import reconstruct
 
     done = reconstruct(ReconstructJob(**settings))
-    click.echo(report.printable(f"{settings['output']}: {report.files(len(done.written))}"))
+    click.echo(printable(f"{settings['output']}: {report.files(len(done.written))}"))
     options.report_failures(done.problems)

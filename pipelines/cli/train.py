@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from denoise.errors import printable
 from pipelines.cli import options
 
 if TYPE_CHECKING:
@@ -55,4 +56,4 @@ def command(
             curve.write(progress.curve, output)
 
     fit(recipes.load(recipe, overrides), data, validate, output, resume=resume, report=show)
-    click.echo(f"wrote {output}")
+    click.echo(printable(f"wrote {output}"))

@@ -63,7 +63,9 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
             click.echo(printable(line), err=True)
 
     job = Watch(job=options.job_from(CleanJob, settings), settle_s=settle_s, poll_s=poll_s)
-    watched = watch(job, on_entry=on_entry, on_message=lambda sentence: click.echo(sentence, err=True))
+    watched = watch(
+        job, on_entry=on_entry, on_message=lambda sentence: click.echo(printable(sentence), err=True)
+    )
     if loudness != "quiet":
         click.echo(_summary(watched))
     if watched.stopped:

@@ -24,7 +24,7 @@ from denoise.options import CleanOptions
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Item
 from pipelines.batch.jobs import CleanJob, Outcome
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 cloudpickle = pytest.importorskip("cloudpickle")
 distributed = pytest.importorskip("distributed")

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from denoise import weights
 from denoise.errors import WeightsError
 from denoise.models.autoencoder import build
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 Header = dict[str, Any]
 

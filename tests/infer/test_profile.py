@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from denoise.errors import InputError, UsageError
 from denoise.infer.file import clean_file
 from denoise.infer.profile import NoiseProfile
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 RATE = 48_000
 

@@ -20,7 +20,7 @@ from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.select_audio import AudioSelector, SpeechFeatures, sample_excerpts, speech_features
 from denoise.models.table import LIVE_MODEL
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 Make = Callable[..., Any]
 

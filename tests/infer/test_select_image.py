@@ -31,7 +31,7 @@ from denoise.infer.select_image import (
     select,
     texture_gain,
 )
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 Array = NDArray[Any]
 Make = Callable[..., Any]

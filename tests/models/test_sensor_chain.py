@@ -18,7 +18,7 @@ from denoise.errors import UsageError
 from denoise.infer.apply import apply
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.sensor.chain import SensorChain
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 RATE_HZ = 250.0
 Floats = NDArray[np.float64]

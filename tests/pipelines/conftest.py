@@ -13,7 +13,7 @@ import soundfile as sf
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def denoise() -> Denoise:
     """Run the command in this process; an exception that is not an exit fails the test."""
 
     def run(*arguments: object) -> Result:
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="denoise")
+        result = CliRunner(env={"DENOISE_TRACEBACK": "1"}).invoke(
+            cli, [str(a) for a in arguments], prog_name="denoise"
+        )
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

@@ -154,7 +154,7 @@ def replace_and_die(partial, path):
     if str(path).endswith("s.csv"):  # its bytes exist, its row does not
         os.kill(os.getpid(), signal.SIGKILL)
 os.replace = replace_and_die
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 cli({[str(word) for word in (*command, out)]!r})
 """
     root = str(Path(__file__).parents[2])

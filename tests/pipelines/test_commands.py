@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipelines.batch.jobs import CleanJob, CorruptJob, Job
 from pipelines.benchmark.job import BenchmarkJob
-from pipelines.cli import COMMANDS, cli
+from pipelines.cli.group import COMMANDS, cli
 from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob
 
 Run = Callable[..., Any]
@@ -277,7 +277,7 @@ WITHOUT = ("torch", "scipy", "skimage", "matplotlib", "tqdm")
 def test_light_commands_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
     script = f"""
 import sys
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 try:
     cli({list(arguments)!r}, prog_name="denoise")
 except SystemExit as stop:

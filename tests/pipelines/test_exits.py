@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from pipelines.batch import run as batch
 from pipelines.batch.lock import exclusive
-from pipelines.cli.group import Terminated
+from pipelines.cli.group import Terminated, cli
 
 Run = Callable[..., Any]
 
@@ -144,3 +146,81 @@ def test_a_missing_option_is_named_with_the_usage(
     assert result.exit_code == 2
     assert result.stderr.startswith("Usage: ")
     assert f"Missing option {option}" in result.stderr
+
+
+# ---- nothing but sentences ---------------------------------------------------------------------------------
+
+
+def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_escape_sequences_in_names_do_not_reach_the_terminal(tmp_path: Path, denoise: Run) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    evil = "a\x1b[2Jb\x9bc\u202ed\nFailed: 0"
+    for suffix in (".png", ".csv"):
+        (folder / f"{evil}{suffix}").write_bytes(b"")
+    for arguments in (
+        ("clean", folder, "-o", tmp_path / "out", "--model", "median", "--dry-run"),
+        ("info", folder),
+        ("clean", folder / f"{evil}.x", "-o", tmp_path / "out"),
+        ("score", folder, folder),
+    ):
+        result = denoise(*arguments)
+        shown = result.stdout + result.stderr
+        assert "a?[2Jb?c?d?Failed: 0" in shown, arguments
+        assert all(letter.isprintable() or letter == "\n" for letter in shown), arguments
+
+
+def test_an_unexpected_error_is_a_sentence(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise LookupError("a defect\nwith lines")
+
+    monkeypatch.setattr("pipelines.inspect.info.describe", fail)
+    result = CliRunner().invoke(cli, ["info", str(media)])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: unexpected LookupError: a defect; DENOISE_TRACEBACK=1 shows where\n"
+
+
+def test_streams_that_are_full_closed_or_narrow_end_in_a_code(tmp_path: Path) -> None:
+    name = tmp_path / "ü.csv"
+    name.write_text("time,x\n0,1\n")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "pipelines.cli", "info", str(name)]
+        stopped = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (stopped.returncode, "Traceback" in stopped.stderr) == (3, False)
+    assert stopped.stderr.startswith("Error: standard output: ")
+    shell = f"exec {sys.executable} -m pipelines.cli info {name} 2>&- >&-"
+    assert subprocess.run(["sh", "-c", shell], check=False).returncode == 0
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    narrow = process("info", name, env=ascii_only)
+    assert (narrow.returncode, narrow.stderr) == (0, "")
+    assert "ü.csv" in narrow.stdout or "\\xfc.csv" in narrow.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "number", "code"),
+    [("click", signal.SIGINT, 130), ("torch", signal.SIGINT, 130), ("torch", signal.SIGTERM, 143)],
+)
+def test_a_signal_during_an_import_is_an_exit_code(
+    media: Path, tmp_path: Path, number: signal.Signals, code: int, module: str
+) -> None:
+    """The first import of a module sends the signal to its own process."""
+    script = f"""
+import os, sys
+from importlib.abc import MetaPathFinder
+class Signals(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {int(number)})
+from pipelines.cli import main
+sys.meta_path.insert(0, Signals())
+sys.argv = ["denoise", "clean", {str(media)!r}, "-o", {str(tmp_path / "out")!r}, "--workers", "1"]
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr

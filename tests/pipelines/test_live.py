@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from denoise.infer.file import clean_file
 from denoise.models.table import LIVE_MODEL
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 Run = Callable[..., Any]
 VOICE = Path(__file__).parents[2] / "data" / "samples" / "recordings" / "voice_24bit_48k.wav"

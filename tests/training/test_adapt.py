@@ -37,7 +37,7 @@ from denoise.training.self_supervised import (
     read,
     with_noise_model,
 )
-from pipelines.cli import cli
+from pipelines.cli.group import cli
 
 Floats = NDArray[np.float32]
 IMAGE, SENSOR = InputSpec("image", channels=3), InputSpec("sensor", centre=True, scale=True)
