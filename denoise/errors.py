@@ -5,7 +5,8 @@
     ├── InputError          one file or array cannot be cleaned; the rest of a batch continues
     │   ├── UnreadableError     damaged, truncated, empty, no permission, or data of another kind
     │   ├── UnsupportedError    readable, but of a kind that is not handled
-    │   └── TooLargeError       above a stated limit
+    │   ├── TooLargeError       above a stated limit
+    │   └── NothingToCleanError a log whose columns are all of kinds that must not change
     ├── OutputError         a result could not be written; no partial file is left
     │   └── StorageError        the disk is full, gone or failing, so other results would fail too
     └── WeightsError        a weights file of another format, version or model
@@ -18,6 +19,7 @@ from __future__ import annotations
 __all__ = [
     "DenoiseError",
     "InputError",
+    "NothingToCleanError",
     "OutputError",
     "StorageError",
     "TooLargeError",
@@ -52,6 +54,10 @@ class UnsupportedError(InputError):
 
 class TooLargeError(InputError):
     """The file is above a stated limit."""
+
+
+class NothingToCleanError(InputError):
+    """A log holds numbers, but none that a filter may change."""
 
 
 class OutputError(DenoiseError):

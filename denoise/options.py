@@ -373,6 +373,13 @@ class CleanOptions(LimitOptions):
             modalities=("sensor",),
         ),
     ] = None
+    keep_resolution: Annotated[
+        bool,
+        Option(
+            "Write cleaned cells of text logs with the decimals of their column, not two more.",
+            modalities=("sensor",),
+        ),
+    ] = False
     fill_gaps: Annotated[
         int,
         Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = [
     "SECONDS",
     "AudioInfo",
     "Clock",
+    "Domain",
     "ImageInfo",
     "Metadata",
     "Modality",
@@ -219,6 +221,23 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Domain:
+    """The values that a channel may have.
+
+    Args:
+        low: The smallest.
+        high: The largest.
+        period: The full circle of an angle, which starts at `low`; 0 for others.
+        codes: Numbers that stand for missing values.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    period: float = 0.0
+    codes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class SensorInfo(SignalInfo):
     """A sensor log.
 
@@ -227,6 +246,7 @@ class SensorInfo(SignalInfo):
         columns: Those that the blocks hold; of an array of several channels, the array once.
         clock: The time column, if the stamps of this recording can be read.
         time_column: Its name, also if it belongs to another recording of the file.
+        domains: The values that each channel may have; empty if nothing is known.
         own: Data that only the module of its format understands.
     """
 
@@ -234,4 +254,5 @@ class SensorInfo(SignalInfo):
     columns: tuple[str, ...] = ()
     clock: Clock | None = None
     time_column: str | None = None
+    domains: tuple[Domain, ...] = ()
     own: Any = None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise import io
-from denoise.errors import InputError, UsageError
+from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.evaluate import Evaluator, evaluator, rescale
@@ -28,6 +28,7 @@ from denoise.io import Writer
 from denoise.io.atomic import replacing
 from denoise.io.formats import modality_of
 from denoise.io.sensor.base import SensorReader
+from denoise.io.sniff import sniff
 from denoise.models.base import InputSpec
 from denoise.options import CleanOptions
 from denoise.signal import AudioInfo, Clock, ImageInfo, SensorInfo, SignalInfo
@@ -35,6 +36,9 @@ from denoise.signal import AudioInfo, Clock, ImageInfo, SensorInfo, SignalInfo
 __all__ = ["FileReport", "clean_file", "load_cleaner"]
 
 Array = NDArray[Any]
+
+# Options that say how to read a log.
+_READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal", "keep_resolution")
 
 
 @dataclass(frozen=True)
@@ -187,14 +191,27 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
 
 
 def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
+    """Clean a signal, or copy a log that holds no column that may be cleaned."""
+    try:
+        return _clean_recordings(source, destination, cleaner, options)
+    except NothingToCleanError as error:
+        if sniff(source).name == "WFDB" or destination.suffix.lower() != source.suffix.lower():
+            raise  # a record is several files
+        with replacing(destination) as partial:
+            shutil.copyfile(source, partial)
+        info = SignalInfo(source, "sensor", (0, 0), "float64", None)
+        note = str(error).removeprefix(f"{source}: ")
+        return _Result(info, 0, {}, (f"copied: {note}",), 0, (Selection("none"),))
+
+
+def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
     """Clean every recording of a file; an NPZ may hold several, of different lengths."""
     reading: dict[str, Any] = {"block": options.block or DEFAULT_BLOCK}
     of_reference = dict[str, Any]()
     if cleaner.spec.modality == "audio":
         reading["salvage"], of_reference["salvage"] = not options.strict, False
     elif cleaner.spec.modality == "sensor":
-        names = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal")
-        reading |= {name: getattr(options, name) for name in names}
+        reading |= {name: getattr(options, name) for name in _READING}
     selection = Selection(cleaner.name)
     if selector := cleaner.selector:
         with io.reader(source, **reading) as blocks:

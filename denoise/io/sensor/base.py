@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from denoise.errors import DenoiseError, OutputError, UnreadableError, UsageError, reason
 from denoise.io.atomic import replacing
 from denoise.registry import unknown
-from denoise.signal import DECIMALS, DELIMITERS, SECONDS, Clock, SensorInfo
+from denoise.signal import DECIMALS, DELIMITERS, SECONDS, Clock, Domain, SensorInfo
 
 __all__ = [
     "BLOCK",
@@ -23,12 +23,15 @@ __all__ = [
     "SensorFormat",
     "SensorReader",
     "SensorWriter",
+    "admitted",
     "changed_samples",
     "check_recording",
+    "confined",
     "fit_dtype",
     "naming_damage",
     "reblock",
     "sensor_info",
+    "with_gaps",
 ]
 
 Array = NDArray[Any]
@@ -54,6 +57,8 @@ class LogOptions:
     time_unit: str | None = None
     delimiter: str | None = None  # of delimited text: a key of `DELIMITERS`; None detects it
     decimal: str | None = None  # its decimal mark: a key of `DECIMALS`; None detects it
+
+    keep_resolution: bool = False  # write text with as many decimals as its column has
 
     def __post_init__(self) -> None:
         rate = self.sample_rate
@@ -146,6 +151,46 @@ def fit_dtype(values: Floats, dtype: np.dtype[Any], path: Path) -> tuple[Array, 
     return out, clipped
 
 
+def with_gaps(values: Floats, domain: Domain = Domain()) -> Floats:  # noqa: B008
+    """Replace infinities and the codes of missing values by NaN; they stay in the file."""
+    missing = np.isinf(values)
+    if domain.codes:
+        missing |= np.isin(values, domain.codes)
+    return np.where(missing, np.nan, values) if missing.any() else values
+
+
+def admitted(pieces: Iterable[Floats], domains: Sequence[Domain]) -> Iterator[Floats]:
+    """Prepare pieces `(C, k)` for a filter: infinities and codes are gaps, angles go on past the circle."""
+    last = np.full(len(domains), np.nan)  # the last angle of each channel, as it came and as it went on
+    turns = np.zeros(len(domains))
+    for piece in pieces:
+        if not any(domain.codes or domain.period for domain in domains):
+            yield with_gaps(piece)
+            continue
+        out = np.stack([with_gaps(row, domain) for row, domain in zip(piece, domains, strict=True)])
+        for row, domain in enumerate(domains):
+            known = np.flatnonzero(np.isfinite(out[row]))
+            if domain.period and known.size:
+                steps = np.diff(out[row, known], prepend=last[row])
+                last[row] = out[row, known[-1]]
+                jumps = np.nan_to_num(np.rint(steps / domain.period))
+                out[row, known] += domain.period * (turns[row] - np.cumsum(jumps))
+                turns[row] -= jumps.sum()
+        yield out
+
+
+def confined(block: Floats, domains: Sequence[Domain]) -> Floats:
+    """Bring a cleaned block `(C, n)` back into the domains of its channels."""
+    if not domains:
+        return block
+    low, high = (np.array([[getattr(domain, name)] for domain in domains]) for name in ("low", "high"))
+    period = np.array([[domain.period] for domain in domains])
+    circle = np.where(period > 0, period, 1.0)
+    with np.errstate(invalid="ignore"):
+        turned = block - circle * np.floor((block - np.where(period > 0, low, 0.0)) / circle)
+    return np.where(period > 0, turned, np.clip(block, low, high))
+
+
 @dataclass(frozen=True)
 class SensorFormat:
     """One format of sensor logs."""
@@ -184,7 +229,7 @@ class SensorReader:
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Floats]:
-        return reblock(self.pieces(), self._block)
+        return reblock(admitted(self.pieces(), self.info.domains), self._block)
 
     def __enter__(self) -> Self:
         return self
@@ -244,7 +289,7 @@ class SensorWriter:
             raise OutputError(f"{given}; expected at most {samples - self._start} samples more")
         if np.isinf(values).any():
             raise OutputError(f"{given} that holds an infinity; expected finite numbers or gaps")
-        self.put(values, self._recording, self._start)
+        self.put(confined(values, self.info.domains), self._recording, self._start)
         self._start += values.shape[1]
         if self._start == samples:
             self._recording, self._start = self._recording + 1, 0

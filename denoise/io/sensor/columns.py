@@ -11,149 +11,19 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from denoise.errors import InputError, UsageError
+from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.io.sensor.base import LogOptions, sensor_info
-from denoise.io.sensor.clock import StampSurvey, unwrapped
+from denoise.io.sensor.kinds import CONSTANT, domain_of, kinds_of
+from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import SECONDS, Clock, SensorInfo
 
-__all__ = ["ColumnSurvey", "choose", "describe", "find_clock", "table_info", "unit_in"]
+__all__ = ["choose", "describe", "find_clock", "table_info"]
 
-Floats = NDArray[np.float64]
-
-_UNIT_WORDS = {
-    **{unit: unit for unit in SECONDS},
-    **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
-    **dict.fromkeys(("msec", "millis", "millisecond", "milliseconds"), "ms"),
-    **dict.fromkeys(("usec", "µs", "μs", "micros", "microsecond", "microseconds"), "us"),
-    **dict.fromkeys(("nsec", "nanos", "nanosecond", "nanoseconds"), "ns"),
-    **dict.fromkeys(("minute", "minutes"), "min"),
-    **dict.fromkeys(("hour", "hours"), "h"),
-}
-# A column with such a name is never a measurement; the weaker words count only if the values also grow.
-_TIME_WORDS = {"time", "timestamp", "timestamps", "datetime", "date", "epoch", "unixtime", "utc", "elapsed"}
-_WEAK_TIME_WORDS = {"t", "ts", "clock", "zeit", "temps", "tiempo", "tempo", *_UNIT_WORDS}
-_LABEL = re.compile(
-    r"(?:.*[_\s])?(?:id|idx|index|sample|samples|label|labels|class|activity|status|state|flag|flags|event|"
-    r"marker|annotation|annotations|quality|counter|seq)"
-)
 _MIN_REPORTED_JITTER = 1e-3  # less is rounding of a perfect clock
 _EPOCH_MIN, _EPOCH_MAX = 9e8, 4.2e9  # seconds: the years 1998 to 2103
-
-
-def _words(name: str) -> list[str]:
-    split_units = re.sub(r"(time|timestamp)([munµ]s)\b", r"\1 \2", name.lower())
-    return [word for word in re.split(r"[^a-zµμ]+", split_units) if word]
-
-
-def unit_in(text: str) -> str | None:
-    """Time unit at the end of a column name (`t [ms]`, `time_us`, `millis`) or of a cell of a units row."""
-    words = _words(text)
-    return _UNIT_WORDS.get(words[-1]) if words else None
-
-
-class ColumnSurvey:
-    """Statistics of one column, updated chunk by chunk.
-
-    Args:
-        name: The name that the user types.
-        unit: The time unit that the file states (an ISO column, a units row); None takes that of the name.
-        stamps: The type of a column of stamps, whose unit overrides the caller's; empty for others.
-        wraps: True if the values are times of day in seconds: a step back of half a day or more is midnight.
-    """
-
-    def __init__(self, name: str, unit: str | None = None, stamps: str = "", wraps: bool = False) -> None:
-        words = set(_words(name))
-        self.name = name
-        self.unit = unit or unit_in(name)
-        self.stamp_type = stamps
-        self.wraps = wraps
-        self.time_named = bool(stamps) or bool(words & _TIME_WORDS)
-        self.maybe_time_named = self.time_named or bool(words & _WEAK_TIME_WORDS)
-        self.labelled = _LABEL.fullmatch(name.strip().lower()) is not None
-        self.numeric = True  # cleared by the codec for text, objects, booleans
-        self.reject_reason = ""  # then: what is there, and where
-        self.infinite = ""  # where the first infinity is, if any
-        self.values = 0  # samples that are not gaps
-        self.integers = True
-        self.distinct: set[float] = set()  # the first few different values
-        self.increasing = True  # never a step back
-        self.step: float | None = None  # between neighbours, while it is always the same
-        self.constant_step = True
-        self.steps = 0
-        self.steps_back = 0
-        self.regular_steps = 0  # within half to one and a half of the median
-        self.span = 0.0  # sum of all steps
-        self.stamps = StampSurvey(wraps)
-        self._last = np.nan
-        self.largest = 0.0
-
-    def add(self, values: Floats) -> None:
-        """Add the next samples; NaN is a gap."""
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            self.values += finite.size
-            self.largest = max(self.largest, float(np.abs(finite).max()))
-            self.integers = self.integers and bool((finite == np.rint(finite)).all())
-            if len(self.distinct) < 3:
-                self.distinct.update(np.unique(finite)[:3].tolist())
-        if self.time_named or self.increasing:
-            with np.errstate(over="ignore", invalid="ignore"):  # near the largest float: not a clock
-                self._add_steps(values)
-            self.stamps.add(values)
-
-    def _add_steps(self, values: Floats) -> None:
-        steps = np.diff(values, prepend=self._last)
-        if values.size:
-            self._last = float(values[-1])
-        steps = steps[np.isfinite(steps)]
-        if not steps.size:
-            return
-        if self.wraps:
-            steps = unwrapped(steps)
-        self.steps += steps.size
-        self.steps_back += int((steps < 0).sum())
-        self.increasing = self.steps_back == 0
-        self.span += float(steps.sum())
-        self.step = float(steps[0]) if self.step is None else self.step
-        self.constant_step = self.constant_step and bool((steps == self.step).all())
-        median = float(np.median(steps))
-        self.regular_steps += int((np.abs(steps - median) <= 0.5 * abs(median)).sum())
-
-    @property
-    def interval(self) -> float:
-        """Usual time between two stamps, in the column's unit; 0 if there is none."""
-        return self.stamps.interval
-
-    @property
-    def is_index(self) -> bool:
-        """True for a counter of rows: integers in constant steps."""
-        return self.integers and self.constant_step and self.steps >= 2 and bool(self.step)
-
-    @property
-    def is_flag(self) -> bool:
-        """True for integers of at most two values, or integers with the name of a label."""
-        return self.integers and (self.labelled or (len(self.distinct) <= 2 and self.values > 2))
-
-    @property
-    def is_time(self) -> bool:
-        """True for times, by name and values."""
-        grows = self.steps >= 1 and self.span > 0 and self.steps_back <= 0.1 * self.steps
-        if self.time_named:
-            return grows
-        return self.maybe_time_named and grows and self.increasing
-
-    @property
-    def is_regular_ramp(self) -> bool:
-        """True for values that grow in nearly equal steps, as those of a time column with an unknown name."""
-        regular = self.steps >= 3 and self.regular_steps >= 0.95 * self.steps
-        return self.increasing and regular and self.interval > 0
 
 
 def _guess_unit(column: ColumnSurvey) -> str:
@@ -208,15 +78,15 @@ def choose(
 ) -> tuple[int, ...]:
     """Select the columns to clean; return their indices in the order of the file.
 
-    The time column is cleaned only if it is named. If only row counters and flags are left, as in a constant
-    log, these are taken, unless they are excluded.
+    Without names, these are the measurements; a log of nothing but constants gives these.
 
     Raises:
-        InputError: A named column is missing, ambiguous or not numeric; no numeric column is left; a chosen
-            column holds an infinity.
+        InputError: A named column is missing, ambiguous or not numeric; no numeric column is left.
+        NothingToCleanError: No column of numbers is a measurement.
     """
     names = [column.name for column in columns]
     excluded = {i for pattern in options.exclude for i in _named(path, names, pattern, may_miss=True)}
+    kinds = kinds_of(columns, clock)
     if options.columns is not None:
         chosen = sorted({index for pattern in options.columns for index in _named(path, names, pattern)})
         if not chosen:
@@ -227,11 +97,16 @@ def choose(
                 found = column.reject_reason or "every cell is missing"
                 raise InputError(f"{path}: column {column.name!r} has no numbers to clean: {found}")
     else:
-        usable = [
-            i for i, c in enumerate(columns) if c.numeric and c.values and not _is_time_column(i, c, clock)
-        ]
-        chosen = [i for i in usable if not (columns[i].is_index or columns[i].is_flag)] or usable
-        chosen = [index for index in chosen if index not in excluded]
+        usable = [i for i, c in enumerate(columns) if c.numeric and c.values]
+        chosen = [i for i in usable if not kinds[i] and i not in excluded]
+        if not chosen:
+            chosen = [i for i in usable if kinds[i] == CONSTANT and i not in excluded]
+        left = [f"{columns[i].name} ({kinds[i]})" for i in usable if kinds[i] != "time" and i not in excluded]
+        if not chosen and left:
+            raise NothingToCleanError(
+                f"{path}: holds nothing that may be cleaned: {', '.join(left[:8])}; expected a measurement; "
+                "name columns with --columns to clean them all the same"
+            )
     if not chosen and excluded:
         raise InputError(f"{path}: every column of measurements is excluded; expected one to clean")
     if not chosen:
@@ -240,17 +115,7 @@ def choose(
         raise InputError(
             f"{path}: no column of measurements{detail}; expected numbers besides the time column"
         )
-    for column in (columns[index] for index in chosen):
-        if column.infinite:
-            raise InputError(
-                f"{path}: {column.infinite}, column {column.name!r} holds an infinity; "
-                "expected a finite number or a missing value"
-            )
     return tuple(chosen)
-
-
-def _is_time_column(index: int, column: ColumnSurvey, clock: Clock | None) -> bool:
-    return column.time_named or column.is_time or (clock is not None and index == clock.index)
 
 
 def describe(
@@ -268,16 +133,19 @@ def describe(
         notes.append(", ".join(facts))
     if sample_rate is not None:
         notes.append(f"sample rate {sample_rate:g} Hz as given")
+    for index in chosen:
+        if columns[index].infinite:
+            notes.append(f"an infinity in {columns[index].name}, {columns[index].infinite}, is kept as a gap")
+        for code, count in columns[index].codes.items():
+            cells = f"{count} sample{'s' * (count != 1)}"
+            notes.append(f"{code:g} in {columns[index].name} stands for a missing value ({cells}): kept")
     left = []
+    kinds = kinds_of(columns, clock)
     for index, column in enumerate(columns):
         if index in chosen or (clock is not None and index == clock.index):
             continue
-        if column.numeric:
-            kind = "time" if _is_time_column(index, column, clock) else "counter" if column.is_index else ""
-            kind = kind or ("flag" if column.is_flag else "")
-        else:
-            kind = column.reject_reason
-        left.append(f"{column.name} ({kind})" if kind else column.name)
+        reason = kinds[index] or column.reject_reason
+        left.append(f"{column.name} ({reason})" if reason else column.name)
     if left:
         shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
         notes.append(f"left as they are: {shown}")
@@ -306,5 +174,6 @@ def table_info(
         columns=tuple(names[index] for index in chosen),
         clock=clock,
         time_column=clock.name if clock else None,
+        domains=tuple(domain_of(columns[index]) for index in chosen),
     )
     return info, chosen

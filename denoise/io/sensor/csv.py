@@ -28,18 +28,21 @@ from denoise.io.sensor.base import (
     SensorWriter,
     changed_samples,
     check_recording,
+    with_gaps,
 )
-from denoise.io.sensor.columns import ColumnSurvey, table_info, unit_in
+from denoise.io.sensor.columns import table_info
 from denoise.io.sensor.dialect import Head, head_of
 from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, is_quoted, shown, unquoted
 from denoise.io.sensor.rows import Chunk, Rows, find_difference
 from denoise.io.sensor.stamps import Stamps
-from denoise.signal import DECIMALS, DELIMITERS, Clock, SensorInfo
+from denoise.io.sensor.survey import ColumnSurvey, unit_in
+from denoise.signal import DECIMALS, DELIMITERS, Clock, Domain, SensorInfo
 
 __all__ = ["FORMAT", "CellFormat", "TextLayout"]
 
 Floats = NDArray[np.float64]
 
+_MORE_DECIMALS = 2  # of a changed cell than its column shows
 _EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
 
 
@@ -70,9 +73,11 @@ class CellFormat:
 class _TextColumn(ColumnSurvey):
     """A column of text cells: its numbers, and their style."""
 
-    def __init__(self, name: str, kind: str, unit: str | None, form: NumberForm, day_first: bool) -> None:
+    def __init__(self, name: str, kind: str, text_unit: str, form: NumberForm, day_first: bool) -> None:
         stamps = {"stamp": "time", "clock": "time of day"}.get(kind, "")
+        unit = unit_in(text_unit) if text_unit else None
         super().__init__(name, "s" if stamps else unit, stamps, wraps=kind == "clock")
+        self.unit_text = text_unit
         self.kind = kind
         self._form = form
         self._stamps = Stamps(kind, form, day_first)
@@ -137,16 +142,16 @@ class _TextColumn(ColumnSurvey):
         """True if no cell shows decimals or an exponent."""
         return not (self._decimals or self._exponents)
 
-    def format(self, blank_gaps: bool) -> CellFormat:
+    def format(self, blank_gaps: bool, more_decimals: int) -> CellFormat:
         """Select the style of changed cells; with `blank_gaps` an empty cell is a valid gap."""
         sign = "+" if self._plus and not self._bare else ""
         missing = self._missing if self._missing is not None else "" if blank_gaps else "nan"
         if self._exponents and self._exponents < self._cells:
             return CellFormat("", 0, self._form, missing)
         if self._exponents:
-            digits = max(self._decimals, min(self._decimals + 2, 16))
+            digits = max(self._decimals, min(self._decimals + more_decimals, 16))
             return CellFormat(f"{sign}.{digits}{'E' if self._upper else 'e'}", digits, self._form, missing)
-        digits = max(self._decimals, min(self._decimals + 2, 15))
+        digits = max(self._decimals, min(self._decimals + more_decimals, 15))
         return CellFormat(f"{sign}z.{digits}f", digits, self._form, missing)
 
 
@@ -174,7 +179,7 @@ def _survey(path: Path, options: LogOptions) -> SensorInfo:
     marks = DELIMITERS.get(options.delimiter or "", ""), DECIMALS.get(options.decimal or "", "")
     head = head_of(path, *marks)
     surveys = [
-        _TextColumn(name, kind, unit_in(unit) if unit else None, form, head.day_first)
+        _TextColumn(name, kind, unit, form, head.day_first)
         for name, kind, unit, form in zip(head.names, head.kinds, head.units, head.forms, strict=True)
     ]
     rows = 0
@@ -183,10 +188,13 @@ def _survey(path: Path, options: LogOptions) -> SensorInfo:
         for survey, cells in zip(surveys, chunk.columns, strict=False):
             survey.add_cells(cells, chunk.lines)
     info, chosen = table_info(path, surveys, rows, options)
+    more_decimals = 0 if options.keep_resolution else _MORE_DECIMALS
     blank_gaps = head.dialect.delimiter != " " and head.width > 1
-    formats = tuple(surveys[index].format(blank_gaps) for index in chosen)
+    formats = tuple(surveys[index].format(blank_gaps, more_decimals) for index in chosen)
     layout = TextLayout(head, chosen, formats, rows, marks)
-    whole = ", ".join([surveys[index].name for index in chosen if surveys[index].is_whole][:8])
+    whole = ", ".join(
+        [surveys[index].name for index in chosen if surveys[index].is_whole and more_decimals][:8]
+    )
     notes = (f"whole numbers of {whole} get decimals where they are cleaned",) if whole else ()
     return replace(info, notes=head.notes + info.notes + notes, own=layout)
 
@@ -290,8 +298,10 @@ class TextWriter(SensorWriter):
         layout, chunk, start = self._layout, self._chunk, self._done
         stop = start + block.shape[1]
         columns: list[Sequence[str]] = [column[start:stop] for column in chunk.columns]
-        for values, index, style in zip(block, layout.chosen, layout.formats, strict=True):
-            columns[index] = _replaced(columns[index], values, style)
+        for values, index, style, domain in zip(
+            block, layout.chosen, layout.formats, self.info.domains, strict=True
+        ):
+            columns[index] = _replaced(columns[index], values, style, domain)
         newline = layout.head.dialect.newline
         lines = [*map(layout.head.dialect.join, zip(*columns, strict=True))]
         kept = {row - start: text for row, text in chunk.kept.items() if start <= row < stop}
@@ -302,9 +312,9 @@ class TextWriter(SensorWriter):
         self._write("".join([line + newline for line in lines]), chunk.closed or not is_last)
 
 
-def _replaced(cells: Sequence[str], values: Floats, style: CellFormat) -> Sequence[str]:
+def _replaced(cells: Sequence[str], values: Floats, style: CellFormat, domain: Domain) -> Sequence[str]:
     """Replace the text of cells whose values changed by more than the text shows."""
-    old = style.form.parse(cells)
+    old = with_gaps(style.form.parse(cells), domain)
     changed = changed_samples(old, values, style.tolerance(old))
     rows = np.flatnonzero(changed)
     if not rows.size:

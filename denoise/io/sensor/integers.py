@@ -27,7 +27,8 @@ from denoise.io.sensor.base import (
     check_recording,
     sensor_info,
 )
-from denoise.io.sensor.columns import ColumnSurvey, choose, describe
+from denoise.io.sensor.columns import choose, describe
+from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import Clock, SensorInfo
 
 __all__ = ["CODES", "Code", "Layout", "ScaledReader", "ScaledWriter", "Signal", "Store", "scaled_reader"]

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import (
-    InputError,
     UnreadableError,
     UnsupportedError,
 )
@@ -37,6 +36,7 @@ from denoise.io.sensor.base import (
     fit_dtype,
     naming_damage,
     sensor_info,
+    with_gaps,
 )
 from denoise.io.sensor.columns import describe
 from denoise.signal import SensorInfo
@@ -106,7 +106,7 @@ class ArrayLayout:
     def replace(self, file: IO[bytes], start: int, block: Floats, path: Path) -> tuple[int, bool]:
         """Write the samples that differ; return the number of clipped ones, and True if any differed."""
         old = self.get(file, start, start + block.shape[1])
-        changed = changed_samples(floats(old), block)
+        changed = changed_samples(with_gaps(floats(old)), block)
         if not changed.any():
             return 0, False
         new = old.copy()  # unchanged 64-bit integers are not rounded to float64
@@ -165,18 +165,17 @@ def time_axis(
     return ArrayLayout(dtype, offset, shape, samples, channels, time_first, time_first != fortran or flat)
 
 
-def _find_infinity(layout: ArrayLayout, file: IO[bytes], name: str) -> None:
+def _infinity_note(layout: ArrayLayout, file: IO[bytes]) -> str:
+    """Locate the first infinity; empty if there is none."""
     if layout.dtype.kind != "f":
-        return
+        return ""
     start = 0
     for piece in layout.pieces(file):
         if np.isinf(piece).any():
             channel, sample = (int(index[0]) for index in np.nonzero(np.isinf(piece)))
-            raise InputError(
-                f"{name}: sample {start + sample} of channel {channel} is an infinity; "
-                "expected finite numbers or NaN"
-            )
+            return f"an infinity, sample {start + sample} of channel {channel}, is kept as a gap"
         start += piece.shape[1]
+    return ""
 
 
 class NpyReader(SensorReader):
@@ -209,7 +208,7 @@ def _reader(path: Path, options: LogOptions, recording: int, block: int) -> NpyR
     check_recording(path, recording, 1)
     with path.open("rb") as file:
         layout = npy_layout(file, path.stat().st_size, str(path))
-        _find_infinity(layout, file, str(path))
+        infinity = _infinity_note(layout, file)
     if options.columns is not None or tuple(options.exclude):
         raise UnsupportedError(f"{path}: an .npy array has no column names to choose from; expected a table")
     given = options.sample_rate
@@ -217,7 +216,7 @@ def _reader(path: Path, options: LogOptions, recording: int, block: int) -> NpyR
         path,
         (layout.channels, layout.samples),
         sample_rate=given,
-        notes=tuple(filter(None, [layout.note])) + describe((), (), None, given),
+        notes=tuple(filter(None, [layout.note, infinity])) + describe((), (), None, given),
         own=layout,
     )
     return NpyReader(info, block)

@@ -31,8 +31,9 @@ from denoise.io.sensor.base import (
     naming_damage,
     sensor_info,
 )
-from denoise.io.sensor.columns import ColumnSurvey, choose, describe, find_clock
+from denoise.io.sensor.columns import choose, describe, find_clock
 from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout
+from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import Clock, SensorInfo
 
 __all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member", "member"]

@@ -29,8 +29,10 @@ from denoise.io.sensor.base import (
     check_recording,
     fit_dtype,
     naming_damage,
+    with_gaps,
 )
-from denoise.io.sensor.columns import ColumnSurvey, table_info
+from denoise.io.sensor.columns import table_info
+from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import Clock, SensorInfo
 
 __all__ = ["FORMAT"]
@@ -172,10 +174,10 @@ class ParquetWriter(SensorWriter):
     def _write_group(self, values: Floats) -> None:
         pyarrow = _pyarrow(self.path)
         table = self._source.read_row_group(self._group)
-        for index, new in zip(self.info.own, values, strict=True):
+        for index, new, domain in zip(self.info.own, values, self.info.domains, strict=True):
             field, column = table.schema.field(index), table.column(index).combine_chunks()
             old, null = _values(column)
-            changed = changed_samples(_floats(column), new)
+            changed = changed_samples(with_gaps(_floats(column), domain), new)
             if not changed.any():
                 continue
             self._changed = True

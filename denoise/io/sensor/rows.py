@@ -157,7 +157,7 @@ def find_difference(old: Rows, new: Rows, chosen: Mapping[int, NumberForm]) -> s
             for index, (before, after) in enumerate(zip(one.take(count), two.take(count), strict=True)):
                 if index in chosen:
                     chosen[index].parse(after)
-                elif before != after:
+                elif list(before) != list(after):  # of a list or a tuple
                     row = next(row for row in range(count) if before[row] != after[row])
                     return f"row {done + row + 1}, column {index + 1}: {after[row]!r} for {before[row]!r}"
             done += count

@@ -1,0 +1,343 @@
+"""Kinds of columns that a filter must not touch, by their names, units and values; domains of the others.
+
+A counter, an angle, a state or a position is no noisy measurement, though it is a column of numbers: a filter
+would give half a satellite, a meter that runs backwards, or south between 350 and 10 degrees. Such columns
+are left as they are unless the user names them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from denoise.io.sensor.survey import MAX_LEVELS, ColumnSurvey, is_time_name
+from denoise.signal import Clock, Domain
+
+__all__ = ["CONSTANT", "domain_of", "kinds_of"]
+
+CONSTANT = "constant"
+_MIN_STEPS = 50  # before values alone tell the kind of a column
+_MAX_CHANGES = 0.05  # of the steps of a column that holds its value for long
+_MIN_ZEROS = 0.5  # of the samples of a column that counts something in each interval
+_MIN_FILLED = 0.1  # of the samples of a column that can be cleaned
+_MAX_RESETS = 0.01  # of the steps of a total: overflow, or a restart
+
+_CLOCK_PARTS = {  # names of parts of a date or time, and the largest value of each
+    **dict.fromkeys(("year", "yr", "yyyy", "jahr"), 2200),
+    **dict.fromkeys(("month", "mon", "mm", "monat"), 12),
+    **dict.fromkeys(("day", "dd", "tag", "dom", "weekday", "dow"), 31),
+    **dict.fromkeys(("doy", "dayofyear", "julian", "julianday", "jday", "day of year", "julian day"), 366),
+    **dict.fromkeys(("hour", "hr", "hh", "stunde", "hour of day"), 24),
+    **dict.fromkeys(("minute", "min", "mi", "minuten"), 59),
+    **dict.fromkeys(("second", "sec", "ss", "sekunde"), 60),
+}
+_HEADINGS = {
+    *(
+        "heading",
+        "hdg",
+        "bearing",
+        "azimuth",
+        "azi",
+        "compass",
+        "cog",
+        "winddir",
+        "winddirection",
+        "wdir",
+        "wd",
+    ),
+    *("windrichtung", "richtung", "direction", "yaw", "track"),
+}
+_ANGLES = {"angle", "phase", "theta", "phi", "psi", "roll", "pitch", "winkel", "rotation", "crank", "hue"}
+_ANGLE_UNITS = {"deg", "°", "degree", "degrees", "degs", "grad", "degn", "degt", "rad", "radians"}
+_POSITIONS = {"lat", "latitude", "lon", "lng", "long", "longitude", "breitengrad", "längengrad"}
+_SATELLITES = {"sat", "sats", "satellites", "nsat", "numsv", "svs", "hdop", "vdop", "pdop", "gdop", "fix"}
+_SETPOINTS = {
+    *(
+        "setpoint",
+        "setpoints",
+        "setpt",
+        "sp",
+        "soll",
+        "sollwert",
+        "target",
+        "command",
+        "cmd",
+        "threshold",
+        "limit",
+    ),
+    *("commanded", "desired", "reference"),
+}
+_LABELS = {
+    *(
+        "id",
+        "idx",
+        "index",
+        "sample",
+        "samples",
+        "label",
+        "labels",
+        "class",
+        "activity",
+        "status",
+        "state",
+        "flag",
+    ),
+    *(
+        "flags",
+        "event",
+        "marker",
+        "annotation",
+        "annotations",
+        "quality",
+        "counter",
+        "seq",
+        "mode",
+        "gear",
+        "stage",
+    ),
+    *(
+        "code",
+        "valid",
+        "enabled",
+        "enable",
+        "switch",
+        "alarm",
+        "warning",
+        "station",
+        "stations",
+        "node",
+        "version",
+    ),
+    *(
+        "type",
+        "group",
+        "checksum",
+        "crc",
+        "qc",
+        "qn",
+        "trigger",
+        "button",
+        "door",
+        "lap",
+        "cycle",
+        "channel",
+        "bit",
+    ),
+    *(
+        "digital",
+        "din",
+        "dout",
+        "error",
+        "errors",
+        "fault",
+        "packet",
+        "frame",
+        "subject",
+        "trial",
+        "block",
+        "user",
+    ),
+}
+_COUNTS = {
+    *(
+        "count",
+        "number",
+        "num",
+        "persons",
+        "people",
+        "vehicles",
+        "cars",
+        "requests",
+        "clicks",
+        "visitors",
+        "calls",
+    ),
+    *(
+        "packets",
+        "okta",
+        "oktas",
+        "floor",
+        "pieces",
+        "pcs",
+        "items",
+        "passengers",
+        "tips",
+        "bikes",
+        "restarts",
+    ),
+}
+_TOTALS = {
+    *(
+        "total",
+        "totals",
+        "tot",
+        "cumulative",
+        "cum",
+        "accumulated",
+        "accum",
+        "sum",
+        "energy",
+        "kwh",
+        "wh",
+        "mwh",
+    ),
+    *(
+        "odometer",
+        "mileage",
+        "encoder",
+        "ticks",
+        "revolutions",
+        "steps",
+        "pulses",
+        "meter",
+        "counter",
+        "count",
+    ),
+    *("bytes", "zähler", "zählerstand", "volume", "uptime", "runtime", "hours"),
+}
+_AMOUNTS = {"rain", "rainfall", "precip", "precipitation", "regen", "niederschlag", "tip", "tips", "hail"}
+_QUATERNION = re.compile(r"(.*?)(?:^|[\W_])?(?:q|quat|quaternion|orientation|rot)?[\W_]*([wxyz0-4ijk]|real)")
+_QUATERNION_ENDS = ({*"wxyz"}, {*"0123"}, {*"1234"}, {*"ijk", "real"})
+_PERCENT = {"%", "pct", "percent", "prozent", "humidity", "rh", "soc", "feuchte"}
+
+
+def _words(name: str) -> list[str]:
+    """Split a name at signs, digits and capitals: `WindDir_D1_WVT` to wind, dir, d, wvt."""
+    spaced = re.sub(r"(?<=[a-zäöü])(?=[A-ZÄÖÜ])", " ", name)
+    return re.findall(r"[^\W\d_]+|%|°", spaced.lower())
+
+
+def _unit(column: ColumnSurvey) -> str:
+    """The unit of a column, from a row of units or from brackets in its name, lower case."""
+    text = column.unit_text
+    if not text and (match := re.search(r"[\[(/]\s*([^\])]*?)\s*[\])]?$", column.name)):
+        text = match[1]
+    return text.strip("[]() ").lower()
+
+
+def _period(column: ColumnSurvey) -> float:
+    """The full circle in the unit of an angle."""
+    low, high = column.bounds
+    is_radians = _unit(column).startswith("rad") or "rad" in _words(column.name)
+    return 2 * math.pi if is_radians or (high - low <= 6.3 and not column.integers and high < 6.3) else 360.0
+
+
+def _is_angle(column: ColumnSurvey, words: set[str]) -> bool:
+    pairs = "".join(_words(column.name))
+    low, high = column.bounds
+    if not -360 <= low <= high <= 360.001:
+        return False
+    if words & _HEADINGS or any(pairs.startswith(name) for name in ("winddir", "windrichtung")):
+        return True
+    is_angle = bool(words & _ANGLES) or _unit(column) in _ANGLE_UNITS or words & {"deg", "degrees"} != set()
+    return is_angle and column.max_jump > 0.5 * _period(column)  # it wraps; others are like any reading
+
+
+def _is_total(column: ColumnSurvey, words: set[str]) -> bool:
+    if column.values < 4 or not column.changes or len(column.levels) < 3:
+        return False
+    if not column.falls:  # a reading with noise falls, too
+        return column.values > _MIN_STEPS or bool(words & _TOTALS)
+    return bool(words & _TOTALS) and column.bounds[0] >= 0 and column.falls <= _MAX_RESETS * column.values
+
+
+def _kind(column: ColumnSurvey) -> str:
+    """Tell the kind of a column of numbers; empty for a measurement."""
+    names, words = _words(column.name), set(_words(column.name))
+    low, high = column.bounds
+    joined = " ".join(names)
+    part = _CLOCK_PARTS.get(joined, _CLOCK_PARTS.get("".join(names)))
+    if part is not None and 0 <= low <= high <= part and (column.integers or part == 366):
+        return "part of a date"
+    if column.is_index:
+        return "counter"
+    if column.values > 1 and len(column.levels) == 1 and not column.codes:
+        return CONSTANT
+    if column.values > 2 and len(column.levels) == 2 and not column.codes and column.values == column.samples:
+        if column.integers:
+            return "flag"
+        if column.values >= _MIN_STEPS:
+            return "two levels"
+    if column.values < _MIN_FILLED * column.samples:
+        return "mostly missing"
+    if words & _POSITIONS and -180 <= low <= high <= 180:
+        return "position"
+    if words & _SATELLITES:
+        return "satellites"
+    if words & _SETPOINTS:
+        return "setpoint"
+    if column.integers and names and (names[-1] in _LABELS or joined in _LABELS):
+        return "label"
+    if column.integers and _is_count(column, names):
+        return "count in whole steps"
+    if _is_angle(column, words):
+        return "angle"
+    if _is_total(column, words):
+        return "total" if column.falls else "never falls"
+    steps = column.values - 1
+    if (
+        steps >= _MIN_STEPS
+        and 0 < column.changes <= _MAX_CHANGES * steps
+        and len(column.levels) <= MAX_LEVELS
+    ):
+        return "holds its value for long"
+    return ""
+
+
+def _is_count(column: ColumnSurvey, names: Sequence[str]) -> bool:
+    return column.bounds[0] >= 0 and bool(_COUNTS & {*names[-1:], _unit(column)})
+
+
+def _quaternions(columns: Sequence[ColumnSurvey]) -> set[int]:
+    """Find the components of rotations: four neighbours with the ends of a quaternion, within -1 to 1."""
+    found: set[int] = set()
+    for start in range(len(columns) - 3):
+        group = columns[start : start + 4]
+        matches = [_QUATERNION.fullmatch(column.name.strip().lower()) for column in group]
+        if not all(matches) or not all(
+            c.numeric and c.values and max(map(abs, c.bounds)) <= 1.001 for c in group
+        ):
+            continue
+        if {match[2] for match in matches if match} in _QUATERNION_ENDS:
+            found |= set(range(start, start + 4))
+    return found
+
+
+def _is_time(index: int, column: ColumnSurvey, clock: Clock | None) -> bool:
+    is_named = column.time_named and is_time_name(column.name)
+    return is_named or column.is_time or (clock is not None and index == clock.index)
+
+
+def kinds_of(columns: Sequence[ColumnSurvey], clock: Clock | None) -> tuple[str, ...]:
+    """Tell why each column must stay as it is; empty for a measurement, and for one that holds no numbers."""
+    quaternions = _quaternions(columns)
+    kinds = []
+    for index, column in enumerate(columns):
+        if not column.numeric or not column.values:
+            kinds.append("")
+        elif (
+            (clock is not None and index == clock.index)
+            or column.is_time
+            or (column.time_named and is_time_name(column.name))
+        ):
+            kinds.append("time")
+        else:
+            kinds.append("quaternion" if index in quaternions else _kind(column))
+    return tuple(kinds)
+
+
+def domain_of(column: ColumnSurvey) -> Domain:
+    """Give the values that a cleaned column may have: what is never negative, or a share, stays so."""
+    low, high = column.bounds
+    words = set(_words(column.name))
+    if _is_angle(column, words):
+        return Domain(
+            period=_period(column), low=-0.5 * _period(column) if low < 0 else 0.0, codes=tuple(column.codes)
+        )
+    is_percent = bool(words & _PERCENT or {_unit(column)} & _PERCENT)
+    return Domain(
+        low=0.0 if low >= 0 else -math.inf,
+        high=100.0 if is_percent and low >= 0 and high <= 100 else 0.0 if high <= 0 and low < 0 else math.inf,
+        codes=tuple(column.codes),
+    )

@@ -1,0 +1,225 @@
+"""Statistics of a column of a sensor log, gathered chunk by chunk in constant memory."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.io.sensor.clock import StampSurvey, unwrapped
+from denoise.signal import SECONDS
+
+__all__ = ["MAX_LEVELS", "ColumnSurvey", "is_time_name", "unit_in"]
+
+Floats = NDArray[np.float64]
+
+_UNIT_WORDS = {
+    **{unit: unit for unit in SECONDS},
+    **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("msec", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("usec", "µs", "μs", "micros", "microsecond", "microseconds"), "us"),
+    **dict.fromkeys(("nsec", "nanos", "nanosecond", "nanoseconds"), "ns"),
+    **dict.fromkeys(("minute", "minutes"), "min"),
+    **dict.fromkeys(("hour", "hours"), "h"),
+}
+# A column with such a name is never a measurement; the weaker words count only if the values also grow.
+_TIME_WORDS = {"time", "timestamp", "timestamps", "datetime", "date", "epoch", "unixtime", "utc", "elapsed"}
+_WEAK_TIME_WORDS = {"t", "ts", "clock", "zeit", "temps", "tiempo", "tempo", *_UNIT_WORDS}
+_OF_TIMES = {
+    "local",
+    "gmt",
+    "start",
+    "end",
+    "stamp",
+    "unix",
+    "of",
+    "day",
+    "record",
+    "sys",
+    "gps",
+    "rtc",
+    "sample",
+}
+# Numbers that loggers, databases and formats of files store for a reading that is not there.
+_CODES = (
+    *(-9.0, -99.0, -99.9, -99.99, -127.0, -999.0, -999.9, -999.99, -888.0, -888.8, -777.0, -8888.0, -7777.0),
+    *(
+        99.0,
+        99.9,
+        99.99,
+        999.0,
+        999.9,
+        999.99,
+        9999.0,
+        9999.9,
+        9999.99,
+        99999.0,
+        99999.9,
+        999999.0,
+        9999999.0,
+    ),
+    *(-6999.0, 6999.0, -7999.0, 7999.0, -9999.0, -9999.9, -99999.0, -999999.0),
+    *(32767.0, -32768.0, 65535.0, 65534.0, 2147483647.0, -2147483648.0, 4294967295.0),
+    *(9.91e37, 9.9e37, 1e20, 1e30, -1e30, -1e31, 1e34, 9.96921e36, -9.96921e36, 3.4028235e38, -3.4028235e38),
+)
+_CODE_DISTANCE = 1.0  # of a code from the range of all other values, in lengths of that range
+MAX_LEVELS = 64  # different values that are counted
+
+
+def _words(name: str) -> list[str]:
+    split_units = re.sub(r"(time|timestamp)([munµ]s)\b", r"\1 \2", name.lower())
+    return [word for word in re.split(r"[^a-zµμ]+", split_units) if word]
+
+
+def is_time_name(name: str) -> bool:
+    """True for a name that says nothing but time: `timestamp`, `Time (s)`, but not `response_time`."""
+    words = set(_words(name))
+    return bool(words & _TIME_WORDS) and words <= _TIME_WORDS | _WEAK_TIME_WORDS | _OF_TIMES
+
+
+def unit_in(text: str) -> str | None:
+    """Time unit at the end of a column name (`t [ms]`, `time_us`, `millis`) or of a cell of a units row."""
+    words = _words(text)
+    return _UNIT_WORDS.get(words[-1]) if words else None
+
+
+class ColumnSurvey:
+    """Statistics of one column, updated chunk by chunk.
+
+    Args:
+        name: The name that the user types.
+        unit: The time unit that the file states (an ISO column, a units row); None takes that of the name.
+        stamps: The type of a column of stamps, whose unit overrides the caller's; empty for others.
+        wraps: True if the values are times of day in seconds: a step back of half a day or more is midnight.
+    """
+
+    def __init__(self, name: str, unit: str | None = None, stamps: str = "", wraps: bool = False) -> None:
+        words = set(_words(name))
+        self.name = name
+        self.unit = unit or unit_in(name)
+        self.stamp_type = stamps
+        self.wraps = wraps
+        self.time_named = bool(stamps) or bool(words & _TIME_WORDS)
+        self.maybe_time_named = self.time_named or bool(words & _WEAK_TIME_WORDS)
+        self.unit_text = ""  # the unit of the readings, as the file writes it
+        self.numeric = True  # cleared by the codec for text, objects, booleans
+        self.reject_reason = ""  # then: what is there, and where
+        self.infinite = ""  # where the first infinity is, if any
+        self.values = 0  # samples that are not gaps
+        self.integers = True
+        self.levels: set[float] = set()  # the first different values, one more than `MAX_LEVELS` at most
+        self.samples = 0  # gaps included
+        self.changes = 0  # steps that are not 0
+        self.falls = 0  # steps down
+        self.zeros = 0
+        self.max_jump = 0.0  # the largest step, up or down
+        self.lowest, self.highest = np.inf, -np.inf  # codes of missing values aside
+        self._codes: dict[float, int] = {}
+        self._before = np.nan  # the last value that is no gap
+        self.increasing = True  # never a step back
+        self.step: float | None = None  # between neighbours, while it is always the same
+        self.constant_step = True
+        self.steps = 0
+        self.steps_back = 0
+        self.regular_steps = 0  # within half to one and a half of the median
+        self.span = 0.0  # sum of all steps
+        self.stamps = StampSurvey(wraps)
+        self._last = np.nan
+        self.largest = 0.0
+
+    def add(self, values: Floats) -> None:
+        """Add the next samples; NaN is a gap."""
+        finite = values[np.isfinite(values)]
+        self.samples += values.size
+        if finite.size:
+            self.values += finite.size
+            self.largest = max(self.largest, float(np.abs(finite).max()))
+            self.integers = self.integers and bool((finite == np.rint(finite)).all())
+            self._add_levels(finite)
+        if self.time_named or self.increasing:
+            with np.errstate(over="ignore", invalid="ignore"):  # near the largest float: not a clock
+                self._add_steps(values)
+            self.stamps.add(values)
+
+    def _add_levels(self, finite: Floats) -> None:
+        is_code = np.isin(finite, _CODES)
+        if is_code.any():
+            for code, count in zip(*np.unique(finite[is_code], return_counts=True), strict=True):
+                self._codes[float(code)] = self._codes.get(float(code), 0) + int(count)
+            finite = finite[~is_code]
+        if not finite.size:
+            return
+        if len(self.levels) <= MAX_LEVELS:
+            self.levels.update(np.unique(finite)[: MAX_LEVELS + 1].tolist())
+        self.zeros += int((finite == 0).sum())
+        self.lowest = min(self.lowest, float(finite.min()))
+        self.highest = max(self.highest, float(finite.max()))
+        with np.errstate(over="ignore"):
+            steps = np.diff(finite, prepend=self._before)
+        self.changes += int((np.abs(steps) > 0).sum())
+        self.falls += int((steps < 0).sum())
+        self.max_jump = max(self.max_jump, float(np.nanmax(np.abs(steps), initial=0.0)))
+        self._before = float(finite[-1])
+
+    @property
+    def codes(self) -> dict[float, int]:
+        """Numbers that stand for missing values, far from all others, and how often each occurs."""
+        if not self.lowest <= self.highest:
+            return {}
+        margin = _CODE_DISTANCE * max(
+            self.highest - self.lowest, 1e-3 * max(abs(self.highest), abs(self.lowest))
+        )
+        return {
+            code: count
+            for code, count in self._codes.items()
+            if code < self.lowest - margin or code > self.highest + margin
+        }
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and largest value, codes of missing values aside."""
+        real = [code for code in self._codes if code not in self.codes]
+        return min([self.lowest, *real]), max([self.highest, *real])
+
+    def _add_steps(self, values: Floats) -> None:
+        steps = np.diff(values, prepend=self._last)
+        if values.size:
+            self._last = float(values[-1])
+        steps = steps[np.isfinite(steps)]
+        if not steps.size:
+            return
+        if self.wraps:
+            steps = unwrapped(steps)
+        self.steps += steps.size
+        self.steps_back += int((steps < 0).sum())
+        self.increasing = self.steps_back == 0
+        self.span += float(steps.sum())
+        self.step = float(steps[0]) if self.step is None else self.step
+        self.constant_step = self.constant_step and bool((steps == self.step).all())
+        median = float(np.median(steps))
+        self.regular_steps += int((np.abs(steps - median) <= 0.5 * abs(median)).sum())
+
+    @property
+    def interval(self) -> float:
+        """Usual time between two stamps, in the column's unit; 0 if there is none."""
+        return self.stamps.interval
+
+    @property
+    def is_index(self) -> bool:
+        """True for a counter of rows: integers in constant steps."""
+        return self.integers and self.constant_step and self.steps >= 2 and bool(self.step)
+
+    @property
+    def is_time(self) -> bool:
+        """True for times, by name and values."""
+        grows = self.steps >= 1 and self.span > 0 and self.steps_back <= 0.1 * self.steps
+        if self.time_named:
+            return grows
+        return self.maybe_time_named and grows and self.increasing
+
+    @property
+    def is_regular_ramp(self) -> bool:
+        """True for values that grow in nearly equal steps, as those of a time column with an unknown name."""
+        regular = self.steps >= 3 and self.regular_steps >= 0.95 * self.steps
+        return self.increasing and regular and self.interval > 0
