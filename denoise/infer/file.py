@@ -249,7 +249,7 @@ def _open_stream(info: SignalInfo, cleaner: Cleaner, levels: Levels, options: Cl
     if cleaner.spec.sample_rate is not None and info.sample_rate is None:
         raise UsageError(
             f"{info.source} has no sample rate, and the model {cleaner.name} works at "
-            f"{cleaner.spec.sample_rate:g} Hz: give sample_rate"
+            f"{cleaner.spec.sample_rate:g} Hz: give sample_rate (--sample-rate)"
         )
     return Stream(
         cleaner.denoiser,

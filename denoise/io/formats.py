@@ -41,6 +41,8 @@ class Format:
     bytes_per_sample: float = 2.0  # the usual bytes of a file for each pixel or sample, all channels together
     # libsndfile's names for the format; the first is written unless the source has another
     containers: tuple[str, ...] = ()
+    # suffixes that files of many kinds have, which are of this format if their first bytes are
+    loose_suffixes: tuple[str, ...] = ()
     extra: str = ""  # the optional dependency group of this project that it needs
     package: str = ""  # the module of that group that it imports
 
@@ -81,7 +83,8 @@ _ROWS = (
     Format("MP3", "audio", (".mp3",), _AUDIO, rb"ID3|" + _MPEG_FRAME, bytes_per_sample=0.35,
            containers=("MP3",)),
     Format("AIFF", "audio", (".aiff", ".aif"), _AUDIO, rb"FORM.{4}AIF[FC]", containers=("AIFF",)),
-    Format("text", "sensor", (".csv", ".tsv"), "denoise.io.sensor.csv:FORMAT", bytes_per_sample=8.0),
+    Format("text", "sensor", (".csv", ".tsv"), "denoise.io.sensor.csv:FORMAT", bytes_per_sample=8.0,
+           loose_suffixes=(".txt", ".dat", ".log", ".asc", ".lvm", ".tab", ".prn", ".gz")),
     Format("NPY", "sensor", (".npy",), "denoise.io.sensor.npy:FORMAT", rb"\x93NUMPY", bytes_per_sample=8.0),
     Format("NPZ", "sensor", (".npz",), "denoise.io.sensor.npz:FORMAT", rb"PK\x03\x04", bytes_per_sample=8.0),
     Format("Parquet", "sensor", (".parquet",), "denoise.io.sensor.parquet:FORMAT", rb"PAR1",
@@ -126,7 +129,10 @@ def modality_of(path: Path) -> Modality:
     found = format_of_suffix(path.suffix)
     if found is None:
         known = " ".join(suffix for name in MODALITIES for suffix in readable_suffixes(name))
-        raise UnsupportedError(f"{path}: the suffix {path.suffix.lower() or '(none)'} is not one of {known}")
+        suffix = path.suffix.lower() or "(none)"
+        if suffix in FORMATS["text"].loose_suffixes:
+            raise UnsupportedError(f"{path}: holds no table of numbers; expected rows of numbers in text")
+        raise UnsupportedError(f"{path}: the suffix {suffix} is not one of {known}")
     return MODALITIES[found.modality]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import zlib
 from pathlib import Path
 
 from denoise.errors import UnreadableError
@@ -15,7 +16,7 @@ from denoise.io.formats import FORMATS, Format
 
 __all__ = ["HEAD_BYTES", "format_of", "read_head", "sniff", "written_name"]
 
-HEAD_BYTES = 512  # enough to distinguish every format from the others
+HEAD_BYTES = 4096  # enough to distinguish every format from the others, and a table from prose
 
 _OTHER_KINDS = {  # that no codec takes, and regular expressions for their first bytes
     "GIF": rb"GIF8",
@@ -34,6 +35,7 @@ _OTHER_KINDS = {  # that no codec takes, and regular expressions for their first
     "M4A": rb".{4}ftypM4[AB] ",
     "ISO media": rb".{4}ftyp",
 }
+_TABLE_STARTS = (b"LabVIEW Measurement", b"%OpenBCI", b'"TOA5"', b"TOA5,")  # whose headers may be long
 _TEXT_KINDS = {"PDF": rb"%PDF", "PostScript": rb"%!PS", "FITS": rb"SIMPLE  =", "SVG": rb"<svg"}
 
 
@@ -81,6 +83,8 @@ def format_of(head: bytes, suffix: str = "") -> Format:
         A row of `FORMATS`, or a format without a modality for data that no codec takes.
     """
     name, suffix = _name_of(head), suffix.lower()
+    if suffix in FORMATS["text"].loose_suffixes and name in ("text", "unknown", "gzip"):
+        return FORMATS["text"] if _is_table(_unpacked(head)) else Format(name)
     if name == "TIFF" and suffix in FORMATS["camera raw"].suffixes:  # most cameras store TIFF
         name = "camera raw"
     if name == "text":
@@ -113,3 +117,30 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return bool(text) and all(letter.isprintable() or letter in "\ufeff\t\r\n\f" for letter in text)
+
+
+def _unpacked(head: bytes) -> bytes:
+    """Unpack the beginning of a gzip file; other bytes stay as they are."""
+    if not head.startswith(b"\x1f\x8b"):
+        return head
+    try:
+        return zlib.decompressobj(31).decompress(head, HEAD_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _is_table(head: bytes) -> bool:
+    """True for text whose last whole lines are rows of a table with numbers, whatever is before them."""
+    if re.search(rb"[\0-\x08\x0e-\x1f\x7f]", head):
+        return False
+    lines = [line for line in re.split(rb"[\r\n]+", head) if line.strip()]
+    if any(lines[0].startswith(start) for start in _TABLE_STARTS) if lines else False:
+        return True
+    rows = lines[:-1][-5:] if len(head) >= HEAD_BYTES else lines[-5:]
+    return len(rows) > 2 and sum(map(_is_row, rows)) > len(rows) / 2
+
+
+def _is_row(line: bytes) -> bool:
+    """True for a line of which most is numbers, stamps and delimiters."""
+    numbers = len(re.findall(rb"[\d.,:;|/+\-\s\"eE]", line))
+    return bool(re.search(rb"\d", line)) and numbers >= 0.6 * len(line)

@@ -185,7 +185,8 @@ def mirrored(source: Source, root: Path) -> Item:
 
 def _renamed(source: Source, output: Path) -> Item:
     try:
-        modality = modality_of(output).name
+        same = output.suffix.lower() == source.path.suffix.lower()
+        modality = source.modality if same else modality_of(output).name
     except UnsupportedError as error:
         raise UsageError(str(error)) from error
     if modality != source.modality:

@@ -302,8 +302,18 @@ def _file(path: Path, relative: Path) -> File:
 
 
 def _is_part(path: Path) -> bool:
-    """True for a file that belongs to a header beside it, as samples and annotations of WFDB records do."""
-    return path.suffix.lower() not in _SUFFIXES and os.path.lexists(path.with_suffix(".hea"))
+    """True for a file that belongs to a header beside it, as samples and annotations of WFDB records do.
+
+    A file of a known kind does if the header names it: a record may keep its samples as FLAC.
+    """
+    header = path.with_suffix(".hea")
+    if header == path or not os.path.lexists(header):
+        return False
+    if path.suffix.lower() not in _SUFFIXES:
+        return True
+    with suppress(OSError):
+        return any(line.split(b" ")[0] == os.fsencode(path.name) for line in header.read_bytes().splitlines())
+    return False
 
 
 def _walk(folder: Path, walk: Walk, ancestors: frozenset[tuple[int, int]]) -> Iterator[Path]:

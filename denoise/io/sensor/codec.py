@@ -2,7 +2,7 @@
 
 | suffix | module | kept |
 |---|---|---|
-| `.csv` `.tsv` | `csv` | every byte of every cell that is not changed |
+| `.csv` `.tsv`, and tables of any name | `csv` | every byte of every cell that is not changed |
 | `.npy`, `.npz` | `npy`, `npz` | dtype, axis order, memory order, names, other arrays |
 | `.parquet` | `parquet` | schema, metadata, row groups, nulls (needs the extra `parquet`) |
 | `.hea` | `wfdb` | format, gain, baseline, annotations |
@@ -35,7 +35,7 @@ def _format(path: Path) -> Format:
     """Recognise the format of a sensor log."""
     found = format_of(read_head(path, "a sensor log"), path.suffix)
     text = FORMATS["text"]
-    if found.name == "unknown" and path.suffix.lower() in text.suffixes:
+    if found.name in ("unknown", "text") and path.suffix.lower() in (*text.suffixes, *text.loose_suffixes):
         return text  # not UTF-8, or damaged: the text reader says what and where
     if found.modality != "sensor":
         raise UnreadableError(f"{path}: holds {found.name} data; expected a sensor log")

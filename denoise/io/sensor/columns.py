@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from denoise.errors import InputError, NothingToCleanError, UsageError
@@ -24,15 +25,26 @@ __all__ = ["choose", "describe", "find_clock", "table_info"]
 
 _MIN_REPORTED_JITTER = 1e-3  # less is rounding of a perfect clock
 _EPOCH_MIN, _EPOCH_MAX = 9e8, 4.2e9  # seconds: the years 1998 to 2103
+_DAY_NUMBERS = ((25_000, 75_000), (700_000, 770_000))  # of Excel, since 1899, and of MATLAB, since 0
 
 
 def _guess_unit(column: ColumnSurvey) -> str:
+    """Guess the unit of a time column from its values."""
+    low, high = column.bounds
+    if not column.integers and any(start < low <= high < stop for start, stop in _DAY_NUMBERS):
+        return "d"
     for unit in ("s", "ms", "us", "ns"):
         if _EPOCH_MIN < column.largest * SECONDS[unit] < _EPOCH_MAX:
             return unit
-    if not column.integers or column.interval <= 1:
+    interval = column.interval
+    if interval <= 1:
         return "s"
-    return "ms" if column.interval < 1000 else "us" if column.interval < 1e6 else "ns"
+    if not column.integers:  # 3.90625: steps of 256 Hz in milliseconds, and of nothing round in seconds
+        rate = 1e3 / interval
+        return "ms" if interval < 1000 and rate > 1 and abs(rate - round(rate)) < 1e-3 * rate else "s"
+    if round(interval) % 60 == 0 and interval <= 86400:  # a minute, an hour, a day
+        return "s"
+    return "ms" if interval < 1000 else "us" if interval < 1e6 else "ns"
 
 
 def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) -> Clock | None:
@@ -153,16 +165,35 @@ def describe(
 
 
 def table_info(
-    path: Path, columns: Sequence[ColumnSurvey], rows: int, options: LogOptions
+    path: Path,
+    columns: Sequence[ColumnSurvey],
+    rows: int,
+    options: LogOptions,
+    combined: ColumnSurvey | None = None,
+    stated_rate: float | None = None,
 ) -> tuple[SensorInfo, tuple[int, ...]]:
-    """Describe a table whose columns have been surveyed; also return the indices of those to clean."""
+    """Describe a table whose columns have been surveyed; also return the indices of those to clean.
+
+    Args:
+        path: The file.
+        columns: All its columns.
+        rows: Samples in each.
+        options: What the caller wants.
+        combined: Times put together from several columns: they are the clock, as column -1, if no column is.
+        stated_rate: Sample rate that the file states without a clock, Hz.
+    """
     clock = find_clock(columns, options.time_unit)
+    if clock is None and combined is not None and (found := find_clock([combined])):
+        clock = replace(found, index=-1)
     for column in columns:
         if column.stamp_type and column.numeric:  # stamps are no measurements
             column.numeric, column.reject_reason = False, column.stamp_type
     chosen = choose(path, columns, clock, options)
     names, rate = tuple(column.name for column in columns), options.sample_rate
     notes = describe(columns, chosen, clock, rate)
+    if rate is None and clock is None and stated_rate:
+        rate = stated_rate
+        notes += (f"sample rate {rate:g} Hz as the file states it",)
     if rate is None and clock is None:
         notes += ("no sample rate: mains hum and heartbeats are not looked for; give --sample-rate",)
     info = sensor_info(

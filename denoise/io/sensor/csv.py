@@ -11,11 +11,13 @@ cell whose text at that precision is unchanged is left as it is.
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +33,10 @@ from denoise.io.sensor.base import (
     with_gaps,
 )
 from denoise.io.sensor.columns import table_info
-from denoise.io.sensor.dialect import Head, head_of
+from denoise.io.sensor.dialect import GZIP, Head, head_of, open_text
 from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, is_quoted, shown, unquoted
 from denoise.io.sensor.rows import Chunk, Rows, find_difference
-from denoise.io.sensor.stamps import Stamps
+from denoise.io.sensor.stamps import Stamps, seconds_of
 from denoise.io.sensor.survey import ColumnSurvey, unit_in
 from denoise.signal import DECIMALS, DELIMITERS, Clock, Domain, SensorInfo
 
@@ -182,12 +184,15 @@ def _survey(path: Path, options: LogOptions) -> SensorInfo:
         _TextColumn(name, kind, unit, form, head.day_first)
         for name, kind, unit, form in zip(head.names, head.kinds, head.units, head.forms, strict=True)
     ]
-    rows = 0
+    rows, combined = 0, ColumnSurvey("date and time", "s", "time")
     for chunk in Rows(path, head):
         rows += chunk.rows
+        if head.date_parts and chunk.rows:
+            combined.add(_combined(chunk, head))
         for survey, cells in zip(surveys, chunk.columns, strict=False):
             survey.add_cells(cells, chunk.lines)
-    info, chosen = table_info(path, surveys, rows, options)
+    parts = combined if head.date_parts else None
+    info, chosen = table_info(path, surveys, rows, options, parts, head.sample_rate)
     more_decimals = 0 if options.keep_resolution else _MORE_DECIMALS
     blank_gaps = head.dialect.delimiter != " " and head.width > 1
     formats = tuple(surveys[index].format(blank_gaps, more_decimals) for index in chosen)
@@ -197,6 +202,17 @@ def _survey(path: Path, options: LogOptions) -> SensorInfo:
     )
     notes = (f"whole numbers of {whole} get decimals where they are cleaned",) if whole else ()
     return replace(info, notes=head.notes + info.notes + notes, own=layout)
+
+
+def _combined(chunk: Chunk, head: Head) -> Floats:
+    """Put the times of a chunk together from its columns of year, month, day, hour, minute and second."""
+    values = {}
+    for name, index in head.date_parts.items():
+        try:
+            values[name] = head.forms[index].parse(chunk.columns[index])
+        except NotNumbersError:
+            return np.full(chunk.rows, np.nan)
+    return seconds_of(values)
 
 
 class TextReader(SensorReader):
@@ -213,6 +229,11 @@ class TextReader(SensorReader):
     def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
         """Yield one piece for each chunk of text."""
         head: Head = self.info.own.head
+        if clock.index < 0:
+            for chunk in self.info.own.read(self.info.source):
+                if chunk.rows:
+                    yield _combined(chunk, head)[None]
+            return
         times = Stamps(head.kinds[clock.index], head.forms[clock.index], head.day_first)
         for chunk in self.info.own.read(self.info.source):
             if chunk.rows:
@@ -232,9 +253,14 @@ class TextWriter(SensorWriter):
     def open(self, temporary: Path, stack: ExitStack) -> None:
         """Copy everything before the data."""
         self._temporary = temporary
-        self._file = stack.enter_context(temporary.open("wb"))
+        self._file: IO[bytes] = stack.enter_context(temporary.open("wb"))
+        self._raw = self._file
         with self.info.source.open("rb") as source:
-            self._file.write(source.read(self._layout.head.offset))
+            if source.read(2) == GZIP:  # without a name and a time, the same text gives the same bytes
+                packed = gzip.GzipFile("", "wb", fileobj=self._file, mtime=0)
+                self._file = cast(IO[bytes], stack.enter_context(packed))
+        with open_text(self.info.source) as text:
+            self._file.write(text.read(self._layout.head.offset))
 
     def put(self, block: Floats, _recording: int, _start: int) -> None:
         """Replace the cells of the next rows."""
@@ -251,7 +277,9 @@ class TextWriter(SensorWriter):
         while self._next_chunk(optional=True):
             if self._chunk.rows:
                 raise OutputError(f"{self.path}: {self.info.source} grew while it was being cleaned")
-        self._file.flush()
+        if self._file is not self._raw:
+            self._file.close()
+        self._raw.flush()
         self._compare()
 
     def _compare(self) -> None:
@@ -260,24 +288,29 @@ class TextWriter(SensorWriter):
         Raises:
             OutputError: It has another shape or names, or an untouched cell is another one.
         """
-        layout, head = self._layout, self._layout.head
-        try:
-            again = head_of(self._temporary, *layout.marks, suffix=self.info.source.suffix)
-        except InputError as error:
-            found = str(error)
-        else:
-            same = [
-                getattr(again, name) == getattr(head, name)
-                for name in ("dialect", "kinds", "names", "offset")
-            ]
+        layout = self._layout
+        # rounded, 20.200 may leave the marks open, which are those of the source
+        marks = dict.fromkeys((layout.marks[1], layout.forms[0].decimal))
+        found = [self._header_difference(decimal) for decimal in marks]
+        if not all(found):
             chosen = dict(zip(layout.chosen, layout.forms, strict=True))
-            results = layout.read(self.info.source), layout.read(self._temporary), chosen
-            found = find_difference(*results) if all(same) else "another delimiter, header or kind of column"
-        if found:
+            found = [find_difference(layout.read(self.info.source), layout.read(self._temporary), chosen)]
+        if found[0]:
             raise OutputError(
-                f"{self.path}: the result does not read back as {self.info.source}: {found}; "
+                f"{self.path}: the result does not read back as {self.info.source}: {found[0]}; "
                 "expected the same table: give --delimiter and --decimal"
             )
+
+    def _header_difference(self, decimal: str) -> str:
+        """Compare header and delimiter of the result with those of the source; empty if they agree."""
+        layout = self._layout
+        try:
+            again = head_of(self._temporary, layout.marks[0], decimal, self.info.source.suffix)
+        except InputError as error:
+            return str(error)
+        names = ("dialect", "kinds", "names", "offset")
+        same = all(getattr(again, name) == getattr(layout.head, name) for name in names)
+        return "" if same else "another delimiter, header or kind of column"
 
     def _next_chunk(self, optional: bool = False) -> bool:
         self._write(self._chunk.kept.get(self._chunk.rows, ""), self._chunk.closed)

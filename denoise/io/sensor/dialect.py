@@ -10,21 +10,25 @@ both likely, it is refused, and the message names the option that decides.
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from denoise.errors import InputError, UnreadableError, UnsupportedError
+from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted
-from denoise.io.sensor.stamps import is_clock, is_day_first, is_stamp
+from denoise.io.sensor.stamps import is_clock, is_compact, is_day_first, is_stamp
 
-__all__ = ["COMMENT", "MAX_RECORD_BYTES", "Dialect", "Head", "head_of"]
+__all__ = ["COMMENT", "GZIP", "MAX_RECORD_BYTES", "Dialect", "Head", "head_of", "open_text"]
 
+GZIP = b"\x1f\x8b"
 SAMPLE_BYTES = 1 << 18  # for the detection
 SAMPLE_RECORDS = 200
 TAIL_BYTES = 1 << 13
@@ -32,9 +36,27 @@ MAX_RECORD_BYTES = 1 << 16  # of a row whose quoted cells hold line ends
 
 COMMENT = re.compile(r"\s*#(?!N/A|n/a|N/V|VALUE!|DIV/0!|REF!|NV|NUM!|WERT!)")
 _ARROW = " -> "  # between time and reading, as the serial monitor of Arduino writes it
+_BRACKETS = r"[ _]*(?:\[?\(?\w*\)?\]?)"
+_VALUE = r"\W*?[=:,;\t ]+\W*?(?P<number>\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)"
+_UNIT = r"[\"\s,;]*(?P<unit>[numµkMG]?(?:Hz|s)\b)?"
+_RATE_NAMES = r"(?:sampl(?:e|ing)[ _]?(?:rate|freq(?:uency)?)|abtastrate|frame rate|\bfs\b)"
+_INTERVAL_NAMES = (
+    r"(?:sampl(?:e|ing)[ _]?(?:interval|period|time)|delta[_ ]?x|x[_ ]?increment|abtastintervall"
+    r"|\bincrement\b)"
+)
+_RATE = re.compile(_RATE_NAMES + _BRACKETS + _VALUE + _UNIT, re.IGNORECASE)
+_INTERVAL = re.compile(_INTERVAL_NAMES + _BRACKETS + _VALUE + _UNIT, re.IGNORECASE)
+_RATE_UNITS = {"khz": 1e3, "mhz": 1e6, "ghz": 1e9, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_DATE_WORDS = {
+    **{"jahr": "year", "yr": "year", "yyyy": "year", "monat": "month", "mon": "month", "tag": "day"},
+    **{"doy": "day", "dd": "day", "day of year": "day", "stunde": "hour", "hr": "hour", "hh": "hour"},
+    **{"min": "minute", "minuten": "minute", "sec": "second", "sekunde": "second"},
+}
+_NINES = re.compile(r"-?9+")  # a code of missing values, in whatever form the others are
 _DIGITS = re.compile(r"[+-]?\d+")
 _UNITS = frozenset(
     [
+        "sequence",  # Rigol's unit of row numbers
         *("s", "sec", "second", "seconds", "ms", "us", "µs", "ns", "min", "h", "hz", "khz", "rpm", "bpm"),
         *(
             "v",
@@ -135,6 +157,8 @@ class Head:
     line: int  # of the first row of data
     notes: tuple[str, ...]
     day_first: bool = True  # 30/03/2024, not 03/30/2024
+    date_parts: Mapping[str, int] = field(default_factory=dict)  # columns of year, month, ...
+    sample_rate: float | None = None  # Hz, as the lines before the data state it
 
     @property
     def width(self) -> int:
@@ -142,9 +166,26 @@ class Head:
         return len(self.kinds)
 
 
+@contextmanager
+def open_text(path: Path) -> Iterator[BinaryIO]:
+    """Open a text for reading, unpacked if it is packed by gzip.
+
+    Raises:
+        UnreadableError: The packed data are damaged.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != GZIP:
+            file.seek(0)
+            yield file
+            return
+        file.seek(0)
+        with naming_damage(str(path), "a sound gzip file"), gzip.GzipFile(fileobj=file) as unpacked:
+            yield cast(BinaryIO, unpacked)
+
+
 def _sample(path: Path) -> tuple[str, int, str]:
     """Read the first lines, the number of bytes before them (the BOM), and the line end."""
-    with path.open("rb") as file:
+    with open_text(path) as file:
         raw = file.read(SAMPLE_BYTES)
         complete = not file.read(1)
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -211,7 +252,9 @@ def _split(text: str, offset: int, dialect: Dialect, decimal: str) -> _Split:
     forms, doubt = _forms(body, dialect, decimal)
     kinds = tuple(_column_kind([row[i] for row in body], forms[i]) for i in range(width))
     start = 0
-    while start < len(rows) and _is_head_row(rows[start], kinds, forms):
+    while start < len(rows) and any(
+        _is_head_row(row, kinds, forms) for row in _after_blanks(rows[start : start + 4])
+    ):
         start += 1
     more = [row for row in rows[start:] if len(row) == width]
     if more:  # numbers in the first half may decide about marks, too
@@ -224,6 +267,11 @@ def _split(text: str, offset: int, dialect: Dialect, decimal: str) -> _Split:
     if dialect.delimiter in ";\t|" and width > dialect.base_width and fits and same == len(half):
         score *= 1.5  # a comma or a blank may be a part of a cell; these hardly ever are
     return _Split(dialect, records, rows, width, forms, kinds, start, doubt, score, fits, more)
+
+
+def _after_blanks(rows: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Return the first row that holds something: a header may have rows of empty cells."""
+    return next(([row] for row in rows if any(cell.strip() for cell in row)), [])
 
 
 def _fits_header(
@@ -275,7 +323,7 @@ def _likely_decimal(cells: Sequence[str], doubt: str, dialect: Dialect) -> str:
     """
     mark = "," if "," in doubt else "."
     other = "." if mark == "," else ","
-    unmarked = any(_DIGITS.fullmatch(core) for core in map(unquoted, cells))
+    unmarked = any(_DIGITS.fullmatch(core) and not _NINES.fullmatch(core) for core in map(unquoted, cells))
     if dialect.delimiter == ",":
         return other if unmarked else ""
     if unmarked:
@@ -407,22 +455,31 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
         ends = [split.dialect.split(line) for line in _tail(path, newline)[-3:]]
         cells = [row[stamps] for row in [*split.body, *ends] if len(row) == width]
         day_first = is_day_first([cell for cell in cells if is_stamp(cell)])
-    return Head(
-        split.dialect,
-        kinds,
-        split.forms,
-        tuple(names),
-        tuple(units),
-        first.offset,
-        first.line,
-        notes,
-        day_first,
-    )
+    stated = [record.text for record in records[:start]] + _comments(text, first, skipped, newline)
+    rate = _stated_rate(stated) or _rate_below(rows[:start])
+    if start == 0 and (leading := _leading_rate(split)):
+        first, rate = records[2], leading
+    texts, place = (tuple(names), tuple(units)), (first.offset, first.line)
+    parts = _date_parts(names, kinds)
+    return Head(split.dialect, kinds, split.forms, *texts, *place, notes, day_first, parts, rate)
+
+
+def _date_parts(names: Sequence[str], kinds: Sequence[str]) -> Mapping[str, int]:
+    """Find the columns of a date and time that is split over columns of numbers; empty if there is none."""
+    found: dict[str, int] = {}
+    for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        word = name.strip().lower()
+        part = _DATE_WORDS.get(word, word)
+        if kind == "number" and part in ("year", "month", "day", "hour", "minute", "second"):
+            found.setdefault(part, index)
+    return found if len(found) > 1 and ("hour" in found or "day" in found) else {}
 
 
 def _tail(path: Path, newline: str) -> list[str]:
     """Read the last whole lines of a file."""
     with path.open("rb") as file:
+        if file.read(2) == GZIP:  # its end cannot be read without all that is before
+            return []
         file.seek(max(file.seek(0, 2) - TAIL_BYTES, 0))
         lines = file.read().decode("latin-1").split(newline)
     return [line for line in lines[1:] if line.strip()]
@@ -432,6 +489,8 @@ def _column_kind(cells: Sequence[str], form: NumberForm) -> str:
     kinds = Counter(_kind(cell, form) for cell in cells)
     del kinds["missing"]
     order = ("number", "stamp", "clock", "text")
+    if kinds["number"] and all(is_compact(cell) for cell in cells if cell.strip()):
+        return "stamp"
     return max(order, key=lambda kind: (kinds[kind], -order.index(kind)))
 
 
@@ -454,19 +513,68 @@ def _names_and_units(header: list[list[str]]) -> tuple[list[str], list[str]]:
         return [], []
     last = [cell.strip("'\"") for cell in header[-1]]
     is_units = [not cell or cell.lower() in _UNITS or (cell[0] in "[(" and cell[-1] in "])") for cell in last]
+    if any(is_units):  # oscilloscopes write the first time and the interval there
+        is_units = [unit or _is_number(cell) for unit, cell in zip(is_units, last, strict=True)]
     if len(header) > 1 and sum(is_units) * 2 >= len(is_units):
         return [cell.strip("'") for cell in header[-2]], last
     return [cell.strip("'") for cell in header[-1]], []
 
 
+def _comments(text: str, first: _Record, skipped: int, newline: str) -> list[str]:
+    """List the comments before the data."""
+    return [line for line in text[: first.offset - skipped].split(newline) if COMMENT.match(line)]
+
+
+def _stated_rate(lines: Sequence[str]) -> float | None:
+    """Read the rate, or the interval, that lines before the data state: `%Sample Rate = 250 Hz`."""
+    for line in lines:
+        rate, interval = _RATE.search(line), _INTERVAL.search(line)
+        if match := rate or interval:
+            factor = _RATE_UNITS.get((match["unit"] or "").lower(), 1.0)
+            number = float(match["number"].replace(",", ".")) * factor
+            if number > 0:
+                return number if rate else 1 / number
+    return None
+
+
+def _rate_below(header: Sequence[Sequence[str]]) -> float | None:
+    """Read the interval in the row below the name Increment, as Rigol writes it."""
+    for names, values in pairwise(header):
+        for name, value in zip(names, values, strict=False):
+            if name.strip().lower() in ("increment", "tinc", "xincrement") and _is_number(value):
+                interval = float(unquoted(value))
+                return 1 / interval if interval > 0 else None
+    return None
+
+
+def _is_number(cell: str) -> bool:
+    return _kind(cell, NumberForm()) == "number"
+
+
+def _leading_rate(split: _Split) -> float | None:
+    """Read the rate in the second row of a table without a header, behind a stamp, as Empatica writes it."""
+    if len(split.rows) < 10 or any(kind != "number" for kind in split.kinds):
+        return None
+    values = [
+        [form.number(cell) for form, cell in zip(split.forms, row, strict=True)] for row in split.rows[:9]
+    ]
+    stamp, rate, later = set(values[0]), set(values[1]), [value for row in values[2:] for value in row]
+    is_epoch = all(9e8 < value < 4.2e9 for value in stamp)
+    if len(rate) == 1 and is_epoch and 0.1 <= max(rate) <= 1e5 and max(map(abs, later)) < 1e8:
+        return max(rate)
+    return None
+
+
 def _comment_header(text: str, first: _Record, skipped: int, dialect: Dialect, width: int) -> list[str]:
     """Read the names in a last comment such as `# time,x,y`, as numpy.savetxt writes them."""
-    before = text[: first.offset - skipped].split(dialect.newline)
-    comments = [line for line in before if COMMENT.match(line)]
+    comments = _comments(text, first, skipped, dialect.newline)
     if not comments:
         return []
     cells = [unquoted(cell) for cell in dialect.split(comments[-1].strip().lstrip("#").strip())]
-    is_names = len(cells) == width and all(_kind(cell, NumberForm()) == "text" for cell in cells)
+    is_fact = width == 1 and re.search("[:=]", comments[-1])
+    is_names = (
+        len(cells) == width and not is_fact and all(_kind(cell, NumberForm()) == "text" for cell in cells)
+    )
     return cells if is_names else []
 
 

@@ -242,13 +242,20 @@ def _is_total(column: ColumnSurvey, words: set[str]) -> bool:
     return bool(words & _TOTALS) and column.bounds[0] >= 0 and column.falls <= _MAX_RESETS * column.values
 
 
+def _is_date_part(column: ColumnSurvey) -> bool:
+    """True for whole numbers with the name and the range of a part of a date or time."""
+    names = _words(column.name)
+    limit = _CLOCK_PARTS.get(" ".join(names), _CLOCK_PARTS.get("".join(names)))
+    low, high = column.bounds
+    return limit is not None and 0 <= low <= high <= limit and (column.integers or limit == 366)
+
+
 def _kind(column: ColumnSurvey) -> str:
     """Tell the kind of a column of numbers; empty for a measurement."""
     names, words = _words(column.name), set(_words(column.name))
     low, high = column.bounds
     joined = " ".join(names)
-    part = _CLOCK_PARTS.get(joined, _CLOCK_PARTS.get("".join(names)))
-    if part is not None and 0 <= low <= high <= part and (column.integers or part == 366):
+    if _is_date_part(column):
         return "part of a date"
     if column.is_index:
         return "counter"
@@ -275,6 +282,8 @@ def _kind(column: ColumnSurvey) -> str:
         return "angle"
     if _is_total(column, words):
         return "total" if column.falls else "never falls"
+    if low == 0 < high and (words & _AMOUNTS or column.zeros >= max(_MIN_ZEROS * column.values, _MIN_STEPS)):
+        return "amounts of single events"
     steps = column.values - 1
     if (
         steps >= _MIN_STEPS
@@ -305,8 +314,10 @@ def _quaternions(columns: Sequence[ColumnSurvey]) -> set[int]:
 
 
 def _is_time(index: int, column: ColumnSurvey, clock: Clock | None) -> bool:
+    if clock is not None and index == clock.index:
+        return True
     is_named = column.time_named and is_time_name(column.name)
-    return is_named or column.is_time or (clock is not None and index == clock.index)
+    return (is_named or column.is_time) and not _is_date_part(column)
 
 
 def kinds_of(columns: Sequence[ColumnSurvey], clock: Clock | None) -> tuple[str, ...]:
@@ -316,11 +327,7 @@ def kinds_of(columns: Sequence[ColumnSurvey], clock: Clock | None) -> tuple[str,
     for index, column in enumerate(columns):
         if not column.numeric or not column.values:
             kinds.append("")
-        elif (
-            (clock is not None and index == clock.index)
-            or column.is_time
-            or (column.time_named and is_time_name(column.name))
-        ):
+        elif _is_time(index, column, clock):
             kinds.append("time")
         else:
             kinds.append("quaternion" if index in quaternions else _kind(column))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from denoise.errors import InputError, UnreadableError
-from denoise.io.sensor.dialect import COMMENT, MAX_RECORD_BYTES, Head
+from denoise.io.sensor.dialect import COMMENT, MAX_RECORD_BYTES, Head, open_text
 from denoise.io.sensor.numerals import NumberForm
 
 __all__ = ["CHUNK_BYTES", "Chunk", "Rows", "find_difference"]
@@ -40,7 +40,7 @@ class Rows:
         self._line = head.line
 
     def __iter__(self) -> Iterator[Chunk]:
-        with self._path.open("rb") as file:
+        with open_text(self._path) as file:
             file.seek(self._offset)
             yield from self._chunks(file)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, unquoted
 
-__all__ = ["Stamps", "is_clock", "is_day_first", "is_stamp"]
+__all__ = ["Stamps", "is_clock", "is_compact", "is_day_first", "is_stamp", "seconds_of"]
 
 Floats = NDArray[np.float64]
 
@@ -36,8 +36,9 @@ _DATES = (
 )
 _STAMPS = [re.compile(rf"{date}(?:[T _,]+{_TIME}{_ZONE})?") for date in _DATES]
 _COMPACT = re.compile(
-    r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})[T _](?P<hour>\d{2}):?(?P<minute>\d{2})"
-    r"(?::?(?P<second>\d{2})(?:[.,](?P<fraction>\d+))?)?" + _ZONE
+    r"(?P<year>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01])"
+    r"[T _]?(?P<hour>[01]\d|2[0-4]):?(?P<minute>[0-5]\d)?"
+    r"(?::?(?P<second>[0-5]\d)(?:[.,]?(?P<fraction>\d+))?)?" + _ZONE
 )
 
 
@@ -119,6 +120,12 @@ def is_stamp(cell: str) -> bool:
     return False
 
 
+def is_compact(cell: str) -> bool:
+    """True for digits alone that may be date and time: 2024033022, 202403302215, 20240330221500."""
+    core = _core(cell)
+    return core.isdigit() and len(core) in (10, 12, 14, 17) and _COMPACT.fullmatch(core) is not None
+
+
 def is_clock(cell: str) -> bool:
     """True for a time of day."""
     return _CLOCK.fullmatch(_core(cell)) is not None
@@ -139,6 +146,20 @@ def is_day_first(cells: Iterable[str]) -> bool:
         steps = [abs((new - old).total_seconds()) for old, new in pairwise(stamps)]
         spans.append(sum(steps))
     return spans[0] <= spans[1]
+
+
+def seconds_of(parts: Mapping[str, Floats]) -> Floats:
+    """Put times together, in seconds, from arrays of years, months, days (or days of the year), hours, ..."""
+    size = max(values.size for values in parts.values())
+    year = np.nan_to_num(parts.get("year", np.full(size, 1970.0))).astype(int)
+    month = np.clip(np.nan_to_num(parts.get("month", np.ones(size)), nan=1.0), 1, 12).astype(int)
+    months = (year - 1970) * 12 + month - 1
+    days = months.astype("datetime64[M]").astype("datetime64[D]").astype(float)
+    days += parts.get("day", np.ones(size)) - 1
+    seconds: Floats = days * 86400.0
+    for name, factor in (("hour", 3600.0), ("minute", 60.0), ("second", 1.0)):
+        seconds += factor * parts.get(name, np.zeros(size))
+    return seconds
 
 
 class Stamps:

@@ -15,7 +15,8 @@ __all__ = ["MAX_LEVELS", "ColumnSurvey", "is_time_name", "unit_in"]
 Floats = NDArray[np.float64]
 
 _UNIT_WORDS = {
-    **{unit: unit for unit in SECONDS},
+    **{unit: unit for unit in SECONDS if unit != "d"},
+    **dict.fromkeys(("day", "days"), "d"),
     **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
     **dict.fromkeys(("msec", "millis", "millisecond", "milliseconds"), "ms"),
     **dict.fromkeys(("usec", "µs", "μs", "micros", "microsecond", "microseconds"), "us"),

@@ -24,6 +24,7 @@ from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal
 __all__ = ["FORMAT"]
 
 _FORMATS = ("16", "80", "212")
+_FLAC = ("508", "516", "524")
 _DEFAULT_RATE, _DEFAULT_GAIN = 250.0, 200.0  # header(5)
 _RECORD = re.compile(r"(?P<name>\w+)\s+(?P<signals>\d+)(?:\s+(?P<rate>[\d.]+)\S*(?:\s+(?P<samples>\d+))?)?")
 _SIGNAL = re.compile(
@@ -91,7 +92,10 @@ def _row(path: Path, line: str) -> dict[str, str]:
     row = match.groupdict()
     if row["format"] not in _FORMATS or row["frame"] not in (None, "1"):
         kind = row["format"] + (f"x{row['frame']}" if row["frame"] else "")
-        raise UnsupportedError(f"{path}: a signal in format {kind}; expected {', '.join(_FORMATS)}")
+        packed = ", its samples packed as FLAC" if row["format"] in _FLAC else ""
+        raise UnsupportedError(
+            f"{path}: a signal in format {kind}{packed}; expected {', '.join(_FORMATS)}: convert it by xform"
+        )
     if Path(row["file"]).name != row["file"] or row["file"] in ("~", "-", ".", "..", path.name):
         raise UnsupportedError(f"{path}: samples in {row['file']!r}; expected a file beside the header")
     try:

@@ -5,6 +5,7 @@ Every text is made up here after the formats of the makers; no file of anybody i
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from denoise.errors import DenoiseError
+from denoise import clean_file, io
+from denoise.errors import DenoiseError, UnreadableError, UnsupportedError
 from denoise.io.sensor.codec import CODEC
 from denoise.io.sensor.dialect import head_of
 from denoise.signal import DECIMALS, DELIMITERS
+from pipelines.batch.discover import find
 
 ROWS = 240
 _RNG = np.random.default_rng(18)
@@ -170,6 +173,7 @@ FORMS: dict[str, Form] = {
         ),
         ("temp",),
         {"day": "part of a date", "hour": "part of a date", "second": "part of a date"},
+        1 / 60,
     ),
     "an energy meter": Form(
         _table(
@@ -277,6 +281,191 @@ FORMS: dict[str, Form] = {
     "999 that is a reading": Form(
         _table("time_s,hPa\n", lambda i: f"{i},{round(999 + (WAVE[i] - 20) * 3)}"), ("hPa",), rate=1.0
     ),
+    # ---- clocks -----------------------------------------------------------------------------------------
+    "days of Excel": Form(
+        _table("date,x\n", lambda i: f"{45000 + i / 1440:.8f},{WAVE[i]:.2f}"), ("x",), rate=1 / 60
+    ),
+    "dd/mm/yyyy": Form(
+        _table("Timestamp,Level_m\n", lambda i: f"{_at(i, '%d/%m/%Y %H:%M', 900)},{WAVE[i] / 10:.3f}"),
+        ("Level_m",),
+        rate=1 / 900,
+    ),
+    "mm/dd/yyyy AM": Form(
+        _table("Date/Time,Temp\n", lambda i: f"{_at(i, '%m/%d/%Y %I:%M:%S %p', 60)},{WAVE[i]:.2f}"),
+        ("Temp",),
+        rate=1 / 60,
+    ),
+    "dd/mm within twelve days": Form(
+        _table(
+            "Timestamp,x\n",
+            lambda i: f"{(START + timedelta(days=2, hours=i)).strftime('%d/%m/%Y %H:%M')},{WAVE[i]:.2f}",
+            200,
+        ),
+        ("x",),
+        rate=1 / 3600,
+    ),
+    "month names": Form(
+        _table("when;x\n", lambda i: f"{_at(i, '%d-%b-%Y %H:%M:%S', 10)};{WAVE[i]:.2f}"), ("x",), rate=0.1
+    ),
+    "stamps in UTC": Form(
+        _table("Time,x\n", lambda i: f"{_at(i, '%Y-%m-%d %H:%M:%S')} UTC,{WAVE[i]:.2f}"), ("x",), rate=1.0
+    ),
+    "yyyymmddHHMM": Form(
+        _table("MESS_DATUM;x\n", lambda i: f"{_at(i, '%Y%m%d%H%M', 600)};{WAVE[i]:.1f}"), ("x",), rate=1 / 600
+    ),
+    "date and time in two columns": Form(
+        _table("Datum;Uhrzeit;x\n", lambda i: f"{_at(i, '%d.%m.%Y;%H:%M:%S', 60)};{_de(WAVE[i])}"),
+        ("x",),
+        {"Datum": "time"},
+        1 / 60,
+    ),
+    "milliseconds called time": Form(
+        _table("time,x\n", lambda i: f"{i * 3.90625:.3f},{WAVE[i]:.3f}"),
+        ("x",),
+        rate=256.0,
+        notes=("guessed",),
+    ),
+    "minutes in seconds": Form(_table("time,x\n", lambda i: f"{60 * i},{WAVE[i]:.3f}"), ("x",), rate=1 / 60),
+    "epoch in milliseconds": Form(
+        _table("ts,x\n", lambda i: f"{1711836000000 + 20 * i},{WAVE[i]:.3f}"), ("x",), rate=50.0
+    ),
+    "a day that ends daylight saving": Form(
+        _table(
+            "time,x\n",
+            lambda i: f"{_at(i - 60 * (i >= 120), '%Y-%m-%d %H:%M', 60)},{WAVE[i]:.2f}",
+        ),
+        ("x",),
+        rate=1 / 60,
+    ),
+    "Empatica": Form(
+        "1502540489.00\n64.000000\n" + _table("", lambda i: f"{WAVE[i] - 20:.2f}"),
+        ("1",),
+        rate=64.0,
+        notes=("64 Hz as the file states it",),
+    ),
+    # ---- instruments ------------------------------------------------------------------------------------
+    "Campbell TOA5": Form(
+        '"TOA5","CR1000X","CR1000X","12345","CR1000X.Std.05.02"\n"TIMESTAMP","RECORD","AirTC_Avg","WindDir",'
+        '"Rain_mm_Tot"\n"TS","RN","Deg C","Deg","mm"\n"","","Avg","WVc","Tot"\n'
+        + _table(
+            "",
+            lambda i: (
+                _at(i, '"%Y-%m-%d %H:%M:%S",', 600)
+                + (f'{4711 + i},"NAN",' if i % 60 == 9 else f"{4711 + i},{WAVE[i]:.3f},")
+                + f"{ADC[i] % 360},{0.2 * max(ADC[i] % 9 - 6, 0):.1f}"
+            ),
+        ),
+        ("AirTC_Avg",),
+        {"RECORD": "counter", "WindDir": "angle", "Rain_mm_Tot": "amounts of single events"},
+        1 / 600,
+        suffix=".dat",
+    ),
+    "DWD": Form(
+        _table(
+            "STATIONS_ID;MESS_DATUM;QN_9;TT_TU;RF_TU;eor\n",
+            lambda i: (
+                f"        433;{_at(i, '%Y%m%d%H', 3600)};    3;"
+                f"{-999 if i % 90 == 8 else round(WAVE[i], 1):>7};{min(60 + WAVE[i], 100):>6.1f};eor"
+            ),
+        ),
+        ("TT_TU", "RF_TU"),
+        {"STATIONS_ID": "constant", "QN_9": "constant", "eor": "text"},
+        1 / 3600,
+        suffix=".txt",
+        notes=("-999 in TT_TU",),
+    ),
+    "OpenBCI": Form(
+        "%OpenBCI Raw EXG Data\n%Number of channels = 2\n%Sample Rate = 250 Hz\n%Board = Cyton\n"
+        "Sample Index, EXG Channel 0, EXG Channel 1, Other\n"
+        + _table("", lambda i: f"{i % 256}.0, {WAVE[i] * 100:.6f}, {BIG[i]:.6f}, 0.0"),
+        ("EXG Channel 0", "EXG Channel 1"),
+        {"Sample Index": "counter", "Other": "constant"},
+        250.0,
+        suffix=".txt",
+    ),
+    "LabVIEW": Form(
+        "LabVIEW Measurement\t\nSeparator\tTab\nDecimal_Separator\t.\nDate\t2024/05/13\n"
+        "***End_of_Header***\t\n\t\nChannels\t2\t\t\nSamples\t240\t240\t\nDelta_X\t0.001000\t0.001000\t\n"
+        "***End_of_Header***\t\t\t\nX_Value\tVoltage_0\tVoltage_1\tComment\n"
+        + _table("", lambda i: f"{i / 1000:.6f}\t{WAVE[i]:.6f}\t{BIG[i]:.6f}"),
+        ("Voltage_0", "Voltage_1"),
+        rate=1000.0,
+        suffix=".lvm",
+    ),
+    "a Rigol oscilloscope": Form(
+        "X,CH1,Start,Increment,\nSequence,Volt,-6.000e-03,5.000e-05,\n"
+        + _table("", lambda i: f"{i},{WAVE[i] / 10:.3e},,,"),
+        ("CH1",),
+        {"X": "counter"},
+        20000.0,
+        notes=("20000 Hz as the file states it",),
+    ),
+    "a Tektronix oscilloscope": Form(
+        "Model,MSO54\nWaveform Type,ANALOG\nSample Interval,4.0e-06\nRecord Length,240\n,,\nTIME,CH1,CH2\n"
+        + _table("", lambda i: f"{i * 4e-6 - 5e-4:.6e},{WAVE[i] / 10:.4f},{BIG[i]:.2f}"),
+        ("CH1", "CH2"),
+        rate=250000.0,
+    ),
+    "a Keysight oscilloscope": Form(
+        "x-axis,1,2\nsecond,Volt,Volt\n"
+        + _table("", lambda i: f"{i * 1e-3 - 0.1:+.6E},{WAVE[i] / 10:+.6E},{BIG[i]:+.6E}"),
+        ("1", "2"),
+        rate=1000.0,
+    ),
+    "a power meter": Form(
+        "Hersteller;XY\nSeriennummer;0815\n\nDatum Uhrzeit;U L1;I L1;P;Wirkenergie\n;V;A;W;kWh\n"
+        + _table(
+            "",
+            lambda i: (
+                f"{_at(i, _GERMAN)};{_de(WAVE[i] + 210)};{_de(WAVE[i] / 9, 3)};{_de(BIG[i], 1)};"
+                f"{_de(12000 + i * 0.5 + i % 3 * 0.1, 1)}"
+            ),
+        ),
+        ("U L1", "I L1", "P"),
+        {"Wirkenergie": "never falls"},
+        1.0,
+        suffix=".asc",
+    ),
+    "vibration without a clock": Form(
+        "# Sensor: ICP, channel 3\n# Sampling frequency: 25.6 kHz\n"
+        + _table("", lambda i: f"{WAVE[i] - 20:.6f}"),
+        ("1",),
+        rate=25600.0,
+        suffix=".dat",
+    ),
+    "an ECG without a clock": Form(
+        _table("'MLII'\n", lambda i: f"{ADC[i]}"), ("MLII",), notes=("--sample-rate",), suffix=".txt"
+    ),
+    "network monitoring": Form(
+        _table(
+            "timestamp,host,rx_bytes_total,latency_ms,loss_pct,up\n",
+            lambda i: (
+                f"{_at(i, '%Y-%m-%dT%H:%M:%SZ', 60)},web-{i % 2},{10**9 + i * 52_111 + ADC[i]},"
+                f"{abs(WAVE[i]):.1f},{min(abs(WAVE[i] - 20), 100):.2f},{int(i % 50 > 0)}"
+            ),
+        ),
+        ("latency_ms", "loss_pct"),
+        {"host": "text", "rx_bytes_total": "never falls", "up": "flag"},
+        1 / 60,
+        suffix=".log",
+    ),
+    "an IMU of a phone": Form(
+        _table(
+            "time,seconds_elapsed,z,y,x,yaw_deg\n",
+            lambda i: (
+                f"{1711836000000000000 + i * 10_000_000},{i / 100:.2f},{WAVE[i]:.4f},{WAVE[-i]:.4f},"
+                f"{BIG[i] / 1e3:.4f},{(WAVE[i] * 18) % 360:.1f}"
+            ),
+        ),
+        ("z", "y", "x"),
+        {"yaw_deg": "angle", "seconds_elapsed": "time"},
+        100.0,
+    ),
+    "prose": Form(
+        "How to read this folder.\n\n1. Open the 3 files.\n2. Look at 10:30.\n",
+        refusal=("expected",),
+        suffix=".txt",
+    ),
     "Arduino's serial monitor": Form(
         _table("", lambda i: f"22:00:{i / 50:06.3f} -> {ADC[i]},{ADC[-i - 1]}"), ("2", "3"), rate=50.0
     ),
@@ -340,3 +529,65 @@ def _wrapped(value: float, form: Form) -> float:
 
 def _mark(form: Form, name: str) -> str:
     return {**DELIMITERS, **DECIMALS}.get(form.options.get(name, ""), "")
+
+
+def test_a_packed_table_is_read_and_packed_again(tmp_path: Path) -> None:
+    text = FORMS["semicolons, status, decimal comma"].text.encode()
+    source, target = tmp_path / "log.csv.gz", tmp_path / "new.csv.gz"
+    source.write_bytes(gzip.compress(text))
+    values, info = io.read(source)
+    io.write(target, values + 1, info)
+    assert gzip.decompress(target.read_bytes()).count(b";OK;") == ROWS
+    np.testing.assert_allclose(io.read(target)[0], values + 1)
+    source.write_bytes(gzip.compress(text)[:-300])
+    with pytest.raises(UnreadableError, match="gzip"):
+        io.read(source)
+
+
+def test_tables_are_found_by_content_and_prose_is_left(tmp_path: Path) -> None:
+    for name, form in (
+        ("DWD", FORMS["DWD"]),
+        ("ecg", FORMS["an ECG without a clock"]),
+        ("readme", FORMS["prose"]),
+    ):
+        (tmp_path / f"{name}.txt").write_text(form.text)
+    found = find([tmp_path])
+    assert [source.path.name for source in found.sources] == ["DWD.txt", "ecg.txt"]
+    assert [item.path.name for item in found.ignored] == ["readme.txt"]
+    assert not found.problems
+    assert io.modality(tmp_path / "DWD.txt").name == "sensor"
+
+
+def test_a_recording_that_belongs_to_a_record_is_no_speech(tmp_path: Path) -> None:
+    (tmp_path / "r1.flac").write_bytes(b"fLaC" + bytes(60))
+    (tmp_path / "r1.hea").write_text("r1 1 360\nr1.flac 516 200 16 0 0 0 0 I\n")
+    assert [source.path.name for source in find([tmp_path]).sources] == ["r1.hea"]
+    with pytest.raises(UnsupportedError, match="FLAC"):
+        io.probe(tmp_path / "r1.hea")
+    (tmp_path / "r2.flac").write_bytes(b"fLaC" + bytes(60))
+    assert [source.modality for source in find([tmp_path]).sources] == ["sensor", "audio"]
+
+
+def test_a_log_of_nothing_but_states_is_copied_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(_table("time_s,relay\n", lambda i: f"{i},{i // 9 % 2}"))
+    report = clean_file(tmp_path / "a.csv", tmp_path / "b.csv", "savgol")
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+    assert report.model == "none"
+    assert any("relay (flag)" in note and "--columns" in note for note in report.notes)
+
+
+def test_a_cleaned_column_stays_in_its_bounds_and_keeps_its_decimals(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        _table(
+            "time_s,rh_pct,flow\n",
+            lambda i: f"{i},{min(90 + WAVE[i] / 2, 100):.1f},{max(WAVE[i] - 20, 0):.2f}",
+        )
+    )
+    for keep, decimals in ((False, 3), (True, 1)):
+        _, info = io.read(tmp_path / "a.csv", keep_resolution=keep)
+        wild = np.where(np.arange(ROWS) % 2, -7.06, 105.06) * np.ones((2, 1))
+        io.write(tmp_path / "b.csv", wild, info)
+        rows = [line.split(",")[1:] for line in (tmp_path / "b.csv").read_text().split()[1:]]
+        new = np.array(rows, float)
+        assert (new[:, 0].min(), new[:, 0].max(), new[:, 1].min()) == (0, 100, 0)
+        assert all(len(row[0].split(".")[1]) in (1, decimals) for row in rows)
