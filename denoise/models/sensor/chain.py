@@ -98,13 +98,16 @@ class SensorChain(Denoiser):
         self._beats = beats if heart and beats.possible else None
         networks = [network, heart] if heart else [network]
         halo = sum(stage.halo for _, stage in self._stages) + self._gate.halo + self._guard.halo
+        self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
+        # Wander of that size is seen in most electrocardiograms; removal below it changes more than it mends.
+        self._wander_gate = HarmGate(-18.0, -14.0)
+        halo += self._wander.halo + self._wander_gate.halo if self._wander else 0
         halo += max(self._beats.halo if self._beats else 0, *(part.spec.halo or 0 for part in networks))
         multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
         self.spec = replace(
             network.spec, halo=padded(halo, multiple_of), multiple_of=multiple_of, centre=True, scale=True
         )
         self.rates_hz = rates_hz
-        self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         self._power = 0.0
         self._removed: dict[str, float] = {}
 
@@ -180,9 +183,11 @@ class SensorChain(Denoiser):
             for row, (before, correction, beats) in enumerate(zip(dirty, noise, confidence, strict=True)):
                 correction = self._gate(correction)
                 checked = self._guard(prepared[row], correction, impulses[row])
-                noise[row] = checked + beats * (
-                    correction - checked
-                )  # in an ECG the network knows the events
+                if beats.any():  # there the network knows the events
+                    checked += beats * (correction - checked)
+                    slow = self._slow_part(checked, beats)
+                    checked += self._wander_gate(slow) - slow
+                noise[row] = checked
                 self._count_noise(before, noise[row], beats)
             noise[wild != dirty] = 0.0
             cleaned.append(torch.from_numpy(prepared - noise + aside + wild - dirty))
@@ -190,12 +195,16 @@ class SensorChain(Denoiser):
 
     def _count_noise(self, samples: Floats, noise: Floats, confidence: Floats) -> None:
         """Add the noise of a channel to the diagnostics; around heartbeats its slow part is wander."""
-        slow = np.zeros_like(noise)
-        if self._wander and confidence.any():
-            slow = confidence * (noise - self._wander(noise))
+        slow = self._slow_part(noise, confidence)
         self._count("baseline", slow)
         self._count("noise", noise - slow)
         self._power += float(np.sum((samples - samples.mean()) ** 2))
+
+    def _slow_part(self, noise: Floats, confidence: Floats) -> Floats:
+        """Return the wander in the noise of an electrocardiogram."""
+        if not self._wander or not confidence.any():
+            return np.zeros_like(noise)
+        return confidence * (noise - self._wander(noise))
 
     def _prepare(self, samples: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the input of the network, the components to add back, and the impulses removed."""

@@ -429,8 +429,8 @@ class HarmGate:
         window: Samples.
     """
 
-    faint_db: float = -27.0
-    full_db: float = -24.0
+    faint_db: float = -23.0
+    full_db: float = -20.0
     window: int = 1024
 
     @property
