@@ -104,7 +104,7 @@ def summary(result: Result, *, max_rows: int = MAX_ROWS) -> str:
 
 
 def _entries_table(modality: str, entries: list[Entry], max_rows: int) -> str:
-    names = list(dict.fromkeys(_side(name)[0] for entry in entries for name in entry.metrics))
+    names = list(dict.fromkeys(_base(name) for entry in entries for name in entry.metrics))
     rows = [
         [
             entry.source,
@@ -132,11 +132,9 @@ def _notes(entry: Entry) -> tuple[str, ...]:
     return tuple(note for note in entry.notes if note not in (entry.error or ""))
 
 
-def _side(name: str) -> tuple[str, str]:
-    """Split the name of a figure from its side: before (input) or after (output)."""
-    if name.endswith("_before"):
-        return name.removesuffix("_before"), "before"
-    return name.removesuffix("_after"), "after"
+def _base(name: str) -> str:
+    """Name of a figure without its side, before (input) or after (output)."""
+    return name.removesuffix("_before").removesuffix("_after")
 
 
 def _comparable(modality: str, name: str) -> bool:
@@ -145,14 +143,22 @@ def _comparable(modality: str, name: str) -> bool:
 
 
 def _change(entries: Sequence[Entry], name: str) -> str:
-    """Format the mean of a figure over the entries, before and after."""
-    sides: dict[str, list[float | None]] = {"before": [], "after": []}
-    for entry in entries:
-        for full, value in entry.metrics.items():
-            if _side(full)[0] == name:
-                sides[_side(full)[1]].append(value)
-    before, after = (_number(finite_mean(values)) for values in sides.values())
-    return "-" if before == after == "-" else f"{before} -> {after}"
+    """Format the mean of a figure over the entries that have it: before and after, or its one value.
+
+    With a reference, the figure of the output has the plain name. Without one, the plain name is that of a
+    measurement of the input, which a pair repeats.
+    """
+    pairs, single = [], []
+    for metrics in (entry.metrics for entry in entries):
+        before = metrics.get(f"{name}_before")
+        after = metrics.get(f"{name}_after", metrics.get(name) if before is not None else None)
+        if before is not None or after is not None:
+            pairs.append((before, after))
+        elif metrics.get(name) is not None:
+            single.append(metrics[name])
+    if pairs:
+        return " -> ".join(_number(finite_mean(side)) for side in zip(*pairs, strict=True))
+    return _number(finite_mean(single))
 
 
 def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from denoise.errors import OutputError
 from pipelines import report
@@ -81,3 +86,37 @@ def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="its folder cannot be made"):
         report.write_text(tmp_path / "file" / "r.json", "{}")
+
+
+def test_printed_figures_are_those_of_the_json(tmp_path: Path, denoise: Callable[..., Any]) -> None:
+    """The default of images measures more than it changes; each figure is printed as it is."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    ramp = np.add.outer(np.arange(96), np.arange(96)) * 1.2
+    for name, sigma in (("noisy.png", 25), ("clean.png", 0)):
+        values = ramp + rng.normal(0, sigma, ramp.shape)
+        Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(folder / name)
+    result = denoise("clean", folder, "-o", tmp_path / "out", "--json", tmp_path / "r.json")
+    lines = [line.split("  ") for line in result.stdout.splitlines()]
+    table = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    header = next(line for line in table if line[0] == "file")
+    for row in json.loads((tmp_path / "r.json").read_text())["rows"]:
+        cells = dict(zip(header, next(line for line in table if line[0] == row["source"]), strict=True))
+        figures = row["metrics"]
+        for name in header[4:]:
+            expected = [figures.get(f"{name}{side}") for side in ("_before", "_after")]
+            if expected == [None, None]:
+                expected = [figures.get(name)]
+            shown = cells[name].split(" -> ")
+            assert len(shown) == len(expected), (name, cells[name])
+            for text, value in zip(shown, expected, strict=True):
+                assert text == "-" if value is None else float(text) == pytest.approx(value, abs=0.006), name
+
+
+def test_a_figure_without_a_pair_is_printed_alone() -> None:
+    figures: dict[str, float | None] = {"psnr_db": 30.0, "psnr_db_before": 20.0, "speech_share": 0.5}
+    figures |= {"estimated_sigma": 25.05, "estimated_sigma_before": 25.05, "estimated_sigma_after": 0.0}
+    text = report.summary(Result((entry(0, metrics=figures),), ()))
+    row = next(line for line in text.splitlines() if "in/0.png" in line)
+    assert re.split(r" {2,}", row.strip())[4:] == ["20.00 -> 30.00", "0.5", "25.05 -> 0.00"]
