@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import InputError, UsageError
+from denoise.errors import InputError, TooLargeError, UsageError
 from denoise.estimate.scale import sample_range
 from denoise.infer.apply import apply, as_dtype, blend
 from denoise.infer.selection import Selection, Selector
@@ -20,6 +20,10 @@ from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
 __all__ = ["Cleaner"]
 
 Array = NDArray[Any]
+
+_MAX_COLOURS = 4  # channels of a usual image
+_MIN_RATIO = 4  # of the other axes to that of the channels, where the sizes tell it
+_MAX_CHANNELS = 1024  # each has buffers of its own
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ class Cleaner:
         sample_rate: float | None = None,
         strength: float = 1.0,
         sigma: float | None = None,
+        channel_axis: int | None = None,
     ) -> Array:
         """Clean an image or a signal in memory; the array itself is not modified.
 
@@ -171,14 +176,18 @@ class Cleaner:
             strength: 1 is fully cleaned, 0 is the input.
             sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale, signals in
                 their own units.
+            channel_axis: Axis of the channels, 0 or -1; None finds it by the sizes: a few channels stand
+                beside many pixels or samples. A table with named columns has them last.
 
         Shape:
-            Images `(H, W)` or `(H, W, C)`, signals `(T,)` or `(T, C)`; the result has the same shape and
-            dtype.
+            Images `(H, W)`, `(H, W, C)` or `(C, H, W)`, signals `(T,)`, `(T, C)` or `(C, T)`; the result has
+            the same shape and dtype.
 
         Raises:
             UsageError: The model cannot honour `strength`, `sigma` or `sample_rate`.
-            InputError: The array is empty, of a wrong shape or type, or holds values that are not finite.
+            InputError: The array is empty, of a wrong or ambiguous shape or type, or holds values that are
+                not finite.
+            TooLargeError: It has too many channels.
         """
         check_request(self.name, self.model, strength, sigma)
         spec = self.spec
@@ -187,7 +196,16 @@ class Cleaner:
         noisy = np.asarray(array)
         _check_array(noisy, spec.ndim, self.name)
         has_channels = noisy.ndim == spec.ndim + 1
-        planes = np.moveaxis(noisy, -1, 0) if has_channels else noisy[None]
+        if has_channels and channel_axis is None:
+            channel_axis = -1 if hasattr(array, "columns") else _channel_axis(noisy.shape)
+        if channel_axis not in (None, 0, -1, spec.ndim):
+            raise UsageError(f"channel_axis is {channel_axis}; expected 0, -1 or None")
+        axis = channel_axis or 0
+        planes = np.moveaxis(noisy, axis, 0) if has_channels else noisy[None]
+        if len(planes) > _MAX_CHANNELS:
+            raise TooLargeError(
+                f"the array has shape {noisy.shape}: {len(planes)} channels, expected {_MAX_CHANNELS} at most"
+            )
         cleaned, _ = self.apply(
             planes,
             peak=_peak(noisy.dtype, spec.modality),
@@ -196,7 +214,32 @@ class Cleaner:
             strength=strength,
             sigma=sigma,
         )
-        return np.moveaxis(cleaned, 0, -1) if has_channels else cleaned[0]
+        return np.moveaxis(cleaned, 0, axis) if has_channels else cleaned[0]
+
+
+def _channel_axis(shape: tuple[int, ...]) -> int:
+    """Find the axis of the channels, the first or the last: it is far shorter than the others.
+
+    Raises:
+        InputError: Both or neither could be.
+    """
+    first, *middle, last = shape
+    longest = min([max(first, last), *middle])
+    is_short = [size == 1 or size * _MIN_RATIO < longest for size in (first, last)]
+    if middle:
+        is_short = [
+            short or size <= _MAX_COLOURS for short, size in zip(is_short, (first, last), strict=True)
+        ]
+    if is_short[0] != is_short[1]:
+        return 0 if is_short[0] else -1
+    if is_short == [True, True] and not middle:  # a single sample of several channels, or the reverse
+        return -1 if last == 1 else 0
+    kind = "height x width" if middle else "samples"
+    as_last, as_first = " x ".join(map(str, shape[:-1])), " x ".join(map(str, shape[1:]))
+    raise InputError(
+        f"the array has shape {shape}: {last} channels of {as_last} {kind}, or {first} channels of "
+        f"{as_first}; give channel_axis, -1 or 0"
+    )
 
 
 def _equal_channels(image: Array) -> bool:
@@ -214,7 +257,7 @@ def _blocks(array: Array) -> Iterable[Array]:
 
 
 def _check_array(array: Array, ndim: int, name: str) -> None:
-    shapes = "(H, W) or (H, W, C)" if ndim == 2 else "(T,) or (T, C)"
+    shapes = "(H, W), (H, W, C) or (C, H, W)" if ndim == 2 else "(T,), (T, C) or (C, T)"
     if array.ndim not in (ndim, ndim + 1):
         raise InputError(f"the array has shape {array.shape}; the model {name} takes {shapes}")
     if array.dtype.kind not in "uif":

@@ -95,7 +95,7 @@ class SignalDenoiser(Parameters):
             )
         if self.fill_gaps:
             table = GapFiller(table.shape[1], self.fill_gaps)(table.T, True).T
-        return self.cleaner_.clean(table, self.sample_rate, self.strength, self.sigma)
+        return self.cleaner_.clean(table, self.sample_rate, self.strength, self.sigma, channel_axis=-1)
 
     def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:
         """Run `fit`, then `transform` the same table."""

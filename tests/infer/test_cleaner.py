@@ -12,7 +12,7 @@ import pytest
 
 import denoise
 from denoise import weights
-from denoise.errors import InputError, UsageError
+from denoise.errors import InputError, TooLargeError, UsageError
 from denoise.infer.apply import apply
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
@@ -31,7 +31,7 @@ def cleaner(gain: Make) -> Make:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
-@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1), (9, 7, 3), (9, 7, 5)])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1), (9, 7, 3), (45, 42, 5), (3, 9, 7), (5, 45, 42)])
 def test_images_come_back_in_shape_and_type(cleaner: Make, shape: tuple[int, ...], dtype: str) -> None:
     full = 1 if dtype.startswith("f") else np.iinfo(dtype).max
     image = (noise(*shape) * full).astype(dtype)
@@ -51,7 +51,7 @@ def test_alpha_is_left_alone(cleaner: Make, channels: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32", "float64"])
-@pytest.mark.parametrize("shape", [(700,), (700, 1), (700, 6)])
+@pytest.mark.parametrize("shape", [(700,), (700, 1), (700, 6), (2, 700)])
 @pytest.mark.parametrize("modality", ["audio", "sensor"])
 def test_signals_come_back_in_shape_and_type(
     cleaner: Make, shape: tuple[int, ...], dtype: str, modality: str
@@ -97,12 +97,14 @@ def test_a_lists_worth_of_numbers_and_strided_views(cleaner: Make) -> None:
 @pytest.mark.parametrize(
     ("array", "match"),
     [
-        (np.zeros(5), r"shape \(5,\).*\(H, W\) or \(H, W, C\)"),
+        (np.zeros(5), r"shape \(5,\).*\(H, W\), \(H, W, C\) or \(C, H, W\)"),
         (np.zeros((2, 2, 2, 2)), r"shape \(2, 2, 2, 2\)"),
         (np.zeros((0, 4)), "nothing to clean"),
         (np.zeros((3, 4, 0)), "nothing to clean"),
         (np.zeros((3, 4), bool), "type bool"),
         (np.zeros((3, 4), complex), "type complex128"),
+        (np.zeros((3, 90, 4)), r"4 channels of 3 x 90 .*3 channels of 90 x 4; give channel_axis"),
+        (np.zeros((90, 80, 70)), r"70 channels of 90 x 80 .*90 channels of 80 x 70"),
         (np.array([["a"]]), "type <U1"),
         (np.array([[None]]), "type object"),
         (np.array([[0, np.nan]]), "row 0, column 1 is nan"),
@@ -111,6 +113,21 @@ def test_a_lists_worth_of_numbers_and_strided_views(cleaner: Make) -> None:
 def test_arrays_that_cannot_be_cleaned(cleaner: Make, array: np.ndarray, match: str) -> None:
     with pytest.raises(InputError, match=match):
         cleaner(modality="image").clean(array)
+
+
+def test_an_ambiguous_array_is_refused_unless_the_axis_is_given(cleaner: Make) -> None:
+    square = noise(60, 50)
+    sensor = cleaner(modality="sensor")
+    with pytest.raises(InputError, match=r"50 channels of 60 samples, or 60 channels of 50"):
+        sensor.clean(square)
+    for axis in (0, -1):
+        assert sensor.clean(square, channel_axis=axis).shape == square.shape
+    with pytest.raises(UsageError, match="channel_axis is 5"):
+        sensor.clean(square, channel_axis=5)
+    with pytest.raises(TooLargeError, match="2000 channels, expected 1024 at most"):
+        sensor.clean(noise(9, 2000), channel_axis=-1)
+    rgb = noise(3, 90, 4)
+    np.testing.assert_allclose(cleaner(modality="image").clean(rgb, channel_axis=0), rgb / 2, atol=1e-6)
 
 
 def test_calls_that_cannot_be_honoured(cleaner: Make) -> None:
