@@ -188,19 +188,30 @@ def load(
             rates_hz = Heartbeats.rates_hz if row.card.get("name") in COMPANIONS.values() else None
             model = SensorChain(model, next(iter(companions), None), remove, keep, rates_hz=rates_hz)
             remove = keep = ()
+        elif modality == "image" and companions:
+            model = _sharpener(model, companions[0])
     if remove or keep:
         option = "remove" if remove else "keep"
         raise UsageError(f"{option}: requires a network for sensors, and {row.name} is none")
     return at_precision(Cleaner(row.name, model, row.digest, row.card), precision)
 
 
+def _sharpener(network: Denoiser, prior: Denoiser) -> Denoiser:
+    from denoise.models.deblur import Deblurrer
+    from denoise.models.sharpen import Sharpener
+
+    return Sharpener(network, prior).eval() if isinstance(network, Deblurrer) else network
+
+
 def _selector(row: CatalogueRow, modality: str) -> Selector:
     if modality == "image":
         from denoise.infer.select_image import ImageSelector
 
-        return ImageSelector(
-            {name: weights.load(row.files[name])[0] for name in AUTO_PICKS if name in row.files}
-        )
+        models = {name: weights.load(row.files[name])[0] for name in AUTO_PICKS if name in row.files}
+        for name, companion in COMPANIONS.items():
+            if name in models and companion in models:
+                models[name] = _sharpener(models[name], models[companion])
+        return ImageSelector(models)
     from denoise.infer.select_audio import AudioSelector
 
     return AudioSelector({name: load(name, modality).denoiser for name in (*AUDIO_PICKS, LIVE_MODEL)})

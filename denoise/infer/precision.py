@@ -39,6 +39,10 @@ class Bfloat16(Denoiser):
         """Ask the model."""
         return self.model.confirms_blur(page, peak)
 
+    def blur_radius_px(self, page: NDArray[Any], peak: float) -> int:
+        """Ask the model."""
+        return self.model.blur_radius_px(page, peak)
+
     def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
         """Prepare the model for a page."""
         return Bfloat16(self.model.prepare(page, peak)).eval()

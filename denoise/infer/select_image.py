@@ -177,7 +177,9 @@ class ImageSelector(Selector):
             return reject_cleaned(noisy, result)
         result = noisy + selection.strength * (result - noisy)
         sigma = selection.figures["estimated_sigma"]
-        return reject_sharpened(noisy, result, sigma)
+        return reject_sharpened(
+            noisy, result, sigma, self.models[_SHARPEN].blur_radius_px(before, peak or 1.0)
+        )
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:
         """Return the next candidate: sharpen, sharpen by half, clean, leave as it is."""

@@ -36,6 +36,7 @@ _PART_PX = 1024
 
 # Limits, set on training photos with noise of the in-camera chain, and moved with real pairs in view.
 _VISIBLE = 2.5  # 8-bit units of flat detail: sharpening may raise the noise up to this, not above
+_VISIBLE_WIDE = 6.0  # the same after a wide blur, whose flat parts may hold texture
 _GROWTH = 1.05  # of the flat detail, beyond rounding
 _ROUNDING = 0.3  # 8-bit units
 _OUTLINES = 0.5  # outline_share of texture that was removed; noise has 0.35 at most
@@ -66,22 +67,25 @@ def reject_cleaned(before: Array, after: Array) -> str:
     return f"it removed outlines ({share:.0%} correlation)" if share > _OUTLINES else ""
 
 
-def reject_sharpened(before: Array, after: Array, sigma: float) -> str:
+def reject_sharpened(before: Array, after: Array, sigma: float, kernel_radius: int = _KERNEL_RADIUS) -> str:
     """Return why the result of a deblurring model must not be used; empty if it may.
 
     Args:
         before: The input.
         after: The result.
         sigma: Noise of the input, 8-bit units.
+        kernel_radius: Radius of the largest blur that may have been undone, in pixels.
 
     Shape:
         `(C, H, W)` in 0..1, both.
     """
-    flat = flat_blocks(before.mean(0))
+    # A wide blur flattens texture, so look where the result is flat.
+    wide = kernel_radius > _KERNEL_RADIUS
+    flat = flat_blocks((after if wide else before).mean(0))
     noise, left = (flat_detail(image, flat) for image in (before, after))
-    if left > max(_VISIBLE, _GROWTH * noise + _ROUNDING):
+    if left > max(_VISIBLE_WIDE if wide else _VISIBLE, _GROWTH * noise + _ROUNDING):
         return f"it raised the noise of flat parts from {noise:.1f} to {left:.1f}/255"
-    error = reblur_error(before, after)
+    error = reblur_error(before, after, kernel_radius)
     if error > sigma + _REBLUR:
         return f"blurred again, the result is {error:.1f}/255 off the input"
     return ""
@@ -136,10 +140,10 @@ def outline_share(before: Array, after: Array) -> float:
     return float((removed * detail).mean()) / math.sqrt(power) if power > 0 else 0.0
 
 
-def reblur_error(before: Array, after: Array) -> float:
+def reblur_error(before: Array, after: Array, kernel_radius: int = _KERNEL_RADIUS) -> float:
     """Distance of the input from the best blur of the output, in 8-bit units.
 
-    The blur is the kernel of at most 17 x 17 pixels that fits best in the least-squares sense, by the spectra
+    The blur is the kernel of this radius that fits best in the least-squares sense, by the spectra
     of both (a Wiener estimate, cut to its support). What remains is the noise of the input, and whatever the
     output invented.
 
@@ -154,10 +158,11 @@ def reblur_error(before: Array, after: Array) -> float:
         return _EIGHT_BIT * float(np.sqrt(np.square(x).mean()))
     kernel = np.fft.irfft2(spectra[0] * spectra[1].conj() / (power + _REGULARISE * power.mean()), s=x.shape)
     support = np.zeros_like(kernel)
-    reach = np.r_[0 : _KERNEL_RADIUS + 1, -_KERNEL_RADIUS:0]
+    radius = min(kernel_radius, min(x.shape) // 4)
+    reach = np.r_[0 : radius + 1, -radius:0]
     support[np.ix_(reach, reach)] = kernel[np.ix_(reach, reach)]
     blurred = np.fft.irfft2(np.fft.rfft2(y) * np.fft.rfft2(support), s=x.shape)
-    inner = (slice(_KERNEL_RADIUS, -_KERNEL_RADIUS or None),) * 2
+    inner = (slice(radius, -radius or None),) * 2
     error = (x - blurred)[inner]
     return _EIGHT_BIT * float(np.sqrt(np.square(error).mean())) if error.size else 0.0
 

@@ -67,8 +67,9 @@ AUDIO_PICKS = ("speech", "audio")  # for speech, for everything else
 PROFILED_MODEL = "audio"  # accepts a noise profile
 LIVE_MODEL = "speech-live"  # for live audio; detects speech for `AUTO`
 
-# The shipped model that takes over on heartbeats, by the model that it accompanies.
-COMPANIONS: Mapping[str, str] = MappingProxyType({"sensor": "ecg"})
+# The shipped model that accompanies another: `ecg` takes over on heartbeats, `photo` is the prior of
+# deconvolution.
+COMPANIONS: Mapping[str, str] = MappingProxyType({"sensor": "ecg", "photo-sharp": "photo"})
 
 PRECISIONS = ("float32", "bf16")  # of trained image models; the first is the default
 

@@ -1,0 +1,153 @@
+"""Sharpening of photos: by a network, or by deconvolution with a kernel of any shape."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from denoise.corruptions.blur import Defocus
+from denoise.estimate.blur_kernel import agreement, blur_kernel, normalised_sparsity, richest_window
+from denoise.estimate.image import noise_sigma
+from denoise.models.base import Denoiser
+from denoise.models.deblur import Blurring, Deblurrer, wiener
+from denoise.models.deconvolution import plug_and_play
+
+__all__ = ["FreeBlur", "Sharpener", "as_disk"]
+
+Array = NDArray[Any]
+
+_EIGHT_BIT = 255.0
+_SIDE_PX = 37  # of a kernel
+_WINDOW_PX = 512
+_MIN_SIDE_PX = 96  # of an image that holds enough edges for a kernel
+_BALANCE = 2000.0  # of the filter by whose result kernels are compared
+_DISK_RADII_PX = np.arange(2, 12.1, 0.25)
+_DISK = 0.88  # agreement with a disk from which on a kernel is taken for one
+_NOISY = 1.5  # 8-bit units: from here on the window is denoised first
+_MIN_SIGMA = 1.0  # 8-bit units, for the error of the kernel
+_SATURATED = 0.985  # from here on light may be clipped
+_HALO_PX = 96
+
+
+class FreeBlur(NamedTuple):
+    """Kernel `(k, k)` of any shape, and the noise of the image in 8-bit units."""
+
+    kernel: Tensor
+    sigma: float
+
+
+class Sharpener(Denoiser):
+    """Sharpens one photo at a time.
+
+    The network knows symmetric kernels up to a certain size, and is the best for these. For a photo that it
+    finds blurred, a kernel of any shape is estimated as well. Both are inverted by the same filter, and the
+    kernel with the sparser result is used. Limits were chosen on training photos.
+
+    Args:
+        network: Estimates and undoes symmetric blurs.
+        prior: Denoises the guess during deconvolution; takes RGB and removes white noise of any level.
+    """
+
+    def __init__(self, network: Deblurrer, prior: Denoiser) -> None:
+        super().__init__()
+        self.network, self.prior = network, prior
+        self.spec = network.spec
+        self._found: tuple[int, FreeBlur | None] = (-1, None)  # the last page, which may be tried twice
+
+    def config(self) -> dict[str, Any]:
+        """Return the config of the network."""
+        return self.network.config()
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Deblur a batch by the network."""
+        result: Tensor = self.network(noisy)
+        return result
+
+    def confirms_blur(self, page: Array, peak: float) -> bool:
+        """Ask the network."""
+        return self.network.confirms_blur(page, peak)
+
+    def blur_radius_px(self, page: Array, peak: float) -> int:
+        """Return the radius of the kernel of a page, or that of the network."""
+        blur = self.free_blur(page, peak)
+        return len(blur.kernel) // 2 if blur else self.network.blur_radius_px(page, peak)
+
+    def prepare(self, page: Array, peak: float) -> Denoiser:
+        """Return the deconvolution of a page by its own kernel, or the prepared network."""
+        blur = self.free_blur(page, peak)
+        return _Deconvolver(self, blur) if blur else self.network.prepare(page, peak)
+
+    def free_blur(self, page: Array, peak: float) -> FreeBlur | None:
+        """Return the kernel of an image `(C, H, W)`; None if the network undoes its blur as well."""
+        if min(page.shape[1:]) < _MIN_SIDE_PX or not self.confirms_blur(page, peak):
+            return None
+        key = zlib.crc32(page.tobytes())
+        if self._found[0] != key:
+            self._found = key, self._free_blur(page, peak)
+        return self._found[1]
+
+    @torch.inference_mode()
+    def _free_blur(self, page: Array, peak: float) -> FreeBlur | None:
+        luma = page.mean(0, dtype=np.float32) / np.float32(peak)
+        rows, columns = richest_window(luma, _WINDOW_PX)
+        sigma = noise_sigma(page, peak)
+        window = torch.from_numpy(np.divide(page[:, rows, columns], peak, dtype=np.float32))[None]
+        window = window.expand(-1, 3, -1, -1)
+        even = self.network.estimate(window)
+        smooth = self.clean(window) if sigma > _NOISY else window
+        found = blur_kernel(smooth.mean(1)[0].numpy(), _SIDE_PX)
+        kernel = as_disk(found)
+        free = Blurring(torch.from_numpy(kernel)[None], even.sigma)
+        limit = _sparsity(window, even)
+        if kernel is found:  # a path, which must make the picture sparser than it was; a disk rings more
+            limit = min(limit, normalised_sparsity(window.mean(1)[0].numpy(), _margin(window)))
+        return FreeBlur(free.kernel[0], sigma) if _sparsity(window, free) < limit else None
+
+    def clean(self, noisy: Tensor) -> Tensor:
+        """Denoise a batch of any size by the prior."""
+        height, width = noisy.shape[2:]
+        multiple = self.prior.spec.multiple_of
+        padded = F.pad(noisy, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        cleaned: Tensor = self.prior(padded.contiguous(memory_format=torch.channels_last))
+        return cleaned[..., :height, :width]
+
+
+class _Deconvolver(Denoiser):
+    """Undoes one blur, tile by tile."""
+
+    def __init__(self, sharpener: Sharpener, blur: FreeBlur) -> None:
+        super().__init__()
+        self.sharpener, self.blur = sharpener, blur
+        multiple = sharpener.prior.spec.multiple_of
+        self.spec = replace(sharpener.spec, multiple_of=multiple, halo=_HALO_PX)
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        known = (noisy.amax(1, keepdim=True) < _SATURATED).to(noisy.dtype)
+        sigma = max(self.blur.sigma, _MIN_SIGMA) / _EIGHT_BIT
+        kernel = self.blur.kernel.to(noisy.device)
+        return plug_and_play(noisy, kernel, sigma, self.sharpener.clean, known=known)
+
+
+def as_disk(kernel: Array) -> Array:
+    """Return the disk of a lens out of focus that a kernel resembles; the kernel itself if there is none."""
+    unused = torch.Generator()
+    disks = [Defocus(float(radius)).kernel(unused).numpy() for radius in _DISK_RADII_PX]
+    likeness = [agreement(kernel, disk) for disk in disks]
+    best = int(np.argmax(likeness))
+    return disks[best] if likeness[best] >= _DISK else kernel
+
+
+def _sparsity(window: Tensor, blur: Blurring) -> float:
+    sharp = wiener(window, blur, _BALANCE).clamp(0, 1)
+    return normalised_sparsity(sharp.mean(1)[0].numpy(), _margin(window))
+
+
+def _margin(window: Tensor) -> int:
+    return min(_SIDE_PX // 2, min(window.shape[2:]) // 4)

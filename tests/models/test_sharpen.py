@@ -1,0 +1,80 @@
+"""Sharpening of photos by a kernel of any shape, or by the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import denoise
+from denoise.corruptions import parse
+from denoise.corruptions.blur import Blur, convolve
+from denoise.estimate.blur_kernel import agreement
+from denoise.infer.catalogue import load
+from denoise.infer.cleaner import Cleaner
+from denoise.models.sharpen import Sharpener, as_disk
+
+Array = NDArray[Any]
+
+PHOTOS = Path(__file__).parents[2] / "data" / "samples" / "reference" / "photos"
+
+
+@pytest.fixture(scope="module")
+def cleaner() -> Cleaner:
+    return load("photo-sharp")
+
+
+def sharpener(cleaner: Cleaner) -> Sharpener:
+    assert isinstance(cleaner.model, Sharpener)
+    return cleaner.model
+
+
+def photo() -> Array:
+    """Read a sharp crop, `(3, 224, 224)`, 8 bits."""
+    pixels: Array = denoise.read(PHOTOS / "coffee.png")[0][:3, 60:284, 120:344]
+    return pixels
+
+
+def kernel_of(text: str, seed: int = 0) -> Array:
+    blur = parse(text)
+    assert isinstance(blur, Blur)
+    kernel: Array = blur.kernel(torch.Generator().manual_seed(seed)).numpy()
+    return kernel
+
+
+def blurred(image: Array, kernel: Array, sigma: float) -> Array:
+    moved = convolve(torch.from_numpy(image.astype(np.float32))[None], torch.from_numpy(kernel)[None])[
+        0
+    ].numpy()
+    noise = np.random.default_rng(1).normal(0, sigma, image.shape)
+    return np.clip(np.rint(moved + noise), 0, 255).astype(np.uint8)
+
+
+def psnr_db(image: Array, other: Array) -> float:
+    return float(10 * np.log10(255**2 / np.mean((image.astype(float) - other) ** 2)))
+
+
+def test_a_shaken_photo_becomes_sharp(cleaner: Cleaner) -> None:
+    kernel = kernel_of("shake:extent_px=13", 3)
+    shaken = blurred(photo(), kernel, 1.0)
+    found = sharpener(cleaner).free_blur(shaken, 255.0)
+    assert found is not None
+    assert agreement(found.kernel.numpy(), kernel) > 0.8
+    result, _ = cleaner.apply(shaken, peak=255.0)
+    assert psnr_db(result, photo()) > psnr_db(shaken, photo()) + 3
+
+
+def test_a_sharp_photo_has_no_kernel(cleaner: Cleaner) -> None:
+    assert sharpener(cleaner).free_blur(photo(), 255.0) is None
+
+
+def test_a_disk_is_recognised_and_a_path_is_not() -> None:
+    disk, path = kernel_of("defocus:radius_px=5"), kernel_of("shake:extent_px=13", 3)
+    rough = np.pad(disk, 3) + np.random.default_rng(0).uniform(0, 0.003, (disk.shape[0] + 6,) * 2)
+    found = as_disk((rough / rough.sum()).astype(np.float32))
+    assert agreement(found, disk) > 0.99
+    assert as_disk(path) is path
