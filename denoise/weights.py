@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -56,6 +57,10 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
 
 _MAX_HEADER = 10_000_000  # bytes; the length in the file is untrusted
 _DTYPES = ("F16", "BF16", "F32", "F64", "I8")
+_MAX_HALO = {1: 2**20, 2: 4096}  # samples; pixels
+_MAX_NUMBER = 2**20  # in a config: no size or rate is larger
+_MAX_TENSORS = 10_000
+_MAX_MULTIPLE = 2**16  # samples or pixels
 _SCALE = ":scale"  # suffix of the tensor that holds the step size of each row of an 8-bit tensor
 _MISFITS = (  # what building a model from an untrusted config may raise
     UsageError,
@@ -366,6 +371,10 @@ def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, 
     A config of a few bytes may ask for a million layers of a million channels; on the meta device they take
     no memory, and construction stops at more parameters than the file has tensors.
     """
+    if (largest := max(_numbers(card["config"]), default=0)) > _MAX_NUMBER:
+        raise WeightsError(f"{path}: its config has the number {largest:.6g}, expected {_MAX_NUMBER} at most")
+    if len(shapes) > _MAX_TENSORS:
+        raise WeightsError(f"{path}: holds {len(shapes)} tensors, expected {_MAX_TENSORS} at most")
     import torch
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -395,7 +404,33 @@ def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, 
         raise WeightsError(
             f"{path}: its card says {card['modality']}, its config {plan.spec.modality}, expected the same"
         )
+    _check_reach(path, plan)
     return build(card["architecture"], card["config"])
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers in a config."""
+    if isinstance(value, int | float) and math.isfinite(value):
+        yield abs(value)
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers(part)
+
+
+def _check_reach(path: Path, plan: Denoiser) -> None:
+    """Refuse a model that reads, or keeps, far more than any recording or image needs.
+
+    A dilation of a few digits gives a receptive field, and so a state, of gigabytes.
+    """
+    spec = plan.spec
+    limits = {"receptive field": (spec.halo or 0, _MAX_HALO[spec.ndim])}
+    limits["block"] = (spec.multiple_of, _MAX_MULTIPLE)
+    limits["delay"] = (getattr(plan, "latency", 0), _MAX_HALO[1])
+    for name, (found, most) in limits.items():
+        if found > most:
+            raise WeightsError(
+                f"{path}: its config gives a {name} of {found} samples, expected {most} at most"
+            )
 
 
 def _check_finite(path: Path, parameters: Mapping[str, Tensor]) -> None:

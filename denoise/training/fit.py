@@ -327,7 +327,8 @@ class _State:
             content = torch.load(path, map_location=device, weights_only=True)
             if content["recipe"] != _comparable(recipe):
                 raise UsageError(
-                    f"{path}: belongs to another recipe or other settings; expected those of {recipe.name}"
+                    f"{path}: belongs to another recipe or other settings; expected those of {recipe.name} "
+                    "(--overwrite starts anew)"
                 )
             if not _same_so_far(recipe.fit, content["steps"], content["step"]):
                 raise UsageError(

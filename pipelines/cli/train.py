@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from denoise.errors import printable
+from denoise.errors import UsageError, printable
 from pipelines.cli import options
 
 if TYPE_CHECKING:
@@ -33,14 +33,22 @@ __all__ = ["command"]
     metavar="FILE",
     help="Weights to write, .safetensors.",
 )
-@click.option("--resume", is_flag=True, help="Continue from the checkpoint of an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Start anew, and replace the weights and the checkpoint.")
+@click.option("--resume", is_flag=True, hidden=True, help="Changes nothing: a run continues by itself.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
 def command(
-    recipe: str, data: Path, validate: Path | None, output: Path, resume: bool, overrides: tuple[str, ...]
+    recipe: str,
+    data: Path,
+    validate: Path | None,
+    output: Path,
+    overwrite: bool,
+    resume: bool,  # noqa: ARG001
+    overrides: tuple[str, ...],
 ) -> None:
     """Train a model by RECIPE: the name of a shipped one, or a TOML file.
 
-    The training curve is written beside the weights, as CSV and PNG.
+    The training curve is written beside the weights, as CSV and PNG. An interrupted run continues from its
+    checkpoint.
 
     \b
     Example:
@@ -50,10 +58,16 @@ def command(
     from denoise.training.fit import fit
     from pipelines import curve
 
+    checkpoint = output.with_suffix(".checkpoint")
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output}: weights are written as .safetensors; choose such a name")
+    if output.exists() and not (overwrite or checkpoint.exists()):
+        raise UsageError(f"{output}: exists already, and has no checkpoint; --overwrite replaces it")
+
     def show(progress: Progress) -> None:
         click.echo(curve.line(progress), err=True)
         if progress.curve:
             curve.write(progress.curve, output)
 
-    fit(recipes.load(recipe, overrides), data, validate, output, resume=resume, report=show)
+    fit(recipes.load(recipe, overrides), data, validate, output, resume=not overwrite, report=show)
     click.echo(printable(f"wrote {output}"))

@@ -92,6 +92,7 @@ CHANGES: dict[str, tuple[Callable[[Header, Header], None], str]] = {
     "a terabyte of width": (lambda _, c: c["config"].update(widths=[10**6, 10**6]), "has shape"),
     "a fold of nothing": (lambda _, c: c["config"].update(fold=0), "sizes must be positive"),
     "a width in words": (lambda _, c: c["config"].update(widths=["wide"]), "do not fit"),
+    "a size of a billion": (lambda _, c: c["config"].update(fold=10**9), "number 1e+09, expected 1048576"),
     "a width of infinity": (lambda _, c: c["config"].update(widths=[float("inf")]), "do not fit"),
     "another digest": (lambda _, c: c.update(tensors_sha256="0" * 64), "its tensors were changed"),
     "a digest that is a list": (lambda _, c: c.update(tensors_sha256=[1]), "its tensors were changed"),
@@ -105,6 +106,26 @@ def test_a_header_that_lies_is_refused(path: Path, name: str) -> None:
     change(header, card)
     put(path, header, card, tensors)
     assert words in refused(path)
+
+
+def test_a_dilation_does_not_take_gigabytes(tmp_path: Path) -> None:
+    path, config = tmp_path / "a.safetensors", {"widths": [4], "code": 4, "memory": 4, "layers": 1}
+    model = weights.build("spectral-bigru", {**config, "backward": 4, "hidden": 4, "dilations": [1, 3]})
+    weights.save(path, model, name="a", architecture="spectral-bigru", facts={})
+    header, card, tensors = parts(path)
+    card["config"]["dilations"] = [600_000, 3]
+    put(path, header, card, tensors)
+    assert "needs 1024 frames of context at most" in refused(path)
+
+
+def test_more_tensors_than_any_model_has_are_refused(path: Path) -> None:
+    header, card, _ = parts(path)
+    header = {
+        f"t{n}": {"dtype": "F16", "shape": [1], "data_offsets": [2 * n, 2 * n + 2]} for n in range(20_000)
+    }
+    del card["tensors_sha256"]
+    put(path, header, card, bytes(40_000))
+    assert "20000 tensors, expected 10000" in refused(path)
 
 
 def test_tensors_that_overlap_leave_gaps_or_end_early_are_refused(path: Path) -> None:

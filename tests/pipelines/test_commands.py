@@ -225,7 +225,7 @@ def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch
         report(train.Progress(5, 7, 0.25, 100.0, "psnr_db", 30.0, 20.0, curve))
 
     monkeypatch.setattr(train, "fit", fit)
-    options = ("--data", tmp_path, "-o", tmp_path / "w.safetensors", "--resume", "--set", "fit.steps=7")
+    options = ("--data", tmp_path, "-o", tmp_path / "w.safetensors", "--set", "fit.steps=7")
     result = denoise("train", "photo", *options)
     assert result.exit_code == 0, result.output
     assert seen == {
@@ -234,6 +234,18 @@ def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch
     assert result.stderr == "step 5/7  loss 0.25  100 samples/s  psnr_db 30.00 (noisy 20.00) ▁█\n"
     assert (tmp_path / "w.curve.csv").read_text() == "step,loss,psnr_db\n4,0.5,28.0\n5,0.25,30.0\n"
     assert (tmp_path / "w.curve.png").read_bytes().startswith(b"\x89PNG")
+
+    assert denoise("train", "photo", *options, "--overwrite").exit_code == 0
+    assert not seen["resume"]
+    (tmp_path / "w.safetensors").write_bytes(b"x")  # of another run: it has no checkpoint
+    refused = denoise("train", "photo", *options)
+    assert refused.exit_code == 2
+    assert "w.safetensors: exists already" in refused.stderr
+    (tmp_path / "w.checkpoint").write_bytes(b"x")
+    assert denoise("train", "photo", *options).exit_code == 0
+    assert seen["resume"]
+    other = denoise("train", "photo", "--data", tmp_path, "-o", tmp_path / "m.pt")
+    assert (other.exit_code, "m.pt: weights are written as .safetensors" in other.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,11 @@ class SpectralBiGru(ShiftEnsemble):
         decoder_radius = encoder_radius + sum(config.dilations)
         # A part needs `_before` frames of past context, of which the first `_lead` feed only the encoder.
         self._lead, self._before = encoder_radius, encoder_radius + decoder_radius + 1
+        if self._before > _PART_FRAMES:
+            raise UsageError(
+                f"spectral-bigru needs {_PART_FRAMES} frames of context at most, found {self._before} by "
+                f"dilations {config.dilations}"
+            )
         self._frames, self._ahead = _PART_FRAMES, _AHEAD_FRAMES
         self.hop = self._frames * config.hop
         self.latency = (self._ahead + 1) * config.hop + self._delays[-1]
