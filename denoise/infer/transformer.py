@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from denoise.analysis.estimator import Parameters
-from denoise.errors import InputError, UsageError
+from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
+from denoise.infer.frames import LIBRARIES, Table, as_frame, table_of
 from denoise.infer.gaps import GapFiller, check_fill_gaps
+from denoise.io.sensor.base import LogOptions, admitted, confined
+from denoise.io.sensor.columns import choose, find_clock
+from denoise.io.sensor.kinds import domain_of
 
 __all__ = ["SignalDenoiser"]
+
+
+class _TableError(InputError, ValueError):
+    """An `InputError` that scikit-learn and its users catch as a ValueError."""
+
+
+class _ParameterError(UsageError, ValueError):
+    """A `UsageError` that scikit-learn and its users catch as a ValueError."""
+
+
+@contextmanager
+def _value_errors() -> Iterator[None]:
+    """Raise this project's errors as the ValueErrors of the protocol."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except InputError as error:
+        raise _TableError(str(error)) from error
+    except UsageError as error:
+        raise _ParameterError(str(error)) from error
+
+
+def _not_fitted(message: str) -> Exception:
+    """Make the error of a missing `fit`: scikit-learn's NotFittedError, too, where that is loaded."""
+    known = sys.modules.get("sklearn.exceptions")
+    bases = (UsageError, known.NotFittedError) if known else (UsageError, ValueError, AttributeError)
+    error: Exception = type("NotFittedError", bases, {})(message)
+    return error
 
 
 class SignalDenoiser(Parameters):
     """Cleans the columns of `X`, each a signal over the rows; NaN is a gap.
 
-    Nothing is trained: `fit` stores the number of columns, and each `transform` treats its rows as one
-    recording. So rows must be in the order of time, and must not be shuffled or split inside a recording.
+    Nothing is trained: `fit` stores the columns, and each `transform` treats its rows as one recording. So
+    rows must be in the order of time, and must not be shuffled or split inside a recording.
+
+    Of a frame of pandas or polars, the columns are cleaned that `denoise clean` would clean; the result has
+    the same type, index, names and dtypes. An index or a column of stamps gives the sample rate. Of an array,
+    all columns are cleaned.
 
     >>> import numpy as np
     >>> import denoise
@@ -30,10 +71,12 @@ class SignalDenoiser(Parameters):
 
     Args:
         model: A name or path for `denoise.load`, or a loaded `Cleaner`.
-        sample_rate: Hz; needed by a model that has a rate of its own.
+        sample_rate: Hz; needed by a model that has a rate of its own; None takes that of the stamps.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signals' units, for a model that uses it.
         fill_gaps: Length in samples of the longest gap to fill; 0 leaves NaN in place.
+        columns: Names or globs of the columns of a frame to clean; None takes the measurements.
+        exclude: Names or globs of columns to leave as they are.
     """
 
     def __init__(
@@ -43,6 +86,8 @@ class SignalDenoiser(Parameters):
         strength: float = 1.0,
         sigma: float | None = None,
         fill_gaps: int = 0,
+        columns: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
     ) -> None:
         # The protocol requires parameters to be stored unchanged; `fit` checks them.
         self.model = model
@@ -50,6 +95,8 @@ class SignalDenoiser(Parameters):
         self.strength = strength
         self.sigma = sigma
         self.fill_gaps = fill_gaps
+        self.columns = columns
+        self.exclude = exclude
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Load the model, and store the columns of `X`.
@@ -58,16 +105,21 @@ class SignalDenoiser(Parameters):
             `(n_samples, n_features)`.
 
         Raises:
-            InputError: `X` is no table of real numbers.
-            UsageError: A parameter is out of its range, or the model is not for sensor signals.
+            InputError: `X` is no table of real numbers, or has the axes of channels and samples; also a
+                ValueError.
+            UsageError: A parameter is out of its range, or the model is not for sensor signals; also a
+                ValueError.
         """
-        table = _table(X)
-        check_fill_gaps(self.fill_gaps)
-        self.cleaner_ = self.model if isinstance(self.model, Cleaner) else load(self.model, "sensor")
-        if self.cleaner_.spec.modality != "sensor":
-            kind = self.cleaner_.spec.modality
-            raise UsageError(f"the model {self.cleaner_.name} cleans {kind}, not sensor")
-        self.n_features_in_ = table.shape[1]
+        with _value_errors():
+            table = table_of(X)
+            check_fill_gaps(self.fill_gaps)
+            self.cleaner_ = self.model if isinstance(self.model, Cleaner) else load(self.model, "sensor")
+            if self.cleaner_.spec.modality != "sensor":
+                kind = self.cleaner_.spec.modality
+                raise UsageError(f"the model {self.cleaner_.name} cleans {kind}, not sensor")
+            self.columns_ = self._chosen(table)
+            self.sample_rate_ = _rate(table)
+        self.n_features_in_ = len(table.columns)
         names = getattr(X, "columns", None)
         if names is not None and all(isinstance(name, str) for name in names):
             self.feature_names_in_ = np.asarray(names, dtype=object)
@@ -75,31 +127,104 @@ class SignalDenoiser(Parameters):
             del self.feature_names_in_
         return self
 
-    def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the cleaned table, float64; `X` itself stays unchanged.
+    def _chosen(self, table: Table) -> tuple[int, ...]:
+        """Select the columns to clean, as the command line does for a log."""
+        if not table.library or table.is_series:
+            if table.columns[0] is None:
+                raise InputError(f"X is a series of {table.surveys[0].reject_reason}; expected real numbers")
+            return tuple(range(len(table.columns)))
+        clock = find_clock(table.surveys)
+        for survey in table.surveys:
+            if survey.stamp_type and survey.numeric:  # stamps are no measurements
+                survey.numeric, survey.reject_reason = False, survey.stamp_type
+        options = LogOptions(columns=self.columns, exclude=self.exclude)
+        try:
+            return choose(Path("X"), table.surveys, clock, options)
+        except NothingToCleanError:
+            return ()
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Return the cleaned table; `X` itself stays unchanged.
+
+        An array gives float64; a frame or series gives one of its own type, unless `set_output` chose
+        another.
 
         Shape:
             `(n_samples, n_features)` in and out.
 
         Raises:
-            UsageError: `fit` was not called.
-            InputError: `X` is no table of as many columns, or holds an infinity.
+            UsageError: `fit` was not called; also a NotFittedError of scikit-learn.
+            InputError: `X` is no table of the same columns in the same order; also a ValueError.
         """
         if not hasattr(self, "cleaner_"):
-            raise UsageError(f"this {type(self).__name__} is not fitted; expected fit before transform")
-        table = _table(X)
-        if table.shape[1] != self.n_features_in_:
+            raise _not_fitted(f"this {type(self).__name__} is not fitted; expected fit before transform")
+        with _value_errors():
+            table = table_of(X)
+            self._check_columns(X, table)
+            chosen = [table.columns[index] for index in self.columns_]
+            if any(column is None for column in chosen):
+                raise InputError(
+                    "X has a column of other things where fit had numbers; expected the same columns"
+                )
+            cleaned = self._cleaned(table, np.array(chosen)) if chosen else ()
+            result = table.with_columns(dict(zip(self.columns_, cleaned, strict=True)))
+        library = self._output()
+        return (
+            result if library == "default" else as_frame(result, library, list(self.get_feature_names_out()))
+        )
+
+    def _cleaned(self, table: Table, signals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Clean signals `(C, T)` within the domains of their columns."""
+        domains = [domain_of(table.surveys[index]) for index in self.columns_] if table.surveys else []
+        if domains:
+            signals = np.concatenate(list(admitted([signals], domains)), axis=1)
+        elif np.isinf(signals).any():
+            raise InputError("X holds an infinity; expected finite numbers, or NaN for a gap")
+        if self.fill_gaps:
+            signals = GapFiller(len(signals), self.fill_gaps)(signals, True)
+        rate = self.sample_rate or _rate(table) or self.sample_rate_
+        cleaned = self.cleaner_.clean(signals.T, rate, self.strength, self.sigma, channel_axis=-1).T
+        return confined(np.asarray(cleaned, np.float64), domains)
+
+    def _check_columns(self, X: Any, table: Table) -> None:
+        if len(table.columns) != self.n_features_in_:
             raise InputError(
-                f"X has {table.shape[1]} features, but {type(self).__name__} is expecting "
+                f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        if self.fill_gaps:
-            table = GapFiller(table.shape[1], self.fill_gaps)(table.T, True).T
-        return self.cleaner_.clean(table, self.sample_rate, self.strength, self.sigma, channel_axis=-1)
+        expected = getattr(self, "feature_names_in_", None)
+        names = list(getattr(X, "columns", ()))
+        if expected is None or not names or names == list(expected):
+            return
+        found = next((new, old) for new, old in zip(names, expected, strict=True) if new != old)
+        raise InputError(
+            "The feature names should match those that were passed during fit, in the same order: "
+            f"X has {found[0]!r} where fit had {found[1]!r}"
+        )
 
-    def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
         """Run `fit`, then `transform` the same table."""
         return self.fit(X, y).transform(X)
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Select the type of the results.
+
+        Args:
+            transform: `default` for the type of the input, `pandas` or `polars`; None changes nothing.
+
+        Raises:
+            UsageError: It is another word; also a ValueError.
+        """
+        if transform is not None and transform not in ("default", *LIBRARIES):
+            raise _ParameterError(f"transform is {transform!r}; expected default, {', '.join(LIBRARIES)}")
+        if transform is not None:  # the name that scikit-learn's clone copies
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def _output(self) -> str:
+        own: Mapping[str, str] = getattr(self, "_sklearn_output_config", {})
+        known = sys.modules.get("sklearn")
+        return own.get("transform") or (known.get_config()["transform_output"] if known else "default")
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
         """Return the names of the columns, which are those of the input."""
@@ -125,18 +250,13 @@ class SignalDenoiser(Parameters):
         )
 
 
-def _table(array: ArrayLike) -> NDArray[np.float64]:
-    table = np.asarray(array)
-    if table.dtype.kind == "O":
-        try:
-            table = table.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"X contains a value that is not a number: {error}; expected real numbers"
-            ) from error
-    if table.ndim != 2 or table.dtype.kind not in "iufb" or not table.size:
-        raise InputError(
-            f"X is an array of {table.dtype} of shape {table.shape}; "
-            "expected real numbers, samples x features"
-        )
-    return table.astype(np.float64)
+def _rate(table: Table) -> float | None:
+    """Sample rate of the stamps of a table, in its index or a column; None without stamps."""
+    stamps = [survey for survey in table.surveys if survey.stamp_type]
+    for surveys in ([table.index] if table.index else [], stamps, table.surveys):
+        for survey in surveys:
+            survey.numeric = survey.numeric or bool(survey.stamp_type)
+        clock = find_clock(surveys)
+        if clock:
+            return clock.sample_rate
+    return None

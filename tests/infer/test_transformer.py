@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -47,6 +52,89 @@ def test_gaps_stay_or_are_filled() -> None:
     assert np.isfinite(denoise.SignalDenoiser("savgol", fill_gaps=3).fit_transform(holed)).all()
 
 
+def test_errors_are_those_of_the_protocol() -> None:
+    denoiser = denoise.SignalDenoiser("savgol")
+    with pytest.raises(NotFittedError, match="fit before transform"):
+        denoiser.transform(X)
+    for bad in (np.zeros((3, 400)), [["a", "b"]], np.array([[np.inf], [1.0]])):
+        with pytest.raises(ValueError, match="expected"):
+            denoiser.fit_transform(bad)
+    with pytest.raises(ValueError, match=r"give X\.T"):
+        denoiser.fit(X.T)  # channels first: never taken for 2 samples of 400 features
+    with pytest.raises(ValueError, match="transform is 'csv'"):
+        denoiser.set_output(transform="csv")
+    with pytest.raises(ValueError, match="music"):
+        denoise.SignalDenoiser("no such music").fit(X)
+
+
+def _frame() -> pd.DataFrame:
+    index = pd.date_range("2024-03-30 22:00", periods=400, freq="20ms", name="when")
+    return pd.DataFrame(
+        {
+            "temp": X[:, 0].astype("float32"),
+            "note": ["a"] * 400,
+            "heading_deg": np.arange(400) * 7.3 % 360,
+            "adc": pd.array(np.rint(X[:, 1] * 100), dtype="Int64"),
+            "relay": np.arange(400) // 9 % 2,
+        },
+        index=index,
+    )
+
+
+def test_a_frame_of_pandas_keeps_its_type_index_names_and_dtypes() -> None:
+    frame = _frame()
+    frame.iloc[7, 3] = pd.NA
+    given = frame.copy()
+    out = denoise.SignalDenoiser("savgol").fit_transform(frame)
+    pd.testing.assert_frame_equal(frame, given)
+    assert out.index.equals(frame.index)
+    assert (out.dtypes == frame.dtypes).all()
+    assert out["adc"].isna().sum() == 1
+    for name in ("note", "heading_deg", "relay"):  # as `denoise clean` leaves them
+        pd.testing.assert_series_equal(out[name], frame[name])
+    expected = denoise.load("savgol", "sensor").clean(frame[["temp"]].to_numpy(float))
+    np.testing.assert_allclose(out["temp"], expected[:, 0], atol=1e-4)
+    series = denoise.SignalDenoiser("savgol").fit_transform(frame["temp"])
+    pd.testing.assert_series_equal(series, out["temp"])
+
+
+def test_the_index_gives_the_rate_and_the_names_decide() -> None:
+    frame = _frame()
+    denoiser = denoise.SignalDenoiser("savgol", columns=("temp",)).fit(frame)
+    assert denoiser.sample_rate_ == pytest.approx(50)
+    assert denoiser.columns_ == (0,)
+    with pytest.raises(ValueError, match="same order: X has 'relay' where fit had 'temp'"):
+        denoiser.transform(frame[frame.columns[::-1]])
+    with pytest.raises(ValueError, match="4 features"):
+        denoiser.transform(frame.iloc[:, :4])
+
+
+def test_a_frame_of_polars_keeps_its_type_and_dtypes() -> None:
+    frame = pl.from_dict({"when": _frame().index.to_numpy(), **{n: _frame()[n].to_list() for n in _frame()}})
+    frame = frame.with_columns(pl.col("temp").cast(pl.Float32))
+    denoiser = denoise.SignalDenoiser("savgol").fit(frame)
+    out = denoiser.transform(frame)
+    assert out.schema == frame.schema
+    assert denoiser.sample_rate_ == pytest.approx(50)
+    assert out.drop("temp", "adc").equals(frame.drop("temp", "adc"))
+    assert not out["temp"].equals(frame["temp"])
+    assert isinstance(denoiser.fit_transform(frame["temp"]), pl.Series)
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_set_output_selects_the_type(library: Any) -> None:
+    denoiser = denoise.SignalDenoiser("savgol").set_output(transform=library.__name__)
+    out = clone(denoiser).fit_transform(X)
+    assert isinstance(out, library.DataFrame)
+    assert list(out.columns) == ["x0", "x1"]
+    assert isinstance(denoiser.fit_transform(_frame()[["temp"]]), library.DataFrame)
+    with config_context(transform_output=library.__name__):
+        assert isinstance(denoise.SignalDenoiser("savgol").fit_transform(X), library.DataFrame)
+
+
 def test_it_does_without_scikit_learn() -> None:
-    code = "import denoise, sys; denoise.SignalDenoiser(); assert 'sklearn' not in sys.modules"
+    code = (
+        "import denoise, sys; denoise.SignalDenoiser('savgol').fit_transform([[1.0], [2.0]] * 50); "
+        "assert not {'sklearn', 'pandas', 'polars'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
