@@ -591,3 +591,27 @@ def test_a_cleaned_column_stays_in_its_bounds_and_keeps_its_decimals(tmp_path: P
         new = np.array(rows, float)
         assert (new[:, 0].min(), new[:, 0].max(), new[:, 1].min()) == (0, 100, 0)
         assert all(len(row[0].split(".")[1]) in (1, decimals) for row in rows)
+
+
+LOGS = {
+    "Weather station": "DWD",
+    "Data logger (Campbell TOA5)": "Campbell TOA5",
+    "Oscilloscope": "a Tektronix oscilloscope",
+    "ECG": "an ECG without a clock",
+    "IMU": "an IMU of a phone",
+    "Power meter": "a power meter",
+    "Vibration": "vibration without a clock",
+    "Network monitoring": "network monitoring",
+}
+
+
+@pytest.mark.parametrize("title", LOGS)
+def test_the_document_shows_the_file_and_the_notes_of_the_program(tmp_path: Path, title: str) -> None:
+    form = FORMS[LOGS[title]]
+    path = tmp_path / f"log{form.suffix}"
+    path.write_text(form.text)
+    document = (Path(__file__).parents[3] / "docs" / "logs.md").read_text()
+    section = document.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    excerpt, notes = (block.partition("\n```")[0] for block in section.split("```text\n")[1:])
+    assert excerpt.splitlines() == [line[:110] for line in form.text.split("\n")[: len(excerpt.splitlines())]]
+    assert tuple(notes.splitlines()) == CODEC.probe(path).notes
