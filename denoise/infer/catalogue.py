@@ -14,6 +14,7 @@ from denoise.models.table import (
     AUDIO_PICKS,
     AUTO,
     AUTO_PICKS,
+    COARSE_NOISE_MODELS,
     COMPANIONS,
     DEFAULT_MODELS,
     LIVE_MODEL,
@@ -190,6 +191,10 @@ def load(
             remove = keep = ()
         elif modality == "image" and companions:
             model = _sharpener(model, companions[0])
+        elif row.name in COARSE_NOISE_MODELS:
+            from denoise.models.coarse_noise import CoarseNoiseFilter
+
+            model = CoarseNoiseFilter(model).eval()
     if remove or keep:
         option = "remove" if remove else "keep"
         raise UsageError(f"{option}: requires a network for sensors, and {row.name} is none")

@@ -147,7 +147,7 @@ class Cleaner:
         while True:
             if selection.model != name:
                 name = selection.model
-                result = apply(selector.models[name], source, **options)
+                result = apply(selector.denoiser(selection), source, **options)
                 selection.preserve_texture(repaired, result[: len(noisy)])
             reason = selector.reject_reason(selection, repaired, result[: len(noisy)], peak)
             if not reason:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from denoise.estimate.drawing import is_drawing
@@ -19,6 +18,7 @@ from denoise.estimate.real_noise import RealNoise, real_noise
 from denoise.infer.selection import Selection, Selector
 from denoise.infer.verify import middle, reject_cleaned, reject_sharpened
 from denoise.models.base import Denoiser, InputSpec
+from denoise.models.coarse_noise import CoarseNoiseFilter, denoise_crops
 from denoise.models.table import AUTO_PICKS, build
 
 __all__ = [
@@ -78,11 +78,13 @@ class ImageSelection(Selection):
         estimated_sigma: Standard deviation of the noise in 8-bit units.
         estimated_blur_px: Blur as the standard deviation of a Gaussian, in pixels; 0 is sharp.
         estimated_jpeg_quality: JPEG quality; 100 without traces of compression.
+        smoothed: Noise that a camera smoothed, if that was found: it is also filtered by its spectrum.
     """
 
     estimated_sigma: float = 0.0
     estimated_blur_px: float = 0.0
     estimated_jpeg_quality: float = 100.0
+    smoothed: RealNoise | None = field(default=None, repr=False, compare=False)
 
     def preserve_texture(self, noisy: Array, cleaned: Array, /) -> None:
         """Restore to `cleaned` `(C, H, W)`, in place, what was removed beyond the estimated noise."""
@@ -160,9 +162,16 @@ class ImageSelector(Selector):
             white = not coarse or noise.removed < max(_SMOOTHED_TRACE, sigma)
             sharpens = white and self.models[_SHARPEN].confirms_blur(page, peak)
         quality = jpeg_quality(page, peak)
-        return select(
-            sigma, blur, quality, sharpens=sharpens, smoothed_sigma=noise.sigma if smoothed else 0.0
-        )
+        smoothed_sigma = noise.sigma if smoothed else 0.0
+        selection = select(sigma, blur, quality, sharpens=sharpens, smoothed_sigma=smoothed_sigma)
+        return replace(selection, smoothed=noise if smoothed else None)
+
+    def denoiser(self, selection: Selection, /) -> Denoiser:
+        """Return the denoiser of a selection, with a filter for noise that a camera smoothed."""
+        denoiser = super().denoiser(selection)
+        noise = selection.smoothed if isinstance(selection, ImageSelection) else None
+        filtered = noise and selection.model == _CLEAN and denoiser.spec.halo is not None
+        return CoarseNoiseFilter(denoiser).for_noise(noise) if noise and filtered else denoiser
 
     def repair(self, selection: Selection, noisy: Array, peak: float | None, /) -> Array:
         """Replace hot pixels, which a model turns into blotches; only of what is cleaned."""
@@ -201,17 +210,7 @@ class ImageSelector(Selector):
 
     def _real_noise(self, page: Array, peak: float) -> RealNoise:
         denoiser = self.models[_CLEAN].eval()
-
-        @torch.inference_mode()
-        def clean(crops: Array) -> Array:
-            parameter = next(denoiser.parameters(), None)
-            batch = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
-            cleaned: Array = (
-                denoiser(batch if parameter is None else batch.to(parameter.device)).cpu().numpy()
-            )
-            return cleaned
-
-        return real_noise(page, peak, clean)
+        return real_noise(page, peak, lambda crops: denoise_crops(denoiser, crops))
 
 
 def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> float:

@@ -34,8 +34,9 @@ class Selection:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The measurements the selection is based on: the fields that a subclass adds."""
-        return {one.name: getattr(self, one.name) for one in fields(self)[len(fields(Selection)) :]}
+        """The measurements the selection is based on: the numbers among the fields that a subclass adds."""
+        added = {field.name: getattr(self, field.name) for field in fields(self)[len(fields(Selection)) :]}
+        return {name: value for name, value in added.items() if isinstance(value, float)}
 
     def preserve_texture(self, _noisy: Array, _cleaned: Array, /) -> None:
         """Restore to `cleaned`, in place, the texture that the model removed along with the noise."""
@@ -69,6 +70,10 @@ class Selector(ABC):
     def repair(self, _selection: Selection, noisy: Array, _peak: float | None, /) -> Array:
         """Return the input without single bad samples, or the input itself."""
         return noisy
+
+    def denoiser(self, selection: Selection, /) -> Denoiser:
+        """Return the denoiser of a selection."""
+        return self.models[selection.model]
 
     def reject_reason(
         self, _selection: Selection, _before: Array, _after: Array, _peak: float | None, /

@@ -19,6 +19,7 @@ __all__ = [
     "AUDIO_PICKS",
     "AUTO",
     "AUTO_PICKS",
+    "COARSE_NOISE_MODELS",
     "COMPANIONS",
     "DEFAULT_MODELS",
     "LIVE_MODEL",
@@ -66,6 +67,8 @@ AUTO_PICKS = ("photo", "photo-sharp")  # against noise, against blur
 AUDIO_PICKS = ("speech", "audio")  # for speech, for everything else
 PROFILED_MODEL = "audio"  # accepts a noise profile
 LIVE_MODEL = "speech-live"  # for live audio; detects speech for `AUTO`
+
+COARSE_NOISE_MODELS = ("photo-best",)  # followed by `denoise.models.coarse_noise`; `AUTO` decides itself
 
 # The shipped model that accompanies another: `ecg` takes over on heartbeats, `photo` is the prior of
 # deconvolution.
