@@ -211,7 +211,7 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
     if cleaner.spec.modality == "audio":
         reading["salvage"], of_reference["salvage"] = not options.strict, False
     elif cleaner.spec.modality == "sensor":
-        reading |= {name: getattr(options, name) for name in _READING}
+        reading |= {name: getattr(options, name) for name in _READING} | {"only_measurements": True}
     selection = Selection(cleaner.name)
     if selector := cleaner.selector:
         with io.reader(source, **reading) as blocks:

@@ -137,7 +137,7 @@ class SignalDenoiser(Parameters):
         for survey in table.surveys:
             if survey.stamp_type and survey.numeric:  # stamps are no measurements
                 survey.numeric, survey.reject_reason = False, survey.stamp_type
-        options = LogOptions(columns=self.columns, exclude=self.exclude)
+        options = LogOptions(columns=self.columns, exclude=self.exclude, only_measurements=True)
         try:
             return choose(Path("X"), table.surveys, clock, options)
         except NothingToCleanError:

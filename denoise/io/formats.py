@@ -98,6 +98,14 @@ _ROWS = (
            rb"\x89HDF\r\n\x1a\n|MATLAB 7\.3 MAT-file", extra="hdf5", package="h5py"),
 )
 # fmt: on
+# What to do with files of instruments that are not read.
+_ADVICE = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV (UTF-8)"),
+    **dict.fromkeys((".tdms",), "export it as CSV or HDF5, in DIAdem or with npTDMS"),
+    **dict.fromkeys((".mseed", ".miniseed", ".sac"), "export it as CSV with ObsPy"),
+    **dict.fromkeys((".fif", ".set", ".vhdr"), "export it as EDF with MNE-Python"),
+    **dict.fromkeys((".fit",), "export it as CSV with the FIT SDK"),
+}
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})
 
 
@@ -130,6 +138,10 @@ def modality_of(path: Path) -> Modality:
     if found is None:
         known = " ".join(suffix for name in MODALITIES for suffix in readable_suffixes(name))
         suffix = path.suffix.lower() or "(none)"
+        if suffix in _ADVICE:
+            raise UnsupportedError(
+                f"{path}: {suffix} is not read; expected a table in text: {_ADVICE[suffix]}"
+            )
         if suffix in FORMATS["text"].loose_suffixes:
             raise UnsupportedError(f"{path}: holds no table of numbers; expected rows of numbers in text")
         raise UnsupportedError(f"{path}: the suffix {suffix} is not one of {known}")

@@ -58,6 +58,7 @@ class LogOptions:
     delimiter: str | None = None  # of delimited text: a key of `DELIMITERS`; None detects it
     decimal: str | None = None  # its decimal mark: a key of `DECIMALS`; None detects it
 
+    only_measurements: bool = False  # refuse a log whose columns are all of kinds that must not change
     keep_resolution: bool = False  # write text with as many decimals as its column has
 
     def __post_init__(self) -> None:

@@ -90,11 +90,12 @@ def choose(
 ) -> tuple[int, ...]:
     """Select the columns to clean; return their indices in the order of the file.
 
-    Without names, these are the measurements; a log of nothing but constants gives these.
+    Without names, these are the measurements. A log of nothing but constants gives these; one without any
+    gives its other columns of numbers, unless only measurements are wanted.
 
     Raises:
         InputError: A named column is missing, ambiguous or not numeric; no numeric column is left.
-        NothingToCleanError: No column of numbers is a measurement.
+        NothingToCleanError: No column of numbers is a measurement, and only these are wanted.
     """
     names = [column.name for column in columns]
     excluded = {i for pattern in options.exclude for i in _named(path, names, pattern, may_miss=True)}
@@ -114,6 +115,8 @@ def choose(
         if not chosen:
             chosen = [i for i in usable if kinds[i] == CONSTANT and i not in excluded]
         left = [f"{columns[i].name} ({kinds[i]})" for i in usable if kinds[i] != "time" and i not in excluded]
+        if not chosen and left and not options.only_measurements:
+            chosen = [i for i in usable if kinds[i] != "time" and i not in excluded]
         if not chosen and left:
             raise NothingToCleanError(
                 f"{path}: holds nothing that may be cleaned: {', '.join(left[:8])}; expected a measurement; "
@@ -131,9 +134,21 @@ def choose(
 
 
 def describe(
-    columns: Sequence[ColumnSurvey], chosen: Sequence[int], clock: Clock | None, sample_rate: float | None
+    columns: Sequence[ColumnSurvey],
+    chosen: Sequence[int],
+    clock: Clock | None,
+    sample_rate: float | None,
+    named: bool = True,
 ) -> tuple[str, ...]:
-    """Write notes for the user: the time column, the rate, and the columns that are left as they are."""
+    """Write notes for the user: the time column, the rate, and the columns that are left as they are.
+
+    Args:
+        columns: All columns of the file.
+        chosen: Indices of those to clean.
+        clock: The time column.
+        sample_rate: Rate that the caller gave, Hz.
+        named: True if the caller named the columns.
+    """
     notes = []
     if clock is not None:
         guess = " (guessed)" if clock.guessed else ""
@@ -153,6 +168,9 @@ def describe(
             notes.append(f"{code:g} in {columns[index].name} stands for a missing value ({cells}): kept")
     left = []
     kinds = kinds_of(columns, clock)
+    if chosen and not named and all(kinds[index] not in ("", CONSTANT) for index in chosen):
+        found = ", ".join(f"{columns[index].name} ({kinds[index]})" for index in chosen[:8])
+        notes.append(f"nothing here is a measurement, so it is only copied: {found}")
     for index, column in enumerate(columns):
         if index in chosen or (clock is not None and index == clock.index):
             continue
@@ -190,7 +208,7 @@ def table_info(
             column.numeric, column.reject_reason = False, column.stamp_type
     chosen = choose(path, columns, clock, options)
     names, rate = tuple(column.name for column in columns), options.sample_rate
-    notes = describe(columns, chosen, clock, rate)
+    notes = describe(columns, chosen, clock, rate, options.columns is not None)
     if rate is None and clock is None and stated_rate:
         rate = stated_rate
         notes += (f"sample rate {rate:g} Hz as the file states it",)

@@ -46,18 +46,21 @@ _HEADINGS = {
         "wdir",
         "wd",
     ),
-    *("windrichtung", "richtung", "direction", "yaw", "track"),
+    *("windrichtung", "richtung", "direction", "yaw"),
 }
 _ANGLES = {"angle", "phase", "theta", "phi", "psi", "roll", "pitch", "winkel", "rotation", "crank", "hue"}
 _ANGLE_UNITS = {"deg", "°", "degree", "degrees", "degs", "grad", "degn", "degt", "rad", "radians"}
 _POSITIONS = {"lat", "latitude", "lon", "lng", "long", "longitude", "breitengrad", "längengrad"}
-_SATELLITES = {"sat", "sats", "satellites", "nsat", "numsv", "svs", "hdop", "vdop", "pdop", "gdop", "fix"}
+_SATELLITES = {"sats", "satellites", "nsat", "numsv", "svs", "hdop", "vdop", "pdop", "gdop", "fix"}
+_MOTIONS = {  # words that make another thing of yaw, lat and long: yaw_rate, lat_acc, lat_ms
+    *("rate", "vel", "velocity", "speed", "spd", "acc", "accel", "acceleration", "force", "g", "dps"),
+    *("ms", "us", "latency", "torque"),
+}
 _SETPOINTS = {
     *(
         "setpoint",
         "setpoints",
         "setpt",
-        "sp",
         "soll",
         "sollwert",
         "target",
@@ -66,7 +69,7 @@ _SETPOINTS = {
         "threshold",
         "limit",
     ),
-    *("commanded", "desired", "reference"),
+    *("commanded", "desired"),
 }
 _LABELS = {
     *(
@@ -121,14 +124,11 @@ _LABELS = {
         "door",
         "lap",
         "cycle",
-        "channel",
         "bit",
     ),
     *(
-        "digital",
         "din",
         "dout",
-        "error",
         "errors",
         "fault",
         "packet",
@@ -197,7 +197,9 @@ _TOTALS = {
     *("bytes", "zähler", "zählerstand", "volume", "uptime", "runtime", "hours"),
 }
 _AMOUNTS = {"rain", "rainfall", "precip", "precipitation", "regen", "niederschlag", "tip", "tips", "hail"}
-_QUATERNION = re.compile(r"(.*?)(?:^|[\W_])?(?:q|quat|quaternion|orientation|rot)?[\W_]*([wxyz0-4ijk]|real)")
+_QUATERNION = re.compile(
+    r"(?:.*[\W_])?(?:(?:q|quat|quaternion|orientation|rotation|rot|att)[\W_]*([wxyz0-4ijk]|real)|([wxyz]))"
+)
 _QUATERNION_ENDS = ({*"wxyz"}, {*"0123"}, {*"1234"}, {*"ijk", "real"})
 _PERCENT = {"%", "pct", "percent", "prozent", "humidity", "rh", "soc", "feuchte"}
 
@@ -226,7 +228,7 @@ def _period(column: ColumnSurvey) -> float:
 def _is_angle(column: ColumnSurvey, words: set[str]) -> bool:
     pairs = "".join(_words(column.name))
     low, high = column.bounds
-    if not -360 <= low <= high <= 360.001:
+    if not -360 <= low <= high <= 360.001 or words & _MOTIONS or "/" in _unit(column):
         return False
     if words & _HEADINGS or any(pairs.startswith(name) for name in ("winddir", "windrichtung")):
         return True
@@ -268,11 +270,11 @@ def _kind(column: ColumnSurvey) -> str:
             return "two levels"
     if column.values < _MIN_FILLED * column.samples:
         return "mostly missing"
-    if words & _POSITIONS and -180 <= low <= high <= 180:
+    if words & _POSITIONS and not words & _MOTIONS and -180 <= low <= high <= 180:
         return "position"
     if words & _SATELLITES:
         return "satellites"
-    if words & _SETPOINTS:
+    if words & _SETPOINTS or names[-1:] == ["sp"]:
         return "setpoint"
     if column.integers and names and (names[-1] in _LABELS or joined in _LABELS):
         return "label"
@@ -308,7 +310,7 @@ def _quaternions(columns: Sequence[ColumnSurvey]) -> set[int]:
             c.numeric and c.values and max(map(abs, c.bounds)) <= 1.001 for c in group
         ):
             continue
-        if {match[2] for match in matches if match} in _QUATERNION_ENDS:
+        if {match[1] or match[2] for match in matches if match} in _QUATERNION_ENDS:
             found |= set(range(start, start + 4))
     return found
 

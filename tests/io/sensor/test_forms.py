@@ -223,6 +223,18 @@ FORMS: dict[str, Form] = {
         {"mode": "label", "setpoint_C": "setpoint", "soll": "setpoint", "activity": "label"},
         1.0,
     ),
+    "names that only resemble those of kinds": Form(
+        _table(
+            "time_s,yaw_rate,lat_acc,lat_ms,SpO2 sat,Channel 1,ch0,ch1,ch2,ch3,temp_error\n",
+            lambda i: (
+                f"{i},{WAVE[i]:.2f},{WAVE[-i] - 20:.2f},{WAVE[i]:.1f},{WAVE[i] + 70:.1f},{ADC[i]},"
+                + ",".join(f"{np.sin(i / (5 + k)) * 0.7 + WAVE[i - k] / 100:.3f}" for k in range(4))
+                + f",{ADC[-i] - 500}"
+            ),
+        ),
+        ("yaw_rate", "lat_acc", "lat_ms", "SpO2 sat", "Channel 1", "ch0", "ch1", "ch2", "ch3", "temp_error"),
+        rate=1.0,
+    ),
     "people and vehicles": Form(
         _table(
             "time_s,vehicles,speed_kmh,person_count\n",
@@ -479,11 +491,11 @@ def test_a_form_is_cleaned_where_it_should_be_and_nowhere_else(tmp_path: Path, n
     source.write_bytes(form.text.encode("utf-8"))
     if form.refusal:
         with pytest.raises(DenoiseError) as caught:
-            CODEC.probe(source, **form.options)
+            CODEC.probe(source, only_measurements=True, **form.options)
         for words in (str(source), *form.refusal):
             assert words in str(caught.value)
         return
-    with CODEC.reader(source, **form.options) as reader:
+    with CODEC.reader(source, only_measurements=True, **form.options) as reader:
         info = reader.info
         values = np.concatenate(list(reader), axis=1)
     assert info.columns == form.cleaned
@@ -574,6 +586,7 @@ def test_a_log_of_nothing_but_states_is_copied_and_says_why(tmp_path: Path) -> N
     assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
     assert report.model == "none"
     assert any("relay (flag)" in note and "--columns" in note for note in report.notes)
+    assert any("only copied: relay (flag)" in note for note in io.probe(tmp_path / "a.csv").notes)
 
 
 def test_a_cleaned_column_stays_in_its_bounds_and_keeps_its_decimals(tmp_path: Path) -> None:
