@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from denoise.models.sensor.stages import (
 )
 from denoise.registry import unknown
 
-__all__ = ["OWN_RATE_HZ", "STAGES", "SensorChain"]
+__all__ = ["OWN_RATE_HZ", "STAGES", "Estimate", "SensorChain"]
 
 STAGES = ("impulses", "faults", "mains", "baseline")
 _TIMED = ("mains", "baseline")  # stages that need the sample rate
@@ -39,6 +40,26 @@ _SLOW_MINORITY = 0.25  # least share of the lesser side in the heights of lone o
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 Floats = NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """Signals of the chain before its checks, `(C, T)` each.
+
+    Args:
+        samples: Input, its first readings mended.
+        prepared: Input of the network.
+        aside: Components to add back.
+        impulses: Outliers that were removed.
+        noise: What the networks would remove from `prepared`.
+        confidence: That there are heartbeats, 0 to 1.
+    """
+
+    samples: Floats
+    prepared: Floats
+    aside: Floats
+    impulses: Floats
+    noise: Floats
+    confidence: Floats
 
 
 class SensorChain(Denoiser):
@@ -86,18 +107,18 @@ class SensorChain(Denoiser):
         self.network, self.heart, self.sample_rate = network, heart, sample_rate
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._first, self._stages = FirstReadings(), list(self._needed())
-        self._gate, self._guard = (
-            HarmGate(),
-            EventGuard(
-                impulses="impulses" not in self.keep,
-                one_sided="impulses" in self.remove,
-                faults="faults" not in self.keep,
-            ),
+        self.gate = HarmGate()
+        self.guard = EventGuard(
+            impulses="impulses" not in self.keep,
+            one_sided="impulses" in self.remove,
+            faults="faults" not in self.keep,
         )
+        if self._slow:
+            self.guard = replace(self.guard, minority=_SLOW_MINORITY, usual=3.0, far=4.5)
         beats = Heartbeats(sample_rate or 0.0)
         self._beats = beats if heart and beats.possible else None
         networks = [network, heart] if heart else [network]
-        halo = sum(stage.halo for _, stage in self._stages) + self._gate.halo + self._guard.halo
+        halo = sum(stage.halo for _, stage in self._stages) + self.gate.halo + self.guard.halo
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         # Wander of that size is seen in most electrocardiograms; removal below it changes more than it mends.
         self._wander_gate = HarmGate(-18.0, -14.0)
@@ -164,34 +185,51 @@ class SensorChain(Denoiser):
             masked = self.spec.takes_gap_mask and len(item) > 1
             samples, gaps = item.chunk(2) if masked else (item, item[:0])
             wild = samples.double().cpu().numpy()
-            dirty = np.stack([self._first(row) for row in wild])
-            rows = [self._prepare(row) for row in dirty]
-            prepared, aside, impulses = (np.stack(part) for part in zip(*rows, strict=True))
-            given = torch.cat([torch.from_numpy(prepared).to(noisy), gaps])
-            confidence = np.zeros_like(prepared)
-            if self._beats:
-                confidence = np.stack([self._beats(row) for row in prepared])
-            noise = np.zeros_like(prepared)
-            for network, share in ((self.network, 1.0 - confidence), (self.heart, confidence)):
-                if network is None or not share.any():
-                    continue
-                batch = given[None]
-                if not network.spec.joint_channels:  # one by one: (C, 1, T), or (C, 2, T)
-                    batch = given.reshape(-1, *prepared.shape).transpose(0, 1)
-                answer = network(batch).reshape(prepared.shape).double().cpu().numpy()
-                noise += share * (prepared - answer)
-            for row, (before, correction, beats) in enumerate(zip(dirty, noise, confidence, strict=True)):
-                correction = self._gate(correction)
-                checked = self._guard(prepared[row], correction, impulses[row])
-                if beats.any():  # there the network knows the events
-                    checked += beats * (correction - checked)
-                    slow = self._slow_part(checked, beats)
-                    checked += self._wander_gate(slow) - slow
-                noise[row] = checked
-                self._count_noise(before, noise[row], beats)
-            noise[wild != dirty] = 0.0
-            cleaned.append(torch.from_numpy(prepared - noise + aside + wild - dirty))
+            found = self.estimate(wild, gaps)
+            noise = self.check(found)
+            noise[wild != found.samples] = 0.0
+            for channel in zip(found.samples, noise, found.confidence, strict=True):
+                self._count_noise(*channel)
+            cleaned.append(torch.from_numpy(found.prepared - noise + found.aside + wild - found.samples))
         return torch.stack(cleaned).to(noisy)
+
+    def estimate(self, samples: Floats, gaps: Tensor) -> Estimate:
+        """Run the stages and the networks on the channels of a recording, without the checks.
+
+        Args:
+            samples: `(C, T)`.
+            gaps: Their masks, `(C, T)`, or none.
+        """
+        calm = np.stack([self._first(row) for row in samples])
+        rows = [self._prepare(row) for row in calm]
+        prepared, aside, impulses = (np.stack(part) for part in zip(*rows, strict=True))
+        given = torch.cat([torch.from_numpy(prepared).to(gaps), gaps])
+        confidence = np.zeros_like(prepared)
+        if self._beats:
+            confidence = np.stack([self._beats(row) for row in prepared])
+        noise = np.zeros_like(prepared)
+        for network, share in ((self.network, 1.0 - confidence), (self.heart, confidence)):
+            if network is None or not share.any():
+                continue
+            batch = given[None]
+            if not network.spec.joint_channels:  # one by one: (C, 1, T), or (C, 2, T)
+                batch = given.reshape(-1, *prepared.shape).transpose(0, 1)
+            answer = network(batch).reshape(prepared.shape).double().cpu().numpy()
+            noise += share * (prepared - answer)
+        return Estimate(calm, prepared, aside, impulses, noise, confidence)
+
+    def check(self, found: Estimate) -> Floats:
+        """Return the noise to remove, `(C, T)`: that of an estimate without what may be signal."""
+        checked = np.empty_like(found.noise)
+        for row, (correction, beats) in enumerate(zip(found.noise, found.confidence, strict=True)):
+            correction = self.gate(correction)
+            noise = self.guard(found.prepared[row], correction, found.impulses[row])
+            if beats.any():  # there the network knows the events
+                noise = noise + beats * (correction - noise)
+                slow = self._slow_part(noise, beats)
+                noise += self._wander_gate(slow) - slow
+            checked[row] = noise
+        return checked
 
     def _count_noise(self, samples: Floats, noise: Floats, confidence: Floats) -> None:
         """Add the noise of a channel to the diagnostics; around heartbeats its slow part is wander."""
