@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Resampler", "resample", "resampler"]
+__all__ = ["MAX_TERM", "Resampler", "resample", "resampler"]
 
 Array = NDArray[Any]
 
 _TRANSITION = 0.1  # transition band as a share of the lower Nyquist frequency
 _STOP_DB = 70.0
 _MAX_PRODUCT = 1 << 18  # numbers in one matrix product: 1 MiB fits the cache
-_MAX_TERM = 1000  # of a ratio: beyond, the filter would have too many phases
+MAX_TERM = 1000  # of a ratio: beyond, the filter would have too many phases
 
 
 def resample(array: Array, from_hz: float, to_hz: float) -> NDArray[np.float32]:
@@ -51,8 +51,8 @@ def resampler(ratio: float, channels: int, *, low_latency: bool = False) -> Resa
         low_latency: Use a filter with less than 4 ms of look-ahead at 48 kHz (soxr: 37 ms), which loses the
             topmost tenth of the band. Rates in no simple ratio use soxr all the same.
     """
-    simple = Fraction(ratio).limit_denominator(_MAX_TERM)
-    exact = max(simple.as_integer_ratio()) <= _MAX_TERM and abs(simple / Fraction(ratio) - 1) < 1e-12
+    simple = Fraction(ratio).limit_denominator(MAX_TERM)
+    exact = max(simple.as_integer_ratio()) <= MAX_TERM and abs(simple / Fraction(ratio) - 1) < 1e-12
     if low_latency and exact:
         return _Polyphase(simple.numerator, simple.denominator, channels)
     return _Soxr(ratio, channels)

@@ -276,7 +276,7 @@ def _measure_levels(source: Path, spec: InputSpec, reading: Mapping[str, Any]) -
         levels = Levels(blocks.info.shape[0])
         for block in blocks:
             levels.update(block)
-            if not (spec.centre or spec.scale) and levels.varies.all():
+            if not (spec.centre or spec.removes_offset or spec.scale) and levels.varies.all():
                 break
         return blocks.info, levels
 

@@ -35,6 +35,11 @@ _MAX_CALL = 4 * DEFAULT_BLOCK  # samples in one call of the model; more channels
 MAX_RAMP = 4096  # samples of the longest gap that a line bridges end to end; output lags by as many
 _PROXY_BAND = 0.625  # energy above this fraction of Nyquist is a proxy for the band above it
 _ENERGY_S = 0.010  # time constant of that energy: fast enough for sibilants, without flutter in hiss
+_UPPER_EDGE = 1.2  # of the Nyquist frequency of the model: below it, speech would leak into the noise
+_FLOOR_S = 0.05  # time constant of the energy whose minimum is the noise of the band above
+_SETTLING = 6  # time constants until a smoothed energy is settled
+_FLOOR_RISE_DB_S = 1.0  # of that noise: a minimum is forgotten so fast
+_OVER_FLOOR = 2.0  # energy over the noise that counts as noise, too
 _MIN_POWER = 1e-11  # of full scale (-110 dB): below it the gain is one
 
 
@@ -200,9 +205,11 @@ def concat(blocks: Sequence[Array], channels: int, dtype: np.dtype[Any]) -> Arra
 class FullBand:
     """Extends a model to a higher sample rate: the band above its Nyquist follows the top of its own.
 
-    The gain is the ratio of the energies that leave and enter the model above `_PROXY_BAND`, over the last
-    `_ENERGY_S`. The upper band is the signal minus its resampled copy, so the two bands are complements, and
-    a gain of one returns the input.
+    Its gain is the smaller of two. One is the ratio of the energies that leave and enter the model above
+    `_PROXY_BAND`, over the last `_ENERGY_S`. The other subtracts the noise of the upper band itself, the
+    minimum of its energy so far, down to the gain of pauses, so that hiss is as faint in speech as in these.
+    The upper band is the signal minus its resampled copy, so the two bands are complements, and a gain of one
+    returns the input.
 
     Args:
         core: The stage of the model.
@@ -225,9 +232,26 @@ class FullBand:
         self._filter_state = np.zeros((len(self._highpass), 2, channels, 2))
         self._decay = math.exp(-1.0 / (_ENERGY_S * spec.sample_rate))
         self._energy = np.zeros((2, gains, 1))
+        self._ratio, rate = ratio, spec.sample_rate / ratio
+        self._upper_highpass = butter(6, min(0.95, _UPPER_EDGE * ratio), "highpass", output="sos")
+        self._upper_state = np.zeros((len(self._upper_highpass), channels, 2))
+        self._upper_decay = math.exp(-1.0 / (_ENERGY_S * rate))
+        self._upper_energy = np.zeros((gains, 1))
+        self._upper = np.zeros(
+            (gains, 0)
+        )  # energy of the upper band from `_upper_start` on, at the signal's rate
+        self._upper_start = self._done = 0  # samples of the signal, and of the model
+        self._floor_decay = math.exp(-1.0 / (_FLOOR_S * spec.sample_rate))
+        self._floor_energy = np.zeros((gains, 1))
+        self._floor_rise = math.log(10) / 10 * _FLOOR_RISE_DB_S / spec.sample_rate
+        self._log_floor, self._log_pause = (np.full((gains, 1), np.inf) for _ in range(2))
+        self._steady_energy = np.zeros((2, gains, 1))
+        self._settling = round(_SETTLING * _FLOOR_S * spec.sample_rate)
+        self._silence = np.zeros((gains, 1), int)  # last sample of digital silence
 
     def __call__(self, block: Array, last: bool, /) -> Array:
         self._signal.append(block)
+        self._measure_upper(block)
         lower = self._down(block, last)
         self._lower.append(lower)
         removed = self._core(lower, last)
@@ -252,8 +276,60 @@ class FullBand:
         if self._joint:
             power = power.sum(axis=1, keepdims=True)
         energy, self._energy = lfilter([1 - self._decay], [1, -self._decay], power, zi=self._energy)
-        share: Array = 1.0 - np.sqrt(np.minimum((energy[1] + _MIN_POWER) / (energy[0] + _MIN_POWER), 1.0))
+        steady, self._steady_energy = self._smooth(power, self._steady_energy)
+        proxy, lasting = (
+            np.sqrt(np.minimum((x[1] + _MIN_POWER) / (x[0] + _MIN_POWER), 1.0)) for x in (energy, steady)
+        )
+        pause, self._log_pause = self._minimum(np.log(np.maximum(lasting, 1e-6)), self._log_pause)
+        gain = np.maximum(
+            np.minimum(proxy, self._upper_gain(lower.shape[-1])), np.minimum(np.exp(pause), 1.0)
+        )
+        share: Array = 1.0 - gain
         return share
+
+    def _smooth(self, power: Array, state: Array) -> tuple[Array, Array]:
+        """Return the mean power over the last `_FLOOR_S`, and the state of the filter."""
+        from scipy.signal import lfilter
+
+        decay = self._floor_decay
+        smooth, state = lfilter([1 - decay], [1, -decay], power, zi=state)
+        return smooth, state
+
+    def _minimum(self, logs: Array, last: Array) -> tuple[Array, Array]:
+        """Return the minimum so far, which is slowly forgotten, and its last value."""
+        rise = self._floor_rise * np.arange(1, logs.shape[-1] + 1)
+        lowest = np.minimum.accumulate(np.concatenate([last, logs - rise], axis=1), axis=1)[:, 1:] + rise
+        return lowest, lowest[:, -1:]
+
+    def _measure_upper(self, block: Array) -> None:
+        """Measure the energy of the upper band in the next samples of the signal."""
+        from scipy.signal import lfilter, sosfilt
+
+        if not block.size:
+            return
+        top, self._upper_state = sosfilt(self._upper_highpass, block.astype(np.float64), zi=self._upper_state)
+        power = (top**2).sum(axis=0, keepdims=True) if self._joint else top**2
+        decay = self._upper_decay
+        energy, self._upper_energy = lfilter([1 - decay], [1, -decay], power, zi=self._upper_energy)
+        self._upper = np.concatenate([self._upper, energy], axis=1)
+
+    def _upper_gain(self, size: int) -> Array:
+        """Return the gain that subtracts its noise from the upper band, for the next samples of the model."""
+        at = np.rint((self._done + np.arange(size)) / self._ratio).astype(int) - self._upper_start
+        energy = self._upper[:, at.clip(0, self._upper.shape[1] - 1)] + _MIN_POWER
+        position = self._done + np.arange(size)
+        self._done += size
+        unused = min(int(self._done / self._ratio) - self._upper_start, self._upper.shape[1] - 1)
+        self._upper, self._upper_start = self._upper[:, unused:], self._upper_start + unused
+        smooth, self._floor_energy = self._smooth(energy, self._floor_energy)
+        # After digital silence, and at the start, the energy takes a while to be that of the noise.
+        silent = np.where(energy > 2 * _MIN_POWER, -1, position)
+        silences = np.maximum.accumulate(np.concatenate([self._silence, silent], axis=1), axis=1)
+        self._silence = silences[:, -1:]
+        logs = np.where(position - silences[:, 1:] > self._settling, np.log(smooth), np.inf)
+        floor, self._log_floor = self._minimum(logs, self._log_floor)
+        noise = np.exp(np.where(np.isinf(floor), -np.inf, floor))
+        return np.sqrt(np.maximum(1.0 - _OVER_FLOOR * noise / energy, 0.0))
 
 
 class GapBridge:

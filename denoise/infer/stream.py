@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from denoise.dsp.resample import resampler
+from denoise.dsp.resample import MAX_TERM, resampler
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.gaps import ClockPauses, GapFiller
 from denoise.infer.stages import (
@@ -40,6 +41,7 @@ Array = NDArray[Any]
 # Models cannot distinguish sample rates this close, relatively, and the error does not accumulate, so such
 # input is not resampled.
 _SAME_RATE = 1e-3
+_MIN_OFFSET = 0.2  # of the standard deviation
 
 
 def check_request(name: str, model: object, strength: float, sigma: float | None) -> None:
@@ -116,6 +118,8 @@ class Levels:
         """
         mean, deviation = self.mean_and_deviation()
         offset = mean if spec.centre else np.full_like(mean, zero)
+        if spec.removes_offset:  # a small one costs less than digital silence that is no longer silent
+            offset = np.where(np.abs(mean - zero) > _MIN_OFFSET * deviation, mean, offset)
         scale = deviation if spec.scale else np.full_like(mean, full)
         return offset, np.where(self.varies, scale, 0.0)
 
@@ -174,7 +178,8 @@ class Stream:
         sample_rate: Hz; None means that of the model.
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
-        offset: Value to subtract before the model, per channel or for all (its mean, if `spec.centre`).
+        offset: Value to subtract before the model, per channel or for all (its mean, if `spec.centre` or
+            `spec.removes_offset`).
         scale: Value to divide by before the model, per channel or for all (its standard deviation, if
             `spec.scale`); 0 leaves a channel as it is.
         block: Samples per channel in one call of the model, at the model's rate: large blocks are faster,
@@ -223,7 +228,7 @@ class Stream:
         self._gain = strength * gain
         self._bounds = [np.broadcast_to(np.asarray(b), (channels,))[:, None] for b in bounds or ()]
         self._gaps_allowed = spec.modality == "sensor"
-        self._piece = max(1, round(block / ratio))
+        self._pieces, self._per_piece = 1, block / ratio
         self._checked = 0  # samples
         self._closed = False
         self._pauses = ClockPauses(clock) if clock else None
@@ -233,18 +238,19 @@ class Stream:
         sigmas = None if sigma is None else [sigma / s for s in self._divisor[:, 0]]
         core: Stage = make_core(model.eval(), channels, block, sigmas)
         self._stages: list[Stage] = [GapBridge(channels, spec.takes_gap_mask)] if self._gaps_allowed else []
-        self._first = self._piece  # longer, so that the model has a whole block with every piece
+        # The first piece is longer, so that the model has a whole block with every piece.
+        self._next = max(1, math.ceil(self._per_piece))
         if ratio == 1.0:
             self._stages.append(core)
         elif ratio < 1.0 and spec.modality == "audio":
             full = FullBand(core, channels, ratio, spec)
             self._stages.append(full)
-            self._first += full.delay_samples
+            self._next += full.delay_samples
         else:
             low_latency = spec.modality == "audio"
             to_model, back = (resampler(r, channels, low_latency=low_latency) for r in (ratio, 1 / ratio))
             self._stages += [to_model, core, back]
-            self._first += to_model.delay_samples
+            self._next += to_model.delay_samples
         if not self._gain.any():
             self._stages = [_no_residual]
 
@@ -273,10 +279,10 @@ class Stream:
         longest = 4 * tile_length(self._block, model.spec.halo or 0)
         lag = max_lag = 0
         for _ in range(math.ceil(max(longest, model.spec.sample_rate or 0) / self._block)):
-            silence = np.zeros((1, stream._first), np.float32)
+            silence = np.zeros((1, stream._next), np.float32)
             lag += silence.shape[-1] - stream.feed(silence).shape[-1]
             max_lag = max(max_lag, lag)
-        return max_lag + self._piece - 1 + (MAX_RAMP if self._gaps_allowed else 0)
+        return max_lag + math.ceil(self._per_piece) - 1 + (MAX_RAMP if self._gaps_allowed else 0)
 
     @torch.inference_mode()
     def feed(self, block: Array, stamps_s: NDArray[np.float64] | None = None, *, last: bool = False) -> Array:
@@ -307,10 +313,10 @@ class Stream:
             block = self._filler(block, last)
         self._waiting.append(block)
         done = []
-        while last or self._waiting.size >= self._first:
-            final = self._waiting.size < self._first
-            piece = self._waiting.take(min(self._first, self._waiting.size))
-            self._first = self._piece
+        while last or self._waiting.size >= self._next:
+            final = self._waiting.size < self._next
+            piece = self._waiting.take(min(self._next, self._waiting.size))
+            self._next = self._piece_length()
             flow = self._normalise(piece)
             for stage in self._stages:
                 flow = stage(flow, final)
@@ -324,6 +330,12 @@ class Stream:
         """End the signal, and return the rest of the output `(C, k)`."""
         nothing = np.empty((self._channels, 0), self._waiting.dtype)
         return nothing if self._closed else self.feed(nothing, last=True)
+
+    def _piece_length(self) -> int:
+        """Return the length of the next piece: together they follow the blocks of the model at any rate."""
+        done = math.ceil(self._pieces * self._per_piece - 1e-6)
+        self._pieces += 1
+        return max(1, math.ceil(self._pieces * self._per_piece - 1e-6) - done)
 
     def _normalise(self, piece: Array) -> Array:
         self._check(piece)
@@ -368,7 +380,13 @@ def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
     if spec.sample_rate is None or sample_rate is None:
         return 1.0
     ratio = spec.sample_rate / sample_rate
-    return 1.0 if abs(ratio - 1) < _SAME_RATE else ratio
+    if abs(ratio - 1) < _SAME_RATE:
+        return 1.0
+    if spec.modality != "audio":
+        return ratio
+    # A ratio of small numbers has a filter with little delay; the way back inverts the same ratio.
+    smaller = Fraction(min(ratio, 1 / ratio)).limit_denominator(MAX_TERM)
+    return float(smaller if ratio < 1 else 1 / smaller)
 
 
 class _Idle(Denoiser):

@@ -27,6 +27,7 @@ class InputSpec:
         sample_rate: Hz the denoiser works at; None takes any rate.
         centre: Subtract each channel's mean over the whole signal first, and add it back.
         scale: Divide each channel by its standard deviation over the whole signal, and multiply it back.
+        removes_offset: Subtract the mean of a recording first where it is large, and add it back.
         takes_gap_mask: Expects one mask channel per signal channel, 1 inside (bridged) gaps; without masks
             it assumes that there are no gaps.
         edge_padding: How `numpy.pad` extends the far edges of an image to the multiple. `edge` padding
@@ -41,6 +42,7 @@ class InputSpec:
     sample_rate: float | None = None
     centre: bool = False
     scale: bool = False
+    removes_offset: bool = False
     takes_gap_mask: bool = False
     edge_padding: Literal["reflect", "edge", "none"] = "reflect"
     joint_channels: bool = False

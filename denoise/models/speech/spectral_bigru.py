@@ -15,8 +15,6 @@ from denoise.errors import UsageError
 from denoise.models.base import InputSpec
 from denoise.models.layers import config_from
 from denoise.models.speech.spectral_gru import (
-    MAX_GAIN,
-    MIN_RMS,
     RENAMED,
     SLOPE,
     ShiftEnsemble,
@@ -25,6 +23,7 @@ from denoise.models.speech.spectral_gru import (
     compress,
     init_mask,
     share_mask,
+    training_gain,
 )
 
 __all__ = ["SpectralBiGru", "SpectralBiGruConfig", "SpectralBiState", "build"]
@@ -115,7 +114,12 @@ class SpectralBiGru(ShiftEnsemble):
         self.hop = self._frames * config.hop
         self.latency = (self._ahead + 1) * config.hop + self._delays[-1]
         self.spec = InputSpec(
-            "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, joint_channels=True
+            "audio",
+            halo=None,
+            multiple_of=config.hop,
+            sample_rate=config.sample_rate,
+            joint_channels=True,
+            removes_offset=True,
         )
         self.register_buffer("taper", torch.hann_window(config.window, device="cpu").sqrt(), persistent=False)
         self.bins = config.window // 2  # the Nyquist bin takes the mask of its neighbour
@@ -207,7 +211,7 @@ class SpectralBiGru(ShiftEnsemble):
         if start < stop:
             hop = self._config.hop
             level = signal[:, first * hop : (stop + 1) * hop].square().mean(1).sqrt()
-            gain = (MIN_RMS / level.clamp(min=1e-9)).clamp(1.0, MAX_GAIN)[:, None, None]
+            gain = training_gain(level.clamp(min=1e-9))[:, None, None]
             mask, memory = self._mask(
                 spectrum[:, first:stop] * gain, memory, start - first, self._lead + self._frames - start
             )

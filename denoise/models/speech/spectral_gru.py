@@ -29,9 +29,12 @@ __all__ = [
     "compress",
     "init_mask",
     "share_mask",
+    "training_gain",
 ]
 
 MIN_RMS = 0.02  # quieter frames are amplified to this level, because training had none below it
+MAX_RMS = 1.0  # louder frames are at the scale of integers, say, and brought to the usual level
+USUAL_RMS = 0.1
 MAX_GAIN = 1e4
 SLOPE = 0.1  # of the leaky rectifiers
 RENAMED = MappingProxyType({"shifts": "n_shifts"})  # fields of recipes and weights files before
@@ -179,7 +182,12 @@ class SpectralGru(ShiftEnsemble):
         self._overlap = config.window - config.hop
         self.hop, self.latency = config.hop, self._overlap + self._delays[-1]
         self.spec = InputSpec(
-            "audio", halo=None, multiple_of=config.hop, sample_rate=config.sample_rate, joint_channels=True
+            "audio",
+            halo=None,
+            multiple_of=config.hop,
+            sample_rate=config.sample_rate,
+            joint_channels=True,
+            removes_offset=True,
         )
         # The square root of a periodic Hann window, twice, adds up to one at half overlap.
         self.register_buffer("taper", torch.hann_window(config.window, device="cpu").sqrt(), persistent=False)
@@ -258,7 +266,7 @@ class SpectralGru(ShiftEnsemble):
 
 
 def _quiet_gain(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Tensor]:
-    """Return the gain that brings quiet frames up to the training level, `(B, k, 1)`, and the last level.
+    """Return the gain that brings frames to the levels of the training, `(B, k, 1)`, and the last level.
 
     The level is the running maximum of the frames' RMS, fading by `_FADE_DB_S`, so it follows the onset of
     speech at once.
@@ -272,7 +280,12 @@ def _quiet_gain(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor
         faded = torch.arange(1, rms.shape[1] + 1, device=rms.device) * fade
         logs = torch.cat([level[:, None], rms], 1).clamp(min=1e-9).log() + F.pad(faded, (1, 0))
         loudest = (torch.cummax(logs, 1).values[:, 1:] - faded).exp()  # (B, k)
-    return (MIN_RMS / loudest).clamp(1.0, MAX_GAIN)[..., None], loudest[:, -1]
+    return training_gain(loudest)[..., None], loudest[:, -1]
+
+
+def training_gain(rms: Tensor) -> Tensor:
+    """Return the gain that brings a level into the range of the training; 1 within it."""
+    return torch.where(rms > MAX_RMS, USUAL_RMS / rms, (MIN_RMS / rms).clamp(1.0, MAX_GAIN))
 
 
 def compress(x: Tensor) -> Tensor:
