@@ -19,13 +19,14 @@ from torch.export import Dim
 from denoise.errors import UsageError
 from denoise.io.atomic import replacing
 from denoise.models.base import CausalDenoiser, Denoiser
+from denoise.models.field.chain import FieldChain
 from denoise.models.sensor.chain import SensorChain
 
 __all__ = ["OPSET", "export_onnx"]
 
 OPSET = 18  # version of the ONNX operators
 _PACKAGES = ("onnx", "onnxscript")
-_MAX_HOP_S = 1.0  # of a model with state; a longer one cannot run live
+_MAX_HOP_S = 6.0  # of a model with state
 _MAX_SIDE = 2**24  # pixels or samples of an axis
 _RANGES = {"image": "0..1", "audio": "-1..1", "sensor": "mean 0 and standard deviation 1, each channel"}
 
@@ -33,7 +34,7 @@ _RANGES = {"image": "0..1", "audio": "-1..1", "sensor": "mean 0 and standard dev
 def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
     """Write a model as an ONNX graph, and return its metadata: everything needed to run it.
 
-    Tiling, padding, scaling and resampling stay outside, and of a sensor chain everything but the network. A
+    Tiling, padding, scaling and resampling stay outside, and of a chain everything but the network. A
     model with a halo becomes `noisy -> denoised`, for any size divisible by `multiple_of`. A recurrent model
     becomes a graph of one hop: its state is an input, initially zero, and the next state an output.
 
@@ -55,7 +56,7 @@ def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
         raise UsageError(
             f"the model {name} is a classical method, which has no graph; expected a trained model"
         )
-    if isinstance(model, SensorChain):
+    if isinstance(model, SensorChain | FieldChain):
         model = model.network
     spec = model.spec
     facts = {
@@ -101,7 +102,10 @@ def _hop(model: CausalDenoiser, name: str) -> tuple[Any, str]:
     if not is_dataclass(state) or isinstance(state, type):
         raise UsageError(f"the model {name} keeps its state in {type(state).__name__}: expected a dataclass")
     if model.hop > _MAX_HOP_S * (model.spec.sample_rate or math.inf):
-        raise UsageError(f"the model {name} has seconds of look-ahead; expected one that works live")
+        hop_s = model.hop / (model.spec.sample_rate or math.inf)
+        raise UsageError(
+            f"the model {name} processes {hop_s:.1f} s at a time; expected at most {_MAX_HOP_S:g} s"
+        )
     tensors = dict(_tensors(state))
     parts = list(tensors)
     values = tuple(tensor.clone() for tensor in tensors.values())  # shared tensors would become one input

@@ -52,6 +52,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
         "spectral-gru": "denoise.models.speech.spectral_gru:build",
         "spectral-bigru": "denoise.models.speech.spectral_bigru:build",
         "gated-speech": "denoise.models.speech.gated_speech:build",
+        "floor-gain": "denoise.models.field.floor_gain:build",
     }
 )
 

@@ -18,6 +18,7 @@ from denoise.errors import UsageError
 from denoise.export import export_onnx
 from denoise.infer.catalogue import load
 from denoise.models.base import CausalDenoiser
+from denoise.models.field.chain import FieldChain
 from denoise.models.sensor.chain import SensorChain
 from pipelines.cli.group import cli
 
@@ -44,7 +45,7 @@ def test_shipped_models_answer_the_same_in_onnx(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, model = tmp_path / "model.onnx", load(name).model
-    model = model.network if isinstance(model, SensorChain) else model
+    model = model.network if isinstance(model, SensorChain | FieldChain) else model
     result = CliRunner().invoke(cli, ["models", "export", name, str(path)])
     assert result.exit_code == 0, result.output
     assert not result.stderr + capfd.readouterr().err  # the exporter prints a lot

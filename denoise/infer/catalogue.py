@@ -195,6 +195,11 @@ def load(
             from denoise.models.coarse_noise import CoarseNoiseFilter
 
             model = CoarseNoiseFilter(model).eval()
+        elif modality == "audio":
+            from denoise.models.field.chain import FieldChain
+            from denoise.models.field.floor_gain import FloorGain
+
+            model = FieldChain(model) if isinstance(model, FloorGain) else model
     if remove or keep:
         option = "remove" if remove else "keep"
         raise UsageError(f"{option}: requires a network for sensors, and {row.name} is none")

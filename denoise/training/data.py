@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,13 +139,41 @@ class Patches:
 
     All arrays live on one device, where patches are cut and corrupted. A seed gives different noise on CPU
     and GPU.
+
+    Args:
+        names: Name of each array.
+        arrays: Clean signals or images, `(C, *S)` each.
+        recipe: The run.
+        channels: Of the model.
+        folder: `{data}` of the corruption.
+        digest: Of the content.
+        device: Where the arrays live.
+        folders: Number of arrays and odds of each folder, in order; by default one folder.
     """
 
     @classmethod
-    def read(cls, folder: Path, recipe: Recipe, channels: int, device: torch.device | None = None) -> Patches:
-        """Read a folder of clean files."""
-        names, arrays, digest = read_clean(folder, recipe)
-        return cls(names, arrays, recipe, channels, folder, digest, device)
+    def read(
+        cls,
+        data: Path | Mapping[Path, float],
+        recipe: Recipe,
+        channels: int,
+        device: torch.device | None = None,
+    ) -> Patches:
+        """Read a folder of clean files, or several with the odds of each; `{data}` is the first."""
+        odds = {data: 1.0} if isinstance(data, Path) else data
+        read = [read_clean(folder, recipe) for folder in odds]
+        digests = [digest for _, _, digest in read]
+        digest = digests[0] if len(read) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        return cls(
+            [name for names, _, _ in read for name in names],
+            [array for _, arrays, _ in read for array in arrays],
+            recipe,
+            channels,
+            next(iter(odds)),
+            digest,
+            device,
+            [(len(names), share) for (names, _, _), share in zip(read, odds.values(), strict=True)],
+        )
 
     def __init__(
         self,
@@ -155,6 +184,7 @@ class Patches:
         folder: Path,
         digest: str = "",
         device: torch.device | None = None,
+        folders: Sequence[tuple[int, float]] = (),
     ) -> None:
         self.files, self.digest = len(set(names)), digest
         self.data, self.channels = recipe.data, channels
@@ -165,8 +195,12 @@ class Patches:
                 f"recipe {recipe.name}: [data] corruption is empty; expected one such as gaussian:sigma=0..50"
             )
         self.corruption = _corruption(recipe.data.corruption, folder)
+        folders = folders or [(len(arrays), 1.0)]
         if recipe.data.join:
-            names, arrays = ["joined"], [np.concatenate(arrays, axis=-1)]
+            ends = list(itertools.accumulate(count for count, _ in folders))
+            starts = [0, *ends[:-1]]
+            arrays = [np.concatenate(arrays[i:j], axis=-1) for i, j in zip(starts, ends, strict=True)]
+            names, folders = ["joined"] * len(folders), [(1, odds) for _, odds in folders]
         self.samples = torch.from_numpy(np.concatenate([array.ravel() for array in arrays])).to(device)
         self.shapes = torch.tensor([array.shape for array in arrays])
         self.offsets = self.shapes.prod(1).cumsum(0) - self.shapes.prod(1)
@@ -180,6 +214,11 @@ class Patches:
             for group, spec in recipe.data.corruptions.items()
         }
         self.weights = torch.tensor(self._weights(self.groups), dtype=torch.float64)
+        if len(folders) > 1:
+            parts = torch.split(self.weights, [count for count, _ in folders])
+            self.weights = torch.cat(
+                [odds * part / part.sum() for part, (_, odds) in zip(parts, folders, strict=True)]
+            )
 
     def _weights(self, groups: list[str]) -> list[float]:
         """Compute the odds of each array: equal for all groups, by size within a group."""

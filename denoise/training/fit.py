@@ -62,7 +62,7 @@ class Progress:
 
 def fit(
     recipe: Recipe,
-    data: Path | Batches,
+    data: Path | Mapping[Path, float] | Batches,
     validate: Path | Sequence[Pair] | None,
     out: Path,
     *,
@@ -76,7 +76,7 @@ def fit(
 
     Args:
         recipe: Model, data and optimisation settings.
-        data: Folder of clean files, or a source of batches.
+        data: Folder of clean files, several with the odds of each, or a source of batches.
         validate: Folder of clean files or of `clean/` and `noisy/` pairs, or the pairs themselves; None skips
             validation.
         out: Path of the `.safetensors` to write.
@@ -107,7 +107,9 @@ def fit(
         raise UsageError(
             f"recipe {recipe.name}: a {model.spec.modality} model cannot train on {recipe.modality}"
         )
-    patches = Patches.read(data, recipe, model.spec.channels, device) if isinstance(data, Path) else data
+    patches = (
+        Patches.read(data, recipe, model.spec.channels, device) if isinstance(data, Path | Mapping) else data
+    )
     held_out = list(
         pairs(validate, recipe, recipe.validate) if isinstance(validate, Path) else validate or ()
     )

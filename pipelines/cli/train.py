@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,14 @@ __all__ = ["command"]
 
 @click.command()
 @click.argument("recipe")
-@click.option("--data", required=True, type=options.path_type, metavar="DIR", help="Folder of clean files.")
+@click.option(
+    "--data",
+    "folders",
+    required=True,
+    multiple=True,
+    metavar="DIR[:ODDS]",
+    help="Folder of clean files; repeat it for several, with the odds of each [default: 1].",
+)
 @click.option(
     "--validate",
     type=options.path_type,
@@ -38,7 +46,7 @@ __all__ = ["command"]
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
 def command(
     recipe: str,
-    data: Path,
+    folders: tuple[str, ...],
     validate: Path | None,
     output: Path,
     overwrite: bool,
@@ -69,5 +77,19 @@ def command(
         if progress.curve:
             curve.write(progress.curve, output)
 
+    data = dict(map(_with_odds, folders))
     fit(recipes.load(recipe, overrides), data, validate, output, resume=not overwrite, report=show)
     click.echo(printable(f"wrote {output}"))
+
+
+def _with_odds(text: str) -> tuple[Path, float]:
+    """Split `DIR:ODDS`; a folder may have a colon in its name."""
+    folder, separator, odds = text.rpartition(":")
+    if separator and not Path(text).exists():
+        try:
+            if 0.0 < (value := float(odds)) < math.inf:
+                return Path(folder), value
+        except ValueError:
+            pass
+        raise click.BadParameter(f"{text!r}: expected a folder, or DIR:ODDS with odds above 0")
+    return Path(text), 1.0

@@ -28,9 +28,9 @@ def clean_files(folder: Path, modality: str) -> None:
     else:
         import soundfile
 
-        for kind in ("speech", "noise"):
+        for kind in ("speech", "noise", "noise/white", "noise/steady"):
             (folder / kind).mkdir()
-            soundfile.write(folder / kind / "a.wav", 0.1 * rng.normal(size=50_000), 16_000)
+            soundfile.write(folder / kind / "a.wav", 0.1 * rng.normal(size=140_000), 16_000)
 
 
 @pytest.mark.parametrize("name", recipe.names())

@@ -65,6 +65,18 @@ def test_groups_are_drawn_equally_whatever_their_size(pool: Path) -> None:
     assert 0.4 < share < 0.6
 
 
+@pytest.mark.parametrize("join", [False, True])
+def test_folders_are_drawn_by_their_odds(tmp_path: Path, join: bool) -> None:
+    for name, mean, size in (("a", 50.0, 9000), ("b", -50.0, 300)):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "pool.npz", x=np.random.default_rng(0).normal(mean, 1, size))
+    recipe = replace(SENSOR, data=replace(SENSOR.data, flip=False, group="", join=join))
+    source = Patches.read({tmp_path / "a": 1.0, tmp_path / "b": 3.0}, recipe, 1)
+    _, target = batch(source, 400)
+    assert 0.65 < (target.mean((1, 2)) < 0).float().mean().item() < 0.85
+    assert source.digest not in {Patches.read(tmp_path / name, recipe, 1).digest for name in "ab"}
+
+
 def test_standardised_patches_have_unit_variance(pool: Path) -> None:
     recipe = replace(SENSOR, data=replace(SENSOR.data, standardise=True, synthetic=0.5, stretch=2.0))
     _, target = batch(patches(pool, recipe, 1), 50)

@@ -1,0 +1,1 @@
+"""Denoisers of recordings other than speech."""

@@ -1,0 +1,103 @@
+"""Chain for recordings other than speech: repair of clicks, removal of hum, then a network against noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoise.models.base import CausalDenoiser
+from denoise.models.classical.restoration import ClickRepair
+from denoise.models.field.hum import mains_hum
+
+__all__ = ["FieldChain", "FieldState"]
+
+_MIN_RATIO, _MAX_RATIO = 0.9, 1.05  # of the rates of recording and network
+
+
+@dataclass(frozen=True)
+class FieldState:
+    """State between parts of a recording, N = B * C.
+
+    Args:
+        history: Last input samples, which the repair of clicks needs around its next part, `(N, n)`.
+        repaired: Last part without clicks, whose hum is not final yet, `(N, hop)`.
+        hum: Share of the hum in it from the window before, `(N, hop)`.
+        state: State of the network.
+    """
+
+    history: Tensor
+    repaired: Tensor
+    hum: Tensor
+    state: Any
+
+
+class FieldChain(CausalDenoiser):
+    """A network for steady noise behind stages that remove clicks and hum by rule.
+
+    Hum is estimated in windows of two parts, which are crossfaded.
+
+    Recordings of nearly the rate of the network are not resampled, which would spread their clicks.
+
+    Args:
+        network: A denoiser of recordings with seconds of look-ahead.
+        sample_rate: Hz of the recording, if it is near that of the network; None for the network's own.
+    """
+
+    def __init__(self, network: CausalDenoiser, sample_rate: float | None = None) -> None:
+        super().__init__()
+        self.network, self.hop = network, network.hop
+        self.spec = replace(network.spec, sample_rate=sample_rate or network.spec.sample_rate)
+        assert self.spec.sample_rate is not None
+        self._clicks = ClickRepair(self.spec.sample_rate)
+        assert self._clicks.spec.halo is not None
+        self._halo = self._clicks.spec.halo  # a multiple of the frames of the repair, as the hop is
+        self.latency = self._halo + self.hop + network.latency
+
+    def for_sample_rate(self, sample_rate: float | None, /) -> FieldChain:
+        """Return the chain for recordings of a rate."""
+        own = self.network.spec.sample_rate
+        if sample_rate is None or own is None or not _MIN_RATIO <= sample_rate / own <= _MAX_RATIO:
+            return self
+        return FieldChain(self.network, sample_rate).train(self.training)
+
+    def initial_state(self, batch: int, channels: int = 1) -> FieldState:
+        """Return the state before the first sample: silence."""
+        like, rows = next(self.network.parameters()), batch * channels
+        return FieldState(
+            like.new_zeros(rows, 2 * self._halo),
+            like.new_zeros(rows, self.hop),
+            like.new_zeros(rows, self.hop),
+            self.network.initial_state(batch, channels),
+        )
+
+    def step(self, block: Tensor, state: FieldState) -> tuple[Tensor, FieldState]:
+        """Denoise the next parts `(B, C, k * hop)`."""
+        parts = []
+        for part in torch.split(block, self.hop, -1):
+            signal = torch.cat([state.history, part.flatten(0, 1)], 1)
+            repaired = self._repair(signal)[:, self._halo : self._halo + self.hop]
+            window = torch.cat([state.repaired, repaired], 1)
+            hum = self._hum(window.view(*part.shape[:2], -1)).flatten(0, 1)
+            ready = state.repaired - state.hum - hum[:, : self.hop]
+            out, inner = self.network.step(ready.view_as(part), state.state)
+            parts.append(out)
+            state = FieldState(signal[:, self.hop :], repaired, hum[:, self.hop :], inner)
+        return torch.cat(parts, -1), state
+
+    def _repair(self, rows: Tensor) -> Tensor:
+        values = rows.double().cpu().numpy()
+        return torch.from_numpy(
+            np.stack([self._clicks.denoise(row) if row.any() else row for row in values])
+        ).to(rows)
+
+    def _hum(self, windows: Tensor) -> Tensor:
+        """Return the hum in windows `(B, C, 2 * hop)`, faded in and out."""
+        assert self.spec.sample_rate is not None
+        values = windows.double().cpu().numpy()
+        hum = np.stack([mains_hum(recording, self.spec.sample_rate) for recording in values])
+        fade = torch.hann_window(2 * self.hop, device=windows.device)
+        return torch.from_numpy(hum).to(windows) * fade

@@ -1,0 +1,167 @@
+"""Mains hum: steady lines at multiples of 50 or 60 Hz that drift together, estimated and subtracted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MIN_SECONDS", "mains_hum"]
+
+Array = NDArray[Any]
+
+MIN_SECONDS = 3.0  # shorter passages have too little resolution
+_MAINS_HZ = (50.0, 60.0)
+_MAX_OFF_HZ = 0.6  # deviation of the mains frequency
+_GRID_HZ = 0.02
+_DECIMATION = 16  # to 3 kHz
+_MAX_LINE_HZ = 1300.0
+_WINDOW_S, _HOP_S = 2.0, 0.25  # of the frames in which lines are measured
+_PADDED = 4  # zero-padding of their spectra
+_CONSTANT_FRAMES = 9  # 2 s
+_MAX_PROMINENCE = 1e4  # that counts in the choice of the fundamental
+_REFINEMENTS = 3
+_MIN_LINES = 2
+_MIN_PROMINENCE = 8.0  # median power of a line over the floor beside it
+_MIN_STEADINESS = 0.5  # amplitude of a line in its faintest tenth over its median
+_ANCHORS = 2  # lowest multiples, one of which must be a line, and steadier than the others need to be
+_MIN_ANCHOR_STEADINESS = 0.75
+_MAX_SWELL = 1.4  # amplitude that is subtracted at most, over the median: what exceeds it is a note
+_FLOOR_SHARE = 2.0  # of the floor beside a line that its power loses
+_BESIDE_HZ = (1.5, 5.0)  # distance of the floor from its line
+
+
+def mains_hum(rows: Array, sample_rate: float) -> Array:
+    """Estimate the hum in a passage of some seconds; zeros if there is none.
+
+    The mains frequency is followed as the common fundamental of all lines. Each line is then shifted to 0 Hz
+    and smoothed over 2 s; it is hum if it is steady and exceeds the spectrum beside it throughout.
+
+    Shape:
+        `(C, n)` in and out.
+    """
+    from scipy.signal import resample_poly
+
+    hum = np.zeros(rows.shape)
+    sounding = np.flatnonzero(np.abs(rows).max(axis=0))
+    if not sounding.size or sounding[-1] - sounding[0] < MIN_SECONDS * sample_rate:
+        return hum
+    span = slice(int(sounding[0]), int(sounding[-1]) + 1)
+    low = resample_poly(rows[:, span].astype(np.float64), 1, _DECIMATION, axis=1)
+    rate = sample_rate / _DECIMATION
+    found = [lines for mains in _MAINS_HZ if (lines := _lines(low, rate, mains)) is not None]
+    if found:
+        size = span.stop - span.start
+        hum[:, span] = resample_poly(sum(found), _DECIMATION, 1, axis=1)[:, :size]
+    return hum
+
+
+def _lines(low: Array, rate: float, mains_hz: float) -> Array | None:
+    """Return the lines of one mains frequency in a signal at the low rate, or None."""
+    from scipy.ndimage import minimum_filter1d
+
+    hop = round(_HOP_S * rate)
+    size = round(_WINDOW_S / _HOP_S) * hop
+    window = np.hanning(size + 1)[:-1]
+    frames = np.lib.stride_tricks.sliding_window_view(low, size, axis=1)[:, ::hop] * window
+    spectra = np.abs(np.fft.rfft(frames, _PADDED * size)) ** 2
+    power = spectra.sum(axis=0)  # (frames, bins)
+    per_hz = _PADDED * size / rate
+    multiples = np.arange(1, int(_MAX_LINE_HZ / mains_hz) + 1)
+    beside = np.arange(round(_BESIDE_HZ[0] * per_hz), round(_BESIDE_HZ[1] * per_hz))
+    centres = np.round(multiples * mains_hz * per_hz).astype(int)
+    around = np.concatenate([-beside[::-1], beside])
+    floors = np.median(spectra[:, :, centres[:, None] + around], axis=3) + 1e-20  # (C, frames, lines)
+
+    # The common fundamental of each frame: the multiples that exceed their surroundings most.
+    offsets = np.arange(-_MAX_OFF_HZ, _MAX_OFF_HZ + _GRID_HZ / 2, _GRID_HZ)
+    places = np.round(multiples * (mains_hz + offsets[:, None]) * per_hz).astype(int)  # (offsets, lines)
+    constant = minimum_filter1d(power, _CONSTANT_FRAMES, axis=0, mode="nearest")  # notes end
+    beside_constant = np.median(constant[:, centres[:, None] + around], axis=2) + 1e-20
+    prominence = constant[:, places] / beside_constant[:, None]
+    score = np.log(np.clip(prominence, 1.0, _MAX_PROMINENCE)).sum(axis=2)
+    path = _best_path(score)
+    if np.median(prominence[np.arange(len(path)), path], axis=0)[:_ANCHORS].max() < _MIN_PROMINENCE:
+        return None
+    mains = mains_hz + _smooth(offsets[path][:, None], 5)[:, 0]
+
+    middles = (np.arange(len(power)) * hop + size / 2) / rate
+    time = np.arange(low.shape[1]) / rate
+    cycles = np.cumsum(np.interp(time, middles, mains)) / rate
+    # In the same units as the amplitudes: a line of amplitude a has the power (a sum(window) / 2)^2.
+    floor = floors.swapaxes(1, 2) / window.sum() ** 2  # (C, lines, frames)
+    for _ in range(_REFINEMENTS):
+        # Where phases still turn, the fundamental is off; steady lines tell.
+        amplitude = _demodulated(low, cycles, multiples, hop, size)  # (C, lines, frames)
+        steadiness, prominent = _steadiness(amplitude, floor)
+        trust = (steadiness > _MIN_STEADINESS / 2) & prominent
+        turn = (amplitude[..., 1:] * np.conj(amplitude[..., :-1])).sum(axis=0)
+        weight = np.where(trust, multiples * steadiness**2, 1e-6)[:, None] * np.abs(turn) ** 0.25
+        slope = (weight * np.angle(turn)).sum(axis=0) / ((weight * multiples[:, None]).sum(axis=0) + 1e-30)
+        correction = np.interp(time, (middles[1:] + middles[:-1]) / 2, _smooth(slope[:, None], 5)[:, 0]) / hop
+        cycles = cycles + np.cumsum(correction) / (2 * np.pi)
+    amplitude = _demodulated(low, cycles, multiples, hop, size)
+    steadiness, prominent = _steadiness(amplitude, floor)
+    is_hum = (steadiness > _MIN_STEADINESS) & prominent
+    off_hz = np.abs(np.diff(cycles) * rate - mains_hz)
+    if np.median(off_hz) > _MAX_OFF_HZ:  # a note beside the mains frequency
+        return None
+    if is_hum.sum() < _MIN_LINES or not (is_hum & (steadiness > _MIN_ANCHOR_STEADINESS))[:_ANCHORS].any():
+        return None
+    levels = np.abs(amplitude) + 1e-30
+    ratio, median = levels**2 / floor, np.median(levels, axis=2, keepdims=True)
+    kept = np.clip(1 - _FLOOR_SHARE / ratio, 0, 1) * np.minimum(1, _MAX_SWELL * median / levels)
+    kept *= is_hum[:, None] & (np.median(ratio, axis=2, keepdims=True) > _MIN_PROMINENCE)
+    envelope = kept * amplitude
+    out = np.zeros(low.shape)
+    for line in np.flatnonzero(is_hum):
+        turning = np.exp(2j * np.pi * multiples[line] * cycles)
+        for channel, row in enumerate(envelope[:, line]):
+            slow = np.interp(time, middles, row.real) + 1j * np.interp(time, middles, row.imag)
+            out[channel] += 2 * (slow * turning).real
+    return out
+
+
+def _best_path(score: Array) -> Array:
+    """Return the offset of each frame along the path of the highest sum, which moves one step at most."""
+    best, came = score[0], []
+    for row in score[1:]:
+        near = np.stack([np.concatenate([[-np.inf], best[:-1]]), best, np.concatenate([best[1:], [-np.inf]])])
+        step = near.argmax(axis=0)
+        step = np.where(near[1] >= near.max(axis=0), 1, step)
+        came.append(np.arange(len(best)) + step - 1)
+        best = near.max(axis=0) + row
+    path = [int(best.argmax())]
+    for before in reversed(came):
+        path.append(int(before[path[-1]]))
+    return np.array(path[::-1])
+
+
+def _steadiness(amplitude: Array, floor: Array) -> tuple[Array, Array]:
+    """Return the steadiness of each line over all channels, and whether it exceeds its floor, `(lines,)`."""
+    power = (np.abs(amplitude) ** 2).sum(axis=0)
+    levels = np.sqrt(power)
+    steadiness = np.quantile(levels, 0.1, axis=1) / (np.median(levels, axis=1) + 1e-30)
+    return steadiness, np.median(power / floor.sum(axis=0), axis=1) > _MIN_PROMINENCE
+
+
+def _demodulated(low: Array, cycles: Array, multiples: Array, hop: int, size: int) -> Array:
+    """Return the complex amplitude of each multiple under Hann windows, `(C, lines, frames)`."""
+    pieces, count = size // hop, low.shape[1] // hop
+    time = np.arange(count * hop)
+    turned = np.exp(-2j * np.pi * multiples[:, None] * cycles[time]) * low[:, None, time]
+    amplitude = 0.0
+    for harmonic, weight in ((-1, -0.25), (0, 0.5), (1, -0.25)):  # of the window
+        turning = np.exp(2j * np.pi * harmonic * time / size)
+        sums = (turned * turning).reshape(*turned.shape[:2], count, hop).sum(axis=3)
+        frames = np.lib.stride_tricks.sliding_window_view(sums, pieces, axis=2).sum(axis=3)
+        amplitude = amplitude + weight * frames * np.conj(turning[: frames.shape[2] * hop : hop])
+    return np.asarray(amplitude / (size / 2))
+
+
+def _smooth(x: Array, size: int) -> Array:
+    from scipy.ndimage import uniform_filter1d
+
+    smooth: Array = uniform_filter1d(x, size, axis=0, mode="nearest")
+    return smooth

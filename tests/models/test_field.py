@@ -1,0 +1,145 @@
+"""Recordings other than speech: steady noise, hum and clicks go, and the sound is preserved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from denoise.errors import UsageError
+from denoise.models.field.chain import FieldChain
+from denoise.models.field.floor_gain import FloorGain, build
+from denoise.models.field.hum import mains_hum
+
+RATE = 48_000
+STEP = 16_384  # samples between estimates of the floor
+
+
+@pytest.fixture
+def network() -> FloorGain:
+    """A small network with weights away from zero."""
+    torch.manual_seed(0)
+    model = build(floor_width=4, width=6)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    return model.eval()
+
+
+def noise(*shape: int, sigma: float = 0.1) -> Tensor:
+    return sigma * torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
+def melody(seconds: int) -> np.ndarray:
+    """Plucked notes of soft attack."""
+    rng, time_s = np.random.default_rng(3), np.arange(seconds * RATE) / RATE
+    out = np.zeros(time_s.size)
+    for start in np.arange(0, seconds - 1, 0.25):
+        after = np.maximum(time_s - start, 0)
+        hz = 220 * 2 ** (rng.integers(0, 36) / 12)
+        out += 0.1 * np.minimum(after / 0.005, 1) * np.sin(2 * np.pi * hz * after) * np.exp(-3 * after)
+    return out
+
+
+def hum(seconds: int, mains_hz: float, drift_hz: float = 0.0, level: float = 0.02) -> np.ndarray:
+    time_s = np.arange(seconds * RATE) / RATE
+    cycles = np.cumsum(mains_hz + drift_hz * np.sin(0.5 * time_s)) / RATE
+    return sum(level / k * np.sin(2 * np.pi * k * cycles + k) for k in (1, 2, 3, 5, 7))
+
+
+def level_db(x: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean(np.square(x)) + 1e-30))
+
+
+def test_parts_make_the_whole(network: FloorGain) -> None:
+    """A later start by whole steps, and silence before it, change nothing."""
+    x = noise(1, 2, 12 * STEP)
+    x[..., 6 * STEP : 7 * STEP] = 0.0
+    with torch.inference_mode():
+        whole = network(x)
+        later = network(torch.nn.functional.pad(x, (5 * STEP, 0)))[..., 5 * STEP :]
+        trained, _ = network.training_step(x, x)
+    torch.testing.assert_close(later, whole, rtol=0, atol=1e-5)
+    inner = slice(2 * STEP, -2 * STEP)
+    torch.testing.assert_close(trained[..., inner], whole[..., inner], rtol=0, atol=1e-4)
+
+
+def test_level_does_not_matter_and_silence_stays(network: FloorGain) -> None:
+    x = noise(1, 1, 8 * STEP)
+    with torch.inference_mode():
+        torch.testing.assert_close(100 * network(x / 100), network(x), rtol=0, atol=3e-4)
+        assert not network(torch.zeros(1, 1, 5000)).any()
+
+
+def test_channels_share_one_gain(network: FloorGain) -> None:
+    x = noise(1, 1, 8 * STEP)
+    both = torch.cat([x, 0.1 * x], 1)
+    with torch.inference_mode():
+        left, right = network(both)[0]
+    torch.testing.assert_close(0.1 * left, right, rtol=0, atol=1e-6)
+
+
+def test_the_look_ahead_is_the_latency(network: FloorGain) -> None:
+    x = noise(1, 1, 40 * STEP)
+    changed = x.clone()
+    changed[..., 30 * STEP :] *= 3
+    with torch.inference_mode():
+        felt = (network(changed) - network(x)).abs()[0, 0] > 1e-6
+    assert 30 * STEP - network.latency <= int(felt.nonzero()[0]) < 29 * STEP
+
+
+def test_training_reports_the_error_of_the_floor_and_harm(network: FloorGain) -> None:
+    clean = torch.from_numpy(melody(4)).float().view(1, 1, -1)
+    noisy = clean + noise(*clean.shape, sigma=0.01)
+    _, added = network.training_step(noisy, clean)
+    _, harmed = network.training_step(clean, clean)
+    assert added > 0
+    assert harmed > added  # the small network takes something from the clean signal, which had no error
+
+
+def test_sizes_are_checked() -> None:
+    with pytest.raises(UsageError, match="span 39 frames; expected at most 32"):
+        build(dilations=[1, 2, 4])
+    with pytest.raises(UsageError, match="min_gain"):
+        build(min_gain=1.0)
+
+
+@pytest.mark.parametrize(("mains_hz", "drift_hz"), [(50.0, 0.05), (60.1, 0.0)])
+def test_hum_is_estimated_under_music(mains_hz: float, drift_hz: float) -> None:
+    music, added = melody(7), hum(7, mains_hz, drift_hz)
+    found = mains_hum((music + added)[None], RATE)[0]
+    assert level_db(added - found) < level_db(added) - 12
+    np.testing.assert_array_equal(mains_hum(music[None], RATE), 0.0)
+
+
+@pytest.mark.parametrize("hz", [49.0, 50.0, 100.0])
+def test_a_single_steady_note_is_no_hum(hz: float) -> None:
+    note = 0.1 * np.sin(2 * np.pi * hz * np.arange(8 * RATE) / RATE)
+    note += 0.003 * np.random.default_rng(0).standard_normal(note.size)
+    np.testing.assert_array_equal(mains_hum(note[None], RATE), 0.0)
+
+
+class Through(FloorGain):
+    """A network that returns its input after its latency."""
+
+    def initial_state(self, batch: int, channels: int = 1) -> Tensor:
+        return torch.zeros(batch, channels, self.latency)
+
+    def step(self, block: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        queue = torch.cat([state, block], -1)
+        return queue[..., : block.shape[-1]], queue[..., block.shape[-1] :]
+
+
+def test_the_chain_removes_hum_and_clicks_of_each_channel() -> None:
+    chain = FieldChain(Through(build()._config)).eval()
+    music = melody(8) + 1e-3 * np.random.default_rng(0).standard_normal(8 * RATE)
+    added = hum(8, 50.0)
+    clicked = np.stack([music + added, 0.5 * music])
+    at = np.arange(30_000, music.size - 30_000, 40_000)
+    clicked[0, at] += 0.5
+    with torch.inference_mode():
+        out = chain(torch.from_numpy(clicked)[None].float())[0].numpy()
+    assert level_db(out[0] - music) < level_db(added) - 12
+    assert np.abs(out[0] - music - added)[at].max() < 0.1
+    np.testing.assert_allclose(out[1], 0.5 * music, atol=1e-3)
