@@ -223,5 +223,8 @@ def _selector(row: CatalogueRow, modality: str) -> Selector:
                 models[name] = _sharpener(models[name], models[companion])
         return ImageSelector(models)
     from denoise.infer.select_audio import AudioSelector
+    from denoise.models.classical.restoration import AudioRestoration
 
-    return AudioSelector({name: load(name, modality).denoiser for name in (*AUDIO_PICKS, LIVE_MODEL)})
+    speech, other = AUDIO_PICKS
+    models = {name: load(name, modality).denoiser for name in (speech, LIVE_MODEL)}
+    return AudioSelector({**models, other: AudioRestoration(careful=True)})

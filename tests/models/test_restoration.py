@@ -106,6 +106,15 @@ def test_hiss_goes_up_to_the_end_and_beside_digital_silence(silent_s: float, off
     assert level_db(cleaned[2 * RATE : 3 * RATE]) < level_db(noise(0.01)) - 10
 
 
+def test_a_careful_model_leaves_sounds_that_are_like_noise() -> None:
+    """Rain is its own noise floor; hiss 28 dB and more below music goes."""
+    rain, careful = noise(0.05), AudioRestoration(careful=True)
+    assert fit_db(rain, careful.denoise(rain)) > 27.5
+    music, hiss = melody(), noise(0.003)
+    assert fit_db(music, careful.denoise(music + hiss)) > fit_db(music, music + hiss) + 3
+    assert fit_db(music, careful.denoise(music)) > 35
+
+
 def test_a_noise_profile_removes_noise_without_pauses() -> None:
     """Broad noise under a steady roar can be separated by a noise profile only."""
     music, hiss = melody(), noise(0.02)

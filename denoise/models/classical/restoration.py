@@ -37,24 +37,39 @@ class HissGate(SpectralGate):
     Args:
         profile: Noise power in each bin.
         sample_rate: Hz.
+        careful: Remove less, and no more than `max_removed_db` of the sound, which may itself be like noise:
+            rain, cymbals, an engine.
     """
 
     frame_s = 0.043
-    floor_frames = 188  # each way: 2 s
-    floor_bias = 2.65  # measured as in the base class
+    floor_frames = 900  # each way: 10 s, because music rests less often than speech
+    floor_bias = 2.9  # measured as in the base class
     mask_bins = 1
     depth_db = 18.0
     tone_bins = 12  # each way: 280 Hz
+    max_removed_db = -28.0  # power over that of the sound, both over `balance_frames` each way
+    balance_frames = 470  # 5 s
     tone_excess = 2.0  # maximum floor of hiss over the median around it
     step_frames = 16  # interval of the median, because the floor changes slowly
     dtype = np.float32
 
-    def __init__(self, profile: Array | None = None, sample_rate: float = _RATE) -> None:
+    def __init__(
+        self, profile: Array | None = None, sample_rate: float = _RATE, careful: bool = False
+    ) -> None:
         super().__init__()
-        self._profile, self._sample_rate = profile, sample_rate
+        self._profile, self._sample_rate, self._careful = profile, sample_rate, careful
+        if careful:
+            self.threshold_db, self.tone_excess = 3.0, 1.3
         self.frame = _frame(self.frame_s, sample_rate)
         self.hop = self.frame // 4
-        frames = self.floor_frames + self.step_frames + 2 * self.smooth_frames + self.mask_frames + 4
+        frames = (
+            self.floor_frames
+            + self.balance_frames
+            + self.step_frames
+            + 2 * self.smooth_frames
+            + self.mask_frames
+            + 4
+        )
         halo = frames * self.hop + self.frame
         self.spec = InputSpec(
             "audio",
@@ -64,6 +79,18 @@ class HissGate(SpectralGate):
             joint_channels=True,
             edge_padding="none",
         )
+
+    def _gain(self, power: Array, silent: Array) -> Array:
+        from scipy.ndimage import uniform_filter1d
+
+        gain = super()._gain(power, silent)
+        if not self._careful:
+            return gain
+        pair = np.stack([power.sum(axis=1), ((1.0 - gain) ** 2 * power).sum(axis=1)]).astype(np.float64)
+        total, removed = uniform_filter1d(pair, 2 * self.balance_frames + 1, axis=1, mode="nearest")
+        allowed = 10.0 ** (self.max_removed_db / 10.0) * total
+        share = np.sqrt(np.minimum(allowed / np.maximum(removed, 1e-30), 1.0))
+        return np.asarray(1.0 - share[:, None] * (1.0 - gain), self.dtype)
 
     def _floor(self, power: Array, silent: Array) -> Array:
         from scipy.ndimage import median_filter
@@ -328,12 +355,16 @@ class AudioRestoration(Classical):
     Args:
         profile: Known noise power in each bin of `HissGate`.
         sample_rate: Hz.
+        careful: As for `HissGate`.
     """
 
-    def __init__(self, profile: Array | None = None, sample_rate: float = _RATE) -> None:
+    def __init__(
+        self, profile: Array | None = None, sample_rate: float = _RATE, careful: bool = False
+    ) -> None:
         super().__init__()
-        self._profile, rate = profile, sample_rate
-        self._clicks, self._hum, self._hiss = ClickRepair(rate), HumFilter(rate), HissGate(profile, rate)
+        self._profile, self._careful, rate = profile, careful, sample_rate
+        self._clicks, self._hum = ClickRepair(rate), HumFilter(rate)
+        self._hiss = HissGate(profile, rate, careful)
         stages = (self._clicks, self._hum, self._hiss)
         unit = math.lcm(*(stage.spec.multiple_of for stage in stages))
         halo = padded(sum(stage.spec.halo or 0 for stage in stages), unit)
@@ -350,7 +381,7 @@ class AudioRestoration(Classical):
         """Return the model for recordings of a rate; a noise profile keeps its own."""
         if sample_rate is None or self._profile is not None or not _MIN_RATE <= sample_rate <= _MAX_RATE:
             return self
-        return AudioRestoration(None, sample_rate)
+        return AudioRestoration(None, sample_rate, self._careful)
 
     def denoise(self, samples: Array) -> Array:
         rows = np.atleast_2d(samples)
