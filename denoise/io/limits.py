@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from denoise.errors import TooLargeError
 
-__all__ = ["require_plausible_size"]
+__all__ = ["require_few", "require_plausible_size"]
 
 SMALL_BYTES = 128 << 20  # any smaller claim is harmless
 MAX_PACKING_RATIO = 2048  # Deflate, the tightest of the common packings, reaches at most 1032
+LARGE_BYTES = 1 << 30  # a larger claim is not read from a file that is packed more tightly than this:
+MAX_LARGE_RATIO = 100
+MAX_PARTS = 4096  # columns, signals or data sets of a file: each costs time, whatever it holds
 
 
 def require_plausible_size(claimed_bytes: int, file_bytes: int, claim: str, where: str = "") -> None:
@@ -18,5 +21,22 @@ def require_plausible_size(claimed_bytes: int, file_bytes: int, claim: str, wher
     Raises:
         TooLargeError: The file cannot hold that much.
     """
-    if claimed_bytes > max(SMALL_BYTES, MAX_PACKING_RATIO * file_bytes):
+    if claimed_bytes > min(
+        max(SMALL_BYTES, MAX_PACKING_RATIO * file_bytes), max(LARGE_BYTES, MAX_LARGE_RATIO * file_bytes)
+    ):
         raise TooLargeError(f"{where}claims {claim} in {file_bytes} bytes; refusing to decode")
+
+
+def require_few(count: int, parts: str, where: str = "") -> None:
+    """Check the number of parts of a file, before each is read.
+
+    Args:
+        count: Number of parts.
+        parts: Their name, such as `columns`.
+        where: Begin of the message.
+
+    Raises:
+        TooLargeError: There are more than `MAX_PARTS`.
+    """
+    if count > MAX_PARTS:
+        raise TooLargeError(f"{where}holds {count} {parts}; expected {MAX_PARTS} at most")

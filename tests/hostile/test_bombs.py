@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -95,3 +96,32 @@ def test_a_table_of_one_value_a_million_times(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"x": np.zeros(1_000_000)}), path)
     refused(path, TooLargeError, "1000000 rows of 1 columns in")
+
+
+def test_more_parts_than_any_recording_has_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    made = bytes_io.BytesIO()
+    np.save(made, np.arange(3.0))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for number in range(5000):
+            archive.writestr(f"a{number}.npy", made.getvalue())
+    refused(tmp_path / "a.npz", TooLargeError, "holds 5000 arrays; expected 4096")
+    names = {f"c{number}": [1.5] for number in range(5000)}
+    pyarrow.parquet.write_table(pyarrow.table(names), tmp_path / "a.parquet")
+    refused(tmp_path / "a.parquet", TooLargeError, "holds 5000 columns; expected 4096")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["/".join("g" * 70)] = np.arange(9.0)
+    refused(tmp_path / "a.h5", TooLargeError, "more than 64 deep")
+    head = b"0       " + b" " * 176 + b"256     " + b" " * 44 + b"1       1       9999"
+    (tmp_path / "a.edf").write_bytes(head)
+    refused(tmp_path / "a.edf", TooLargeError, "holds 9999 signals; expected 4096")
+
+
+def test_a_small_file_of_gigabytes_is_refused_by_its_header(tmp_path: Path) -> None:
+    text = pyarrow.array(["x" * 10_000_000] * 30)
+    table = pyarrow.table({"a": np.arange(30.0), "b": text})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", compression="brotli", use_dictionary=False)
+    assert (tmp_path / "a.parquet").stat().st_size < 20_000
+    refused(tmp_path / "a.parquet", TooLargeError, "bytes of cells in")
+    limits.require_plausible_size(2 << 30, 30 << 20, "2 GiB")
+    with pytest.raises(TooLargeError):  # a hundredfold is enough above 1 GiB
+        limits.require_plausible_size(2 << 30, 10 << 20, "2 GiB")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.limits import require_few
 from denoise.io.sensor.base import LogOptions, SensorFormat
 from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
 
@@ -32,6 +33,7 @@ def _reader(path: Path, options: LogOptions, recording: int, block: int) -> Scal
             raise UnreadableError(f"{path}: {len(head)} bytes; expected a header of {HEAD_BYTES}")
         code = CODES["24" if head[:1] == b"\xff" else "16"]
         count = int(_number(path, head[252:256], "number of signals"))
+        require_few(count, "signals", f"{path}: ")
         fields = file.read(HEAD_BYTES * max(count, 0))
     offset = HEAD_BYTES * (count + 1)
     if count < 1 or len(fields) < offset - HEAD_BYTES or _number(path, head[184:192], "size") != offset:

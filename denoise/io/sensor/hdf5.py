@@ -14,14 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from denoise.errors import UnreadableError
+from denoise.errors import TooLargeError, UnreadableError
 from denoise.io.formats import optional_package
-from denoise.io.limits import require_plausible_size
+from denoise.io.limits import require_few, require_plausible_size
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npy import time_axis
 from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member, member
 
 __all__ = ["FORMAT"]
+
+
+_MAX_DEPTH = 64  # of groups: names grow with the depth
 
 
 class _Hdf5:
@@ -34,6 +37,9 @@ class _Hdf5:
 
         def visit(name: str, item: Any) -> None:
             nonlocal claimed
+            require_few(len(found), "data sets", f"{path}: ")
+            if name.count("/") > _MAX_DEPTH:
+                raise TooLargeError(f"{path}: holds groups more than {_MAX_DEPTH} deep; expected fewer")
             found.update(self._rates(path, name, item))
             if isinstance(item, h5py.Dataset):
                 found[name] = self._member(path, name, item)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.limits import require_plausible_size
+from denoise.io.limits import require_few, require_plausible_size
 from denoise.io.sensor.base import (
     PIECE,
     LogOptions,
@@ -246,6 +246,7 @@ class _Npz:
     def members(self, path: Path) -> dict[str, Member]:
         found: dict[str, Member] = {}
         with naming_damage(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+            require_few(len(archive.infolist()), "arrays", f"{path}: ")
             claimed = sum(entry.file_size for entry in archive.infolist())
             claim = f"{claimed} bytes of arrays"
             require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
