@@ -31,7 +31,8 @@ _DAY_NUMBERS = ((25_000, 75_000), (700_000, 770_000))  # of Excel, since 1899, a
 def _guess_unit(column: ColumnSurvey) -> str:
     """Guess the unit of a time column from its values."""
     low, high = column.bounds
-    if not column.integers and any(start < low <= high < stop for start, stop in _DAY_NUMBERS):
+    is_date = not column.integers or "date" in column.name.lower()
+    if is_date and any(start < low <= high < stop for start, stop in _DAY_NUMBERS):
         return "d"
     for unit in ("s", "ms", "us", "ns"):
         if _EPOCH_MIN < column.largest * SECONDS[unit] < _EPOCH_MAX:
@@ -115,9 +116,10 @@ def choose(
         if not chosen:
             chosen = [i for i in usable if kinds[i] == CONSTANT and i not in excluded]
         left = [f"{columns[i].name} ({kinds[i]})" for i in usable if kinds[i] != "time" and i not in excluded]
+        left += [f"{c.name} ({c.reject_reason})" for c in columns if not c.numeric and not c.stamp_type]
         if not chosen and left and not options.only_measurements:
             chosen = [i for i in usable if kinds[i] != "time" and i not in excluded]
-        if not chosen and left:
+        if not chosen and left and usable:
             raise NothingToCleanError(
                 f"{path}: holds nothing that may be cleaned: {', '.join(left[:8])}; expected a measurement; "
                 "name columns with --columns to clean them all the same"

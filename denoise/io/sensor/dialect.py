@@ -53,6 +53,9 @@ _DATE_WORDS = {
     **{"min": "minute", "minuten": "minute", "sec": "second", "sekunde": "second"},
 }
 _NINES = re.compile(r"-?9+")  # a code of missing values, in whatever form the others are
+_SENTENCE = re.compile(r"[$!][A-Z]{4,}.*\*[0-9A-Fa-f]{2}")
+_GERMAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{2,4}(?: .*)?")
+_HINT = re.compile(r'"?sep=(.)"?\s*')  # tells a spreadsheet the delimiter, in the first line
 _DIGITS = re.compile(r"[+-]?\d+")
 _UNITS = frozenset(
     [
@@ -203,7 +206,24 @@ def _sample(path: Path) -> tuple[str, int, str]:
                 f"{path}: line 1 is longer than {SAMPLE_BYTES} bytes; expected rows of cells"
             )
         text = text[:end]
+    _refuse_records(path, text, newline)
     return text, skipped, newline
+
+
+def _refuse_records(path: Path, text: str, newline: str) -> None:
+    """Refuse texts of records that are no table, though they can be split like one.
+
+    Raises:
+        UnsupportedError: It is JSON, or sentences with checksums.
+    """
+    lines = [line.strip() for line in text.split(newline)[:SAMPLE_RECORDS] if line.strip()]
+    if lines and re.match(r"\{|\[\s*[\[{]", lines[0]):
+        raise UnsupportedError(f"{path}: is JSON; expected a table in text: export it as CSV")
+    if sum(_SENTENCE.fullmatch(line) is not None for line in lines) > len(lines) / 2:
+        raise UnsupportedError(
+            f"{path}: holds NMEA sentences, whose checksums a changed number would break; "
+            "expected a table in text: export it as CSV"
+        )
 
 
 def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
@@ -307,7 +327,7 @@ def _forms(
     usual = decimal or (marks.most_common(1)[0][0] if marks else "")
     for index, doubt in list(doubts.items()):
         cells = [row[index] for row in rows]
-        mark = usual or _likely_decimal(cells, doubt, dialect)
+        mark = usual or _likely_decimal(cells, doubt, dialect, rows[0])
         if mark:
             forms[index] = find_form(cells, mark)[0]
             del doubts[index]
@@ -316,17 +336,19 @@ def _forms(
     return found, next(iter(doubts.items()), None)
 
 
-def _likely_decimal(cells: Sequence[str], doubt: str, dialect: Dialect) -> str:
+def _likely_decimal(cells: Sequence[str], doubt: str, dialect: Dialect, row: Sequence[str]) -> str:
     """Decide whether 1.234 and 1,234 are fractions, where all have three digits; empty if nothing decides.
 
-    Fractions of a fixed length leave no number without a mark; thousands do, below 1000.
+    Fractions of a fixed length leave no number without a mark; thousands do, below 1000. Beside a date such
+    as 30.03.2024, a point may be either.
     """
     mark = "," if "," in doubt else "."
     other = "." if mark == "," else ","
     unmarked = any(_DIGITS.fullmatch(core) and not _NINES.fullmatch(core) for core in map(unquoted, cells))
     if dialect.delimiter == ",":
         return other if unmarked else ""
-    if unmarked:
+    is_german = any(_GERMAN_DATE.fullmatch(unquoted(cell)) for cell in row)
+    if unmarked or (mark == "." and is_german):
         return ""
     return mark if mark == "." or dialect.delimiter == ";" else ""
 
@@ -421,11 +443,19 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
         InputError: It holds no table, or one that can be read in two ways.
     """
     text, skipped, newline = _sample(path)
+    hint = _HINT.fullmatch(text.partition(newline)[0])
+    if hint and not delimiter:
+        delimiter = hint[1]
     split = _dialect(path, suffix or path.suffix, text, skipped, newline, (delimiter, decimal))
     records, rows, kinds, width, start = split.records, split.rows, split.kinds, split.width, split.start
     if "number" not in kinds:
         found = "a header and no rows" if len(rows) == 1 else "text and no column of numbers"
         raise InputError(f"{path}: line {records[0].line} and on: {found}; expected a table of numbers")
+    if width > 64 and len(rows) * 8 < width:
+        raise InputError(
+            f"{path}: {len(rows)} rows of {width} columns look like a recording on its side; "
+            "expected a row for each sample: transpose it"
+        )
     if start == len(rows):
         raise InputError(
             f"{path}: line {records[-1].line}: a header and no rows; expected a table of numbers"
@@ -436,7 +466,9 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
             "thousand and more; expected a text with one reading: give --decimal comma or --decimal point"
         )
     trailing = all(not row[-1].strip() for row in split.body)  # rows such as 1,2,3, under a header a,b,c
-    header = [[unquoted(cell) for cell in row] for row in rows[:start] if abs(len(row) - width) < 2]
+    header = [
+        [unquoted(cell) for cell in row] for row in rows[bool(hint) : start] if abs(len(row) - width) < 2
+    ]
     if not trailing:  # R leaves out the name of its row names
         header = [row if len(row) >= width else ["", *row] for row in header]
     comment = _comment_header(text, records[start], skipped, split.dialect, width)

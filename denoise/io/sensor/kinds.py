@@ -31,6 +31,8 @@ _CLOCK_PARTS = {  # names of parts of a date or time, and the largest value of e
     **dict.fromkeys(("hour", "hr", "hh", "stunde", "hour of day"), 24),
     **dict.fromkeys(("minute", "min", "mi", "minuten"), 59),
     **dict.fromkeys(("second", "sec", "ss", "sekunde"), 60),
+    "hhmm": 2400,
+    "hhmmss": 240000,
 }
 _HEADINGS = {
     *(
@@ -259,6 +261,8 @@ def _kind(column: ColumnSurvey) -> str:
     joined = " ".join(names)
     if _is_date_part(column):
         return "part of a date"
+    if column.is_code_only:
+        return "only codes of missing values"
     if column.is_index:
         return "counter"
     if column.values > 1 and len(column.levels) == 1 and not column.codes:

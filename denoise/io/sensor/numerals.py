@@ -53,13 +53,23 @@ _SIGNS = frozenset(
 _WORDS = frozenset(
     [
         *("bad", "ol", "o.l", "o.l.", "overload", "ovld", "out of range", "error", "err", "fault", "invalid"),
-        *("missing", "no data", "nodata", "unavailable", "unknown"),
+        *(
+            "bad input",
+            "i/o timeout",
+            "pt created",
+            "not available",
+            "missing",
+            "no data",
+            "nodata",
+            "unavailable",
+            "unknown",
+        ),
     ]
 )
 MISSING = _SIGNS | _WORDS
 _PLAIN = {
-    mark: re.compile(rf"[+-]?(?:\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(?:[eE][+-]?\d+)?")
-    for mark in ".,"
+    ".": re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"),
+    ",": re.compile(r"[+-]?(?:\d+(?:,\d+)?|,\d+)(?:[eE][+-]?\d+)?"),  # `5,` is half of a list
 }
 _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:([.,'])\d{3})(?:\1\d{3})*(?:([.,])\d*)?")  # 1.234,5 and 1'234.5
 _MARKED = re.compile(r"[+-]?[\d.,']*\d[\d.,']*(?:[eE][+-]?\d+)?")

@@ -178,6 +178,11 @@ class ColumnSurvey:
         }
 
     @property
+    def is_code_only(self) -> bool:
+        """True if every value is a number that may stand for a missing one."""
+        return bool(self._codes) and not self.levels
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """The smallest and largest value, codes of missing values aside."""
         real = [code for code in self._codes if code not in self.codes]

@@ -293,6 +293,41 @@ FORMS: dict[str, Form] = {
     "999 that is a reading": Form(
         _table("time_s,hPa\n", lambda i: f"{i},{round(999 + (WAVE[i] - 20) * 3)}"), ("hPa",), rate=1.0
     ),
+    "JSON lines": Form(
+        _table("", lambda i: f'{{"t": {i}, "x": {ADC[i]}, "y": {ADC[-i]}}}'),
+        refusal=("is JSON",),
+        suffix=".log",
+    ),
+    "NMEA sentences": Form(
+        _table("", lambda i: f"$GPGGA,{_at(i, '%H%M%S')}.00,4807.{i + 100},N,1,08,0.9,{WAVE[i]:.1f},M,,*47"),
+        refusal=("checksums",),
+        suffix=".log",
+    ),
+    "thousands beside a German date": Form(
+        _table("Zeit;W\n", lambda i: f"{_at(i, _GERMAN)};{_de(BIG[i], 0)}"),
+        refusal=("--decimal comma or --decimal point",),
+    ),
+    "three decimals in semicolons": Form(
+        _table("time;V\n", lambda i: f"{_at(i, '%Y-%m-%d %H:%M:%S')};{WAVE[i]:.3f}"), ("V",), rate=1.0
+    ),
+    "Excel's hint of the delimiter": Form(
+        _table("sep=;\nt;x\n", lambda i: f"{i / 10};{_de(WAVE[i])}"), ("x",), rate=10.0
+    ),
+    "a recording on its side": Form(
+        "".join(",".join(f"{v:.2f}" for v in WAVE) + "\n" for _ in range(4)), refusal=("transpose",)
+    ),
+    "codes of missing values alone": Form(
+        _table("t_s,x,hhmm,y\n", lambda i: f"{i},-9999,{_at(i, '%H%M')},{WAVE[i]:.2f}"),
+        ("y",),
+        {"x": "only codes of missing values", "hhmm": "part of a date"},
+        1.0,
+    ),
+    "a multimeter with units in its cells": Form(
+        _table(
+            "Sample,Start Time,Max\n", lambda i: f"{i + 1},{_at(i, '%m/%d/%Y %H:%M:%S')},{WAVE[i]:.3f} V DC"
+        ),
+        refusal=("V DC",),
+    ),
     # ---- clocks -----------------------------------------------------------------------------------------
     "days of Excel": Form(
         _table("date,x\n", lambda i: f"{45000 + i / 1440:.8f},{WAVE[i]:.2f}"), ("x",), rate=1 / 60
