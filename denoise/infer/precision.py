@@ -39,9 +39,9 @@ class Bfloat16(Denoiser):
         """Ask the model."""
         return self.model.confirms_blur(page, peak)
 
-    def blur_radius_px(self, page: NDArray[Any], peak: float) -> int:
+    def blur_width_px(self, page: NDArray[Any], peak: float) -> float:
         """Ask the model."""
-        return self.model.blur_radius_px(page, peak)
+        return self.model.blur_width_px(page, peak)
 
     def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
         """Prepare the model for a page."""

@@ -187,7 +187,7 @@ class ImageSelector(Selector):
         result = noisy + selection.strength * (result - noisy)
         sigma = selection.figures["estimated_sigma"]
         return reject_sharpened(
-            noisy, result, sigma, self.models[_SHARPEN].blur_radius_px(before, peak or 1.0)
+            noisy, result, sigma, self.models[_SHARPEN].blur_width_px(before, peak or 1.0)
         )
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:

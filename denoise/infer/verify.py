@@ -36,6 +36,7 @@ _PART_PX = 1024
 
 # Limits, set on training photos with noise of the in-camera chain, and moved with real pairs in view.
 _VISIBLE = 2.5  # 8-bit units of flat detail: sharpening may raise the noise up to this, not above
+_WIDE_PX = 1.2  # standard deviation of a wide blur
 _VISIBLE_WIDE = 6.0  # the same after a wide blur, whose flat parts may hold texture
 _GROWTH = 1.05  # of the flat detail, beyond rounding
 _ROUNDING = 0.3  # 8-bit units
@@ -67,25 +68,25 @@ def reject_cleaned(before: Array, after: Array) -> str:
     return f"it removed outlines ({share:.0%} correlation)" if share > _OUTLINES else ""
 
 
-def reject_sharpened(before: Array, after: Array, sigma: float, kernel_radius: int = _KERNEL_RADIUS) -> str:
+def reject_sharpened(before: Array, after: Array, sigma: float, blur_width_px: float = 0.0) -> str:
     """Return why the result of a deblurring model must not be used; empty if it may.
 
     Args:
         before: The input.
         after: The result.
         sigma: Noise of the input, 8-bit units.
-        kernel_radius: Radius of the largest blur that may have been undone, in pixels.
+        blur_width_px: Standard deviation of the blur that was undone.
 
     Shape:
         `(C, H, W)` in 0..1, both.
     """
     # A wide blur flattens texture, so look where the result is flat.
-    wide = kernel_radius > _KERNEL_RADIUS
+    wide = blur_width_px >= _WIDE_PX
     flat = flat_blocks((after if wide else before).mean(0))
     noise, left = (flat_detail(image, flat) for image in (before, after))
     if left > max(_VISIBLE_WIDE if wide else _VISIBLE, _GROWTH * noise + _ROUNDING):
         return f"it raised the noise of flat parts from {noise:.1f} to {left:.1f}/255"
-    error = reblur_error(before, after, kernel_radius)
+    error = reblur_error(before, after, max(_KERNEL_RADIUS, math.ceil(4 * blur_width_px)))
     if error > sigma + _REBLUR:
         return f"blurred again, the result is {error:.1f}/255 off the input"
     return ""

@@ -80,9 +80,9 @@ class Denoiser(nn.Module):
         """Tell whether `(C, H, W)` is blurred; a model that cannot measure blur agrees with the caller."""
         return True
 
-    def blur_radius_px(self, _page: NDArray[Any], _peak: float, /) -> int:
-        """Return the radius of the largest blur that is undone in `(C, H, W)`; most models undo none."""
-        return 8
+    def blur_width_px(self, _page: NDArray[Any], _peak: float, /) -> float:
+        """Return the standard deviation of the blur that is undone in `(C, H, W)`; most models undo none."""
+        return 0.0
 
     def for_sample_rate(self, _sample_rate: float | None, /) -> Denoiser:
         """Return the denoiser for one recording of a rate in Hz (None: unknown), with fresh `diagnostics`."""

@@ -220,7 +220,11 @@ class Deblurrer(Denoiser):
         Drawings, which have exactly equal neighbours, never pass, because their spectrum is no evidence.
         """
         same = float(np.mean(page[:, :, 1:] == page[:, :, :-1]))
-        return same < _DRAWN and _width_px(self._blurring(page, peak)) > _BLURRED_PX
+        return same < _DRAWN and self.blur_width_px(page, peak) > _BLURRED_PX
+
+    def blur_width_px(self, page: NDArray[Any], peak: float) -> float:
+        """Return the standard deviation of the kernel, mean of both axes."""
+        return _width_px(self._blurring(page, peak))
 
     def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
         """Return a denoiser for the tiles with the blur of the image, or the identity if it is sharp."""

@@ -13,7 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from denoise.corruptions.blur import Defocus
-from denoise.estimate.blur_kernel import agreement, blur_kernel, normalised_sparsity, richest_window
+from denoise.estimate.blur_kernel import (
+    agreement,
+    blur_kernel,
+    normalised_sparsity,
+    richest_window,
+    width_px,
+)
 from denoise.estimate.image import noise_sigma
 from denoise.models.base import Denoiser
 from denoise.models.deblur import Blurring, Deblurrer, wiener
@@ -27,11 +33,14 @@ _EIGHT_BIT = 255.0
 _SIDE_PX = 37  # of a kernel
 _WINDOW_PX = 512
 _MIN_SIDE_PX = 96  # of an image that holds enough edges for a kernel
+_MIN_WIDTH_PX = 1.8  # standard deviation; the network knows every blur below it
 _BALANCE = 2000.0  # of the filter by whose result kernels are compared
 _DISK_RADII_PX = np.arange(2, 12.1, 0.25)
 _DISK = 0.88  # agreement with a disk from which on a kernel is taken for one
 _NOISY = 1.5  # 8-bit units: from here on the window is denoised first
-_MIN_SIGMA = 1.0  # 8-bit units, for the error of the kernel
+# 8-bit units. An image that seems to have no noise went through a camera or JPEG, which left some that is not
+# white.
+_MIN_SIGMA, _SMOOTHED, _SMOOTHED_SIGMA = 1.0, 0.7, 2.5
 _SATURATED = 0.985  # from here on light may be clipped
 _HALO_PX = 96
 
@@ -74,10 +83,10 @@ class Sharpener(Denoiser):
         """Ask the network."""
         return self.network.confirms_blur(page, peak)
 
-    def blur_radius_px(self, page: Array, peak: float) -> int:
-        """Return the radius of the kernel of a page, or that of the network."""
+    def blur_width_px(self, page: Array, peak: float) -> float:
+        """Return the standard deviation of the kernel of a page, mean of both axes."""
         blur = self.free_blur(page, peak)
-        return len(blur.kernel) // 2 if blur else self.network.blur_radius_px(page, peak)
+        return width_px(blur.kernel.numpy()) if blur else self.network.blur_width_px(page, peak)
 
     def prepare(self, page: Array, peak: float) -> Denoiser:
         """Return the deconvolution of a page by its own kernel, or the prepared network."""
@@ -103,6 +112,8 @@ class Sharpener(Denoiser):
         even = self.network.estimate(window)
         smooth = self.clean(window) if sigma > _NOISY else window
         found = blur_kernel(smooth.mean(1)[0].numpy(), _SIDE_PX)
+        if width_px(found) < _MIN_WIDTH_PX:
+            return None
         kernel = as_disk(found)
         free = Blurring(torch.from_numpy(kernel)[None], even.sigma)
         limit = _sparsity(window, even)
@@ -130,9 +141,9 @@ class _Deconvolver(Denoiser):
 
     def forward(self, noisy: Tensor) -> Tensor:
         known = (noisy.amax(1, keepdim=True) < _SATURATED).to(noisy.dtype)
-        sigma = max(self.blur.sigma, _MIN_SIGMA) / _EIGHT_BIT
+        sigma = max(self.blur.sigma, _MIN_SIGMA) if self.blur.sigma > _SMOOTHED else _SMOOTHED_SIGMA
         kernel = self.blur.kernel.to(noisy.device)
-        return plug_and_play(noisy, kernel, sigma, self.sharpener.clean, known=known)
+        return plug_and_play(noisy, kernel, sigma / _EIGHT_BIT, self.sharpener.clean, known=known)
 
 
 def as_disk(kernel: Array) -> Array:

@@ -59,6 +59,12 @@ def test_the_sharp_picture_of_a_blurred_one_passes() -> None:
     assert reject_sharpened(with_noise(blurred(scene(), 2.0), 1), scene(), 1.0) == ""
 
 
+def test_a_wide_blur_needs_a_wide_kernel() -> None:
+    moved = np.mean([np.roll(scene(), shift, 2) for shift in range(-15, 16)], axis=0)
+    assert "blurred again" in reject_sharpened(moved, scene(), 1.0, 1.0)
+    assert reject_sharpened(moved, scene(), 1.0, 6.0) == ""
+
+
 def test_another_picture_is_rejected() -> None:
     other = scene()[:, ::-1, ::-1].copy()
     assert "blurred again" in reject_sharpened(blurred(scene(), 2.0), other, 1.0)
