@@ -14,12 +14,12 @@ from denoise.models.table import (
     AUDIO_PICKS,
     AUTO,
     AUTO_PICKS,
-    COARSE_NOISE_MODELS,
     COMPANIONS,
     DEFAULT_MODELS,
     LIVE_MODEL,
     MODELS,
     PRECISIONS,
+    THOROUGH_MODELS,
     build,
 )
 from denoise.registry import unknown
@@ -191,10 +191,10 @@ def load(
             remove = keep = ()
         elif modality == "image" and companions:
             model = _sharpener(model, companions[0])
-        elif row.name in COARSE_NOISE_MODELS:
-            from denoise.models.coarse_noise import CoarseNoiseFilter
+        elif row.name in THOROUGH_MODELS:
+            from denoise.models.coarse_noise import CoarseNoiseFilter, TransposeEnsemble
 
-            model = CoarseNoiseFilter(model).eval()
+            model = CoarseNoiseFilter(TransposeEnsemble(model)).eval()
         elif modality == "audio":
             from denoise.models.field.chain import FieldChain
             from denoise.models.field.floor_gain import FloorGain

@@ -19,13 +19,13 @@ __all__ = [
     "AUDIO_PICKS",
     "AUTO",
     "AUTO_PICKS",
-    "COARSE_NOISE_MODELS",
     "COMPANIONS",
     "DEFAULT_MODELS",
     "LIVE_MODEL",
     "MODELS",
     "PRECISIONS",
     "PROFILED_MODEL",
+    "THOROUGH_MODELS",
     "build",
 ]
 
@@ -68,7 +68,8 @@ AUDIO_PICKS = ("speech", "audio")  # for speech, for everything else
 PROFILED_MODEL = "audio"  # accepts a noise profile
 LIVE_MODEL = "speech-live"  # for live audio; detects speech for `AUTO`
 
-COARSE_NOISE_MODELS = ("photo-best",)  # followed by `denoise.models.coarse_noise`; `AUTO` decides itself
+# Run on a picture and its transpose, and followed by the filter of `denoise.models.coarse_noise`.
+THOROUGH_MODELS = ("photo-best",)
 
 # The shipped model that accompanies another: `ecg` takes over on heartbeats, `photo` is the prior of
 # deconvolution.
