@@ -137,6 +137,12 @@ class ImageWriter:
                 f"{self._info.source} has {self._info.pages}; write to .tif"
             )
         page = self._page(block)
+        bands = page.channels - page.passthrough_channels
+        if bands > 3 and self._format.channels:
+            raise UnsupportedError(
+                f"{self._path}: {self._format.name} holds gray or RGB and "
+                f"{self._info.source} has {bands} bands; write to .tif"
+            )
         picture = Picture(block, page, self._target_dtype(page), self._target_channels(page))
         with _encoding(self._path, self._format):
             self._sink(picture)

@@ -34,7 +34,7 @@ from denoise.io.image.ifd import (
 from denoise.io.image.jpeg import frame_px
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "palette_to_rgb"]
 
 # tifffile logs oddities; without a handler Python would print them on stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -134,9 +134,10 @@ class TiffSink:
         """Write one page: its strips, then its directory."""
         number = len(self.written)
         layout = self._layouts[number] if number < len(self._layouts) else Layout(tags=Tags(self._order))
-        colours = 3 if picture.channels >= 3 else 1
         extra = layout.extra_samples
-        if len(extra) != picture.channels - colours:
+        colours = picture.channels - len(extra)
+        if colours not in (1, 3):
+            colours = 3 if picture.channels >= 3 else 1
             extra = (2,) * (picture.channels - colours)  # unassociated alpha
         rows = picture.rows_per_strip()
         shape = (picture.height, picture.width, *((picture.channels,) if picture.channels > 1 else ()))
@@ -231,7 +232,7 @@ def _page(page: Any, file_bytes: int) -> Page:
         raise UnsupportedError(
             f"is a TIFF of {page.dtype} samples; expected up to 16 bits unsigned, or float"
         )
-    photometric, extra = page.photometric.name, len(page.extrasamples)
+    photometric, extra = _photometric(page), len(page.extrasamples)
     colours = page.samplesperpixel - extra
     handled = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4}
     if page.compression == JPEG and photometric == "YCBCR":
@@ -245,7 +246,16 @@ def _page(page: Any, file_bytes: int) -> Page:
         dtype = "uint8"
     channels = {"SEPARATED": 3, "PALETTE": 3}.get(photometric, colours) + extra
     alpha = extra > 0 and int(page.extrasamples[0]) > 0  # others are unspecified: infrared, depth, ...
+    if photometric == "MINISBLACK" and extra >= 2 and not any(map(int, page.extrasamples)):
+        extra, alpha = 0, False  # bands of a multispectral camera, each of them cleaned
     return Page(int(page.imagelength), int(page.imagewidth), channels, dtype, extra, alpha)
+
+
+def _photometric(page: Any) -> str:
+    """Name of the colour model; gray where the tag is missing, for which tifffile gives white-is-zero."""
+    if 262 not in page.tags:
+        return "MINISBLACK"
+    return getattr(page.photometric, "name", str(page.photometric))
 
 
 def _check_jpegs(data: FileBytes, page: Any) -> None:
@@ -259,7 +269,7 @@ def _check_jpegs(data: FileBytes, page: Any) -> None:
 
 
 def _notes(page: Any) -> Iterator[str]:
-    photometric, bits = page.photometric.name, _bits(page)
+    photometric, bits = _photometric(page), _bits(page)
     if photometric == "PALETTE":
         yield "palette turned into RGB (cleaning makes new colours)"
     elif photometric == "SEPARATED":
@@ -279,9 +289,9 @@ def _notes(page: Any) -> Iterator[str]:
 
 def _standard(pixels: Array, page: Any) -> Array:
     """Convert stored samples to full-scale gray or RGB of a supported dtype."""
-    photometric, bits = page.photometric.name, _bits(page)
+    photometric, bits = _photometric(page), _bits(page)
     if photometric == "PALETTE":
-        return np.ascontiguousarray((page.colormap.T >> 8).astype(np.uint8)[pixels])
+        return palette_to_rgb(pixels, page.colormap)
     if pixels.dtype.kind == "f":
         return (1 - pixels if photometric == "MINISWHITE" else pixels).astype(np.float32, copy=False)
     full = np.uint16 if bits > 8 else np.uint8
@@ -294,6 +304,21 @@ def _standard(pixels: Array, page: Any) -> Array:
     if photometric == "SEPARATED":
         pixels = _inks_to_rgb(pixels)
     return pixels
+
+
+def palette_to_rgb(pixels: Array, palette: Array) -> Array:
+    """Look up the colours of the first channel; extra samples stay, with 8 bits.
+
+    Args:
+        pixels: Places in the palette, `(H, W)`, or with extra samples `(H, W, C)`.
+        palette: 16-bit colours, `(3, N)`.
+    """
+    index, extra = (pixels, None) if pixels.ndim == 2 else (pixels[..., 0], pixels[..., 1:])
+    rgb = (palette.T >> 8).astype(np.uint8)[index.astype(np.intp)]  # one bit is read as truth values
+    if extra is None:
+        return np.ascontiguousarray(rgb)
+    eight = extra if extra.dtype == np.uint8 else (extra >> 8).astype(np.uint8)
+    return np.concatenate([rgb, eight], axis=-1)
 
 
 def _inks_to_rgb(inks: Array) -> Array:
