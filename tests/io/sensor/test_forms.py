@@ -663,3 +663,17 @@ def test_the_document_shows_the_file_and_the_notes_of_the_program(tmp_path: Path
     excerpt, notes = (block.partition("\n```")[0] for block in section.split("```text\n")[1:])
     assert excerpt.splitlines() == [line[:110] for line in form.text.split("\n")[: len(excerpt.splitlines())]]
     assert tuple(notes.splitlines()) == CODEC.probe(path).notes
+
+
+def test_a_named_heading_is_cleaned_on_the_circle(tmp_path: Path) -> None:
+    """Between 350 and 10 degrees a filter of plain numbers would point south."""
+    true = 8 * np.sin(np.arange(ROWS) / 40)
+    noisy = (true + np.random.default_rng(7).normal(0, 2, ROWS)) % 360
+    (tmp_path / "a.csv").write_text(_table("time_s,heading_deg\n", lambda i: f"{i},{noisy[i]:.2f}"))
+    clean_file(tmp_path / "a.csv", tmp_path / "b.csv", "savgol", columns=("heading_deg",))
+    new = np.loadtxt(tmp_path / "b.csv", delimiter=",", skiprows=1)[:, 1]
+    error, before = (abs((values - true + 180) % 360 - 180) for values in (new, noisy))
+    assert error.max() < 10
+    assert np.sqrt(np.mean(error**2)) < 0.7 * np.sqrt(np.mean(before**2))
+    assert new.min() >= 0
+    assert new.max() < 360
