@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARCHITECTURES",
+    "DETECTOR",
     "FORMAT",
     "annotate",
     "build",
@@ -42,6 +43,7 @@ __all__ = [
     "verify",
 ]
 
+DETECTOR = Path(__file__).parent / "detectors" / "sound-kind.safetensors"  # of the kinds of recordings
 FORMAT = 1  # raised when older files can no longer be read
 
 # Builders of trained models, called with the config as keywords.

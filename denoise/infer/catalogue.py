@@ -16,7 +16,6 @@ from denoise.models.table import (
     AUTO_PICKS,
     COMPANIONS,
     DEFAULT_MODELS,
-    LIVE_MODEL,
     MODELS,
     PRECISIONS,
     THOROUGH_MODELS,
@@ -98,9 +97,10 @@ def find(name: str) -> CatalogueRow:
     """
     shipped = weights.pretrained()
     if name == AUTO:
-        names = (*AUTO_PICKS, *AUDIO_PICKS, LIVE_MODEL)
+        names = (*AUTO_PICKS, *AUDIO_PICKS)
         files = {name: path for name, path in shipped.items() if name in names}
-        picks = [*(name for name in files if name != LIVE_MODEL), "audio", "none"]
+        picks = [*files, "none"]
+        files["sound-kind"] = weights.DETECTOR  # decides which, so results depend on it
         return CatalogueRow(AUTO, ("image", "audio"), files, {"picks": picks})
     if name in MODELS:
         return CatalogueRow(name, tuple(MODELS[name]))
@@ -223,8 +223,13 @@ def _selector(row: CatalogueRow, modality: str) -> Selector:
                 models[name] = _sharpener(models[name], models[companion])
         return ImageSelector(models)
     from denoise.infer.select_audio import AudioSelector
-    from denoise.models.classical.restoration import AudioRestoration
+    from denoise.models.base import CausalDenoiser
+    from denoise.models.field.careful import Careful
+    from denoise.models.field.chain import FieldChain
 
     speech, other = AUDIO_PICKS
-    models = {name: load(name, modality).denoiser for name in (speech, LIVE_MODEL)}
-    return AudioSelector({**models, other: AudioRestoration(careful=True)})
+    network, _ = weights.load(row.files[other])
+    assert isinstance(network, CausalDenoiser)
+    return AudioSelector(
+        {speech: load(speech, modality).denoiser, other: FieldChain(Careful(network)).eval()}
+    )

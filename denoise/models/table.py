@@ -64,9 +64,9 @@ MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 AUTO = "auto"  # selects one of its picks for each image and each recording
 AUTO_PICKS = ("photo", "photo-sharp")  # against noise, against blur
-AUDIO_PICKS = ("speech", "audio")  # for speech, for everything else
+AUDIO_PICKS = ("speech", "field")  # for speech, for everything else
 PROFILED_MODEL = "audio"  # accepts a noise profile
-LIVE_MODEL = "speech-live"  # for live audio; detects speech for `AUTO`
+LIVE_MODEL = "speech-live"  # for live audio
 
 # Run on a picture and its transpose, and followed by the filter of `denoise.models.coarse_noise`.
 THOROUGH_MODELS = ("photo-best",)
@@ -77,7 +77,7 @@ COMPANIONS: Mapping[str, str] = MappingProxyType({"sensor": "ecg", "photo-sharp"
 
 PRECISIONS = ("float32", "bf16")  # of trained image models; the first is the default
 
-DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"image": AUTO, "audio": "speech", "sensor": "sensor"})
+DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"image": AUTO, "audio": AUTO, "sensor": "sensor"})
 
 
 def build(name: str, modality: str) -> Denoiser:

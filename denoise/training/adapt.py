@@ -22,7 +22,7 @@ from denoise.infer.apply import apply
 from denoise.infer.catalogue import weights_path
 from denoise.io.atomic import replacing
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.table import AUTO, AUTO_PICKS, DEFAULT_MODELS
+from denoise.models.table import AUDIO_PICKS, AUTO, AUTO_PICKS, DEFAULT_MODELS
 from denoise.signal import MODALITIES
 from denoise.training import recipe, self_supervised
 from denoise.training.data import Batches, Pair, Patches, synthetic
@@ -205,6 +205,8 @@ def _start(model: str | Path | None, noisy: Path) -> str:
         if len(found) > 1:
             raise UsageError(f"{noisy}: holds {' and '.join(found)} files; name the model to adapt (--model)")
         model = DEFAULT_MODELS[found[0]]
+        if model == AUTO:
+            return (AUDIO_PICKS if found[0] == "audio" else AUTO_PICKS)[0]
     return AUTO_PICKS[0] if model == AUTO else str(model)
 
 

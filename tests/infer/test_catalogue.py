@@ -26,7 +26,7 @@ def test_it_lists_every_shipped_and_classical_model_once() -> None:
         ("sensor", "sensor", "ecg"),
         ("photo-sharp", "image", "photo"),
         (AUTO, "image", "photo"),
-        (AUTO, "audio", "speech-live"),
+        (AUTO, "audio", "field"),
     ],
 )
 def test_a_digest_follows_each_file_that_the_result_depends_on(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from denoise.errors import UsageError
 from denoise.infer import select_audio
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.select_audio import AudioSelector, SpeechFeatures, sample_excerpts, speech_features
-from denoise.models.classical.restoration import AudioRestoration
-from denoise.models.table import LIVE_MODEL
+from denoise.infer.select_audio import AudioSelector, kind_probabilities, sample_excerpts
+from denoise.models.sound_kind import KINDS
 from pipelines.cli.group import cli
 
 Make = Callable[..., Any]
@@ -110,19 +108,21 @@ def test_readings_are_speech_noisy_or_clean_loud_or_faint(auto: Cleaner, path: P
 
 @pytest.mark.parametrize("kind", OTHER)
 def test_what_is_not_speech_is_not_taken_for_it(auto: Cleaner, kind: str) -> None:
-    assert selected(auto, OTHER[kind]()) == "audio"
+    assert selected(auto, OTHER[kind]()) == "field"
 
 
 def test_silence_and_a_moment_are_no_speech(auto: Cleaner) -> None:
-    assert selected(auto, np.zeros(RATE)) == selected(auto, white(0.1)[:5]) == "audio"
+    assert selected(auto, np.zeros(RATE)) == selected(auto, white(0.1)[:5]) == "field"
 
 
-def test_a_few_words_do_not_make_a_speech(auto: Cleaner) -> None:
-    """One of six excerpts with speech is below the bound of a quarter, two are above it."""
+def test_what_a_speech_model_would_destroy_decides(auto: Cleaner) -> None:
+    """Four of six excerpts with speech are below the bound of 0.7, five are above it."""
     voice, _ = io.read(READINGS[0])
     talk = np.tile(voice[0], 3)[: TIME_S.size]
-    for spoken, model in ((1, "audio"), (2, "speech")):
+    for spoken, model in ((4, "field"), (5, "speech")):
         assert selected(auto, np.concatenate([talk] * spoken + [engine()] * (6 - spoken))) == model
+    silent = np.zeros_like(talk)
+    assert selected(auto, np.concatenate([silent, talk, silent, silent])) == "speech"
 
 
 def test_excerpts_lie_evenly_and_do_not_depend_on_blocks() -> None:
@@ -142,21 +142,23 @@ def test_the_row_says_what_was_decided(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in" / "engine.wav", engine(), RATE)
     (tmp_path / "in" / READINGS[0].name).write_bytes(READINGS[0].read_bytes())
-    arguments = ["clean", "in", "-o", "out", "--model", "auto", "--json", "rows.json", "--workers", "1"]
+    arguments = ["clean", "in", "-o", "out", "--json", "rows.json", "--workers", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         result = CliRunner().invoke(cli, arguments, prog_name="denoise")
         assert result.exit_code == 0, result.output
         rows = {row["key"]: row for row in json.loads(Path("rows.json").read_text())["rows"]}
     machine, reading = rows["engine.wav"], rows[READINGS[0].name]
-    assert (machine["model"], machine["metrics"]["speech_share"]) == ("audio", 0.0)
-    assert machine["notes"][0] == "audio: speech in 0 of 1 excerpts"
+    assert (machine["model"], machine["metrics"]["speech_share"]) == ("field", 0.0)
+    assert machine["notes"][0].startswith("field: ")
+    assert machine["notes"][0].endswith(" in 1 of 1 excerpts")
     assert (reading["model"], reading["metrics"]["speech_share"]) == ("speech", 1.0)
 
 
 def test_in_memory_it_is_what_was_selected(auto: Cleaner) -> None:
+    assert isinstance(auto.model, AudioSelector)
     for samples, model in (
-        (engine()[: 3 * RATE], AudioRestoration(careful=True)),
+        (engine()[: 3 * RATE], auto.model.models["field"]),
         (io.read(READINGS[0])[0][0][: 3 * RATE], load("speech", "audio").model),
     ):
         expected = Cleaner("expected", model, "").clean(samples, RATE)
@@ -165,79 +167,18 @@ def test_in_memory_it_is_what_was_selected(auto: Cleaner) -> None:
         load("auto", "sensor")
 
 
-# ---- each bound -------------------------------------------------------------------------------------------
-
-SPEECH = SpeechFeatures(passed_db=-8.9, voiced=0.21, moving_cents=8.1, syllabic=0.16)
-
-
-@pytest.mark.parametrize(
-    "below", [{"passed_db": -9.1}, {"voiced": 0.19}, {"moving_cents": 7.9}, {"syllabic": 0.14}]
-)
-def test_speech_exceeds_each_bound(below: dict[str, float]) -> None:
-    assert SPEECH.is_speech
-    assert not replace(SPEECH, **below).is_speech
+def test_doubt_is_no_speech(auto: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    for probability, model in ((0.4, "field"), (0.5, "speech")):
+        rest = (1 - probability) / (len(KINDS) - 1)
+        found = np.array([probability if kind == "speech" else rest for kind in KINDS])
+        monkeypatch.setattr(select_audio, "kind_probabilities", lambda _, found=found: found)
+        assert selected(auto, white(0.1)) == model
 
 
-def tone(hz: float, level: float = 0.1) -> np.ndarray:
-    return level * np.sin(2 * np.pi * hz * TIME_S)
-
-
-def features(sound: np.ndarray) -> SpeechFeatures:
-    return speech_features(sound, sound)
-
-
-def test_periodic_and_loud_frames_are_voiced() -> None:
-    for hz in (52.0, 180.0):
-        pitch_hz, voiced = select_audio._pitch(tone(hz))
-        assert voiced.mean() > 0.95
-        assert np.median(pitch_hz) == pytest.approx(hz, rel=0.01)
-    assert features(white(0.1)).voiced < 0.05
-    quiet = np.where(TIME_S < 5, tone(180), tone(180, 0.1 * 10 ** (-30 / 20)))  # energy 0.001: not voiced
-    assert features(quiet).voiced == pytest.approx(0.5, abs=0.02)
-    less_quiet = np.where(TIME_S < 5, tone(180), tone(180, 0.1 * 10 ** (-15 / 20)))
-    assert features(less_quiet).voiced > 0.95
-
-
-def test_energy_outside_the_band_of_speech_does_not_count() -> None:
-    inside, below, above = (tone(hz, 0.1) for hz in (1000.0, 60.0, 6000.0))
-    assert speech_features(inside + below + above, inside).passed_db == pytest.approx(0, abs=0.1)
-    assert speech_features(inside, inside / 2).passed_db == pytest.approx(-6, abs=0.1)
-    for hz in (400.0, 3700.0):
-        assert speech_features(inside + tone(hz), inside).passed_db == pytest.approx(-3, abs=0.2)
-
-
-def test_fluctuations_at_the_rate_of_syllables_count() -> None:
-    def fluctuating(hz: float) -> float:
-        return features(white(0.1) * 10 ** (np.sin(2 * np.pi * hz * TIME_S) / 2)).syllabic
-
-    assert min(fluctuating(hz) for hz in (2.3, 4.0, 8.5)) > 0.5
-    assert max(fluctuating(hz) for hz in (1.0, 15.0)) < 0.15
-    drifting = white(0.1) * 10 ** (np.sin(2 * np.pi * 0.15 * TIME_S) + np.sin(2 * np.pi * 4 * TIME_S) / 4)
-    assert 0.5 < features(drifting).syllabic <= 1
-
-
-@pytest.mark.parametrize(
-    ("cents", "frames", "moving"), [(20, 8, 20), (170, 8, 170), (190, 8, 0), (20, 7, 20), (20, 6, 0)]
-)
-def test_the_pitch_moves_by_less_than_a_jump(
-    cents: float, frames: int, moving: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pitch_hz = 200 * 2 ** (cents * np.arange(frames) / 1200)
-    monkeypatch.setattr(select_audio, "_pitch", lambda _: (pitch_hz, np.ones(frames, bool)))
-    assert features(white(0.1)).moving_cents == pytest.approx(moving)
-
-
-def test_excerpts_are_detected_at_one_level_unless_they_are_silent(gain: Make) -> None:
-    levels = []
-
-    class Meter(type(gain(modality="audio"))):  # type: ignore[misc]
-        def forward(self, noisy: Any) -> Any:
-            levels.append(float(noisy.square().mean().sqrt()))
-            return noisy
-
-    detector = Meter(gain(modality="audio").spec)
-    selector = AudioSelector({"speech": detector, "audio": detector, LIVE_MODEL: detector})
-    for level, audible in ((5e-6, False), (2e-5, True), (0.3, True)):
-        selection = selector.select([white(level)[None]], 1.0, TIME_S.size, RATE)
-        assert (selection.reason == "audio: silent") == (not audible)
-    assert levels == pytest.approx([0.05, 0.05], rel=1e-3)
+def test_the_kind_does_not_depend_on_level_and_length() -> None:
+    voice = io.read(READINGS[0])[0][0]
+    loud, faint = (kind_probabilities(voice * gain) for gain in (1.0, 1e-3))
+    np.testing.assert_allclose(loud, faint, atol=1e-3)
+    assert loud.sum() == pytest.approx(1)
+    for size in (3200, 70_000):
+        assert kind_probabilities(np.resize(voice, size)).shape == (len(KINDS),)

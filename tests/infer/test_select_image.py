@@ -357,7 +357,7 @@ def test_the_command_line_lists_it_refuses_sigma_and_compares_it(folder: Path) -
     listed = run("models")[1].splitlines()
     assert any(line.split()[:4] == ["auto", "image,", "audio", "automatic"] for line in listed)
     picks = set(json.loads(run("models", "show", "auto")[1])["picks"])
-    assert picks == {"photo", "photo-sharp", "speech", "audio", "none"}
+    assert picks == {"photo", "photo-sharp", "speech", "field", "none"}
     code, output = run("clean", folder / "in", "-o", folder / "out", "--sigma", "5")
     assert (code, "finds the noise level itself" in output) == (2, True)
     code, output = run(

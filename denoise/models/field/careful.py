@@ -1,0 +1,79 @@
+"""Limit of what a model may remove from a recording, relative to the sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from denoise.models.base import CausalDenoiser
+
+__all__ = ["Careful", "CarefulState"]
+
+_MAX_REMOVED_DB = -23.0  # power of what is removed over that of the sound
+_BALANCE_S = 10.0  # time constant of both powers
+
+
+@dataclass(frozen=True)
+class CarefulState:
+    """State between parts of a recording, N = B * C.
+
+    Args:
+        delayed: Input samples that wait for the output of the model, `(N, latency)`.
+        powers: Fading energies of the sound and of what the model removes, `(B, 2)`.
+        share: Share of the correction at the end of the last part, `(B,)`; below 0 before the first.
+        state: State of the model.
+    """
+
+    delayed: Tensor
+    powers: Tensor
+    share: Tensor
+    state: Any
+
+
+class Careful(CausalDenoiser):
+    """A model that removes at most a 200th of the energy of the sound, over some ten seconds.
+
+    A sound that is like noise cannot be told from it: rain, applause, the place behind birds. So where more
+    would go than the hiss of a recording, only a share of the correction is applied, and the sound stays as
+    it is to within 23 dB.
+
+    Args:
+        model: A denoiser that carries state.
+    """
+
+    def __init__(self, model: CausalDenoiser) -> None:
+        super().__init__()
+        self.model, self.spec, self.hop, self.latency = model, model.spec, model.hop, model.latency
+        self._fade = 0.5 ** (self.hop / ((self.spec.sample_rate or 1.0) * _BALANCE_S))
+
+    def initial_state(self, batch: int, channels: int = 1) -> CarefulState:
+        """Return the state before the first sample: silence."""
+        like = next(self.model.parameters())
+        return CarefulState(
+            like.new_zeros(batch * channels, self.latency),
+            like.new_zeros(batch, 2),
+            like.new_full((batch,), -1.0),
+            self.model.initial_state(batch, channels),
+        )
+
+    def step(self, block: Tensor, state: CarefulState) -> tuple[Tensor, CarefulState]:
+        """Denoise the next parts `(B, C, k * hop)`."""
+        parts = []
+        for part in torch.split(block, self.hop, -1):
+            size = part.shape[-1]
+            cleaned, inner = self.model.step(part, state.state)
+            signal = torch.cat([state.delayed, part.flatten(0, 1)], 1)
+            noisy = signal[:, :size].view_as(part)
+            removed = noisy - cleaned
+            energies = torch.stack([noisy.square().sum((1, 2)), removed.square().sum((1, 2))], 1)
+            powers = state.powers * self._fade + energies
+            allowed = 10 ** (_MAX_REMOVED_DB / 10) * powers[:, 0]
+            share = (allowed / powers[:, 1].clamp(min=1e-20)).sqrt().clamp(max=1.0)
+            first = torch.where(state.share < 0, share, state.share)
+            ramp = torch.lerp(first[:, None], share[:, None], torch.linspace(0, 1, size, device=part.device))
+            parts.append(noisy - ramp[:, None] * removed)
+            state = CarefulState(signal[:, size:], powers, share, inner)
+        return torch.cat(parts, -1), state

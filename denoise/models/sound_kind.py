@@ -1,0 +1,94 @@
+"""Classifier of recordings: speech, singing, music, or nature and machines."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from denoise.errors import WeightsError
+
+__all__ = ["KINDS", "SEGMENT_SAMPLES", "SoundKind", "load"]
+
+KINDS = ("speech", "singing", "music", "noise")  # noise: nature, machines, and everything else
+SAMPLE_RATE = 16_000  # Hz
+SEGMENT_SAMPLES = 64_000  # of one decision: 4 s
+
+_WINDOW, _HOP = 1024, 256  # samples: 64 ms resolve the harmonics of a voice
+_BANDS = 64
+_RANGE_HZ = (60.0, 7600.0)
+_FLOOR = 1e-4  # of the mean power of a segment
+_WIDTHS = (16, 32, 48, 64)
+
+
+class SoundKind(nn.Module):
+    """A small convolutional network over logarithmic mel spectra; the level does not count.
+
+    Shape:
+        `(B, n)` at 16 kHz to logits `(B, len(KINDS))`; trained with n = `SEGMENT_SAMPLES`.
+    """
+
+    window: Tensor
+    bands: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(_WINDOW, device="cpu"), persistent=False)
+        self.register_buffer("bands", _mel_bands(), persistent=False)
+        widths = (1, *_WIDTHS)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(widths[i], widths[i + 1], 3, stride=2, padding=1) for i in range(len(_WIDTHS))
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in _WIDTHS)
+        self.head = nn.Linear(2 * _WIDTHS[-1] * (_BANDS >> len(_WIDTHS)), len(KINDS))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return the logits of each kind."""
+        frames = samples.unfold(-1, _WINDOW, _HOP) * self.window
+        spectrum = torch.fft.rfft(frames)
+        power = (spectrum.real.square() + spectrum.imag.square()) @ self.bands  # (B, frames, bands)
+        mean = power.mean((1, 2), keepdim=True)
+        x = torch.log10(power / (mean + 1e-12) + _FLOOR).unsqueeze(1) / 2 + 1
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = F.relu(norm(layer(x)))
+        x = x.transpose(1, 2).flatten(2)  # (B, frames, width bands)
+        logits: Tensor = self.head(torch.cat([x.mean(1), x.amax(1)], -1))
+        return logits
+
+
+def _mel_bands() -> Tensor:
+    """Return triangular bands evenly spaced in mel, `(bins, bands)`."""
+    mel = [2595 * torch.log10(torch.tensor(1 + hz / 700)) for hz in _RANGE_HZ]
+    edges = 700 * (10 ** (torch.linspace(float(mel[0]), float(mel[1]), _BANDS + 2, device="cpu") / 2595) - 1)
+    hz = torch.arange(_WINDOW // 2 + 1, device="cpu")[:, None] * (SAMPLE_RATE / _WINDOW)
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    width = SAMPLE_RATE / _WINDOW  # no band is narrower than a bin
+    rise = (hz - low) / (middle - low).clamp(min=width)
+    fall = (high - hz) / (high - middle).clamp(min=width)
+    bands = torch.minimum(rise, fall).clamp(min=0)
+    nearest = torch.zeros_like(bands)
+    nearest[(middle / width).round().long(), torch.arange(_BANDS, device="cpu")] = 1.0
+    return torch.where(bands.sum(0) > 0, bands, nearest)
+
+
+@cache
+def load(path: Path) -> SoundKind:
+    """Load the classifier from its file.
+
+    Raises:
+        WeightsError: The file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    model = SoundKind()
+    try:
+        tensors: dict[str, Any] = load_file(path)
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{path}: cannot be read as the detector of recordings ({error})") from error
+    return model.eval()
