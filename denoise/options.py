@@ -23,6 +23,8 @@ from denoise.signal import DECIMALS, DELIMITERS, MAX_FILL_SAMPLES, SECONDS
 
 __all__ = ["CleanOptions", "Field", "Keep", "LimitOptions", "Option", "Options", "Precision", "Remove"]
 
+PURPOSES = ("listening", "recognition")
+_RECOGNITION_DB = 12.0  # recognisers know noise better than traces of its removal
 _MAX = sys.float_info.max
 
 
@@ -403,6 +405,15 @@ class CleanOptions(LimitOptions):
             modalities=("audio",),
         ),
     ] = None
+    purpose: Annotated[
+        str,
+        Option(
+            "Who hears the recordings; `recognition` attenuates by at most 12 dB.",
+            choices=PURPOSES,
+            flag="--for",
+            modalities=("audio",),
+        ),
+    ] = PURPOSES[0]
     noise_profile: Annotated[
         str | None,
         Option(
@@ -432,11 +443,14 @@ class CleanOptions(LimitOptions):
 
     @property
     def bounded_strength(self) -> float:
-        """Strength at which no part of a recording is attenuated by more than `max_attenuation_db`.
+        """Strength at which no part of a recording is attenuated by more than is allowed.
+
+        `max_attenuation_db` and `purpose` limit it.
 
         The input that stays is in phase with the output, so the two add up: for a model's gain g,
         `1 - strength + strength * g` is never below `1 - strength`.
         """
-        if self.max_attenuation_db is None:
-            return self.strength
-        return float(min(self.strength, 1.0 - 10.0 ** (-self.max_attenuation_db / 20.0)))
+        limits_db = [self.max_attenuation_db] if self.max_attenuation_db is not None else []
+        if self.purpose == "recognition":
+            limits_db.append(_RECOGNITION_DB)
+        return float(min([self.strength, *(1.0 - 10.0 ** (-limit / 20.0) for limit in limits_db)]))

@@ -13,7 +13,12 @@ from denoise.options import CleanOptions
 
 __all__ = ["LIVE_OPTIONS", "LiveReport", "clean_stream"]
 
-LIVE_OPTIONS = ("model", "strength", "max_attenuation_db")  # fields of CleanOptions that a stream takes
+LIVE_OPTIONS = (
+    "model",
+    "strength",
+    "max_attenuation_db",
+    "purpose",
+)  # fields of CleanOptions that a stream takes
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,9 @@ def test_values_get_the_type_of_their_field() -> None:
     options = CleanOptions(columns=["a", "b"], reference="truth")  # type: ignore[arg-type]
     assert (options.columns, options.reference) == (("a", "b"), Path("truth"))
     assert CleanOptions(max_attenuation_db=float("inf")).bounded_strength == 1.0
+    recognised = CleanOptions(purpose="recognition").bounded_strength
+    assert recognised == CleanOptions(max_attenuation_db=12.0).bounded_strength
+    assert CleanOptions(purpose="recognition", max_attenuation_db=6.0).bounded_strength < recognised
 
 
 def test_options_of_other_kinds_are_reset_or_refused() -> None:
