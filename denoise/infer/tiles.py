@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise.dsp.windows import padded
+from denoise.machine import memory_bytes
 from denoise.models.base import Denoiser
 
 __all__ = ["MEMORY", "Memory", "bytes_per_pixel", "tile_shape"]
@@ -42,7 +43,8 @@ class Memory:
         return min(self.max_bytes, max(self.min_bytes, self.total_bytes - held_bytes))
 
 
-MEMORY = Memory()
+_OTHER_BYTES = 400 * 2**20  # of a process that has loaded torch and a model
+MEMORY = Memory(min(Memory.total_bytes, max(2 * Memory.min_bytes, memory_bytes() - _OTHER_BYTES)))
 
 
 def tile_shape(height: int, width: int, halo: int, multiple_of: int, max_px: float) -> tuple[int, int]:

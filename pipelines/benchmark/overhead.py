@@ -16,11 +16,11 @@ from denoise import io
 from denoise.errors import UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
+from denoise.machine import cores
 from denoise.options import CleanOptions
 from pipelines.batch import discover
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Item
-from pipelines.batch.engines.base import cores
 from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry

@@ -19,10 +19,10 @@ import denoise
 from denoise import io, weights
 from denoise.errors import DenoiseError, reason
 from denoise.io.formats import FORMATS
+from denoise.machine import available_bytes, cores, memory_bytes
 from denoise.options import CleanOptions
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines.batch import run as batch
-from pipelines.batch.engines.base import cores
 from pipelines.batch.forecast import bytes_text
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.store import Local
@@ -131,21 +131,12 @@ def _torch() -> str:
 
 
 def _machine() -> str:
-    available = _available_bytes()
+    available = available_bytes()
     if available is None:
         return f"{cores()} cores"
     if available < _MIN_BYTES:
         raise _ProblemError(f"{bytes_text(available)} of memory left, expected {bytes_text(_MIN_BYTES)}")
-    return f"{cores()} cores, {bytes_text(available)} of memory left"
-
-
-def _available_bytes() -> int | None:
-    """Memory available without swapping; None if the system does not report it."""
-    try:
-        found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None
+    return f"{cores()} cores, {bytes_text(available)} of {bytes_text(memory_bytes())} memory left"
 
 
 def _disk() -> str:

@@ -83,7 +83,7 @@ def test_what_is_missing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(metadata, "version", without_soxr)
     monkeypatch.setattr(doctor.Local, "free_bytes", lambda _: 1000)
-    monkeypatch.setattr(doctor, "_available_bytes", lambda: 1000)
+    monkeypatch.setattr(doctor, "available_bytes", lambda: 1000)
     monkeypatch.setattr(codec, "CODEC", dataclasses.replace(codec.CODEC, writer=broken))
     found = problems()
     assert set(found) == {"packages", "machine", "disk", "codecs"}

@@ -53,6 +53,6 @@ def test_there_are_as_many_workers_as_pay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(engines, "cores", lambda: cores)
-    monkeypatch.setattr(engines, "_memory_bytes", lambda: 64 << 30)
+    monkeypatch.setattr(engines, "memory_bytes", lambda: 64 << 30)
     job = CleanJob(inputs=(tmp_path,), output=tmp_path / "out", memory=memory)
     assert engines._worker_count(job, files, seconds) == expected

@@ -1,15 +1,14 @@
-"""Shared parts of the engines: result type, core count, and retry."""
+"""Shared parts of the engines: result type and retry."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable
 from typing import Protocol
 
 from pipelines.batch.discover import Item
 from pipelines.batch.manifest import Entry
 
-__all__ = ["Crashes", "Entries", "cores", "retry_alone"]
+__all__ = ["Crashes", "Entries", "retry_alone"]
 
 # A generator and not any iterator: closing it stops the work.
 Entries = Generator[Entry, None, None]
@@ -36,8 +35,3 @@ def retry_alone(items: Iterable[Item], attempt: Attempt) -> Entries:
     yield from attempt(again, crashed, alone=True)
     for item, reason in crashed:
         yield Entry.of(item, "failed", error=f"{item.source}: {reason}, twice")
-
-
-def cores() -> int:
-    """Number of CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

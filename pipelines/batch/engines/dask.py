@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from denoise.errors import StorageError, UsageError, reason
+from denoise.machine import cores
 from pipelines.batch.discover import Item
-from pipelines.batch.engines.base import Crashes, Entries, cores, retry_alone
+from pipelines.batch.engines.base import Crashes, Entries, retry_alone
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry
 from pipelines.batch.worker import process

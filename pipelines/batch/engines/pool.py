@@ -24,8 +24,9 @@ from pathlib import Path
 from types import FrameType
 
 from denoise.errors import StorageError, UsageError
+from denoise.machine import cores
 from pipelines.batch.discover import Item
-from pipelines.batch.engines.base import Crashes, Entries, cores, retry_alone
+from pipelines.batch.engines.base import Crashes, Entries, retry_alone
 from pipelines.batch.forecast import bytes_text
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
+from denoise.machine import cores, memory_bytes
 from pipelines.batch.discover import Item
-from pipelines.batch.engines.base import Entries, cores
+from pipelines.batch.engines.base import Entries
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry
 from pipelines.batch.worker import process
@@ -62,15 +62,7 @@ def _worker_count(job: Job, files: int, expected_s: float) -> int:
     """One worker per core when the job is long enough to amortise their start-up, else 1."""
     if expected_s < _MIN_POOL_S:
         return 1
-    return max(1, min(cores(), files, (job.memory or _memory_bytes()) // _WORKER_BYTES))
-
-
-def _memory_bytes() -> int:
-    """Physical memory; a very large number if the system does not report it."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 1 << 40
+    return max(1, min(cores(), files, (job.memory or memory_bytes()) // _WORKER_BYTES))
 
 
 def inline(job: Job, items: Sequence[Item]) -> Entries:
