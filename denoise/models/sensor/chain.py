@@ -36,7 +36,7 @@ _TIMED = ("mains", "baseline")  # stages that need the sample rate
 _GRIDS_HZ = (50.0, 60.0)
 OWN_RATE_HZ = 360.0  # that of the recordings a network of one rate was trained on
 _SLOW_HZ = 0.5
-_SLOW_MINORITY = 0.25  # least share of the lesser side in the heights of lone outliers of a slow log
+_SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone outliers of a slow log
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 Floats = NDArray[np.float64]

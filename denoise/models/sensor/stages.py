@@ -211,8 +211,7 @@ class Repair:
     min_stuck_run: int = 8  # samples, elsewhere
     max_run: int = 256  # samples; a longer run is a signal at rest
     jump: float = 3.0  # times the 95th percentile of nearby second differences
-    chance: float = 1e-7  # probability of a run of equal values below which it is a fault,
-    rail_chance: float = 1e-2  # and at an extreme
+    chance: float = 1e-7  # probability of a run of equal values below which it is a fault
     halo: int = 2048
 
     def __call__(self, samples: Floats) -> Floats:
@@ -251,7 +250,7 @@ class Repair:
         share = np.clip(others / (high - low), 1e-3, 1.0)
         chance = share ** (stops - 1 - starts)
         odd = (chance < self.chance) & (stops - starts >= self.min_stuck_run)
-        faults = jumps & ((extreme & (chance < self.rail_chance)) | odd)
+        faults = jumps & (extreme | odd)
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty
