@@ -37,7 +37,7 @@ _OF_THE_DISK = frozenset(
     for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "ENODEV", "ENXIO", "ESTALE")
     if hasattr(errno, name)
 )
-_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)  # names may hold line ends
 _later = False
 
 
@@ -143,9 +143,10 @@ def is_stray(name: str, names: Collection[str]) -> bool:
 
 def _temporary(path: Path) -> Path:
     ending = f".{secrets.token_hex(4)}.part"
-    name = os.fsencode(path.name)[: _MAX_NAME_BYTES - len(ending) - 1]
+    encoded, limit = os.fsencode(path.name), _MAX_NAME_BYTES - len(ending) - 1
     # A cut may fall inside a UTF-8 character, which is dropped.
-    return path.with_name("." + name.decode("utf-8", "ignore") + ending)
+    name = path.name if len(encoded) <= limit else encoded[:limit].decode("utf-8", "ignore")
+    return path.with_name("." + name + ending)
 
 
 def _sync(path: Path) -> None:

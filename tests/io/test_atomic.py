@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from denoise.errors import OutputError
 from denoise.io import atomic
-from denoise.io.atomic import replacing
+from denoise.io.atomic import is_temporary, remove_strays, replacing
 
 
 def test_new_bytes_take_the_name(tmp_path: Path) -> None:
@@ -114,3 +115,15 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", [b"a\nb.png", b"a\xffb.png", "ü.png".encode(), b"x" * 255])
+def test_strays_of_any_name_are_removed(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    with contextlib.suppress(KeyboardInterrupt), replacing(path) as temporary:
+        stray = temporary.name
+        raise KeyboardInterrupt
+    (tmp_path / stray).write_bytes(b"left by a killed process")
+    assert is_temporary(stray)
+    remove_strays(tmp_path, {path.name})
+    assert list(tmp_path.iterdir()) == []
