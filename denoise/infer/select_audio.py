@@ -27,7 +27,7 @@ _MAX_EXCERPTS = 12  # of a long recording, evenly spread: two minutes suffice fo
 _MIN_SAMPLES = 3200  # of an excerpt that can be classified: 0.2 s
 _SILENT_RMS = 1e-5  # 100 dB below full scale
 # Probability of speech of an excerpt that counts as such: above all music and nature that was tried.
-_MIN_PROBABILITY = 0.45
+_MIN_PROBABILITY = 0.4
 # Of the excerpts that are not silent, for a recording to count as speech: a model for speech would destroy
 # the others, while that for other sounds leaves noise in these.
 _MIN_SPEECH_SHARE = 0.7

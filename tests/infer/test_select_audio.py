@@ -168,7 +168,7 @@ def test_in_memory_it_is_what_was_selected(auto: Cleaner) -> None:
 
 
 def test_doubt_is_no_speech(auto: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
-    for probability, model in ((0.4, "field"), (0.5, "speech")):
+    for probability, model in ((0.38, "field"), (0.42, "speech")):
         rest = (1 - probability) / (len(KINDS) - 1)
         found = np.array([probability if kind == "speech" else rest for kind in KINDS])
         monkeypatch.setattr(select_audio, "kind_probabilities", lambda _, found=found: found)
