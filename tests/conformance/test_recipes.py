@@ -42,6 +42,7 @@ def test_two_steps_then_clean(name: str, tmp_path: Path) -> None:
     assert card["training"]["steps"] == 2
     shape = (33, 47, 3) if loaded.modality == "image" else (5000,)
     array = np.random.default_rng(1).random(shape)
-    cleaned = denoise.load(out).clean(array, sample_rate=None if loaded.modality == "image" else 16_000)
+    rate = {"image": None, "audio": 16_000, "sensor": 360}[loaded.modality]
+    cleaned = denoise.load(out).clean(array, sample_rate=rate)
     assert cleaned.shape == array.shape
     assert not np.array_equal(cleaned, array)
