@@ -391,7 +391,7 @@ def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, 
 
     hook = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
             plan = build(card["architecture"], card["config"])
     finally:
         hook.remove()
@@ -408,7 +408,8 @@ def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, 
             f"{path}: its card says {card['modality']}, its config {plan.spec.modality}, expected the same"
         )
     _check_reach(path, plan)
-    return build(card["architecture"], card["config"])
+    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced; the caller's numbers stay
+        return build(card["architecture"], card["config"])
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -185,6 +185,13 @@ def test_random_damage_is_refused_or_harmless(path: Path) -> None:
             assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+def test_loading_leaves_the_random_numbers_of_the_caller(path: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    weights.load(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_sound_file_is_said_to_be_sound(path: Path) -> None:
     run = CliRunner().invoke(cli, ["models", "verify", str(path)])
     assert run.exit_code == 0, run.output
