@@ -33,6 +33,11 @@ _TINY = 1e-15  # power of a bin, in units of white noise of variance 1
 _SILENT = 50.0  # log power that marks blocks with digital silence, which minima skip
 _MAX_EXCESS = (-4.0, 12.0)  # limits of the log ratio of power and floor
 _N_FEATURES = 8
+# Calls of birds and insects lie above 2.5 kHz, and the noise beside them is the place: noise of that share of
+# the power is left, the more the louder it is.
+_BASS_HZ, _TREBLE_HZ = 200.0, 2500.0
+_CALLS = (0.4, 0.6)  # share of the sound above the floor that is treble
+_AMBIENCE_DB = (-20.0, -17.0)  # power of the floor over that of the recording
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ class FloorGain(CausalDenoiser):
             power = self._power(spectrum, rows)
             blocks = self._block_powers(power, signal.view(rows, -1, signal.shape[-1]))
             noise = self._power(self._analyse(F.pad((noisy - target).flatten(0, 1), pad)), rows)
-            features, low, active = _statistics(blocks, self.position)
+            features, low, active, _ = _statistics(blocks, self.position)
             true_floor = torch.maximum(torch.log(_smooth_steps(noise) + _TINY), low - 4.0)
         floor, condition = self._floor(features, low)
         gain = self._gain(power, floor, condition, 0)
@@ -178,7 +183,7 @@ class FloorGain(CausalDenoiser):
         frames, steps = size // _HOP, size // _STEP_SAMPLES
         # Output belongs to the frames from one step on; `blocks` begin _KEPT_BLOCKS earlier.
         first = _KEPT_BLOCKS - 3 * _STEP - _LONG  # so that the statistics begin three steps before the output
-        features, low, _ = _statistics(blocks[:, first:], self.position)
+        features, low, _, power = _statistics(blocks[:, first:], self.position)
         begin = _LONG // _STEP
         context = slice(begin, begin + steps + 6)
         floor, condition = self._floor(features[:, :, context], low[:, context])
@@ -189,6 +194,8 @@ class FloorGain(CausalDenoiser):
         gain = self._gain(
             self._power(near, rows), floor[:, inner], condition[:, :, inner], 2 * _STEP_FRAMES - _CONTEXT
         )
+        left = _over_time(self._ambience(power[:, context], floor)[:, None, inner], _STEP_FRAMES)
+        gain = gain.lerp(torch.ones_like(gain), left[:, 0, 2 * _STEP_FRAMES - _CONTEXT :][:, : gain.shape[1]])
         before = _FRAME // _HOP - 1
         cut = slice(_CONTEXT - before, _CONTEXT + frames)
         out = self._synthesise(near[:, cut], gain[:, cut])[:, _FRAME - _HOP :][:, :size]
@@ -239,6 +246,21 @@ class FloorGain(CausalDenoiser):
         correction = self.floor_out(x)[:, 0].float()
         return low + correction.clamp(-6.0, 3.0), self.condition(x)
 
+    def _ambience(self, power: Tensor, floor: Tensor) -> Tensor:
+        """Return the share of the noise around each step to leave, `(B, steps, 1)`.
+
+        Args:
+            power: Mean power over the long window, `(B, steps, bins)`.
+            floor: Log floor, `(B, steps, bins)`.
+        """
+        hz = torch.arange(_BINS, device=power.device) * (self._config.sample_rate / _FRAME)
+        noise = torch.exp(floor)
+        sound = (power - 1.5 * noise).clamp(min=0) * (hz > _BASS_HZ)
+        total = noise.sum(2) + _TINY
+        treble = sound[..., hz > _TREBLE_HZ].sum(2) / (sound.sum(2) + 0.05 * total)
+        level_db = 10 * torch.log10(total / (power.sum(2) + _TINY))
+        return (_ramp(treble, _CALLS) * _ramp(level_db, _AMBIENCE_DB))[..., None]
+
     def _gain(self, power: Tensor, floor: Tensor, condition: Tensor, skip: int) -> Tensor:
         """Return gains `(B, frames, bins)` of frames that begin `skip` frames after the first step."""
         rows, frames, bins = power.shape
@@ -258,7 +280,7 @@ class FloorGain(CausalDenoiser):
         return minimum + (1 - minimum) * torch.sigmoid(excess - 0.5 + 4 * change)
 
 
-def _statistics(blocks: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _statistics(blocks: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Measure log powers of blocks around each step.
 
     Args:
@@ -266,7 +288,8 @@ def _statistics(blocks: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tenso
         position: Of each bin, `(bins,)`.
 
     Returns:
-        Features `(B, 8, steps, bins)`, minima over the long window, and 1 where it has sound `(B, steps, 1)`.
+        Features `(B, 8, steps, bins)`, minima over the long window, 1 where it has sound `(B, steps, 1)`, and
+        mean power over it `(B, steps, bins)`.
     """
     x = blocks.transpose(1, 2)  # (B, bins, blocks)
     sounding = (x[:, :1] < _SILENT).to(x)
@@ -292,7 +315,8 @@ def _statistics(blocks: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tenso
     whole = (F.avg_pool1d(sounding, _STEP, _STEP) == 1.0).to(x)
     step_power = torch.where(whole > 0, step_power, _SILENT)
     low_steps = minimum(step_power, _LONG // _STEP, 1)
-    total = torch.log((mean(power, _LONG) / long_count).mean(1, keepdim=True) + _TINY)
+    long_power = mean(power, _LONG) / long_count
+    total = torch.log(long_power.mean(1, keepdim=True) + _TINY)
     around = F.avg_pool1d(low.transpose(1, 2), 2 * _AROUND_BINS + 1, 1, _AROUND_BINS, count_include_pad=False)
     low_short = minimum(x, _SHORT, _STEP)
     features = torch.stack(
@@ -310,7 +334,13 @@ def _statistics(blocks: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tenso
     )
     features = (active[:, None] * features.clamp(-12, 12) / 2).transpose(2, 3)
     low = torch.where(active > 0, low, math.log(_TINY)).transpose(1, 2)
-    return features.contiguous(memory_format=torch.channels_last), low, active.transpose(1, 2)
+    features = features.contiguous(memory_format=torch.channels_last)
+    return features, low, active.transpose(1, 2), long_power.transpose(1, 2)
+
+
+def _ramp(x: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Return 0 below the bounds, 1 above them, and a line in between."""
+    return ((x - bounds[0]) / (bounds[1] - bounds[0])).clamp(0, 1)
 
 
 def _over_time(x: Tensor, factor: int) -> Tensor:
