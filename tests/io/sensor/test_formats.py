@@ -187,3 +187,27 @@ def test_an_interrupted_edf_tells_its_pauses(tmp_path: Path) -> None:
     missing = missing_samples(clock, np.concatenate(list(reader.stamps())))
     assert np.flatnonzero(missing).tolist() == [40]
     assert missing[40] == 600
+
+
+def test_variables_whose_names_end_in_time_are_signals(tmp_path: Path) -> None:
+    """Case Western Reserve University names the accelerometer of a bearing `X105_DE_time`."""
+    signal = RNG.normal(size=(900, 1))
+    arrays = {"X105_DE_time": signal, "X105_FE_time": signal * 2, "X105RPM": 1797}
+    scipy.io.savemat(tmp_path / "105.mat", arrays)
+    values, info = io.read(tmp_path / "105.mat")
+    assert info.columns == ("X105_DE_time", "X105_FE_time")
+    np.testing.assert_allclose(values, np.stack([signal[:, 0], signal[:, 0] * 2]))
+
+
+def test_a_header_without_a_length_takes_that_of_its_samples(tmp_path: Path) -> None:
+    (tmp_path / "r1.dat").write_bytes(np.arange(50, dtype="<i2").tobytes())
+    (tmp_path / "r1.hea").write_text("r1 2 360\nr1.dat 16 100/mV\nr1.dat 16 100/mV\n")
+    values, info = io.read(tmp_path / "r1.hea")
+    assert info.shape == values.shape == (2, 25)
+    assert values[1, 24] == pytest.approx(0.49)
+
+
+def test_a_workbook_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(UnsupportedError, match=r"a\.xlsx: .*save the sheet as CSV"):
+        io.probe(tmp_path / "a.xlsx")
