@@ -72,6 +72,18 @@ def test_a_sharp_photo_has_no_kernel(cleaner: Cleaner) -> None:
     assert sharpener(cleaner).free_blur(photo(), 255.0) is None
 
 
+def test_two_kernels_that_contradict_each_other_confirm_no_blur(
+    cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft = blurred(photo(), kernel_of("gaussian-blur:sigma_px=2"), 1.0)
+    assert sharpener(cleaner).confirms_blur(soft, 255.0)
+    wrong = kernel_of("shake:extent_px=20", 5)
+    monkeypatch.setattr("denoise.models.sharpen.blur_kernel", lambda *_: wrong)
+    other = soft[:, ::-1].copy()  # results are remembered for one page
+    assert sharpener(cleaner).free_blur(other, 255.0) is None
+    assert not sharpener(cleaner).confirms_blur(other, 255.0)
+
+
 def test_a_disk_is_recognised_and_a_path_is_not() -> None:
     disk, path = kernel_of("defocus:radius_px=5"), kernel_of("shake:extent_px=13", 3)
     rough = np.pad(disk, 3) + np.random.default_rng(0).uniform(0, 0.003, (disk.shape[0] + 6,) * 2)
