@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,9 +16,9 @@ from denoise.estimate.image import blur_px, noise_sigma
 from denoise.estimate.jpeg import jpeg_quality
 from denoise.estimate.real_noise import RealNoise, real_noise
 from denoise.infer.selection import Selection, Selector
-from denoise.infer.verify import middle, reject_cleaned, reject_sharpened
+from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sharpened
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.coarse_noise import CoarseNoiseFilter, denoise_crops
+from denoise.models.coarse_noise import denoise_crops
 from denoise.models.table import AUTO_PICKS, build
 
 __all__ = [
@@ -78,13 +78,11 @@ class ImageSelection(Selection):
         estimated_sigma: Standard deviation of the noise in 8-bit units.
         estimated_blur_px: Blur as the standard deviation of a Gaussian, in pixels; 0 is sharp.
         estimated_jpeg_quality: JPEG quality; 100 without traces of compression.
-        smoothed: Noise that a camera smoothed, if that was found: it is also filtered by its spectrum.
     """
 
     estimated_sigma: float = 0.0
     estimated_blur_px: float = 0.0
     estimated_jpeg_quality: float = 100.0
-    smoothed: RealNoise | None = field(default=None, repr=False, compare=False)
 
     def preserve_texture(self, noisy: Array, cleaned: Array, /) -> None:
         """Restore to `cleaned` `(C, H, W)`, in place, what was removed beyond the estimated noise."""
@@ -163,15 +161,7 @@ class ImageSelector(Selector):
             sharpens = white and self.models[_SHARPEN].confirms_blur(page, peak)
         quality = jpeg_quality(page, peak)
         smoothed_sigma = noise.sigma if smoothed else 0.0
-        selection = select(sigma, blur, quality, sharpens=sharpens, smoothed_sigma=smoothed_sigma)
-        return replace(selection, smoothed=noise if smoothed else None)
-
-    def denoiser(self, selection: Selection, /) -> Denoiser:
-        """Return the denoiser of a selection, with a filter for noise that a camera smoothed."""
-        denoiser = super().denoiser(selection)
-        noise = selection.smoothed if isinstance(selection, ImageSelection) else None
-        filtered = noise and selection.model == _CLEAN and denoiser.spec.halo is not None
-        return CoarseNoiseFilter(denoiser).for_noise(noise) if noise and filtered else denoiser
+        return select(sigma, blur, quality, sharpens=sharpens, smoothed_sigma=smoothed_sigma)
 
     def repair(self, selection: Selection, noisy: Array, peak: float | None, /) -> Array:
         """Replace hot pixels, which a model turns into blotches; only of what is cleaned."""
@@ -191,9 +181,12 @@ class ImageSelector(Selector):
         )
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:
-        """Return the next candidate: sharpen, sharpen by half, clean, leave as it is."""
+        """Return the next candidate: sharpen, sharpen by half, clean, leave as it is.
+
+        Half of a wrong sharpening would show the contours twice, so it is tried against noise alone.
+        """
         tried = f"{selection.reason}; {selection.model} was tried and dropped: {reason}"
-        if selection.model == _SHARPEN and selection.strength > 0.5:
+        if selection.model == _SHARPEN and selection.strength > 0.5 and reason.startswith(RAISED_NOISE):
             model, strength = _SHARPEN, 0.5
         elif selection.model == _SHARPEN and selection.figures["estimated_sigma"] > CLEAR_SIGMA:
             model, strength = _CLEAN, 1.0

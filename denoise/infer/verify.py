@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "RAISED_NOISE",
     "flat_blocks",
     "flat_detail",
     "middle",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+
+RAISED_NOISE = "it raised the noise"  # the only reason that a smaller correction helps against
 
 _EIGHT_BIT = 255.0
 _BLOCK_PX = 16
@@ -63,7 +66,7 @@ def reject_cleaned(before: Array, after: Array) -> str:
     flat = flat_blocks(before.mean(0))
     noise, left = (flat_detail(image, flat) for image in (before, after))
     if left > _GROWTH * noise + _ROUNDING:
-        return f"it raised the noise of flat parts from {noise:.1f} to {left:.1f}/255"
+        return f"{RAISED_NOISE} of flat parts from {noise:.1f} to {left:.1f}/255"
     share = outline_share(before, after)
     return f"it removed outlines ({share:.0%} correlation)" if share > _OUTLINES else ""
 
@@ -85,7 +88,7 @@ def reject_sharpened(before: Array, after: Array, sigma: float, blur_width_px: f
     flat = flat_blocks((after if wide else before).mean(0))
     noise, left = (flat_detail(image, flat) for image in (before, after))
     if left > max(_VISIBLE_WIDE if wide else _VISIBLE, _GROWTH * noise + _ROUNDING):
-        return f"it raised the noise of flat parts from {noise:.1f} to {left:.1f}/255"
+        return f"{RAISED_NOISE} of flat parts from {noise:.1f} to {left:.1f}/255"
     error = reblur_error(before, after, max(_KERNEL_RADIUS, math.ceil(4 * blur_width_px)))
     if error > sigma + _REBLUR:
         return f"blurred again, the result is {error:.1f}/255 off the input"
