@@ -1,4 +1,4 @@
-"""What is removed from a recording stays far below its sound."""
+"""The part that is removed from a recording stays far below its sound."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_onsets_are_not_clicks() -> None:
 @pytest.mark.parametrize("silent_s", [0.0, 1.0])
 @pytest.mark.parametrize("offset", [0.0, 0.1])
 def test_hiss_goes_up_to_the_end_and_beside_digital_silence(silent_s: float, offset: float) -> None:
-    """With hum, whose filter would ring into the silence, and at a length that no frame divides."""
+    """Hum included, whose filter would ring into the silence, and at a length that no frame divides."""
     sound = (noise(0.01) + hum(50.0))[: 5 * RATE + 777]
     recording = np.concatenate([sound, np.zeros(round(silent_s * RATE))]) + offset
     stream = Stream(AudioRestoration(), sample_rate=RATE)
