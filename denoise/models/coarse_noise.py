@@ -91,15 +91,11 @@ class CoarseNoiseFilter(Denoiser):
         multiple_of = padded(network.spec.multiple_of, _STEP_PX)
         halo = padded((network.spec.halo or 0) + BLOCK_PX, multiple_of)
         self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of)
-        self._power: Tensor | None = None
 
     def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
         """Measure the noise of a page, and return the denoiser for its tiles."""
         network = self.network.eval()
-        return self.for_noise(real_noise(page, peak, lambda crops: denoise_crops(network, crops)))
-
-    def for_noise(self, noise: RealNoise) -> Denoiser:
-        """Return the denoiser for the tiles of a page whose noise is known."""
+        noise = real_noise(page, peak, lambda crops: denoise_crops(network, crops))
         share = coarse_share(noise)
         return _Prepared(self, share * np.sqrt(noise.power) / _EIGHT_BIT) if share else self.network
 
