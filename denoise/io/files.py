@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoise.errors import UnreadableError
 from denoise.io.base import Codec, Reader, Writer
-from denoise.io.formats import modality_of
+from denoise.io.formats import modality_of, refusal
 from denoise.io.sniff import sniff
 from denoise.registry import lookup
 from denoise.signal import MODALITIES, Modality, SignalInfo
@@ -38,14 +38,16 @@ def modality(path: str | Path) -> Modality:
     """Find a file's modality: by its first bytes, or by its name where they do not decide (text).
 
     Raises:
-        UnsupportedError: Neither decides.
+        UnsupportedError: Neither decides, or the format is known and not read.
     """
     path = Path(path)
     try:
-        found = sniff(path).modality
+        row = sniff(path)
     except UnreadableError:  # the codec of its name states the reason
-        found = ""
-    return MODALITIES[found] if found else modality_of(path)
+        return modality_of(path)
+    if row.advice:
+        raise refusal(path, row)
+    return MODALITIES[row.modality] if row.modality else modality_of(path)
 
 
 def _codec(name: str) -> Codec:

@@ -5,6 +5,7 @@ To add a format, write its module and add its row. Importing the table loads no 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +18,15 @@ from denoise.signal import MODALITIES, Modality
 
 __all__ = [
     "FORMATS",
+    "REFUSED",
     "Format",
     "format_of_suffix",
     "modality_of",
     "optional_package",
     "readable_suffixes",
+    "refusal",
+    "refused_suffix",
+    "unknown_suffix",
     "writable_suffixes",
 ]
 
@@ -45,6 +50,7 @@ class Format:
     loose_suffixes: tuple[str, ...] = ()
     extra: str = ""  # the optional dependency group of this project that it needs
     package: str = ""  # the module of that group that it imports
+    advice: str = ""  # what to do with a file of a known format that is not read
 
     @property
     def writable(self) -> bool:
@@ -98,15 +104,42 @@ _ROWS = (
            rb"\x89HDF\r\n\x1a\n|MATLAB 7\.3 MAT-file", extra="hdf5", package="h5py"),
 )
 # fmt: on
-# What to do with files of instruments that are not read.
-_ADVICE = {
-    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV (UTF-8)"),
-    **dict.fromkeys((".tdms",), "export it as CSV or HDF5, in DIAdem or with npTDMS"),
-    **dict.fromkeys((".mseed", ".miniseed", ".sac"), "export it as CSV with ObsPy"),
-    **dict.fromkeys((".fif", ".set", ".vhdr"), "export it as EDF with MNE-Python"),
-    **dict.fromkeys((".fit",), "export it as CSV with the FIT SDK"),
-}
+# Known formats that are not read. Files with a modality count as failed, others as ignored. The first bytes
+# decide, or the suffix where a format has no bytes of its own.
+_CONVERT_IMAGE, _CONVERT_SOUND = "save it as PNG or TIFF", "convert it to WAV or FLAC"
+_REFUSED_ROWS = (
+    Format("GIF", "image", (".gif",), magic=rb"GIF8", advice=f"{_CONVERT_IMAGE}; 256 colours hold no result"),
+    Format("Photoshop", "image", (".psd", ".psb"), magic=rb"8BPS", advice=_CONVERT_IMAGE),
+    Format(
+        "JPEG 2000",
+        "image",
+        (".jp2", ".j2k"),
+        magic=rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+        advice=_CONVERT_IMAGE,
+    ),
+    Format("JPEG XL", "image", (".jxl",), magic=rb"\0\0\0\x0cJXL |\xff\x0a", advice=_CONVERT_IMAGE),
+    Format("AVIF", "image", (".avif",), magic=rb".{4}ftypavi[fs]", advice=_CONVERT_IMAGE),
+    Format("MP4", "audio", (".mp4", ".m4a", ".mov", ".3gp"), magic=rb".{4}ftyp", advice=_CONVERT_SOUND),
+    Format("Matroska", "audio", (".mkv", ".webm", ".mka"), magic=rb"\x1aE\xdf\xa3", advice=_CONVERT_SOUND),
+    Format("AVI", "audio", (".avi",), magic=rb"RIFF.{4}AVI ", advice=_CONVERT_SOUND),
+    Format("DSD", "audio", (".dsf", ".dff"), magic=rb"DSD |FRM8", advice=_CONVERT_SOUND),
+    Format(
+        "TDMS",
+        "sensor",
+        (".tdms",),
+        magic=rb"TDSm",
+        advice="export it as CSV or HDF5, in DIAdem or with npTDMS",
+    ),
+    Format("MiniSEED", "sensor", (".mseed", ".miniseed"), advice="export it as CSV with ObsPy"),
+    Format("FIF", "sensor", (".fif",), advice="export it as EDF with MNE-Python"),
+    Format("BrainVision", "sensor", (".vhdr",), advice="export it as EDF with MNE-Python"),
+    Format("spreadsheet", "", (".xlsx", ".xls", ".ods"), advice="save the sheet as CSV (UTF-8)"),
+    Format("SAC", "", (".sac",), advice="export it as CSV with ObsPy"),
+    Format("EEGLAB", "", (".set",), advice="export it as EDF with MNE-Python"),
+    Format("FIT", "", (".fit",), advice="export it as CSV with the FIT SDK"),
+)
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})
+REFUSED: Mapping[str, Format] = MappingProxyType({row.name: row for row in _REFUSED_ROWS})
 
 
 def readable_suffixes(modality: str) -> tuple[str, ...]:
@@ -136,16 +169,48 @@ def modality_of(path: Path) -> Modality:
     """
     found = format_of_suffix(path.suffix)
     if found is None:
-        known = " ".join(suffix for name in MODALITIES for suffix in readable_suffixes(name))
-        suffix = path.suffix.lower() or "(none)"
-        if suffix in _ADVICE:
-            raise UnsupportedError(
-                f"{path}: {suffix} is not read; expected a table in text: {_ADVICE[suffix]}"
-            )
-        if suffix in FORMATS["text"].loose_suffixes:
+        if row := refused_suffix(path.suffix):
+            raise refusal(path, row)
+        if path.suffix.lower() in FORMATS["text"].loose_suffixes:
             raise UnsupportedError(f"{path}: holds no table of numbers; expected rows of numbers in text")
-        raise UnsupportedError(f"{path}: the suffix {suffix} is not one of {known}")
+        raise unknown_suffix(path)
     return MODALITIES[found.modality]
+
+
+def refused_suffix(suffix: str) -> Format | None:
+    """The known format that is not read and has this suffix."""
+    return next((row for row in REFUSED.values() if suffix.lower() in row.suffixes), None)
+
+
+def refusal(path: Path, row: Format) -> UnsupportedError:
+    """Make the error about a file of a known format that is not read."""
+    return UnsupportedError(f"{path}: {row.name} is not read; {row.advice}")
+
+
+def unknown_suffix(path: Path, modality: str = "") -> UnsupportedError:
+    """Make the error about a suffix of no format, with the likeliest reasons and what to do about each.
+
+    Args:
+        path: The file.
+        modality: The kind of data that is to be written; empty for a file to read.
+    """
+    suffix = path.suffix.lower()
+    names = [modality] if modality else list(MODALITIES)
+    known = [
+        found for name in names for found in (writable_suffixes if modality else readable_suffixes)(name)
+    ]
+    meant = difflib.get_close_matches(suffix, known, 1) if suffix else ()
+    start = (
+        f"{path}: the suffix {suffix or '(none)'} names no format that is {'written' if modality else 'read'}"
+    )
+    typing = f"is it a slip for {meant[0]}" if meant else "has the name lost its ending"
+    if modality:
+        usual = {"image": ".png or .tif", "audio": ".wav or .flac", "sensor": ".csv"}[modality]
+        return UnsupportedError(f"{start}; {typing}? Else write {usual}")
+    return UnsupportedError(
+        f"{start}; {typing}? If it holds an image, a recording or a log, convert it to PNG, WAV or CSV; "
+        "if not, there is nothing to clean"
+    )
 
 
 def optional_package(name: str, where: str = "") -> Any:

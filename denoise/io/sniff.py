@@ -12,28 +12,20 @@ import zlib
 from pathlib import Path
 
 from denoise.errors import UnreadableError
-from denoise.io.formats import FORMATS, Format
+from denoise.io.formats import FORMATS, REFUSED, Format, refused_suffix
 
 __all__ = ["HEAD_BYTES", "format_of", "read_head", "sniff", "written_name"]
 
 HEAD_BYTES = 4096  # enough to distinguish every format from the others, and a table from prose
 
 _OTHER_KINDS = {  # that no codec takes, and regular expressions for their first bytes
-    "GIF": rb"GIF8",
-    "Photoshop": rb"8BPS",
     "FITS": rb"SIMPLE  =",
     "EPS": rb"\xc5\xd0\xd3\xc6",
-    "JPEG 2000": rb"\0\0\0\x0cjP  ",
-    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
     "gzip": rb"\x1f\x8b",
     "program": rb"\x7fELF",
-    "AVI": rb"RIFF.{4}AVI ",
     "RIFF": rb"RIFF",
     "RIFX": rb"RIFX",
     "FORM": rb"FORM",
-    "AVIF": rb".{4}ftypavi[fs]",
-    "M4A": rb".{4}ftypM4[AB] ",
-    "ISO media": rb".{4}ftyp",
 }
 _TABLE_STARTS = (b"LabVIEW Measurement", b"%OpenBCI", b'"TOA5"', b"TOA5,")  # whose headers may be long
 _TEXT_KINDS = {"PDF": rb"%PDF", "PostScript": rb"%!PS", "FITS": rb"SIMPLE  =", "SVG": rb"<svg"}
@@ -80,17 +72,20 @@ def format_of(head: bytes, suffix: str = "") -> Format:
     """Recognise a format by the first `HEAD_BYTES` of a file, or all there are, and the file's suffix.
 
     Returns:
-        A row of `FORMATS`, or a format without a modality for data that no codec takes.
+        A row of `FORMATS` or `REFUSED`, or a format without a modality for other data.
     """
     name, suffix = _name_of(head), suffix.lower()
     if suffix in FORMATS["text"].loose_suffixes and name in ("text", "unknown", "gzip"):
         return FORMATS["text"] if _is_table(_unpacked(head)) else Format(name)
     if name == "TIFF" and suffix in FORMATS["camera raw"].suffixes:  # most cameras store TIFF
         name = "camera raw"
-    if name == "text":
-        name = "WFDB" if suffix in FORMATS["WFDB"].suffixes else name
-        return FORMATS[name] if suffix in FORMATS[name].suffixes else Format(name)
-    return FORMATS[name] if name in FORMATS else Format(name)
+    if name == "text" and suffix in FORMATS["WFDB"].suffixes:
+        name = "WFDB"
+    found = FORMATS.get(name) or REFUSED.get(name)
+    if found and (name != "text" or suffix in found.suffixes):
+        return found
+    row = refused_suffix(suffix)
+    return row if row and not row.magic else Format(name)
 
 
 def _name_of(head: bytes) -> str:
@@ -98,7 +93,7 @@ def _name_of(head: bytes) -> str:
         return "EDF"
     if _is_text(head):  # before the others, whose letters may begin a table too: "BM,PAR1", "ID3;FORM"
         return next((name for name, magic in _TEXT_KINDS.items() if _starts(magic, head)), "text")
-    known = {name: row.magic for name, row in FORMATS.items() if row.magic}
+    known = {name: row.magic for name, row in {**FORMATS, **REFUSED}.items() if row.magic}
     kinds = [*known.items(), *_OTHER_KINDS.items()]
     name = next((name for name, magic in kinds if _starts(magic, head)), "unknown")
     if name == "NPZ":  # numpy puts arrays into a ZIP; others put documents there

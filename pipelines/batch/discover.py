@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from denoise.errors import UnsupportedError, UsageError
-from denoise.io.formats import modality_of
+from denoise.io.formats import modality_of, refusal
 from denoise.signal import MODALITIES
 from pipelines.batch.store import MANIFEST_NAME, File, Walk, place
 
@@ -129,6 +129,9 @@ def find(
 def _sort_in(file: File, reasons: Mapping[str, str | None], found: Found, unwanted: list[Problem]) -> None:
     """Add a file to the list it belongs to; its name decides where its bytes do not."""
     path, relative, row = file.path, file.relative, file.format
+    if row and row.advice:  # known, and not read: a file of our kinds has failed, wherever it is found
+        (found.problems if row.modality else unwanted).append(Problem(path, str(refusal(path, row))))
+        return
     try:
         modality: str = (row.modality if row else "") or modality_of(path).name
     except UnsupportedError as error:

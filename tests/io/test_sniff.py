@@ -10,7 +10,7 @@ import pytest
 
 from denoise import io
 from denoise.errors import InputError, UnreadableError, UnsupportedError
-from denoise.io.formats import FORMATS, readable_suffixes, writable_suffixes
+from denoise.io.formats import FORMATS, REFUSED, readable_suffixes, writable_suffixes
 from denoise.io.sniff import format_of, sniff, written_name
 from denoise.registry import resolve
 from denoise.signal import MODALITIES
@@ -61,7 +61,7 @@ def test_the_document_lists_the_formats() -> None:
         (b"PK\3\4" + bytes(22) + b"\5\0\0\0a.xml", "ZIP"),
         (b"\0\0\0\x18ftypheic", "HEIC"),
         (b"\0\0\0\x18ftypcrx ", "camera raw"),
-        (b"\0\0\0\x18ftypisom", "ISO media"),
+        (b"\0\0\0\x18ftypisom", "MP4"),
         (b"RIFF\0\0\0\0WEBP\0", "WebP"),
         (b"RIFF\0\0\0\0CDR9\0", "RIFF"),
         (b"FORM\0\0\0\0AIFC\0", "AIFF"),
@@ -116,6 +116,29 @@ def test_without_its_extra_an_input_is_refused_by_name(
     ) as caught:
         io.probe(tmp_path / name)
     assert name in str(caught.value)
+
+
+def test_known_formats_that_are_not_read_are_refused_with_a_step_that_helps(tmp_path: Path) -> None:
+    for name, row in REFUSED.items():
+        assert row.name == name
+        assert row.advice
+        assert row.modality in ("", *MODALITIES)
+        assert not any(suffix in known.suffixes for known in FORMATS.values() for suffix in row.suffixes)
+        for suffix in row.suffixes:
+            (tmp_path / f"a{suffix}").write_bytes(b"\0\1\2" * 40)
+            with pytest.raises(
+                UnsupportedError, match=re.escape(f"a{suffix}: {name} is not read; {row.advice}")
+            ):
+                io.probe(tmp_path / f"a{suffix}")
+
+
+def test_a_wrong_suffix_is_answered_by_the_likeliest_reasons(tmp_path: Path) -> None:
+    (tmp_path / "a.jpgg").write_bytes(b"no format")
+    with pytest.raises(UnsupportedError, match=r"slip for \.jpg\?.* convert it to PNG.* nothing to clean$"):
+        io.probe(tmp_path / "a.jpgg")
+    (tmp_path / "a").write_bytes(b"no format")
+    with pytest.raises(UnsupportedError, match=r"suffix \(none\).* lost its ending\?"):
+        io.probe(tmp_path / "a")
 
 
 def test_a_size_is_not_believed_before_memory_is_taken(tmp_path: Path) -> None:

@@ -46,6 +46,15 @@ def test_hidden_files_and_manifests_are_passed_over_and_other_kinds_listed(tmp_p
     assert not plan.problems
 
 
+def test_a_known_kind_that_is_not_read_has_failed_wherever_it_is(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.png", "book.xlsx", "run.mseed", "letter.pdf")
+    (tmp_path / "in" / "layers.dat").write_bytes(b"8BPS\0\1" + bytes(40))
+    plan = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert [problem.path.name for problem in plan.problems] == ["layers.dat", "run.mseed"]
+    assert [problem.path.name for problem in plan.ignored] == ["book.xlsx", "letter.pdf"]
+    assert "save it as PNG" in plan.problems[0].error
+
+
 def test_another_kind_is_a_problem_when_it_is_named(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "notes.txt")
     plan = discover.plan([tmp_path / "a.png", tmp_path / "notes.txt"], tmp_path / "out")

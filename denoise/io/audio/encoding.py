@@ -11,10 +11,10 @@ from types import MappingProxyType
 import numpy as np
 import soundfile
 
-from denoise.errors import OutputError, UnsupportedError
+from denoise.errors import OutputError
 from denoise.io.audio import mpeg
 from denoise.io.audio.view import View
-from denoise.io.formats import FORMATS, readable_suffixes
+from denoise.io.formats import FORMATS, unknown_suffix
 from denoise.signal import AudioInfo
 
 __all__ = [
@@ -135,8 +135,7 @@ def containers(path: Path, info: AudioInfo) -> tuple[str, ...]:
         return (info.container,)
     found = _containers_of(suffix)
     if not found:
-        known = " ".join(readable_suffixes("audio"))
-        raise UnsupportedError(f"{path}: the suffix {suffix or '(none)'} is not one of {known}")
+        raise unknown_suffix(path, "audio")
     return found
 
 

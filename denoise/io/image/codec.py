@@ -25,7 +25,7 @@ from denoise.errors import (
 )
 from denoise.io.atomic import replacing
 from denoise.io.base import Codec
-from denoise.io.formats import FORMATS, Format, format_of_suffix, writable_suffixes
+from denoise.io.formats import FORMATS, Format, format_of_suffix, unknown_suffix
 from denoise.io.image.base import Array, FileBytes, Header, Picture, ReadableFormat, WritableFormat
 from denoise.io.limits import require_plausible_size
 from denoise.io.sniff import format_of, read_head
@@ -195,8 +195,7 @@ def _target(path: Path, info: ImageInfo) -> WritableFormat:
     else:
         row = format_of_suffix(suffix)
     if row is None or row.modality != "image":
-        known = " ".join(writable_suffixes("image"))
-        raise UnsupportedError(f"{path}: the suffix {suffix or '(none)'} is not one of {known}")
+        raise unknown_suffix(path, "image")
     if not row.writable:
         raise UnsupportedError(
             f"{path}: {row.name} is only read; write another, such as {row.written_suffix}"
