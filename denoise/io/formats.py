@@ -184,7 +184,7 @@ def refused_suffix(suffix: str) -> Format | None:
 
 def refusal(path: Path, row: Format) -> UnsupportedError:
     """Make the error about a file of a known format that is not read."""
-    return UnsupportedError(f"{path}: {row.name} is not read; {row.advice}")
+    return UnsupportedError(f"{path}: holds {row.name} data, which is not read; {row.advice}")
 
 
 def unknown_suffix(path: Path, modality: str = "") -> UnsupportedError:

@@ -574,7 +574,7 @@ def test_contents_decide(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match=r"holds text data; expected an image$"):
         probe(path)
     _pil("RGB").save(path, "GIF")
-    with pytest.raises(UnreadableError, match=r"holds GIF data; expected an image$"):
+    with pytest.raises(UnsupportedError, match=r"holds GIF data, which is not read; save it as PNG"):
         probe(path)
 
 
