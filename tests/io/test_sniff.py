@@ -127,7 +127,8 @@ def test_known_formats_that_are_not_read_are_refused_with_a_step_that_helps(tmp_
         for suffix in row.suffixes:
             (tmp_path / f"a{suffix}").write_bytes(b"\0\1\2" * 40)
             with pytest.raises(
-                UnsupportedError, match=re.escape(f"a{suffix}: {name} is not read; {row.advice}")
+                UnsupportedError,
+                match=re.escape(f"a{suffix}: holds {name} data, which is not read; {row.advice}"),
             ):
                 io.probe(tmp_path / f"a{suffix}")
 
