@@ -87,7 +87,7 @@ class BlurEstimator(nn.Module):
         super().__init__()
         self.reach, side = reach, 2 * reach + 1
         self.numbers = side * side // 2 + 1  # of half a kernel, its centre included
-        offset = torch.arange(-reach, reach + 1, dtype=torch.float32)
+        offset = torch.arange(-reach, reach + 1, dtype=torch.float32, device="cpu")
         distance = torch.hypot(offset[:, None], offset).flatten()[: self.numbers]
         self.register_buffer("distance", distance, persistent=False)
         frequency = torch.fft.fftfreq(_TILE_PX, device="cpu")
@@ -104,7 +104,7 @@ class BlurEstimator(nn.Module):
         self.encode_proj = nn.Linear(2 * self.numbers + rings + 1, hidden)
         self.hidden = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
         self.out = nn.Linear(hidden, self.numbers)
-        nn.init.normal_(self.out.weight, std=0.01)
+        nn.init.uniform_(self.out.weight, -0.02, 0.02)
 
     def forward(self, tiles: Tensor) -> Blurring:
         """Estimate blur and noise from tiles `(B, n, C, _TILE_PX, _TILE_PX)` in 0..1."""

@@ -315,6 +315,20 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, stdout=subprocess.PIPE)
 
 
+@pytest.mark.parametrize(("model", "modality"), [("auto", "image"), ("auto", "audio"), ("sensor", "sensor")])
+def test_default_models_load_without_compilers_and_plotting(model: str, modality: str) -> None:
+    # Initial values drawn without memory import torch's compiler and sympy: 1.5 s and 80 MB for nothing.
+    unwanted = ("sympy", "torch._dynamo", "torch._inductor", "matplotlib", "skimage", "pandas")
+    script = f"""
+import sys
+from denoise.infer.catalogue import load
+load({model!r}, {modality!r})
+assert not (found := [name for name in {unwanted!r} if name in sys.modules]), found
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, stdout=subprocess.PIPE)
+
+
 def every_command() -> dict[str, click.Command]:
     context = click.Context(cli)
     commands = {name: cli.get_command(context, name) for name in COMMANDS}
