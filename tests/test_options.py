@@ -25,6 +25,7 @@ SAME_OUTPUT_JOB: dict[str, Any] = {
     "recursive": False,
     "overwrite": True,
     "dry_run": True,
+    "manifest": True,
     "workers": 3,
     "engine": "dask",
     "scheduler": "tcp://127.0.0.1:1",

@@ -16,6 +16,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from denoise.errors import OutputError, StorageError
@@ -38,7 +39,7 @@ _OF_THE_DISK = frozenset(
     if hasattr(errno, name)
 )
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)  # names may hold line ends
-_later = False
+_later: ContextVar[bool] = ContextVar("_later", default=False)
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
-        if not _later:
+        if not _later.get():
             sync_folder(path.parent)
     except OSError as error:
         _remove(temporary)
@@ -89,12 +90,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def syncing_later() -> Iterator[None]:
     """Make `replacing` leave the sync of folders to the caller (`sync_folder`)."""
-    global _later
-    before, _later = _later, True
+    before = _later.set(True)
     try:
         yield
     finally:
-        _later = before
+        _later.reset(before)
 
 
 def sync_folder(folder: Path) -> None:
@@ -143,9 +143,9 @@ def is_stray(name: str, names: Collection[str]) -> bool:
 
 def _temporary(path: Path) -> Path:
     ending = f".{secrets.token_hex(4)}.part"
-    encoded, limit = os.fsencode(path.name), _MAX_NAME_BYTES - len(ending) - 1
-    # A cut may fall inside a UTF-8 character, which is dropped.
-    name = path.name if len(encoded) <= limit else encoded[:limit].decode("utf-8", "ignore")
+    name, limit = path.name, _MAX_NAME_BYTES - len(ending) - 1
+    while len(os.fsencode(name)) > limit:  # letter by letter: a cut inside one would make another name
+        name = name[:-1]
     return path.with_name("." + name + ending)
 
 

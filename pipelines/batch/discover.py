@@ -76,12 +76,21 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every input with its output; `root` is the folder that holds the outputs and the manifest."""
+    """Every input with its output.
+
+    Args:
+        root: Folder that holds the outputs and the manifest.
+        items: Files to process.
+        problems: Inputs that cannot be processed.
+        ignored: Files of other kinds.
+        renames: The output is the name of one file, not a folder.
+    """
 
     root: Path
     items: tuple[Item, ...]
     problems: tuple[Problem, ...]
     ignored: tuple[Problem, ...]
+    renames: bool = False
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -172,10 +181,10 @@ def plan(
     if not found.sources and not found.problems:
         named, number = ", ".join(map(str, inputs)), len(found.ignored)
         raise UsageError(f"{named}: nothing to do; none of {number} files is of a kind that is asked for")
-    renames = len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir()
+    renames = len(inputs) == 1 and inputs[0].is_file() and bool(output.suffix) and not output.is_dir()
     root = output.parent if renames else output
     items = [(_renamed if renames else mirrored)(source, output) for source in found.sources]
-    return Plan(root, _checked(items, root), tuple(found.problems), tuple(found.ignored))
+    return Plan(root, _checked(items, root), tuple(found.problems), tuple(found.ignored), renames)
 
 
 def mirrored(source: Source, root: Path) -> Item:

@@ -50,6 +50,9 @@ class Job(Options):
         bool, Option("Process every file again and replace existing results, whoever wrote them.")
     ] = False
     dry_run: Annotated[bool, Option("Show the plan; write nothing.")] = False
+    manifest: Annotated[
+        bool, Option("Keep a manifest also beside a single file that OUTPUT names; a folder always has one.")
+    ] = False
     workers: Annotated[
         int | None, Option("Number of parallel processes.", low=1, unset="one per core for long jobs")
     ] = None

@@ -8,6 +8,8 @@ A crash may come between an output and its row. So a run first writes its keys t
 output named there is ours to redo, whatever the manifest says. That also lets rows and folders reach the disk
 in groups: a killed process loses no row, a power cut the work of half a second. A store takes no single rows:
 there they are sent together, every half minute.
+
+Runs whose outputs differ share a manifest (`pipelines.batch.lock`).
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ import json
 import math
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from denoise.errors import InputError, OutputError
+from denoise.errors import InputError, OutputError, StorageError
 from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.lock import locked
 from pipelines.batch.remote import location
 from pipelines.batch.store import output_errors, place
 
@@ -114,10 +117,12 @@ class Manifest:
     Args:
         root: The output folder. Nothing is created before `writing`.
         keys: Keys of the outputs to look up; None is all. A long manifest is read, not held in memory.
+        recorded: Take rows; without, nothing but results is written.
     """
 
-    def __init__(self, root: Path, keys: Collection[str] | None = None) -> None:
+    def __init__(self, root: Path, keys: Collection[str] | None = None, *, recorded: bool = True) -> None:
         self.path = root / MANIFEST_NAME
+        self._recorded = recorded
         self._pending_path = root / PENDING_NAME
         self._done = {
             entry.key: entry
@@ -125,6 +130,7 @@ class Manifest:
             if entry.status in WRITTEN and (keys is None or entry.key in keys)
         }
         self._pending = pending(root)
+        self._settled: set[str] = set()  # pending ones whose row came before the crash
         self._occupant = place(root).occupant()
 
     def status_of(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
@@ -139,7 +145,8 @@ class Manifest:
         try:
             if done is None or digest(target) != done.output_digest:
                 return None if item.key in self._pending else _foreign(item, known=done is not None)
-            self._pending.discard(item.key)  # its row came before the crash
+            if item.key in self._pending:
+                self._settled.add(item.key)
             if done.source != str(item.source) and (other := self._other_source(done, item)):
                 return other
             same = done.status == "ok" and done.fingerprint == fingerprint
@@ -164,7 +171,7 @@ class Manifest:
         )
 
     @contextmanager
-    def writing(self, items: Iterable[Item]) -> Iterator[Appender]:
+    def writing(self, items: Iterable[Item]) -> Iterator[Callable[[Entry], object]]:
         """Mark the items as pending, and append their entries; remove leftovers of an interrupted run first.
 
         Raises:
@@ -174,26 +181,37 @@ class Manifest:
         root = self.path.parent
         folder = place(root)
         keys = {item.key for item in items}
-        with output_errors(self.path):
+        with output_errors(self.path), folder.briefly():
             before = folder.identities(keys)
             folder.make_folder()
-            _remove_strays(root, self._pending)
-            _write_pending(self._pending_path, self._pending | keys)
+            others = folder.claims_of_others()
+            left = {key for key in self._pending if not any(claim.conflict({key}) for claim in others)}
+            _remove_strays(root, left | keys)
+            if self._recorded:
+                self._update_pending(add=keys)
+        if not self._recorded:
+            yield lambda _: None
+            place(self.path).publish(None, ())
+            return
         with place(self.path).appending() as file:
             with output_errors(self.path):
-                append = Appender(self.path, file)
+                append = Appender(self.path, file, lambda: self._update_pending(add=keys))
             yield append
             append.sync()
-        with output_errors(self.path):
+        with output_errors(self.path), folder.briefly():
             _remove_strays(root, keys)  # of workers that died
             failed = keys - append.proven
             after = folder.identities(failed)
             replaced = {key for key in failed if after[key] != before[key]}
-            _write_pending(self._pending_path, (self._pending - keys) | replaced)
+            self._update_pending(add=replaced, remove=keys - replaced)
+
+    def _update_pending(self, *, add: Collection[str], remove: Collection[str] = ()) -> None:
+        """Change the list of unfinished outputs, which other runs change, too."""
+        _write_pending(self._pending_path, (pending(self.path.parent) - self._settled - {*remove}) | {*add})
 
 
 def _foreign(item: Item, *, known: bool) -> Entry:
-    found = "was changed since it was written" if known else "was not written by this tool"
+    found = "was changed since it was written" if known else "no manifest says that this tool wrote it"
     sentence = f"{item.destination}: is there already and {found}; --overwrite replaces it"
     return Entry.of(item, "failed", error=sentence)
 
@@ -205,9 +223,10 @@ class Appender:
     outputs as ours.
     """
 
-    def __init__(self, path: Path, file: FileIO) -> None:
+    def __init__(self, path: Path, file: FileIO, on_lost: Callable[[], None] = lambda: None) -> None:
         self._path, self._file, self._place = path, file, place(path)
-        self._separator = b"" if _ends_in_newline(Path(file.name)) else b"\n"  # after a line torn by a crash
+        self._on_lost = on_lost  # called when somebody removes the manifest
+        self._end: int | None = None  # after the last row of this run
         self.proven: set[str | None] = set()  # keys
         self._folders: set[Path] = set()  # of outputs since the last sync
         self._synced_s = 0.0
@@ -219,14 +238,20 @@ class Appender:
             StorageError, OutputError: The disk or store does not take it.
         """
         line = json.dumps(entry.row(), allow_nan=False).encode() + b"\n"
-        with output_errors(self._path):
+        with output_errors(self._path), locked(self._file):
+            if not self._place.still_names(self._file):
+                self._on_lost()
+                raise StorageError(
+                    f"{self._path}: was removed or replaced during the run; expected it to stay"
+                )
             size = self._file.seek(0, os.SEEK_END)
+            torn = size != self._end and not _ends_in_newline(Path(self._file.name))  # by a crash
             try:
-                self._write(self._separator + line)
+                self._write(b"\n" * torn + line)
             except OSError:
                 self._file.truncate(size)
                 raise
-        self._separator = b""
+            self._end = self._file.tell()
         if entry.status in WRITTEN and entry.output:
             self._folders.add(Path(entry.output).parent)
             self.proven.add(entry.key)

@@ -242,8 +242,14 @@ class Remote(_Base, Place):
     def free_bytes(self) -> None:
         """None: stores do not report it."""
 
-    def exclusive(self) -> AbstractContextManager[None]:
+    def claimed(self, _names: Collection[str]) -> AbstractContextManager[None]:
         return nullcontext()  # without locks, the user ensures that one run at a time writes
+
+    def briefly(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def claims_of_others(self) -> tuple[()]:
+        return ()
 
     def occupant(self) -> Callable[[str], Literal["file", "folder"] | None]:
         listing = self._listing()
@@ -281,8 +287,12 @@ class Remote(_Base, Place):
             with file:
                 yield file
 
-    def publish(self, file: FileIO, _folders: Collection[Path]) -> None:
-        self.send(Path(file.name))
+    def still_names(self, _file: FileIO) -> bool:
+        return True  # `file` is a copy
+
+    def publish(self, file: FileIO | None, _folders: Collection[Path]) -> None:
+        if file is not None:
+            self.send(Path(file.name))
 
 
 def location(text: str) -> Path:

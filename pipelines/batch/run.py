@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from denoise.errors import StorageError, UsageError
 from pipelines.batch import discover, forecast
-from pipelines.batch.discover import Item, Plan, Problem
+from pipelines.batch.discover import MANIFEST_NAME, Item, Plan, Problem
 from pipelines.batch.engines import table as engines
 from pipelines.batch.forecast import Cost
 from pipelines.batch.jobs import Job
@@ -65,26 +65,28 @@ def run(
     Args:
         job: The job.
         progress: Shows the entries of N files as they come.
-        plan: Plan of a caller that holds the lock of the output; None makes and locks it here.
+        plan: Plan of a caller that has claimed the output; None makes and claims it here.
         manifest: Manifest of the output; None reads it.
 
     Raises:
-        UsageError: The plan cannot work, or another run holds the output; nothing has been written.
+        UsageError: The plan cannot work, or another run writes an output of it; nothing has been written.
         OutputError: The output folder or its manifest cannot be written.
     """
     lock: AbstractContextManager[object] = nullcontext()
     if plan is None:
         plan = _plan(job)
         if job.dry_run:
-            entries, todo, costs, free_bytes = _sorted(job, plan, Manifest(plan.root))
+            entries, todo, costs, free_bytes = _sorted(job, plan, _manifest(job, plan))
             entries += [Entry.of(item, "planned") for item in todo]
             return Result(tuple(entries), plan.ignored, costs, free_bytes)
         engines.check(job)
-        lock = place(plan.root).exclusive()
+        folder = place(plan.root)
+        name_key = folder.name_key()
+        lock = folder.claimed([name_key(item.key) for item in plan.items])
     stopped = None
     finished: set[str | None] = set()
     with lock:
-        manifest = Manifest(plan.root) if manifest is None else manifest
+        manifest = _manifest(job, plan) if manifest is None else manifest
         entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
         fingerprints = _fingerprints(job, plan)
         try:
@@ -125,6 +127,12 @@ def _plan(job: Job) -> Plan:
     for modality in plan.modalities:
         job.check(modality)
     return plan
+
+
+def _manifest(job: Job, plan: Plan) -> Manifest:
+    """Manifest of a plan; a file that is given a name needs none, unless there is one or it is asked for."""
+    recorded = job.manifest or not plan.renames or (plan.root / MANIFEST_NAME).exists()
+    return Manifest(plan.root, recorded=recorded)
 
 
 def _sorted(

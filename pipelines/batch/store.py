@@ -14,7 +14,7 @@ import tempfile
 import time
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +26,8 @@ from denoise.errors import DenoiseError, UnreadableError, UsageError
 from denoise.io.atomic import output_error, remove_strays, sync_folder
 from denoise.io.formats import FORMATS, Format
 from denoise.io.sniff import sniff
-from pipelines.batch.lock import exclusive
+from pipelines.batch import lock
+from pipelines.batch.lock import Claim, exclusive
 
 __all__ = ["MANIFEST_NAME", "File", "Local", "Place", "Walk", "output_errors", "place", "staged"]
 
@@ -110,8 +111,16 @@ class Place(ABC):
         """Free space of the disk that holds, or will hold, this folder; None if unknown."""
 
     @abstractmethod
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Lock this output folder (`pipelines.batch.lock`); stores have no locks."""
+    def claimed(self, names: Collection[str]) -> AbstractContextManager[None]:
+        """Claim outputs of this folder (`pipelines.batch.lock`); stores have no locks."""
+
+    @abstractmethod
+    def briefly(self) -> AbstractContextManager[None]:
+        """Hold the lock of what the runs in this folder share, where there are locks."""
+
+    @abstractmethod
+    def claims_of_others(self) -> Sequence[Claim]:
+        """Claims of other processes on outputs of this folder."""
 
     @abstractmethod
     def occupant(self) -> Callable[[str], Literal["file", "folder"] | None]:
@@ -138,7 +147,11 @@ class Place(ABC):
         """Open this file, or a local copy, to append to it; an OutputError if it cannot be written."""
 
     @abstractmethod
-    def publish(self, file: FileIO, folders: Collection[Path]) -> None:
+    def still_names(self, file: FileIO) -> bool:
+        """True if this path still is that of `file`, which `appending` opened."""
+
+    @abstractmethod
+    def publish(self, file: FileIO | None, folders: Collection[Path]) -> None:
         """Make names in `folders` durable, then what was appended; a StorageError or OutputError if not."""
 
     @abstractmethod
@@ -229,8 +242,14 @@ class Local(Place):
             return found.f_bavail * found.f_frsize if found.f_blocks else None
         return None
 
-    def exclusive(self) -> AbstractContextManager[None]:
-        return exclusive(self.path)
+    def claimed(self, names: Collection[str]) -> AbstractContextManager[None]:
+        return lock.claimed(self.path, names)
+
+    def briefly(self) -> AbstractContextManager[None]:
+        return lock.briefly(self.path)
+
+    def claims_of_others(self) -> Sequence[Claim]:
+        return [claim for claim in lock.claims(self.path) if claim.process != os.getpid()]
 
     def occupant(self) -> Callable[[str], Literal["file", "folder"] | None]:
         def look_up(key: str) -> Literal["file", "folder"] | None:
@@ -274,12 +293,19 @@ class Local(Place):
         with file:
             yield file
 
-    def publish(self, file: FileIO, folders: Collection[Path]) -> None:
+    def still_names(self, file: FileIO) -> bool:
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(file.fileno()))
+        except FileNotFoundError:
+            return False
+
+    def publish(self, file: FileIO | None, folders: Collection[Path]) -> None:
         for folder in {self.path.parent, *folders}:
             with output_errors(folder):
                 sync_folder(folder)
-        with output_errors(self.path):
-            os.fsync(file.fileno())
+        if file is not None:
+            with output_errors(self.path):
+                os.fsync(file.fileno())
 
     def fetch(self, _folder: Path) -> Path:
         return self.path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from denoise.errors import InputError, UsageError
 from denoise.io.atomic import is_temporary
-from pipelines.batch.lock import LOCK_NAME
+from pipelines.batch.lock import CLAIM_PREFIX, LOCK_NAME
 from pipelines.batch.manifest import PENDING_NAME, WRITTEN, digest, entries, pending
 from pipelines.batch.store import MANIFEST_NAME
 
@@ -92,4 +92,5 @@ def _others(root: Path) -> Iterator[str]:
     for folder, names, found in os.walk(root):
         names.sort()
         for name in sorted(set(found) - _OURS):
-            yield (Path(folder) / name).relative_to(root).as_posix()
+            if not name.startswith(CLAIM_PREFIX):
+                yield (Path(folder) / name).relative_to(root).as_posix()
