@@ -1,4 +1,4 @@
-# make demo    install, then clean data/samples into demo/ and print how much better each file became
+# make demo    install, then clean data/samples into demo/, with a page to see how much better each file became
 # make test    install with the development tools, then run lint, types and all fast tests
 # make test-slow  the tests that take minutes
 # make check   lint and types only
@@ -17,13 +17,15 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check browser clean
 
 demo: $(VENV)/installed
-	$(BIN)/denoise clean data/samples -o demo --reference data/samples/reference --overwrite
+	$(BIN)/denoise clean data/samples -o demo --reference data/samples/reference --overwrite \
+		--report demo/report.html
 	@echo "The cleaned files are in $(CURDIR)/demo"
+	@echo "Open this page to see and hear them: file://$(CURDIR)/demo/report.html"
 
-test: check
+test: check browser
 	$(PYTEST)
 
 test-slow: $(VENV)/installed-dev
@@ -33,6 +35,13 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tests of pages run in Chromium; root on a Debian gets it, elsewhere they are left out if there is none.
+browser:
+	@command -v chromium chromium-browser google-chrome chrome >/dev/null \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "Installing Chromium" \
+		&& apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+	|| echo "No Chromium was found: the tests of pages in a browser are left out"
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -46,6 +46,7 @@ _HEADS = {
     "JSON": rb'\{\n  "(?:rows|counts|checks|mean|failed|quantile|model|threads|plan)"',
     "CSV": rb"model,modality,",
     "Markdown": rb"[^\n]{1,200}\n\n\| model ",
+    "HTML": rb"<!doctype html>\n<!-- denoise report",
     "picture": rb".{0,4000}(?:[Mm]atplotlib|denoise)",
 }
 _HEAD_BYTES = 4096
@@ -235,7 +236,7 @@ def check_report(path: Path, kind: str) -> None:
 
     Args:
         path: Path of the report; `-` is standard output.
-        kind: `JSON`, `CSV`, `Markdown` or `picture`.
+        kind: `JSON`, `CSV`, `HTML`, `Markdown` or `picture`.
 
     Raises:
         UsageError: The path is that of another file, such as a photo or a device.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import browser
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -21,11 +22,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; left out unless --slow is given")
+    config.addinivalue_line("markers", "browser: needs Chromium; left out where there is none")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the slow tests, so that none is listed as skipped."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow and not config.getoption("--slow"):
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    """Deselect tests that take minutes, and those of the browser where there is none; none is skipped."""
+    absent = {"slow": not config.getoption("--slow"), "browser": browser.find() is None}
+    left_out = {
+        item for item in items for name, off in absent.items() if off and item.get_closest_marker(name)
+    }
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]

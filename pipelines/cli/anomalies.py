@@ -24,7 +24,8 @@ _MAX_RANGES = 5  # shown per file
 @click.command()
 @options.inputs
 @options.flags(AnomaliesJob)
-def command(**settings: Any) -> None:
+@options.html_option
+def command(report_path: Path | None, **settings: Any) -> None:
     """Find files that differ from normal ones, and locate each difference.
 
     \b
@@ -32,6 +33,7 @@ def command(**settings: Any) -> None:
       denoise anomalies today/ --fit-on good/ -o report.json
     """
     from pipelines.explore.anomalies import find_anomalies
+    from pipelines.view.reports import anomalies_page
 
     job = AnomaliesJob(**settings)
     if job.model and (unused := options.given("code_size", "steps", "window", "standardise")):
@@ -40,6 +42,7 @@ def command(**settings: Any) -> None:
         raise click.UsageError(f"{' and '.join(unused)} cannot be set without --fit-on.")
     result = find_anomalies(job)
     click.echo("\n".join(map(printable, _lines(result, job.output))))
+    options.write_page(report_path, lambda: anomalies_page(result))
     options.report_failures(result.problems)
 
 

@@ -20,6 +20,7 @@ __all__ = ["command"]
 @options.inputs
 @options.flags(BenchmarkJob)
 @options.json_option
+@options.html_option
 @options.report_option("--csv", "csv_path", "CSV", "FILE", "Write the rows as CSV.")
 @options.report_option("--plot", "plot_path", "picture", "FILE.png", "Draw metric over level.")
 @options.report_option(
@@ -34,6 +35,7 @@ __all__ = ["command"]
 )
 def command(
     json_path: Path | None,
+    report_path: Path | None,
     csv_path: Path | None,
     plot_path: Path | None,
     markdown_path: Path | None,
@@ -52,6 +54,7 @@ def command(
     from pipelines.benchmark import run as benchmark
     from pipelines.benchmark import tables as comparison
     from pipelines.benchmark.contact_sheet import ContactSheet
+    from pipelines.view.reports import benchmark_page
 
     job = BenchmarkJob(**settings)
     if plot_path:
@@ -76,4 +79,5 @@ def command(
         comparison.plot(measured.rows, plot_path)
     if sheet:
         sheet.write()
+    options.write_page(report_path, lambda: benchmark_page(measured.rows, measured.problems))
     options.exit_if(measured.problems)

@@ -32,7 +32,10 @@ __all__ = ["command"]
     help="Channel count of interleaved --raw input.",
 )
 @options.job_options(CleanJob)
-def command(json_path: Path | None, raw: str | None, channels: int, **settings: Any) -> None:
+@options.html_option
+def command(
+    json_path: Path | None, report_path: Path | None, raw: str | None, channels: int, **settings: Any
+) -> None:
     """Clean files, or whole folders of images, recordings and sensor logs.
 
     The first bytes of a file decide its kind. Results mirror the tree below an input folder; no input is ever
@@ -54,11 +57,11 @@ def command(json_path: Path | None, raw: str | None, channels: int, **settings: 
     if options.given("raw", "channels"):
         raise click.UsageError("--raw and --channels are for `denoise clean - -o -` only.")
     job = options.job_from(CleanJob, settings)
-    options.finish(job, batch.run(job, options.progress()), json_path)
+    options.finish(job, batch.run(job, options.progress()), json_path, report_path)
 
 
 def _live(raw: str | None, channels: int, settings: dict[str, Any]) -> None:
-    names = {*settings, "json_path"} - {"inputs", "output", *LIVE_OPTIONS}
+    names = {*settings, "json_path", "report_path"} - {"inputs", "output", *LIVE_OPTIONS}
     if unused := options.given(*names - ({"sample_rate"} if raw else set())):
         raise click.UsageError(f"{unused[0]} cannot be used with standard input, `denoise clean - -o -`.")
     headless = None

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,6 +20,9 @@ from pipelines.batch.forecast import bytes_text
 from pipelines.batch.jobs import Job
 from pipelines.batch.remote import location
 
+if TYPE_CHECKING:
+    from pipelines.view import Page
+
 __all__ = [
     "STDOUT",
     "exit_if",
@@ -27,6 +30,7 @@ __all__ = [
     "flag",
     "flags",
     "given",
+    "html_option",
     "inputs",
     "job_from",
     "job_options",
@@ -41,6 +45,7 @@ __all__ = [
     "show_json",
     "show_option",
     "verbosity",
+    "write_page",
 ]
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -230,6 +235,9 @@ inputs = click.argument("inputs", nargs=-1, required=True, type=path_type, metav
 json_option = report_option(
     "--json", "json_path", "JSON", "FILE", "Write all figures as JSON; - prints them alone."
 )
+html_option = report_option(
+    "--report", "report_path", "HTML", "FILE.html", "Write a page to look at: charts, table, each file."
+)
 show_option = report_option(
     "--json", "json_path", "JSON", "FILE", "Write the report as JSON; - prints it alone."
 )
@@ -268,7 +276,7 @@ def progress() -> batch.Progress:
     return shows.get(verbosity(), report.progress)
 
 
-def finish(job: Job, result: batch.Result, json_path: Path | None) -> None:
+def finish(job: Job, result: batch.Result, json_path: Path | None, report_path: Path | None = None) -> None:
     """Print the result of a job, and exit with the code for it (docs/reliability.md)."""
     if verbosity() == "quiet":
         for entry in result.entries:
@@ -281,9 +289,16 @@ def finish(job: Job, result: batch.Result, json_path: Path | None) -> None:
     if json_path:
         report.check_report(json_path, "JSON")  # again: it may be a result by now
         report.write_json(json_path, _json(job, result))
+    write_page(report_path, lambda: _batch_page(job, result))
     if result.stopped:
         raise StorageError(result.stopped)
     exit_if(result.counts["failed"] + result.counts["salvaged"])
+
+
+def _batch_page(job: Job, result: batch.Result) -> Page:
+    from pipelines.view.reports import batch_page
+
+    return batch_page(job, result)
 
 
 def exit_if(failed: object) -> None:
@@ -297,6 +312,15 @@ def report_failures(problems: Collection[Problem]) -> None:
     for problem in problems:
         click.echo(printable(f"Failed: {problem.error}"), err=True)
     exit_if(problems)
+
+
+def write_page(path: Path | None, make: Callable[[], Page]) -> None:
+    """Write the page that `html_option` asks for."""
+    if path:
+        from pipelines.view import as_html
+
+        report.check_report(path, "HTML")  # again: it may be a result by now
+        report.write_text(path, as_html(make()))
 
 
 def given(*names: str) -> list[str]:

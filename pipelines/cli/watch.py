@@ -19,6 +19,7 @@ __all__ = ["command"]
 _NOT_HERE = (
     "dry_run",
     "json_path",
+    "report_path",
     "engine",
     "scheduler",
     "raw",

@@ -1,0 +1,154 @@
+"""One self-contained page: facts, charts, a table, and a view of each file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Chart", "Column", "Page", "Row", "View", "as_html", "asset", "content_policy", "environment"]
+
+View = "PhotoView | SoundView | TraceView"
+
+
+@dataclass(frozen=True)
+class Column:
+    """Column of the table.
+
+    Args:
+        title: Words above it.
+        number: Align right, and sort by value.
+        phone: Show it on a narrow screen, too.
+    """
+
+    title: str
+    number: bool = False
+    phone: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table, and the section of its file.
+
+    Args:
+        name: File, or whatever the line is about.
+        status: `ok`, `failed`, ...
+        group: Kind of file, for the filter.
+        cells: Text and value to sort by, one for each column after the name.
+        error: Reason of a failure.
+        decision: Model and reason.
+        notes: Sentences.
+        figures: Names and values.
+        view: What to look at or listen to.
+        missing: Reason why there is no view.
+    """
+
+    name: str
+    status: str
+    group: str = ""
+    cells: tuple[tuple[str, float | str], ...] = ()
+    error: str | None = None
+    decision: str | None = None
+    notes: tuple[str, ...] = ()
+    figures: tuple[tuple[str, str], ...] = ()
+    view: Any = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Drawing with its title."""
+
+    title: str
+    drawing: Markup
+
+
+@dataclass(frozen=True)
+class Page:
+    """Content of a report.
+
+    Args:
+        title: What was done.
+        facts: Totals, as values and their names.
+        columns: Of the table, after the name.
+        rows: Failures first.
+        charts: Drawings.
+        notes: Sentences about the whole.
+        first: Title of the column of names.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    charts: Sequence[Chart] = ()
+    notes: Sequence[str] = ()
+    first: str = "file"
+
+
+def asset(name: str) -> str:
+    """Read a file of this package."""
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Build the environment of the templates: everything is escaped, and a missing name is an error."""
+    made = Environment(
+        autoescape=True,
+        loader=FunctionLoader(asset),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["seconds"] = _seconds
+    return made
+
+
+def content_policy(*, connect: str = "'none'") -> str:
+    """Content policy of a page: its own script and style by their digests, and media inside the page.
+
+    A script in a file name would not run even if it were not escaped.
+    """
+    script, style = (
+        "'sha256-" + base64.b64encode(hashlib.sha256(asset(name).encode()).digest()).decode() + "'"
+        for name in ("view.js", "view.css")
+    )
+    return (
+        f"default-src 'none'; script-src {script}; style-src {style}; img-src data: blob:; "
+        f"media-src data: blob:; connect-src {connect}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def as_html(page: Page) -> str:
+    """Render a page with its style and script."""
+    import denoise
+
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            page=page,
+            policy=content_policy(),
+            style=Markup(asset("view.css")),
+            script=Markup(asset("view.js")),
+            version=denoise.__version__,
+            groups=sorted({row.group for row in page.rows if row.group}),
+            statuses=list(dict.fromkeys(row.status for row in page.rows)),
+            failed=[row for row in page.rows if row.error],
+        )
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"

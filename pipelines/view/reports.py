@@ -1,0 +1,475 @@
+"""Reports of batches, scores, benchmarks and searches for anomalies, as pages."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from denoise.errors import DenoiseError, reason
+from denoise.metrics import finite_mean
+from denoise.signal import MODALITIES
+from pipelines.batch.jobs import Job
+from pipelines.batch.manifest import WRITTEN, Entry
+from pipelines.batch.run import Result
+from pipelines.batch.store import place
+from pipelines.score import Scores
+from pipelines.view import chart
+from pipelines.view.budget import MAX_VIEWS, Budget
+from pipelines.view.page import Chart, Column, Page, Row
+
+if TYPE_CHECKING:
+    from pipelines.benchmark.run import BenchmarkRow
+    from pipelines.explore.anomalies import AnomalyResult
+
+__all__ = ["anomalies_page", "batch_page", "benchmark_page", "compare", "entry_row", "scores_page"]
+
+# Names of figures for people: with a unit, and if a larger one is better.
+_NAMES: Mapping[str, tuple[str, bool]] = {
+    "psnr_db": ("PSNR, dB", True),
+    "si_sdr_db": ("SI-SDR, dB", True),
+    "snr_db": ("SNR, dB", True),
+    "estimated_sigma": ("estimated noise", False),
+    "estimated_noise_dbfs": ("estimated noise, dBFS", False),
+}
+_MAX_DUMBBELLS = 40
+_READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal")
+
+
+class _Change(NamedTuple):
+    """Leading figure of a file."""
+
+    name: str
+    before: float
+    after: float
+
+    @property
+    def gain(self) -> float:
+        """Improvement: positive is better."""
+        return (self.after - self.before) * (1 if _NAMES[self.name][1] else -1)
+
+
+def batch_page(job: Job, result: Result) -> Page:
+    """Make the page of a batch: failures first, then the files that gained least."""
+    changes = {id(entry): _change(entry) for entry in result.entries}
+
+    def rank(entry: Entry) -> tuple[int, float]:
+        change = changes[id(entry)]
+        bad = {"failed": 0, "unfinished": 1, "salvaged": 2}.get(entry.status, 3)
+        return bad, math.inf if change is None else change.gain
+
+    ordered = sorted(result.entries, key=rank)
+    budget = Budget.for_files(sum(entry.output is not None for entry in ordered))
+    short = _short_names([entry.source for entry in ordered])
+    rows = [
+        replace(
+            entry_row(entry, budget, _reading(job.options), view=number < MAX_VIEWS),
+            name=short[entry.source],
+            error=_without_name(entry.error, entry.source),
+        )
+        for number, entry in enumerate(ordered)
+    ]
+    columns = [
+        Column("kind", phone=False),
+        Column("status"),
+        Column("model", phone=False),
+        Column("figure", phone=False),
+        Column("before", number=True, phone=False),
+        Column("after", number=True, phone=False),
+        Column("gain", number=True),
+        Column("s", number=True, phone=False),
+    ]
+    facts = [
+        (f"{len(result.entries)}", "files"),
+        *(
+            (f"{number}", status)
+            for status, number in sorted(result.counts.items())
+            if len(result.counts) > 1
+        ),
+    ]
+    grouped = _changes_by_kind(ordered, changes)
+    for (modality, figure), found in grouped.items():
+        gain = float(np.median([change.gain for _, change in found]))
+        facts.append((f"{gain:+.2f}", f"{modality}: {_NAMES[figure][0]}, median gain"))
+    if seconds := sum(entry.seconds for entry in result.entries):
+        facts.append((_duration(seconds), "of work"))
+    charts = [
+        _gain_chart(modality, _NAMES[figure][0], [(short[entry.source], change) for entry, change in found])
+        for (modality, figure), found in grouped.items()
+        if len(found) > 1
+    ]
+    notes = [result.stopped] if result.stopped else []
+    if any(name.startswith("estimated") for _, name in grouped):
+        notes.append("Estimated noise is measured on the file itself; --reference gives true figures.")
+    if result.ignored:
+        notes.append(f"{len(result.ignored)} files of other kinds were ignored.")
+    return Page(f"Cleaned {_files(len(result.entries))}", facts, columns, rows, charts, notes)
+
+
+def entry_row(
+    entry: Entry,
+    budget: Budget,
+    reading: Mapping[str, Any],
+    *,
+    view: bool = True,
+) -> Row:
+    """Make the row of a file of a batch, with its view."""
+    change = _change(entry)
+    cells: list[tuple[str, float | str]] = [
+        (entry.modality or "", entry.modality or ""),
+        (entry.status, entry.status),
+        (entry.model or "", entry.model or ""),
+    ]
+    if change:
+        cells += [(_NAMES[change.name][0], change.name)]
+        cells += [(f"{value:.4g}", value) for value in (change.before, change.after)]
+        cells += [(f"{change.gain:+.2f}" if abs(change.gain) < 1000 else f"{change.gain:+.3g}", change.gain)]
+    else:
+        cells += [("", "")] * 4
+    cells.append((f"{entry.seconds:.2f}", entry.seconds))
+    shown, missing = None, None
+    if entry.output is not None and entry.status in (*WRITTEN, "skipped"):
+        if not view:
+            missing = f"Views are made for {MAX_VIEWS} files of a page."
+        elif not all(place(Path(path)).is_local for path in (entry.source, entry.output)):
+            missing = "Views are made for files on this machine."
+        else:
+            shown, missing = compare(
+                entry.modality or "", Path(entry.source), Path(entry.output), budget, reading
+            )
+    decision, notes = _decision(entry)
+    figures = [(name.replace("_", " "), _figure(value)) for name, value in entry.metrics.items()]
+    return Row(
+        entry.source,
+        entry.status,
+        entry.modality or "",
+        tuple(cells),
+        entry.error,
+        decision,
+        notes,
+        tuple(figures),
+        shown,
+        missing,
+    )
+
+
+def compare(
+    modality: str,
+    before: Path,
+    after: Path | None,
+    budget: Budget,
+    reading: Mapping[str, Any],
+    names: tuple[str, str] = ("before", "after"),
+    marks: Sequence[Any] = (),
+) -> tuple[Any, str | None]:
+    """Make the view of one file, or of two; of what cannot be shown the reason."""
+    try:
+        if modality == "image":
+            from pipelines.view.photo import photo_view
+
+            return photo_view(before, after, budget, names=names, marks=marks), None
+        if modality == "audio":
+            from pipelines.view.sound import sound_view
+
+            return sound_view(before, after, budget, names=names, marks_s=marks), None
+        from pipelines.view.trace import trace_view
+
+        return trace_view(before, after, budget, options=reading, names=names, marks=marks), None
+    except DenoiseError as error:
+        return None, f"No view: {error}"
+    except Exception as error:  # a view of one file must not cost the report of all
+        return None, f"No view: {type(error).__name__}: {reason(error)}"
+
+
+def scores_page(scores: Scores) -> Page:
+    """Make the page of pairs: those without metrics first, then the worst."""
+    names = list(dict.fromkeys(name for row in scores.scored for name in row.metrics or ()))
+
+    def rank(row: Any) -> tuple[int, float]:
+        headline = (row.metrics or {}).get(MODALITIES[row.modality].headline) if row.modality else None
+        return (0, 0.0) if row.metrics is None else (1, math.inf if headline is None else headline)
+
+    ordered = sorted(scores.rows, key=rank)
+    budget = Budget.for_files(len(scores.scored))
+    short = _short_names(str(row.estimate) for row in ordered)
+    rows = []
+    for number, row in enumerate(ordered):
+        view, missing = None, None
+        if row.metrics is not None and number < MAX_VIEWS:
+            view, missing = compare(
+                row.modality or "", row.estimate, row.reference, budget, {}, ("estimate", "reference")
+            )
+        cells = [
+            (_figure(value), "" if value is None else value) for value in map((row.metrics or {}).get, names)
+        ]
+        rows.append(
+            Row(
+                short[str(row.estimate)],
+                "failed" if row.error else "ok",
+                row.modality or "",
+                tuple(cells),
+                row.error,
+                f"Compared with {row.reference}" if row.metrics is not None else None,
+                view=view,
+                missing=missing,
+            )
+        )
+    charts = []
+    for modality in MODALITIES:
+        headline = MODALITIES[modality].headline
+        values = [(row.metrics or {}).get(headline) for row in scores.scored if row.modality == modality]
+        finite = [value for value in values if value is not None and math.isfinite(value)]
+        if len(finite) > 1:
+            title = _NAMES[headline][0]
+            charts.append(Chart(f"{modality}: {title}", chart.histogram(finite, title)))
+    facts = [(f"{len(scores.scored)}", "pairs"), (f"{len(scores.failed)}", "failed")]
+    facts += [(_figure(value), f"mean {name.replace('_', ' ')}") for name, value in scores.means.items()]
+    return Page(
+        f"Scores of {_files(len(scores.rows))}",
+        facts,
+        [Column(name.replace("_", " "), number=True) for name in names],
+        rows,
+        charts,
+        first="estimate",
+    )
+
+
+def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Any]) -> Page:
+    """Make the page of a benchmark: metric over level, quality over cost, and one row per model and noise."""
+    charts = []
+    for modality in dict.fromkeys(row.modality for row in rows):
+        ours = [row for row in rows if row.modality == modality]
+        title = _NAMES[MODALITIES[modality].headline][0]
+        for group in dict.fromkeys(row.group for row in ours if row.level is not None):
+            swept = [row for row in ours if row.group == group and row.level is not None]
+            series: dict[str, list[tuple[float, float]]] = {}
+            for row in swept:
+                if row.headline is not None:
+                    series.setdefault(row.model, []).append((row.level or 0.0, row.headline))
+            if series and len({row.level for row in swept}) > 1:
+                drawn = chart.lines(series, f"level of {group}", title)
+                charts.append(Chart(f"{modality}, {group}", drawn))
+        points = {}
+        for model in dict.fromkeys(row.model for row in ours):
+            found = [row for row in ours if row.model == model]
+            gain = finite_mean(row.gain for row in found)
+            cost = finite_mean(next(iter(row.cost.values()), None) for row in found)
+            if gain is not None and cost:
+                points[model] = (cost, gain)
+        if len(points) > 1:
+            unit = _COSTS[next(iter(ours[0].cost))]
+            charts.append(
+                Chart(
+                    f"{modality}: quality against cost", chart.scatter(points, unit, f"mean gain in {title}")
+                )
+            )
+    table = [
+        Row(
+            row.model,
+            "worse" if (row.gain or 0.0) < 0 else "ok",
+            row.modality,
+            (
+                (row.noise, row.noise),
+                (f"{row.files}", row.files),
+                *(
+                    (_figure(value), "" if value is None else value)
+                    for value in (row.noisy_headline, row.headline)
+                ),
+                ("" if row.gain is None else f"{row.gain:+.2f}", "" if row.gain is None else row.gain),
+                *((f"{value:.3g}", value) for value in list(row.cost.values())[:1]),
+            ),
+            figures=tuple((name.replace("_", " "), _figure(value)) for name, value in row.metrics.items()),
+        )
+        for row in rows
+    ]
+    table += [
+        Row(str(problem.path), "failed", "", tuple([("", "")] * 6), problem.error) for problem in problems
+    ]
+    table.sort(key=lambda row: row.error is None)
+    models = {row.model for row in rows}
+    facts = [
+        (f"{len(models)}", "models"),
+        (f"{max((row.files for row in rows), default=0)}", "files"),
+        (f"{len({row.noise for row in rows})}", "conditions"),
+    ]
+    columns = [
+        Column("noise"),
+        Column("files", number=True, phone=False),
+        Column("input, dB", number=True, phone=False),
+        Column("output, dB", number=True),
+        Column("gain, dB", number=True),
+        Column("cost", number=True, phone=False),
+    ]
+    notes = [
+        f"Cost is in {_COSTS[name]}."
+        for name in dict.fromkeys(next(iter(row.cost), "") for row in rows)
+        if name
+    ]
+    return Page(f"Benchmark of {len(models)} models", facts, columns, table, charts, notes, first="model")
+
+
+_COSTS = {
+    "s_per_mpx": "seconds a megapixel",
+    "real_time_factor": "seconds a second of sound",
+    "s_per_msample": "seconds a million samples",
+}
+
+
+def anomalies_page(result: AnomalyResult) -> Page:
+    """Make the page of a search for anomalies: anomalous files first, their places outlined."""
+    from pipelines.explore.anomalies import ranges
+
+    ordered = sorted(result.rows, key=lambda row: row[1].p_value)
+    budget = Budget.for_files(len(ordered))
+    short = _short_names(str(source.path) for source, _ in ordered)
+    rows = [
+        Row(str(problem.path), "failed", "", tuple([("", "")] * 4), problem.error)
+        for problem in result.problems
+    ]
+    for number, (source, found) in enumerate(ordered):
+        places = ranges(found)
+        view, missing = None, None
+        if number < MAX_VIEWS:
+            view, missing = compare(
+                result.cut.modality, source.path, None, budget, {}, marks=_marks(result, found, places)
+            )
+        score = float(found.measured.score.max())
+        status = "anomalous" if found.anomalous else "normal"
+        rows.append(
+            Row(
+                short[str(source.path)],
+                status,
+                result.cut.modality,
+                (
+                    (status, status),
+                    (f"{found.p_value:.2g}", found.p_value),
+                    (f"{score:.3g}", score),
+                    (f"{len(places)}", len(places)),
+                ),
+                decision=f"Probability of a normal file as extreme: {found.p_value:.2g}",
+                view=view,
+                missing=missing,
+            )
+        )
+    counts = Counter(row.status for row in rows)
+    facts = [(f"{number}", status) for status, number in counts.items()]
+    notes = []
+    if held_out := result.held_out:
+        notes.append(
+            f"False alarms on held-out normal windows: {held_out.alarms} of {held_out.windows}, "
+            f"{held_out.expected:.1f} expected."
+        )
+    columns = [
+        Column("status"),
+        Column("p", number=True),
+        Column("score", number=True, phone=False),
+        Column("places", number=True),
+    ]
+    return Page(f"Anomalies in {_files(len(ordered))}", facts, columns, rows, notes=notes)
+
+
+def _marks(result: AnomalyResult, found: Any, places: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Places of a file in the terms of its view."""
+    first = [place for place in places if place["page"] == 0]
+    if result.cut.modality == "image":
+        from pipelines.view.photo import Mark
+
+        height, width = found.pages[0].shape[-2:]
+        return [
+            Mark(
+                start[1] / width,
+                start[0] / height,
+                (stop[1] - start[1]) / width,
+                (stop[0] - start[0]) / height,
+            )
+            for start, stop in ((place["start"], place["stop"]) for place in first)
+        ]
+    if result.cut.modality == "audio":
+        return sorted(
+            {(place["start_s"], place["stop_s"]) for place in first if place["start_s"] is not None}
+        )
+    return sorted({(place["start"][0], place["stop"][0]) for place in first})
+
+
+def _change(entry: Entry) -> _Change | None:
+    """Leading figure of an entry: measured if there was a reference, else estimated."""
+    metrics = entry.metrics
+    for name in _NAMES:
+        before = metrics.get(f"{name}_before")
+        after = metrics.get(f"{name}_after", metrics.get(name))
+        if before is not None and after is not None and math.isfinite(before) and math.isfinite(after):
+            return _Change(name, before, after)
+    return None
+
+
+_Grouped = dict[tuple[str, str], list[tuple[Entry, _Change]]]
+
+
+def _changes_by_kind(entries: Iterable[Entry], changes: Mapping[int, _Change | None]) -> _Grouped:
+    """Files by their kind and figure; sensor logs share only decibels."""
+    grouped: _Grouped = {}
+    for entry in entries:
+        change = changes[id(entry)]
+        if change and (entry.modality != "sensor" or change.name.endswith("_db")):
+            grouped.setdefault((entry.modality or "", change.name), []).append((entry, change))
+    order = list(MODALITIES)
+    return dict(sorted(grouped.items(), key=lambda item: order.index(item[0][0])))
+
+
+def _gain_chart(modality: str, unit: str, found: Sequence[tuple[str, _Change]]) -> Chart:
+    if len(found) <= _MAX_DUMBBELLS:
+        drawn = chart.dumbbells(
+            [(Path(name).name, change.before, change.after) for name, change in found], unit
+        )
+        return Chart(f"{modality}: {unit}, before and after", drawn)
+    return Chart(
+        f"{modality}: gain in {unit}",
+        chart.histogram([change.gain for _, change in found], f"gain in {unit}"),
+    )
+
+
+def _short_names(sources: Iterable[str]) -> dict[str, str]:
+    """Names without the folders that all of them share."""
+    names = list(dict.fromkeys(sources))
+    try:
+        shared = len(Path(os.path.commonpath([Path(name).parent for name in names])).parts)
+    except ValueError:  # no names, or relative ones beside absolute ones
+        shared = 0
+    return {name: str(Path(*Path(name).parts[shared:])) for name in names}
+
+
+def _without_name(error: str | None, source: str) -> str | None:
+    return error and error.removeprefix(f"{source}: ")
+
+
+def _decision(entry: Entry) -> tuple[str | None, tuple[str, ...]]:
+    """Sentence of what was done, and the other notes; the reason of a selection is the first note."""
+    notes = tuple(note for note in entry.notes if note not in (entry.error or ""))
+    if entry.model is None:
+        return None, notes
+    if notes and notes[0].split(":")[0] in entry.model.split(" and "):
+        return f"Decision: {notes[0]}", notes[1:]
+    return f"Model: {entry.model}", notes
+
+
+def _reading(options: Any) -> dict[str, Any]:
+    """Options that say how to read a log."""
+    return {name: getattr(options, name) for name in _READING if hasattr(options, name)}
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"

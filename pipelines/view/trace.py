@@ -1,0 +1,223 @@
+"""View of a sensor log: overlaid traces of each channel, what was removed, and the peaks that were kept."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.signal import SensorInfo
+from pipelines.view.budget import Budget
+
+__all__ = ["Channel", "TraceView", "path_of", "trace_view"]
+
+Array = NDArray[Any]
+
+WIDTH, HEIGHT = 800, 160  # of a drawing, in its own units
+REMOVED_HEIGHT = 60
+_MAX_CHANNELS = 12
+_MAX_SAMPLES = 4_000_000  # of a channel; the rest of a longer log is not drawn
+_MAX_VALUES = 20_000  # of a channel, in the page
+_MIN_VALUES = 400
+_DRAWN = 800  # values of the drawing that needs no script
+_LEVELS = 65534  # of 16 bits; the last one is a gap
+_FAR = 4.0  # standard deviations from the mean, as in the tally of events
+_MAX_PEAKS = 60
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Traces of one channel.
+
+    Args:
+        name: Column.
+        low: Value at the lower edge of the drawing.
+        high: Value at its upper edge.
+        removed: Half of the range of what was removed.
+        before: 16-bit levels from low to high, little-endian, base64; 65535 is a gap.
+        after: The same of the output; None if there is one log only.
+        paths: Outlines of input, output and what was removed, for `HEIGHT` and `REMOVED_HEIGHT`.
+        peaks: Place (share of the length), height (share of the range) and if it was kept.
+    """
+
+    name: str
+    low: float
+    high: float
+    removed: float
+    before: str
+    after: str | None
+    paths: tuple[str, ...]
+    peaks: tuple[tuple[float, float, bool], ...]
+
+
+@dataclass(frozen=True)
+class TraceView:
+    """Traces of one log.
+
+    Args:
+        channels: The first channels.
+        left_out: Number of channels that are not drawn.
+        length: Samples of a channel.
+        span: Length in units of the horizontal axis.
+        unit: Of the horizontal axis: `s`, or `samples` without a sample rate.
+        marks: Start and end of places to mark, as shares of the length.
+        names: What the two traces are.
+    """
+
+    kind: ClassVar[str] = "trace"
+
+    channels: tuple[Channel, ...]
+    left_out: int
+    length: int
+    span: float
+    unit: str
+    marks: tuple[tuple[float, float], ...] = ()
+    names: tuple[str, str] = ("before", "after")
+
+
+def trace_view(
+    before: Path,
+    after: Path | None,
+    budget: Budget,
+    *,
+    options: Mapping[str, Any] | None = None,
+    names: tuple[str, str] = ("before", "after"),
+    marks: Sequence[tuple[int, int]] = (),
+) -> TraceView:
+    """Read one or two logs of the same columns.
+
+    Args:
+        before: Input.
+        after: Output, if any.
+        budget: Bytes of the view.
+        options: How to read both.
+        names: What they are.
+        marks: First and last samples of places to mark.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    noisy, info = _samples(before, options or {})
+    length = noisy.shape[1]
+    cleaned = None
+    if after is not None:
+        cleaned, _ = _samples(after, options or {})
+        length = min(length, cleaned.shape[1])
+        noisy, cleaned = noisy[:, :length], cleaned[: len(noisy), :length]
+    shown = min(len(noisy), _MAX_CHANNELS)
+    sides = 1 if cleaned is None else 2
+    values = int(np.clip(budget.share(0.8) / (2 * sides * max(shown, 1)), _MIN_VALUES, _MAX_VALUES))
+    columns = SensorInfo.of(info).columns
+    titles = columns if len(columns) == len(noisy) else [f"channel {n + 1}" for n in range(len(noisy))]
+    return TraceView(
+        tuple(
+            _channel(titles[n], noisy[n], None if cleaned is None else cleaned[n], values)
+            for n in range(shown)
+        ),
+        len(noisy) - shown,
+        length,
+        length / info.sample_rate if info.sample_rate else float(length),
+        "s" if info.sample_rate else "samples",
+        tuple((start / max(length, 1), stop / max(length, 1)) for start, stop in marks),
+        names,
+    )
+
+
+def _samples(path: Path, options: Mapping[str, Any]) -> tuple[Array, Any]:
+    parts, count = [], 0
+    with io.reader(path, **options) as blocks:
+        for block in blocks:
+            parts.append(np.asarray(block, np.float64))
+            count += block.shape[-1]
+            if count >= _MAX_SAMPLES:
+                break
+        info = blocks.info
+    joined = np.concatenate(parts, axis=-1) if parts else np.zeros((info.shape[0], 0))
+    return joined[:, :_MAX_SAMPLES], info
+
+
+def _channel(name: str, before: Array, after: Array | None, values: int) -> Channel:
+    both = before if after is None else np.concatenate([before, after])
+    finite = both[np.isfinite(both)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    margin = 0.05 * (high - low) or max(abs(low), 1.0) * 0.05
+    low, high = low - margin, high + margin
+    sides = [before] if after is None else [before, after]
+    paths = [path_of(_envelope(side, _DRAWN), low, high, HEIGHT) for side in sides]
+    removed = 0.0
+    if after is not None:
+        difference = before - after
+        removed = float(np.nanmax(np.abs(difference), initial=0.0)) if np.isfinite(difference).any() else 0.0
+        half = removed or 1.0
+        paths.append(path_of(_envelope(difference, _DRAWN), -half, half, REMOVED_HEIGHT))
+    return Channel(
+        name,
+        low,
+        high,
+        removed,
+        _levels(_envelope(before, values), low, high),
+        None if after is None else _levels(_envelope(after, values), low, high),
+        tuple(paths),
+        _peaks(before, after, low, high),
+    )
+
+
+def _envelope(values: Array, most: int) -> Array:
+    """Keep all values of a short signal; of a long one the minimum and maximum of each stretch."""
+    if len(values) <= most:
+        return values
+    edges = np.linspace(0, len(values), most // 2 + 1).astype(int)[:-1]
+    filled = np.where(np.isfinite(values), values, np.nan)
+    low, high = np.fmin.reduceat(filled, edges), np.fmax.reduceat(filled, edges)
+    # The one that comes first in its stretch stays first, so that slopes stay slopes.
+    rising = filled[edges] <= (low + high) / 2
+    return np.where(rising, [low, high], [high, low]).T.ravel()
+
+
+def _levels(values: Array, low: float, high: float) -> str:
+    """Encode values as 16-bit levels."""
+    known = np.isfinite(values)
+    share = (np.where(known, values, low) - low) / (high - low)
+    levels = np.where(known, np.rint(share.clip(0, 1) * _LEVELS), 65535).astype("<u2")
+    return base64.b64encode(levels.tobytes()).decode("ascii")
+
+
+def path_of(values: Array, low: float, high: float, height: float) -> str:
+    """Outline of values as the path of an SVG; a gap breaks it."""
+    x = np.linspace(0, WIDTH, len(values)) if len(values) > 1 else np.zeros(len(values))
+    y = height * (1 - (values - low) / (high - low))
+    parts, pen = [], "M"
+    for at, level in zip(x, y, strict=True):
+        if np.isfinite(level):
+            parts.append(f"{pen}{at:.1f} {level:.1f}")
+        pen = "L" if np.isfinite(level) else "M"
+    return "".join(parts)
+
+
+def _peaks(
+    before: Array, after: Array | None, low: float, high: float
+) -> tuple[tuple[float, float, bool], ...]:
+    """The farthest readings of each excursion beyond four standard deviations."""
+    if after is None or not np.isfinite(before).any():
+        return ()
+    mean, deviation = float(np.nanmean(before)), float(np.nanstd(before))
+    far = np.flatnonzero(np.abs(before - mean) > _FAR * deviation) if deviation else np.zeros(0, int)
+    if not far.size:
+        return ()
+    groups = np.split(far, np.flatnonzero(np.diff(far) > max(1, len(before) // 200)) + 1)
+    tops = [group[np.abs(before[group] - mean).argmax()] for group in groups]
+    tops = sorted(tops, key=lambda at: -abs(before[at] - mean))[:_MAX_PEAKS]
+    return tuple(
+        (
+            float(at / len(before)),
+            float((before[at] - low) / (high - low)),
+            bool((after[at] - mean) * np.sign(before[at] - mean) >= 0.5 * abs(before[at] - mean)),
+        )
+        for at in sorted(tops)
+    )
