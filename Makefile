@@ -2,6 +2,7 @@
 # make test    install with the development tools, then run lint, types and all fast tests
 # make test-slow  the tests that take minutes
 # make check   lint and types only
+# make picture draw the picture of the README from data/samples
 # make clean   remove everything that the other targets made
 
 SHELL := /bin/sh
@@ -17,7 +18,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: demo test test-slow check browser clean
+.PHONY: demo test test-slow check browser picture clean
 
 demo: $(VENV)/installed
 	$(BIN)/denoise clean data/samples -o demo --reference data/samples/reference --overwrite \
@@ -42,6 +43,9 @@ browser:
 	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "Installing Chromium" \
 		&& apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	|| echo "No Chromium was found: the tests of pages in a browser are left out"
+
+picture: $(VENV)/installed
+	$(BIN)/python docs/figures/before_after.py docs/figures/before_after.jpg
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -189,9 +189,9 @@ def test_metrics_of_reports_are_those_of_the_code(modality: str) -> None:
     assert names == ", ".join(f"`{name}`" for name in reported(modality))
 
 
-def test_the_tree_of_the_readme_exists() -> None:
+def test_the_tree_of_contributing_exists() -> None:
     folders: list[str] = []
-    tree = text_of("README.md").partition("## Tree\n\n```\n")[2].partition("```")[0]
+    tree = text_of("CONTRIBUTING.md").partition("## Tree\n\n```\n")[2].partition("```")[0]
     for line in tree.splitlines():
         entry, comment = line.split(maxsplit=1)
         depth = (len(line) - len(line.lstrip())) // 2
