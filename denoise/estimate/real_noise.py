@@ -34,10 +34,13 @@ _CLIPPED = (0.03, 0.97)  # mean of a crop: beyond, noise is cut off
 # The mean square of a coefficient is at most so many times what its median tells of normal noise, whose
 # median square is the second. JPEG makes the tail heavier; more is structure.
 _MAX_TAIL, _MEDIAN_SQUARE = 2.0, 0.455
-# A denoiser removes nearly all of white noise but, of smoothed noise, the less the coarser it is. Fit to
-# training photos with noise of the in-camera chain; above this whiteness nothing is added.
-_WHITE = 0.35
-_COARSE_GAIN, _COARSE_POWER = 2.9, 0.64
+# A denoiser removes nearly all of white noise but, of smoothed noise, the less the coarser it is. By the
+# whiteness, noise is smoothed up to the first value and white from the second on. The rest is the log of the
+# level of smoothed noise: a constant, and what the log of what was removed and the whiteness add. Fit to the
+# mean absolute error on 242 training photos with noise of the in-camera chain, and 84 with white noise.
+_WHITE = (0.35, 0.6)
+_LEVEL, _PER_REMOVED, _PER_WHITENESS = 0.75, 0.65, 1.17
+_TRACE = 0.15  # 8-bit units, below which the logarithm ends
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ def _spectrum(planes: Array) -> Array:
 
 def _total_sigma(removed: float, whiteness: float) -> float:
     """Noise level by what was removed: the coarser the noise, the more of it is left."""
-    coarse = max(removed, _COARSE_GAIN * removed**_COARSE_POWER * min(1.0, removed))
-    share = min(1.0, whiteness / _WHITE)
-    sigma: float = share * removed + (1 - share) * coarse
-    return sigma
+    smoothed, white = _WHITE
+    log_level = _LEVEL + _PER_REMOVED * math.log(removed + _TRACE) + _PER_WHITENESS * min(whiteness, white)
+    share = min(1.0, max(0.0, (whiteness - smoothed) / (white - smoothed)))
+    return share * removed + (1 - share) * max(removed, math.exp(log_level) - _TRACE)

@@ -14,6 +14,7 @@ from denoise.estimate.drawing import is_drawing
 from denoise.estimate.hot_pixels import without_hot_pixels
 from denoise.estimate.image import blur_px, noise_sigma
 from denoise.estimate.jpeg import jpeg_quality
+from denoise.estimate.lens_blur import LensBlur, lens_blur
 from denoise.estimate.real_noise import RealNoise, real_noise
 from denoise.infer.selection import Selection, Selector
 from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sharpened
@@ -51,8 +52,10 @@ SOFT_PX = 1.5
 _WHITE_TRACE = 0.5  # 8-bit units
 
 # Smoothed noise: what the denoiser removes from flat parts is coarse and more than a trace of JPEG.
-# More than the last is no noise: a pattern that the denoiser does not know.
+# More than the last is no noise: a pattern that the denoiser does not know. A JPEG with visible blocks is
+# cleaned anyway, so fainter noise counts.
 _SMOOTHED, _SMOOTHED_LEVEL, _MAX_SMOOTHED_LEVEL = 0.3, 1.2, 12.0
+_SMOOTHED_LEVEL_JPEG = 0.9
 _SMOOTHED_TRACE = 0.6  # 8-bit units: from here on sharpening would bring such noise out
 
 COARSE_JPEG = 88.0  # quality: below it JPEGs have visible blocks and halos
@@ -99,6 +102,7 @@ def select(
     *,
     sharpens: bool,
     smoothed_sigma: float = 0.0,
+    lens: LensBlur | None = None,
 ) -> ImageSelection:
     """Select the model for an image.
 
@@ -108,9 +112,12 @@ def select(
         jpeg_quality: Estimated JPEG quality, 100 for none.
         sharpens: A model against blur is available.
         smoothed_sigma: Estimated noise that a camera or a program smoothed; sharpening would bring it out.
+        lens: Blur that the spectrum proves, which needs no further evidence.
     """
     coarse = jpeg_quality <= COARSE_JPEG
     blurred = blur_px >= (BLURRED_PX if sigma >= _WHITE_TRACE else SOFT_PX)
+    if lens:
+        blurred, blur_px, sigma = True, lens.width_px, max(sigma, lens.sigma)
     if smoothed_sigma or (coarse and sigma < _WHITE_TRACE):  # sharpening would bring out noise or blocks
         sharpens = False
     sigma = max(sigma, smoothed_sigma)
@@ -152,14 +159,17 @@ class ImageSelector(Selector):
             reason = f"{_LEAVE}: a drawing or a screenshot: left as it is"
             return ImageSelection(_LEAVE, 1.0, reason)
         sigma = noise_sigma(page, peak)
+        quality = jpeg_quality(page, peak)
+        if sharpens and (lens := lens_blur(page, peak)):
+            return select(sigma, 0.0, quality, sharpens=True, lens=lens)
         blur = blur_px(page, peak, sigma)
         noise = self._real_noise(page, peak)
         coarse = noise.whiteness < _SMOOTHED
-        smoothed = coarse and max(_SMOOTHED_LEVEL, sigma) < noise.removed < _MAX_SMOOTHED_LEVEL
+        level = _SMOOTHED_LEVEL_JPEG if quality <= COARSE_JPEG else _SMOOTHED_LEVEL
+        smoothed = coarse and max(level, sigma) < noise.removed < _MAX_SMOOTHED_LEVEL
         if sharpens and blur >= BLURRED_PX:
             white = not coarse or noise.removed < max(_SMOOTHED_TRACE, sigma)
             sharpens = white and self.models[_SHARPEN].confirms_blur(page, peak)
-        quality = jpeg_quality(page, peak)
         smoothed_sigma = noise.sigma if smoothed else 0.0
         return select(sigma, blur, quality, sharpens=sharpens, smoothed_sigma=smoothed_sigma)
 
@@ -176,9 +186,9 @@ class ImageSelector(Selector):
             return reject_cleaned(noisy, result)
         result = noisy + selection.strength * (result - noisy)
         sigma = selection.figures["estimated_sigma"]
-        return reject_sharpened(
-            noisy, result, sigma, self.models[_SHARPEN].blur_width_px(before, peak or 1.0)
-        )
+        width = self.models[_SHARPEN].blur_width_px(before, peak or 1.0)
+        proven = lens_blur(before, peak or 1.0) is not None
+        return reject_sharpened(noisy, result, sigma, width, proven=proven)
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:
         """Return the next candidate: sharpen, sharpen by half, clean, leave as it is.

@@ -71,7 +71,9 @@ def reject_cleaned(before: Array, after: Array) -> str:
     return f"it removed outlines ({share:.0%} correlation)" if share > _OUTLINES else ""
 
 
-def reject_sharpened(before: Array, after: Array, sigma: float, blur_width_px: float = 0.0) -> str:
+def reject_sharpened(
+    before: Array, after: Array, sigma: float, blur_width_px: float = 0.0, *, proven: bool = False
+) -> str:
     """Return why the result of a deblurring model must not be used; empty if it may.
 
     Args:
@@ -79,12 +81,13 @@ def reject_sharpened(before: Array, after: Array, sigma: float, blur_width_px: f
         after: The result.
         sigma: Noise of the input, 8-bit units.
         blur_width_px: Standard deviation of the blur that was undone.
+        proven: The spectrum proves the blur, so detail that came out of it is no noise.
 
     Shape:
         `(C, H, W)` in 0..1, both.
     """
     # A wide blur flattens texture, so look where the result is flat.
-    wide = blur_width_px >= _WIDE_PX
+    wide = proven or blur_width_px >= _WIDE_PX
     flat = flat_blocks((after if wide else before).mean(0))
     noise, left = (flat_detail(image, flat) for image in (before, after))
     if left > max(_VISIBLE_WIDE if wide else _VISIBLE, _GROWTH * noise + _ROUNDING):

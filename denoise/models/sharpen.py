@@ -21,6 +21,7 @@ from denoise.estimate.blur_kernel import (
     width_px,
 )
 from denoise.estimate.image import noise_sigma
+from denoise.estimate.lens_blur import lens_blur
 from denoise.models.base import Denoiser
 from denoise.models.deblur import Blurring, Deblurrer, wiener
 from denoise.models.deconvolution import plug_and_play
@@ -117,6 +118,10 @@ class Sharpener(Denoiser):
 
     @torch.inference_mode()
     def _compare(self, page: Array, peak: float) -> _Found:
+        if lens := lens_blur(page, peak):  # the network is as good for small disks, and for Gaussians
+            disk = Defocus(lens.radius_px).kernel(torch.Generator()) if lens.radius_px else None
+            sigma = max(lens.sigma, noise_sigma(page, peak))
+            return _Found(None if disk is None else FreeBlur(disk, sigma), contradicts=False)
         luma = page.mean(0, dtype=np.float32) / np.float32(peak)
         rows, columns = richest_window(luma, _WINDOW_PX)
         sigma = noise_sigma(page, peak)

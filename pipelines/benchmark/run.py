@@ -36,6 +36,7 @@ __all__ = ["WORSE_DB", "BenchmarkResult", "BenchmarkRow", "RealCase", "RealRow",
 
 WORSE_DB = 0.1  # of the headline metric: a real file that loses more counts as worse than its input
 _UNCHANGED_DB = 60.0  # outputs better than this count as unchanged
+_EIGHT_BIT = 255.0
 _PERFECT_DB = 100.0  # real files count at most this much
 
 
@@ -106,6 +107,8 @@ class RealCase(NamedTuple):
         strength: Share of its correction that was applied.
         reason: Reason of the selection.
         dropped: Models that were tried before, and whose results were rejected.
+        noise_sigma: Standard deviation of the noise of an image in 8-bit units, by its pair.
+        estimated_sigma: The same as `auto` estimated it; None for other models.
     """
 
     key: str
@@ -115,6 +118,8 @@ class RealCase(NamedTuple):
     strength: float
     reason: str
     dropped: tuple[str, ...]
+    noise_sigma: float | None
+    estimated_sigma: float | None
 
     @property
     def gain(self) -> float:
@@ -132,6 +137,8 @@ class RealRow(BenchmarkRow):
         worse_share: Share of the files that lost more than `WORSE_DB`.
         decisions: Number of files by the model that was used; of `auto`, by the one it selected.
         dropped: Number of files by the models that were tried, and whose results were rejected.
+        sigma_error: Mean absolute error of the estimated noise level of images in 8-bit units; None without
+            estimates.
         cases: The files one by one.
     """
 
@@ -141,6 +148,7 @@ class RealRow(BenchmarkRow):
     worse_share: float = 0.0
     decisions: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    sigma_error: float | None = None
     cases: tuple[RealCase, ...] = ()
 
     @property
@@ -363,9 +371,16 @@ def _real_row(row: BenchmarkRow, totals: _Totals) -> RealRow:
             case.selection.strength,
             case.selection.reason,
             case.selection.dropped,
+            _EIGHT_BIT * 10 ** (-_bounded_db(case.before[name]) / 20) if row.modality == "image" else None,
+            case.selection.figures.get("estimated_sigma"),
         )
         for case in totals.cases
     )
+    errors = [
+        abs(case.estimated_sigma - case.noise_sigma)
+        for case in cases
+        if case.estimated_sigma is not None and case.noise_sigma is not None
+    ]
     worst = min(cases, key=lambda case: case.gain)
     dropped = Counter(model for case in cases for model in dict.fromkeys(case.dropped))
     return RealRow(
@@ -376,6 +391,7 @@ def _real_row(row: BenchmarkRow, totals: _Totals) -> RealRow:
         worse_share=float(np.mean([case.gain < -WORSE_DB for case in cases])),
         decisions=dict(Counter(case.model for case in cases).most_common()),
         dropped=dict(dropped.most_common()),
+        sigma_error=float(np.mean(errors)) if errors else None,
         cases=cases,
     )
 

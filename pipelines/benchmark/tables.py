@@ -57,6 +57,7 @@ def _real(rows: Sequence[RealRow]) -> Table:
     """One line per model: the metric of input and output, and the distribution of the gains."""
     headline = MODALITIES[rows[0].modality].headline
     header = ["model", "input", "output", "gain", "median", "worst", f"worse by > {WORSE_DB} dB"]
+    estimates = ["noise level off by"] if any(row.sigma_error is not None for row in rows) else []
     lines = [
         [
             row.model,
@@ -64,12 +65,13 @@ def _real(rows: Sequence[RealRow]) -> Table:
             _figure(row.headline),
             *(_figure(gain, "+.2f") for gain in (row.gain, row.median_gain, row.worst_gain)),
             f"{100 * row.worse_share:.1f} %",
+            *(_figure(row.sigma_error) for _ in estimates),
             *(f"{value:.3g}" for value in row.cost.values()),
         ]
         for row in rows
     ]
     title = f"{rows[0].modality}, real pairs: {headline} of {count(rows[0].files)}"
-    return Table(title, [*header, *rows[0].cost], lines)
+    return Table(title, [*header, *estimates, *rows[0].cost], lines)
 
 
 def _decisions(rows: Sequence[RealRow]) -> Table:

@@ -39,7 +39,8 @@ def plain(crops: Array) -> Array:
 @pytest.mark.parametrize("sigma", [2.0, 10.0])
 def test_white_noise_is_measured(sigma: float) -> None:
     found = real_noise(slope() + noise(sigma, 0), 1.0, plain)
-    assert found.sigma == pytest.approx(sigma, rel=0.1)
+    assert found.removed == pytest.approx(sigma, rel=0.1)
+    assert found.sigma == pytest.approx(sigma, rel=0.25)  # the few crops are no more certain of its colour
     assert found.whiteness > 0.4
     assert found.levels == pytest.approx(sigma, rel=0.2)
     assert (np.diff(found.brightness) >= 0).all()

@@ -75,13 +75,23 @@ def test_a_sharp_photo_has_no_kernel(cleaner: Cleaner) -> None:
 def test_two_kernels_that_contradict_each_other_confirm_no_blur(
     cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    soft = blurred(photo(), kernel_of("gaussian-blur:sigma_px=2"), 1.0)
+    soft = blurred(photo(), kernel_of("motion-blur:length_px=7,angle_deg=30"), 1.0)
     assert sharpener(cleaner).confirms_blur(soft, 255.0)
     wrong = kernel_of("shake:extent_px=20", 5)
     monkeypatch.setattr("denoise.models.sharpen.blur_kernel", lambda *_: wrong)
     other = soft[:, ::-1].copy()  # results are remembered for one page
     assert sharpener(cleaner).free_blur(other, 255.0) is None
     assert not sharpener(cleaner).confirms_blur(other, 255.0)
+
+
+@pytest.mark.parametrize("radius_px", [4.0, 6.5])
+def test_a_lens_out_of_focus_is_undone_by_its_disk(cleaner: Cleaner, radius_px: float) -> None:
+    disk = kernel_of(f"defocus:radius_px={radius_px}")
+    soft = blurred(photo(), disk, 2.0)
+    found = sharpener(cleaner).free_blur(soft, 255.0)
+    assert found is not None
+    assert agreement(found.kernel.numpy(), disk) > 0.98
+    assert found.sigma == pytest.approx(2, abs=0.5)
 
 
 def test_a_disk_is_recognised_and_a_path_is_not() -> None:
