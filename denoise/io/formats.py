@@ -102,6 +102,16 @@ _ROWS = (
     Format("MAT", "sensor", (".mat",), "denoise.io.sensor.mat:FORMAT", rb"MATLAB 5\.0 MAT-file"),
     Format("HDF5", "sensor", (".h5", ".hdf5", ".mat"), "denoise.io.sensor.hdf5:FORMAT",
            rb"\x89HDF\r\n\x1a\n|MATLAB 7\.3 MAT-file", extra="hdf5", package="h5py"),
+    Format("XLSX", "sensor", (".xlsx", ".xlsm"), "denoise.io.sensor.xlsx:FORMAT", rb"PK\x03\x04",
+           bytes_per_sample=12.0, extra="xlsx", package="openpyxl"),
+    Format("TDMS", "sensor", (".tdms",), "denoise.io.sensor.tdms:FORMAT", rb"TDSm", bytes_per_sample=8.0,
+           extra="tdms", package="nptdms"),
+    Format("miniSEED", "sensor", (".mseed", ".miniseed"), "denoise.io.sensor.mseed:FORMAT",
+           rb"\d{6}[DRQM][ \0]|MS\x03", extra="mseed", package="pymseed"),
+    Format("FIF", "sensor", (".fif",), "denoise.io.sensor.fif:FORMAT",  # the tag of a file's id
+           rb"\0{3}\x64\0{3}\x1f\0{3}\x14", bytes_per_sample=4.0, extra="fif", package="mne"),
+    Format("FIT", "sensor", (".fit",), "denoise.io.sensor.fit:FORMAT", rb"[\x0c\x0e].{7}\.FIT",
+           written_suffix=".csv", extra="fit", package="fitdecode"),
 )
 # fmt: on
 # Known formats that are not read. Files with a modality count as failed, others as ignored. The first bytes
@@ -123,20 +133,10 @@ _REFUSED_ROWS = (
     Format("Matroska", "audio", (".mkv", ".webm", ".mka"), magic=rb"\x1aE\xdf\xa3", advice=_CONVERT_SOUND),
     Format("AVI", "audio", (".avi",), magic=rb"RIFF.{4}AVI ", advice=_CONVERT_SOUND),
     Format("DSD", "audio", (".dsf", ".dff"), magic=rb"DSD |FRM8", advice=_CONVERT_SOUND),
-    Format(
-        "TDMS",
-        "sensor",
-        (".tdms",),
-        magic=rb"TDSm",
-        advice="export it as CSV or HDF5, in DIAdem or with npTDMS",
-    ),
-    Format("MiniSEED", "sensor", (".mseed", ".miniseed"), advice="export it as CSV with ObsPy"),
-    Format("FIF", "sensor", (".fif",), advice="export it as EDF with MNE-Python"),
     Format("BrainVision", "sensor", (".vhdr",), advice="export it as EDF with MNE-Python"),
-    Format("spreadsheet", "", (".xlsx", ".xls", ".ods"), advice="save the sheet as CSV (UTF-8)"),
-    Format("SAC", "", (".sac",), advice="export it as CSV with ObsPy"),
+    Format("spreadsheet", "", (".xls", ".ods"), advice="save the sheet as CSV (UTF-8)"),
+    Format("SAC", "", (".sac",), advice="export it as miniSEED or CSV with ObsPy"),
     Format("EEGLAB", "", (".set",), advice="export it as EDF with MNE-Python"),
-    Format("FIT", "", (".fit",), advice="export it as CSV with the FIT SDK"),
 )
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})
 REFUSED: Mapping[str, Format] = MappingProxyType({row.name: row for row in _REFUSED_ROWS})

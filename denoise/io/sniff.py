@@ -77,6 +77,8 @@ def format_of(head: bytes, suffix: str = "") -> Format:
     name, suffix = _name_of(head), suffix.lower()
     if suffix in FORMATS["text"].loose_suffixes and name in ("text", "unknown", "gzip"):
         return FORMATS["text"] if _is_table(_unpacked(head)) else Format(name)
+    if name == "ZIP" and suffix in FORMATS["XLSX"].suffixes:
+        return FORMATS["XLSX"]
     if name == "TIFF" and suffix in FORMATS["camera raw"].suffixes:  # most cameras store TIFF
         name = "camera raw"
     if name == "text" and suffix in FORMATS["WFDB"].suffixes:

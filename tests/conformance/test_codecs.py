@@ -17,6 +17,7 @@ from denoise import io
 from denoise.errors import DenoiseError, InputError
 from denoise.io.formats import modality_of, writable_suffixes
 from denoise.signal import MODALITIES, SignalInfo
+from tests.io.sensor.makers import make_fif, make_mseed, make_tdms, make_xlsx
 
 NOBODY = 65534  # a user who owns nothing
 LOSSY = {".jpg", ".jpeg", ".ogg", ".oga", ".opus", ".mp3"}
@@ -127,6 +128,12 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
     ".mat": _mat,
     ".h5": _hdf5,
     ".hdf5": _hdf5,
+    ".xlsx": lambda path: make_xlsx(path, _log()),
+    ".xlsm": lambda path: make_xlsx(path, _log()),
+    ".tdms": lambda path: make_tdms(path, _log()),
+    ".mseed": lambda path: make_mseed(path, _log()[:1]),
+    ".miniseed": lambda path: make_mseed(path, _log()[:1]),
+    ".fif": lambda path: make_fif(path, _log()),
 }
 SUFFIXES = [suffix for modality in MODALITIES for suffix in writable_suffixes(modality)]
 every_suffix = pytest.mark.parametrize("suffix", SUFFIXES)

@@ -168,6 +168,31 @@ def test_heartbeats_get_the_network_for_them_and_nothing_else_does() -> None:
         np.testing.assert_allclose(through(other, heart=Share(1.0)), other, atol=1e-6 * np.abs(other).max())
 
 
+class Unsteady(Nothing):
+    """A network whose estimate of the noise is the mean of 2 s, and a share of what is left."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+        wander = torch.nn.functional.avg_pool1d(noisy[:, :1], 501, 1, 250, count_include_pad=False)
+        return (1.0 - self.share) * (noisy[:, :1] - wander)
+
+
+def test_a_clean_ecg_keeps_its_wander_and_a_noisy_one_does_not() -> None:
+    time_s = np.arange(16_384) / RATE_HZ
+    wander = 0.7 * np.sin(2 * np.pi * 0.08 * time_s)
+    log = ecg(RATE_HZ, 16_384 / RATE_HZ) + wander
+    inside = slice(2048, -2048)
+    clean, noisy = (through(log, heart=Unsteady(share)) for share in (0.0, 0.2))
+    np.testing.assert_allclose(clean, log, atol=1e-6)
+    left = noisy - 0.8 * (log - wander)
+    assert decibels(wander[inside], left[inside] - left[inside].mean()) > 6
+    asked = through(log, heart=Unsteady(0.0), remove=("baseline",)) - log + wander
+    assert decibels(wander[inside], asked[inside] - asked[inside].mean()) > 10
+
+
 def ecg(rate_hz: float, seconds: float = 30.0) -> Floats:
     """A schematic electrocardiogram of unit variance: P, QRS and T, 66 beats a minute."""
     phase = (1.1 * np.arange(round(seconds * rate_hz)) / rate_hz) % 1
@@ -228,8 +253,8 @@ class Common(Nothing):
 def test_channels_go_together_through_a_network_that_looks_across_them(block: int) -> None:
     rng = np.random.default_rng(0)
     wave = np.sin(np.arange(20_480) / 9.0)
-    log = np.stack([30 * wave + 5, -2 * wave, 7 + np.zeros(20_480)])
-    log[:2] += rng.standard_normal((2, 20_480))
+    log = np.stack([30 * wave + 5, 2 * wave, 7 + np.zeros(20_480)])
+    log[:2] += rng.uniform(-1.0, 1.0, (2, 20_480))
     log[0, 5000:5100] = np.nan
     chain = SensorChain(Common(), Share(1.0))
     out = apply(chain, log, peak=None, sample_rate=RATE_HZ, tile=block)

@@ -127,14 +127,46 @@ def test_an_onset_is_no_outlier() -> None:
 
 def test_what_is_of_the_usual_size_is_applied_and_what_is_far_larger_is_not() -> None:
     rng = np.random.default_rng(0)
-    noise = rng.standard_normal(8192)
-    none = np.zeros(8192)
-    np.testing.assert_allclose(EventGuard()(noise, noise, none), noise)
+    noise = 0.5 * rng.standard_normal(8192)
+    wave, none = 1.2 * np.sin(np.arange(8192) / 40.0), np.zeros(8192)
+    np.testing.assert_allclose(EventGuard()(wave + noise, noise, none), noise)
     event = noise.copy()
-    event[4000:4020] = 10.0 + 0.1 * np.arange(20)
-    kept = EventGuard()(event, event, none)
+    event[4000:4020] = 5.0 + 0.05 * np.arange(20)
+    kept = EventGuard()(wave + event, event, none)
     np.testing.assert_array_equal(kept[4000:4020], 0.0)
     np.testing.assert_array_equal(np.delete(kept, range(4000, 4020)), np.delete(noise, range(4000, 4020)))
+
+
+def test_readings_that_are_nothing_but_noise_stay() -> None:
+    rng = np.random.default_rng(0)
+    flow = 31.0 + 0.4 * rng.standard_normal(8192)
+    np.testing.assert_allclose(cleaned(flow, 1.0), flow, atol=1e-5)
+    drift = np.sin(np.arange(8192) / 300.0)
+    loud = drift + 0.6 * rng.standard_normal(8192)  # 1.4 dB: there is a signal below
+    assert np.std(cleaned(loud, 1.0) - drift) < 0.2
+
+
+def test_impulses_side_by_side_go_in_the_company_of_many_and_taps_stay() -> None:
+    rng = np.random.default_rng(0)
+    log = np.sin(np.arange(8192) / 50.0) + 0.01 * rng.standard_normal(8192)
+    pair = log.copy()
+    pair[4000:4002] += (5.0, -7.0)
+    np.testing.assert_array_equal(Impulses()(pair), pair)  # a shock
+    many = pair.copy()
+    many[100:8000:150] += rng.choice([-4.0, 4.0], many[100:8000:150].size)
+    assert np.abs(Impulses()(many) - log).max() < 0.1
+
+
+def test_faint_impulses_go_in_the_company_of_many() -> None:
+    rng = np.random.default_rng(0)
+    log = np.sin(np.arange(8192) / 50.0) + 0.01 * rng.standard_normal(8192)
+    faint = np.zeros(8192)
+    faint[175:8000:300], faint[325:8000:300] = 0.11, -0.11
+    np.testing.assert_array_equal(Impulses()(log + faint), log + faint)
+    many = log + faint
+    many[100:8000:150] += rng.choice([-4.0, 4.0], many[100:8000:150].size)
+    left = np.abs(Impulses()(many) - log)[faint != 0]
+    assert np.mean(left < 0.06) > 0.8
 
 
 def test_blocks_of_events_equal_the_whole() -> None:

@@ -47,11 +47,11 @@ def test_hidden_files_and_manifests_are_passed_over_and_other_kinds_listed(tmp_p
 
 
 def test_a_known_kind_that_is_not_read_has_failed_wherever_it_is(tmp_path: Path) -> None:
-    make(tmp_path / "in", "a.png", "book.xlsx", "run.mseed", "letter.pdf")
+    make(tmp_path / "in", "a.png", "book.ods", "run.vhdr", "letter.pdf")
     (tmp_path / "in" / "layers.dat").write_bytes(b"8BPS\0\1" + bytes(40))
     plan = discover.plan([tmp_path / "in"], tmp_path / "out")
-    assert [problem.path.name for problem in plan.problems] == ["layers.dat", "run.mseed"]
-    assert [problem.path.name for problem in plan.ignored] == ["book.xlsx", "letter.pdf"]
+    assert [problem.path.name for problem in plan.problems] == ["layers.dat", "run.vhdr"]
+    assert [problem.path.name for problem in plan.ignored] == ["book.ods", "letter.pdf"]
     assert "save it as PNG" in plan.problems[0].error
 
 

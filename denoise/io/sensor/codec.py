@@ -9,6 +9,11 @@
 | `.edf` `.bdf` | `edf` | header, scale, annotations |
 | `.mat` | `mat` | classes, other variables |
 | `.h5` `.hdf5` | `hdf5` | attributes, other data sets (needs the extra `hdf5`) |
+| `.xlsx` `.xlsm` | `xlsx` | other cells, sheets, formulas, styles (needs the extra `xlsx`) |
+| `.tdms` | `tdms` | groups, channels, properties (needs the extra `tdms`) |
+| `.mseed` `.miniseed` | `mseed` | traces, times, encoding, length of records (needs the extra `mseed`) |
+| `.fif` | `fif` | measurement info, other channels, annotations (needs the extra `fif`) |
+| `.fit` | `fit` | every field of its records, as CSV (needs the extra `fit`) |
 
 Blocks are float64 `(C, n)` in the log's own units; NaN is a gap. A reader may be iterated more than once.
 A file whose arrays differ in length holds `info.pages` > 1 recordings: read them one by one with
@@ -66,10 +71,12 @@ def _reader(path: Path, *, recording: int = 0, block: int = BLOCK, **options: An
 def _writer(path: Path, info: SignalInfo) -> SensorWriter:
     """Open a log for writing: the source of `info` with the chosen samples replaced."""
     source = _format(info.source)
-    if path.suffix.lower() not in (*source.suffixes, info.source.suffix.lower()):
+    written = source.written_suffix or info.source.suffix
+    own = () if source.written_suffix else source.suffixes
+    if path.suffix.lower() not in (*own, written.lower()):
+        form = f"as {written}" if source.written_suffix else "in its own format"
         raise UsageError(
-            f"{path}: a {info.source.suffix} log is written in its own format; "
-            f"expected a name that ends in {info.source.suffix}"
+            f"{path}: a {info.source.suffix} log is written {form}; expected a name that ends in {written}"
         )
     opened: SensorWriter = resolve(source.codec).writer(path, info)
     return opened

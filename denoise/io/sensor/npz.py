@@ -10,12 +10,12 @@ import io
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,14 @@ from denoise.io.sensor.base import (
     sensor_info,
 )
 from denoise.io.sensor.columns import choose, describe, find_clock
-from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout
+from denoise.io.sensor.kinds import domain_of
+from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout, time_axis
 from denoise.io.sensor.survey import ColumnSurvey
-from denoise.signal import Clock, SensorInfo
+from denoise.signal import Clock, Domain, SensorInfo
 
-__all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member", "member"]
+__all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member", "loaded", "member"]
 
+Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 RATE_NAMES = re.compile(
@@ -53,6 +55,8 @@ class Member:
     reject_reason: str  # its kind, if it is no signal
     load: Callable[[], io.BytesIO]  # reads its bytes
     value: float | None = None  # the number, if it is a single one
+    sample_rate: float | None = None  # Hz, if the file states it for this array
+    stamp_type: str = ""  # of an array of times in seconds since 1970: their type in the file
 
 
 def member(layout: Callable[[str], ArrayLayout], label: str, load: Callable[[], io.BytesIO]) -> Member:
@@ -61,6 +65,21 @@ def member(layout: Callable[[str], ArrayLayout], label: str, load: Callable[[], 
         return Member(layout(label), "", load)
     except UnsupportedError as error:
         return Member(None, str(error).removeprefix(f"{label}: ").partition(";")[0], load)
+
+
+def loaded(values: Array, label: str, sample_rate: float | None = None) -> Member:
+    """Make a member of an array in memory, as other libraries decode it; dates become seconds."""
+    stamp_type = str(values.dtype) if values.dtype.kind == "M" else ""
+    if stamp_type:
+        missing = np.isnat(values)
+        values = values.astype("datetime64[us]").astype(np.int64) / 1e6
+        values[missing] = np.nan
+
+    def load() -> io.BytesIO:
+        return io.BytesIO(np.ascontiguousarray(values).tobytes())
+
+    found = member(lambda name: time_axis(values.dtype, values.shape, False, 0, name), label, load)
+    return replace(found, sample_rate=sample_rate, stamp_type=stamp_type)
 
 
 class Archive(Protocol):
@@ -120,8 +139,8 @@ def _signal(member: Member) -> ArrayLayout:
 class ArchiveWriter(SensorWriter):
     """Writes the archive again with the chosen arrays replaced, the others as they are."""
 
-    def __init__(self, path: Path, info: SensorInfo, archive: Archive) -> None:
-        self._archive = archive
+    def __init__(self, path: Path, info: SensorInfo, archive: Archive, converts: bool) -> None:
+        self._archive, self._converts = archive, converts
         self._layout: _Layout = info.own
         super().__init__(path, info, [(each.channels, each.samples) for each in self._layout.recordings])
         self._loaded: dict[str, io.BytesIO] = {}
@@ -151,9 +170,9 @@ class ArchiveWriter(SensorWriter):
                 del self._loaded[name]
 
     def finish(self) -> None:
-        """Write the changed arrays, if there are any."""
+        """Write the changed arrays, if there are any, or all to another format."""
         changed = {name: self._loaded[name].getvalue() for name in self._changed}
-        if changed:
+        if changed or self._converts:
             self._archive.save(self.info.source, self._temporary, changed)
 
 
@@ -162,51 +181,69 @@ class ArchiveFormat:
     """An archive as a format of `denoise.io.sensor.codec`."""
 
     archive: Archive
+    converts: bool = False  # True if it saves another format
 
     def reader(self, path: Path, options: LogOptions, recording: int, block: int) -> ArchiveReader:
         """Open one recording."""
         members = self.archive.members(path)
         surveys = _survey(members)
         clock = find_clock(surveys, options.time_unit)
+        for survey in surveys:
+            if survey.stamp_type and survey.numeric:  # stamps are no measurements
+                survey.numeric, survey.reject_reason = False, survey.stamp_type
         chosen = choose(path, surveys, clock, options)
         names = [surveys[index].name for index in chosen]
         layouts = {name: _signal(members[name]) for name in names}
-        recordings = _recordings(layouts)
+        recordings = _recordings({name: members[name] for name in names})
         check_recording(path, recording, len(recordings))
         chosen_one = recordings[recording]
         here = clock if clock and _samples(members[clock.name]) == chosen_one.samples else None
         given = options.sample_rate
         stated_name, stated = _stated_rate(members)
+        own_rate = members[chosen_one.members[0]].sample_rate
         notes = [f"{name}: {layout.note}" for name, layout in layouts.items() if layout.note]
-        notes += [f"sample rate {stated:g} Hz from {stated_name!r}"] if stated and not given else []
+        if own_rate and not given:
+            notes += [f"sample rate {own_rate:g} Hz as the file states it"]
+        elif stated and not given:
+            notes += [f"sample rate {stated:g} Hz from {stated_name!r}"]
         notes += describe(surveys, chosen, clock, given)
         info = sensor_info(
             path,
             (chosen_one.channels, chosen_one.samples),
-            sample_rate=given or stated or (here.sample_rate if here else None),
+            sample_rate=given or own_rate or stated or (here.sample_rate if here else None),
             pages=len(recordings),
             notes=tuple(notes),
             names=tuple(members),
             columns=chosen_one.members,
             clock=here,
             time_column=clock.name if clock else None,
+            domains=_domains([surveys[index] for index in chosen], members) if len(recordings) == 1 else (),
             own=_Layout(members, recordings),
         )
         return ArchiveReader(info, block, chosen_one)
 
     def writer(self, path: Path, info: SensorInfo) -> ArchiveWriter:
         """Open a copy of the source for its new samples."""
-        return ArchiveWriter(path, info, self.archive)
+        return ArchiveWriter(path, info, self.archive, self.converts)
 
 
 def _samples(member: Member) -> int:
     return member.layout.samples if member.layout else 0
 
 
+def _domains(surveys: Sequence[ColumnSurvey], members: Mapping[str, Member]) -> tuple[Domain, ...]:
+    """Return the domain of each channel; a table of channels has none."""
+    found: list[Domain] = []
+    for survey in surveys:
+        channels = _signal(members[survey.name]).channels
+        found += [domain_of(survey)] if channels == 1 else [Domain()] * channels
+    return tuple(found)
+
+
 def _survey(members: Mapping[str, Member]) -> list[ColumnSurvey]:
     surveys = []
     for name, member in members.items():
-        survey = ColumnSurvey(name)
+        survey = ColumnSurvey(name, "s" if member.stamp_type else None, member.stamp_type)
         surveys.append(survey)
         layout = member.layout
         if layout is None:
@@ -232,9 +269,10 @@ def _stated_rate(members: Mapping[str, Member]) -> tuple[str, float]:
     return "", 0.0
 
 
-def _recordings(layouts: Mapping[str, ArrayLayout]) -> tuple[_Recording, ...]:
-    """Group the arrays: in one recording if their lengths agree, else one for each."""
-    if len({layout.samples for layout in layouts.values()}) == 1:
+def _recordings(members: Mapping[str, Member]) -> tuple[_Recording, ...]:
+    """Group the arrays: in one recording if their lengths and rates agree, else one for each."""
+    layouts = {name: _signal(member) for name, member in members.items()}
+    if len({(layouts[name].samples, member.sample_rate) for name, member in members.items()}) == 1:
         samples = next(iter(layouts.values())).samples
         return (_Recording(tuple(layouts), samples, sum(layout.channels for layout in layouts.values())),)
     return tuple(_Recording((name,), layout.samples, layout.channels) for name, layout in layouts.items())

@@ -37,6 +37,7 @@ _GRIDS_HZ = (50.0, 60.0)
 OWN_RATE_HZ = 360.0  # that of the recordings a network of one rate was trained on
 _SLOW_HZ = 0.5
 _SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone outliers of a slow log
+_SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 Floats = NDArray[np.float64]
@@ -50,7 +51,8 @@ class Estimate(NamedTuple):
         prepared: Input of the network.
         aside: Components to add back.
         impulses: Outliers that were removed.
-        noise: What the networks would remove from `prepared`.
+        noise: What the networks would remove from `prepared`, without wander.
+        wander: What they would remove of the wander around heartbeats.
         confidence: That there are heartbeats, 0 to 1.
     """
 
@@ -59,6 +61,7 @@ class Estimate(NamedTuple):
     aside: Floats
     impulses: Floats
     noise: Floats
+    wander: Floats
     confidence: Floats
 
 
@@ -68,8 +71,8 @@ class SensorChain(Denoiser):
     By default the stages remove single outliers, runs of stuck or saturated readings, and mains hum, if the
     evidence is clear. Wild first readings and events stay (`denoise.models.sensor.check`). Slow wander is
     signal to most sensors and goes only on request. Components to keep are subtracted before the network and
-    added back after it. A network for electrocardiograms, to which wander is noise, takes over around
-    heartbeats.
+    added back after it. A network for electrocardiograms takes over around heartbeats. A clean
+    electrocardiogram keeps its wander; one with other noise loses both, as of loose electrodes.
 
     Args:
         network: Any denoiser of sensors with a halo.
@@ -140,7 +143,7 @@ class SensorChain(Denoiser):
     def _needed(self) -> Iterator[tuple[str, Stage]]:
         impulses = Impulses(one_sided="impulses" in self.remove | self.keep)
         if self._slow:
-            impulses = replace(impulses, minority=_SLOW_MINORITY, weight=1.0, least=2)
+            impulses = replace(impulses, minority=_SLOW_MINORITY, weight=1.0, least=2, company=_SLOW_COMPANY)
         yield "impulses", impulses
         yield "faults", Repair()
         if not self.sample_rate:
@@ -188,8 +191,8 @@ class SensorChain(Denoiser):
             found = self.estimate(wild, gaps)
             noise = self.check(found)
             noise[wild != found.samples] = 0.0
-            for channel in zip(found.samples, noise, found.confidence, strict=True):
-                self._count_noise(*channel)
+            self._count("noise", noise)
+            self._power += float(np.sum((found.samples - found.samples.mean(1, keepdims=True)) ** 2))
             cleaned.append(torch.from_numpy(found.prepared - noise + found.aside + wild - found.samples))
         return torch.stack(cleaned).to(noisy)
 
@@ -207,7 +210,7 @@ class SensorChain(Denoiser):
         confidence = np.zeros_like(prepared)
         if self._beats:
             confidence = np.stack([self._beats(row) for row in prepared])
-        noise = np.zeros_like(prepared)
+        noise, wander = np.zeros_like(prepared), np.zeros_like(prepared)
         for network, share in ((self.network, 1.0 - confidence), (self.heart, confidence)):
             if network is None or not share.any():
                 continue
@@ -215,34 +218,23 @@ class SensorChain(Denoiser):
             if not network.spec.joint_channels:  # one by one: (C, 1, T), or (C, 2, T)
                 batch = given.reshape(-1, *prepared.shape).transpose(0, 1)
             answer = network(batch).reshape(prepared.shape).double().cpu().numpy()
-            noise += share * (prepared - answer)
-        return Estimate(calm, prepared, aside, impulses, noise, confidence)
+            correction = prepared - answer
+            if network is self.heart and self._wander:
+                fast = np.stack([self._wander(row) for row in correction])
+                wander, correction = share * (correction - fast), fast
+            noise += share * correction
+        return Estimate(calm, prepared, aside, impulses, noise, wander, confidence)
 
     def check(self, found: Estimate) -> Floats:
         """Return the noise to remove, `(C, T)`: that of an estimate without what may be signal."""
         checked = np.empty_like(found.noise)
         for row, (correction, beats) in enumerate(zip(found.noise, found.confidence, strict=True)):
-            correction = self.gate(correction)
+            share = self.gate.share(correction)
+            correction = share * correction
             noise = self.guard(found.prepared[row], correction, found.impulses[row])
-            if beats.any():  # there the network knows the events
-                noise = noise + beats * (correction - noise)
-                slow = self._slow_part(noise, beats)
-                noise += self._wander_gate(slow) - slow
-            checked[row] = noise
+            noise += beats * (correction - noise)  # there the network knows the peaks
+            checked[row] = noise + share * self._wander_gate(found.wander[row])
         return checked
-
-    def _count_noise(self, samples: Floats, noise: Floats, confidence: Floats) -> None:
-        """Add the noise of a channel to the diagnostics; around heartbeats its slow part is wander."""
-        slow = self._slow_part(noise, confidence)
-        self._count("baseline", slow)
-        self._count("noise", noise - slow)
-        self._power += float(np.sum((samples - samples.mean()) ** 2))
-
-    def _slow_part(self, noise: Floats, confidence: Floats) -> Floats:
-        """Return the wander in the noise of an electrocardiogram."""
-        if not self._wander or not confidence.any():
-            return np.zeros_like(noise)
-        return confidence * (noise - self._wander(noise))
 
     def _prepare(self, samples: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the input of the network, the components to add back, and the impulses removed."""

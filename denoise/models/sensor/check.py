@@ -27,7 +27,9 @@ class EventGuard:
     needs none, and events that fill half of a window do not count. Two kinds of large corrections are
     applied all the same, for they look like faults: lone samples among undisturbed neighbours if there are
     some to both sides of the signal (events go one way), and runs of one value at the end of the range. A
-    log that mostly repeats its readings has no noise, and nothing of it is changed.
+    log that mostly repeats its readings has no noise, and nothing of it is changed. Readings that scatter
+    without a pattern, as those of a flow meter may, look like noise altogether: where more than half of the
+    variance would go, nothing says that there is a signal below, and they stay.
     """
 
     quantile: float = 0.25  # of the sizes nearby
@@ -39,6 +41,10 @@ class EventGuard:
     beside: float = 0.35  # or relative to the correction
     rails: tuple[int, int] = (3, 256)  # samples of a run at the end of the range
     repeats: tuple[float, float] = (0.35, 0.5)  # share of readings that equal the one before: all, nothing
+    most: tuple[float, float] = (0.55, 0.58)  # power of dense corrections, in unit variance: all, nothing
+    dense: float = 3.0  # standard deviations up to which corrections count as dense
+    patternless: tuple[float, float] = (0.65, 0.8)  # variance less covariance of neighbours: at the second
+    less: float = 0.15  # and above, `most` is that much lower
     impulses: bool = True  # False leaves lone samples
     one_sided: bool = False  # True removes those to one side, too
     minority: float = 0.1  # least share of the lesser side in their sum
@@ -61,9 +67,12 @@ class EventGuard:
         limit = quantile_nearby(size, self.quantile) / self.gaussian
         large = size > self.usual * limit
         equal = np.concatenate([[False], np.diff(samples) == 0.0])
-        repeats = nearby(equal.astype(float)) / nearby(np.ones(samples.size))
+        count = nearby(np.ones(samples.size))
+        repeats = nearby(equal.astype(float)) / count
         low, high = self.repeats
         quiet = np.clip((high - repeats) / (high - low), 0.0, 1.0)
+        power = nearby(np.minimum(size, self.dense * limit) ** 2) / count
+        quiet *= self._below_most(samples, power, count)
         if not large.any():
             return quiet * correction
         share = quiet * np.clip(
@@ -72,9 +81,19 @@ class EventGuard:
         if self.impulses:
             share[self._impulses(samples, correction, large, impulses)] = 1.0
         if self.faults:
-            share[self._rails(samples, large & (repeats < low), equal)] = 1.0
+            share[self._rails(samples, large & (repeats < self.repeats[0]), equal)] = 1.0
         checked: Floats = share * correction
         return checked
+
+    def _below_most(self, samples: Floats, power: Floats, count: Floats) -> Floats:
+        """Return 1 where dense corrections leave a signal, 0 where there is hardly any besides them."""
+        following = np.concatenate([samples[1:], samples[-1:]])
+        scatter = nearby(samples * (samples - following)) / count
+        low, high = self.patternless
+        less = self.less * np.clip((scatter - low) / (high - low), 0.0, 1.0)
+        part, none = self.most
+        below: Floats = np.clip((none - less - power) / (none - part), 0.0, 1.0)
+        return below
 
     def _impulses(self, samples: Floats, correction: Floats, large: Mask, others: Floats) -> Mask:
         """Mark lone large corrections whose neighbours lie smoothly once they are applied."""

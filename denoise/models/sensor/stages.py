@@ -89,7 +89,8 @@ class Impulses:
     close to theirs once it is replaced: neither a step nor a peak of several samples is one, nor a swing in a
     burst. Faults go both ways and events one way, so where all outliers
     nearby lie to one side, as tips of a rain gauge, pulses and peaks of traffic do, they stay. The second
-    round finds a smaller outlier beside a larger one.
+    round finds a smaller outlier beside a larger one. In the company of many, lower outliers are faults too,
+    and some that chance puts side by side.
     """
 
     far: float = 6.0  # times the 90th percentile of nearby distances
@@ -101,36 +102,64 @@ class Impulses:
     weight: float = 0.5
     least: int = 1  # least number to the lesser side
     rounds: int = 2
-    halo: int = 2 * (8 * GRID + 32)
+    company: int = 8  # outliers nearby that make a fault of a lower one, and of two or three together
+    low: float = 3.0  # `far` in company
+    calm: float = 0.2  # largest distance beside two or three together, after replacement, relative to theirs
+    halo: int = 3 * (8 * GRID + 32)
 
     def __call__(self, samples: Floats) -> Floats:
-        from scipy.ndimage import maximum_filter1d
-
         if samples.size < 16:
             return samples
+        found = np.zeros(samples.size, bool)
         for _ in range(self.rounds):
-            cubic = between(samples)
-            distance = np.abs(samples - cubic)
-            most = self.far * np.maximum(
-                quantile_nearby(distance, 0.9), quantile_nearby(distance, 0.25, zeros=False)
-            )
-            # Beside an outlier the cubics are off by two thirds of it; beside a step by as much as at it.
-            alone = distance > 1.25 * np.maximum(np.roll(distance, 1), np.roll(distance, -1))
-            at = np.flatnonzero((distance > most) & (most > 0.0) & alone)
-            at = at[distance[at] > self.burst * self._beside(distance, at)]
+            at, cubic = self._outliers(samples, self.far)
             if not at.size:
                 break
-            tamed = samples.copy()
-            tamed[at] = cubic[at]
-            around = maximum_filter1d(np.abs(tamed - between(tamed)), 5)[at]
-            at = at[around < np.minimum(self.quiet * distance[at], most[at])]
-            if not self.one_sided:
-                heights = np.zeros_like(samples)
-                heights[at] = np.sign(samples[at] - cubic[at]) * distance[at] ** self.weight
-                at = at[two_sided(heights, self.minority, self.least)[at]]
-            samples = samples.copy()
-            samples[at] = cubic[at]
-        return samples
+            found[at] = True
+            samples = _replaced(samples, at, cubic)
+        in_company = nearby(found) >= self.company
+        if not in_company.any():
+            return samples
+        at, cubic = self._outliers(samples, self.low)
+        at = at[in_company[at]]
+        samples = _replaced(samples, at, cubic)
+        return self._without_clusters(samples, in_company)
+
+    def _outliers(self, samples: Floats, far: float) -> tuple[NDArray[np.int_], Floats]:
+        """Return the places of outliers, and the cubic through the neighbours of each sample."""
+        cubic = between(samples)
+        distance = np.abs(samples - cubic)
+        most = far * np.maximum(quantile_nearby(distance, 0.9), quantile_nearby(distance, 0.25, zeros=False))
+        # Beside an outlier the cubics are off by two thirds of it; beside a step by as much as at it.
+        alone = distance > 1.25 * np.maximum(np.roll(distance, 1), np.roll(distance, -1))
+        at = np.flatnonzero((distance > most) & (most > 0.0) & alone)
+        at = at[distance[at] > self.burst * self._beside(distance, at)]
+        if not at.size:
+            return at, cubic
+        around = _rest(_replaced(samples, at, cubic), at, 2)
+        at = at[around < np.minimum(self.quiet * distance[at], most[at])]
+        if not self.one_sided:
+            heights = np.zeros_like(samples)
+            heights[at] = np.sign(samples[at] - cubic[at]) * distance[at] ** self.weight
+            at = at[two_sided(heights, self.minority, self.least)[at]]
+        return at, cubic
+
+    def _without_clusters(self, samples: Floats, in_company: Mask) -> Floats:
+        """Replace two or three outliers side by side by a line between their neighbours."""
+        from scipy.ndimage import maximum_filter1d, median_filter
+
+        distance = np.abs(samples - median_filter(samples, 7))
+        most = np.maximum(self.far * quantile_nearby(distance, 0.9), 0.1 * maximum_filter1d(distance, 7))
+        mask = (distance > most) & (most > 0.0) & in_company
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            mask[start:stop] &= stop - start <= 3
+        at = np.flatnonzero(mask)
+        if not at.size:
+            return samples
+        line = np.interp(np.arange(samples.size), np.flatnonzero(~mask), samples[~mask])
+        around = _rest(_replaced(samples, at, line), at, self.side)
+        return _replaced(samples, at[around < self.calm * np.abs(samples - line)[at]], line)
 
     def _beside(self, distance: Floats, at: NDArray[np.int_]) -> Floats:
         """Return the median distance of the samples just before or just after each, the larger one."""
@@ -138,6 +167,20 @@ class Impulses:
         usual = [np.median(distance[np.clip(side, 0, distance.size - 1)], axis=1) for side in sides]
         larger: Floats = np.maximum(*usual)
         return larger
+
+
+def _rest(samples: Floats, at: NDArray[np.int_], radius: int) -> Floats:
+    """Return the largest distance from its cubic, of the samples within a radius of each place."""
+    distance = np.abs(samples - between(samples))
+    near = at[:, None] + np.arange(-radius, radius + 1)
+    largest: Floats = distance[np.clip(near, 0, samples.size - 1)].max(1)
+    return largest
+
+
+def _replaced(samples: Floats, at: NDArray[np.int_], values: Floats) -> Floats:
+    out = samples.copy()
+    out[at] = values[at]
+    return out
 
 
 def two_sided(heights: Floats, minority: float, least: int) -> Mask:
@@ -210,7 +253,8 @@ class Repair:
     min_run: int = 3  # samples, at an extreme
     min_stuck_run: int = 8  # samples, elsewhere
     max_run: int = 256  # samples; a longer run is a signal at rest
-    jump: float = 3.0  # times the 95th percentile of nearby second differences
+    jump: float = 4.0  # times the `usual` quantile of nearby second differences
+    usual: float = 0.9
     chance: float = 1e-7  # probability of a run of equal values below which it is a fault
     halo: int = 2048
 
@@ -232,7 +276,7 @@ class Repair:
             return faulty
         starts, stops = starts[long], stops[long]
         bends = np.abs(np.diff(samples, 2, append=samples[-2:]))
-        usual = quantile_nearby(bends, 0.95, zeros=False)[starts]
+        usual = quantile_nearby(bends, self.usual, zeros=False)[starts]
         into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
         out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
         jumps = np.maximum(np.abs(into), np.abs(out)) > self.jump * usual + 1e-9
@@ -437,9 +481,13 @@ class HarmGate:
         """Radius of two boxes."""
         return self.window
 
-    def __call__(self, correction: Floats) -> Floats:
+    def share(self, correction: Floats) -> Floats:
         """Return the share to apply of a correction `(n,)` of a signal of unit variance."""
         power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
-        share = np.clip((power_db - self.faint_db) / (self.full_db - self.faint_db), 0.0, 1.0)
-        kept: Floats = share * correction
+        share: Floats = np.clip((power_db - self.faint_db) / (self.full_db - self.faint_db), 0.0, 1.0)
+        return share
+
+    def __call__(self, correction: Floats) -> Floats:
+        """Return the part to apply of a correction `(n,)` of a signal of unit variance."""
+        kept: Floats = self.share(correction) * correction
         return kept

@@ -208,6 +208,6 @@ def test_a_header_without_a_length_takes_that_of_its_samples(tmp_path: Path) -> 
 
 
 def test_a_workbook_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
-    (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04" + bytes(60))
-    with pytest.raises(UnsupportedError, match=r"a\.xlsx: .*save the sheet as CSV"):
-        io.probe(tmp_path / "a.xlsx")
+    (tmp_path / "a.xls").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(UnsupportedError, match=r"a\.xls: .*save the sheet as CSV"):
+        io.probe(tmp_path / "a.xls")

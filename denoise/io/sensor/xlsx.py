@@ -1,0 +1,122 @@
+"""Workbooks of Excel, through openpyxl (the extra `xlsx`): the first sheet with a table of numbers.
+
+The cells of cleaned columns are replaced; other cells and sheets, formulas and styles are kept, charts and
+pictures are not. A column of formulas is left as it is. The whole workbook is in memory.
+"""
+
+from __future__ import annotations
+
+import datetime
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.formats import optional_package
+from denoise.io.limits import require_few, require_plausible_size
+from denoise.io.sensor.base import changed_samples, naming_damage
+from denoise.io.sensor.npz import ArchiveFormat, Member, loaded
+
+__all__ = ["FORMAT"]
+
+_MIN_ROWS = 3  # of a table
+_MIN_SHARE = 0.5  # of numbers in a column that is one
+_DATES = (datetime.datetime, datetime.date)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The table of a sheet: its place, counted from 0, and its columns."""
+
+    sheet: str
+    first_row: int
+    columns: Mapping[str, tuple[int, Sequence[Any]]]  # name to place and cells
+
+
+class _Xlsx:
+    """Columns by the names above them, or by their letters."""
+
+    def members(self, path: Path) -> dict[str, Member]:
+        return {
+            name: self._member(f"{path}: {name}", cells) for name, (_, cells) in _table(path).columns.items()
+        }
+
+    def _member(self, label: str, cells: Sequence[Any]) -> Member:
+        given = [cell for cell in cells if cell is not None]
+        if given and all(isinstance(cell, _DATES) for cell in given):
+            return loaded(np.array(cells, "datetime64[us]"), label)
+        numbers = [cell if _is_number(cell) else None for cell in cells]
+        count = sum(cell is not None for cell in numbers)
+        found = loaded(np.array(numbers, np.float64), label)
+        if any(isinstance(cell, str) and cell.startswith("=") for cell in given):
+            return Member(None, "formulas", found.load)
+        if count < max(1, _MIN_SHARE * len(given)):
+            return Member(None, f"text such as {given[0]!r}" if given else "empty", found.load)
+        return found
+
+    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
+        table, workbook = _table(source), _open(source)
+        sheet = workbook[table.sheet]
+        for name, samples in changed.items():
+            place, cells = table.columns[name]
+            old = np.array([cell if _is_number(cell) else None for cell in cells], np.float64)
+            new = np.frombuffer(samples)
+            for row in np.flatnonzero(changed_samples(old, new)).tolist():
+                sheet.cell(table.first_row + row + 1, place + 1).value = float(new[row])
+        workbook.save(temporary)
+
+
+def _open(path: Path) -> Any:
+    openpyxl = optional_package("XLSX", f"{path}: ")
+    with naming_damage(str(path), "a sound workbook"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on parts that openpyxl drops
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+        require_plausible_size(claimed, path.stat().st_size, f"{claimed} bytes of sheets", f"{path}: ")
+        return openpyxl.load_workbook(path, keep_vba=path.suffix.lower() == ".xlsm")
+
+
+def _table(path: Path) -> _Table:
+    """Find the first sheet whose last rows hold numbers; names stand in the rows above."""
+    for sheet in _open(path).worksheets:
+        rows = list(sheet.iter_rows(values_only=True))
+        first = next((n for n, row in enumerate(rows) if _is_data(row)), None)
+        if first is None or len(rows) - first < _MIN_ROWS:
+            continue
+        require_few(len(rows[first]), "columns", f"{path}: ")
+        while all(cell is None for cell in rows[-1]):
+            rows.pop()
+        above = max(rows[:first], key=_words, default=())
+        names = [str(cell) if isinstance(cell, str) and cell.strip() else "" for cell in above]
+        columns: dict[str, tuple[int, Sequence[Any]]] = {}
+        for place, cells in enumerate(zip(*rows[first:], strict=True)):
+            if all(cell is None for cell in cells):
+                continue
+            name = (names[place] if place < len(names) else "") or sheet.cell(1, place + 1).column_letter
+            if name in columns:
+                raise UnsupportedError(f"{path}: two columns are named {name!r}; expected different names")
+            columns[name] = place, cells
+        return _Table(sheet.title, first, columns)
+    raise UnreadableError(f"{path}: no sheet holds a table of numbers; expected rows of numbers under names")
+
+
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def _is_data(row: Sequence[Any]) -> bool:
+    """True for a row with a number, and no more words than numbers and dates."""
+    numbers = sum(_is_number(cell) or isinstance(cell, _DATES) for cell in row)
+    return any(map(_is_number, row)) and numbers >= _words(row)
+
+
+def _words(row: Sequence[Any]) -> int:
+    return sum(isinstance(cell, str) and not cell.startswith("=") for cell in row)
+
+
+FORMAT = ArchiveFormat(_Xlsx())

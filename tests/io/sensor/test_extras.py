@@ -1,0 +1,157 @@
+"""Formats of instruments through the libraries of their fields: read, written back, and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.errors import UnreadableError, UsageError
+from tests.io.sensor.makers import make_fif, make_fit, make_mseed, make_tdms, make_xlsx
+
+T_S = np.arange(300) / 100
+LOG = np.stack([np.sin(2 * np.pi * T_S), np.cos(2 * np.pi * T_S)])
+HALF = 0.5
+
+
+def halved(path: Path, out: Path) -> NDArray[Any]:
+    """Write half of every sample, and read the result."""
+    array, info = io.read(path)
+    io.write(out, HALF * array, info)
+    return io.read(out)[0]
+
+
+def test_a_workbook_keeps_formulas_styles_and_other_sheets(tmp_path: Path) -> None:
+    import openpyxl
+
+    path, out = tmp_path / "a.xlsx", tmp_path / "b.xlsx"
+    make_xlsx(path, LOG, clock=True)
+    book = openpyxl.load_workbook(path)
+    sheet: Any = book.active
+    sheet.insert_rows(1)
+    sheet["A1"] = "Rig 3"
+    sheet["D2"], sheet["E2"] = "sum", "note"
+    for row in range(3, 303):
+        sheet.cell(row, 4).value = f"=B{row}+C{row}"
+    sheet["E5"], sheet["B9"], sheet["C10"] = "looked at", None, "n/a"
+    sheet["B4"].number_format = "0.000"
+    book.create_sheet("Setup")["A1"] = 7
+    book.save(path)
+    array, info = io.read(path)
+    expected = LOG.copy()
+    expected[0, 6], expected[1, 7] = np.nan, np.nan
+    np.testing.assert_allclose(array, expected)
+    assert (info.columns, info.sample_rate, info.clock.name) == (("x", "y"), 1.0, "Time")
+    assert any("sum (formulas)" in note for note in info.notes)
+    np.testing.assert_allclose(halved(path, out), HALF * expected)
+    new = openpyxl.load_workbook(out)
+    assert new.sheetnames == ["Sheet", "Setup"]
+    cells = new["Sheet"]
+    assert (cells["A1"].value, cells["D7"].value, cells["E5"].value) == ("Rig 3", "=B7+C7", "looked at")
+    assert (cells["B9"].value, cells["C10"].value, cells["B4"].number_format) == (None, "n/a", "0.000")
+    assert cells["A3"].value == openpyxl.load_workbook(path)["Sheet"]["A3"].value
+
+
+def test_a_workbook_without_a_table_of_numbers_is_refused(tmp_path: Path) -> None:
+    make_xlsx(tmp_path / "letter.xlsx", np.zeros((0, 0)), names=("Dear", "reader"))
+    with pytest.raises(UnreadableError, match=r"letter\.xlsx: no sheet holds a table of numbers"):
+        io.probe(tmp_path / "letter.xlsx")
+
+
+def test_channels_of_labview_keep_groups_properties_and_rate(tmp_path: Path) -> None:
+    from nptdms import TdmsFile
+
+    path, out = tmp_path / "a.tdms", tmp_path / "b.tdms"
+    make_tdms(path, LOG, wf_increment=0.01, unit_string="V")
+    info = io.probe(path)
+    assert (info.columns, info.sample_rate) == (("run/x", "run/y"), 100.0)
+    np.testing.assert_allclose(halved(path, out), HALF * LOG)
+    new = TdmsFile.read(out)
+    assert new.properties["author"] == "me"
+    assert new["run"].properties["rig"] == 3
+    assert new["run"]["y"].properties["unit_string"] == "V"
+
+
+def test_numbers_that_the_file_scales_are_written_as_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "a.tdms"
+    scale = {
+        "NI_Number_Of_Scales": 1,
+        "NI_Scaling_Status": "unscaled",
+        "NI_Scale[0]_Scale_Type": "Linear",
+        "NI_Scale[0]_Linear_Slope": 0.001,
+        "NI_Scale[0]_Linear_Y_Intercept": 5.0,
+        "NI_Scale[0]_Linear_Input_Source": 0xFFFFFFFF,
+    }
+    counts = np.rint(1000 * LOG).astype(np.int16)
+    make_tdms(path, counts, **scale)
+    np.testing.assert_allclose(io.read(path)[0], counts / 1000 + 5)
+    np.testing.assert_allclose(halved(path, tmp_path / "b.tdms"), HALF * (counts / 1000 + 5))
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 3.0])
+def test_traces_of_seismometers_keep_times_and_packing(tmp_path: Path, pause_s: float) -> None:
+    import pymseed
+
+    path, out = tmp_path / "a.mseed", tmp_path / "b.mseed"
+    counts = np.rint(1000 * LOG).astype(np.int32)
+    make_mseed(path, counts, pause_s=pause_s)
+    array, info = io.read(path)
+    assert info.sample_rate == 100.0
+    assert info.columns[:2] == (
+        ("XX.STA..BHN", "XX.STA..BHN#2") if pause_s else ("XX.STA..BHN", "XX.STA..BHZ")
+    )
+    np.testing.assert_array_equal(array.ravel(), counts[[1, 0]].ravel())
+    np.testing.assert_array_equal(halved(path, out), np.rint(HALF * array))
+
+    def facts(file: Path) -> list[tuple[Any, ...]]:
+        records = pymseed.MS3Record.from_file(str(file))
+        found = [(r.sourceid, r.starttime, r.samprate, r.encoding, r.formatversion) for r in records]
+        return [*sorted({(*fact[:1], *fact[2:]) for fact in found}), min(fact[1] for fact in found)]
+
+    assert facts(out) == facts(path)
+
+
+def test_raw_meg_and_eeg_keep_triggers_and_precision(tmp_path: Path) -> None:
+    import mne
+
+    path, out = tmp_path / "a_raw.fif", tmp_path / "b.fif"
+    make_fif(path, 1e-5 * LOG)
+    info = io.probe(path)
+    assert (info.columns, info.sample_rate) == (("Cz", "Pz"), 100.0)
+    assert any("STI (stim channel)" in note for note in info.notes)
+    np.testing.assert_allclose(halved(path, out), HALF * 1e-5 * LOG, rtol=1e-12)
+    renamed = out.rename(tmp_path / "b_raw.fif")
+    trigger = mne.io.read_raw_fif(renamed, verbose="error").get_data(["STI"])[0]
+    assert trigger[50] == 3
+    assert trigger.sum() == 3
+
+
+def test_an_activity_becomes_a_table(tmp_path: Path) -> None:
+    path, out = tmp_path / "ride.fit", tmp_path / "ride.csv"
+    power = np.rint(200 + 30 * LOG[0]).astype(int)
+    make_fit(path, power)
+    array, info = io.read(path)
+    assert (info.columns, info.sample_rate) == (("power",), 1.0)
+    np.testing.assert_array_equal(array[0], power)
+    assert io.written_name(path) == "ride.csv"
+    np.testing.assert_allclose(halved(path, out)[0], HALF * power)
+    head, first, *_ = out.read_text().splitlines()
+    assert head == "timestamp,heart_rate,cadence,power"
+    assert first.startswith("2024-03-30T22:00:00+00:00,120,85,")
+    io.write(out, array, info)
+    assert io.read(out)[1].sample_rate == 1.0
+    with pytest.raises(UsageError, match=r"a \.fit log is written as \.csv"):
+        io.write(tmp_path / "b.fit", array, info)
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    make_tdms(tmp_path / "a.tdms", LOG)
+    monkeypatch.setitem(sys.modules, "nptdms", None)
+    with pytest.raises(Exception, match=r"needs nptdms; install the extra: .*denoise-pipelines\[tdms\]"):
+        io.probe(tmp_path / "a.tdms")
