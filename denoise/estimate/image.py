@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 _EIGHT_BIT = 255.0
 
-_TILE_PX = 256
+_TILE_PX = 160
 _MAX_TILES = 4  # per axis: larger images are sampled by this many tiles
 
 # ---- noise -----------------------------------------------------------------------------------------------

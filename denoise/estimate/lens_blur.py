@@ -68,6 +68,8 @@ def lens_blur(page: Array, peak: float) -> LensBlur | None:
     if not power.min() > 0:
         return None
     frequency = np.arange(len(power)) / _TILE_PX
+    if _fit(power, np.ones((1, len(power))))[0] < _MIN_RINGED_MISFIT:  # most pictures: saves the other fits
+        return None
     disks, gaussians = _disks(frequency), np.exp(-2 * np.square(np.pi * np.outer(_SIGMAS_PX, frequency)))
     transfers = np.concatenate([np.ones((1, len(power))), disks, gaussians])
     misfit, noise = _fit(power, transfers)

@@ -163,6 +163,8 @@ class ImageSelector(Selector):
         if sharpens and (lens := lens_blur(page, peak)):
             return select(sigma, 0.0, quality, sharpens=True, lens=lens)
         blur = blur_px(page, peak, sigma)
+        if sigma > CLEAR_SIGMA and blur < BLURRED_PX:  # white noise to be removed, whatever else is there
+            return select(sigma, blur, quality, sharpens=False)
         noise = self._real_noise(page, peak)
         coarse = noise.whiteness < _SMOOTHED
         level = _SMOOTHED_LEVEL_JPEG if quality <= COARSE_JPEG else _SMOOTHED_LEVEL

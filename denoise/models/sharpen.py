@@ -41,6 +41,10 @@ _DISK = 0.88  # agreement with a disk from which on a kernel is taken for one
 # Agreement of a wide kernel with that of the network. Where it is less, and the wide kernel does not make the
 # picture sparser, neither is right: that holds for 3 of 30 blurred training photos, which the network harmed.
 _AGREEMENT = 0.8
+# Agreement of a wide kernel with that of the same picture, transposed and turned by half a turn. The estimate
+# begins with a shift along the rows, so where the picture does not determine the kernel, the two differ. Of 22
+# crops of blurred training photos, 128 to 320 px wide, this drops 6 of 7 that became worse and 3 of 15 others.
+_REPEATED = 0.85
 _NOISY = 1.5  # 8-bit units: from here on the window is denoised first
 # 8-bit units. An image that seems to have no noise went through a camera or JPEG, which left some that is not
 # white.
@@ -68,7 +72,8 @@ class Sharpener(Denoiser):
 
     The network knows symmetric kernels up to a certain size, and is the best for these. For a photo that it
     finds blurred, a kernel of any shape is estimated as well. Both are inverted by the same filter, and the
-    kernel with the sparser result is used. Limits were chosen on training photos.
+    kernel with the sparser result is used; the free one only if the transposed picture gives the same. The disk
+    of a lens that the spectrum proves needs no estimate. Limits were chosen on training photos.
 
     Args:
         network: Estimates and undoes symmetric blurs.
@@ -129,7 +134,8 @@ class Sharpener(Denoiser):
         window = window.expand(-1, 3, -1, -1)
         even = self.network.estimate(window)
         smooth = self.clean(window) if sigma > _NOISY else window
-        found = blur_kernel(smooth.mean(1)[0].numpy(), _SIDE_PX)
+        gray = smooth.mean(1)[0].numpy()
+        found = blur_kernel(gray, _SIDE_PX)
         if width_px(found) < _MIN_WIDTH_PX:
             return _Found(None, contradicts=False)
         kernel = as_disk(found)
@@ -138,6 +144,9 @@ class Sharpener(Denoiser):
         if kernel is found:  # a path, which must make the picture sparser than it was; a disk rings more
             limit = min(limit, normalised_sparsity(window.mean(1)[0].numpy(), _margin(window)))
         if _sparsity(window, free) < limit:
+            again = blur_kernel(_turned(gray), _SIDE_PX)
+            if agreement(found, _turned(again)) < _REPEATED:
+                return _Found(None, contradicts=True)
             return _Found(FreeBlur(free.kernel[0], sigma), contradicts=False)
         return _Found(None, contradicts=agreement(found, even.kernel[0].numpy()) < _AGREEMENT)
 
@@ -173,6 +182,12 @@ def as_disk(kernel: Array) -> Array:
     likeness = [agreement(kernel, disk) for disk in disks]
     best = int(np.argmax(likeness))
     return disks[best] if likeness[best] >= _DISK else kernel
+
+
+def _turned(image: Array) -> Array:
+    """Return an image transposed and turned by half a turn, which is its own inverse."""
+    turned: Array = image[::-1, ::-1].T.copy()
+    return turned
 
 
 def _sparsity(window: Tensor, blur: Blurring) -> float:

@@ -101,3 +101,19 @@ def test_a_disk_is_recognised_and_a_path_is_not() -> None:
     found = as_disk((rough / rough.sum()).astype(np.float32))
     assert agreement(found, disk) > 0.99
     assert as_disk(path) is path
+
+
+def test_a_kernel_that_the_transposed_photo_does_not_give_is_not_used(
+    cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = kernel_of("shake:extent_px=13", 3)
+    shaken = blurred(photo(), kernel, 1.0)
+    found = sharpener(cleaner).free_blur(shaken, 255.0)
+    assert found is not None
+    kernels = iter([found.kernel.numpy(), kernel_of("shake:extent_px=20", 5)])
+    monkeypatch.setattr("denoise.models.sharpen.blur_kernel", lambda *_: next(kernels))
+    other = shaken[:, ::-1, ::-1].copy()
+    monkeypatch.setattr("denoise.models.sharpen.normalised_sparsity", lambda *_: next(sparsities))
+    sparsities = iter([1.0, 1.0, 0.5])  # by the network's kernel, of the input, by the free kernel
+    assert sharpener(cleaner).free_blur(other, 255.0) is None
+    assert not sharpener(cleaner).confirms_blur(other, 255.0)
