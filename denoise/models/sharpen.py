@@ -42,8 +42,8 @@ _DISK = 0.88  # agreement with a disk from which on a kernel is taken for one
 # picture sparser, neither is right: that holds for 3 of 30 blurred training photos, which the network harmed.
 _AGREEMENT = 0.8
 # Agreement of a wide kernel with that of the same picture, transposed and turned by half a turn. The estimate
-# begins with a shift along the rows, so where the picture does not determine the kernel, the two differ. Of 22
-# crops of blurred training photos, 128 to 320 px wide, this drops 6 of 7 that became worse and 3 of 15 others.
+# begins with a shift along the rows, so where the picture does not determine the kernel, the two differ. Of
+# 22 crops of blurred training photos, 128 to 320 px wide, this drops 6 of 7 that became worse, and 3 others.
 _REPEATED = 0.85
 _NOISY = 1.5  # 8-bit units: from here on the window is denoised first
 # 8-bit units. An image that seems to have no noise went through a camera or JPEG, which left some that is not
@@ -72,8 +72,8 @@ class Sharpener(Denoiser):
 
     The network knows symmetric kernels up to a certain size, and is the best for these. For a photo that it
     finds blurred, a kernel of any shape is estimated as well. Both are inverted by the same filter, and the
-    kernel with the sparser result is used; the free one only if the transposed picture gives the same. The disk
-    of a lens that the spectrum proves needs no estimate. Limits were chosen on training photos.
+    kernel with the sparser result is used; the free one only if the transposed picture gives the same. The
+    disk of a lens that the spectrum proves needs no estimate. Limits were chosen on training photos.
 
     Args:
         network: Estimates and undoes symmetric blurs.
