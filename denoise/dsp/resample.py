@@ -13,6 +13,7 @@ __all__ = ["MAX_TERM", "Resampler", "resample", "resampler"]
 Array = NDArray[Any]
 
 _TRANSITION = 0.1  # transition band as a share of the lower Nyquist frequency
+_FOLDED = 0.08  # half of that band about the Nyquist frequency, for the filters that keep the whole band
 _STOP_DB = 70.0
 _MAX_PRODUCT = 1 << 18  # numbers in one matrix product: 1 MiB fits the cache
 MAX_TERM = 1000  # of a ratio: beyond, the filter would have too many phases
@@ -42,7 +43,9 @@ class Resampler(Protocol):
     def __call__(self, block: Array, last: bool, /) -> Array: ...
 
 
-def resampler(ratio: float, channels: int, *, low_latency: bool = False) -> Resampler:
+def resampler(
+    ratio: float, channels: int, *, low_latency: bool = False, whole_band: bool = False
+) -> Resampler:
     """Build a streaming resampler.
 
     Args:
@@ -50,11 +53,13 @@ def resampler(ratio: float, channels: int, *, low_latency: bool = False) -> Resa
         channels: Number of channels.
         low_latency: Use a filter with less than 4 ms of look-ahead at 48 kHz (soxr: 37 ms), which loses the
             topmost tenth of the band. Rates in no simple ratio use soxr all the same.
+        whole_band: Keep that tenth of a signal that goes to a higher rate and back: the filters of both ways
+            let an image past its Nyquist frequency through, and the second folds it back to where it was.
     """
     simple = Fraction(ratio).limit_denominator(MAX_TERM)
     exact = max(simple.as_integer_ratio()) <= MAX_TERM and abs(simple / Fraction(ratio) - 1) < 1e-12
     if low_latency and exact:
-        return _Polyphase(simple.numerator, simple.denominator, channels)
+        return _Polyphase(simple.numerator, simple.denominator, channels, whole_band=whole_band)
     return _Soxr(ratio, channels)
 
 
@@ -78,14 +83,20 @@ class _Polyphase:
     symmetric, so the look-ahead is half their length.
     """
 
-    def __init__(self, up: int, down: int, channels: int) -> None:
-        from scipy.signal import firwin, kaiser_beta, kaiserord
+    def __init__(self, up: int, down: int, channels: int, *, whole_band: bool = False) -> None:
+        from scipy.signal import firwin, firwin2, kaiser_beta, kaiserord
 
         self._up, self._down = up, down
         edge = 1 / max(up, down)  # the lower Nyquist frequency over that of the signal with zeros
         self._half = half = -(-kaiserord(_STOP_DB, _TRANSITION * edge)[0] // 2)
         window = ("kaiser", kaiser_beta(_STOP_DB))
-        taps = up * firwin(2 * half + 1, (1 - _TRANSITION / 2) * edge, window=window)
+        if whole_band:
+            hz, gains = _power_complementary(edge)
+            taps = up * firwin2(
+                2 * half + 1, hz, gains, nfreqs=1 + (1 << (4 * half).bit_length()), window=window
+            )
+        else:
+            taps = up * firwin(2 * half + 1, (1 - _TRANSITION / 2) * edge, window=window)
         self.delay_samples = self._before = -(-half // up)  # samples before a period in its first filter
         width = self._before + ((up - 1) * down + half) // up + 1
         at = np.arange(up) * down - (np.arange(width)[:, None] - self._before) * up + half
@@ -115,3 +126,12 @@ class _Polyphase:
         skipped = given % up
         self._history = samples[:, (self._given // up - given // up) * down :].copy()
         return out.reshape(len(out), -1)[:, skipped : skipped + self._given - given]
+
+
+def _power_complementary(edge: float) -> tuple[Array, Array]:
+    """Return frequencies, 1 the Nyquist frequency, and gains whose squares at mirrored ones add up to one."""
+    ramp = np.linspace(0.0, 1.0, 65)
+    hz = edge * (1.0 + _FOLDED * (2.0 * ramp - 1.0))
+    gains = np.cos(np.pi / 2 * np.sin(np.pi / 2 * ramp) ** 2)
+    hz, ends = hz[hz < 1.0], np.interp([0.0, 1.0], hz, gains)
+    return np.array([0.0, *hz, 1.0]), np.array([ends[0], *gains[: len(hz)], ends[1]])

@@ -247,8 +247,10 @@ class Stream:
             self._stages.append(full)
             self._next += full.delay_samples
         else:
-            low_latency = spec.modality == "audio"
-            to_model, back = (resampler(r, channels, low_latency=low_latency) for r in (ratio, 1 / ratio))
+            audio = spec.modality == "audio"
+            to_model, back = (
+                resampler(r, channels, low_latency=audio, whole_band=audio) for r in (ratio, 1 / ratio)
+            )
             self._stages += [to_model, core, back]
             self._next += to_model.delay_samples
         if not self._gain.any():

@@ -62,6 +62,16 @@ def test_what_the_lower_rate_cannot_hold_is_gone(before: int, after: int, hz: fl
         assert outside < 10 ** (-60 / 10) * inside
 
 
+@pytest.mark.parametrize("rate", [8_000, 11_025])
+def test_noise_comes_back_whole_from_a_higher_rate(rate: int) -> None:
+    x = np.random.default_rng(0).standard_normal((1, rate)).astype(np.float32)
+    up, down = (resampler(r, 1, low_latency=True, whole_band=True) for r in (16_000 / rate, rate / 16_000))
+    error = np.abs(np.fft.rfft(down(up(x, True), True)[:, :rate] - x)) ** 2
+    topmost = error[:, -error.shape[1] // 50 :]
+    assert topmost.mean() < 0.01 * rate  # the power of the noise in a bin
+    assert error.mean() < 0.001 * rate
+
+
 @pytest.mark.parametrize("rate", [44_100, 48_000])
 def test_prompt_is_hardly_late(rate: int) -> None:
     late = {}
