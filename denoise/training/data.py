@@ -25,11 +25,13 @@ from denoise.registry import unknown
 from denoise.signal import MODALITIES
 from denoise.training.events import events
 from denoise.training.recipe import Recipe, ValidateRecipe
+from denoise.training.talkers import conversations, in_rooms
 
 __all__ = ["Batches", "Pair", "Patches", "pairs", "read_clean", "synthetic"]
 
 Array = NDArray[Any]  # float32 signals, uint8 images
 _EVENTS = "events"  # group of the patches of synthetic events
+_CONVERSATION = "conversation"  # group of the patches of two talkers
 Pair = tuple[NDArray[np.float32], NDArray[np.float32], float | None]  # noisy and target `(C, *S)`, Hz
 
 
@@ -206,7 +208,8 @@ class Patches:
         self.offsets = self.shapes.prod(1).cumsum(0) - self.shapes.prod(1)
         found = [re.search(self.data.group, name) for name in names]
         self.groups = [match.group(0) if match else "" for match in found]
-        known = {*self.groups, *([_EVENTS] if recipe.data.events else [])}
+        made = ((_EVENTS, recipe.data.events), (_CONVERSATION, recipe.data.conversation))
+        known = {*self.groups, *(group for group, share in made if share)}
         if foreign := recipe.data.corruptions.keys() - known:
             raise unknown(f"recipe {recipe.name}: group", min(foreign), known)
         self.corruptions = {
@@ -298,7 +301,7 @@ class Patches:
         return patches.lerp(after, (place - before).to(patches))
 
     def _synthesise(self, x: Tensor, groups: list[str], generator: Generator) -> list[str]:
-        """Replace some patches by synthetic ones, in place, and return the groups; events are one."""
+        """Replace some patches by synthetic ones, in place, and return the groups of all."""
         data, count = self.data, x.shape[0]
         if data.synthetic:
             drawn = torch.rand(count, generator=generator, device=generator.device) < data.synthetic
@@ -309,6 +312,22 @@ class Patches:
             if drawn.any():
                 x[drawn] = events(int(drawn.sum()), data.patch, generator)
             groups = [_EVENTS if one else group for one, group in zip(drawn.tolist(), groups, strict=True)]
+        return self._talk(x, groups, generator)
+
+    def _talk(self, x: Tensor, groups: list[str], generator: Generator) -> list[str]:
+        """Put voices into rooms and conversations, in place, and return the groups of all."""
+        data, rate = self.data, self.sample_rate or 1.0
+        if data.rooms:
+            drawn = torch.rand(x.shape[0], generator=generator, device=generator.device) < data.rooms
+            if drawn.any():
+                x[drawn] = in_rooms(x[drawn], rate, generator)
+        if data.conversation:
+            drawn = torch.rand(x.shape[0], generator=generator, device=generator.device) < data.conversation
+            if drawn.any():
+                x[drawn] = conversations(x[drawn], x.roll(1, 0)[drawn], rate, generator)
+            groups = [
+                _CONVERSATION if one else group for one, group in zip(drawn.tolist(), groups, strict=True)
+            ]
         return groups
 
     def _augment(self, x: Tensor, generator: Generator) -> Tensor:

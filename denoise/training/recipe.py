@@ -67,6 +67,9 @@ class DataRecipe:
         synthetic: Share of synthetic signal patches: steps, bumps, chirps, random walks.
         events: Share of synthetic logs of events (`denoise.training.events`): what is rare in them is signal.
             They form the group `events` of `corruptions`.
+        conversation: Share of patches in which two talkers take turns, one of them quieter
+            (`denoise.training.talkers`). They form the group `conversation` of `corruptions`.
+        rooms: Share of patches with the reverberation of a room, which is signal.
         stretch: Maximum factor of random resampling of signals, up or down; recordings may be shorter than a
             patch by this factor.
         group: Regular expression on the relative path or array name; groups are drawn equally often.
@@ -91,6 +94,8 @@ class DataRecipe:
     standardise: bool = False
     synthetic: float = 0.0
     events: float = 0.0
+    conversation: float = 0.0
+    rooms: float = 0.0
     stretch: float = 1.0
     group: str = ""
     max_joint_channels: int = 1
