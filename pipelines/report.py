@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from denoise.errors import OutputError, UsageError, printable
@@ -26,12 +29,14 @@ if TYPE_CHECKING:  # importing it would import torch's company
 __all__ = [
     "STDOUT",
     "as_json",
+    "causes",
     "check_report",
     "files",
     "lines",
     "markdown",
     "progress",
     "scores",
+    "short_names",
     "summary",
     "table",
     "write_csv",
@@ -45,12 +50,18 @@ STDOUT = Path("-")
 _HEADS = {
     "JSON": rb'\{\n  "(?:rows|counts|checks|mean|failed|quantile|model|threads|plan)"',
     "CSV": rb"model,modality,",
+    "log": rb'\{"time": "',
     "Markdown": rb"[^\n]{1,200}\n\n\| model ",
     "HTML": rb"<!doctype html>\n<!-- denoise report",
     "picture": rb".{0,4000}(?:[Mm]atplotlib|denoise)",
 }
 _HEAD_BYTES = 4096
 MAX_ROWS = 40  # of a table; all rows are in --json and the manifest
+MIN_GROUPED = 20  # files, from which on a batch is shown as medians
+MAX_NAMED = 5  # files of one cause
+_NOT_SHOWN = ("failed", "planned")  # in the tables
+WIDTH = 80  # letters of a line
+MAX_WIDTH = 1000  # of a terminal; beyond, a table is as wide as it gets
 
 
 @contextmanager
@@ -59,8 +70,16 @@ def progress(total: int) -> Iterator[OnEntry]:
     if sys.stderr.isatty():
         from tqdm import tqdm
 
+        failed = count(1)
         with tqdm(total=total, unit="file", dynamic_ncols=True) as bar:
-            yield lambda _: bar.update()
+
+            def show(entry: Entry) -> None:
+                if entry.status == "failed":
+                    bar.set_postfix_str(f"{next(failed)} failed", refresh=False)
+                bar.set_description_str(printable(_elided(Path(entry.source).name, 24)), refresh=False)
+                bar.update()
+
+            yield show
         return
     numbers = count(1)
     yield lambda entry: print(printable(_line(next(numbers), total, entry)), file=sys.stderr)
@@ -82,50 +101,132 @@ def _line(number: int, total: int, entry: Entry) -> str:
     return f"[{number}/{total}] {entry.status} {entry.source}: {entry.error or f'{entry.seconds:.2f} s'}"
 
 
-def summary(result: Result, *, max_rows: int = MAX_ROWS) -> str:
-    """Format a table for each modality, the ignored files, and the failures with their reasons."""
+def summary(result: Result, *, verbose: bool = False, width: int = WIDTH, colour: bool = False) -> str:
+    """Format a table for each modality, the ignored files, and the failures by their causes.
+
+    Args:
+        result: The batch.
+        verbose: Show every file with its whole name and all figures, however wide and long that is.
+        width: Letters of a line; names are shortened and figures left out until the table fits.
+        colour: Draw failures in red.
+    """
     parts = []
+    single = verbose or len(result.entries) < MIN_GROUPED
     for modality in MODALITIES:
-        entries = [e for e in result.entries if e.modality == modality and e.status != "failed"]
+        entries = [
+            e for e in result.entries if e.modality == modality and e.status not in ("failed", "planned")
+        ]
         if entries:
-            parts.append(_entries_table(modality, entries, max_rows))
+            shown = _entries_table if single else _medians_table
+            parts.append(shown(modality, entries, sys.maxsize if verbose else width))
     if result.ignored:
         kinds = sorted({printable(problem.path.suffix.lower()) or "(none)" for problem in result.ignored})
         parts.append(f"Ignored, of other kinds: {len(result.ignored)} ({' '.join(kinds)})")
     for status in ("salvaged", "failed"):
-        errors = [entry.error for entry in result.entries if entry.status == status]
+        errors = [(entry.source, str(entry.error)) for entry in result.entries if entry.status == status]
         if errors:
-            parts.append(
-                "\n".join(
-                    [f"{status.title()}: {len(errors)}", *(f"  {printable(str(error))}" for error in errors)]
-                )
-            )
+            head = f"{status.title()}: {len(errors)}"
+            head = f"\x1b[31m{head}\x1b[0m" if colour else head
+            parts.append("\n".join([head, *causes(errors)]))
     counts = ", ".join(f"{number} {status}" for status, number in sorted(result.counts.items()))
     return "\n\n".join([*parts, counts])
 
 
-def _entries_table(modality: str, entries: list[Entry], max_rows: int) -> str:
+def causes(errors: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Group failed files by their reason.
+
+    Args:
+        errors: File and sentence of each.
+    """
+    by_cause: dict[str, list[str]] = {}
+    for source, error in errors:
+        by_cause.setdefault(error.removeprefix(f"{source}: "), []).append(source)
+    for cause, sources in sorted(by_cause.items(), key=lambda item: -len(item[1])):
+        if len(sources) == 1:
+            yield printable(f"  {cause}" if sources[0] in cause else f"  {sources[0]}: {cause}")
+            continue
+        yield printable(f"  {cause}: {files(len(sources))}")
+        yield from (printable(f"    {source}") for source in sources[:MAX_NAMED])
+        if len(sources) > MAX_NAMED:
+            yield f"    ... and {len(sources) - MAX_NAMED} more"
+
+
+def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
     names = list(dict.fromkeys(_base(name) for entry in entries for name in entry.metrics))
+    states = {entry.status for entry in entries} != {"ok"}
+    sources = [entry.source for entry in entries]
     rows = [
         [
-            entry.source,
-            entry.status,
+            name,
+            *([entry.status] if states else []),
             entry.model or "",
             f"{entry.seconds:.2f}",
-            *(_change([entry], name) for name in names),
+            *(_change([entry], figure) for figure in names),
         ]
-        for entry in entries[:max_rows]
+        for name, entry in zip(sources if width > MAX_WIDTH else short_names(sources), entries, strict=True)
     ]
-    if len(entries) > max_rows:
-        rows.append([f"... and {len(entries) - max_rows} more"])
     if len(entries) > 1 and names:
         means = (_change(entries, name) if _comparable(modality, name) else "" for name in names)
-        rows.append(["mean", "", "", "", *means])
+        rows.append(["mean", *[""] * (2 + states), *means])
     notes = _notes(entries[0]) if len(entries) == 1 else ()  # those of many files are in the manifest
-    text = table(["file", "status", "model", "s", *names], rows, words=3)
+    head = ["file", *(["status"] if states else []), "model", "s"]
+    text = table(*_fitted([*head, *names], rows, width), words=len(head) - 1)
     return "\n".join(
         [f"{modality}: {files(len(entries))}", text, *(f"  {printable(note)}" for note in notes)]
     )
+
+
+def _medians_table(modality: str, entries: list[Entry], width: int) -> str:
+    """Format one line for many files."""
+    names = list(dict.fromkeys(_base(name) for entry in entries for name in entry.metrics))
+    names = [name for name in names if _comparable(modality, name)]
+    cells = [_number(median(entry.seconds for entry in entries))]
+    cells += [_change(entries, name, _finite_median) for name in names]
+    models = Counter(entry.model for entry in entries if entry.model)
+    used = ", ".join(f"{name} {count}" for name, count in models.most_common())
+    return "\n".join(
+        [
+            f"{modality}: {files(len(entries))} ({used}), medians",
+            table(*_fitted(["s", *names], [cells], width), words=0),
+        ]
+    )
+
+
+def _finite_median(values: Iterable[float | None]) -> float | None:
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return median(finite) if finite else None
+
+
+def _fitted(header: list[str], rows: list[list[str]], width: int) -> tuple[list[str], list[list[str]]]:
+    """Leave out the last columns, then shorten the names in the first, until a table fits."""
+    gap, least = 2, 16
+
+    def widths(columns: int) -> list[int]:
+        return [max(len(printable(row[n])) for row in (header, *rows)) for n in range(columns)]
+
+    columns = len(header)
+    while columns > 4 and sum(w + gap for w in widths(columns)[1:]) + gap + least > width:
+        columns -= 1
+    room = max(least, width - gap - sum(w + gap for w in widths(columns)[1:]))
+    cut = [[_elided(row[0], room), *row[1:columns]] for row in rows]
+    return header[:columns], cut
+
+
+def _elided(name: str, length: int) -> str:
+    """Keep the start and the end of a long name."""
+    if len(name) <= length:
+        return name
+    tail = (length - 3) * 2 // 3
+    return f"{name[: length - 3 - tail]}...{name[len(name) - tail :]}"
+
+
+def short_names(sources: Sequence[str]) -> list[str]:
+    """Leave out the folders that all names share."""
+    try:
+        shared = len(Path(os.path.commonpath([Path(name).parent for name in sources])).parts)
+    except ValueError:  # no names, or relative ones beside absolute ones
+        shared = 0
+    return [str(Path(*Path(name).parts[shared:])) for name in sources]
 
 
 def _notes(entry: Entry) -> tuple[str, ...]:
@@ -143,7 +244,9 @@ def _comparable(modality: str, name: str) -> bool:
     return modality != "sensor" or name.endswith("_db")
 
 
-def _change(entries: Sequence[Entry], name: str) -> str:
+def _change(
+    entries: Sequence[Entry], name: str, mean: Callable[[Iterable[Any]], float | None] = finite_mean
+) -> str:
     """Format the mean of a figure over the entries that have it: before and after, or its one value.
 
     With a reference, the figure of the output has the plain name. Without one, the plain name is that of a
@@ -158,8 +261,8 @@ def _change(entries: Sequence[Entry], name: str) -> str:
         elif metrics.get(name) is not None:
             single.append(metrics[name])
     if pairs:
-        return " -> ".join(_number(finite_mean(side)) for side in zip(*pairs, strict=True))
-    return _number(finite_mean(single))
+        return " -> ".join(_number(mean(side)) for side in zip(*pairs, strict=True))
+    return _number(mean(single))
 
 
 def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
@@ -236,7 +339,7 @@ def check_report(path: Path, kind: str) -> None:
 
     Args:
         path: Path of the report; `-` is standard output.
-        kind: `JSON`, `CSV`, `HTML`, `Markdown` or `picture`.
+        kind: `JSON`, `CSV`, `HTML`, `log`, `Markdown` or `picture`.
 
     Raises:
         UsageError: The path is that of another file, such as a photo or a device.

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import click
 
 from denoise.errors import DenoiseError, OutputError, UsageError, printable, reason
-from denoise.registry import resolve
+from denoise.registry import resolve, unknown
+from pipelines.cli import settings
 
 __all__ = ["COMMANDS", "cli", "run"]
 
@@ -35,6 +36,10 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "info": "pipelines.cli.info:command",
         "verify": "pipelines.cli.verify:command",
         "doctor": "pipelines.cli.doctor:command",
+        "config": "pipelines.cli.config:command",
+        "completion": "pipelines.cli.completion:command",
+        "help": "pipelines.cli.about:help_command",
+        "version": "pipelines.cli.about:version",
     }
 )
 
@@ -74,6 +79,25 @@ class LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         command: click.Command | None = resolve(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
         return command
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **{"default_map": settings.read(), **extra})
+        except DenoiseError as error:
+            raise failure(error) from error
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        command = self.get_command(ctx, name)
+        if command is None and not ctx.resilient_parsing:
+            raise unknown("command", name, COMMANDS)
+        if command:
+            settings.check(name, command, (ctx.default_map or {}).get(name, {}))
+        return name, command, args[1:]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -126,15 +150,21 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": settings.PREFIX,
+    },
     epilog="Exit codes: 0 all fine, 1 some inputs failed or were salvaged in part, 2 wrong usage or a plan "
     "that cannot work, 3 stopped by the disk of the outputs, 130 interrupted, 143 terminated.",
 )
 @click.option(
+    "-V",
     "--version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
+    allow_from_autoenv=False,
     callback=_show_version,
     help="Show the version.",
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pipelines import report
 from pipelines.batch.jobs import Job
 from pipelines.benchmark.job import CostJob
 from pipelines.cli import options
+from pipelines.cli.completion import complete_model
 
 if TYPE_CHECKING:
     from denoise.infer.catalogue import CatalogueRow
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _LONG = 2000  # letters that no sentence of a card has
+_INDENT = 20  # letters before a fact of a card
+_OF_NETWORK = ("parameters", "multiply", "receptive")
+_OF_TRAINING = ("steps", "minutes", "device", "files")
+_OF_RECIPE = {"about": "description", "trained on": "sources", "limits": "limits"}
 
 
 @click.group(invoke_without_command=True)
@@ -54,8 +60,9 @@ def list_models() -> None:
 
 
 @command.command()
-@click.argument("name")
-def show(name: str) -> None:
+@click.argument("name", shell_complete=complete_model)
+@options.show_option
+def show(name: str, json_path: Path | None) -> None:
     """Show the card of one model: NAME, or a weights file.
 
     \b
@@ -74,7 +81,45 @@ def show(name: str) -> None:
         **_network(row),
         **row.card,
     }
-    click.echo("\n".join(map(printable, json.dumps(_short(facts), indent=2, ensure_ascii=False).split("\n"))))
+    options.say("\n".join(map(printable, _card_lines(row, _short(facts)))), json_path)
+    options.show_json(json_path, _short(facts))
+
+
+def _card_lines(row: CatalogueRow, facts: Mapping[str, Any]) -> Iterator[str]:
+    """Format what a person asks of a model; the whole card is in --json."""
+    recipe, training = facts.get("recipe", {}), facts.get("training", {})
+    yield f"{row.name}: {row.kind}, cleans {' and '.join(row.modalities)}"
+    shown = {
+        "weights": f"{row.size_bytes / 1e6:.2f} MB, sha256 {row.digest[:12]}" if row.path else None,
+        **{
+            name: facts.get(name)
+            for name in facts
+            if name.startswith(("parameters", "multiply", "receptive"))
+        },
+        "chooses from": facts.get("picks"),
+        **{title: recipe.get(name) for title, name in _OF_RECIPE.items()},
+        "training": {
+            name: training[name] for name in ("steps", "minutes", "device", "files") if name in training
+        },
+        **{f"results, {name}": value for name, value in facts.get("results", {}).items()},
+    }
+    for name, fact in shown.items():
+        if fact not in (None, "", [], {}):
+            text = textwrap.wrap(_in_words(fact), report.WIDTH - _INDENT)
+            title = name.replace("_", " ")
+            if len(title) > _INDENT - 4:
+                yield f"  {title}"
+                title = ""
+            yield f"  {title:<{_INDENT - 2}}{text[0]}"
+            yield from (" " * _INDENT + line for line in text[1:])
+
+
+def _in_words(fact: Any) -> str:
+    if isinstance(fact, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_in_words(value)}" for name, value in fact.items())
+    if isinstance(fact, list):
+        return ", ".join(map(_in_words, fact))
+    return f"{fact:,}" if isinstance(fact, int) and not isinstance(fact, bool) else str(fact)
 
 
 def _short(fact: Any) -> Any:
@@ -127,7 +172,7 @@ def verify(file: str) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_model)
 @click.argument("path", type=options.path_type, metavar="FILE.onnx")
 def export(name: str, path: Path) -> None:
     """Write a trained model, by NAME or weights file, as ONNX, for programs without PyTorch.
@@ -144,7 +189,7 @@ def export(name: str, path: Path) -> None:
 
 
 @command.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_model)
 @options.flags(CostJob)
 @options.json_option
 def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> None:
@@ -163,7 +208,7 @@ def cost(json_path: Path | None, names: tuple[str, ...], **settings: Any) -> Non
 
 
 @command.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @options.inputs
 @options.flag(Job.table()["workers"])
 @options.json_option

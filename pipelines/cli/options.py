@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING
@@ -16,9 +18,11 @@ from denoise.options import Field, Options
 from pipelines import report
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Problem
-from pipelines.batch.forecast import bytes_text
+from pipelines.batch.forecast import Cost, bytes_text
 from pipelines.batch.jobs import Job
 from pipelines.batch.remote import location
+from pipelines.cli.completion import complete
+from pipelines.cli.event_log import logged
 
 if TYPE_CHECKING:
     from pipelines.view import Page
@@ -35,6 +39,7 @@ __all__ = [
     "job_from",
     "job_options",
     "json_option",
+    "log_path",
     "markdown",
     "page",
     "path_type",
@@ -93,7 +98,7 @@ class _List(click.ParamType["tuple[Any, ...]"]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
         if isinstance(value, tuple):
-            return value
+            return tuple(map(self._kind, value))
         try:
             return tuple(self._kind(word.strip()) for word in value.split(",") if word.strip())
         except ValueError:
@@ -142,6 +147,7 @@ def flag(field: Field, path: click.ParamType[Path] = path_type) -> Decorator:
         metavar=_metavar(field) or None,
         show_default=shown,
         help=option.help,
+        shell_complete=complete(field.name),
     )
 
 
@@ -231,6 +237,24 @@ def say(text: str, *paths: Path | None) -> None:
         click.echo(text)
 
 
+def _set_log(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
+    ctx.meta["log"] = path
+
+
+def log_path() -> Path | None:
+    """Return the file of --log-json."""
+    path: Path | None = click.get_current_context().meta.get("log")
+    return path
+
+
+log_option = click.option(
+    "--log-json",
+    type=_Report("log"),
+    metavar="FILE.jsonl",
+    expose_value=False,
+    callback=_set_log,
+    help="Append a JSON line when the run starts, after each file, and when it ends.",
+)
 inputs = click.argument("inputs", nargs=-1, required=True, type=path_type, metavar="INPUT...")
 json_option = report_option(
     "--json", "json_path", "JSON", "FILE", "Write all figures as JSON; - prints them alone."
@@ -247,7 +271,14 @@ def job_options(kind: type[Job]) -> Decorator:
     """Add inputs and flags of a job that makes files out of files."""
     place = _Location()
     argument = click.argument("inputs", nargs=-1, required=True, type=place, metavar="INPUT...")
-    decorators = (argument, flags(type(kind.options)), flags(kind, place), quiet_option, verbose_option)
+    decorators = (
+        argument,
+        flags(type(kind.options)),
+        flags(kind, place),
+        quiet_option,
+        verbose_option,
+        log_option,
+    )
 
     def decorate(command: Any) -> Any:
         for decorator in reversed((*decorators, json_option)):
@@ -273,7 +304,7 @@ def verbosity() -> str | None:
 def progress() -> batch.Progress:
     """Choose how a batch shows its files as they finish."""
     shows: Mapping[str | None, batch.Progress] = {"verbose": report.lines, "quiet": batch.silent}
-    return shows.get(verbosity(), report.progress)
+    return logged(shows.get(verbosity(), report.progress), log_path())
 
 
 def finish(job: Job, result: batch.Result, json_path: Path | None, report_path: Path | None = None) -> None:
@@ -283,7 +314,7 @@ def finish(job: Job, result: batch.Result, json_path: Path | None, report_path: 
             if entry.status in ("failed", "salvaged"):
                 click.echo(printable(str(entry.error)), err=True)
     else:
-        say(report.summary(result), json_path)
+        say(report.summary(result, **_layout()), json_path)
         if job.dry_run:
             say("\n".join(map(printable, _plan_lines(result))), json_path)
     if json_path:
@@ -293,6 +324,14 @@ def finish(job: Job, result: batch.Result, json_path: Path | None, report_path: 
     if result.stopped:
         raise StorageError(result.stopped)
     exit_if(result.counts["failed"] + result.counts["salvaged"])
+
+
+def _layout() -> dict[str, Any]:
+    """Choose the form of a summary: as wide as the terminal, and in colour unless NO_COLOR is set."""
+    terminal = sys.stdout.isatty()
+    width = max(report.WIDTH, shutil.get_terminal_size().columns) if terminal else report.WIDTH
+    colour = terminal and not os.environ.get("NO_COLOR")
+    return {"verbose": verbosity() == "verbose", "width": width, "colour": colour}
 
 
 def _batch_page(job: Job, result: batch.Result) -> Page:
@@ -341,9 +380,17 @@ def show_json(json_path: Path | None, data: Mapping[str, Any]) -> None:
 
 
 def _plan_lines(result: batch.Result) -> Iterator[str]:
-    for entry in result.entries:
-        if entry.status == "planned":
-            yield f"{entry.source} -> {entry.output}"
+    planned = [entry for entry in result.entries if entry.status == "planned"]
+    if verbosity() == "verbose" or len(planned) < report.MIN_GROUPED:
+        yield from (f"{entry.source} -> {entry.output}" for entry in planned)
+    else:
+        for modality in sorted({str(entry.modality) for entry in planned}):
+            ours = [entry for entry in planned if entry.modality == modality]
+            cost = sum((result.costs[str(entry.key)] for entry in ours), Cost())
+            yield (
+                f"{modality}: {report.files(len(ours))}, {bytes_text(cost.bytes_in)}, an estimated "
+                f"{cost.estimated_seconds:.0f} s"
+            )
     cost = result.cost
     free = "" if result.free_bytes is None else f"; {bytes_text(result.free_bytes)} are free"
     yield (

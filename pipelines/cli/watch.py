@@ -13,6 +13,7 @@ from pipelines.batch.manifest import Entry
 from pipelines.batch.watch import POLL_S, Watch, WatchSummary, watch
 from pipelines.cli import options
 from pipelines.cli.clean import command as clean
+from pipelines.cli.event_log import write_event
 
 __all__ = ["command"]
 
@@ -59,7 +60,11 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
     """
     loudness = options.verbosity()
 
+    log = options.log_path()
+
     def on_entry(entry: Entry) -> None:
+        if log:
+            write_event(log, "file", **entry.row())
         for line in _lines(entry, loudness):
             click.echo(printable(line), err=True)
 

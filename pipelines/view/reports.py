@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import WRITTEN, Entry
 from pipelines.batch.run import Result
 from pipelines.batch.store import place
+from pipelines.report import files, short_names
 from pipelines.score import Scores
 from pipelines.view import chart
 from pipelines.view.budget import MAX_VIEWS, Budget
@@ -109,7 +109,7 @@ def batch_page(job: Job, result: Result) -> Page:
         notes.append("Estimated noise is measured on the file itself; --reference gives true figures.")
     if result.ignored:
         notes.append(f"{len(result.ignored)} files of other kinds were ignored.")
-    return Page(f"Cleaned {_files(len(result.entries))}", facts, columns, rows, charts, notes)
+    return Page(f"Cleaned {files(len(result.entries))}", facts, columns, rows, charts, notes)
 
 
 def entry_row(
@@ -231,7 +231,7 @@ def scores_page(scores: Scores) -> Page:
     facts = [(f"{len(scores.scored)}", "pairs"), (f"{len(scores.failed)}", "failed")]
     facts += [(_figure(value), f"mean {name.replace('_', ' ')}") for name, value in scores.means.items()]
     return Page(
-        f"Scores of {_files(len(scores.rows))}",
+        f"Scores of {files(len(scores.rows))}",
         facts,
         [Column(name.replace("_", " "), number=True) for name in names],
         rows,
@@ -371,7 +371,7 @@ def anomalies_page(result: AnomalyResult) -> Page:
         Column("score", number=True, phone=False),
         Column("places", number=True),
     ]
-    return Page(f"Anomalies in {_files(len(ordered))}", facts, columns, rows, notes=notes)
+    return Page(f"Anomalies in {files(len(ordered))}", facts, columns, rows, notes=notes)
 
 
 def _marks(result: AnomalyResult, found: Any, places: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -435,13 +435,8 @@ def _gain_chart(modality: str, unit: str, found: Sequence[tuple[str, _Change]]) 
 
 
 def _short_names(sources: Iterable[str]) -> dict[str, str]:
-    """Names without the folders that all of them share."""
     names = list(dict.fromkeys(sources))
-    try:
-        shared = len(Path(os.path.commonpath([Path(name).parent for name in names])).parts)
-    except ValueError:  # no names, or relative ones beside absolute ones
-        shared = 0
-    return {name: str(Path(*Path(name).parts[shared:])) for name in names}
+    return dict(zip(names, short_names(names), strict=True))
 
 
 def _without_name(error: str | None, source: str) -> str | None:
@@ -465,10 +460,6 @@ def _reading(options: Any) -> dict[str, Any]:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
-
-
-def _files(number: int) -> str:
-    return "1 file" if number == 1 else f"{number} files"
 
 
 def _duration(seconds: float) -> str:

@@ -283,13 +283,13 @@ def test_models_lists_every_row_and_shows_one(denoise: Run) -> None:
     assert denoise("models", "list").stdout == listed
     names = {line.split()[0] for line in listed.splitlines()[1:]}
     assert names == {"auto", *MODELS, *pretrained()}
-    shown = json.loads(denoise("models", "show", "median").stdout)
+    shown = json.loads(denoise("models", "show", "median", "--json", "-").stdout)
     assert (shown["cleans"], shown["kind"]) == (["image", "sensor"], "classical")
     assert denoise("models", "show", "medain").exit_code == 2
-    trained = json.loads(denoise("models", "show", "sensor").stdout)
+    trained = json.loads(denoise("models", "show", "sensor", "--json", "-").stdout)
     assert {"parameters", "multiply_adds_per_sample", "receptive_field", "recipe", "results"} <= set(trained)
     assert trained["training"]["data_digest"]
-    assert "multiply_adds_per_second" in json.loads(denoise("models", "show", "speech").stdout)
+    assert "multiply_adds_per_second" in json.loads(denoise("models", "show", "speech", "--json", "-").stdout)
 
 
 # ---- all commands ----------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_codes_as_table_archive_and_map(shapes: Path, tmp_path: Path, denoise: R
 def test_a_model_that_was_learned_tells_from_what(shapes: Path, tmp_path: Path, denoise: Run) -> None:
     model = tmp_path / "m.safetensors"
     assert denoise("embed", shapes, "-o", tmp_path / "c.npz", *QUICK, "--save-model", model).exit_code == 0
-    shown = json.loads(denoise("models", "show", model).stdout)
+    shown = json.loads(denoise("models", "show", model, "--json", "-").stdout)
     layers = [144, 256, 128, 4, 128, 256, 144]
     assert shown["parameters"] == sum((a + 1) * b for a, b in itertools.pairwise(layers))
     assert {"multiply_adds_per_pixel", "receptive_field", "config", "training"} <= set(shown)

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,36 @@ def test_summary_has_means_and_failures_with_reasons() -> None:
     assert text.endswith("1 failed, 2 ok")
 
 
-def test_a_long_table_is_cut_and_its_mean_is_of_all() -> None:
-    text = report.summary(Result(tuple(entry(n) for n in range(100)), ()))
-    assert "... and 60 more" in text
-    assert f"{30 + 49.5:.2f}" in text
-    assert len(text.splitlines()) < 50
+def test_many_files_are_shown_as_medians_and_all_of_them_on_request() -> None:
+    result = Result(tuple(entry(n) for n in range(21)), ())
+    text = report.summary(result)
+    assert "image: 21 files (m 21), medians" in text
+    assert "40.00" in text
+    assert "in/0.png" not in text
+    assert report.summary(result, verbose=True).count(".png") == 21
+
+
+def test_a_table_fits_the_width() -> None:
+    names = ["psnr_db", "ssim", "estimated_sigma", "estimated_blur_px", "estimated_jpeg_quality"]
+    figures = {name + side: 20.0 for name in names for side in ("_before", "_after")}
+    entries = [entry(n, metrics=figures) for n in range(3)]
+    entries += [replace(entries[0], source="in/" + "deep/" * 20 + "x" * 80 + ".png")]
+    text = report.summary(Result(tuple(entries), ()))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "20.00 -> 20.00" in text
+    assert "xx.png" in text
+    wide = report.summary(Result(tuple(entries), ()), verbose=True)
+    assert "x" * 80 in wide
+    assert "estimated_jpeg_quality" in wide
+
+
+def test_failures_are_grouped_by_their_cause() -> None:
+    entries = [entry(n, status="failed", metrics={}, error=f"in/{n}.png: is empty") for n in range(9)]
+    entries += [entry(9, status="failed", metrics={}, error="in/9.png: is torn")]
+    shown = report.summary(Result(tuple(entries), ())).splitlines()
+    assert shown[:3] == ["Failed: 10", "  is empty: 9 files", "    in/0.png"]
+    assert shown[6:9] == ["    in/4.png", "    ... and 4 more", "  in/9.png: is torn"]
+    assert report.summary(Result(tuple(entries), ()), colour=True).startswith("\x1b[31mFailed: 10\x1b[0m")
 
 
 class Terminal(io.StringIO):
@@ -97,14 +123,14 @@ def test_printed_figures_are_those_of_the_json(tmp_path: Path, denoise: Callable
     for name, sigma in (("noisy.png", 25), ("clean.png", 0)):
         values = ramp + rng.normal(0, sigma, ramp.shape)
         Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(folder / name)
-    result = denoise("clean", folder, "-o", tmp_path / "out", "--json", tmp_path / "r.json")
+    result = denoise("clean", folder, "-v", "-o", tmp_path / "out", "--json", tmp_path / "r.json")
     lines = [line.split("  ") for line in result.stdout.splitlines()]
     table = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     header = next(line for line in table if line[0] == "file")
     for row in json.loads((tmp_path / "r.json").read_text())["rows"]:
         cells = dict(zip(header, next(line for line in table if line[0] == row["source"]), strict=True))
         figures = row["metrics"]
-        for name in header[4:]:
+        for name in header[3:]:
             expected = [figures.get(f"{name}{side}") for side in ("_before", "_after")]
             if expected == [None, None]:
                 expected = [figures.get(name)]
@@ -118,5 +144,5 @@ def test_a_figure_without_a_pair_is_printed_alone() -> None:
     figures: dict[str, float | None] = {"psnr_db": 30.0, "psnr_db_before": 20.0, "speech_share": 0.5}
     figures |= {"estimated_sigma": 25.05, "estimated_sigma_before": 25.05, "estimated_sigma_after": 0.0}
     text = report.summary(Result((entry(0, metrics=figures),), ()))
-    row = next(line for line in text.splitlines() if "in/0.png" in line)
-    assert re.split(r" {2,}", row.strip())[4:] == ["20.00 -> 30.00", "0.5", "25.05 -> 0.00"]
+    row = next(line for line in text.splitlines() if "0.png" in line)
+    assert re.split(r" {2,}", row.strip())[3:] == ["20.00 -> 30.00", "0.5", "25.05 -> 0.00"]

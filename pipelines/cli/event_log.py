@@ -1,0 +1,52 @@
+"""Log of a batch as JSON lines, for programs that follow it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from denoise.errors import OutputError
+from pipelines.batch.manifest import Entry, jsonable
+from pipelines.batch.run import OnEntry, Progress
+
+__all__ = ["logged", "write_event"]
+
+
+def logged(progress: Progress, path: Path | None) -> Progress:
+    """Write a line when a batch starts, after each file, and when it ends, beside another progress."""
+    if path is None:
+        return progress
+
+    @contextmanager
+    def both(total: int) -> Iterator[OnEntry]:
+        write_event(path, "start", files=total)
+        counts: dict[str, int] = {}
+        with progress(total) as on_entry:
+
+            def show(entry: Entry) -> None:
+                counts[entry.status] = counts.get(entry.status, 0) + 1
+                write_event(path, "file", **entry.row())
+                on_entry(entry)
+
+            yield show
+        write_event(path, "end", **counts)
+
+    return both
+
+
+def write_event(path: Path, event: str, **facts: Any) -> None:
+    """Append one line.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(jsonable(line), allow_nan=False) + "\n")
+    except OSError as error:
+        raise OutputError(f"{path}: the log cannot be written: {error.strerror}") from error

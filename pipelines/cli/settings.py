@@ -1,0 +1,77 @@
+"""Values of options besides the command line: `denoise.toml`, then `DENOISE_*`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from denoise.errors import UsageError, reason
+from denoise.registry import unknown
+
+__all__ = ["FILE_VARIABLE", "PREFIX", "check", "path", "read"]
+
+PREFIX = "DENOISE"
+FILE_VARIABLE = "DENOISE_CONFIG"
+_NAME = "denoise.toml"
+_MAX_BYTES = 1 << 20
+
+
+def path() -> Path | None:
+    """File of settings: named by DENOISE_CONFIG, or `denoise.toml` in the working folder; None if none is."""
+    if named := os.environ.get(FILE_VARIABLE):
+        return Path(named)
+    found = Path(_NAME)
+    return found if found.is_file() else None
+
+
+def read() -> dict[str, Any]:
+    """Read the settings by command and option, as click takes them.
+
+    Raises:
+        UsageError: The file cannot be read, or is no table of tables.
+    """
+    file = path()
+    if file is None:
+        return {}
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise UsageError(f"{file}: is larger than 1 MB; expected a few settings")
+        tables = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read: {reason(error)}") from error
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"{file}: {name} stands outside of a table; expected [clean] or another command above it"
+            )
+    return {name: _options(table) for name, table in tables.items()}
+
+
+def _options(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a command by parameter; arrays become tuples, as lists and repeated options take them."""
+    return {
+        name.replace("-", "_"): _options(value)
+        if isinstance(value, dict)
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+        for name, value in table.items()
+    }
+
+
+def check(name: str, command: click.Command, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a command does not have.
+
+    Raises:
+        UsageError: One is unknown; the message suggests near matches.
+    """
+    options = [str(option.name) for option in command.params if isinstance(option, click.Option)]
+    known = [*options, *(command.commands if isinstance(command, click.Group) else ())]
+    for setting in settings:
+        if setting not in known:
+            raise UsageError(f"{path()}: {unknown(f'setting of {name}', setting, known)}")

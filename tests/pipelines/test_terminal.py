@@ -1,0 +1,184 @@
+"""What a person at a terminal meets: help, versions, settings, completion, cards, and a log for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from pipelines.cli.group import COMMANDS
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_module_is_the_command() -> None:
+    run = subprocess.run([sys.executable, "-m", "denoise", "-V"], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("denoise ")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-V"], ["version"]])
+def test_the_version_is_told(denoise: Run, words: list[str]) -> None:
+    import denoise as library
+
+    assert denoise(*words).stdout == f"denoise {library.__version__}\n"
+
+
+def test_a_variable_of_a_container_does_not_make_the_command_a_version(
+    denoise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DENOISE_VERSION", "1.2")
+    assert "model" in denoise("models").stdout
+
+
+def test_help_of_a_command_is_its_help(denoise: Run) -> None:
+    assert denoise("help", "models", "show").stdout == denoise("models", "show", "--help").stdout
+    assert denoise("help").stdout == denoise("--help").stdout
+    assert "did you mean clean" in denoise("help", "claen").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["claen"], "did you mean clean"),
+        (["clean", "--strenth", "1"], "--strength"),
+        (["clean", "x", "-o", "y", "--model", "fhoto"], "did you mean photo"),
+        (["corrupt", "x", "-o", "y", "--noise", "gausian"], "did you mean gaussian"),
+        (["models", "show", "spech"], "did you mean speech"),
+    ],
+)
+def test_a_slip_of_the_finger_gets_a_hint(denoise: Run, folder: Path, words: list[str], hint: str) -> None:
+    (folder / "x").write_bytes(b"\x89PNG\r\n\x1a\n")
+    result = denoise(*words)
+    assert result.exit_code == 2
+    assert hint in result.stderr
+
+
+def settings(denoise: Run, *commands: str) -> dict[str, tuple[str, str]]:
+    """Value and source of the options, as `denoise config` gives them."""
+    rows = json.loads(denoise("config", *commands, "--json", "-").stdout)["rows"]
+    return {f"{row['command']} {row['option']}": (row["value"], row["source"]) for row in rows}
+
+
+def test_a_file_is_weaker_than_the_environment_and_that_than_the_command(
+    denoise: Run, folder: Path, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "denoise.toml").write_text(
+        '[clean]\nmodel = "median"\nkeep-mtime = true\nexclude = ["a", "b"]\n'
+    )
+    assert settings(denoise) == {
+        "clean --model": ("median", "denoise.toml"),
+        "clean --keep-mtime": ("True", "denoise.toml"),
+        "clean --exclude": ("a,b", "denoise.toml"),
+    }
+    assert settings(denoise, "clean")["clean --strength"] == ("1.0", "default")
+    image = media / "a.png"
+
+    def model(*options: str) -> str:
+        result = denoise("clean", image, "-o", folder / "out.png", "--overwrite", "--json", "-", *options)
+        assert result.exit_code == 0, result.output
+        name: str = json.loads(result.stdout)["rows"][0]["model"]
+        return name
+
+    assert model() == "median"
+    monkeypatch.setenv("DENOISE_CLEAN_MODEL", "gaussian")
+    assert settings(denoise)["clean --model"] == ("gaussian", "DENOISE_CLEAN_MODEL")
+    assert model() == "gaussian"
+    assert model("--model", "none") == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[clean]\nstrenth = 1", "denoise.toml: unknown setting of clean 'strenth'; did you mean strength"),
+        ("strength = 1", "strength stands outside of a table"),
+        ("[clean", "denoise.toml: cannot be read"),
+        ("[clean]\nstrength = 7", "7.0 is not in the range"),
+    ],
+)
+def test_wrong_settings_are_refused(denoise: Run, folder: Path, text: str, sentence: str) -> None:
+    (folder / "denoise.toml").write_text(text)
+    result = denoise("clean", "x", "-o", "y")
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_has_a_script_for_each_shell(denoise: Run, shell: str) -> None:
+    assert "_DENOISE_COMPLETE" in denoise("completion", shell).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["cl"], {"clean"}),
+        (["clean", "--stren"], {"--strength"}),
+        (["clean", "--model", "photo-"], {"photo-best", "photo-sharp"}),
+        (["benchmark", "--models", "none,wav"], {"none,wavelet"}),
+        (["corrupt", "--noise", "gaussian+corr"], {"gaussian+correlated"}),
+        (["models", "show", "spectral"], {"spectral-gate"}),
+    ],
+)
+def test_completion_knows_commands_models_and_noises(words: list[str], expected: set[str]) -> None:
+    line = " ".join(["denoise", *words])
+    environment = os.environ | {
+        "_DENOISE_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words)),
+    }
+    command = [sys.executable, "-m", "pipelines.cli"]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert {found.partition(",")[2] for found in run.stdout.split()} == expected, run.stderr
+
+
+def test_a_card_is_short_and_its_json_is_whole(denoise: Run) -> None:
+    shown = denoise("models", "show", "photo").stdout
+    assert shown.startswith("photo: learned, cleans image\n")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert len(shown.splitlines()) < 40
+    card = json.loads(denoise("models", "show", "photo", "--json", "-").stdout)
+    assert card["architecture"] == "autoencoder"
+    assert f"{card['parameters']:,}" in shown
+
+
+def test_a_log_has_a_line_for_each_event(denoise: Run, media: Path, folder: Path) -> None:
+    (media / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    log = folder / "run.jsonl"
+    arguments = ("clean", media, "-o", folder / "out", "--model", "none", "--log-json", log)
+    assert denoise(*arguments).exit_code == 1
+    lines: list[dict[str, Any]] = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", *["file"] * 5, "end"]
+    assert lines[0]["files"] == 5
+    assert (lines[-1]["ok"], lines[-1]["failed"]) == (4, 1)
+    assert {line["status"] for line in lines[1:-1]} == {"ok", "failed"}
+    denoise(*arguments)
+    assert len(log.read_text().splitlines()) == 10  # appended: the failed file again
+    log.write_text("mine\n")
+    assert denoise(*arguments).exit_code == 2
+
+
+def test_a_plan_of_many_files_is_a_summary(denoise: Run, media: Path, folder: Path) -> None:
+    for number in range(25):
+        (media / f"{number}.png").write_bytes((media / "a.png").read_bytes())
+    shown = denoise("clean", media, "-o", folder / "out", "--dry-run").stdout
+    assert "image: 27 files" in shown
+    assert "24.png" not in shown
+    assert "29 planned" in shown
+    assert "24.png" in denoise("clean", media, "-o", folder / "out", "--dry-run", "-v").stdout
+
+
+def test_the_overview_has_every_command(denoise: Run) -> None:
+    shown = denoise("--help").stdout
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
