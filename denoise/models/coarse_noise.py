@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from denoise.dsp.windows import padded
+from denoise.estimate.lens_blur import lens_blur
 from denoise.estimate.real_noise import BLOCK_PX, TO_YCC, RealNoise, cosines, real_noise
 from denoise.models.base import Denoiser
 
@@ -93,7 +94,12 @@ class CoarseNoiseFilter(Denoiser):
         self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of)
 
     def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
-        """Measure the noise of a page, and return the denoiser for its tiles."""
+        """Measure the noise of a page, and return the denoiser for its tiles.
+
+        Texture behind a lens out of focus is as coarse as such noise, so the network cleans it alone.
+        """
+        if lens_blur(page, peak):
+            return self.network
         network = self.network.eval()
         noise = real_noise(page, peak, lambda crops: denoise_crops(network, crops))
         share = coarse_share(noise)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import fft, ndimage
+from skimage import data
 
+from denoise.corruptions import corrupt, parse
 from denoise.estimate.real_noise import cosines
 from denoise.infer.apply import apply
 from denoise.models.base import Denoiser, InputSpec
@@ -63,6 +65,15 @@ def test_white_noise_and_clean_pictures_are_left_to_the_network(sigma: float, wi
     noisy = scene() + coarse(sigma=sigma, width_px=width_px)
     alone, filtered = (apply(model, noisy, peak=1.0) for model in (Gentle(), CoarseNoiseFilter(Gentle())))
     assert np.array_equal(alone, filtered)
+
+
+def test_texture_behind_a_lens_out_of_focus_is_left_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    gravel = np.repeat(data.gravel()[None, :256, :256], 3, 0).astype(np.float32) / 255
+    soft = corrupt(gravel, parse("defocus:radius_px=4+gaussian:sigma=1"), seed=0, peak=1.0)
+    alone = apply(Gentle(), soft, peak=1.0)
+    assert np.array_equal(apply(CoarseNoiseFilter(Gentle()), soft, peak=1.0), alone)
+    monkeypatch.setattr("denoise.models.coarse_noise.lens_blur", lambda *_: None)
+    assert not np.array_equal(apply(CoarseNoiseFilter(Gentle()), soft, peak=1.0), alone)
 
 
 def test_tiles_equal_the_whole() -> None:
