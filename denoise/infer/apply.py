@@ -14,11 +14,12 @@ from denoise.dsp.windows import Window, plan
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
+from denoise.infer.switch import SwitchedStream
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
 from denoise.models.base import Denoiser
 from denoise.models.classical.filters import ImageIdentity
 
-__all__ = ["apply", "as_dtype", "blend"]
+__all__ = ["apply", "apply_stream", "as_dtype", "blend", "zero_and_full_scale"]
 
 Array = NDArray[Any]
 
@@ -213,18 +214,27 @@ def _clean_signal(
     levels = Levels(channels)
     for start in range(0, samples, DEFAULT_BLOCK):
         levels.update(array[:, start : start + DEFAULT_BLOCK])
-    silence = peak if peak is not None and array.dtype.kind == "u" else 0.0  # mid-range of unsigned audio
-    offset, scale = levels.offset_and_scale(model.spec, silence, 1.0 if peak is None else peak)
+    offset, scale = levels.offset_and_scale(model.spec, *zero_and_full_scale(array, peak))
     bounds = levels.bounds if model.spec.modality == "sensor" else None
     stream = Stream(
         model, channels, sample_rate, strength, sigma, offset, scale, tile or DEFAULT_BLOCK, bounds=bounds
     )
-    done = 0
+    apply_stream(stream, array, result)
+
+
+def apply_stream(stream: Stream | SwitchedStream, array: Array, result: Array) -> None:
+    """Clean a signal `(C, n)` by a stream into an array of the same type."""
+    done, samples = 0, array.shape[1]
     for start in range(0, samples, DEFAULT_BLOCK):
-        block = stream.feed(array[:, start : start + DEFAULT_BLOCK])
-        result[:, done : done + block.shape[1]] = as_dtype(array.dtype, block)
-        done += block.shape[1]
-    result[:, done:] = as_dtype(array.dtype, stream.flush())
+        block = array[:, start : start + DEFAULT_BLOCK]
+        cleaned = stream.feed(block, last=start + DEFAULT_BLOCK >= samples)
+        result[:, done : done + cleaned.shape[1]] = as_dtype(array.dtype, cleaned)
+        done += cleaned.shape[1]
+
+
+def zero_and_full_scale(array: Array, peak: float | None) -> tuple[float, float]:
+    """Return the value of silence, which is mid-range of unsigned audio, and full scale."""
+    return (peak or 0.0) if array.dtype.kind == "u" else 0.0, 1.0 if peak is None else peak
 
 
 def as_dtype(dtype: np.dtype[Any], values: Array) -> Array:

@@ -222,14 +222,19 @@ def _selector(row: CatalogueRow, modality: str) -> Selector:
             if name in models and companion in models:
                 models[name] = _sharpener(models[name], models[companion])
         return ImageSelector(models)
-    from denoise.infer.select_audio import AudioSelector
+    from denoise.infer.select_audio import MUSIC, OTHER, SPEECH
+    from denoise.infer.switch import AudioSelector
     from denoise.models.base import CausalDenoiser
     from denoise.models.field.careful import Careful
     from denoise.models.field.chain import FieldChain
 
-    speech, other = AUDIO_PICKS
-    network, _ = weights.load(row.files[other])
+    for_speech, for_others = AUDIO_PICKS
+    network, _ = weights.load(row.files[for_others])
     assert isinstance(network, CausalDenoiser)
     return AudioSelector(
-        {speech: load(speech, modality).denoiser, other: FieldChain(Careful(network)).eval()}
+        {
+            SPEECH: load(for_speech, modality).denoiser,
+            MUSIC: FieldChain(network).eval(),
+            OTHER: FieldChain(Careful(network)).eval(),
+        }
     )

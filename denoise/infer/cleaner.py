@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from denoise.errors import InputError, TooLargeError, UsageError
 from denoise.estimate.scale import sample_range
-from denoise.infer.apply import apply, as_dtype, blend
-from denoise.infer.selection import Selection, Selector
-from denoise.infer.stages import DEFAULT_BLOCK
+from denoise.infer.apply import apply, apply_stream, as_dtype, blend, zero_and_full_scale
+from denoise.infer.selection import PageSelector, Selection, Selector
 from denoise.infer.stream import check_request
+from denoise.infer.switch import AudioSelector
 from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
 
 __all__ = ["Cleaner"]
@@ -108,9 +108,9 @@ class Cleaner:
         """Select the model for an image `(C, H, W)` without alpha; it may be dropped once it has run."""
         image = image[:1] if _equal_channels(image) else image
         black, white = sample_range(image, peak)
-        if not (selector := self.selector):
+        if not isinstance(self.model, PageSelector):
             return Selection(self.name)
-        return selector.select([image - black if black else image], white - black, image.shape[-1], None)
+        return self.model.select(image - black if black else image, white - black)
 
     def _apply_image(
         self, array: Array, peak: float | None, keep: int, strength: float, options: Mapping[str, Any]
@@ -133,14 +133,18 @@ class Cleaner:
     def _apply(
         self, array: Array, peak: float | None, keep: int, strength: float, options: Mapping[str, Any]
     ) -> tuple[Array, Selection]:
+        selector = self.model
+        if isinstance(selector, AudioSelector):
+            zero, full = zero_and_full_scale(array, peak)
+            stream = selector.stream(len(array), options["sample_rate"], strength, zero, full)
+            cleaned = np.empty_like(array, subok=False)
+            apply_stream(stream, array, cleaned)
+            return cleaned, stream.selection
         options = {"peak": peak, "keep": keep, **options}
-        if not (selector := self.selector):
+        if not isinstance(selector, PageSelector):
             return apply(self.denoiser, array, strength=strength, **options), Selection(self.name)
         noisy = array[: len(array) - keep]
-        selection = selector.select(_blocks(noisy), peak, array.shape[-1], options["sample_rate"])
-        if self.spec.ndim == 1:
-            share = strength * selection.strength
-            return apply(selector.models[selection.model], array, strength=share, **options), selection
+        selection = selector.select(noisy, peak)
         repaired = selector.repair(selection, noisy, peak)
         source = array if repaired is noisy else np.concatenate([repaired, array[len(noisy) :]])
         name = ""
@@ -247,13 +251,6 @@ def _equal_channels(image: Array) -> bool:
     if len(image) != 3 or not all(np.array_equal(image[0, 0], other[0]) for other in image[1:]):
         return False  # most colour images differ in their first row
     return all(np.array_equal(image[0], other) for other in image[1:])
-
-
-def _blocks(array: Array) -> Iterable[Array]:
-    """Yield an image whole, a signal block by block."""
-    if array.ndim == 3:
-        return [array]
-    return (array[:, start : start + DEFAULT_BLOCK] for start in range(0, array.shape[-1], DEFAULT_BLOCK))
 
 
 def _check_array(array: Array, ndim: int, name: str) -> None:

@@ -23,13 +23,13 @@ from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.selection import Selection
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
+from denoise.infer.switch import AudioSelector, SwitchedStream
 from denoise.infer.tally import EventTally
 from denoise.io import Writer
 from denoise.io.atomic import replacing
 from denoise.io.formats import modality_of
 from denoise.io.sensor.base import SensorReader
 from denoise.io.sniff import sniff
-from denoise.models.base import InputSpec
 from denoise.options import CleanOptions
 from denoise.signal import AudioInfo, Clock, ImageInfo, SensorInfo, SignalInfo
 
@@ -212,19 +212,13 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
         reading["salvage"], of_reference["salvage"] = not options.strict, False
     elif cleaner.spec.modality == "sensor":
         reading |= {name: getattr(options, name) for name in _READING} | {"only_measurements": True}
-    selection = Selection(cleaner.name)
-    if selector := cleaner.selector:
-        with io.reader(source, **reading) as blocks:
-            facts = blocks.info
-            selection = selector.select(blocks, facts.peak, facts.shape[-1], facts.sample_rate)
-        cleaner = replace(cleaner, name=selection.model, model=selector.models[selection.model])
-    info, levels = _measure_levels(source, cleaner.spec, reading)
-    samples, figures, notes = 0, [], []
+    info, levels = _measure_levels(source, cleaner, reading)
+    samples, figures, notes, selection = 0, [], [], Selection(cleaner.name)
     with io.writer(destination, info) as sink:
         for recording in range(info.pages):
             if recording:
                 reading["recording"] = recording
-                _, levels = _measure_levels(source, cleaner.spec, reading)
+                _, levels = _measure_levels(source, cleaner, reading)
             with (
                 io.reader(source, **reading) as blocks,
                 evaluator(blocks.info, options.reference, reading | of_reference) as scores,
@@ -238,6 +232,7 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
                     samples += noisy.shape[-1]
                     _put(sink, scores, tally, noisy, stream.feed(noisy, stamps_s))
                 _put(sink, scores, tally, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
+                selection = stream.selection if isinstance(stream, SwitchedStream) else selection
                 info = blocks.info if _salvaged(blocks.info) else info  # some damage shows at the end only
                 notes += [*stream.notes, *_removal_note(stream.diagnostics), *(tally.notes if tally else ())]
                 figures.append({**scores.result(), **stream.diagnostics, **(tally.metrics if tally else {})})
@@ -245,12 +240,18 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
     return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, (selection,))
 
 
-def _open_stream(info: SignalInfo, cleaner: Cleaner, levels: Levels, options: CleanOptions) -> Stream:
+def _open_stream(
+    info: SignalInfo, cleaner: Cleaner, levels: Levels, options: CleanOptions
+) -> Stream | SwitchedStream:
     if cleaner.spec.sample_rate is not None and info.sample_rate is None:
         raise UsageError(
             f"{info.source} has no sample rate, and the model {cleaner.name} works at "
             f"{cleaner.spec.sample_rate:g} Hz: give sample_rate (--sample-rate)"
         )
+    block = options.block or DEFAULT_BLOCK
+    if isinstance(cleaner.model, AudioSelector):
+        assert info.sample_rate is not None
+        return cleaner.model.stream(info.shape[0], info.sample_rate, options.bounded_strength, block=block)
     return Stream(
         cleaner.denoiser,
         info.shape[0],
@@ -258,7 +259,7 @@ def _open_stream(info: SignalInfo, cleaner: Cleaner, levels: Levels, options: Cl
         options.bounded_strength,
         options.sigma,
         *levels.offset_and_scale(cleaner.spec),
-        options.block or DEFAULT_BLOCK,
+        block,
         _pausing_clock(info),
         options.fill_gaps,
         levels.bounds if cleaner.spec.modality == "sensor" else None,
@@ -270,11 +271,15 @@ def _pausing_clock(info: SignalInfo) -> Clock | None:
     return clock if clock and clock.pauses else None
 
 
-def _measure_levels(source: Path, spec: InputSpec, reading: Mapping[str, Any]) -> tuple[SignalInfo, Levels]:
-    """Measure the level of each channel in a first pass, which ends early if only constancy matters."""
+def _measure_levels(source: Path, cleaner: Cleaner, reading: Mapping[str, Any]) -> tuple[SignalInfo, Levels]:
+    """Measure the level of each channel in a first pass, which ends early if only constancy matters.
+
+    A stream that selects models measures by itself.
+    """
+    spec = cleaner.spec
     with io.reader(source, **reading) as blocks:
         levels = Levels(blocks.info.shape[0])
-        for block in blocks:
+        for block in () if cleaner.selector else blocks:
             levels.update(block)
             if not (spec.centre or spec.removes_offset or spec.scale) and levels.varies.all():
                 break

@@ -1,121 +1,222 @@
-"""Select the model for a recording: for speech, or for all other sounds."""
+"""Select the model for each passage of a recording: for speech, for music, or for all other sounds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from denoise.dsp.resample import resample
-from denoise.infer.selection import Selection, Selector
+from denoise.dsp.resample import resampler
+from denoise.infer.selection import Selection
 from denoise.models import sound_kind
-from denoise.models.base import InputSpec
-from denoise.models.sound_kind import KINDS, SEGMENT_SAMPLES
+from denoise.models.sound_kind import HOP, KINDS, SEGMENT_SAMPLES
 from denoise.models.table import AUDIO_PICKS
 from denoise.weights import DETECTOR
 
-__all__ = ["AudioSelection", "AudioSelector", "kind_probabilities", "sample_excerpts"]
+__all__ = [
+    "LOOK_AHEAD_STEPS",
+    "MUSIC",
+    "OTHER",
+    "SILENCE",
+    "SPEECH",
+    "STEP_S",
+    "AudioSelection",
+    "KindTracker",
+    "Passage",
+    "band_powers",
+    "channel_groups",
+    "describe",
+    "kind_probabilities",
+]
 
-Array = NDArray[np.floating]
+Array = NDArray[Any]
+
+SPEECH, MUSIC, OTHER, SILENCE = "speech", "music", "other sounds", "silence"
 
 _RATE_HZ = sound_kind.SAMPLE_RATE
-_EXCERPT_S = 10.0
-_MAX_EXCERPTS = 12  # of a long recording, evenly spread: two minutes suffice for an hour
-_MIN_SAMPLES = 3200  # of an excerpt that can be classified: 0.2 s
+_STEP = SEGMENT_SAMPLES // 2  # between windows, at the rate of the classifier
+STEP_S = _STEP / _RATE_HZ
+_BEFORE, _AFTER = 2, 1  # windows around a step whose probabilities count: 10 s together
+LOOK_AHEAD_STEPS = (
+    _AFTER + SEGMENT_SAMPLES // _STEP
+)  # from the start of a step to the end of the last of these
+_MIN_SAMPLES = 3200  # of a recording that can be classified: 0.2 s
 _SILENT_RMS = 1e-5  # 100 dB below full scale
-# Probability of speech of an excerpt that counts as such: above all music and nature that was tried.
-_MIN_PROBABILITY = 0.4
-# Of the excerpts that are not silent, for a recording to count as speech: a model for speech would destroy
-# the others, while that for other sounds leaves noise in these.
-_MIN_SPEECH_SHARE = 0.7
+# Mean probability of speech from which a model for speech runs: it would destroy other sounds, while that for
+# music leaves noise in speech. No window of a step with speech may be music.
+_MIN_SPEECH = 0.4
+_MIN_MUSIC = 0.5  # probability of singing or music; below it, what is removed is limited
+_PAUSE = 0.1  # probability of speech below which a step is no speech, whatever is around it
+
+# Channels of the layouts that WAV and FLAC define: front left and right, centre, low frequencies, pairs.
+_LAYOUTS = {3: (2, 1), 4: (2, 2), 5: (2, 1, 2), 6: (2, 1, 1, 2), 7: (2, 1, 1, 1, 2), 8: (2, 1, 1, 2, 2)}
 
 
 @torch.inference_mode()
-def kind_probabilities(excerpt: Array) -> NDArray[np.float64]:
-    """Return the probability of each of `KINDS` in a sound `(n,)` at 16 kHz; its level does not count."""
-    if excerpt.size < SEGMENT_SAMPLES:
-        excerpt = np.pad(excerpt, (0, SEGMENT_SAMPLES - excerpt.size))
-    count = -(-excerpt.size // SEGMENT_SAMPLES)
-    starts = np.linspace(0, excerpt.size - SEGMENT_SAMPLES, count).astype(int)
-    segments = np.stack([excerpt[start : start + SEGMENT_SAMPLES] for start in starts]).astype(np.float32)
-    segments /= np.abs(segments).max() + 1e-12
-    logits = sound_kind.load(DETECTOR)(torch.from_numpy(segments))
-    return np.asarray(logits.softmax(1).mean(0).double().numpy())
-
-
-def sample_excerpts(blocks: Iterable[Array], samples: int, sample_rate: float) -> Iterator[Array]:
-    """Yield evenly spread excerpts of a recording in blocks `(C, n)`: mono, at 16 kHz.
+def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tensor:
+    """Return what the classifier reads of a sound `(n,)` of at most 4 s at 16 kHz, `(1, frames, bands)`.
 
     Args:
-        blocks: Blocks of any sizes.
-        samples: Expected length; a shorter recording gives fewer excerpts.
+        window: The sound.
+        before: That of the window a step before it, with which it shares frames.
+    """
+    network = sound_kind.load(DETECTOR)
+    samples = torch.from_numpy(np.pad(window, (0, SEGMENT_SAMPLES - window.size)).astype(np.float32))[None]
+    if before is None:
+        return network.powers(samples)
+    shared = before[:, _STEP // HOP :]
+    return torch.cat([shared, network.powers(samples[:, shared.shape[1] * HOP :])], 1)
+
+
+@torch.inference_mode()
+def kind_probabilities(powers: torch.Tensor) -> NDArray[np.float64]:
+    """Return the probability of each of `KINDS`, which does not depend on the level."""
+    logits = sound_kind.load(DETECTOR).classify(powers)
+    return np.asarray(logits.softmax(1)[0].double().numpy())
+
+
+class KindTracker:
+    """Decides the kind of each step of 2 s of a recording as it streams.
+
+    A window of 4 s begins at each step. The kind of a step follows from the mean probabilities of the windows
+    around it, which last 10 s together and end 4 s after it.
+
+    Args:
         sample_rate: Hz.
     """
-    size = min(samples, round(_EXCERPT_S * sample_rate))
-    count = max(1, min(_MAX_EXCERPTS, samples // max(size, 1)))
-    starts = [round(index * (samples - size) / max(1, count - 1)) for index in range(count)]
-    parts: list[Array] = []
-    position = 0
-    for block in blocks:
-        mono = np.asarray(block, np.float32).mean(0)
-        while starts and starts[0] < position + mono.size:
-            low, high = max(starts[0] - position, 0), min(starts[0] + size - position, mono.size)
-            parts.append(mono[low:high])
-            if starts[0] + size > position + mono.size:
-                break
-            yield resample(np.concatenate(parts)[None], sample_rate, _RATE_HZ)[0]
-            parts = []
-            del starts[0]
-        position += mono.size
-        if not starts:
-            return
-    if parts:
-        yield resample(np.concatenate(parts)[None], sample_rate, _RATE_HZ)[0]
+
+    def __init__(self, sample_rate: float) -> None:
+        ratio = _RATE_HZ / sample_rate
+        self._resample = resampler(ratio, 1) if ratio != 1.0 else None
+        self._held = np.empty(0, np.float32)  # at the rate of the classifier
+        self._next = 0  # start of the next window in it
+        self._powers: torch.Tensor | None = None  # of the last window
+        self._windows: list[NDArray[np.float64] | None] = []  # None: silence
+        self._steps = 0  # decided
+
+    def feed(self, mono: Array, last: bool) -> list[str]:
+        """Take the next samples `(n,)`, and return the kinds of the steps that they decide."""
+        block = mono.astype(np.float32)
+        if self._resample:
+            block = self._resample(block[None], last)[0]
+        self._held = np.concatenate([self._held, block])
+        while self._held.size >= self._next + SEGMENT_SAMPLES:
+            self._held = self._held[self._next :]
+            self._classify(self._held[:SEGMENT_SAMPLES])
+            self._next = _STEP
+        if last and (not self._windows or self._held.size > self._next + _STEP):
+            self._powers = None
+            self._classify(self._held[-SEGMENT_SAMPLES:])
+        # A last step that is shorter than others is the only one without a window of its own.
+        end = len(self._windows) + 1 if last else len(self._windows) - _AFTER
+        kinds = [self._decided(step) for step in range(self._steps, end)]
+        self._steps = max(self._steps, end)
+        return kinds
+
+    def _classify(self, window: Array) -> None:
+        if window.size < _MIN_SAMPLES or window.std() <= _SILENT_RMS:
+            self._powers = None
+            self._windows.append(None)
+        else:
+            self._powers = band_powers(window, self._powers)
+            self._windows.append(kind_probabilities(self._powers))
+
+    def _decided(self, step: int) -> str:
+        around = [x for x in self._windows[max(0, step - _BEFORE) : step + _AFTER + 1] if x is not None]
+        own = [x for x in self._windows[max(0, step - 1) : step + 1] if x is not None]
+        if not around:
+            return SILENCE
+        speech, *_ = mean = np.mean(around, axis=0)
+        music = _music(mean)
+        is_pause = own and max(x[0] for x in own) < _PAUSE
+        if speech >= _MIN_SPEECH and not is_pause and all(_music(x) < max(_MIN_MUSIC, x[0]) for x in own):
+            return SPEECH
+        return MUSIC if music >= _MIN_MUSIC else OTHER
+
+
+def _music(probabilities: NDArray[np.float64]) -> float:
+    return float(probabilities[KINDS.index("singing")] + probabilities[KINDS.index("music")])
+
+
+def channel_groups(channels: int) -> list[slice]:
+    """Return the channels that one decision is for: pairs and single ones of the layouts up to 7.1.
+
+    Channels of a group share their gains. Of unknown layouts every channel is one of its own.
+    """
+    sizes = _LAYOUTS.get(channels, (channels,) if channels <= 2 else (1,) * channels)
+    stops = np.cumsum(sizes)
+    return [slice(int(stop) - size, int(stop)) for size, stop in zip(sizes, stops, strict=True)]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Part of a recording that one model cleans.
+
+    Args:
+        kind: One of `SPEECH`, `MUSIC`, `OTHER`, `SILENCE`.
+        start_s: Where it begins.
+        stop_s: Where it ends.
+    """
+
+    kind: str
+    start_s: float
+    stop_s: float
+
+    @property
+    def model(self) -> str:
+        """Name of its model."""
+        return AUDIO_PICKS[self.kind != SPEECH]
 
 
 @dataclass(frozen=True)
 class AudioSelection(Selection):
-    """The model for one recording.
+    """The models for the passages of one recording.
 
     Args:
-        speech_share: Share of the excerpts with speech among those that are not silent.
+        speech_share: Share of speech in the time that is not silent.
     """
 
     speech_share: float = 0.0
 
 
-class AudioSelector(Selector):
-    """Selects one of `AUDIO_PICKS` for each recording, by a small trained classifier.
+_MAX_PASSAGES = 12  # that are named
 
-    It needs several seconds of audio, so streaming callers select before they open the stream.
 
-    Args:
-        models: Those of `AUDIO_PICKS`.
-    """
+def describe(groups: Sequence[Sequence[Passage]], channels: Sequence[slice]) -> AudioSelection:
+    """Return what was selected for each group of channels."""
+    passages = [passage for group in groups for passage in group]
+    models = dict.fromkeys(p.model for p in sorted(passages, key=lambda p: p.start_s))
+    sounding = [p for p in passages if p.kind != SILENCE]
+    total = sum(p.stop_s - p.start_s for p in sounding)
+    speech = sum(p.stop_s - p.start_s for p in sounding if p.kind == SPEECH)
+    reasons = [_sentence(group) for group in groups]
+    if len(set(reasons)) > 1:
+        names = [
+            f"{rows.start + 1}" + (f"-{rows.stop}" if rows.stop - rows.start > 1 else "") for rows in channels
+        ]
+        reasons = [f"channel {name}: {reason}" for name, reason in zip(names, reasons, strict=True)]
+    reason = "; ".join(dict.fromkeys(reasons))
+    return AudioSelection(" and ".join(models), 1.0, reason, speech / total if total else 0.0)
 
-    spec = InputSpec("audio", halo=None, sample_rate=float(_RATE_HZ), joint_channels=True)
 
-    def select(
-        self, blocks: Iterable[Array], peak: float | None, samples: int, sample_rate: float | None
-    ) -> AudioSelection:
-        """Select the model for a recording; unsigned samples are silent at `peak`."""
-        assert sample_rate is not None
-        full = peak or 1.0
-        scaled = ((x - (full if x.dtype.kind == "u" else 0.0)) / full for x in blocks)
-        found: list[str] = []
-        for excerpt in sample_excerpts(scaled, samples, sample_rate):
-            centred = excerpt - excerpt.mean() if excerpt.size else excerpt
-            rms = float(np.sqrt(np.mean(np.square(centred)))) if excerpt.size >= _MIN_SAMPLES else 0.0
-            if rms > _SILENT_RMS:
-                speech, *others = kind_probabilities(centred)
-                found.append(KINDS[0] if speech >= _MIN_PROBABILITY else KINDS[1 + int(np.argmax(others))])
-        for_speech, for_others = AUDIO_PICKS
-        if not found:
-            return AudioSelection(for_others, 1.0, f"{for_others}: silent")
-        share = found.count(KINDS[0]) / len(found)
-        model = for_speech if share >= _MIN_SPEECH_SHARE else for_others
-        kinds = ", ".join(f"{kind} in {found.count(kind)}" for kind in dict.fromkeys(found))
-        return AudioSelection(model, 1.0, f"{model}: {kinds} of {len(found)} excerpts", share)
+def _sentence(passages: Sequence[Passage]) -> str:
+    if len(passages) == 1:
+        return f"{passages[0].model}: {passages[0].kind}"
+    named = [
+        f"{_clock(p.start_s)}-{_clock(p.stop_s)} {p.model} ({p.kind})"
+        if p.kind != p.model
+        else f"{_clock(p.start_s)}-{_clock(p.stop_s)} {p.model}"
+        for p in passages[:_MAX_PASSAGES]
+    ]
+    more = len(passages) - len(named)
+    return ", ".join(named) + (f" and {more} more passages" if more else "")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ from denoise.estimate.image import blur_px, noise_sigma
 from denoise.estimate.jpeg import jpeg_quality
 from denoise.estimate.lens_blur import LensBlur, lens_blur
 from denoise.estimate.real_noise import RealNoise, real_noise
-from denoise.infer.selection import Selection, Selector
+from denoise.infer.selection import PageSelector, Selection
 from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sharpened
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.coarse_noise import denoise_crops
@@ -137,7 +137,7 @@ def select(
     return ImageSelection(model, strength, reason, sigma, blur_px, jpeg_quality)
 
 
-class ImageSelector(Selector):
+class ImageSelector(PageSelector):
     """Selects `none` or one of `AUTO_PICKS` for each image.
 
     Args:
@@ -149,9 +149,9 @@ class ImageSelector(Selector):
     def __init__(self, models: Mapping[str, Denoiser]) -> None:
         super().__init__({_LEAVE: build(_LEAVE, "image"), **models})
 
-    def select(self, blocks: Iterable[Array], peak: float | None, *_: Any) -> ImageSelection:
+    def select(self, page: Array, peak: float | None) -> ImageSelection:
         """Select the model for a page `(C, H, W)` without alpha."""
-        (page,), peak = blocks, peak or 1.0
+        peak = peak or 1.0
         sharpens = _SHARPEN in self.models
         if page.dtype.kind == "f" and not np.isfinite(page).all():  # cleaning reports the pixel
             return select(0.0, 0.0, sharpens=sharpens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from denoise.models.base import Denoiser, InputSpec
 
-__all__ = ["Selection", "Selector"]
+__all__ = ["PageSelector", "Selection", "Selector"]
 
 Array = NDArray[Any]
 
@@ -42,8 +42,8 @@ class Selection:
         """Restore to `cleaned`, in place, the texture that the model removed along with the noise."""
 
 
-class Selector(ABC):
-    """Selects one of its models for each image or recording.
+class Selector:
+    """Several models, of which one is selected for each image, or for each passage of a recording.
 
     Args:
         models: The models by name.
@@ -54,18 +54,13 @@ class Selector(ABC):
     def __init__(self, models: Mapping[str, Denoiser]) -> None:
         self.models = dict(models)
 
-    @abstractmethod
-    def select(
-        self, blocks: Iterable[Array], peak: float | None, samples: int, sample_rate: float | None
-    ) -> Selection:
-        """Select the model for one image or recording.
 
-        Args:
-            blocks: A page `(C, H, W)` without alpha, or the recording in blocks `(C, n)`.
-            peak: Full-scale value.
-            samples: Length of the recording.
-            sample_rate: Hz; None for an image.
-        """
+class PageSelector(Selector, ABC):
+    """Selects one of its models for each image."""
+
+    @abstractmethod
+    def select(self, page: Array, peak: float | None) -> Selection:
+        """Select the model for an image `(C, H, W)` without alpha, whose full scale is `peak`."""
 
     def repair(self, _selection: Selection, noisy: Array, _peak: float | None, /) -> Array:
         """Return the input without single bad samples, or the input itself."""

@@ -34,7 +34,7 @@ from denoise.infer.stages import (
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenoiser
 from denoise.signal import Clock
 
-__all__ = ["Levels", "Stream", "check_request"]
+__all__ = ["Levels", "Stream", "check_finite", "check_request"]
 
 Array = NDArray[Any]
 
@@ -60,6 +60,22 @@ def check_request(name: str, model: object, strength: float, sigma: float | None
     if not isinstance(model, SigmaDenoiser):
         raise UsageError(
             f"the model {name} finds the noise level itself: it takes no sigma (given: {sigma:g})"
+        )
+
+
+def check_finite(block: Array, start: int, *, gaps_allowed: bool = False) -> None:
+    """Check samples `(C, n)`, the first of which is number `start` of a signal.
+
+    Raises:
+        InputError: A sample is infinite, or NaN where gaps are not allowed.
+    """
+    bad = np.isinf(block) if gaps_allowed else ~np.isfinite(block)
+    if bad.any():
+        at = int(bad.any(axis=0).argmax())
+        channel = int(bad[:, at].argmax())
+        raise InputError(
+            f"sample {start + at} of channel {channel + 1} is {block[channel, at]}; "
+            f"expected {'finite numbers, or NaN for gaps' if gaps_allowed else 'finite numbers'}"
         )
 
 
@@ -340,7 +356,8 @@ class Stream:
         return max(1, math.ceil(self._pieces * self._per_piece - 1e-6) - done)
 
     def _normalise(self, piece: Array) -> Array:
-        self._check(piece)
+        check_finite(piece, self._checked, gaps_allowed=self._gaps_allowed)
+        self._checked += piece.shape[-1]
         self._dry.append(piece)
         with np.errstate(over="ignore"):  # a value beyond float32 gives an infinite result, which is reported
             return ((piece - self._offset) / self._divisor).astype(np.float32)
@@ -358,17 +375,6 @@ class Stream:
         if np.isinf(out).any() or (np.isnan(out) & ~np.isnan(dry)).any():
             raise DenoiseError("the model returned a value that is not a finite number")
         return out
-
-    def _check(self, piece: Array) -> None:
-        bad = np.isinf(piece) if self._gaps_allowed else ~np.isfinite(piece)
-        if bad.any():
-            at = int(bad.any(axis=0).argmax())
-            channel = int(bad[:, at].argmax())
-            raise InputError(
-                f"sample {self._checked + at} of channel {channel + 1} is {piece[channel, at]}; "
-                f"expected {'finite numbers, or NaN for gaps' if self._gaps_allowed else 'finite numbers'}"
-            )
-        self._checked += piece.shape[-1]
 
 
 def _no_residual(block: Array, _last: bool, /) -> Array:

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from denoise.errors import WeightsError
 
-__all__ = ["KINDS", "SEGMENT_SAMPLES", "SoundKind", "load"]
+__all__ = ["HOP", "KINDS", "SAMPLE_RATE", "SEGMENT_SAMPLES", "SoundKind", "load"]
 
 KINDS = ("speech", "singing", "music", "noise")  # noise: nature, machines, and everything else
 SAMPLE_RATE = 16_000  # Hz
 SEGMENT_SAMPLES = 64_000  # of one decision: 4 s
 
-_WINDOW, _HOP = 1024, 256  # samples: 64 ms resolve the harmonics of a voice
+_WINDOW, HOP = 1024, 256  # samples: 64 ms resolve the harmonics of a voice
 _BANDS = 64
 _RANGE_HZ = (60.0, 7600.0)
 _FLOOR = 1e-4  # of the mean power of a segment
@@ -48,9 +48,16 @@ class SoundKind(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return the logits of each kind."""
-        frames = samples.unfold(-1, _WINDOW, _HOP) * self.window
-        spectrum = torch.fft.rfft(frames)
-        power = (spectrum.real.square() + spectrum.imag.square()) @ self.bands  # (B, frames, bands)
+        return self.classify(self.powers(samples))
+
+    def powers(self, samples: Tensor) -> Tensor:
+        """Return the power of each band in the frames of samples `(B, n)`, `(B, frames, bands)`."""
+        spectrum = torch.fft.rfft(samples.unfold(-1, _WINDOW, HOP) * self.window)
+        power: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ self.bands
+        return power
+
+    def classify(self, power: Tensor) -> Tensor:
+        """Return the logits of each kind, from the powers of a segment."""
         mean = power.mean((1, 2), keepdim=True)
         x = torch.log10(power / (mean + 1e-12) + _FLOOR).unsqueeze(1) / 2 + 1
         for layer, norm in zip(self.layers, self.norms, strict=True):

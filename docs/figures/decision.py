@@ -42,9 +42,7 @@ def measure(megapixels: float) -> list[str]:
     noisy = corrupt(photo, parse("in-camera:iso=6400"), seed=1, peak=1.0)
     tiles = [-(-side // size) for size in noisy.shape[1:]]
     page = np.rint(PEAK * np.tile(noisy.clip(0, 1), (1, *tiles))[:, :side, :side]).astype(np.uint8)
-    before, selection = seconds(
-        lambda: (sample_range(page, PEAK), selector.select([page], PEAK, side, None))[1]
-    )
+    before, selection = seconds(lambda: (sample_range(page, PEAK), selector.select(page, PEAK))[1])
     repair, repaired = seconds(lambda: selector.repair(selection, page, PEAK))
     model, cleaned = seconds(lambda: apply(selector.models["photo"], repaired, peak=PEAK))
     texture, _ = seconds(lambda: selection.preserve_texture(repaired, cleaned.copy()))

@@ -193,7 +193,8 @@ def _row(
 ) -> CostRow:
     cleaner, (seconds, cpu_seconds) = entrant.cleaner, (t / entrant.size * 1e6 for t in timed)
     models = [cleaner.denoiser] if not cleaner.selector else cleaner.selector.models.values()
-    parameters = sum(parameter.numel() for model in models for parameter in model.parameters())
+    shared = {id(parameter): parameter for model in models for parameter in model.parameters()}
+    parameters = sum(parameter.numel() for parameter in shared.values())
     kmac = (kmac_per_sample(cleaner.denoiser) or None) if parameters and not cleaner.selector else None
     gflops = None if kmac is None else 2 * kmac / seconds
     return CostRow(
