@@ -49,9 +49,9 @@ STDOUT = Path("-")
 # First bytes of the reports that commands write; only these are replaced.
 _HEADS = {
     "JSON": rb'\{\n  "(?:rows|counts|checks|mean|failed|quantile|model|threads|plan)"',
-    "CSV": rb"model,modality,",
+    "CSV": rb"(?:model,modality|set,model),",
+    "Markdown": rb"[^\n]{1,200}\n\n\| (?:model|set) ",
     "log": rb'\{"time": "',
-    "Markdown": rb"[^\n]{1,200}\n\n\| model ",
     "HTML": rb"<!doctype html>\n<!-- denoise report",
     "picture": rb".{0,4000}(?:[Mm]atplotlib|denoise)",
 }

@@ -1,8 +1,7 @@
-"""Outlier detection by an autoencoder, on arrays and on files."""
+"""Outlier detection on arrays and on files."""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,22 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 from denoise import weights
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.estimator import Parameters
+from denoise.analysis.evidence import Evidence, RowEvidence, WindowEvidence, is_signal, packed, unpacked
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
 from denoise.analysis.thresholds import TAILS, Tail, combined_p_value
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.registry import unknown
 
-__all__ = ["AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
+__all__ = ["KINDS", "AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-_AXES = 128  # principal axes of the residuals; all others share one variance
-_WEIGHTS = np.array([1.0, 0.95, 0.5])  # weights of the parts of a score
-_UNIT = 0.9  # quantile of normal items at which each part of a score is 1
-_MIN_ITEMS = 20  # normal items for training
+KINDS = ("auto", "rows", "windows")
+
+_MIN_ITEMS = 20  # normal items for training an autoencoder
+_FEW = 200  # fewer items of two axes are rows: too few to train and to hold some out
+_MIN_ROWS = 10  # normal rows of a table
 _FACTS = "anomalies"  # key in the card of a weights file
-_HALF, _SINGLE = "<f2", "<f4"  # precisions in a card
+_SINGLE = "<f4"  # precision of scores in a card
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Measured:
     """Scores of items.
 
     Args:
-        score: Larger for anomalies; about half of normal items score below 0, and 90 % below 1.
+        score: Larger for anomalies: about -log10 of the share of normal items that score as high.
         p_value: Probability that a normal item scores as high or higher.
         error: Mean squared error of the reconstruction, in the units of the items squared.
         elbo: Evidence lower bound of a variational autoencoder in nats, up to a constant, for a decoder of
@@ -57,28 +58,29 @@ class Measured:
 class AnomalyDetector(Parameters):
     """Outlier detector with scikit-learn's protocol, which also localises anomalies.
 
-    An autoencoder trained on normal items reconstructs others badly (Japkowicz et al. 1995). Its residual is
-    whitened by the covariance on normal items. Exaggerated normal items and flat ones, such as a sensor that
-    stands still, are reconstructed well, so the energy about the normal mean and the inverse variance count
-    too, with less weight. The score is the largest of the three logarithms, each in units of its spread on
-    normal items. The threshold comes from held-out normal items.
+    Rows of a table are judged by `RowEvidence`, windows of signals and images by `WindowEvidence`, which
+    trains an autoencoder. Each kind of evidence becomes a p-value by its distribution on normal items; the
+    score is their harmonic mean (Wilson 2019), and the threshold comes from its distribution on normal
+    items. Rows are judged by the other rows (leave one out), windows are held out.
 
     >>> import numpy as np
     >>> import denoise
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(300, 1)) * np.arange(8) + rng.normal(0, 0.1, (300, 8))
-    >>> detector = denoise.AnomalyDetector(code_size=1, steps=200).fit(X)
+    >>> detector = denoise.AnomalyDetector().fit(X)
     >>> detector.predict([[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 9, 4, 5, 6, 7]]).tolist()
     [1, -1]
 
     Args:
         quantile: Share of normal items that pass.
         tail: Model of the scores above all normal ones: one of `denoise.analysis.thresholds.TAILS`.
-        code_size: Numbers per code: few, so that anomalies cannot be encoded.
+        code_size: Numbers per code of the autoencoder: few, so that anomalies cannot be encoded.
         steps: Training steps of the autoencoder.
         settings: Other parameters of `AutoencoderEmbedding`, such as `config`.
-        held_out: Share of the items of `fit` that set the threshold.
+        held_out: Share of the windows of `fit` that set the threshold.
         seed: Seed of weights, batches and the choice of held-out items.
+        kind: One of `KINDS`. "auto" takes `X` of two axes for rows of a table, unless it has 200 items or
+            more and neighbouring columns are as alike as samples of a signal.
     """
 
     def __init__(
@@ -86,10 +88,11 @@ class AnomalyDetector(Parameters):
         quantile: float = 0.99,
         tail: str = TAILS[0],
         code_size: int = 8,
-        steps: int = 1000,
+        steps: int = 600,
         settings: Mapping[str, Any] | None = None,
         held_out: float = 0.2,
         seed: int = 0,
+        kind: str = KINDS[0],
     ) -> None:
         # The protocol stores parameters unchanged; `fit` checks them.
         self.quantile = quantile
@@ -99,19 +102,27 @@ class AnomalyDetector(Parameters):
         self.settings = settings
         self.held_out = held_out
         self.seed = seed
+        self.kind = kind
+        self.evidence_: Evidence
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
-        """Train on normal items, and set the threshold on held-out ones of them.
+        """Learn what normal items are like, and set the threshold.
 
         Shape:
-            As `AutoencoderEmbedding.fit`: `(n, samples)`, `(n, height, width)`, or with channels.
+            `(n, columns)` for rows; as `AutoencoderEmbedding.fit` for windows.
 
         Raises:
-            InputError: `X` is not such an array of finite numbers, or has fewer than 25 items.
+            InputError: `X` is not such an array of finite numbers, or has fewer than 10 rows or 25 windows.
             UsageError: A parameter is out of its range.
         """
         self._check()
         items = np.asarray(X)
+        if self._are_rows(items):
+            rows = _rows(items)
+            if len(rows) < _MIN_ROWS:
+                raise InputError(f"X has {len(rows)} rows; expected at least {_MIN_ROWS}")
+            evidence = RowEvidence(rows)
+            return self._adopt(evidence, rows.shape[1:], evidence.own_scores())
         held = round(self.held_out * len(items)) if items.ndim else 0
         if len(items) - held < _MIN_ITEMS or held < 1:
             raise InputError(
@@ -123,12 +134,18 @@ class AnomalyDetector(Parameters):
         embedding = AutoencoderEmbedding(**{**settings, **(self.settings or {})}).fit(training)
         return self.calibrate(embedding, training, items[np.sort(order[:held])])
 
+    def _are_rows(self, items: NDArray[Any]) -> bool:
+        if self.kind != "auto" or items.ndim != 2 or items.dtype.kind not in "iufb" or not items.size:
+            return self.kind == "rows"
+        signal = (self.settings or {}).get("modality") is not None
+        return not signal and (len(items) < _FEW or not np.isfinite(items).all() or not is_signal(items))
+
     def calibrate(self, embedding: AutoencoderEmbedding, normal: ArrayLike, held_out: ArrayLike) -> Self:
         """Use a fitted autoencoder.
 
         Args:
             embedding: Autoencoder fitted on normal items.
-            normal: Normal items for the covariance of the residuals; they may be its training data.
+            normal: Normal items for the evidence; they may be its training data.
             held_out: Other normal items, which set the threshold.
 
         Raises:
@@ -136,34 +153,27 @@ class AnomalyDetector(Parameters):
             UsageError: A parameter is out of its range.
         """
         self._check()
-        self.embedding_ = embedding
-        residual, standard = self._residuals(normal)
-        self._centre = _stored(standard.mean(axis=0))
-        residual = residual[:: max(1, -(-len(residual) // (20 * _AXES)))]
-        self._mean = _stored(residual.mean(axis=0))
-        left = residual - self._mean
-        # The covariance is only needed along the axes on which the normal residuals lie.
-        _, singular, axes = np.linalg.svd(left.astype(np.float64), full_matrices=False)
-        variances = singular**2 / len(left)
-        count = min(_AXES, len(variances))
-        rest = max(residual.shape[1] - count, 1)
-        even = variances.sum() / residual.shape[1]
-        shrunk = _shrinkage(left, variances)
-        self._axes = _stored(axes[:count])
-        kept = (1 - shrunk) * variances[:count] + shrunk * even + 1e-12
-        self._variances = kept.astype(_SINGLE).astype(np.float64)
-        self._rest = float((1 - shrunk) * variances[count:].sum() / rest + shrunk * even) + 1e-12
-        parts = self._parts(*self._residuals(held_out))
-        self._middle = np.median(parts, axis=1)
-        self._unit = np.maximum(np.quantile(parts, _UNIT, axis=1) - self._middle, 1e-3) / _WEIGHTS
-        self.tail_ = Tail.of(self._score(parts).astype(_SINGLE), self.tail)
+        evidence = WindowEvidence(embedding, normal)
+        return self._adopt(evidence, embedding.item_shape_, evidence.scores(held_out))
+
+    def _adopt(self, evidence: Evidence, shape: tuple[int, ...], normal: Doubles) -> Self:
+        """Set the evidence for items of a shape, and its distribution on normal ones."""
+        self.evidence_, self.item_shape_ = evidence, shape
+        self._tails = [Tail.of(line.astype(_SINGLE)) for line in normal]
+        self.tail_ = Tail.of(self._score(normal).astype(_SINGLE), self.tail)
         self._set_threshold()
         return self
 
     def _set_threshold(self) -> None:
         self.threshold_ = self.tail_.threshold(self.quantile)
         self.offset_ = -self.threshold_
-        self.n_features_in_ = math.prod(self.embedding_.item_shape_)
+        self.n_features_in_ = math.prod(self.item_shape_)
+
+    @property
+    def notes_(self) -> tuple[str, ...]:
+        """Remarks on the normal items, such as constant columns."""
+        self._check_fitted()
+        return self.evidence_.notes
 
     def measure(self, X: ArrayLike) -> Measured:
         """Compute score, probability and reconstruction error of each item.
@@ -173,13 +183,18 @@ class AnomalyDetector(Parameters):
             InputError: `X` has items of another shape, or holds what is not finite.
         """
         self._check_fitted()
-        residual, standard = self._residuals(X)
-        score = self._score(self._parts(residual, standard))
-        squares = np.square(residual, dtype=np.float64)
-        nats = self.embedding_.divergence(X)
-        elbo = None if nats is None else -(squares.sum(axis=1) + nats)
-        error = squares.mean(axis=1) * self.embedding_.scale_**2
-        return Measured(score, self.tail_.p_values(score), error, elbo)
+        items = self._like_fitted(X)
+        score = self._score(self.evidence_.scores(items))
+        error = np.square(self.evidence_.residual(items), dtype=np.float64).mean(axis=1)
+        return Measured(score, self.tail_.p_values(score), error, self.evidence_.elbo(items))
+
+    def _like_fitted(self, X: ArrayLike) -> ArrayLike:
+        if isinstance(self.evidence_, WindowEvidence):
+            return X  # which the autoencoder checks
+        rows = _rows(np.asarray(X))
+        if rows.shape[1:] != self.item_shape_:
+            raise InputError(f"X has rows of {rows.shape[1]} columns; expected {self.n_features_in_}")
+        return rows
 
     def score_samples(self, X: ArrayLike) -> Doubles:
         """Negate the scores: lower is more abnormal.
@@ -203,45 +218,32 @@ class AnomalyDetector(Parameters):
         return self.fit(X, y).predict(X)
 
     def explain(self, X: ArrayLike) -> Floats:
-        """Localise anomalies by the whitened squared residual of each value.
+        """Localise anomalies by the squared deviation of each value, in units of its spread on normal items.
 
         Shape:
-            `(n, channels, *size)`; the mean over a normal item is about 1.
+            `(n, columns)` for rows, `(n, channels, *size)` for windows; the mean of normal ones is about 1.
 
         Raises:
             UsageError: `fit` was not called.
             InputError: `X` has items of another shape, or holds what is not finite.
         """
         self._check_fitted()
-        left = self._residuals(X)[0] - self._mean
-        along = left @ self._axes.T
-        gain = 1 / np.sqrt(self._variances) - 1 / math.sqrt(self._rest)
-        whitened = left / math.sqrt(self._rest) + (along * gain) @ self._axes
-        squares: Floats = np.square(whitened).astype(np.float32)
-        return squares.reshape(-1, *self.embedding_.item_shape_)
+        squares: Floats = np.square(self.evidence_.whitened(self._like_fitted(X)))
+        return squares.reshape(-1, *self.item_shape_)
 
-    def _residuals(self, X: ArrayLike) -> tuple[Floats, Floats]:
-        """Compute the residual of each item, and the items: both `(n, values)` in the scale of training."""
-        back = self.embedding_.inverse_transform(self.embedding_.transform(X))
-        items = np.asarray(X, np.float32).reshape(len(back), -1)
-        offset, scale = np.float32(self.embedding_.offset_), np.float32(self.embedding_.scale_)
-        return (items - back.reshape(len(back), -1)) / scale, (items - offset) / scale
+    def _score(self, logs: Doubles) -> Doubles:
+        """Combine the log scores of each kind of evidence into one score per item."""
+        pairs = zip(self._tails, logs, strict=True)
+        rarity = np.stack([-tail.log_p_values(line) for tail, line in pairs])
+        most = rarity.max(axis=0)
+        score: Doubles = (most + np.log(np.exp(rarity - most).mean(axis=0))) / math.log(10)
+        return score
 
-    def _parts(self, residual: Floats, standard: Floats) -> Doubles:
-        """Logarithms of whitened residual, energy about the normal mean, and 1 / variance: `(3, n)`."""
-        left = residual - self._mean
-        along = np.square(left @ self._axes.T, dtype=np.float64)
-        beside = np.square(left, dtype=np.float64).sum(axis=1) - along.sum(axis=1)
-        whitened = (along / self._variances).sum(axis=1) + np.maximum(beside, 0) / self._rest
-        energy = np.square(standard - self._centre, dtype=np.float64).sum(axis=1)
-        variance = standard.var(axis=1, dtype=np.float64)
-        parts: Doubles = np.log(np.stack([whitened, energy, variance]) + 1e-9)
-        parts[2] *= -1
-        return parts
-
-    def _score(self, parts: Doubles) -> Doubles:
-        scores: Doubles = ((parts - self._middle[:, None]) / self._unit[:, None]).max(axis=0)
-        return scores
+    @property
+    def embedding_(self) -> AutoencoderEmbedding | None:
+        """Autoencoder of windows; None for rows."""
+        self._check_fitted()
+        return self.evidence_.embedding if isinstance(self.evidence_, WindowEvidence) else None
 
     def save(self, path: str | Path, name: str, cut: Segmentation, **facts: Any) -> None:
         """Write autoencoder and threshold as one weights file, which `denoise embed --model` also accepts.
@@ -251,21 +253,23 @@ class AnomalyDetector(Parameters):
             name: Name of the model.
             cut: Segmentation of its files.
             facts: Other entries of its card.
+
+        Raises:
+            UsageError: It is a detector of rows, which has no weights.
         """
         self._check_fitted()
+        if not isinstance(self.evidence_, WindowEvidence):
+            raise UsageError(
+                f"{path}: a detector of rows has no weights; expected one of windows, or pickle it"
+            )
         known = {
             "quantile": self.quantile,
             "tail": self.tail_.kind,
-            "middle": self._middle.tolist(),
-            "unit": self._unit.tolist(),
-            "rest": self._rest,
-            "variances": _packed(self._variances, _SINGLE),
-            "scores": _packed(self.tail_.scores, _SINGLE),
-            "mean": _packed(self._mean, _HALF),
-            "centre": _packed(self._centre, _HALF),
-            "axes": _packed(self._axes, _HALF),
+            "scores": packed(self.tail_.scores, _SINGLE),
+            "tails": [packed(tail.scores, _SINGLE) for tail in self._tails],
+            **self.evidence_.as_card(),
         }
-        self.embedding_.save(path, name, cut, **{_FACTS: known}, **facts)
+        self.evidence_.embedding.save(path, name, cut, **{_FACTS: known}, **facts)
 
     @classmethod
     def load(cls, path: str | Path, quantile: float | None = None) -> tuple[Self, Segmentation]:
@@ -297,18 +301,16 @@ class AnomalyDetector(Parameters):
         return detector, cut
 
     def _restore(self, embedding: AutoencoderEmbedding, known: Mapping[str, Any]) -> None:
-        values = math.prod(embedding.item_shape_)
-        self.embedding_, self.code_size = embedding, embedding.code_size
-        self._mean = _unpacked(known["mean"], _HALF, values)
-        self._axes = _unpacked(known["axes"], _HALF).reshape(-1, values)
-        self._centre = _unpacked(known["centre"], _HALF, values)
-        self._variances = _unpacked(known["variances"], _SINGLE).astype(np.float64)
-        self._middle, self._unit = np.array([known["middle"], known["unit"]], np.float64).reshape(2, 3)
-        self._rest = float(known["rest"])
-        numbers = np.array([*self._variances, self._rest, *self._unit], np.float64)
-        if len(self._variances) != len(self._axes) or not (numbers > 0).all():
-            raise ValueError("variances must be positive")
-        self.tail_ = Tail.of(_unpacked(known["scores"], _SINGLE), str(known["tail"]))
+        evidence = WindowEvidence.of_card(embedding, known)
+        self.evidence_, self.item_shape_, self.code_size = (
+            evidence,
+            embedding.item_shape_,
+            embedding.code_size,
+        )
+        self._tails = [Tail.of(unpacked(text, _SINGLE)) for text in known["tails"]]
+        if len(self._tails) != len(evidence.names):
+            raise ValueError(f"{len(self._tails)} distributions of {evidence.names}")
+        self.tail_ = Tail.of(unpacked(known["scores"], _SINGLE), str(known["tail"]))
         self.tail = self.tail_.kind
         self._set_threshold()
 
@@ -318,6 +320,8 @@ class AnomalyDetector(Parameters):
                 raise UsageError(f"{name} is {value}; expected a share between 0 and 1")
         if self.tail not in TAILS:
             raise unknown("tail", self.tail, TAILS)
+        if self.kind not in KINDS:
+            raise unknown("kind", self.kind, KINDS)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "tail_"):
@@ -412,27 +416,10 @@ def anomalies(
     )
 
 
-def _shrinkage(centred: Floats, variances: Doubles) -> float:
-    """Shrinkage of the covariance towards one variance for all axes, in 0..1 (Ledoit & Wolf 2004)."""
-    count, size = centred.shape
-    squares = np.square(centred, dtype=np.float64).sum(axis=1)
-    spread = float((variances**2).sum() - variances.sum() ** 2 / size)
-    noise = float((squares**2).mean() - (variances**2).sum()) / count
-    return min(1.0, max(noise, 0.0) / spread) if spread > 0 else 1.0
-
-
-def _stored(array: NDArray[Any]) -> Floats:
-    """Round to the precision of a card, so that a saved detector gives the same scores."""
-    return array.astype(_HALF).astype(np.float32)
-
-
-def _packed(array: ArrayLike, dtype: str) -> str:
-    """Encode numbers as text for a card."""
-    return base64.b64encode(np.asarray(array).astype(dtype).tobytes()).decode("ascii")
-
-
-def _unpacked(text: str, dtype: str, count: int | None = None) -> Floats:
-    numbers = np.frombuffer(base64.b64decode(text, validate=True), dtype).astype(np.float32)
-    if not numbers.size or not np.isfinite(numbers).all() or count not in (None, numbers.size):
-        raise ValueError(f"{numbers.size} numbers, or some that are not finite")
-    return numbers
+def _rows(array: NDArray[Any]) -> Doubles:
+    """Check the rows of a table."""
+    if array.dtype.kind not in "iufb" or array.ndim != 2 or not array.size:
+        raise InputError(f"X is an array of {array.dtype} of shape {array.shape}; expected rows x columns")
+    if not np.isfinite(array).all():
+        raise InputError("X holds NaN or infinite numbers; expected finite ones")
+    return array.astype(np.float64)

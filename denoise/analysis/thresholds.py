@@ -73,16 +73,20 @@ class Tail:
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Compute the probability that a normal item scores at least as high, element by element."""
+        return np.exp(self.log_p_values(scores))
+
+    def log_p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Compute the logarithms of `p_values`, which never underflow."""
         values, normal = np.asarray(scores, np.float64), np.array(self.scores)
         at_least = len(normal) - np.searchsorted(normal, values, side="left")
-        p = ((1.0 + at_least) / (len(normal) + 1.0)).astype(np.float64)
+        log_p: NDArray[np.float64] = np.log((1.0 + at_least) / (len(normal) + 1.0))
         if (found := self.peaks) is None:
-            return p
+            return log_p
         threshold, scale, shape = found
         over = np.maximum(values - threshold, 0.0) / scale
-        decay = np.exp(-over) if shape == 0 else (1.0 + shape * over) ** (-1.0 / shape)
+        decay = -over if shape == 0 else -np.log1p(shape * over) / shape
         above = (1.0 + np.count_nonzero(normal > threshold)) / (len(normal) + 1.0)
-        return np.where(values > threshold, above * decay, p)
+        return np.where(values > threshold, math.log(above) + decay, log_p)
 
     def threshold(self, quantile: float) -> float:
         """Compute the score above which an item is an anomaly; infinite if there are too few normal scores.

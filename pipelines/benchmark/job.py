@@ -8,7 +8,7 @@ from typing import Annotated
 
 from denoise.models.table import PRECISIONS
 from denoise.options import Keep, Option, Options, Precision, Remove
-from pipelines.benchmark.protocols import PROTOCOLS, REAL
+from pipelines.benchmark.protocols import ANOMALIES, PROTOCOLS, REAL
 
 __all__ = ["BenchmarkJob", "CostJob"]
 
@@ -29,7 +29,8 @@ class BenchmarkJob(Options):
     protocol: Annotated[
         str | None,
         Option(
-            f"{' or '.join(PROTOCOLS)}: a table of degradations in place of a noise; {REAL}: pairs of files.",
+            f"{' or '.join(PROTOCOLS)}: a table of degradations in place of a noise; {REAL}: pairs of files; "
+            f"{ANOMALIES}: detectors on labelled tables.",
             metavar="NAME",
         ),
     ] = None

@@ -14,7 +14,7 @@ from denoise.registry import unknown
 if TYPE_CHECKING:  # naming a protocol must not import torch
     from denoise.corruptions import Corruption
 
-__all__ = ["PROTOCOLS", "REAL", "Condition", "Protocol", "conditions", "find"]
+__all__ = ["ANOMALIES", "PROTOCOLS", "REAL", "Condition", "Protocol", "conditions", "find"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Condition:
 
 CLEAN = "none"
 REAL = "real"  # the protocol of real pairs, whose noise is in the files
+ANOMALIES = "anomalies"  # the protocol of labelled tables, for detectors rather than denoisers
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def find(name: str) -> Protocol | None:
     if name == REAL:
         return None
     if name not in PROTOCOLS:
-        raise unknown("protocol", name, [*PROTOCOLS, REAL])
+        raise unknown("protocol", name, [*PROTOCOLS, REAL, ANOMALIES])
     return PROTOCOLS[name]
 
 

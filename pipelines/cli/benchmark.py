@@ -47,22 +47,40 @@ def command(
     With --protocol real the inputs are pairs of noisy and clean files (a_noisy.jpg and a_clean.jpg, or
     noisy/a.jpg and clean/a.jpg), and nothing is added: denoise benchmark pairs/ --protocol real
 
+    With --protocol anomalies they are labelled tables (.npz with X and y, 1 for an anomaly), and --models are
+    detectors: denoise, knn, lof, mahalanobis, one-class-svm, isolation-forest, pca
+
     \b
     Example:
       denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
     """
+    from pipelines.benchmark import detection
     from pipelines.benchmark import run as benchmark
     from pipelines.benchmark import tables as comparison
     from pipelines.benchmark.contact_sheet import ContactSheet
     from pipelines.view.reports import benchmark_page
 
     job = BenchmarkJob(**settings)
-    if plot_path:
-        comparison.check_plot(plot_path, job.protocol)
-    sheet = ContactSheet(sheet_path) if sheet_path else None
-    measured = benchmark.benchmark(job, sheet)
-    shown = comparison.tables(measured.rows, protocols.find(job.protocol) if job.protocol else None)
     texts = json_path, csv_path, markdown_path
+    measured: benchmark.BenchmarkResult | detection.DetectionResult
+    if job.protocol == protocols.ANOMALIES:
+        if unused := options.given("noise", "levels", "plot_path", "sheet_path", "report_path"):
+            raise click.UsageError(f"{' and '.join(unused)} cannot be set with --protocol {job.protocol}.")
+        measured = detection.compare(job)
+        shown, rows_csv = measured.tables(), measured.as_csv()
+    else:
+        if plot_path:
+            comparison.check_plot(plot_path, job.protocol)
+        sheet = ContactSheet(sheet_path) if sheet_path else None
+        measured = benchmark.benchmark(job, sheet)
+        shown = comparison.tables(measured.rows, protocols.find(job.protocol) if job.protocol else None)
+        rows_csv = comparison.as_csv(measured.rows)
+        if plot_path:
+            comparison.plot(measured.rows, plot_path)
+        if sheet:
+            sheet.write()
+        rows, problems = measured.rows, measured.problems
+        options.write_page(report_path, lambda: benchmark_page(rows, problems))
     options.say(comparison.as_text(shown), *texts)
     for problem in measured.problems:
         options.say(printable(f"Failed: {problem.error}"), *texts)
@@ -72,12 +90,7 @@ def command(
     if json_path:
         report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
     if csv_path:
-        report.write_text(csv_path, comparison.as_csv(measured.rows))
+        report.write_text(csv_path, rows_csv)
     if markdown_path:
         report.write_text(markdown_path, comparison.as_markdown(shown))
-    if plot_path:
-        comparison.plot(measured.rows, plot_path)
-    if sheet:
-        sheet.write()
-    options.write_page(report_path, lambda: benchmark_page(measured.rows, measured.problems))
     options.exit_if(measured.problems)

@@ -59,7 +59,7 @@ def test_an_error_counts_for_more_where_there_is_none_normally() -> None:
     deviation = np.r_[np.full(16, 1.0), np.full(16, 0.02)]
     learned, normal, strange = (rng.normal(0, 1, (n, 32)) * deviation for n in (2000, 400, 400))
     strange[:, 20] += 0.5
-    detector = AnomalyDetector(code_size=2, steps=100, settings=SMALL).fit(learned)
+    detector = AnomalyDetector(code_size=2, steps=100, settings=SMALL, kind="windows").fit(learned)
     judged = np.concatenate([normal, strange])
     measured = detector.measure(judged)
     anomalous = np.arange(800) >= 400
@@ -122,8 +122,8 @@ def test_the_protocol_of_outlier_detectors(detector: AnomalyDetector) -> None:
 
     assert get_tags(detector).estimator_type == "outlier_detector"
     check_is_fitted(detector)
-    copy = clone(detector).set_params(steps=3)
-    assert copy.get_params() == {**detector.get_params(), "steps": 3}
+    copy = clone(detector).set_params(steps=3, kind="windows")
+    assert copy.get_params() == {**detector.get_params(), "steps": 3, "kind": "windows"}
     items = waves(60, 7)
     np.testing.assert_allclose(
         detector.decision_function(items), detector.score_samples(items) - detector.offset_
@@ -138,10 +138,12 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="not fitted"):
         AnomalyDetector().predict(waves(3, 0))
     with pytest.raises(InputError, match="24 items; expected at least 20"):
-        AnomalyDetector().fit(waves(24, 0))
-    for wrong in ({"quantile": 1.0}, {"held_out": 0.0}, {"tail": "normal"}, {"code_size": 0}):
+        AnomalyDetector(kind="windows").fit(waves(24, 0))
+    with pytest.raises(InputError, match="9 rows; expected at least 10"):
+        AnomalyDetector().fit(waves(9, 0))
+    for wrong in ({"quantile": 1.0}, {"held_out": 0.0}, {"tail": "normal"}, {"code_size": 0}, {"kind": "x"}):
         with pytest.raises(UsageError, match=r"expected|known"):
-            AnomalyDetector(steps=1, **wrong).fit(waves(40, 0))
+            AnomalyDetector(steps=1, **{"kind": "windows", **wrong}).fit(waves(40, 0))
 
 
 def test_a_file_says_when(detector: AnomalyDetector, tmp_path: Path) -> None:

@@ -1,0 +1,354 @@
+"""Evidence that an item is not normal: distances, residuals and tails, each as the logarithm of a score."""
+
+from __future__ import annotations
+
+import base64
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from denoise.analysis.embedding import AutoencoderEmbedding
+from denoise.analysis.neighbours import Neighbours, rounded
+from denoise.signal import MODALITIES
+
+__all__ = ["Evidence", "RowEvidence", "WindowEvidence", "is_signal"]
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+_AXES = 128  # principal axes of the residuals; all others share one variance
+_COORDINATES = 64  # principal axes in which distances are measured
+_MAX_MEMORY = 2**20  # values of the normal items that are kept: 2 MiB in half precision
+_MAX_KEPT = 4096  # items whose distance to the others sets a scale
+_LOCAL = 5  # neighbours of a neighbourhood
+_NEAREST = 3  # neighbours; one alone may be an outlier
+_FLAT = 0.1  # share of the median variance that windows must keep before flatness counts
+_SIGNALS = tuple(name for name, modality in MODALITIES.items() if modality.ndim == 1)
+_FOLDS = 10  # of few rows
+_FEW_PER_COLUMN, _MAX_FEW = 30, 2000  # rows up to which one of them is felt in the covariance
+_HALF, _SINGLE = "<f2", "<f4"  # precisions in a card
+
+
+class Evidence(ABC):
+    """Log scores of items, one line for each kind of evidence, larger for anomalies.
+
+    Attributes:
+        names: Kinds of evidence.
+        notes: Remarks on the normal items that a user should read.
+    """
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def scores(self, X: ArrayLike) -> Doubles:
+        """Compute the log scores of new items: `(len(names), n)`."""
+
+    @abstractmethod
+    def residual(self, X: ArrayLike) -> Floats:
+        """Compute the deviation of each value from what is expected: `(n, values)` in the units of `X`."""
+
+    @abstractmethod
+    def whitened(self, X: ArrayLike) -> Floats:
+        """Compute it in units of its spread on normal items: `(n, values)`."""
+
+    def elbo(self, X: ArrayLike) -> Doubles | None:  # noqa: ARG002
+        """Compute the evidence lower bound of each item in nats; None without a variational autoencoder."""
+        return None
+
+
+class RowEvidence(Evidence):
+    """Evidence from rows of a table: no column has neighbours, and each may have a unit of its own.
+
+    *Nearest*: distance to the nearest normal row, of standardised columns. *Distance*: mean to the nearest
+    three. *Local*: mean to the nearest five, over the root of the same of these, half way to the local
+    outlier factor (Breunig et al. 2000). *Whitened*: distance to the nearest in coordinates of the shrunk
+    covariance (Ledoit & Wolf 2004). *Tails*: ranks of the values among normal ones, column by column (Li et
+    al. 2022).
+
+    Args:
+        rows: Normal rows `(n, columns)`.
+    """
+
+    names = ("nearest", "distance", "local", "whitened", "tails")
+
+    def __init__(self, rows: ArrayLike) -> None:
+        normal = np.asarray(rows, np.float64)
+        self._offset, spread = normal.mean(axis=0), normal.std(axis=0)
+        constant = spread <= 1e-12 * np.abs(normal).max(axis=0)
+        self._scale = np.where(constant, 1.0, spread)
+        self.notes = tuple(
+            f"column {index} is {self._offset[index]:g} in every normal row: any other value counts as rare"
+            for index in np.flatnonzero(constant)
+        )
+        few = len(normal) < min(_FEW_PER_COLUMN * normal.shape[1], _MAX_FEW)
+        self._few = normal if few else None
+        kept = _spread_out(len(normal), max(_MAX_KEPT, _MAX_MEMORY // normal.shape[1]))
+        standard = self._standardised(normal[kept])
+        self._sorted = np.sort(standard, axis=0)
+        _, singular, axes = np.linalg.svd(standard, full_matrices=False)
+        variances = np.zeros(standard.shape[1])
+        variances[: len(singular)] = singular**2 / len(standard)
+        if len(axes) < len(variances):  # fewer rows than columns: the axes that are missing have no variance
+            axes = np.linalg.svd(standard, full_matrices=True)[2]
+        shrunk = shrinkage(standard, variances)
+        self._whitening = (
+            axes / np.sqrt((1 - shrunk) * variances + shrunk * variances.mean() + 1e-9)[:, None]
+        ).T
+        self._near = Neighbours(standard)
+        self._near_whitened = Neighbours(standard @ self._whitening)
+        self._own = _spread_out(len(kept), _MAX_KEPT)
+        # The distance of every kept row to its neighbours, by which a distance to it is judged.
+        distances, self._own_near = self._near.nearest(standard, _LOCAL, np.arange(len(kept)))
+        self._typical = distances.mean(axis=1)
+        self._own_distances = distances
+        self._deviation = np.sqrt(np.mean(self._left_over(standard, self._own_near) ** 2, axis=0)) + 1e-3
+
+    def scores(self, X: ArrayLike) -> Doubles:
+        """Compute the log scores of new rows: `(5, n)`."""
+        standard = self._standardised(np.asarray(X, np.float64))
+        distances, near = self._near.nearest(standard, _LOCAL)
+        whitened = self._near_whitened.nearest(standard @ self._whitening, 1)[0][:, 0]
+        return self._logs(distances, near, whitened, self._tails(standard, 0))
+
+    def own_scores(self) -> Doubles:
+        """Compute those of the normal rows, each without itself.
+
+        Many rows are only left out as neighbours; few would still be felt in mean and covariance, so all is
+        computed anew without each tenth of them.
+        """
+        if self._few is not None:
+            folds = np.arange(len(self._few)) % _FOLDS
+            parts = [RowEvidence(self._few[folds != n]).scores(self._few[folds == n]) for n in range(_FOLDS)]
+            return np.concatenate(parts, axis=1)
+        own = self._own
+        standard = self._near.points[own]
+        whitened = self._near_whitened.nearest(standard @ self._whitening, 1, own)[0][:, 0]
+        distances, near = self._own_distances[own], self._own_near[own]
+        return self._logs(distances, near, whitened, self._tails(standard, 1))
+
+    def residual(self, X: ArrayLike) -> Floats:
+        """Compute the deviation of each value from the mean of the nearest normal rows."""
+        standard = self._standardised(np.asarray(X, np.float64))
+        left = self._left_over(standard, self._near.nearest(standard, _LOCAL)[1])
+        return (left * self._scale).astype(np.float32)
+
+    def whitened(self, X: ArrayLike) -> Floats:
+        """Compute it in units of its spread on normal rows."""
+        return np.asarray(self.residual(X) / (self._scale * self._deviation), np.float32)
+
+    def _standardised(self, rows: Doubles) -> Floats:
+        return rounded((rows - self._offset) / self._scale)
+
+    def _left_over(self, standard: Floats, near: NDArray[np.int64]) -> Floats:
+        left: Floats = standard - self._near.points[near].mean(axis=1)
+        return left
+
+    def _tails(self, standard: Floats, own: int) -> Doubles:
+        """Sum of the log ranks of each row; `own` is 1 for rows that are among the normal ones."""
+        count, total = len(self._sorted) - own, np.zeros(len(standard))
+        for column, values in zip(self._sorted.T, standard.T, strict=True):
+            below = np.searchsorted(column, values, "right") - own
+            above = len(column) - np.searchsorted(column, values, "left") - own
+            total -= np.log(np.minimum((2 * np.minimum(below, above) + 1) / (count + 1), 1))
+        return total
+
+    def _logs(self, distances: Floats, near: NDArray[np.int64], whitened: Floats, tails: Doubles) -> Doubles:
+        typical = self._typical[near].mean(axis=1) + 0.1 * np.median(self._typical) + 1e-9
+        local = distances.mean(axis=1) / np.sqrt(typical)
+        parts = [distances[:, 0], distances[:, :_NEAREST].mean(axis=1), local, whitened, tails]
+        return np.log(np.stack(parts).astype(np.float64) + 1e-3)
+
+
+class WindowEvidence(Evidence):
+    """Evidence from windows of signals or images, whose values have one unit.
+
+    *Distance* to the nearest normal windows, in their principal coordinates. *Residual* of an autoencoder,
+    whitened by its covariance on normal windows (Japkowicz et al. 1995): an error counts for more where
+    there is none normally. *Energy* about the normal mean. *Flatness*, the inverse variance: only of
+    signals, and only if no normal window is flat. *Likelihood*, the evidence lower bound, only of a
+    variational autoencoder.
+
+    Args:
+        embedding: Autoencoder.
+        normal: Normal windows.
+    """
+
+    def __init__(self, embedding: AutoencoderEmbedding, normal: ArrayLike) -> None:
+        self.embedding = embedding
+        residual, standard = self._residuals(normal)
+        self._centre = _stored(standard.mean(axis=0))
+        residual = residual[:: max(1, -(-len(residual) // (20 * _AXES)))]
+        self._mean = _stored(residual.mean(axis=0))
+        left = residual - self._mean
+        # The covariance is only needed along the axes on which the normal residuals lie.
+        _, singular, axes = np.linalg.svd(left.astype(np.float64), full_matrices=False)
+        variances = singular**2 / len(left)
+        count = min(_AXES, len(variances))
+        rest = max(residual.shape[1] - count, 1)
+        even = variances.sum() / residual.shape[1]
+        shrunk = shrinkage(left, variances)
+        self._axes = _stored(axes[:count])
+        kept = (1 - shrunk) * variances[:count] + shrunk * even + 1e-12
+        self._variances = kept.astype(_SINGLE).astype(np.float64)
+        self._rest = float((1 - shrunk) * variances[count:].sum() / rest + shrunk * even) + 1e-12
+        about = standard - self._centre
+        some = about[_spread_out(len(about), 20 * _COORDINATES)]
+        self._coordinates = _stored(np.linalg.svd(some, full_matrices=False)[2][:_COORDINATES])
+        memory = about @ self._coordinates.T
+        self._near = Neighbours(memory[_spread_out(len(memory), _MAX_MEMORY // memory.shape[1] // 4)])
+        self.names = ("distance", "residual", "energy")
+        spread = standard.var(axis=1, dtype=np.float64)
+        if embedding.modality in _SIGNALS and spread.min() > _FLAT * np.median(spread):
+            self.names += ("flatness",)
+        if embedding.divergence(np.asarray(normal)[:1]) is not None:
+            self.names += ("likelihood",)
+
+    def scores(self, X: ArrayLike) -> Doubles:
+        """Compute the log scores of items: `(len(names), n)`."""
+        residual, standard = self._residuals(X)
+        left, about = residual - self._mean, standard - self._centre
+        along = np.square(left @ self._axes.T, dtype=np.float64)
+        beside = np.square(left, dtype=np.float64).sum(axis=1) - along.sum(axis=1)
+        parts = {
+            "distance": self._near.nearest(about @ self._coordinates.T, _NEAREST)[0].mean(axis=1),
+            "residual": (along / self._variances).sum(axis=1) + np.maximum(beside, 0) / self._rest,
+            "energy": np.square(about, dtype=np.float64).sum(axis=1),
+        }
+        if "flatness" in self.names:
+            parts["flatness"] = 1 / (standard.var(axis=1, dtype=np.float64) + 1e-9)
+        if "likelihood" in self.names:
+            parts["likelihood"] = np.square(residual, dtype=np.float64).sum(axis=1) + self._nats(X)
+        return np.log(np.stack([parts[name] for name in self.names]).astype(np.float64) + 1e-9)
+
+    def residual(self, X: ArrayLike) -> Floats:
+        """Compute the residual of the reconstruction."""
+        residual: Floats = self._residuals(X)[0] * np.float32(self.embedding.scale_)
+        return residual
+
+    def whitened(self, X: ArrayLike) -> Floats:
+        """Compute the residual, whitened by its covariance on normal items."""
+        left = self._residuals(X)[0] - self._mean
+        gain = 1 / np.sqrt(self._variances) - 1 / math.sqrt(self._rest)
+        whitened = left / math.sqrt(self._rest) + (left @ self._axes.T * gain) @ self._axes
+        return np.asarray(whitened, np.float32)
+
+    def elbo(self, X: ArrayLike) -> Doubles | None:
+        """Compute it: the negative squared residual less the divergence from the prior."""
+        if "likelihood" not in self.names:
+            return None
+        bound: Doubles = -(np.square(self._residuals(X)[0], dtype=np.float64).sum(axis=1) + self._nats(X))
+        return bound
+
+    def _nats(self, X: ArrayLike) -> Doubles:
+        nats = self.embedding.divergence(X)
+        assert nats is not None
+        return nats
+
+    def _residuals(self, X: ArrayLike) -> tuple[Floats, Floats]:
+        """Compute the residual of each item, and the items: both `(n, values)` in the scale of training."""
+        back = self.embedding.inverse_transform(self.embedding.transform(X))
+        items = np.asarray(X, np.float32).reshape(len(back), -1)
+        offset, scale = np.float32(self.embedding.offset_), np.float32(self.embedding.scale_)
+        return (items - back.reshape(len(back), -1)) / scale, (items - offset) / scale
+
+    def as_card(self) -> dict[str, Any]:
+        """Return what `of_card` needs besides the autoencoder, for the card of a weights file."""
+        return {
+            "evidence": list(self.names),
+            "rest": self._rest,
+            "variances": packed(self._variances, _SINGLE),
+            "mean": packed(self._mean, _HALF),
+            "centre": packed(self._centre, _HALF),
+            "axes": packed(self._axes, _HALF),
+            "coordinates": packed(self._coordinates, _HALF),
+            "memory": packed(self._near.points, _HALF),
+        }
+
+    @classmethod
+    def of_card(cls, embedding: AutoencoderEmbedding, known: Mapping[str, Any]) -> Self:
+        """Restore the evidence of an autoencoder.
+
+        Raises:
+            ValueError, TypeError, LookupError, AttributeError: The card is damaged.
+        """
+        evidence = cls.__new__(cls)
+        evidence.embedding = embedding
+        size = math.prod(embedding.item_shape_)
+        evidence.names = tuple(known["evidence"])
+        if not {"distance", "residual", "energy"} <= set(evidence.names):
+            raise ValueError(f"the kinds of evidence are {evidence.names}")
+        evidence._variances = unpacked(known["variances"], _SINGLE).astype(np.float64)
+        evidence._rest = float(known["rest"])
+        if not (evidence._variances > 0).all() or not evidence._rest > 0:
+            raise ValueError("a variance is not positive")
+        evidence._mean = unpacked(known["mean"], _HALF, size)
+        evidence._centre = unpacked(known["centre"], _HALF, size)
+        evidence._axes = unpacked(known["axes"], _HALF, len(evidence._variances) * size).reshape(-1, size)
+        evidence._coordinates = unpacked(known["coordinates"], _HALF).reshape(-1, size)
+        evidence._near = Neighbours(unpacked(known["memory"], _HALF).reshape(-1, len(evidence._coordinates)))
+        return evidence
+
+
+def is_signal(rows: ArrayLike) -> bool:
+    """Tell flattened windows of a signal or image from rows of a table, by the likeness of neighbours.
+
+    Neighbouring samples resemble each other more than distant ones; neighbouring columns of a table do not,
+    unless somebody sorted them.
+    """
+    values = np.asarray(rows, np.float64)
+    values = values[:, values.std(axis=0) > 1e-9 * (np.abs(values).max() or 1)]
+    count = values.shape[1]
+    if count < 16 or len(values) < 3:
+        return False
+    alike = np.corrcoef(values[_spread_out(len(values), _MAX_KEPT)].T)
+    neighbours = float(np.diag(alike, 1).mean())
+    others = abs(float(alike.sum() - count) / (count * (count - 1)))
+    return bool(neighbours > max(0.25, 2 * others))
+
+
+def shrinkage(centred: ArrayLike, variances: Doubles) -> float:
+    """Compute the shrinkage of a covariance towards one variance for all axes, in 0..1 (Ledoit & Wolf 2004).
+
+    Args:
+        centred: Items `(n, values)` about their mean.
+        variances: Eigenvalues of their covariance.
+    """
+    items = np.asarray(centred)
+    squares = np.square(items, dtype=np.float64).sum(axis=1)
+    spread = float((variances**2).sum() - variances.sum() ** 2 / items.shape[1])
+    noise = float((squares**2).mean() - (variances**2).sum()) / len(items)
+    return min(1.0, max(noise, 0.0) / spread) if spread > 0 else 1.0
+
+
+def _spread_out(count: int, most: int) -> NDArray[np.int64]:
+    """Indices of at most `most` of `count` items, a random subset of fixed seed in ascending order."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def _stored(array: NDArray[Any]) -> Floats:
+    """Round to the precision of a card, so that a saved detector gives the same scores."""
+    return array.astype(_HALF).astype(np.float32)
+
+
+def packed(array: ArrayLike, dtype: str) -> str:
+    """Encode numbers as text for a card."""
+    return base64.b64encode(np.asarray(array).astype(dtype).tobytes()).decode("ascii")
+
+
+def unpacked(text: str, dtype: str, count: int | None = None) -> Floats:
+    """Decode `packed` numbers.
+
+    Raises:
+        ValueError: There are none, another number than `count`, or some that are not finite.
+    """
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), dtype).astype(np.float32)
+    if not numbers.size or not np.isfinite(numbers).all() or count not in (None, numbers.size):
+        raise ValueError(f"{numbers.size} numbers, or some that are not finite")
+    return numbers

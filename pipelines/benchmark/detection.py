@@ -1,0 +1,279 @@
+"""Compare anomaly detectors on labelled tables, half-supervised as in ADBench (Han et al. 2022)."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import InputError, UsageError
+from denoise.registry import unknown
+from pipelines.batch import discover
+from pipelines.batch.worker import with_path
+from pipelines.benchmark.job import BenchmarkJob
+from pipelines.benchmark.tables import Table
+
+__all__ = ["DETECTORS", "DetectionResult", "DetectionRow", "compare", "read_table"]
+
+Floats = NDArray[np.float64]
+
+OURS = "denoise"
+QUANTILE = 0.99  # share of normal rows that pass the threshold
+_SEEDS = 3
+_BEHIND = 0.05  # area by which a detector is called behind the best one
+_MIN_NORMAL = 20
+_EXPECTED = ".npz with finite X (rows x columns) and y (1 for each row that is an anomaly)"
+
+
+@dataclass(frozen=True)
+class DetectionRow:
+    """One detector on one set: means over the seeds.
+
+    Args:
+        set: Name of the file.
+        model: Name of the detector.
+        rows: Number of rows of the set.
+        anomalies: Number of anomalies among them.
+        auroc: Area under the receiver operating characteristic; 0.5 is guessing.
+        seconds: Time to fit and to score.
+        false_alarms: Share of unseen normal rows above the threshold of quantile 0.99; None if it has none.
+    """
+
+    set: str
+    model: str
+    rows: int
+    anomalies: int
+    auroc: float
+    seconds: float
+    false_alarms: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row of `--json`."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """All rows, the files that failed, and those that were ignored."""
+
+    rows: tuple[DetectionRow, ...]
+    problems: tuple[discover.Problem, ...]
+    ignored: tuple[discover.Problem, ...]
+
+    def tables(self) -> list[Table]:
+        """Make a table of the areas, one line per set, and one of all sets together."""
+        models = list(dict.fromkeys(row.model for row in self.rows))
+        areas = self._areas(models)
+        lines = []
+        for (name, rows, anomalies), values in areas.items():
+            lines.append([name, str(rows), str(anomalies), *_marked(values)])
+        lines.append(["mean", "", "", *_marked(np.mean(list(areas.values()), axis=0))])
+        shown = np.array(list(areas.values()))
+        behind = (shown.max(axis=1, keepdims=True) - shown > _BEHIND).sum(axis=0)
+        seconds = [sum(row.seconds for row in self.rows if row.model == model) for model in models]
+        summary = [
+            [f"more than {_BEHIND} below the best", *map(str, behind)],
+            ["fit and score, s", *(f"{value:.2f}" for value in seconds)],
+            [f"false alarms at {QUANTILE}", *(self._alarms(model) for model in models)],
+        ]
+        title = f"area under the ROC curve, {len(areas)} sets, {_SEEDS} seeds"
+        return [
+            Table(title, ["set", "rows", "anomalies", *models], lines),
+            Table("all sets", ["set", *models], summary),
+        ]
+
+    def _areas(self, models: Sequence[str]) -> dict[tuple[str, int, int], list[float]]:
+        areas: dict[tuple[str, int, int], list[float]] = {}
+        for row in self.rows:
+            areas.setdefault((row.set, row.rows, row.anomalies), [float("nan")] * len(models))
+            areas[row.set, row.rows, row.anomalies][models.index(row.model)] = row.auroc
+        return areas
+
+    def _alarms(self, model: str) -> str:
+        found = [row.false_alarms for row in self.rows if row.model == model and row.false_alarms is not None]
+        return f"{np.mean(found):.4f}" if found else ""
+
+    def as_csv(self) -> str:
+        """Format the rows as CSV."""
+        lines = [["" if value is None else str(value) for value in vars(row).values()] for row in self.rows]
+        return "".join(",".join(line) + "\n" for line in [list(DetectionRow.__dataclass_fields__), *lines])
+
+
+def compare(job: BenchmarkJob) -> DetectionResult:
+    """Fit every detector on half of the normal rows of each set, and score the others and all anomalies.
+
+    Columns are standardised by the rows that are learned from.
+
+    Args:
+        job: Inputs, detectors and seed.
+
+    Raises:
+        UsageError: A detector is unknown or needs scikit-learn, which is missing; or there are no sets.
+    """
+    names = list(dict.fromkeys(job.models or DETECTORS))
+    for name in names:
+        if name not in DETECTORS:
+            raise unknown("detector", name, DETECTORS)
+    if any(name != OURS for name in names):
+        _check_sklearn()
+    found = discover.find(
+        job.inputs,
+        recursive=job.recursive,
+        reject_reason=lambda kind: None if kind == "sensor" else f"is {kind}; expected tables",
+    )
+    rows: list[DetectionRow] = []
+    problems = list(found.problems)
+    for source in found.sources:
+        try:
+            values, labels = read_table(source.path)
+        except InputError as error:
+            problems.append(discover.Problem(source.path, with_path(str(error), source.path)))
+            continue
+        rows += _compared(source.path.stem, values, labels, names, job.seed)
+    if not rows and not problems:
+        raise UsageError(
+            "nothing to measure: expected .npz files with X (rows x columns) and y (1 = anomaly)"
+        )
+    return DetectionResult(tuple(rows), tuple(problems), tuple(found.ignored))
+
+
+def read_table(path: Path) -> tuple[Floats, NDArray[np.bool_]]:
+    """Read a labelled table: `X` (rows x columns), and `y`, which is 1 for anomalies.
+
+    Raises:
+        InputError: The file is no such table, or has too few normal rows or no anomaly.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            values, labels = np.asarray(archive["X"], np.float64), np.asarray(archive["y"]).ravel() == 1
+    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is no labelled table ({error}); expected {_EXPECTED}") from error
+    if values.ndim != 2 or len(values) != len(labels) or not np.isfinite(values).all():
+        raise InputError(f"{path}: X has shape {values.shape} and y {labels.shape}; expected {_EXPECTED}")
+    normal = int((~labels).sum())
+    if normal < _MIN_NORMAL or normal == len(labels):
+        found = f"{normal} normal rows and {len(labels) - normal} anomalies"
+        raise InputError(f"{path}: has {found}; expected {_MIN_NORMAL} and one")
+    return values, labels
+
+
+def _compared(
+    name: str, values: Floats, labels: NDArray[np.bool_], models: Sequence[str], seed: int
+) -> list[DetectionRow]:
+    measured: dict[str, list[tuple[float, float, float | None]]] = {model: [] for model in models}
+    for number in range(seed, seed + _SEEDS):
+        normal = np.random.default_rng(number).permutation(np.flatnonzero(~labels))
+        learned, unseen = np.split(normal, [len(normal) // 2])
+        judged = np.concatenate([unseen, np.flatnonzero(labels)])
+        mean, spread = values[learned].mean(axis=0), values[learned].std(axis=0)
+        spread[spread == 0] = 1
+        known, new = ((values[part] - mean) / spread for part in (learned, judged))
+        for model in models:
+            started = time.perf_counter()
+            scores, threshold = DETECTORS[model](known, new)
+            seconds = time.perf_counter() - started
+            alarms = None if threshold is None else float(np.mean(scores[: len(unseen)] > threshold))
+            measured[model].append((_area(labels[judged], scores), seconds, alarms))
+    rows = []
+    for model, found in measured.items():
+        areas, seconds_each, alarms_each = zip(*found, strict=True)
+        shares = [share for share in alarms_each if share is not None]
+        rows.append(
+            DetectionRow(
+                name,
+                model,
+                len(labels),
+                int(labels.sum()),
+                float(np.mean(areas)),
+                float(np.sum(seconds_each)),
+                float(np.mean(shares)) if shares else None,
+            )
+        )
+    return rows
+
+
+def _area(labels: NDArray[np.bool_], scores: Floats) -> float:
+    """Area under the curve: the probability that an anomaly scores above a normal row, ties counting half."""
+    from scipy.stats import rankdata
+
+    ranks, count = rankdata(scores), int(labels.sum())
+    return float((ranks[labels].sum() - count * (count + 1) / 2) / (count * (len(labels) - count)))
+
+
+def _marked(values: Sequence[float] | Floats) -> list[str]:
+    best = max(values)
+    return [f"{value:.3f}{'*' if value == best else ''}" for value in values]
+
+
+def _check_sklearn() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("sklearn") is None:
+        raise UsageError(
+            f"the other detectors need scikit-learn: pip install scikit-learn, or --models {OURS}"
+        )
+
+
+Scores = tuple[Floats, float | None]  # larger for anomalies, and the threshold for them
+
+
+def _ours(learned: Floats, judged: Floats) -> Scores:
+    from denoise.analysis.anomalies import AnomalyDetector
+
+    detector = AnomalyDetector(QUANTILE).fit(learned)
+    return detector.measure(judged).score, detector.threshold_
+
+
+def _knn(learned: Floats, judged: Floats) -> Scores:
+    from sklearn.neighbors import NearestNeighbors
+
+    near = NearestNeighbors(n_neighbors=min(5, len(learned))).fit(learned)
+    return near.kneighbors(judged)[0].mean(axis=1), None
+
+
+def _lof(learned: Floats, judged: Floats) -> Scores:
+    from sklearn.neighbors import LocalOutlierFactor
+
+    return -LocalOutlierFactor(novelty=True).fit(learned).score_samples(judged), None
+
+
+def _mahalanobis(learned: Floats, judged: Floats) -> Scores:
+    from sklearn.covariance import LedoitWolf
+
+    return LedoitWolf().fit(learned).mahalanobis(judged), None
+
+
+def _svm(learned: Floats, judged: Floats) -> Scores:
+    from sklearn.svm import OneClassSVM
+
+    return -OneClassSVM(nu=0.1).fit(learned).decision_function(judged), None
+
+
+def _forest(learned: Floats, judged: Floats) -> Scores:
+    from sklearn.ensemble import IsolationForest
+
+    return -IsolationForest(random_state=0).fit(learned).score_samples(judged), None
+
+
+def _pca(learned: Floats, judged: Floats) -> Scores:
+    from sklearn.decomposition import PCA
+
+    pca = PCA(0.9, svd_solver="full").fit(learned)
+    return np.square(judged - pca.inverse_transform(pca.transform(judged))).sum(axis=1), None
+
+
+DETECTORS: dict[str, Callable[[Floats, Floats], Scores]] = {
+    OURS: _ours,
+    "knn": _knn,
+    "lof": _lof,
+    "mahalanobis": _mahalanobis,
+    "one-class-svm": _svm,
+    "isolation-forest": _forest,
+    "pca": _pca,
+}

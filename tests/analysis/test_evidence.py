@@ -1,0 +1,101 @@
+"""Evidence against items is exact for duplicates, honest for its own rows, and says what it leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from denoise import AnomalyDetector, Segmentation
+from denoise.analysis.evidence import RowEvidence, is_signal
+from denoise.analysis.neighbours import Neighbours
+from denoise.errors import InputError, UsageError
+
+
+def table(count: int, columns: int, seed: int) -> NDArray[np.float64]:
+    """Correlated columns of very different units."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(count, columns)) @ np.random.default_rng(99).normal(size=(columns, columns))
+    return mixed * 10.0 ** (np.arange(columns) % 7 - 3) + 5
+
+
+def test_neighbours_are_those_of_a_plain_search() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 7)).astype(np.float16).astype(np.float32)
+    queries = rng.normal(size=(50, 7)).astype(np.float16).astype(np.float32)
+    every = np.linalg.norm(queries[:, None] - points[None], axis=2)
+    distances, indices = Neighbours(points).nearest(queries, 4)
+    np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :4], atol=1e-5)
+    np.testing.assert_array_equal(indices, np.argsort(every, axis=1)[:, :4])
+
+
+def test_a_copy_has_distance_nought_and_a_point_is_not_its_own_neighbour() -> None:
+    points = 30 + np.random.default_rng(0).normal(size=(100, 5))
+    points[7] = points[3]
+    near = Neighbours(points)
+    assert near.nearest(points, 1)[0].max() == 0
+    distances, indices = near.nearest(points, 1, np.arange(100))
+    assert (indices[:, 0] != np.arange(100)).all()
+    assert (indices[3, 0], indices[7, 0], distances[3, 0]) == (7, 3, 0)
+
+
+@pytest.mark.parametrize("rows", [25, 90, 400])
+def test_few_rows_raise_no_more_false_alarms_than_promised(rows: int) -> None:
+    alarms = [
+        (AnomalyDetector(0.95).fit(table(rows, 20, seed)).predict(table(500, 20, 1000 + seed)) == -1).mean()
+        for seed in range(6)
+    ]
+    assert np.mean(alarms) < 0.05 + 4 * np.sqrt(0.05 * 0.95 * (1 / rows + 1 / 500) / 6)
+
+
+def test_a_broken_relation_of_two_columns_is_found_from_thirty_rows() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(33, 1))
+    learned = np.hstack([x, 1000 * x + rng.normal(0, 30, x.shape)])
+    detector = AnomalyDetector().fit(learned)
+    assert detector.embedding_ is None
+    assert detector.predict([[1.0, 1000.0], [1.0, -1000.0]]).tolist() == [1, -1]
+    where = detector.explain([[0.0, 0.0], [0.0, 9000.0]])
+    assert where.shape == (2, 2)
+    assert where[1].argmax() == 1
+
+
+def test_a_constant_column_is_kept_and_named() -> None:
+    learned = table(60, 4, 0)
+    learned[:, 2] = 7
+    detector = AnomalyDetector().fit(learned)
+    assert detector.notes_ == ("column 2 is 7 in every normal row: any other value counts as rare",)
+    usual, other = learned[:5], learned[:5].copy()
+    other[:, 2] = 8
+    assert (detector.measure(other).p_value < detector.measure(usual).p_value).all()
+
+
+def test_flattened_signals_and_images_are_told_from_tables() -> None:
+    rng = np.random.default_rng(0)
+    wave = np.sin(np.arange(64) / 3 + rng.uniform(0, 6, (300, 1))) + rng.normal(0, 0.1, (300, 64))
+    smooth = uniform_filter(rng.normal(size=(300, 20, 20)), (0, 3, 3)).reshape(300, 400)
+    assert is_signal(wave)
+    assert is_signal(smooth)
+    assert not is_signal(table(300, 40, 0))
+    assert not is_signal(rng.normal(size=(300, 1)) + rng.normal(size=(300, 40)))  # all columns alike
+
+
+def test_rows_that_cannot_be_judged_are_refused(tmp_path: Path) -> None:
+    detector = AnomalyDetector().fit(table(50, 4, 0))
+    with pytest.raises(InputError, match="3 columns; expected 4"):
+        detector.predict(np.zeros((2, 3)))
+    with pytest.raises(InputError, match="NaN"):
+        detector.predict(np.full((2, 4), np.nan))
+    with pytest.raises(UsageError, match="no weights; expected one of windows"):
+        detector.save(tmp_path / "m.safetensors", "m", Segmentation("sensor", (4,)))
+
+
+def test_scores_do_not_depend_on_units_and_more_rows_than_columns_are_not_needed() -> None:
+    learned, judged = table(40, 60, 0), table(20, 60, 1)
+    factor = 10.0 ** np.linspace(-4, 4, 60)
+    plain = RowEvidence(learned).scores(judged)
+    scaled = RowEvidence(learned * factor).scores(judged * factor)
+    np.testing.assert_allclose(plain, scaled, atol=0.02)
