@@ -72,7 +72,7 @@ def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path,
     assert {Path(r["file"]).name for r in rows if r["file_anomalous"] == "True"} == {"2.png"}
     scores = [float(r["score"]) for r in rows if r["file"].endswith("2.png")]
     assert max(scores) == pytest.approx(row["score"], abs=1e-4)
-    shown = json.loads(denoise("models", "show", model).stdout)
+    shown = json.loads(denoise("models", "show", model, "--json", "-").stdout)
     assert shown["anomalies"]["quantile"] == 0.99
     assert shown["anomalies"]["axes"].endswith(" letters")
 
