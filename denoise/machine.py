@@ -1,4 +1,4 @@
-"""Limits of the machine: the cores and the memory that this process may use, also inside a container.
+"""Limits of the machine: cores and memory that this process may use, also inside a container; its arithmetic.
 
 A control group (Linux, version 1 or 2) may allow less than the machine has; the smallest limit on the way
 from the group of this process to the root counts.
@@ -6,6 +6,7 @@ from the group of this process to the root counts.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -13,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["available_bytes", "cores", "memory_bytes"]
+__all__ = ["available_bytes", "cores", "cpu_features", "has_bf16", "has_int8", "memory_bytes"]
 
 GROUPS, MEMBERSHIP, MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/meminfo")
+CPUS = Path("/proc/cpuinfo")
 _UNLIMITED_BYTES = 1 << 60  # version 1 states no limit by a larger number
 
 
@@ -24,6 +26,26 @@ def cores() -> int:
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [_quota(folder) for folder in _folders("cpu")]
     return max(1, min([found, *(math.ceil(quota) for quota in quotas if quota)]))
+
+
+@functools.cache
+def cpu_features() -> frozenset[str]:
+    """Names of instruction sets, such as `avx512_bf16`, as Linux lists them; none on other systems."""
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:(.*)$", CPUS.read_text(), re.MULTILINE)
+    except OSError:
+        return frozenset()
+    return frozenset(found[1].split()) if found else frozenset()
+
+
+def has_bf16() -> bool:
+    """Return whether the processor multiplies bfloat16 (AVX512-BF16, AMX, or Arm's)."""
+    return bool(cpu_features() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def has_int8() -> bool:
+    """Return whether the processor multiplies 8-bit integers without saturation (AVX512-VNNI)."""
+    return "avx512_vnni" in cpu_features()
 
 
 def memory_bytes() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,13 @@ class Cleaner:
     def takes_sigma(self) -> bool:
         """True if the model takes the noise standard deviation."""
         return isinstance(self.model, SigmaDenoiser)
+
+    def precision_of(self, selected: Iterable[str] = ()) -> str | None:
+        """Return the arithmetic of the models of selections, by name; None if all are `none`."""
+        if not self.selector:
+            return self.denoiser.precision
+        of = {name: model.precision for name, model in self.selector.models.items() if name != "none"}
+        return " and ".join(dict.fromkeys(of[name] for name in selected if name in of)) or None
 
     @property
     def selector(self) -> Selector | None:

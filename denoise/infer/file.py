@@ -59,6 +59,7 @@ class FileReport:
         salvaged: Sentence that says how much of a damaged recording was cleaned; None of a whole file.
         cost: `s_per_mpx` (seconds per megapixel), `real_time_factor` (seconds per second of signal), or
             `s_per_msample` for a log of unknown rate.
+        precision: Arithmetic of the network, a name in `denoise.models.table.PRECISIONS`.
     """
 
     modality: str
@@ -69,6 +70,7 @@ class FileReport:
     clipped: int
     cost: Mapping[str, float]
     salvaged: str | None = None
+    precision: str | None = None
 
 
 def clean_file(
@@ -122,6 +124,7 @@ def clean_file(
         result.clipped,
         _cost(result.info, result.size, seconds),
         _salvaged(result.info),
+        model.precision_of([selection.model for selection in result.selections]),
     )
 
 

@@ -1,92 +1,60 @@
-"""bfloat16 inference, for CPUs that are faster with it."""
+"""Arithmetic of trained networks for images: the fastest of the CPU whose loss is measured and small."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from denoise.errors import UsageError
-from denoise.infer.cleaner import Cleaner
-from denoise.infer.selection import Selector
+from denoise.errors import WeightsError
+from denoise.machine import has_bf16, has_int8
 from denoise.models.base import Denoiser
-from denoise.models.table import PRECISIONS
+from denoise.models.reduced import can_be_reduced, in_bf16, in_int8
+from denoise.models.table import PRECISIONS, resolved_precision
 
-__all__ = ["Bfloat16", "at_precision", "has_bf16"]
+__all__ = ["at_precision"]
 
-
-class Bfloat16(Denoiser):
-    """Runs the layers of a network in bfloat16: 8 bits of mantissa, half the memory, sums in float32.
-
-    A network that predicts the noise subtracts it from an input of full precision, so the image itself is not
-    rounded; an error of 0.4 % of the noise is far below what the network leaves.
-    """
-
-    def __init__(self, model: Denoiser) -> None:
-        super().__init__()
-        self.model, self.spec = model, model.spec
-
-    def forward(self, noisy: Tensor) -> Tensor:
-        """Denoise a batch; float32 in and out."""
-        with torch.autocast(noisy.device.type, torch.bfloat16):
-            denoised: Tensor = self.model(noisy)
-        return denoised.float()
-
-    def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
-        """Ask the model."""
-        return self.model.confirms_blur(page, peak)
-
-    def blur_width_px(self, page: NDArray[Any], peak: float) -> float:
-        """Ask the model."""
-        return self.model.blur_width_px(page, peak)
-
-    def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
-        """Prepare the model for a page."""
-        return Bfloat16(self.model.prepare(page, peak)).eval()
+_, _, BF16, INT8 = PRECISIONS
+_MAX_LOSS_DB = 0.03  # at any noise level of the card
 
 
-def at_precision(cleaner: Cleaner, precision: str) -> Cleaner:
-    """Return the cleaner at one of `PRECISIONS`, with a note if that brings no gain.
+def at_precision(network: Denoiser, card: Mapping[str, Any], precision: str) -> Denoiser:
+    """Return a network in the arithmetic that was asked for, or in the next exact one whose loss is known.
+
+    Args:
+        network: As loaded.
+        card: Its card, which states the loss of each precision, and the ranges of int8.
+        precision: A name in `PRECISIONS`.
 
     Raises:
         UsageError: There is no such precision.
+        WeightsError: The card does not fit the network.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    if precision == PRECISIONS[0]:
-        return cleaner
-    selector = cleaner.selector
-    if cleaner.spec.modality != "image" or not (selector or _is_trained(cleaner.denoiser)):
-        note = f"{precision} is for trained models of images: {cleaner.name} worked in {PRECISIONS[0]}"
-        return replace(cleaner, notes=(*cleaner.notes, note))
-    note = f"this CPU has no native {precision}, so it is slower than {PRECISIONS[0]} here"
-    model: Denoiser | Selector = (
-        _reduced(cleaner.denoiser)
-        if not selector
-        else type(selector)({name: _reduced(pick) for name, pick in selector.models.items()})
-    )
-    return replace(
-        cleaner,
-        model=model,
-        digest=f"{cleaner.digest}+{precision}",
-        notes=cleaner.notes if has_bf16() else (*cleaner.notes, note),
-    )
+    wanted = resolved_precision(precision)
+    measured = card.get("precision")
+    facts: Mapping[str, Any] = measured if isinstance(measured, Mapping) else {}
+    reduced = None
+    if wanted in (BF16, INT8) and can_be_reduced(network):
+        if wanted == INT8 and has_int8() and _is_close(facts, INT8):
+            reduced = _in_int8(network, card)
+        elif precision == BF16 or (has_bf16() and _is_close(facts, BF16)):
+            reduced, wanted = in_bf16(network), BF16
+    if reduced is None:
+        return network
+    reduced.precision = wanted
+    return reduced
 
 
-def has_bf16() -> bool:
-    """Return whether the processor has native bfloat16 (AVX512-BF16, AMX, or Arm's)."""
-    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version
-        return any(getattr(torch.cpu, check, bool)() for check in checks)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _in_int8(network: Denoiser, card: Mapping[str, Any]) -> Denoiser:
+    try:
+        ranges = [(float(x), float(hidden)) for x, hidden in card["precision"][INT8]["ranges"]]
+        return in_int8(network, ranges, bf16=has_bf16())
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise WeightsError(f"the card of {card.get('name')} has no ranges for its int8 blocks") from error
 
 
-def _is_trained(model: Denoiser) -> bool:
-    return next(model.parameters(), None) is not None
-
-
-def _reduced(model: Denoiser) -> Denoiser:
-    return Bfloat16(model).eval() if _is_trained(model) else model
+def _is_close(facts: Mapping[str, Any], precision: str) -> bool:
+    """Return whether a card states that a precision costs little at every level."""
+    row = facts.get(precision)
+    losses = row.get("loss_db") if isinstance(row, Mapping) else None
+    numbers = list(losses.values()) if isinstance(losses, Mapping) else []
+    return bool(numbers) and all(isinstance(x, int | float) and x <= _MAX_LOSS_DB for x in numbers)

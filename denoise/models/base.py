@@ -63,6 +63,7 @@ class Denoiser(nn.Module):
     """
 
     spec: InputSpec
+    precision = "float32"  # arithmetic of its layers, a name in `denoise.models.table.PRECISIONS`
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch."""

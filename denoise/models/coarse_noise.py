@@ -67,7 +67,7 @@ class TransposeEnsemble(Denoiser):
 
     def __init__(self, network: Denoiser) -> None:
         super().__init__()
-        self.network, self.spec = network, network.spec
+        self.network, self.spec, self.precision = network, network.spec, network.precision
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch."""
@@ -88,7 +88,7 @@ class CoarseNoiseFilter(Denoiser):
 
     def __init__(self, network: Denoiser) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.precision = network, network.precision
         multiple_of = padded(network.spec.multiple_of, _STEP_PX)
         halo = padded((network.spec.halo or 0) + BLOCK_PX, multiple_of)
         self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from denoise.errors import UsageError
+from denoise.machine import has_bf16, has_int8
 from denoise.registry import resolve, unknown
 
 if TYPE_CHECKING:  # the table is light: it must not import torch
@@ -27,6 +28,7 @@ __all__ = [
     "PROFILED_MODEL",
     "THOROUGH_MODELS",
     "build",
+    "resolved_precision",
 ]
 
 MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -75,7 +77,7 @@ THOROUGH_MODELS = ("photo-best",)
 # deconvolution.
 COMPANIONS: Mapping[str, str] = MappingProxyType({"sensor": "ecg", "photo-sharp": "photo"})
 
-PRECISIONS = ("float32", "bf16")  # of trained image models; the first is the default
+PRECISIONS = ("auto", "float32", "bf16", "int8")  # of trained image models; the first is the default
 
 DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"image": AUTO, "audio": AUTO, "sensor": "sensor"})
 
@@ -93,3 +95,17 @@ def build(name: str, modality: str) -> Denoiser:
         raise UsageError(f"model {name!r} cleans {' and '.join(row)}, not {modality}")
     denoiser: Denoiser = resolve(row[modality])()
     return denoiser
+
+
+def resolved_precision(precision: str) -> str:
+    """Return the fastest precision of this CPU for `auto`; any other name as it is.
+
+    Raises:
+        UsageError: There is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    auto, float32, bf16, int8 = PRECISIONS
+    if precision != auto:
+        return precision
+    return int8 if has_int8() else bf16 if has_bf16() else float32

@@ -50,7 +50,8 @@ class Batches(Protocol):
         ...
 
 
-def _files(folder: Path, include: tuple[str, ...], modality: str) -> list[Path]:
+def files_below(folder: Path, include: tuple[str, ...], modality: str) -> list[Path]:
+    """List the files of a modality that match one of the patterns, sorted."""
     suffixes = writable_suffixes(modality)
     found = {
         p for pattern in include for p in folder.glob(pattern) if p.suffix.lower() in suffixes and p.is_file()
@@ -89,7 +90,7 @@ def read_clean(folder: Path, recipe: Recipe) -> tuple[list[str], list[Array], st
     data, modality = recipe.data, recipe.modality
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; expected one of clean {modality} files to train on")
-    files = _files(folder, data.include, modality)
+    files = files_below(folder, data.include, modality)
     names: list[str] = []
     arrays: list[Array] = []
     seen = hashlib.sha256()
@@ -425,7 +426,7 @@ def pairs(folder: Path, recipe: Recipe, spec: ValidateRecipe) -> Iterator[Pair]:
     clean, noisy = folder / "clean", folder / "noisy"
     paired = clean.is_dir() and noisy.is_dir()
     root = clean if paired else folder
-    files = _files(root, ("**/*",), recipe.modality) if root.is_dir() else []
+    files = files_below(root, ("**/*",), recipe.modality) if root.is_dir() else []
     if not files:
         raise InputError(f"{folder}: holds no {recipe.modality} files to validate on")
     if not paired and not spec.corruption:

@@ -21,8 +21,8 @@ from denoise import metrics, weights
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.infer.apply import apply
 from denoise.infer.catalogue import weights_path
-from denoise.infer.precision import has_bf16
 from denoise.io.atomic import replacing
+from denoise.machine import has_bf16
 from denoise.models.base import Denoiser
 from denoise.models.layers import Conv1dAs2d
 from denoise.registry import unknown

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from denoise.errors import UsageError
-from denoise.models.table import PROFILED_MODEL
+from denoise.models.table import PROFILED_MODEL, resolved_precision
 from denoise.options import CleanOptions, LimitOptions, Option, Options
 from pipelines.batch.discover import Item
 
@@ -31,6 +31,7 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     salvaged: str | None = None  # sentence that says how much of a damaged file was processed
+    precision: str | None = None  # arithmetic of the network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,10 @@ class Job(Options):
         """Process one file: read the source, write the destination."""
         raise NotImplementedError
 
+    def for_workers(self) -> Self:
+        """Return the job with what this machine decides for all workers."""
+        return self
+
     def fingerprint(self, modality: str) -> str:
         """sha256 of the settings and of the version that gives them their meaning."""
         import denoise
@@ -171,6 +176,10 @@ class CleanJob(Job):
     def settings(self, modality: str) -> dict[str, Any]:
         return {**super().settings(modality), "model": self.row(modality).digest}
 
+    def for_workers(self) -> Self:
+        precision = resolved_precision(self.options.precision)
+        return replace(self, options=replace(self.options, precision=precision))
+
     def seconds_per_million(self, modality: str) -> float:
         from pipelines.batch.forecast import seconds_per_million
 
@@ -199,7 +208,7 @@ class CleanJob(Job):
             notes += (f"{report.clipped} samples did not fit the range of the file and were clipped",)
         if options.reference and not reference:
             notes += (f"no {item.relative} in {options.reference}: the figures are estimates",)
-        return Outcome(report.model, report.metrics, notes, report.salvaged)
+        return Outcome(report.model, report.metrics, notes, report.salvaged, report.precision)
 
     def _reference_of(self, item: Item) -> Path | None:
         """Reference of a file; a folder need not have one for each."""

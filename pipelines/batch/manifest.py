@@ -51,6 +51,7 @@ class Entry:
         seconds: Processing time, reading and writing included.
         modality: A name in `MODALITIES`, or None if unknown.
         model: The model's name.
+        precision: Arithmetic of its network: `float32`, `bf16` or `int8`.
         metrics: Metric name to value; `_before` and `_after` mark pairs.
         error: One sentence, for a failed or a salvaged file.
         notes: Sentences about what was converted, clipped or left alone.
@@ -66,6 +67,7 @@ class Entry:
     seconds: float = 0.0
     modality: str | None = None
     model: str | None = None
+    precision: str | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     error: str | None = None
     notes: tuple[str, ...] = ()
@@ -295,7 +297,8 @@ def entries(root: Path) -> Iterator[Entry]:
 
 def _is_sound(row: Mapping[str, Any]) -> bool:
     """Check the types of a row, which anybody may have written."""
-    texts = ("output", "key", "input_digest", "output_digest", "fingerprint", "modality", "model", "error")
+    digests = ("input_digest", "output_digest", "fingerprint")
+    texts = ("output", "key", "modality", "model", "precision", "error", *digests)
     return all(isinstance(row[name], str) for name in ("source", "status")) and all(
         isinstance(row.get(name), str | None) for name in texts
     )

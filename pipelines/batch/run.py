@@ -95,7 +95,8 @@ def run(
                     if entry.status == "failed":
                         append(entry)
                 seconds = sum(costs.values(), Cost()).estimated_seconds
-                with progress(len(todo)) as on_entry, closing(engines.run(job, todo, seconds)) as results:
+                running = engines.run(job.for_workers(), todo, seconds)
+                with progress(len(todo)) as on_entry, closing(running) as results:
                     for entry in results:
                         entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
                         append(entry)

@@ -22,7 +22,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from denoise.dsp.windows import padded
 from denoise.infer.catalogue import find, load
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.precision import Bfloat16
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
 from pipelines.batch.huge_pages import use_huge_pages
@@ -43,6 +42,7 @@ class CostRow:
     Args:
         model: Name of the model.
         modality: A name in `MODALITIES`.
+        precision: Arithmetic it ran in.
         parameters: Number of trained parameters.
         kmac: Thousands of multiply-adds of its layers per pixel or sample; None for classical methods and
             for models that select per image.
@@ -55,6 +55,7 @@ class CostRow:
 
     model: str
     modality: str
+    precision: str
     parameters: int
     kmac: float | None
     seconds: float
@@ -118,9 +119,10 @@ REFERENCES: dict[str, Callable[[], Denoiser]] = {
 
 @dataclass(frozen=True)
 class _Entrant:
-    """Model to time; `size` is the number of pixels or samples."""
+    """Model to time, and the same in float32 to count operations of; `size` in pixels or samples."""
 
     cleaner: Cleaner
+    exact: Cleaner
     run: Callable[[], object]
     size: int
 
@@ -160,18 +162,20 @@ def _entrants(job: CostJob) -> Iterator[_Entrant]:
         for modality in find(name).modalities:
             cleaner = load(name, modality, job.precision)
             images |= modality == "image"
-            yield _entrant(cleaner, image if modality == "image" else signal)
+            exact = load(name, modality, "float32")
+            yield _entrant(cleaner, exact, image if modality == "image" else signal)
     if images:
         for name, build in REFERENCES.items():
-            yield _entrant(Cleaner(name, build(), digest=""), image)
+            cleaner = Cleaner(name, build(), digest="")
+            yield _entrant(cleaner, cleaner, image)
 
 
-def _entrant(cleaner: Cleaner, array: np.ndarray[Any, Any]) -> _Entrant:
+def _entrant(cleaner: Cleaner, exact: Cleaner, array: np.ndarray[Any, Any]) -> _Entrant:
     spec = cleaner.spec
     peak = 255.0 if spec.ndim == 2 else 1.0
     rate = spec.sample_rate or _RATES_HZ[spec.modality]
     size = int(np.prod(array.shape[1:]))
-    return _Entrant(cleaner, lambda: cleaner.apply(array, peak=peak, sample_rate=rate), size)
+    return _Entrant(cleaner, exact, lambda: cleaner.apply(array, peak=peak, sample_rate=rate), size)
 
 
 def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
@@ -192,14 +196,16 @@ def _row(
     entrant: _Entrant, timed: tuple[float, float], matrix_gflops: float, references: dict[str, float]
 ) -> CostRow:
     cleaner, (seconds, cpu_seconds) = entrant.cleaner, (t / entrant.size * 1e6 for t in timed)
-    models = [cleaner.denoiser] if not cleaner.selector else cleaner.selector.models.values()
+    exact = entrant.exact
+    models = [exact.denoiser] if not exact.selector else exact.selector.models.values()
     shared = {id(parameter): parameter for model in models for parameter in model.parameters()}
     parameters = sum(parameter.numel() for parameter in shared.values())
-    kmac = (kmac_per_sample(cleaner.denoiser) or None) if parameters and not cleaner.selector else None
+    kmac = (kmac_per_sample(exact.denoiser) or None) if parameters and not exact.selector else None
     gflops = None if kmac is None else 2 * kmac / seconds
     return CostRow(
         cleaner.name,
         cleaner.spec.modality,
+        cleaner.precision_of(cleaner.selector.models if cleaner.selector else ()) or "-",
         parameters,
         kmac,
         seconds,
@@ -215,8 +221,6 @@ def kmac_per_sample(model: Denoiser) -> float:
 
     Activations, sums and Fourier transforms are not counted.
     """
-    if isinstance(model, Bfloat16):
-        model = model.model  # the same layers: float32 is fast on every CPU
     multiple_of, ndim = model.spec.multiple_of, model.spec.ndim
     side = padded(_PROBE, multiple_of) if ndim == 2 else _PROBE * multiple_of
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -230,7 +234,7 @@ def as_table(costs: Costs) -> str:
     for modality in dict.fromkeys(row.modality for row in costs.rows):
         rows = [row for row in costs.rows if row.modality == modality]
         unit, million = ("px", "MP") if modality == "image" else ("sample", "M samples")
-        header = ["model", "parameters", f"kMAC/{unit}", f"s/{million}", f"CPU s/{million}"]
+        header = ["model", "precision", "parameters", f"kMAC/{unit}", f"s/{million}", f"CPU s/{million}"]
         header += ["GFLOP/s", "of matrix", *(f"of {name}" for name in rows[0].of_reference)]
         parts.append(f"{modality}\n" + table(header, [_line(row) for row in rows]))
     machine = (
@@ -242,6 +246,7 @@ def as_table(costs: Costs) -> str:
 def _line(row: CostRow) -> list[str]:
     return [
         row.model,
+        row.precision,
         str(row.parameters) if row.parameters else "-",
         "-" if row.kmac is None else f"{row.kmac:.3g}",
         f"{row.seconds:.3g}",

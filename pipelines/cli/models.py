@@ -184,8 +184,29 @@ def export(name: str, path: Path) -> None:
     from denoise.export import export_onnx
     from denoise.infer.catalogue import find, load
 
-    facts = export_onnx(load(name, find(name).modalities[0]).denoiser, path, name)
+    facts = export_onnx(load(name, find(name).modalities[0], "float32").denoiser, path, name)
     click.echo(printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
+
+
+@command.command()
+@click.argument("file", type=options.path_type, metavar="FILE.safetensors")
+@click.option("--data", required=True, type=options.path_type, help="Clean photos to take the ranges from.")
+@click.option("--judge", required=True, type=options.path_type, help="Others, to measure the loss on.")
+def calibrate(file: Path, data: Path, judge: Path) -> None:
+    """Measure what int8 and bf16 cost a network for images, and state it in its card.
+
+    `--precision auto` reads it there.
+
+    \b
+    Example:
+      denoise models calibrate mine.safetensors --data photos/ --judge others/
+    """
+    from denoise.training.calibrate import calibrate as measure
+
+    facts = measure(file, data, judge)
+    levels = list(facts["int8"]["loss_db"])
+    rows = [[name, *(f"{loss:.4f}" for loss in fact["loss_db"].values())] for name, fact in facts.items()]
+    click.echo(report.table(["loss in dB at sigma", *levels], rows))
 
 
 @command.command()

@@ -1,31 +1,44 @@
-"""bf16: nearly the same picture, and a note where it has no effect."""
+"""Fewer bits: nearly the same picture, chosen by the CPU and by the loss that the card states."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from denoise.errors import UsageError
-from denoise.infer import precision
-from denoise.infer.catalogue import load
+from denoise import clean_file, load, machine
+from denoise.errors import UsageError, WeightsError
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.file import clean_file
+from denoise.infer.precision import at_precision
 from denoise.metrics import score
 from denoise.models.autoencoder import build
+from denoise.models.base import Denoiser
+from denoise.models.table import PRECISIONS, resolved_precision
 from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
+RANGES = [[4.0, 4.0]] * 3
+VNNI, BF16 = "avx512_vnni", "avx512_bf16"
 
 
-def test_bf16_costs_hundredths_of_a_decibel() -> None:
+def cpu_with(monkeypatch: pytest.MonkeyPatch, *features: str) -> None:
+    monkeypatch.setattr(machine, "cpu_features", lambda: frozenset(features))
+
+
+@pytest.mark.parametrize("name", ["bf16", "int8"])
+@pytest.mark.parametrize("model", ["photo", "photo-best"])
+def test_fewer_bits_cost_hundredths_of_a_decibel(
+    name: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu_with(monkeypatch, VNNI, BF16)
     clean = np.asarray(Image.open(SAMPLES / "reference" / "photos" / "coffee.png"))[:192, :192]
     noisy = np.asarray(Image.open(SAMPLES / "photos" / "coffee.png"))[:192, :192]
-    wide, narrow = (load("photo", precision=name).clean(noisy) for name in ("float32", "bf16"))
+    wide, narrow = (load(model, precision=which).clean(noisy) for which in ("float32", name))
     assert (wide != narrow).any()
     psnr = [
         score(clean.transpose(2, 0, 1), image.transpose(2, 0, 1), "image", peak=255.0)["psnr_db"]
@@ -35,53 +48,91 @@ def test_bf16_costs_hundredths_of_a_decibel() -> None:
     assert psnr[2] > psnr[1] - 0.05
 
 
-def test_the_image_itself_does_not_go_through_so_few_digits() -> None:
-    model = build(modality="image", channels=3, widths=[4])
-    model.backbone.tail.weight.data.zero_()  # it estimates no noise
-    image = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
-    assert torch.equal(precision.Bfloat16(model)(image), image)
+@pytest.mark.parametrize(
+    ("features", "expected"), [((VNNI, BF16), "int8"), ((VNNI,), "int8"), ((BF16,), "bf16"), ((), "float32")]
+)
+def test_auto_is_the_fastest_of_the_cpu(
+    features: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu_with(monkeypatch, *features)
+    assert resolved_precision("auto") == expected
+    assert load("photo").precision_of() == expected
+    chosen = load("auto", "image")
+    assert chosen.precision_of(["photo"]) == expected
+    assert chosen.precision_of(["photo-sharp"]) == "float32"
+    assert chosen.precision_of(["none"]) is None
+
+
+def card(**losses: float) -> dict[str, Any]:
+    facts: dict[str, Any] = {name: {"loss_db": {"5": 0.0, "25": loss}} for name, loss in losses.items()}
+    if "int8" in facts:
+        facts["int8"]["ranges"] = RANGES
+    return {"name": "mine", "precision": facts}
+
+
+def small() -> Denoiser:
+    return build(modality="image", channels=3, widths=[8, 8], blocks=1).eval()
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (card(int8=0.03, bf16=0.01), "int8"),
+        (card(int8=0.031, bf16=0.01), "bf16"),
+        (card(int8=0.031, bf16=0.04), "float32"),
+        ({"name": "mine"}, "float32"),
+        ({"precision": "int8"}, "float32"),
+        ({"precision": {"int8": {"loss_db": {}}}}, "float32"),
+        ({"precision": {"int8": {"loss_db": {"5": "low"}}}}, "float32"),
+    ],
+)
+def test_what_the_card_does_not_prove_is_not_used(
+    facts: Mapping[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu_with(monkeypatch, VNNI, BF16)
+    assert at_precision(small(), facts, "auto").precision == expected
+
+
+@pytest.mark.parametrize("ranges", [RANGES[:2], [[4.0]] * 3, [["a", 1]] * 3, None])
+def test_ranges_that_do_not_fit_are_one_sentence(ranges: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_with(monkeypatch, VNNI)
+    facts = card(int8=0.0)
+    facts["precision"]["int8"]["ranges"] = ranges
+    with pytest.raises(WeightsError, match="card of mine has no ranges"):
+        at_precision(small(), facts, "int8")
 
 
 @pytest.mark.parametrize("name", ["speech", "sensor", "median"])
-def test_what_has_no_use_for_it_says_so_and_works_in_float32(name: str) -> None:
+def test_what_has_no_use_for_it_works_in_float32(name: str) -> None:
     modality = "image" if name == "median" else None
     cleaner, plain = load(name, modality, "bf16"), load(name, modality)
     assert type(cleaner.model) is type(plain.model)
-    assert cleaner.digest == plain.digest
-    assert f"{name} worked in float32" in cleaner.notes[0]
+    assert cleaner.precision_of() == "float32"
 
 
-def test_the_note_reaches_the_report_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("x\n" + "\n".join(f"{value:.3f}" for value in np.sin(np.arange(99))))
-    report = clean_file(tmp_path / "log.csv", tmp_path / "out.csv", load("sensor", precision="bf16"))
-    assert "worked in float32" in report.notes[0]
+def test_the_report_of_a_file_states_it(tmp_path: Path) -> None:
+    source = tmp_path / "noisy.png"
+    Image.open(SAMPLES / "photos" / "coffee.png").crop((0, 0, 96, 96)).save(source)
+    for name in ("float32", "bf16"):
+        report = clean_file(source, tmp_path / f"{name}.png", "photo", precision=name)
+        assert report.precision == name
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_a_cpu_without_it_is_told_of(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_bf16", lambda: fast)
-    cleaner = load("photo", precision="bf16")
-    assert isinstance(cleaner.model, precision.Bfloat16)
-    assert [("slower" in note) for note in cleaner.notes] == [True] * (not fast)
+def test_workers_of_a_job_run_what_its_machine_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_with(monkeypatch, BF16)
+    job = CleanJob(inputs=(tmp_path,), output=tmp_path)
+    assert job.options.precision == "auto"
+    assert job.for_workers().options.precision == "bf16"
 
 
-def test_auto_runs_what_it_chooses_in_bf16() -> None:
-    models = load("auto", precision="bf16").selector.models
-    assert {name: type(model).__name__ for name, model in models.items() if name != "none"} == {
-        name: "Bfloat16" for name in models if name != "none"
-    }
-    assert len(models) > 1
-
-
-def test_precision_tells_apart_cleaners_and_jobs(tmp_path: Path) -> None:
-    cleaners = {load("photo", precision=name).digest for name in ("float32", "bf16")}
+def test_precision_tells_apart_jobs(tmp_path: Path) -> None:
     jobs = {
         CleanJob(inputs=(tmp_path,), output=tmp_path, options=CleanOptions(precision=name)).fingerprint(
             "image"
         )
-        for name in ("float32", "bf16")
+        for name in PRECISIONS
     }
-    assert len(cleaners) == len(jobs) == 2
+    assert len(jobs) == len(PRECISIONS)
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -1,0 +1,108 @@
+"""Measure what fewer bits cost a network for images, and the ranges of its 8-bit blocks, for its card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from denoise import io, weights
+from denoise.errors import UsageError
+from denoise.metrics import mse
+from denoise.models.base import Denoiser
+from denoise.models.reduced import block_ranges, can_be_reduced, in_bf16, in_int8
+from denoise.training.data import files_below
+
+__all__ = ["calibrate"]
+
+_RANGE_LEVELS = (0.0, 3.0, 8.0, 15.0, 25.0, 50.0, 75.0)  # sigma on the 8-bit scale, in turns
+_LOSS_LEVELS = (2.5, 5.0, 15.0, 25.0, 50.0)
+_SIDE_PX = 320  # of the middle of a photo, at most
+_DIGITS = 4
+
+
+def calibrate(path: Path, data: Path, judge: Path) -> dict[str, Any]:
+    """Write the entry `precision` of a card: the ranges of int8, and the loss in PSNR of int8 and bf16.
+
+    The loss is the mean over photos of the PSNR in float32 minus that in fewer bits, for white noise of each
+    of five levels. It is measured in the arithmetic of this CPU.
+
+    Args:
+        path: Weights file of a network for images; its card is rewritten.
+        data: Folder of clean photos to take the ranges from.
+        judge: Folder of other clean photos to measure the loss on.
+
+    Raises:
+        UsageError: The network has no blocks that int8 replaces, or a folder holds no photos.
+        InputError: A photo cannot be read.
+    """
+    network = weights.load(path)[0].eval()
+    if not can_be_reduced(network):
+        raise UsageError(
+            f"{path}: int8 needs a convolutional autoencoder of images with relu and without bias"
+        )
+    photos, judged = (files_below(folder, ("**/*",), "image") for folder in (data, judge))
+    for folder, found in ((data, photos), (judge, judged)):
+        if not found:
+            raise UsageError(f"{folder}: holds no photos; expected some to measure on")
+    generator = torch.Generator().manual_seed(0)
+    multiple_of = network.spec.multiple_of
+    noisy = [
+        _with_noise(_middle(photo, multiple_of), _RANGE_LEVELS[i % len(_RANGE_LEVELS)], generator)
+        for i, photo in enumerate(photos)
+    ]
+    ranges = [[round(x, _DIGITS) for x in pair] for pair in block_ranges(network, noisy)]
+    pairs = [(x, hidden) for x, hidden in ranges]
+    variants = {"bf16": in_bf16(network), "int8": in_int8(network, pairs, bf16=True)}
+    losses = _losses(network, variants, [_middle(photo, multiple_of) for photo in judged])
+    facts: dict[str, Any] = {name: {"loss_db": loss} for name, loss in losses.items()}
+    facts["int8"]["ranges"] = ranges
+    weights.annotate(path, {"precision": facts})
+    return facts
+
+
+def _losses(
+    network: Denoiser, variants: dict[str, Denoiser], photos: Sequence[Tensor]
+) -> dict[str, dict[str, float]]:
+    """Return the mean loss in dB by variant and level."""
+    found: dict[str, dict[str, float]] = {name: {} for name in variants}
+    for level in _LOSS_LEVELS:
+        generator = torch.Generator().manual_seed(1)
+        lost: dict[str, list[float]] = {name: [] for name in variants}
+        for clean in photos:
+            noisy = _with_noise(clean, level, generator)
+            with torch.inference_mode():
+                exact = _psnr_db(clean, network(noisy))
+                for name, variant in variants.items():
+                    lost[name].append(exact - _psnr_db(clean, variant(noisy)))
+        for name, values in lost.items():
+            found[name][f"{level:g}"] = round(float(np.mean(values)), _DIGITS)
+    return found
+
+
+def _psnr_db(clean: Tensor, result: Tensor) -> float:
+    return -10 * math.log10(mse(clean[0].numpy(), result[0].numpy()))
+
+
+def _with_noise(clean: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    noisy = clean + torch.randn(clean.shape, generator=generator) * (sigma / 255)
+    return noisy.contiguous(memory_format=torch.channels_last)
+
+
+def _middle(path: Path, multiple_of: int) -> Tensor:
+    """Read the middle of a photo as `(1, 3, H, W)` in 0..1, its sides multiples of what the network takes."""
+    with io.reader(path) as pages:
+        info = pages.info
+        page: NDArray[Any] = next(iter(pages))
+    colours = page[: page.shape[0] - info.passthrough_channels]
+    values = torch.from_numpy(np.divide(colours, info.peak or 1.0, dtype=np.float32))
+    height, width = (min(_SIDE_PX, side) // multiple_of * multiple_of for side in values.shape[1:])
+    top, left = (values.shape[1] - height) // 2, (values.shape[2] - width) // 2
+    part = values[:, top : top + height, left : left + width]
+    return (part.expand(3, -1, -1) if len(part) == 1 else part)[None]
