@@ -357,7 +357,7 @@ def test_a_new_model_to_choose_from_does_the_files_anew(
 def test_the_command_line_lists_it_refuses_sigma_and_compares_it(folder: Path) -> None:
     listed = run("models")[1].splitlines()
     assert any(line.split()[:4] == ["auto", "image,", "audio", "automatic"] for line in listed)
-    picks = set(json.loads(run("models", "show", "auto")[1])["picks"])
+    picks = set(json.loads(run("models", "show", "auto", "--json", "-")[1])["picks"])
     assert picks == {"photo", "photo-sharp", "speech", "field", "none"}
     code, output = run("clean", folder / "in", "-o", folder / "out", "--sigma", "5")
     assert (code, "finds the noise level itself" in output) == (2, True)
