@@ -58,6 +58,8 @@ def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
         )
     if isinstance(model, SensorChain | FieldChain):
         model = model.network
+    if model.precision != "float32":
+        raise UsageError(f"the model {name} is in {model.precision}; expected one loaded in float32")
     spec = model.spec
     facts = {
         "name": name,

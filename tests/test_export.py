@@ -44,7 +44,7 @@ def hop_by_hop(run: Any, hops: np.ndarray) -> np.ndarray:
 def test_shipped_models_answer_the_same_in_onnx(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path, model = tmp_path / "model.onnx", load(name).model
+    path, model = tmp_path / "model.onnx", load(name, precision="float32").model
     model = model.network if isinstance(model, SensorChain | FieldChain) else model
     result = CliRunner().invoke(cli, ["models", "export", name, str(path)])
     assert result.exit_code == 0, result.output
@@ -91,3 +91,8 @@ def test_without_its_packages_the_error_names_the_extra(
     assert importlib.util.find_spec("onnx")
     with pytest.raises(UsageError, match=r'pip install "denoise-pipelines\[onnx\]"'):
         export_onnx(load("sensor").model, tmp_path / "model.onnx", "sensor")
+
+
+def test_a_network_in_fewer_bits_has_no_graph(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="photo is in bf16; expected one loaded in float32"):
+        export_onnx(load("photo", precision="bf16").denoiser, tmp_path / "model.onnx", "photo")
