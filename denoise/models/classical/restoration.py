@@ -271,6 +271,7 @@ class ClickRepair(Classical):
     def __init__(self, sample_rate: float = _RATE) -> None:
         super().__init__()
         self.frame = _frame(self.frame_s, sample_rate)
+        self._window = np.hanning(2 * self.frame)
         self._context = max(2 * self.order, round(self.context_s * sample_rate))
         self._longest = max(8, round(self.max_s * sample_rate))
         self.spec = InputSpec(
@@ -278,21 +279,19 @@ class ClickRepair(Classical):
         )
 
     def denoise(self, samples: Array) -> Array:
-        from scipy.signal import lfilter
-
         out = samples.astype(np.float64)
         frame, around = self.frame, 2 * (self._context + self.order)
         values = np.pad(out, (frame, frame + -out.size % frame), mode="symmetric")
         for start in range(0, out.size, frame):
             predictor = self._predictor(values[start + frame // 2 : start + frame // 2 + 2 * frame])
             part = values[start + frame - around : start + 2 * frame + around]
-            error = lfilter(predictor, [1.0], part)
-            matched = np.abs(lfilter(predictor, [1.0], error[::-1])[::-1])
+            error = _filtered(predictor, part)
+            matched = np.abs(_filtered(predictor, error[::-1])[::-1])
             above = np.flatnonzero(matched > self.threshold * np.median(matched))
             above = above[(around <= above) & (above < around + frame)]
             if not above.size or not predictor[1:].any():
                 continue
-            errors = np.abs(error), np.abs(lfilter(predictor, [1.0], part[::-1])[::-1])
+            errors = np.abs(error), np.abs(_filtered(predictor, part[::-1])[::-1])
             for group in np.split(above, np.flatnonzero(np.diff(above) > self.order) + 1):
                 first, last = self._bounds(*errors, int(group[0]) - 8, int(group[-1]) + 9)
                 at = start - around + first
@@ -307,8 +306,9 @@ class ClickRepair(Classical):
         """Return coefficients `1, a1 ... ap` that whiten it (autocorrelation method, with a little noise)."""
         from scipy.linalg import solve_toeplitz
 
-        spectrum = np.fft.rfft(part * np.hanning(part.size), 2 * part.size)
-        lags = np.fft.irfft(np.abs(spectrum) ** 2)[: self.order + 1]
+        windowed = part * self._window
+        shifted = np.lib.stride_tricks.sliding_window_view(np.pad(windowed, (0, self.order)), part.size)
+        lags = shifted @ windowed
         whitening: Array = np.eye(1, self.order + 1)[0]
         if lags[0] > 0.0:
             lags[0] *= 1.0 + 1e-9
@@ -326,14 +326,12 @@ class ClickRepair(Classical):
 
     def _repaired(self, piece: Array, predictor: Array) -> Array | None:
         """Return the interpolation of a click amid twice its context on each side; None if it is none."""
-        from scipy.signal import lfilter
-
         context, order = self._context, self.order
         click = slice(2 * context, piece.size - 2 * context)
         before, after = piece[: click.start], piece[click.stop :]
         if after.var() > self.max_rise**2 * before.var():
             return None
-        error = np.abs(lfilter(predictor, [1.0], piece))
+        error = np.abs(_filtered(predictor, piece))
         peak = error[click].max()
         earlier = error[context : click.start]
         later = error[click.stop + order : click.stop + order + context]
@@ -344,9 +342,15 @@ class ClickRepair(Classical):
         holes = np.arange(context, piece.size - 3 * context)
         repaired: Array = interpolate(piece[None, context:-context], holes, predictor)[0]
         filled = np.concatenate([before, repaired, after])
-        left = np.abs(lfilter(predictor, [1.0], filled))[click.start : click.stop + order].max()
+        left = np.abs(_filtered(predictor, filled))[click.start : click.stop + order].max()
         changed = np.abs(repaired - piece[click]).max()
         return repaired if left < self.max_left * peak and changed > self.min_change * piece.std() else None
+
+
+def _filtered(coefficients: Array, values: Array) -> Array:
+    """Filter by a finite impulse response, from zeros on; a tenth of the time of `lfilter`."""
+    filtered: Array = np.convolve(values, coefficients)[: values.size]
+    return filtered
 
 
 class AudioRestoration(Classical):
