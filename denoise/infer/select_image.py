@@ -118,6 +118,7 @@ def select(
     blurred = blur_px >= (BLURRED_PX if sigma >= _WHITE_TRACE else SOFT_PX)
     if lens:
         blurred, blur_px, sigma = True, lens.width_px, max(sigma, lens.sigma)
+        sharpens = sharpens and not lens.other_parts
     if smoothed_sigma or (coarse and sigma < _WHITE_TRACE):  # sharpening would bring out noise or blocks
         sharpens = False
     sigma = max(sigma, smoothed_sigma)
@@ -132,6 +133,8 @@ def select(
         model, ending = _CLEAN, f": cleaned by {100 * strength:.0f} %" if strength < 1 else ""
     kind = "smoothed noise" if smoothed_sigma else "noise"
     blur = f"blur of about {blur_px:.1f} px" if blurred else "sharp"
+    if lens and lens.other_parts:
+        blur = f"{blur} in parts, which differ"
     jpeg = f", JPEG of quality about {jpeg_quality:.0f}" if coarse else ""
     reason = f"{model}: {kind} of about {sigma:.2g}/255, {blur}{jpeg}{ending}"
     return ImageSelection(model, strength, reason, sigma, blur_px, jpeg_quality)

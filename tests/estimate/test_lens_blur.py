@@ -71,6 +71,17 @@ def test_nothing_else_is_taken_for_a_lens(spec: str, name: str) -> None:
     assert lens_blur(shot(spec, name), 255.0) is None
 
 
+@pytest.mark.parametrize(("near_px", "far_px"), [(2, 4), (3, 5)])
+def test_parts_with_another_blur_are_counted(near_px: float, far_px: float) -> None:
+    rest = "gaussian:sigma=2+jpeg:quality=95"
+    near, far = (shot(f"defocus:radius_px={radius_px}+{rest}") for radius_px in (near_px, far_px))
+    even, uneven = (lens_blur(np.concatenate([near, other[:, :, ::-1]], 2), 255.0) for other in (near, far))
+    assert even is not None
+    assert even.other_parts == 0
+    assert uneven is not None
+    assert uneven.other_parts == 4
+
+
 def test_the_scale_and_the_channels_do_not_matter() -> None:
     page = shot("defocus:radius_px=4+gaussian:sigma=2")
     found = [

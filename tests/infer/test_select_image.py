@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from scipy import ndimage
 import denoise
 from denoise import weights
 from denoise.errors import InputError, UsageError
+from denoise.estimate.lens_blur import LensBlur
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.file import clean_file
@@ -135,6 +137,15 @@ def test_the_selector_passes_on_what_it_measures(auto: Cleaner) -> None:
         "estimated_blur_px": pytest.approx(0, abs=BLURRED_PX),
         "estimated_jpeg_quality": 100.0,
     }
+
+
+def test_a_proven_blur_is_sharpened_unless_parts_differ() -> None:
+    lens = LensBlur(3.0, 1.5, 1.8)
+    assert select(0.1, 0.0, sharpens=True, lens=lens).model == "photo-sharp"
+    assert select(0.1, 0.0, sharpens=True, lens=lens).estimated_sigma == 1.8
+    uneven = select(0.1, 0.0, sharpens=True, lens=replace(lens, other_parts=2))
+    assert uneven.model == "photo"
+    assert "parts" in uneven.reason
 
 
 def test_the_strength_has_no_cliff() -> None:
