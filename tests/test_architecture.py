@@ -18,7 +18,9 @@ ROOT = Path(denoise.__file__).parent.parent
 # A module may import its own layer and those below it. The longest matching prefix gives its layer.
 LAYERS = (
     ("pipelines.cli",),
-    tuple(f"pipelines.{part}" for part in ("live", "benchmark", "explore", "inspect", "curve", "view")),
+    tuple(
+        f"pipelines.{part}" for part in ("live", "benchmark", "explore", "inspect", "curve", "view", "serve")
+    ),
     ("pipelines.report",),
     ("pipelines.batch", "pipelines.score"),
     ("pipelines",),

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "clean": "pipelines.cli.clean:command",
         "watch": "pipelines.cli.watch:command",
+        "serve": "pipelines.cli.serve:command",
         "corrupt": "pipelines.cli.corrupt:command",
         "score": "pipelines.cli.score:command",
         "benchmark": "pipelines.cli.benchmark:command",

@@ -115,19 +115,21 @@ def environment() -> Environment:
     return made
 
 
-def content_policy(*, connect: str = "'none'") -> str:
+def content_policy(scripts: Sequence[str] = ("view.js",), *, connect: str = "'none'") -> str:
     """Content policy of a page: its own script and style by their digests, and media inside the page.
 
     A script in a file name would not run even if it were not escaped.
     """
-    script, style = (
-        "'sha256-" + base64.b64encode(hashlib.sha256(asset(name).encode()).digest()).decode() + "'"
-        for name in ("view.js", "view.css")
-    )
+    allowed = " ".join(map(_digest, scripts))
     return (
-        f"default-src 'none'; script-src {script}; style-src {style}; img-src data: blob:; "
+        f"default-src 'none'; script-src {allowed}; style-src {_digest('view.css')}; img-src data: blob:; "
         f"media-src data: blob:; connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
+
+
+def _digest(name: str) -> str:
+    digest = hashlib.sha256(asset(name).encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def as_html(page: Page) -> str:

@@ -1,0 +1,59 @@
+"""Another strength of a cleaned file without the model: the input minus a share of what was removed."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.errors import UsageError
+from denoise.io.atomic import replacing
+
+__all__ = ["remix_file"]
+
+Array = NDArray[Any]
+
+
+def remix_file(source: Path, cleaned: Path, destination: Path, strength: float) -> None:
+    """Write what cleaning with another strength would give, to within the rounding of the cleaned file.
+
+    Args:
+        source: Input.
+        cleaned: Its result of strength 1, of the same format.
+        destination: File to write.
+        strength: In 0..1: 0 gives the input, 1 the result, both byte for byte.
+
+    Raises:
+        UsageError: The strength is out of range.
+        InputError: A file cannot be read.
+        OutputError: The result cannot be written.
+    """
+    if not 0 <= strength <= 1:
+        raise UsageError(f"the strength is {strength}; expected 0 to 1")
+    if strength in (0, 1) or filecmp.cmp(source, cleaned, shallow=False):
+        with replacing(destination) as partial:
+            shutil.copyfile(source if strength == 0 else cleaned, partial)
+        return
+    modality = io.modality(source).name
+    options = {"only_measurements": True} if modality == "sensor" else {}
+    recordings = io.probe(source, **options).pages if modality == "sensor" else 1
+    with io.writer(destination, io.probe(source, **options)) as sink:
+        for recording in range(recordings):
+            reading = {**options, **({"recording": recording} if recording else {})}
+            with io.reader(source, **reading) as before, io.reader(cleaned, **reading) as after:
+                for noisy, clean in zip(before, after, strict=True):
+                    sink.write(_mix(noisy, clean, strength))
+
+
+def _mix(noisy: Array, clean: Array, strength: float) -> Array:
+    mixed = noisy + strength * (clean.astype(np.float64) - noisy)
+    if np.issubdtype(noisy.dtype, np.integer):
+        limits = np.iinfo(noisy.dtype)
+        mixed = np.rint(mixed).clip(limits.min, limits.max)
+    same: Array = mixed.astype(noisy.dtype)
+    return same

@@ -1,0 +1,1 @@
+"""Local web page: drop files, see and hear them before and after, and download them."""

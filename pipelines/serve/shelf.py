@@ -1,0 +1,329 @@
+"""Files of one session: uploads and results in a private temporary folder, under names of our own."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from denoise import machine
+from denoise.errors import DenoiseError, UsageError, printable, reason
+from pipelines.batch.manifest import Entry
+from pipelines.serve.job import ServeJob
+from pipelines.view.budget import Budget
+from pipelines.view.page import Row, environment
+
+__all__ = ["BusyError", "Held", "LimitError", "Shelf", "clean_name"]
+
+_MAX_NAME = 120
+_MAX_PARTS = 8
+
+
+class BusyError(UsageError):
+    """All cores are at work."""
+
+
+class LimitError(UsageError):
+    """A limit of size or number is reached."""
+
+
+def clean_name(text: str) -> str:
+    """Make a relative name of an upload's name: no folder above, no drive, no control character.
+
+    The name is for people and for the archive; files of the session have names of our own.
+    """
+    parts = [printable(part).strip(" .") for part in text.replace("\\", "/").split("/")]
+    kept = [part.replace(":", "_")[-_MAX_NAME:] for part in parts if part not in ("", ".", "..")]
+    return "/".join(kept[-_MAX_PARTS:]) or "file"
+
+
+@dataclass
+class Held:
+    """One uploaded file.
+
+    Args:
+        id: Random name.
+        name: Name that it had.
+        folder: Its folder.
+        size_bytes: Of the upload.
+        model: Name of the model; empty for the default.
+        status: `waiting`, `cleaning`, `ok` or `failed`.
+        strength: Of the result.
+        entry: Result of the last cleaning.
+        started: Time of the upload.
+    """
+
+    id: str
+    name: str
+    folder: Path
+    size_bytes: int
+    model: str = ""
+    status: str = "waiting"
+    strength: float = 1.0
+    entry: Entry | None = None
+    started: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def suffix(self) -> str:
+        """Suffix, which names the format of the result."""
+        suffix = PurePosixPath(self.name).suffix
+        return suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) < 12 else ""
+
+    @property
+    def source(self) -> Path:
+        """The upload."""
+        return self.folder / f"input{self.suffix}"
+
+    @property
+    def cleaned(self) -> Path:
+        """Result of strength 1."""
+        return self.folder / f"cleaned{self.suffix}"
+
+    @property
+    def result(self) -> Path:
+        """Result of the present strength."""
+        return self.cleaned if self.strength == 1 else self.folder / f"mixed{self.suffix}"
+
+    def state(self) -> dict[str, Any]:
+        """Describe it for the page."""
+        entry = self.entry
+        return {
+            "id": self.id,
+            "name": self.name,
+            "status": self.status,
+            "strength": self.strength,
+            "model": entry.model if entry else None,
+            "modality": entry.modality if entry else None,
+            "seconds": entry.seconds if entry else None,
+            "error": entry.error if entry else None,
+        }
+
+
+class Shelf:
+    """All files of a session, and the workers that clean them."""
+
+    def __init__(self, job: ServeJob) -> None:
+        self.job = job
+        self.root = Path(tempfile.mkdtemp(prefix="denoise-serve-"))  # only its owner may enter
+        self._held: dict[str, Held] = {}
+        self._tickets: dict[str, tuple[float, tuple[str, ...]]] = {}
+        self._lock = threading.Lock()
+        self._workers = ThreadPoolExecutor(machine.cores(), thread_name_prefix="clean")
+        self._busy = 0
+
+    def close(self) -> None:
+        """Remove every file."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what is older than `keep_for`, and tickets that nobody used."""
+        now = time.monotonic()
+        with self._lock:
+            old = [held for held in self._held.values() if now - held.started > self.job.keep_for]
+            self._tickets = {name: pair for name, pair in self._tickets.items() if now - pair[0] < 60}
+        for held in old:
+            self.remove(held.id)
+
+    def get(self, name: str) -> Held:
+        """Find a file.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return self._held[name]
+
+    def open(self, name: str, model: str) -> Held:
+        """Make room for an upload.
+
+        Raises:
+            LimitError: The session holds as many files, or as much, as it may.
+            BusyError: All cores are at work.
+            UsageError: There is no such model.
+        """
+        _check_model(model)
+        with self._lock:
+            if self._busy >= machine.cores():
+                raise BusyError(f"{self._busy} files are being cleaned: send the next one when one is done")
+            if len(self._held) >= self.job.max_files:
+                raise LimitError(f"{len(self._held)} files are here; remove some first")
+            if self.room() <= 0:
+                raise LimitError(f"{self.job.max_total:,} bytes are here; remove some files first")
+            held = Held(secrets.token_urlsafe(12), clean_name(name), Path(), 0, model)
+            held.folder = self.root / held.id
+            held.folder.mkdir(mode=0o700)
+            self._held[held.id] = held
+            self._busy += 1  # until it is cleaned, or the upload ends early
+        return held
+
+    def room(self) -> int:
+        """Bytes that may still come."""
+        return self.job.max_total - sum(held.size_bytes for held in self._held.values())
+
+    def release(self) -> None:
+        """Give back the core of an upload that ended early."""
+        with self._lock:
+            self._busy -= 1
+
+    def submit(self, held: Held) -> None:
+        """Clean a file whose upload is complete."""
+        held.status = "cleaning"
+        self._workers.submit(self._clean, held)
+
+    def clean_again(self, held: Held, model: str) -> None:
+        """Clean a file by another model.
+
+        Raises:
+            BusyError: All cores are at work.
+            UsageError: There is no such model.
+        """
+        _check_model(model)
+        with self._lock:
+            if self._busy >= machine.cores() or held.status == "cleaning":
+                raise BusyError("all cores are at work: try again when a file is done")
+            self._busy += 1
+        held.model, held.strength = model, 1.0
+        self.submit(held)
+
+    def _clean(self, held: Held) -> None:
+        from denoise.infer.file import clean_file
+
+        started = time.perf_counter()
+        status, facts = "failed", dict[str, Any]()
+        try:
+            with held.lock:
+                report = clean_file(held.source, held.cleaned, held.model or None)
+            facts = {
+                "modality": report.modality,
+                "model": report.model,
+                "metrics": report.metrics,
+                "notes": report.notes,
+                "error": report.salvaged,
+            }
+            status = "salvaged" if report.salvaged else "ok"
+        except DenoiseError as error:
+            facts = {"error": self._named(str(error), held)}
+        except MemoryError:
+            facts = {"error": "is too large for the memory of this machine"}
+        except Exception as error:  # one file must not end the session
+            facts = {"error": f"unexpected {type(error).__name__}: {reason(error)}"}
+        finally:
+            seconds = round(time.perf_counter() - started, 3)
+            held.entry = Entry(held.name, str(held.cleaned), status, seconds, **facts)
+            held.status = status
+            self.release()
+
+    def _named(self, sentence: str, held: Held) -> str:
+        """Replace paths of this machine by the name of the upload."""
+        for path in (held.source, held.cleaned, held.result):
+            sentence = sentence.replace(str(path), held.name)
+        return sentence.removeprefix(f"{held.name}: ").replace(str(self.root), "")
+
+    def remix(self, held: Held, strength: float) -> None:
+        """Change the strength of a result, without running the model again.
+
+        Raises:
+            UsageError: It is out of range, or there is no result.
+        """
+        from denoise.infer.remix import remix_file
+
+        if held.status not in ("ok", "salvaged"):
+            raise UsageError(f"{held.name}: has no result yet")
+        with held.lock:
+            remix_file(held.source, held.cleaned, held.folder / f"mixed{held.suffix}", strength)
+            held.strength = strength
+
+    def view(self, held: Held) -> str:
+        """Render the section of a file."""
+        from pipelines.view.reports import compare, entry_row
+
+        entry = held.entry
+        assert entry is not None
+        row = replace(entry_row(replace(entry, output=None), Budget(), {}), name=held.name)
+        if held.status in ("ok", "salvaged"):
+            with held.lock:
+                shown, missing = compare(entry.modality or "", held.source, held.result, Budget(), {})
+            row = replace(row, view=shown, missing=missing and self._named(missing, held))
+        return _article(row, held.id)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is being cleaned is removed by a later sweep."""
+        with self._lock:
+            held = self._held.get(name)
+            if held is None or held.status == "cleaning":
+                return
+            del self._held[name]
+        shutil.rmtree(held.folder, ignore_errors=True)
+
+    def ticket(self, names: Iterable[str]) -> str:
+        """Make a random address that gives results once, within a minute.
+
+        Raises:
+            KeyError: There is no such file.
+            UsageError: One has no result.
+        """
+        chosen = tuple(dict.fromkeys(names))
+        for name in chosen:
+            if self.get(name).status not in ("ok", "salvaged"):
+                raise UsageError(f"{self.get(name).name}: has no result")
+        if not chosen:
+            raise UsageError("nothing was chosen")
+        address = secrets.token_urlsafe(24)
+        with self._lock:
+            self._tickets[address] = (time.monotonic(), chosen)
+        return address
+
+    def redeem(self, address: str) -> tuple[Path, str]:
+        """Return the file of a ticket, and its name; of several files an archive.
+
+        Raises:
+            KeyError: There is no such ticket.
+        """
+        with self._lock:
+            made, names = self._tickets.pop(address)
+        if time.monotonic() - made > 60:
+            raise KeyError(address)
+        held = [self.get(name) for name in names]
+        if len(held) == 1:
+            return held[0].result, PurePosixPath(held[0].name).name
+        path = self.root / f"{address}.zip"
+        used: set[str] = set()
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # the formats are compressed
+            for one in held:
+                archive.write(one.result, _unused(one.name, used))
+        return path, "cleaned.zip"
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """Number a name that an archive has already; names of some systems do not differ by case."""
+    path, number = PurePosixPath(name), 1
+    while name.lower() in used:
+        number += 1
+        name = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
+    used.add(name.lower())
+    return name
+
+
+def _article(row: Row, name: str) -> str:
+    template = environment().get_template("views.html").module
+    html: str = template.article(row, name)  # type: ignore[attr-defined]
+    return html
+
+
+def _check_model(name: str) -> None:
+    """Refuse all but the names of the catalogue: a weights file would be a path of this machine."""
+    from denoise.infer.catalogue import catalogue
+    from denoise.registry import unknown
+
+    names = [row.name for row in catalogue()]
+    if name and name not in names:
+        raise unknown("model", name, names)
