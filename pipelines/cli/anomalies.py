@@ -33,7 +33,7 @@ def command(report_path: Path | None, **settings: Any) -> None:
       denoise anomalies today/ --fit-on good/ -o report.json
     """
     from pipelines.explore.anomalies import find_anomalies
-    from pipelines.view.reports import anomalies_page
+    from pipelines.explore.page import anomalies_page
 
     job = AnomaliesJob(**settings)
     if job.model and (unused := options.given("code_size", "steps", "window", "standardise")):

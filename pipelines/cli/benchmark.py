@@ -58,7 +58,7 @@ def command(
     from pipelines.benchmark import run as benchmark
     from pipelines.benchmark import tables as comparison
     from pipelines.benchmark.contact_sheet import ContactSheet
-    from pipelines.view.reports import benchmark_page
+    from pipelines.benchmark.page import benchmark_page
 
     job = BenchmarkJob(**settings)
     texts = json_path, csv_path, markdown_path

@@ -70,6 +70,7 @@ def application(job: ServeJob, shelf: Shelf, port: int, token: str) -> Guard:
         task.cancel()
 
     app = Starlette(routes=routes, lifespan=lifespan)
+    app.router.redirect_slashes = False
     app.state.job, app.state.shelf = job, shelf
     return Guard(app, port, token, content_policy(_SCRIPTS, connect="'self'"))
 

@@ -1,18 +1,16 @@
-"""Reports of batches, scores, benchmarks and searches for anomalies, as pages."""
+"""Reports of batches and of scores, as pages."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from denoise.errors import DenoiseError, reason
-from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import WRITTEN, Entry
@@ -24,11 +22,7 @@ from pipelines.view import chart
 from pipelines.view.budget import MAX_VIEWS, Budget
 from pipelines.view.page import Chart, Column, Page, Row
 
-if TYPE_CHECKING:
-    from pipelines.benchmark.run import BenchmarkRow
-    from pipelines.explore.anomalies import AnomalyResult
-
-__all__ = ["anomalies_page", "batch_page", "benchmark_page", "compare", "entry_row", "scores_page"]
+__all__ = ["batch_page", "compare", "entry_row", "figure", "metric_title", "scores_page"]
 
 # Names of figures for people: with a unit, and if a larger one is better.
 _NAMES: Mapping[str, tuple[str, bool]] = {
@@ -94,14 +88,16 @@ def batch_page(job: Job, result: Result) -> Page:
         ),
     ]
     grouped = _changes_by_kind(ordered, changes)
-    for (modality, figure), found in grouped.items():
+    for (modality, metric), found in grouped.items():
         gain = float(np.median([change.gain for _, change in found]))
-        facts.append((f"{gain:+.2f}", f"{modality}: {_NAMES[figure][0]}, median gain"))
+        facts.append((f"{gain:+.2f}", f"{modality}: {metric_title(metric)}, median gain"))
     if seconds := sum(entry.seconds for entry in result.entries):
         facts.append((_duration(seconds), "of work"))
     charts = [
-        _gain_chart(modality, _NAMES[figure][0], [(short[entry.source], change) for entry, change in found])
-        for (modality, figure), found in grouped.items()
+        _gain_chart(
+            modality, metric_title(metric), [(short[entry.source], change) for entry, change in found]
+        )
+        for (modality, metric), found in grouped.items()
         if len(found) > 1
     ]
     notes = [result.stopped] if result.stopped else []
@@ -127,7 +123,7 @@ def entry_row(
         (entry.model or "", entry.model or ""),
     ]
     if change:
-        cells += [(_NAMES[change.name][0], change.name)]
+        cells += [(metric_title(change.name), change.name)]
         cells += [(f"{value:.4g}", value) for value in (change.before, change.after)]
         cells += [(f"{change.gain:+.2f}" if abs(change.gain) < 1000 else f"{change.gain:+.3g}", change.gain)]
     else:
@@ -144,7 +140,7 @@ def entry_row(
                 entry.modality or "", Path(entry.source), Path(entry.output), budget, reading
             )
     decision, notes = _decision(entry)
-    figures = [(name.replace("_", " "), _figure(value)) for name, value in entry.metrics.items()]
+    figures = [(name.replace("_", " "), figure(value)) for name, value in entry.metrics.items()]
     return Row(
         entry.source,
         entry.status,
@@ -206,7 +202,7 @@ def scores_page(scores: Scores) -> Page:
                 row.modality or "", row.estimate, row.reference, budget, {}, ("estimate", "reference")
             )
         cells = [
-            (_figure(value), "" if value is None else value) for value in map((row.metrics or {}).get, names)
+            (figure(value), "" if value is None else value) for value in map((row.metrics or {}).get, names)
         ]
         rows.append(
             Row(
@@ -226,10 +222,10 @@ def scores_page(scores: Scores) -> Page:
         values = [(row.metrics or {}).get(headline) for row in scores.scored if row.modality == modality]
         finite = [value for value in values if value is not None and math.isfinite(value)]
         if len(finite) > 1:
-            title = _NAMES[headline][0]
+            title = metric_title(headline)
             charts.append(Chart(f"{modality}: {title}", chart.histogram(finite, title)))
     facts = [(f"{len(scores.scored)}", "pairs"), (f"{len(scores.failed)}", "failed")]
-    facts += [(_figure(value), f"mean {name.replace('_', ' ')}") for name, value in scores.means.items()]
+    facts += [(figure(value), f"mean {name.replace('_', ' ')}") for name, value in scores.means.items()]
     return Page(
         f"Scores of {files(len(scores.rows))}",
         facts,
@@ -238,163 +234,6 @@ def scores_page(scores: Scores) -> Page:
         charts,
         first="estimate",
     )
-
-
-def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Any]) -> Page:
-    """Make the page of a benchmark: metric over level, quality over cost, and one row per model and noise."""
-    charts = []
-    for modality in dict.fromkeys(row.modality for row in rows):
-        ours = [row for row in rows if row.modality == modality]
-        title = _NAMES[MODALITIES[modality].headline][0]
-        for group in dict.fromkeys(row.group for row in ours if row.level is not None):
-            swept = [row for row in ours if row.group == group and row.level is not None]
-            series: dict[str, list[tuple[float, float]]] = {}
-            for row in swept:
-                if row.headline is not None:
-                    series.setdefault(row.model, []).append((row.level or 0.0, row.headline))
-            if series and len({row.level for row in swept}) > 1:
-                drawn = chart.lines(series, f"level of {group}", title)
-                charts.append(Chart(f"{modality}, {group}", drawn))
-        points = {}
-        for model in dict.fromkeys(row.model for row in ours):
-            found = [row for row in ours if row.model == model]
-            gain = finite_mean(row.gain for row in found)
-            cost = finite_mean(next(iter(row.cost.values()), None) for row in found)
-            if gain is not None and cost:
-                points[model] = (cost, gain)
-        if len(points) > 1:
-            unit = _COSTS[next(iter(ours[0].cost))]
-            charts.append(
-                Chart(
-                    f"{modality}: quality against cost", chart.scatter(points, unit, f"mean gain in {title}")
-                )
-            )
-    table = [
-        Row(
-            row.model,
-            "worse" if (row.gain or 0.0) < 0 else "ok",
-            row.modality,
-            (
-                (row.noise, row.noise),
-                (f"{row.files}", row.files),
-                *(
-                    (_figure(value), "" if value is None else value)
-                    for value in (row.noisy_headline, row.headline)
-                ),
-                ("" if row.gain is None else f"{row.gain:+.2f}", "" if row.gain is None else row.gain),
-                *((f"{value:.3g}", value) for value in list(row.cost.values())[:1]),
-            ),
-            figures=tuple((name.replace("_", " "), _figure(value)) for name, value in row.metrics.items()),
-        )
-        for row in rows
-    ]
-    table += [
-        Row(str(problem.path), "failed", "", tuple([("", "")] * 6), problem.error) for problem in problems
-    ]
-    table.sort(key=lambda row: row.error is None)
-    models = {row.model for row in rows}
-    facts = [
-        (f"{len(models)}", "models"),
-        (f"{max((row.files for row in rows), default=0)}", "files"),
-        (f"{len({row.noise for row in rows})}", "conditions"),
-    ]
-    columns = [
-        Column("noise"),
-        Column("files", number=True, phone=False),
-        Column("input, dB", number=True, phone=False),
-        Column("output, dB", number=True),
-        Column("gain, dB", number=True),
-        Column("cost", number=True, phone=False),
-    ]
-    notes = [
-        f"Cost is in {_COSTS[name]}."
-        for name in dict.fromkeys(next(iter(row.cost), "") for row in rows)
-        if name
-    ]
-    return Page(f"Benchmark of {len(models)} models", facts, columns, table, charts, notes, first="model")
-
-
-_COSTS = {
-    "s_per_mpx": "seconds a megapixel",
-    "real_time_factor": "seconds a second of sound",
-    "s_per_msample": "seconds a million samples",
-}
-
-
-def anomalies_page(result: AnomalyResult) -> Page:
-    """Make the page of a search for anomalies: anomalous files first, their places outlined."""
-    from pipelines.explore.anomalies import ranges
-
-    ordered = sorted(result.rows, key=lambda row: row[1].p_value)
-    budget = Budget.for_files(len(ordered))
-    short = _short_names(str(source.path) for source, _ in ordered)
-    rows = [
-        Row(str(problem.path), "failed", "", tuple([("", "")] * 4), problem.error)
-        for problem in result.problems
-    ]
-    for number, (source, found) in enumerate(ordered):
-        places = ranges(found)
-        view, missing = None, None
-        if number < MAX_VIEWS:
-            view, missing = compare(
-                result.cut.modality, source.path, None, budget, {}, marks=_marks(result, found, places)
-            )
-        score = float(found.measured.score.max())
-        status = "anomalous" if found.anomalous else "normal"
-        rows.append(
-            Row(
-                short[str(source.path)],
-                status,
-                result.cut.modality,
-                (
-                    (status, status),
-                    (f"{found.p_value:.2g}", found.p_value),
-                    (f"{score:.3g}", score),
-                    (f"{len(places)}", len(places)),
-                ),
-                decision=f"Probability of a normal file as extreme: {found.p_value:.2g}",
-                view=view,
-                missing=missing,
-            )
-        )
-    counts = Counter(row.status for row in rows)
-    facts = [(f"{number}", status) for status, number in counts.items()]
-    notes = []
-    if held_out := result.held_out:
-        notes.append(
-            f"False alarms on held-out normal windows: {held_out.alarms} of {held_out.windows}, "
-            f"{held_out.expected:.1f} expected."
-        )
-    columns = [
-        Column("status"),
-        Column("p", number=True),
-        Column("score", number=True, phone=False),
-        Column("places", number=True),
-    ]
-    return Page(f"Anomalies in {files(len(ordered))}", facts, columns, rows, notes=notes)
-
-
-def _marks(result: AnomalyResult, found: Any, places: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Places of a file in the terms of its view."""
-    first = [place for place in places if place["page"] == 0]
-    if result.cut.modality == "image":
-        from pipelines.view.photo import Mark
-
-        height, width = found.pages[0].shape[-2:]
-        return [
-            Mark(
-                start[1] / width,
-                start[0] / height,
-                (stop[1] - start[1]) / width,
-                (stop[0] - start[0]) / height,
-            )
-            for start, stop in ((place["start"], place["stop"]) for place in first)
-        ]
-    if result.cut.modality == "audio":
-        return sorted(
-            {(place["start_s"], place["stop_s"]) for place in first if place["start_s"] is not None}
-        )
-    return sorted({(place["start"][0], place["stop"][0]) for place in first})
 
 
 def _change(entry: Entry) -> _Change | None:
@@ -458,7 +297,13 @@ def _reading(options: Any) -> dict[str, Any]:
     return {name: getattr(options, name) for name in _READING if hasattr(options, name)}
 
 
-def _figure(value: float | None) -> str:
+def metric_title(name: str) -> str:
+    """Return the name of a metric for people, with its unit."""
+    return _NAMES[name][0]
+
+
+def figure(value: float | None) -> str:
+    """Format a figure; nothing for None."""
     return "" if value is None else f"{value:.4g}"
 
 

@@ -358,7 +358,7 @@ def test_a_file_that_announces_less_than_it_sends_is_cut_off(server: Server) -> 
 
 def test_the_session_holds_no_more_than_it_may(server: Server, photo: bytes) -> None:
     noise = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (720, 720, 3), dtype=np.uint8)).save(
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (700, 700, 3), dtype=np.uint8)).save(
         noise, "PNG"
     )
     assert server.cleaned("a.png", noise.getvalue(), "none")["status"] == "ok"

@@ -59,9 +59,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pair = [str(root / side / name) for side in ("in", "out")]
         metrics = {} if error else {"snr_db_before": 5.0, "snr_db": 5.0 + gain}
         reason = (f"model: because of {HOSTILE}",)
-        entries.append(
-            Entry(*pair, "failed" if error else "ok", 1.0, modality, "model", metrics, error, reason)
-        )
+        facts = {"modality": modality, "model": "model", "metrics": metrics, "error": error, "notes": reason}
+        entries.append(Entry(*pair, "failed" if error else "ok", 1.0, **facts))
 
     for side, sigma in (("in", 0.1), ("out", 0.0)):
         (root / side).mkdir()

@@ -176,7 +176,8 @@ def test_the_policy_of_a_page_allows_its_own_script_and_nothing_else() -> None:
 def test_failures_come_first_then_what_gained_least(tmp_path: Path) -> None:
     def entry(name: str, status: str, gain: float | None = None, error: str | None = None) -> Entry:
         metrics = {} if gain is None else {"psnr_db_before": 20.0, "psnr_db": 20.0 + gain}
-        return Entry(f"in/{name}", None, status, 1.0, "image", "photo", metrics, error)
+        facts = {"modality": "image", "model": "photo", "metrics": metrics, "error": error}
+        return Entry(f"in/{name}", None, status, 1.0, **facts)
 
     entries = (
         entry("much.png", "ok", 9.0),
