@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.report import write_csv, writing
+from pipelines.report import check_report, write_csv, writing
 
 if TYPE_CHECKING:
     from denoise.training.fit import Progress
 
-__all__ = ["line", "sparkline", "write"]
+__all__ = ["check", "line", "sparkline", "write"]
 
 Curve = Sequence[Mapping[str, float]]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MAX_BARS = 24
+_SUFFIXES = {".curve.csv": "curve", ".curve.png": "picture"}  # with their kinds of `check_report`
 
 
 def line(progress: Progress) -> str:
@@ -36,6 +37,16 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1)) if span else 0] for value in shown)
 
 
+def check(weights: Path) -> None:
+    """Refuse weights whose curve would replace anything but an earlier curve.
+
+    Raises:
+        UsageError: A file has the name of the curve.
+    """
+    for suffix, kind in _SUFFIXES.items():
+        check_report(weights.with_suffix(suffix), kind)
+
+
 def write(curve: Curve, weights: Path) -> None:
     """Write `NAME.curve.csv` and `NAME.curve.png` beside the weights.
 
@@ -43,8 +54,9 @@ def write(curve: Curve, weights: Path) -> None:
         OutputError: They cannot be written.
     """
     rows = ([point[name] for name in curve[0]] for point in curve)
-    write_csv(weights.with_suffix(".curve.csv"), curve[0], rows)
-    _plot(curve, weights.with_suffix(".curve.png"))
+    table, plot = map(weights.with_suffix, _SUFFIXES)
+    write_csv(table, curve[0], rows)
+    _plot(curve, plot)
 
 
 def _plot(curve: Curve, path: Path) -> None:

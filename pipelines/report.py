@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from denoise.errors import OutputError, UsageError, printable
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
+from pipelines.batch.discover import refuse_overlap
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Result
 from pipelines.batch.store import MANIFEST_NAME
@@ -30,6 +31,7 @@ __all__ = [
     "STDOUT",
     "as_json",
     "causes",
+    "check_outputs",
     "check_report",
     "files",
     "lines",
@@ -52,6 +54,7 @@ _HEADS = {
     "CSV": rb"(?:model,modality|set,model),",
     "Markdown": rb"[^\n]{1,200}\n\n\| (?:model|set) ",
     "log": rb'\{"time": "',
+    "curve": rb"step,",
     "HTML": rb"<!doctype html>\n<!-- denoise report",
     "picture": rb".{0,4000}(?:[Mm]atplotlib|denoise)",
 }
@@ -334,12 +337,44 @@ def as_json(data: Mapping[str, Any]) -> str:
     return json.dumps(jsonable(data), indent=2, allow_nan=False)
 
 
+def check_outputs(
+    outputs: Mapping[Path | None, tuple[str, ...]], inputs: Iterable[Path], overwrite: bool
+) -> None:
+    """Refuse the outputs of a command that writes a few files, before work starts.
+
+    Args:
+        outputs: Suffixes that each may have; none for a folder.
+        inputs: Files and folders that no output may overlap.
+        overwrite: Accept existing files.
+
+    Raises:
+        UsageError: An output has another suffix, exists, is no file, or overlaps an input.
+    """
+    for path, suffixes in outputs.items():
+        if path is None:
+            continue
+        if suffixes and path.suffix.lower() not in suffixes:
+            raise UsageError(f"{path}: is written as {' or '.join(suffixes)}; choose such a name")
+        if os.path.lexists(path) and not (path.is_file() if suffixes else path.is_dir()):
+            raise UsageError(
+                f"{path}: is no {'regular file' if suffixes else 'folder'}; choose another output"
+            )
+        exists = path.exists() if suffixes else path.is_dir() and any(path.iterdir())
+        if exists and not overwrite:
+            raise UsageError(f"{path}: exists already; --overwrite replaces it")
+        for folder in inputs:
+            if folder.is_dir():
+                refuse_overlap(folder, path)
+            elif path.exists() and folder.exists() and path.samefile(folder):
+                raise UsageError(f"{path}: is an input; choose another output")
+
+
 def check_report(path: Path, kind: str) -> None:
     """Refuse to write a report over anything but an earlier report, before work starts.
 
     Args:
         path: Path of the report; `-` is standard output.
-        kind: `JSON`, `CSV`, `HTML`, `log`, `Markdown` or `picture`.
+        kind: `JSON`, `CSV`, `curve`, `HTML`, `log`, `Markdown` or `picture`.
 
     Raises:
         UsageError: The path is that of another file, such as a photo or a device.

@@ -280,11 +280,17 @@ def _archive(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Co
     if "step" in arrays:
         codes = arrays["low"] + codes * arrays["step"]
     codes, rows = codes.astype(np.float32), len(codes)
+    if not np.isfinite(codes).all():
+        raise ValueError("codes that are no numbers")
     scale = (
         np.exp2(arrays["log2_scale"].astype(np.float32)) if "log2_scale" in arrays else arrays.get("scale")
     )
     offset = arrays.get("offset", np.zeros(rows, np.float32))
     scale = np.ones(rows, np.float32) if scale is None else scale
+    names = [file["name"] for file in about["files"]]
+    texts = (*names, about["model_digest"], about["model_path"])
+    if len(set(names)) < len(names) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("names of files that are no texts, or twice the same")
     pages = [tuple(map(_page, file["pages"])) for file in about["files"]]
     counts = [count(cut, each) for each in pages]
     if not len(offset) == len(scale) == rows == sum(counts) - len(arrays["left_out"]):

@@ -394,6 +394,11 @@ def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
         return ratio
     # A ratio of small numbers has a filter with little delay; the way back inverts the same ratio.
     smaller = Fraction(min(ratio, 1 / ratio)).limit_denominator(MAX_TERM)
+    if not smaller:
+        raise UsageError(
+            f"the sample rate is {sample_rate:g} Hz, and the model works at {spec.sample_rate:g} Hz: too far away; "
+            "a wrong header is corrected by --sample-rate"
+        )
     return float(smaller if ratio < 1 else 1 / smaller)
 
 

@@ -65,6 +65,8 @@ def command(
     from denoise.training.self_supervised import TARGET_METHODS
     from pipelines import curve
 
+    report.check_outputs({output: (".safetensors",)}, (), overwrite)
+
     def show(progress: Progress) -> None:
         click.echo(curve.line(progress), err=True)
 

@@ -174,7 +174,8 @@ def verify(file: str) -> None:
 @command.command()
 @click.argument("name", shell_complete=complete_model)
 @click.argument("path", type=options.path_type, metavar="FILE.onnx")
-def export(name: str, path: Path) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def export(name: str, path: Path, overwrite: bool) -> None:
     """Write a trained model, by NAME or weights file, as ONNX, for programs without PyTorch.
 
     \b
@@ -184,6 +185,7 @@ def export(name: str, path: Path) -> None:
     from denoise.export import export_onnx
     from denoise.infer.catalogue import find, load
 
+    report.check_outputs({path: (".onnx",)}, (), overwrite)
     facts = export_onnx(load(name, find(name).modalities[0], "float32").denoiser, path, name)
     click.echo(printable(f"{path}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
 

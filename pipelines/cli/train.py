@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from denoise.errors import UsageError, printable
+from denoise.errors import printable
+from pipelines import report
 from pipelines.cli import options
 
 if TYPE_CHECKING:
@@ -66,11 +67,9 @@ def command(
     from denoise.training.fit import fit
     from pipelines import curve
 
-    checkpoint = output.with_suffix(".checkpoint")
-    if output.suffix != ".safetensors":
-        raise UsageError(f"{output}: weights are written as .safetensors; choose such a name")
-    if output.exists() and not (overwrite or checkpoint.exists()):
-        raise UsageError(f"{output}: exists already, and has no checkpoint; --overwrite replaces it")
+    going_on = output.with_suffix(".checkpoint").exists()
+    report.check_outputs({output: (".safetensors",)}, (), overwrite or going_on)
+    curve.check(output)
 
     def show(progress: Progress) -> None:
         click.echo(curve.line(progress), err=True)

@@ -21,13 +21,12 @@ from pipelines.explore.jobs import AnomaliesJob
 from pipelines.explore.segments import (
     MAX_SAMPLED,
     Files,
-    check_outputs,
     default_segmentation,
     find,
     fit_embedding,
     sample,
 )
-from pipelines.report import write_csv, write_json
+from pipelines.report import check_outputs, write_csv, write_json
 
 __all__ = ["SUFFIXES", "AnomalyResult", "HeldOut", "find_anomalies", "ranges"]
 

@@ -22,13 +22,12 @@ from pipelines.explore import code_map
 from pipelines.explore.jobs import EmbedJob
 from pipelines.explore.segments import (
     Files,
-    check_outputs,
     default_segmentation,
     find,
     fit_embedding,
     sample,
 )
-from pipelines.report import write_csv, writing
+from pipelines.report import check_outputs, write_csv, writing
 
 __all__ = ["SUFFIXES", "EmbedResult", "embed"]
 

@@ -17,7 +17,7 @@ from denoise.analysis.segments import Segmentation
 from denoise.errors import InputError, OutputError, UnreadableError, WeightsError, reason
 from pipelines.batch.discover import Problem
 from pipelines.explore.jobs import ReconstructJob
-from pipelines.explore.segments import check_outputs
+from pipelines.report import check_outputs
 
 __all__ = ["ReconstructResult", "reconstruct"]
 
@@ -67,10 +67,14 @@ def _targets(job: ReconstructJob, files: Sequence[Codes], modality: str) -> list
     suffixes = [coding.suffix_of(codes, modality) for codes in files]
     short = [name.with_suffix(suffix) for name, suffix in zip(names, suffixes, strict=True)]
     often = Counter(short)
-    return [
+    targets = [
         job.output / (one if often[one] == 1 else name.with_name(name.name + suffix))
         for one, name, suffix in zip(short, names, suffixes, strict=True)
     ]
+    twice = [target for target, number in Counter(targets).items() if number > 1]
+    if twice:
+        raise UnreadableError(f"{job.archive}: names two files that would be written to {twice[0]}")
+    return targets
 
 
 @contextmanager

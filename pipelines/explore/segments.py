@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # importing it imports torch
 __all__ = [
     "MAX_SAMPLED",
     "Files",
-    "check_outputs",
     "default_segmentation",
     "find",
     "fit_embedding",
@@ -79,34 +78,6 @@ class Files:
             except Exception as error:  # a defect here or in a decoder costs one file
                 sentence = f"unexpected {type(error).__name__}: {reason(error)}"
             self.problems.append(Problem(source.path, with_path(sentence, source.path)))
-
-
-def check_outputs(
-    outputs: Mapping[Path | None, tuple[str, ...]], inputs: Iterable[Path], overwrite: bool
-) -> None:
-    """Refuse outputs before work starts.
-
-    Args:
-        outputs: Suffixes that each may have; none for a folder.
-        inputs: Files and folders that no output may overlap.
-        overwrite: Accept existing files.
-
-    Raises:
-        UsageError: An output has another suffix, exists, or overlaps an input.
-    """
-    for path, suffixes in outputs.items():
-        if path is None:
-            continue
-        if suffixes and path.suffix.lower() not in suffixes:
-            raise UsageError(f"{path}: is written as {' or '.join(suffixes)}")
-        exists = path.exists() if suffixes else path.is_dir() and any(path.iterdir())
-        if exists and not overwrite:
-            raise UsageError(f"{path}: exists already; --overwrite replaces it")
-        for folder in inputs:
-            if folder.is_dir():
-                discover.refuse_overlap(folder, path)
-            elif path.exists() and folder.exists() and path.samefile(folder):
-                raise UsageError(f"{path}: is an input; choose another output")
 
 
 def find(
