@@ -34,6 +34,7 @@ __all__ = [
     "FORMAT",
     "annotate",
     "build",
+    "build_new",
     "card",
     "current_name",
     "digest",
@@ -63,6 +64,7 @@ _DTYPES = ("F16", "BF16", "F32", "F64", "I8")
 _MAX_HALO = {1: 2**20, 2: 4096}  # samples; pixels
 _MAX_NUMBER = 2**20  # in a config: no size or rate is larger
 _MAX_TENSORS = 10_000
+_MAX_PARAMETERS = 1 << 30  # of a model to train
 _MAX_MULTIPLE = 2**16  # samples or pixels
 _SCALE = ":scale"  # suffix of the tensor that holds the step size of each row of an 8-bit tensor
 _MISFITS = (  # what building a model from an untrusted config may raise
@@ -115,6 +117,24 @@ def build(architecture: str, config: Mapping[str, Any]) -> Denoiser:
     """
     model: Denoiser = lookup(ARCHITECTURES, architecture, "architecture")(**config)
     return model
+
+
+def build_new(architecture: str, config: Mapping[str, Any]) -> Denoiser:
+    """Build a model to be trained from a config that anybody may have written.
+
+    Raises:
+        UsageError: The architecture is unknown, or the config asks for no model, or for a giant.
+    """
+    lookup(ARCHITECTURES, architecture, "architecture")
+    try:
+        if (largest := max(_numbers(config), default=0)) > _MAX_NUMBER:
+            raise ValueError(f"the number {largest:.6g}, expected {_MAX_NUMBER} at most")
+        plan = _planned(architecture, config, _MAX_TENSORS, f"more than {_MAX_TENSORS} tensors")
+        if (count := sum(each.numel() for each in plan.parameters())) > _MAX_PARAMETERS:
+            raise ValueError(f"{count:.3g} parameters, expected {_MAX_PARAMETERS:.3g} at most")
+        return build(architecture, config)
+    except Exception as error:  # constructors of layers raise errors of any kind
+        raise UsageError(f"model.config of {architecture}: {reason(error)}") from error
 
 
 def digest(path: Path) -> str:
@@ -378,23 +398,9 @@ def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, 
         raise WeightsError(f"{path}: its config has the number {largest:.6g}, expected {_MAX_NUMBER} at most")
     if len(shapes) > _MAX_TENSORS:
         raise WeightsError(f"{path}: holds {len(shapes)} tensors, expected {_MAX_TENSORS} at most")
-    import torch
-    from torch.nn.modules.module import register_module_parameter_registration_hook
-
-    left = 2 * len(shapes)  # some layers register a parameter twice
-
-    def count(_module: Any, _name: str, parameter: Tensor | None) -> None:
-        nonlocal left
-        left -= parameter is not None and parameter.is_meta  # other threads build real ones
-        if left < 0:
-            raise WeightsError(f"{path}: its config asks for more than its {len(shapes)} tensors")
-
-    hook = register_module_parameter_registration_hook(count)
-    try:
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            plan = build(card["architecture"], card["config"])
-    finally:
-        hook.remove()
+    # Some layers register a parameter twice.
+    what = f"{path}: its config asks for more than its {len(shapes)} tensors"
+    plan = _planned(card["architecture"], card["config"], 2 * len(shapes), what)
     wanted = {name: tuple(value.shape) for name, value in plan.state_dict().items()}
     for name in sorted(wanted.keys() | shapes.keys()):
         need, have = wanted.get(name), shapes.get(name)
@@ -408,8 +414,31 @@ def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, 
             f"{path}: its card says {card['modality']}, its config {plan.spec.modality}, expected the same"
         )
     _check_reach(path, plan)
+    import torch
+
     with torch.random.fork_rng(devices=[]):  # the initial weights are replaced; the caller's numbers stay
         return build(card["architecture"], card["config"])
+
+
+def _planned(architecture: str, config: Mapping[str, Any], most: int, sentence: str) -> Denoiser:
+    """Build a model on the meta device; raise a WeightsError at more than `most` parameters."""
+    import torch
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    left = most
+
+    def count(_module: Any, _name: str, parameter: Tensor | None) -> None:
+        nonlocal left
+        left -= parameter is not None and parameter.is_meta  # other threads build real ones
+        if left < 0:
+            raise WeightsError(sentence)
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            return build(architecture, config)
+    finally:
+        hook.remove()
 
 
 def _numbers(value: Any) -> Iterator[float]:

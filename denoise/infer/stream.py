@@ -396,8 +396,8 @@ def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
     smaller = Fraction(min(ratio, 1 / ratio)).limit_denominator(MAX_TERM)
     if not smaller:
         raise UsageError(
-            f"the sample rate is {sample_rate:g} Hz, and the model works at {spec.sample_rate:g} Hz: too far away; "
-            "a wrong header is corrected by --sample-rate"
+            f"the sample rate is {sample_rate:g} Hz; expected one nearer to that of the model, "
+            f"{spec.sample_rate:g} Hz"
         )
     return float(smaller if ratio < 1 else 1 / smaller)
 

@@ -53,10 +53,11 @@ class Batches(Protocol):
 def files_below(folder: Path, include: tuple[str, ...], modality: str) -> list[Path]:
     """List the files of a modality that match one of the patterns, sorted."""
     suffixes = writable_suffixes(modality)
-    found = {
-        p for pattern in include for p in folder.glob(pattern) if p.suffix.lower() in suffixes and p.is_file()
-    }
-    return sorted(found)
+    try:
+        found = {path for pattern in include for path in folder.glob(pattern)}
+    except (ValueError, NotImplementedError, LookupError) as error:
+        raise UsageError(f"data.include: {include} are no patterns below a folder: {error}") from error
+    return sorted(path for path in found if path.suffix.lower() in suffixes and path.is_file())
 
 
 def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[str, Array, float | None]]:
@@ -207,7 +208,12 @@ class Patches:
         self.samples = torch.from_numpy(np.concatenate([array.ravel() for array in arrays])).to(device)
         self.shapes = torch.tensor([array.shape for array in arrays])
         self.offsets = self.shapes.prod(1).cumsum(0) - self.shapes.prod(1)
-        found = [re.search(self.data.group, name) for name in names]
+        try:
+            found = [re.search(self.data.group, name) for name in names]
+        except re.error as error:
+            raise UsageError(
+                f"group is {self.data.group!r}, expected a regular expression: {error}"
+            ) from error
         self.groups = [match.group(0) if match else "" for match in found]
         made = ((_EVENTS, recipe.data.events), (_CONVERSATION, recipe.data.conversation))
         known = {*self.groups, *(group for group, share in made if share)}

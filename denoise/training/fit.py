@@ -100,7 +100,7 @@ def fit(
         torch.set_num_threads(plan.threads)
 
     torch.manual_seed(plan.seed)  # for the initial weights; patches and noise use their own generators
-    model = weights.build(recipe.model.architecture, recipe.model.config).to(device)
+    model = weights.build_new(recipe.model.architecture, recipe.model.config).to(device)
     if recipe.model.init:
         _start_from(model, recipe)
     if model.spec.modality != recipe.modality:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -9,14 +11,28 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-from denoise.errors import UsageError
+from denoise.errors import UsageError, reason
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
+_MAX = sys.float_info.max
 # Keys of earlier recipes and cards, by their present names.
 _RENAMED = MappingProxyType({"together": "max_joint_channels", "keep": "select_weights"})
+
+# Least and largest value of numbers; others may be any that are finite.
+_DOMAINS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        **dict.fromkeys(("enlarge", "gray", "synthetic", "events", "cooldown", "ema"), (0, 1)),
+        **dict.fromkeys(("steps", "validate_every", "batch", "items"), (1, 1e9)),
+        **dict.fromkeys(("warmup", "patience", "crop"), (0, 1e9)),
+        **dict.fromkeys(("lr", "weight_decay", "clip"), (0, 1e6)),
+        **{"patch": (2, 1e8), "scales": (1e-3, 1e3), "level_db": (-300, 300), "equalise_db": (0, 300)},
+        **{"stretch": (1, 100), "max_joint_channels": (1, 4096), "sample_rate": (0, 1e9)},
+        **{"seed": (0, 2**62), "threads": (0, 4096), "checkpoint_minutes": (0, 1e6)},
+    }
+)
 
 __all__ = [
     "DataRecipe",
@@ -221,13 +237,13 @@ def load(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     else:
         try:
             text = path.read_text(encoding="utf-8")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no UTF-8
             raise UsageError(
-                f"{path}: cannot be read ({error.strerror}); expected a recipe in TOML"
+                f"{path}: cannot be read ({reason(error)}); expected a recipe in TOML"
             ) from error
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise UsageError(f"{path}: is not TOML: {error}") from error
     return changed(from_dict(table, str(recipe)), overrides)
 
@@ -265,6 +281,8 @@ def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:
             raise UsageError(f"{where}: {unknown('key', key, hints)}")
         hint = hints[key]
         if is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{where}: {key} is {value!r}, expected a table")
             values[key] = _build(hint, value, f"{where} [{key}]")
         else:
             values[key] = _typed(value, hint, f"{where}: {key}")
@@ -275,16 +293,24 @@ def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
+    """Check type and domain of a value; `where` ends in its key."""
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if str(hint).startswith("tuple"):
-        if isinstance(value, list):
-            return tuple(value)
+        value = float(value) if abs(value) < 1e300 else math.inf
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        if isinstance(value, list) and (kinds[-1] is ... or len(kinds) == len(value)):
+            return tuple(_typed(part, kinds[0], where) for part in value)
     elif hint in (int, float, str, bool):
         if type(value) is hint:
+            low, high = _DOMAINS.get(where.rpartition(" ")[2].rpartition(".")[2], (-_MAX, _MAX))
+            if hint in (int, float) and not low <= value <= high:
+                raise UsageError(f"{where} is {value}, expected {low:g} to {high:g}")
             return value
     elif isinstance(value, Mapping):
-        return dict(value)
+        kind = get_args(hint)[1]
+        return {
+            key: value[key] if kind is Any else _typed(value[key], kind, f"{where}.{key}") for key in value
+        }
     raise UsageError(f"{where} is {value!r}, expected {getattr(hint, '__name__', hint)}")
 
 
@@ -294,7 +320,7 @@ def _override(recipe: Recipe, text: str) -> Recipe:
         raise UsageError(f"--set {text!r}: expected key=value")
     try:
         value = tomllib.loads(f"x = {raw}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
         value = raw  # bare words are strings
     section, _, name = key.rpartition(".")
     if section != "model.config":
