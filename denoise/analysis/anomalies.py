@@ -18,6 +18,7 @@ from denoise.analysis.evidence import Evidence, RowEvidence, WindowEvidence, is_
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
 from denoise.analysis.thresholds import TAILS, Tail, combined_p_value
 from denoise.errors import InputError, UsageError, WeightsError
+from denoise.io.sensor.columns import LEFT
 from denoise.registry import unknown
 
 __all__ = ["KINDS", "AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
@@ -353,6 +354,7 @@ class FileAnomalies:
         p_value: Probability that a normal file of as many segments has one as extreme as the worst here.
         quantile: Share of normal files that pass.
         threshold: Score above which a segment is an anomaly.
+        notes: Sentences about columns that are not judged.
     """
 
     measured: Measured
@@ -362,6 +364,7 @@ class FileAnomalies:
     p_value: float
     quantile: float
     threshold: float
+    notes: tuple[str, ...] = ()
 
     @property
     def anomalous(self) -> bool:
@@ -392,7 +395,8 @@ def anomalies(
         UsageError: The weights file has no threshold.
     """
     loaded, cut = detector if isinstance(detector, tuple) else AnomalyDetector.load(detector)
-    source = Segments(path, cut, options)
+    judged = {"judged": True} if cut.modality == "sensor" else {}
+    source = Segments(path, cut, {**judged, **(options or {})})
     places: list[Segment] = []
     found: list[Measured] = []
     for batch in source.batches():
@@ -413,6 +417,7 @@ def anomalies(
         combined_p_value(measured.p_value),
         loaded.quantile,
         loaded.threshold_,
+        tuple(note.replace(LEFT, "not judged") for note in source.info.notes if note.startswith(LEFT)),
     )
 
 

@@ -299,9 +299,20 @@ def _is_sound(row: Mapping[str, Any]) -> bool:
     """Check the types of a row, which anybody may have written."""
     digests = ("input_digest", "output_digest", "fingerprint")
     texts = ("output", "key", "modality", "model", "precision", "error", *digests)
-    return all(isinstance(row[name], str) for name in ("source", "status")) and all(
-        isinstance(row.get(name), str | None) for name in texts
+    metrics, notes, seconds = row.get("metrics", {}), row.get("notes", []), row.get("seconds", 0.0)
+    return (
+        all(isinstance(row[name], str) for name in ("source", "status"))
+        and all(isinstance(row.get(name), str | None) for name in texts)
+        and isinstance(metrics, dict)
+        and all(value is None or _is_number(value) for value in metrics.values())
+        and isinstance(notes, list)
+        and all(isinstance(note, str) for note in notes)
+        and _is_number(seconds)
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1e300)
 
 
 def pending(root: Path) -> set[str]:

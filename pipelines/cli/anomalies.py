@@ -55,6 +55,8 @@ def _lines(result: AnomalyResult, output: Path) -> Iterator[str]:
             f"False alarms on held-out normal windows: {held_out.alarms} of {held_out.windows}, "
             f"{held_out.expected:.1f} expected"
         )
+    for note in dict.fromkeys(note for _, found in result.rows for note in found.notes):
+        yield f"{note[:1].upper()}{note[1:]}"
     yield f"Anomalous: {len(anomalous)} of {report.files(len(result.rows))}"
     for source, found in anomalous:
         every = ranges(found)

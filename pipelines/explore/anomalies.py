@@ -83,7 +83,7 @@ def find_anomalies(job: AnomaliesJob) -> AnomalyResult:
         raise UsageError(f"{job.save_model}: nothing is fitted without --fit-on")
     outputs = {job.output: SUFFIXES, job.save_model: (".safetensors",), job.heat_maps: ()}
     check_outputs(outputs, (*job.inputs, *filter(None, [job.fit_on])), job.overwrite)
-    walk: dict[str, Any] = {"recursive": job.recursive, "columns": job.columns}
+    walk: dict[str, Any] = {"recursive": job.recursive, "columns": job.columns, "judged": True}
     held_out, normal = None, None
     if job.fit_on is None:
         assert job.model is not None
@@ -241,6 +241,7 @@ def _row(source: Source, found: FileAnomalies) -> dict[str, Any]:
         **elbo,
         "left_out": found.left_out,
         "channels": list(found.pages[0].channels),
+        "notes": list(found.notes),
         "ranges": ranges(found),
         "windows": list(_windows(found)),
     }

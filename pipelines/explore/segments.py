@@ -86,6 +86,7 @@ def find(
     *,
     recursive: bool = True,
     columns: tuple[str, ...] | None = None,
+    judged: bool = False,
 ) -> Files:
     """Find the files of one kind below the inputs.
 
@@ -94,6 +95,7 @@ def find(
         modality: Kind of the files; None takes the only one present.
         recursive: Include folders below the inputs.
         columns: Columns of sensor logs to use; None uses all measurements.
+        judged: Use constants, flags and held values of sensor logs, too.
 
     Raises:
         UsageError: An input is missing, there are no files of the kind, or several kinds and no `modality`.
@@ -112,7 +114,9 @@ def find(
     if not kinds and not found.problems:
         raise UsageError(f"{named}: hold no {modality or 'readable'} files")
     kind = next(iter(kinds), modality or next(iter(MODALITIES)))
-    options = {"columns": columns} if columns else {}
+    options: dict[str, Any] = {"columns": columns} if columns else {}
+    if judged and kind == "sensor":
+        options["judged"] = True
     return Files(kind, found.sources, list(found.problems), list(found.ignored), options)
 
 

@@ -140,3 +140,25 @@ def test_a_threshold_for_a_model_that_is_there(cloth: Path, denoise: Run) -> Non
     )  # fmt: skip
     assert result.exit_code == 0
     assert [row["anomalous"] for row in json.loads(out.read_text())["rows"]] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("level", [7.0, 7.25])
+def test_a_level_that_never_changed_before_is_judged(tmp_path: Path, denoise: Run, level: float) -> None:
+    rng = np.random.default_rng(0)
+    for folder, jump in (("good", 0), ("today", 2)):
+        (tmp_path / folder).mkdir()
+        n = np.arange(3000)
+        valve = np.where((n >= 1500) & (n < 1700), level + jump, level)
+        cells = zip(n, np.sin(n / 3) + rng.normal(0, 0.05, n.size), valve, strict=True)
+        lines = "".join(f"{time / 100:.2f},{x:.4f},{v:g},{time}\n" for time, x, v in cells)
+        (tmp_path / folder / "a.csv").write_text("time,x,valve,count\n" + lines)
+    out = tmp_path / "r.json"
+    command = ("anomalies", tmp_path / "today", "-o", out, "--fit-on", tmp_path / "good", *QUICK)
+    result = denoise(*command, "--window", 32)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["channels"] == ["x", "valve"]
+    found = [place for place in row["ranges"] if place["channel"] == 1]
+    assert any(14.5 < place["start_s"] <= 15.1 for place in found)
+    assert row["notes"] == ["not judged: count (counter)"]
+    assert "Not judged: count (counter)" in result.stdout

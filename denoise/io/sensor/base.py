@@ -59,6 +59,7 @@ class LogOptions:
     decimal: str | None = None  # its decimal mark: a key of `DECIMALS`; None detects it
 
     only_measurements: bool = False  # refuse a log whose columns are all of kinds that must not change
+    judged: bool = False  # take constants, flags and held values, too: they are judged, not changed
     keep_resolution: bool = False  # write text with as many decimals as its column has
 
     def __post_init__(self) -> None:

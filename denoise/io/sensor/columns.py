@@ -17,11 +17,13 @@ from pathlib import Path
 
 from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.io.sensor.base import LogOptions, sensor_info
-from denoise.io.sensor.kinds import CONSTANT, domain_of, kinds_of
+from denoise.io.sensor.kinds import CONSTANT, JUDGED, domain_of, kinds_of
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import SECONDS, Clock, SensorInfo
 
-__all__ = ["choose", "describe", "find_clock", "table_info"]
+__all__ = ["LEFT", "choose", "describe", "find_clock", "table_info"]
+
+LEFT = "left as they are"  # begin of the note about the other columns
 
 _MIN_REPORTED_JITTER = 1e-3  # less is rounding of a perfect clock
 _EPOCH_MIN, _EPOCH_MAX = 9e8, 4.2e9  # seconds: the years 1998 to 2103
@@ -112,7 +114,8 @@ def choose(
                 raise InputError(f"{path}: column {column.name!r} has no numbers to clean: {found}")
     else:
         usable = [i for i, c in enumerate(columns) if c.numeric and c.values]
-        chosen = [i for i in usable if not kinds[i] and i not in excluded]
+        wanted = ("", *(JUDGED if options.judged else ()))
+        chosen = [i for i in usable if kinds[i] in wanted and i not in excluded]
         if not chosen:
             chosen = [i for i in usable if kinds[i] == CONSTANT and i not in excluded]
         left = [f"{columns[i].name} ({kinds[i]})" for i in usable if kinds[i] != "time" and i not in excluded]
@@ -180,7 +183,7 @@ def describe(
         left.append(f"{column.name} ({reason})" if reason else column.name)
     if left:
         shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
-        notes.append(f"left as they are: {shown}")
+        notes.append(f"{LEFT}: {shown}")
     return tuple(notes)
 
 

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from denoise.io.sensor.survey import MAX_LEVELS, ColumnSurvey, is_time_name
 from denoise.signal import Clock, Domain
 
-__all__ = ["CONSTANT", "domain_of", "kinds_of"]
+__all__ = ["CONSTANT", "JUDGED", "domain_of", "kinds_of"]
 
 CONSTANT = "constant"
+# Kinds that are never changed, and whose values may still be wrong.
+JUDGED = (CONSTANT, "flag", "two levels", "setpoint", "holds its value for long")
 _MIN_STEPS = 50  # before values alone tell the kind of a column
 _MAX_CHANGES = 0.05  # of the steps of a column that holds its value for long
 _MIN_ZEROS = 0.5  # of the samples of a column that counts something in each interval
