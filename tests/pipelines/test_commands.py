@@ -244,7 +244,7 @@ def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch
     assert denoise("train", "photo", *options).exit_code == 0
     assert seen["resume"]
     other = denoise("train", "photo", "--data", tmp_path, "-o", tmp_path / "m.pt")
-    assert (other.exit_code, "m.pt: weights are written as .safetensors" in other.stderr) == (2, True)
+    assert (other.exit_code, "m.pt: is written as .safetensors" in other.stderr) == (2, True)
 
 
 def test_train_mixes_folders_by_odds(tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
