@@ -86,15 +86,17 @@ class _HasDenoiser(Protocol):
     def denoiser(self) -> Denoiser: ...
 
 
-_FIRST = 2  # readings that may be a start-up glitch, or the stamps that a recorder writes above its samples
-_FAR = 30.0  # standard deviations of the other readings; farther first readings do not count
+_EXTREMES = 8  # readings at either end of the range that may be glitches
+_ROUNDING = 1e-12  # of a constant, relative
+_FAR = 30.0  # standard deviations of the other readings; farther extremes do not count
 
 
 class Levels:
     """Accumulates mean, standard deviation and range of each channel in float64.
 
     NaN counts as missing. Parts are merged as by Chan, Golub and LeVeque (1983), so a large offset costs no
-    digits. The first two readings count only if they are like the others.
+    digits. The extreme readings count only if they are like the others: a glitch of a million, or a start
+    stamp above the samples, does not set the scale.
 
     Args:
         channels: Number of channels.
@@ -106,7 +108,7 @@ class Levels:
         self._squares = np.zeros(channels)
         self._low = np.full(channels, np.inf)
         self._high = np.full(channels, -np.inf)
-        self._first = np.empty((channels, 0))
+        self._extremes = np.empty((channels, 0))  # the lowest and highest of each so far, not counted yet
 
     def update(self, block: Array) -> None:
         """Add the next samples `(C, n)`."""
@@ -114,10 +116,17 @@ class Levels:
         present = ~np.isnan(values)
         self._low = np.minimum(self._low, np.where(present, values, np.inf).min(axis=-1, initial=np.inf))
         self._high = np.maximum(self._high, np.where(present, values, -np.inf).max(axis=-1, initial=-np.inf))
-        missing = _FIRST - self._first.shape[1]
-        self._first = np.concatenate([self._first, values[:, :missing]], axis=-1)
+        values = np.concatenate([self._extremes, values], axis=-1)
+        self._extremes = np.full((len(values), 2 * _EXTREMES), np.nan)
+        for row, extremes in zip(values, self._extremes, strict=True):
+            places = np.flatnonzero(~np.isnan(row))
+            if places.size > extremes.size:
+                order = np.argpartition(row[places], (_EXTREMES, places.size - _EXTREMES - 1))
+                places = places[np.concatenate([order[:_EXTREMES], order[-_EXTREMES:]])]
+            extremes[: places.size] = row[places]
+            row[places] = np.nan
         totals = self._count, self._mean, self._squares
-        self._count, self._mean, self._squares = _merged(*totals, values[:, missing:])
+        self._count, self._mean, self._squares = _merged(*totals, values)
 
     @property
     def varies(self) -> NDArray[np.bool_]:
@@ -142,9 +151,10 @@ class Levels:
     def mean_and_deviation(self) -> tuple[Array, Array]:
         """Return the mean and the standard deviation of each channel."""
         deviation = np.sqrt(self._squares / np.maximum(self._count, 1))[:, None]
-        far = np.abs(self._first - self._mean[:, None]) > _FAR * deviation
-        first = np.where(far & (deviation > 0), np.nan, self._first)
-        count, mean, squares = _merged(self._count, self._mean, self._squares, first)
+        far = np.abs(self._extremes - self._mean[:, None]) > _FAR * deviation
+        some = deviation > _ROUNDING * np.abs(self._mean[:, None])
+        extremes = np.where(far & some, np.nan, self._extremes)
+        count, mean, squares = _merged(self._count, self._mean, self._squares, extremes)
         return mean, np.sqrt(squares / np.maximum(count, 1))
 
     @property

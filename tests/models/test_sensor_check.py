@@ -99,6 +99,22 @@ def test_wild_first_readings_stay_and_disturb_nothing(first: list[float]) -> Non
     assert np.std(after[len(first) :] - alone) < 0.03
 
 
+@pytest.mark.parametrize("giants", [[2000], [1500, 1501, 1502]])
+def test_giants_stay_and_disturb_nothing(giants: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    log = 21.0 + np.sin(np.arange(3000) / 200.0) + 0.1 * rng.standard_normal(3000)
+    alone = cleaned(log, 10.0)
+    glitch = log.copy()
+    glitch[giants] = 1e6
+    after = cleaned(glitch, 10.0)
+    np.testing.assert_allclose(after[giants], 1e6)
+    rest = np.delete(after - alone, giants)
+    assert np.std(rest) < 0.01
+    assert np.std(rest[900:]) < 1e-3 or len(giants) > 1
+    removed = np.asarray(denoise.load("sensor", remove=("impulses",)).clean(glitch, 10.0))
+    assert len(giants) > 1 or np.abs(removed - log).max() < 0.6
+
+
 def test_the_output_stays_in_the_range_of_the_input() -> None:
     rng = np.random.default_rng(0)
     log = np.maximum(0.9 + np.sin(np.arange(8192) / 30.0) + 0.3 * rng.standard_normal(8192), 0.0)

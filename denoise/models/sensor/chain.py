@@ -21,6 +21,7 @@ from denoise.models.sensor.stages import (
     GRID,
     BaselineWander,
     FirstReadings,
+    Giants,
     HarmGate,
     Impulses,
     Mains,
@@ -109,7 +110,7 @@ class SensorChain(Denoiser):
             raise UsageError(f"{', '.join(sorted(both))}: is in remove and in keep; give each stage once")
         self.network, self.heart, self.sample_rate = network, heart, sample_rate
         self.remove, self.keep = frozenset(remove), frozenset(keep)
-        self._first, self._stages = FirstReadings(), list(self._needed())
+        self._first, self._giants, self._stages = FirstReadings(), Giants(), list(self._needed())
         self.gate = HarmGate()
         self.guard = EventGuard(
             impulses="impulses" not in self.keep,
@@ -248,6 +249,9 @@ class SensorChain(Denoiser):
             else:
                 self._count(name, samples - after)
             samples = after
+            if name == "impulses":  # what is left of giants stays
+                samples = self._giants(after)
+                aside += after - samples
         return samples, aside, impulses
 
     def _count(self, name: str, removed: Floats) -> None:

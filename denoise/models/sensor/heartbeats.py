@@ -34,7 +34,7 @@ class Heartbeats:
     slowest_s = 1.6
     rhythm_s = (0.33, 1.7)
     # Ramps: confidence 0 at the first value, 1 at the second.
-    rhythm = (0.08, 0.16)  # of the autocorrelation of the envelope
+    rhythm = (0.12, 0.2)  # of the autocorrelation of the envelope
     spiky = (4.5, 6.0)  # kurtosis
     power = (0.045, 0.06)  # of the band, as a share of what is above 0.5 Hz
     even = (0.35, 0.5)  # lesser peaks over larger ones

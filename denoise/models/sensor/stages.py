@@ -19,6 +19,7 @@ __all__ = [
     "GRID",
     "BaselineWander",
     "FirstReadings",
+    "Giants",
     "HarmGate",
     "Impulses",
     "Mains",
@@ -76,6 +77,23 @@ class FirstReadings:
         calm = samples.copy()
         calm[:count][wild] = samples[count]
         return calm
+
+
+@dataclass(frozen=True)
+class Giants:
+    """Replaces readings beyond any signal by a line between their neighbours, so that these are cleaned as if
+    they were not there.
+    """
+
+    far: float = 60.0  # in deviations of the log, to which such readings do not count
+    halo: int = 0  # a neighbour is close by
+
+    def __call__(self, samples: Floats) -> Floats:
+        at = np.flatnonzero(np.abs(samples) > self.far)
+        rest = np.flatnonzero(np.abs(samples) <= self.far)
+        if not at.size or not rest.size:
+            return samples
+        return _replaced(samples, at, np.interp(np.arange(samples.size), rest, samples[rest]))
 
 
 # ---- impulses ---------------------------------------------------------------------------------------------
