@@ -28,7 +28,7 @@ __all__ = [
 
 # Seconds in each unit of a time column.
 SECONDS: Mapping[str, float] = MappingProxyType(
-    {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
+    {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0, "ticks": 1e-7}
 )
 # Words for the marks of delimited text: most shells give `;` and `|` a meaning of their own.
 DELIMITERS: Mapping[str, str] = MappingProxyType(

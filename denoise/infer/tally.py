@@ -33,6 +33,7 @@ class EventTally:
         self._shift = np.zeros(len(self._offset))
         self._count = np.zeros(len(self._offset))
         self._peaks = self._kept = 0
+        self._sums = np.zeros(2)  # of the heights of the peaks before and after, in standard deviations
 
     def update(self, noisy: Array | None, cleaned: Array) -> None:
         """Add the next input `(C, n)`, if any, and the next output `(C, m)`."""
@@ -44,17 +45,25 @@ class EventTally:
         after = cleaned - self._offset
         known = np.isfinite(before) & np.isfinite(after)
         peaks = known & (self._scale > 0) & (np.abs(before) > _FAR * self._scale)
-        kept = after[peaks] * np.sign(before[peaks]) >= _KEPT * np.abs(before[peaks])
+        height, left = np.abs(before[peaks]), after[peaks] * np.sign(before[peaks])
+        kept = left >= _KEPT * height
+        scale = np.broadcast_to(self._scale, before.shape)[peaks]
+        self._sums += (height / scale).sum(), (left / scale).sum()
         self._peaks, self._kept = self._peaks + int(peaks.sum()), self._kept + int(kept.sum())
         self._shift += np.where(known, after - before, 0.0).sum(axis=-1)
         self._count += known.sum(axis=-1)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Peaks, those kept, and the largest shift of a channel's mean, in standard deviations."""
+        """Peaks, those kept, the sum of their heights before and after, and the largest shift of a mean.
+
+        Heights and shifts are in standard deviations.
+        """
         scale = np.where(self._scale[:, 0] > 0, self._scale[:, 0], np.inf)
         shift = float((np.abs(self._shift) / np.maximum(self._count, 1) / scale).max(initial=0.0))
-        peaks = {"peaks": self._peaks, "peaks_kept": self._kept} if self._peaks else {}
+        before, after = self._sums.tolist()
+        sums = {"peaks_sum_before": before, "peaks_sum_after": after}
+        peaks = {"peaks": self._peaks, "peaks_kept": self._kept, **sums} if self._peaks else {}
         return ({"mean_shift": shift} if shift else {}) | peaks
 
     @property

@@ -21,7 +21,10 @@ def test_peaks_and_the_shift_of_the_mean_are_counted_whatever_the_blocks() -> No
     tally.update(noisy[:, :300], cleaned[:, :0])
     tally.update(noisy[:, 300:], cleaned[:, :700])
     tally.update(None, cleaned[:, 700:])
-    assert tally.metrics == {"mean_shift": pytest.approx(0.3), "peaks": 3, "peaks_kept": 2}
+    assert tally.metrics == {
+        **{"mean_shift": pytest.approx(0.3), "peaks": 3, "peaks_kept": 2},
+        **{"peaks_sum_before": pytest.approx(47.0), "peaks_sum_after": pytest.approx(29.0)},
+    }
     assert tally.notes[0].startswith("1 of 3 readings beyond 4 standard deviations lost half")
 
 

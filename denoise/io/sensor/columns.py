@@ -27,6 +27,7 @@ LEFT = "left as they are"  # begin of the note about the other columns
 
 _MIN_REPORTED_JITTER = 1e-3  # less is rounding of a perfect clock
 _EPOCH_MIN, _EPOCH_MAX = 9e8, 4.2e9  # seconds: the years 1998 to 2103
+_TICKS = (6.3e17, 6.7e17)  # of .NET: 100 ns since the year 1, from 1997 to 2124
 _DAY_NUMBERS = ((25_000, 75_000), (700_000, 770_000))  # of Excel, since 1899, and of MATLAB, since 0
 
 
@@ -36,6 +37,8 @@ def _guess_unit(column: ColumnSurvey) -> str:
     is_date = not column.integers or "date" in column.name.lower()
     if is_date and any(start < low <= high < stop for start, stop in _DAY_NUMBERS):
         return "d"
+    if _TICKS[0] < low <= high < _TICKS[1]:
+        return "ticks"
     for unit in ("s", "ms", "us", "ns"):
         if _EPOCH_MIN < column.largest * SECONDS[unit] < _EPOCH_MAX:
             return unit

@@ -271,9 +271,12 @@ def _split(text: str, offset: int, dialect: Dialect, decimal: str) -> _Split:
     body = [row for row in half if len(row) == width]
     forms, doubt = _forms(body, dialect, decimal)
     kinds = tuple(_column_kind([row[i] for row in body], forms[i]) for i in range(width))
+    filled_kinds = [
+        kind if any(row[i].strip() for row in body) else "missing" for i, kind in enumerate(kinds)
+    ]
     start = 0
     while start < len(rows) and any(
-        _is_head_row(row, kinds, forms) for row in _after_blanks(rows[start : start + 4])
+        _is_head_row(row, filled_kinds, forms) for row in _after_blanks(rows[start : start + 4])
     ):
         start += 1
     more = [row for row in rows[start:] if len(row) == width]
@@ -533,8 +536,9 @@ def _is_head_row(row: Sequence[str], kinds: Sequence[str], forms: Sequence[Numbe
     found = [_kind(cell, form) for cell, form in zip(row, forms, strict=True)]
     if not {"number", "stamp", "clock"} & set(found):
         found = ["text" if is_word(cell) else kind for cell, kind in zip(row, found, strict=True)]
-    if any(kind == "text" and expected != "text" for kind, expected in zip(found, kinds, strict=True)):
-        return True
+    above = {expected for kind, expected in zip(found, kinds, strict=True) if kind == "text"} - {"text"}
+    if above - {"missing"} or (above and ("number", "number") not in zip(found, kinds, strict=True)):
+        return True  # text above an empty column alone may be a note, if numbers stand above numbers
     # pandas numbers the columns of a bare array: ",0,1,2"
     cores = [unquoted(cell) for cell in row]
     return len(row) > 2 and cores == ["", *map(str, range(len(row) - 1))]
@@ -587,9 +591,12 @@ def _leading_rate(split: _Split) -> float | None:
     """Read the rate in the second row of a table without a header, behind a stamp, as Empatica writes it."""
     if len(split.rows) < 10 or any(kind != "number" for kind in split.kinds):
         return None
-    values = [
-        [form.number(cell) for form, cell in zip(split.forms, row, strict=True)] for row in split.rows[:9]
-    ]
+    try:
+        values = [
+            [form.number(cell) for form, cell in zip(split.forms, row, strict=True)] for row in split.rows[:9]
+        ]
+    except ValueError:  # a note in an empty column
+        return None
     stamp, rate, later = set(values[0]), set(values[1]), [value for row in values[2:] for value in row]
     is_epoch = all(9e8 < value < 4.2e9 for value in stamp)
     if len(rate) == 1 and is_epoch and 0.1 <= max(rate) <= 1e5 and max(map(abs, later)) < 1e8:

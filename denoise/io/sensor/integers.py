@@ -7,6 +7,7 @@ and replaces the stored numbers whose values changed: rounded, and clipped to th
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,13 +26,24 @@ from denoise.io.sensor.base import (
     SensorWriter,
     changed_samples,
     check_recording,
+    naming_damage,
     sensor_info,
 )
 from denoise.io.sensor.columns import choose, describe
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import Clock, SensorInfo
 
-__all__ = ["CODES", "Code", "Layout", "ScaledReader", "ScaledWriter", "Signal", "Store", "scaled_reader"]
+__all__ = [
+    "CODES",
+    "Code",
+    "FlacStore",
+    "Layout",
+    "ScaledReader",
+    "ScaledWriter",
+    "Signal",
+    "Store",
+    "scaled_reader",
+]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -80,6 +92,7 @@ CODES: Mapping[str, Code] = {
     "16": Code(16, -(1 << 15), (1 << 15) - 1),
     "24": Code(24, -(1 << 23), (1 << 23) - 1),
     "80": Code(8, -128, 127, offset=128),
+    "8": Code(8, -128, 127),
 }
 
 
@@ -104,6 +117,17 @@ class Store:
         if size_bytes < needed:
             raise UnreadableError(f"{self.path}: {size_bytes} bytes; expected {needed}: it is cut short")
 
+    def open(self) -> IO[bytes]:
+        """Open its samples for reading."""
+        return self.path.open("rb")
+
+    def unpack(self, place: Path) -> None:
+        """Copy its samples, to be replaced there."""
+        shutil.copyfile(self.path, place)
+
+    def pack(self, place: Path) -> None:
+        """Turn a copy into a file of its own form."""
+
     def get(self, file: IO[bytes], start: int, stop: int) -> Integers:
         """Read records `start` to `stop` as `(records, width)`."""
         first, last = self._span(start, stop)
@@ -127,6 +151,49 @@ class Store:
         if self.code.bits % 8:
             first, last = first - first % 2, min(last + last % 2, self.records * self.width)
         return first, last
+
+
+@dataclass(frozen=True)
+class FlacStore(Store):
+    """One file of samples that is packed as FLAC, a channel for each signal; it is unpacked in memory."""
+
+    def check(self, size_bytes: int) -> None:
+        """Refuse a file that is cut short."""
+        with self._sound() as sound:
+            if sound.frames < self.records or sound.channels != self.width:
+                raise UnreadableError(
+                    f"{self.path}: {sound.frames} samples of {sound.channels} signals in {size_bytes} bytes; "
+                    f"expected {self.records} of {self.width}"
+                )
+
+    def open(self) -> IO[bytes]:
+        """Open its samples for reading."""
+        return io.BytesIO(self._unpacked())
+
+    def unpack(self, place: Path) -> None:
+        """Write its samples without packing, to be replaced there."""
+        place.write_bytes(self._unpacked())
+
+    def pack(self, place: Path) -> None:
+        """Pack a copy as FLAC, at the rate and depth of the source."""
+        import soundfile
+
+        numbers = self.code.decode(place.read_bytes(), self.records * self.width)
+        samples = (numbers << (32 - self.code.bits)).astype(np.int32).reshape(-1, self.width)
+        with self._sound() as sound:
+            rate, subtype = sound.samplerate, sound.subtype
+        soundfile.write(place, samples, rate, subtype, format="FLAC")
+
+    def _unpacked(self) -> bytes:
+        with naming_damage(str(self.path), "samples packed as FLAC"), self._sound() as sound:
+            samples = sound.read(self.records, dtype="int32", always_2d=True)
+        return self.code.encode(samples.ravel().astype(np.int64) >> (32 - self.code.bits))
+
+    def _sound(self) -> Any:
+        import soundfile
+
+        with naming_damage(str(self.path), "samples packed as FLAC"):
+            return soundfile.SoundFile(self.path)
 
 
 @dataclass(frozen=True)
@@ -210,7 +277,7 @@ def _pieces(stores: Sequence[Store], signals: Sequence[Signal]) -> Iterator[Floa
     step = max(1, PIECE // sum(stores[index].width for index in used))
     records = stores[used[0]].records
     with ExitStack() as stack:
-        files = {index: stack.enter_context(stores[index].path.open("rb")) for index in used}
+        files = {index: stack.enter_context(stores[index].open()) for index in used}
         for start in range(0, records, step):
             held = {i: stores[i].get(file, start, min(start + step, records)) for i, file in files.items()}
             yield np.stack(
@@ -277,6 +344,7 @@ class ScaledWriter(SensorWriter):
         self.stores: tuple[Store, ...] = info.own.stores
         super().__init__(path, info, [(len(each.signals), each.samples) for each in self._recordings])
         self._files: list[IO[bytes]] = []
+        self._copies: list[Path] = []
         self.changed: set[int] = set()  # stores
 
     def places(self, temporary: Path, _stack: ExitStack) -> list[Path]:
@@ -286,7 +354,8 @@ class ScaledWriter(SensorWriter):
     def open(self, temporary: Path, stack: ExitStack) -> None:
         """Copy the stores."""
         for store, place in zip(self.stores, self.places(temporary, stack), strict=True):
-            shutil.copyfile(store.path, place)
+            store.unpack(place)
+            self._copies.append(place)
             self._files.append(stack.enter_context(place.open("r+b")))
 
     def put(self, block: Floats, recording: int, start: int) -> None:
@@ -322,6 +391,11 @@ class ScaledWriter(SensorWriter):
         """Flush the copies."""
         for file in self._files:
             file.flush()
+
+    def pack(self) -> None:
+        """Give the copies the form of their stores, after the last look at them."""
+        for store, copy in zip(self.stores, self._copies, strict=True):
+            store.pack(copy)
 
     def written_records(self, index: int) -> Iterator[Integers]:
         """Yield the records of a store as written, in pieces."""

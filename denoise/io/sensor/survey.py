@@ -15,7 +15,7 @@ __all__ = ["MAX_LEVELS", "ColumnSurvey", "is_time_name", "unit_in"]
 Floats = NDArray[np.float64]
 
 _UNIT_WORDS = {
-    **{unit: unit for unit in SECONDS if unit != "d"},
+    **{unit: unit for unit in SECONDS if unit not in ("d", "ticks")},
     **dict.fromkeys(("day", "days"), "d"),
     **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
     **dict.fromkeys(("msec", "millis", "millisecond", "milliseconds"), "ms"),

@@ -1,4 +1,4 @@
-"""WFDB records: a header in text (`.hea`), and the files of samples that it names, in formats 16, 80, 212.
+"""WFDB records: a header in text (`.hea`), and the files of samples that it names, as 16, 80, 212 or FLAC.
 
 The header is the record; a result also has its files of samples and annotations. Samples get the changes;
 annotations stay as they are; the header gets the new names of files, if the record is renamed, and the first
@@ -19,12 +19,20 @@ from denoise.errors import OutputError, UnreadableError, UnsupportedError
 from denoise.io.atomic import replacing
 from denoise.io.formats import FORMATS
 from denoise.io.sensor.base import LogOptions, SensorFormat
-from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
+from denoise.io.sensor.integers import (
+    CODES,
+    FlacStore,
+    ScaledReader,
+    ScaledWriter,
+    Signal,
+    Store,
+    scaled_reader,
+)
 
 __all__ = ["FORMAT"]
 
 _FORMATS = ("16", "80", "212")
-_FLAC = ("508", "516", "524")
+_FLAC = {"508": "8", "516": "16", "524": "24"}
 _DEFAULT_RATE, _DEFAULT_GAIN = 250.0, 200.0  # header(5)
 _RECORD = re.compile(r"(?P<name>\w+)\s+(?P<signals>\d+)(?:\s+(?P<rate>[\d.]+)\S*(?:\s+(?P<samples>\d+))?)?")
 _SIGNAL = re.compile(
@@ -73,7 +81,7 @@ def _reader(path: Path, options: LogOptions, recording: int, block: int) -> Scal
     signals = []
     for number, row in enumerate(rows):
         place = sum(other["file"] == row["file"] for other in rows[:number])
-        code = CODES[row["format"]]
+        code = CODES[_FLAC.get(row["format"], row["format"])]
         gain = float(row["gain"] or 0) or _DEFAULT_GAIN
         zero = float(row["baseline"] or row["adc_zero"] or 0)
         name = (row["name"] or "").strip() or str(number + 1)
@@ -90,12 +98,10 @@ def _row(path: Path, line: str) -> dict[str, str]:
             f"{path}: {line.strip()[:60]!r} does not describe a signal; expected a WFDB header"
         )
     row = match.groupdict()
-    if row["format"] not in _FORMATS or row["frame"] not in (None, "1"):
+    if row["format"] not in (*_FORMATS, *_FLAC) or row["frame"] not in (None, "1"):
         kind = row["format"] + (f"x{row['frame']}" if row["frame"] else "")
-        packed = ", its samples packed as FLAC" if row["format"] in _FLAC else ""
-        raise UnsupportedError(
-            f"{path}: a signal in format {kind}{packed}; expected {', '.join(_FORMATS)}: convert it by xform"
-        )
+        known = ", ".join((*_FORMATS, *_FLAC))
+        raise UnsupportedError(f"{path}: a signal in format {kind}; expected {known}: convert it by xform")
     if Path(row["file"]).name != row["file"] or row["file"] in ("~", "-", ".", "..", path.name):
         raise UnsupportedError(f"{path}: samples in {row['file']!r}; expected a file beside the header")
     try:
@@ -115,9 +121,14 @@ def _store(path: Path, rows: list[dict[str, str]], samples: int) -> Store:
         raise UnreadableError(
             f"{path}: its samples, {file.name}, are missing; expected them beside it"
         ) from error
-    code, offset = CODES[rows[0]["format"]], int(rows[0]["offset"] or 0)
+    form, offset = rows[0]["format"], int(rows[0]["offset"] or 0)
+    code = CODES[_FLAC.get(form, form)]
     if len({row["format"] for row in rows}) > 1:
         raise UnreadableError(f"{path}: {file.name} in several formats; expected one")
+    if form in _FLAC:
+        packed = FlacStore(file, 0, code, (1,) * len(rows), samples)
+        packed.check(size_bytes)
+        return packed
     samples = samples or (size_bytes - offset) * 8 // code.bits // len(rows)
     if samples < 1:
         raise UnreadableError(f"{path}: {file.name} holds no samples; expected some")
@@ -194,6 +205,7 @@ class WfdbWriter(ScaledWriter):
                 new |= dict(zip(("first", "checksum"), facts[index, seen[index]], strict=True))
             lines[number] = _with_groups(match, new)
             seen[index] += 1
+        self.pack()
         self._temporary.write_bytes("".join(lines).encode("latin-1"))
 
     def _stem(self) -> str:

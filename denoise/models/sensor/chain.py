@@ -111,7 +111,7 @@ class SensorChain(Denoiser):
         self.network, self.heart, self.sample_rate = network, heart, sample_rate
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._first, self._giants, self._stages = FirstReadings(), Giants(), list(self._needed())
-        self.gate = HarmGate()
+        self.gate, self._heart_gate = HarmGate(), HarmGate()
         self.guard = EventGuard(
             impulses="impulses" not in self.keep,
             one_sided="impulses" in self.remove,
@@ -231,6 +231,8 @@ class SensorChain(Denoiser):
         checked = np.empty_like(found.noise)
         for row, (correction, beats) in enumerate(zip(found.noise, found.confidence, strict=True)):
             share = self.gate.share(correction)
+            if beats.any():
+                share += beats * (self._heart_gate.share(correction) - share)
             correction = share * correction
             noise = self.guard(found.prepared[row], correction, found.impulses[row])
             noise += beats * (correction - noise)  # there the network knows the peaks

@@ -155,3 +155,47 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "nptdms", None)
     with pytest.raises(Exception, match=r"needs nptdms; install the extra: .*denoise-pipelines\[tdms\]"):
         io.probe(tmp_path / "a.tdms")
+
+
+@pytest.mark.parametrize(
+    ("form", "bits", "subtype"), [("508", 8, "PCM_S8"), ("516", 16, "PCM_16"), ("524", 24, "PCM_24")]
+)
+def test_wfdb_samples_stay_packed_as_flac(tmp_path: Path, form: str, bits: int, subtype: str) -> None:
+    import soundfile
+
+    stored = np.rint(100 * LOG).astype(np.int32)
+    soundfile.write(tmp_path / "r.dat", stored.T << (32 - bits), 360, subtype, format="FLAC")
+    signals = "".join(
+        f"r.dat {form} 100/mV {bits} 0 {row[0]} 0 0 {name}\n" for row, name in zip(stored, "ab", strict=True)
+    )
+    (tmp_path / "r.hea").write_text(f"r 2 360 300\n{signals}")
+    array, info = io.read(tmp_path / "r.hea")
+    assert (info.sample_rate, info.columns) == (360.0, ("a", "b"))
+    np.testing.assert_allclose(array, stored / 100)
+    (tmp_path / "out").mkdir()
+    np.testing.assert_allclose(
+        halved(tmp_path / "r.hea", tmp_path / "out" / "r.hea"), np.rint(stored / 2) / 100
+    )
+    packed = soundfile.info(tmp_path / "out" / "r.dat")
+    assert (packed.format, packed.subtype, packed.samplerate) == ("FLAC", subtype, 360)
+    sums = [int(np.rint(row / 2).sum()) for row in stored]
+    header = (tmp_path / "out" / "r.hea").read_text().splitlines()[1:]
+    assert [int(line.split()[6]) for line in header] == [
+        (total + 0x8000) % 0x10000 - 0x8000 for total in sums
+    ]
+
+
+def test_a_dead_channel_and_an_infinity_refuse_no_file(tmp_path: Path) -> None:
+    dead = np.stack([LOG[0], np.zeros(300), np.full(300, np.nan)])
+    dead[0, 40] = np.inf
+    make_xlsx(tmp_path / "a.xlsx", np.stack([LOG[0], np.zeros(300)]))
+    assert io.probe(tmp_path / "a.xlsx").columns == ("x",)
+    make_tdms(tmp_path / "a.tdms", dead[:2])
+    info = io.probe(tmp_path / "a.tdms")
+    assert info.columns == ("run/x",)
+    assert any("infinity" in note for note in info.notes)
+    np.savez(tmp_path / "a.npz", x=dead[0], dead=dead[1], nothing=dead[2])
+    assert io.probe(tmp_path / "a.npz").columns == ("x",)
+    out = halved(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert np.isnan(out[0, 40])
+    assert np.isinf(np.load(tmp_path / "b.npz")["x"][40])

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from denoise import clean_file, io
-from denoise.errors import DenoiseError, UnreadableError, UnsupportedError
+from denoise.errors import DenoiseError, UnreadableError
 from denoise.io.sensor.codec import CODEC
 from denoise.io.sensor.dialect import head_of
 from denoise.signal import DECIMALS, DELIMITERS
@@ -609,7 +609,7 @@ def test_a_recording_that_belongs_to_a_record_is_no_speech(tmp_path: Path) -> No
     (tmp_path / "r1.flac").write_bytes(b"fLaC" + bytes(60))
     (tmp_path / "r1.hea").write_text("r1 1 360\nr1.flac 516 200 16 0 0 0 0 I\n")
     assert [source.path.name for source in find([tmp_path]).sources] == ["r1.hea"]
-    with pytest.raises(UnsupportedError, match="FLAC"):
+    with pytest.raises(UnreadableError, match=r"r1\.flac: .*expected samples packed as FLAC"):
         io.probe(tmp_path / "r1.hea")
     (tmp_path / "r2.flac").write_bytes(b"fLaC" + bytes(60))
     assert [source.modality for source in find([tmp_path]).sources] == ["sensor", "audio"]
@@ -677,3 +677,22 @@ def test_a_named_heading_is_cleaned_on_the_circle(tmp_path: Path) -> None:
     assert np.sqrt(np.mean(error**2)) < 0.7 * np.sqrt(np.mean(before**2))
     assert new.min() >= 0
     assert new.max() < 360
+
+
+@pytest.mark.parametrize("note", ["note", ""])
+def test_numbers_above_numbers_are_no_names(tmp_path: Path, note: str) -> None:
+    rows = [f"{row / 10:.1f},{row * 7 % 5 + 0.5:.1f},{note if row == 0 else ''}\n" for row in range(40)]
+    (tmp_path / "a.csv").write_text("".join(rows))
+    array, info = io.read(tmp_path / "a.csv")
+    assert array.shape[1] == 40
+    assert info.names == ("1", "2", "3")
+    (tmp_path / "a.csv").write_text("time,1,note\n" + "".join(rows))
+    assert io.read(tmp_path / "a.csv")[1].names == ("time", "1", "note")
+
+
+def test_ticks_of_dotnet_are_a_clock(tmp_path: Path) -> None:
+    rows = [f"{638_474_400_000_000_000 + 100_000 * row},{row * 7 % 5 + 0.25:.2f}\n" for row in range(200)]
+    (tmp_path / "a.csv").write_text("Timestamp,x\n" + "".join(rows))
+    info = io.probe(tmp_path / "a.csv")
+    assert info.sample_rate == pytest.approx(100.0)
+    assert any("time column 'Timestamp' in ticks (guessed): 100 Hz" in note for note in info.notes)
