@@ -136,7 +136,7 @@ def test_a_new_field_is_flag_check_fingerprint_and_docs_line() -> None:
         ({"sigma": float("inf")}, "sigma is inf; expected 0 or more"),
         ({"sample_rate": 0}, "sample_rate is 0; expected more than 0 Hz"),
         ({"fill_gaps": True}, "fill_gaps is True; expected 0 to 1024 samples"),
-        ({"time_unit": "y"}, "time_unit is 'y'; expected one of s, ms, us, ns, min, h, d"),
+        ({"time_unit": "y"}, "time_unit is 'y'; expected one of s, ms, us, ns, min, h, d, ticks"),
         ({"columns": "x"}, "columns is 'x'; expected a list of words"),
         ({"max_attenuation_db": -1.0}, "max_attenuation_db is -1.0; expected 0 or more dB"),
     ],
