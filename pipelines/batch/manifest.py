@@ -51,7 +51,6 @@ class Entry:
         seconds: Processing time, reading and writing included.
         modality: A name in `MODALITIES`, or None if unknown.
         model: The model's name.
-        precision: Arithmetic of its network: `float32`, `bf16` or `int8`.
         metrics: Metric name to value; `_before` and `_after` mark pairs.
         error: One sentence, for a failed or a salvaged file.
         notes: Sentences about what was converted, clipped or left alone.
@@ -59,6 +58,7 @@ class Entry:
         input_digest: sha256 of the input.
         output_digest: sha256 of the output.
         fingerprint: sha256 of all settings that the output depends on.
+        precision: Arithmetic of the network: `float32`, `bf16` or `int8`.
     """
 
     source: str
@@ -67,7 +67,6 @@ class Entry:
     seconds: float = 0.0
     modality: str | None = None
     model: str | None = None
-    precision: str | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     error: str | None = None
     notes: tuple[str, ...] = ()
@@ -75,6 +74,7 @@ class Entry:
     input_digest: str | None = None
     output_digest: str | None = None
     fingerprint: str | None = None
+    precision: str | None = None
 
     @classmethod
     def of(cls, item: Item, status: str, **rest: Any) -> Entry:

@@ -45,4 +45,5 @@ def test_two_steps_then_clean(name: str, tmp_path: Path) -> None:
     rate = {"image": None, "audio": 16_000, "sensor": 360}[loaded.modality]
     cleaned = denoise.load(out).clean(array, sample_rate=rate)
     assert cleaned.shape == array.shape
-    assert not np.array_equal(cleaned, array)
+    # A log whose cleaning is not proven stays as it is, and two steps prove nothing.
+    assert loaded.modality == "sensor" or not np.array_equal(cleaned, array)
