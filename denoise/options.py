@@ -423,6 +423,16 @@ class CleanOptions(LimitOptions):
             identity=_contents,
         ),
     ] = None
+    streams: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "Sound tracks of videos to clean, numbered from 1; the others are copied.",
+            metavar="1,3",
+            low=1,
+            unset="all",
+            modalities=("audio",),
+        ),
+    ] = None
     precision: Precision = PRECISIONS[0]
     block: Annotated[
         int | None,

@@ -182,6 +182,7 @@ class AudioInfo(SignalInfo):
         tags: Names and payloads of tags and chunks, as `denoise.io.audio.tags` reads them.
         parts: Names and digests of everything besides the samples, to compare with those of a result.
         salvaged: Sentence that says how much of a damaged recording is read; None of a whole one.
+        own: Data that only the codec of its container understands.
     """
 
     container: str = ""
@@ -191,6 +192,7 @@ class AudioInfo(SignalInfo):
     tags: tuple[tuple[str, bytes], ...] = ()
     parts: tuple[tuple[str, str], ...] = ()
     salvaged: str | None = None
+    own: Any = None
 
 
 @dataclass(frozen=True)

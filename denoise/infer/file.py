@@ -18,7 +18,7 @@ from denoise import io
 from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.evaluate import Evaluator, evaluator, rescale
+from denoise.infer.evaluate import evaluator, rescale
 from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.selection import Selection
 from denoise.infer.stages import DEFAULT_BLOCK
@@ -184,25 +184,21 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 del result
     untouched = options.strength == 0 or all(selection.model == "none" for selection in selections)
     if untouched and destination.suffix.lower() == source.suffix.lower():
-        with replacing(
-            destination
-        ) as partial:  # encoding again would change a JPEG, and drop what is unknown
-            shutil.copyfile(source, partial)
+        _copy(source, destination)
         return _Result(info, pixels, scores.result(), info.notes, 0, tuple(selections))
     notes = info.notes + _writer_notes(sink)
     return _Result(info, pixels, scores.result(), notes, sink.clipped, tuple(selections))
 
 
 def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
-    """Clean a signal, or copy a log that holds no column that may be cleaned."""
+    """Clean a signal, or copy a log without a column that may be cleaned, or a video without sound."""
     try:
         return _clean_recordings(source, destination, cleaner, options)
     except NothingToCleanError as error:
         if sniff(source).name == "WFDB" or destination.suffix.lower() != source.suffix.lower():
             raise  # a record is several files
-        with replacing(destination) as partial:
-            shutil.copyfile(source, partial)
-        info = SignalInfo(source, "sensor", (0, 0), "float64", None)
+        _copy(source, destination)
+        info = SignalInfo(source, cleaner.spec.modality, (0, 0), "float64", None)
         note = str(error).removeprefix(f"{source}: ")
         return _Result(info, 0, {}, (f"copied: {note}",), 0, (Selection("none"),))
 
@@ -213,10 +209,13 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
     of_reference = dict[str, Any]()
     if cleaner.spec.modality == "audio":
         reading["salvage"], of_reference["salvage"] = not options.strict, False
+        if options.streams:
+            reading["streams"] = options.streams
     elif cleaner.spec.modality == "sensor":
         reading |= {name: getattr(options, name) for name in _READING} | {"only_measurements": True}
     info, levels = _measure_levels(source, cleaner, reading)
-    samples, figures, notes, selection = 0, [], [], Selection(cleaner.name)
+    samples, figures, notes, selections = 0, [], [], list[Selection]()
+    unchanged = _Unchanged(info)
     with io.writer(destination, info) as sink:
         for recording in range(info.pages):
             if recording:
@@ -228,19 +227,30 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
             ):
                 stream = _open_stream(blocks.info, cleaner, levels, options)
                 tally = EventTally(*levels.mean_and_deviation()) if info.modality == "sensor" else None
+                takers = [taker for taker in (scores, tally, unchanged) if taker is not None]
                 stamps: Iterator[Array | None] = repeat(None)
                 if isinstance(blocks, SensorReader) and _pausing_clock(blocks.info):
                     stamps = blocks.stamps()
                 for noisy, stamps_s in zip(blocks, stamps, strict=False):
                     samples += noisy.shape[-1]
-                    _put(sink, scores, tally, noisy, stream.feed(noisy, stamps_s))
-                _put(sink, scores, tally, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
-                selection = stream.selection if isinstance(stream, SwitchedStream) else selection
+                    _put(sink, takers, noisy, stream.feed(noisy, stamps_s))
+                _put(sink, takers, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
+                named = Selection(cleaner.name)
+                selections.append(stream.selection if isinstance(stream, SwitchedStream) else named)
                 info = blocks.info if _salvaged(blocks.info) else info  # some damage shows at the end only
                 notes += [*stream.notes, *_removal_note(stream.diagnostics), *(tally.notes if tally else ())]
                 figures.append({**scores.result(), **stream.diagnostics, **(tally.metrics if tally else {})})
     all_notes = (*info.notes, *_writer_notes(sink), *notes)
-    return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, (selection,))
+    if unchanged and not _salvaged(info) and destination.suffix.lower() == source.suffix.lower():
+        _copy(source, destination)  # encoding again would only lose
+        all_notes = (*info.notes, *notes, "left as it is: there is nothing to remove")
+    return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, tuple(selections))
+
+
+def _copy(source: Path, destination: Path) -> None:
+    """Copy a file that needs no change: encoding it again would change a JPEG, and drop what is unknown."""
+    with replacing(destination) as partial:
+        shutil.copyfile(source, partial)
 
 
 def _open_stream(
@@ -300,12 +310,33 @@ def _salvaged(info: SignalInfo) -> str | None:
     return info.salvaged if isinstance(info, AudioInfo) else None
 
 
-def _put(
-    sink: Writer, scores: Evaluator, tally: EventTally | None, noisy: Array | None, cleaned: Array
-) -> None:
-    scores.update(noisy, cleaned)
-    if tally:
-        tally.update(noisy, cleaned)
+class _Unchanged:
+    """True as long as the results of a recording differ from it by less than half a step of its samples."""
+
+    def __init__(self, info: SignalInfo) -> None:
+        self._same = isinstance(info, AudioInfo)
+        coarse = isinstance(info, AudioInfo) and (info.bit_rate is not None or "16" in info.subtype)
+        self._limit = 2.0**-16 if coarse else 2.0**-24
+        self._waiting: Array | None = None  # of the input, whose results are still to come
+
+    def __bool__(self) -> bool:
+        return self._same
+
+    def update(self, noisy: Array | None, cleaned: Array) -> None:
+        """Compare the next results with the input that they come from."""
+        if not self._same:
+            return
+        parts = [part for part in (self._waiting, noisy) if part is not None]
+        waiting = np.concatenate(parts, axis=-1) if parts else cleaned
+        count = cleaned.shape[-1]
+        if count:
+            self._same = float(np.abs(waiting[:, :count] - cleaned).max()) < self._limit
+        self._waiting = waiting[:, count:] if self._same and waiting.shape[-1] > count else None
+
+
+def _put(sink: Writer, takers: Sequence[Any], noisy: Array | None, cleaned: Array) -> None:
+    for taker in takers:
+        taker.update(noisy, cleaned)
     if cleaned.shape[-1]:
         sink.write(cleaned)
 

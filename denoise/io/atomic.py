@@ -29,6 +29,7 @@ __all__ = [
     "replacing",
     "sync_folder",
     "syncing_later",
+    "temporary_path",
 ]
 
 _MAX_NAME_BYTES = 255  # of one path component, on every common file system
@@ -64,7 +65,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written: is a directory; expected a file name")
     if path.exists() and not path.is_file():  # the rename would put a file in place of a device
         raise OutputError(f"{path}: cannot be written: is no regular file; expected a file name")
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     try:
         # O_EXCL: never another writer's file. Mode 0o666 lets the umask decide, as for any new file.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -141,7 +142,8 @@ def is_stray(name: str, names: Collection[str]) -> bool:
     return match is not None and any(final.startswith(match[1]) for final in names)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
+    """Make the name of a new temporary file beside `path`, which `remove_strays` finds."""
     ending = f".{secrets.token_hex(4)}.part"
     name, limit = path.name, _MAX_NAME_BYTES - len(ending) - 1
     while len(os.fsencode(name)) > limit:  # letter by letter: a cut inside one would make another name

@@ -7,15 +7,16 @@ JPEG and, under that name, written as one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from denoise.errors import UnreadableError
 from denoise.io.base import Codec, Reader, Writer
-from denoise.io.formats import modality_of, refusal
+from denoise.io.formats import Format, format_of_suffix, modality_of, refusal
 from denoise.io.sniff import sniff
-from denoise.registry import lookup
+from denoise.registry import lookup, resolve
 from denoise.signal import MODALITIES, Modality, SignalInfo
 
 __all__ = ["CODECS", "modality", "probe", "read", "reader", "write", "writer"]
@@ -50,21 +51,31 @@ def modality(path: str | Path) -> Modality:
     return MODALITIES[row.modality] if row.modality else modality_of(path)
 
 
-def _codec(name: str) -> Codec:
-    codec: Codec = lookup(CODECS, name, "codec")
+def _codec(name: str, row: Format | None) -> Codec:
+    """Select the codec of a format that has its own, else that of its modality."""
+    own = resolve(row.codec) if row and row.codec and row.modality == name else None
+    codec: Codec = own if isinstance(own, Codec) else lookup(CODECS, name, "codec")
     return codec
+
+
+def _codec_of(path: Path) -> Codec:
+    found = modality(path).name
+    try:
+        return _codec(found, sniff(path))
+    except UnreadableError:  # the codec of its name states the reason
+        return _codec(found, None)
 
 
 def probe(path: str | Path, **options: Any) -> SignalInfo:
     """Describe a file, from its header."""
     path = Path(path)
-    return _codec(modality(path).name).probe(path, **options)
+    return _codec_of(path).probe(path, **options)
 
 
 def reader(path: str | Path, **options: Any) -> Reader:
     """Open a file for reading block by block; signals take `block` (samples per block)."""
     path = Path(path)
-    return _codec(modality(path).name).reader(path, **options)
+    return _codec_of(path).reader(path, **options)
 
 
 def writer(path: str | Path, info: SignalInfo) -> Writer:
@@ -72,7 +83,12 @@ def writer(path: str | Path, info: SignalInfo) -> Writer:
 
     The suffix decides the format, unless it is the source's own: then the source's format does.
     """
-    return _codec(info.modality).writer(Path(path), info)
+    path = Path(path)
+    row = format_of_suffix(path.suffix)
+    if path.suffix.lower() == info.source.suffix.lower():
+        with suppress(UnreadableError):  # a source that is no file any more
+            row = sniff(info.source)
+    return _codec(info.modality, row).writer(path, info)
 
 
 def read(path: str | Path, **options: Any) -> tuple[Array, SignalInfo]:

@@ -44,7 +44,7 @@ class Format:
     # the suffix of the format that results are written in, for a format that is only read
     written_suffix: str = ""
     bytes_per_sample: float = 2.0  # the usual bytes of a file for each pixel or sample, all channels together
-    # libsndfile's names for the format; the first is written unless the source has another
+    # libsndfile's names for the format, the first is written unless the source has another; or FFmpeg's name
     containers: tuple[str, ...] = ()
     # suffixes that files of many kinds have, which are of this format if their first bytes are
     loose_suffixes: tuple[str, ...] = ()
@@ -59,10 +59,35 @@ class Format:
 
 
 _AUDIO = "denoise.io.audio.codec:CODEC"
+_MEDIA = "denoise.io.media.codec:CODEC"
 _MPEG_FRAME = (  # the header of an MPEG audio frame of layer II or III (ISO/IEC 11172-3, 2.4.2.3)
     rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd][%b]." % b"".join(b"\\x%x0-\\x%xb" % (n, n) for n in range(15))
 )
+_MP3_IN_WAV = rb".{0,200}?fmt .{4}\x55\0"  # the format chunk, which names the codec
+_OGG_MEDIA = rb".{0,200}?(?:\x7fFLAC|\x80theora|Speex)"
+_NOT = rb"(?!%b)"
+_WAV = rb"RIF[FX].{4}WAVE" + _NOT % _MP3_IN_WAV
 _RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+
+
+def _media(
+    name: str, demuxer: str, suffixes: str, magic: bytes, size: float = 0.35, *, written: str = ""
+) -> Format:
+    """Row of a container that FFmpeg reads, with the usual bytes for each sample, picture included."""
+    return Format(
+        name,
+        "audio",
+        tuple(suffixes.split()),
+        _MEDIA,
+        magic,
+        written,
+        size,
+        containers=(demuxer,),
+        extra="media",
+        package="av",
+    )
+
+
 # fmt: off
 _ROWS = (
     Format("PNG", "image", (".png",), "denoise.io.image.png:FORMAT", rb"\x89PNG\r\n\x1a\n"),
@@ -80,15 +105,39 @@ _ROWS = (
     Format("camera raw", "image", _RAW_SUFFIXES, "denoise.io.image.raw:FORMAT",
            rb"II(?:RO|RS|U\0)|MMOR|FUJIFILMCCD-RAW|.{4}ftypcrx ", written_suffix=".tif",
            extra="raw", package="rawpy"),
-    Format("WAV", "audio", (".wav",), _AUDIO, rb"RIF[FX].{4}WAVE", containers=("WAV", "WAVEX")),
+    Format("WAV", "audio", (".wav",), _AUDIO, _WAV, containers=("WAV", "WAVEX")),
     Format("RF64", "audio", (".rf64", ".wav"), _AUDIO, rb"RF64.{4}WAVE", containers=("RF64",)),
     Format("FLAC", "audio", (".flac",), _AUDIO, rb"fLaC", bytes_per_sample=1.2, containers=("FLAC",)),
     Format("Opus", "audio", (".opus", ".ogg", ".oga"), _AUDIO, rb"OggS.{0,52}OpusHead", bytes_per_sample=0.25,
            containers=("OGG",)),
-    Format("Ogg", "audio", (".ogg", ".oga"), _AUDIO, rb"OggS", bytes_per_sample=0.3, containers=("OGG",)),
+    Format("Ogg", "audio", (".ogg", ".oga"), _AUDIO, rb"OggS" + _NOT % _OGG_MEDIA,
+           bytes_per_sample=0.3, containers=("OGG",)),
     Format("MP3", "audio", (".mp3",), _AUDIO, rb"ID3|" + _MPEG_FRAME, bytes_per_sample=0.35,
            containers=("MP3",)),
     Format("AIFF", "audio", (".aiff", ".aif"), _AUDIO, rb"FORM.{4}AIF[FC]", containers=("AIFF",)),
+    _media("M4A", "mov", ".m4a .m4b", rb".{4}ftypM4[AB] "),
+    _media("MP4", "mov", ".mp4 .mov .m4v .3gp .3g2 .qt .m4a",
+           rb".{4}(?:ftyp|moov|mdat|wide|free|skip|pnot)", 20.0),
+    _media("Matroska", "matroska", ".mkv .webm .mka", rb"\x1aE\xdf\xa3", 20.0),
+    _media("AAC", "aac", ".aac", rb"\xff[\xf0\xf1\xf8\xf9]"),
+    _media("ASF", "asf", ".wma .wmv .asf", rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 2.0),
+    _media("AVI", "avi", ".avi", rb"RIFF.{4}AVI ", 20.0),
+    _media("MPEG-TS", "mpegts", ".mts .m2ts",
+           rb"\x47.{187}\x47.{187}\x47|.{4}\x47.{191}\x47.{191}\x47", 20.0),
+    _media("MPEG-PS", "mpeg", ".mpg .mpeg .vob", rb"\0\0\x01\xba", 20.0),
+    _media("FLV", "flv", ".flv", rb"FLV\x01", 20.0),
+    _media("Ogg media", "ogg", ".ogv .oga", rb"OggS" + _OGG_MEDIA, 2.0),
+    _media("MP3 in WAV", "wav", ".wav", rb"RIFF.{4}WAVE" + _MP3_IN_WAV),
+    _media("CAF", "caf", ".caf", rb"caff", 2.0),
+    _media("AU", "au", ".au", rb"\.snd", 2.0),
+    _media("W64", "w64", ".w64", rb"riff\x2e\x91\xcf\x11", 2.0),
+    _media("WavPack", "wv", ".wv", rb"wvpk", 1.2),
+    _media("TTA", "tta", ".tta", rb"TTA1", 1.2),
+    _media("AC-3", "ac3", ".ac3", rb"\x0b\x77"),
+    _media("AMR", "amr", ".amr", rb"#!AMR\n", 0.2),
+    _media("AMR-WB", "amr", ".awb", rb"#!AMR-WB\n", 0.2, written=".flac"),
+    _media("Monkey's Audio", "ape", ".ape", rb"MAC ", 1.2, written=".flac"),
+    _media("DTS", "dts", ".dts", rb"\x7f\xfe\x80\x01", written=".flac"),
     Format("text", "sensor", (".csv", ".tsv"), "denoise.io.sensor.csv:FORMAT", bytes_per_sample=8.0,
            loose_suffixes=(".txt", ".dat", ".log", ".asc", ".lvm", ".tab", ".prn", ".gz")),
     Format("NPY", "sensor", (".npy",), "denoise.io.sensor.npy:FORMAT", rb"\x93NUMPY", bytes_per_sample=8.0),
@@ -129,9 +178,6 @@ _REFUSED_ROWS = (
     ),
     Format("JPEG XL", "image", (".jxl",), magic=rb"\0\0\0\x0cJXL |\xff\x0a", advice=_CONVERT_IMAGE),
     Format("AVIF", "image", (".avif",), magic=rb".{4}ftypavi[fs]", advice=_CONVERT_IMAGE),
-    Format("MP4", "audio", (".mp4", ".m4a", ".mov", ".3gp"), magic=rb".{4}ftyp", advice=_CONVERT_SOUND),
-    Format("Matroska", "audio", (".mkv", ".webm", ".mka"), magic=rb"\x1aE\xdf\xa3", advice=_CONVERT_SOUND),
-    Format("AVI", "audio", (".avi",), magic=rb"RIFF.{4}AVI ", advice=_CONVERT_SOUND),
     Format("DSD", "audio", (".dsf", ".dff"), magic=rb"DSD |FRM8", advice=_CONVERT_SOUND),
     Format("BrainVision", "sensor", (".vhdr",), advice="export it as EDF with MNE-Python"),
     Format("spreadsheet", "", (".xls", ".ods"), advice="save the sheet as CSV (UTF-8)"),

@@ -95,7 +95,7 @@ def _name_of(head: bytes) -> str:
         return "EDF"
     if _is_text(head):  # before the others, whose letters may begin a table too: "BM,PAR1", "ID3;FORM"
         return next((name for name, magic in _TEXT_KINDS.items() if _starts(magic, head)), "text")
-    known = {name: row.magic for name, row in {**FORMATS, **REFUSED}.items() if row.magic}
+    known = {name: row.magic for name, row in {**REFUSED, **FORMATS}.items() if row.magic}
     kinds = [*known.items(), *_OTHER_KINDS.items()]
     name = next((name for name, magic in kinds if _starts(magic, head)), "unknown")
     if name == "NPZ":  # numpy puts arrays into a ZIP; others put documents there

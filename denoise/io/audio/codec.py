@@ -64,6 +64,7 @@ class AudioReader:
         block: Samples in a block; None takes about ten seconds, fewer if there are many channels.
         salvage: Yield what can be decoded of a damaged recording instead of refusing it. `info` then has
             `salvaged` set, and a note; of damage that only decoding finds, after the last block.
+        streams: Numbers of the sound tracks to choose: such a file has one.
 
     Raises:
         UnreadableError: It is no audio, cut short, damaged, empty, holds NaN or infinite samples, or cannot
@@ -71,7 +72,11 @@ class AudioReader:
         UnsupportedError: It holds several recordings of different rates or numbers of channels.
     """
 
-    def __init__(self, path: Path, block: int | None = None, *, salvage: bool = False) -> None:
+    def __init__(
+        self, path: Path, block: int | None = None, *, salvage: bool = False, streams: tuple[int, ...] = ()
+    ) -> None:
+        if any(number != 1 for number in streams):
+            raise UsageError(f"{path}: has 1 sound track; there is no track {max(streams)}")
         if block is not None and block < 1:
             raise UsageError(f"block is {block}, expected at least 1 sample")
         _check_kind(path)
@@ -276,6 +281,11 @@ class AudioWriter:
 
     def __init__(self, path: Path, info: SignalInfo) -> None:
         info = AudioInfo.of(info)
+        if info.pages > 1:
+            raise UnsupportedError(
+                f"{path}: holds one recording and {info.source} has {info.pages} sound tracks; "
+                "choose one (--streams), or keep the container"
+            )
         self.clipped = 0
         self.notes: tuple[str, ...] = ()
         self._path, self._parts = path, info.parts

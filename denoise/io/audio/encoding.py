@@ -30,7 +30,7 @@ __all__ = [
     "written_subtype",
 ]
 
-_ROWS = [row for row in FORMATS.values() if row.modality == "audio"]
+_ROWS = [row for row in FORMATS.values() if row.codec == "denoise.io.audio.codec:CODEC"]
 HANDLED = tuple(dict.fromkeys(name for row in _ROWS for name in row.containers))
 INTEGER_BITS = MappingProxyType(  # bits of the subtypes that are written from integers
     {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}

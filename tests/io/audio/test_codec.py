@@ -533,7 +533,6 @@ def bad_files(folder: Path) -> dict[str, str]:
     (folder / "text.wav").write_text("this is no audio, but a letter to my äunt\n" * 40, encoding="utf-8")
     (folder / "short.flac").write_text("hello")
     (folder / "bytes.wav").write_bytes(bytes(range(256)) * 8)
-    soundfile.write(folder / "old.wav", np.zeros(9), 8000, format="AU")  # libsndfile would read it
     (folder / "cut.flac").write_bytes((folder / "good.flac").read_bytes()[:30])
     (folder / "folder.wav").mkdir()
     (folder / "loop.wav").symlink_to(folder / "loop.wav")
@@ -543,7 +542,6 @@ def bad_files(folder: Path) -> dict[str, str]:
         "text.wav": "holds text data; expected audio",
         "short.flac": "holds text data; expected audio",
         "bytes.wav": "holds unknown data; expected audio",
-        "old.wav": "holds unknown data; expected audio",
         "cut.flac": "damaged or of an unknown kind (",
         "folder.wav": "is a directory; expected a file",
         "loop.wav": "cannot be read: ",

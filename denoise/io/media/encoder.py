@@ -1,0 +1,319 @@
+"""Encode one sound track into a file of its own, sample for sample where the decoder will look for it."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import OutputError, reason
+from denoise.io.formats import optional_package
+from denoise.io.media.tracks import Track
+
+__all__ = ["LOSSLESS", "MOVS", "SIGNALS_DELAY", "Coding", "TrackEncoder", "coding_for"]
+
+# FFmpeg's encoder for each codec that is written back as itself; PCM of every kind is, too.
+_ENCODERS = MappingProxyType(
+    {name: name for name in ("aac", "alac", "flac", "ac3", "eac3", "mp2", "wavpack", "tta", "wmav1", "wmav2")}
+    | {"mp3": "libmp3lame", "opus": "libopus", "amr_nb": "libopencore_amrnb"}
+)
+# What other codecs become in each container: the nearest lossless one that it holds, else the best lossy one.
+_FALLBACKS = MappingProxyType(
+    {
+        **{
+            "mov": "alac",
+            "mp4": "alac",
+            "ipod": "alac",
+            "caf": "pcm_s24be",
+            "matroska": "flac",
+            "ogg": "flac",
+        },
+        **{
+            "webm": "libopus",
+            "avi": "pcm_s24le",
+            "asf": "pcm_s24le",
+            "mpegts": "ac3",
+            "vob": "ac3",
+            "flv": "aac",
+        },
+        **{"3gp": "aac", "3g2": "aac", "w64": "pcm_s24le", "au": "pcm_s24be", "wav": "pcm_s24le"},
+    }
+)
+LOSSLESS = ("alac", "flac", "wavpack", "tta", "pcm_")
+MOVS = ("mov", "mp4", "ipod", "3gp", "3g2")
+SIGNALS_DELAY = (*MOVS, "matroska", "webm", "ogg")  # others start with all packets
+_KBPS = MappingProxyType(  # bit rates of the codecs that have a table of them
+    {
+        "libmp3lame": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+        "mp2": (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+        "ac3": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640),
+    }
+)
+_AAC_KBPS = 64  # of a channel at least: below, FFmpeg's encoder is worse than those of phones
+_OTHER_CODEC_BIT_RATE = 96_000  # of a channel at least
+_OPUS_KBPS = 256  # of a channel at most
+_SWALLOWED = MappingProxyType(
+    {"wmav1": 2, "wmav2": 2}
+)  # packets after which a decoder begins; it ends one late
+_EARLY = MappingProxyType({"libopencore_amrnb": 10})  # samples by which a delay is shorter than stated
+_CALIBRATION_FRAMES = 4
+_PCM_FRAME = 1024  # samples in a packet of a codec without frames of its own
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a track is encoded.
+
+    Args:
+        muxer: FFmpeg's name of the container.
+        encoder: FFmpeg's name of the encoder.
+        bit_rate: Bits per second; None for lossless codecs.
+        note: What is not as in the source, in one sentence; empty if nothing.
+    """
+
+    muxer: str
+    encoder: str
+    bit_rate: int | None
+    note: str = ""
+
+
+def coding_for(track: Track, muxer: str) -> Coding:
+    """Select encoder and bit rate: those of the source, or the nearest that the container holds."""
+    same = track.codec if track.codec.startswith("pcm_") else _ENCODERS.get(track.codec)
+    encoder = same if same and _holds(muxer, same) else _FALLBACKS.get(muxer, "flac")
+    note = (
+        ""
+        if encoder == same
+        else f"{track.codec} has no encoder here: its sound is written as {_codec(encoder)}"
+    )
+    bit_rate = _bit_rate(encoder, track)
+    if bit_rate and encoder != same:  # another codec loses other things
+        bit_rate = max(bit_rate, _OTHER_CODEC_BIT_RATE * track.channels)
+    return Coding(muxer, encoder, bit_rate, note)
+
+
+def _codec(encoder: str) -> str:
+    return next((codec for codec, name in _ENCODERS.items() if name == encoder), encoder)
+
+
+def _holds(muxer: str, encoder: str) -> bool:
+    """Ask FFmpeg whether it writes a codec into a container."""
+    av = optional_package("MP4")
+    try:
+        with av.open(_Nowhere(), "w", format=muxer) as file:
+            file.add_stream(encoder)
+    except (ValueError, av.error.FFmpegError):
+        return False
+    return muxer != "caf" or encoder.startswith(("alac", "pcm_"))  # which the muxer finds at its end only
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+def _bit_rate(encoder: str, track: Track) -> int | None:
+    """Choose a bit rate: at least that of the source."""
+    if encoder.startswith(LOSSLESS):
+        return None
+    kbps = track.bit_rate / 1000
+    if encoder == "aac":
+        kbps = max(kbps, _AAC_KBPS * track.channels)
+    if encoder == "libopus":
+        kbps = min(kbps, _OPUS_KBPS * track.channels)
+    if table := _KBPS.get(encoder):
+        kbps = next((rate for rate in table if rate >= kbps - 0.5), table[-1])
+    if encoder == "libopencore_amrnb":
+        kbps = 12.2
+    return round(kbps * 1000)
+
+
+class TrackEncoder:
+    """Writes one track into a temporary media file, from blocks `(C, n)` of float32.
+
+    In containers that do not state the delay of an encoder, the sound starts with so many zeros that the
+    delay is a whole number of packets, which are left out.
+
+    Args:
+        path: File to write.
+        track: The track as it was read: its rate, layout, and clock.
+        coding: How to encode it.
+
+    Attributes:
+        clipped: Values beyond full scale so far that an integer format could not hold; they are limited.
+        samples: Samples of a channel so far.
+        start: Time of the first sample in the file, in samples.
+    """
+
+    def __init__(self, path: Path, track: Track, coding: Coding) -> None:
+        self._av = optional_package("MP4")
+        self.clipped, self.samples = 0, 0
+        self._track, self._coding = track, coding
+        options = (
+            {"use_editlist": "1", "movie_timescale": str(track.sample_rate)} if coding.muxer in MOVS else {}
+        )
+        try:
+            self._file = self._av.open(str(path), "w", format=coding.muxer, container_options=options)
+            self._stream = self._add(self._file)
+            frame, delay = self._calibrate()
+        except (self._av.error.FFmpegError, ValueError) as error:
+            raise OutputError(f"{path}: {coding.encoder} cannot be encoded here: {reason(error)}") from error
+        self._frame = frame
+        hidden = 0 if coding.muxer in SIGNALS_DELAY else delay
+        swallowed, early = _SWALLOWED.get(coding.encoder, 0), _EARLY.get(coding.encoder, 0)
+        self.start = swallowed * frame
+        self._lead = -hidden % frame + self.start  # zeros before the first sample
+        self._skip = (hidden + self._lead) // frame - swallowed  # packets to leave out
+        self._packets = 0
+        self._delay = delay
+        self._early = early
+        self._queue = np.zeros((track.channels, self._lead + early), np.float32)
+        # Encoders that keep nothing back do not give out the delayed end by themselves.
+        self._tail = 0 if self._stream.codec_context.codec.delay else delay
+        self._most: int | None = None  # packets that hold the samples, once their number is known
+        self._held: Any = None  # the last packet, which states how much of it is padding
+        self._fed = 0  # samples given to the encoder, the zeros included
+        self._marks = np.array(track.marks or ((0, 0),), np.int64)
+        self._end = -(2**62)
+
+    def _add(self, file: Any) -> Any:
+        track, coding = self._track, self._coding
+        options = {"strict": "-2"} | ({"reservoir": "0"} if coding.encoder == "libmp3lame" else {})
+        stream = file.add_stream(coding.encoder, rate=track.sample_rate, options=options)
+        stream.codec_context.layout = track.layout
+        stream.codec_context.format = self._format(stream.codec_context.codec)
+        stream.time_base = stream.codec_context.time_base = Fraction(1, track.sample_rate)
+        if coding.bit_rate:
+            stream.codec_context.bit_rate = coding.bit_rate
+        return stream
+
+    def _format(self, codec: Any) -> str:
+        """Choose the sample format: that of the source if the encoder takes it, else its most exact."""
+        taken = [form.name for form in codec.audio_formats]
+        order = [self._track.sample_format, "flt", "s32", "dbl", "s16", "u8"]
+        return str(next(name for want in order for name in taken if name.removesuffix("p") == want))
+
+    def _calibrate(self) -> tuple[int, int]:
+        """Measure the samples in a packet and the delay of the encoder, on silence in a file of its own."""
+        with self._av.open(_Nowhere(), "w", format="null") as file:
+            stream = self._add(file)
+            context = stream.codec_context
+            context.open()
+            frame = context.frame_size or _PCM_FRAME
+            silence = np.zeros((self._track.channels, frame), np.float32)
+            for number in range(_CALIBRATION_FRAMES):
+                for packet in context.encode(self._audio_frame(context, silence, number * frame)):
+                    return frame, -int(packet.pts or 0)
+            packets = context.encode(None)
+        return frame, -int(packets[0].pts or 0) if packets else 0
+
+    def write(self, block: NDArray[Any]) -> None:
+        """Encode the next samples."""
+        self.samples += block.shape[1]
+        self._queue = np.concatenate([self._queue, block.astype(np.float32, copy=False)], axis=1)
+        start = 0
+        while self._queue.shape[1] - start >= (size := self._packet_size()):
+            self._encode(self._queue[:, start : start + size])
+            start += size
+        self._queue = self._queue[:, start:]
+
+    def _packet_size(self) -> int:
+        """Samples of the next packet; if they are free, a packet ends where the clock of the source jumps."""
+        if self._stream.codec_context.frame_size:
+            return self._frame
+        jumps = self._marks[:, 0]
+        after = jumps[jumps > self._fed - self._lead]
+        return min(self._frame, int(after[0]) - self._fed + self._lead) if len(after) else self._frame
+
+    def _encode(self, samples: NDArray[np.float32]) -> None:
+        time = max(self._time(self._fed - self._lead), self._end)
+        self._end = time + samples.shape[1]
+        self._fed += samples.shape[1]
+        self._mux(
+            self._stream.codec_context.encode(self._audio_frame(self._stream.codec_context, samples, time))
+        )
+
+    def _time(self, sample: int) -> int:
+        """Time of a sample, from the first of the track on."""
+        at = max(int(np.searchsorted(self._marks[:, 0], sample, "right")) - 1, 0)
+        return int(self.start + self._marks[at, 1] - self._marks[0, 1] + sample - self._marks[at, 0])
+
+    def _mux(self, packets: list[Any]) -> None:
+        """Write packets: none of the delay, and at the end no more than hold the samples."""
+        for packet in packets:
+            if self._skip:
+                self._skip -= 1
+            elif self._most is None or self._packets < self._most:
+                self._packets += 1
+                self._release()
+                self._held = packet
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.stream = self._stream
+            self._file.mux_one(self._held)
+        self._held = None
+
+    def _state_padding(self) -> None:
+        """State in the last packet how many of its samples are padding, for Matroska."""
+        padding = self._packets * self._frame - self._delay - self.samples
+        if (
+            self._held is not None
+            and 0 < padding < self._frame
+            and not self._held.has_sidedata("skip_samples")
+        ):
+            kind = get_args(self._av.packet.PktSideDataT).index("skip_samples")
+            data = self._av.packet.PacketSideData(kind, 10)
+            data.update(struct.pack("<IIBB", 0, padding, 0, 0))
+            self._held.set_sidedata(data)
+
+    def _audio_frame(self, context: Any, samples: NDArray[np.float32], time: int) -> Any:
+        form = context.format
+        values = self._integers(samples, form.name.removesuffix("p"))
+        if not form.is_planar:
+            values = values.T.reshape(1, -1)
+        frame = self._av.AudioFrame.from_ndarray(np.ascontiguousarray(values), form.name, self._track.layout)
+        frame.sample_rate, frame.time_base, frame.pts = (
+            self._track.sample_rate,
+            Fraction(1, self._track.sample_rate),
+            time,
+        )
+        return frame
+
+    def _integers(self, samples: NDArray[np.float32], form: str) -> NDArray[Any]:
+        """Convert to the samples of a format: rounded to its bits (24 of `s32`), clipped and counted."""
+        if form == "flt":
+            return samples
+        if form == "dbl":
+            return samples.astype(np.float64)
+        bits = {"u8": 8, "s16": 16}.get(form, 24)
+        scale = 2.0 ** (bits - 1)
+        scaled = np.rint(samples.astype(np.float64) * scale)
+        self.clipped += int(np.count_nonzero(np.abs(scaled) > scale))
+        scaled = scaled.clip(-scale, scale - 1)
+        if form == "u8":
+            return (scaled + 128).astype(np.uint8)
+        return scaled.astype(np.int16) if bits == 16 else scaled.astype(np.int32) << 8
+
+    def close(self, *, complete: bool) -> None:
+        """Finish the file; one that is not complete is only closed."""
+        if complete:
+            signals = self._coding.muxer in SIGNALS_DELAY
+            needed = self.samples + (self._delay if signals else self.start - self._frame * (self.start > 0))
+            self._most = -(-needed // self._frame)
+            self._queue = np.pad(self._queue, ((0, 0), (0, self._tail)))
+            for start in range(0, self._queue.shape[1], self._frame):
+                self._encode(self._queue[:, start : start + self._frame])
+            self._mux(self._stream.codec_context.encode(None))
+            if self._coding.muxer in ("matroska", "webm") and self._coding.bit_rate:
+                self._state_padding()
+            self._release()
+        self._file.close()

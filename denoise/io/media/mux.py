@@ -1,0 +1,117 @@
+"""Put new sound into a container that FFmpeg writes: all other streams are copied packet for packet."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from denoise.errors import OutputError, reason
+from denoise.io.formats import optional_package
+from denoise.io.media.encoder import SIGNALS_DELAY
+from denoise.io.media.mp4 import Replacement
+from denoise.io.media.tracks import opened
+
+__all__ = ["remux"]
+
+_ENCODER_TAGS = ("encoder", "ENCODER")
+
+
+def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replacement]) -> tuple[str, ...]:
+    """Write `source` with some streams replaced.
+
+    Args:
+        source: File to copy.
+        destination: File to write.
+        muxer: FFmpeg's name of its container.
+        fresh: Tracks with the files that hold their new packets.
+
+    Returns:
+        Notes about streams that the container cannot hold here.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    av = optional_package("MP4")
+    notes = list[str]()
+    starts = {new.track.index: (new.track.marks[0][1] - new.start) / new.track.sample_rate for new in fresh}
+    lead = -min(0.0, *starts.values())  # where a decoder needs packets before the start of the file
+    with ExitStack() as stack:
+        file = stack.enter_context(opened(source))
+        sounds = {new.track.index: stack.enter_context(av.open(str(new.path))) for new in fresh}
+        try:
+            options = {"preload": "0"} if muxer == "vob" else {}  # or all starts half a second later
+            out = stack.enter_context(av.open(str(destination), "w", format=muxer, container_options=options))
+            out.metadata.update({k: v for k, v in file.metadata.items() if k not in _ENCODER_TAGS})
+            if chapters := file.chapters():
+                out.set_chapters(chapters)
+            streams = dict[int, Any]()
+            for stream in file.streams:
+                template = sounds[stream.index].streams[0] if stream.index in sounds else stream
+                try:
+                    copy = out.add_stream_from_template(template, opaque=True)
+                except (ValueError, av.error.FFmpegError):
+                    if muxer == "matroska" and stream.disposition & av.stream.Disposition.attached_pic:
+                        _attach(source, stream, out)
+                    else:
+                        notes.append(f"a {stream.type} stream is not kept: {muxer} cannot hold it here")
+                    continue
+                copy.metadata.update({k: v for k, v in stream.metadata.items() if k not in _ENCODER_TAGS})
+                copy.disposition = stream.disposition
+                copy.time_base = template.time_base
+                streams[stream.index] = copy
+            copied = [
+                stream for stream in file.streams if stream.index in streams and stream.index not in sounds
+            ]
+            parts = [_packets(file, copied, lead)] if copied else []
+            moved = muxer not in SIGNALS_DELAY
+            for i, sound in sounds.items():
+                parts.append(_packets(sound, sound.streams, starts[i] + lead, i, from_zero=moved))
+            for _, _, index, packet in heapq.merge(*parts, key=lambda entry: entry[:2]):
+                packet.stream = streams[index]
+                out.mux_one(packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise OutputError(f"{destination}: cannot be written as {muxer}: {reason(error)}") from error
+    return tuple(notes)
+
+
+def _attach(source: Path, stream: Any, out: Any) -> None:
+    """Copy a picture that Matroska keeps as an attached file."""
+    with opened(source) as file:
+        data = next(bytes(packet) for packet in file.demux(file.streams[stream.index]))
+    known = stream.metadata
+    attachment = out.add_attachment(known.get("filename", "cover"), known.get("mimetype", "image/png"), data)
+    attachment.metadata.update(known)
+
+
+def _packets(
+    file: Any, streams: Any, start_s: float, index: int | None = None, *, from_zero: bool = False
+) -> Iterator[tuple[float, int, int, Any]]:
+    """Yield time, number, stream and packet in the order of decoding times.
+
+    Times that a container lacks are those of the packet before.
+
+    Args:
+        file: The open file.
+        streams: Streams to read.
+        start_s: Added to all times.
+        index: Number of the stream; None takes that of the file.
+        from_zero: Let the first packet be at time 0, wherever a muxer has put it.
+    """
+    time = -1e18
+    zero: Fraction | None = None if from_zero else Fraction(0)
+    for number, packet in enumerate(file.demux(*streams)):
+        if not packet.size:
+            continue
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if zero is None and stamp is not None:
+            zero = stamp * packet.time_base
+        if packet.time_base:
+            shift = round((Fraction(start_s) - (zero or 0)) / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+            time = max(time, float((stamp + shift) * packet.time_base)) if stamp is not None else time
+        yield time, number, packet.stream_index if index is None else index, packet

@@ -1,0 +1,261 @@
+"""Sound tracks of a media file: their encoding, exact length and clock, found by decoding them once."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import NothingToCleanError, UnreadableError, UnsupportedError, UsageError, reason
+from denoise.io.formats import Format, optional_package
+from denoise.io.sniff import format_of, read_head
+
+__all__ = ["Piece", "Track", "decode", "media_format", "opened", "tracks"]
+
+_SLACK_S = 1e-3  # of time stamps: Matroska rounds them to milliseconds
+_STATES_LENGTH = ("mov", "wav", "w64", "caf", "au", "wv", "tta", "ape")  # FFmpeg guesses that of others
+_CUT_S = 0.05  # a track that ends earlier than its header says was cut short
+# Where a container states its own size: its first bytes, the place of the number, and what to add to it.
+_SIZES = (
+    (rb"RIFF", "<I", 4, 8),
+    (rb"riff\x2e\x91\xcf\x11", "<Q", 16, 0),
+    (
+        rb"\x30\x26\xb2\x75.*?\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\0\xc0\x0c\x20\x53\x65.{24}",
+        "<Q",
+        None,
+        0,
+    ),
+    (rb"\x1aE\xdf\xa3.{0,80}?\x18\x53\x80\x67\x01", ">Q", None, 0),
+)
+_ENCRYPTED_TAGS = ("enca", "drms", "aavd")  # of sample entries (ISO/IEC 14496-12; iTunes; Audible)
+_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}  # of integer samples
+
+Piece = tuple[NDArray[np.float32], int | None]  # samples `(C, n)`, and the time of the first, in samples
+
+
+@dataclass(frozen=True)
+class Track:
+    """One sound track.
+
+    Args:
+        index: Number of its stream in the file.
+        id: Number that the container gives it (the track ID of MP4).
+        codec: FFmpeg's name of the codec.
+        sample_format: FFmpeg's name of the format of decoded samples, without its order.
+        sample_rate: Hz.
+        channels: Number of channels.
+        layout: FFmpeg's name of the speaker positions.
+        samples: Samples of a channel, encoder delay and padding aside.
+        bit_rate: Bits per second of its packets.
+        marks: Samples and their times, in samples from the start of the file, wherever the time stamps depart
+            from counting: the first sample, and what follows gaps.
+        damage: How it is damaged, in one sentence; None if it is whole.
+        stated_samples: Samples that a damaged track had, by its header.
+    """
+
+    index: int
+    id: int
+    codec: str
+    sample_format: str
+    sample_rate: int
+    channels: int
+    layout: str
+    samples: int
+    bit_rate: float
+    marks: tuple[tuple[int, int], ...]
+    damage: str | None = None
+    stated_samples: int = 0
+
+
+def media_format(path: Path) -> Format:
+    """Recognise the container of a file."""
+    return format_of(read_head(path, "audio"), path.suffix)
+
+
+@contextmanager
+def opened(path: Path, **options: Any) -> Iterator[Any]:
+    """Open a media file by the demuxer of its first bytes, and turn FFmpeg's errors into ours.
+
+    Raises:
+        UnreadableError: It is damaged.
+        UnsupportedError: PyAV is not installed.
+    """
+    row = media_format(path)
+    av = optional_package(row.name, f"{path}: ")
+    try:
+        with av.open(f"file:{path}", format=row.containers[0], metadata_errors="replace", **options) as file:
+            yield file
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UnreadableError(f"{path}: is damaged {row.name} data ({reason(error)})") from error
+
+
+def tracks(path: Path, numbers: tuple[int, ...] = ()) -> tuple[Track, ...]:
+    """Describe the sound tracks of a file.
+
+    Args:
+        path: The file.
+        numbers: Numbers of the tracks, from 1; empty for all.
+
+    Raises:
+        NothingToCleanError: It has no sound.
+        UsageError: It has fewer tracks.
+        UnreadableError, UnsupportedError: See `opened`; or a track is encrypted, or has no decoder.
+    """
+    status = path.stat()
+    found = _tracks(path, status.st_size, status.st_mtime_ns, numbers)
+    if not found:
+        raise NothingToCleanError(f"{path}: has no sound, so there is nothing to clean")
+    return found
+
+
+@lru_cache(maxsize=16)  # a file is opened once to choose a model, once to measure it, once to clean it
+def _tracks(path: Path, _size: int, _mtime_ns: int, numbers: tuple[int, ...]) -> tuple[Track, ...]:
+    with opened(path) as file:
+        indices = [stream.index for stream in file.streams.audio]
+    if wrong := [number for number in numbers if not 1 <= number <= len(indices)]:
+        raise UsageError(f"{path}: has {len(indices)} sound tracks; there is no track {wrong[0]}")
+    return tuple(_scan(path, indices[number - 1]) for number in numbers or range(1, len(indices) + 1))
+
+
+def _scan(path: Path, index: int) -> Track:
+    """Decode a track to count its samples and to note where its time stamps depart from counting."""
+    with opened(path) as file:
+        stream = file.streams[index]
+        context = stream.codec_context
+        if context is None or (tag := context.codec_tag) in _ENCRYPTED_TAGS:
+            what = "has no decoder here" if context is None else f"is encrypted ({tag})"
+            raise UnsupportedError(f"{path}: its sound {what}; expected sound that can be decoded")
+        counter = _Counter()
+        samples, marks = 0, list[tuple[int, int]]()
+        rate = 0
+        for piece, time in decode(path, file, stream, counter):
+            rate = rate or stream.codec_context.sample_rate
+            expected = marks[-1][1] + samples - marks[-1][0] if marks else None
+            if time is None:
+                time = expected if expected is not None else 0
+            if expected is None or abs(time - expected) > _SLACK_S * 1.5 * rate:
+                marks.append((samples, time if expected is None else max(time, expected)))
+            samples += piece.shape[1]
+        if not samples:
+            raise UnreadableError(f"{path}: its sound holds 0 samples, expected at least one")
+        end = samples + marks[-1][1] - marks[-1][0]
+        if _is_mp4(file):  # FFmpeg does not cut off the padding of the last packet
+            stops = [round(counter.stop_s * rate)]
+            if stream.duration and stream.start_time is not None:
+                stops.append(round((stream.start_time + stream.duration) * stream.time_base * rate))
+            if 0 < end - min(stops) < 4 * counter.longest:
+                samples -= end - min(stops)
+        damage = f"{counter.bad} packets of its sound cannot be decoded" if counter.bad else None
+        states = stream.duration and file.format.name.split(",")[0] in _STATES_LENGTH
+        stated_s = float(stream.duration * stream.time_base) if states else 0.0
+        if stated_s - end / rate > max(_CUT_S, counter.longest / rate) or _is_cut_short(path):
+            damage = damage or "cut short"
+        return Track(
+            index,
+            stream.id,
+            context.codec.canonical_name,
+            context.format.name.removesuffix("p"),
+            rate,
+            context.layout.nb_channels,
+            context.layout.name,
+            samples,
+            counter.bytes * 8 * rate / max(samples, counter.packets * counter.longest),
+            tuple(marks),
+            damage,
+            max(round(stated_s * rate), samples) if damage else 0,
+        )
+
+
+@dataclass
+class _Counter:
+    """What passes by while a track is decoded."""
+
+    bytes: int = 0  # of its packets
+    packets: int = 0
+    longest: int = 0  # frame, in samples
+    bad: int = 0  # packets that could not be decoded
+    stop_s: float = 0.0  # end of its last packet
+
+
+def _is_mp4(file: Any) -> bool:
+    return bool(file.format.name.startswith("mov"))
+
+
+def _is_cut_short(path: Path) -> bool:
+    """True for a file that is smaller than it says itself."""
+    head = read_head(path)
+    if head.startswith(b"caff"):
+        return _caf_size(path) > path.stat().st_size
+    for magic, form, place, more in _SIZES:
+        if match := re.match(magic, head, re.DOTALL):
+            at = match.end() if place is None else place
+            if form == ">Q":  # an EBML number of eight bytes, whose first holds only its length
+                stated = int.from_bytes(head[at : at + 7], "big")
+                stated = 0 if stated == 2**56 - 1 else stated + at + 7
+            else:
+                stated = struct.unpack_from(form, head, at)[0] + more if len(head) >= at + 8 else 0
+            return stated > path.stat().st_size
+    return False
+
+
+def _caf_size(path: Path) -> int:
+    """Sum up the chunks of a Core Audio file (Apple, "Core Audio Format Specification")."""
+    at, end = 8, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 12 <= end:
+            file.seek(at)
+            size = int.from_bytes(file.read(12)[4:], "big", signed=True)
+            if size < 0:  # to the end of the file
+                return end
+            at += 12 + size
+    return at
+
+
+def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) -> Iterator[Piece]:
+    """Decode a track, frame by frame; packets that cannot be decoded are counted and left out.
+
+    Raises:
+        UnsupportedError: Rate or channels change on the way.
+    """
+    av = optional_package("MP4")
+    counter = counter or _Counter()
+    first = None
+    for packet in file.demux(stream):
+        if packet.pts is not None and packet.time_base and packet.duration:
+            counter.stop_s = float((packet.pts + packet.duration) * packet.time_base)
+        counter.bytes += packet.size
+        counter.packets += packet.size > 0
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            counter.bad += 1
+            continue
+        for frame in frames:
+            counter.longest = max(counter.longest, frame.samples)
+            first = first or (frame.sample_rate, frame.layout.name)
+            if (frame.sample_rate, frame.layout.name) != first:
+                raise UnsupportedError(
+                    f"{path}: its sound changes from {first[0]} Hz {first[1]} to {frame.sample_rate} Hz "
+                    f"{frame.layout.name} on the way; expected one format"
+                )
+            time = None if frame.pts is None else round(frame.pts * frame.time_base * frame.sample_rate)
+            yield _samples(frame), time
+
+
+def _samples(frame: Any) -> NDArray[np.float32]:
+    values = frame.to_ndarray()
+    name = frame.format.name.removesuffix("p")
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if name not in _SCALE:
+        return np.ascontiguousarray(values, dtype=np.float32)
+    scaled = values.astype(np.float64) - (128 if name == "u8" else 0)
+    return np.ascontiguousarray(scaled / _SCALE[name], dtype=np.float32)

@@ -1,0 +1,435 @@
+"""Media files: the sound is exchanged to the sample, and everything else stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from denoise import io
+from denoise.errors import NothingToCleanError, UnreadableError, UnsupportedError, UsageError
+from denoise.infer.file import clean_file
+from denoise.io.formats import FORMATS
+from denoise.io.media.tracks import tracks
+from denoise.signal import AudioInfo
+
+FPS = 25
+CHAPTERS = [
+    {"id": 1, "start": 0, "end": 400, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}},
+    {"id": 2, "start": 400, "end": 1000, "time_base": Fraction(1, 1000), "metadata": {"title": "Two"}},
+]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file to make.
+
+    Args:
+        suffix: Of its name.
+        muxer: FFmpeg's name of the container.
+        codecs: Encoders of its sound tracks.
+        video: Encoder of its picture; empty for none.
+        rate: Sample rate, Hz.
+        channels: Of each track.
+        start_s: Time of the first sample.
+        frames: Numbers of the frames of the picture, at 25 a second: gaps make the rate variable.
+        chapters: Adds chapters.
+        tags: Adds a title to the file and a language to each track.
+        options: Of the muxer.
+    """
+
+    suffix: str
+    muxer: str
+    codecs: tuple[str, ...]
+    video: str = ""
+    rate: int = 48000
+    channels: int = 2
+    start_s: float = 0.0
+    frames: tuple[int, ...] = tuple(range(25))
+    chapters: bool = False
+    tags: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    seconds: float = 1.0
+
+    def __str__(self) -> str:
+        words = [self.suffix[1:], *self.codecs, self.video, "late" if self.start_s else ""]
+        return "-".join([*filter(None, words), f"{self.channels}ch", *(value for _, value in self.options)])
+
+
+def chirp(rate: int, channels: int, seconds: float = 1.0, seed: int = 0) -> NDArray[np.float32]:
+    """Sweep with some noise, so that a shift of one sample is found."""
+    t = np.arange(round(rate * seconds)) / rate
+    sweep = 0.3 * np.sin(2 * np.pi * (300 + 0.3 * rate / 4 * t / seconds) * t)
+    noise = np.random.default_rng(seed).standard_normal((channels, len(t))) * 0.02
+    return (sweep + noise).astype(np.float32)
+
+
+def make(path: Path, made: Made) -> Path:
+    """Write a file, its packets in the order of their times."""
+    with av.open(str(path), "w", format=made.muxer, container_options=dict(made.options)) as out:
+        if made.tags:
+            out.metadata["title"] = "Tëst"
+        if made.chapters:
+            out.set_chapters(CHAPTERS)
+        parts = []
+        if made.video:
+            parts.append(_picture(out, made))
+        for number, codec in enumerate(made.codecs):
+            parts.append(_sound(out, made, codec, number))
+        packets = [packet for part in parts for packet in part]
+        for packet in sorted(packets, key=lambda packet: float((packet.dts or 0) * packet.time_base)):
+            out.mux_one(packet)
+    return path
+
+
+def _picture(out: Any, made: Made) -> Iterator[Any]:
+    stream = out.add_stream(made.video, rate=FPS, width=64, height=48)
+    stream.pix_fmt = "yuvj420p" if made.video == "mjpeg" else "yuv420p"
+    stream.codec_context.time_base = Fraction(1, FPS)
+
+    def packets() -> Iterator[Any]:
+        for number in made.frames:
+            values = np.zeros((48, 64, 3), np.uint8)
+            values[:, : 2 * number + 2] = 40 * number % 255
+            frame = av.VideoFrame.from_ndarray(values, "rgb24").reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+
+    return packets()
+
+
+def _sound(out: Any, made: Made, codec: str, number: int) -> Iterator[Any]:
+    stream = out.add_stream(codec, rate=made.rate, options={"strict": "-2"})
+    context = stream.codec_context
+    context.layout = {1: "mono", 2: "stereo", 6: "5.1"}[made.channels]
+    wanted = {"flac": "s16", "alac": "s16p", "wavpack": "s16p", "tta": "s16"}.get(codec)
+    if wanted:
+        context.format = wanted
+    context.time_base = stream.time_base = Fraction(1, made.rate)
+    if not codec.startswith(("pcm", "flac", "alac", "wavpack", "tta")):
+        context.bit_rate = 12200 if "amr" in codec else 64_000 * made.channels
+    if made.tags:
+        stream.metadata["language"] = ("deu", "fra")[number]
+    samples = chirp(made.rate, made.channels, made.seconds, number)
+    lead = round(made.start_s * made.rate)
+
+    def packets() -> Iterator[Any]:
+        context.open(strict=False)
+        size = context.frame_size or 1000
+        for start in range(0, samples.shape[1], size):
+            frame = _frame(samples[:, start : start + size], context.format, context.layout.name)
+            frame.sample_rate, frame.time_base, frame.pts = made.rate, Fraction(1, made.rate), lead + start
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+
+    return packets()
+
+
+def _frame(samples: NDArray[np.float32], form: Any, layout: str) -> Any:
+    name = form.name.removesuffix("p")
+    scale, dtype = {"u8": (2**7, np.uint8), "s16": (2**15, np.int16), "s32": (2**31, np.int32)}.get(
+        name, (0, None)
+    )
+    values: NDArray[Any] = samples
+    if dtype is not None:
+        values = (np.rint(samples * (scale - 1)) + (128 if name == "u8" else 0)).astype(dtype)
+    if not form.is_planar:
+        values = values.T.reshape(1, -1)
+    return av.AudioFrame.from_ndarray(np.ascontiguousarray(values), form.name, layout)
+
+
+def packets_of(path: Path, kinds: Sequence[str]) -> list[tuple[Any, ...]]:
+    """List stream, times and bytes of the packets of streams of these kinds."""
+    found = []
+    with av.open(str(path)) as file:
+        streams = [stream for stream in file.streams if stream.type in kinds]
+        for packet in file.demux(*streams) if streams else ():
+            if packet.size:
+                times = [
+                    None if time is None else time * packet.time_base for time in (packet.pts, packet.dts)
+                ]
+                found.append((packet.stream_index, *times, bytes(packet)))
+    return sorted(found, key=lambda row: (row[0], row[2] or 0))
+
+
+# ---- tests ----
+
+LOSSLESS = ("pcm", "flac", "alac", "wavpack", "tta")
+CONTAINERS = (
+    Made(".m4a", "ipod", ("aac",), tags=True),
+    Made(".m4a", "ipod", ("alac",), rate=44100),
+    Made(".m4b", "ipod", ("aac",), channels=1, chapters=True),
+    Made(".mp4", "mp4", ("aac",), "libx264", tags=True, chapters=True),
+    Made(".mp4", "mp4", ("aac",), "libx264", start_s=0.25),
+    Made(".mp4", "mp4", ("aac",), "libx264", frames=(0, 1, 2, 5, 6, 11, 12, 20, 24)),
+    Made(".mp4", "mp4", ("aac", "ac3"), "libx264", tags=True),
+    Made(".mp4", "mp4", ("libmp3lame",), "mpeg4", rate=44100),
+    Made(".mp4", "mp4", ("libopus",), "libx265"),
+    Made(".mp4", "mp4", ("aac",), "libx264", options=(("movflags", "faststart"),)),
+    Made(".mp4", "mp4", ("aac",), "libx264", options=(("movflags", "frag_keyframe+empty_moov"),)),
+    Made(".m4v", "mp4", ("eac3",), "libx264"),
+    Made(".mov", "mov", ("pcm_s16le",), "libx264", tags=True),
+    Made(".mov", "mov", ("aac",), "libx264", channels=1, start_s=0.1),
+    Made(".mov", "mov", ("pcm_s24be",), "mjpeg"),
+    Made(".qt", "mov", ("alac",)),
+    Made(".3gp", "3gp", ("aac",), "mpeg4", rate=16000, channels=1),
+    Made(".3gp", "3gp", ("libopencore_amrnb",), "mpeg4", rate=8000, channels=1),
+    Made(".3g2", "3g2", ("aac",), "mpeg4"),
+    Made(".mkv", "matroska", ("aac", "flac"), "libx264", tags=True, chapters=True),
+    Made(".mkv", "matroska", ("ac3",), "libx264", start_s=0.25),
+    Made(".mkv", "matroska", ("libmp3lame",), "libx264", channels=1),
+    Made(".mka", "matroska", ("libopus",), tags=True),
+    Made(".mka", "matroska", ("pcm_s16le",), channels=6),
+    Made(".webm", "webm", ("libopus",), "libvpx", tags=True),
+    Made(".aac", "adts", ("aac",), seconds=64 * 1024 / 48000),
+    Made(".wma", "asf", ("wmav2",), tags=True),
+    Made(".wmv", "asf", ("wmav2",), "wmv2"),
+    Made(".asf", "asf", ("libmp3lame",), "msmpeg4"),
+    Made(".avi", "avi", ("libmp3lame",), "mpeg4"),
+    Made(".avi", "avi", ("pcm_s16le",), "mjpeg"),
+    Made(".mts", "mpegts", ("aac",), "libx264"),
+    Made(".m2ts", "mpegts", ("ac3",), "mpeg2video"),
+    Made(".mpg", "vob", ("mp2",), "mpeg2video"),
+    Made(".mpeg", "vob", ("ac3",), "mpeg2video"),
+    Made(".vob", "vob", ("mp2",), "mpeg2video"),
+    Made(".flv", "flv", ("aac",), "flv"),
+    Made(".ogv", "ogg", ("flac",), tags=True),
+    Made(".oga", "ogg", ("flac",), tags=True),
+    Made(".wav", "wav", ("libmp3lame",)),
+    Made(".caf", "caf", ("pcm_s24le",)),
+    Made(".caf", "caf", ("alac",)),
+    Made(".au", "au", ("pcm_s16be",)),
+    Made(".au", "au", ("pcm_mulaw",), rate=8000, channels=1),
+    Made(".w64", "w64", ("pcm_s24le",)),
+    Made(".wv", "wv", ("wavpack",)),
+    Made(".tta", "tta", ("tta",)),
+    Made(".ac3", "ac3", ("ac3",)),
+    Made(".amr", "amr", ("libopencore_amrnb",), rate=8000, channels=1),
+)
+every_container = pytest.mark.parametrize("made", CONTAINERS, ids=str)
+
+
+def read(path: Path, recording: int = 0) -> NDArray[Any]:
+    with io.reader(path, recording=recording) as blocks:
+        return np.concatenate(list(blocks), axis=1)
+
+
+def rewrite(source: Path, destination: Path, gain: float = 1.0) -> Any:
+    info = io.probe(source)
+    with io.writer(destination, info) as sink:
+        for recording in range(info.pages):
+            with io.reader(source, recording=recording, block=7000) as blocks:
+                for block in blocks:
+                    sink.write(block * np.float32(gain))
+    return sink
+
+
+def shift(found: NDArray[Any], expected: NDArray[Any]) -> int:
+    """Samples by which `found` is late, by the highest cross-correlation."""
+    size = 2 * max(found.shape[1], expected.shape[1])
+    spectra = (np.fft.rfft(x[0].astype(np.float64), size) for x in (found, expected))
+    product = next(spectra) * np.conj(next(spectra))
+    at = int(np.argmax(np.fft.irfft(product)))
+    return at if at < size // 2 else at - size
+
+
+def facts(path: Path) -> list[Any]:
+    """Describe everything but the samples: streams, dispositions, tags, chapters."""
+    with av.open(str(path)) as file:
+        streams = [
+            (
+                s.type,
+                s.codec_context and s.codec_context.codec.canonical_name,
+                s.time_base,
+                s.disposition,
+                dict(s.metadata),
+            )
+            for s in file.streams
+        ]
+        for stream in streams:
+            for tag in ("encoder", "ENCODER", "DURATION"):
+                stream[-1].pop(tag, None)
+        # A fragmented file comes back in one piece, which has other brands.
+        other = ("encoder", "compatible_brands")
+        tags = {name: text for name, text in file.metadata.items() if name.lower() not in other}
+        chapters = [(c["start"] * c["time_base"], c["metadata"]) for c in file.chapters()]
+        return [streams, tags, chapters]
+
+
+@every_container
+def test_only_the_sound_changes_and_not_by_a_sample(tmp_path: Path, made: Made) -> None:
+    source = make(tmp_path / f"a{made.suffix}", made)
+    result = tmp_path / "out" / source.name
+    result.parent.mkdir()
+    sink = rewrite(source, result)
+    assert not sink.notes
+    before, after = tracks(source), tracks(result)
+    assert len(before) == len(made.codecs)
+    for number, (old, new) in enumerate(zip(before, after, strict=True)):
+        codec = made.codecs[number]
+        assert (new.codec, new.sample_rate, new.channels) == (old.codec, old.sample_rate, old.channels)
+        assert new.samples == old.samples
+        assert abs(new.marks[0][1] - old.marks[0][1]) <= (
+            0 if made.muxer in ("mp4", "mov") else made.rate // 1000
+        )
+        assert new.bit_rate >= 0.93 * old.bit_rate or codec.startswith(LOSSLESS)
+        found, expected = read(result, number), read(source, number)
+        if codec.startswith(LOSSLESS):
+            np.testing.assert_array_equal(found, expected)
+        else:
+            assert shift(found, expected) == 0
+    pictures = packets_of(source, ("video", "subtitle", "data"))
+    copies = packets_of(result, ("video", "subtitle", "data"))
+    assert [row[3] for row in copies] == [row[3] for row in pictures]
+    for old_row, new_row in zip(pictures, copies, strict=True):
+        for old_time, new_time in zip(old_row[1:3], new_row[1:3], strict=True):
+            assert old_time is None or abs(float(new_time - old_time)) <= 1e-3
+    assert facts(result) == facts(source)
+    assert sorted(path.name for path in result.parent.iterdir()) == [result.name]
+
+
+def test_every_row_of_the_table_has_a_round_trip() -> None:
+    written = {
+        suffix for row in FORMATS.values() if row.extra == "media" and row.writable for suffix in row.suffixes
+    }
+    assert written <= {made.suffix for made in CONTAINERS}
+    assert len(CONTAINERS) >= 40
+
+
+@pytest.mark.parametrize("made", CONTAINERS[:4:3], ids=str)
+def test_what_needs_nothing_keeps_its_bytes(tmp_path: Path, made: Made) -> None:
+    path = make(tmp_path / f"a{made.suffix}", made)
+    before = path.read_bytes()
+    for number in range(3):
+        following = tmp_path / f"{number}{made.suffix}"
+        report = clean_file(path, following, "none")
+        assert following.read_bytes() == before
+        assert any("left as it is" in note for note in report.notes)
+        path = following
+
+
+def test_chosen_tracks_are_cleaned_and_the_others_copied(tmp_path: Path) -> None:
+    made = Made(".mkv", "matroska", ("flac", "flac"))
+    source = make(tmp_path / "a.mkv", made)
+    with pytest.raises(UsageError, match="has 2 sound tracks; there is no track 3"):
+        io.probe(source, streams=(3,))
+    info = io.probe(source, streams=(2,))
+    assert info.pages == 1
+    with io.writer(tmp_path / "b.mkv", info) as sink, io.reader(source, streams=(2,)) as blocks:
+        for block in blocks:
+            sink.write(block * np.float32(0.5))
+    np.testing.assert_array_equal(read(tmp_path / "b.mkv", 0), read(source, 0))
+    np.testing.assert_allclose(read(tmp_path / "b.mkv", 1), read(source, 1) / 2, atol=2**-15)
+
+
+def test_several_tracks_do_not_fit_into_one_recording(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", Made(".mkv", "matroska", ("flac", "flac")))
+    with pytest.raises(UnsupportedError, match=r"a\.wav: holds one recording and .* has 2 sound tracks"):
+        io.writer(tmp_path / "a.wav", io.probe(source))
+
+
+def test_a_phones_boxes_stay_that_no_remuxer_knows(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mov", CONTAINERS[12])
+    data = source.read_bytes()
+    at = data.index(b"moov") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    own = b"\0\0\0\x14" + b"zzzz" + b"of a phone  "
+    grown = (
+        data[:at] + (size + len(own)).to_bytes(4, "big") + data[at + 4 : at + size] + own + data[at + size :]
+    )
+    source.write_bytes(grown)
+    rewrite(source, tmp_path / "b.mov", 0.5)
+    assert own in (tmp_path / "b.mov").read_bytes()
+    np.testing.assert_allclose(read(tmp_path / "b.mov"), read(source) / 2, atol=2**-15)
+
+
+@pytest.mark.parametrize(
+    "suffix", [".m4a", ".mp4", ".mka", ".webm", ".wma", ".wv", ".caf", ".w64", ".au", ".tta", ".aac"]
+)
+def test_a_recording_becomes_a_media_file_and_back(tmp_path: Path, suffix: str) -> None:
+    samples = chirp(48000, 2)
+    info = AudioInfo(tmp_path / "x.wav", "audio", samples.shape, "float32", 1.0, 48000.0)
+    io.write(tmp_path / f"a{suffix}", samples, info)
+    found = read(tmp_path / f"a{suffix}")
+    assert abs(found.shape[1] - samples.shape[1]) < 4096
+    assert shift(found, samples) in (0, -2048 if suffix == ".wma" else 0)
+    io.write(tmp_path / "b.wav", *io.read(tmp_path / f"a{suffix}"))
+    np.testing.assert_allclose(read_wav(tmp_path / "b.wav"), found, atol=2**-23)
+
+
+def read_wav(path: Path) -> NDArray[Any]:
+    return io.read(path)[0]
+
+
+def test_a_video_without_sound_is_copied(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", Made(".mp4", "mp4", (), "libx264"))
+    with pytest.raises(NothingToCleanError, match="has no sound"):
+        io.probe(source)
+    report = clean_file(source, tmp_path / "b.mp4", "none")
+    assert (tmp_path / "b.mp4").read_bytes() == source.read_bytes()
+    assert report.notes == ("copied: has no sound, so there is nothing to clean",)
+
+
+def test_what_has_no_encoder_becomes_lossless_with_a_note(tmp_path: Path) -> None:
+    info = io.probe(make(tmp_path / "a.mkv", Made(".mkv", "matroska", ("vorbis",))))
+    samples = read(tmp_path / "a.mkv")
+    with io.writer(tmp_path / "b.mkv", info) as sink:
+        sink.write(samples)
+    assert sink.notes == ("vorbis has no encoder here: its sound is written as flac",)
+    np.testing.assert_allclose(read(tmp_path / "b.mkv"), samples, atol=2**-22)
+
+
+@pytest.mark.parametrize("made", [CONTAINERS[3], CONTAINERS[19]], ids=str)
+def test_a_file_that_was_cut_short_is_salvaged_or_refused(tmp_path: Path, made: Made) -> None:
+    options = (("movflags", "faststart"),) if made.muxer == "mp4" else ()
+    source = make(
+        tmp_path / f"a{made.suffix}",
+        Made(made.suffix, made.muxer, ("aac",), "libx264", seconds=2, options=options),
+    )
+    source.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.6)])
+    with pytest.raises(UnreadableError, match=r"cut short|cannot be decoded"):
+        io.probe(source)
+    info = io.probe(source, salvage=True)
+    assert isinstance(info, AudioInfo)
+    assert info.salvaged is not None
+    assert 0 < info.shape[1] < 96000
+
+
+def test_encrypted_sound_is_refused(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.m4a", CONTAINERS[0])
+    data = source.read_bytes()
+    at = data.index(b"stsd")
+    source.write_bytes(data[:at] + data[at:].replace(b"mp4a", b"drms", 1))
+    with pytest.raises((UnsupportedError, UnreadableError), match=r"a\.m4a: "):
+        read(source)
+
+
+def test_gaps_in_the_clock_stay_where_they_are(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", Made(".mkv", "matroska", ("pcm_s16le",), rate=8000, channels=1))
+    with av.open(str(source)) as file, av.open(str(tmp_path / "gap.mkv"), "w") as out:
+        stream = out.add_stream_from_template(file.streams[0])
+        for packet in file.demux(file.streams[0]):
+            if packet.size:
+                packet.stream = stream
+                if packet.pts >= 500:
+                    packet.pts = packet.dts = packet.pts + 300  # ms
+                out.mux_one(packet)
+    (before,) = tracks(tmp_path / "gap.mkv")
+    assert len(before.marks) == 2
+    rewrite(tmp_path / "gap.mkv", tmp_path / "b.mkv")
+    (after,) = tracks(tmp_path / "b.mkv")
+    assert after.samples == before.samples
+    assert after.marks == before.marks
+
+
+def test_chapters_are_those_of_the_makers(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", CONTAINERS[19])
+    assert [text for _, text in facts(source)[2]] == [chapter["metadata"] for chapter in CHAPTERS]
