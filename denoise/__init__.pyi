@@ -1,5 +1,6 @@
 from . import corruptions as corruptions
 from . import metrics as metrics
+from . import plot as plot
 from .analysis.anomalies import AnomalyDetector as AnomalyDetector
 from .analysis.anomalies import anomalies as anomalies
 from .analysis.codes import embed as embed

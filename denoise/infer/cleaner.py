@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from denoise.errors import InputError, TooLargeError, UsageError
 from denoise.estimate.scale import sample_range
 from denoise.infer.apply import apply, apply_stream, as_dtype, blend, zero_and_full_scale
+from denoise.infer.containers import open_container
 from denoise.infer.selection import PageSelector, Selection, Selector
 from denoise.infer.stream import check_request
 from denoise.infer.switch import AudioSelector
@@ -20,13 +21,14 @@ from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
 __all__ = ["Cleaner"]
 
 Array = NDArray[Any]
+Samples = TypeVar("Samples")
 
 _MAX_COLOURS = 4  # channels of a usual image
 _MIN_RATIO = 4  # of the other axes to that of the channels, where the sizes tell it
 _MAX_CHANNELS = 1024  # each has buffers of its own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cleaner:
     """A denoiser, or a selector among several, ready for arrays.
 
@@ -43,6 +45,9 @@ class Cleaner:
     digest: str
     card: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Cleaner {self.name}: cleans {self.spec.modality}>"
 
     @property
     def spec(self) -> InputSpec:
@@ -169,13 +174,16 @@ class Cleaner:
 
     def clean(
         self,
-        array: Array,
+        array: Samples,
         sample_rate: float | None = None,
         strength: float = 1.0,
         sigma: float | None = None,
         channel_axis: int | None = None,
-    ) -> Array:
-        """Clean an image or a signal in memory; the array itself is not modified.
+    ) -> Samples:
+        """Clean an image or a signal in memory; the samples themselves are not modified.
+
+        What goes in comes back as the same type: arrays of numpy, tensors of torch (on their device, in their
+        dtype), pictures of Pillow, arrays of xarray, and frames and series of pandas and polars.
 
         Black and white of an image are judged by its samples: 0..255 may be of any type, 12 bits in 16, and
         floats in 0..1. Integers of audio span their type's full scale, floats are in -1..1; a sensor's signal
@@ -204,11 +212,11 @@ class Cleaner:
         spec = self.spec
         if spec.sample_rate is not None and sample_rate is None:
             raise UsageError(f"the model {self.name} works at {spec.sample_rate:g} Hz: give the sample_rate")
-        noisy = np.asarray(array)
+        noisy, restore, known_axis = open_container(array)
         _check_array(noisy, spec.ndim, self.name)
         has_channels = noisy.ndim == spec.ndim + 1
         if has_channels and channel_axis is None:
-            channel_axis = -1 if hasattr(array, "columns") else _channel_axis(noisy.shape)
+            channel_axis = _channel_axis(noisy.shape) if known_axis is None else known_axis
         if channel_axis not in (None, 0, -1, spec.ndim):
             raise UsageError(f"channel_axis is {channel_axis}; expected 0, -1 or None")
         axis = channel_axis or 0
@@ -225,7 +233,8 @@ class Cleaner:
             strength=strength,
             sigma=sigma,
         )
-        return np.moveaxis(cleaned, 0, axis) if has_channels else cleaned[0]
+        same: Samples = restore(np.moveaxis(cleaned, 0, axis) if has_channels else cleaned[0])
+        return same
 
 
 def _channel_axis(shape: tuple[int, ...]) -> int:

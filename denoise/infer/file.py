@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io as io_bytes
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +44,7 @@ Array = NDArray[Any]
 _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal", "keep_resolution")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FileReport:
     """Result of cleaning one file.
 
@@ -60,6 +63,8 @@ class FileReport:
         cost: `s_per_mpx` (seconds per megapixel), `real_time_factor` (seconds per second of signal), or
             `s_per_msample` for a log of unknown rate.
         precision: Arithmetic of the network, a name in `denoise.models.table.PRECISIONS`.
+        source: Input.
+        destination: Result.
     """
 
     modality: str
@@ -71,6 +76,31 @@ class FileReport:
     cost: Mapping[str, float]
     salvaged: str | None = None
     precision: str | None = None
+    source: Path | None = None
+    destination: Path | None = None
+
+    def __repr__(self) -> str:
+        pairs = {
+            name.removesuffix("_before"): value for name, value in self.metrics.items() if "_before" in name
+        }
+        changes = [
+            f"{name} {before:.4g} -> {self.metrics.get(f'{name}_after', self.metrics.get(name, before)):.4g}"
+            for name, before in pairs.items()
+        ]
+        facts = [f"{self.modality} by {self.model}", *changes[:2], f"{self.seconds:.2f} s"]
+        return f"<FileReport {self.source.name if self.source else ''}: {', '.join(facts)}>"
+
+    def _repr_html_(self) -> str | None:
+        """Draw both files for a notebook; None if they are gone."""
+        if not (self.source and self.destination and self.source.is_file() and self.destination.is_file()):
+            return None
+        from denoise.plot import before_after
+
+        drawn = io_bytes.BytesIO()
+        before_after(self.source, self.destination).savefig(drawn, format="png", dpi=90)
+        picture = base64.b64encode(drawn.getvalue()).decode("ascii")
+        shown = f'<img alt="before and after" src="data:image/png;base64,{picture}">'
+        return f"<p>{html.escape(repr(self))}</p>{shown}"
 
 
 def clean_file(
@@ -125,6 +155,8 @@ def clean_file(
         _cost(result.info, result.size, seconds),
         _salvaged(result.info),
         model.precision_of([selection.model for selection in result.selections]),
+        source,
+        destination,
     )
 
 

@@ -33,7 +33,7 @@
 
   function add(file, name) {
     const section = one("#item").content.firstElementChild.cloneNode(true);
-    const item = { file, name, section, id: null, state: null };
+    const item = { file, name, section, id: null, state: null, asked: one("#model").value };
     one(".item-name", section).textContent = name;
     one("#list").append(section);
     mark(item, "waiting");
@@ -74,7 +74,7 @@
       request.open("POST", "/api/files");
       request.setRequestHeader("Authorization", authorised.Authorization);
       request.setRequestHeader("X-Name", encodeURIComponent(item.name));
-      request.setRequestHeader("X-Model", one("#model").value);
+      request.setRequestHeader("X-Model", item.asked);
       request.upload.addEventListener("progress", event => {
         if (event.lengthComputable) one("progress", item.section).value = event.loaded / event.total;
       });
@@ -141,9 +141,10 @@
     one(".strength", section).value = String(100 * state.strength);
     one("output", section).textContent = `${Math.round(100 * state.strength)} %`;
     const fitting = models.filter(model => !state.modality || model.cleans.includes(state.modality));
-    const chosen = choice.value;
+    const chosen = choice.value || item.asked;
     choice.replaceChildren(new Option("chosen for each file", ""), ...fitting.map(model => new Option(model.name, model.name)));
     choice.value = chosen;
+    item.asked = chosen;
   }
 
   function controls(item) {
@@ -159,7 +160,8 @@
       await show(item);
     }));
     one(".model", section).addEventListener("change", guarded(async () => {
-      await post(`/api/files/${item.id}/model`, { model: one(".model", section).value });
+      item.asked = one(".model", section).value;
+      await post(`/api/files/${item.id}/model`, { model: item.asked });
       await follow(item);
     }));
     one(".download", section).addEventListener("click", guarded(() => download([item])));

@@ -473,6 +473,7 @@ def test_the_page_cleans_mixes_and_removes(server: Server, photo: bytes) -> None
         assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 2 done, 1 failed"
         assert browser.evaluate("document.querySelector('.item-name').textContent") == hostile
         assert browser.evaluate("window.hit") is None
+        assert browser.evaluate("document.querySelector('.model').value") == "median"
         browser.drag(".compare .slider", (0.5, 0.5), (0.2, 0.5))
         first = browser.evaluate("document.querySelector('.two').src")
         browser.evaluate(

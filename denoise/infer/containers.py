@@ -1,0 +1,115 @@
+"""Containers of samples other than numpy's: opened as arrays, and given back as the same type.
+
+They are recognised by their type: no library is imported that the caller has not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.errors import InputError, UsageError
+from denoise.infer.frames import library_of, table_of
+from denoise.io.sensor.columns import find_clock
+
+__all__ = ["Opened", "open_container"]
+
+Array = NDArray[Any]
+
+_PILLOW_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "F")
+
+
+class Opened(NamedTuple):
+    """Samples of a container.
+
+    Args:
+        array: The samples.
+        restore: Puts samples of the same shape and type into a new container like the old one.
+        channel_axis: Axis of the channels, if the container tells.
+    """
+
+    array: Array
+    restore: Callable[[Array], Any]
+    channel_axis: int | None = None
+
+
+def open_container(samples: Any) -> Opened:
+    """Open an array, a tensor of torch, a picture of Pillow, an array of xarray, or a frame or series.
+
+    The result of a tensor has its device and dtype. Of a frame, the numeric columns are channels; the time
+    and other columns stay as they are.
+
+    Raises:
+        UsageError: It is a path or the bytes of a file.
+        InputError: It is a picture of a mode without levels, or a frame without numbers.
+    """
+    if isinstance(samples, str | bytes | bytearray | memoryview | os.PathLike):
+        named = "bytes" if isinstance(samples, bytes | bytearray | memoryview) else repr(os.fspath(samples))
+        raise UsageError(
+            f"clean takes samples, not {named}: for a file use denoise.clean_file(source, destination)"
+        )
+    library = type(samples).__module__.partition(".")[0]
+    if library == "torch":
+        return _open_tensor(samples)
+    if library == "PIL":
+        return _open_picture(samples)
+    if library == "xarray":
+        return Opened(np.asarray(samples), lambda array: samples.copy(data=array))
+    if library_of(samples):
+        return _open_frame(samples)
+    return Opened(np.asarray(samples), lambda array: array, -1 if hasattr(samples, "columns") else None)
+
+
+def _open_tensor(tensor: Any) -> Opened:
+    import torch
+
+    values = tensor.detach().cpu()
+    if values.dtype == torch.bfloat16:  # numpy has none
+        values = values.float()
+
+    def restore(array: Array) -> Any:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(dtype=tensor.dtype, device=tensor.device)
+
+    return Opened(values.numpy(), restore)
+
+
+def _open_picture(picture: Any) -> Opened:
+    from PIL import Image
+
+    if picture.mode not in _PILLOW_MODES:
+        raise InputError(
+            f"the picture is of mode {picture.mode}; expected one of {', '.join(_PILLOW_MODES)}: "
+            'see its method convert, such as convert("RGB")'
+        )
+
+    def restore(array: Array) -> Any:
+        result = Image.fromarray(np.ascontiguousarray(array))
+        result.info = dict(picture.info)  # EXIF and profile
+        return result
+
+    array = np.asarray(picture)
+    return Opened(array, restore, -1 if array.ndim == 3 else None)
+
+
+def _open_frame(frame: Any) -> Opened:
+    table = table_of(frame)
+    clock = None if table.is_series else find_clock(table.surveys)
+    places = [
+        place
+        for place, (column, survey) in enumerate(zip(table.columns, table.surveys, strict=True))
+        if column is not None and not survey.stamp_type and (clock is None or place != clock.index)
+    ]
+    if not places:
+        raise InputError("the frame has no column of measurements")
+    columns = [table.columns[place] for place in places]
+
+    def restore(array: Array) -> Any:
+        wide = array[:, None] if table.is_series else array
+        return table.with_columns({place: wide[:, n] for n, place in enumerate(places)})
+
+    stacked = np.stack([column for column in columns if column is not None], axis=-1)
+    return Opened(stacked[:, 0], restore) if table.is_series else Opened(stacked, restore, -1)

@@ -1,0 +1,154 @@
+"""What goes into `clean` comes back as the same type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+import denoise
+from denoise.infer.containers import open_container
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+SIGNAL = np.random.default_rng(1).normal(size=200).cumsum()
+MEDIAN = denoise.load("median", "image")
+MEDIAN_1D = denoise.load("median", "sensor")
+EXPECTED = MEDIAN.clean(IMAGE)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_tensors_keep_dtype_and_device(dtype: torch.dtype) -> None:
+    levels = torch.from_numpy(np.moveaxis(IMAGE, -1, 0).copy())
+    tensor = levels if dtype == torch.uint8 else (levels / 255).to(dtype)
+    cleaned = MEDIAN.clean(tensor.requires_grad_(dtype == torch.float32))
+    assert isinstance(cleaned, torch.Tensor)
+    assert (cleaned.dtype, cleaned.device, cleaned.shape) == (dtype, tensor.device, tensor.shape)
+    scale = 1 if dtype == torch.uint8 else 255
+    assert np.abs(scale * cleaned.float().numpy() - np.moveaxis(EXPECTED, -1, 0)).max() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+def test_pictures_keep_mode_and_metadata(mode: str) -> None:
+    if mode == "I;16":
+        picture = Image.fromarray(IMAGE[..., 0].astype(np.uint16) * 257)
+    else:
+        picture = Image.fromarray(IMAGE).convert(mode)
+    picture.info["exif"] = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x00\x00"
+    cleaned = MEDIAN.clean(picture)
+    assert isinstance(cleaned, Image.Image)
+    assert (cleaned.mode, cleaned.size) == (mode, picture.size)
+    assert cleaned.info["exif"] == picture.info["exif"]
+    if mode == "RGB":
+        assert np.array_equal(np.asarray(cleaned), EXPECTED)
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(np.asarray(cleaned)[..., -1], np.asarray(picture)[..., -1])
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "CMYK"])
+def test_a_mode_without_levels_is_refused(mode: str) -> None:
+    with pytest.raises(denoise.InputError, match=f"mode {mode}; expected one of L, .*convert"):
+        MEDIAN.clean(Image.fromarray(IMAGE).convert(mode))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames_keep_type_names_and_other_columns(library: str) -> None:
+    columns: dict[str, Any] = {
+        "time_s": np.arange(200) / 10,
+        "a": SIGNAL,
+        "b": (1000 * SIGNAL).astype(np.int64),
+        "label": ["x"] * 200,
+    }
+    frame: Any = pd.DataFrame(columns, index=range(5, 205)) if library == "pandas" else pl.DataFrame(columns)
+    cleaned = MEDIAN_1D.clean(frame)
+    assert type(cleaned) is type(frame)
+    assert list(cleaned.columns) == list(columns)
+    for name in ("time_s", "label"):
+        assert list(cleaned[name]) == list(frame[name])
+    assert np.allclose(cleaned["a"].to_numpy(), MEDIAN_1D.clean(SIGNAL))
+    assert cleaned["b"].dtype == frame["b"].dtype
+    assert not np.array_equal(cleaned["b"].to_numpy(), frame["b"].to_numpy())
+    if library == "pandas":
+        assert cleaned.index.equals(frame.index)
+    series = MEDIAN_1D.clean(frame["a"])
+    assert type(series) is type(frame["a"])
+    assert np.allclose(series.to_numpy(), cleaned["a"].to_numpy())
+
+
+def test_arrays_of_xarray_are_copied_with_new_values() -> None:
+    class DataArray:  # what is used of xarray.DataArray
+        __module__ = "xarray.core.dataarray"
+
+        def __init__(self, data: np.ndarray) -> None:
+            self.data = data
+
+        def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+            return self.data
+
+        def copy(self, data: np.ndarray) -> DataArray:
+            return DataArray(data)
+
+    cleaned = MEDIAN_1D.clean(DataArray(SIGNAL))
+    assert isinstance(cleaned, DataArray)
+    assert np.allclose(cleaned.data, MEDIAN_1D.clean(SIGNAL))
+
+
+def test_lists_come_back_as_arrays() -> None:
+    assert MEDIAN_1D.clean([0, 0, 9, 0, 0]).tolist() == [0, 0, 0, 0, 0]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("given", ["a.png", Path("a.png"), b"\x89PNG", bytearray(3)])
+def test_files_are_sent_to_the_function_for_files(given: Any) -> None:
+    with pytest.raises(denoise.UsageError, match=r"denoise\.clean_file"):
+        MEDIAN.clean(given)
+
+
+def test_a_frame_of_words_is_refused() -> None:
+    with pytest.raises(denoise.InputError, match="no column of measurements"):
+        open_container(pd.DataFrame({"a": ["x", "y"]}))
+
+
+def test_objects_are_shown_in_one_line(tmp_path: Path) -> None:
+    assert repr(MEDIAN) == "<Cleaner median: cleans image>"
+    Image.fromarray(IMAGE).save(tmp_path / "<b>.png")
+    report = denoise.clean_file(tmp_path / "<b>.png", tmp_path / "out.png", "median")
+    assert "\n" not in repr(report)
+    assert repr(report).startswith("<FileReport <b>.png: image by median, estimated_sigma ")
+    html = report._repr_html_()
+    assert html is not None
+    assert "data:image/png;base64," in html
+    assert "<b>" not in html
+    (tmp_path / "out.png").unlink()
+    assert report._repr_html_() is None
+
+
+@pytest.mark.parametrize(
+    ("before", "rate", "axes", "label"),
+    [
+        (IMAGE, None, 2, ""),
+        (np.moveaxis(IMAGE, -1, 0), None, 2, ""),
+        (IMAGE[..., 0] * np.float32(1 / 255), None, 2, ""),
+        (SIGNAL, None, 1, "sample"),
+        (np.stack([SIGNAL] * 3, axis=1), 50.0, 3, "time, s"),
+        (np.random.default_rng(0).normal(size=8000), 16000.0, 2, "time, s"),
+        (torch.zeros(3, 20, 40), None, 2, ""),
+    ],
+)
+def test_figures_of_the_three_kinds(
+    before: Any, rate: float | None, axes: int, label: str, tmp_path: Path
+) -> None:
+    figure = denoise.plot.before_after(before, before, rate, "both")
+    assert len(figure.axes) == axes
+    assert figure.axes[-1].get_xlabel() == label
+    figure.savefig(tmp_path / "a.png", dpi=40)
+    assert np.asarray(Image.open(tmp_path / "a.png")).std() > 1
+
+
+def test_a_figure_of_two_shapes_is_refused() -> None:
+    with pytest.raises(denoise.InputError, match="shapes are"):
+        denoise.plot.before_after(SIGNAL, SIGNAL[:-1])
