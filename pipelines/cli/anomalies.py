@@ -31,11 +31,15 @@ def command(report_path: Path | None, **settings: Any) -> None:
     \b
     Example:
       denoise anomalies today/ --fit-on good/ -o report.json
+      denoise anomalies log.csv --online -o scores.csv
     """
     from pipelines.explore.anomalies import find_anomalies
     from pipelines.explore.page import anomalies_page
 
     job = AnomaliesJob(**settings)
+    if job.online:
+        _judge_rows(job)
+        return
     if job.model and (unused := options.given("code_size", "steps", "window", "standardise")):
         raise click.UsageError(f"{' and '.join(unused)} cannot be set with --model.")
     if not job.fit_on and (unused := options.given("tail", "seed", "save_model")):
@@ -43,6 +47,22 @@ def command(report_path: Path | None, **settings: Any) -> None:
     result = find_anomalies(job)
     click.echo("\n".join(map(printable, _lines(result, job.output))))
     options.write_page(report_path, lambda: anomalies_page(result))
+    options.report_failures(result.problems)
+
+
+def _judge_rows(job: AnomaliesJob) -> None:
+    from pipelines.explore.online import judge_rows
+
+    fitting = ("fit_on", "model", "save_model", "tail", "heat_maps", "code_size", "steps", "seed")
+    if unused := options.given(*fitting, "window", "standardise", "report_path"):
+        raise click.UsageError(f"{' and '.join(unused)} cannot be set with --online.")
+    result = judge_rows(job)
+    for file in result.files:
+        times = (f"row {row}" if at is None else f"row {row} ({at:.0f} s)" for _, row, at in file.strangest)
+        strangest = f": {', '.join(times)}" if file.anomalous else ""
+        found = f"{file.anomalous} of {file.rows} rows are anomalous{strangest}"
+        click.echo(printable(f"{file.source.path}: {found}"))
+    click.echo(printable(str(job.output)))
     options.report_failures(result.problems)
 
 

@@ -121,3 +121,6 @@ class AnomaliesJob(_FittingJob):
     code_size: Annotated[int, Option("Numbers per code of a fitted model.", low=1)] = 8
     window: Annotated[float | None, _TILE] = None
     standardise: Annotated[bool, Option("Ignore the level of each window; judge its shape alone.")] = False
+    online: Annotated[
+        bool, Option("Judge each row of a sensor log by the rows before it; nothing else is learned from.")
+    ] = False

@@ -1,0 +1,175 @@
+"""Anomalies of a series as it comes: each row is judged by the rows before it alone."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+from denoise.errors import InputError, UsageError
+
+__all__ = ["DAY_S", "OnlineDetector", "RowScore"]
+
+Doubles = NDArray[np.float64]
+
+DAY_S = 86_400.0
+WARM_UP = 30  # rows without a verdict
+WINDOWS = (1, 8, 32)  # rows of the windows that are compared with earlier ones
+SILENCE = 150  # rows after a score in which only a higher one counts
+_MEMORY = 4096  # rows that are remembered
+_NEAREST = 5  # earlier windows
+_DAYS, _BESIDE, _NEAREST_DAYS = 10, 3, 3  # days, rows beside the same time of the day, and values of these
+_TOP = 20  # scores above which the tail of a distribution is fitted
+_MAX_NATS = 100.0  # rarest p-value
+
+
+class RowScore(NamedTuple):
+    """Verdict on one row.
+
+    Args:
+        score: Mean -log10 of the p-values of all evidence; 0 in the silence after a score as high.
+        p_value: Share of earlier rows with as much evidence, extrapolated beyond the largest.
+    """
+
+    score: float
+    p_value: float
+
+
+class OnlineDetector:
+    """Detector of anomalies in a series of any length, in bounded time and memory per row.
+
+    The windows of the last 1, 8 and 32 rows are compared with their five nearest among the earlier ones
+    (Burnaev & Ishimtsev 2016), and the row with those at the same time of the last ten days. Each distance
+    becomes a p-value by its own past, with an exponential tail of its logarithm (Hill 1975). The past is the
+    last 4096 rows, so a slow drift becomes normal. One event gives one high score: those that follow within
+    150 rows count only if they are higher still.
+
+    >>> import numpy as np
+    >>> from denoise.analysis.online import OnlineDetector
+    >>> series = np.random.default_rng(0).normal(size=500)
+    >>> series[400] = 12
+    >>> scores = OnlineDetector().scores(series[:, None])
+    >>> max(range(500), key=lambda row: scores[row].score)
+    400
+
+    Args:
+        channels: Values per row; a row is as strange as the strangest.
+        day: Rows per day, if there is a clock; less than 12 or more than `_MEMORY` / 2 are not compared.
+    """
+
+    def __init__(self, channels: int = 1, day: float | None = None) -> None:
+        if channels < 1:
+            raise UsageError(f"a series has {channels} channels; expected at least one")
+        period = round(day) if day and 12 <= day <= _MEMORY / 2 else 0
+        self._channels = [_Channel(period) for _ in range(channels)]
+        self._total = _Past()
+        self._recent: deque[tuple[int, float]] = deque()  # descending scores that still silence others
+        self._row = 0
+
+    def update(self, row: ArrayLike) -> RowScore:
+        """Judge the next row, and remember it; a row of gaps (NaN) alone has no evidence.
+
+        Raises:
+            InputError: The row has another number of values.
+        """
+        values = np.atleast_1d(np.asarray(row, np.float64))
+        if values.shape != (len(self._channels),):
+            raise InputError(f"a row has shape {values.shape}; expected ({len(self._channels)},)")
+        pairs = zip(self._channels, values.tolist(), strict=True)
+        nats = max(channel.update(value) if math.isfinite(value) else 0.0 for channel, value in pairs)
+        self._row += 1
+        p_value = math.exp(-self._total.update(nats))
+        if self._row <= WARM_UP:
+            return RowScore(0.0, 1.0)
+        return RowScore(self._unless_silent(nats) / math.log(10), p_value)
+
+    def scores(self, rows: ArrayLike) -> list[RowScore]:
+        """Judge rows `(n, channels)` one after another."""
+        return [self.update(row) for row in np.asarray(rows, np.float64)]
+
+    def _unless_silent(self, nats: float) -> float:
+        recent = self._recent
+        while recent and recent[0][0] < self._row - SILENCE:
+            recent.popleft()
+        silent = bool(recent) and nats <= recent[0][1]
+        while recent and recent[-1][1] <= nats:
+            recent.pop()
+        recent.append((self._row, nats))
+        return 0.0 if silent else nats
+
+
+class _Channel:
+    """Evidence of one series."""
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+        self._pasts = [_Past() for _ in (*WINDOWS, *([period] if period else []))]
+        self._values = np.zeros(0)
+
+    def update(self, value: float) -> float:
+        """Compute the mean of the log p-values of the next value, in nats."""
+        self._values = np.append(self._values[-_MEMORY - max(WINDOWS) :], value)
+        distances = [self._novelty(size) for size in WINDOWS]
+        if self._period:
+            distances.append(self._off_season())
+        pairs = zip(self._pasts, distances, strict=True)
+        nats = [past.update(past.logarithm(distance)) for past, distance in pairs if distance is not None]
+        return sum(nats) / len(nats) if nats else 0.0
+
+    def _novelty(self, size: int) -> float | None:
+        """Mean distance of the last window to the nearest that end before it begins."""
+        if len(self._values) < 2 * size + _NEAREST:
+            return None
+        earlier = sliding_window_view(self._values[:-size], size)
+        off = earlier - self._values[-size:]
+        squares = np.einsum("ij,ij->i", off, off)
+        return float(np.sqrt(np.partition(squares, _NEAREST - 1)[:_NEAREST]).mean())
+
+    def _off_season(self) -> float | None:
+        """Mean difference to the nearest values at the same time of earlier days."""
+        days = min(_DAYS, (len(self._values) - 1 - _BESIDE) // self._period)
+        if days < 2:
+            return None
+        lags = self._period * np.arange(1, days + 1)[:, None] + np.arange(-_BESIDE, _BESIDE + 1)
+        off = np.abs(self._values[len(self._values) - 1 - lags.ravel()] - self._values[-1])
+        return float(np.partition(off, _NEAREST_DAYS - 1)[:_NEAREST_DAYS].mean())
+
+
+class _Past:
+    """Distribution of the last scores of one kind."""
+
+    def __init__(self) -> None:
+        self._ordered: list[float] = []
+        self._queue: deque[float] = deque()
+        self._sum, self._count = 0.0, 0
+
+    def logarithm(self, distance: float) -> float:
+        """Logarithm of a distance, above a thousandth of the mean so far."""
+        self._sum, self._count = self._sum + distance, self._count + 1
+        return math.log(distance + 1e-3 * self._sum / self._count + 1e-12)
+
+    def update(self, score: float) -> float:
+        """Compute -ln p of a score among those before, and add it."""
+        nats = self._nats(score) if len(self._ordered) >= WARM_UP else 0.0
+        insort(self._ordered, score)
+        self._queue.append(score)
+        if len(self._queue) > _MEMORY:
+            del self._ordered[bisect_left(self._ordered, self._queue.popleft())]
+        return nats
+
+    def _nats(self, score: float) -> float:
+        ordered, count = self._ordered, len(self._ordered)
+        top = min(_TOP, count // 5)
+        threshold = ordered[-top]
+        if score <= threshold:
+            return -math.log((count - bisect_left(ordered, score) + 1) / (count + 1))
+        mean = sum(ordered[-top:]) / top - threshold
+        if mean <= 0:
+            return _MAX_NATS
+        over = top * math.log1p((score - threshold) / mean / top)  # predictive: the mean of few is uncertain
+        return min(over - math.log((top + 1) / (count + 1)), _MAX_NATS)

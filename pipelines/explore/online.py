@@ -1,0 +1,99 @@
+"""Judge every row of sensor logs by the rows before it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from denoise import io
+from denoise.analysis.online import DAY_S, OnlineDetector
+from denoise.errors import UsageError
+from pipelines.batch.discover import Problem, Source
+from pipelines.explore.jobs import AnomaliesJob
+from pipelines.explore.segments import Files, find
+from pipelines.report import check_outputs, write_csv
+
+__all__ = ["ONLINE_QUANTILE", "OnlineFile", "OnlineResult", "StrangeRow", "judge_rows"]
+
+ONLINE_QUANTILE = 0.999
+_COLUMNS = ("file", "recording", "row", "start_s", "score", "p_value", "anomalous")
+_MAX_SHOWN = 5  # rows of a file
+
+
+class StrangeRow(NamedTuple):
+    """Anomalous row: its score, its number from 0, and its time in seconds, if the log has a clock."""
+
+    score: float
+    row: int
+    start_s: float | None
+
+
+@dataclass(frozen=True)
+class OnlineFile:
+    """Number of rows of a file, of anomalous ones, and the strangest of these."""
+
+    source: Source
+    rows: int
+    anomalous: int
+    strangest: tuple[StrangeRow, ...]
+
+
+@dataclass(frozen=True)
+class OnlineResult:
+    """Files in order, and those that could not be read."""
+
+    files: tuple[OnlineFile, ...]
+    problems: tuple[Problem, ...]
+
+
+def judge_rows(job: AnomaliesJob) -> OnlineResult:
+    """Write one line with score and p-value for each row of the inputs, in their order.
+
+    Raises:
+        UsageError: The output is no .csv, or exists, or there are no sensor logs.
+        OutputError: The output cannot be written.
+    """
+    check_outputs({job.output: (".csv",)}, job.inputs, job.overwrite)
+    if job.kind not in (None, "sensor"):
+        raise UsageError(f"--online judges the rows of sensor logs, not {job.kind} files")
+    logs = find(job.inputs, "sensor", recursive=job.recursive, columns=job.columns)
+    quantile = ONLINE_QUANTILE if job.quantile is None else job.quantile
+    judged: list[OnlineFile] = []
+
+    def lines() -> Iterator[Sequence[object]]:
+        for source, rows in logs.each(lambda source: list(_rows(source, logs, quantile))):
+            strange = [StrangeRow(row.score, row.row, row.start_s) for row in rows if row.anomalous]
+            judged.append(
+                OnlineFile(source, len(rows), len(strange), tuple(heapq.nlargest(_MAX_SHOWN, strange)))
+            )
+            yield from ([source.path, *row] for row in rows)
+
+    write_csv(job.output, _COLUMNS, lines())
+    return OnlineResult(tuple(judged), tuple(logs.problems))
+
+
+class _Row(NamedTuple):
+    recording: int
+    row: int
+    start_s: float | None
+    score: float
+    p_value: float
+    anomalous: bool
+
+
+def _rows(source: Source, logs: Files, quantile: float) -> Iterator[_Row]:
+    path: Path = source.path
+    for recording in range(io.probe(path, **logs.options).pages):
+        options = {**logs.options, "recording": recording} if recording else logs.options
+        with io.reader(path, **options) as blocks:
+            rate = blocks.info.sample_rate
+            detector = OnlineDetector(blocks.info.shape[0], DAY_S * rate if rate else None)
+            row = 0
+            for block in blocks:
+                for found in detector.scores(block.T):
+                    alarm = found.score > 0 and found.p_value <= 1 - quantile
+                    yield _Row(recording, row, row / rate if rate else None, *found, alarm)
+                    row += 1

@@ -1,0 +1,73 @@
+"""Rows are judged by those before them alone, rarely wrong on noise, and an event gives one alarm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from denoise.analysis.online import SILENCE, WARM_UP, OnlineDetector
+from denoise.errors import InputError
+
+DAY = 48
+
+
+def days(count: int, seed: int) -> NDArray[np.float64]:
+    """A load that is on for half of each day, with noise."""
+    rng = np.random.default_rng(seed)
+    on = (np.arange(count * DAY) % DAY) < DAY // 2
+    return 20.0 + 60 * on + rng.normal(0, 2, count * DAY)
+
+
+def scores(values: NDArray[np.float64], day: float | None = None) -> NDArray[np.float64]:
+    return np.array(OnlineDetector(1, day).scores(values[:, None]))
+
+
+def test_no_row_depends_on_later_ones() -> None:
+    series = days(12, 0)
+    whole, first = scores(series, DAY), scores(series[:300], DAY)
+    np.testing.assert_array_equal(whole[:300], first)
+    assert (whole[:WARM_UP] == [0.0, 1.0]).all()
+
+
+def test_rows_of_noise_have_uniform_p_values_and_a_level_or_unit_changes_nothing() -> None:
+    noise = np.random.default_rng(1).normal(size=900)
+    found = scores(noise)
+    assert (found[200:, 1] <= 0.05).mean() == pytest.approx(0.05, abs=0.035)
+    np.testing.assert_allclose(found[:, 0], scores(1000 + 7 * noise)[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("event", ["peak", "level", "dead", "flat"])
+def test_events_are_found_at_once_and_raise_one_alarm(event: str) -> None:
+    series, start = days(20, 2), 15 * DAY + 6
+    length = {"peak": 1, "level": 5 * DAY - 6, "dead": 12, "flat": 30}[event]
+    part = slice(start, start + length)
+    series[part] = {"peak": 140, "level": series[part] + 50, "dead": 0, "flat": 50}[event]
+    found = scores(series, DAY)
+    worst = int(found[5 * DAY :, 0].argmax()) + 5 * DAY
+    assert start <= worst < start + min(length, 12)
+    alarms = np.flatnonzero((found[:, 0] > 0) & (found[:, 1] <= 1e-3))
+    assert len(alarms[(alarms >= start) & (alarms < start + SILENCE)]) <= 6
+
+
+def test_a_load_that_stays_away_is_seen_by_the_clock() -> None:
+    """A value that is common, at a time of the day when it is not."""
+    series, start = days(20, 3), 15 * DAY
+    series[start : start + DAY // 2] -= 60
+    with_clock, without = scores(series, DAY), scores(series)
+    part = slice(start, start + 6)
+    assert with_clock[part, 1].min() < 0.005
+    assert with_clock[part, 1].min() < without[part, 1].min()
+
+
+def test_gaps_and_constant_series_do_no_harm() -> None:
+    series = days(10, 4)
+    series[200:220] = np.nan
+    assert np.isfinite(scores(series, DAY)).all()
+    constant = np.full(300, 5.0)
+    constant[250] = 6
+    found = scores(constant)
+    assert found[:, 0].argmax() == 250
+    assert (found[:250, 1] > 0.5).all()
+    with pytest.raises(InputError, match="expected"):
+        OnlineDetector(2).update([1.0])

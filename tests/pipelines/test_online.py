@@ -1,0 +1,40 @@
+"""`denoise anomalies --online`: one line for each row of the input."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[..., Any]
+
+
+def test_each_row_of_a_log_has_its_line(tmp_path: Path, denoise: Run) -> None:
+    values = np.random.default_rng(0).normal(20, 1, 400)
+    values[300] = 40
+    times = np.datetime64("2024-03-01T00:00:00") + np.arange(400) * np.timedelta64(30, "m")
+    lines = [f"{time},{value:.3f}\n" for time, value in zip(times, values, strict=True)]
+    lines[120] = f"{times[120]},\n"
+    log, out = tmp_path / "log.csv", tmp_path / "scores.csv"
+    log.write_text("time,x\n" + "".join(lines))
+    result = denoise("anomalies", log, "--online", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "row 300 (540000 s)" in result.stdout
+    with out.open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert [int(row["row"]) for row in rows] == list(range(400))
+    assert float(rows[300]["start_s"]) == 300 * 1800
+    assert rows[300]["anomalous"] == "True"
+    assert float(rows[300]["p_value"]) < 1e-3
+    assert sum(row["anomalous"] == "True" for row in rows) <= 4
+    assert denoise("anomalies", log, "--online", "-o", out).exit_code == 2  # exists
+    for arguments, sentence in (
+        (("-o", tmp_path / "s.json"), "written as .csv"),
+        (("-o", tmp_path / "s.csv", "--fit-on", tmp_path), "--fit-on cannot be set with --online"),
+    ):
+        refused = denoise("anomalies", log, "--online", *arguments)
+        assert refused.exit_code == 2
+        assert sentence in refused.stderr
