@@ -123,15 +123,15 @@ def flattest_crops(page: Array, peak: float, side: int) -> Array:
     height, width = page.shape[1:]
     step = max(side // 2, math.ceil(math.sqrt(height * width / _MAX_CANDIDATES)))
     places = [(top, left) for top in _starts(height, side, step) for left in _starts(width, side, step)]
-    found = []
-    for top, left in places:
-        luma = channels[1, top : top + side, left : left + side].astype(np.float32) / np.float32(peak)
-        means = luma.reshape(side // _CELL_PX, _CELL_PX, -1, _CELL_PX).mean((1, 3))
-        structure = float(np.abs(np.diff(means, axis=0)).mean() + np.abs(np.diff(means, axis=1)).mean())
-        clipped = not _CLIPPED[0] < means.mean() < _CLIPPED[1]
-        found.append((clipped, structure, float(means.mean()), top, left))
+    green = np.stack([channels[1, top : top + side, left : left + side] for top, left in places])
+    cells = green.reshape(len(places), side // _CELL_PX, _CELL_PX, -1, _CELL_PX)
+    means = cells.mean((2, 4), dtype=np.float32) / np.float32(peak)
+    structure = sum(np.abs(np.diff(means, axis=axis)).mean((1, 2)) for axis in (1, 2))
+    level = means.mean((1, 2))
+    clipped = (level <= _CLIPPED[0]) | (level >= _CLIPPED[1])
+    found = np.column_stack([clipped, structure, level, places])
     chosen = []
-    for part in np.array_split(sorted(found, key=lambda crop: crop[2]), _LEVELS):
+    for part in np.array_split(found[np.argsort(level, kind="stable")], _LEVELS):
         taken: list[tuple[int, int]] = []
         for _, _, _, top, left in sorted(part.tolist()):
             apart = all(max(abs(top - other[0]), abs(left - other[1])) >= side // 2 for other in taken)

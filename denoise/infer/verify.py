@@ -63,11 +63,13 @@ def reject_cleaned(before: Array, after: Array) -> str:
     Shape:
         `(C, H, W)` in 0..1, both.
     """
-    flat = flat_blocks(before.mean(0))
-    noise, left = (flat_detail(image, flat) for image in (before, after))
+    luma = before.mean(0)
+    detail_before, detail_after = _detail(luma), _detail(after.mean(0))
+    flat = flat_blocks(luma)
+    noise, left = (_level(detail, flat) for detail in (detail_before, detail_after))
     if left > _GROWTH * noise + _ROUNDING:
         return f"{RAISED_NOISE} of flat parts from {noise:.1f} to {left:.1f}/255"
-    share = outline_share(before, after)
+    share = _correlation(detail_before - detail_after, detail_after)
     return f"it removed outlines ({share:.0%} correlation)" if share > _OUTLINES else ""
 
 
@@ -129,8 +131,7 @@ def flat_detail(image: Array, flat: Array) -> float:
     Shape:
         `(C, H, W)` in 0..1; `flat` as `flat_blocks` returns it.
     """
-    power = _blocks(np.square(_detail(image.mean(0))), _BLOCK_PX).mean((1, 3))
-    return _EIGHT_BIT * math.sqrt(float(np.median(power[flat]))) if flat.any() else 0.0
+    return _level(_detail(image.mean(0)), flat)
 
 
 def outline_share(before: Array, after: Array) -> float:
@@ -141,10 +142,7 @@ def outline_share(before: Array, after: Array) -> float:
     Shape:
         `(C, H, W)`, both.
     """
-    removed = _detail(before.mean(0) - after.mean(0))
-    detail = _detail(after.mean(0))
-    power = float(np.square(removed).mean() * np.square(detail).mean())
-    return float((removed * detail).mean()) / math.sqrt(power) if power > 0 else 0.0
+    return _correlation(_detail(before.mean(0) - after.mean(0)), _detail(after.mean(0)))
 
 
 def reblur_error(before: Array, after: Array, kernel_radius: int = _KERNEL_RADIUS) -> float:
@@ -172,6 +170,16 @@ def reblur_error(before: Array, after: Array, kernel_radius: int = _KERNEL_RADIU
     inner = (slice(radius, -radius or None),) * 2
     error = (x - blurred)[inner]
     return _EIGHT_BIT * float(np.sqrt(np.square(error).mean())) if error.size else 0.0
+
+
+def _level(detail: Array, flat: Array) -> float:
+    power = _blocks(np.square(detail), _BLOCK_PX).mean((1, 3))
+    return _EIGHT_BIT * math.sqrt(float(np.median(power[flat]))) if flat.any() else 0.0
+
+
+def _correlation(removed: Array, detail: Array) -> float:
+    power = float(np.square(removed).mean() * np.square(detail).mean())
+    return float((removed * detail).mean()) / math.sqrt(power) if power > 0 else 0.0
 
 
 def _detail(luma: Array) -> Array:
