@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from denoise import machine
+from denoise import io, machine
+from denoise.errors import TooLargeError
+from denoise.infer.file import clean_file, load_cleaner
+from denoise.options import CleanOptions
+from pipelines.batch.engines import table
+from pipelines.batch.jobs import CleanJob
+from pipelines.inspect import doctor
 
 MIB = 1 << 20
 VERSION_2 = {
@@ -65,3 +73,37 @@ def test_without_limits_it_is_the_machine(
     assert machine.cores() == 4
     assert machine.memory_bytes() > 600 * MIB
     assert machine.available_bytes() == 8000000 * 1024
+
+
+@pytest.mark.parametrize("files", [VERSION_1, VERSION_2], ids=["version 1", "version 2"])
+def test_workers_and_tiles_fit_into_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    """Two photos of 12 megapixels in 600 MiB and half a core: one worker."""
+    pretend(monkeypatch, tmp_path, files)
+    job = CleanJob(inputs=(tmp_path,), output=tmp_path / "out")
+    assert table._worker_count(job, files=2, expected_s=60.0) == 1
+    with pytest.raises(doctor._ProblemError, match="210 MB of memory left, expected 537 MB"):
+        doctor._machine()
+    assert doctor.machine_text() == "1 core, 210 MB of 629 MB memory left"
+
+
+@pytest.mark.parametrize("files", [VERSION_1, VERSION_2], ids=["version 1", "version 2"])
+def test_a_file_that_does_not_fit_into_a_container_is_refused_with_the_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    small, large, log = tmp_path / "small.png", tmp_path / "large.png", tmp_path / "a.npz"
+    Image.new("RGB", (400, 300)).save(small)
+    Image.new("RGB", (4000, 3000)).save(large)
+    np.savez(log, x=np.arange(100_000.0))
+    pretend(monkeypatch, tmp_path, files)
+    cleaner = load_cleaner(CleanOptions(model="none"), "image")
+    clean_file(small, tmp_path / "out.png", cleaner, CleanOptions(model="none"))
+    needed = (2 * 3 + 8) * 12_000_000 / 1e6 + 64 * MIB / 1e6
+    with pytest.raises(
+        TooLargeError, match=rf"large.png: needs about {needed:.0f} MB .*; 210 MB are available"
+    ):
+        clean_file(large, tmp_path / "out2.png", cleaner, CleanOptions(model="none"))
+    monkeypatch.setattr("denoise.io.limits.available_bytes", lambda: 700_000)
+    with pytest.raises(TooLargeError, match=r"a.npz: needs about 1 MB of memory; 1 MB are available"):
+        io.probe(log)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from denoise.errors import TooLargeError
+from denoise.machine import available_bytes
 
-__all__ = ["require_few", "require_plausible_size"]
+__all__ = ["require_few", "require_memory", "require_plausible_size"]
 
 SMALL_BYTES = 128 << 20  # any smaller claim is harmless
 MAX_PACKING_RATIO = 2048  # Deflate, the tightest of the common packings, reaches at most 1032
@@ -25,6 +26,20 @@ def require_plausible_size(claimed_bytes: int, file_bytes: int, claim: str, wher
         max(SMALL_BYTES, MAX_PACKING_RATIO * file_bytes), max(LARGE_BYTES, MAX_LARGE_RATIO * file_bytes)
     ):
         raise TooLargeError(f"{where}claims {claim} in {file_bytes} bytes; refusing to decode")
+
+
+def require_memory(needed_bytes: float, where: str = "") -> None:
+    """Check that there is memory for a file, before it is taken.
+
+    Raises:
+        TooLargeError: There is less (in this container, where it has a limit).
+    """
+    available = available_bytes()
+    if available is not None and needed_bytes > available:
+        needed_mb, available_mb = needed_bytes / 1e6, available / 1e6
+        raise TooLargeError(
+            f"{where}needs about {needed_mb:.0f} MB of memory; {available_mb:.0f} MB are available"
+        )
 
 
 def require_few(count: int, parts: str, where: str = "") -> None:

@@ -37,6 +37,8 @@ def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
     Example:
       denoise info photos/ recording.wav
     """
+    from denoise import machine
+    from pipelines.inspect.doctor import machine_text
     from pipelines.inspect.info import describe
 
     rows: list[dict[str, Any]] = []
@@ -47,7 +49,11 @@ def command(inputs: tuple[Path, ...], json_path: Path | None) -> None:
             rows.append(described.row())
         if json_path != options.STDOUT:
             click.echo("\n".join(map(printable, _lines(described))))
-    options.show_json(json_path, {"rows": rows})
+    if json_path != options.STDOUT:
+        click.echo(f"this machine: {machine_text()}")
+    facts: dict[str, int | None] = {"cores": machine.cores(), "memory_bytes": machine.memory_bytes()}
+    facts["available_bytes"] = machine.available_bytes()
+    options.show_json(json_path, {"rows": rows, "machine": facts})
     options.exit_if(failed)
 
 

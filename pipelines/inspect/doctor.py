@@ -28,7 +28,7 @@ from pipelines.batch.jobs import CleanJob
 from pipelines.batch.store import Local
 from pipelines.inspect.verify import FAULTS, verify
 
-__all__ = ["Check", "examine"]
+__all__ = ["Check", "examine", "machine_text"]
 
 _PACKAGE = "denoise-pipelines"
 _MIN_BYTES = 1 << 29  # of memory and of disk: a large photo needs more
@@ -132,11 +132,17 @@ def _torch() -> str:
 
 def _machine() -> str:
     available = available_bytes()
-    if available is None:
-        return f"{cores()} cores"
-    if available < _MIN_BYTES:
+    if available is not None and available < _MIN_BYTES:
         raise _ProblemError(f"{bytes_text(available)} of memory left, expected {bytes_text(_MIN_BYTES)}")
-    return f"{cores()} cores, {bytes_text(available)} of {bytes_text(memory_bytes())} memory left"
+    return machine_text()
+
+
+def machine_text() -> str:
+    """Describe what this process may use, in a container what its limits leave."""
+    available, cores_text = available_bytes(), f"{cores()} core{'s' * (cores() != 1)}"
+    if available is None:
+        return cores_text
+    return f"{cores_text}, {bytes_text(available)} of {bytes_text(memory_bytes())} memory left"
 
 
 def _disk() -> str:

@@ -27,7 +27,7 @@ from denoise.io.atomic import replacing
 from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, Format, format_of_suffix, unknown_suffix
 from denoise.io.image.base import Array, FileBytes, Header, Picture, ReadableFormat, WritableFormat
-from denoise.io.limits import require_plausible_size
+from denoise.io.limits import require_memory, require_plausible_size
 from denoise.io.sniff import format_of, read_head
 from denoise.registry import resolve
 from denoise.signal import ImageInfo, Page, SignalInfo
@@ -219,6 +219,7 @@ def _header(path: Path, source: ReadableFormat, data: FileBytes, max_pixels: int
             claimed_bytes += page.size_bytes
             pages = f" on one of {len(header.pages)} pages" if len(header.pages) > 1 else ""
             require_plausible_size(claimed_bytes, len(data), claim + pages)
+            require_memory(page.size_bytes)
     return header
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from denoise.errors import InputError, UnreadableError, UnsupportedError
+from denoise.io.limits import require_few
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted
 from denoise.io.sensor.stamps import is_clock, is_compact, is_day_first, is_stamp
@@ -451,6 +452,7 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
         delimiter = hint[1]
     split = _dialect(path, suffix or path.suffix, text, skipped, newline, (delimiter, decimal))
     records, rows, kinds, width, start = split.records, split.rows, split.kinds, split.width, split.start
+    require_few(width, "columns", f"{path}: ")
     if "number" not in kinds:
         found = "a header and no rows" if len(rows) == 1 else "text and no column of numbers"
         raise InputError(f"{path}: line {records[0].line} and on: {found}; expected a table of numbers")

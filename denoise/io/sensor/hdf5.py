@@ -16,7 +16,7 @@ import numpy as np
 
 from denoise.errors import TooLargeError, UnreadableError
 from denoise.io.formats import optional_package
-from denoise.io.limits import require_few, require_plausible_size
+from denoise.io.limits import require_few, require_memory, require_plausible_size
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npy import time_axis
 from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member, member
@@ -50,6 +50,7 @@ class _Hdf5:
             file.visititems(visit)
         claim = f"{claimed} bytes of data sets"
         require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
+        require_memory(claimed, f"{path}: ")
         if not any(member.layout for member in found.values()):
             raise UnreadableError(f"{path}: holds no data sets of numbers over time; expected sensor data")
         return found

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.limits import require_few, require_plausible_size
+from denoise.io.limits import require_few, require_memory, require_plausible_size
 from denoise.io.sensor.base import (
     PIECE,
     LogOptions,
@@ -288,6 +288,7 @@ class _Npz:
             claimed = sum(entry.file_size for entry in archive.infolist())
             claim = f"{claimed} bytes of arrays"
             require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")
+            require_memory(claimed, f"{path}: ")
             for entry in archive.infolist():
                 name = entry.filename.removesuffix(".npy")
                 if entry.flag_bits & 1:
