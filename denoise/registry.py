@@ -1,15 +1,57 @@
-"""Lookup in tables of `name -> "module:attribute"`, which cost no imports until used."""
+"""Lookup in tables of `name -> "module:attribute"`: no imports until used, and rows of other packages."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
 
 from denoise.errors import UsageError
 
-__all__ = ["lookup", "resolve", "unknown"]
+__all__ = ["Extensible", "lookup", "resolve", "unknown"]
+
+Row = TypeVar("Row")
+
+
+class Extensible(Mapping[str, Row]):
+    """A table to which installed packages add rows, by entry points of a group.
+
+    The rows here come first: a package cannot replace one. Entry points are read when a name is not among
+    them, or when the table is listed.
+
+    Args:
+        rows: Rows of this project.
+        group: Group of entry points, such as `denoise.corruptions`.
+        add: Adds the name and value of an entry point to the rows of packages.
+    """
+
+    def __init__(
+        self, rows: Mapping[str, Row], group: str, add: Callable[[dict[str, Row], str, str], object]
+    ) -> None:
+        self._own, self._group, self._add = dict(rows), group, add
+
+    @cached_property
+    def _every(self) -> dict[str, Row]:
+        from importlib.metadata import entry_points  # slow to import
+
+        added: dict[str, Row] = {}
+        for point in sorted(entry_points(group=self._group), key=lambda point: point.name):
+            self._add(added, point.name, point.value)
+        return {**added, **self._own} if added else self._own
+
+    def __getitem__(self, name: str) -> Row:
+        return self._own[name] if name in self._own else self._every[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._every
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._every, key=lambda name: name not in self._own))
+
+    def __len__(self) -> int:
+        return len(self._every)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

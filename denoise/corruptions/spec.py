@@ -5,16 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from denoise.corruptions.base import Chain, Choice, Corruption
 from denoise.errors import UsageError
-from denoise.registry import lookup
+from denoise.registry import Extensible, lookup
 
 __all__ = ["CORRUPTIONS", "parse"]
 
-CORRUPTIONS: Mapping[str, str] = MappingProxyType(
+CORRUPTIONS: Mapping[str, str] = Extensible(
     {
         "gaussian": "denoise.corruptions.general:Gaussian",
         "poisson-gaussian": "denoise.corruptions.general:PoissonGaussian",
@@ -48,7 +47,9 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
         "rails": "denoise.corruptions.sensor:Rails",
         "mixture": "denoise.corruptions.sensor:Mixture",
         "stuck": "denoise.corruptions.sensor:Stuck",
-    }
+    },
+    "denoise.corruptions",
+    dict.setdefault,
 )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from denoise.errors import UsageError
 from denoise.machine import has_bf16, has_int8
-from denoise.registry import resolve, unknown
+from denoise.registry import Extensible, resolve, unknown
+from denoise.signal import MODALITIES
 
 if TYPE_CHECKING:  # the table is light: it must not import torch
     from denoise.models.base import Denoiser
@@ -31,7 +32,15 @@ __all__ = [
     "resolved_precision",
 ]
 
-MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+
+def _add(rows: dict[str, Mapping[str, str]], name: str, target: str) -> None:
+    """Add the row of an entry point, whose name is that of the model and the modality: `mine.image`."""
+    model, _, modality = name.rpartition(".")
+    if model and modality in MODALITIES:
+        rows[model] = {**rows.get(model, {}), modality: target}
+
+
+MODELS: Mapping[str, Mapping[str, str]] = Extensible(
     {
         "none": {
             "image": "denoise.models.classical.filters:ImageIdentity",
@@ -61,7 +70,9 @@ MODELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "hampel": {"sensor": "denoise.models.classical.filters:SensorHampel"},
         "savgol": {"sensor": "denoise.models.classical.filters:SavitzkyGolay"},
         "butterworth": {"sensor": "denoise.models.classical.filters:Butterworth"},
-    }
+    },
+    "denoise.models",
+    _add,
 )
 
 AUTO = "auto"  # selects one of its picks for each image and each recording

@@ -1,0 +1,13 @@
+# docker build -t denoise . && docker run --rm -v "$PWD:/data" denoise clean in -o out
+FROM python:3.12-slim
+
+RUN useradd --create-home denoise && mkdir /data && chown denoise /data
+COPY . /source
+# The CPU build of torch; the default one brings several gigabytes of CUDA.
+RUN pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/cpu \
+    && pip install --no-cache-dir "/source[watch,web]" \
+    && rm -rf /source
+USER denoise
+WORKDIR /data
+ENTRYPOINT ["denoise"]
+CMD ["--help"]
