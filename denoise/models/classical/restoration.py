@@ -266,6 +266,7 @@ class ClickRepair(Classical):
     min_failure = 5.0  # error of the first and last sample over its median, and
     min_share = 0.15  # over the maximum of the click
     max_left = 0.14  # error that the interpolation leaves, over that before
+    onset_bounds = 12.0, 0.05  # `isolation` and `max_left` of a click amid what may be an onset
     min_change = 0.3  # change by the interpolation over the standard deviation around
 
     def __init__(self, sample_rate: float = _RATE) -> None:
@@ -329,22 +330,22 @@ class ClickRepair(Classical):
         context, order = self._context, self.order
         click = slice(2 * context, piece.size - 2 * context)
         before, after = piece[: click.start], piece[click.stop :]
-        if after.var() > self.max_rise**2 * before.var():
-            return None
         error = np.abs(_filtered(predictor, piece))
         peak = error[click].max()
         earlier = error[context : click.start]
         later = error[click.stop + order : click.stop + order + context]
-        if np.median(later) > self.max_onset * np.median(earlier):
-            return None
-        if peak < self.isolation * max(np.percentile(earlier, 99), np.percentile(later, 99)):
+        may_be_onset = after.var() > self.max_rise**2 * before.var() or np.median(
+            later
+        ) > self.max_onset * np.median(earlier)
+        isolation, max_left = self.onset_bounds if may_be_onset else (self.isolation, self.max_left)
+        if peak < isolation * max(np.percentile(earlier, 99), np.percentile(later, 99)):
             return None
         holes = np.arange(context, piece.size - 3 * context)
         repaired: Array = interpolate(piece[None, context:-context], holes, predictor)[0]
         filled = np.concatenate([before, repaired, after])
         left = np.abs(_filtered(predictor, filled))[click.start : click.stop + order].max()
         changed = np.abs(repaired - piece[click]).max()
-        return repaired if left < self.max_left * peak and changed > self.min_change * piece.std() else None
+        return repaired if left < max_left * peak and changed > self.min_change * piece.std() else None
 
 
 def _filtered(coefficients: Array, values: Array) -> Array:

@@ -59,7 +59,8 @@ def mains_hum(rows: Array, sample_rate: float) -> Array:
 
 
 def _decimated(rows: Array) -> Array:
-    return _resampled(rows[:, : rows.shape[1] // _DECIMATION * _DECIMATION], 1 / _DECIMATION)
+    missing = -rows.shape[1] % _DECIMATION
+    return _resampled(np.pad(rows, ((0, 0), (0, missing)), mode="symmetric"), 1 / _DECIMATION)
 
 
 def _resampled(rows: Array, ratio: float) -> Array:
