@@ -56,6 +56,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
         "spectral-bigru": "denoise.models.speech.spectral_bigru:build",
         "gated-speech": "denoise.models.speech.gated_speech:build",
         "floor-gain": "denoise.models.field.floor_gain:build",
+        "sound-kind": "denoise.models.sound_kind:build",
     }
 )
 

@@ -183,6 +183,8 @@ def load(
     else:
         model, *companions = (weights.load(path)[0] for path in row.files.values())
         model = at_precision(model, row.card, precision) if modality == "image" else model
+        if row.card.get("architecture") == "sound-kind":
+            raise UsageError(f"{row.name}: is a classifier of recordings, which cleans nothing")
         if modality == "sensor" and model.spec.halo:
             from denoise.models.sensor.chain import SensorChain
             from denoise.models.sensor.heartbeats import Heartbeats

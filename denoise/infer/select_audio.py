@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from denoise import weights
 from denoise.dsp.resample import resampler
 from denoise.infer.selection import Selection
-from denoise.models import sound_kind
-from denoise.models.sound_kind import HOP, KINDS, SEGMENT_SAMPLES
+from denoise.models.sound_kind import HOP, KINDS, SAMPLE_RATE, SEGMENT_SAMPLES, SoundKind
 from denoise.models.table import AUDIO_PICKS
-from denoise.weights import DETECTOR
 
 __all__ = [
     "LOOK_AHEAD_STEPS",
@@ -37,9 +37,8 @@ Array = NDArray[Any]
 
 SPEECH, MUSIC, OTHER, SILENCE = "speech", "music", "other sounds", "silence"
 
-_RATE_HZ = sound_kind.SAMPLE_RATE
 _STEP = SEGMENT_SAMPLES // 2  # between windows, at the rate of the classifier
-STEP_S = _STEP / _RATE_HZ
+STEP_S = _STEP / SAMPLE_RATE
 _BEFORE, _AFTER = 2, 1  # windows around a step whose probabilities count: 10 s together
 LOOK_AHEAD_STEPS = (
     _AFTER + SEGMENT_SAMPLES // _STEP
@@ -56,6 +55,13 @@ _PAUSE = 0.1  # probability of speech below which a step is no speech, whatever 
 _LAYOUTS = {3: (2, 1), 4: (2, 2), 5: (2, 1, 2), 6: (2, 1, 1, 2), 7: (2, 1, 1, 1, 2), 8: (2, 1, 1, 2, 2)}
 
 
+@functools.cache
+def _classifier() -> SoundKind:
+    network, _ = weights.load(weights.DETECTOR)
+    assert isinstance(network, SoundKind)
+    return network
+
+
 @torch.inference_mode()
 def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tensor:
     """Return what the classifier reads of a sound `(n,)` of at most 4 s at 16 kHz, `(1, frames, bands)`.
@@ -64,7 +70,7 @@ def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tens
         window: The sound.
         before: That of the window a step before it, with which it shares frames.
     """
-    network = sound_kind.load(DETECTOR)
+    network = _classifier()
     samples = torch.from_numpy(np.pad(window, (0, SEGMENT_SAMPLES - window.size)).astype(np.float32))[None]
     if before is None:
         return network.powers(samples)
@@ -75,7 +81,7 @@ def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tens
 @torch.inference_mode()
 def kind_probabilities(powers: torch.Tensor) -> NDArray[np.float64]:
     """Return the probability of each of `KINDS`, which does not depend on the level."""
-    logits = sound_kind.load(DETECTOR).classify(powers)
+    logits = _classifier().classify(powers)
     return np.asarray(logits.softmax(1)[0].double().numpy())
 
 
@@ -90,7 +96,7 @@ class KindTracker:
     """
 
     def __init__(self, sample_rate: float) -> None:
-        ratio = _RATE_HZ / sample_rate
+        ratio = SAMPLE_RATE / sample_rate
         self._resample = resampler(ratio, 1) if ratio != 1.0 else None
         self._held = np.empty(0, np.float32)  # at the rate of the classifier
         self._next = 0  # start of the next window in it

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoise.errors import WeightsError
+from denoise.models.base import Denoiser, InputSpec
 
-__all__ = ["HOP", "KINDS", "SAMPLE_RATE", "SEGMENT_SAMPLES", "SoundKind", "load"]
+__all__ = ["HOP", "KINDS", "SAMPLE_RATE", "SEGMENT_SAMPLES", "SoundKind", "build"]
 
 KINDS = ("speech", "singing", "music", "noise")  # noise: nature, machines, and everything else
 SAMPLE_RATE = 16_000  # Hz
@@ -25,12 +24,32 @@ _FLOOR = 1e-4  # of the mean power of a segment
 _WIDTHS = (16, 32, 48, 64)
 
 
-class SoundKind(nn.Module):
+class _BatchNorm(nn.Module):
+    """Batch normalisation without torch's count of batches, which is no weight (Ioffe and Szegedy 2015)."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=self.training
+        )
+
+
+class SoundKind(Denoiser):
     """A small convolutional network over logarithmic mel spectra; the level does not count.
 
     Shape:
-        `(B, n)` at 16 kHz to logits `(B, len(KINDS))`; trained with n = `SEGMENT_SAMPLES`.
+        `(B, n)` or `(B, 1, n)` at 16 kHz to logits `(B, len(KINDS))`; trained with n = `SEGMENT_SAMPLES`.
     """
+
+    spec = InputSpec("audio", halo=None, sample_rate=float(SAMPLE_RATE))
 
     window: Tensor
     bands: Tensor
@@ -43,12 +62,17 @@ class SoundKind(nn.Module):
         self.layers = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], 3, stride=2, padding=1) for i in range(len(_WIDTHS))
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in _WIDTHS)
+        self.norms = nn.ModuleList(_BatchNorm(width) for width in _WIDTHS)
         self.head = nn.Linear(2 * _WIDTHS[-1] * (_BANDS >> len(_WIDTHS)), len(KINDS))
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return the logits of each kind."""
-        return self.classify(self.powers(samples))
+        return self.classify(self.powers(samples.flatten(1)))
+
+    def training_step(self, noisy: Tensor, _target: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return the logits of segments; spectra need single precision."""
+        with torch.autocast(noisy.device.type, enabled=False):
+            return self(noisy), noisy.new_zeros(())
 
     def powers(self, samples: Tensor) -> Tensor:
         """Return the power of each band in the frames of samples `(B, n)`, `(B, frames, bands)`."""
@@ -69,8 +93,8 @@ class SoundKind(nn.Module):
 
 def _mel_bands() -> Tensor:
     """Return triangular bands evenly spaced in mel, `(bins, bands)`."""
-    mel = [2595 * torch.log10(torch.tensor(1 + hz / 700)) for hz in _RANGE_HZ]
-    edges = 700 * (10 ** (torch.linspace(float(mel[0]), float(mel[1]), _BANDS + 2, device="cpu") / 2595) - 1)
+    mel = [2595 * math.log10(1 + hz / 700) for hz in _RANGE_HZ]
+    edges = 700 * (10 ** (torch.linspace(mel[0], mel[1], _BANDS + 2, device="cpu") / 2595) - 1)
     hz = torch.arange(_WINDOW // 2 + 1, device="cpu")[:, None] * (SAMPLE_RATE / _WINDOW)
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     width = SAMPLE_RATE / _WINDOW  # no band is narrower than a bin
@@ -82,20 +106,6 @@ def _mel_bands() -> Tensor:
     return torch.where(bands.sum(0) > 0, bands, nearest)
 
 
-@cache
-def load(path: Path) -> SoundKind:
-    """Load the classifier from its file.
-
-    Raises:
-        WeightsError: The file is damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    model = SoundKind()
-    try:
-        tensors: dict[str, Any] = load_file(path)
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise WeightsError(f"{path}: cannot be read as the detector of recordings ({error})") from error
-    return model.eval()
+def build(**config: Any) -> SoundKind:
+    """Build a classifier, which has no settings."""
+    return SoundKind(**config)

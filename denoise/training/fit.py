@@ -28,6 +28,7 @@ from denoise.models.layers import Conv1dAs2d
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 from denoise.training.data import Batches, Pair, Patches, pairs
+from denoise.training.kinds import KindMixtures
 from denoise.training.losses import LOSSES
 from denoise.training.optimizers import OPTIMIZERS
 from denoise.training.recipe import FitRecipe, Recipe
@@ -107,9 +108,15 @@ def fit(
         raise UsageError(
             f"recipe {recipe.name}: a {model.spec.modality} model cannot train on {recipe.modality}"
         )
-    patches = (
-        Patches.read(data, recipe, model.spec.channels, device) if isinstance(data, Path | Mapping) else data
-    )
+    patches: Batches
+    if not isinstance(data, Path | Mapping):
+        patches = data
+    elif recipe.data.labelled:
+        if validate is not None:
+            raise UsageError(f"recipe {recipe.name}: a classifier is not validated in training")
+        patches = KindMixtures.read(data, recipe)
+    else:
+        patches = Patches.read(data, recipe, model.spec.channels, device)
     held_out = list(
         pairs(validate, recipe, recipe.validate) if isinstance(validate, Path) else validate or ()
     )

@@ -1,22 +1,23 @@
-"""Train the classifier of recordings on folders of sounds: `python -m denoise.training.sound_kind`."""
+"""Labelled mixtures of sounds, on which the classifier of recordings is trained."""
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
+from torch import Generator, Tensor
 
-from denoise.io.atomic import replacing
-from denoise.models.sound_kind import KINDS, SAMPLE_RATE, SEGMENT_SAMPLES, SoundKind
+from denoise.errors import InputError
+from denoise.models.sound_kind import KINDS, SAMPLE_RATE, SEGMENT_SAMPLES
+from denoise.training.data import read_clean
+from denoise.training.recipe import Recipe
 
-__all__ = ["Mixer", "train"]
+__all__ = ["KindMixtures"]
 
 Array = NDArray[Any]
 
@@ -25,22 +26,48 @@ _ACCOMPANIED = 0.6  # share of the singing that has music behind it
 _BACKED = 0.1  # share of the speech that has quiet music behind it
 
 
-class Mixer:
+class KindMixtures:
     """Random labelled segments, mixed from clean sounds of each kind.
 
     Args:
-        sounds: For each of `KINDS`, recordings at 16 kHz.
-        seed: Of the mixtures.
+        sounds: For each of `KINDS`, recordings at 16 kHz as 16-bit integers.
+        digest: Of the files.
     """
 
-    def __init__(self, sounds: Sequence[Sequence[Array]], seed: int) -> None:
-        self._sounds, self._rng = sounds, np.random.default_rng(seed)
+    @classmethod
+    def read(cls, data: Path | Mapping[Path, float], recipe: Recipe) -> KindMixtures:
+        """Read folders that each hold a folder for every kind, `speech/`, `singing/`, `music/`, `noise/`.
 
-    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return segments `(size, SEGMENT_SAMPLES)` and the index of the kind of each."""
+        Raises:
+            InputError: There is no recording of a kind.
+        """
+        sounds: list[list[Array]] = [[] for _ in KINDS]
+        digests = []
+        for folder in [data] if isinstance(data, Path) else data:
+            names, arrays, digest = read_clean(folder, recipe)
+            digests.append(digest)
+            for name, array in zip(names, arrays, strict=True):
+                kind = Path(name).relative_to(folder).parts[0]
+                if kind in KINDS:
+                    mono = array.mean(0).clip(-1, 1) * 32767
+                    sounds[KINDS.index(kind)].append(mono.astype(np.int16))
+        if missing := [kind for kind, found in zip(KINDS, sounds, strict=True) if not found]:
+            raise InputError(
+                f"{folder}: holds no recordings of {', '.join(missing)}; expected the folders "
+                f"{', '.join(kind + '/' for kind in KINDS)}"
+            )
+        return cls(sounds, hashlib.sha256("".join(digests).encode()).hexdigest())
+
+    def __init__(self, sounds: Sequence[Sequence[Array]], digest: str = "") -> None:
+        self._sounds, self.digest = sounds, digest
+        self.files = sum(map(len, sounds))
+
+    def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw segments `(size, 1, SEGMENT_SAMPLES)`, and the probability of each kind `(size, kinds)`."""
+        self._rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         kinds = self._rng.choice(len(KINDS), size, p=_SHARES)
         rows = np.stack([self._example(int(kind)) for kind in kinds]).astype(np.float32)
-        return torch.from_numpy(rows), torch.from_numpy(kinds)
+        return torch.from_numpy(rows)[:, None], torch.eye(len(KINDS))[torch.from_numpy(kinds)]
 
     def _example(self, kind: int) -> Array:
         rng = self._rng
@@ -107,71 +134,3 @@ class Mixer:
 def _add(x: Array, other: Array, snr_db: float) -> Array:
     power = np.mean(x**2) / (np.mean(other**2) + 1e-12) / 10 ** (snr_db / 10)
     return np.asarray(x + np.sqrt(power) * other)
-
-
-def train(sounds: Sequence[Sequence[Array]], steps: int, batch: int = 32, seed: int = 0) -> SoundKind:
-    """Train a classifier.
-
-    Args:
-        sounds: For each of `KINDS`, recordings at 16 kHz as 16-bit integers.
-        steps: Number of batches.
-        batch: Segments in a batch.
-        seed: Of weights and mixtures.
-    """
-    torch.manual_seed(seed)
-    model, mixer = SoundKind().train(), Mixer(sounds, seed)
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
-    right, started = 0.5, time.perf_counter()
-    for step in range(1, steps + 1):
-        segments, kinds = mixer.batch(batch)
-        logits = model(segments)
-        loss = F.cross_entropy(logits, kinds, label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        right += 0.02 * (float((logits.argmax(1) == kinds).float().mean()) - right)
-        if step % 100 == 0:
-            seconds = time.perf_counter() - started
-            print(f"step {step}: loss {float(loss):.3f}, right {right:.3f}, {seconds:.0f} s", flush=True)
-    return model.eval()
-
-
-def _read(folders: Sequence[Path], limit_s: float) -> list[Array]:
-    """Read recordings of folders, in random order, up to a duration; 16-bit integers at 16 kHz."""
-    from denoise import io
-    from denoise.dsp.resample import resample
-
-    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-    np.random.default_rng(0).shuffle(paths)
-    sounds, seconds = [], 0.0
-    for path in paths:
-        if seconds > limit_s:
-            break
-        samples, info = io.read(path)
-        mono = resample(samples.mean(0, keepdims=True), info.sample_rate or SAMPLE_RATE, SAMPLE_RATE)[0]
-        sounds.append((mono.clip(-1, 1) * 32767).astype(np.int16))
-        seconds += len(mono) / SAMPLE_RATE
-    return sounds
-
-
-def main() -> None:
-    """Train on the folders named on the command line, and write the weights."""
-    from safetensors.torch import save
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    for kind in KINDS:
-        parser.add_argument(f"--{kind}", type=Path, nargs="+", required=True, metavar="DIR")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--hours", type=float, default=1.5, help="read at most so much of each kind")
-    options = parser.parse_args()
-    model = train([_read(getattr(options, kind), 3600 * options.hours) for kind in KINDS], options.steps)
-    tensors = {name: tensor.half() for name, tensor in model.state_dict().items() if tensor.ndim}
-    with replacing(options.output) as partial:
-        partial.write_bytes(save(tensors))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,18 @@ from torch.nn import functional as F
 
 from denoise.training.perceptual import estoi, pesq
 
-__all__ = ["LOSSES", "charbonnier", "l1", "log_mse", "mse", "segment_sdr", "speech", "speech_gentle", "ssim"]
+__all__ = [
+    "LOSSES",
+    "charbonnier",
+    "cross_entropy",
+    "l1",
+    "log_mse",
+    "mse",
+    "segment_sdr",
+    "speech",
+    "speech_gentle",
+    "ssim",
+]
 
 
 def mse(estimate: Tensor, target: Tensor) -> Tensor:
@@ -123,6 +134,11 @@ def segment_sdr(estimate: Tensor, target: Tensor) -> Tensor:
     return torch.log(error / energy + 1e-5).mean()
 
 
+def cross_entropy(estimate: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of the logits of classes and their probabilities, `(B, classes)`, slightly smoothed."""
+    return F.cross_entropy(estimate, target, label_smoothing=0.05)
+
+
 def _active(target: Tensor) -> Tensor:
     """Mark the items of `(B, T)` whose power exceeds -60 dB."""
     return target.square().mean(1) > 1e-6
@@ -149,6 +165,7 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
         "speech_perceptual": speech_perceptual,
         "speech_gentle": speech_gentle,
         "segment_sdr": segment_sdr,
+        "cross_entropy": cross_entropy,
         "heard_speech": speech_perceptual,  # its name in earlier recipes
     }
 )

@@ -96,6 +96,8 @@ class DataRecipe:
             assumed to have it; 0 keeps each as it is.
         corruption: Corruption of the input in the text form of `denoise.corruptions.parse`; `{data}` is the
             data folder; `none` trains a plain autoencoder on clean input.
+        labelled: Train a classifier on mixtures of the kinds of sounds that folders are named for
+            (`denoise.training.kinds`).
         corruptions: Corruption by group instead of `corruption`, which `{corruption}` in it stands for.
     """
 
@@ -118,6 +120,7 @@ class DataRecipe:
     join: bool = False
     sample_rate: float = 0.0
     corruption: str = ""
+    labelled: bool = False
     corruptions: Mapping[str, str] = field(default_factory=dict)
 
 

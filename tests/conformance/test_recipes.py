@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import denoise
-from denoise import io
+from denoise import io, weights
+from denoise.errors import UsageError
 from denoise.signal import SignalInfo
 from denoise.training import recipe
 from denoise.training.fit import fit
@@ -28,7 +30,7 @@ def clean_files(folder: Path, modality: str) -> None:
     else:
         import soundfile
 
-        for kind in ("speech", "noise", "noise/white", "noise/steady"):
+        for kind in ("speech", "singing", "music", "noise", "noise/white", "noise/steady"):
             (folder / kind).mkdir()
             soundfile.write(folder / kind / "a.wav", 0.1 * rng.normal(size=140_000), 16_000)
 
@@ -40,6 +42,13 @@ def test_two_steps_then_clean(name: str, tmp_path: Path) -> None:
     out = tmp_path / "w.safetensors"
     card = fit(loaded, tmp_path, None, out)
     assert card["training"]["steps"] == 2
+    if loaded.data.labelled:
+        model, _ = weights.load(out)
+        logits = model(torch.randn(2, 64_000))
+        assert logits.shape == (2, 4)
+        with pytest.raises(UsageError, match="is a classifier"):
+            denoise.load(out)
+        return
     shape = (33, 47, 3) if loaded.modality == "image" else (5000,)
     array = np.random.default_rng(1).random(shape)
     rate = {"image": None, "audio": 16_000, "sensor": 360}[loaded.modality]

@@ -15,6 +15,9 @@ from denoise.training.losses import LOSSES
 RATE = 16_000  # Hz
 
 
+RECONSTRUCTION = [name for name in LOSSES if name != "cross_entropy"]
+
+
 @pytest.fixture(scope="module")
 def target() -> Tensor:
     """Two items of 1.5 s in 0..1: modulated noise at the level of speech, `(2, 1, T)`."""
@@ -27,7 +30,7 @@ def noise_like(x: Tensor, seed: int = 1) -> Tensor:
     return 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", RECONSTRUCTION)
 def test_the_minimum_is_at_the_target_and_the_gradient_leads_there(name: str, target: Tensor) -> None:
     loss, noise = LOSSES[name], noise_like(target)
     values = [float(loss(target + share * noise, target)) for share in (0.0, 0.25, 0.5, 1.0)]
@@ -42,7 +45,7 @@ def test_the_minimum_is_at_the_target_and_the_gradient_leads_there(name: str, ta
         assert loss(target + noise - step, target) < loss(target + noise, target)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", RECONSTRUCTION)
 def test_every_item_of_a_batch_counts(name: str, target: Tensor) -> None:
     loss = LOSSES[name]
     for item in (0, 1):
@@ -105,3 +108,10 @@ def test_each_score_of_the_perceptual_loss_is_subtracted_with_its_weight(
 
 def test_a_loss_of_earlier_recipes_keeps_its_name() -> None:
     assert LOSSES["heard_speech"] is LOSSES["speech_perceptual"]
+
+
+def test_cross_entropy_falls_as_the_right_class_gains() -> None:
+    right = torch.eye(4)[[2, 0]]
+    values = [float(LOSSES["cross_entropy"](gain * right, right)) for gain in (-1.0, 0.0, 1.0, 3.0)]
+    assert values == sorted(values, reverse=True)
+    assert values[1] == pytest.approx(math.log(4))

@@ -266,7 +266,7 @@ class ClickRepair(Classical):
     min_failure = 5.0  # error of the first and last sample over its median, and
     min_share = 0.15  # over the maximum of the click
     max_left = 0.14  # error that the interpolation leaves, over that before
-    onset_bounds = 12.0, 0.05  # `isolation` and `max_left` of a click amid what may be an onset
+    onset_bounds = 14.0, 0.04  # `isolation` and `max_left` of a click amid what may be an onset
     min_change = 0.3  # change by the interpolation over the standard deviation around
 
     def __init__(self, sample_rate: float = _RATE) -> None:
