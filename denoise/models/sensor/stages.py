@@ -294,6 +294,7 @@ class Repair:
             return faulty
         starts, stops = starts[long], stops[long]
         bends = np.abs(np.diff(samples, 2, append=samples[-2:]))
+        bends[bends < 1e-9] = 0.0  # of a straight line, but for rounding
         usual = quantile_nearby(bends, self.usual, zeros=False)[starts]
         into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
         out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
