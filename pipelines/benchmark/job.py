@@ -8,7 +8,7 @@ from typing import Annotated
 
 from denoise.models.table import PRECISIONS
 from denoise.options import Keep, Option, Options, Precision, Remove
-from pipelines.benchmark.protocols import ANOMALIES, PROTOCOLS, REAL
+from pipelines.benchmark.protocols import ANOMALIES, EVENTS, PROTOCOLS, REAL
 
 __all__ = ["BenchmarkJob", "CostJob"]
 
@@ -30,7 +30,7 @@ class BenchmarkJob(Options):
         str | None,
         Option(
             f"{' or '.join(PROTOCOLS)}: a table of degradations in place of a noise; {REAL}: pairs of files; "
-            f"{ANOMALIES}: detectors on labelled tables.",
+            f"{ANOMALIES}: detectors on labelled tables; {EVENTS}: on labelled series.",
             metavar="NAME",
         ),
     ] = None

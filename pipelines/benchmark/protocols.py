@@ -14,7 +14,7 @@ from denoise.registry import unknown
 if TYPE_CHECKING:  # naming a protocol must not import torch
     from denoise.corruptions import Corruption
 
-__all__ = ["ANOMALIES", "PROTOCOLS", "REAL", "Condition", "Protocol", "conditions", "find"]
+__all__ = ["ANOMALIES", "EVENTS", "PROTOCOLS", "REAL", "Condition", "Protocol", "conditions", "find"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Condition:
 CLEAN = "none"
 REAL = "real"  # the protocol of real pairs, whose noise is in the files
 ANOMALIES = "anomalies"  # the protocol of labelled tables, for detectors rather than denoisers
+EVENTS = "events"  # the protocol of labelled series, for the same
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def find(name: str) -> Protocol | None:
     if name == REAL:
         return None
     if name not in PROTOCOLS:
-        raise unknown("protocol", name, [*PROTOCOLS, REAL, ANOMALIES])
+        raise unknown("protocol", name, [*PROTOCOLS, REAL, ANOMALIES, EVENTS])
     return PROTOCOLS[name]
 
 

@@ -48,13 +48,14 @@ def command(
     noisy/a.jpg and clean/a.jpg), and nothing is added: denoise benchmark pairs/ --protocol real
 
     With --protocol anomalies they are labelled tables (.npz with X and y, 1 for an anomaly), and --models are
-    detectors: denoise, knn, lof, mahalanobis, one-class-svm, isolation-forest, pca
+    detectors: denoise, knn, lof, mahalanobis, one-class-svm, isolation-forest, pca. With --protocol events
+    they are logs with a column "label", 1 during events, and detectors of rows: denoise, deviation, random
 
     \b
     Example:
       denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
     """
-    from pipelines.benchmark import detection
+    from pipelines.benchmark import detection, events
     from pipelines.benchmark import run as benchmark
     from pipelines.benchmark import tables as comparison
     from pipelines.benchmark.contact_sheet import ContactSheet
@@ -62,12 +63,12 @@ def command(
 
     job = BenchmarkJob(**settings)
     texts = json_path, csv_path, markdown_path
-    measured: benchmark.BenchmarkResult | detection.DetectionResult
-    if job.protocol == protocols.ANOMALIES:
+    measured: benchmark.BenchmarkResult | detection.DetectionResult | events.EventResult
+    if job.protocol in (protocols.ANOMALIES, protocols.EVENTS):
         if unused := options.given("noise", "levels", "plot_path", "sheet_path", "report_path"):
             raise click.UsageError(f"{' and '.join(unused)} cannot be set with --protocol {job.protocol}.")
-        measured = detection.compare(job)
-        shown, rows_csv = measured.tables(), measured.as_csv()
+        detected = (detection if job.protocol == protocols.ANOMALIES else events).compare(job)
+        measured, shown, rows_csv = detected, detected.tables(), detected.as_csv()
     else:
         if plot_path:
             comparison.check_plot(plot_path, job.protocol)
