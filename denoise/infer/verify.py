@@ -41,6 +41,7 @@ _PART_PX = 1024
 _VISIBLE = 2.5  # 8-bit units of flat detail: sharpening may raise the noise up to this, not above
 _WIDE_PX = 1.2  # standard deviation of a wide blur
 _VISIBLE_WIDE = 6.0  # the same after a wide blur, whose flat parts may hold texture
+_VISIBLE_PROVEN = 12.0  # the same after a blur that the spectrum proves: grass behind it comes back in full
 _GROWTH = 1.05  # of the flat detail, beyond rounding
 _ROUNDING = 0.3  # 8-bit units
 _OUTLINES = 0.5  # outline_share of texture that was removed; noise has 0.35 at most
@@ -92,7 +93,8 @@ def reject_sharpened(
     wide = proven or blur_width_px >= _WIDE_PX
     flat = flat_blocks((after if wide else before).mean(0))
     noise, left = (flat_detail(image, flat) for image in (before, after))
-    if left > max(_VISIBLE_WIDE if wide else _VISIBLE, _GROWTH * noise + _ROUNDING):
+    visible = _VISIBLE_PROVEN if proven else _VISIBLE_WIDE if wide else _VISIBLE
+    if left > max(visible, _GROWTH * noise + _ROUNDING):
         return f"{RAISED_NOISE} of flat parts from {noise:.1f} to {left:.1f}/255"
     error = reblur_error(before, after, max(_KERNEL_RADIUS, math.ceil(4 * blur_width_px)))
     if error > sigma + _REBLUR:

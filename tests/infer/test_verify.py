@@ -59,6 +59,16 @@ def test_the_sharp_picture_of_a_blurred_one_passes() -> None:
     assert reject_sharpened(with_noise(blurred(scene(), 2.0), 1), scene(), 1.0) == ""
 
 
+def test_a_proven_blur_may_hide_texture_but_not_everything() -> None:
+    def result(texture: float) -> Array:
+        return with_noise(scene(), texture)
+
+    soft = with_noise(blurred(scene(), 1.1), 1)
+    assert "noise of flat parts" in reject_sharpened(soft, result(8), 9.0, 1.1)
+    assert reject_sharpened(soft, result(8), 9.0, 1.1, proven=True) == ""
+    assert "noise of flat parts" in reject_sharpened(soft, result(40), 9.0, 1.1, proven=True)
+
+
 def test_a_wide_blur_needs_a_wide_kernel() -> None:
     moved = np.mean([np.roll(scene(), shift, 2) for shift in range(-15, 16)], axis=0)
     assert "blurred again" in reject_sharpened(moved, scene(), 1.0, 1.0)
