@@ -57,7 +57,7 @@ def _rows(group: click.Group, root: click.Context, name: str) -> Iterator[dict[s
     command = group.get_command(root, name)
     assert command is not None
     ctx = click.Context(command, info_name=name, parent=root)
-    settings.check(name, command, ctx.default_map or {})
+    ctx.default_map = settings.by_parameter(name, command, ctx.default_map or {})
     for option in command.params:
         if not isinstance(option, click.Option) or not option.expose_value:
             continue

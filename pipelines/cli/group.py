@@ -96,8 +96,8 @@ class LazyGroup(click.Group):
         command = self.get_command(ctx, name)
         if command is None and not ctx.resilient_parsing:
             raise unknown("command", name, COMMANDS)
-        if command:
-            settings.check(name, command, (ctx.default_map or {}).get(name, {}))
+        if command and ctx.default_map and name in ctx.default_map:
+            ctx.default_map[name] = settings.by_parameter(name, command, ctx.default_map[name])
         return name, command, args[1:]
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -13,7 +13,7 @@ import click
 from denoise.errors import UsageError, reason
 from denoise.registry import unknown
 
-__all__ = ["FILE_VARIABLE", "PREFIX", "check", "path", "read"]
+__all__ = ["FILE_VARIABLE", "PREFIX", "by_parameter", "path", "read"]
 
 PREFIX = "DENOISE"
 FILE_VARIABLE = "DENOISE_CONFIG"
@@ -64,14 +64,19 @@ def _options(table: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check(name: str, command: click.Command, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that a command does not have.
+def by_parameter(name: str, command: click.Command, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the settings of a command as click does; they may be named by their flags, too.
 
     Raises:
         UsageError: One is unknown; the message suggests near matches.
     """
-    options = [str(option.name) for option in command.params if isinstance(option, click.Option)]
-    known = [*options, *(command.commands if isinstance(command, click.Group) else ())]
+    names = dict[str, str]()
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name:
+            flags = [flag.lstrip("-").replace("-", "_") for flag in option.opts if flag.startswith("--")]
+            names |= dict.fromkeys([option.name, *flags], option.name)
+    names |= {known: known for known in (command.commands if isinstance(command, click.Group) else ())}
     for setting in settings:
-        if setting not in known:
-            raise UsageError(f"{path()}: {unknown(f'setting of {name}', setting, known)}")
+        if setting not in names:
+            raise UsageError(f"{path()}: {unknown(f'setting of {name}', setting, names)}")
+    return {names[setting]: value for setting, value in settings.items()}

@@ -80,7 +80,7 @@ def sound_view(
     Raises:
         InputError: One cannot be read.
     """
-    info = io.probe(before)
+    info = io.probe(before, salvage=True)  # of a damaged recording, what was cleaned
     rate, duration = float(info.sample_rate or 1.0), info.shape[-1] / float(info.sample_rate or 1.0)
     heard = min(_RATES, key=lambda known: abs(known - min(rate, 48000)))
     if 3 * _BYTES_PER_S[heard] * _MAX_EXCERPT_S > budget.share(0.75):
@@ -117,7 +117,7 @@ def sound_view(
 def _excerpt(path: Path, start: int, stop: int) -> Array:
     """Samples `(C, n)`, as floats of full scale 1."""
     parts, at = [], 0
-    with io.reader(path, block=_BLOCK) as blocks:
+    with io.reader(path, block=_BLOCK, salvage=True) as blocks:
         peak = blocks.info.peak or 1.0
         for block in blocks:
             if at + block.shape[-1] > start:
@@ -138,7 +138,8 @@ def _most_removed(
         return int(max(0.0, marks_s[0][0] - 0.2 * length_s) * rate) if marks_s else 0
     frame = max(1, int(_FRAME_S * rate))
     energies: list[Array] = []
-    with io.reader(before, block=frame * 512) as noisy, io.reader(after, block=frame * 512) as clean:
+    reading = {"block": frame * 512, "salvage": True}
+    with io.reader(before, **reading) as noisy, io.reader(after, **reading) as clean:
         peaks = [np.float32(reader.info.peak or 1.0) for reader in (noisy, clean)]
         for a, b in zip(noisy, clean, strict=False):
             length = min(a.shape[-1], b.shape[-1])

@@ -93,6 +93,10 @@ def test_a_file_is_weaker_than_the_environment_and_that_than_the_command(
         return name
 
     assert model() == "median"
+    (folder / "denoise.toml").write_text('[clean]\nreport = "r.html"\n')  # by its flag
+    assert settings(denoise) == {"clean --report": ("r.html", "denoise.toml")}
+    model()
+    assert (folder / "r.html").is_file()
     monkeypatch.setenv("DENOISE_CLEAN_MODEL", "gaussian")
     assert settings(denoise)["clean --model"] == ("gaussian", "DENOISE_CLEAN_MODEL")
     assert model() == "gaussian"

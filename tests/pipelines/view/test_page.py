@@ -236,3 +236,13 @@ def test_anomalies_are_outlined(tmp_path: Path, denoise: Denoise) -> None:
     html = report.read_text("utf-8")
     places = [float(share) for share in re.findall(r'class="mark" data-a="([\d.]+)"', html)]
     assert any(abs(share - 0.5) < 0.03 for share in places)
+
+
+def test_what_was_salvaged_of_a_recording_is_shown(tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(64000)
+    sf.write(tmp_path / "whole.flac", noise, 16000)
+    (tmp_path / "cut.flac").write_bytes((tmp_path / "whole.flac").read_bytes()[:60_000])
+    view, missing = compare("audio", tmp_path / "cut.flac", tmp_path / "whole.flac", Budget(), {})
+    assert missing is None
+    assert view is not None
+    assert 1 < view.stop_s < 4
