@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "train": "pipelines.cli.train:command",
         "embed": "pipelines.cli.embed:command",
         "reconstruct": "pipelines.cli.reconstruct:command",
+        "similar": "pipelines.cli.similar:command",
         "anomalies": "pipelines.cli.anomalies:command",
         "adapt": "pipelines.cli.adapt:command",
         "models": "pipelines.cli.models:command",

@@ -185,7 +185,7 @@ def page() -> str:
     """Make docs/options.md."""
     from pipelines.batch.jobs import CleanJob, CorruptJob
     from pipelines.benchmark.job import BenchmarkJob
-    from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob
+    from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob, SimilarJob
 
     kinds = {
         "clean": type(CleanJob.options),
@@ -194,6 +194,7 @@ def page() -> str:
         "benchmark": BenchmarkJob,
         "embed": EmbedJob,
         "reconstruct": ReconstructJob,
+        "similar": SimilarJob,
         "anomalies": AnomaliesJob,
     }
     tables = (f"## `{name}`\n\n{markdown(kind)}\n" for name, kind in kinds.items())

@@ -9,10 +9,14 @@ from typing import Annotated
 from denoise.options import Option, Options
 from denoise.signal import MODALITIES
 
-__all__ = ["AnomaliesJob", "EmbedJob", "ReconstructJob"]
+__all__ = ["AnomaliesJob", "EmbedJob", "ReconstructJob", "SimilarJob"]
 
 Overwrite = Annotated[bool, Option("Replace existing files.")]
 SaveModel = Annotated[Path | None, Option("Save the fitted model as .safetensors.", metavar="FILE")]
+ArchivedModel = Annotated[
+    Path | None,
+    Option("Weights that made the codes.", metavar="FILE", unset="in the archive, or where it says"),
+]
 _WINDOW = Option(
     "Size of a window: pixels a side, seconds, or samples of a log.",
     low=0,
@@ -75,11 +79,19 @@ class ReconstructJob(Options):
 
     archive: Path
     output: Annotated[Path, Option("Folder for the files.", short="-o", metavar="DIR")]
-    model: Annotated[
-        Path | None,
-        Option("Weights that made the codes.", metavar="FILE", unset="in the archive, or where it says"),
-    ] = None
+    model: ArchivedModel = None
     overwrite: Overwrite = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarJob(Options):
+    """Find the files of `archive` that are similar to another."""
+
+    archive: Annotated[
+        Path, Option("Archive of denoise embed to search in.", flag="--in", metavar="CODES.npz")
+    ]
+    count: Annotated[int, Option("Number of files to list.", short="-k", low=1)] = 10
+    model: ArchivedModel = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from pipelines.batch.discover import Problem
 from pipelines.explore.jobs import ReconstructJob
 from pipelines.report import check_outputs
 
-__all__ = ["ReconstructResult", "reconstruct"]
+__all__ = ["ReconstructResult", "archived_model", "reconstruct"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def reconstruct(job: ReconstructJob) -> ReconstructResult:
     check_outputs({target: (target.suffix.lower(),) for target in targets}, (), job.overwrite)
     written: list[Path] = []
     problems: list[Problem] = []
-    with _model(job, archive) as model:
+    with archived_model(job.archive, archive, job.model) as model:
         for codes, target in zip(archive.files, targets, strict=True):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,17 +78,26 @@ def _targets(job: ReconstructJob, files: Sequence[Codes], modality: str) -> list
 
 
 @contextmanager
-def _model(job: ReconstructJob, archive: CodeArchive) -> Iterator[tuple[AutoencoderEmbedding, Segmentation]]:
-    """Load the model that made the codes: from `job.model`, the archive, or the path in it."""
+def archived_model(
+    name: Path, archive: CodeArchive, given: Path | None = None
+) -> Iterator[tuple[AutoencoderEmbedding, Segmentation]]:
+    """Load the model that made codes: the one given, or from their archive, or from the path in it.
+
+    Args:
+        name: Path of the archive.
+        archive: Its content.
+        given: Weights file.
+
+    Raises:
+        WeightsError: The model is missing, or did not make the codes.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        path = job.model or Path(archive.model_path)
-        if archive.model and not job.model:
+        path = given or Path(archive.model_path)
+        if archive.model and not given:
             path = Path(folder) / "codes.safetensors"
             path.write_bytes(archive.model)
         if not path.is_file():
-            raise WeightsError(
-                f"{path}: no such file; expected the weights that made {job.archive} (--model)"
-            )
+            raise WeightsError(f"{path}: no such file; expected the weights that made {name} (--model)")
         if weights.digest(path) != archive.model_digest:
-            raise WeightsError(f"{path}: is not the model that made {job.archive}: their digests differ")
+            raise WeightsError(f"{path}: is not the model that made {name}: their digests differ")
         yield AutoencoderEmbedding.load(path)[0], archive.cut

@@ -1,0 +1,39 @@
+"""`denoise similar`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from denoise.errors import printable
+from pipelines.cli import options
+from pipelines.explore.jobs import SimilarJob
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("file", type=options.path_type, metavar="[FILE]", required=False)
+@options.flags(SimilarJob)
+def command(file: Path | None, **settings: Any) -> None:
+    """List the files of an archive of codes that are most similar to FILE; without FILE, its near-duplicates.
+
+    \b
+    Example:
+      denoise similar photo.png --in codes.npz -k 10
+    """
+    from pipelines.explore.similar import duplicates, similar
+
+    job = SimilarJob(**settings)
+    if file is None:
+        if unused := options.given("count", "model"):
+            raise click.UsageError(f"{' and '.join(unused)} cannot be set without FILE.")
+        groups = duplicates(job.archive)
+        for group in groups:
+            click.echo(printable("  ".join(group)))
+        click.echo(f"{len(groups)} groups of near-duplicates")
+        return
+    for match in similar(file, job):
+        click.echo(printable(f"{match.similarity:6.3f}  {match.name}"))
