@@ -23,6 +23,10 @@ SAME_OUTPUT: dict[str, Any] = {"block": 1000, "max_pixels": 1000, "max_duration_
 SAME_OUTPUT_JOB: dict[str, Any] = {
     "output": Path("elsewhere"),
     "recursive": False,
+    "in_place": True,
+    "backup": ".orig",
+    "template": "{stem}_clean{ext}",
+    "format": "flac",
     "overwrite": True,
     "dry_run": True,
     "manifest": True,
@@ -80,8 +84,8 @@ def test_an_option_that_changes_no_output_leaves_the_fingerprint(name: str) -> N
 
 @pytest.mark.parametrize("name", SAME_OUTPUT_JOB)
 def test_where_a_job_runs_leaves_the_fingerprint(name: str) -> None:
-    engine = {"engine": "dask"} if name == "scheduler" else {}
-    settings = {**engine, name: SAME_OUTPUT_JOB[name]}
+    needed = {"scheduler": {"engine": "dask"}, "backup": {"in_place": True}}.get(name, {})
+    settings = {**needed, name: SAME_OUTPUT_JOB[name]}
     assert fingerprints(CleanOptions(), **settings) == fingerprints(CleanOptions())
 
 

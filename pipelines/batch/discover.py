@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from denoise.errors import UnsupportedError, UsageError
 from denoise.io.formats import modality_of, refusal
 from denoise.signal import MODALITIES
+from pipelines.batch.naming import BESIDE, Naming
 from pipelines.batch.store import MANIFEST_NAME, File, Walk, place
 
 __all__ = [
@@ -164,10 +166,12 @@ def plan(
     recursive: bool = True,
     reject_reason: RejectReason = lambda _: None,
     exclude_dir: Path | None = None,
+    naming: Naming = Naming(),  # noqa: B008 - frozen
 ) -> Plan:
     """Give every input its output: the tree below each input is mirrored below `output`.
 
-    `output` is a folder, unless the only input is a file, and `output` has a suffix and is no folder.
+    `output` is a folder, unless the only input is a file, and `output` has a suffix and is no folder. In
+    place, or where single files lie in `output` itself, results lie beside their inputs.
 
     Raises:
         UsageError: An input does not exist, the output overlaps an input, two inputs have one output, or
@@ -175,7 +179,7 @@ def plan(
     """
     inputs = tuple(inputs)
     for folder in inputs:
-        if folder.is_dir():
+        if folder.is_dir() and not naming.in_place:
             refuse_overlap(folder, output)
     found = find(inputs, recursive=recursive, reject_reason=reject_reason, exclude_dir=exclude_dir)
     if not found.sources and not found.problems:
@@ -183,16 +187,33 @@ def plan(
         raise UsageError(f"{named}: nothing to do; none of {number} files is of a kind that is asked for")
     renames = len(inputs) == 1 and inputs[0].is_file() and bool(output.suffix) and not output.is_dir()
     root = output.parent if renames else output
-    items = [(_renamed if renames else mirrored)(source, output) for source in found.sources]
-    return Plan(root, _checked(items, root), tuple(found.problems), tuple(found.ignored), renames)
+    sources = [source for source in found.sources if naming.is_input(source.path)]
+    if naming.in_place:
+        items = [_beside(source, root, source.path.name) for source in sources]
+    elif naming.template == BESIDE:
+        items = [
+            _beside(source, root, naming.rename(source.relative, source.modality).name) for source in sources
+        ]
+        renames = True
+    elif renames:
+        items = [_renamed(source, output) for source in sources]
+    else:
+        items = [mirrored(source, output, naming) for source in sources]
+    planned = _checked(items, root, in_place=naming.in_place)
+    return Plan(root, planned, tuple(found.problems), tuple(found.ignored), renames)
 
 
-def mirrored(source: Source, root: Path) -> Item:
+def mirrored(source: Source, root: Path, naming: Naming = Naming()) -> Item:  # noqa: B008 - frozen
     """Item that writes the result of a source to its mirrored path below `root`."""
-    relative = source.relative
-    return Item(
-        source.path, root / relative, relative.as_posix(), relative, source.modality, source.size_bytes
-    )
+    named, modality = naming.rename(source.relative, source.modality), source.modality
+    return Item(source.path, root / named, named.as_posix(), source.relative, modality, source.size_bytes)
+
+
+def _beside(source: Source, root: Path, name: str) -> Item:
+    """Item whose result lies in the folder of its source, below `root`."""
+    destination = source.path.with_name(name)
+    key = Path(os.path.relpath(destination.absolute(), root.absolute())).as_posix()
+    return Item(source.path, destination, key, source.relative, source.modality, source.size_bytes)
 
 
 def _renamed(source: Source, output: Path) -> Item:
@@ -221,7 +242,7 @@ def refuse_overlap(folder: Path, output: Path) -> None:
         raise UsageError(f"{output}: the output holds the input {folder}; choose a folder beside it")
 
 
-def _checked(items: list[Item], root: Path) -> tuple[Item, ...]:
+def _checked(items: list[Item], root: Path, *, in_place: bool = False) -> tuple[Item, ...]:
     """Drop duplicate items; refuse two sources with one destination, and a destination that is a source."""
     folders: dict[Path, str] = {}
 
@@ -237,6 +258,6 @@ def _checked(items: list[Item], root: Path) -> tuple[Item, ...]:
             raise UsageError(
                 f"{item.destination}: both {first.source} and {item.source} would be written there"
             )
-        if real(item.destination) in sources:
+        if not in_place and real(item.destination) in sources:
             raise UsageError(f"{item.destination}: the output would replace an input; choose another output")
     return tuple(by_name.values())

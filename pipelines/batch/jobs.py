@@ -14,6 +14,7 @@ from denoise.errors import UsageError
 from denoise.models.table import PROFILED_MODEL, resolved_precision
 from denoise.options import CleanOptions, LimitOptions, Option, Options
 from pipelines.batch.discover import Item
+from pipelines.batch.naming import NAMED_FORMATS, Naming, is_backup_suffix
 
 if TYPE_CHECKING:
     from denoise.corruptions import Corruption
@@ -44,7 +45,10 @@ class Job(Options):
     """
 
     inputs: tuple[Path, ...]
-    output: Annotated[Path, Option("Folder for the results, or a file for one input file.", short="-o")]
+    output: Annotated[
+        Path,
+        Option("Folder for the results, or a file for one file.", short="-o", unset="beside single files"),
+    ]
     options: LimitOptions = field(default=LimitOptions())
     recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
     overwrite: Annotated[
@@ -54,6 +58,23 @@ class Job(Options):
     manifest: Annotated[
         bool, Option("Keep a manifest also beside a single file that OUTPUT names; a folder always has one.")
     ] = False
+    in_place: Annotated[bool, Option("Replace each input by its result, once that is complete.")] = False
+    backup: Annotated[
+        str | None,
+        Option(
+            "Keep each original of --in-place under its name and this.",
+            metavar=".SUFFIX",
+            unset="none kept",
+        ),
+    ] = None
+    template: Annotated[
+        str | None,
+        Option("Names of results, of {stem} and {ext}.", metavar="{stem}_clean{ext}", unset="as the inputs"),
+    ] = None
+    format: Annotated[
+        str,
+        Option("Write all files of its kind in this format.", choices=("same", *NAMED_FORMATS)),
+    ] = "same"
     workers: Annotated[
         int | None, Option("Number of parallel processes.", low=1, unset="one per core for long jobs")
     ] = None
@@ -82,6 +103,18 @@ class Job(Options):
             raise UsageError("timeout and memory are for engine local; Dask workers have limits of their own")
         if self.scheduler and self.workers:
             raise UsageError("workers: a Dask scheduler has its own; expected one of workers and scheduler")
+        if self.in_place and (self.template or self.format != "same"):
+            raise UsageError("in_place keeps names and formats; leave out template and format")
+        if self.backup is not None and not self.in_place:
+            raise UsageError("backup: is for in_place")
+        if self.backup is not None and not is_backup_suffix(self.backup):
+            raise UsageError(f"backup: {self.backup!r} is no suffix of its own, such as .orig")
+        self.naming.check()
+
+    @property
+    def naming(self) -> Naming:
+        """Names of the results."""
+        return Naming(self.template, self.format, self.in_place, self.backup)
 
     @property
     def exclude_dir(self) -> Path | None:

@@ -144,7 +144,13 @@ class Manifest:
         if overwrite or occupant is None:
             return None
         done = self._done.get(item.key)
+        in_place = item.source == target
         try:
+            if in_place and (done is None or digest(target) != done.output_digest):
+                return None  # a file of the user's, not cleaned yet
+            if in_place and done:
+                same = done.status == "ok" and done.fingerprint == fingerprint
+                return replace(done, status="skipped", seconds=0.0) if same else _cleaned_otherwise(item)
             if done is None or digest(target) != done.output_digest:
                 return None if item.key in self._pending else _foreign(item, known=done is not None)
             if item.key in self._pending:
@@ -210,6 +216,11 @@ class Manifest:
     def _update_pending(self, *, add: Collection[str], remove: Collection[str] = ()) -> None:
         """Change the list of unfinished outputs, which other runs change, too."""
         _write_pending(self._pending_path, (pending(self.path.parent) - self._settled - {*remove}) | {*add})
+
+
+def _cleaned_otherwise(item: Item) -> Entry:
+    sentence = f"{item.source}: was cleaned in place with other settings; --overwrite cleans it again"
+    return Entry.of(item, "failed", error=sentence)
 
 
 def _foreign(item: Item, *, known: bool) -> Entry:

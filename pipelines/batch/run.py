@@ -124,6 +124,7 @@ def _plan(job: Job) -> Plan:
         recursive=job.recursive,
         reject_reason=job.reject_reason,
         exclude_dir=job.exclude_dir,
+        naming=job.naming,
     )
     for modality in plan.modalities:
         job.check(modality)

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Literal
 
 from denoise.errors import DenoiseError, UnreadableError, UsageError
-from denoise.io.atomic import output_error, remove_strays, sync_folder
+from denoise.io.atomic import output_error, remove_strays, replacing, sync_folder
 from denoise.io.formats import FORMATS, Format
 from denoise.io.sniff import sniff
 from pipelines.batch import lock
 from pipelines.batch.lock import Claim, exclusive
 
-__all__ = ["MANIFEST_NAME", "File", "Local", "Place", "Walk", "output_errors", "place", "staged"]
+__all__ = ["MANIFEST_NAME", "File", "Local", "Place", "Walk", "output_errors", "place", "staged", "swapped"]
 
 MANIFEST_NAME = "denoise-manifest.jsonl"
 FOLDER_WITH_SUFFIX = "a folder, a {} file was expected; name it as an input to go into it"
@@ -399,6 +399,41 @@ def staged(source: Path, destination: Path) -> Iterator[tuple[Path, Path]]:
             local = target.staging_path(folder / "out")
             yield origin.fetch(folder / "in"), local
             target.send(local)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def swapped(path: Path, backup: str | None) -> Iterator[tuple[Path, Path]]:
+    """Yield paths to read and to write instead of one file; on a clean exit, the result takes its place.
+
+    Args:
+        path: A local file. Its name holds the old file or the new one at any time.
+        backup: Suffix of a second name that keeps the original; if it is there already, it is what is read.
+
+    Raises:
+        StorageError, OutputError: The file or its backup cannot be written.
+    """
+    path = path.resolve()
+    original = path.with_name(path.name + backup) if backup else path
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=_STAGE_PREFIX))
+    with exclusive(folder):
+        try:
+            source, result = path, folder / "out" / path.name
+            if original != path and original.exists():
+                source = folder / "in" / path.name  # under its own name, which decides between formats
+                source.parent.mkdir()
+                shutil.copy2(original, source)
+            yield source, result
+            with output_errors(path):
+                if original != path and not original.exists():
+                    with replacing(original) as partial:
+                        shutil.copyfile(path, partial)
+                    shutil.copystat(path, original)
+                with replacing(path) as partial:
+                    shutil.copyfile(result, partial)
+                    shutil.copymode(path, partial)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

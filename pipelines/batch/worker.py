@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from denoise.io.atomic import syncing_later
 from pipelines.batch.discover import Item
 from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.manifest import Entry, digest
-from pipelines.batch.store import output_errors, staged
+from pipelines.batch.store import output_errors, staged, swapped
 
 __all__ = ["process", "with_path"]
 
@@ -36,7 +37,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         job.prepare(item.modality)
         on_start()
         started = time.perf_counter()  # what the files share is not the time of the first
-        with staged(item.source, item.destination) as (source, destination):
+        with _paths(job, item) as (source, destination):
             local = replace(item, source=source, destination=destination)
             job.options.check_duration(source, item.modality)  # a refused file leaves no folder behind
             with output_errors(destination):
@@ -67,6 +68,13 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         )
     sentence = with_path(_as_planned(sentence, local, item), item.source, item.destination)
     return Entry.of(item, "failed", seconds=round(time.perf_counter() - started, 4), error=sentence)
+
+
+def _paths(job: Job, item: Item) -> AbstractContextManager[tuple[Path, Path]]:
+    """Paths to read and to write."""
+    if item.source == item.destination:
+        return swapped(item.source, job.backup)
+    return staged(item.source, item.destination)
 
 
 def _execute(job: Job, item: Item) -> tuple[Outcome, str]:

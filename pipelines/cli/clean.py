@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
+from denoise.errors import InputError
 from denoise.io.audio.pipe import PCM, PipeFormat
+from denoise.io.formats import Format
+from denoise.io.sniff import HEAD_BYTES, format_of
 from denoise.options import CleanOptions
 from pipelines.batch import run as batch
 from pipelines.batch.jobs import CleanJob
@@ -42,7 +47,8 @@ def command(
     changed. A bad file does not stop the rest; it is listed at the end. The same command again does only what
     is not done. `denoise --help` lists the exit codes.
 
-    `denoise clean - -o -` cleans a WAV, or with --raw PCM, from standard input to standard output, live.
+    `denoise clean - -o -` cleans from standard input to standard output: a WAV, or with --raw PCM, live;
+    images and logs as a whole. Without -o, results of single files lie beside them, as a.clean.png.
 
     \b
     Example:
@@ -52,12 +58,45 @@ def command(
     if any(pipes):
         if not all(pipes):
             raise click.UsageError("- is standard input and output: use both, `denoise clean - -o -`.")
-        _live(raw, channels, settings)
+        kind = None if raw else _piped_format()
+        if kind is None or kind.modality not in ("image", "sensor"):
+            _live(raw, channels, settings)
+        else:
+            _piped(kind, settings)
         return
     if options.given("raw", "channels"):
         raise click.UsageError("--raw and --channels are for `denoise clean - -o -` only.")
     job = options.job_from(CleanJob, settings)
     options.finish(job, batch.run(job, options.progress()), json_path, report_path)
+
+
+def _piped_format() -> Format | None:
+    """Recognise standard input without taking it; None where that cannot be done."""
+    peek = getattr(sys.stdin.buffer, "peek", None)
+    if peek is None:
+        return None
+    head = peek(HEAD_BYTES)[:HEAD_BYTES]
+    return format_of(head, ".csv")
+
+
+def _piped(kind: Format, settings: dict[str, Any]) -> None:
+    """Clean an image or a log from standard input to standard output, whole."""
+    from denoise.infer.file import clean_file
+
+    table = CleanOptions.table()
+    chosen = CleanOptions(**{name: settings[name] for name in table if name in settings})
+    with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
+        source, result = (Path(folder) / f"{name}{kind.suffixes[0]}" for name in ("input", "output"))
+        with source.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        try:
+            report = clean_file(source, result, None, chosen)
+        except InputError as error:
+            raise type(error)(str(error).replace(str(source), "standard input")) from error
+        with result.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    if options.verbosity() != "quiet":
+        click.echo(f"{kind.name} through {report.model}, {report.seconds:.1f} s", err=True)
 
 
 def _live(raw: str | None, channels: int, settings: dict[str, Any]) -> None:

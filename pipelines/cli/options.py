@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from pipelines.batch import run as batch
 from pipelines.batch.discover import Problem
 from pipelines.batch.forecast import Cost, bytes_text
 from pipelines.batch.jobs import Job
+from pipelines.batch.naming import BESIDE, common_folder
 from pipelines.batch.remote import location
 from pipelines.cli.completion import complete
 from pipelines.cli.event_log import logged
@@ -138,7 +140,7 @@ def flag(field: Field, path: click.ParamType[Path] = path_type) -> Decorator:
         names[-2] += f"/--no-{field.flag.removeprefix('--')}" if field.default else ""
         return click.option(*names, is_flag=True, default=field.default, show_default=shown, help=option.help)
     # click takes a default of None for a value, and a required option with one is never missing.
-    presence: dict[str, Any] = {"required": True} if required else {"default": field.default}
+    presence: dict[str, Any] = {"required": not option.unset} if required else {"default": field.default}
     return click.option(
         *names,
         type=_type(field, path),
@@ -271,9 +273,15 @@ show_option = report_option(
 def job_options(kind: type[Job]) -> Decorator:
     """Add inputs and flags of a job that makes files out of files."""
     place = _Location()
-    argument = click.argument("inputs", nargs=-1, required=True, type=place, metavar="INPUT...")
+    argument = click.argument("inputs", nargs=-1, type=place, metavar="INPUT...")
     decorators = (
         argument,
+        click.option(
+            "--files-from", metavar="FILE", help="Read inputs from a list, a path a line; - is stdin."
+        ),
+        click.option(
+            "-0", "--null", is_flag=True, help="NUL ends a path of --files-from, as in find -print0."
+        ),
         flags(type(kind.options)),
         flags(kind, place),
         quiet_option,
@@ -291,9 +299,54 @@ def job_options(kind: type[Job]) -> Decorator:
 
 def job_from(kind: type[AnyJob], settings: dict[str, Any]) -> AnyJob:
     """Make a job from the values of its flags."""
+    settings["inputs"] = _all_inputs(
+        settings["inputs"], settings.pop("files_from", None), null=settings.pop("null", False)
+    )
+    settings = _with_output(settings)
     options = type(kind.options)
     chosen = {name: settings.pop(name) for name in options.table() if name in settings}
     return kind(options=options(**chosen), **settings)
+
+
+def _all_inputs(inputs: tuple[Path, ...], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
+    """Add the inputs of a list, and expand what a shell left unexpanded."""
+    if null and files_from is None:
+        raise click.UsageError("--null is for --files-from.")
+    found = list(inputs)
+    if files_from is not None:
+        try:
+            data = sys.stdin.buffer.read() if files_from == "-" else Path(files_from).read_bytes()
+        except OSError as error:
+            raise click.UsageError(f"{files_from}: cannot be read: {error.strerror}") from error
+        names = data.split(b"\0") if null else data.splitlines()
+        found += [location(os.fsdecode(name)) for name in names if name]
+    if not found:
+        raise click.UsageError(
+            "Missing argument 'INPUT...'." if files_from is None else f"{files_from}: names no file."
+        )
+    return tuple(path for named in found for path in _expanded(named))
+
+
+def _expanded(path: Path) -> list[Path]:
+    """Expand a pattern that names no file itself."""
+    if "://" in str(path) or not glob.has_magic(str(path)) or path.exists():
+        return [path]
+    names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - of a pattern with any anchor
+    return [Path(name) for name in sorted(names)] or [path]
+
+
+def _with_output(settings: dict[str, Any]) -> dict[str, Any]:
+    """Choose where results go if no output is named: in place, or beside single files."""
+    if settings.get("output") is not None:
+        if settings.get("in_place"):
+            raise click.UsageError("--in-place and --output exclude each other.")
+        return settings
+    inputs = settings["inputs"]
+    if settings.get("in_place"):
+        return settings | {"output": common_folder(inputs)}
+    if not all(path.is_file() for path in inputs) or settings.get("template"):
+        raise click.UsageError("Missing option '--output' / '-o'; or use --in-place.")
+    return settings | {"output": common_folder(inputs), "template": BESIDE}
 
 
 def verbosity() -> str | None:

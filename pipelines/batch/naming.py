@@ -1,0 +1,85 @@
+"""Names of results: as their inputs, by a template, in another format, or in place of the inputs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from denoise.errors import UsageError
+from denoise.io.formats import format_of_suffix
+
+__all__ = ["BESIDE", "NAMED_FORMATS", "Naming", "common_folder", "is_backup_suffix"]
+
+BESIDE = "{stem}.clean{ext}"  # of the results of single files for which no folder is named
+NAMED_FORMATS = MappingProxyType(
+    {
+        **{"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"},
+        **{"wav": ".wav", "flac": ".flac", "opus": ".opus", "mp3": ".mp3", "m4a": ".m4a"},
+    }
+)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Names of results.
+
+    Args:
+        template: Text with `{stem}` and `{ext}`; None keeps the name.
+        format: A key of `NAMED_FORMATS`, for files of its kind; or `same`.
+        in_place: Results take the place of their inputs.
+        backup: Suffix of the originals that are kept in place, which are no inputs.
+    """
+
+    template: str | None = None
+    format: str = "same"
+    in_place: bool = False
+    backup: str | None = None
+
+    def check(self) -> None:
+        """Refuse a template that names no file.
+
+        Raises:
+            UsageError: It has other fields, no stem, or a folder.
+        """
+        if self.template is None:
+            return
+        if "{stem}" not in self.template or os.sep in self.template or "/" in self.template:
+            raise UsageError(f"template: {self.template!r} needs {{stem}} and no folder, as in {BESIDE}")
+        try:
+            self.template.format(stem="a", ext=".b")
+        except (KeyError, IndexError, ValueError) as error:
+            raise UsageError(f"template: {self.template!r} may hold {{stem}} and {{ext}} only") from error
+
+    def rename(self, path: Path, modality: str) -> Path:
+        """Name the result of a file."""
+        suffix = NAMED_FORMATS.get(self.format, "")
+        row = format_of_suffix(suffix)
+        if row and row.modality == modality and path.suffix.lower() not in row.suffixes:
+            path = path.with_suffix(suffix)
+        if self.template is None:
+            return path
+        return path.with_name(self.template.format(stem=path.stem, ext=path.suffix))
+
+    def is_input(self, path: Path) -> bool:
+        """False for a file that an earlier run left: the original of a result, or a result beside it."""
+        if self.template == BESIDE and Path(path.stem).suffix == ".clean":
+            return False
+        return self.backup is None or not path.name.endswith(self.backup)
+
+
+def is_backup_suffix(text: str) -> bool:
+    """True for a suffix that no format has, so that backups are never inputs."""
+    return re.fullmatch(r"\.[\w.-]+", text) is not None and format_of_suffix(Path("a" + text).suffix) is None
+
+
+def common_folder(inputs: Iterable[Path]) -> Path:
+    """Deepest folder that holds all inputs, or is the only one."""
+    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in inputs]
+    try:
+        return Path(os.path.relpath(os.path.commonpath(folders)))
+    except ValueError as error:  # drives of Windows
+        raise UsageError("the inputs are on several drives; name an output folder for each: -o") from error

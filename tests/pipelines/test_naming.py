@@ -1,0 +1,130 @@
+"""Where results go and what they are called: beside, in place, by a template, in another format."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from denoise.errors import UsageError
+from pipelines.batch import run as batch
+from pipelines.batch import store
+from pipelines.batch.jobs import CleanJob
+from pipelines.batch.naming import Naming, is_backup_suffix
+from pipelines.cli.group import cli
+
+
+def picture(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def clean(*arguments: object, stdin: bytes | None = None) -> Result:
+    words = ["clean", "--model", "median", "-q", *map(str, arguments)]
+    return CliRunner().invoke(cli, words, input=stdin)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_results_of_single_files_lie_beside_them(tmp_path: Path) -> None:
+    first, second = picture(tmp_path / "a.png"), picture(tmp_path / "sub" / "b.tif", 1)
+    assert clean(first, second).exit_code == 0
+    assert names(tmp_path) == {"a.png", "a.clean.png", "sub"}
+    assert names(tmp_path / "sub") == {"b.tif", "b.clean.tif"}
+    again = clean(first)
+    assert again.exit_code == 1  # nothing that is there is replaced
+    assert "--overwrite" in again.output + (again.stderr or "")
+    folder = clean(tmp_path)
+    assert folder.exit_code == 2
+    assert "--in-place" in folder.output
+
+
+def test_patterns_and_lists_name_inputs(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "b.png", "c d.png")):
+        picture(tmp_path / name, number)
+    assert clean(tmp_path / "[ab].png", "-o", tmp_path / "out").exit_code == 0
+    assert names(tmp_path / "out") >= {"a.png", "b.png"}
+    listed = b"\0".join(str(tmp_path / name).encode() for name in ("a.png", "c d.png"))
+    assert clean("--files-from", "-", "-0", "-o", tmp_path / "two", stdin=listed).exit_code == 0
+    assert names(tmp_path / "two") >= {"a.png", "c d.png"}
+    (tmp_path / "list").write_text(f"{tmp_path / 'b.png'}\n")
+    assert clean("--files-from", tmp_path / "list", "-o", tmp_path / "three").exit_code == 0
+    assert names(tmp_path / "three") >= {"b.png"}
+    assert clean("-0", tmp_path / "a.png", "-o", tmp_path / "four").exit_code == 2
+
+
+def test_templates_and_formats_name_results(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.tif")
+    (tmp_path / "in" / "t.csv").write_text("x\n" + "\n".join(f"{n % 7}.5" for n in range(80)) + "\n")
+    arguments = (tmp_path / "in", "-o", tmp_path / "out", "--template", "{stem}_x{ext}", "--format", "png")
+    result = CliRunner().invoke(cli, ["clean", "-q", "--sample-rate", "10", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert names(tmp_path / "out") >= {"a_x.png", "t_x.csv"}  # a format is for files of its kind
+    for wrong in ("plain", "{name}", "sub/{stem}", "{stem"):
+        with pytest.raises(UsageError, match="template"):
+            Naming(wrong).check()
+
+
+def test_in_place_keeps_the_original_and_is_done_once(tmp_path: Path) -> None:
+    path = picture(tmp_path / "in" / "a.png")
+    before = path.read_bytes()
+    path.chmod(0o640)
+    arguments = (tmp_path / "in", "--in-place", "--backup", ".orig")
+    assert clean(*arguments).exit_code == 0
+    after = path.read_bytes()
+    assert after != before
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "in" / "a.png.orig").read_bytes() == before
+    assert clean(*arguments).exit_code == 0
+    assert path.read_bytes() == after  # not cleaned twice
+    assert CliRunner().invoke(cli, ["verify", str(tmp_path / "in")]).exit_code == 0
+    other = clean(*arguments, "--strength", "0.5")
+    assert other.exit_code == 1
+    assert path.read_bytes() == after
+    assert clean(*arguments, "--overwrite").exit_code == 0
+    assert path.read_bytes() == after  # from the original, not from the result
+
+
+def test_what_fails_in_place_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = picture(tmp_path / "a.png")
+    before = path.read_bytes()
+    job = CleanJob(inputs=(path,), output=tmp_path, in_place=True, backup=".orig", workers=1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.shutil, "copymode", fail)
+    result = batch.run(job)
+    assert result.stopped or result.counts["failed"] == 1
+    assert path.read_bytes() == before
+    assert not [name for name in names(tmp_path) if name.endswith(".part")]
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"), [(".orig", True), (".bak", True), ("orig", False), (".png", False), ("", False)]
+)
+def test_a_backup_is_never_an_input(text: str, fits: bool) -> None:
+    assert is_backup_suffix(text) == fits
+
+
+@pytest.mark.parametrize("suffix", [".png", ".csv"])
+def test_images_and_logs_go_through_pipes(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"a{suffix}"
+    if suffix == ".png":
+        picture(source)
+    else:
+        source.write_text("t_s,x\n" + "\n".join(f"{n / 10},{n % 7}.25" for n in range(80)) + "\n")
+    assert clean(source, "-o", tmp_path / f"b{suffix}").exit_code == 0
+    command = [sys.executable, "-m", "pipelines.cli", "clean", "--model", "median", "-q", "-", "-o", "-"]
+    with source.open("rb") as stdin:
+        done = subprocess.run(command, stdin=stdin, capture_output=True, check=True)
+    assert done.stdout == (tmp_path / f"b{suffix}").read_bytes()
