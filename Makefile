@@ -2,6 +2,7 @@
 # make test    install with the development tools, then run lint, types and all fast tests
 # make test-slow  the tests that take minutes
 # make check   lint and types only
+# make site    build the pages of docs/ into site/; a dead link is an error
 # make picture draw the picture of the README from data/samples
 # make clean   remove everything that the other targets made
 
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: demo test test-slow check browser picture clean
+.PHONY: demo test test-slow check browser picture site clean
 
 demo: $(VENV)/installed
 	$(BIN)/denoise clean data/samples -o demo --reference data/samples/reference --overwrite \
@@ -44,11 +45,15 @@ browser:
 		&& apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	|| echo "No Chromium was found: the tests of pages in a browser are left out"
 
+site: $(VENV)/installed
+	$(PIP) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 picture: $(VENV)/installed
 	$(BIN)/python docs/figures/before_after.py docs/figures/before_after.jpg
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "denoise needs Python 3.11 or later with venv (Debian: python3-venv);" \

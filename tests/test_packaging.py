@@ -40,4 +40,10 @@ def test_the_citation_has_the_version() -> None:
 def test_continuous_integration_runs_what_a_person_runs() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8")
-    assert set(re.findall(r"run: make (\w+)", workflow)) == {"demo", "test"} <= targets
+    assert set(re.findall(r"run: make (\w+)", workflow)) == {"demo", "test", "site"} <= targets
+
+
+def test_every_page_of_the_documents_is_in_the_site() -> None:
+    docs = ROOT / "docs"
+    named = set(re.findall(r": ([a-z/]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    assert named == {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
