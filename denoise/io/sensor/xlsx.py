@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from denoise.errors import UnreadableError, UnsupportedError
+from denoise.errors import NothingToCleanError, UnsupportedError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_few, require_plausible_size
 from denoise.io.sensor.base import changed_samples, naming_damage
@@ -102,7 +102,10 @@ def _table(path: Path) -> _Table:
                 raise UnsupportedError(f"{path}: two columns are named {name!r}; expected different names")
             columns[name] = place, cells
         return _Table(sheet.title, first, columns)
-    raise UnreadableError(f"{path}: no sheet holds a table of numbers; expected rows of numbers under names")
+    # A workbook of notes beside recordings is copied.
+    raise NothingToCleanError(
+        f"{path}: no sheet holds a table of numbers; expected rows of numbers under names"
+    )
 
 
 def _is_number(cell: Any) -> bool:

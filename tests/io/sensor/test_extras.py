@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from denoise import io
-from denoise.errors import UnreadableError, UsageError
+from denoise import clean_file, io
+from denoise.errors import NothingToCleanError, UsageError
 from tests.io.sensor.makers import make_fif, make_fit, make_mseed, make_tdms, make_xlsx
 
 T_S = np.arange(300) / 100
@@ -56,10 +56,14 @@ def test_a_workbook_keeps_formulas_styles_and_other_sheets(tmp_path: Path) -> No
     assert cells["A3"].value == openpyxl.load_workbook(path)["Sheet"]["A3"].value
 
 
-def test_a_workbook_without_a_table_of_numbers_is_refused(tmp_path: Path) -> None:
-    make_xlsx(tmp_path / "letter.xlsx", np.zeros((0, 0)), names=("Dear", "reader"))
-    with pytest.raises(UnreadableError, match=r"letter\.xlsx: no sheet holds a table of numbers"):
-        io.probe(tmp_path / "letter.xlsx")
+def test_a_workbook_without_a_table_of_numbers_is_copied(tmp_path: Path) -> None:
+    path, out = tmp_path / "letter.xlsx", tmp_path / "out.xlsx"
+    make_xlsx(path, np.zeros((0, 0)), names=("Dear", "reader"))
+    with pytest.raises(NothingToCleanError, match=r"letter\.xlsx: no sheet holds a table of numbers"):
+        io.probe(path)
+    report = clean_file(path, out, "savgol")
+    assert out.read_bytes() == path.read_bytes()
+    assert report.notes[0].startswith("copied: no sheet holds a table of numbers")
 
 
 def test_channels_of_labview_keep_groups_properties_and_rate(tmp_path: Path) -> None:
