@@ -405,7 +405,12 @@ def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
         for name, value in diagnostics.items()
         if name.startswith("removed_")
     ]
-    return (f"taken out, of the signal's variance: {', '.join(parts)}",) if parts else ()
+    left = diagnostics.get("left_noise_db")
+    notes: tuple[str, ...] = (f"taken out, of the signal's variance: {', '.join(parts)}",) if parts else ()
+    if left is not None:
+        share = f"{left:.1f} dB of the variance"
+        notes += (f"left in: {share} could be noise or events, and nothing tells which; see --model",)
+    return notes
 
 
 def _writer_notes(sink: Writer) -> tuple[str, ...]:

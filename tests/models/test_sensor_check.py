@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import denoise
@@ -156,7 +157,13 @@ def test_what_is_of_the_usual_size_is_applied_and_what_is_far_larger_is_not() ->
 def test_readings_that_are_nothing_but_noise_stay() -> None:
     rng = np.random.default_rng(0)
     flow = 31.0 + 0.4 * rng.standard_normal(8192)
-    np.testing.assert_allclose(cleaned(flow, 1.0), flow, atol=1e-5)
+    cleaner = denoise.load("sensor")
+    np.testing.assert_allclose(cleaner.clean(flow, 1.0), flow, atol=1e-5)
+    chain = cleaner.denoiser
+    assert isinstance(chain, SensorChain)
+    with torch.inference_mode():
+        chain(torch.from_numpy((flow - 31.0) / 0.4).float()[None, None])
+    assert chain.diagnostics()["left_noise_db"] > -1.0
     drift = np.sin(np.arange(8192) / 300.0)
     loud = drift + 0.6 * rng.standard_normal(8192)  # 1.4 dB: there is a signal below
     assert np.std(cleaned(loud, 1.0) - drift) < 0.2

@@ -39,6 +39,7 @@ OWN_RATE_HZ = 360.0  # that of the recordings a network of one rate was trained 
 _SLOW_HZ = 0.5
 _SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone outliers of a slow log
 _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
+_MUCH = 0.4  # share of the variance; that much in corrections that are not applied is worth a word
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 Floats = NDArray[np.float64]
@@ -135,7 +136,7 @@ class SensorChain(Denoiser):
             network.spec, halo=padded(halo, multiple_of), multiple_of=multiple_of, centre=True, scale=True
         )
         self.rates_hz = rates_hz
-        self._power = 0.0
+        self._power = self._left = 0.0  # of the log, and of corrections that were not applied
         self._removed: dict[str, float] = {}
 
     @property
@@ -179,11 +180,14 @@ class SensorChain(Denoiser):
         return chain.train(self.training)
 
     def diagnostics(self) -> Mapping[str, float]:
-        return {
+        found = {
             f"removed_{name}_db": 10.0 * math.log10(power / self._power)
             for name, power in self._removed.items()
             if power > 0.0 and self._power > 0.0
         }
+        if self._left > _MUCH * self._power > 0.0:
+            found["left_noise_db"] = 10.0 * math.log10(self._left / self._power)
+        return found
 
     def forward(self, noisy: Tensor) -> Tensor:
         cleaned = []
@@ -195,6 +199,7 @@ class SensorChain(Denoiser):
             noise = self.check(found)
             noise[wild != found.samples] = 0.0
             self._count("noise", noise)
+            self._left += float(np.sum((found.noise - noise) ** 2))
             self._power += float(np.sum((found.samples - found.samples.mean(1, keepdims=True)) ** 2))
             cleaned.append(torch.from_numpy(found.prepared - noise + found.aside + wild - found.samples))
         return torch.stack(cleaned).to(noisy)
