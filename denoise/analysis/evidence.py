@@ -28,7 +28,7 @@ _LOCAL = 5  # neighbours of a neighbourhood
 _NEAREST = 3  # neighbours; one alone may be an outlier
 _FLAT = 0.1  # share of the median variance that windows must keep before flatness counts
 _SIGNALS = tuple(name for name, modality in MODALITIES.items() if modality.ndim == 1)
-_FOLDS = 10  # of few rows
+_FOLDS, _FEW_FOR_FOLDS = 10, 200  # of few rows; from 200 on half as many folds do
 _FEW_PER_COLUMN, _MAX_FEW = 30, 2000  # rows up to which one of them is felt in the covariance
 _HALF, _SINGLE = "<f2", "<f4"  # precisions in a card
 
@@ -90,17 +90,15 @@ class RowEvidence(Evidence):
         kept = _spread_out(len(normal), max(_MAX_KEPT, _MAX_MEMORY // normal.shape[1]))
         standard = self._standardised(normal[kept])
         self._sorted = np.sort(standard, axis=0)
-        _, singular, axes = np.linalg.svd(standard, full_matrices=False)
-        variances = np.zeros(standard.shape[1])
-        variances[: len(singular)] = singular**2 / len(standard)
-        if len(axes) < len(variances):  # fewer rows than columns: the axes that are missing have no variance
-            axes = np.linalg.svd(standard, full_matrices=True)[2]
-        shrunk = shrinkage(standard, variances)
-        self._whitening = (
-            axes / np.sqrt((1 - shrunk) * variances + shrunk * variances.mean() + 1e-9)[:, None]
-        ).T
+        self._axes, variances = _principal(standard)
+        every = np.pad(variances, (0, standard.shape[1] - len(variances)))
+        shrunk = shrinkage(standard, every)
+        even = shrunk * every.mean() + 1e-9
+        # Axes that few rows lack have the variance of the shrinkage alone.
+        self._rest = 1 / math.sqrt(even)
+        self._gain = 1 / np.sqrt((1 - shrunk) * variances + even) - self._rest
         self._near = Neighbours(standard)
-        self._near_whitened = Neighbours(standard @ self._whitening)
+        self._near_whitened = Neighbours(self._decorrelated(standard))
         self._own = _spread_out(len(kept), _MAX_KEPT)
         # The distance of every kept row to its neighbours, by which a distance to it is judged.
         distances, self._own_near = self._near.nearest(standard, _LOCAL, np.arange(len(kept)))
@@ -112,22 +110,23 @@ class RowEvidence(Evidence):
         """Compute the log scores of new rows: `(5, n)`."""
         standard = self._standardised(np.asarray(X, np.float64))
         distances, near = self._near.nearest(standard, _LOCAL)
-        whitened = self._near_whitened.nearest(standard @ self._whitening, 1)[0][:, 0]
+        whitened = self._near_whitened.nearest(self._decorrelated(standard), 1)[0][:, 0]
         return self._logs(distances, near, whitened, self._tails(standard, 0))
 
     def own_scores(self) -> Doubles:
         """Compute those of the normal rows, each without itself.
 
         Many rows are only left out as neighbours; few would still be felt in mean and covariance, so all is
-        computed anew without each tenth of them.
+        computed anew without each tenth, or fifth, of them.
         """
         if self._few is not None:
-            folds = np.arange(len(self._few)) % _FOLDS
-            parts = [RowEvidence(self._few[folds != n]).scores(self._few[folds == n]) for n in range(_FOLDS)]
+            count = _FOLDS if len(self._few) < _FEW_FOR_FOLDS else _FOLDS // 2
+            folds = np.arange(len(self._few)) % count
+            parts = [RowEvidence(self._few[folds != n]).scores(self._few[folds == n]) for n in range(count)]
             return np.concatenate(parts, axis=1)
         own = self._own
         standard = self._near.points[own]
-        whitened = self._near_whitened.nearest(standard @ self._whitening, 1, own)[0][:, 0]
+        whitened = self._near_whitened.nearest(self._decorrelated(standard), 1, own)[0][:, 0]
         distances, near = self._own_distances[own], self._own_near[own]
         return self._logs(distances, near, whitened, self._tails(standard, 1))
 
@@ -143,6 +142,12 @@ class RowEvidence(Evidence):
 
     def _standardised(self, rows: Doubles) -> Floats:
         return rounded((rows - self._offset) / self._scale)
+
+    def _decorrelated(self, standard: Floats) -> Floats:
+        """Whiten rows: unit variance along every axis."""
+        return np.asarray(
+            self._rest * standard + (standard @ self._axes.T * self._gain) @ self._axes, np.float32
+        )
 
     def _left_over(self, standard: Floats, near: NDArray[np.int64]) -> Floats:
         left: Floats = standard - self._near.points[near].mean(axis=1)
@@ -309,6 +314,18 @@ def is_signal(rows: ArrayLike) -> bool:
     neighbours = float(np.diag(alike, 1).mean())
     others = abs(float(alike.sum() - count) / (count * (count - 1)))
     return bool(neighbours > max(0.25, 2 * others))
+
+
+def _principal(centred: ArrayLike) -> tuple[Doubles, Doubles]:
+    """Principal axes `(k, values)` of items about their mean, and the variances along them, none 0."""
+    items = np.asarray(centred, np.float64)
+    wide = len(items) < items.shape[1]
+    variances, vectors = np.linalg.eigh((items @ items.T if wide else items.T @ items) / len(items))
+    kept = variances > 1e-9 * max(variances[-1], 1e-9)
+    variances, axes = variances[kept], vectors.T[kept]
+    if wide:
+        axes = axes @ items / np.sqrt(variances * len(items))[:, None]
+    return axes, variances
 
 
 def shrinkage(centred: ArrayLike, variances: Doubles) -> float:
