@@ -28,10 +28,11 @@ _MAX_RANGES = 5  # shown per file
 def command(report_path: Path | None, **settings: Any) -> None:
     """Find files that differ from normal ones, and locate each difference.
 
+    With --online each row of a log is judged by the rows before it, and nothing else is learned from.
+
     \b
     Example:
       denoise anomalies today/ --fit-on good/ -o report.json
-      denoise anomalies log.csv --online -o scores.csv
     """
     from pipelines.explore.anomalies import find_anomalies
     from pipelines.explore.page import anomalies_page
