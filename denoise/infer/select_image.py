@@ -61,8 +61,7 @@ _SMOOTHED_TRACE = 0.6  # 8-bit units: from here on sharpening would bring such n
 COARSE_JPEG = 88.0  # quality: below it JPEGs have visible blocks and halos
 
 # 8-bit units. Texture is restored completely up to the first level of noise, not at all from the second on.
-# White noise of training photos does not tell limits from 2 to 6 apart; smoothed noise prefers low ones.
-_TEXTURE_SIGMA = (2.0, 3.0)
+_TEXTURE_SIGMA = (4.0, 6.0)
 _BAND_ROWS = 256  # rows of an image that are compared at a time
 _BLOCK_PX = 16
 _BRIGHTNESS_RANGES = 6  # of as many blocks each: noise mostly grows with the brightness

@@ -176,7 +176,7 @@ def rms(values: Array) -> float:
 def test_no_more_is_removed_than_there_is_noise(
     halving: ImageSelector, monkeypatch: pytest.MonkeyPatch, dtype: type, peak: float, strength: float
 ) -> None:
-    monkeypatch.setattr(ImageSelector, "select", lambda *_: ImageSelection("photo", 1.0, "", 2.0, 0.0))
+    monkeypatch.setattr(ImageSelector, "select", lambda *_: ImageSelection("photo", 1.0, "", 4.0, 0.0))
     stripes = np.zeros((640, 96, 3))
     stripes[::2, 48:] = 40 / 255  # half of the picture: the mean square is twice that of the plain half
     stripes[:, :48] = 20 / 255
@@ -188,7 +188,7 @@ def test_no_more_is_removed_than_there_is_noise(
     assert rms(removed) == pytest.approx(strength * share * rms(image / peak) / 2, rel=0.02, abs=rounding)
 
 
-def faint(sigma: float = 2.0) -> ImageSelection:
+def faint(sigma: float = 3.0) -> ImageSelection:
     return ImageSelection("photo", 1.0, "", sigma, 0.0)
 
 
@@ -212,7 +212,7 @@ def test_noise_that_grows_with_the_brightness_is_no_texture() -> None:
 def test_strong_noise_is_removed_wholly() -> None:
     noisy, cleaned = np.full((2, 3, 64, 64), 9.0)
     noisy[:, ::2, 48:] = 0
-    shares = [texture_gain(faint(sigma), noisy, cleaned) for sigma in (1.0, 2.0, 2.5, 3.0, 20.0)]
+    shares = [texture_gain(faint(sigma), noisy, cleaned) for sigma in (3.0, 4.0, 5.0, 6.0, 20.0)]
     least = shares[0]
     assert least < 0.2
     assert shares == pytest.approx([least, least, (1 + least) / 2, 1.0, 1.0])
