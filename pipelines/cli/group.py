@@ -79,7 +79,10 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command: click.Command | None = resolve(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = resolve(COMMANDS[cmd_name])
+        command.name = cmd_name  # in the module all are called `command`
         return command
 
     def make_context(
