@@ -350,7 +350,8 @@ def test_every_command_has_help_that_ends_with_an_example(name: str, denoise: Ru
         assert isinstance(parameter, click.Argument) or parameter.help, parameter.name
 
 
-PIPED = {"raw", "channels"}  # format of standard input, which no job takes
+# Format of standard input, and a list of the inputs: no job takes them.
+PIPED = {"raw", "channels", "files_from", "null"}
 
 
 @pytest.mark.parametrize(
