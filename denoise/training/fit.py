@@ -104,6 +104,7 @@ def fit(
     model = weights.build_new(recipe.model.architecture, recipe.model.config).to(device)
     if recipe.model.init:
         _start_from(model, recipe)
+    initial = {key: value.detach().clone() for key, value in model.state_dict().items()}
     if model.spec.modality != recipe.modality:
         raise UsageError(
             f"recipe {recipe.name}: a {model.spec.modality} model cannot train on {recipe.modality}"
@@ -192,7 +193,12 @@ def fit(
         },
     }
     final = state.averaged or model.state_dict()
-    model.load_state_dict((state.best_weights if plan.select_weights == "best" else final) or final)
+    trained = (state.best_weights if plan.select_weights == "best" else final) or final
+    model.load_state_dict(
+        {key: torch.lerp(x, initial[key].to(x), plan.initial_share) for key, x in trained.items()}
+        if plan.initial_share
+        else trained
+    )
     weights.save(
         out,
         model,

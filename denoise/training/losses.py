@@ -103,8 +103,8 @@ def speech_perceptual(estimate: Tensor, target: Tensor) -> Tensor:
 def speech_gentle(estimate: Tensor, target: Tensor) -> Tensor:
     """Loss `speech_perceptual` plus the squared loss of magnitude where the estimate is below the target.
 
-    Over-attenuation of weak voices costs more than noise that stays, as in Eskimez et al. 2021 ("Human
-    listening and live captioning"); here with compressed magnitudes.
+    Over-attenuation of weak voices costs more than noise that stays, as in VoiceFilter-Lite (Wang et al.
+    2020), here with compressed magnitudes.
 
     Shape:
         `(B, 1, T)` at 16 kHz.

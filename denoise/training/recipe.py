@@ -140,6 +140,8 @@ class FitRecipe:
         cooldown: Share of the steps in which the rate falls (trapezoid).
         weight_decay: Decoupled weight decay, as in AdamW.
         clip: Maximum gradient norm.
+        initial_share: Share of the initial weights in the saved ones (WiSE-FT, Wortsman et al. 2022): a model
+            that learns another task from `model.init` keeps more of what it could before.
         ema: Decay of the averaged weights, which are validated and saved; 0 for none.
         seed: Seed of weights, patches and noise.
         amp: Autocast to bfloat16 where it is faster: on CUDA, and for convolutional models on CPUs with
@@ -161,6 +163,7 @@ class FitRecipe:
     cooldown: float = 0.3
     weight_decay: float = 0.0
     clip: float = 1.0
+    initial_share: float = 0.0
     ema: float = 0.999
     seed: int = 0
     amp: bool = True

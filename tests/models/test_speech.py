@@ -85,6 +85,19 @@ def test_no_word_is_deleted(pair: tuple[np.ndarray, np.ndarray], noise: str) -> 
         assert estoi(cleaned, truth) > estoi(noisy, truth) - 0.01, snr_db
 
 
+def test_a_quiet_voice_behind_a_loud_one_stays(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """The quiet reader is 15 dB below the voice before, and at the level of the crackle."""
+    noisy, quiet = pair
+    path = SAMPLES / "reference" / "recordings" / "voice_24bit_48k.wav"
+    loud = np.tile(resample(io.read(path)[0], 48_000, RATE), 2)
+    crackle = noisy - quiet
+    crackle *= quiet.std() / crackle.std()
+    loud *= 10 ** (15 / 20) * quiet.std() / loud.std()
+    both = np.concatenate([loud, quiet], 1) + np.resize(crackle, (1, loud.shape[1] + quiet.shape[1]))
+    cleaned = denoise.load("speech", "audio").clean(both[0], RATE)[loud.shape[1] :]
+    assert 20 * np.log10(cleaned @ quiet[0] / (quiet[0] @ quiet[0])) > -5.0
+
+
 @pytest.mark.parametrize("block", [1, 7, 160, 480, 10**6])
 def test_live_the_blocks_do_not_matter(block: int) -> None:
     live = denoise.load(LIVE_MODEL)

@@ -192,6 +192,20 @@ def test_a_run_can_start_from_the_weights_of_another(tones: Path, tmp_path: Path
         fit(replace(further, model=other), tones, None, second)
 
 
+def test_the_saved_weights_keep_a_share_of_the_initial_ones(tones: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first.safetensors"
+    fit(changed(steps=2), tones, None, first)
+    results = []
+    for share in (0.0, 0.25):
+        further = changed(steps=5, lr=0.05, warmup=0, initial_share=share)
+        further = replace(further, model=replace(further.model, init=str(first)))
+        fit(further, tones, None, tmp_path / f"{share}.safetensors")
+        results.append(parameters(tmp_path / f"{share}.safetensors"))
+    for key, start in parameters(first).items():
+        expected = 0.75 * results[0][key] + 0.25 * start
+        torch.testing.assert_close(results[1][key], expected, rtol=2e-3, atol=1e-4)  # stored in 16 bits
+
+
 def test_it_stops_when_it_no_longer_improves(tones: Path, tmp_path: Path) -> None:
     card = fit(changed(lr=1e-12, patience=2, steps=40, ema=0.0), tones, tones, tmp_path / "w.safetensors")
     assert card["training"]["steps"] == 12  # one best, then two validations no better
