@@ -126,6 +126,7 @@ class Page:
         dtype: `uint8`, `uint16` or `float32`.
         passthrough_channels: Number of trailing channels that are not colour (alpha).
         alpha: True if the first of them is transparency.
+        bands: True if the channels are no colours, but bands of a multispectral camera.
     """
 
     height: int
@@ -134,6 +135,7 @@ class Page:
     dtype: str
     passthrough_channels: int = 0
     alpha: bool = True
+    bands: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -158,6 +160,7 @@ class ImageInfo(SignalInfo):
     Args:
         format: A name in `denoise.io.formats.FORMATS`.
         alpha: True if the first passthrough channel of the current page is transparency.
+        bands: True if the channels of the current page are no colours, but bands of a multispectral camera.
         metadata: EXIF, ICC profile, XMP and resolution.
         layouts: Every page of the file.
         own: Data that only the module of its format understands.
@@ -165,6 +168,7 @@ class ImageInfo(SignalInfo):
 
     format: str = ""
     alpha: bool = False
+    bands: bool = False
     metadata: Metadata = Metadata()
     layouts: tuple[Page, ...] = ()
     own: Mapping[str, Any] = field(default_factory=dict)

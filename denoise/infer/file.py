@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,13 +200,7 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 now = pages.info  # pages of one file may differ in kind
                 colours = page.shape[0] - now.passthrough_channels
                 pixels += page.shape[1] * page.shape[2]
-                result, selection = cleaner.apply(
-                    page,
-                    peak=now.peak,
-                    keep=now.passthrough_channels,
-                    strength=options.strength,
-                    sigma=options.sigma,
-                )
+                result, selection = _clean_page(page, now, cleaner, options)
                 selections.append(selection)
                 if isinstance(now, ImageInfo) and now.alpha:
                     _restore_transparent(page, result, colours)
@@ -223,6 +218,17 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
         return _Result(info, pixels, scores.result(), info.notes, 0, tuple(selections))
     notes = info.notes + _writer_notes(sink)
     return _Result(info, pixels, scores.result(), notes, sink.clipped, tuple(selections))
+
+
+def _clean_page(
+    page: Array, info: SignalInfo, cleaner: Cleaner, options: CleanOptions
+) -> tuple[Array, Selection]:
+    """Clean a page; bands of a multispectral camera each on its own, as gray images."""
+    clean = partial(cleaner.apply, peak=info.peak, strength=options.strength, sigma=options.sigma)
+    if not (isinstance(info, ImageInfo) and info.bands):
+        return clean(page, keep=info.passthrough_channels)
+    parts = [clean(page[band : band + 1]) for band in range(len(page))]
+    return np.concatenate([result for result, _ in parts]), parts[0][1]
 
 
 def _image_bytes(info: SignalInfo) -> int:

@@ -118,14 +118,18 @@ def _plan(job: Job) -> Plan:
         place(path).check(written=path is job.output)
         if job.keep_mtime and not place(path).is_local:
             raise UsageError(f"{path}: keep_mtime is for local files; stores set times of their own")
-    plan = discover.plan(
-        job.inputs,
-        job.output,
-        recursive=job.recursive,
-        reject_reason=job.reject_reason,
-        exclude_dir=job.exclude_dir,
-        naming=job.naming,
-    )
+    try:
+        plan = discover.plan(
+            job.inputs,
+            job.output,
+            recursive=job.recursive,
+            reject_reason=job.reject_reason,
+            exclude_dir=job.exclude_dir,
+            naming=job.naming,
+        )
+    except OSError as error:  # a store that does not answer
+        places = ", ".join(map(str, (*job.inputs, job.output)))
+        raise UsageError(f"{places}: cannot be reached: {error.strerror or error}") from error
     for modality in plan.modalities:
         job.check(modality)
     return plan

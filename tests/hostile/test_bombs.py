@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io as bytes_io
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -111,6 +113,9 @@ def test_more_parts_than_any_recording_has_are_refused_before_they_are_read(tmp_
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["/".join("g" * 70)] = np.arange(9.0)
     refused(tmp_path / "a.h5", TooLargeError, "more than 64 deep")
+    wide = ",".join(f"c{number}" for number in range(30_000))
+    (tmp_path / "a.csv").write_text(wide + ("\n" + ",".join(["1.5"] * 30_000)) * 3 + "\n")
+    refused(tmp_path / "a.csv", TooLargeError, "holds 30000 columns; expected 4096")
     head = b"0       " + b" " * 176 + b"256     " + b" " * 44 + b"1       1       9999"
     (tmp_path / "a.edf").write_bytes(head)
     refused(tmp_path / "a.edf", TooLargeError, "holds 9999 signals; expected 4096")
@@ -125,3 +130,53 @@ def test_a_small_file_of_gigabytes_is_refused_by_its_header(tmp_path: Path) -> N
     limits.require_plausible_size(2 << 30, 30 << 20, "2 GiB")
     with pytest.raises(TooLargeError):  # a hundredfold is enough above 1 GiB
         limits.require_plausible_size(2 << 30, 10 << 20, "2 GiB")
+
+
+# ---- the largest that is read ----------------------------------------------------------------------------
+
+MAX_S, MAX_BYTES = 60, 1 << 30  # of the processor, to describe and to clean a file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.edf", "a.tif", "a.npz", "a.parquet", "a.csv"])
+def test_as_many_parts_as_are_read_take_less_than_a_minute_and_a_gibibyte(tmp_path: Path, name: str) -> None:
+    """A file of as many parts as are allowed, or of 50,000 pages; the figures are printed (`-s`)."""
+    path = tmp_path / name
+    count = limits.MAX_PARTS
+    rng = np.random.default_rng(0)
+    if name == "a.tif":
+        with tifffile.TiffWriter(path) as tif:
+            for _ in range(50_000):
+                tif.write(np.zeros((4, 4), np.uint8), contiguous=False, metadata=None)
+    elif name == "a.npz":
+        np.savez(path, **{f"a{number}": rng.standard_normal(100) for number in range(count)})
+    elif name == "a.parquet":
+        columns = {f"c{number}": rng.standard_normal(100) for number in range(count)}
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    elif name == "a.csv":
+        rows = [
+            [f"c{number}" for number in range(count)],
+            *rng.standard_normal((600, count)).round(3).tolist(),
+        ]
+        path.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    else:
+        fields = ((16, "EEG"), (80, ""), (8, "uV"), (8, "-100"), (8, "100"), (8, "-32768"), (8, "32767"))
+        text = "".join(value.ljust(size) * count for size, value in (*fields, (80, ""), (8, "10"), (32, "")))
+        head = "0".ljust(168) + "01.01.0101.01.01" + str(256 * (count + 1)).ljust(52) + "100".ljust(8)
+        data = rng.integers(-3000, 3000, 100 * 10 * count).astype("<i2").tobytes()
+        path.write_bytes((head + "1".ljust(8) + str(count).ljust(4) + text).encode() + data)
+    script = f"""
+import resource, sys
+from click.testing import CliRunner
+from pipelines.cli.group import cli
+arguments = ["clean", {str(path)!r}, "-o", {str(tmp_path / "out")!r}, "--workers", "1", "-q"]
+result = CliRunner().invoke(cli, arguments)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(result.exit_code, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, result.stderr)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    code, seconds, peak_bytes = run.stdout.split()[:3]
+    print(f"{name}: exit code {code}, {float(seconds):.0f} s, {int(peak_bytes) / 1e6:.0f} MB")
+    assert code == "0", run.stdout
+    assert float(seconds) < MAX_S
+    assert int(peak_bytes) < MAX_BYTES

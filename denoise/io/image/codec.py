@@ -231,6 +231,7 @@ def _page_fields(page: Page) -> dict[str, Any]:
         "peak": page.peak,
         "passthrough_channels": page.passthrough_channels,
         "alpha": page.passthrough_channels > 0 and page.alpha,
+        "bands": page.bands,
     }
 
 

@@ -246,9 +246,10 @@ def _page(page: Any, file_bytes: int) -> Page:
         dtype = "uint8"
     channels = {"SEPARATED": 3, "PALETTE": 3}.get(photometric, colours) + extra
     alpha = extra > 0 and int(page.extrasamples[0]) > 0  # others are unspecified: infrared, depth, ...
-    if photometric == "MINISBLACK" and extra >= 2 and not any(map(int, page.extrasamples)):
-        extra, alpha = 0, False  # bands of a multispectral camera, each of them cleaned
-    return Page(int(page.imagelength), int(page.imagewidth), channels, dtype, extra, alpha)
+    bands = photometric == "MINISBLACK" and extra >= 2 and not any(map(int, page.extrasamples))
+    if bands:
+        extra, alpha = 0, False
+    return Page(int(page.imagelength), int(page.imagewidth), channels, dtype, extra, alpha, bands)
 
 
 def _photometric(page: Any) -> str:

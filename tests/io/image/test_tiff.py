@@ -51,6 +51,17 @@ def test_every_band_is_cleaned_and_stays_a_band(tmp_path: Path, count: int, plan
         assert after[..., band].mean() == pytest.approx(before[..., band].mean(), rel=0.02)
 
 
+def test_three_bands_are_no_colours(tmp_path: Path) -> None:
+    before = bands(3)
+    tifffile.imwrite(tmp_path / "a.tif", before, photometric="minisblack", extrasamples=[0, 0])
+    clean_file(tmp_path / "a.tif", tmp_path / "b.tif", model="photo")
+    after = tifffile.imread(tmp_path / "b.tif")
+    for band in range(3):
+        tifffile.imwrite(tmp_path / "gray.tif", np.ascontiguousarray(before[..., band]))
+        clean_file(tmp_path / "gray.tif", tmp_path / "alone.tif", model="photo")
+        assert np.array_equal(tifffile.imread(tmp_path / "alone.tif"), after[..., band])
+
+
 def test_bands_are_refused_by_formats_without_them(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", bands(5), photometric="minisblack", extrasamples=[0] * 4)
     with pytest.raises(UnsupportedError, match=r"PNG holds gray or RGB and .*a.tif has 5 bands"):
