@@ -450,10 +450,10 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
     hint = _HINT.fullmatch(text.partition(newline)[0])
     if hint and not delimiter:
         delimiter = hint[1]
+    line = text.partition(newline)[0]  # may be all of the sample, which then shows no delimiter
+    require_few(1 + max(map(line.count, delimiter or ";\t|,")), "columns", f"{path}: ")
     split = _dialect(path, suffix or path.suffix, text, skipped, newline, (delimiter, decimal))
     records, rows, kinds, width, start = split.records, split.rows, split.kinds, split.width, split.start
-    first = text.partition(newline)[0]  # may be all of the sample, which then shows no delimiter
-    require_few(1 + max(map(first.count, delimiter or ";\t|,")), "columns", f"{path}: ")
     if "number" not in kinds:
         found = "a header and no rows" if len(rows) == 1 else "text and no column of numbers"
         raise InputError(f"{path}: line {records[0].line} and on: {found}; expected a table of numbers")
