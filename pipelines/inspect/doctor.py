@@ -166,7 +166,7 @@ def _codecs() -> str:
         for kind in kinds:
             path = Path(folder) / f"sample{kind.suffixes[0]}"
             try:
-                _write(path, kind.modality, _SAMPLES[kind.modality]())
+                _write(path, kind.modality, _SAMPLES[kind.modality](), _CODEC_RATE_HZ)
                 io.read(path)
             except DenoiseError as error:
                 failed.append(f"{kind.name} ({error})")
@@ -186,6 +186,7 @@ def _model(path: Path) -> str:
 Array = NDArray[np.float64]
 
 _RATES_HZ = {"audio": 16_000.0, "sensor": 100.0}
+_CODEC_RATE_HZ = 48_000.0  # every codec takes it
 _NOISE = {"image": 20.0, "audio": 0.02, "sensor": 0.2}  # standard deviation
 _SUFFIXES = {"image": ".png", "audio": ".wav", "sensor": ".csv"}
 
@@ -222,13 +223,15 @@ def _swing() -> Array:
 _SAMPLES: Mapping[str, Callable[[], Array]] = {"image": _picture, "audio": _vowels, "sensor": _swing}
 
 
-def _write(path: Path, modality: str, signal: Array) -> None:
+def _write(path: Path, modality: str, signal: Array, audio_hz: float = _RATES_HZ["audio"]) -> None:
     if modality == "sensor":
         rows = (f"{n / _RATES_HZ[modality]:.2f},{value:.5f}\n" for n, value in enumerate(signal[0]))
         path.write_text("time_s,x\n" + "".join(rows), encoding="ascii")
         return
     dtype, peak = ("uint8", 255.0) if modality == "image" else ("float32", 1.0)
-    info = SignalInfo(path, modality, signal.shape, dtype, peak, _RATES_HZ.get(modality))
+    info = SignalInfo(
+        path, modality, signal.shape, dtype, peak, {**_RATES_HZ, "audio": audio_hz}.get(modality)
+    )
     io.write(path, signal.astype(np.float32), info)
 
 

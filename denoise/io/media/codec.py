@@ -206,8 +206,8 @@ class MediaWriter:
         with ExitStack() as stack:
             self._part = stack.enter_context(replacing(self._path))
             stack.callback(self._remove)
-            stack.push(self._finish)
             self._open()
+            stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
 
