@@ -234,7 +234,7 @@ def _field(name: str, hint: Any, default: Any) -> Field | None:
 # Shared by the commands that load models.
 Precision = Annotated[
     str,
-    Option("Arithmetic of trained image models; auto is the fastest of the CPU.", choices=PRECISIONS),
+    Option("Arithmetic of trained image models; auto is bf16 on CPUs that have it.", choices=PRECISIONS),
 ]
 Remove = Annotated[
     tuple[str, ...],

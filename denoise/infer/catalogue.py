@@ -154,8 +154,8 @@ def load(
     Args:
         name_or_path: Such as `photo`, `wavelet` or `mine.safetensors`.
         modality: One of the modalities of a model that has several.
-        precision: One of `denoise.models.table.PRECISIONS`, for networks of images: `auto` is the fastest of
-            the CPU among those whose loss, which the card states, is at most 0.03 dB.
+        precision: One of `denoise.models.table.PRECISIONS`, for networks of images: `auto` is bf16 on a CPU
+            that multiplies it, else float32.
         remove: For a network for sensors: names in `denoise.models.sensor.chain.STAGES` to remove however
             faint. By default clearly present components are removed, except slow wander.
         keep: For a network for sensors: which of those to keep.

@@ -197,7 +197,7 @@ def export(name: str, path: Path, overwrite: bool) -> None:
 def calibrate(file: Path, data: Path, judge: Path) -> None:
     """Measure what int8 and bf16 cost a network for images, and state it in its card.
 
-    `--precision auto` reads it there.
+    `--precision int8` reads its ranges there.
 
     \b
     Example:
@@ -206,9 +206,11 @@ def calibrate(file: Path, data: Path, judge: Path) -> None:
     from denoise.training.calibrate import calibrate as measure
 
     facts = measure(file, data, judge)
-    levels = list(facts["int8"]["loss_db"])
-    rows = [[name, *(f"{loss:.4f}" for loss in fact["loss_db"].values())] for name, fact in facts.items()]
-    click.echo(report.table(["loss in dB at sigma", *levels], rows))
+    rows = [
+        [noise, *(f"{fact['loss_db'][noise]:.4f}" for fact in facts.values())]
+        for noise in facts["int8"]["loss_db"]
+    ]
+    click.echo(report.table(["largest loss in dB", *facts], rows))
 
 
 @command.command()

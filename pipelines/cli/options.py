@@ -345,7 +345,7 @@ def _with_output(settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get("in_place"):
         return settings | {"output": common_folder(inputs)}
     if not all(path.is_file() for path in inputs) or settings.get("template"):
-        raise click.UsageError("Missing option '--output' / '-o'; or use --in-place.")
+        raise click.UsageError("Missing option '-o' / '--output'; or use --in-place.")
     return settings | {"output": common_folder(inputs), "template": BESIDE}
 
 

@@ -1,4 +1,4 @@
-"""Fewer bits: nearly the same picture, chosen by the CPU and by the loss that the card states."""
+"""Fewer bits: nearly the same picture, chosen by the CPU."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def test_fewer_bits_cost_hundredths_of_a_decibel(
 
 
 @pytest.mark.parametrize(
-    ("features", "expected"), [((VNNI, BF16), "int8"), ((VNNI,), "int8"), ((BF16,), "bf16"), ((), "float32")]
+    ("features", "expected"),
+    [((VNNI, BF16), "bf16"), ((VNNI,), "float32"), ((BF16,), "bf16"), ((), "float32")],
 )
-def test_auto_is_the_fastest_of_the_cpu(
+def test_auto_is_bf16_where_the_cpu_has_it(
     features: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpu_with(monkeypatch, *features)
@@ -63,41 +64,30 @@ def test_auto_is_the_fastest_of_the_cpu(
     assert chosen.precision_of(["none"]) is None
 
 
-def card(**losses: float) -> dict[str, Any]:
-    facts: dict[str, Any] = {name: {"loss_db": {"5": 0.0, "25": loss}} for name, loss in losses.items()}
-    if "int8" in facts:
-        facts["int8"]["ranges"] = RANGES
-    return {"name": "mine", "precision": facts}
-
-
 def small() -> Denoiser:
     return build(modality="image", channels=3, widths=[8, 8], blocks=1).eval()
 
 
 @pytest.mark.parametrize(
-    ("facts", "expected"),
+    ("features", "facts", "expected"),
     [
-        (card(int8=0.03, bf16=0.01), "int8"),
-        (card(int8=0.031, bf16=0.01), "bf16"),
-        (card(int8=0.031, bf16=0.04), "float32"),
-        ({"name": "mine"}, "float32"),
-        ({"precision": "int8"}, "float32"),
-        ({"precision": {"int8": {"loss_db": {}}}}, "float32"),
-        ({"precision": {"int8": {"loss_db": {"5": "low"}}}}, "float32"),
+        ((VNNI,), {"precision": {"int8": {"ranges": RANGES}}}, "int8"),
+        ((), {"precision": {"int8": {"ranges": RANGES}}}, "bf16"),
+        ((VNNI,), {}, "bf16"),
+        ((VNNI,), {"precision": "int8"}, "bf16"),
     ],
 )
-def test_what_the_card_does_not_prove_is_not_used(
-    facts: Mapping[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+def test_int8_needs_ranges_and_a_cpu(
+    features: tuple[str, ...], facts: Mapping[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cpu_with(monkeypatch, VNNI, BF16)
-    assert at_precision(small(), facts, "auto").precision == expected
+    cpu_with(monkeypatch, *features)
+    assert at_precision(small(), facts, "int8").precision == expected
 
 
 @pytest.mark.parametrize("ranges", [RANGES[:2], [[4.0]] * 3, [["a", 1]] * 3, None])
 def test_ranges_that_do_not_fit_are_one_sentence(ranges: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu_with(monkeypatch, VNNI)
-    facts = card(int8=0.0)
-    facts["precision"]["int8"]["ranges"] = ranges
+    facts = {"name": "mine", "precision": {"int8": {"ranges": ranges}}}
     with pytest.raises(WeightsError, match="card of mine has no ranges"):
         at_precision(small(), facts, "int8")
 

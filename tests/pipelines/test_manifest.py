@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from denoise.errors import InputError, OutputError, StorageError
-from pipelines.batch import store
+from pipelines.batch import manifest, store
 from pipelines.batch.discover import MANIFEST_NAME, Item
 from pipelines.batch.manifest import PENDING_NAME, Appender, Entry, Manifest, digest
 
@@ -175,6 +175,7 @@ def test_rows_reach_the_disk_after_the_names_that_they_speak_of(
     synced: list[Path] = []
     monkeypatch.setattr(store, "sync_folder", synced.append)
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(Path(MANIFEST_NAME)))
+    monkeypatch.setattr(manifest.time, "monotonic", lambda: 1e6)  # half a second never passes
     root = item.destination.parent
     below = Item(item.source, root / "sub" / "b.png", "sub/b.png", Path("sub/b.png"), "image")
     below.destination.parent.mkdir()
