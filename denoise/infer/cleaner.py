@@ -164,11 +164,11 @@ class Cleaner:
             if selection.model != name:
                 name = selection.model
                 result = apply(selector.denoiser(selection), source, **options)
-                selection.preserve_texture(repaired, result[: len(noisy)])
             reason = selector.reject_reason(selection, repaired, result[: len(noisy)], peak)
             if not reason:
                 break
             selection = selector.next_milder(selection, reason)
+        selection.preserve_texture(repaired, result[: len(noisy)])
         share = strength * selection.strength if name != "none" else 0.0
         return blend(array, result, share), selection
 
