@@ -190,8 +190,9 @@ def _denoise(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
     alone = len(noisy) != channels
     answers: list[Array] = []
     for planes in (np.repeat(plane[None], channels, axis=0) for plane in noisy) if alone else [noisy]:
-        # Convolutions on a CPU are fastest with the channels of a pixel side by side.
-        batch = torch.from_numpy(planes)[None].contiguous(memory_format=torch.channels_last)
+        # Convolutions on a CPU are fastest with the channels of a pixel side by side. A copy has the same
+        # strides whatever those of the array: they choose the kernel, which shows in bfloat16.
+        batch = torch.from_numpy(planes)[None].clone(memory_format=torch.channels_last)
         batch = batch if parameter is None else batch.to(parameter.device)
         answer = (model(batch) if sigma is None else model(batch, sigma))[0].cpu().numpy()
         if not np.isfinite(answer).all():
