@@ -95,7 +95,7 @@ class SwitchedStream:
 
     @property
     def selection(self) -> AudioSelection:
-        """What was selected so far."""
+        """Selection of all that was cleaned so far."""
         return describe([group.passages() for group in self._groups], self._rows)
 
     def feed(self, block: ArrayLike, _stamps_s: object = None, *, last: bool = False) -> Array:

@@ -1,4 +1,4 @@
-"""What goes into `clean` comes back as the same type."""
+"""Types that go into `clean` come back as they were."""
 
 from __future__ import annotations
 

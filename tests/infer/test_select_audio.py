@@ -214,7 +214,7 @@ def test_memory_and_delay_are_bounded() -> None:
 
 
 def test_each_group_of_channels_has_its_models() -> None:
-    """Of 5.1: music left and right, speech in the centre, hum on the channel of the bass, engines behind."""
+    """5.1 with music left and right, speech in the centre, hum on the channel of the bass, engines behind."""
     voice, music, hum = talk(), notes(196, 4, 6, 8), OTHER_SOUNDS["hum"]()
     rows = np.stack([music, 0.5 * music, voice, hum, engine(), engine()])
     cleaned, selection, _ = switched(rows)

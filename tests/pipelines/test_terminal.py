@@ -1,4 +1,4 @@
-"""What a person at a terminal meets: help, versions, settings, completion, cards, and a log for programs."""
+"""A person at a terminal: help, versions, settings, completion, cards, and a log for programs."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ _PCM_FRAME = 1024  # samples in a packet of a codec without frames of its own
 
 @dataclass(frozen=True)
 class Coding:
-    """How a track is encoded.
+    """Encoding of a track.
 
     Args:
         muxer: FFmpeg's name of the container.

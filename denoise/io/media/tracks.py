@@ -176,7 +176,7 @@ def _scan(path: Path, index: int) -> Track:
 
 @dataclass
 class _Counter:
-    """What passes by while a track is decoded."""
+    """Packets and facts that pass by while a track is decoded."""
 
     bytes: int = 0  # of its packets
     packets: int = 0
