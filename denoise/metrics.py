@@ -139,24 +139,18 @@ class _Sums:
 
 @dataclass(frozen=True)
 class Metric:
-    """Row of `METRICS`.
+    """Row of `METRICS`."""
 
-    Args:
-        function: Scores two whole arrays; takes those of `peak` and `sample_rate` that `needs` names.
-        modalities: Modalities whose reports always show it; others measure it when it is named.
-        from_sums: Streaming form: the metric from running sums and the peak, so that a long file needs no
-            more memory than a block. None scores each page of an image, and gathers the blocks of a signal.
-        unit: Unit of its values; empty for a ratio or an index.
-        higher_is_better: True if a better estimate has a higher value.
-        needs: `peak` (the value that means full scale), `sample_rate` (Hz), both or none.
-    """
-
+    # scores two whole arrays; takes those of `peak` and `sample_rate` that `needs` names
     function: Callable[..., float]
+    # modalities whose reports always show it; others measure it when it is named
     modalities: tuple[str, ...] = ()
+    # streaming form: the metric from running sums and the peak, so that a long file needs no more memory than
+    # a block. None scores each page of an image, and gathers the blocks of a signal
     from_sums: Callable[[_Sums, float | None], float] | None = None
-    unit: str = ""
-    higher_is_better: bool = True
-    needs: tuple[str, ...] = ()
+    unit: str = ""  # unit of its values; empty for a ratio or an index
+    higher_is_better: bool = True  # true if a better estimate has a higher value
+    needs: tuple[str, ...] = ()  # `peak` (the value that means full scale), `sample_rate` (Hz), both or none
 
     def __call__(
         self,

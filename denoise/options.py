@@ -53,60 +53,36 @@ def _contents(text: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Option:
-    """Metadata of an option: `Annotated[type, Option(...)]`.
+    """Metadata of an option: `Annotated[type, Option(...)]`."""
 
-    Args:
-        help: One sentence for people.
-        unit: Unit of a number; on the command line `bytes` also take sizes such as 2GB.
-        low: Minimum of a number.
-        high: Maximum; by default any finite number.
-        low_open: Excludes the minimum itself.
-        high_open: Excludes the maximum itself.
-        choices: Words to choose from.
-        unset: Meaning of None.
-        flag: Flag of the command line; None derives it from the name, an empty one offers none.
-        short: Short flag, such as `-o`.
-        metavar: Placeholder in the help; by default the unit.
-        repeated: A tuple comes from a repeated flag, not from one list with commas.
-        modalities: Kinds of files that it is for; none is all.
-        identity: Form in which the fingerprint holds the value; None where outputs do not depend on it.
-    """
-
-    help: str
-    unit: str = ""
-    low: float = -math.inf
-    high: float = _MAX
-    low_open: bool = False
-    high_open: bool = False
-    choices: tuple[str, ...] = ()
-    unset: str = ""
+    help: str  # one sentence for people
+    unit: str = ""  # unit of a number; on the command line `bytes` also take sizes such as 2GB
+    low: float = -math.inf  # minimum of a number
+    high: float = _MAX  # maximum; by default any finite number
+    low_open: bool = False  # excludes the minimum itself
+    high_open: bool = False  # excludes the maximum itself
+    choices: tuple[str, ...] = ()  # words to choose from
+    unset: str = ""  # meaning of None
+    # flag of the command line; None derives it from the name, an empty one offers none
     flag: str | None = None
-    short: str = ""
-    metavar: str | None = None
-    repeated: bool = False
-    modalities: tuple[str, ...] = ()
+    short: str = ""  # short flag, such as `-o`
+    metavar: str | None = None  # placeholder in the help; by default the unit
+    repeated: bool = False  # a tuple comes from a repeated flag, not from one list with commas
+    modalities: tuple[str, ...] = ()  # kinds of files that it is for; none is all
+    # form in which the fingerprint holds the value; None where outputs do not depend on it
     identity: Callable[[Any], Any] | None = _value
 
 
 @dataclass(frozen=True)
 class Field:
-    """An option with its name, type and default.
+    """An option with its name, type and default."""
 
-    Args:
-        name: Name of the field.
-        kind: Type of the value, or of each value of a tuple.
-        many: The value is a tuple.
-        optional: The value may be None.
-        default: Default of the field; `dataclasses.MISSING` if it is required.
-        option: Its metadata.
-    """
-
-    name: str
-    kind: type
-    many: bool
-    optional: bool
-    default: Any
-    option: Option
+    name: str  # name of the field
+    kind: type  # type of the value, or of each value of a tuple
+    many: bool  # the value is a tuple
+    optional: bool  # the value may be None
+    default: Any  # default of the field; `dataclasses.MISSING` if it is required
+    option: Option  # its metadata
 
     @property
     def flag(self) -> str:

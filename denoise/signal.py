@@ -40,17 +40,11 @@ MAX_FILL_SAMPLES = 1024  # of a gap: the samples around a longer one do not pred
 
 @dataclass(frozen=True)
 class Modality:
-    """One kind of data: its name and the layout of its arrays.
+    """One kind of data: its name and the layout of its arrays."""
 
-    Args:
-        name: The word used on the command line and in reports.
-        ndim: Number of axes after the channels: 2 for images, 1 for signals.
-        headline: The metric that a table leads with when there is a reference.
-    """
-
-    name: str
-    ndim: int
-    headline: str
+    name: str  # the word used on the command line and in reports
+    ndim: int  # number of axes after the channels: 2 for images, 1 for signals
+    headline: str  # the metric that a table leads with when there is a reference
 
 
 MODALITIES: Mapping[str, Modality] = MappingProxyType(
@@ -67,28 +61,19 @@ class SignalInfo:
     """Everything that a writer must give back besides the samples.
 
     Readers yield the subclass of the modality. One made by hand may be of this class.
-
-    Args:
-        source: The file it was read from.
-        modality: A name in `MODALITIES`.
-        shape: `(C, *S)`: channels, then height and width, or samples; of the first page of an image.
-        dtype: The numpy dtype of the blocks that the reader yields (`uint8`, `uint16`, `float32`, ...).
-        peak: The value that means full scale (255, 65535, 1.0); None for sensors, whose units are their own.
-        sample_rate: Hz; None for images, and for sensor logs that do not state it.
-        passthrough_channels: Number of trailing channels that are not cleaned (alpha).
-        pages: Number of pages of an image, or of recordings of a sensor log.
-        notes: Sentences for the user about conversions on reading.
     """
 
-    source: Path
-    modality: str
+    source: Path  # the file it was read from
+    modality: str  # a name in `MODALITIES`
+    # `(C, *S)`: channels, then height and width, or samples; of the first page of an image
     shape: tuple[int, ...]
-    dtype: str
+    dtype: str  # the numpy dtype of the blocks that the reader yields (`uint8`, `uint16`, `float32`, ...)
+    # the value that means full scale (255, 65535, 1.0); None for sensors, whose units are their own
     peak: float | None
-    sample_rate: float | None = None
-    passthrough_channels: int = 0
-    pages: int = 1
-    notes: tuple[str, ...] = ()
+    sample_rate: float | None = None  # Hz; None for images, and for sensor logs that do not state it
+    passthrough_channels: int = 0  # number of trailing channels that are not cleaned (alpha)
+    pages: int = 1  # number of pages of an image, or of recordings of a sensor log
+    notes: tuple[str, ...] = ()  # sentences for the user about conversions on reading
 
     @classmethod
     def of(cls, info: SignalInfo) -> Self:
@@ -100,42 +85,26 @@ class SignalInfo:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Image metadata in the terms that all formats share.
+    """Image metadata in the terms that all formats share."""
 
-    Args:
-        exif: A TIFF structure (it starts with `II` or `MM`), the orientation tag among its entries.
-        icc: An ICC profile.
-        xmp: An XMP packet, UTF-8.
-        dpi: Dots per inch, horizontal and vertical.
-    """
-
+    # a TIFF structure (it starts with `II` or `MM`), the orientation tag among its entries
     exif: bytes | None = None
-    icc: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    icc: bytes | None = None  # an ICC profile
+    xmp: bytes | None = None  # an XMP packet, UTF-8
+    dpi: tuple[float, float] | None = None  # dots per inch, horizontal and vertical
 
 
 @dataclass(frozen=True)
 class Page:
-    """One image of a file, as its decoder yields it.
+    """One image of a file, as its decoder yields it."""
 
-    Args:
-        height: Rows.
-        width: Columns.
-        channels: Alpha and other extra samples included.
-        dtype: `uint8`, `uint16` or `float32`.
-        passthrough_channels: Number of trailing channels that are not colour (alpha).
-        alpha: True if the first of them is transparency.
-        bands: True if the channels are no colours, but bands of a multispectral camera.
-    """
-
-    height: int
-    width: int
-    channels: int
-    dtype: str
-    passthrough_channels: int = 0
-    alpha: bool = True
-    bands: bool = False
+    height: int  # rows
+    width: int  # columns
+    channels: int  # alpha and other extra samples included
+    dtype: str  # `uint8`, `uint16` or `float32`
+    passthrough_channels: int = 0  # number of trailing channels that are not colour (alpha)
+    alpha: bool = True  # true if the first of them is transparency
+    bands: bool = False  # true if the channels are no colours, but bands of a multispectral camera
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -155,110 +124,70 @@ class Page:
 
 @dataclass(frozen=True)
 class ImageInfo(SignalInfo):
-    """An image file.
+    """An image file."""
 
-    Args:
-        format: A name in `denoise.io.formats.FORMATS`.
-        alpha: True if the first passthrough channel of the current page is transparency.
-        bands: True if the channels of the current page are no colours, but bands of a multispectral camera.
-        metadata: EXIF, ICC profile, XMP and resolution.
-        layouts: Every page of the file.
-        own: Data that only the module of its format understands.
-    """
-
-    format: str = ""
-    alpha: bool = False
+    format: str = ""  # a name in `denoise.io.formats.FORMATS`
+    alpha: bool = False  # true if the first passthrough channel of the current page is transparency
+    # true if the channels of the current page are no colours, but bands of a multispectral camera
     bands: bool = False
-    metadata: Metadata = Metadata()
-    layouts: tuple[Page, ...] = ()
+    metadata: Metadata = Metadata()  # EXIF, ICC profile, XMP and resolution
+    layouts: tuple[Page, ...] = ()  # every page of the file
+    # data that only the module of its format understands
     own: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class AudioInfo(SignalInfo):
-    """A recording.
+    """A recording."""
 
-    Args:
-        container: libsndfile's name of the format: `WAV`, `WAVEX`, `RF64`, `AIFF`, `FLAC`, `OGG` or `MP3`.
-        subtype: libsndfile's name of the encoding of the samples: `PCM_16`, `FLOAT`, `VORBIS`, ...
-        endian: Byte order: `FILE` (that of the container), `LITTLE` or `BIG`.
-        bit_rate: Bits per second of a lossy file; None for others.
-        tags: Names and payloads of tags and chunks, as `denoise.io.audio.tags` reads them.
-        parts: Names and digests of everything besides the samples, to compare with those of a result.
-        salvaged: Sentence that says how much of a damaged recording is read; None of a whole one.
-        own: Data that only the codec of its container understands.
-    """
-
+    # libsndfile's name of the format: `WAV`, `WAVEX`, `RF64`, `AIFF`, `FLAC`, `OGG` or `MP3`
     container: str = ""
-    subtype: str = ""
-    endian: str = "FILE"
-    bit_rate: float | None = None
+    subtype: str = ""  # libsndfile's name of the encoding of the samples: `PCM_16`, `FLOAT`, `VORBIS`, ...
+    endian: str = "FILE"  # byte order: `FILE` (that of the container), `LITTLE` or `BIG`
+    bit_rate: float | None = None  # bits per second of a lossy file; None for others
+    # names and payloads of tags and chunks, as `denoise.io.audio.tags` reads them
     tags: tuple[tuple[str, bytes], ...] = ()
+    # names and digests of everything besides the samples, to compare with those of a result
     parts: tuple[tuple[str, str], ...] = ()
+    # sentence that says how much of a damaged recording is read; None of a whole one
     salvaged: str | None = None
-    own: Any = None
+    own: Any = None  # data that only the codec of its container understands
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The time column of a log.
+    """The time column of a log."""
 
-    Args:
-        index: Its place among the columns.
-        name: The column.
-        unit: A key of `SECONDS`.
-        guessed: True if neither the file nor the caller states the unit.
-        sample_rate: Hz.
-        jitter: Standard deviation of the steps between stamps, as a fraction of the interval; pauses aside.
-        pauses: Number of steps so long that samples are missing.
-        max_step_s: Seconds; a longer step is a pause.
-        wraps: True if the stamps are times of day, which start again at midnight.
-    """
-
-    index: int
-    name: str
-    unit: str
-    guessed: bool
-    sample_rate: float
+    index: int  # its place among the columns
+    name: str  # the column
+    unit: str  # a key of `SECONDS`
+    guessed: bool  # true if neither the file nor the caller states the unit
+    sample_rate: float  # Hz
+    # standard deviation of the steps between stamps, as a fraction of the interval; pauses aside
     jitter: float = 0.0
-    pauses: int = 0
-    max_step_s: float = float("inf")
-    wraps: bool = False
+    pauses: int = 0  # number of steps so long that samples are missing
+    max_step_s: float = float("inf")  # seconds; a longer step is a pause
+    wraps: bool = False  # true if the stamps are times of day, which start again at midnight
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The values that a channel may have.
+    """The values that a channel may have."""
 
-    Args:
-        low: The smallest.
-        high: The largest.
-        period: The full circle of an angle, which starts at `low`; 0 for others.
-        codes: Numbers that stand for missing values.
-    """
-
-    low: float = -math.inf
-    high: float = math.inf
-    period: float = 0.0
-    codes: tuple[float, ...] = ()
+    low: float = -math.inf  # the smallest
+    high: float = math.inf  # the largest
+    period: float = 0.0  # the full circle of an angle, which starts at `low`; 0 for others
+    codes: tuple[float, ...] = ()  # numbers that stand for missing values
 
 
 @dataclass(frozen=True)
 class SensorInfo(SignalInfo):
-    """A sensor log.
+    """A sensor log."""
 
-    Args:
-        names: All columns or arrays of the file.
-        columns: Those that the blocks hold; of an array of several channels, the array once.
-        clock: The time column, if the stamps of this recording can be read.
-        time_column: Its name, also if it belongs to another recording of the file.
-        domains: The values that each channel may have; empty if nothing is known.
-        own: Data that only the module of its format understands.
-    """
-
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # all columns or arrays of the file
+    # those that the blocks hold; of an array of several channels, the array once
     columns: tuple[str, ...] = ()
-    clock: Clock | None = None
-    time_column: str | None = None
-    domains: tuple[Domain, ...] = ()
-    own: Any = None
+    clock: Clock | None = None  # the time column, if the stamps of this recording can be read
+    time_column: str | None = None  # its name, also if it belongs to another recording of the file
+    domains: tuple[Domain, ...] = ()  # the values that each channel may have; empty if nothing is known
+    own: Any = None  # data that only the module of its format understands

@@ -86,17 +86,12 @@ _TENSOR_DIGEST = "tensors_sha256"  # key in the card
 
 @dataclass(frozen=True)
 class _Header:
-    """Header of a file.
-
-    Args:
-        card: The card.
-        table: Name to dtype, shape and `data_offsets`, as safetensors writes them; not checked yet.
-        start: Byte at which the tensors begin.
-    """
+    """Header of a file."""
 
     card: dict[str, Any]
+    # name to dtype, shape and `data_offsets`, as safetensors writes them; not checked yet
     table: dict[str, Any]
-    start: int
+    start: int  # byte at which the tensors begin
 
 
 def current_name(name: str) -> str:

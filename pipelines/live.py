@@ -23,23 +23,14 @@ LIVE_OPTIONS = (
 
 @dataclass(frozen=True)
 class LiveReport:
-    """Result of cleaning a stream.
-
-    Args:
-        model: Name of the model.
-        samples: Samples of each channel.
-        sample_rate: Hz.
-        latency_samples: Maximum lag of the output; None where all of it comes at the end.
-        clipped: Values outside the range of the format.
-        broken: The reader of the output closed it early.
-    """
+    """Result of cleaning a stream."""
 
     model: str
-    samples: int
-    sample_rate: int
-    latency_samples: int | None
-    clipped: int
-    broken: bool
+    samples: int  # samples of each channel
+    sample_rate: int  # Hz
+    latency_samples: int | None  # maximum lag of the output; None where all of it comes at the end
+    clipped: int  # values outside the range of the format
+    broken: bool  # the reader of the output closed it early
 
 
 def clean_stream(

@@ -39,20 +39,15 @@ _SINGLE = "<f4"  # precision of scores in a card
 class Measured:
     """Scores of items.
 
-    Args:
-        score: Larger for anomalies: about -log10 of the share of normal items that score as high.
-        p_value: Probability that a normal item scores as high or higher.
-        error: Mean squared error of the reconstruction, in the units of the items squared.
-        elbo: Evidence lower bound of a variational autoencoder in nats, up to a constant, for a decoder of
-            variance 1/2 in the scale of training; None for others.
-
     Shape:
         `(n,)` each.
     """
 
-    score: Doubles
-    p_value: Doubles
-    error: Doubles
+    score: Doubles  # larger for anomalies: about -log10 of the share of normal items that score as high
+    p_value: Doubles  # probability that a normal item scores as high or higher
+    error: Doubles  # mean squared error of the reconstruction, in the units of the items squared
+    # evidence lower bound of a variational autoencoder in nats, up to a constant, for a decoder of variance
+    # 1/2 in the scale of training; None for others
     elbo: Doubles | None
 
 
@@ -344,27 +339,16 @@ class AnomalyDetector(Parameters):
 
 @dataclass(frozen=True)
 class FileAnomalies:
-    """Anomalies of one file.
+    """Anomalies of one file."""
 
-    Args:
-        measured: Scores of its segments.
-        segments: Places of the segments, without their values.
-        pages: Sources of the segments.
-        left_out: Number of omitted segments, which hold gaps.
-        p_value: Probability that a normal file of as many segments has one as extreme as the worst here.
-        quantile: Share of normal files that pass.
-        threshold: Score above which a segment is an anomaly.
-        notes: Sentences about columns that are not judged.
-    """
-
-    measured: Measured
-    segments: tuple[Segment, ...]
-    pages: tuple[Page, ...]
-    left_out: int
-    p_value: float
-    quantile: float
-    threshold: float
-    notes: tuple[str, ...] = ()
+    measured: Measured  # scores of its segments
+    segments: tuple[Segment, ...]  # places of the segments, without their values
+    pages: tuple[Page, ...]  # sources of the segments
+    left_out: int  # number of omitted segments, which hold gaps
+    p_value: float  # probability that a normal file of as many segments has one as extreme as the worst here
+    quantile: float  # share of normal files that pass
+    threshold: float  # score above which a segment is an anomaly
+    notes: tuple[str, ...] = ()  # sentences about columns that are not judged
 
     @property
     def anomalous(self) -> bool:

@@ -52,27 +52,18 @@ _BATCH = 256  # segments per call of the model
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of one file.
+    """Codes of one file."""
 
-    Args:
-        name: Path of the file below its input folder.
-        pages: Sources of its segments.
-        codes: `(n, code_size)`.
-        index: `(n,)`, number of each segment among all of the file; those with gaps have no code.
-        offset: `(n,)`, subtracted from each segment by standardisation.
-        scale: `(n,)`, divisor of each segment after that.
-        squared_error: Squared reconstruction error, summed over all values of the model's input.
-        energy: Squared deviation from the mean, summed likewise.
-    """
-
-    name: str
-    pages: tuple[Page, ...]
-    codes: Floats
+    name: str  # path of the file below its input folder
+    pages: tuple[Page, ...]  # sources of its segments
+    codes: Floats  # `(n, code_size)`
+    # `(n,)`, number of each segment among all of the file; those with gaps have no code
     index: NDArray[np.int64]
-    offset: Floats
-    scale: Floats
+    offset: Floats  # `(n,)`, subtracted from each segment by standardisation
+    scale: Floats  # `(n,)`, divisor of each segment after that
+    # squared reconstruction error, summed over all values of the model's input
     squared_error: float = math.nan
-    energy: float = math.nan
+    energy: float = math.nan  # squared deviation from the mean, summed likewise
 
     def places(self, cut: Segmentation) -> list[Place]:
         """List the start of each code's segment."""
@@ -82,21 +73,13 @@ class Codes:
 
 @dataclass(frozen=True)
 class CodeArchive:
-    """Content of an archive.
+    """Content of an archive."""
 
-    Args:
-        cut: Segmentation of the files.
-        files: Their codes.
-        model_digest: SHA-256 of the weights file.
-        model_path: Path of that file; empty if `model` holds it.
-        model: Content of that file, or empty.
-    """
-
-    cut: Segmentation
-    files: tuple[Codes, ...]
-    model_digest: str
-    model_path: str = ""
-    model: bytes = b""
+    cut: Segmentation  # segmentation of the files
+    files: tuple[Codes, ...]  # their codes
+    model_digest: str  # SHA-256 of the weights file
+    model_path: str = ""  # path of that file; empty if `model` holds it
+    model: bytes = b""  # content of that file, or empty
 
 
 def embed(

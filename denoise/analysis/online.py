@@ -29,15 +29,10 @@ _MAX_NATS = 100.0  # rarest p-value
 
 
 class RowScore(NamedTuple):
-    """Verdict on one row.
+    """Verdict on one row."""
 
-    Args:
-        score: Mean -log10 of the p-values of all evidence; 0 in the silence after a score as high.
-        p_value: Share of earlier rows with as much evidence, extrapolated beyond the largest.
-    """
-
-    score: float
-    p_value: float
+    score: float  # mean -log10 of the p-values of all evidence; 0 in the silence after a score as high
+    p_value: float  # share of earlier rows with as much evidence, extrapolated beyond the largest
 
 
 class OnlineDetector:

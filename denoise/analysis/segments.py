@@ -90,19 +90,13 @@ Cut = Segmentation  # the name of earlier versions
 
 @dataclass(frozen=True)
 class Page:
-    """Source of segments: a page of an image, or equally long channels of a signal.
+    """Source of segments: a page of an image, or equally long channels of a signal."""
 
-    Args:
-        shape: `(C, *S)`: colours without alpha, height, width; or channels and samples at the cut's rate.
-        length: Samples in the file at its own rate; 0 for an image.
-        sample_rate: Rate of the file in Hz, if known.
-        channels: Names of the channels of a signal.
-    """
-
+    # `(C, *S)`: colours without alpha, height, width; or channels and samples at the cut's rate
     shape: tuple[int, ...]
-    length: int = 0
-    sample_rate: float | None = None
-    channels: tuple[str, ...] = ()
+    length: int = 0  # samples in the file at its own rate; 0 for an image
+    sample_rate: float | None = None  # rate of the file in Hz, if known
+    channels: tuple[str, ...] = ()  # names of the channels of a signal
 
 
 @dataclass(frozen=True)
@@ -118,32 +112,20 @@ class Place:
 class Segment:
     """One part of a file, with its place.
 
-    Args:
-        index: Number among all segments of the file, omitted ones included.
-        values: Images in 0..1, audio in -1..1, sensors in their own units; or standardised.
-        page: Page of an image file, or group of equally long arrays of a log.
-        channel: Channel of a signal; 0 for images.
-        start: First row and column in pixels, or first sample at the rate of the file.
-        stop: First row and column, or sample, after the segment; at most the end of the file.
-        start_s: Start in seconds, if the rate of the signal is known.
-        stop_s: End in seconds, likewise.
-        offset: Subtracted mean; 0 unless standardised.
-        scale: Divisor after that; 1 unless standardised.
-
     Shape:
         `values` `(C, *size)`.
     """
 
-    index: int
-    values: Floats
-    page: int
-    channel: int
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-    start_s: float | None = None
-    stop_s: float | None = None
-    offset: float = 0.0
-    scale: float = 1.0
+    index: int  # number among all segments of the file, omitted ones included
+    values: Floats  # images in 0..1, audio in -1..1, sensors in their own units; or standardised
+    page: int  # page of an image file, or group of equally long arrays of a log
+    channel: int  # channel of a signal; 0 for images
+    start: tuple[int, ...]  # first row and column in pixels, or first sample at the rate of the file
+    stop: tuple[int, ...]  # first row and column, or sample, after the segment; at most the end of the file
+    start_s: float | None = None  # start in seconds, if the rate of the signal is known
+    stop_s: float | None = None  # end in seconds, likewise
+    offset: float = 0.0  # subtracted mean; 0 unless standardised
+    scale: float = 1.0  # divisor after that; 1 unless standardised
 
 
 class Segments:

@@ -28,14 +28,10 @@ class Tail:
     fits the generalised Pareto distribution of excesses over a threshold (Pickands 1975) by
     probability-weighted moments (Hosking & Wallis 1987). Its shape is at least 0, so that no
     unseen score gets probability 0.
-
-    Args:
-        scores: Scores of held-out normal items, in ascending order.
-        kind: One of `TAILS`; the minimum of "quantile" is 1 / (n + 1).
     """
 
-    scores: tuple[float, ...]
-    kind: str = "pareto"
+    scores: tuple[float, ...]  # scores of held-out normal items, in ascending order
+    kind: str = "pareto"  # one of `TAILS`; the minimum of "quantile" is 1 / (n + 1)
 
     @classmethod
     def of(cls, scores: ArrayLike, kind: str = "pareto") -> Tail:

@@ -50,19 +50,12 @@ _MIN_PART_MISFIT, _NO_BETTER, _BETTER = 0.06, 0.6, 3.0
 
 @dataclass(frozen=True)
 class LensBlur:
-    """A proven blur.
+    """A proven blur."""
 
-    Args:
-        radius_px: Radius of the disk of a lens out of focus; 0 if a Gaussian is nearly as likely.
-        width_px: Standard deviation of the kernel along each axis.
-        sigma: Standard deviation of the noise of the mean of the channels, in 8-bit units.
-        other_parts: Number of parts, of at most 16, that have another blur or none.
-    """
-
-    radius_px: float
-    width_px: float
-    sigma: float
-    other_parts: int = 0
+    radius_px: float  # radius of the disk of a lens out of focus; 0 if a Gaussian is nearly as likely
+    width_px: float  # standard deviation of the kernel along each axis
+    sigma: float  # standard deviation of the noise of the mean of the channels, in 8-bit units
+    other_parts: int = 0  # number of parts, of at most 16, that have another blur or none
 
 
 def lens_blur(page: Array, peak: float) -> LensBlur | None:

@@ -45,27 +45,20 @@ _TRACE = 0.15  # 8-bit units, below which the logarithm ends
 
 @dataclass(frozen=True)
 class RealNoise:
-    """Noise of one photo, in 8-bit units.
+    """Noise of one photo, in 8-bit units."""
 
-    Args:
-        sigma: Standard deviation over the photo, all frequencies, root mean square of its channels.
-        removed: Standard deviation of what the denoiser removed from flat parts.
-        brightness: Mean brightness of the crops, in 0..255, ascending, `(N,)`.
-        levels: What was removed at each, `(N,)`.
-        whiteness: Density of the finest frequencies over that of the coarse ones: 1 for white noise, below
-            0.3 for noise that was smoothed.
-        spectrum: Power density of what was removed, relative to white noise of the same level, in eight bands
-            of equal width from 0 to half a cycle a pixel, `(8,)`.
-        power: Mean square of each cosine coefficient of flat blocks of the photo itself, for luma and two
-            chroma planes; the mean of a block, which is the photo's, counts as 0. `(3, 16, 16)`.
-    """
-
-    sigma: float
-    removed: float
-    brightness: Array
-    levels: Array
+    sigma: float  # standard deviation over the photo, all frequencies, root mean square of its channels
+    removed: float  # standard deviation of what the denoiser removed from flat parts
+    brightness: Array  # mean brightness of the crops, in 0..255, ascending, `(N,)`
+    levels: Array  # what was removed at each, `(N,)`
+    # density of the finest frequencies over that of the coarse ones: 1 for white noise, below 0.3 for noise
+    # that was smoothed
     whiteness: float
+    # power density of what was removed, relative to white noise of the same level, in eight bands of equal
+    # width from 0 to half a cycle a pixel, `(8,)`
     spectrum: Array
+    # mean square of each cosine coefficient of flat blocks of the photo itself, for luma and two chroma
+    # planes; the mean of a block, which is the photo's, counts as 0. `(3, 16, 16)`
     power: Array
 
 

@@ -34,20 +34,14 @@ __all__ = ["CatalogueRow", "catalogue", "find", "for_modality", "load", "weights
 
 @dataclass(frozen=True)
 class CatalogueRow:
-    """One model, without its weights loaded.
+    """One model, without its weights loaded."""
 
-    Args:
-        name: The argument of `--model`.
-        modalities: Names in `MODALITIES` that it cleans.
-        files: Every weights file its results depend on, by name: its own first, then the companion's; or
-            those it selects from. Empty for a classical method.
-        card: The card of its own weights file.
-    """
-
-    name: str
-    modalities: tuple[str, ...]
+    name: str  # the argument of `--model`
+    modalities: tuple[str, ...]  # names in `MODALITIES` that it cleans
+    # every weights file its results depend on, by name: its own first, then the companion's; or those it
+    # selects from. Empty for a classical method
     files: Mapping[str, Path] = field(default_factory=dict)
-    card: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)  # the card of its own weights file
 
     @property
     def path(self) -> Path | None:

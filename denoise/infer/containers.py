@@ -24,17 +24,12 @@ _PILLOW_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "F")
 
 
 class Opened(NamedTuple):
-    """Samples of a container.
+    """Samples of a container."""
 
-    Args:
-        array: The samples.
-        restore: Puts samples of the same shape and type into a new container like the old one.
-        channel_axis: Axis of the channels, if the container tells.
-    """
-
-    array: Array
+    array: Array  # the samples
+    # puts samples of the same shape and type into a new container like the old one
     restore: Callable[[Array], Any]
-    channel_axis: int | None = None
+    channel_axis: int | None = None  # axis of the channels, if the container tells
 
 
 def open_container(samples: Any) -> Opened:

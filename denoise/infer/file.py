@@ -169,23 +169,14 @@ def load_cleaner(options: CleanOptions, modality: str) -> Cleaner:
 
 
 class _Result(NamedTuple):
-    """Result for a file.
+    """Result for a file."""
 
-    Args:
-        info: Facts of the input.
-        size: Pixels, or samples of a channel.
-        metrics: Figures by name.
-        notes: Of the reader, the writer and the stream.
-        clipped: Samples outside the range of the file.
-        selections: Choice of `auto` for a recording, or for each page.
-    """
-
-    info: SignalInfo
-    size: int
-    metrics: dict[str, float]
-    notes: tuple[str, ...]
-    clipped: int
-    selections: tuple[Selection, ...]
+    info: SignalInfo  # facts of the input
+    size: int  # pixels, or samples of a channel
+    metrics: dict[str, float]  # figures by name
+    notes: tuple[str, ...]  # of the reader, the writer and the stream
+    clipped: int  # samples outside the range of the file
+    selections: tuple[Selection, ...]  # choice of `auto` for a recording, or for each page
 
 
 def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:

@@ -39,23 +39,14 @@ def _is_frame(table: object) -> bool:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, column by column.
+    """A table, column by column."""
 
-    Args:
-        source: What the caller gave.
-        library: `pandas`, `polars`, or empty for an array.
-        names: Names of the columns; None for those of an array.
-        columns: Numbers of each column; None for columns of other things.
-        surveys: Statistics of each column of a frame; empty for an array.
-        index: Statistics of a pandas index of stamps, if there is one.
-    """
-
-    source: Any
-    library: str
-    names: tuple[str, ...] | None
-    columns: Sequence[Floats | None]
-    surveys: Sequence[ColumnSurvey] = ()
-    index: ColumnSurvey | None = None
+    source: Any  # what the caller gave
+    library: str  # `pandas`, `polars`, or empty for an array
+    names: tuple[str, ...] | None  # names of the columns; None for those of an array
+    columns: Sequence[Floats | None]  # numbers of each column; None for columns of other things
+    surveys: Sequence[ColumnSurvey] = ()  # statistics of each column of a frame; empty for an array
+    index: ColumnSurvey | None = None  # statistics of a pandas index of stamps, if there is one
 
     @property
     def is_series(self) -> bool:

@@ -23,17 +23,11 @@ _SPAN = re.compile(r"(\d+\.?\d*|\.\d+):(\d+\.?\d*|\.\d+)")
 
 @dataclass(frozen=True)
 class NoiseProfile:
-    """A passage with noise alone.
+    """A passage with noise alone."""
 
-    Args:
-        path: A recording of noise; None for a stretch of each recording itself.
-        start_s: Seconds from the beginning.
-        stop_s: Seconds from the beginning; infinite takes all.
-    """
-
-    path: Path | None
-    start_s: float = 0.0
-    stop_s: float = float("inf")
+    path: Path | None  # a recording of noise; None for a stretch of each recording itself
+    start_s: float = 0.0  # seconds from the beginning
+    stop_s: float = float("inf")  # seconds from the beginning; infinite takes all
 
     @classmethod
     def parse(cls, text: str) -> NoiseProfile:

@@ -160,17 +160,11 @@ def channel_groups(channels: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class Passage:
-    """Part of a recording that one model cleans.
+    """Part of a recording that one model cleans."""
 
-    Args:
-        kind: One of `SPEECH`, `MUSIC`, `OTHER`, `SILENCE`.
-        start_s: Where it begins.
-        stop_s: Where it ends.
-    """
-
-    kind: str
-    start_s: float
-    stop_s: float
+    kind: str  # one of `SPEECH`, `MUSIC`, `OTHER`, `SILENCE`
+    start_s: float  # where it begins
+    stop_s: float  # where it ends
 
     @property
     def model(self) -> str:
@@ -180,13 +174,9 @@ class Passage:
 
 @dataclass(frozen=True)
 class AudioSelection(Selection):
-    """The models for the passages of one recording.
+    """The models for the passages of one recording."""
 
-    Args:
-        speech_share: Share of speech in the time that is not silent.
-    """
-
-    speech_share: float = 0.0
+    speech_share: float = 0.0  # share of speech in the time that is not silent
 
 
 _MAX_PASSAGES = 12  # that are named

@@ -75,17 +75,11 @@ _LEAVE, _CLEAN, _SHARPEN = "none", *AUTO_PICKS
 
 @dataclass(frozen=True)
 class ImageSelection(Selection):
-    """The model for one image.
+    """The model for one image."""
 
-    Args:
-        estimated_sigma: Standard deviation of the noise in 8-bit units.
-        estimated_blur_px: Blur as the standard deviation of a Gaussian, in pixels; 0 is sharp.
-        estimated_jpeg_quality: JPEG quality; 100 without traces of compression.
-    """
-
-    estimated_sigma: float = 0.0
-    estimated_blur_px: float = 0.0
-    estimated_jpeg_quality: float = 100.0
+    estimated_sigma: float = 0.0  # standard deviation of the noise in 8-bit units
+    estimated_blur_px: float = 0.0  # blur as the standard deviation of a Gaussian, in pixels; 0 is sharp
+    estimated_jpeg_quality: float = 100.0  # JPEG quality; 100 without traces of compression
 
     def preserve_texture(self, noisy: Array, cleaned: Array, /) -> None:
         """Restore to `cleaned` `(C, H, W)`, in place, what was removed beyond the estimated noise."""

@@ -18,18 +18,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Selection:
-    """The model for one image or recording, and why.
+    """The model for one image or recording, and why."""
 
-    Args:
-        model: Name of the model; `none` leaves the input as it is.
-        strength: Share of the model's correction to apply.
-        reason: A sentence for the user; empty if there was no choice.
-        dropped: Models that were tried before it, and whose results were rejected.
-    """
-
-    model: str
-    strength: float = 1.0
-    reason: str = ""
+    model: str  # name of the model; `none` leaves the input as it is
+    strength: float = 1.0  # share of the model's correction to apply
+    reason: str = ""  # a sentence for the user; empty if there was no choice
+    # models that were tried before it, and whose results were rejected
     dropped: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property

@@ -26,17 +26,12 @@ _COPIES_AFTER = 7  # and once it has run: those, its output, and the intermediat
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory limits for cleaning an image.
+    """Memory limits for cleaning an image."""
 
-    Args:
-        total_bytes: For the page, its result and the network together, as far as `min_bytes` allows.
-        max_bytes: Maximum for the network alone; beyond it larger tiles hardly gain.
-        min_bytes: Minimum for the network alone, for pages of any size.
-    """
-
+    # for the page, its result and the network together, as far as `min_bytes` allows
     total_bytes: int = 672 * 2**20
-    max_bytes: int = 224 * 2**20
-    min_bytes: int = 64 * 2**20
+    max_bytes: int = 224 * 2**20  # maximum for the network alone; beyond it larger tiles hardly gain
+    min_bytes: int = 64 * 2**20  # minimum for the network alone, for pages of any size
 
     def for_network(self, held_bytes: int) -> int:
         """Memory left for the network beside a page and its result of `held_bytes`."""

@@ -42,14 +42,10 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Codec:
-    """The formats of one modality.
+    """The formats of one modality."""
 
-    Args:
-        reader: Opens a file, given its path and options.
-        writer: Opens a file, given its path and an info, for blocks like those that the info describes.
-    """
-
-    reader: Callable[..., Reader]
+    reader: Callable[..., Reader]  # opens a file, given its path and options
+    # opens a file, given its path and an info, for blocks like those that the info describes
     writer: Callable[[Path, SignalInfo], Writer]
 
     def probe(self, path: Path, **options: Any) -> SignalInfo:

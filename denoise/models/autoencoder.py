@@ -51,57 +51,42 @@ _RENAMED = MappingProxyType({"cross": "cross_channel"})  # fields of recipes and
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """One member of the family.
+    """One member of the family."""
 
-    Args:
-        modality: A name in `MODALITIES`; it sets the number of axes.
-        channels: 3 for colour images, 1 otherwise.
-        backbone: A row of `BACKBONES`: "conv" for any size, "dense" for fixed patches.
-        widths: Features per scale (conv), or hidden units per layer (dense), from the input inwards.
-        blocks: Residual blocks per scale on each side (conv): one number, or one for each of `widths`.
-        bottleneck: A row of `BOTTLENECKS`.
-        code: Size of the code: channels of the innermost map (conv) or units (dense); 0 keeps the last width.
-        activation: A row of `ACTIVATIONS`.
-        code_activation: A row of `ACTIVATIONS` for the code: "sigmoid" for units that are on or off.
-        penalty: A row of `PENALTIES` that training adds to the loss; empty for none.
-        penalty_weight: Its factor.
-        target_activation: Mean activation that penalty "kl" wants of each unit of the code.
-        beta: Weight of the divergence of a variational code (Higgins et al. 2017).
-        free_bits: Nats per unit of a variational code that are not penalised (Kingma et al. 2016).
-        skips: Add each encoder scale to the decoder scale of its size. Without skips everything passes
-            through the code.
-        residual: Predict the noise and subtract it, rather than the signal (Zhang et al. 2017).
-        bias: Additive constants. Without them and with ReLU the network is scale-equivariant, so it
-            generalises to noise levels outside its training (Mohan et al. 2020).
-        gaps: Take one mask channel per signal channel, 1 inside gaps, so that bridged values are marked.
-        cross_channel: Take all channels of a recording, any number in any order, and mix their features at
-            each scale (conv, of signals with `channels` 1): see `CrossChannel`.
-        fold: Side of the cell of pixels or samples folded into channels at the input (Shi et al. 2016): 2
-            leaves a quarter of the positions, and is that much faster.
-        patch: Side or length of the patches of a dense network.
-    """
-
-    modality: str
-    channels: int = 1
-    backbone: str = "conv"
+    modality: str  # a name in `MODALITIES`; it sets the number of axes
+    channels: int = 1  # 3 for colour images, 1 otherwise
+    backbone: str = "conv"  # a row of `BACKBONES`: "conv" for any size, "dense" for fixed patches
+    # features per scale (conv), or hidden units per layer (dense), from the input inwards
     widths: tuple[int, ...] = (32, 64, 128)
+    # residual blocks per scale on each side (conv): one number, or one for each of `widths`
     blocks: int | tuple[int, ...] = 1
-    bottleneck: str = "plain"
+    bottleneck: str = "plain"  # a row of `BOTTLENECKS`
+    # size of the code: channels of the innermost map (conv) or units (dense); 0 keeps the last width
     code: int = 0
-    activation: str = "relu"
+    activation: str = "relu"  # a row of `ACTIVATIONS`
+    # a row of `ACTIVATIONS` for the code: "sigmoid" for units that are on or off
     code_activation: str = "linear"
-    penalty: str = ""
-    penalty_weight: float = 0.0
-    target_activation: float = 0.05
-    beta: float = 1.0
-    free_bits: float = 0.0
+    penalty: str = ""  # a row of `PENALTIES` that training adds to the loss; empty for none
+    penalty_weight: float = 0.0  # its factor
+    target_activation: float = 0.05  # mean activation that penalty "kl" wants of each unit of the code
+    beta: float = 1.0  # weight of the divergence of a variational code (Higgins et al. 2017)
+    free_bits: float = 0.0  # nats per unit of a variational code that are not penalised (Kingma et al. 2016)
+    # add each encoder scale to the decoder scale of its size. Without skips everything passes through the
+    # code
     skips: bool = True
-    residual: bool = True
+    residual: bool = True  # predict the noise and subtract it, rather than the signal (Zhang et al. 2017)
+    # additive constants. Without them and with ReLU the network is scale-equivariant, so it generalises to
+    # noise levels outside its training (Mohan et al. 2020)
     bias: bool = False
+    # take one mask channel per signal channel, 1 inside gaps, so that bridged values are marked
     gaps: bool = False
+    # take all channels of a recording, any number in any order, and mix their features at each scale (conv,
+    # of signals with `channels` 1): see `CrossChannel`
     cross_channel: bool = False
+    # side of the cell of pixels or samples folded into channels at the input (Shi et al. 2016): 2 leaves a
+    # quarter of the positions, and is that much faster
     fold: int = 1
-    patch: int = 16
+    patch: int = 16  # side or length of the patches of a dense network
 
 
 class ConvBackbone(nn.Module):

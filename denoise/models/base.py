@@ -14,37 +14,28 @@ __all__ = ["CausalDenoiser", "Denoiser", "InputSpec", "SigmaDenoiser"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Requirements of a denoiser on its input, read by callers that pad, tile, resample or scale.
+    """Requirements of a denoiser on its input, read by callers that pad, tile, resample or scale."""
 
-    Args:
-        modality: A name in `denoise.signal.MODALITIES`.
-        channels: 1 denoises each channel on its own; 3 takes RGB (a single channel is repeated).
-        joint_channels: Accepts all channels of a recording as `(B, C, T)`. Audio channels share one gain,
-            which preserves the stereo image; sensor channels are cleaned from one another, in any order.
-        multiple_of: Every spatial size of the input must be a multiple of this.
-        halo: Samples or pixels on each side that an output value may depend on; None means the whole input
-            (never tiled; a `CausalDenoiser` carries state instead).
-        sample_rate: Hz the denoiser works at; None takes any rate.
-        centre: Subtract each channel's mean over the whole signal first, and add it back.
-        scale: Divide each channel by its standard deviation over the whole signal, and multiply it back.
-        removes_offset: Subtract the mean of a recording first where it is large, and add it back.
-        takes_gap_mask: Expects one mask channel per signal channel, 1 inside (bridged) gaps; without masks
-            it assumes that there are no gaps.
-        edge_padding: How `numpy.pad` extends the far edges of an image to the multiple. `edge` padding
-            creates streaks that networks treat as image content; `reflect` does not. `none` is for a method
-            for signals that takes any length, and only needs windows to begin at the multiple.
-    """
-
-    modality: str
-    channels: int = 1
-    multiple_of: int = 1
+    modality: str  # a name in `denoise.signal.MODALITIES`
+    channels: int = 1  # 1 denoises each channel on its own; 3 takes RGB (a single channel is repeated)
+    multiple_of: int = 1  # every spatial size of the input must be a multiple of this
+    # samples or pixels on each side that an output value may depend on; None means the whole input (never
+    # tiled; a `CausalDenoiser` carries state instead)
     halo: int | None = 0
-    sample_rate: float | None = None
-    centre: bool = False
+    sample_rate: float | None = None  # Hz the denoiser works at; None takes any rate
+    centre: bool = False  # subtract each channel's mean over the whole signal first, and add it back
+    # divide each channel by its standard deviation over the whole signal, and multiply it back
     scale: bool = False
-    removes_offset: bool = False
+    removes_offset: bool = False  # subtract the mean of a recording first where it is large, and add it back
+    # expects one mask channel per signal channel, 1 inside (bridged) gaps; without masks it assumes that
+    # there are no gaps
     takes_gap_mask: bool = False
+    # how `numpy.pad` extends the far edges of an image to the multiple. `edge` padding creates streaks that
+    # networks treat as image content; `reflect` does not. `none` is for a method for signals that takes any
+    # length, and only needs windows to begin at the multiple
     edge_padding: Literal["reflect", "edge", "none"] = "reflect"
+    # accepts all channels of a recording as `(B, C, T)`. Audio channels share one gain, which preserves the
+    # stereo image; sensor channels are cleaned from one another, in any order
     joint_channels: bool = False
 
     @property

@@ -50,22 +50,15 @@ _MIN_RATIO = 1e-5  # of noise to scene
 
 @dataclass(frozen=True)
 class DeblurConfig:
-    """Sizes of a deblurring model.
+    """Sizes of a deblurring model."""
 
-    Args:
-        reach: Largest radius of a blur in pixels.
-        hidden: Units of each layer of the estimator.
-        widths: Features per scale of the refining network. Without widths there is none, and the output is
-            one Wiener result: train the estimator first this way, on many images at little cost.
-        blocks: Residual blocks per scale on each side of it.
-        fold: Side of the cell of pixels folded into channels at its input.
-    """
-
-    reach: int = 16
-    hidden: int = 512
+    reach: int = 16  # largest radius of a blur in pixels
+    hidden: int = 512  # units of each layer of the estimator
+    # features per scale of the refining network. Without widths there is none, and the output is one Wiener
+    # result: train the estimator first this way, on many images at little cost
     widths: tuple[int, ...] = (64, 128, 160)
-    blocks: int | tuple[int, ...] = 1
-    fold: int = 2
+    blocks: int | tuple[int, ...] = 1  # residual blocks per scale on each side of it
+    fold: int = 2  # side of the cell of pixels folded into channels at its input
 
 
 class Blurring(NamedTuple):

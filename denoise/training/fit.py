@@ -38,26 +38,16 @@ __all__ = ["Progress", "fit"]
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a training run.
+    """Progress of a training run."""
 
-    Args:
-        step: Updates done.
-        steps: Updates in total.
-        loss: Mean training loss since the last report.
-        samples_per_s: Patches per second since the last report.
-        metric: Name of the validation metric; None between validations.
-        value: Validation metric of the model.
-        before: Validation metric of the noisy input.
-        curve: Step, loss and metric of every validation so far, including those before a resumption.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    samples_per_s: float
-    metric: str | None = None
-    value: float | None = None
-    before: float | None = None
+    step: int  # updates done
+    steps: int  # updates in total
+    loss: float  # mean training loss since the last report
+    samples_per_s: float  # patches per second since the last report
+    metric: str | None = None  # name of the validation metric; None between validations
+    value: float | None = None  # validation metric of the model
+    before: float | None = None  # validation metric of the noisy input
+    # step, loss and metric of every validation so far, including those before a resumption
     curve: Sequence[Mapping[str, float]] = ()
 
 

@@ -49,163 +49,112 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """Network of a run.
+    """Network of a run."""
 
-    Args:
-        architecture: A row of `denoise.weights.ARCHITECTURES`.
-        config: The fields of its config.
-        init: Shipped model or weights file to warm-start from (new blocks start as the identity); empty for
-            random weights.
-        bits: Bits per stored weight: 16 or 8; see `denoise.weights.save`.
-    """
-
-    architecture: str = "autoencoder"
-    config: Mapping[str, Any] = field(default_factory=dict)
+    architecture: str = "autoencoder"  # a row of `denoise.weights.ARCHITECTURES`
+    config: Mapping[str, Any] = field(default_factory=dict)  # the fields of its config
+    # shipped model or weights file to warm-start from (new blocks start as the identity); empty for random
+    # weights
     init: str = ""
-    bits: int = 16
+    bits: int = 16  # bits per stored weight: 16 or 8; see `denoise.weights.save`
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Conversion of clean files to patches.
+    """Conversion of clean files to patches."""
 
-    Args:
-        include: Glob patterns below the data folder.
-        patch: Side in pixels, or length in samples.
-        scales: Sizes at which every image is used (Lanczos); below 1 they remove JPEG blocking of sources.
-        enlarge: Share of image patches that are enlarged by 1.2 to 2 (bicubic): photos at the full size of a
-            camera are softer than reduced ones.
-        flip: Mirror and transpose images at random; invert signals at random.
-        gray: Share of patches made gray, with the same noise in all channels.
-        level_db: Range of random gain of signals.
-        equalise_db: Maximum of a smooth random gain over frequency: other microphones, rooms and voices.
-        standardise: Give every patch zero mean and unit variance (sensors, whose units are arbitrary).
-        synthetic: Share of synthetic signal patches: steps, bumps, chirps, random walks.
-        events: Share of synthetic logs of events (`denoise.training.events`): what is rare in them is signal.
-            They form the group `events` of `corruptions`.
-        conversation: Share of patches in which two talkers take turns, one of them quieter
-            (`denoise.training.talkers`). They form the group `conversation` of `corruptions`.
-        rooms: Share of patches with the reverberation of a room, which is signal.
-        stretch: Maximum factor of random resampling of signals, up or down; recordings may be shorter than a
-            patch by this factor.
-        group: Regular expression on the relative path or array name; groups are drawn equally often.
-        max_joint_channels: Maximum number of channels of a recording in one patch, for models that use
-            several; each batch draws the number.
-        join: Concatenate recordings, so that none is too short for a patch.
-        sample_rate: Hz of the patches; recordings of another rate are resampled, those without a rate are
-            assumed to have it; 0 keeps each as it is.
-        corruption: Corruption of the input in the text form of `denoise.corruptions.parse`; `{data}` is the
-            data folder; `none` trains a plain autoencoder on clean input.
-        labelled: Train a classifier on mixtures of the kinds of sounds that folders are named for
-            (`denoise.training.kinds`).
-        corruptions: Corruption by group instead of `corruption`, which `{corruption}` in it stands for.
-    """
-
-    include: tuple[str, ...] = ("**/*",)
-    patch: int = 64
+    include: tuple[str, ...] = ("**/*",)  # glob patterns below the data folder
+    patch: int = 64  # side in pixels, or length in samples
+    # sizes at which every image is used (Lanczos); below 1 they remove JPEG blocking of sources
     scales: tuple[float, ...] = (1.0,)
+    # share of image patches that are enlarged by 1.2 to 2 (bicubic): photos at the full size of a camera are
+    # softer than reduced ones
     enlarge: float = 0.0
-    flip: bool = True
-    gray: float = 0.0
-    level_db: tuple[float, float] = (0.0, 0.0)
+    flip: bool = True  # mirror and transpose images at random; invert signals at random
+    gray: float = 0.0  # share of patches made gray, with the same noise in all channels
+    level_db: tuple[float, float] = (0.0, 0.0)  # range of random gain of signals
+    # maximum of a smooth random gain over frequency: other microphones, rooms and voices
     equalise_db: float = 0.0
+    # give every patch zero mean and unit variance (sensors, whose units are arbitrary)
     standardise: bool = False
-    synthetic: float = 0.0
+    synthetic: float = 0.0  # share of synthetic signal patches: steps, bumps, chirps, random walks
+    # share of synthetic logs of events (`denoise.training.events`): what is rare in them is signal. They form
+    # the group `events` of `corruptions`
     events: float = 0.0
+    # share of patches in which two talkers take turns, one of them quieter (`denoise.training.talkers`). They
+    # form the group `conversation` of `corruptions`
     conversation: float = 0.0
-    rooms: float = 0.0
+    rooms: float = 0.0  # share of patches with the reverberation of a room, which is signal
+    # maximum factor of random resampling of signals, up or down; recordings may be shorter than a patch by
+    # this factor
     stretch: float = 1.0
-    group: str = ""
+    group: str = ""  # regular expression on the relative path or array name; groups are drawn equally often
+    # maximum number of channels of a recording in one patch, for models that use several; each batch draws
+    # the number
     max_joint_channels: int = 1
-    join: bool = False
+    join: bool = False  # concatenate recordings, so that none is too short for a patch
+    # Hz of the patches; recordings of another rate are resampled, those without a rate are assumed to have
+    # it; 0 keeps each as it is
     sample_rate: float = 0.0
+    # corruption of the input in the text form of `denoise.corruptions.parse`; `{data}` is the data folder;
+    # `none` trains a plain autoencoder on clean input
     corruption: str = ""
+    # train a classifier on mixtures of the kinds of sounds that folders are named for
+    # (`denoise.training.kinds`)
     labelled: bool = False
+    # corruption by group instead of `corruption`, which `{corruption}` in it stands for
     corruptions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FitRecipe:
-    """Optimisation settings.
+    """Optimisation settings."""
 
-    Args:
-        steps: Updates in total.
-        batch: Patches per update.
-        loss: A row of `denoise.training.losses.LOSSES`.
-        optimizer: A row of `denoise.training.optimizers.OPTIMIZERS`.
-        lr: Peak learning rate.
-        schedule: "cosine" (warm up, then down to a hundredth), "one-cycle" (up for 30 %, then down) or
-            "trapezoid" (warm up, hold, down to zero), which can be extended while it holds.
-        warmup: Steps to reach the peak (cosine, trapezoid).
-        cooldown: Share of the steps in which the rate falls (trapezoid).
-        weight_decay: Decoupled weight decay, as in AdamW.
-        clip: Maximum gradient norm.
-        initial_share: Share of the initial weights in the saved ones (WiSE-FT, Wortsman et al. 2022): a model
-            that learns another task from `model.init` keeps more of what it could before.
-        ema: Decay of the averaged weights, which are validated and saved; 0 for none.
-        seed: Seed of weights, patches and noise.
-        amp: Autocast to bfloat16 where it is faster: on CUDA, and for convolutional models on CPUs with
-            bfloat16 arithmetic. Weights, loss and optimiser stay in float32.
-        threads: CPU threads; 0 leaves torch's choice.
-        validate_every: Steps between validations.
-        patience: Validations without a new best before stopping early; 0 never stops.
-        select_weights: Weights to save: "best" by the validation metric, or "last".
-        checkpoint_minutes: Minutes between checkpoints.
-    """
-
-    steps: int = 10_000
-    batch: int = 16
-    loss: str = "mse"
-    optimizer: str = "adamw"
-    lr: float = 1e-3
+    steps: int = 10_000  # updates in total
+    batch: int = 16  # patches per update
+    loss: str = "mse"  # a row of `denoise.training.losses.LOSSES`
+    optimizer: str = "adamw"  # a row of `denoise.training.optimizers.OPTIMIZERS`
+    lr: float = 1e-3  # peak learning rate
+    # "cosine" (warm up, then down to a hundredth), "one-cycle" (up for 30 %, then down) or "trapezoid" (warm
+    # up, hold, down to zero), which can be extended while it holds
     schedule: str = "cosine"
-    warmup: int = 200
-    cooldown: float = 0.3
-    weight_decay: float = 0.0
-    clip: float = 1.0
+    warmup: int = 200  # steps to reach the peak (cosine, trapezoid)
+    cooldown: float = 0.3  # share of the steps in which the rate falls (trapezoid)
+    weight_decay: float = 0.0  # decoupled weight decay, as in AdamW
+    clip: float = 1.0  # maximum gradient norm
+    # share of the initial weights in the saved ones (WiSE-FT, Wortsman et al. 2022): a model that learns
+    # another task from `model.init` keeps more of what it could before
     initial_share: float = 0.0
-    ema: float = 0.999
-    seed: int = 0
+    ema: float = 0.999  # decay of the averaged weights, which are validated and saved; 0 for none
+    seed: int = 0  # seed of weights, patches and noise
+    # autocast to bfloat16 where it is faster: on CUDA, and for convolutional models on CPUs with bfloat16
+    # arithmetic. Weights, loss and optimiser stay in float32
     amp: bool = True
-    threads: int = 0
-    validate_every: int = 1000
-    patience: int = 0
-    select_weights: str = "best"
-    checkpoint_minutes: float = 5.0
+    threads: int = 0  # CPU threads; 0 leaves torch's choice
+    validate_every: int = 1000  # steps between validations
+    patience: int = 0  # validations without a new best before stopping early; 0 never stops
+    select_weights: str = "best"  # weights to save: "best" by the validation metric, or "last"
+    checkpoint_minutes: float = 5.0  # minutes between checkpoints
 
 
 @dataclass(frozen=True)
 class ValidateRecipe:
-    """Validation during training; full tables come from `denoise benchmark`.
+    """Validation during training; full tables come from `denoise benchmark`."""
 
-    Args:
-        corruption: As in `DataRecipe`; unused if the validation folder holds `clean/` and `noisy/`.
-        items: Maximum number of files.
-        crop: Centre crop, in pixels or samples; 0 for whole files.
-    """
-
-    corruption: str = ""
-    items: int = 16
-    crop: int = 0
+    corruption: str = ""  # as in `DataRecipe`; unused if the validation folder holds `clean/` and `noisy/`
+    items: int = 16  # maximum number of files
+    crop: int = 0  # centre crop, in pixels or samples; 0 for whole files
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run.
-
-    Args:
-        name: Name of the model.
-        modality: A name in `MODALITIES`.
-        description: Purpose of the model, in a line.
-        sources: Training data and its licences.
-        limits: Known weaknesses.
-    """
+    """A training run."""
 
     name: str
-    modality: str
-    description: str = ""
-    sources: str = ""
-    limits: str = ""
+    modality: str  # a name in `MODALITIES`
+    description: str = ""  # purpose of the model, in a line
+    sources: str = ""  # training data and its licences
+    limits: str = ""  # known weaknesses
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe = DataRecipe()
     fit: FitRecipe = FitRecipe()

@@ -73,20 +73,15 @@ _ADDED_SHARE = 0.5  # of the drawn noise, added to the input
 class Scene:
     """One recorded subject.
 
-    Args:
-        name: Name of its file, or of the folder of its shots.
-        takes: Noisy and clean, all shots, or the single noisy recording, on the scale of the model's input.
-        sample_rate: Hz, for signals.
-        noise: Noise variance of each channel at value zero, and its slope over the value.
-
     Shape:
         `takes` is `(takes, C, *S)`, `noise` is `(2, C)`.
     """
 
-    name: str
+    name: str  # name of its file, or of the folder of its shots
+    # noisy and clean, all shots, or the single noisy recording, on the scale of the model's input
     takes: Array
-    sample_rate: float | None = None
-    noise: Array | None = None
+    sample_rate: float | None = None  # Hz, for signals
+    noise: Array | None = None  # noise variance of each channel at value zero, and its slope over the value
 
 
 # ---- target methods --------------------------------------------------------------------------------------
@@ -94,19 +89,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class TargetMethod:
-    """A way to derive input and target.
+    """A way to derive input and target."""
 
-    Args:
-        description: One phrase for the report.
-        split: Derives both from a window of a scene's takes.
-        shrinks: Whether input and target have half the lines of the window along an axis.
-        cross_check: Second method to score by, if this one relies on a noise estimate.
-    """
-
-    description: str
-    split: Callable[[_Window], tuple[Tensor, Tensor]]
-    shrinks: bool = False
-    cross_check: str = ""
+    description: str  # one phrase for the report
+    split: Callable[[_Window], tuple[Tensor, Tensor]]  # derives both from a window of a scene's takes
+    shrinks: bool = False  # whether input and target have half the lines of the window along an axis
+    cross_check: str = ""  # second method to score by, if this one relies on a noise estimate
 
     def window_side(self, side: int) -> int:
         """Return the number of lines of a window that yields patches of `side` lines."""

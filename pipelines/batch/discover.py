@@ -57,42 +57,25 @@ class Found:
 
 @dataclass(frozen=True)
 class Item:
-    """One file to process.
+    """One file to process."""
 
-    Args:
-        source: File to read.
-        destination: File to write.
-        key: The destination's path inside the output folder, with forward slashes.
-        relative: The source's path below the input that led to it.
-        modality: A name in `MODALITIES`.
-        size_bytes: Size of the source when it was found.
-    """
-
-    source: Path
-    destination: Path
-    key: str
-    relative: Path
-    modality: str
-    size_bytes: int = 0
+    source: Path  # file to read
+    destination: Path  # file to write
+    key: str  # the destination's path inside the output folder, with forward slashes
+    relative: Path  # the source's path below the input that led to it
+    modality: str  # a name in `MODALITIES`
+    size_bytes: int = 0  # size of the source when it was found
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every input with its output.
+    """Every input with its output."""
 
-    Args:
-        root: Folder that holds the outputs and the manifest.
-        items: Files to process.
-        problems: Inputs that cannot be processed.
-        ignored: Files of other kinds.
-        renames: The output is the name of one file, not a folder.
-    """
-
-    root: Path
-    items: tuple[Item, ...]
-    problems: tuple[Problem, ...]
-    ignored: tuple[Problem, ...]
-    renames: bool = False
+    root: Path  # folder that holds the outputs and the manifest
+    items: tuple[Item, ...]  # files to process
+    problems: tuple[Problem, ...]  # inputs that cannot be processed
+    ignored: tuple[Problem, ...]  # files of other kinds
+    renames: bool = False  # the output is the name of one file, not a folder
 
     @property
     def modalities(self) -> tuple[str, ...]:

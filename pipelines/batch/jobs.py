@@ -37,19 +37,14 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Options):
-    """Something to do to many files, each on its own; its own options decide where and how it runs.
+    """Something to do to many files, each on its own; its own options decide where and how it runs."""
 
-    Args:
-        inputs: Files and folders, or URLs of them (`pipelines.batch.store`).
-        options: What to do to each file.
-    """
-
-    inputs: tuple[Path, ...]
+    inputs: tuple[Path, ...]  # files and folders, or URLs of them (`pipelines.batch.store`)
     output: Annotated[
         Path,
         Option("Folder for the results, or a file for one file.", short="-o", unset="beside single files"),
     ]
-    options: LimitOptions = field(default=LimitOptions())
+    options: LimitOptions = field(default=LimitOptions())  # what to do to each file
     recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
     overwrite: Annotated[
         bool, Option("Process every file again and replace existing results, whoever wrote them.")

@@ -33,15 +33,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)  # on some
 
 @dataclass(frozen=True)
 class Claim:
-    """Claim of a run that is alive.
+    """Claim of a run that is alive."""
 
-    Args:
-        process: Its process id.
-        names: Names of the outputs inside the folder; None is all of them.
-    """
-
-    process: int
-    names: frozenset[str] | None
+    process: int  # its process id
+    names: frozenset[str] | None  # names of the outputs inside the folder; None is all of them
 
     def conflict(self, names: Collection[str] | None) -> bool:
         """True if these outputs are claimed, too."""

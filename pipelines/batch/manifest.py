@@ -41,40 +41,25 @@ PENDING_NAME = ".denoise-unfinished"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Result of one file: a row of the manifest, of `--json` and of the tables.
+    """Result of one file: a row of the manifest, of `--json` and of the tables."""
 
-    Args:
-        source: The input, as the user named it.
-        output: Path of the result; None if none was planned.
-        status: `ok`, `salvaged` (what could be decoded of a damaged file), `skipped` (already done),
-            `failed`, `unfinished` (the batch was stopped before it), or, in a dry run only, `planned`.
-        seconds: Processing time, reading and writing included.
-        modality: A name in `MODALITIES`, or None if unknown.
-        model: The model's name.
-        metrics: Metric name to value; `_before` and `_after` mark pairs.
-        error: One sentence, for a failed or a salvaged file.
-        notes: Sentences about what was converted, clipped or left alone.
-        key: The output's path inside the output folder; the manifest is looked up by it.
-        input_digest: sha256 of the input.
-        output_digest: sha256 of the output.
-        fingerprint: sha256 of all settings that the output depends on.
-        precision: Arithmetic of the network: `float32`, `bf16` or `int8`.
-    """
-
-    source: str
-    output: str | None
+    source: str  # the input, as the user named it
+    output: str | None  # path of the result; None if none was planned
+    # `ok`, `salvaged` (what could be decoded of a damaged file), `skipped` (already done), `failed`,
+    # `unfinished` (the batch was stopped before it), or, in a dry run only, `planned`
     status: str
-    seconds: float = 0.0
-    modality: str | None = None
-    model: str | None = None
+    seconds: float = 0.0  # processing time, reading and writing included
+    modality: str | None = None  # a name in `MODALITIES`, or None if unknown
+    model: str | None = None  # the model's name
+    # metric name to value; `_before` and `_after` mark pairs
     metrics: Mapping[str, float | None] = field(default_factory=dict)
-    error: str | None = None
-    notes: tuple[str, ...] = ()
-    key: str | None = None
-    input_digest: str | None = None
-    output_digest: str | None = None
-    fingerprint: str | None = None
-    precision: str | None = None
+    error: str | None = None  # one sentence, for a failed or a salvaged file
+    notes: tuple[str, ...] = ()  # sentences about what was converted, clipped or left alone
+    key: str | None = None  # the output's path inside the output folder; the manifest is looked up by it
+    input_digest: str | None = None  # sha256 of the input
+    output_digest: str | None = None  # sha256 of the output
+    fingerprint: str | None = None  # sha256 of all settings that the output depends on
+    precision: str | None = None  # arithmetic of the network: `float32`, `bf16` or `int8`
 
     @classmethod
     def of(cls, item: Item, status: str, **rest: Any) -> Entry:

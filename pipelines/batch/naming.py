@@ -25,19 +25,12 @@ NAMED_FORMATS = MappingProxyType(
 
 @dataclass(frozen=True)
 class Naming:
-    """Names of results.
+    """Names of results."""
 
-    Args:
-        template: Text with `{stem}` and `{ext}`; None keeps the name.
-        format: A key of `NAMED_FORMATS`, for files of its kind; or `same`.
-        in_place: Results take the place of their inputs.
-        backup: Suffix of the originals that are kept in place, which are no inputs.
-    """
-
-    template: str | None = None
-    format: str = "same"
-    in_place: bool = False
-    backup: str | None = None
+    template: str | None = None  # text with `{stem}` and `{ext}`; None keeps the name
+    format: str = "same"  # a key of `NAMED_FORMATS`, for files of its kind; or `same`
+    in_place: bool = False  # results take the place of their inputs
+    backup: str | None = None  # suffix of the originals that are kept in place, which are no inputs
 
     def check(self) -> None:
         """Refuse a template that names no file.

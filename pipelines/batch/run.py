@@ -25,21 +25,13 @@ Progress = Callable[[int], AbstractContextManager[OnEntry]]  # for a number of f
 
 @dataclass(frozen=True)
 class Result:
-    """Results of all files.
+    """Results of all files."""
 
-    Args:
-        entries: One entry per file.
-        ignored: Files of other kinds.
-        costs: Estimated cost of each file to process, by key.
-        free_bytes: Free space on the output disk before the run; None if unknown.
-        stopped: Reason why the run ended early, in one sentence; None if it did not.
-    """
-
-    entries: tuple[Entry, ...]
-    ignored: tuple[Problem, ...]
-    costs: Mapping[str, Cost] = field(default_factory=dict)
-    free_bytes: int | None = None
-    stopped: str | None = None
+    entries: tuple[Entry, ...]  # one entry per file
+    ignored: tuple[Problem, ...]  # files of other kinds
+    costs: Mapping[str, Cost] = field(default_factory=dict)  # estimated cost of each file to process, by key
+    free_bytes: int | None = None  # free space on the output disk before the run; None if unknown
+    stopped: str | None = None  # reason why the run ended early, in one sentence; None if it did not
 
     @property
     def counts(self) -> Counter[str]:

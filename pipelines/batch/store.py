@@ -43,36 +43,22 @@ OnProblem = Callable[[Path, str], None]
 
 @dataclass(frozen=True)
 class File:
-    """File that `Place.files` found.
+    """File that `Place.files` found."""
 
-    Args:
-        path: Path of the file.
-        relative: Path below the place; the name, if the place is the file itself.
-        size_bytes: Size; None for anything but a regular file: opening a pipe would block.
-        format: Format by the first bytes; None if they do not decide.
-    """
-
-    path: Path
-    relative: Path
-    size_bytes: int | None
-    format: Format | None
+    path: Path  # path of the file
+    relative: Path  # path below the place; the name, if the place is the file itself
+    size_bytes: int | None  # size; None for anything but a regular file: opening a pipe would block
+    format: Format | None  # format by the first bytes; None if they do not decide
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Options of `Place.files`.
+    """Options of `Place.files`."""
 
-    Args:
-        recursive: Walk subfolders too.
-        exclude_dir: Local folder to skip.
-        accept: Called with every file inside a local folder; False skips it unopened.
-        on_problem: Called with the path of what cannot be processed, and the reason.
-    """
-
-    recursive: bool
-    exclude_dir: Path | None
-    accept: Callable[[Path], bool]
-    on_problem: OnProblem
+    recursive: bool  # walk subfolders too
+    exclude_dir: Path | None  # local folder to skip
+    accept: Callable[[Path], bool]  # called with every file inside a local folder; False skips it unopened
+    on_problem: OnProblem  # called with the path of what cannot be processed, and the reason
 
 
 class Place(ABC):

@@ -40,16 +40,11 @@ Stat = tuple[int, int, int]  # size, time and inode: a file that is written or r
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Settings of a watch.
+    """Settings of a watch."""
 
-    Args:
-        job: The job; its inputs are folders.
-        settle_s: Seconds without a change of size or time before a file is processed.
-        poll_s: Seconds between scans; None waits for notifications of the system, if it sends any.
-    """
-
-    job: Job
-    settle_s: float = 2.0
+    job: Job  # the job; its inputs are folders
+    settle_s: float = 2.0  # seconds without a change of size or time before a file is processed
+    # seconds between scans; None waits for notifications of the system, if it sends any
     poll_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -61,19 +56,13 @@ class Watch:
 
 @dataclass
 class WatchSummary:
-    """Results of a watch.
+    """Results of a watch."""
 
-    Args:
-        counts: Number of results with each status.
-        failed: Existing files whose last attempt failed, with the reason.
-        waiting: Number of files that had not settled, or were not done, at the end.
-        stopped: Reason why it ended by itself, in one sentence; None if the user ended it.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)  # number of results with each status
+    # existing files whose last attempt failed, with the reason
     failed: dict[str, str] = field(default_factory=dict)
-    waiting: int = 0
-    stopped: str | None = None
+    waiting: int = 0  # number of files that had not settled, or were not done, at the end
+    stopped: str | None = None  # reason why it ended by itself, in one sentence; None if the user ended it
 
 
 @dataclass

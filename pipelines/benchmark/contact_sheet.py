@@ -39,15 +39,10 @@ PAPER, INK = (24, 24, 24), (220, 220, 220)
 
 @dataclass(frozen=True)
 class Crop:
-    """Two areas of an image: the one with the most detail, and a flat one, where blotches show.
+    """Two areas of an image: the one with the most detail, and a flat one, where blotches show."""
 
-    Args:
-        detail: Top and left of a square of `CROP_PX`.
-        flat: Top and left of a strip of `CROP_PX` x `FLAT_PX`.
-    """
-
-    detail: tuple[int, int]
-    flat: tuple[int, int]
+    detail: tuple[int, int]  # top and left of a square of `CROP_PX`
+    flat: tuple[int, int]  # top and left of a strip of `CROP_PX` x `FLAT_PX`
 
     @classmethod
     def of(cls, clean: Array) -> Crop:

@@ -37,47 +37,31 @@ _PROBE = 64  # side of the image in pixels, or blocks of the signal, to count mu
 
 @dataclass(frozen=True)
 class CostRow:
-    """Cost of one model.
-
-    Args:
-        model: Name of the model.
-        modality: A name in `MODALITIES`.
-        precision: Arithmetic it ran in.
-        parameters: Number of trained parameters.
-        kmac: Thousands of multiply-adds of its layers per pixel or sample; None for classical methods and
-            for models that select per image.
-        seconds: For a million pixels, or samples of a channel: the median, tiling and conversion included.
-        cpu_seconds: The same, of all threads together; it counts no waiting for other programs.
-        gflops: Billions of useful operations a second: what tiles compute twice does not count.
-        of_matrix: The same as a share of that of the matrix product.
-        of_reference: Its seconds as a share of those of each shape in `REFERENCES`, for images.
-    """
+    """Cost of one model."""
 
     model: str
-    modality: str
-    precision: str
-    parameters: int
+    modality: str  # a name in `MODALITIES`
+    precision: str  # arithmetic it ran in
+    parameters: int  # number of trained parameters
+    # thousands of multiply-adds of its layers per pixel or sample; None for classical methods and for models
+    # that select per image
     kmac: float | None
+    # for a million pixels, or samples of a channel: the median, tiling and conversion included
     seconds: float
-    cpu_seconds: float
-    gflops: float | None
-    of_matrix: float | None
+    cpu_seconds: float  # the same, of all threads together; it counts no waiting for other programs
+    gflops: float | None  # billions of useful operations a second: what tiles compute twice does not count
+    of_matrix: float | None  # the same as a share of that of the matrix product
+    # its seconds as a share of those of each shape in `REFERENCES`, for images
     of_reference: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Costs:
-    """All rows, and the speed of the machine.
+    """All rows, and the speed of the machine."""
 
-    Args:
-        rows: The models, then the reference shapes.
-        threads: Threads of torch.
-        matrix_gflops: Speed of a float32 matrix product, in the same turns.
-    """
-
-    rows: tuple[CostRow, ...]
-    threads: int
-    matrix_gflops: float
+    rows: tuple[CostRow, ...]  # the models, then the reference shapes
+    threads: int  # threads of torch
+    matrix_gflops: float  # speed of a float32 matrix product, in the same turns
 
 
 class PlainShape(Denoiser):

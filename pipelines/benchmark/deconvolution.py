@@ -33,15 +33,10 @@ FADE_PX = 48
 
 @dataclass(frozen=True)
 class Blurred:
-    """Kernel and noise level of a blurred image.
+    """Kernel and noise level of a blurred image."""
 
-    Args:
-        kernel: The blur kernel, `(k, k)`, of odd size and sum 1.
-        sigma: Standard deviation of the white noise on top, in 8-bit units.
-    """
-
-    kernel: Array
-    sigma: float
+    kernel: Array  # the blur kernel, `(k, k)`, of odd size and sum 1
+    sigma: float  # standard deviation of the white noise on top, in 8-bit units
 
     @classmethod
     def by(cls, noise: Corruption | None, seed: int) -> Blurred:

@@ -33,24 +33,15 @@ _EXPECTED = ".npz with finite X (rows x columns) and y (1 for each row that is a
 
 @dataclass(frozen=True)
 class DetectionRow:
-    """One detector on one set: means over the seeds.
+    """One detector on one set: means over the seeds."""
 
-    Args:
-        set: Name of the file.
-        model: Name of the detector.
-        rows: Number of rows of the set.
-        anomalies: Number of anomalies among them.
-        auroc: Area under the receiver operating characteristic; 0.5 is guessing.
-        seconds: Time to fit and to score.
-        false_alarms: Share of unseen normal rows above the threshold of quantile 0.99; None if it has none.
-    """
-
-    set: str
-    model: str
-    rows: int
-    anomalies: int
-    auroc: float
-    seconds: float
+    set: str  # name of the file
+    model: str  # name of the detector
+    rows: int  # number of rows of the set
+    anomalies: int  # number of anomalies among them
+    auroc: float  # area under the receiver operating characteristic; 0.5 is guessing
+    seconds: float  # time to fit and to score
+    # share of unseen normal rows above the threshold of quantile 0.99; None if it has none
     false_alarms: float | None
 
     def as_dict(self) -> dict[str, Any]:

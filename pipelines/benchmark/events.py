@@ -47,24 +47,15 @@ class Series:
 
 @dataclass(frozen=True)
 class EventRow:
-    """One detector on one series, at the threshold that is best for all of them together.
+    """One detector on one series, at the threshold that is best for all of them together."""
 
-    Args:
-        set: Name of the series; `all` for the whole.
-        model: Name of the detector.
-        rows: Rows of the series.
-        events: Number of windows.
-        found: Windows with an alarm.
-        false_alarms: Alarms outside the windows.
-        score: 100 for every event at the start of its window without a false alarm, 0 for no alarm at all.
-    """
-
-    set: str
-    model: str
-    rows: int
-    events: int
-    found: int
-    false_alarms: int
+    set: str  # name of the series; `all` for the whole
+    model: str  # name of the detector
+    rows: int  # rows of the series
+    events: int  # number of windows
+    found: int  # windows with an alarm
+    false_alarms: int  # alarms outside the windows
+    # 100 for every event at the start of its window without a false alarm, 0 for no alarm at all
     score: float
 
     def as_dict(self) -> dict[str, Any]:

@@ -41,14 +41,10 @@ _SAMPLES = 8192  # of a recording, from its middle
 
 @dataclass(frozen=True)
 class Setting:
-    """Thresholds of the checks; the other fields of `HarmGate` and `EventGuard` stay.
+    """Thresholds of the checks; the other fields of `HarmGate` and `EventGuard` stay."""
 
-    Args:
-        faint_db: Power up to which a correction is reverted; from 3 dB more it is applied.
-        usual: Size up to which a correction is applied, in its usual sizes; from 1.5 times that it is not.
-    """
-
-    faint_db: float
+    faint_db: float  # power up to which a correction is reverted; from 3 dB more it is applied
+    # size up to which a correction is applied, in its usual sizes; from 1.5 times that it is not
     usual: float
 
     def apply(self, chain: SensorChain) -> None:

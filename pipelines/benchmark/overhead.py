@@ -30,21 +30,13 @@ __all__ = ["Overhead", "as_text", "measure"]
 
 @dataclass(frozen=True)
 class Overhead:
-    """Wall-clock seconds.
-
-    Args:
-        model: Name of the model.
-        files: Number of files cleaned.
-        model_seconds: Model alone: arrays in memory, one after another, on all cores.
-        first_seconds: Batch until its first file: starting processes, loading the model.
-        batch_seconds: Batch from then on, from files to files.
-    """
+    """Wall-clock seconds."""
 
     model: str
-    files: int
-    model_seconds: float
-    first_seconds: float
-    batch_seconds: float
+    files: int  # number of files cleaned
+    model_seconds: float  # model alone: arrays in memory, one after another, on all cores
+    first_seconds: float  # batch until its first file: starting processes, loading the model
+    batch_seconds: float  # batch from then on, from files to files
 
     @property
     def ratio(self) -> float:

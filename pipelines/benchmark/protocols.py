@@ -19,17 +19,11 @@ __all__ = ["ANOMALIES", "EVENTS", "PROTOCOLS", "REAL", "Condition", "Protocol", 
 
 @dataclass(frozen=True)
 class Condition:
-    """One degradation of the clean files.
+    """One degradation of the clean files."""
 
-    Args:
-        noise: The corruption; None leaves them clean.
-        level: Level of the sweep, or None.
-        group: Name of the sweep, which groups its levels in tables.
-    """
-
-    noise: Corruption | None
-    level: float | None = None
-    group: str = ""
+    noise: Corruption | None  # the corruption; None leaves them clean
+    level: float | None = None  # level of the sweep, or None
+    group: str = ""  # name of the sweep, which groups its levels in tables
 
     def __str__(self) -> str:
         return str(self.noise) if self.noise else self.group or CLEAN
@@ -43,21 +37,14 @@ EVENTS = "events"  # the protocol of labelled series, for the same
 
 @dataclass(frozen=True)
 class Protocol:
-    """Table of degradations, so that two people who name it measure the same.
+    """Table of degradations, so that two people who name it measure the same."""
 
-    Args:
-        sweeps: Corruption specs and their levels, in the unit of each; `none` has no level.
-        then: Corruptions added to each of them, one table each; none by default.
-        means: True if the mean over a sweep is meaningful: its levels have one kind and weight.
-        modality: Modality of the files.
-        ceiling_db: Outputs better than this count as this good, so that excellent outputs do not
-            compensate for poor ones.
-    """
-
+    # corruption specs and their levels, in the unit of each; `none` has no level
     sweeps: Mapping[str, tuple[float, ...]]
-    then: tuple[str, ...] = ("",)
-    means: bool = False
-    modality: str = "image"
+    then: tuple[str, ...] = ("",)  # corruptions added to each of them, one table each; none by default
+    means: bool = False  # true if the mean over a sweep is meaningful: its levels have one kind and weight
+    modality: str = "image"  # modality of the files
+    # outputs better than this count as this good, so that excellent outputs do not compensate for poor ones
     ceiling_db: float = math.inf
 
     def conditions(self) -> list[Condition]:

@@ -42,35 +42,23 @@ _PERFECT_DB = 100.0  # real files count at most this much
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One model under one condition: means over the files, before and after it, and its cost.
-
-    Args:
-        model: Name of the model.
-        modality: A name in `MODALITIES`.
-        noise: Spec of the noise, level included; `none` is the clean file.
-        level: Level of the sweep; None if the spec was taken as it is.
-        files: Number of files in the means.
-        metrics: Metrics of the model's output.
-        noisy_metrics: Metrics of its input.
-        cost: `s_per_mpx` (seconds per megapixel) or `real_time_factor` (seconds per second of signal), and
-            for sensors `s_per_msample` (seconds per million samples).
-        group: The spec whose levels were swept.
-        families: For sensors under a protocol: each family's gains in dB of SNR, one per file. A family is a
-            folder.
-        fidelity: For clean sensor logs: SNR of the output, mean over the families; each file counts at most
-            60 dB, as an unchanged one does.
-    """
+    """One model under one condition: means over the files, before and after it, and its cost."""
 
     model: str
-    modality: str
-    noise: str
-    level: float | None
-    files: int
-    metrics: Metrics
-    noisy_metrics: Metrics
+    modality: str  # a name in `MODALITIES`
+    noise: str  # spec of the noise, level included; `none` is the clean file
+    level: float | None  # level of the sweep; None if the spec was taken as it is
+    files: int  # number of files in the means
+    metrics: Metrics  # metrics of the model's output
+    noisy_metrics: Metrics  # metrics of its input
+    # `s_per_mpx` (seconds per megapixel) or `real_time_factor` (seconds per second of signal), and for
+    # sensors `s_per_msample` (seconds per million samples)
     cost: Mapping[str, float]
-    group: str = ""
+    group: str = ""  # the spec whose levels were swept
+    # for sensors under a protocol: each family's gains in dB of SNR, one per file. A family is a folder
     families: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    # for clean sensor logs: SNR of the output, mean over the families; each file counts at most 60 dB, as an
+    # unchanged one does
     fidelity: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,29 +85,17 @@ class BenchmarkRow:
 
 
 class RealCase(NamedTuple):
-    """One real file: what a model did to it.
+    """One real file: what a model did to it."""
 
-    Args:
-        key: Common name of the pair.
-        before: Headline metric of the input; a perfect file counts as 100 dB.
-        after: The same of the output.
-        model: The model that was used; of `auto`, the one it selected.
-        strength: Share of its correction that was applied.
-        reason: Reason of the selection.
-        dropped: Models that were tried before, and whose results were rejected.
-        noise_sigma: Standard deviation of the noise of an image in 8-bit units, by its pair.
-        estimated_sigma: The same as `auto` estimated it; None for other models.
-    """
-
-    key: str
-    before: float
-    after: float
-    model: str
-    strength: float
-    reason: str
-    dropped: tuple[str, ...]
-    noise_sigma: float | None
-    estimated_sigma: float | None
+    key: str  # common name of the pair
+    before: float  # headline metric of the input; a perfect file counts as 100 dB
+    after: float  # the same of the output
+    model: str  # the model that was used; of `auto`, the one it selected
+    strength: float  # share of its correction that was applied
+    reason: str  # reason of the selection
+    dropped: tuple[str, ...]  # models that were tried before, and whose results were rejected
+    noise_sigma: float | None  # standard deviation of the noise of an image in 8-bit units, by its pair
+    estimated_sigma: float | None  # the same as `auto` estimated it; None for other models
 
     @property
     def gain(self) -> float:
@@ -128,28 +104,19 @@ class RealCase(NamedTuple):
 
 @dataclass(frozen=True)
 class RealRow(BenchmarkRow):
-    """One model over real pairs: what it did to each file.
+    """One model over real pairs: what it did to each file."""
 
-    Args:
-        median_gain: Median over the files of the gain in the headline metric.
-        worst_gain: Minimum over the files.
-        worst_file: The file of that gain.
-        worse_share: Share of the files that lost more than `WORSE_DB`.
-        decisions: Number of files by the model that was used; of `auto`, by the one it selected.
-        dropped: Number of files by the models that were tried, and whose results were rejected.
-        sigma_error: Mean absolute error of the estimated noise level of images in 8-bit units; None without
-            estimates.
-        cases: The files one by one.
-    """
-
-    median_gain: float = 0.0
-    worst_gain: float = 0.0
-    worst_file: str = ""
-    worse_share: float = 0.0
+    median_gain: float = 0.0  # median over the files of the gain in the headline metric
+    worst_gain: float = 0.0  # minimum over the files
+    worst_file: str = ""  # the file of that gain
+    worse_share: float = 0.0  # share of the files that lost more than `WORSE_DB`
+    # number of files by the model that was used; of `auto`, by the one it selected
     decisions: Mapping[str, int] = field(default_factory=dict)
+    # number of files by the models that were tried, and whose results were rejected
     dropped: Mapping[str, int] = field(default_factory=dict)
+    # mean absolute error of the estimated noise level of images in 8-bit units; None without estimates
     sigma_error: float | None = None
-    cases: tuple[RealCase, ...] = ()
+    cases: tuple[RealCase, ...] = ()  # the files one by one
 
     @property
     def headline(self) -> float | None:

@@ -48,23 +48,14 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class AnomalyResult:
-    """Result of a search for anomalies.
+    """Result of a search for anomalies."""
 
-    Args:
-        cut: Segmentation of the files.
-        quantile: Share of normal segments, and of normal files, that pass.
-        threshold: Score above which a segment is an anomaly.
-        rows: Each file with its result.
-        problems: Files that could not be read, normal ones included.
-        held_out: Check on normal data; None where the model brings its threshold.
-    """
-
-    cut: Segmentation
-    quantile: float
-    threshold: float
-    rows: tuple[tuple[Source, FileAnomalies], ...]
-    problems: tuple[Problem, ...]
-    held_out: HeldOut | None
+    cut: Segmentation  # segmentation of the files
+    quantile: float  # share of normal segments, and of normal files, that pass
+    threshold: float  # score above which a segment is an anomaly
+    rows: tuple[tuple[Source, FileAnomalies], ...]  # each file with its result
+    problems: tuple[Problem, ...]  # files that could not be read, normal ones included
+    held_out: HeldOut | None  # check on normal data; None where the model brings its threshold
 
 
 def find_anomalies(job: AnomaliesJob) -> AnomalyResult:

@@ -37,23 +37,14 @@ _NOISE = 0.1  # training noise, relative to the segments' deviation: prevents ov
 
 @dataclass(frozen=True)
 class EmbedResult:
-    """Result of an embedding.
+    """Result of an embedding."""
 
-    Args:
-        cut: Segmentation of the files.
-        codes: Codes of each file that has some.
-        files: All files, with their problems.
-        n_train: Number of segments that the model was fitted on; 0 for a given model.
-        snr_db: Energy of the segments about their mean over the energy of the reconstruction error.
-        bytes_written: Size of the output.
-    """
-
-    cut: Segmentation
-    codes: tuple[Codes, ...]
-    files: Files
-    n_train: int
-    snr_db: float
-    bytes_written: int
+    cut: Segmentation  # segmentation of the files
+    codes: tuple[Codes, ...]  # codes of each file that has some
+    files: Files  # all files, with their problems
+    n_train: int  # number of segments that the model was fitted on; 0 for a given model
+    snr_db: float  # energy of the segments about their mean over the energy of the reconstruction error
+    bytes_written: int  # size of the output
 
     @property
     def code_size(self) -> int:

@@ -44,20 +44,13 @@ Result = TypeVar("Result")
 
 @dataclass
 class Files:
-    """Files of one kind, and the problems with some.
+    """Files of one kind, and the problems with some."""
 
-    Args:
-        modality: Their kind.
-        sources: In name order.
-        problems: Grows as files turn out to be bad.
-        ignored: Files of other kinds.
-        options: Options of their reader, as `denoise.io.reader` takes them.
-    """
-
-    modality: str
-    sources: list[Source]
-    problems: list[Problem] = field(default_factory=list)
-    ignored: list[Problem] = field(default_factory=list)
+    modality: str  # their kind
+    sources: list[Source]  # in name order
+    problems: list[Problem] = field(default_factory=list)  # grows as files turn out to be bad
+    ignored: list[Problem] = field(default_factory=list)  # files of other kinds
+    # options of their reader, as `denoise.io.reader` takes them
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def each(self, work: Callable[[Source], Result]) -> Iterator[tuple[Source, Result]]:

@@ -36,17 +36,11 @@ _MIN_BYTES = 1 << 29  # of memory and of disk: a large photo needs more
 
 @dataclass(frozen=True)
 class Check:
-    """Result of one check.
+    """Result of one check."""
 
-    Args:
-        name: Subject of the check.
-        ok: True if it passed.
-        found: The facts, or the problem.
-    """
-
-    name: str
-    ok: bool
-    found: str
+    name: str  # subject of the check
+    ok: bool  # true if it passed
+    found: str  # the facts, or the problem
 
 
 class _ProblemError(Exception):

@@ -30,35 +30,23 @@ _BLOCK = 1 << 16  # samples at a time
 
 @dataclass(frozen=True)
 class FileInfo:
-    """Description of one file.
+    """Description of one file."""
 
-    Args:
-        source: Path of the file.
-        error: Reason why it cannot be cleaned, in one sentence, or None. With an error the rest is empty.
-        format: Format by its first bytes, such as `PNG`.
-        modality: A name in `denoise.signal.MODALITIES`.
-        size_bytes: Size of the file.
-        facts: Size, rate, channels, depth, columns: units are in the names.
-        kept: Parts besides the samples that a cleaned file keeps.
-        noise: The estimate, as `denoise.estimate.NoiseEstimator` names it.
-        model: Model that `clean` uses by default.
-        decision: Reason of the selection, for a model that is selected per file.
-        cost: Estimated cost of cleaning it.
-        notes: Conversions that cleaning would make.
-    """
-
-    source: Path
+    source: Path  # path of the file
+    # reason why it cannot be cleaned, in one sentence, or None. With an error the rest is empty
     error: str | None = None
-    format: str | None = None
-    modality: str | None = None
-    size_bytes: int = 0
+    format: str | None = None  # format by its first bytes, such as `PNG`
+    modality: str | None = None  # a name in `denoise.signal.MODALITIES`
+    size_bytes: int = 0  # size of the file
+    # size, rate, channels, depth, columns: units are in the names
     facts: Mapping[str, Any] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()  # parts besides the samples that a cleaned file keeps
+    # the estimate, as `denoise.estimate.NoiseEstimator` names it
     noise: Mapping[str, float] = field(default_factory=dict)
-    model: str | None = None
-    decision: str | None = None
-    cost: Cost = field(default_factory=Cost)
-    notes: tuple[str, ...] = ()
+    model: str | None = None  # model that `clean` uses by default
+    decision: str | None = None  # reason of the selection, for a model that is selected per file
+    cost: Cost = field(default_factory=Cost)  # estimated cost of cleaning it
+    notes: tuple[str, ...] = ()  # conversions that cleaning would make
 
     def row(self) -> dict[str, Any]:
         """Return the form of `--json`."""

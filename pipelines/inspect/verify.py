@@ -31,19 +31,12 @@ FAULTS = frozenset(status for status, fault in STATUSES.items() if fault)
 
 @dataclass(frozen=True)
 class Checked:
-    """Status of one file of the folder.
+    """Status of one file of the folder."""
 
-    Args:
-        key: Its path inside the folder, with forward slashes.
-        status: One of `STATUSES`.
-        expected: sha256 by the manifest; None for a file that is not in it.
-        found: sha256 of its bytes; None if they were not, or cannot be, read.
-    """
-
-    key: str
-    status: str
-    expected: str | None = None
-    found: str | None = None
+    key: str  # its path inside the folder, with forward slashes
+    status: str  # one of `STATUSES`
+    expected: str | None = None  # sha256 by the manifest; None for a file that is not in it
+    found: str | None = None  # sha256 of its bytes; None if they were not, or cannot be, read
 
 
 def verify(root: Path) -> Iterator[Checked]:

@@ -47,29 +47,17 @@ def clean_name(text: str) -> str:
 
 @dataclass
 class Held:
-    """One uploaded file.
+    """One uploaded file."""
 
-    Args:
-        id: Random name.
-        name: Name that it had.
-        folder: Its folder.
-        size_bytes: Of the upload.
-        model: Name of the model; empty for the default.
-        status: `waiting`, `cleaning`, `ok` or `failed`.
-        strength: Of the result.
-        entry: Result of the last cleaning.
-        started: Time of the upload.
-    """
-
-    id: str
-    name: str
+    id: str  # random name
+    name: str  # name that it had
     folder: Path
-    size_bytes: int
-    model: str = ""
-    status: str = "waiting"
-    strength: float = 1.0
-    entry: Entry | None = None
-    started: float = field(default_factory=time.monotonic)
+    size_bytes: int  # of the upload
+    model: str = ""  # name of the model; empty for the default
+    status: str = "waiting"  # `waiting`, `cleaning`, `ok` or `failed`
+    strength: float = 1.0  # of the result
+    entry: Entry | None = None  # result of the last cleaning
+    started: float = field(default_factory=time.monotonic)  # time of the upload
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

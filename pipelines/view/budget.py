@@ -23,13 +23,9 @@ _QUALITY = 82
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes for the view of one file.
+    """Bytes for the view of one file."""
 
-    Args:
-        size_bytes: Encoded media, before base64.
-    """
-
-    size_bytes: float = _MAX_VIEW_BYTES
+    size_bytes: float = _MAX_VIEW_BYTES  # encoded media, before base64
 
     @classmethod
     def for_files(cls, files: int) -> Budget:

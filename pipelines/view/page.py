@@ -23,46 +23,28 @@ View = "PhotoView | SoundView | TraceView"
 
 @dataclass(frozen=True)
 class Column:
-    """Column of the table.
+    """Column of the table."""
 
-    Args:
-        title: Words above it.
-        number: Align right, and sort by value.
-        phone: Show it on a narrow screen, too.
-    """
-
-    title: str
-    number: bool = False
-    phone: bool = True
+    title: str  # words above it
+    number: bool = False  # align right, and sort by value
+    phone: bool = True  # show it on a narrow screen, too
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table, and the section of its file.
+    """One line of the table, and the section of its file."""
 
-    Args:
-        name: File, or whatever the line is about.
-        status: `ok`, `failed`, ...
-        group: Kind of file, for the filter.
-        cells: Text and value to sort by, one for each column after the name.
-        error: Reason of a failure.
-        decision: Model and reason.
-        notes: Sentences.
-        figures: Names and values.
-        view: What to look at or listen to.
-        missing: Reason why there is no view.
-    """
-
-    name: str
-    status: str
-    group: str = ""
+    name: str  # file, or whatever the line is about
+    status: str  # `ok`, `failed`,
+    group: str = ""  # kind of file, for the filter
+    # text and value to sort by, one for each column after the name
     cells: tuple[tuple[str, float | str], ...] = ()
-    error: str | None = None
-    decision: str | None = None
-    notes: tuple[str, ...] = ()
-    figures: tuple[tuple[str, str], ...] = ()
-    view: Any = None
-    missing: str | None = None
+    error: str | None = None  # reason of a failure
+    decision: str | None = None  # model and reason
+    notes: tuple[str, ...] = ()  # sentences
+    figures: tuple[tuple[str, str], ...] = ()  # names and values
+    view: Any = None  # what to look at or listen to
+    missing: str | None = None  # reason why there is no view
 
 
 @dataclass(frozen=True)
@@ -75,25 +57,15 @@ class Chart:
 
 @dataclass(frozen=True)
 class Page:
-    """Content of a report.
+    """Content of a report."""
 
-    Args:
-        title: What was done.
-        facts: Totals, as values and their names.
-        columns: Of the table, after the name.
-        rows: Failures first.
-        charts: Drawings.
-        notes: Sentences about the whole.
-        first: Title of the column of names.
-    """
-
-    title: str
-    facts: Sequence[tuple[str, str]]
-    columns: Sequence[Column]
-    rows: Sequence[Row]
-    charts: Sequence[Chart] = ()
-    notes: Sequence[str] = ()
-    first: str = "file"
+    title: str  # what was done
+    facts: Sequence[tuple[str, str]]  # totals, as values and their names
+    columns: Sequence[Column]  # of the table, after the name
+    rows: Sequence[Row]  # failures first
+    charts: Sequence[Chart] = ()  # drawings
+    notes: Sequence[str] = ()  # sentences about the whole
+    first: str = "file"  # title of the column of names
 
 
 def asset(name: str) -> str:

@@ -49,37 +49,22 @@ class Mark:
 
 @dataclass(frozen=True)
 class PhotoView:
-    """Media of one image.
-
-    Args:
-        width: Pixels of the file, upright.
-        height: Pixels of the file, upright.
-        scale: Of the overview, at most 1.
-        before: Overview, as a data URI.
-        after: Overview of the result; None if there is one picture only.
-        left: First column of the crop.
-        top: First row of the crop.
-        side: Columns and rows of the crop.
-        crops: Crop before, after, and the residual; empty if there is one picture only.
-        gain: Factor of the residual.
-        marks: Places to outline.
-        names: What the two pictures are.
-    """
+    """Media of one image."""
 
     kind: ClassVar[str] = "photo"
 
-    width: int
-    height: int
-    scale: float
-    before: str
-    after: str | None = None
-    left: int = 0
-    top: int = 0
-    side: tuple[int, int] = (0, 0)
-    crops: tuple[str, ...] = ()
-    gain: int = _GAIN
-    marks: tuple[Mark, ...] = ()
-    names: tuple[str, str] = ("before", "after")
+    width: int  # pixels of the file, upright
+    height: int  # pixels of the file, upright
+    scale: float  # of the overview, at most 1
+    before: str  # overview, as a data URI
+    after: str | None = None  # overview of the result; None if there is one picture only
+    left: int = 0  # first column of the crop
+    top: int = 0  # first row of the crop
+    side: tuple[int, int] = (0, 0)  # columns and rows of the crop
+    crops: tuple[str, ...] = ()  # crop before, after, and the residual; empty if there is one picture only
+    gain: int = _GAIN  # factor of the residual
+    marks: tuple[Mark, ...] = ()  # places to outline
+    names: tuple[str, str] = ("before", "after")  # what the two pictures are
 
 
 def photo_view(

@@ -44,27 +44,17 @@ class Spectrogram:
 
 @dataclass(frozen=True)
 class SoundView:
-    """Media of one recording.
-
-    Args:
-        start_s: Start of the excerpt.
-        stop_s: End of the excerpt.
-        duration_s: Of the file.
-        top_hz: Highest frequency of the spectrograms.
-        clips: Name and data URI of each signal to hear.
-        spectrograms: One for each of input and output.
-        marks: Start and end of places to mark, as shares of the excerpt.
-    """
+    """Media of one recording."""
 
     kind: ClassVar[str] = "sound"
 
-    start_s: float
-    stop_s: float
-    duration_s: float
-    top_hz: float
-    clips: tuple[tuple[str, str], ...]
-    spectrograms: tuple[Spectrogram, ...]
-    marks: tuple[tuple[float, float], ...] = ()
+    start_s: float  # start of the excerpt
+    stop_s: float  # end of the excerpt
+    duration_s: float  # of the file
+    top_hz: float  # highest frequency of the spectrograms
+    clips: tuple[tuple[str, str], ...]  # name and data URI of each signal to hear
+    spectrograms: tuple[Spectrogram, ...]  # one for each of input and output
+    marks: tuple[tuple[float, float], ...] = ()  # start and end of places to mark, as shares of the excerpt
 
 
 def sound_view(

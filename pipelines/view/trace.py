@@ -33,52 +33,33 @@ _MAX_PEAKS = 60
 
 @dataclass(frozen=True)
 class Channel:
-    """Traces of one channel.
+    """Traces of one channel."""
 
-    Args:
-        name: Column.
-        low: Value at the lower edge of the drawing.
-        high: Value at its upper edge.
-        removed: Half of the range of what was removed.
-        before: 16-bit levels from low to high, little-endian, base64; 65535 is a gap.
-        after: The same of the output; None if there is one log only.
-        paths: Outlines of input, output and what was removed, for `HEIGHT` and `REMOVED_HEIGHT`.
-        peaks: Place (share of the length), height (share of the range) and if it was kept.
-    """
-
-    name: str
-    low: float
-    high: float
-    removed: float
-    before: str
-    after: str | None
+    name: str  # column
+    low: float  # value at the lower edge of the drawing
+    high: float  # value at its upper edge
+    removed: float  # half of the range of what was removed
+    before: str  # 16-bit levels from low to high, little-endian, base64; 65535 is a gap
+    after: str | None  # the same of the output; None if there is one log only
+    # outlines of input, output and what was removed, for `HEIGHT` and `REMOVED_HEIGHT`
     paths: tuple[str, ...]
+    # place (share of the length), height (share of the range) and if it was kept
     peaks: tuple[tuple[float, float, bool], ...]
 
 
 @dataclass(frozen=True)
 class TraceView:
-    """Traces of one log.
-
-    Args:
-        channels: The first channels.
-        left_out: Number of channels that are not drawn.
-        length: Samples of a channel.
-        span: Length in units of the horizontal axis.
-        unit: Of the horizontal axis: `s`, or `samples` without a sample rate.
-        marks: Start and end of places to mark, as shares of the length.
-        names: What the two traces are.
-    """
+    """Traces of one log."""
 
     kind: ClassVar[str] = "trace"
 
-    channels: tuple[Channel, ...]
-    left_out: int
-    length: int
-    span: float
-    unit: str
-    marks: tuple[tuple[float, float], ...] = ()
-    names: tuple[str, str] = ("before", "after")
+    channels: tuple[Channel, ...]  # the first channels
+    left_out: int  # number of channels that are not drawn
+    length: int  # samples of a channel
+    span: float  # length in units of the horizontal axis
+    unit: str  # of the horizontal axis: `s`, or `samples` without a sample rate
+    marks: tuple[tuple[float, float], ...] = ()  # start and end of places to mark, as shares of the length
+    names: tuple[str, str] = ("before", "after")  # what the two traces are
 
 
 def trace_view(

@@ -26,21 +26,14 @@ MAX_LINKS = 4096  # each is opened twice
 
 @dataclass(frozen=True)
 class Link:
-    """One recording in a file.
+    """One recording in a file."""
 
-    Args:
-        start: Byte offset of its first byte.
-        stop: Byte offset behind its last byte; None is the end of the file.
-        patches: Bytes to read in place of those in the file, by their offset.
-        endless: The decoder derives the length from the size, and must be given an endless one.
-        samples: Number of samples, where the decoder does not know it.
-    """
-
-    start: int = 0
-    stop: int | None = None
+    start: int = 0  # byte offset of its first byte
+    stop: int | None = None  # byte offset behind its last byte; None is the end of the file
+    # bytes to read in place of those in the file, by their offset
     patches: Mapping[int, bytes] = field(default_factory=dict)
-    endless: bool = False
-    samples: int | None = None
+    endless: bool = False  # the decoder derives the length from the size, and must be given an endless one
+    samples: int | None = None  # number of samples, where the decoder does not know it
 
     @property
     def is_whole(self) -> bool:
@@ -50,19 +43,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Layout:
-    """The links of a file.
+    """The links of a file."""
 
-    Args:
-        links: In order; at least one.
-        notes: Sentences about headers that are wrong.
-        damage: What is missing or damaged, in words; None if nothing is, as far as headers tell.
-        stretch: Length that the header promises, over the length that is there.
-    """
-
-    links: tuple[Link, ...] = (Link(),)
-    notes: tuple[str, ...] = ()
+    links: tuple[Link, ...] = (Link(),)  # in order; at least one
+    notes: tuple[str, ...] = ()  # sentences about headers that are wrong
+    # what is missing or damaged, in words; None if nothing is, as far as headers tell
     damage: str | None = None
-    stretch: float = 1.0
+    stretch: float = 1.0  # length that the header promises, over the length that is there
 
 
 def layout(path: Path) -> Layout:

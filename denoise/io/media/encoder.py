@@ -68,19 +68,12 @@ _PCM_FRAME = 1024  # samples in a packet of a codec without frames of its own
 
 @dataclass(frozen=True)
 class Coding:
-    """Encoding of a track.
+    """Encoding of a track."""
 
-    Args:
-        muxer: FFmpeg's name of the container.
-        encoder: FFmpeg's name of the encoder.
-        bit_rate: Bits per second; None for lossless codecs.
-        note: What is not as in the source, in one sentence; empty if nothing.
-    """
-
-    muxer: str
-    encoder: str
-    bit_rate: int | None
-    note: str = ""
+    muxer: str  # FFmpeg's name of the container
+    encoder: str  # FFmpeg's name of the encoder
+    bit_rate: int | None  # bits per second; None for lossless codecs
+    note: str = ""  # what is not as in the source, in one sentence; empty if nothing
 
 
 def coding_for(track: Track, muxer: str) -> Coding:

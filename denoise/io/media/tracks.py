@@ -43,36 +43,22 @@ Piece = tuple[NDArray[np.float32], int | None]  # samples `(C, n)`, and the time
 
 @dataclass(frozen=True)
 class Track:
-    """One sound track.
+    """One sound track."""
 
-    Args:
-        index: Number of its stream in the file.
-        id: Number that the container gives it (the track ID of MP4).
-        codec: FFmpeg's name of the codec.
-        sample_format: FFmpeg's name of the format of decoded samples, without its order.
-        sample_rate: Hz.
-        channels: Number of channels.
-        layout: FFmpeg's name of the speaker positions.
-        samples: Samples of a channel, encoder delay and padding aside.
-        bit_rate: Bits per second of its packets.
-        marks: Samples and their times, in samples from the start of the file, wherever the time stamps depart
-            from counting: the first sample, and what follows gaps.
-        damage: How it is damaged, in one sentence; None if it is whole.
-        stated_samples: Samples that a damaged track had, by its header.
-    """
-
-    index: int
-    id: int
-    codec: str
-    sample_format: str
-    sample_rate: int
+    index: int  # number of its stream in the file
+    id: int  # number that the container gives it (the track ID of MP4)
+    codec: str  # FFmpeg's name of the codec
+    sample_format: str  # FFmpeg's name of the format of decoded samples, without its order
+    sample_rate: int  # Hz
     channels: int
-    layout: str
-    samples: int
-    bit_rate: float
+    layout: str  # FFmpeg's name of the speaker positions
+    samples: int  # samples of a channel, encoder delay and padding aside
+    bit_rate: float  # bits per second of its packets
+    # samples and their times, in samples from the start of the file, wherever the time stamps depart from
+    # counting: the first sample, and what follows gaps
     marks: tuple[tuple[int, int], ...]
-    damage: str | None = None
-    stated_samples: int = 0
+    damage: str | None = None  # how it is damaged, in one sentence; None if it is whole
+    stated_samples: int = 0  # samples that a damaged track had, by its header
 
 
 def media_format(path: Path) -> Format:

@@ -107,15 +107,10 @@ class NotNumbersError(InputError):
 
 @dataclass(frozen=True)
 class NumberForm:
-    """The form of the numbers of a column.
+    """The form of the numbers of a column."""
 
-    Args:
-        decimal: The decimal mark, `.` or `,`.
-        thousands: The mark between groups of three digits, or nothing.
-    """
-
-    decimal: str = "."
-    thousands: str = ""
+    decimal: str = "."  # the decimal mark, `.` or `,`
+    thousands: str = ""  # the mark between groups of three digits, or nothing
 
     def number(self, cell: str) -> float:
         """Parse one cell; NaN if it is missing.

@@ -18,19 +18,12 @@ _BALANCE_S = 10.0  # time constant of both powers
 
 @dataclass(frozen=True)
 class CarefulState:
-    """State between parts of a recording, N = B * C.
+    """State between parts of a recording, N = B * C."""
 
-    Args:
-        delayed: Input samples that wait for the output of the model, `(N, latency)`.
-        powers: Fading energies of the sound and of what the model removes, `(B, 2)`.
-        share: Share of the correction at the end of the last part, `(B,)`; below 0 before the first.
-        state: State of the model.
-    """
-
-    delayed: Tensor
-    powers: Tensor
-    share: Tensor
-    state: Any
+    delayed: Tensor  # input samples that wait for the output of the model, `(N, latency)`
+    powers: Tensor  # fading energies of the sound and of what the model removes, `(B, 2)`
+    share: Tensor  # share of the correction at the end of the last part, `(B,)`; below 0 before the first
+    state: Any  # state of the model
 
 
 class Careful(CausalDenoiser):

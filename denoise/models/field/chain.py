@@ -20,19 +20,12 @@ _MIN_RATIO, _MAX_RATIO = 0.9, 1.05  # of the rates of recording and network
 
 @dataclass(frozen=True)
 class FieldState:
-    """State between parts of a recording, N = B * C.
+    """State between parts of a recording, N = B * C."""
 
-    Args:
-        history: Last input samples, which the repair of clicks needs around its next part, `(N, n)`.
-        repaired: Last part without clicks, whose hum is not final yet, `(N, hop)`.
-        hum: Share of the hum in it from the window before, `(N, hop)`.
-        state: State of the network.
-    """
-
-    history: Tensor
-    repaired: Tensor
-    hum: Tensor
-    state: Any
+    history: Tensor  # last input samples, which the repair of clicks needs around its next part, `(N, n)`
+    repaired: Tensor  # last part without clicks, whose hum is not final yet, `(N, hop)`
+    hum: Tensor  # share of the hum in it from the window before, `(N, hop)`
+    state: Any  # state of the network
 
 
 class FieldChain(CausalDenoiser):

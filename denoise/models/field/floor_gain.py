@@ -42,36 +42,22 @@ _AMBIENCE_DB = (-20.0, -17.0)  # power of the floor over that of the recording
 
 @dataclass(frozen=True)
 class FloorGainConfig:
-    """Sizes of a `FloorGain`.
+    """Sizes of a `FloorGain`."""
 
-    Args:
-        sample_rate: Hz.
-        floor_width: Channels of the network that estimates the floor.
-        width: Channels of the network that estimates gains.
-        dilations: Cells between the taps in time of each of its residual layers.
-        min_gain: Gain where there is nothing but noise.
-    """
-
-    sample_rate: float = 48_000.0
-    floor_width: int = 24
-    width: int = 32
-    dilations: tuple[int, ...] = (1, 2, 2)
-    min_gain: float = 0.1
+    sample_rate: float = 48_000.0  # Hz
+    floor_width: int = 24  # channels of the network that estimates the floor
+    width: int = 32  # channels of the network that estimates gains
+    dilations: tuple[int, ...] = (1, 2, 2)  # cells between the taps in time of each of its residual layers
+    min_gain: float = 0.1  # gain where there is nothing but noise
 
 
 @dataclass(frozen=True)
 class FloorGainState:
-    """State between parts of a recording, N = B * C.
+    """State between parts of a recording, N = B * C."""
 
-    Args:
-        tail: Last input samples, which the next frame begins with, `(N, frame - hop)`.
-        spectrum: Frames without output yet, and the context before them, `(N, frames, bins, 2)`.
-        blocks: Log power of the last blocks minus that which marks silence, `(B, blocks, bins)`.
-    """
-
-    tail: Tensor
-    spectrum: Tensor
-    blocks: Tensor
+    tail: Tensor  # last input samples, which the next frame begins with, `(N, frame - hop)`
+    spectrum: Tensor  # frames without output yet, and the context before them, `(N, frames, bins, 2)`
+    blocks: Tensor  # log power of the last blocks minus that which marks silence, `(B, blocks, bins)`
 
 
 class FloorGain(CausalDenoiser):

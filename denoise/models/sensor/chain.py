@@ -46,25 +46,15 @@ Floats = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """Signals of the chain before its checks, `(C, T)` each.
+    """Signals of the chain before its checks, `(C, T)` each."""
 
-    Args:
-        samples: Input, its first readings mended.
-        prepared: Input of the network.
-        aside: Components to add back.
-        impulses: Outliers that were removed.
-        noise: What the networks would remove from `prepared`, without wander.
-        wander: What they would remove of the wander around heartbeats.
-        confidence: That there are heartbeats, 0 to 1.
-    """
-
-    samples: Floats
-    prepared: Floats
-    aside: Floats
-    impulses: Floats
-    noise: Floats
-    wander: Floats
-    confidence: Floats
+    samples: Floats  # input, its first readings mended
+    prepared: Floats  # input of the network
+    aside: Floats  # components to add back
+    impulses: Floats  # outliers that were removed
+    noise: Floats  # what the networks would remove from `prepared`, without wander
+    wander: Floats  # what they would remove of the wander around heartbeats
+    confidence: Floats  # that there are heartbeats, 0 to 1
 
 
 class SensorChain(Denoiser):

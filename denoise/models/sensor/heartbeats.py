@@ -21,12 +21,9 @@ class Heartbeats:
     In the band of the QRS complex (about 5 to 20 Hz; Pan and Tompkins, "A real-time QRS detection algorithm",
     1985) an ECG has rhythmic spikes of similar height, at least one in 1.6 s, with a large share of the power
     without wander. Pulse waves and EEGs lack the spikes, earthquakes and motion the rhythm.
-
-    Args:
-        rate_hz: Sample rate.
     """
 
-    rate_hz: float
+    rate_hz: float  # sample rate
 
     rates_hz = (180.0, 720.0)
     frame_s = 10.0

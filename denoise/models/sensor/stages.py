@@ -329,16 +329,11 @@ class Mains:
     A short window tracks the phase of the first harmonic as the grid frequency drifts; a longer window at
     that phase fits all harmonics. The amount removed depends on how far the line stands above the spectrum
     beside it.
-
-    Args:
-        rate_hz: Sample rate.
-        grid_hz: Nominal frequency.
-        harmonics: Number of harmonics, the first included.
     """
 
-    rate_hz: float
-    grid_hz: float = 50.0
-    harmonics: int = 5
+    rate_hz: float  # sample rate
+    grid_hz: float = 50.0  # nominal frequency
+    harmonics: int = 5  # number of harmonics, the first included
 
     faint: float = 3e-3  # power below which a line stays, in a signal of unit variance
 
@@ -446,15 +441,10 @@ def _boxes(values: NDArray, box: int) -> NDArray:  # type: ignore[type-arg]
 
 @dataclass(frozen=True)
 class BaselineWander:
-    """Removes components slower than `cutoff_hz`, such as breathing in an ECG, but not the mean.
+    """Removes components slower than `cutoff_hz`, such as breathing in an ECG, but not the mean."""
 
-    Args:
-        rate_hz: Sample rate.
-        cutoff_hz: ECG practice puts it at 0.5 Hz.
-    """
-
-    rate_hz: float
-    cutoff_hz: float = 0.5
+    rate_hz: float  # sample rate
+    cutoff_hz: float = 0.5  # ECG practice puts it at 0.5 Hz
 
     max_window = 16384  # samples of the window
 
@@ -484,16 +474,11 @@ class HarmGate:
 
     On a clean signal a network still removes its finest detail, some 30 dB down. Noise of that level does
     little harm, so the local power of the correction decides which share of it is applied.
-
-    Args:
-        faint_db: Power up to which the correction is reverted, in dB of the signal's variance.
-        full_db: Power from which all of it is applied.
-        window: Samples.
     """
 
-    faint_db: float = -23.0
-    full_db: float = -20.0
-    window: int = 1024
+    faint_db: float = -23.0  # power up to which the correction is reverted, in dB of the signal's variance
+    full_db: float = -20.0  # power from which all of it is applied
+    window: int = 1024  # samples
 
     @property
     def halo(self) -> int:

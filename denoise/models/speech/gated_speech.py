@@ -34,19 +34,12 @@ _NETWORKS: Mapping[str, Callable[..., ShiftEnsemble]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class GatedState:
-    """State between parts of a recording.
+    """State between parts of a recording."""
 
-    Args:
-        history: Last input samples, twice the halo of the gate, `(B, n)`.
-        delayed: Outputs of the network that wait for those of the gate, `(B, n)`.
-        weight: Weight of the gate at the end of the last part, `(B,)`; below 0 before the first.
-        state: State of the network.
-    """
-
-    history: Tensor
-    delayed: Tensor
-    weight: Tensor
-    state: Any
+    history: Tensor  # last input samples, twice the halo of the gate, `(B, n)`
+    delayed: Tensor  # outputs of the network that wait for those of the gate, `(B, n)`
+    weight: Tensor  # weight of the gate at the end of the last part, `(B,)`; below 0 before the first
+    state: Any  # state of the network
 
 
 class GatedSpeech(CausalDenoiser):

@@ -34,32 +34,20 @@ _AHEAD_FRAMES = 128  # look-ahead, from whose end the backward layer starts: 2 s
 
 @dataclass(frozen=True)
 class SpectralBiGruConfig(SpectralGruConfig):
-    """Sizes of a `SpectralBiGru`, in addition to those of a `SpectralGru`.
+    """Sizes of a `SpectralBiGru`, in addition to those of a `SpectralGru`."""
 
-    Args:
-        taps: Frames that each convolution spans, an odd number.
-        backward: Units of the backward recurrent layer.
-        dilations: Frames between the taps of each context block before the decoder.
-        hidden: Channels inside these blocks.
-    """
-
-    taps: int = 3
-    backward: int = 192
-    dilations: tuple[int, ...] = (1, 3)
-    hidden: int = 64
+    taps: int = 3  # frames that each convolution spans, an odd number
+    backward: int = 192  # units of the backward recurrent layer
+    dilations: tuple[int, ...] = (1, 3)  # frames between the taps of each context block before the decoder
+    hidden: int = 64  # channels inside these blocks
 
 
 @dataclass(frozen=True)
 class SpectralBiState:
-    """State between parts of a recording.
+    """State between parts of a recording."""
 
-    Args:
-        history: Last input samples: those without output yet, and the context before them, `(B, n)`.
-        memory: State of the forward layers before the next frame, `(layers, B, memory)`.
-    """
-
-    history: Tensor
-    memory: Tensor
+    history: Tensor  # last input samples: those without output yet, and the context before them, `(B, n)`
+    memory: Tensor  # state of the forward layers before the next frame, `(layers, B, memory)`
 
 
 class _ContextBlock(nn.Module):

@@ -43,42 +43,26 @@ _FADE_DB_S = 1.0
 
 @dataclass(frozen=True)
 class SpectralGruConfig:
-    """Sizes of a `SpectralGru`.
+    """Sizes of a `SpectralGru`."""
 
-    Args:
-        sample_rate: Hz.
-        window: Samples per frame.
-        hop: Samples between frames, half a window.
-        widths: Channels of the strided convolutions over frequency, outermost first.
-        code: Numbers per frame between encoder and GRU.
-        memory: Units of each recurrent layer.
-        layers: Recurrent layers.
-        n_shifts: Members of the ensemble, see `ShiftEnsemble`.
-    """
-
-    sample_rate: float = 16_000.0
-    window: int = 512
-    hop: int = 256
+    sample_rate: float = 16_000.0  # Hz
+    window: int = 512  # samples per frame
+    hop: int = 256  # samples between frames, half a window
+    # channels of the strided convolutions over frequency, outermost first
     widths: tuple[int, ...] = (16, 32, 48)
-    code: int = 192
-    memory: int = 192
-    layers: int = 2
-    n_shifts: int = 2
+    code: int = 192  # numbers per frame between encoder and GRU
+    memory: int = 192  # units of each recurrent layer
+    layers: int = 2  # recurrent layers
+    n_shifts: int = 2  # members of the ensemble, see `ShiftEnsemble`
 
 
 @dataclass(frozen=True)
 class ShiftState:
-    """State of a `ShiftEnsemble` between blocks.
+    """State of a `ShiftEnsemble` between blocks."""
 
-    Args:
-        history: Last input samples, which the delayed members still need, `(B, n)`.
-        delayed: Outputs that wait for those of later members, `(n_shifts, B, n)`.
-        state: State of the model, for all members.
-    """
-
-    history: Tensor
-    delayed: Tensor
-    state: Any
+    history: Tensor  # last input samples, which the delayed members still need, `(B, n)`
+    delayed: Tensor  # outputs that wait for those of later members, `(n_shifts, B, n)`
+    state: Any  # state of the model, for all members
 
 
 class ShiftEnsemble(CausalDenoiser):
@@ -143,19 +127,12 @@ class ShiftEnsemble(CausalDenoiser):
 
 @dataclass(frozen=True)
 class SpectralState:
-    """State of one member between blocks.
+    """State of one member between blocks."""
 
-    Args:
-        history: Last `window - hop` input samples, `(B, window - hop)`.
-        overlap: Output samples that the next frame is added to, `(B, window - hop)`.
-        memory: State of the recurrent layers, `(layers, B, memory)`.
-        level: Fading maximum of the frames' root mean squares, `(B,)`.
-    """
-
-    history: Tensor
-    overlap: Tensor
-    memory: Tensor
-    level: Tensor
+    history: Tensor  # last `window - hop` input samples, `(B, window - hop)`
+    overlap: Tensor  # output samples that the next frame is added to, `(B, window - hop)`
+    memory: Tensor  # state of the recurrent layers, `(layers, B, memory)`
+    level: Tensor  # fading maximum of the frames' root mean squares, `(B,)`
 
 
 class SpectralGru(ShiftEnsemble):
