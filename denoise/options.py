@@ -18,7 +18,7 @@ from types import MappingProxyType, NoneType
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from denoise.errors import InputError, TooLargeError, UsageError, reason
-from denoise.models.table import DEFAULT_MODELS, PRECISIONS, PROFILED_MODEL
+from denoise.models.table import DEFAULT_MODELS, ENSEMBLES, PRECISIONS, PROFILED_MODEL
 from denoise.signal import DECIMALS, DELIMITERS, MAX_FILL_SAMPLES, SECONDS
 
 __all__ = ["CleanOptions", "Field", "Keep", "LimitOptions", "Option", "Options", "Precision", "Remove"]
@@ -211,6 +211,16 @@ def _field(name: str, hint: Any, default: Any) -> Field | None:
 Precision = Annotated[
     str,
     Option("Arithmetic of trained image models; auto is bf16 on CPUs that have it.", choices=PRECISIONS),
+]
+Ensemble = Annotated[
+    int | None,
+    Option(
+        "Flipped and transposed copies of an image to average: 1, 2 or 4.",
+        low=min(ENSEMBLES),
+        high=max(ENSEMBLES),
+        unset="2 of photo-best, else 1",
+        modalities=("image",),
+    ),
 ]
 Remove = Annotated[
     tuple[str, ...],
@@ -410,6 +420,7 @@ class CleanOptions(LimitOptions):
         ),
     ] = None
     precision: Precision = PRECISIONS[0]
+    ensemble: Ensemble = None
     block: Annotated[
         int | None,
         Option(

@@ -16,6 +16,7 @@ from denoise.models.table import (
     AUTO_PICKS,
     COMPANIONS,
     DEFAULT_MODELS,
+    ENSEMBLES,
     MODELS,
     PRECISIONS,
     THOROUGH_MODELS,
@@ -139,6 +140,7 @@ def load(
     precision: str = PRECISIONS[0],
     remove: Collection[str] = (),
     keep: Collection[str] = (),
+    ensemble: int | None = None,
 ) -> Cleaner:
     """Load a model by name (`denoise models` lists them) or from a weights file.
 
@@ -153,14 +155,18 @@ def load(
         remove: For a network for sensors: names in `denoise.models.sensor.chain.STAGES` to remove however
             faint. By default clearly present components are removed, except slow wander.
         keep: For a network for sensors: which of those to keep.
+        ensemble: For networks of images against noise: number of flipped and transposed copies whose results
+            are averaged, 1, 2 or 4; None is 2 for `photo-best`, else 1.
 
     Raises:
-        UsageError: There is no such model, file or precision, or the model is for another modality.
+        UsageError: There is no such model, file, precision or ensemble, or the model is for another modality.
         WeightsError: The file is not a weights file that this version can use.
     """
     from denoise.infer.cleaner import Cleaner
     from denoise.infer.precision import at_precision
 
+    if ensemble not in (None, *ENSEMBLES):
+        raise UsageError(f"ensemble is {ensemble}; expected one of {', '.join(map(str, ENSEMBLES))}")
     if modality is not None and modality not in MODALITIES:
         raise unknown("modality", modality, MODALITIES)
     row = find(str(name_or_path))
@@ -171,7 +177,8 @@ def load(
     row.check(modality)
     model: Denoiser | Selector
     if row.kind == "automatic":
-        model = _selector(row, modality, precision)
+        model = _selector(row, modality, precision, ensemble if modality == "image" else None)
+        ensemble = ensemble if modality != "image" else None
     elif not row.path:
         model = build(row.name, modality)
     else:
@@ -188,10 +195,13 @@ def load(
             remove = keep = ()
         elif modality == "image" and companions:
             model = _sharpener(model, companions[0])
-        elif row.name in THOROUGH_MODELS:
-            from denoise.models.coarse_noise import CoarseNoiseFilter, TransposeEnsemble
+        elif modality == "image":
+            model = _averaged(model, ensemble or (2 if row.name in THOROUGH_MODELS else 1))
+            ensemble = None
+            if row.name in THOROUGH_MODELS:
+                from denoise.models.coarse_noise import CoarseNoiseFilter
 
-            model = CoarseNoiseFilter(TransposeEnsemble(model)).eval()
+                model = CoarseNoiseFilter(model).eval()
         elif modality == "audio":
             from denoise.models.field.chain import FieldChain
             from denoise.models.field.floor_gain import FloorGain
@@ -200,6 +210,8 @@ def load(
     if remove or keep:
         option = "remove" if remove else "keep"
         raise UsageError(f"{option}: requires a network for sensors, and {row.name} is none")
+    if ensemble:
+        raise UsageError(f"ensemble: requires a network for images against noise, and {row.name} is none")
     return Cleaner(row.name, model, row.digest, row.card)
 
 
@@ -210,7 +222,13 @@ def _sharpener(network: Denoiser, prior: Denoiser) -> Denoiser:
     return Sharpener(network, prior).eval() if isinstance(network, Deblurrer) else network
 
 
-def _selector(row: CatalogueRow, modality: str, precision: str) -> Selector:
+def _averaged(network: Denoiser, copies: int) -> Denoiser:
+    from denoise.models.ensemble import FlipEnsemble
+
+    return FlipEnsemble(network, copies).eval() if copies > 1 else network
+
+
+def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | None) -> Selector:
     if modality == "image":
         from denoise.infer.precision import at_precision
         from denoise.infer.select_image import ImageSelector
@@ -220,6 +238,9 @@ def _selector(row: CatalogueRow, modality: str, precision: str) -> Selector:
         for name, companion in COMPANIONS.items():
             if name in models and companion in models:
                 models[name] = _sharpener(models[name], loaded[companion][0])
+        against_noise, _ = AUTO_PICKS
+        if against_noise in models:
+            models[against_noise] = _averaged(models[against_noise], ensemble or 1)
         return ImageSelector(models)
     from denoise.infer.select_audio import MUSIC, OTHER, SPEECH
     from denoise.infer.switch import AudioSelector

@@ -165,7 +165,8 @@ def clean_file(
 
 def load_cleaner(options: CleanOptions, modality: str) -> Cleaner:
     """Load the model that the options choose for files of a modality."""
-    return load(options.model_for(modality), modality, options.precision, options.remove, options.keep)
+    given = options.precision, options.remove, options.keep, options.ensemble
+    return load(options.model_for(modality), modality, *given)
 
 
 class _Result(NamedTuple):

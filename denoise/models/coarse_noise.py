@@ -23,7 +23,7 @@ from denoise.estimate.lens_blur import lens_blur
 from denoise.estimate.real_noise import BLOCK_PX, TO_YCC, RealNoise, cosines, real_noise
 from denoise.models.base import Denoiser
 
-__all__ = ["CoarseNoiseFilter", "TransposeEnsemble", "coarse_share", "denoise_crops", "shrink"]
+__all__ = ["CoarseNoiseFilter", "coarse_share", "denoise_crops", "shrink"]
 
 _STEP_PX = BLOCK_PX // 2
 _EIGHT_BIT = 255.0
@@ -50,30 +50,6 @@ def denoise_crops(network: Denoiser, crops: NDArray[Any]) -> NDArray[Any]:
         cleaned = network(batch if parameter is None else batch.to(parameter.device))
     array: NDArray[Any] = cleaned.cpu().numpy()
     return array
-
-
-class TransposeEnsemble(Denoiser):
-    """Mean of a network's results for a picture and for its transpose, whose errors differ.
-
-    Timofte, Rothe and Van Gool, "Seven ways to improve example-based single image super resolution" (2016)
-    average all eight flips and rotations; these two give most of that gain in a quarter of the time.
-
-    Args:
-        network: A denoiser of images.
-
-    Shape:
-        As the network's.
-    """
-
-    def __init__(self, network: Denoiser) -> None:
-        super().__init__()
-        self.network, self.spec, self.precision = network, network.spec, network.precision
-
-    def forward(self, noisy: Tensor) -> Tensor:
-        """Denoise a batch."""
-        turned = noisy.transpose(2, 3).contiguous(memory_format=torch.channels_last)
-        mean: Tensor = (self.network(noisy) + self.network(turned).transpose(2, 3)) / 2
-        return mean
 
 
 class CoarseNoiseFilter(Denoiser):

@@ -23,6 +23,7 @@ __all__ = [
     "AUTO_PICKS",
     "COMPANIONS",
     "DEFAULT_MODELS",
+    "ENSEMBLES",
     "LIVE_MODEL",
     "MODELS",
     "PRECISIONS",
@@ -81,8 +82,9 @@ AUDIO_PICKS = ("speech", "field")  # for speech, for everything else
 PROFILED_MODEL = "audio"  # accepts a noise profile
 LIVE_MODEL = "speech-live"  # for live audio
 
-# Run on a picture and its transpose, and followed by the filter of `denoise.models.coarse_noise`.
+# Followed by the filter of `denoise.models.coarse_noise`, and run on two copies by default.
 THOROUGH_MODELS = ("photo-best",)
+ENSEMBLES = (1, 2, 4)  # numbers of copies of a picture, see `denoise.models.ensemble`
 
 # The shipped model that accompanies another: `ecg` takes over on heartbeats, `photo` is the prior of
 # deconvolution.

@@ -144,9 +144,9 @@ def _entrants(job: CostJob) -> Iterator[_Entrant]:
     images = False
     for name in job.models:
         for modality in find(name).modalities:
-            cleaner = load(name, modality, job.precision)
+            cleaner = load(name, modality, job.precision, ensemble=job.ensemble)
             images |= modality == "image"
-            exact = load(name, modality, "float32")
+            exact = load(name, modality, "float32", ensemble=job.ensemble)
             yield _entrant(cleaner, exact, image if modality == "image" else signal)
     if images:
         for name, build in REFERENCES.items():

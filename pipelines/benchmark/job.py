@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from denoise.models.table import PRECISIONS
-from denoise.options import Keep, Option, Options, Precision, Remove
+from denoise.options import Ensemble, Keep, Option, Options, Precision, Remove
 from pipelines.benchmark.protocols import ANOMALIES, EVENTS, PROTOCOLS, REAL
 
 __all__ = ["BenchmarkJob", "CostJob"]
@@ -45,6 +45,7 @@ class BenchmarkJob(Options):
     seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
     recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
     precision: Precision = PRECISIONS[0]
+    ensemble: Ensemble = None
     remove: Remove = ()
     keep: Keep = ()
 
@@ -59,3 +60,4 @@ class CostJob(Options):
     rounds: Annotated[int, Option("Turns for each; the median counts.", low=1)] = 5
     threads: Annotated[int | None, Option("Number of torch's threads.", low=1, unset="all cores")] = None
     precision: Precision = PRECISIONS[0]
+    ensemble: Ensemble = None

@@ -269,9 +269,10 @@ def _entrants(
         if is_non_blind(name):
             entrants[name] = _non_blind(name, conditions)
         else:
-            staged = modality == "sensor" and catalogue.find(name).kind == "learned"
-            stages = (job.remove, job.keep) if staged else ((), ())
-            cleaner = load(name, modality, job.precision, *stages)
+            network = catalogue.find(name).kind != "classical"
+            stages = (job.remove, job.keep) if network and modality == "sensor" else ((), ())
+            ensemble = job.ensemble if network and modality == "image" else None
+            cleaner = load(name, modality, job.precision, *stages, ensemble)
             entrants[cleaner.name] = _blind(cleaner)
     return entrants
 

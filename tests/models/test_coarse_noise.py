@@ -15,7 +15,7 @@ from denoise.corruptions import corrupt, parse
 from denoise.estimate.real_noise import cosines
 from denoise.infer.apply import apply
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.coarse_noise import CoarseNoiseFilter, TransposeEnsemble, shrink
+from denoise.models.coarse_noise import CoarseNoiseFilter, shrink
 
 Array = NDArray[Any]
 
@@ -90,14 +90,3 @@ def test_without_noise_a_picture_stays(size: tuple[int, int]) -> None:
     mean = shrink(picture, torch.full((3, 16, 16), 1e6))
     assert mean.mean((2, 3)) == pytest.approx(picture.mean((2, 3)).numpy(), abs=0.05)
     assert mean.std() < picture.std() / 2
-
-
-def test_the_ensemble_treats_rows_and_columns_alike() -> None:
-    class Rows(Gentle):
-        def forward(self, noisy: torch.Tensor) -> torch.Tensor:
-            return noisy.cumsum(2)
-
-    picture = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    model = TransposeEnsemble(Rows())
-    assert torch.allclose(model(picture), (picture.cumsum(2) + picture.cumsum(3)) / 2)
-    assert torch.allclose(model(picture.transpose(2, 3)), model(picture).transpose(2, 3))
