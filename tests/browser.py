@@ -4,8 +4,6 @@ Two pipes carry JSON messages that end with a zero byte: the browser reads file 
 (https://chromedevtools.github.io/devtools-protocol).
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """Fixtures and options shared by all tests."""
 
-from __future__ import annotations
-
 import os
 
 import browser

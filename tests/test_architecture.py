@@ -1,7 +1,5 @@
 """Layers of both packages, by their imports; and light imports of the library."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib

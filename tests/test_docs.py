@@ -1,7 +1,5 @@
 """The documents are correct: commands parse and run, examples work, tables and trees are complete."""
 
-from __future__ import annotations
-
 import ast
 import math
 import re

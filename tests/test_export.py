@@ -1,7 +1,5 @@
 """ONNX graphs give the outputs of the models."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from typing import Any

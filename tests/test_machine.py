@@ -1,7 +1,5 @@
 """Limits of containers, by a copy of the files in which Linux states them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Metrics: identity, scale, reference values, gaps, blocks."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import warnings

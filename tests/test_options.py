@@ -1,7 +1,5 @@
 """One annotated field makes an option: argument, default, check, flag, fingerprint, docs."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is installed is complete, and versions agree."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

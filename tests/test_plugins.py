@@ -1,7 +1,5 @@
 """A package of somebody else adds models and corruptions by its entry points alone."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Shipped models: each has a complete card, is small, and beats the classical ones on the samples."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The samples exist, are small and readable, and match their README."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

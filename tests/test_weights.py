@@ -1,7 +1,5 @@
 """A weights file restores the same model; anything else is refused."""
 
-from __future__ import annotations
-
 import json
 import struct
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Anomalies are detected and located, at the promised rate of false alarms."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Codes of files: their positions, archives, quantisation, and reconstruction."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

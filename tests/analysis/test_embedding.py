@@ -1,7 +1,5 @@
 """Autoencoder codes compared with principal components of the same size; the protocol of scikit-learn."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

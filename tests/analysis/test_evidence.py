@@ -1,7 +1,5 @@
 """Evidence against items is exact for duplicates, honest for its own rows, and says what it leaves out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Rows are judged by those before them alone, rarely wrong on noise, and an event gives one alarm."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

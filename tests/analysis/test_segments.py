@@ -1,7 +1,5 @@
 """Segments of one shape cover a file, know their place, and can be joined to the file again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

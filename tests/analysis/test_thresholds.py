@@ -1,7 +1,5 @@
 """Thresholds keep their promised rate of false alarms on new scores."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Promises of every suffix in the table of formats; a new format needs one sample builder here."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Promises of every row of the corruption table."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import math

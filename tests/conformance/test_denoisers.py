@@ -1,7 +1,5 @@
 """Promises of every row of the model table."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

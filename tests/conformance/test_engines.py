@@ -1,7 +1,5 @@
 """Promises of every engine: the same bytes, rows and exit codes, from local folders and from stores."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import json

@@ -1,7 +1,5 @@
 """Every shipped recipe loads, trains for two steps, and saves weights that clean."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

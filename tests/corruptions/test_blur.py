@@ -1,7 +1,5 @@
 """Blur kernels: returned as applied, centred, and of the stated shape."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Camera noise and smoothed noise: their physics, measured."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Level of each corruption, measured; and its text form."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import math

@@ -1,7 +1,5 @@
 """Noise of a photo as the camera stores it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

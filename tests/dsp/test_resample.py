@@ -1,7 +1,5 @@
 """Resampling in blocks: aligned, without aliases, and with little delay if `low_latency`."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

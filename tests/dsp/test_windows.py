@@ -1,7 +1,5 @@
 """Index plans of windows, without a model."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

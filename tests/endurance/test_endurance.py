@@ -4,8 +4,6 @@ Each test prints its figures (`pytest --slow -s tests/endurance`). `DENOISE_SOAK
 `DENOISE_KILLS_S` set the sizes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

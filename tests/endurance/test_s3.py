@@ -1,7 +1,5 @@
 """Stores for real: s3fs against moto's server, with the process killed, errors and delays of the store."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Blind estimate of a blur kernel of any shape."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

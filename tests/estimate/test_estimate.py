@@ -1,7 +1,5 @@
 """Noise estimates: accurate on signals with known noise, and the same in any blocks."""
 
-from __future__ import annotations
-
 import math
 import tracemalloc
 from itertools import pairwise

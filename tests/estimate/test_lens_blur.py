@@ -1,7 +1,5 @@
 """Blur of a lens, proven by the spectrum."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Noise of photos that was smoothed, and what is no photo."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

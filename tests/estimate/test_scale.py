@@ -1,7 +1,5 @@
 """Black and white of an image, and hot pixels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ The job reverses bytes: it reads and writes like every job, and needs no torch, 
 its processes can die in a few seconds.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """The four promises under any failure: inputs, output names, manifest, and completion by a rerun."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io
@@ -14,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -49,7 +47,7 @@ class File:
         self._step()
         return iter(self._file)
 
-    def __enter__(self) -> File:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,8 +4,6 @@ It runs in its own process, because the breaches it detects would end the tests,
 and exhausted memory. The number of each case is written before it starts.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import resource

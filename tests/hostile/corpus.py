@@ -3,8 +3,6 @@
 Everything follows from a number: `case(samples, n)` gives the same bytes on every machine.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import wave

@@ -1,7 +1,5 @@
 """Small files whose headers, if trusted, would cost gigabytes or hours."""
 
-from __future__ import annotations
-
 import io as bytes_io
 import struct
 import subprocess

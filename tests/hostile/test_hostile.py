@@ -1,7 +1,5 @@
 """Damaged files: each is read, or refused in one sentence."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Files that a command takes besides signals, with any content: a sentence and an exit code, no traceback."""
 
-from __future__ import annotations
-
 import json
 import struct
 import tempfile

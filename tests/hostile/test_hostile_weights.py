@@ -1,7 +1,5 @@
 """Damaged weights files: loaded unchanged, or refused in one sentence."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import json

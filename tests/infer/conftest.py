@@ -1,7 +1,5 @@
 """Small denoisers of known halo, for comparing windows with whole runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

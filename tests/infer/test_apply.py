@@ -1,7 +1,5 @@
 """Arrays in memory: tiled equals whole, and shape and dtype are preserved."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

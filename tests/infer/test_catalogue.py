@@ -1,7 +1,5 @@
 """The catalogue: names, files and digests, without loading a model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

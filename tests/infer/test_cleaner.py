@@ -1,7 +1,5 @@
 """`load` and `Cleaner.clean`: any common layout, or a sentence about it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Types that go into `clean` come back as they were."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +88,7 @@ def test_arrays_of_xarray_are_copied_with_new_values() -> None:
         def __array__(self, *_: Any, **__: Any) -> np.ndarray:
             return self.data
 
-        def copy(self, data: np.ndarray) -> DataArray:
+        def copy(self, data: np.ndarray) -> Any:
             return DataArray(data)
 
     cleaned = MEDIAN_1D.clean(DataArray(SIGNAL))

@@ -1,7 +1,5 @@
 """Cleaning from file to file, through the real codecs."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pauses of a clock become gaps; short gaps are filled from both sides."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A program that uses the library keeps its own settings."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

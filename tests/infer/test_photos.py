@@ -5,8 +5,6 @@ The photos are samples of scikit-image: `coffee` (CC0), `chelsea` (CC0), `rocket
 `logo` and `data.binary_blobs` (its own licence, BSD). Noise is that of the in-camera chain.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fewer bits: nearly the same picture, chosen by the CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Noise profiles from a file or a stretch, and errors if there is none."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Selection of the audio model: speech distinguished from music, machines and nature."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Selection of the image model: decisions, reasons, and unchanged good pictures."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable

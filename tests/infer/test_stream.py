@@ -1,7 +1,5 @@
 """Signals in blocks: streamed equals whole for any blocks, rates and gaps."""
 
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import Callable
 from typing import Any

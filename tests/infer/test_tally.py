@@ -1,7 +1,5 @@
 """Tally of events in a log before and after cleaning."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

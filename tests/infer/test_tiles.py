@@ -1,7 +1,5 @@
 """Tile shapes: the fewest computed pixels that the memory allows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """SignalDenoiser follows the transformer protocol of scikit-learn, without requiring it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from typing import Any

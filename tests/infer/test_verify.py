@@ -1,7 +1,5 @@
 """Checks of a result against its input."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A final name holds the old file or the whole new one, and no other file remains."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """Kept data: one test for each cell of the tables in docs/formats.md, by independent readers."""
 
-from __future__ import annotations
-
 import io as bytes_io
 import re
 import struct

@@ -1,7 +1,5 @@
 """Table of formats, and recognition by bytes, never by names."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

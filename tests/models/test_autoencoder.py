@@ -1,7 +1,5 @@
 """The autoencoder family: shapes, halos and symmetries of every combination."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

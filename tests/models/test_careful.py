@@ -1,7 +1,5 @@
 """The part that is removed from a recording stays far below its sound."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Classical denoisers on signals with a known answer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

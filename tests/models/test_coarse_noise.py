@@ -1,7 +1,5 @@
 """The filter for noise that a camera smoothed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Estimating a blur and undoing it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Undoing a known blur with a denoiser as the prior."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

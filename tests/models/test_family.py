@@ -1,7 +1,5 @@
 """Purpose of each member of the autoencoder family, on small pictures of few parameters."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Recordings other than speech: steady noise, hum and clicks go, and the sound is preserved."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """A speech network blended with a gate: streamed equals whole, with the stated delay."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Blocks in fewer bits: close to those in float32, the same in a tile and at the edge."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from collections.abc import Iterator

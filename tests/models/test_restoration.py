@@ -1,7 +1,5 @@
 """Music, nature, machines: hiss, hum and clicks are removed, and the sound is preserved."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

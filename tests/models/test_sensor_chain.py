@@ -1,7 +1,5 @@
 """Stages before the sensor network: removals by default, on demand, and never."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Events in sensor logs: what is rare and real stays, whatever the network takes it for."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

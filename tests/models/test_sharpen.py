@@ -1,7 +1,5 @@
 """Sharpening of photos by a kernel of any shape, or by the network."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The speech network for files: grown from the causal one, the same in parts, with the stated look-ahead."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The speech network: streamed equals whole, with the stated delay, and silent on silence."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Promises of the shipped speech models: any rate, layout, level and blocks, and no harm."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small real files for the pipelines, and the command line in process."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`denoise anomalies` on folders."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable

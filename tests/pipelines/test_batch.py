@@ -1,7 +1,5 @@
 """A stopped batch: repeating the command ends with the bytes of an undisturbed run."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

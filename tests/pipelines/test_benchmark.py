@@ -1,7 +1,5 @@
 """Protocols, oracle methods that are given the blur, and the contact sheet."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Runs that write to one folder at the same time, and outputs that vanish under a run."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

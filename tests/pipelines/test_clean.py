@@ -1,7 +1,5 @@
 """`denoise clean`, end to end on small real files."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json

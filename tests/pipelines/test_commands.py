@@ -1,7 +1,5 @@
 """Other commands, and promises of all commands."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """Cost of models: counted exactly, timed in turns."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

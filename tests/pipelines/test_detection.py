@@ -1,7 +1,5 @@
 """`denoise benchmark --protocol anomalies`: detectors side by side on labelled tables."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

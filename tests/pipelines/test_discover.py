@@ -1,7 +1,5 @@
 """The plan: inputs, outputs, and refusals before work starts."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

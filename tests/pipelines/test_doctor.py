@@ -1,7 +1,5 @@
 """`denoise doctor` passes this installation, and reports the faults of a broken one."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

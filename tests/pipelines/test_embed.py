@@ -1,7 +1,5 @@
 """`denoise embed` and `denoise reconstruct` on folders."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`denoise benchmark --protocol events`: the standard profile on labelled series."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Exit codes, and the use of the output streams."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

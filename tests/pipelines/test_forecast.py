@@ -1,7 +1,5 @@
 """Estimates of time and size: of the right magnitude, and labelled as estimates."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`denoise info` reports the facts of files, and the plan of `clean` for them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

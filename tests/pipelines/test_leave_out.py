@@ -1,7 +1,5 @@
 """Thresholds chosen by leaving one source out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`denoise clean - -o -`: block by block, equal to the file, and sound alone on standard output."""
 
-from __future__ import annotations
-
 import io
 import struct
 import subprocess

@@ -1,7 +1,5 @@
 """The manifest proves finished work, survives damage, and lists only existing results."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

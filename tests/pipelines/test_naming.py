@@ -1,7 +1,5 @@
 """Where results go and what they are called: beside, in place, by a template, in another format."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`denoise anomalies --online`: one line for each row of the input."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable
 from pathlib import Path

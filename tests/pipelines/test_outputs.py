@@ -1,7 +1,5 @@
 """Bytes at risk: what exists is replaced by nothing but its own newer self."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Time of a batch relative to its model, and its number of processes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reports: aligned tables, a bar on a terminal, plain lines elsewhere, and valid JSON."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

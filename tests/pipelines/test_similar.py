@@ -1,7 +1,5 @@
 """`denoise similar`: the nearest files of an archive of codes, and near-duplicates."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A person at a terminal: help, versions, settings, completion, cards, and a log for programs."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """`denoise verify` finds exactly the outputs that differ from the manifest."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

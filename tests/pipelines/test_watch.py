@@ -1,7 +1,5 @@
 """`denoise watch` cleans new files once they have settled, despite other events."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

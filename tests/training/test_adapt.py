@@ -1,7 +1,5 @@
 """Adaptation to new noise: the model improves on held-out files, or is not saved."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

@@ -1,7 +1,5 @@
 """Patches: seeds, shapes and origins."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The training loop: it improves, resumes exactly, stops early, and reports."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

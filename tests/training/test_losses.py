@@ -1,7 +1,5 @@
 """Losses: minimum at the target, gradients towards it, and an effect of each term."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Promises of each optimizer about its steps."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Differentiable PESQ and ESTOI agree with the originals; losses of speech lead to the clean signal."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Recipes are data: every key and type is checked, and overrides are typed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

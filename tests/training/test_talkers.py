@@ -1,7 +1,5 @@
 """Conversations: each talker is in its turns, the second one quieter; rooms add a tail and delay nothing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

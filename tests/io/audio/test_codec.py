@@ -1,7 +1,5 @@
 """Audio files: all data kept, in bounded memory, or a refusal in one sentence."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import struct

@@ -1,7 +1,5 @@
 """Lengths of recordings: every sample of the stream is read, whatever the header counts."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bit rates of MPEG audio, compared with mutagen, and damaged files."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

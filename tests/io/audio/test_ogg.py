@@ -1,7 +1,5 @@
 """Comments of Ogg files, compared with mutagen, and damaged files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

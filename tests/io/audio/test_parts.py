@@ -1,7 +1,5 @@
 """Everything besides the samples: kept, or named in a note by comparing what was read and written."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from pathlib import Path

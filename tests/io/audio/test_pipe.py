@@ -1,7 +1,5 @@
 """Audio through pipes is read in pieces of any size, and written in the same form."""
 
-from __future__ import annotations
-
 import io
 import struct
 from pathlib import Path

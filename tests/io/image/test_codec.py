@@ -1,7 +1,5 @@
 """Images keep pixels, depth, alpha, pages and metadata; other files are refused in one sentence."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import struct

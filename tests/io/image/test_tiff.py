@@ -1,7 +1,5 @@
 """Unusual TIFF files: bands of multispectral cameras, palettes with alpha, and missing tags."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Media files: the sound is exchanged to the sample, and everything else stays."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction

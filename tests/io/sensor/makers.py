@@ -1,7 +1,5 @@
 """Small files of instruments, made by the libraries of their fields, for the tests of formats."""
 
-from __future__ import annotations
-
 import datetime
 import struct
 from pathlib import Path

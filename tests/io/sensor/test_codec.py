@@ -1,7 +1,5 @@
 """Sensor logs: all other bytes kept, and cleaned values with enough digits."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import sys

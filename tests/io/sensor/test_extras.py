@@ -1,7 +1,5 @@
 """Formats of instruments through the libraries of their fields: read, written back, and refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Recordings of scaled integers, MATLAB and HDF5, checked by independent readers or bit by bit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 Every text is made up here after the formats of the makers; no file of anybody is copied.
 """
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

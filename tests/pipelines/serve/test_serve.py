@@ -1,7 +1,5 @@
 """The server: what a person gets from its page, and what everybody else is refused."""
 
-from __future__ import annotations
-
 import http.client
 import io
 import json

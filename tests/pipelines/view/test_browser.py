@@ -1,7 +1,5 @@
 """A report in Chromium: it works, is silent on the console, asks the network for nothing, and can be read."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Iterator

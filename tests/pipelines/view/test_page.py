@@ -1,7 +1,5 @@
 """Pages: complete without network, inert whatever files are called, small, and sorted with failures first."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io
