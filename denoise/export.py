@@ -22,8 +22,6 @@ from denoise.models.base import CausalDenoiser, Denoiser
 from denoise.models.field.chain import FieldChain
 from denoise.models.sensor.chain import SensorChain
 
-__all__ = ["OPSET", "export_onnx"]
-
 OPSET = 18  # version of the ONNX operators
 _PACKAGES = ("onnx", "onnxscript")
 _MAX_HOP_S = 6.0  # of a model with state

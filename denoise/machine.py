@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["available_bytes", "cores", "cpu_features", "has_bf16", "has_int8", "memory_bytes"]
-
 GROUPS, MEMBERSHIP, MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/meminfo")
 CPUS = Path("/proc/cpuinfo")
 _UNLIMITED_BYTES = 1 << 60  # version 1 states no limit by a larger number

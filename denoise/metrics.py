@@ -21,25 +21,6 @@ from denoise.errors import InputError, UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
-__all__ = [
-    "METRICS",
-    "Metric",
-    "Scorer",
-    "estoi",
-    "finite_mean",
-    "metric",
-    "mse",
-    "pesq",
-    "psnr_db",
-    "reported",
-    "rmse",
-    "score",
-    "seg_snr_db",
-    "si_sdr_db",
-    "snr_db",
-    "ssim",
-]
-
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 

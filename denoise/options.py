@@ -21,8 +21,6 @@ from denoise.errors import InputError, TooLargeError, UsageError, reason
 from denoise.models.table import DEFAULT_MODELS, ENSEMBLES, PRECISIONS, PROFILED_MODEL
 from denoise.signal import DECIMALS, DELIMITERS, MAX_FILL_SAMPLES, SECONDS
 
-__all__ = ["CleanOptions", "Field", "Keep", "LimitOptions", "Option", "Options", "Precision", "Remove"]
-
 PURPOSES = ("listening", "recognition")
 _RECOGNITION_DB = 12.0  # recognisers know noise better than traces of its removal
 _MAX = sys.float_info.max

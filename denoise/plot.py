@@ -14,8 +14,6 @@ from denoise.infer.containers import open_container
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["before_after"]
-
 Array = NDArray[Any]
 
 _MIN_SIDE = 16  # samples in both directions of an image

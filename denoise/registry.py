@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 
 from denoise.errors import UsageError
 
-__all__ = ["Extensible", "lookup", "resolve", "unknown"]
-
 Row = TypeVar("Row")
 
 

@@ -9,23 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-__all__ = [
-    "DECIMALS",
-    "DELIMITERS",
-    "MAX_FILL_SAMPLES",
-    "MODALITIES",
-    "SECONDS",
-    "AudioInfo",
-    "Clock",
-    "Domain",
-    "ImageInfo",
-    "Metadata",
-    "Modality",
-    "Page",
-    "SensorInfo",
-    "SignalInfo",
-]
-
 # Seconds in each unit of a time column.
 SECONDS: Mapping[str, float] = MappingProxyType(
     {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0, "ticks": 1e-7}

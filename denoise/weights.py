@@ -28,22 +28,6 @@ if TYPE_CHECKING:
 
     from denoise.models.base import Denoiser
 
-__all__ = [
-    "ARCHITECTURES",
-    "DETECTOR",
-    "FORMAT",
-    "annotate",
-    "build",
-    "build_new",
-    "card",
-    "current_name",
-    "digest",
-    "load",
-    "pretrained",
-    "save",
-    "verify",
-]
-
 DETECTOR = Path(__file__).parent / "detectors" / "sound-kind.safetensors"  # of the kinds of recordings
 FORMAT = 1  # raised when older files can no longer be read
 

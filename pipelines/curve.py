@@ -11,8 +11,6 @@ from pipelines.report import check_report, write_csv, writing
 if TYPE_CHECKING:
     from denoise.training.fit import Progress
 
-__all__ = ["check", "line", "sparkline", "write"]
-
 Curve = Sequence[Mapping[str, float]]
 
 _BARS = "▁▂▃▄▅▆▇█"

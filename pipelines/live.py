@@ -11,8 +11,6 @@ from denoise.io.audio.pipe import PipeFormat
 from denoise.models.table import LIVE_MODEL
 from denoise.options import CleanOptions
 
-__all__ = ["LIVE_OPTIONS", "LiveReport", "clean_stream"]
-
 LIVE_OPTIONS = (
     "model",
     "strength",

@@ -17,8 +17,6 @@ from denoise.metrics import finite_mean
 from denoise.signal import SignalInfo
 from pipelines.batch import discover
 
-__all__ = ["ScoreRow", "Scores", "score", "score_file"]
-
 Array = NDArray[Any]
 
 

@@ -21,8 +21,6 @@ from denoise.errors import InputError, UsageError, WeightsError
 from denoise.io.sensor.columns import LEFT
 from denoise.registry import unknown
 
-__all__ = ["KINDS", "AnomalyDetector", "FileAnomalies", "Measured", "anomalies"]
-
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 

@@ -39,8 +39,6 @@ from denoise.errors import UnreadableError, UsageError, reason
 from denoise.io.atomic import replacing
 from denoise.signal import SignalInfo
 
-__all__ = ["BITS", "CodeArchive", "Codes", "embed", "load", "reconstruct", "save", "suffix_of", "write_pages"]
-
 Floats = NDArray[np.float32]
 
 FORMAT = 1  # incremented when older archives can no longer be read

@@ -22,8 +22,6 @@ from denoise.registry import unknown
 from denoise.signal import MODALITIES
 from denoise.training.losses import LOSSES
 
-__all__ = ["AutoencoderEmbedding"]
-
 Array = NDArray[np.float32]
 
 _BATCH = 256  # items per call of the model

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any, Self
 
-__all__ = ["Parameters"]
-
 
 class Parameters:
     """Estimator whose constructor stores each argument under its own name."""

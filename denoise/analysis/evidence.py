@@ -15,8 +15,6 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.neighbours import Neighbours, rounded
 from denoise.signal import MODALITIES
 
-__all__ = ["Evidence", "RowEvidence", "WindowEvidence", "is_signal"]
-
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 

@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Neighbours", "rounded"]
-
 Floats = NDArray[np.float32]
 
 _BLOCK_VALUES = 2**22  # distances in memory at once: 16 MiB

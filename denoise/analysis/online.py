@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise.errors import InputError, UsageError
 
-__all__ = ["DAY_S", "OnlineDetector", "RowScore"]
-
 Doubles = NDArray[np.float64]
 
 DAY_S = 86_400.0

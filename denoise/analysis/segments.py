@@ -20,19 +20,6 @@ from denoise.errors import InputError, UnsupportedError, UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES, SensorInfo, SignalInfo
 
-__all__ = [
-    "Cut",
-    "Page",
-    "Place",
-    "Segment",
-    "Segmentation",
-    "Segments",
-    "assemble",
-    "count",
-    "places",
-    "starts",
-]
-
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 

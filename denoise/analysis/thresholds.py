@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from denoise.errors import UsageError
 from denoise.registry import unknown
 
-__all__ = ["TAILS", "Tail", "combined_p_value"]
-
 TAILS = ("pareto", "quantile")
 
 _PEAKS = 0.1  # share of the scores that count as peaks

@@ -17,8 +17,6 @@ from denoise.corruptions.base import Corruption, TimedCorruption, add_at_snr, fi
 from denoise.corruptions.levels import Level, Number, SnrDb, Word, draw, normal, uniform
 from denoise.errors import UsageError
 
-__all__ = ["Background", "BandLimit", "Brown", "Clip", "Coloured", "Hum", "Pink", "Reverb", "White"]
-
 
 @dataclass(frozen=True)
 class _FixedColour(Corruption):

@@ -21,20 +21,6 @@ from torch import Tensor
 from denoise.corruptions.levels import Level, Number, Word, format_value
 from denoise.errors import InputError, UsageError
 
-__all__ = [
-    "Chain",
-    "Choice",
-    "Corruption",
-    "TimedCorruption",
-    "add_at_snr",
-    "corrupt",
-    "fast_length",
-    "fill_gaps",
-    "sampling_rate",
-    "variance",
-    "with_level",
-]
-
 
 @dataclass(frozen=True)
 class Corruption:

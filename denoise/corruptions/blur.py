@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from denoise.corruptions.base import Corruption, fast_length, fill_gaps
 from denoise.corruptions.levels import Level, Number, RandomLevel, draw, normal, uniform
 
-__all__ = ["Blur", "Defocus", "GaussianBlur", "MotionBlur", "Shake", "convolve"]
-
 _ANY_DIRECTION = RandomLevel(0, 180)
 
 _INSTANTS = 400  # of an exposure

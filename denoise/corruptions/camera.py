@@ -13,18 +13,6 @@ from torch.nn import functional as F
 from denoise.corruptions.base import Corruption, fill_gaps
 from denoise.corruptions.levels import Level, Number, RandomLevel, Word, draw, normal, uniform
 
-__all__ = [
-    "Camera",
-    "bayer_colour",
-    "bayer_mosaic",
-    "camera_matrices",
-    "demosaic_linear",
-    "develop",
-    "expose",
-    "mix_colours",
-    "to_linear",
-]
-
 
 @dataclass(frozen=True)
 class Camera(Corruption):

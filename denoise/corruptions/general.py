@@ -13,18 +13,6 @@ from denoise.corruptions.base import Corruption, fill_gaps, variance
 from denoise.corruptions.levels import Fraction, Level, Number, Word, draw, normal, uniform
 from denoise.errors import UsageError
 
-__all__ = [
-    "Dropout",
-    "Gaussian",
-    "PoissonGaussian",
-    "Quantise",
-    "SaltPepper",
-    "Speckle",
-    "hold",
-    "random_rails",
-    "random_runs",
-]
-
 
 @dataclass(frozen=True)
 class Gaussian(Corruption):

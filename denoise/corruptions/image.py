@@ -15,8 +15,6 @@ from torch import Tensor
 from denoise.corruptions.base import Corruption, fast_length, fill_gaps
 from denoise.corruptions.levels import Level, Number, Word, draw, normal
 
-__all__ = ["Correlated", "Jpeg", "Scanner"]
-
 
 @dataclass(frozen=True)
 class Correlated(Corruption):

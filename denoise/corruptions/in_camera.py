@@ -26,8 +26,6 @@ from denoise.corruptions.camera import (
 from denoise.corruptions.image import Correlated
 from denoise.corruptions.levels import Level, Number, RandomLevel, draw, draw_log, normal, uniform
 
-__all__ = ["FilmGrain", "InCamera"]
-
 # Fit to 8,347 shot and read noise profiles of 433 cameras (darktable's database, measured by its users): the
 # variance of linear sensor values x in 0..1 is shot * x + read. The shot noise of one camera grows with the
 # ISO by the slope; log(read) follows log(shot) linearly; both scatter from camera to camera.

@@ -12,20 +12,6 @@ from torch import Tensor
 
 from denoise.errors import UsageError
 
-__all__ = [
-    "Fraction",
-    "Level",
-    "Number",
-    "RandomLevel",
-    "SnrDb",
-    "Word",
-    "draw",
-    "draw_log",
-    "format_value",
-    "normal",
-    "uniform",
-]
-
 
 @dataclass(frozen=True)
 class RandomLevel:

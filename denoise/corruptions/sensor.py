@@ -21,8 +21,6 @@ from denoise.corruptions.base import (
 from denoise.corruptions.general import hold, random_rails, random_runs
 from denoise.corruptions.levels import Fraction, Level, Number, SnrDb, draw, normal, uniform
 
-__all__ = ["Baseline", "Drift", "Impulses", "Mixture", "Rails", "Spikes", "Stuck"]
-
 Deviations = Annotated[Level, Number("standard deviations of the channel", 0)]
 
 

@@ -11,8 +11,6 @@ from denoise.corruptions.base import Chain, Choice, Corruption
 from denoise.errors import UsageError
 from denoise.registry import Extensible, lookup
 
-__all__ = ["CORRUPTIONS", "parse"]
-
 CORRUPTIONS: Mapping[str, str] = Extensible(
     {
         "gaussian": "denoise.corruptions.general:Gaussian",

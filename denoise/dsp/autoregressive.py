@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RIDGE", "fill_autoregressive", "interpolate"]
-
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 

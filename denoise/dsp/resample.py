@@ -8,8 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_TERM", "Resampler", "resample", "resampler"]
-
 Array = NDArray[Any]
 
 _TRANSITION = 0.1  # transition band as a share of the lower Nyquist frequency

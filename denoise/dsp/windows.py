@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Window", "padded", "plan", "window"]
-
 
 @dataclass(frozen=True, slots=True)
 class Window:

@@ -44,8 +44,6 @@ from denoise.models.penalties import PENALTIES, CodeBatch
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
-__all__ = ["BACKBONES", "Autoencoder", "AutoencoderConfig", "ConvBackbone", "build"]
-
 _RENAMED = MappingProxyType({"cross": "cross_channel"})  # fields of recipes and weights files before
 
 

@@ -9,8 +9,6 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["CausalDenoiser", "Denoiser", "InputSpec", "SigmaDenoiser"]
-
 
 @dataclass(frozen=True)
 class InputSpec:

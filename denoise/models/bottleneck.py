@@ -8,8 +8,6 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BOTTLENECKS", "PlainBottleneck", "VariationalBottleneck"]
-
 
 class PlainBottleneck(nn.Module):
     """A code smaller than the features around it (an undercomplete autoencoder).

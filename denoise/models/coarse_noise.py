@@ -23,8 +23,6 @@ from denoise.estimate.lens_blur import lens_blur
 from denoise.estimate.real_noise import BLOCK_PX, TO_YCC, RealNoise, cosines, real_noise
 from denoise.models.base import Denoiser
 
-__all__ = ["CoarseNoiseFilter", "coarse_share", "denoise_crops", "shrink"]
-
 _STEP_PX = BLOCK_PX // 2
 _EIGHT_BIT = 255.0
 # As fine as the first, noise is white, and the network removes all of it; from the second on the filter works

@@ -28,8 +28,6 @@ from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import config_from
 from denoise.models.table import build as build_classical
 
-__all__ = ["Blurring", "DeblurConfig", "Deblurrer", "build"]
-
 _EIGHT_BIT = 255.0
 _TILE_PX = 128  # side of the windows that the spectrum is averaged over
 _MAX_TILES = 8  # per axis; they are spread over the image

@@ -17,8 +17,6 @@ from torch.nn import functional as F
 
 from denoise.corruptions.base import fast_length
 
-__all__ = ["extend", "plug_and_play", "transfer"]
-
 _FIRST_SIGMA, _LAST_SIGMA = 25 / 255, 1.5 / 255  # of the noise that is added to the guess
 _WEIGHT = 0.8  # of the guess against the data
 _FILLS = 3  # repetitions of filling the margin, in each turn

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from denoise.models.base import Denoiser
 
-__all__ = ["FlipEnsemble"]
-
 
 class FlipEnsemble(Denoiser):
     """Mean of a network's results for copies of a picture, whose errors differ.

@@ -11,20 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = [
-    "ACTIVATIONS",
-    "CONV",
-    "CONV_TRANSPOSE",
-    "Conv1dAs2d",
-    "ConvTranspose1dAs2d",
-    "CrossChannel",
-    "ResidualBlock",
-    "as_image",
-    "config_from",
-    "fold",
-    "unfold",
-]
-
 Config = TypeVar("Config")
 
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["PENALTIES", "CodeBatch", "contraction", "divergence_from_target", "magnitude"]
-
 _MIN_ACTIVATION = 1e-6  # keeps the logarithms finite for units that are always on or always off
 
 

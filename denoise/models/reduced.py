@@ -13,8 +13,6 @@ from denoise.models.autoencoder import Autoencoder, ConvBackbone
 from denoise.models.base import Denoiser
 from denoise.models.layers import ResidualBlock
 
-__all__ = ["Bf16Block", "Int8Block", "block_ranges", "can_be_reduced", "in_bf16", "in_int8"]
-
 _SHARE = 0.9999  # of the values that a range holds; the few beyond it saturate
 _STEP_FLOOR = 1e-8  # a channel of zeros has a step, too
 _EVERY = 7  # the quantile is of every seventh value

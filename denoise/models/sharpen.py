@@ -26,8 +26,6 @@ from denoise.models.base import Denoiser
 from denoise.models.deblur import Blurring, Deblurrer, wiener
 from denoise.models.deconvolution import plug_and_play
 
-__all__ = ["FreeBlur", "Sharpener", "as_disk"]
-
 Array = NDArray[Any]
 
 _EIGHT_BIT = 255.0

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from denoise.models.base import Denoiser, InputSpec
 
-__all__ = ["HOP", "KINDS", "SAMPLE_RATE", "SEGMENT_SAMPLES", "SoundKind", "build"]
-
 KINDS = ("speech", "singing", "music", "noise")  # noise: nature, machines, and everything else
 SAMPLE_RATE = 16_000  # Hz
 SEGMENT_SAMPLES = 64_000  # of one decision: 4 s

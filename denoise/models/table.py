@@ -17,22 +17,6 @@ from denoise.signal import MODALITIES
 if TYPE_CHECKING:  # the table is light: it must not import torch
     from denoise.models.base import Denoiser
 
-__all__ = [
-    "AUDIO_PICKS",
-    "AUTO",
-    "AUTO_PICKS",
-    "COMPANIONS",
-    "DEFAULT_MODELS",
-    "ENSEMBLES",
-    "LIVE_MODEL",
-    "MODELS",
-    "PRECISIONS",
-    "PROFILED_MODEL",
-    "THOROUGH_MODELS",
-    "build",
-    "resolved_precision",
-]
-
 
 def _add(rows: dict[str, Mapping[str, str]], name: str, target: str) -> None:
     """Add the row of an entry point, whose name is that of the model and the modality: `mine.image`."""

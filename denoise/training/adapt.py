@@ -30,8 +30,6 @@ from denoise.training.fit import Progress, fit
 from denoise.training.recipe import FitRecipe, ModelRecipe, Recipe
 from denoise.training.self_supervised import TARGET_METHODS, Scene, SelfSupervisedPatches
 
-__all__ = ["FIT", "Adaptation", "adapt"]
-
 # A short run at a low learning rate.
 FIT = FitRecipe(
     steps=300,

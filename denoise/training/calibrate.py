@@ -20,8 +20,6 @@ from denoise.models.base import Denoiser
 from denoise.models.reduced import block_ranges, can_be_reduced, in_bf16, in_int8
 from denoise.training.data import files_below
 
-__all__ = ["calibrate"]
-
 _RANGE_LEVELS = (0.0, 3.0, 8.0, 15.0, 25.0, 50.0, 75.0)  # sigma on the 8-bit scale, in turns
 # White noise proves little: of real camera noise, int8 may take half a dB less.
 _LOSS_NOISES = (

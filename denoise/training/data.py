@@ -27,8 +27,6 @@ from denoise.training.events import events
 from denoise.training.recipe import Recipe, ValidateRecipe
 from denoise.training.talkers import conversations, in_rooms
 
-__all__ = ["Batches", "Pair", "Patches", "pairs", "read_clean", "synthetic"]
-
 Array = NDArray[Any]  # float32 signals, uint8 images
 _EVENTS = "events"  # group of the patches of synthetic events
 _CONVERSATION = "conversation"  # group of the patches of two talkers

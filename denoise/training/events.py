@@ -13,8 +13,6 @@ from types import MappingProxyType
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["EVENTS", "events"]
-
 
 def events(count: int, length: int, generator: Generator) -> Tensor:
     """Draw logs of random rows of `EVENTS`, a third of them over a slow drift.

@@ -33,8 +33,6 @@ from denoise.training.losses import LOSSES
 from denoise.training.optimizers import OPTIMIZERS
 from denoise.training.recipe import FitRecipe, Recipe
 
-__all__ = ["Progress", "fit"]
-
 
 @dataclass(frozen=True)
 class Progress:

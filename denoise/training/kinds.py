@@ -17,8 +17,6 @@ from denoise.models.sound_kind import KINDS, SAMPLE_RATE, SEGMENT_SAMPLES
 from denoise.training.data import read_clean
 from denoise.training.recipe import Recipe
 
-__all__ = ["KindMixtures"]
-
 Array = NDArray[Any]
 
 _SHARES = (0.4, 0.2, 0.25, 0.15)  # of the examples, by kind

@@ -11,19 +11,6 @@ from torch.nn import functional as F
 
 from denoise.training.perceptual import estoi, pesq
 
-__all__ = [
-    "LOSSES",
-    "charbonnier",
-    "cross_entropy",
-    "l1",
-    "log_mse",
-    "mse",
-    "segment_sdr",
-    "speech",
-    "speech_gentle",
-    "ssim",
-]
-
 
 def mse(estimate: Tensor, target: Tensor) -> Tensor:
     """Mean squared error, which the posterior mean minimises."""

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["OPTIMIZERS", "Muon", "adamw", "muon"]
-
 _MIN_SIDE = 16  # a first or last layer below it is too small to orthogonalise
 _MAX_SIDE = 256  # orthogonalising a matrix with both sides above it costs a CPU more than the step itself
 

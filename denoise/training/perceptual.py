@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["estoi", "pesq"]
-
 _RATE_HZ = 16_000
 _PESQ_FRAME, _PESQ_HOP = 512, 256  # 32 ms, overlapping by half
 

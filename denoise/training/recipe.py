@@ -34,18 +34,6 @@ _DOMAINS: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 
-__all__ = [
-    "DataRecipe",
-    "FitRecipe",
-    "ModelRecipe",
-    "Recipe",
-    "ValidateRecipe",
-    "changed",
-    "from_dict",
-    "load",
-    "names",
-]
-
 
 @dataclass(frozen=True)
 class ModelRecipe:

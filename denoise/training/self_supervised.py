@@ -37,19 +37,6 @@ from denoise.models.base import InputSpec
 from denoise.signal import MODALITIES
 from denoise.training.data import Pair
 
-__all__ = [
-    "TARGET_METHODS",
-    "Scene",
-    "SelfSupervisedPatches",
-    "correlation",
-    "divide",
-    "held_out",
-    "max_patch_side",
-    "modalities",
-    "read",
-    "with_noise_model",
-]
-
 Array = NDArray[np.float32]
 
 MIN_SIDE = 64  # pixels or samples a side; smaller files are skipped

@@ -14,8 +14,6 @@ from torch import Generator, Tensor
 from denoise.corruptions.audio import Reverb
 from denoise.corruptions.levels import RandomLevel
 
-__all__ = ["conversations", "in_rooms"]
-
 _QUIET_DB = (-22.0, 0.0)  # level of the quieter talker, relative to the louder one
 _TURN_S = (0.7, 4.0)
 _OVERLAP = (-0.3, 0.5)  # sine of the phase by which turns overlap; below 0 they leave a pause

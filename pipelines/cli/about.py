@@ -7,8 +7,6 @@ import click
 from denoise.errors import UsageError
 from denoise.registry import unknown
 
-__all__ = ["help_command", "version"]
-
 
 @click.command("help")
 @click.argument("commands", nargs=-1, metavar="[COMMAND]...")

@@ -14,8 +14,6 @@ from pipelines.cli import options
 if TYPE_CHECKING:
     from denoise.training.fit import Progress
 
-__all__ = ["command"]
-
 
 @click.command()
 @click.argument("noisy", type=options.path_type, metavar="NOISY_DIR")

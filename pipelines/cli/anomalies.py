@@ -16,8 +16,6 @@ from pipelines.explore.jobs import AnomaliesJob
 if TYPE_CHECKING:
     from pipelines.explore.anomalies import AnomalyResult
 
-__all__ = ["command"]
-
 _MAX_RANGES = 5  # shown per file
 
 

@@ -13,8 +13,6 @@ from pipelines.benchmark import protocols
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli import options
 
-__all__ = ["command"]
-
 
 @click.command()
 @options.inputs

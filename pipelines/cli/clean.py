@@ -20,8 +20,6 @@ from pipelines.batch.jobs import CleanJob
 from pipelines.cli import options
 from pipelines.live import LIVE_OPTIONS, LiveReport, clean_stream
 
-__all__ = ["command"]
-
 
 @click.command()
 @click.option(

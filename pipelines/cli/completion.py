@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
-__all__ = ["VARIABLE", "command", "complete", "complete_model"]
-
 VARIABLE = "_DENOISE_COMPLETE"  # set by the shell while it completes
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 

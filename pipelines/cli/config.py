@@ -13,8 +13,6 @@ from denoise.registry import unknown
 from pipelines import report
 from pipelines.cli import options, settings
 
-__all__ = ["command"]
-
 _SOURCES = {ParameterSource.DEFAULT: "default", ParameterSource.DEFAULT_MAP: "denoise.toml"}
 
 

@@ -11,8 +11,6 @@ from pipelines.batch import run as batch
 from pipelines.batch.jobs import CorruptJob
 from pipelines.cli import options
 
-__all__ = ["command"]
-
 
 @click.command()
 @options.job_options(CorruptJob)

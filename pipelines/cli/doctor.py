@@ -9,8 +9,6 @@ import click
 from denoise.errors import printable
 from pipelines.cli import options
 
-__all__ = ["command"]
-
 
 @click.command()
 @options.show_option

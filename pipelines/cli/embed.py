@@ -17,8 +17,6 @@ from pipelines.explore.jobs import EmbedJob
 if TYPE_CHECKING:
     from pipelines.explore.embed import EmbedResult
 
-__all__ = ["command"]
-
 
 @click.command()
 @options.inputs

@@ -13,8 +13,6 @@ from denoise.errors import OutputError
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Progress
 
-__all__ = ["logged", "write_event"]
-
 
 def logged(progress: Progress, path: Path | None) -> Progress:
     """Write a line when a batch starts, after each file, and when it ends, beside another progress."""

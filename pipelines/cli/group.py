@@ -18,8 +18,6 @@ from denoise.errors import DenoiseError, OutputError, UsageError, printable, rea
 from denoise.registry import resolve, unknown
 from pipelines.cli import settings
 
-__all__ = ["COMMANDS", "cli", "run"]
-
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "clean": "pipelines.cli.clean:command",

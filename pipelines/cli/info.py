@@ -15,8 +15,6 @@ from pipelines.cli import options
 if TYPE_CHECKING:
     from pipelines.inspect.info import FileInfo
 
-__all__ = ["command"]
-
 _UNITS = {
     "image": "of 255, estimated standard deviation",
     "audio": "dBFS, estimated",

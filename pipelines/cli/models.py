@@ -20,8 +20,6 @@ from pipelines.cli.completion import complete_model
 if TYPE_CHECKING:
     from denoise.infer.catalogue import CatalogueRow
 
-__all__ = ["command"]
-
 _LONG = 2000  # letters that no sentence of a card has
 _INDENT = 20  # letters before a fact of a card
 _OF_NETWORK = ("parameters", "multiply", "receptive")

@@ -29,32 +29,6 @@ from pipelines.cli.event_log import logged
 if TYPE_CHECKING:
     from pipelines.view import Page
 
-__all__ = [
-    "STDOUT",
-    "exit_if",
-    "finish",
-    "flag",
-    "flags",
-    "given",
-    "html_option",
-    "inputs",
-    "job_from",
-    "job_options",
-    "json_option",
-    "log_path",
-    "markdown",
-    "page",
-    "path_type",
-    "progress",
-    "report_failures",
-    "report_option",
-    "say",
-    "show_json",
-    "show_option",
-    "verbosity",
-    "write_page",
-]
-
 AnyJob = TypeVar("AnyJob", bound=Job)
 Decorator = Callable[[Any], Any]
 

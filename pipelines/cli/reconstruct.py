@@ -11,8 +11,6 @@ from pipelines import report
 from pipelines.cli import options
 from pipelines.explore.jobs import ReconstructJob
 
-__all__ = ["command"]
-
 
 @click.command()
 @click.argument("archive", type=options.path_type, metavar="CODES.npz")

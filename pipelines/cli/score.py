@@ -9,8 +9,6 @@ import click
 from pipelines import report
 from pipelines.cli import options
 
-__all__ = ["command"]
-
 
 @click.command()
 @click.argument("reference", type=options.path_type)

@@ -10,8 +10,6 @@ from denoise.errors import UsageError
 from pipelines.cli import options
 from pipelines.serve.job import ServeJob
 
-__all__ = ["command"]
-
 
 @click.command()
 @options.flags(ServeJob)

@@ -13,8 +13,6 @@ import click
 from denoise.errors import UsageError, reason
 from denoise.registry import unknown
 
-__all__ = ["FILE_VARIABLE", "PREFIX", "by_parameter", "path", "read"]
-
 PREFIX = "DENOISE"
 FILE_VARIABLE = "DENOISE_CONFIG"
 _NAME = "denoise.toml"

@@ -11,8 +11,6 @@ from denoise.errors import printable
 from pipelines.cli import options
 from pipelines.explore.jobs import SimilarJob
 
-__all__ = ["command"]
-
 
 @click.command()
 @click.argument("file", type=options.path_type, metavar="[FILE]", required=False)

@@ -15,8 +15,6 @@ from pipelines.cli import options
 if TYPE_CHECKING:
     from denoise.training.fit import Progress
 
-__all__ = ["command"]
-
 
 @click.command()
 @click.argument("recipe")

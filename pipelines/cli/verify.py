@@ -11,8 +11,6 @@ import click
 from denoise.errors import printable
 from pipelines.cli import options
 
-__all__ = ["command"]
-
 
 @click.command()
 @click.argument("output", type=options.path_type)

@@ -15,8 +15,6 @@ from pipelines.cli import options
 from pipelines.cli.clean import command as clean
 from pipelines.cli.event_log import write_event
 
-__all__ = ["command"]
-
 _NOT_HERE = (
     "dry_run",
     "json_path",

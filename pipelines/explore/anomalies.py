@@ -28,8 +28,6 @@ from pipelines.explore.segments import (
 )
 from pipelines.report import check_outputs, write_csv, write_json
 
-__all__ = ["SUFFIXES", "AnomalyResult", "HeldOut", "find_anomalies", "ranges"]
-
 SUFFIXES = (".json", ".csv")
 _TILE_PX = 16
 _WHOLE_PX = 32  # maximum side of pictures that are analysed whole

@@ -10,8 +10,6 @@ import numpy as np
 from denoise.analysis.codes import Codes
 from pipelines.report import writing
 
-__all__ = ["draw"]
-
 _MAX_POINTS = 20_000
 _MAX_NAMED = 20  # folders in the legend
 

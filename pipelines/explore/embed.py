@@ -29,8 +29,6 @@ from pipelines.explore.segments import (
 )
 from pipelines.report import check_outputs, write_csv, writing
 
-__all__ = ["SUFFIXES", "EmbedResult", "embed"]
-
 SUFFIXES = (".npz", ".csv", ".parquet")
 _NOISE = 0.1  # training noise, relative to the segments' deviation: prevents overfitting to few of them
 

@@ -10,8 +10,6 @@ from denoise.analysis.anomalies import AnomalyDetector
 from denoise.analysis.segments import Place, Segmentation, Segments, assemble
 from pipelines.report import writing
 
-__all__ = ["draw"]
-
 _FULL = 30.0  # multiple of the normal whitened error that is drawn in full red
 _BATCH = 256  # tiles per call of the model
 

@@ -9,8 +9,6 @@ from typing import Annotated
 from denoise.options import Option, Options
 from denoise.signal import MODALITIES
 
-__all__ = ["AnomaliesJob", "EmbedJob", "ReconstructJob", "SimilarJob"]
-
 Overwrite = Annotated[bool, Option("Replace existing files.")]
 SaveModel = Annotated[Path | None, Option("Save the fitted model as .safetensors.", metavar="FILE")]
 ArchivedModel = Annotated[

@@ -16,8 +16,6 @@ from pipelines.explore.jobs import AnomaliesJob
 from pipelines.explore.segments import Files, find
 from pipelines.report import check_outputs, write_csv
 
-__all__ = ["ONLINE_QUANTILE", "OnlineFile", "OnlineResult", "StrangeRow", "judge_rows"]
-
 ONLINE_QUANTILE = 0.999
 _COLUMNS = ("file", "recording", "row", "start_s", "score", "p_value", "anomalous")
 _MAX_SHOWN = 5  # rows of a file

@@ -13,8 +13,6 @@ from pipelines.view.budget import MAX_VIEWS, Budget
 from pipelines.view.page import Column, Page, Row
 from pipelines.view.reports import compare
 
-__all__ = ["anomalies_page"]
-
 
 def anomalies_page(result: AnomalyResult) -> Page:
     """Make the page of a search for anomalies: anomalous files first, their places outlined."""

@@ -19,8 +19,6 @@ from pipelines.batch.discover import Problem
 from pipelines.explore.jobs import ReconstructJob
 from pipelines.report import check_outputs
 
-__all__ = ["ReconstructResult", "archived_model", "reconstruct"]
-
 
 @dataclass(frozen=True)
 class ReconstructResult:

@@ -22,15 +22,6 @@ from pipelines.batch.worker import with_path
 if TYPE_CHECKING:  # importing it imports torch
     from denoise.analysis.embedding import AutoencoderEmbedding
 
-__all__ = [
-    "MAX_SAMPLED",
-    "Files",
-    "default_segmentation",
-    "find",
-    "fit_embedding",
-    "sample",
-]
-
 MAX_SAMPLED = 20_000  # segments in a training sample
 _MAX_VALUES = 2**26  # values in a training sample: 256 MiB
 _DENSE_VALUES = 4096  # largest segment of a dense network

@@ -14,8 +14,6 @@ from denoise.errors import UsageError
 from pipelines.explore.jobs import SimilarJob
 from pipelines.explore.reconstruct import archived_model
 
-__all__ = ["DUPLICATE", "Match", "duplicates", "similar"]
-
 Floats = NDArray[np.float32]
 
 DUPLICATE = 0.999  # cosine similarity of near-duplicates

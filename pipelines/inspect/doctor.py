@@ -28,8 +28,6 @@ from pipelines.batch.jobs import CleanJob
 from pipelines.batch.store import Local
 from pipelines.inspect.verify import FAULTS, verify
 
-__all__ = ["Check", "examine", "machine_text"]
-
 _PACKAGE = "denoise-pipelines"
 _MIN_BYTES = 1 << 29  # of memory and of disk: a large photo needs more
 

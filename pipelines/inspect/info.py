@@ -20,8 +20,6 @@ from pipelines.batch.forecast import Cost
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.worker import with_path
 
-__all__ = ["FileInfo", "describe"]
-
 _MAX_PX = 100_000_000  # pages above this are not decoded for an estimate
 _MAX_S = 60.0  # of an audio file
 _MAX_SAMPLES = 1 << 18  # of a sensor log

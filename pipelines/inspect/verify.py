@@ -13,8 +13,6 @@ from pipelines.batch.lock import CLAIM_PREFIX, LOCK_NAME
 from pipelines.batch.manifest import PENDING_NAME, WRITTEN, digest, entries, pending
 from pipelines.batch.store import MANIFEST_NAME
 
-__all__ = ["FAULTS", "STATUSES", "Checked", "verify"]
-
 _OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # in no row
 
 # Status of an output: True if it is a fault.
