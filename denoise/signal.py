@@ -117,6 +117,7 @@ class ImageInfo(SignalInfo):
     layouts: tuple[Page, ...] = ()  # every page of the file
     # data that only the module of its format understands
     own: Mapping[str, Any] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()  # sentences about what no writer keeps
 
 
 @dataclass(frozen=True)

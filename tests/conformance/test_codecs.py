@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.typing import NDArray
 
@@ -22,7 +23,11 @@ MEDIA = [
     suffix for row in FORMATS.values() if row.extra == "media" and row.writable for suffix in row.suffixes
 ]
 EXACT_MEDIA = {".mkv", ".mka", ".ogv", ".caf", ".au", ".w64", ".wv", ".tta", ".avi"}
-LOSSY = {".jpg", ".jpeg", ".ogg", ".oga", ".opus", ".mp3", *MEDIA} - EXACT_MEDIA - {".wav"}
+LOSSY = (
+    {".jpg", ".jpeg", ".heic", ".heif", ".hif", ".avif", ".ogg", ".oga", ".opus", ".mp3", *MEDIA}
+    - EXACT_MEDIA
+    - {".wav"}
+)
 # Text cut in half is shorter text: no byte in it reveals the cut. Streams of packets may end after each.
 NOT_FRAMED = {
     ".csv",
@@ -48,6 +53,11 @@ def _picture(path: Path, **options: Any) -> None:
     y, x = np.mgrid[:45, :67]
     waves = np.stack([128 + 100 * np.sin((x * k + y) / 9) for k in (1, 2, 3)], axis=-1)
     Image.fromarray(waves.astype(np.uint8)).save(path, **options)
+
+
+def _heic(path: Path) -> None:
+    pillow_heif.register_heif_opener()
+    _picture(path, format="HEIF", quality=92)
 
 
 def _sound(path: Path, container: str, subtype: str, rate: int = 48000) -> None:
@@ -134,6 +144,8 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
     ".tif": _picture,
     ".tiff": lambda path: _picture(path, compression="tiff_lzw"),
     ".bmp": _picture,
+    **dict.fromkeys((".heic", ".heif", ".hif"), _heic),
+    ".avif": _picture,
     ".wav": lambda path: _sound(path, "WAV", "PCM_16"),
     ".rf64": lambda path: _sound(path, "RF64", "PCM_16"),
     ".flac": lambda path: _sound(path, "FLAC", "PCM_16"),

@@ -243,6 +243,7 @@ SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "runs.bmp": _run_length_bmp,
     "moving.gif": lambda: _saved("GIF", frames=3),
     "phone.heic": _heic,
+    "phone.avif": lambda: _saved("AVIF", "RGBA", described=True),
     "camera.dng": _dng,
     "pcm16.wav": lambda: _sound("WAV", "PCM_16"),
     "pcm24.wav": lambda: _sound("WAVEX", "PCM_24", channels=6),

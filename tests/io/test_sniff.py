@@ -58,6 +58,8 @@ def test_the_document_lists_the_formats() -> None:
         (b"PK\3\4" + bytes(22) + b"\5\0\0\0a.npy", "NPZ"),
         (b"PK\3\4" + bytes(22) + b"\5\0\0\0a.xml", "ZIP"),
         (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "AVIF"),
         (b"\0\0\0\x18ftypcrx ", "camera raw"),
         (b"\0\0\0\x18ftypisom", "MP4"),
         (b"RIFF\0\0\0\0WEBP\0", "WebP"),
@@ -87,8 +89,8 @@ def test_a_name_tells_raw_data_from_other_tiff_and_what_results_are_called(tmp_p
         "a.tif",
         "a.png",
     ]
-    (tmp_path / "b.jpg").write_bytes(b"\0\0\0\x18ftypheic")
-    assert written_name(tmp_path / "b.jpg") == "b.png"
+    (tmp_path / "b.jpg").write_bytes(b"FUJIFILMCCD-RAW 0201\0")
+    assert written_name(tmp_path / "b.jpg") == "b.tif"
     with pytest.raises(UnreadableError, match="missing"):
         sniff(tmp_path / "missing")
 

@@ -216,19 +216,19 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
 
 
 def test_first_bytes_tell_more_than_names(tmp_path: Path) -> None:
-    make(tmp_path / "in", "a.jpg", "b.bin", "c.txt", "photo.heic")
+    make(tmp_path / "in", "a.jpg", "b.bin", "c.txt", "photo.raf")
     (tmp_path / "in" / "a.jpg").write_bytes(b"fLaC" + bytes(9))
     (tmp_path / "in" / "b.bin").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (tmp_path / "in" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "in" / "photo.raf").write_bytes(b"FUJIFILMCCD-RAW 0201\0")
     found = discover.plan([tmp_path / "in"], tmp_path / "out")
     assert {item.key: item.modality for item in found.items} == {
         "a.jpg": "audio",
         "b.bin": "image",
-        "photo.png": "image",  # of a format that is only read
+        "photo.tif": "image",  # of a format that is only read
     }
-    assert [item.size_bytes for item in found.items] == [13, 8, 12]
-    make(tmp_path / "in", "photo.png")
-    with pytest.raises(UsageError, match=r"out/photo.png: both .*photo.heic and .*photo.png"):
+    assert [item.size_bytes for item in found.items] == [13, 8, 21]
+    make(tmp_path / "in", "photo.tif")
+    with pytest.raises(UsageError, match=r"out/photo.tif: both .*photo.raf and .*photo.tif"):
         discover.plan([tmp_path / "in"], tmp_path / "out")
 
 

@@ -17,6 +17,7 @@ from denoise.errors import OutputError
 from denoise.signal import ImageInfo, Metadata, Page
 
 __all__ = [
+    "EXIF",
     "Array",
     "FileBytes",
     "Header",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+
+EXIF = b"Exif\0\0"  # JPEG's prefix of the block, which some writers add elsewhere
 
 STRIP_BYTES = 1 << 20  # of pixels converted at once: little memory, and few calls
 
@@ -62,12 +65,16 @@ Sliced = bytes | FileBytes
 
 @dataclass(frozen=True)
 class Header:
-    """Everything known of a file before a pixel is decoded; `own` is data for the format's own writer."""
+    """Everything known of a file before a pixel is decoded.
+
+    `own` is data for the format's own writer, `lost` what no writer keeps, in sentences.
+    """
 
     pages: tuple[Page, ...]
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     own: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    lost: tuple[str, ...] = ()
 
 
 class ReadableFormat(Protocol):

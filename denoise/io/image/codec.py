@@ -1,4 +1,4 @@
-"""Images: PNG, JPEG, WebP, TIFF, BMP, read-only HEIC and camera raw; a block is a page `(C, H, W)`.
+"""Images of every format in the table; a block is a page `(C, H, W)`.
 
 Pixels are read as they are stored, in the file's own dtype: EXIF orientation is kept as a tag, never applied.
 Everything else in a file goes into the output: byte for byte in the same format, translated in another.
@@ -107,9 +107,9 @@ class ImageWriter:
 
     def __init__(self, path: Path, info: SignalInfo) -> None:
         self.clipped = 0
-        self.notes: tuple[str, ...] = ()
         self._path = path
         self._info = ImageInfo.of(info)
+        self.notes: tuple[str, ...] = self._info.lost
         self._format = _target(path, self._info)
         self._written = 0
         self._stack = ExitStack()
@@ -250,6 +250,7 @@ def _info(path: Path, row: Format, header: Header) -> ImageInfo:
         metadata=header.metadata,
         layouts=header.pages,
         own=header.own,
+        lost=header.lost,
     )
 
 

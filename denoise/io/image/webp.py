@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from denoise.errors import OutputError, UnreadableError, UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
+from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.signal import ImageInfo, Metadata, Page
 
 __all__ = ["FORMAT"]
@@ -19,7 +19,6 @@ __all__ = ["FORMAT"]
 QUALITY = 95.0  # of lossy files: a WebP does not state the quality that it was written with
 MAX_SIDE_PX = 16383
 HAS_ICC, HAS_ALPHA, HAS_EXIF, HAS_XMP, ANIMATED = 0x20, 0x10, 0x08, 0x04, 0x02  # flags in VP8X
-EXIF_PREFIX = b"Exif\0\0"  # some writers add JPEG's prefix
 
 Chunk = tuple[bytes, bytes]
 
@@ -46,7 +45,7 @@ class WebP(SinglePage):
             raise UnreadableError("is damaged: WebP data without a picture")
         exif = chunks.get(b"EXIF")
         metadata = Metadata(
-            exif=exif and exif.removeprefix(EXIF_PREFIX), icc=chunks.get(b"ICCP"), xmp=chunks.get(b"XMP ")
+            exif=exif and exif.removeprefix(EXIF), icc=chunks.get(b"ICCP"), xmp=chunks.get(b"XMP ")
         )
         page = Page(height, width, 4 if alpha else 3, "uint8", int(alpha))
         return Header((page,), metadata, (), {"lossless": lossless})

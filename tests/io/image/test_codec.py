@@ -11,11 +11,13 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pillow_heif
 import pytest
 import tifffile as tifffile_module
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+import denoise
 from denoise.errors import InputError, OutputError, TooLargeError, UnreadableError, UnsupportedError
 from denoise.io import probe, read, reader, write, writer
 from denoise.io.image import jpeg as jpeg_module
@@ -668,3 +670,18 @@ def test_memory_is_the_picture_and_little_else(tmp_path: Path, suffix: str) -> N
     assert page.shape == array.shape
     assert writing < array.nbytes
     assert reading < array.nbytes + path.stat().st_size + 0.4 * array.nbytes
+
+
+def test_a_heic_names_the_pictures_that_its_result_lacks(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[:, None], (1, 64))).convert("RGBA")
+    two = pillow_heif.from_pillow(picture)
+    two.add_from_pillow(picture.rotate(90))
+    two.save(tmp_path / "a.heic", primary_index=0)
+    alpha, depth = b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:hevc:2015:auxid:2"  # (ISO/IEC 23008-2, F.14.3.3)
+    (tmp_path / "a.heic").write_bytes((tmp_path / "a.heic").read_bytes().replace(alpha, depth))
+    report = denoise.clean_file(tmp_path / "a.heic", tmp_path / "b.heic", "gaussian")
+    lost = {"1 further images of the HEIC are not kept", "the depth of the HEIC is not kept"}
+    assert lost <= set(report.notes)
+    left = denoise.clean_file(tmp_path / "a.heic", tmp_path / "c.heic", "none")
+    assert not lost & set(left.notes)  # copied byte for byte
+    assert (tmp_path / "c.heic").read_bytes() == (tmp_path / "a.heic").read_bytes()
