@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pillow_heif
+import pylibjxl
 import pytest
 from numpy.typing import NDArray
 
@@ -50,9 +51,12 @@ TWO_FILES = {".hea"}  # a header, and beside it the samples, which are whole
 def _picture(path: Path, **options: Any) -> None:
     from PIL import Image
 
+    Image.fromarray(_waves()).save(path, **options)
+
+
+def _waves() -> NDArray[np.uint8]:
     y, x = np.mgrid[:45, :67]
-    waves = np.stack([128 + 100 * np.sin((x * k + y) / 9) for k in (1, 2, 3)], axis=-1)
-    Image.fromarray(waves.astype(np.uint8)).save(path, **options)
+    return np.stack([128 + 100 * np.sin((x * k + y) / 9) for k in (1, 2, 3)], axis=-1).astype(np.uint8)
 
 
 def _heic(path: Path) -> None:
@@ -146,6 +150,7 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
     ".bmp": _picture,
     **dict.fromkeys((".heic", ".heif", ".hif"), _heic),
     ".avif": _picture,
+    ".jxl": lambda path: path.write_bytes(pylibjxl.encode(_waves(), lossless=True)),
     ".wav": lambda path: _sound(path, "WAV", "PCM_16"),
     ".rf64": lambda path: _sound(path, "RF64", "PCM_16"),
     ".flac": lambda path: _sound(path, "FLAC", "PCM_16"),

@@ -192,6 +192,12 @@ def _heic() -> bytes:
     return file.getvalue()
 
 
+def _jxl() -> bytes:
+    import pylibjxl
+
+    return bytes(pylibjxl.encode(_waves(3), exif=b"Exif\0\0II*\0\x08\0\0\0\0\0", xmp=b"<x/>"))
+
+
 def _dng() -> bytes:
     ramp = 1000 + 50 * np.mgrid[:64, :96][1]
     matrix = (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)
@@ -243,6 +249,7 @@ SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "runs.bmp": _run_length_bmp,
     "moving.gif": lambda: _saved("GIF", frames=3),
     "phone.heic": _heic,
+    "plain.jxl": _jxl,
     "phone.avif": lambda: _saved("AVIF", "RGBA", described=True),
     "camera.dng": _dng,
     "pcm16.wav": lambda: _sound("WAV", "PCM_16"),

@@ -99,6 +99,7 @@ def test_a_name_tells_raw_data_from_other_tiff_and_what_results_are_called(tmp_p
     ("name", "head", "package", "extra"),
     [
         ("a.heic", b"\0\0\0\x18ftypheic", "pillow_heif", "heif"),
+        ("a.jxl", b"\xff\x0a", "pylibjxl", "jxl"),
         *(
             (f"a{suffix}", b"II*\0\x08\0\0\0", "rawpy", "raw")
             for suffix in FORMATS["camera raw"].suffixes[:2]

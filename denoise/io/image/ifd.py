@@ -22,9 +22,10 @@ __all__ = [
     "parsed_exif",
     "read_below",
     "read_entries",
+    "upright_exif",
 ]
 
-EXIF_TAG, GPS_TAG, INTEROP_TAG = 0x8769, 0x8825, 0xA005
+EXIF_TAG, GPS_TAG, INTEROP_TAG, ORIENTATION = 0x8769, 0x8825, 0xA005, 274
 TYPE_BYTES = {
     **dict.fromkeys((1, 2, 6, 7), 1),
     **dict.fromkeys((3, 8), 2),
@@ -113,6 +114,18 @@ def parsed_exif(exif: bytes) -> Tags | None:
         return None
     entries = read_entries(exif, struct.unpack(order + "I", exif[4:8])[0], order)
     return Tags(order, entries, read_below(exif, entries, order))
+
+
+def upright_exif(exif: bytes) -> tuple[bytes, int]:
+    """Return an EXIF block whose orientation is upright, and the orientation that it had."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    at = struct.unpack(order + "I", exif[4:8])[0] if order and len(exif) >= 8 else len(exif)
+    count = struct.unpack(order + "H", exif[at : at + 2])[0] if order and at + 2 <= len(exif) else 0
+    for start in range(at + 2, min(at + 2 + 12 * count, len(exif) - 11), 12):
+        code, value = struct.unpack_from(f"{order}H6xH", exif, start)
+        if code == ORIENTATION:
+            return exif[: start + 8] + struct.pack(f"{order}H", 1) + exif[start + 10 :], value
+    return exif, 1
 
 
 def read_below(

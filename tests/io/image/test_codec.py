@@ -15,7 +15,7 @@ import pillow_heif
 import pytest
 import tifffile as tifffile_module
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 import denoise
 from denoise.errors import InputError, OutputError, TooLargeError, UnreadableError, UnsupportedError
@@ -685,3 +685,29 @@ def test_a_heic_names_the_pictures_that_its_result_lacks(tmp_path: Path) -> None
     left = denoise.clean_file(tmp_path / "a.heic", tmp_path / "c.heic", "none")
     assert not lost & set(left.notes)  # copied byte for byte
     assert (tmp_path / "c.heic").read_bytes() == (tmp_path / "a.heic").read_bytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_xl_is_upright_and_not_turned_twice(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    picture = Image.fromarray(np.moveaxis(_waves(3), 0, -1))
+    picture.save(tmp_path / "a.png", exif=exif)
+    write(tmp_path / "b.jxl", *read(tmp_path / "a.png"))
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    np.testing.assert_array_equal(imagecodecs.imread(tmp_path / "b.jxl"), expected)
+    write(tmp_path / "c.jxl", *read(tmp_path / "b.jxl"))
+    np.testing.assert_array_equal(imagecodecs.imread(tmp_path / "c.jxl"), expected)
+
+
+def test_a_jpeg_xl_stays_lossy_or_lossless_and_refuses_a_deep_profile(tmp_path: Path) -> None:
+    picture = np.moveaxis(_waves(3), 0, -1)
+    for lossless in (False, True):
+        (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(picture, lossless=lossless, distance=1.0))
+        pixels, info = read(tmp_path / "a.jxl")
+        write(tmp_path / "b.jxl", pixels, info)
+        assert np.array_equal(read(tmp_path / "b.jxl")[0], pixels) == lossless
+    adobe = bytes(imagecodecs.cms_profile("adobergb"))
+    deep = _waves(3, "uint16")
+    with pytest.raises(OutputError, match=r"c\.jxl: cannot be written: .* write to \.png or \.tif"):
+        write(tmp_path / "c.jxl", deep, _info(tmp_path / "a.png", deep, metadata=Metadata(icc=adobe)))
