@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise import weights
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.estimator import Parameters
+from denoise.analysis.estimator import Estimator
 from denoise.analysis.evidence import Evidence, RowEvidence, WindowEvidence, is_signal, packed, unpacked
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
 from denoise.analysis.thresholds import TAILS, Tail, combined_p_value
@@ -49,7 +49,8 @@ class Measured:
     elbo: Doubles | None
 
 
-class AnomalyDetector(Parameters):
+@dataclass(eq=False, repr=False)
+class AnomalyDetector(Estimator):
     """Outlier detector with scikit-learn's protocol, which also localises anomalies.
 
     Rows of a table are judged by `RowEvidence`, windows of signals and images by `WindowEvidence`, which
@@ -77,27 +78,16 @@ class AnomalyDetector(Parameters):
             more and neighbouring columns are as alike as samples of a signal.
     """
 
-    def __init__(
-        self,
-        quantile: float = 0.99,
-        tail: str = TAILS[0],
-        code_size: int = 8,
-        steps: int = 600,
-        settings: Mapping[str, Any] | None = None,
-        held_out: float = 0.2,
-        seed: int = 0,
-        kind: str = KINDS[0],
-    ) -> None:
-        # The protocol stores parameters unchanged; `fit` checks them.
-        self.quantile = quantile
-        self.tail = tail
-        self.code_size = code_size
-        self.steps = steps
-        self.settings = settings
-        self.held_out = held_out
-        self.seed = seed
-        self.kind = kind
-        self.evidence_: Evidence
+    quantile: float = 0.99
+    tail: str = TAILS[0]
+    code_size: int = 8
+    steps: int = 600
+    settings: Mapping[str, Any] | None = None
+    held_out: float = 0.2
+    seed: int = 0
+    kind: str = KINDS[0]
+
+    _kind, _fitted = "outlier_detector", "tail_"
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Learn what normal items are like, and set the threshold.
@@ -152,7 +142,8 @@ class AnomalyDetector(Parameters):
 
     def _adopt(self, evidence: Evidence, shape: tuple[int, ...], normal: Doubles) -> Self:
         """Set the evidence for items of a shape, and its distribution on normal ones."""
-        self.evidence_, self.item_shape_ = evidence, shape
+        self.evidence_: Evidence = evidence
+        self.item_shape_ = shape
         self._tails = [Tail.of(line.astype(_SINGLE)) for line in normal]
         self.tail_ = Tail.of(self._score(normal).astype(_SINGLE), self.tail)
         self._set_threshold()
@@ -316,23 +307,6 @@ class AnomalyDetector(Parameters):
             raise unknown("tail", self.tail, TAILS)
         if self.kind not in KINDS:
             raise unknown("kind", self.kind, KINDS)
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "tail_"):
-            raise UsageError(f"this {type(self).__name__} is not fitted; expected fit first")
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "tail_")
-
-    def __sklearn_tags__(self) -> Any:
-        """Tags of an outlier detector; only scikit-learn calls this."""
-        from sklearn.utils import InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="outlier_detector",
-            target_tags=TargetTags(required=False),
-            input_tags=InputTags(three_d_array=True),
-        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from denoise import weights
-from denoise.analysis.estimator import Parameters
+from denoise.analysis.estimator import Estimator
 from denoise.analysis.segments import Segmentation
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.models.autoencoder import Autoencoder, build
@@ -28,7 +29,8 @@ _BATCH = 256  # items per call of the model
 _FACTS = "embedding"  # key in the card of a weights file
 
 
-class AutoencoderEmbedding(Parameters):
+@dataclass(eq=False, repr=False)
+class AutoencoderEmbedding(Estimator):
     """Estimator of a small code for each item of `X`, and of its inverse.
 
     It is a nonlinear counterpart of `PCA` (Hinton & Salakhutdinov 2006). `config` sets other fields of
@@ -55,30 +57,18 @@ class AutoencoderEmbedding(Parameters):
         seed: Seed of weights, batches and noise.
     """
 
-    def __init__(
-        self,
-        code_size: int = 32,
-        modality: str | None = None,
-        config: Mapping[str, Any] | None = None,
-        noise: float = 0.0,
-        loss: str = "mse",
-        steps: int = 2000,
-        batch: int = 128,
-        lr: float = 2e-3,
-        weight_decay: float = 0.0,
-        seed: int = 0,
-    ) -> None:
-        # The protocol stores parameters unchanged; `fit` checks them.
-        self.code_size = code_size
-        self.modality = modality
-        self.config = config
-        self.noise = noise
-        self.loss = loss
-        self.steps = steps
-        self.batch = batch
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.seed = seed
+    code_size: int = 32
+    modality: str | None = None
+    config: Mapping[str, Any] | None = None
+    noise: float = 0.0
+    loss: str = "mse"
+    steps: int = 2000
+    batch: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 0.0
+    seed: int = 0
+
+    _preserves = "float32"
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Train a network on `X`.
@@ -176,7 +166,7 @@ class AutoencoderEmbedding(Parameters):
             UsageError: `fit` was not called.
             InputError: `X` has another shape than that of `fit`, or is not finite.
         """
-        self._check_fitted("transform")
+        self._check_fitted()
         items = self._like_fitted(X)
         codes = [self.model_.encode(part).flatten(1).numpy() for part in self._parts(items)]
         return np.concatenate(codes)
@@ -189,7 +179,7 @@ class AutoencoderEmbedding(Parameters):
             UsageError: `fit` was not called.
             InputError: The codes have another size.
         """
-        self._check_fitted("inverse_transform")
+        self._check_fitted()
         codes = np.asarray(X, np.float32)
         size = math.prod(self.code_shape_)
         if codes.ndim != 2 or codes.shape[1] != size or not len(codes):
@@ -234,7 +224,7 @@ class AutoencoderEmbedding(Parameters):
             cut: Segmentation of its files.
             facts: Other entries of its card.
         """
-        self._check_fitted("save")
+        self._check_fitted()
         known = {"shape": self.item_shape_, "offset": self.offset_, "scale": self.scale_}
         known |= {"cut": None if cut is None else vars(cut)}
         facts = {_FACTS: known, "training": self.get_params(), **facts}
@@ -281,28 +271,10 @@ class AutoencoderEmbedding(Parameters):
         standard = (items - np.float32(self.offset_)) / np.float32(self.scale_)
         return list(torch.split(torch.from_numpy(standard), _BATCH))
 
-    def _check_fitted(self, before: str) -> None:
-        if not hasattr(self, "model_"):
-            raise UsageError(f"this {type(self).__name__} is not fitted; expected fit before {before}")
-
     def get_feature_names_out(self, input_features: object = None) -> NDArray[Any]:  # noqa: ARG002
         """Name the numbers of a code."""
-        self._check_fitted("get_feature_names_out")
+        self._check_fitted()
         return np.array([f"code{index}" for index in range(math.prod(self.code_shape_))], dtype=object)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "model_")
-
-    def __sklearn_tags__(self) -> Any:
-        """Tags of a transformer; only scikit-learn calls this."""
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
-
-        return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=["float32"]),
-            input_tags=InputTags(three_d_array=True),
-        )
 
 
 def _items(array: NDArray[Any], ndim: int) -> Array:

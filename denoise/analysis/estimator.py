@@ -1,17 +1,27 @@
-"""Parameters of an estimator by the protocol of scikit-learn, without depending on it."""
+"""Estimators by the protocol of scikit-learn, without depending on it."""
 
 from __future__ import annotations
 
-import inspect
+import sys
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from denoise.errors import UsageError
 
-class Parameters:
-    """Estimator whose constructor stores each argument under its own name."""
+
+@dataclass(eq=False, repr=False)
+class Estimator:
+    """Estimator whose fields are its parameters: stored unchanged, and checked by `fit`."""
+
+    # For scikit-learn, and the attribute that `fit` sets last. Without annotations they are no parameters.
+    _kind = "transformer"
+    _input_tags = {"three_d_array": True}  # noqa: RUF012
+    _fitted = "model_"
+    _preserves = "float64"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
         """Return the arguments of the constructor by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def set_params(self, **params: Any) -> Self:
         """Change arguments of the constructor.
@@ -19,14 +29,37 @@ class Parameters:
         Raises:
             ValueError: A name is unknown.
         """
+        known = self.get_params()
         for name, value in params.items():
-            if name not in self.get_params():
-                raise ValueError(
-                    f"invalid parameter {name!r}; expected one of {', '.join(self.get_params())}"
-                )
+            if name not in known:
+                raise ValueError(f"invalid parameter {name!r}; expected one of {', '.join(known)}")
             setattr(self, name, value)
         return self
 
     def __repr__(self) -> str:
         params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
         return f"{type(self).__name__}({params})"
+
+    def _check_fitted(self) -> None:
+        """Raise a UsageError before `fit`: scikit-learn's NotFittedError, too, where that is loaded."""
+        if not self.__sklearn_is_fitted__():
+            known = sys.modules.get("sklearn.exceptions")
+            bases = (UsageError, known.NotFittedError) if known else (UsageError, ValueError, AttributeError)
+            error: Exception = type("NotFittedError", bases, {})(
+                f"this {type(self).__name__} is not fitted; expected fit first"
+            )
+            raise error
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, self._fitted)
+
+    def __sklearn_tags__(self) -> Any:
+        """Tags for scikit-learn, their only reader."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type=self._kind,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags([self._preserves]) if self._kind == "transformer" else None,
+            input_tags=InputTags(**self._input_tags),
+        )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from denoise.analysis.estimator import Parameters
+from denoise.analysis.estimator import Estimator
 from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
@@ -45,15 +46,8 @@ def _value_errors() -> Iterator[None]:
         raise _ParameterError(str(error)) from error
 
 
-def _not_fitted(message: str) -> Exception:
-    """Make the error of a missing `fit`: scikit-learn's NotFittedError, too, where that is loaded."""
-    known = sys.modules.get("sklearn.exceptions")
-    bases = (UsageError, known.NotFittedError) if known else (UsageError, ValueError, AttributeError)
-    error: Exception = type("NotFittedError", bases, {})(message)
-    return error
-
-
-class SignalDenoiser(Parameters):
+@dataclass(eq=False, repr=False)
+class SignalDenoiser(Estimator):
     """Cleans the columns of `X`, each a signal over the rows; NaN is a gap.
 
     Nothing is trained: `fit` stores the columns, and each `transform` treats its rows as one recording. So
@@ -79,24 +73,16 @@ class SignalDenoiser(Parameters):
         exclude: Names or globs of columns to leave as they are.
     """
 
-    def __init__(
-        self,
-        model: str | Cleaner = "sensor",
-        sample_rate: float | None = None,
-        strength: float = 1.0,
-        sigma: float | None = None,
-        fill_gaps: int = 0,
-        columns: Iterable[str] | None = None,
-        exclude: Iterable[str] = (),
-    ) -> None:
-        # The protocol requires parameters to be stored unchanged; `fit` checks them.
-        self.model = model
-        self.sample_rate = sample_rate
-        self.strength = strength
-        self.sigma = sigma
-        self.fill_gaps = fill_gaps
-        self.columns = columns
-        self.exclude = exclude
+    model: str | Cleaner = "sensor"
+    sample_rate: float | None = None
+    strength: float = 1.0
+    sigma: float | None = None
+    fill_gaps: int = 0
+    columns: Iterable[str] | None = None
+    exclude: Iterable[str] = ()
+
+    _input_tags = {"allow_nan": True}  # noqa: RUF012
+    _fitted = "cleaner_"
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Load the model, and store the columns of `X`.
@@ -156,8 +142,7 @@ class SignalDenoiser(Parameters):
             UsageError: `fit` was not called; also a NotFittedError of scikit-learn.
             InputError: `X` is no table of the same columns in the same order; also a ValueError.
         """
-        if not hasattr(self, "cleaner_"):
-            raise _not_fitted(f"this {type(self).__name__} is not fitted; expected fit before transform")
+        self._check_fitted()
         with _value_errors():
             table = table_of(X)
             self._check_columns(X, table)
@@ -234,20 +219,6 @@ class SignalDenoiser(Parameters):
         if names is None:
             names = np.array([f"x{index}" for index in range(self.n_features_in_)], dtype=object)
         return np.asarray(names)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "cleaner_")
-
-    def __sklearn_tags__(self) -> Any:
-        """Tags for scikit-learn, its only caller: a transformer that allows NaN."""
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
-
-        return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(),
-            input_tags=InputTags(allow_nan=True),
-        )
 
 
 def _rate(table: Table) -> float | None:

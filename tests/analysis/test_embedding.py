@@ -120,7 +120,7 @@ def test_what_has_no_code_is_refused(tmp_path: Path) -> None:
 
 def test_what_makes_no_sense_is_refused() -> None:
     ours = Embedding(**SMALL)
-    with pytest.raises(UsageError, match="fit before transform"):
+    with pytest.raises(UsageError, match="expected fit first"):
         ours.transform(X)
     with pytest.raises(InputError, match="finite"):
         ours.fit(np.full((4, 16), np.nan))

@@ -34,7 +34,7 @@ def test_it_works_in_a_pipeline_and_can_be_cloned() -> None:
 
 def test_it_refuses_what_it_was_not_fitted_for() -> None:
     denoiser = denoise.SignalDenoiser("savgol")
-    with pytest.raises(UsageError, match="fit before transform"):
+    with pytest.raises(UsageError, match="expected fit first"):
         denoiser.transform(X)
     with pytest.raises(InputError, match="3 features"):
         denoiser.fit(X).transform(np.zeros((9, 3)))
@@ -52,7 +52,7 @@ def test_gaps_stay_or_are_filled() -> None:
 
 def test_errors_are_those_of_the_protocol() -> None:
     denoiser = denoise.SignalDenoiser("savgol")
-    with pytest.raises(NotFittedError, match="fit before transform"):
+    with pytest.raises(NotFittedError, match="expected fit first"):
         denoiser.transform(X)
     for bad in (np.zeros((3, 400)), [["a", "b"]], np.array([[np.inf], [1.0]])):
         with pytest.raises(ValueError, match="expected"):
