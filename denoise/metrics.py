@@ -11,18 +11,14 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Doubles
 from denoise.errors import InputError, UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 _CHUNK = 1 << 18  # samples per channel converted to float64 at a time
 
@@ -37,7 +33,7 @@ def _pair(reference: Array, estimate: Array) -> tuple[Array, Array]:
     return reference, estimate
 
 
-def _chunks(reference: Array, estimate: Array) -> Iterator[tuple[Floats, Floats]]:
+def _chunks(reference: Array, estimate: Array) -> Iterator[tuple[Doubles, Doubles]]:
     """Yield the pair in float64 pieces `(C, <= _CHUNK)`."""
     reference = reference.reshape(reference.shape[0], -1)
     estimate = estimate.reshape(estimate.shape[0], -1)
@@ -61,8 +57,8 @@ class _Sums:
     """
 
     def __init__(self) -> None:
-        self._origin: Floats | None = None
-        self._sums: Floats | None = None
+        self._origin: Doubles | None = None
+        self._sums: Doubles | None = None
 
     def update(self, reference: Array, estimate: Array) -> None:
         reference, estimate = _pair(reference, estimate)
@@ -79,7 +75,7 @@ class _Sums:
             products = (r, r * r, d, d * d, r * d)
             self._sums += np.stack([valid.sum(axis=1), *(p.sum(axis=1) for p in products)])
 
-    def _get(self) -> Floats:
+    def _get(self) -> Doubles:
         if self._sums is None or self._sums[0].sum() == 0:
             raise InputError("there is no pair of samples to compare: both arrays hold only gaps, or nothing")
         return self._sums
@@ -101,12 +97,12 @@ class _Sums:
         error = np.where(error <= 1e-14 * (dd + rr), 0.0, error)  # below the rounding of the sums
         return self._mean_db(rr, error, scale * scale * rr)
 
-    def _non_empty(self) -> Floats:
+    def _non_empty(self) -> Doubles:
         sums = self._get()
         return sums[:, sums[0] > 0]
 
     @staticmethod
-    def _mean_db(reference: Floats, error: Floats, target: Floats | None = None) -> float:
+    def _mean_db(reference: Doubles, error: Doubles, target: Doubles | None = None) -> float:
         """Inverse of the mean error-to-target ratio of the channels that vary, in dB."""
         target = reference if target is None else target
         varying = reference > 0.0
@@ -361,11 +357,11 @@ def ssim(reference: Array, estimate: Array, *, peak: float | None = None) -> flo
 _SSIM_RADIUS = 5  # px
 
 
-def _ssim_map(reference: Floats, estimate: Floats, peak: float) -> Floats:
+def _ssim_map(reference: Doubles, estimate: Doubles, peak: float) -> Doubles:
     from scipy.ndimage import gaussian_filter
 
-    def mean(image: Floats) -> Floats:
-        blurred: Floats = gaussian_filter(image, 1.5, radius=_SSIM_RADIUS, mode="reflect")
+    def mean(image: Doubles) -> Doubles:
+        blurred: Doubles = gaussian_filter(image, 1.5, radius=_SSIM_RADIUS, mode="reflect")
         return blurred
 
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
@@ -434,7 +430,7 @@ def estoi(reference: Array, estimate: Array, *, sample_rate: float | None = None
 
 def _speech(
     reference: Array, estimate: Array, sample_rate: float | None, name: str
-) -> tuple[Floats, Floats, int]:
+) -> tuple[Doubles, Doubles, int]:
     """Return both as float64 `(C, n)` at 8 or 16 kHz, and the rate."""
     rate = _needed(sample_rate, "sample_rate", name)
     reference, estimate = (a.astype(np.float64) for a in _pair(reference, estimate))
@@ -445,24 +441,22 @@ def _speech(
     return soxr.resample(reference.T, rate, 16_000).T, soxr.resample(estimate.T, rate, 16_000).T, 16_000
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "psnr_db": Metric(psnr_db, ("image",), _psnr_db, "dB", needs=("peak",)),
-        "ssim": Metric(ssim, ("image",), needs=("peak",)),
-        "snr_db": Metric(snr_db, ("audio", "sensor"), lambda sums, _: sums.snr_db(), "dB"),
-        "si_sdr_db": Metric(si_sdr_db, ("audio",), lambda sums, _: sums.si_sdr_db(), "dB"),
-        "seg_snr_db": Metric(seg_snr_db, unit="dB", needs=("sample_rate",)),
-        "mse": Metric(
-            mse, (), lambda sums, _: sums.mse(), "squared units of the samples", higher_is_better=False
-        ),
-        "rmse": Metric(
-            rmse,
-            ("sensor",),
-            lambda sums, _: math.sqrt(sums.mse()),
-            "units of the samples",
-            higher_is_better=False,
-        ),
-        "pesq": Metric(pesq, needs=("sample_rate",)),
-        "estoi": Metric(estoi, needs=("sample_rate",)),
-    }
-)
+METRICS: Mapping[str, Metric] = {
+    "psnr_db": Metric(psnr_db, ("image",), _psnr_db, "dB", needs=("peak",)),
+    "ssim": Metric(ssim, ("image",), needs=("peak",)),
+    "snr_db": Metric(snr_db, ("audio", "sensor"), lambda sums, _: sums.snr_db(), "dB"),
+    "si_sdr_db": Metric(si_sdr_db, ("audio",), lambda sums, _: sums.si_sdr_db(), "dB"),
+    "seg_snr_db": Metric(seg_snr_db, unit="dB", needs=("sample_rate",)),
+    "mse": Metric(
+        mse, (), lambda sums, _: sums.mse(), "squared units of the samples", higher_is_better=False
+    ),
+    "rmse": Metric(
+        rmse,
+        ("sensor",),
+        lambda sums, _: math.sqrt(sums.mse()),
+        "units of the samples",
+        higher_is_better=False,
+    ),
+    "pesq": Metric(pesq, needs=("sample_rate",)),
+    "estoi": Metric(estoi, needs=("sample_rate",)),
+}

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.errors import InputError
 from denoise.infer.containers import open_container
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = NDArray[Any]
 
 _MIN_SIDE = 16  # samples in both directions of an image
 _MIN_AUDIO_HZ = 4000.0

@@ -6,18 +6,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 # Seconds in each unit of a time column.
-SECONDS: Mapping[str, float] = MappingProxyType(
-    {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0, "ticks": 1e-7}
-)
+SECONDS: Mapping[str, float] = {
+    "s": 1.0,
+    "ms": 1e-3,
+    "us": 1e-6,
+    "ns": 1e-9,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "ticks": 1e-7,
+}
 # Words for the marks of delimited text: most shells give `;` and `|` a meaning of their own.
-DELIMITERS: Mapping[str, str] = MappingProxyType(
-    {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
-)
-DECIMALS: Mapping[str, str] = MappingProxyType({"point": ".", "comma": ","})
+DELIMITERS: Mapping[str, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
+DECIMALS: Mapping[str, str] = {"point": ".", "comma": ","}
 MAX_FILL_SAMPLES = 1024  # of a gap: the samples around a longer one do not predict its middle
 
 
@@ -30,13 +34,11 @@ class Modality:
     headline: str  # the metric that a table leads with when there is a reference
 
 
-MODALITIES: Mapping[str, Modality] = MappingProxyType(
-    {
-        "image": Modality("image", 2, "psnr_db"),
-        "audio": Modality("audio", 1, "si_sdr_db"),
-        "sensor": Modality("sensor", 1, "snr_db"),
-    }
-)
+MODALITIES: Mapping[str, Modality] = {
+    "image": Modality("image", 2, "psnr_db"),
+    "audio": Modality("audio", 1, "si_sdr_db"),
+    "sensor": Modality("sensor", 1, "snr_db"),
+}
 
 
 @dataclass(frozen=True)

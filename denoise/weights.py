@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from denoise.errors import UsageError, WeightsError, reason
@@ -32,17 +31,15 @@ DETECTOR = Path(__file__).parent / "detectors" / "sound-kind.safetensors"  # of 
 FORMAT = 1  # raised when older files can no longer be read
 
 # Builders of trained models, called with the config as keywords.
-ARCHITECTURES: Mapping[str, str] = MappingProxyType(
-    {
-        "autoencoder": "denoise.models.autoencoder:build",
-        "deblur": "denoise.models.deblur:build",
-        "spectral-gru": "denoise.models.speech.spectral_gru:build",
-        "spectral-bigru": "denoise.models.speech.spectral_bigru:build",
-        "gated-speech": "denoise.models.speech.gated_speech:build",
-        "floor-gain": "denoise.models.field.floor_gain:build",
-        "sound-kind": "denoise.models.sound_kind:build",
-    }
-)
+ARCHITECTURES: Mapping[str, str] = {
+    "autoencoder": "denoise.models.autoencoder:build",
+    "deblur": "denoise.models.deblur:build",
+    "spectral-gru": "denoise.models.speech.spectral_gru:build",
+    "spectral-bigru": "denoise.models.speech.spectral_bigru:build",
+    "gated-speech": "denoise.models.speech.gated_speech:build",
+    "floor-gain": "denoise.models.field.floor_gain:build",
+    "sound-kind": "denoise.models.sound_kind:build",
+}
 
 _MAX_HEADER = 10_000_000  # bytes; the length in the file is untrusted
 _DTYPES = ("F16", "BF16", "F32", "F64", "I8")
@@ -64,7 +61,7 @@ _MISFITS = (  # what building a model from an untrusted config may raise
 )
 _CARD_TEXTS = ("name", "modality", "architecture")
 # Old name to new name of modules, for files written before: the parts of a tensor's name.
-_RENAMED = MappingProxyType({"into": "encode_proj", "out_of": "decode_proj", "after": "backward_gru"})
+_RENAMED = {"into": "encode_proj", "out_of": "decode_proj", "after": "backward_gru"}
 _TENSOR_DIGEST = "tensors_sha256"  # key in the card
 
 

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io, metrics
+from denoise.arrays import Array
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.io.formats import modality_of
 from denoise.metrics import finite_mean
 from denoise.signal import SignalInfo
 from pipelines.batch import discover
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ LAYERS = (
     ("denoise.corruptions", "denoise.estimate", "denoise.metrics"),
     ("denoise.io",),
     ("denoise.dsp", "denoise.signal"),
-    ("denoise.errors", "denoise.registry", "denoise.machine", "denoise.analysis.estimator"),
+    ("denoise.arrays", "denoise.errors", "denoise.registry", "denoise.machine", "denoise.analysis.estimator"),
     ("denoise",),
 )
 HEAVY = ("torch", "scipy", "skimage", "matplotlib", "soundfile", "soxr", "pandas", "pyarrow", "pywt", "PIL")

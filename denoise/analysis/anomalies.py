@@ -17,12 +17,10 @@ from denoise.analysis.estimator import Estimator
 from denoise.analysis.evidence import Evidence, RowEvidence, WindowEvidence, is_signal, packed, unpacked
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
 from denoise.analysis.thresholds import TAILS, Tail, combined_p_value
+from denoise.arrays import Array, Doubles, Floats, Mask
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.io.sensor.columns import LEFT
 from denoise.registry import unknown
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 KINDS = ("auto", "rows", "windows")
 
@@ -118,7 +116,7 @@ class AnomalyDetector(Estimator):
         embedding = AutoencoderEmbedding(**{**settings, **(self.settings or {})}).fit(training)
         return self.calibrate(embedding, training, items[np.sort(order[:held])])
 
-    def _are_rows(self, items: NDArray[Any]) -> bool:
+    def _are_rows(self, items: Array) -> bool:
         if self.kind != "auto" or items.ndim != 2 or items.dtype.kind not in "iufb" or not items.size:
             return self.kind == "rows"
         signal = (self.settings or {}).get("modality") is not None
@@ -328,7 +326,7 @@ class FileAnomalies:
         return self.p_value <= 1 - self.quantile
 
     @property
-    def flags(self) -> NDArray[np.bool_]:
+    def flags(self) -> Mask:
         """Mask of the anomalous segments."""
         return self.measured.score > self.threshold
 
@@ -377,7 +375,7 @@ def anomalies(
     )
 
 
-def _rows(array: NDArray[Any]) -> Doubles:
+def _rows(array: Array) -> Doubles:
     """Check the rows of a table."""
     if array.dtype.kind not in "iufb" or array.ndim != 2 or not array.size:
         raise InputError(f"X is an array of {array.dtype} of shape {array.shape}; expected rows x columns")

@@ -35,11 +35,10 @@ from numpy.typing import NDArray
 from denoise import io
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Page, Place, Segmentation, Segments, assemble, count, places
+from denoise.arrays import Array, Floats
 from denoise.errors import UnreadableError, UsageError, reason
 from denoise.io.atomic import replacing
 from denoise.signal import SignalInfo
-
-Floats = NDArray[np.float32]
 
 FORMAT = 1  # incremented when older archives can no longer be read
 BITS = (1, 16)  # minimum and maximum of a quantised number
@@ -178,7 +177,7 @@ def save(
     if bits is not None and not BITS[0] <= bits <= BITS[1]:
         raise UsageError(f"{bits} bits a number; expected {BITS[0]} to {BITS[1]}")
     codes = np.concatenate([file.codes for file in files])
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, Array] = {
         "file": np.repeat(np.arange(len(files), dtype=np.int32), [len(file.codes) for file in files]),
         "left_out": _left_out(cut, files),
     }
@@ -215,7 +214,7 @@ def save(
         _write_npz(partial, arrays)
 
 
-def _write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write as `numpy.savez_compressed`, but with arrays of any name, at the highest compression."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():
@@ -255,7 +254,7 @@ def load(path: str | Path) -> CodeArchive:
         ) from error
 
 
-def _archive(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> CodeArchive:
+def _archive(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> CodeArchive:
     cut = Segmentation(**{**about["cut"], "size": tuple(about["cut"]["size"])})
     codes = arrays["codes"]
     if "step" in arrays:

@@ -10,20 +10,19 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from denoise import weights
 from denoise.analysis.estimator import Estimator
 from denoise.analysis.segments import Segmentation
+from denoise.arrays import Array, Doubles, Floats
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.models.autoencoder import Autoencoder, build
 from denoise.models.bottleneck import VariationalBottleneck
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 from denoise.training.losses import LOSSES
-
-Array = NDArray[np.float32]
 
 _BATCH = 256  # items per call of the model
 _FACTS = "embedding"  # key in the card of a weights file
@@ -156,7 +155,7 @@ class AutoencoderEmbedding(Estimator):
         model.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def transform(self, X: ArrayLike) -> Array:
+    def transform(self, X: ArrayLike) -> Floats:
         """Encode items.
 
         Shape:
@@ -172,7 +171,7 @@ class AutoencoderEmbedding(Estimator):
         return np.concatenate(codes)
 
     @torch.no_grad()
-    def inverse_transform(self, X: ArrayLike) -> Array:
+    def inverse_transform(self, X: ArrayLike) -> Floats:
         """Decode codes into items of the shape that `fit` took.
 
         Raises:
@@ -192,19 +191,19 @@ class AutoencoderEmbedding(Estimator):
         items = np.concatenate(decoded) * np.float32(self.scale_) + np.float32(self.offset_)
         return items.reshape(-1, *self._x_shape).astype(np.float32, copy=False)
 
-    def fit_transform(self, X: ArrayLike, y: object = None) -> Array:
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Floats:
         """Fit, then encode the same items."""
         return self.fit(X, y).transform(X)
 
-    def reconstruction_error(self, X: ArrayLike) -> NDArray[np.float64]:
+    def reconstruction_error(self, X: ArrayLike) -> Doubles:
         """Compute the mean squared reconstruction error of each item, in the units of `X` squared."""
         items = np.asarray(X, np.float32)
         left = items - self.inverse_transform(self.transform(items)).reshape(items.shape)
-        errors: NDArray[np.float64] = np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
+        errors: Doubles = np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
         return errors
 
     @torch.no_grad()
-    def divergence(self, X: ArrayLike) -> NDArray[np.float64] | None:
+    def divergence(self, X: ArrayLike) -> Doubles | None:
         """Divergence of each code from the prior in nats; None unless the model is variational."""
         bottleneck = self.model_.bottleneck
         if not isinstance(bottleneck, VariationalBottleneck):
@@ -260,24 +259,24 @@ class AutoencoderEmbedding(Estimator):
         embedding.code_size = math.prod(embedding.code_shape_)
         return embedding, cut
 
-    def _like_fitted(self, X: ArrayLike) -> Array:
+    def _like_fitted(self, X: ArrayLike) -> Floats:
         array = np.asarray(X)
         channelless = self.item_shape_[1:] if self.item_shape_[0] == 1 else self.item_shape_
         if array.shape[1:] not in (self._x_shape, self.item_shape_, channelless):
             raise InputError(f"X has items of shape {array.shape[1:]}; expected {self._x_shape}")
         return _items(array, len(self.item_shape_) - 1)
 
-    def _parts(self, items: Array) -> list[Tensor]:
+    def _parts(self, items: Floats) -> list[Tensor]:
         standard = (items - np.float32(self.offset_)) / np.float32(self.scale_)
         return list(torch.split(torch.from_numpy(standard), _BATCH))
 
-    def get_feature_names_out(self, input_features: object = None) -> NDArray[Any]:  # noqa: ARG002
+    def get_feature_names_out(self, input_features: object = None) -> Array:  # noqa: ARG002
         """Name the numbers of a code."""
         self._check_fitted()
         return np.array([f"code{index}" for index in range(math.prod(self.code_shape_))], dtype=object)
 
 
-def _items(array: NDArray[Any], ndim: int) -> Array:
+def _items(array: Array, ndim: int) -> Floats:
     """Convert an array with or without channels to float32 `(n, C, *S)`."""
     if array.dtype.kind not in "iufb" or array.ndim not in (ndim + 1, ndim + 2) or not array.size:
         raise InputError(

@@ -13,10 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.neighbours import Neighbours, rounded
+from denoise.arrays import Array, Doubles, Floats
 from denoise.signal import MODALITIES
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 _AXES = 128  # principal axes of the residuals; all others share one variance
 _COORDINATES = 64  # principal axes in which distances are measured
@@ -347,7 +345,7 @@ def _spread_out(count: int, most: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
-def _stored(array: NDArray[Any]) -> Floats:
+def _stored(array: Array) -> Floats:
     """Round to the precision of a card, so that a saved detector gives the same scores."""
     return array.astype(_HALF).astype(np.float32)
 

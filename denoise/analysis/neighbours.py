@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float32]
+from denoise.arrays import Floats
 
 _BLOCK_VALUES = 2**22  # distances in memory at once: 16 MiB
 _SPARE = 4  # more candidates than neighbours, whose order is measured again without differences of squares

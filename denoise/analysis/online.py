@@ -9,11 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from denoise.errors import InputError, UsageError
-
-Doubles = NDArray[np.float64]
 
 DAY_S = 86_400.0
 WARM_UP = 30  # rows without a verdict

@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
+from denoise.arrays import Array, Floats
 from denoise.errors import InputError, UnsupportedError, UsageError
 from denoise.registry import unknown
 from denoise.signal import MODALITIES, SensorInfo, SignalInfo
-
-Array = NDArray[Any]
-Floats = NDArray[np.float32]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue (ITU-R BT.601)
 _FLAT = 1e-6  # standard deviation, as a share of the largest value, below which a segment is constant

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from denoise.arrays import Doubles
 from denoise.errors import UsageError
 from denoise.registry import unknown
 
@@ -65,15 +66,15 @@ class Tail:
         shape = min(shape, 0.5)
         return threshold, mean * (1 - shape), shape
 
-    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
+    def p_values(self, scores: ArrayLike) -> Doubles:
         """Compute the probability that a normal item scores at least as high, element by element."""
         return np.exp(self.log_p_values(scores))
 
-    def log_p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
+    def log_p_values(self, scores: ArrayLike) -> Doubles:
         """Compute the logarithms of `p_values`, which never underflow."""
         values, normal = np.asarray(scores, np.float64), np.array(self.scores)
         at_least = len(normal) - np.searchsorted(normal, values, side="left")
-        log_p: NDArray[np.float64] = np.log((1.0 + at_least) / (len(normal) + 1.0))
+        log_p: Doubles = np.log((1.0 + at_least) / (len(normal) + 1.0))
         if (found := self.peaks) is None:
             return log_p
         threshold, scale, shape = found
@@ -99,7 +100,7 @@ class Tail:
         return self.scores[-1 - allowed] if allowed >= 0 else float("inf")
 
 
-def combined_p_value(p_values: NDArray[np.float64]) -> float:
+def combined_p_value(p_values: Doubles) -> float:
     """Combine p-values by their minimum (Šidák 1967).
 
     The result is exact for independent ones, and conservative for correlated ones.

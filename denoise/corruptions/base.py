@@ -15,9 +15,9 @@ from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from denoise.arrays import Array
 from denoise.corruptions.levels import Level, Number, Word, format_value
 from denoise.errors import InputError, UsageError
 
@@ -244,13 +244,13 @@ def sampling_rate(corruption: Corruption, sample_rate: float | None) -> float:
 
 
 def corrupt(
-    array: NDArray[Any],
+    array: Array,
     corruption: Corruption,
     *,
     seed: int,
     peak: float | None,
     sample_rate: float | None = None,
-) -> NDArray[Any]:
+) -> Array:
     """Return a corrupted copy of an image or signal `(C, *S)` in its own dtype, rounded and clipped.
 
     Args:
@@ -264,12 +264,12 @@ def corrupt(
     scale = 1.0 if peak is None else float(peak)
     clean = torch.from_numpy(array.astype(np.float64 if exact else np.float32))[None] / scale  # (1, C, *S)
     generator = torch.Generator().manual_seed(seed)
-    noisy: NDArray[Any] = (corruption(clean, generator, sample_rate)[0] * scale).numpy()
+    noisy: Array = (corruption(clean, generator, sample_rate)[0] * scale).numpy()
     if not np.issubdtype(array.dtype, np.integer):
         return noisy.astype(array.dtype, copy=False)
     if np.isnan(noisy).any():
         raise InputError(f"{corruption} leaves gaps (NaN), which {array.dtype} samples cannot hold")
     limits = np.iinfo(array.dtype)
     top = limits.max if peak is None else min(limits.max, scale)
-    rounded: NDArray[Any] = np.clip(np.rint(noisy), limits.min, top).astype(array.dtype)
+    rounded: Array = np.clip(np.rint(noisy), limits.min, top).astype(array.dtype)
     return rounded

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Annotated
 
 import torch
@@ -304,11 +303,9 @@ def hamilton_adams(mosaic: Tensor, corners: Corners) -> Tensor:
     return full[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 
 
-DEMOSAIC: Mapping[str, Callable[[Tensor, Corners, AddNoise], Tensor]] = MappingProxyType(
-    {
-        "malvar": _linear_noise("malvar"),
-        "bilinear": _linear_noise("bilinear"),
-        "hamilton-adams": _directed_noise,
-        "none": _full_colour,
-    }
-)
+DEMOSAIC: Mapping[str, Callable[[Tensor, Corners, AddNoise], Tensor]] = {
+    "malvar": _linear_noise("malvar"),
+    "bilinear": _linear_noise("bilinear"),
+    "hamilton-adams": _directed_noise,
+    "none": _full_colour,
+}

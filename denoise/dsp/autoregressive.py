@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from denoise.arrays import Doubles, Mask
 
 RIDGE = 1e-9  # of the mean power: smooth signals are predicted so well that rounding would decide
 _ORDER = 32  # samples
 _CONTEXT = 512  # samples to each side of a gap that its model is fitted to
 
 
-def interpolate(pieces: Floats, holes: NDArray[np.int_], errors: Floats, ridge: float = 0.0) -> Floats:
+def interpolate(pieces: Doubles, holes: NDArray[np.int_], errors: Doubles, ridge: float = 0.0) -> Doubles:
     """Fill the same holes of several pieces by the values that leave the least prediction error.
 
     Janssen, Veldhuis and Vries, "Adaptive interpolation of discrete-time signals that can be modeled as
@@ -42,15 +41,15 @@ def interpolate(pieces: Floats, holes: NDArray[np.int_], errors: Floats, ridge: 
         column = np.zeros(max(holes.size, order + 1))
         column[: order + 1] = np.correlate(errors, errors, "full")[order:]
         column[0] *= 1.0 + ridge
-        found: Floats = solve_toeplitz(column[: holes.size], -(after @ errors).T).T
+        found: Doubles = solve_toeplitz(column[: holes.size], -(after @ errors).T).T
         return found
     lags = np.arange(order, size)[:, None] - holes
     effect = np.where((lags >= 0) & (lags <= order), errors[lags.clip(0, order)], 0.0)
-    least_squares: Floats = np.linalg.lstsq(effect, -residual[:, order:].T, rcond=1e-10)[0].T
+    least_squares: Doubles = np.linalg.lstsq(effect, -residual[:, order:].T, rcond=1e-10)[0].T
     return least_squares
 
 
-def fill_autoregressive(samples: Floats, missing: Mask, order: int = _ORDER) -> Floats:
+def fill_autoregressive(samples: Doubles, missing: Mask, order: int = _ORDER) -> Doubles:
     """Interpolate missing samples by models that are fitted to the known samples around each gap.
 
     Args:
@@ -81,7 +80,7 @@ def fill_autoregressive(samples: Floats, missing: Mask, order: int = _ORDER) -> 
     return filled
 
 
-def _fit(local: Floats, gone: Mask, order: int) -> Floats | None:
+def _fit(local: Doubles, gone: Mask, order: int) -> Doubles | None:
     """Return the prediction error filter `(order + 1,)`; None if too few samples are known."""
     if order < 1:
         return None

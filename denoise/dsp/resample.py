@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from denoise.arrays import Array, Floats
 
 _TRANSITION = 0.1  # transition band as a share of the lower Nyquist frequency
 _FOLDED = 0.08  # half of that band about the Nyquist frequency, for the filters that keep the whole band
@@ -17,7 +16,7 @@ _MAX_PRODUCT = 1 << 18  # numbers in one matrix product: 1 MiB fits the cache
 MAX_TERM = 1000  # of a ratio: beyond, the filter would have too many phases
 
 
-def resample(array: Array, from_hz: float, to_hz: float) -> NDArray[np.float32]:
+def resample(array: Array, from_hz: float, to_hz: float) -> Floats:
     """Resample a whole recording `(C, n)` with soxr's linear-phase filter of very high quality.
 
     The result is a copy `(C, m)`, with m the nearest integer to `n * to_hz / from_hz`.

@@ -20,7 +20,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -44,7 +43,7 @@ from denoise.models.penalties import PENALTIES, CodeBatch
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
-_RENAMED = MappingProxyType({"cross": "cross_channel"})  # fields of recipes and weights files before
+_RENAMED = {"cross": "cross_channel"}  # fields of recipes and weights files before
 
 
 @dataclass(frozen=True)
@@ -205,9 +204,10 @@ class DenseBackbone(nn.Module):
         return unfold(self.decoder(x).movedim(-1, 1), self.side)
 
 
-BACKBONES: Mapping[str, Callable[[AutoencoderConfig], ConvBackbone | DenseBackbone]] = MappingProxyType(
-    {"conv": ConvBackbone, "dense": DenseBackbone}
-)
+BACKBONES: Mapping[str, Callable[[AutoencoderConfig], ConvBackbone | DenseBackbone]] = {
+    "conv": ConvBackbone,
+    "dense": DenseBackbone,
+}
 
 
 class Autoencoder(Denoiser):

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from denoise.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,15 @@ class Denoiser(nn.Module):
         """Run one forward pass of training: the denoised batch, and a scalar to add to the loss."""
         return self(noisy), noisy.new_zeros(())
 
-    def prepare(self, _page: NDArray[Any], _peak: float, /) -> Denoiser:
+    def prepare(self, _page: Array, _peak: float, /) -> Denoiser:
         """Return the denoiser for the tiles of a whole image `(C, H, W)` whose full scale is `peak`."""
         return self
 
-    def confirms_blur(self, _page: NDArray[Any], _peak: float, /) -> bool:
+    def confirms_blur(self, _page: Array, _peak: float, /) -> bool:
         """Tell whether `(C, H, W)` is blurred; a model that cannot measure blur agrees with the caller."""
         return True
 
-    def blur_width_px(self, _page: NDArray[Any], _peak: float, /) -> float:
+    def blur_width_px(self, _page: Array, _peak: float, /) -> float:
         """Return the standard deviation of the blur that is undone in `(C, H, W)`; most models undo none."""
         return 0.0
 

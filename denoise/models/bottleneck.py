@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +75,7 @@ def _nats(mean: Tensor, log_variance: Tensor) -> Tensor:
     return nats
 
 
-BOTTLENECKS: Mapping[str, type[PlainBottleneck]] = MappingProxyType(
-    {"plain": PlainBottleneck, "variational": VariationalBottleneck}
-)
+BOTTLENECKS: Mapping[str, type[PlainBottleneck]] = {
+    "plain": PlainBottleneck,
+    "variational": VariationalBottleneck,
+}

@@ -10,14 +10,13 @@ noise by far and stay.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from denoise.arrays import Array
 from denoise.dsp.windows import padded
 from denoise.estimate.lens_blur import lens_blur
 from denoise.estimate.real_noise import BLOCK_PX, TO_YCC, RealNoise, cosines, real_noise
@@ -40,13 +39,13 @@ def coarse_share(noise: RealNoise) -> float:
     return float(np.clip((white - noise.whiteness) / (white - coarse), 0, 1)) if known else 0.0
 
 
-def denoise_crops(network: Denoiser, crops: NDArray[Any]) -> NDArray[Any]:
+def denoise_crops(network: Denoiser, crops: Array) -> Array:
     """Run a network on crops `(N, 3, side, side)` in 0..1, for `real_noise`."""
     parameter = next(network.parameters(), None)
     batch = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         cleaned = network(batch if parameter is None else batch.to(parameter.device))
-    array: NDArray[Any] = cleaned.cpu().numpy()
+    array: Array = cleaned.cpu().numpy()
     return array
 
 
@@ -67,7 +66,7 @@ class CoarseNoiseFilter(Denoiser):
         halo = padded((network.spec.halo or 0) + BLOCK_PX, multiple_of)
         self.spec = replace(network.spec, halo=halo, multiple_of=multiple_of)
 
-    def prepare(self, page: NDArray[Any], peak: float) -> Denoiser:
+    def prepare(self, page: Array, peak: float) -> Denoiser:
         """Measure the noise of a page, and return the denoiser for its tiles.
 
         Texture behind a lens out of focus is as coarse as such noise, so the network cleans it alone.
@@ -88,7 +87,7 @@ class CoarseNoiseFilter(Denoiser):
 class _Prepared(Denoiser):
     """Network and filter for the tiles of one page."""
 
-    def __init__(self, whole: CoarseNoiseFilter, deviation: NDArray[Any]) -> None:
+    def __init__(self, whole: CoarseNoiseFilter, deviation: Array) -> None:
         super().__init__()
         self.network, self.spec = whole.network, whole.spec
         self._deviation = torch.from_numpy(deviation.astype(np.float32))

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from denoise.arrays import Array
 from denoise.corruptions.base import fast_length
 from denoise.corruptions.blur import convolve
 from denoise.estimate.image import noise_sigma
@@ -206,7 +206,7 @@ class Deblurrer(Denoiser):
         if unexpected or any(not key.startswith("refiner.") for key in missing):
             raise RuntimeError(f"only one of the two models has {', '.join([*missing, *unexpected])}")
 
-    def confirms_blur(self, page: NDArray[Any], peak: float) -> bool:
+    def confirms_blur(self, page: Array, peak: float) -> bool:
         """Test the kernel: sharp photos give at most 0.1 px, a blur of 1 px gives more than 0.7.
 
         Drawings, which have exactly equal neighbours, never pass, because their spectrum is no evidence.
@@ -214,11 +214,11 @@ class Deblurrer(Denoiser):
         same = float(np.mean(page[:, :, 1:] == page[:, :, :-1]))
         return same < _DRAWN and self.blur_width_px(page, peak) > _BLURRED_PX
 
-    def blur_width_px(self, page: NDArray[Any], peak: float) -> float:
+    def blur_width_px(self, page: Array, peak: float) -> float:
         """Return the standard deviation of the kernel, mean of both axes."""
         return _width_px(self._blurring(page, peak))
 
-    def prepare(self, page: NDArray[Any], peak: float, sigma: float = 0.0) -> Denoiser:
+    def prepare(self, page: Array, peak: float, sigma: float = 0.0) -> Denoiser:
         """Return a denoiser for the tiles with the blur of the image, or the identity if it is sharp.
 
         The faintest ring of a spectrum underestimates noise that JPEG thinned out, so a second measurement
@@ -231,7 +231,7 @@ class Deblurrer(Denoiser):
             return build_classical("none", "image")
         return _Fitted(self, blurring)
 
-    def _blurring(self, page: NDArray[Any], peak: float) -> Blurring:
+    def _blurring(self, page: Array, peak: float) -> Blurring:
         parameter = next(self.parameters())
         whole = torch.from_numpy(page if page.flags.writeable else page.copy())[None]
         tiles = _tiles(whole).to(parameter.device, torch.float32) / peak

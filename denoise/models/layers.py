@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -50,16 +49,14 @@ class ConvTranspose1dAs2d(nn.ConvTranspose1d):
 CONV: tuple[Any, ...] = (None, Conv1dAs2d, nn.Conv2d)
 CONV_TRANSPOSE: tuple[Any, ...] = (None, ConvTranspose1dAs2d, nn.ConvTranspose2d)
 
-ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
-    {
-        "relu": partial(nn.ReLU, inplace=True),  # safe: no other layer uses the output of the one before it
-        "leaky-relu": partial(nn.LeakyReLU, inplace=True),
-        "gelu": nn.GELU,
-        "tanh": nn.Tanh,
-        "sigmoid": nn.Sigmoid,
-        "linear": nn.Identity,
-    }
-)
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),  # safe: no other layer uses the output of the one before it
+    "leaky-relu": partial(nn.LeakyReLU, inplace=True),
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "linear": nn.Identity,
+}
 
 
 def fold(x: Tensor, side: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -47,6 +46,8 @@ def contraction(batch: CodeBatch) -> Tensor:
     return projected.square().sum() / len(noisy)
 
 
-PENALTIES: Mapping[str, Callable[[CodeBatch], Tensor]] = MappingProxyType(
-    {"l1": magnitude, "kl": divergence_from_target, "contractive": contraction}
-)
+PENALTIES: Mapping[str, Callable[[CodeBatch], Tensor]] = {
+    "l1": magnitude,
+    "kl": divergence_from_target,
+    "contractive": contraction,
+}

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from denoise.arrays import Array
 from denoise.corruptions.blur import Defocus
 from denoise.estimate.blur_kernel import (
     agreement,
@@ -25,8 +25,6 @@ from denoise.estimate.lens_blur import lens_blur
 from denoise.models.base import Denoiser
 from denoise.models.deblur import Blurring, Deblurrer, wiener
 from denoise.models.deconvolution import plug_and_play
-
-Array = NDArray[Any]
 
 _EIGHT_BIT = 255.0
 _SIDE_PX = 37  # of a kernel

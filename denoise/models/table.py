@@ -6,7 +6,6 @@ A row of `MODELS` names the class for each modality it takes. Trained models are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from denoise.errors import UsageError
@@ -72,11 +71,11 @@ ENSEMBLES = (1, 2, 4)  # numbers of copies of a picture, see `denoise.models.ens
 
 # The shipped model that accompanies another: `ecg` takes over on heartbeats, `photo` is the prior of
 # deconvolution.
-COMPANIONS: Mapping[str, str] = MappingProxyType({"sensor": "ecg", "photo-sharp": "photo"})
+COMPANIONS: Mapping[str, str] = {"sensor": "ecg", "photo-sharp": "photo"}
 
 PRECISIONS = ("auto", "float32", "bf16", "int8")  # of trained image models; the first is the default
 
-DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"image": AUTO, "audio": AUTO, "sensor": "sensor"})
+DEFAULT_MODELS: Mapping[str, str] = {"image": AUTO, "audio": AUTO, "sensor": "sensor"}
 
 
 def build(name: str, modality: str) -> Denoiser:

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, median_low
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from denoise import metrics, weights
+from denoise.arrays import Array, Floats
 from denoise.errors import InputError, UsageError
 from denoise.infer.apply import apply
 from denoise.infer.catalogue import weights_path
@@ -44,7 +42,7 @@ FIT = FitRecipe(
 _REPLAYED = 0.25  # share of a batch drawn from the original training task, against forgetting
 _MAX_CORRELATION = 0.2  # of the noise of neighbouring lines, for methods that assume it independent
 # Clean input must be returned at least this faithfully, by the metric of its modality.
-_MIN_CLEAN_DB = MappingProxyType({"psnr_db": 30.0, "snr_db": 20.0, "si_sdr_db": 20.0})
+_MIN_CLEAN_DB = {"psnr_db": 30.0, "snr_db": 20.0, "si_sdr_db": 20.0}
 _CLEAN_SIDE = 256  # pixels of the clean photos measured
 
 # Photos shipped with scikit-image: for replay, and to measure the damage to clean input.
@@ -236,7 +234,7 @@ class _WithReplay:
         self.own, self.files, self.digest = own, own.files, own.digest
         self.former: Batches | None = None
         side = plan.data.patch
-        arrays: list[NDArray[Any]] = []
+        arrays: list[Array] = []
         if plan.modality == "image":
             arrays = [photo for photo in _photos(_REPLAY_PHOTOS) if min(photo.shape[1:]) >= side]
         elif plan.modality == "sensor":
@@ -258,7 +256,7 @@ class _WithReplay:
         return torch.cat([noisy, former_noisy]), torch.cat([target, former_target])
 
 
-def _photos(names: Sequence[str]) -> list[NDArray[Any]]:
+def _photos(names: Sequence[str]) -> list[Array]:
     """Load photos shipped with scikit-image, `(C, H, W)`."""
     from skimage import data
 
@@ -270,7 +268,7 @@ def _clean_pairs(modality: str, held_out: Sequence[Pair]) -> list[Pair]:
     """Pair clean arrays with themselves: the held-out targets, else photos or synthetic signals."""
     if held_out:
         return [(target, target, rate) for _, target, rate in held_out]
-    arrays: list[NDArray[np.float32]] = []
+    arrays: list[Floats] = []
     if modality == "image":
         cut = slice(_CLEAN_SIDE)
         arrays = [photo[:, cut, cut].astype(np.float32) / np.float32(255) for photo in _photos(_CLEAN_PHOTOS)]

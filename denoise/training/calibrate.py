@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from denoise import io, weights
+from denoise.arrays import Array
 from denoise.corruptions.spec import parse
 from denoise.errors import UsageError
 from denoise.metrics import mse
@@ -107,7 +107,7 @@ def _middle(path: Path, multiple_of: int) -> Tensor:
     """Read the middle of a photo as `(1, 3, H, W)` in 0..1, its sides multiples of what the network takes."""
     with io.reader(path) as pages:
         info = pages.info
-        page: NDArray[Any] = next(iter(pages))
+        page: Array = next(iter(pages))
     colours = page[: page.shape[0] - info.passthrough_channels]
     values = torch.from_numpy(np.divide(colours, info.peak or 1.0, dtype=np.float32))
     height, width = (min(_SIDE_PX, side) // multiple_of * multiple_of for side in values.shape[1:])

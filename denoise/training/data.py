@@ -8,15 +8,15 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from denoise import io
+from denoise.arrays import Array, Floats
 from denoise.corruptions import parse
 from denoise.corruptions.audio import equalised
 from denoise.errors import DenoiseError, InputError, UsageError
@@ -27,10 +27,9 @@ from denoise.training.events import events
 from denoise.training.recipe import Recipe, ValidateRecipe
 from denoise.training.talkers import conversations, in_rooms
 
-Array = NDArray[Any]  # float32 signals, uint8 images
 _EVENTS = "events"  # group of the patches of synthetic events
 _CONVERSATION = "conversation"  # group of the patches of two talkers
-Pair = tuple[NDArray[np.float32], NDArray[np.float32], float | None]  # noisy and target `(C, *S)`, Hz
+Pair = tuple[Floats, Floats, float | None]  # noisy and target `(C, *S)`, Hz
 
 
 class Batches(Protocol):
@@ -463,7 +462,7 @@ def _corruption(spec: str, folder: Path) -> Callable[[Tensor, Generator, float |
     return parse(spec.replace("{data}", folder.as_posix()))
 
 
-def _cropped(array: Array, crop: int) -> NDArray[np.float32]:
+def _cropped(array: Array, crop: int) -> Floats:
     floats = array.astype(np.float32) / 255.0 if array.dtype == np.uint8 else array.astype(np.float32)
     if not crop:
         return floats

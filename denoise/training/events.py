@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Generator, Tensor
@@ -132,20 +131,18 @@ def _pulses(count: int, length: int, generator: Generator) -> Tensor:
     return (main + notch) * (1.0 + 0.2 * _tones(count, length, generator))
 
 
-EVENTS: Mapping[str, Callable[[int, int, Generator], Tensor]] = MappingProxyType(
-    {
-        "loads": _loads,
-        "levels": _levels,
-        "tips": _tips,
-        "counters": _counters,
-        "impacts": _impacts,
-        "bearings": _bearings,
-        "saturations": _saturations,
-        "bursts": _bursts,
-        "traffic": _traffic,
-        "pulses": _pulses,
-    }
-)
+EVENTS: Mapping[str, Callable[[int, int, Generator], Tensor]] = {
+    "loads": _loads,
+    "levels": _levels,
+    "tips": _tips,
+    "counters": _counters,
+    "impacts": _impacts,
+    "bearings": _bearings,
+    "saturations": _saturations,
+    "bursts": _bursts,
+    "traffic": _traffic,
+    "pulses": _pulses,
+}
 
 
 # ---- parts ------------------------------------------------------------------------------------------------

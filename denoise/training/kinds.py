@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from denoise.arrays import Array
 from denoise.errors import InputError
 from denoise.models.sound_kind import KINDS, SAMPLE_RATE, SEGMENT_SAMPLES
 from denoise.training.data import read_clean
 from denoise.training.recipe import Recipe
-
-Array = NDArray[Any]
 
 _SHARES = (0.4, 0.2, 0.25, 0.15)  # of the examples, by kind
 _ACCOMPANIED = 0.6  # share of the singing that has music behind it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -141,18 +140,16 @@ def _si_sdr_loss(estimate: Tensor, target: Tensor) -> Tensor:
     return -(torch.log(ratio).clamp(-10.0, 8.0) * active).sum() / active.sum().clamp(min=1.0)
 
 
-LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {
-        "mse": mse,
-        "l1": l1,
-        "charbonnier": charbonnier,
-        "log_mse": log_mse,
-        "ssim": ssim,
-        "speech": speech,
-        "speech_perceptual": speech_perceptual,
-        "speech_gentle": speech_gentle,
-        "segment_sdr": segment_sdr,
-        "cross_entropy": cross_entropy,
-        "heard_speech": speech_perceptual,  # its name in earlier recipes
-    }
-)
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": mse,
+    "l1": l1,
+    "charbonnier": charbonnier,
+    "log_mse": log_mse,
+    "ssim": ssim,
+    "speech": speech,
+    "speech_perceptual": speech_perceptual,
+    "speech_gentle": speech_gentle,
+    "segment_sdr": segment_sdr,
+    "cross_entropy": cross_entropy,
+    "heard_speech": speech_perceptual,  # its name in earlier recipes
+}

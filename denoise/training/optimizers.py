@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -115,6 +114,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-OPTIMIZERS: Mapping[str, Callable[[nn.Module, float, float], torch.optim.Optimizer]] = MappingProxyType(
-    {"adamw": adamw, "muon": muon}
-)
+OPTIMIZERS: Mapping[str, Callable[[nn.Module, float, float], torch.optim.Optimizer]] = {
+    "adamw": adamw,
+    "muon": muon,
+}

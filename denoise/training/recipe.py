@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from denoise.errors import UsageError, reason
@@ -19,20 +18,18 @@ from denoise.signal import MODALITIES
 
 _MAX = sys.float_info.max
 # Keys of earlier recipes and cards, by their present names.
-_RENAMED = MappingProxyType({"together": "max_joint_channels", "keep": "select_weights"})
+_RENAMED = {"together": "max_joint_channels", "keep": "select_weights"}
 
 # Least and largest value of numbers; others may be any that are finite.
-_DOMAINS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        **dict.fromkeys(("enlarge", "gray", "synthetic", "events", "cooldown", "ema"), (0, 1)),
-        **dict.fromkeys(("steps", "validate_every", "batch", "items"), (1, 1e9)),
-        **dict.fromkeys(("warmup", "patience", "crop"), (0, 1e9)),
-        **dict.fromkeys(("lr", "weight_decay", "clip"), (0, 1e6)),
-        **{"patch": (2, 1e8), "scales": (1e-3, 1e3), "level_db": (-300, 300), "equalise_db": (0, 300)},
-        **{"stretch": (1, 100), "max_joint_channels": (1, 4096), "sample_rate": (0, 1e9)},
-        **{"seed": (0, 2**62), "threads": (0, 4096), "checkpoint_minutes": (0, 1e6)},
-    }
-)
+_DOMAINS: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("enlarge", "gray", "synthetic", "events", "cooldown", "ema"), (0, 1)),
+    **dict.fromkeys(("steps", "validate_every", "batch", "items"), (1, 1e9)),
+    **dict.fromkeys(("warmup", "patience", "crop"), (0, 1e9)),
+    **dict.fromkeys(("lr", "weight_decay", "clip"), (0, 1e6)),
+    **{"patch": (2, 1e8), "scales": (1e-3, 1e3), "level_db": (-300, 300), "equalise_db": (0, 300)},
+    **{"stretch": (1, 100), "max_joint_channels": (1, 4096), "sample_rate": (0, 1e9)},
+    **{"seed": (0, 2**62), "threads": (0, 4096), "checkpoint_minutes": (0, 1e6)},
+}
 
 
 @dataclass(frozen=True)

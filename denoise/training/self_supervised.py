@@ -21,23 +21,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from denoise import io
+from denoise.arrays import Floats
 from denoise.errors import DenoiseError, InputError
 from denoise.estimate import white_noise_sigma
 from denoise.io.formats import readable_suffixes
 from denoise.models.base import InputSpec
 from denoise.signal import MODALITIES
 from denoise.training.data import Pair
-
-Array = NDArray[np.float32]
 
 MIN_SIDE = 64  # pixels or samples a side; smaller files are skipped
 _MAX_VALUES = 2**28  # float32 values of all files together (1 GiB); larger files are cropped to their centre
@@ -49,7 +46,7 @@ _SAME_SCENE, _COARSE_NOISE = 0.1, 0.5
 _COARSE = 8  # averaging cell, pixels or samples a side, that suppresses noise and keeps the scene
 _HELD_OUT = 5  # one scene in N is held out, or one N-th of a single scene
 _MAX_PAIRS = 16
-_MAX_SIDE = MappingProxyType({2: 384, 1: 2**16})  # of a held-out pair, by number of axes
+_MAX_SIDE = {2: 384, 1: 2**16}  # of a held-out pair, by number of axes
 _TAPS = (-1 / 16, 9 / 16, 9 / 16, -1 / 16)  # cubic interpolation of a line from two on either side
 _FIRST = len(_TAPS) - 1  # first line with two neighbours on either side
 _MARGIN = 2 * _FIRST - 1  # extra lines of a window beyond two per line of a patch
@@ -66,9 +63,9 @@ class Scene:
 
     name: str  # name of its file, or of the folder of its shots
     # noisy and clean, all shots, or the single noisy recording, on the scale of the model's input
-    takes: Array
+    takes: Floats
     sample_rate: float | None = None  # Hz, for signals
-    noise: Array | None = None  # noise variance of each channel at value zero, and its slope over the value
+    noise: Floats | None = None  # noise variance of each channel at value zero, and its slope over the value
 
 
 # ---- target methods --------------------------------------------------------------------------------------
@@ -127,18 +124,16 @@ def _recorrupted(window: _Window) -> tuple[Tensor, Tensor]:
     return noisy + _ADDED_SHARE * added, noisy - added / _ADDED_SHARE
 
 
-TARGET_METHODS: Mapping[str, TargetMethod] = MappingProxyType(
-    {
-        "pairs": TargetMethod("learned from clean files", _pairs),
-        "shots": TargetMethod("learned from repeated shots (Noise2Noise)", _shots),
-        "neighbours": TargetMethod("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, True),
-        "recorrupted": TargetMethod(
-            "learned from added white noise (Recorrupted-to-Recorrupted)",
-            _recorrupted,
-            cross_check="neighbours",
-        ),
-    }
-)
+TARGET_METHODS: Mapping[str, TargetMethod] = {
+    "pairs": TargetMethod("learned from clean files", _pairs),
+    "shots": TargetMethod("learned from repeated shots (Noise2Noise)", _shots),
+    "neighbours": TargetMethod("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, True),
+    "recorrupted": TargetMethod(
+        "learned from added white noise (Recorrupted-to-Recorrupted)",
+        _recorrupted,
+        cross_check="neighbours",
+    ),
+}
 
 
 class SelfSupervisedPatches:
@@ -246,7 +241,7 @@ def max_patch_side(scene: Scene, method: str, axes: Sequence[int]) -> int:
 
 # ---- the noise -------------------------------------------------------------------------------------------
 
-_BLOCK = MappingProxyType({2: 16, 1: 32})  # pixels or samples a side, by number of axes
+_BLOCK = {2: 16, 1: 32}  # pixels or samples a side, by number of axes
 _FLAT_SHARE = 0.1  # of the blocks, taken to hold next to nothing but noise
 _MAX_CLIPPED = 0.03  # share of values at the ends of the range; blocks above it are skipped
 _LAGS = (1, 2, 3)
@@ -287,7 +282,7 @@ def with_noise_model(scene: Scene) -> Scene:
     return replace(scene, noise=np.array(found, np.float32).T.copy())
 
 
-def _flattest(channel: Array) -> tuple[Array, Array]:
+def _flattest(channel: Floats) -> tuple[Floats, Floats]:
     """Return the detrended blocks of a channel that vary least between their cells, and their means."""
     ndim, side = channel.ndim, _BLOCK[channel.ndim]
     axes = tuple(range(1, ndim + 1))
@@ -402,14 +397,14 @@ class _Reader:
                 return None
         return self._scene(files[0].parent.name, takes, first[1])
 
-    def _scene(self, name: str, takes: list[Array], rate: float | None) -> Scene:
+    def _scene(self, name: str, takes: list[Floats], rate: float | None) -> Scene:
         stacked = np.stack(takes)
         if self.spec.scale:  # standardise signals as the model's caller does
             mean, deviation = takes[0].mean(-1, keepdims=True), takes[0].std(-1, keepdims=True)
             stacked = (stacked - mean) / np.maximum(deviation, 1e-12)
         return Scene(name, stacked, rate)
 
-    def _read(self, path: Path) -> tuple[Array, float | None] | None:
+    def _read(self, path: Path) -> tuple[Floats, float | None] | None:
         try:
             array, info = io.read(path)
         except DenoiseError as error:
@@ -433,10 +428,10 @@ class _Reader:
         return None
 
 
-def _same_scene(one: Array, other: Array) -> bool:
+def _same_scene(one: Floats, other: Floats) -> bool:
     """Tell whether two recordings differ by fine-grained noise alone."""
 
-    def coarse(take: Array) -> Array:
+    def coarse(take: Floats) -> Floats:
         for axis in range(1, take.ndim):
             count = take.shape[axis] // _COARSE * _COARSE
             take = np.take(take, range(count), axis)

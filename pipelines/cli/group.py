@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import FrameType, MappingProxyType
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -18,30 +18,28 @@ from denoise.errors import DenoiseError, OutputError, UsageError, printable, rea
 from denoise.registry import resolve, unknown
 from pipelines.cli import settings
 
-COMMANDS: Mapping[str, str] = MappingProxyType(
-    {
-        "clean": "pipelines.cli.clean:command",
-        "watch": "pipelines.cli.watch:command",
-        "serve": "pipelines.cli.serve:command",
-        "corrupt": "pipelines.cli.corrupt:command",
-        "score": "pipelines.cli.score:command",
-        "benchmark": "pipelines.cli.benchmark:command",
-        "train": "pipelines.cli.train:command",
-        "embed": "pipelines.cli.embed:command",
-        "reconstruct": "pipelines.cli.reconstruct:command",
-        "similar": "pipelines.cli.similar:command",
-        "anomalies": "pipelines.cli.anomalies:command",
-        "adapt": "pipelines.cli.adapt:command",
-        "models": "pipelines.cli.models:command",
-        "info": "pipelines.cli.info:command",
-        "verify": "pipelines.cli.verify:command",
-        "doctor": "pipelines.cli.doctor:command",
-        "config": "pipelines.cli.config:command",
-        "completion": "pipelines.cli.completion:command",
-        "help": "pipelines.cli.about:help_command",
-        "version": "pipelines.cli.about:version",
-    }
-)
+COMMANDS: Mapping[str, str] = {
+    "clean": "pipelines.cli.clean:command",
+    "watch": "pipelines.cli.watch:command",
+    "serve": "pipelines.cli.serve:command",
+    "corrupt": "pipelines.cli.corrupt:command",
+    "score": "pipelines.cli.score:command",
+    "benchmark": "pipelines.cli.benchmark:command",
+    "train": "pipelines.cli.train:command",
+    "embed": "pipelines.cli.embed:command",
+    "reconstruct": "pipelines.cli.reconstruct:command",
+    "similar": "pipelines.cli.similar:command",
+    "anomalies": "pipelines.cli.anomalies:command",
+    "adapt": "pipelines.cli.adapt:command",
+    "models": "pipelines.cli.models:command",
+    "info": "pipelines.cli.info:command",
+    "verify": "pipelines.cli.verify:command",
+    "doctor": "pipelines.cli.doctor:command",
+    "config": "pipelines.cli.config:command",
+    "completion": "pipelines.cli.completion:command",
+    "help": "pipelines.cli.about:help_command",
+    "version": "pipelines.cli.about:version",
+}
 
 
 _TRACEBACK = "DENOISE_TRACEBACK"  # environment variable

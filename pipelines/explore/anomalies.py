@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise.analysis.anomalies import AnomalyDetector, FileAnomalies, anomalies
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Segment, Segmentation, Segments
+from denoise.arrays import Floats
 from denoise.errors import UsageError
 from pipelines.batch.discover import Problem, Source
 from pipelines.explore import heat_map
@@ -135,7 +135,7 @@ def _segmentation(job: AnomaliesJob, normal: Files) -> Segmentation:
     return replace(cut, step=step, standardise=job.standardise)
 
 
-def _split(normal: Files, cut: Segmentation, seed: int) -> tuple[NDArray[np.float32], ...]:
+def _split(normal: Files, cut: Segmentation, seed: int) -> tuple[Floats, ...]:
     """Split segments into training, threshold and check; by files where there are at least five."""
     if len(normal.sources) < _N_PARTS:
         every = sample(normal, cut, seed=seed)  # in order: overlapping neighbours stay in one part

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
 from denoise.analysis.segments import Segmentation, Segments
+from denoise.arrays import Floats
 from denoise.errors import DenoiseError, InputError, UsageError, reason
 from denoise.signal import MODALITIES, SignalInfo
 from pipelines.batch import discover
@@ -137,7 +137,7 @@ def _window_size(size: float, others: float) -> int:
     return size if size * others <= _DENSE_VALUES else 1 << (size - 1).bit_length()
 
 
-def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int = 0) -> NDArray[np.float32]:
+def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int = 0) -> Floats:
     """Sample at most `most` segments uniformly, in bounded memory (reservoir sampling, Vitter 1985).
 
     Shape:
@@ -148,7 +148,7 @@ def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int =
     """
     most = max(1, min(most, _MAX_VALUES // int(np.prod(cut.shape))))
     rng = np.random.default_rng(seed)
-    kept: list[NDArray[np.float32]] = []
+    kept: list[Floats] = []
     seen = 0
 
     def take(source: Source) -> None:
@@ -169,7 +169,7 @@ def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int =
 
 
 def fit_embedding(
-    items: NDArray[np.float32],
+    items: Floats,
     cut: Segmentation,
     code_size: int | None = None,
     seed: int = 0,

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise.analysis import codes as coding
 from denoise.analysis.codes import CodeArchive, Codes
+from denoise.arrays import Floats
 from denoise.errors import UsageError
 from pipelines.explore.jobs import SimilarJob
 from pipelines.explore.reconstruct import archived_model
-
-Floats = NDArray[np.float32]
 
 DUPLICATE = 0.999  # cosine similarity of near-duplicates
 _TINY = 1e-12

@@ -13,10 +13,10 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 import denoise
 from denoise import io, weights
+from denoise.arrays import Doubles
 from denoise.errors import DenoiseError, reason
 from denoise.io.formats import FORMATS
 from denoise.machine import available_bytes, cores, memory_bytes
@@ -175,7 +175,6 @@ def _model(path: Path) -> str:
 
 # ---- the work itself -------------------------------------------------------------------------------------
 
-Array = NDArray[np.float64]
 
 _RATES_HZ = {"audio": 16_000.0, "sensor": 100.0}
 _CODEC_RATE_HZ = 48_000.0  # every codec takes it
@@ -183,14 +182,14 @@ _NOISE = {"image": 20.0, "audio": 0.02, "sensor": 0.2}  # standard deviation
 _SUFFIXES = {"image": ".png", "audio": ".wav", "sensor": ".csv"}
 
 
-def _picture() -> Array:
+def _picture() -> Doubles:
     """A disc on a slope, in three colours."""
     y, x = np.mgrid[:96, :96]
     disc = np.hypot(x - 48, y - 48) < 30
     return np.stack([60.0 + x, 180.0 - y + 40 * disc, 90.0 + 70 * disc])
 
 
-def _vowels() -> Array:
+def _vowels() -> Doubles:
     """Pulses of a falling voice through three formants, and pauses between them."""
     from scipy.signal import lfilter
 
@@ -202,20 +201,20 @@ def _vowels() -> Array:
         radius, angle = np.exp(-np.pi * width_hz / rate), 2 * np.pi * formant_hz / rate
         sound = lfilter([1.0], [1.0, -2 * radius * np.cos(angle), radius**2], sound)
     spoken = np.clip(3 * np.sin(2 * np.pi * 2 * time_s), 0, 1)
-    vowels: Array = 0.5 * (spoken * sound / np.abs(sound).max())[None]
+    vowels: Doubles = 0.5 * (spoken * sound / np.abs(sound).max())[None]
     return vowels
 
 
-def _swing() -> Array:
+def _swing() -> Doubles:
     """Two slow oscillations."""
     time_s = np.arange(2000) / _RATES_HZ["sensor"]
     return (np.sin(2 * np.pi * 0.5 * time_s) + 0.5 * np.sin(2 * np.pi * 1.3 * time_s))[None]
 
 
-_SAMPLES: Mapping[str, Callable[[], Array]] = {"image": _picture, "audio": _vowels, "sensor": _swing}
+_SAMPLES: Mapping[str, Callable[[], Doubles]] = {"image": _picture, "audio": _vowels, "sensor": _swing}
 
 
-def _write(path: Path, modality: str, signal: Array, audio_hz: float = _RATES_HZ["audio"]) -> None:
+def _write(path: Path, modality: str, signal: Doubles, audio_hz: float = _RATES_HZ["audio"]) -> None:
     if modality == "sensor":
         rows = (f"{n / _RATES_HZ[modality]:.2f},{value:.5f}\n" for n, value in enumerate(signal[0]))
         path.write_text("time_s,x\n" + "".join(rows), encoding="ascii")
