@@ -118,6 +118,8 @@ class ImageWriter:
     def __enter__(self) -> Self:
         same = self._info.format == self._format.name
         info = self._info if same else replace(self._info, own={})  # only the same format understands it
+        if beside := self._info.own.get("beside"):
+            self.notes += (f"{beside}: {'kept, not cleaned' if same else 'not kept'}",)
         with ExitStack() as opening:
             temporary = opening.enter_context(replacing(self._path))
             self._sink = opening.enter_context(self._format.sink(temporary, info))

@@ -19,6 +19,7 @@ import numpy as np
 
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
+from denoise.io.image.ifd import read_entries
 from denoise.signal import ImageInfo, Metadata, Page
 
 __all__ = ["FORMAT", "frame_px"]
@@ -32,6 +33,9 @@ MAX_INTERVAL_UNITS = 65535
 NEW_QUALITY = 95  # for pictures from another format
 MAX_SCANS = 500  # encoders make about ten; each passes over the whole picture, so thousands take hours
 MAX_WHOLE_PX = 16_000_000  # encoded in one piece, with Huffman tables of its own; above, in strips
+MPF = b"MPF\0"  # index of further images (CIPA DC-007)
+MP_ENTRIES, MP_ENTRY_BYTES = 0xB002, 16
+GAIN_MAPS = (b"ns.adobe.com/hdr-gain-map", b"urn:iso:std:iso:ts:21496", b"HDRGainMap")
 AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker other than stuffing, fill and restarts
 ZIGZAG = sorted(range(64), key=lambda k: (k // 8 + k % 8, (k // 8 if (k // 8 + k % 8) % 2 else k % 8)))
 
@@ -70,11 +74,17 @@ class Jpeg(SinglePage):
         components = [
             Component(n, s >> 4, s & 15, t) for n, s, t in struct.iter_unpack("BBB", frame[6 : 6 + 3 * count])
         ]
-        kept, notes = _kept(segments)
-        if count == 4:
-            notes = ("CMYK turned into RGB", *notes)
+        notes = ("CMYK turned into RGB",) if count == 4 else ()
+        end = _end(data[:])
+        index = data[:end].find(MPF) + len(MPF)  # the origin of its offsets
         own = {
-            "segments": kept,
+            # The encoder writes its own APP14.
+            "segments": tuple(
+                s for s in segments if APP0 <= s[0] <= APP0 + 15 or s[0] == COM if s[0] != APP14
+            ),
+            "behind": data[end:],
+            "shift": end - index,
+            "beside": _behind(segments, data[end:]),
             "tables": _component_tables(segments, components),
             "subsampling": _subsampling(components),
             "progressive": marker in (0xC2, 0xCA),
@@ -88,9 +98,7 @@ class Jpeg(SinglePage):
         """Decode the picture; CMYK through the file's profile."""
         import imagecodecs
 
-        encoded = data[:]
-        _require_end(encoded)
-        pixels: Array = imagecodecs.jpeg8_decode(encoded)
+        pixels: Array = imagecodecs.jpeg8_decode(data[:])
         if pixels.ndim == 3 and pixels.shape[-1] == 4:
             return _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
         return pixels
@@ -108,13 +116,20 @@ class Jpeg(SinglePage):
         segments = own["segments"] if own else _described(info.metadata)
         if not icc_fits(icc, picture.channels):
             segments = [segment for segment in segments if not segment[1].startswith(ICC)]
-        file.write(b"\xff\xd8" + b"".join(_packed(*segment) for segment in segments))
-        file.write(head)
+        first = b"\xff\xd8" + b"".join(_packed(*segment) for segment in segments)
+        file.write(first + head)
         file.write(scan)
         for number, piece in enumerate(pieces):
             file.write(bytes([0xFF, 0xD0 + number % 8]))
             file.write(_split(piece)[1])
         file.write(b"\xff\xd9")
+        if own.get("behind"):
+            end, index = file.tell(), first.find(MPF) + len(MPF)
+            file.write(own["behind"])
+            if index >= len(MPF):
+                file.seek(index)
+                content = next(c for _, c in segments if c.startswith(MPF))
+                file.write(_moved(content[len(MPF) :], end, end - index - own["shift"]))
 
 
 def _unit_px(picture: Picture, own: Mapping[str, Any]) -> tuple[int, int]:
@@ -195,14 +210,14 @@ def _segments(data: Sliced) -> tuple[list[Segment], int]:
     raise UnreadableError("ends early: JPEG data without a picture")
 
 
-def _require_end(data: bytes) -> None:
-    """Follow the scans to the end marker, because libjpeg silently fills missing parts with gray."""
+def _end(data: bytes) -> int:
+    """Follow the scans to behind the end marker; libjpeg would silently fill missing parts with gray."""
     _, position = _segments(data)
     scans = 1
     while match := AFTER_SCAN.search(data, position):
         marker, position = match[0][1], match.end()
         if marker == EOI:
-            return
+            return position
         scans += marker == SOS
         if scans > MAX_SCANS:
             raise UnreadableError(f"is damaged: JPEG data with more than {MAX_SCANS} scans")
@@ -248,13 +263,30 @@ def _adobe(segments: Sequence[Segment]) -> int | None:
     return next((c[11] for m, c in segments if m == APP14 and c.startswith(b"Adobe") and len(c) >= 12), None)
 
 
-def _kept(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
-    """Select the segments to copy; the second value has the notes on the others."""
-    second = [s for s in segments if s[0] == APP2 and s[1].startswith(b"MPF\0")]
-    applications = [s for s in segments if APP0 <= s[0] <= APP0 + 15 or s[0] == COM]
-    # The encoder writes its own APP14.
-    kept = tuple(s for s in applications if s[0] != APP14 and s not in second)
-    return kept, ("the further images after the first (multi-picture JPEG) are not kept",) if second else ()
+def _behind(segments: Sequence[Segment], rest: bytes) -> str:
+    """Name what follows the picture in its file; empty if nothing does."""
+    if not rest.strip(b"\0"):
+        return ""
+    if any(name in part for name in GAIN_MAPS for part in (rest[:65536], *(c for _, c in segments))):
+        return "the HDR gain map"
+    if any(content.startswith(MPF) for _, content in segments):
+        return "the further images of the file"
+    return "the video of a motion photo" if b"ftyp" in rest[:64] else f"{len(rest)} bytes behind the picture"
+
+
+def _moved(index: bytes, end: int, shift: int) -> bytes:
+    """Correct an index of images: the size of the first, and the offsets of those behind it."""
+    order = "<" if index.startswith(b"II") else ">"
+    found = bytearray(index)
+    first = struct.unpack_from(order + "I", index, 4)[0] if len(index) >= 8 else 0
+    for entry in read_entries(index, first, order):
+        if entry.code == MP_ENTRIES:
+            at = index.find(entry.value)
+            for start in range(at, at + len(entry.value) - MP_ENTRY_BYTES + 1, MP_ENTRY_BYTES):
+                offset = struct.unpack_from(order + "I", found, start + 8)[0]
+                place, value = (8, offset + shift) if offset else (4, end)
+                struct.pack_into(order + "I", found, start + place, value % 2**32)
+    return bytes(found)
 
 
 def _metadata(segments: Sequence[Segment]) -> Metadata:

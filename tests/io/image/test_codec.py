@@ -711,3 +711,32 @@ def test_a_jpeg_xl_stays_lossy_or_lossless_and_refuses_a_deep_profile(tmp_path: 
     deep = _waves(3, "uint16")
     with pytest.raises(OutputError, match=r"c\.jxl: cannot be written: .* write to \.png or \.tif"):
         write(tmp_path / "c.jxl", deep, _info(tmp_path / "a.png", deep, metadata=Metadata(icc=adobe)))
+
+
+def test_what_follows_a_jpeg_stays(tmp_path: Path) -> None:
+    first, second = (_pil("RGB").rotate(180 * turn) for turn in (0, 1))
+    stereo, bright, moving = (tmp_path / name for name in ("stereo.jpg", "bright.jpg", "moving.jpg"))
+    first.save(stereo, format="MPO", save_all=True, append_images=[second])
+    hdr = np.ones((64, 64, 4), np.float16)
+    hdr[:32, :, :3] = 4
+    bright.write_bytes(imagecodecs.ultrahdr_encode(hdr))
+    first.save(moving)
+    moving.write_bytes(moving.read_bytes() + b"\0\0\0\x18ftypmp42" + bytes(range(256)))
+    cleaned = tmp_path / "cleaned.jpg"
+
+    def note(path: Path, target: str) -> str:
+        return denoise.clean_file(path, tmp_path / target, "gaussian").notes[-1]
+
+    assert note(stereo, "cleaned.jpg") == "the further images of the file: kept, not cleaned"
+    with Image.open(stereo) as before, Image.open(cleaned) as after:
+        assert after.n_frames == 2
+        assert np.asarray(after).tobytes() != np.asarray(before).tobytes()
+        before.seek(1)
+        after.seek(1)
+        np.testing.assert_array_equal(np.asarray(after), np.asarray(before))
+    assert note(bright, "cleaned.jpg") == "the HDR gain map: kept, not cleaned"
+    as_before = imagecodecs.ultrahdr_decode(bright.read_bytes()).astype(float)
+    np.testing.assert_allclose(imagecodecs.ultrahdr_decode(cleaned.read_bytes())[8], as_before[8], rtol=0.02)
+    assert note(moving, "cleaned.jpg") == "the video of a motion photo: kept, not cleaned"
+    assert cleaned.read_bytes().endswith(moving.read_bytes()[-268:])
+    assert note(moving, "cleaned.png") == "the video of a motion photo: not kept"
