@@ -17,6 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from denoise.errors import OutputError, UsageError, printable
+from denoise.infer.progress import showing_shares
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.discover import refuse_overlap
@@ -73,16 +74,22 @@ def progress(total: int) -> Iterator[OnEntry]:
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        failed = count(1)
+        failed, failures = count(1), list[str]()
         with tqdm(total=total, unit="file", dynamic_ncols=True) as bar:
 
             def show(entry: Entry) -> None:
                 if entry.status == "failed":
-                    bar.set_postfix_str(f"{next(failed)} failed", refresh=False)
+                    failures[:] = [f"{next(failed)} failed"]
+                bar.set_postfix_str(" ".join(failures), refresh=False)
                 bar.set_description_str(printable(_elided(Path(entry.source).name, 24)), refresh=False)
                 bar.update()
 
-            yield show
+            def show_share(share: float) -> None:
+                if share < 1:  # most files are cleaned at once
+                    bar.set_postfix_str(f"{share:.0%} of this file")
+
+            with showing_shares(show_share):
+                yield show
         return
     numbers = count(1)
     yield lambda entry: print(printable(_line(next(numbers), total, entry)), file=sys.stderr)

@@ -7,5 +7,6 @@ apply         one array, tile by tile (tiles)
 stream        one signal, block by block, through stages; gaps fills short ones
 file          one file to another; profile reads a noise profile
 precision     bfloat16 inference
+progress      the share of an image that is done
 transformer   the transformer protocol of scikit-learn
 """

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from denoise.dsp.windows import Window, plan
 from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer.progress import report_share
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.switch import SwitchedStream
@@ -86,7 +87,8 @@ def apply(
     peak = peak or 1.0
     level = None if sigma is None else sigma / _SIGMA_PEAK
     model = model.eval().prepare(array, peak)
-    for rows, columns in _tiles(model, array, tile):
+    tiles = _tiles(model, array, tile)
+    for number, (rows, columns) in enumerate(tiles, 1):
         dry = _read(array, rows, columns, model.spec.edge_padding)
         # float32 holds every value of a 16-bit image; wider numbers are carried in float64
         wide = np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
@@ -98,6 +100,7 @@ def apply(
         values: Array = dry[kept].astype(wide)
         values -= removed
         out[:, rows.start : rows.stop, columns.start : columns.stop] = as_dtype(array.dtype, values)
+        report_share(number / len(tiles))
     for plane, cleaned_plane in zip(array, out, strict=True):
         _keep_clipped(plane, cleaned_plane, peak)
     return result

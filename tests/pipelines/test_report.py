@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 from denoise.errors import OutputError
+from denoise.infer.apply import apply
+from denoise.models.table import build
 from pipelines import report
 from pipelines.batch.discover import Problem
 from pipelines.batch.manifest import Entry
@@ -98,6 +100,18 @@ def test_progress_shows_entries(monkeypatch: pytest.MonkeyPatch, terminal: bool)
         assert "file" in shown
     else:
         assert shown == "[1/2] ok in/0.png: 1.50 s\n[2/2] failed in/1.png: why ?\n"
+
+
+def test_progress_shows_the_share_of_a_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with report.progress(1) as on_entry:
+        apply(build("median", "image"), np.zeros((1, 64, 64), np.uint8), peak=255.0, tile=32)
+        on_entry(entry(0))
+    shown = stream.getvalue()
+    assert all(f"{share}% of this file" in shown for share in (25, 50, 75))
+    assert "100% of this file" not in shown
+    assert "of this file" not in shown.rsplit("\r", 1)[-1]
 
 
 def test_json_holds_null_for_what_it_cannot_say(tmp_path: Path) -> None:

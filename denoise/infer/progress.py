@@ -1,0 +1,26 @@
+"""Progress inside an image, for whoever shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+__all__ = ["report_share", "showing_shares"]
+
+_show: ContextVar[Callable[[float], None]] = ContextVar("_show", default=lambda _: None)
+
+
+@contextmanager
+def showing_shares(show: Callable[[float], None]) -> Iterator[None]:
+    """Call `show` with the share of an image that is done, 0 to 1, after each tile of this thread."""
+    token = _show.set(show)
+    try:
+        yield
+    finally:
+        _show.reset(token)
+
+
+def report_share(share: float) -> None:
+    """Report the share of an image that one model has cleaned."""
+    _show.get()(share)
