@@ -17,7 +17,8 @@ ROOT = Path(denoise.__file__).parent.parent
 LAYERS = (
     ("pipelines.cli",),
     tuple(
-        f"pipelines.{part}" for part in ("live", "benchmark", "explore", "inspect", "curve", "view", "serve")
+        f"pipelines.{part}"
+        for part in ("live", "sound_card", "benchmark", "explore", "inspect", "curve", "view", "serve")
     ),
     ("pipelines.report",),
     ("pipelines.batch", "pipelines.score"),

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "clean": "pipelines.cli.clean:command",
     "watch": "pipelines.cli.watch:command",
     "serve": "pipelines.cli.serve:command",
+    "live": "pipelines.cli.live:command",
     "corrupt": "pipelines.cli.corrupt:command",
     "score": "pipelines.cli.score:command",
     "benchmark": "pipelines.cli.benchmark:command",
