@@ -28,26 +28,6 @@ from pipelines.batch.store import MANIFEST_NAME
 if TYPE_CHECKING:  # importing it would import torch's company
     from pipelines.score import Scores
 
-__all__ = [
-    "STDOUT",
-    "as_json",
-    "causes",
-    "check_outputs",
-    "check_report",
-    "files",
-    "lines",
-    "markdown",
-    "progress",
-    "scores",
-    "short_names",
-    "summary",
-    "table",
-    "write_csv",
-    "write_json",
-    "write_text",
-    "writing",
-]
-
 STDOUT = Path("-")
 # First bytes of the reports that commands write; only these are replaced.
 _HEADS = {

@@ -10,19 +10,14 @@ intensity and gradient prior", 2014).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from denoise.arrays import Array
 from denoise.corruptions.base import fast_length
-
-__all__ = ["agreement", "blur_kernel", "normalised_sparsity", "richest_window", "symmetry", "width_px"]
-
-Array = NDArray[Any]
 
 _COARSEST_PX = 5  # side of a kernel at the coarsest scale
 _SCALE = math.sqrt(2)  # between successive scales

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["is_drawing"]
+from denoise.arrays import Array
 
 _MIN_SIDE = 32  # pixels: a smaller picture is an icon
 _MAX_COLOURS = 8  # dither, halftone and line art have so few values a channel
@@ -18,7 +15,7 @@ _ROWS = 256  # examined at a time
 _MAX_ROWS = 2048
 
 
-def is_drawing(page: NDArray[Any]) -> bool:
+def is_drawing(page: Array) -> bool:
     """Return whether a page is drawn rather than photographed, by repeated pixels and by its few colours.
 
     Shape:

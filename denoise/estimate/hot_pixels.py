@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["without_hot_pixels"]
-
-Array = NDArray[Any]
+from denoise.arrays import Array
 
 _EIGHT_BIT = 255.0
 _EXCESS = 20.0  # 8-bit units above the brightest neighbour

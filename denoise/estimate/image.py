@@ -5,14 +5,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["block_cosines", "blur_px", "noise_sigma"]
-
-Array = NDArray[Any]
+from denoise.arrays import Array
 
 _EIGHT_BIT = 255.0
 

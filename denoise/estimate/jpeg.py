@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.estimate.image import block_cosines
-
-__all__ = ["jpeg_quality"]
-
-Array = NDArray[Any]
 
 _EIGHT_BIT = 255.0
 _SIDE = 8  # pixels of a block

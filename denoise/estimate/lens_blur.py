@@ -14,14 +14,10 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["LensBlur", "lens_blur"]
-
-Array = NDArray[Any]
+from denoise.arrays import Array
 
 _EIGHT_BIT = 255.0
 _TILE_PX = 128  # side of the windows that the power is averaged over

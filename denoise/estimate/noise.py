@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.estimate.image import noise_sigma
 from denoise.estimate.scale import sample_range
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
-
-__all__ = ["NoiseEstimator", "white_noise_sigma"]
-
-Array = NDArray[Any]
 
 _GAUSSIAN_MAD = 0.6744897501960817  # median of |x| for a standard normal x: norm.ppf(3/4)
 _FRAME_S = 0.02

@@ -10,14 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["BLOCK_PX", "TO_YCC", "RealNoise", "cosines", "real_noise"]
+from denoise.arrays import Array
 
-Array = NDArray[Any]
 Denoise = Callable[[Array], Array]  # (N, 3, side, side) in 0..1 -> the same, cleaned
 
 _EIGHT_BIT = 255.0

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["sample_range"]
-
-Array = NDArray[Any]
+from denoise.arrays import Array
 
 _BITS = (8, 10, 12, 14, 16, 20, 24, 32, 64)  # of cameras, scanners and integer types
 _BLOCK_PX = 8  # means over such blocks are nearly free of noise, which may exceed the range

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.dsp.windows import Window, plan
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.progress import report_share
@@ -19,10 +19,6 @@ from denoise.infer.switch import SwitchedStream
 from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
 from denoise.models.base import Denoiser
 from denoise.models.classical.filters import ImageIdentity
-
-__all__ = ["apply", "apply_stream", "as_dtype", "blend", "zero_and_full_scale"]
-
-Array = NDArray[Any]
 
 _BAND_ROWS = 256  # rows that are blended at a time
 _SIGMA_PEAK = 255.0  # sigma of images is in 8-bit units, whatever the scale of the image

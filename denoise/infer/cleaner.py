@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.errors import InputError, TooLargeError, UsageError
 from denoise.estimate.scale import sample_range
 from denoise.infer.apply import apply, apply_stream, as_dtype, blend, zero_and_full_scale
@@ -18,9 +18,6 @@ from denoise.infer.stream import check_request
 from denoise.infer.switch import AudioSelector
 from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
 
-__all__ = ["Cleaner"]
-
-Array = NDArray[Any]
 Samples = TypeVar("Samples")
 
 _MAX_COLOURS = 4  # channels of a usual image

@@ -10,15 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.errors import InputError, UsageError
 from denoise.infer.frames import library_of, table_of
 from denoise.io.sensor.columns import find_clock
-
-__all__ = ["Opened", "open_container"]
-
-Array = NDArray[Any]
 
 _PILLOW_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "F")
 

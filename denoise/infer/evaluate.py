@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
+from denoise.arrays import Array
 from denoise.errors import InputError
 from denoise.estimate import NoiseEstimator
 from denoise.estimate.image import noise_sigma
@@ -19,10 +19,6 @@ from denoise.infer.stages import SampleQueue
 from denoise.io import Reader
 from denoise.metrics import Scorer
 from denoise.signal import SignalInfo
-
-__all__ = ["Evaluator", "evaluator", "rescale"]
-
-Array = NDArray[Any]
 
 
 class Evaluator(Protocol):

@@ -12,17 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.errors import InputError
 from denoise.io.sensor.npy import MAX_CHANNELS_FIRST
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import SECONDS
-
-__all__ = ["LIBRARIES", "Table", "as_frame", "library_of", "table_of"]
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 LIBRARIES = ("pandas", "polars")
 
@@ -44,7 +39,7 @@ class Table:
     source: Any  # what the caller gave
     library: str  # `pandas`, `polars`, or empty for an array
     names: tuple[str, ...] | None  # names of the columns; None for those of an array
-    columns: Sequence[Floats | None]  # numbers of each column; None for columns of other things
+    columns: Sequence[Doubles | None]  # numbers of each column; None for columns of other things
     surveys: Sequence[ColumnSurvey] = ()  # statistics of each column of a frame; empty for an array
     index: ColumnSurvey | None = None  # statistics of a pandas index of stamps, if there is one
 
@@ -53,7 +48,7 @@ class Table:
         """True for one column without a table around it."""
         return bool(self.library) and not _is_frame(self.source)
 
-    def with_columns(self, new: Mapping[int, Floats]) -> Any:
+    def with_columns(self, new: Mapping[int, Doubles]) -> Any:
         """Copy the table, with some columns replaced."""
         if not self.library:
             out = np.array(np.stack([column for column in self.columns if column is not None], axis=1))
@@ -123,7 +118,7 @@ def _read_pandas(table: Any) -> Table:
     types = pandas.api.types
     series = [table] if not _is_frame(table) else [table.iloc[:, place] for place in range(table.shape[1])]
     names = tuple("" if column.name is None else str(column.name) for column in series)
-    columns: list[Floats | None] = []
+    columns: list[Doubles | None] = []
     surveys = []
     for name, column in zip(names, series, strict=True):
         dtype, values = column.dtype, None
@@ -141,7 +136,7 @@ def _read_pandas(table: Any) -> Table:
     return Table(table, "pandas", names, columns, surveys, index)
 
 
-def _seconds(stamps: Any) -> Floats:
+def _seconds(stamps: Any) -> Doubles:
     """Seconds since the first stamp; NaN for a missing one."""
     known = stamps.dropna()
     if known.empty:
@@ -149,10 +144,10 @@ def _seconds(stamps: Any) -> Floats:
     return np.asarray((stamps - known.iloc[0]).dt.total_seconds().to_numpy(dtype=np.float64))
 
 
-def _pandas_with(table: Any, new: Mapping[int, Floats], is_series: bool) -> Any:
+def _pandas_with(table: Any, new: Mapping[int, Doubles], is_series: bool) -> Any:
     pandas: Any = importlib.import_module("pandas")
 
-    def column(old: Any, values: Floats) -> Any:
+    def column(old: Any, values: Doubles) -> Any:
         is_whole = pandas.api.types.is_integer_dtype(old.dtype)
         floats = pandas.Series(np.rint(values) if is_whole else values, index=old.index, name=old.name)
         return floats.astype(old.dtype)
@@ -171,7 +166,7 @@ def _pandas_with(table: Any, new: Mapping[int, Floats], is_series: bool) -> Any:
 def _read_polars(table: Any) -> Table:
     polars: Any = importlib.import_module("polars")
     series = table.get_columns() if _is_frame(table) else [table]
-    columns: list[Floats | None] = []
+    columns: list[Doubles | None] = []
     surveys = []
     for column in series:
         is_number = column.dtype.is_numeric()
@@ -185,10 +180,10 @@ def _read_polars(table: Any) -> Table:
     return Table(table, "polars", tuple(column.name for column in series), columns, surveys)
 
 
-def _polars_with(table: Any, new: Mapping[int, Floats], is_series: bool) -> Any:
+def _polars_with(table: Any, new: Mapping[int, Doubles], is_series: bool) -> Any:
     polars: Any = importlib.import_module("polars")
 
-    def column(old: Any, values: Floats) -> Any:
+    def column(old: Any, values: Doubles) -> Any:
         whole = np.rint(values) if old.dtype.is_integer() else values
         return polars.Series(old.name, whole, nan_to_null=old.null_count() > 0).cast(old.dtype)
 
@@ -198,7 +193,7 @@ def _polars_with(table: Any, new: Mapping[int, Floats], is_series: bool) -> Any:
     return polars.DataFrame([column(old, new[i]) if i in new else old for i, old in enumerate(parts)])
 
 
-def _survey(name: str, values: Floats | None, seconds: Floats | None, dtype: str) -> ColumnSurvey:
+def _survey(name: str, values: Doubles | None, seconds: Doubles | None, dtype: str) -> ColumnSurvey:
     survey = ColumnSurvey(name, "s" if seconds is not None else None, dtype if seconds is not None else "")
     survey.numeric = values is not None or seconds is not None
     survey.reject_reason = "" if survey.numeric else dtype

@@ -8,21 +8,17 @@ that length that are cut out of known samples nearby (Bates and Granger, 1969).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.arrays import Array, Doubles, Mask
 from denoise.dsp.autoregressive import RIDGE, interpolate
 from denoise.errors import UsageError
 from denoise.infer.stages import SampleQueue
 from denoise.io.sensor.clock import missing_samples
 from denoise.signal import MAX_FILL_SAMPLES, Clock
-
-__all__ = ["ClockPauses", "GapFiller", "check_fill_gaps"]
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 _HOP = 2048  # samples that share large models, which are fitted to them and as many to either side
 _LARGE = (64, 256)  # orders
@@ -37,7 +33,7 @@ _TINY = np.finfo(float).tiny
 
 
 class _Model(NamedTuple):
-    errors: Floats  # the prediction error filter (1, -a1, ..., -ap)
+    errors: Doubles  # the prediction error filter (1, -a1, ..., -ap)
     level: float  # of the signal where it was fitted
     overfit_factor: float  # expected error over that on the samples it was fitted to (Akaike 1969)
 
@@ -67,7 +63,7 @@ class ClockPauses:
         self._in_file = SampleQueue(1)  # 1 for samples of the file, 0 for inserted ones
         self._stamps = np.empty(0)  # from the last known one on
 
-    def insert(self, block: Array, stamps_s: Floats | None) -> Array:
+    def insert(self, block: Array, stamps_s: Doubles | None) -> Array:
         """Return the next samples `(C, n)` with the missing ones as NaN; stamps in seconds."""
         if stamps_s is None:
             self._in_file.append(np.ones((1, block.shape[1]), np.float32))
@@ -132,7 +128,7 @@ class GapFiller:
         self._held, self._at = self._held[:, drop:].copy(), hop.stop - drop
         return done
 
-    def _fill(self, row: Floats, hop: slice) -> None:
+    def _fill(self, row: Doubles, hop: slice) -> None:
         """Fill, in place, the gaps of a row that start in a hop."""
         if not np.isnan(row[hop]).any():
             return
@@ -172,13 +168,13 @@ class GapFiller:
                 self._n_filled, self._samples_filled = self._n_filled + 1, self._samples_filled + size
 
 
-def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _runs(mask: Mask) -> list[tuple[int, int]]:
     """Return start and stop of each run of True."""
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _fit(row: Floats, order: int) -> _Model:
+def _fit(row: Doubles, order: int) -> _Model:
     """Fit a model to the known samples of a row, by least squares forwards and backwards."""
     level = float(np.nanmean(row))
     known = [row[start:stop] - level for start, stop in _runs(~np.isnan(row))]
@@ -200,7 +196,7 @@ def _fit(row: Floats, order: int) -> _Model:
     return _Model(np.concatenate([[1.0], -weights]), level, (frames + order) / max(frames - order, 1))
 
 
-def _interpolate(row: Floats, starts: NDArray[np.int_], size: int, model: _Model) -> Floats:
+def _interpolate(row: Doubles, starts: NDArray[np.int_], size: int, model: _Model) -> Doubles:
     """Return the values of gaps of one size, `(gaps, size)`; `order` samples on both sides must be known."""
     order = model.errors.size - 1
     pieces = row[starts[:, None] + np.arange(-order, size + order)] - model.level
@@ -208,11 +204,11 @@ def _interpolate(row: Floats, starts: NDArray[np.int_], size: int, model: _Model
 
 
 class _Trials(NamedTuple):
-    log_errors: Floats  # log of the mean square error, (models, trials)
-    variation: Floats  # of the signal beside each trial
+    log_errors: Doubles  # log of the mean square error, (models, trials)
+    variation: Doubles  # of the signal beside each trial
 
 
-def _run_trials(row: Floats, models: Sequence[_Model], size: int, centre: int) -> _Trials:
+def _run_trials(row: Doubles, models: Sequence[_Model], size: int, centre: int) -> _Trials:
     """Measure models on gaps of a size that are cut around a place, as far as there is room."""
     margin = max(_MARGIN, *(model.errors.size - 1 for model in models))
     first, last = max(margin, centre - _TRIAL_RADIUS), min(row.size - size - margin, centre + _TRIAL_RADIUS)
@@ -233,7 +229,7 @@ def _run_trials(row: Floats, models: Sequence[_Model], size: int, centre: int) -
     return _Trials(np.log(errors + _TINY) + overfit[:, None], variation)
 
 
-def _local_variation(row: Floats, start: int, size: int) -> float:
+def _local_variation(row: Doubles, start: int, size: int) -> float:
     """Return the mean square difference between neighbouring known samples beside a gap."""
     stop = start + size
     steps = np.diff(np.r_[row[max(0, start - _MARGIN) : start], np.nan, row[stop : stop + _MARGIN]])
@@ -241,7 +237,7 @@ def _local_variation(row: Floats, start: int, size: int) -> float:
     return float(np.mean(steps**2)) if steps.size else 0.0
 
 
-def _weights(trials: _Trials, variation: float) -> Floats:
+def _weights(trials: _Trials, variation: float) -> Doubles:
     """Weigh models by the inverse square of their mean square error on trials.
 
     The mean is that of logarithms, so a burst does not outweigh the other trials. Trials count more if the
@@ -251,5 +247,5 @@ def _weights(trials: _Trials, variation: float) -> Floats:
     similarity = np.exp(-np.minimum(distance**2 / 2.0, 7.0))
     mean_errors = trials.log_errors @ similarity / similarity.sum()
     raw = np.exp(-2.0 * (mean_errors - mean_errors.min()))
-    weights: Floats = raw / raw.sum()
+    weights: Doubles = raw / raw.sum()
     return weights

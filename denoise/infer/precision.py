@@ -11,8 +11,6 @@ from denoise.models.base import Denoiser
 from denoise.models.reduced import can_be_reduced, in_bf16, in_int8
 from denoise.models.table import PRECISIONS, resolved_precision
 
-__all__ = ["at_precision"]
-
 _, _, BF16, INT8 = PRECISIONS
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Floats
 from denoise.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from denoise.infer.cleaner import Cleaner
-
-__all__ = ["NoiseProfile", "profiled"]
 
 _MAX_PROFILE_S = 30.0  # of a profile: more does not improve it
 _SPAN = re.compile(r"(\d+\.?\d*|\.\d+):(\d+\.?\d*|\.\d+)")
@@ -48,7 +46,7 @@ class NoiseProfile:
             raise UsageError(f"noise profile {text}: ends before it begins; expected START:END in seconds")
         return cls(None, start_s, stop_s)
 
-    def read(self, source: Path, sample_rate: float) -> NDArray[np.float32]:
+    def read(self, source: Path, sample_rate: float) -> Floats:
         """Read the noise for a recording, `(C, n)`, at most 30 s.
 
         Args:
@@ -65,7 +63,7 @@ class NoiseProfile:
         found = io.modality(path).name
         if found != "audio":
             raise InputError(f"{path}: is {found}, expected a recording of noise")
-        pieces: list[NDArray[Any]] = []
+        pieces: list[Array] = []
         with io.reader(path) as blocks:
             rate = blocks.info.sample_rate or sample_rate
             start, at = round(self.start_s * rate), 0

@@ -5,18 +5,13 @@ from __future__ import annotations
 import filecmp
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
+from denoise.arrays import Array
 from denoise.errors import UsageError
 from denoise.io.atomic import replacing
-
-__all__ = ["remix_file"]
-
-Array = NDArray[Any]
 
 
 def remix_file(source: Path, cleaned: Path, destination: Path, strength: float) -> None:

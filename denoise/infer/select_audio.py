@@ -5,35 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from denoise import weights
+from denoise.arrays import Array, Doubles
 from denoise.dsp.resample import resampler
 from denoise.infer.selection import Selection
 from denoise.models.sound_kind import HOP, KINDS, SAMPLE_RATE, SEGMENT_SAMPLES, SoundKind
 from denoise.models.table import AUDIO_PICKS
-
-__all__ = [
-    "LOOK_AHEAD_STEPS",
-    "MUSIC",
-    "OTHER",
-    "SILENCE",
-    "SPEECH",
-    "STEP_S",
-    "AudioSelection",
-    "KindTracker",
-    "Passage",
-    "band_powers",
-    "channel_groups",
-    "describe",
-    "kind_probabilities",
-]
-
-Array = NDArray[Any]
 
 SPEECH, MUSIC, OTHER, SILENCE = "speech", "music", "other sounds", "silence"
 
@@ -79,7 +60,7 @@ def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tens
 
 
 @torch.inference_mode()
-def kind_probabilities(powers: torch.Tensor) -> NDArray[np.float64]:
+def kind_probabilities(powers: torch.Tensor) -> Doubles:
     """Return the probability of each of `KINDS`, which does not depend on the level."""
     logits = _classifier().classify(powers)
     return np.asarray(logits.softmax(1)[0].double().numpy())
@@ -101,7 +82,7 @@ class KindTracker:
         self._held = np.empty(0, np.float32)  # at the rate of the classifier
         self._next = 0  # start of the next window in it
         self._powers: torch.Tensor | None = None  # of the last window
-        self._windows: list[NDArray[np.float64] | None] = []  # None: silence
+        self._windows: list[Doubles | None] = []  # None: silence
         self._steps = 0  # decided
 
     def feed(self, mono: Array, last: bool) -> list[str]:
@@ -144,7 +125,7 @@ class KindTracker:
         return MUSIC if music >= _MIN_MUSIC else OTHER
 
 
-def _music(probabilities: NDArray[np.float64]) -> float:
+def _music(probabilities: Doubles) -> float:
     return float(probabilities[KINDS.index("singing")] + probabilities[KINDS.index("music")])
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Doubles
 from denoise.estimate.drawing import is_drawing
 from denoise.estimate.hot_pixels import without_hot_pixels
 from denoise.estimate.image import blur_px, noise_sigma
@@ -21,19 +20,6 @@ from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sh
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.coarse_noise import denoise_crops
 from denoise.models.table import AUTO_PICKS, build
-
-__all__ = [
-    "BLURRED_PX",
-    "CLEAR_SIGMA",
-    "COARSE_JPEG",
-    "FAINT_SIGMA",
-    "ImageSelection",
-    "ImageSelector",
-    "select",
-    "texture_gain",
-]
-
-Array = NDArray[Any]
 
 # 8-bit units. Below FAINT an image is left as it is, above CLEAR it is cleaned completely, in between partly,
 # so the correction fades in smoothly. Of the 68 photos of CBSD68, 67 measure 0.4 or less as they are, and all
@@ -239,17 +225,17 @@ def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> flo
     return free + (1 - free) * min(1.0, float(noise.mean() / power.mean()))
 
 
-def _powers(noisy: Array, cleaned: Array) -> NDArray[np.float64]:
+def _powers(noisy: Array, cleaned: Array) -> Doubles:
     """Return the mean square that was removed from each block, and its brightness, `(2, N)`."""
     removed = np.subtract(noisy, cleaned, dtype=np.float64)
     return np.stack([_block_means(np.square(removed)), _block_means(cleaned)])
 
 
-def _block_means(values: Array) -> NDArray[np.float64]:
+def _block_means(values: Array) -> Doubles:
     rows, columns = (size // _BLOCK_PX for size in values.shape[1:])
     whole = values[:, : rows * _BLOCK_PX, : columns * _BLOCK_PX]
     blocks = whole.reshape(len(values), rows, _BLOCK_PX, columns, _BLOCK_PX)
-    means: NDArray[np.float64] = blocks.mean(axis=(0, 2, 4), dtype=np.float64).ravel()
+    means: Doubles = blocks.mean(axis=(0, 2, 4), dtype=np.float64).ravel()
     return means
 
 

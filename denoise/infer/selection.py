@@ -5,15 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
 
-from numpy.typing import NDArray
-
+from denoise.arrays import Array
 from denoise.models.base import Denoiser, InputSpec
-
-__all__ = ["PageSelector", "Selection", "Selector"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

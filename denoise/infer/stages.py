@@ -10,25 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Mask
 from denoise.dsp.resample import resampler
 from denoise.dsp.windows import Window, padded, window
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
-
-__all__ = [
-    "DEFAULT_BLOCK",
-    "MAX_RAMP",
-    "FullBand",
-    "GapBridge",
-    "SampleQueue",
-    "Stage",
-    "concat",
-    "make_core",
-    "tile_length",
-]
-
-Array = NDArray[Any]
 
 DEFAULT_BLOCK = 65536  # samples per channel at the model's rate: 4 s of speech
 _MAX_CALL = 4 * DEFAULT_BLOCK  # samples in one call of the model; more channels than that take several calls
@@ -364,7 +350,7 @@ class GapBridge:
         return out[:, :ready]
 
     @staticmethod
-    def _fill(row: Array, missing: NDArray[np.bool_], previous: float, last: bool) -> int:
+    def _fill(row: Array, missing: Mask, previous: float, last: bool) -> int:
         """Fill a row in place; return how many of its values are final."""
         size = len(row)
         present = np.flatnonzero(~missing)

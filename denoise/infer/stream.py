@@ -11,12 +11,13 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from denoise.arrays import Array, Doubles, Mask
 from denoise.dsp.resample import MAX_TERM, resampler
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.gaps import ClockPauses, GapFiller
@@ -33,10 +34,6 @@ from denoise.infer.stages import (
 )
 from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenoiser
 from denoise.signal import Clock
-
-__all__ = ["Levels", "Stream", "check_finite", "check_request"]
-
-Array = NDArray[Any]
 
 # Models cannot distinguish sample rates this close, relatively, and the error does not accumulate, so such
 # input is not resampled.
@@ -129,7 +126,7 @@ class Levels:
         self._count, self._mean, self._squares = _merged(*totals, values)
 
     @property
-    def varies(self) -> NDArray[np.bool_]:
+    def varies(self) -> Mask:
         """Mask of the channels that hold two different values; the others have nothing to clean."""
         return self._low < self._high
 
@@ -313,7 +310,7 @@ class Stream:
         return max_lag + math.ceil(self._per_piece) - 1 + (MAX_RAMP if self._gaps_allowed else 0)
 
     @torch.inference_mode()
-    def feed(self, block: Array, stamps_s: NDArray[np.float64] | None = None, *, last: bool = False) -> Array:
+    def feed(self, block: Array, stamps_s: Doubles | None = None, *, last: bool = False) -> Array:
         """Take the next samples, and return the finished ones.
 
         Args:

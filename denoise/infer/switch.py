@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping
 from itertools import zip_longest
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from denoise.arrays import Array
 from denoise.infer.select_audio import (
     LOOK_AHEAD_STEPS,
     OTHER,
@@ -26,10 +26,6 @@ from denoise.infer.selection import Selector
 from denoise.infer.stages import DEFAULT_BLOCK, SampleQueue
 from denoise.infer.stream import Levels, Stream, check_finite
 from denoise.models.base import Denoiser, InputSpec
-
-__all__ = ["AudioSelector", "SwitchedStream"]
-
-Array = NDArray[Any]
 
 _FADE_S = 0.5
 _CONTEXT_S = 6.0  # read before and after a passage: more than the models look back and ahead

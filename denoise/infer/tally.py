@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.infer.stages import SampleQueue
-
-__all__ = ["EventTally"]
-
-Array = NDArray[Any]
 
 _FAR = 4.0  # standard deviations from the mean: noise comes so far once in 16,000 readings
 _KEPT = 0.5  # of the height

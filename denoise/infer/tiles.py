@@ -17,8 +17,6 @@ from denoise.dsp.windows import padded
 from denoise.machine import memory_bytes
 from denoise.models.base import Denoiser
 
-__all__ = ["MEMORY", "Memory", "bytes_per_pixel", "tile_shape"]
-
 _PROBE_PX = 64  # side of the image for the measurement, unless the network's multiple is longer
 _COPIES_BEFORE = 2  # float32 values a channel while the network runs: the input read, and its memory layout
 _COPIES_AFTER = 7  # and once it has run: those, its output, and the intermediate arrays of the result

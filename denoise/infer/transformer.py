@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from denoise.analysis.estimator import Estimator
+from denoise.arrays import Array, Doubles
 from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
@@ -21,8 +22,6 @@ from denoise.infer.gaps import GapFiller, check_fill_gaps
 from denoise.io.sensor.base import LogOptions, admitted, confined
 from denoise.io.sensor.columns import choose, find_clock
 from denoise.io.sensor.kinds import domain_of
-
-__all__ = ["SignalDenoiser"]
 
 
 class _TableError(InputError, ValueError):
@@ -158,7 +157,7 @@ class SignalDenoiser(Estimator):
             result if library == "default" else as_frame(result, library, list(self.get_feature_names_out()))
         )
 
-    def _cleaned(self, table: Table, signals: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _cleaned(self, table: Table, signals: Doubles) -> Doubles:
         """Clean signals `(C, T)` within the domains of their columns."""
         domains = [domain_of(table.surveys[index]) for index in self.columns_] if table.surveys else []
         if domains:
@@ -211,7 +210,7 @@ class SignalDenoiser(Estimator):
         known = sys.modules.get("sklearn")
         return own.get("transform") or (known.get_config()["transform_output"] if known else "default")
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> Array:
         """Return the names of the columns, which are those of the input."""
         if input_features is not None:
             return np.asarray(input_features, dtype=object)

@@ -8,23 +8,10 @@ without the outlines of the picture. A sharpened picture, blurred again, must gi
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = [
-    "RAISED_NOISE",
-    "flat_blocks",
-    "flat_detail",
-    "middle",
-    "outline_share",
-    "reblur_error",
-    "reject_cleaned",
-    "reject_sharpened",
-]
-
-Array = NDArray[Any]
+from denoise.arrays import Array
 
 RAISED_NOISE = "it raised the noise"  # the only reason that a smaller correction helps against
 

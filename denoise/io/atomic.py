@@ -21,17 +21,6 @@ from pathlib import Path
 
 from denoise.errors import OutputError, StorageError
 
-__all__ = [
-    "is_stray",
-    "is_temporary",
-    "output_error",
-    "remove_strays",
-    "replacing",
-    "sync_folder",
-    "syncing_later",
-    "temporary_path",
-]
-
 _MAX_NAME_BYTES = 255  # of one path component, on every common file system
 _FULL_BYTES = 1 << 16  # less counts as a full disk, for encoders that hide the reason of a failure
 _OF_THE_DISK = frozenset(

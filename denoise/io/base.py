@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from denoise.arrays import Array
 from denoise.signal import SignalInfo
 
-__all__ = ["Codec", "Reader", "Writer"]
-
 if TYPE_CHECKING:  # the command line answers `--help` without numpy
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    Array = Array
 
 
 class Reader(Protocol):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from denoise.arrays import Array
 from denoise.errors import UnreadableError
 from denoise.io.base import Codec, Reader, Writer
 from denoise.io.formats import Format, format_of_suffix, modality_of, refusal
@@ -19,20 +19,14 @@ from denoise.io.sniff import sniff
 from denoise.registry import lookup, resolve
 from denoise.signal import MODALITIES, Modality, SignalInfo
 
-__all__ = ["CODECS", "modality", "probe", "read", "reader", "write", "writer"]
-
 if TYPE_CHECKING:  # the command line answers `--help` without numpy
-    from numpy.typing import NDArray
+    Array = Array
 
-    Array = NDArray[Any]
-
-CODECS: Mapping[str, str] = MappingProxyType(
-    {
-        "image": "denoise.io.image.codec:CODEC",
-        "audio": "denoise.io.audio.codec:CODEC",
-        "sensor": "denoise.io.sensor.codec:CODEC",
-    }
-)
+CODECS: Mapping[str, str] = {
+    "image": "denoise.io.image.codec:CODEC",
+    "audio": "denoise.io.audio.codec:CODEC",
+    "sensor": "denoise.io.sensor.codec:CODEC",
+}
 
 
 def modality(path: str | Path) -> Modality:

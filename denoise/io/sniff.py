@@ -14,8 +14,6 @@ from pathlib import Path
 from denoise.errors import UnreadableError
 from denoise.io.formats import FORMATS, REFUSED, Format, refused_suffix
 
-__all__ = ["HEAD_BYTES", "format_of", "read_head", "sniff", "written_name"]
-
 HEAD_BYTES = 4096  # enough to distinguish every format from the others, and a table from prose
 
 _OTHER_KINDS = {  # that no codec takes, and regular expressions for their first bytes

@@ -11,24 +11,19 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from denoise.errors import UsageError
 from denoise.io.formats import Format, format_of_suffix
 from pipelines.batch.discover import Item
 
-__all__ = ["Cost", "bytes_text", "estimate", "require_space", "seconds_per_million"]
-
 # Seconds per million pixels or samples on two cores, from the documents; the empty name is any other model.
-_MODEL_SECONDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "image": {"learned": 1.05, "nlm": 1.4, "tv": 0.4, "wavelet": 0.17, "none": 0.0, "": 0.1},
-        "audio": {"learned": 0.4, "none": 0.0, "": 0.02},
-        "sensor": {"learned": 1.6, "tv": 1.0, "none": 0.0, "": 0.3},
-    }
-)
+_MODEL_SECONDS: Mapping[str, Mapping[str, float]] = {
+    "image": {"learned": 1.05, "nlm": 1.4, "tv": 0.4, "wavelet": 0.17, "none": 0.0, "": 0.1},
+    "audio": {"learned": 0.4, "none": 0.0, "": 0.02},
+    "sensor": {"learned": 1.6, "tv": 1.0, "none": 0.0, "": 0.3},
+}
 # Seconds per million to read, measure and write.
-_FILE_SECONDS: Mapping[str, float] = MappingProxyType({"image": 0.3, "audio": 0.1, "sensor": 1.0})
+_FILE_SECONDS: Mapping[str, float] = {"image": 0.3, "audio": 0.1, "sensor": 1.0}
 
 
 @dataclass(frozen=True)

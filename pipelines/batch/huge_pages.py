@@ -12,8 +12,6 @@ import ctypes
 import os
 import sys
 
-__all__ = ["use_huge_pages"]
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGE = 8 * 2**20  # bytes
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from denoise.infer.catalogue import CatalogueRow
     from denoise.infer.cleaner import Cleaner
 
-__all__ = ["CleanJob", "CorruptJob", "CorruptOptions", "Job", "Outcome", "seed_for"]
-
 
 @dataclass(frozen=True)
 class Outcome:

@@ -23,8 +23,6 @@ from filelock import FileLock, Timeout
 from denoise.errors import OutputError, UsageError
 from denoise.io.atomic import output_error
 
-__all__ = ["CLAIM_PREFIX", "LOCK_NAME", "briefly", "claimed", "claims", "exclusive", "locked"]
-
 LOCK_NAME = ".denoise-lock"
 CLAIM_PREFIX = ".denoise-claim-"
 _PATIENCE_S = 60.0  # for a lock that is held for moments

@@ -7,20 +7,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from denoise.errors import UsageError
 from denoise.io.formats import format_of_suffix
 
-__all__ = ["BESIDE", "NAMED_FORMATS", "Naming", "common_folder", "is_backup_suffix"]
-
 BESIDE = "{stem}.clean{ext}"  # of the results of single files for which no folder is named
-NAMED_FORMATS = MappingProxyType(
-    {
-        **{"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"},
-        **{"wav": ".wav", "flac": ".flac", "opus": ".opus", "mp3": ".mp3", "m4a": ".m4a"},
-    }
-)
+NAMED_FORMATS = {
+    **{"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"},
+    **{"wav": ".wav", "flac": ".flac", "opus": ".opus", "mp3": ".mp3", "m4a": ".m4a"},
+}
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 else:
     _Base = PurePosixPath
 
-__all__ = ["Remote", "location"]
-
 _HEADS_AT_ONCE = 256
 _ERROR_NUMBERS: Mapping[type[OSError], int] = {
     FileNotFoundError: errno.ENOENT,

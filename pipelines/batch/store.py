@@ -29,8 +29,6 @@ from denoise.io.sniff import sniff
 from pipelines.batch import lock
 from pipelines.batch.lock import Claim, exclusive
 
-__all__ = ["MANIFEST_NAME", "File", "Local", "Place", "Walk", "output_errors", "place", "staged", "swapped"]
-
 MANIFEST_NAME = "denoise-manifest.jsonl"
 FOLDER_WITH_SUFFIX = "a folder, a {} file was expected; name it as an input to go into it"
 _SUFFIXES = {suffix for row in FORMATS.values() for suffix in row.suffixes}

@@ -28,8 +28,6 @@ from pipelines.batch.lock import exclusive
 from pipelines.batch.manifest import Entry, Manifest
 from pipelines.batch.store import place
 
-__all__ = ["Arrivals", "Watch", "WatchSummary", "watch"]
-
 POLL_S = 5.0  # between scans without notifications
 _MAX_WAIT_S = 60.0  # between scans with notifications: they may get lost, and network drives send none
 _MIN_WAIT_S = 0.05  # between scans, always

@@ -16,8 +16,6 @@ from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.manifest import Entry, digest
 from pipelines.batch.store import output_errors, staged, swapped
 
-__all__ = ["process", "with_path"]
-
 
 def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -> Entry:
     """Process one file. Any error becomes a sentence in its entry, and the batch goes on.

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io as files
 from denoise import metrics
+from denoise.arrays import Array
 from denoise.corruptions import corrupt
 from pipelines.batch.discover import Source
 from pipelines.batch.jobs import seed_for
 from pipelines.benchmark.protocols import Condition
 
-__all__ = ["Array", "Case", "CleanSignal", "Metrics", "clean_signals", "make_case"]
-
-Array = NDArray[Any]
 Metrics = Mapping[str, float | None]
 
 _DEFAULT_RATE_HZ = 1.0  # of a log without a clock: no mains hum fits in

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from denoise.arrays import Array
 from denoise.errors import UsageError
 from denoise.metrics import finite_mean
 from denoise.models.table import MODELS
-from pipelines.benchmark.cases import Array, Case, Metrics
+from pipelines.benchmark.cases import Case, Metrics
 from pipelines.benchmark.deconvolution import is_non_blind
 from pipelines.report import writing
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
-
-__all__ = ["ContactSheet", "Crop", "SheetRow"]
 
 # Lossless: JPEG would add artifacts of its own.
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}

@@ -28,8 +28,6 @@ from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.benchmark.job import CostJob
 from pipelines.report import table
 
-__all__ = ["REFERENCES", "CostRow", "Costs", "as_table", "kmac_per_sample", "measure"]
-
 _MATRIX = 2048  # rows and columns of the matrix product
 _RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # for models that accept any rate
 _PROBE = 64  # side of the image in pixels, or blocks of the signal, to count multiply-adds on

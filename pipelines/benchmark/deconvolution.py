@@ -11,21 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.corruptions import Chain, Corruption
 from denoise.corruptions.blur import Blur
 from denoise.corruptions.general import Gaussian
 from denoise.errors import UsageError
 
-__all__ = ["NON_BLIND", "Blurred", "deconvolve", "is_non_blind"]
-
-Array = NDArray[Any]
 Method = Callable[[Array, Array, float], Array]  # picture (H, W), kernel, sigma in 8-bit units -> (H, W)
 
 FADE_PX = 48
@@ -116,10 +111,8 @@ def _richardson_lucy(picture: Array, kernel: Array, sigma: float) -> Array:
     return restored
 
 
-NON_BLIND: Mapping[str, Method] = MappingProxyType(
-    {
-        "oracle-wiener": _wiener,
-        "oracle-unsupervised-wiener": _unsupervised_wiener,
-        "oracle-richardson-lucy": _richardson_lucy,
-    }
-)
+NON_BLIND: Mapping[str, Method] = {
+    "oracle-wiener": _wiener,
+    "oracle-unsupervised-wiener": _unsupervised_wiener,
+    "oracle-richardson-lucy": _richardson_lucy,
+}

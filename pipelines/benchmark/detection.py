@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles, Mask
 from denoise.errors import InputError, UsageError
 from denoise.registry import unknown
 from pipelines.batch import discover
 from pipelines.batch.worker import with_path
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.tables import Table
-
-__all__ = ["DETECTORS", "DetectionResult", "DetectionRow", "compare", "read_table"]
-
-Floats = NDArray[np.float64]
 
 OURS = "denoise"
 QUANTILE = 0.99  # share of normal rows that pass the threshold
@@ -134,7 +130,7 @@ def compare(job: BenchmarkJob) -> DetectionResult:
     return DetectionResult(tuple(rows), tuple(problems), tuple(found.ignored))
 
 
-def read_table(path: Path) -> tuple[Floats, NDArray[np.bool_]]:
+def read_table(path: Path) -> tuple[Doubles, Mask]:
     """Read a labelled table: `X` (rows x columns), and `y`, which is 1 for anomalies.
 
     Raises:
@@ -155,7 +151,7 @@ def read_table(path: Path) -> tuple[Floats, NDArray[np.bool_]]:
 
 
 def _compared(
-    name: str, values: Floats, labels: NDArray[np.bool_], models: Sequence[str], seed: int
+    name: str, values: Doubles, labels: Mask, models: Sequence[str], seed: int
 ) -> list[DetectionRow]:
     measured: dict[str, list[tuple[float, float, float | None]]] = {model: [] for model in models}
     for number in range(seed, seed + _SEEDS):
@@ -189,7 +185,7 @@ def _compared(
     return rows
 
 
-def _area(labels: NDArray[np.bool_], scores: Floats) -> float:
+def _area(labels: Mask, scores: Doubles) -> float:
     """Area under the curve: the probability that an anomaly scores above a normal row, ties counting half."""
     from scipy.stats import rankdata
 
@@ -197,7 +193,7 @@ def _area(labels: NDArray[np.bool_], scores: Floats) -> float:
     return float((ranks[labels].sum() - count * (count + 1) / 2) / (count * (len(labels) - count)))
 
 
-def _marked(values: Sequence[float] | Floats) -> list[str]:
+def _marked(values: Sequence[float] | Doubles) -> list[str]:
     best = max(values)
     return [f"{value:.3f}{'*' if value == best else ''}" for value in values]
 
@@ -211,55 +207,55 @@ def _check_sklearn() -> None:
         )
 
 
-Scores = tuple[Floats, float | None]  # larger for anomalies, and the threshold for them
+Scores = tuple[Doubles, float | None]  # larger for anomalies, and the threshold for them
 
 
-def _ours(learned: Floats, judged: Floats) -> Scores:
+def _ours(learned: Doubles, judged: Doubles) -> Scores:
     from denoise.analysis.anomalies import AnomalyDetector
 
     detector = AnomalyDetector(QUANTILE).fit(learned)
     return detector.measure(judged).score, detector.threshold_
 
 
-def _knn(learned: Floats, judged: Floats) -> Scores:
+def _knn(learned: Doubles, judged: Doubles) -> Scores:
     from sklearn.neighbors import NearestNeighbors
 
     near = NearestNeighbors(n_neighbors=min(5, len(learned))).fit(learned)
     return near.kneighbors(judged)[0].mean(axis=1), None
 
 
-def _lof(learned: Floats, judged: Floats) -> Scores:
+def _lof(learned: Doubles, judged: Doubles) -> Scores:
     from sklearn.neighbors import LocalOutlierFactor
 
     return -LocalOutlierFactor(novelty=True).fit(learned).score_samples(judged), None
 
 
-def _mahalanobis(learned: Floats, judged: Floats) -> Scores:
+def _mahalanobis(learned: Doubles, judged: Doubles) -> Scores:
     from sklearn.covariance import LedoitWolf
 
     return LedoitWolf().fit(learned).mahalanobis(judged), None
 
 
-def _svm(learned: Floats, judged: Floats) -> Scores:
+def _svm(learned: Doubles, judged: Doubles) -> Scores:
     from sklearn.svm import OneClassSVM
 
     return -OneClassSVM(nu=0.1).fit(learned).decision_function(judged), None
 
 
-def _forest(learned: Floats, judged: Floats) -> Scores:
+def _forest(learned: Doubles, judged: Doubles) -> Scores:
     from sklearn.ensemble import IsolationForest
 
     return -IsolationForest(random_state=0).fit(learned).score_samples(judged), None
 
 
-def _pca(learned: Floats, judged: Floats) -> Scores:
+def _pca(learned: Doubles, judged: Doubles) -> Scores:
     from sklearn.decomposition import PCA
 
     pca = PCA(0.9, svd_solver="full").fit(learned)
     return np.square(judged - pca.inverse_transform(pca.transform(judged))).sum(axis=1), None
 
 
-DETECTORS: dict[str, Callable[[Floats, Floats], Scores]] = {
+DETECTORS: dict[str, Callable[[Doubles, Doubles], Scores]] = {
     OURS: _ours,
     "knn": _knn,
     "lof": _lof,

@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
 from denoise.analysis.online import DAY_S, OnlineDetector
+from denoise.arrays import Doubles, Mask
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.registry import unknown
 from pipelines.batch import discover
 from pipelines.batch.worker import with_path
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.tables import Table
-
-__all__ = ["DETECTORS", "EventResult", "EventRow", "Series", "compare", "profile_score"]
-
-Floats = NDArray[np.float64]
 
 LABEL = "label"  # column that is 1 in the window of an event
 _FALSE_ALARM = 0.11  # weight of an alarm outside the windows, of a missed window 1
@@ -34,8 +30,8 @@ class Series:
     """Labelled series: values `(n, channels)`, mask of the windows, and rows per day."""
 
     name: str
-    values: Floats
-    label: NDArray[np.bool_]
+    values: Doubles
+    label: Mask
     day: float | None
 
     @property
@@ -161,13 +157,13 @@ def _rows(model: str, series: Sequence[Series]) -> list[EventRow]:
     return [*rows, EventRow("all", model, length, events, hits, false, score)]
 
 
-def profile_score(series: Series, alarms: NDArray[np.bool_]) -> float:
+def profile_score(series: Series, alarms: Mask) -> float:
     """Score of alarms in the standard profile: 100 is perfect, 0 is silence, below are many false alarms."""
     events = len(series.windows)
     return 100 * (_gain(series, alarms) + events) / (2 * events)
 
 
-def _gain(series: Series, alarms: NDArray[np.bool_]) -> float:
+def _gain(series: Series, alarms: Mask) -> float:
     """Sum of what alarms are worth: 1 early in a window, falling to 0 at its end, -1 for a missed one."""
     counted, total = _counted(alarms), 0.0
     worth = np.full(len(counted), -1.0)  # of an alarm outside the windows
@@ -181,21 +177,21 @@ def _gain(series: Series, alarms: NDArray[np.bool_]) -> float:
     return total + _FALSE_ALARM * float(worth[counted & ~series.label].sum())
 
 
-def _counted(alarms: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _counted(alarms: Mask) -> Mask:
     """Alarms after the first part of the series, which is for warming up."""
     return alarms & (np.arange(len(alarms)) >= min(int(_WARM_UP * len(alarms)), _MAX_WARM_UP))
 
 
-def _sigmoid(place: float | Floats) -> Any:
+def _sigmoid(place: float | Doubles) -> Any:
     return 2 / (1 + np.exp(5 * np.asarray(place))) - 1
 
 
-def _ours(series: Series) -> Floats:
+def _ours(series: Series) -> Doubles:
     found = OnlineDetector(series.values.shape[1], series.day).scores(series.values)
     return np.array([row.score for row in found])
 
 
-def _deviation(series: Series) -> Floats:
+def _deviation(series: Series) -> Doubles:
     """Largest deviation of a row from the mean of the 200 before it, in their standard deviations."""
     values = np.nan_to_num(series.values)
     count, rows = 200, np.arange(len(values))
@@ -205,15 +201,15 @@ def _deviation(series: Series) -> Floats:
     squares = np.concatenate([np.zeros((1, values.shape[1])), np.square(values).cumsum(axis=0)])
     mean = (sums[rows] - sums[first]) / size
     variance = np.maximum((squares[rows] - squares[first]) / size - mean**2, 0)
-    deviation: Floats = (np.abs(values - mean) / (np.sqrt(variance) + 1e-9)).max(axis=1)
+    deviation: Doubles = (np.abs(values - mean) / (np.sqrt(variance) + 1e-9)).max(axis=1)
     return deviation
 
 
-def _random(series: Series) -> Floats:
+def _random(series: Series) -> Doubles:
     return np.random.default_rng(0).random(len(series.values))
 
 
-DETECTORS: dict[str, Callable[[Series], Floats]] = {
+DETECTORS: dict[str, Callable[[Series], Doubles]] = {
     "denoise": _ours,
     "deviation": _deviation,
     "random": _random,

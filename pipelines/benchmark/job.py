@@ -10,8 +10,6 @@ from denoise.models.table import PRECISIONS
 from denoise.options import Ensemble, Keep, Option, Options, Precision, Remove
 from pipelines.benchmark.protocols import ANOMALIES, EVENTS, PROTOCOLS, REAL
 
-__all__ = ["BenchmarkJob", "CostJob"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkJob(Options):

@@ -18,8 +18,8 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.infer.catalogue import load
 from denoise.infer.stream import Levels
 from denoise.models.sensor.chain import SensorChain
@@ -27,10 +27,6 @@ from denoise.models.sensor.check import EventGuard
 from pipelines.batch.discover import Source, find
 from pipelines.benchmark.cases import CleanSignal, clean_signals, make_case
 from pipelines.benchmark.protocols import PROTOCOLS
-
-__all__ = ["SETTINGS", "Setting", "leave_out"]
-
-Floats = NDArray[np.float64]
 
 _WORSE_DB = 0.5
 _TOLERANCE_DB = 0.1  # of mean gain that less harm may cost
@@ -69,17 +65,17 @@ class _Source:
         (self._clean if clean else self._gains).append(figures)
 
     @property
-    def gains(self) -> Floats:
+    def gains(self) -> Doubles:
         return np.array(self._gains).T
 
     @property
-    def clean(self) -> Floats:
+    def clean(self) -> Doubles:
         return np.array(self._clean).T
 
     @property
-    def harm(self) -> Floats:
+    def harm(self) -> Doubles:
         """Share of cases that became worse, plus that of clean recordings that did not come back."""
-        harm: Floats = (self.gains < -_WORSE_DB).mean(1) + (self.clean < _ENOUGH_DB).mean(1)
+        harm: Doubles = (self.gains < -_WORSE_DB).mean(1) + (self.clean < _ENOUGH_DB).mean(1)
         return harm
 
 
@@ -124,7 +120,7 @@ def _measure(name: str, members: Sequence[Source], denoiser: SensorChain) -> _So
 
 
 @torch.inference_mode()
-def _answers(clean: CleanSignal, noisy: Floats, denoiser: SensorChain) -> Iterator[Floats]:
+def _answers(clean: CleanSignal, noisy: Doubles, denoiser: SensorChain) -> Iterator[Doubles]:
     """Yield the cleaned signal `(1, T)` under each setting; stages and networks run once."""
     chain = denoiser.for_sample_rate(clean.sample_rate).eval()
     levels = Levels(1)
@@ -141,7 +137,7 @@ def _answers(clean: CleanSignal, noisy: Floats, denoiser: SensorChain) -> Iterat
         yield np.clip(offset + scale * cleaned[:, :size], *levels.bounds)
 
 
-def _snr_db(clean: Floats, estimate: Floats, limit_db: float) -> float:
+def _snr_db(clean: Doubles, estimate: Doubles, limit_db: float) -> float:
     error = float(np.mean((clean - estimate) ** 2))
     power = float(np.var(clean))
     return min(limit_db, 10.0 * np.log10(power / error)) if error else limit_db

@@ -25,8 +25,6 @@ from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
 
-__all__ = ["Overhead", "as_text", "measure"]
-
 
 @dataclass(frozen=True)
 class Overhead:

@@ -12,8 +12,6 @@ from pipelines.view import chart
 from pipelines.view.page import Chart, Column, Page, Row
 from pipelines.view.reports import figure, metric_title
 
-__all__ = ["benchmark_page"]
-
 
 def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Problem]) -> Page:
     """Make the page of a benchmark: metric over level, quality over cost, and one row per model and noise."""

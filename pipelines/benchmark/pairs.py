@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from denoise import io as files
+from denoise.arrays import Array
 from denoise.errors import InputError
 from denoise.infer.evaluate import rescale
 from denoise.signal import SignalInfo
 from pipelines.batch.discover import Problem, Source
-from pipelines.benchmark.cases import Array, Case, CleanSignal
+from pipelines.benchmark.cases import Case, CleanSignal
 from pipelines.benchmark.protocols import REAL, Condition
-
-__all__ = ["Pair", "find_pairs", "pair_cases"]
 
 _SIDES = ("noisy", "clean")
 _MARK = re.compile(rf"(.*)[_-]({'|'.join(_SIDES)})", re.IGNORECASE)

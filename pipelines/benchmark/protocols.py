@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from denoise.errors import UsageError
@@ -13,8 +12,6 @@ from denoise.registry import unknown
 
 if TYPE_CHECKING:  # naming a protocol must not import torch
     from denoise.corruptions import Corruption
-
-__all__ = ["ANOMALIES", "EVENTS", "PROTOCOLS", "REAL", "Condition", "Protocol", "conditions", "find"]
 
 
 @dataclass(frozen=True)
@@ -68,48 +65,46 @@ class Protocol:
 
 _SNR_DB = (0.0, 5.0, 10.0, 15.0)
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        # Gain on common degradations, and harm to clean images.
-        "robustness": Protocol(
-            {
-                CLEAN: (),
-                "gaussian": (5, 15, 25, 50),
-                "poisson-gaussian": (2000, 500, 100),
-                "correlated:width_px=0.8": (5, 15, 25),
-                "correlated:width_px=2": (5, 15, 25),
-                "camera": (400, 1600, 6400),
-                "jpeg": (90, 70, 50, 30),
-                "salt-pepper": (0.005, 0.02, 0.05),
-                "gaussian-blur": (0.5, 1, 2),
-                "defocus": (1, 2, 3),
-                "motion-blur": (5, 10, 15),
-            }
-        ),
-        # Sharpening, with and without noise that hinders it.
-        "deblurring": Protocol(
-            {
-                "gaussian-blur": (1, 2, 3),
-                "defocus": (1.5, 2.5, 4),
-                "motion-blur": (5, 10, 15),
-            },
-            then=("gaussian:sigma=2", "gaussian:sigma=5"),
-            means=True,
-        ),
-        # Noise of sensors at equal SNR, and clean logs.
-        "sensor": Protocol(
-            {
-                CLEAN: (),
-                **dict.fromkeys(
-                    ("gaussian", "mixture", "pink", "impulses", "rails", "hum:drift_hz=0.1"), _SNR_DB
-                ),
-            },
-            means=True,
-            modality="sensor",
-            ceiling_db=40.0,
-        ),
-    }
-)
+PROTOCOLS: Mapping[str, Protocol] = {
+    # Gain on common degradations, and harm to clean images.
+    "robustness": Protocol(
+        {
+            CLEAN: (),
+            "gaussian": (5, 15, 25, 50),
+            "poisson-gaussian": (2000, 500, 100),
+            "correlated:width_px=0.8": (5, 15, 25),
+            "correlated:width_px=2": (5, 15, 25),
+            "camera": (400, 1600, 6400),
+            "jpeg": (90, 70, 50, 30),
+            "salt-pepper": (0.005, 0.02, 0.05),
+            "gaussian-blur": (0.5, 1, 2),
+            "defocus": (1, 2, 3),
+            "motion-blur": (5, 10, 15),
+        }
+    ),
+    # Sharpening, with and without noise that hinders it.
+    "deblurring": Protocol(
+        {
+            "gaussian-blur": (1, 2, 3),
+            "defocus": (1.5, 2.5, 4),
+            "motion-blur": (5, 10, 15),
+        },
+        then=("gaussian:sigma=2", "gaussian:sigma=5"),
+        means=True,
+    ),
+    # Noise of sensors at equal SNR, and clean logs.
+    "sensor": Protocol(
+        {
+            CLEAN: (),
+            **dict.fromkeys(
+                ("gaussian", "mixture", "pink", "impulses", "rails", "hum:drift_hz=0.1"), _SNR_DB
+            ),
+        },
+        means=True,
+        modality="sensor",
+        ceiling_db=40.0,
+    ),
+}
 
 
 def find(name: str) -> Protocol | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import DenoiseError, UsageError
 from denoise.infer import catalogue
 from denoise.infer.catalogue import load
@@ -23,7 +24,7 @@ from pipelines.batch import discover
 from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.batch.worker import with_path
 from pipelines.benchmark import protocols
-from pipelines.benchmark.cases import Array, Case, Metrics, clean_signals, make_case
+from pipelines.benchmark.cases import Case, Metrics, clean_signals, make_case
 from pipelines.benchmark.deconvolution import Blurred, deconvolve, is_non_blind
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.pairs import find_pairs, pair_cases
@@ -31,8 +32,6 @@ from pipelines.benchmark.protocols import REAL, Condition
 
 if TYPE_CHECKING:
     from pipelines.benchmark.contact_sheet import ContactSheet
-
-__all__ = ["WORSE_DB", "BenchmarkResult", "BenchmarkRow", "RealCase", "RealRow", "benchmark"]
 
 WORSE_DB = 0.1  # of the headline metric: a real file that loses more counts as worse than its input
 _UNCHANGED_DB = 60.0  # outputs better than this count as unchanged

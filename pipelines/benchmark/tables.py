@@ -18,8 +18,6 @@ from pipelines.benchmark.run import WORSE_DB, BenchmarkRow, RealRow
 from pipelines.report import files as count
 from pipelines.report import markdown, table, writing
 
-__all__ = ["Table", "as_csv", "as_markdown", "as_text", "check_plot", "plot", "tables"]
-
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 

@@ -8,8 +8,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard"]
-
 _OPEN = ("/", "/favicon.ico")  # without a secret
 _TICKETS = "/download/"  # whose address is the secret
 

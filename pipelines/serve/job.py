@@ -7,8 +7,6 @@ from typing import Annotated
 
 from denoise.options import Option, Options
 
-__all__ = ["ServeJob"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ServeJob(Options):

@@ -27,8 +27,6 @@ from pipelines.serve.job import ServeJob
 from pipelines.serve.shelf import BusyError, Held, LimitError, Shelf
 from pipelines.view.page import asset, content_policy, environment
 
-__all__ = ["application", "serve"]
-
 _SWEEP_S = 30.0
 _MAX_BODY = 100_000  # of a request that is no upload
 _SCRIPTS = ("view.js", "serve.js")

@@ -21,8 +21,6 @@ from pipelines.serve.job import ServeJob
 from pipelines.view.budget import Budget
 from pipelines.view.page import Row, environment
 
-__all__ = ["BusyError", "Held", "LimitError", "Shelf", "clean_name"]
-
 _MAX_NAME = 120
 _MAX_PARTS = 8
 

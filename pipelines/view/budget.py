@@ -6,14 +6,10 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["MAX_VIEWS", "Budget", "data_uri", "encode_pictures", "jpeg"]
-
-Array = NDArray[Any]
+from denoise.arrays import Array
 
 MAX_VIEWS = 500  # files with a view on one page; the others have their row in the table
 _PAGE_BYTES = 17e6  # of all media: a browser opens 25 MB, and base64 takes a third more

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-__all__ = ["dumbbells", "histogram", "lines", "scatter"]
-
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 14, 44
 _ROW = 22

@@ -16,8 +16,6 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     pass
 
-__all__ = ["Chart", "Column", "Page", "Row", "View", "as_html", "asset", "content_policy", "environment"]
-
 View = "PhotoView | SoundView | TraceView"
 
 

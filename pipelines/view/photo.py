@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
+from denoise.arrays import Array
 from denoise.signal import ImageInfo
 from pipelines.view.budget import Budget, data_uri, encode_pictures, jpeg
-
-__all__ = ["Mark", "PhotoView", "photo_view"]
-
-Array = NDArray[Any]
 
 _MAX_SIDE_PX = 1280
 # Sides in pixels and qualities, from the best: noise takes two bytes a pixel.

@@ -22,8 +22,6 @@ from pipelines.view import chart
 from pipelines.view.budget import MAX_VIEWS, Budget
 from pipelines.view.page import Chart, Column, Page, Row
 
-__all__ = ["batch_page", "compare", "entry_row", "figure", "metric_title", "scores_page"]
-
 # Names of figures for people: with a unit, and if a larger one is better.
 _NAMES: Mapping[str, tuple[str, bool]] = {
     "psnr_db": ("PSNR, dB", True),

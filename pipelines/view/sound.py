@@ -6,18 +6,14 @@ import io as memory
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
+from denoise.arrays import Array
 from denoise.dsp.resample import resample
 from pipelines.view.budget import Budget, data_uri, encode_pictures
-
-__all__ = ["SoundView", "Spectrogram", "sound_view", "spectrograms"]
-
-Array = NDArray[Any]
 
 _MAX_EXCERPT_S = 20.0
 _MIN_EXCERPT_S = 2.0

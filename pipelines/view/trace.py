@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
+from denoise.arrays import Array
 from denoise.signal import SensorInfo
 from pipelines.view.budget import Budget
-
-__all__ = ["Channel", "TraceView", "path_of", "trace_view"]
-
-Array = NDArray[Any]
 
 WIDTH, HEIGHT = 800, 160  # of a drawing, in its own units
 REMOVED_HEIGHT = 60

@@ -7,7 +7,7 @@ or the next better one (`denoise.io.audio.encoding`).
 Blocks are float32, full scale 1.0. They hold 8, 16 and 24-bit samples exactly, so an unchanged file keeps
 every bit; of 32-bit integers and doubles they keep 24 significant bits (an error 144 dB below the sample),
 and `info.notes` says so. Integers are rounded to nearest, without dither; samples beyond full scale are
-clipped and counted. Float and lossy files hold values beyond 1.0. Digital silence stays exact zeros, except
+clipped and counted. Floats and lossy files hold values beyond 1.0. Digital silence stays exact zeros, except
 in Opus, whose decoder returns about 1e-34.
 """
 
@@ -23,6 +23,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from denoise.arrays import Array, Floats
 from denoise.errors import OutputError, UnreadableError, UnsupportedError, UsageError
 from denoise.io.atomic import replacing
 from denoise.io.audio.encoding import (
@@ -42,10 +43,6 @@ from denoise.io.audio.view import View
 from denoise.io.base import Codec
 from denoise.io.sniff import format_of, read_head
 from denoise.signal import AudioInfo, SignalInfo
-
-__all__ = ["CODEC", "AudioReader", "AudioWriter"]
-
-Float = NDArray[np.float32]
 
 BLOCK_S = 10.0  # length of a block, unless it would hold more than
 MAX_VALUES = 2**22  # of all channels together (16 MiB of float32)
@@ -114,7 +111,7 @@ class AudioReader:
             return link.samples
         return int(file.frames) if file.frames < _UNKNOWN_LENGTH else _count(self._path, link)
 
-    def __iter__(self) -> Iterator[Float]:
+    def __iter__(self) -> Iterator[Floats]:
         position = 0
         for block in self._blocks():
             if bad := _first_not_finite(block):
@@ -122,9 +119,9 @@ class AudioReader:
             position += block.shape[1]
             yield block
 
-    def _blocks(self) -> Iterator[Float]:
+    def _blocks(self) -> Iterator[Floats]:
         """Cut the pieces of all links into blocks of one length."""
-        pieces, size = list[Float](), 0
+        pieces, size = list[Floats](), 0
         for piece in self._pieces():
             pieces.append(piece)
             size += len(piece)
@@ -135,7 +132,7 @@ class AudioReader:
         if size:
             yield np.ascontiguousarray(np.concatenate(pieces).T)
 
-    def _pieces(self) -> Iterator[Float]:
+    def _pieces(self) -> Iterator[Floats]:
         """Read all links, up to the first damage, in pieces `(n, C)`, for an error loses a whole piece."""
         position = 0
         for link, length in zip(self._links, self._lengths, strict=True):
@@ -182,7 +179,7 @@ class AudioReader:
         self._file.close()
 
 
-def _first_not_finite(block: NDArray[Any]) -> tuple[int, int, float] | None:
+def _first_not_finite(block: Array) -> tuple[int, int, float] | None:
     """Find channel, sample and value of the first NaN or infinity."""
     if np.isfinite(block).all():
         return None
@@ -293,7 +290,7 @@ class AudioWriter:
         self._tags = info.tags if info.container in containers(path, info) else ()
         self._written = 0
 
-    def write(self, block: NDArray[Any]) -> None:
+    def write(self, block: Array) -> None:
         """Append the next samples `(C, n)`."""
         channels = self._encoding.channels
         if block.ndim != 2 or block.shape[0] != channels:
@@ -301,7 +298,7 @@ class AudioWriter:
         for start in range(0, block.shape[1], WRITE_SAMPLES):
             self._append(block[:, start : start + WRITE_SAMPLES])
 
-    def _append(self, part: NDArray[Any]) -> None:
+    def _append(self, part: Array) -> None:
         if bad := _first_not_finite(part):
             raise OutputError(f"{self._path}: {_place(bad, self._written)}, expected finite numbers")
         bits = INTEGER_BITS.get(self._encoding.subtype)
@@ -312,7 +309,7 @@ class AudioWriter:
             raise self._failed() from error
         self._written += part.shape[1]
 
-    def _integers(self, values: NDArray[Any], bits: int) -> NDArray[np.int32]:
+    def _integers(self, values: Array, bits: int) -> NDArray[np.int32]:
         """Round to N bits, in the upper bits of an int32 as libsndfile expects them.
 
         Its own conversion from float scales by 2^(bits-1) - 1 and truncates, which would change every sample.

@@ -6,7 +6,6 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import soundfile
@@ -17,24 +16,10 @@ from denoise.io.audio.view import View
 from denoise.io.formats import FORMATS, unknown_suffix
 from denoise.signal import AudioInfo
 
-__all__ = [
-    "HANDLED",
-    "INTEGER_BITS",
-    "Encoding",
-    "ForwardFile",
-    "bit_rate_of",
-    "containers",
-    "encoding",
-    "is_named_right",
-    "written_container",
-    "written_subtype",
-]
-
 _ROWS = [row for row in FORMATS.values() if row.codec == "denoise.io.audio.codec:CODEC"]
 HANDLED = tuple(dict.fromkeys(name for row in _ROWS for name in row.containers))
-INTEGER_BITS = MappingProxyType(  # bits of the subtypes that are written from integers
-    {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
-)
+# Bits of the subtypes that are written from integers.
+INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
 
 _KEPT = {*INTEGER_BITS, "FLOAT", "DOUBLE", "VORBIS", "OPUS"}
 _MAX_RIFF_BYTES = 2**32 - 2**27  # a RIFF file ends before 4 GiB, with some room for its tags
@@ -47,7 +32,7 @@ _MP3_KBPS = (  # from a sample rate on: the bit rates of MPEG-1, MPEG-2 and MPEG
     (8000, (8, 16, 24, 32, 40, 48, 56, 64)),
 )
 _MP3_TAG_BYTES = 192  # LAME's info tag, which has the length to the sample, must fit into one frame
-_MAX_CHANNELS = MappingProxyType({"FLAC": 8, "MP3": 2, "OGG": 255})  # 256 in Vorbis terminate the process
+_MAX_CHANNELS = {"FLAC": 8, "MP3": 2, "OGG": 255}  # 256 in Vorbis terminate the process
 
 
 class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]

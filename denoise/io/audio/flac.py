@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import BinaryIO
 
-__all__ = ["APPLICATION", "PADDING", "SEEKTABLE", "STREAMINFO", "Stream", "blocks", "streams"]
-
 STREAMINFO, PADDING, APPLICATION, SEEKTABLE = 0, 1, 2, 3
 
 _READ_BYTES = 2**20

@@ -19,8 +19,6 @@ from denoise.errors import TooLargeError
 from denoise.io.audio import flac, mpeg, ogg
 from denoise.io.audio.chunks import Chunk, chunks, form_at
 
-__all__ = ["Layout", "Link", "layout"]
-
 MAX_LINKS = 4096  # each is opened twice
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO
 
-__all__ = ["Stream", "bit_rate", "id3_bytes", "streams", "tag_at"]
-
 _SEARCH_BYTES = 2**18  # read at once, to find a frame
 _MPEG1_LAYER2 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
 _MPEG1_LAYER3 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)

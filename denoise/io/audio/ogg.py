@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["LastPage", "chain", "last_page", "packed_headers", "read_comments", "renumber"]
-
 Comments = list[tuple[str, bytes]]
 
 MAX_BYTES = 64 * 2**20  # of comments; more would be a stray payload, and would sit in memory

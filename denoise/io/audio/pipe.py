@@ -10,30 +10,24 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Floats
 from denoise.errors import UnreadableError, UnsupportedError, UsageError
 from denoise.registry import unknown
 
-__all__ = ["PCM", "PipeFormat", "PipeReader", "PipeWriter"]
-
-Float = NDArray[np.float32]
-
-PCM: Mapping[str, str] = MappingProxyType(  # ffmpeg's names -> the dtype of a sample (numpy has no `i3`)
-    {
-        "u8": "u1",
-        "s16le": "<i2",
-        "s16be": ">i2",
-        "s24le": "<i3",
-        "s32le": "<i4",
-        "f32le": "<f4",
-        "f64le": "<f8",
-    }
-)
+# FFmpeg's names -> the dtype of a sample (numpy has no `i3`).
+PCM: Mapping[str, str] = {
+    "u8": "u1",
+    "s16le": "<i2",
+    "s16be": ">i2",
+    "s24le": "<i3",
+    "s32le": "<i4",
+    "f32le": "<f4",
+    "f64le": "<f8",
+}
 
 READ_BYTES = 2**16  # at once, or fewer if fewer have arrived
 _UNKNOWN_SIZE = 0x7FFFF000  # and above: an unknown size
@@ -75,13 +69,13 @@ class PipeFormat:
         """Bytes of a sample of one channel."""
         return int(PCM[self.encoding][-1])
 
-    def decode(self, data: bytes) -> Float:
+    def decode(self, data: bytes) -> Floats:
         """Decode whole frames to samples `(C, n)`."""
         kind = PCM[self.encoding]
         if kind == "<i3":  # into the upper three bytes of four
             wide = np.zeros((len(data) // 3, 4), np.uint8)
             wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-            values: NDArray[Any] = wide.view("<i4")[:, 0]
+            values: Array = wide.view("<i4")[:, 0]
         else:
             values = np.frombuffer(data, kind)
         if kind == "u1":
@@ -89,7 +83,7 @@ class PipeFormat:
         full = 1.0 if "f" in kind else 2.0 ** (31 if kind == "<i3" else 8 * self.sample_bytes - 1)
         return np.ascontiguousarray((values / full).astype(np.float32).reshape(-1, self.channels).T)
 
-    def encode(self, samples: NDArray[Any]) -> tuple[bytes, int]:
+    def encode(self, samples: Array) -> tuple[bytes, int]:
         """Encode samples `(C, n)`, and count the values beyond full scale, which are clipped."""
         kind, values = PCM[self.encoding], samples.T.astype(np.float64)
         if "f" in kind:
@@ -120,7 +114,7 @@ class PipeReader:
         self._left: int | None = None  # bytes of samples to come, if known
         self.format = headless or self._read_header()
 
-    def __iter__(self) -> Iterator[Float]:
+    def __iter__(self) -> Iterator[Floats]:
         frame = self.format.sample_bytes * self.format.channels
         rest, limit = b"", max(READ_BYTES // frame, 1) * frame
         while self._left != 0:
@@ -209,7 +203,7 @@ class PipeWriter:
             self._put(b"RIFF" + struct.pack("<I", forever) + b"WAVE" + chunk)
             self._put(struct.pack("<4sI", b"data", forever))
 
-    def write(self, samples: NDArray[Any]) -> None:
+    def write(self, samples: Array) -> None:
         """Append the next samples `(C, n)`."""
         data, clipped = self._format.encode(samples)
         self.clipped += clipped

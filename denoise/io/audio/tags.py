@@ -29,8 +29,6 @@ from denoise.io.audio.chunks import chunks, form_at
 from denoise.io.audio.links import Link
 from denoise.io.audio.view import View
 
-__all__ = ["Parts", "Tags", "insert_tags", "lost", "names", "parts", "read_tags"]
-
 Tags = tuple[tuple[str, bytes], ...]
 Parts = tuple[tuple[str, str], ...]  # names for people, and digests of the contents
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-__all__ = ["View"]
-
 _FAR_BYTES = 2**40  # of a view without an end: more than any recording
 _TAIL_BYTES = 2**10  # at that end, which decoders search for tags
 

@@ -11,8 +11,6 @@ from denoise.errors import UnsupportedError
 from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, icc_fits
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = ["FORMAT"]
-
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 QUALITY = 90  # an AVIF does not state the quality that it was written with
 # Bits of the third byte of an `av1C` box.

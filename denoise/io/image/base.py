@@ -16,19 +16,6 @@ from numpy.typing import NDArray
 from denoise.errors import OutputError
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = [
-    "EXIF",
-    "Array",
-    "FileBytes",
-    "Header",
-    "Picture",
-    "ReadableFormat",
-    "SinglePage",
-    "Sliced",
-    "WritableFormat",
-    "icc_fits",
-]
-
 Array = NDArray[Any]
 
 EXIF = b"Exif\0\0"  # JPEG's prefix of the block, which some writers add elsewhere

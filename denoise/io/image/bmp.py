@@ -19,8 +19,6 @@ from denoise.signal import ImageInfo, Metadata, Page
 if TYPE_CHECKING:
     from PIL.BmpImagePlugin import BmpImageFile
 
-__all__ = ["FORMAT"]
-
 INCH_M = 0.0254
 MODES = {"L": 1, "RGB": 3, "RGBA": 4}  # Pillow's names of the layouts of a page
 HEAD_BYTES = 4096  # both headers and the palette fit

@@ -16,8 +16,6 @@ from denoise.io.formats import optional_package
 from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, icc_fits
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = ["FORMAT"]
-
 CHANNELS = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # `I` with 16 bits is gray
 QUALITY = 90  # of x265 through libheif: a HEIC does not state the quality that it was written with
 MAX_BITS = 12

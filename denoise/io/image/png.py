@@ -17,8 +17,6 @@ from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.image.base import Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = ["FORMAT"]
-
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types in IHDR
 CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 3, GRAY_ALPHA: 2, RGBA: 4}

@@ -15,8 +15,6 @@ from denoise.io.image.base import Array, FileBytes, Header, SinglePage
 from denoise.io.image.ifd import Entry, Tags, packed_exif, read_below, read_entries
 from denoise.signal import Metadata, Page
 
-__all__ = ["FORMAT"]
-
 SRGB_GAMMA = (2.4, 12.92)  # exponent and slope at black (IEC 61966-2-1)
 ORIENTATION, SHORT, XMP_TAG = 274, 3, 700
 DESCRIPTIVE = frozenset([270, 271, 272, 305, 306, 315, 33432])  # subject, camera, date and author

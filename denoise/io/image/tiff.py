@@ -34,8 +34,6 @@ from denoise.io.image.ifd import (
 from denoise.io.image.jpeg import frame_px
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = ["FORMAT", "palette_to_rgb"]
-
 # tifffile logs oddities; without a handler Python would print them on stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 

@@ -14,8 +14,6 @@ from denoise.errors import OutputError, UnreadableError, UnsupportedError
 from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = ["FORMAT"]
-
 QUALITY = 95.0  # of lossy files: a WebP does not state the quality that it was written with
 MAX_SIDE_PX = 16383
 HAS_ICC, HAS_ALPHA, HAS_EXIF, HAS_XMP, ANIMATED = 0x20, 0x10, 0x08, 0x04, 0x02  # flags in VP8X

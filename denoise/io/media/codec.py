@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Floats
 from denoise.errors import OutputError, UnreadableError, UnsupportedError, UsageError
 from denoise.io.atomic import replacing, temporary_path
 from denoise.io.base import Codec
@@ -24,10 +24,6 @@ from denoise.io.media.mp4 import NotSimpleError, Replacement, replace_tracks
 from denoise.io.media.mux import remux
 from denoise.io.media.tracks import Track, decode, media_format, opened, tracks
 from denoise.signal import AudioInfo, SignalInfo
-
-__all__ = ["CODEC", "MediaReader", "MediaWriter"]
-
-Float = NDArray[np.float32]
 
 BLOCK_S = 10.0
 _MUXERS = {  # FFmpeg's names of the containers that results are written in, where they are not the demuxers'
@@ -86,13 +82,13 @@ class MediaReader:
         self._block = block or max(1, int(BLOCK_S * track.sample_rate))
         self.info = _describe(path, chosen, track)
 
-    def __iter__(self) -> Iterator[Float]:
+    def __iter__(self) -> Iterator[Floats]:
         """Decode block after block.
 
         Raises:
             UnreadableError: It holds NaN or infinite samples.
         """
-        pieces, size, left = list[Float](), 0, self._track.samples
+        pieces, size, left = list[Floats](), 0, self._track.samples
         with opened(self._path) as file:
             for piece, _ in decode(self._path, file, file.streams[self._track.index]):
                 piece = piece[:, :left]
@@ -186,7 +182,7 @@ class MediaWriter:
         self._done = list[Replacement]()
         self._files = list[Path]()
 
-    def write(self, block: NDArray[Any]) -> None:
+    def write(self, block: Array) -> None:
         """Append the next samples `(C, n)`; those of the next track follow when one is complete."""
         while block.shape[1]:
             track = self._tracks[len(self._done)]

@@ -6,62 +6,46 @@ import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Floats
 from denoise.errors import OutputError, reason
 from denoise.io.formats import optional_package
 from denoise.io.media.tracks import Track
 
-__all__ = ["LOSSLESS", "MOVS", "SIGNALS_DELAY", "Coding", "TrackEncoder", "coding_for"]
-
 # FFmpeg's encoder for each codec that is written back as itself; PCM of every kind is, too.
-_ENCODERS = MappingProxyType(
-    {name: name for name in ("aac", "alac", "flac", "ac3", "eac3", "mp2", "wavpack", "tta", "wmav1", "wmav2")}
-    | {"mp3": "libmp3lame", "opus": "libopus", "amr_nb": "libopencore_amrnb"}
-)
+_SAME = ("aac", "alac", "flac", "ac3", "eac3", "mp2", "wavpack", "tta", "wmav1", "wmav2")
+_ENCODERS = dict(zip(_SAME, _SAME, strict=True)) | {
+    "mp3": "libmp3lame",
+    "opus": "libopus",
+    "amr_nb": "libopencore_amrnb",
+}
 # What other codecs become in each container: the nearest lossless one that it holds, else the best lossy one.
-_FALLBACKS = MappingProxyType(
-    {
-        **{
-            "mov": "alac",
-            "mp4": "alac",
-            "ipod": "alac",
-            "caf": "pcm_s24be",
-            "matroska": "flac",
-            "ogg": "flac",
-        },
-        **{
-            "webm": "libopus",
-            "avi": "pcm_s24le",
-            "asf": "pcm_s24le",
-            "mpegts": "ac3",
-            "vob": "ac3",
-            "flv": "aac",
-        },
-        **{"3gp": "aac", "3g2": "aac", "w64": "pcm_s24le", "au": "pcm_s24be", "wav": "pcm_s24le"},
-    }
-)
+_FALLBACKS = {
+    **dict.fromkeys(("mov", "mp4", "ipod"), "alac"),
+    **dict.fromkeys(("matroska", "ogg"), "flac"),
+    **dict.fromkeys(("avi", "asf", "w64", "wav"), "pcm_s24le"),
+    **dict.fromkeys(("caf", "au"), "pcm_s24be"),
+    **dict.fromkeys(("mpegts", "vob"), "ac3"),
+    **dict.fromkeys(("flv", "3gp", "3g2"), "aac"),
+    "webm": "libopus",
+}
 LOSSLESS = ("alac", "flac", "wavpack", "tta", "pcm_")
 MOVS = ("mov", "mp4", "ipod", "3gp", "3g2")
 SIGNALS_DELAY = (*MOVS, "matroska", "webm", "ogg")  # others start with all packets
-_KBPS = MappingProxyType(  # bit rates of the codecs that have a table of them
-    {
-        "libmp3lame": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-        "mp2": (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-        "ac3": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640),
-    }
-)
+# Bit rates of the codecs that have a table of them.
+_KBPS = {
+    "libmp3lame": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    "mp2": (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    "ac3": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640),
+}
 _AAC_KBPS = 64  # of a channel at least: below, FFmpeg's encoder is worse than those of phones
 _OTHER_CODEC_BIT_RATE = 96_000  # of a channel at least
 _OPUS_KBPS = 256  # of a channel at most
-_SWALLOWED = MappingProxyType(
-    {"wmav1": 2, "wmav2": 2}
-)  # packets after which a decoder begins; it ends one late
-_EARLY = MappingProxyType({"libopencore_amrnb": 10})  # samples by which a delay is shorter than stated
+_SWALLOWED = {"wmav1": 2, "wmav2": 2}  # packets after which a decoder begins; it ends one late
+_EARLY = {"libopencore_amrnb": 10}  # samples by which a delay is shorter than stated
 _CALIBRATION_FRAMES = 4
 _PCM_FRAME = 1024  # samples in a packet of a codec without frames of its own
 
@@ -208,7 +192,7 @@ class TrackEncoder:
             packets = context.encode(None)
         return frame, -int(packets[0].pts or 0) if packets else 0
 
-    def write(self, block: NDArray[Any]) -> None:
+    def write(self, block: Array) -> None:
         """Encode the next samples."""
         self.samples += block.shape[1]
         self._queue = np.concatenate([self._queue, block.astype(np.float32, copy=False)], axis=1)
@@ -226,7 +210,7 @@ class TrackEncoder:
         after = jumps[jumps > self._fed - self._lead]
         return min(self._frame, int(after[0]) - self._fed + self._lead) if len(after) else self._frame
 
-    def _encode(self, samples: NDArray[np.float32]) -> None:
+    def _encode(self, samples: Floats) -> None:
         time = max(self._time(self._fed - self._lead), self._end)
         self._end = time + samples.shape[1]
         self._fed += samples.shape[1]
@@ -268,7 +252,7 @@ class TrackEncoder:
             data.update(struct.pack("<IIBB", 0, padding, 0, 0))
             self._held.set_sidedata(data)
 
-    def _audio_frame(self, context: Any, samples: NDArray[np.float32], time: int) -> Any:
+    def _audio_frame(self, context: Any, samples: Floats, time: int) -> Any:
         form = context.format
         values = self._integers(samples, form.name.removesuffix("p"))
         if not form.is_planar:
@@ -281,7 +265,7 @@ class TrackEncoder:
         )
         return frame
 
-    def _integers(self, samples: NDArray[np.float32], form: str) -> NDArray[Any]:
+    def _integers(self, samples: Floats, form: str) -> Array:
         """Convert to the samples of a format: rounded to its bits (24 of `s32`), clipped and counted."""
         if form == "flt":
             return samples

@@ -17,10 +17,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.errors import UnsupportedError
 from denoise.io.media.tracks import Track
-
-__all__ = ["Replacement", "replace_tracks"]
 
 _TREE = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts")
 _DROPPED = (b"mdat", b"free", b"skip", b"wide")
@@ -92,14 +91,14 @@ class _Samples:
         """Bytes of the samples before each of these."""
         return samples * self.size if self.size else np.concatenate([[0], self.ends])[samples]
 
-    def time(self, samples: Int) -> NDArray[np.float64]:
+    def time(self, samples: Int) -> Doubles:
         """Decoding time of each of these samples, seconds."""
         counts = np.concatenate([[0], np.cumsum(self.runs[:, 0])])
         times = np.concatenate([[0], np.cumsum(self.runs[:, 0] * self.runs[:, 1])])
-        found: NDArray[np.float64] = np.interp(samples, counts, times) / self.timescale
+        found: Doubles = np.interp(samples, counts, times) / self.timescale
         return found
 
-    def at(self, seconds: NDArray[np.float64]) -> Int:
+    def at(self, seconds: Doubles) -> Int:
         """First sample at or after each of these times."""
         counts = np.concatenate([[0], np.cumsum(self.runs[:, 0])])
         times = np.concatenate([[0], np.cumsum(self.runs[:, 0] * self.runs[:, 1])])

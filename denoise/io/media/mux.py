@@ -15,8 +15,6 @@ from denoise.io.media.encoder import SIGNALS_DELAY
 from denoise.io.media.mp4 import Replacement
 from denoise.io.media.tracks import opened
 
-__all__ = ["remux"]
-
 _ENCODER_TAGS = ("encoder", "ENCODER")
 
 

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Floats
 from denoise.errors import NothingToCleanError, UnreadableError, UnsupportedError, UsageError, reason
 from denoise.io.formats import Format, optional_package
 from denoise.io.sniff import format_of, read_head
-
-__all__ = ["Piece", "Track", "decode", "media_format", "opened", "tracks"]
 
 _SLACK_S = 1e-3  # of time stamps: Matroska rounds them to milliseconds
 _STATES_LENGTH = ("mov", "wav", "w64", "caf", "au", "wv", "tta", "ape")  # FFmpeg guesses that of others
@@ -38,7 +36,7 @@ _SIZES = (
 _ENCRYPTED_TAGS = ("enca", "drms", "aavd")  # of sample entries (ISO/IEC 14496-12; iTunes; Audible)
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}  # of integer samples
 
-Piece = tuple[NDArray[np.float32], int | None]  # samples `(C, n)`, and the time of the first, in samples
+Piece = tuple[Floats, int | None]  # samples `(C, n)`, and the time of the first, in samples
 
 
 @dataclass(frozen=True)
@@ -236,7 +234,7 @@ def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) 
             yield _samples(frame), time
 
 
-def _samples(frame: Any) -> NDArray[np.float32]:
+def _samples(frame: Any) -> Floats:
     values = frame.to_ndarray()
     name = frame.format.name.removesuffix("p")
     if not frame.format.is_planar:

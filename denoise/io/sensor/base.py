@@ -9,33 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Doubles, Mask
 from denoise.errors import DenoiseError, OutputError, UnreadableError, UsageError, reason
 from denoise.io.atomic import replacing
 from denoise.registry import unknown
 from denoise.signal import DECIMALS, DELIMITERS, SECONDS, Clock, Domain, SensorInfo
-
-__all__ = [
-    "BLOCK",
-    "PIECE",
-    "LogOptions",
-    "SensorFormat",
-    "SensorReader",
-    "SensorWriter",
-    "admitted",
-    "changed_samples",
-    "check_recording",
-    "confined",
-    "fit_dtype",
-    "naming_damage",
-    "reblock",
-    "sensor_info",
-    "with_gaps",
-]
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 BLOCK = 65536  # samples a block
 PIECE = 1 << 18  # samples of all channels together that are read at once
@@ -99,11 +78,11 @@ def naming_damage(name: str, expected: str) -> Iterator[None]:
         raise UnreadableError(f"{name}: {reason(error)}; expected {expected}") from error
 
 
-def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
+def reblock(pieces: Iterable[Doubles], block: int) -> Iterator[Doubles]:
     """Cut pieces `(C, k)` into blocks `(C, block)`; the last may be shorter."""
     if block < 1:
         raise UsageError(f"the block is {block} samples; expected at least 1")
-    held: list[Floats] = []
+    held: list[Doubles] = []
     size = 0
     for piece in pieces:
         held.append(piece)
@@ -119,14 +98,14 @@ def reblock(pieces: Iterable[Floats], block: int) -> Iterator[Floats]:
         yield np.concatenate(held, axis=1)
 
 
-def changed_samples(old: Floats, new: Floats, tolerance: Floats | float = 0.0) -> NDArray[np.bool_]:
+def changed_samples(old: Doubles, new: Doubles, tolerance: Doubles | float = 0.0) -> Mask:
     """Mask of samples where `new` differs from `old` by more than `tolerance`; two gaps are equal."""
     with np.errstate(over="ignore", invalid="ignore"):
         same = np.abs(new - old) <= tolerance
     return np.asarray(~(same | (np.isnan(old) & np.isnan(new))))
 
 
-def fit_dtype(values: Floats, dtype: np.dtype[Any], path: Path) -> tuple[Array, int]:
+def fit_dtype(values: Doubles, dtype: np.dtype[Any], path: Path) -> tuple[Array, int]:
     """Convert values to a file's own dtype, and count those that were clipped to its range.
 
     Raises:
@@ -153,7 +132,7 @@ def fit_dtype(values: Floats, dtype: np.dtype[Any], path: Path) -> tuple[Array, 
     return out, clipped
 
 
-def with_gaps(values: Floats, domain: Domain = Domain()) -> Floats:  # noqa: B008
+def with_gaps(values: Doubles, domain: Domain = Domain()) -> Doubles:  # noqa: B008
     """Replace infinities and the codes of missing values by NaN; they stay in the file."""
     missing = np.isinf(values)
     if domain.codes:
@@ -161,7 +140,7 @@ def with_gaps(values: Floats, domain: Domain = Domain()) -> Floats:  # noqa: B00
     return np.where(missing, np.nan, values) if missing.any() else values
 
 
-def admitted(pieces: Iterable[Floats], domains: Sequence[Domain]) -> Iterator[Floats]:
+def admitted(pieces: Iterable[Doubles], domains: Sequence[Domain]) -> Iterator[Doubles]:
     """Prepare pieces `(C, k)` for a filter: infinities and codes are gaps, angles go on past the circle."""
     last = np.full(len(domains), np.nan)  # the last angle of each channel, as it came and as it went on
     turns = np.zeros(len(domains))
@@ -181,7 +160,7 @@ def admitted(pieces: Iterable[Floats], domains: Sequence[Domain]) -> Iterator[Fl
         yield out
 
 
-def confined(block: Floats, domains: Sequence[Domain]) -> Floats:
+def confined(block: Doubles, domains: Sequence[Domain]) -> Doubles:
     """Bring a cleaned block `(C, n)` back into the domains of its channels."""
     if not domains:
         return block
@@ -212,11 +191,11 @@ class SensorReader:
         self.info = info
         self._block = block
 
-    def pieces(self) -> Iterator[Floats]:
+    def pieces(self) -> Iterator[Doubles]:
         """Yield the samples in pieces `(C, k)` of any size."""
         raise NotImplementedError
 
-    def stamps(self) -> Iterator[Floats]:
+    def stamps(self) -> Iterator[Doubles]:
         """Yield the times of the samples of each block, in seconds; NaN for a missing stamp.
 
         The log must have an `info.clock`.
@@ -226,11 +205,11 @@ class SensorReader:
         for block in reblock(self.stamp_pieces(clock), self._block):
             yield block[0] * SECONDS[clock.unit]
 
-    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+    def stamp_pieces(self, clock: Clock) -> Iterator[Doubles]:
         """Yield the stamps in the column's own unit, in pieces `(1, k)`."""
         raise NotImplementedError
 
-    def __iter__(self) -> Iterator[Floats]:
+    def __iter__(self) -> Iterator[Doubles]:
         return reblock(admitted(self.pieces(), self.info.domains), self._block)
 
     def __enter__(self) -> Self:
@@ -263,7 +242,7 @@ class SensorWriter:
         """Prepare to write `temporary`; push what must be closed onto the stack."""
         raise NotImplementedError
 
-    def put(self, block: Floats, recording: int, start: int) -> None:
+    def put(self, block: Doubles, recording: int, start: int) -> None:
         """Write the next samples: those of a recording from `start` on."""
         raise NotImplementedError
 

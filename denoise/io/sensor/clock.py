@@ -7,16 +7,11 @@ step that is too long, or back in time, ends a run, so neither a pause nor a wro
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.arrays import Array, Doubles, Mask
 from denoise.signal import Clock
-
-__all__ = ["StampSurvey", "missing_samples", "unwrapped"]
-
-Floats = NDArray[np.float64]
 
 _DAY_S = 86400.0
 _PIECE = 1 << 16  # stamps that are measured together
@@ -24,7 +19,7 @@ _PAUSE_RATIO = 1.5  # to the 90th percentile of the steps; a lost sample doubles
 _MIN_INTERVAL, _MAX_INTERVAL = 1e-15, 1e15  # in any unit
 
 
-def missing_samples(clock: Clock, stamps_s: Floats, before_s: float = np.nan) -> NDArray[np.int64]:
+def missing_samples(clock: Clock, stamps_s: Doubles, before_s: float = np.nan) -> NDArray[np.int64]:
     """Count the samples missing before each sample: those that the pause before it would have held.
 
     A missing stamp is NaN; `before_s` is the last stamp before these.
@@ -41,7 +36,7 @@ def missing_samples(clock: Clock, stamps_s: Floats, before_s: float = np.nan) ->
     return out
 
 
-def unwrapped(steps: Floats) -> Floats:
+def unwrapped(steps: Doubles) -> Doubles:
     """Add a day to each step between times of day that goes back half a day or more: midnight."""
     return np.where(steps < -_DAY_S / 2, steps + _DAY_S, steps)
 
@@ -53,13 +48,13 @@ class StampSurvey:
         self.pauses = 0
         self.max_step = 0.0  # pauses aside
         self._wraps = wraps
-        self._held: list[Floats] = []
+        self._held: list[Doubles] = []
         self._size = 0
         self._sxx = self._sxy = 0.0  # of numbers and stamps, within runs
         self._count = 0  # steps within runs, their mean and squares about it
         self._mean = self._squares = 0.0
 
-    def add(self, values: Floats) -> None:
+    def add(self, values: Doubles) -> None:
         """Add the next stamps; NaN is a missing one."""
         self._held.append(values)
         self._size += values.size
@@ -96,7 +91,7 @@ class StampSurvey:
             self._add_runs(steps, counts, inner)
             self._add_steps(steps[inner])
 
-    def _add_runs(self, steps: Floats, counts: NDArray[Any], inner: NDArray[np.bool_]) -> None:
+    def _add_runs(self, steps: Doubles, counts: Array, inner: Mask) -> None:
         starts = np.concatenate([[0], np.flatnonzero(~inner) + 1])
         x = np.concatenate([[0.0], np.cumsum(counts)])
         y = np.concatenate([[0.0], np.cumsum(np.where(inner, steps * counts, 0.0))])
@@ -106,7 +101,7 @@ class StampSurvey:
         self._sxx += float(x @ x)
         self._sxy += float(x @ y)
 
-    def _add_steps(self, steps: Floats) -> None:
+    def _add_steps(self, steps: Doubles) -> None:
         count = self._count + steps.size
         mean = float(steps.mean())
         shift = mean - self._mean

@@ -33,8 +33,6 @@ from denoise.io.sniff import format_of, read_head
 from denoise.registry import resolve
 from denoise.signal import SignalInfo
 
-__all__ = ["CODEC"]
-
 
 def _format(path: Path) -> Format:
     """Recognise the format of a sensor log."""

@@ -9,14 +9,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.limits import require_few
 from denoise.io.sensor.base import LogOptions, SensorFormat
 from denoise.io.sensor.integers import CODES, ScaledReader, ScaledWriter, Signal, Store, scaled_reader
-
-__all__ = ["FORMAT"]
 
 HEAD_BYTES = 256  # and the same for each signal
 _FIELDS = {
@@ -95,7 +93,7 @@ def _signal(path: Path, row: dict[str, bytes], place: int, rate: float | None) -
     return Signal(name, 0, place, gain, zero, int(stored_low), int(stored_high), sample_rate=rate)
 
 
-def _onsets(path: Path, store: Store, signals: list[Signal]) -> NDArray[np.float64]:
+def _onsets(path: Path, store: Store, signals: list[Signal]) -> Doubles:
     """Read the onset of each record of an interrupted recording from its first annotation."""
     notes = next((signal for signal in signals if signal.reject_reason), None)
     if notes is None:

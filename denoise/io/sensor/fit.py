@@ -20,8 +20,6 @@ from denoise.io.limits import require_few
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npz import ArchiveFormat, Member, loaded
 
-__all__ = ["FORMAT"]
-
 _DIGITS = 6  # of a cleaned value
 
 

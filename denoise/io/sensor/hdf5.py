@@ -21,9 +21,6 @@ from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npy import time_axis
 from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member, member
 
-__all__ = ["FORMAT"]
-
-
 _MAX_DEPTH = 64  # of groups: names grow with the depth
 
 

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.errors import OutputError, UnreadableError
 from denoise.io.sensor.base import (
     PIECE,
@@ -33,19 +34,6 @@ from denoise.io.sensor.columns import choose, describe
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import Clock, SensorInfo
 
-__all__ = [
-    "CODES",
-    "Code",
-    "FlacStore",
-    "Layout",
-    "ScaledReader",
-    "ScaledWriter",
-    "Signal",
-    "Store",
-    "scaled_reader",
-]
-
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
@@ -216,14 +204,14 @@ class Signal:
         start = sum(store.counts[: self.place])
         return slice(start, start + store.counts[self.place])
 
-    def physical(self, stored: Integers) -> Floats:
+    def physical(self, stored: Integers) -> Doubles:
         """Convert stored numbers to the signal's own unit, gaps to NaN."""
         values = np.asarray((stored - self.zero) / self.gain, np.float64)
         if self.missing is not None:
             values[stored == self.missing] = np.nan
         return values
 
-    def stored(self, values: Floats, path: Path) -> tuple[Integers, int]:
+    def stored(self, values: Doubles, path: Path) -> tuple[Integers, int]:
         """Convert values to stored numbers, and count the clipped ones."""
         gaps = np.isnan(values)
         if gaps.any() and self.missing is None:
@@ -250,7 +238,7 @@ class Layout:
 
     stores: tuple[Store, ...]  # the files of samples
     recordings: tuple[_Recording, ...]  # its signals, grouped by length
-    onsets_s: Floats | None  # when each record begins, if there are pauses between records
+    onsets_s: Doubles | None  # when each record begins, if there are pauses between records
     header: Any  # the header, for the format's own writer
 
 
@@ -261,18 +249,18 @@ class ScaledReader(SensorReader):
         super().__init__(info, block)
         self._recording = recording
 
-    def pieces(self) -> Iterator[Floats]:
+    def pieces(self) -> Iterator[Doubles]:
         """Read some records at a time."""
         return _pieces(self.info.own.stores, self._recording.signals)
 
-    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+    def stamp_pieces(self, clock: Clock) -> Iterator[Doubles]:
         """Interpolate between the onsets of records."""
         inside = np.arange(self._recording.count) / clock.sample_rate
         for onset_s in self.info.own.onsets_s:
             yield (onset_s + inside)[None]
 
 
-def _pieces(stores: Sequence[Store], signals: Sequence[Signal]) -> Iterator[Floats]:
+def _pieces(stores: Sequence[Store], signals: Sequence[Signal]) -> Iterator[Doubles]:
     used = sorted({signal.store for signal in signals})
     step = max(1, PIECE // sum(stores[index].width for index in used))
     records = stores[used[0]].records
@@ -292,7 +280,7 @@ def scaled_reader(
     options: LogOptions,
     recording: int,
     block: int,
-    onsets_s: Floats | None = None,
+    onsets_s: Doubles | None = None,
     header: Any = None,
 ) -> ScaledReader:
     """Open the chosen signals of a file whose header has been read; a recording has signals of one length."""
@@ -358,7 +346,7 @@ class ScaledWriter(SensorWriter):
             self._copies.append(place)
             self._files.append(stack.enter_context(place.open("r+b")))
 
-    def put(self, block: Floats, recording: int, start: int) -> None:
+    def put(self, block: Doubles, recording: int, start: int) -> None:
         """Replace the samples that differ."""
         here = self._recordings[recording]
         first, last = start // here.count, -(-(start + block.shape[1]) // here.count)
@@ -374,7 +362,7 @@ class ScaledWriter(SensorWriter):
                 store.put(self._files[index], first, held)
                 self.changed.add(index)
 
-    def _replace(self, held: Integers, at: int, signal: Signal, values: Floats) -> bool:
+    def _replace(self, held: Integers, at: int, signal: Signal, values: Doubles) -> bool:
         """Put values into `(records, count)`, from sample `at` on; return True if any differed."""
         flat = held.ravel()
         cut = slice(at, at + values.size)

@@ -23,8 +23,6 @@ from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npy import time_axis
 from denoise.io.sensor.npz import ArchiveFormat, Member, member
 
-__all__ = ["FORMAT"]
-
 HEADER_BYTES = 128
 _PEEK_BYTES = 4096  # of an element: they hold flags, shape, name and the tag of the numbers
 _MATRIX, _COMPRESSED = 14, 15

@@ -19,8 +19,6 @@ from denoise.io.limits import require_few
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npz import ArchiveFormat, Member, loaded
 
-__all__ = ["FORMAT"]
-
 
 class _MiniSeed:
     """Traces by network, station, location and channel; later ones of a channel with a number behind `#`."""

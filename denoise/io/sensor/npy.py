@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Doubles
 from denoise.errors import (
     UnreadableError,
     UnsupportedError,
@@ -40,11 +40,6 @@ from denoise.io.sensor.base import (
 )
 from denoise.io.sensor.columns import describe
 from denoise.signal import SensorInfo
-
-__all__ = ["FORMAT", "ArrayLayout", "floats", "npy_layout", "time_axis"]
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 MAX_CHANNELS_FIRST = 64
 HEAD_BYTES = 1 << 16  # more than the header of an array of numbers takes
@@ -97,13 +92,13 @@ class ArrayLayout:
             (self.offset + (channel * self.samples + start) * size, count) for channel in range(self.channels)
         ]
 
-    def pieces(self, file: IO[bytes]) -> Iterator[Floats]:
+    def pieces(self, file: IO[bytes]) -> Iterator[Doubles]:
         """Yield all samples as float64 `(C, n)`, in pieces."""
         step = max(PIECE // self.channels, 1)
         for start in range(0, self.samples, step):
             yield floats(self.get(file, start, min(start + step, self.samples)))
 
-    def replace(self, file: IO[bytes], start: int, block: Floats, path: Path) -> tuple[int, bool]:
+    def replace(self, file: IO[bytes], start: int, block: Doubles, path: Path) -> tuple[int, bool]:
         """Write the samples that differ; return the number of clipped ones, and True if any differed."""
         old = self.get(file, start, start + block.shape[1])
         changed = changed_samples(with_gaps(floats(old)), block)
@@ -115,7 +110,7 @@ class ArrayLayout:
         return clipped, True
 
 
-def floats(values: Array) -> Floats:
+def floats(values: Array) -> Doubles:
     with np.errstate(invalid="ignore"):  # a damaged float32 may be a signalling NaN
         return values.astype(np.float64)
 
@@ -181,7 +176,7 @@ def _infinity_note(layout: ArrayLayout, file: IO[bytes]) -> str:
 class NpyReader(SensorReader):
     """Reads an `.npy` file in blocks."""
 
-    def pieces(self) -> Iterator[Floats]:
+    def pieces(self) -> Iterator[Doubles]:
         """Read pieces of about two megabytes."""
         with self.info.source.open("rb") as file:
             yield from self.info.own.pieces(file)
@@ -199,7 +194,7 @@ class NpyWriter(SensorWriter):
         shutil.copyfile(self.info.source, temporary)
         self._file = stack.enter_context(temporary.open("r+b"))
 
-    def put(self, block: Floats, _recording: int, start: int) -> None:
+    def put(self, block: Doubles, _recording: int, start: int) -> None:
         """Replace the samples that differ."""
         self.clipped += self._layout.replace(self._file, start, block, self.path)[0]
 

@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Doubles
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.limits import require_few, require_memory, require_plausible_size
 from denoise.io.sensor.base import (
@@ -36,11 +36,6 @@ from denoise.io.sensor.kinds import domain_of
 from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout, time_axis
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import Clock, Domain, SensorInfo
-
-__all__ = ["FORMAT", "RATE_NAMES", "Archive", "ArchiveFormat", "Member", "loaded", "member"]
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 RATE_NAMES = re.compile(
     r"fs|sr|sfreq|f_s|rate|sample_?rate|sampling_?(?:rate|frequency)|frequency|samplerate_hz|fs_hz"
@@ -116,7 +111,7 @@ class ArchiveReader(SensorReader):
         super().__init__(info, block)
         self._recording = recording
 
-    def pieces(self) -> Iterator[Floats]:
+    def pieces(self) -> Iterator[Doubles]:
         """Stack the channels of all arrays of the recording."""
         members: Mapping[str, Member] = self.info.own.members
         loaded = [(_signal(members[name]), members[name].load()) for name in self._recording.members]
@@ -125,7 +120,7 @@ class ArchiveReader(SensorReader):
             stop = min(start + step, self._recording.samples)
             yield np.concatenate([floats(layout.get(file, start, stop)) for layout, file in loaded])
 
-    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+    def stamp_pieces(self, clock: Clock) -> Iterator[Doubles]:
         """Read the array of times."""
         member: Member = self.info.own.members[clock.name]
         yield from _signal(member).pieces(member.load())
@@ -152,7 +147,7 @@ class ArchiveWriter(SensorWriter):
         shutil.copyfile(self.info.source, temporary)
         stack.callback(self._loaded.clear)
 
-    def put(self, block: Floats, recording: int, start: int) -> None:
+    def put(self, block: Doubles, recording: int, start: int) -> None:
         """Replace the samples that differ; after the last, drop the arrays that did not change."""
         here, channel = self._layout.recordings[recording], 0
         for name in here.members:

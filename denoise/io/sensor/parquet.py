@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array, Doubles, Mask
 from denoise.errors import UnreadableError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_few, require_plausible_size
@@ -35,12 +35,7 @@ from denoise.io.sensor.columns import table_info
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import Clock, SensorInfo
 
-__all__ = ["FORMAT"]
-
 _PACKING = {"UNCOMPRESSED": "NONE"}  # pyarrow reads one name and writes another
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 
 def _pyarrow(path: Path) -> Any:
@@ -55,14 +50,14 @@ def _open(path: Path) -> Any:
         return pyarrow.parquet.ParquetFile(path)
 
 
-def _values(column: Any) -> tuple[Array, NDArray[np.bool_]]:
+def _values(column: Any) -> tuple[Array, Mask]:
     """Read a column's numbers in its own dtype, and a mask of nulls."""
     null = np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
     filled = column.fill_null(0) if null.any() else column
     return np.asarray(filled.to_numpy(zero_copy_only=False)), null
 
 
-def _floats(column: Any) -> Floats:
+def _floats(column: Any) -> Doubles:
     """Read a column's numbers, nulls as NaN; stamps as their count since 1970."""
     pyarrow = _pyarrow(Path())
     kind = column.type
@@ -121,12 +116,12 @@ def _survey(path: Path, options: LogOptions) -> SensorInfo:
 class ParquetReader(SensorReader):
     """Reads the chosen columns of a table."""
 
-    def pieces(self) -> Iterator[Floats]:
+    def pieces(self) -> Iterator[Doubles]:
         """Yield one piece for each batch."""
         for batch in _batches(self.info.source):
             yield np.stack([_floats(batch.column(index)) for index in self.info.own])
 
-    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+    def stamp_pieces(self, clock: Clock) -> Iterator[Doubles]:
         """Yield one piece for each batch."""
         for batch in _batches(self.info.source, [clock.name]):
             yield _floats(batch.column(0))[None]
@@ -137,7 +132,7 @@ class ParquetWriter(SensorWriter):
 
     def __init__(self, path: Path, info: SensorInfo) -> None:
         super().__init__(path, info, [(info.shape[0], info.shape[1])])
-        self._held: list[Floats] = []  # samples of the incomplete row group
+        self._held: list[Doubles] = []  # samples of the incomplete row group
         self._group = 0
         self._changed = False
 
@@ -160,7 +155,7 @@ class ParquetWriter(SensorWriter):
             )
         )
 
-    def put(self, block: Floats, _recording: int, _start: int) -> None:
+    def put(self, block: Doubles, _recording: int, _start: int) -> None:
         """Write each row group that the next samples complete."""
         self._held.append(block.copy())
         while self._group < self._source.num_row_groups:
@@ -178,7 +173,7 @@ class ParquetWriter(SensorWriter):
         if not self._changed:
             shutil.copyfile(self.info.source, self._temporary)
 
-    def _write_group(self, values: Floats) -> None:
+    def _write_group(self, values: Doubles) -> None:
         pyarrow = _pyarrow(self.path)
         table = self._source.read_row_group(self._group)
         for index, new, domain in zip(self.info.own, values, self.info.domains, strict=True):

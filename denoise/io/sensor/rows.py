@@ -12,8 +12,6 @@ from denoise.errors import InputError, UnreadableError
 from denoise.io.sensor.dialect import COMMENT, MAX_RECORD_BYTES, Head, open_text
 from denoise.io.sensor.numerals import NumberForm
 
-__all__ = ["CHUNK_BYTES", "Chunk", "Rows", "find_difference"]
-
 CHUNK_BYTES = 1 << 20
 
 

@@ -18,8 +18,6 @@ from denoise.io.limits import require_few
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npz import ArchiveFormat, Member, loaded
 
-__all__ = ["FORMAT"]
-
 _SCALING = ("NI_Scal", "NI_Number_Of_Scales")  # begins of the names of properties that tell how to scale
 
 

@@ -29,8 +29,6 @@ from denoise.io.sensor.integers import (
     scaled_reader,
 )
 
-__all__ = ["FORMAT"]
-
 _FORMATS = ("16", "80", "212")
 _FLAC = {"508": "8", "516": "16", "524": "24"}
 _DEFAULT_RATE, _DEFAULT_GAIN = 250.0, 200.0  # header(5)

@@ -22,8 +22,6 @@ from denoise.io.limits import require_few, require_plausible_size
 from denoise.io.sensor.base import changed_samples, naming_damage
 from denoise.io.sensor.npz import ArchiveFormat, Member, loaded
 
-__all__ = ["FORMAT"]
-
 _MIN_ROWS = 3  # of a table
 _MIN_SHARE = 0.5  # of numbers in a column that is one
 _DATES = (datetime.datetime, datetime.date)

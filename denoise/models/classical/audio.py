@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.models.base import InputSpec
 from denoise.models.classical.filters import Classical, lee_filter
-
-__all__ = ["AudioWiener", "SpectralGate"]
-
-Array = NDArray[Any]
 
 
 class AudioWiener(Classical):

@@ -8,37 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from denoise.arrays import Array
 from denoise.estimate import white_noise_sigma
 from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
-
-__all__ = [
-    "AudioIdentity",
-    "Butterworth",
-    "Classical",
-    "ImageGaussian",
-    "ImageIdentity",
-    "ImageMedian",
-    "ImageTotalVariation",
-    "ImageWavelet",
-    "ImageWiener",
-    "NonLocalMeans",
-    "SavitzkyGolay",
-    "SensorHampel",
-    "SensorIdentity",
-    "SensorMedian",
-    "SensorTotalVariation",
-    "SensorWavelet",
-    "SigmaClassical",
-]
-
-Array = NDArray[Any]
 
 
 class Classical(Denoiser):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.dsp.autoregressive import interpolate
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import InputSpec
 from denoise.models.classical.audio import SpectralGate
 from denoise.models.classical.filters import Classical
-
-__all__ = ["AudioRestoration", "ClickRepair", "HissGate", "HumFilter"]
-
-Array = NDArray[Any]
 
 _RATE = 48_000.0  # Hz
 _MIN_RATE, _MAX_RATE = 4_000.0, 200_000.0  # Hz: recordings within these are not resampled

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from denoise.models.base import CausalDenoiser
 
-__all__ = ["Careful", "CarefulState"]
-
 _MAX_REMOVED_DB = -23.0  # power of what is removed over that of the sound
 _BALANCE_S = 10.0  # time constant of both powers
 

@@ -13,8 +13,6 @@ from denoise.models.base import CausalDenoiser
 from denoise.models.classical.restoration import ClickRepair
 from denoise.models.field.hum import mains_hum
 
-__all__ = ["FieldChain", "FieldState"]
-
 _MIN_RATIO, _MAX_RATIO = 0.9, 1.05  # of the rates of recording and network
 
 

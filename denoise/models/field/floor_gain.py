@@ -14,8 +14,6 @@ from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser, InputSpec
 from denoise.models.layers import config_from
 
-__all__ = ["FloorGain", "FloorGainConfig", "FloorGainState", "build"]
-
 _FRAME, _HOP = 2048, 512  # samples: 43 ms and 11 ms at 48 kHz
 _BINS = _FRAME // 2  # the Nyquist bin takes the gain of its neighbour
 _BLOCK = 8  # frames whose mean power enters the statistics

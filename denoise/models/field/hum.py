@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["MIN_SECONDS", "mains_hum"]
-
-Array = NDArray[Any]
+from denoise.arrays import Array
 
 MIN_SECONDS = 3.0  # shorter passages have too little resolution
 _MAINS_HZ = (50.0, 60.0)

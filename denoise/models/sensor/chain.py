@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from denoise.arrays import Doubles
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser
@@ -30,8 +30,6 @@ from denoise.models.sensor.stages import (
 )
 from denoise.registry import unknown
 
-__all__ = ["OWN_RATE_HZ", "STAGES", "Estimate", "SensorChain"]
-
 STAGES = ("impulses", "faults", "mains", "baseline")
 _TIMED = ("mains", "baseline")  # stages that need the sample rate
 _GRIDS_HZ = (50.0, 60.0)
@@ -42,19 +40,17 @@ _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
 _MUCH = 0.4  # share of the variance; that much in corrections that are not applied is worth a word
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
-Floats = NDArray[np.float64]
-
 
 class Estimate(NamedTuple):
     """Signals of the chain before its checks, `(C, T)` each."""
 
-    samples: Floats  # input, its first readings mended
-    prepared: Floats  # input of the network
-    aside: Floats  # components to add back
-    impulses: Floats  # outliers that were removed
-    noise: Floats  # what the networks would remove from `prepared`, without wander
-    wander: Floats  # what they would remove of the wander around heartbeats
-    confidence: Floats  # that there are heartbeats, 0 to 1
+    samples: Doubles  # input, its first readings mended
+    prepared: Doubles  # input of the network
+    aside: Doubles  # components to add back
+    impulses: Doubles  # outliers that were removed
+    noise: Doubles  # what the networks would remove from `prepared`, without wander
+    wander: Doubles  # what they would remove of the wander around heartbeats
+    confidence: Doubles  # that there are heartbeats, 0 to 1
 
 
 class SensorChain(Denoiser):
@@ -194,7 +190,7 @@ class SensorChain(Denoiser):
             cleaned.append(torch.from_numpy(found.prepared - noise + found.aside + wild - found.samples))
         return torch.stack(cleaned).to(noisy)
 
-    def estimate(self, samples: Floats, gaps: Tensor) -> Estimate:
+    def estimate(self, samples: Doubles, gaps: Tensor) -> Estimate:
         """Run the stages and the networks on the channels of a recording, without the checks.
 
         Args:
@@ -223,7 +219,7 @@ class SensorChain(Denoiser):
             noise += share * correction
         return Estimate(calm, prepared, aside, impulses, noise, wander, confidence)
 
-    def check(self, found: Estimate) -> Floats:
+    def check(self, found: Estimate) -> Doubles:
         """Return the noise to remove, `(C, T)`: that of an estimate without what may be signal."""
         checked = np.empty_like(found.noise)
         for row, (correction, beats) in enumerate(zip(found.noise, found.confidence, strict=True)):
@@ -236,7 +232,7 @@ class SensorChain(Denoiser):
             checked[row] = noise + share * self._wander_gate(found.wander[row])
         return checked
 
-    def _prepare(self, samples: Floats) -> tuple[Floats, Floats, Floats]:
+    def _prepare(self, samples: Doubles) -> tuple[Doubles, Doubles, Doubles]:
         """Return the input of the network, the components to add back, and the impulses removed."""
         aside, impulses = np.zeros_like(samples), np.zeros_like(samples)
         for name, stage in self._stages:
@@ -253,5 +249,5 @@ class SensorChain(Denoiser):
                 aside += after - samples
         return samples, aside, impulses
 
-    def _count(self, name: str, removed: Floats) -> None:
+    def _count(self, name: str, removed: Doubles) -> None:
         self._removed[name] = self._removed.get(name, 0.0) + float(np.sum(removed**2))

@@ -9,14 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles, Mask
 from denoise.models.sensor.stages import GRID, between, nearby, quantile_nearby, two_sided
-
-__all__ = ["EventGuard"]
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class EventGuard:
         """Two neighbourhoods: sizes, then counts of what exceeds them."""
         return 2 * 4 * GRID + 8
 
-    def __call__(self, samples: Floats, correction: Floats, impulses: Floats) -> Floats:
+    def __call__(self, samples: Doubles, correction: Doubles, impulses: Doubles) -> Doubles:
         """Return the part of a correction to apply.
 
         Args:
@@ -82,20 +77,20 @@ class EventGuard:
             share[self._impulses(samples, correction, large, impulses)] = 1.0
         if self.faults:
             share[self._rails(samples, large & (repeats < self.repeats[0]), equal)] = 1.0
-        checked: Floats = share * correction
+        checked: Doubles = share * correction
         return checked
 
-    def _below_most(self, samples: Floats, power: Floats, count: Floats) -> Floats:
+    def _below_most(self, samples: Doubles, power: Doubles, count: Doubles) -> Doubles:
         """Return 1 where dense corrections leave a signal, 0 where there is hardly any besides them."""
         following = np.concatenate([samples[1:], samples[-1:]])
         scatter = nearby(samples * (samples - following)) / count
         low, high = self.patternless
         less = self.less * np.clip((scatter - low) / (high - low), 0.0, 1.0)
         part, none = self.most
-        below: Floats = np.clip((none - less - power) / (none - part), 0.0, 1.0)
+        below: Doubles = np.clip((none - less - power) / (none - part), 0.0, 1.0)
         return below
 
-    def _impulses(self, samples: Floats, correction: Floats, large: Mask, others: Floats) -> Mask:
+    def _impulses(self, samples: Doubles, correction: Doubles, large: Mask, others: Doubles) -> Mask:
         """Mark lone large corrections whose neighbours lie smoothly once they are applied."""
         size = np.abs(correction)
         beside = np.zeros_like(size)
@@ -114,7 +109,7 @@ class EventGuard:
             return lone
         return lone & two_sided(np.where(lone, correction, others), self.minority, 1)
 
-    def _rails(self, samples: Floats, large: Mask, equal: Mask) -> Mask:
+    def _rails(self, samples: Doubles, large: Mask, equal: Mask) -> Mask:
         """Mark runs of one value at the end of the range nearby that are corrected from end to end."""
         rails = np.zeros(samples.size, bool)
         edges = np.flatnonzero(~equal)

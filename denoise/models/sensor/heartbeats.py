@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.models.sensor.stages import GRID, slide
-
-__all__ = ["Heartbeats"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Heartbeats:
         """Half a frame, half of `sustained_s`, and the window of the wander."""
         return round((self.frame_s / 2 + self.sustained_s / 2 + 0.6) * self.rate_hz) + 2 * GRID
 
-    def __call__(self, samples: Floats) -> Floats:
+    def __call__(self, samples: Doubles) -> Doubles:
         step = 1 << int(np.log2(self.rate_hz / 40.0))  # to about 45 to 90 Hz; it divides the grid
         band = slide(samples, round(0.04 * self.rate_hz)) - slide(samples, round(0.14 * self.rate_hz))
         envelope = slide(np.abs(band), round(0.08 * self.rate_hz))[::step]
@@ -78,15 +75,15 @@ class Heartbeats:
         centres = (starts + size / 2) * step
         return np.interp(np.arange(samples.size), centres, _ramp(around / of, self.lasting))
 
-    def _evenness(self, frames: Floats, rate_hz: float) -> Floats:
+    def _evenness(self, frames: Doubles, rate_hz: float) -> Doubles:
         span = round(self.slowest_s * rate_hz)
         starts = range(0, max(1, frames.shape[1] - span + 1), max(1, span // 2))
         peaks = np.stack([frames[:, start : start + span].max(1) for start in starts])
         low, high = np.quantile(peaks, (0.2, 0.8), axis=0)
-        even: Floats = low / np.maximum(high, 1e-30)
+        even: Doubles = low / np.maximum(high, 1e-30)
         return even
 
-    def _rhythm(self, frames: Floats, rate_hz: float) -> Floats:
+    def _rhythm(self, frames: Doubles, rate_hz: float) -> Doubles:
         """Return the highest inner peak of the autocorrelation at possible distances of beats."""
         size = frames.shape[1]
         centred = frames - frames.mean(1, keepdims=True)
@@ -99,13 +96,13 @@ class Heartbeats:
         return np.where(inside, lags.max(1), 0.0)
 
 
-def _means(values: Floats, starts: NDArray[np.int_], size: int) -> Floats:
+def _means(values: Doubles, starts: NDArray[np.int_], size: int) -> Doubles:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     stops = np.minimum(starts + size, values.size)
-    means: Floats = (sums[stops] - sums[starts]) / (stops - starts)
+    means: Doubles = (sums[stops] - sums[starts]) / (stops - starts)
     return means
 
 
-def _ramp(value: Floats, limits: tuple[float, float]) -> Floats:
+def _ramp(value: Doubles, limits: tuple[float, float]) -> Doubles:
     low, high = limits
     return np.clip((value - low) / (high - low), 0.0, 1.0)

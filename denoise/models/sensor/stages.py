@@ -13,28 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise.arrays import Doubles, Mask
 from denoise.dsp.autoregressive import fill_autoregressive
 
-__all__ = [
-    "GRID",
-    "BaselineWander",
-    "FirstReadings",
-    "Giants",
-    "HarmGate",
-    "Impulses",
-    "Mains",
-    "Repair",
-    "Stage",
-    "between",
-    "nearby",
-    "quantile_nearby",
-    "slide",
-    "two_sided",
-]
-
-Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]
-Mask = NDArray[np.bool_]
 
 _THIN = 8
 GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
@@ -47,7 +29,7 @@ class Stage(Protocol):
     def halo(self) -> int:
         """Samples to each side that an output value depends on."""
 
-    def __call__(self, samples: Floats, /) -> Floats:
+    def __call__(self, samples: Doubles, /) -> Doubles:
         """Return the samples `(n,)` without the fault."""
 
 
@@ -66,7 +48,7 @@ class FirstReadings:
     wild: float = 8.0  # times the largest step nearby
     halo: int = 0  # at the start of a block they are neighbours only
 
-    def __call__(self, samples: Floats) -> Floats:
+    def __call__(self, samples: Doubles) -> Doubles:
         count = self.count
         if samples.size < 8:
             return samples
@@ -88,7 +70,7 @@ class Giants:
     far: float = 60.0  # in deviations of the log, to which such readings do not count
     halo: int = 0  # a neighbour is close by
 
-    def __call__(self, samples: Floats) -> Floats:
+    def __call__(self, samples: Doubles) -> Doubles:
         at = np.flatnonzero(np.abs(samples) > self.far)
         rest = np.flatnonzero(np.abs(samples) <= self.far)
         if not at.size or not rest.size:
@@ -125,7 +107,7 @@ class Impulses:
     calm: float = 0.2  # largest distance beside two or three together, after replacement, relative to theirs
     halo: int = 3 * (8 * GRID + 32)
 
-    def __call__(self, samples: Floats) -> Floats:
+    def __call__(self, samples: Doubles) -> Doubles:
         if samples.size < 16:
             return samples
         found = np.zeros(samples.size, bool)
@@ -143,7 +125,7 @@ class Impulses:
         samples = _replaced(samples, at, cubic)
         return self._without_clusters(samples, in_company)
 
-    def _outliers(self, samples: Floats, far: float) -> tuple[NDArray[np.int_], Floats]:
+    def _outliers(self, samples: Doubles, far: float) -> tuple[NDArray[np.int_], Doubles]:
         """Return the places of outliers, and the cubic through the neighbours of each sample."""
         cubic = between(samples)
         distance = np.abs(samples - cubic)
@@ -162,7 +144,7 @@ class Impulses:
             at = at[two_sided(heights, self.minority, self.least)[at]]
         return at, cubic
 
-    def _without_clusters(self, samples: Floats, in_company: Mask) -> Floats:
+    def _without_clusters(self, samples: Doubles, in_company: Mask) -> Doubles:
         """Replace two or three outliers side by side by a line between their neighbours."""
         from scipy.ndimage import maximum_filter1d, median_filter
 
@@ -179,29 +161,29 @@ class Impulses:
         around = _rest(_replaced(samples, at, line), at, self.side)
         return _replaced(samples, at[around < self.calm * np.abs(samples - line)[at]], line)
 
-    def _beside(self, distance: Floats, at: NDArray[np.int_]) -> Floats:
+    def _beside(self, distance: Doubles, at: NDArray[np.int_]) -> Doubles:
         """Return the median distance of the samples just before or just after each, the larger one."""
         sides = [at[:, None] + way * np.arange(3, 3 + self.side) for way in (-1, 1)]
         usual = [np.median(distance[np.clip(side, 0, distance.size - 1)], axis=1) for side in sides]
-        larger: Floats = np.maximum(*usual)
+        larger: Doubles = np.maximum(*usual)
         return larger
 
 
-def _rest(samples: Floats, at: NDArray[np.int_], radius: int) -> Floats:
+def _rest(samples: Doubles, at: NDArray[np.int_], radius: int) -> Doubles:
     """Return the largest distance from its cubic, of the samples within a radius of each place."""
     distance = np.abs(samples - between(samples))
     near = at[:, None] + np.arange(-radius, radius + 1)
-    largest: Floats = distance[np.clip(near, 0, samples.size - 1)].max(1)
+    largest: Doubles = distance[np.clip(near, 0, samples.size - 1)].max(1)
     return largest
 
 
-def _replaced(samples: Floats, at: NDArray[np.int_], values: Floats) -> Floats:
+def _replaced(samples: Doubles, at: NDArray[np.int_], values: Doubles) -> Doubles:
     out = samples.copy()
     out[at] = values[at]
     return out
 
 
-def two_sided(heights: Floats, minority: float, least: int) -> Mask:
+def two_sided(heights: Doubles, minority: float, least: int) -> Mask:
     """Tell where outliers lie to both sides of a log.
 
     Args:
@@ -216,7 +198,7 @@ def two_sided(heights: Floats, minority: float, least: int) -> Mask:
     return both
 
 
-def nearby(values: NDArray) -> Floats:  # type: ignore[type-arg]
+def nearby(values: NDArray) -> Doubles:  # type: ignore[type-arg]
     """Return the sum of the values within about four frames of each sample, the same within a frame."""
     frames = -(-values.size // GRID)
     sums = np.zeros(frames + 1)
@@ -226,7 +208,7 @@ def nearby(values: NDArray) -> Floats:  # type: ignore[type-arg]
     return np.repeat(near, GRID)[: values.size]
 
 
-def between(samples: Floats) -> Floats:
+def between(samples: Doubles) -> Doubles:
     """Return the cubic through the two samples to each side; the first and last two unchanged."""
     out = samples.copy()
     near, far = samples[1:-3] + samples[3:-1], samples[:-4] + samples[4:]
@@ -234,7 +216,7 @@ def between(samples: Floats) -> Floats:
     return out
 
 
-def quantile_nearby(sizes: Floats, share: float, zeros: bool = True) -> Floats:
+def quantile_nearby(sizes: Doubles, share: float, zeros: bool = True) -> Doubles:
     """Return a quantile of the sizes within about four frames of each sample, the same within a frame.
 
     Every eighth size suffices.
@@ -276,11 +258,11 @@ class Repair:
     chance: float = 1e-7  # probability of a run of equal values below which it is a fault
     halo: int = 2048
 
-    def __call__(self, samples: Floats) -> Floats:
+    def __call__(self, samples: Doubles) -> Doubles:
         faulty = self.find(samples)
         return fill_autoregressive(samples, faulty) if faulty.any() else samples
 
-    def find(self, samples: Floats) -> Mask:
+    def find(self, samples: Doubles) -> Mask:
         """Return a mask of the false readings."""
         from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
@@ -360,7 +342,7 @@ class Mains:
     def _window(self, seconds: float) -> int:
         return min(self.max_window, round(seconds * self.rate_hz)) // 4 * 4
 
-    def __call__(self, samples: Floats) -> Floats:
+    def __call__(self, samples: Doubles) -> Doubles:
         follow, fit = self._window(self.follow_s), self._window(self.fit_s)
         if not self.possible or samples.size < self.min_s * self.rate_hz:
             return samples
@@ -385,7 +367,7 @@ class Mains:
                 hum += gain * 2.0 * np.real(slide(rest, fit) * np.conj(turn))
         return samples - hum
 
-    def _presence(self, base: Complex, window: int) -> Floats:
+    def _presence(self, base: Complex, window: int) -> Doubles:
         """Return how clearly a line, shifted to 0 Hz, stands out of the spectrum beside it: 0 to 1."""
         # A few Hz of bandwidth need fewer samples; these lie on the grid.
         step = min(GRID, 1 << max(0, int(np.log2(self.rate_hz / self.thinned_hz))))
@@ -400,7 +382,7 @@ class Mains:
         ratio = power / np.maximum(beside, 1e-30)
         low, high = self.clear
         gain = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > self.faint)
-        gains: Floats = np.interp(np.arange(base.size), np.arange(0, base.size, step), gain)
+        gains: Doubles = np.interp(np.arange(base.size), np.arange(0, base.size, step), gain)
         return gains
 
 
@@ -457,11 +439,11 @@ class BaselineWander:
         # Two boxes of w samples are 3 dB down at 0.32 / w of the sample rate.
         return min(self.max_window, round(2 * 0.32 * self.rate_hz / self.cutoff_hz))
 
-    def __call__(self, samples: Floats) -> Floats:
+    def __call__(self, samples: Doubles) -> Doubles:
         window = self._window()
         if window < 4 or samples.size < 2 * window:
             return samples
-        calm: Floats = samples - slide(samples, window)
+        calm: Doubles = samples - slide(samples, window)
         return calm
 
 
@@ -485,13 +467,13 @@ class HarmGate:
         """Radius of two boxes."""
         return self.window
 
-    def share(self, correction: Floats) -> Floats:
+    def share(self, correction: Doubles) -> Doubles:
         """Return the share to apply of a correction `(n,)` of a signal of unit variance."""
         power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
-        share: Floats = np.clip((power_db - self.faint_db) / (self.full_db - self.faint_db), 0.0, 1.0)
+        share: Doubles = np.clip((power_db - self.faint_db) / (self.full_db - self.faint_db), 0.0, 1.0)
         return share
 
-    def __call__(self, correction: Floats) -> Floats:
+    def __call__(self, correction: Doubles) -> Doubles:
         """Return the part to apply of a correction `(n,)` of a signal of unit variance."""
-        kept: Floats = self.share(correction) * correction
+        kept: Doubles = self.share(correction) * correction
         return kept

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,8 +17,6 @@ from denoise.models.speech import spectral_bigru, spectral_gru
 from denoise.models.speech.spectral_gru import ShiftEnsemble
 from denoise.registry import unknown
 
-__all__ = ["GatedSpeech", "GatedState", "build"]
-
 _PART_S = 8  # approximate length of the parts of a recording
 # Ratio of output to removed noise, mean of network and gate: the gate's weight rises between these, because a
 # recording above them is nearly clean and most of what the network removes is speech.
@@ -27,9 +24,10 @@ _CLEAN_DB = (20.0, 26.0)
 _MAX_GATE = 0.85  # weight of the gate on clean recordings: it leaves loud sounds unchanged and removes hiss
 _FADE = 3  # latencies of the network after the last sound until all of its output has come
 
-_NETWORKS: Mapping[str, Callable[..., ShiftEnsemble]] = MappingProxyType(
-    {"spectral-gru": spectral_gru.build, "spectral-bigru": spectral_bigru.build}
-)
+_NETWORKS: Mapping[str, Callable[..., ShiftEnsemble]] = {
+    "spectral-gru": spectral_gru.build,
+    "spectral-bigru": spectral_bigru.build,
+}
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,6 @@ from denoise.models.speech.spectral_gru import (
     training_gain,
 )
 
-__all__ = ["SpectralBiGru", "SpectralBiGruConfig", "SpectralBiState", "build"]
-
 _PART_FRAMES = 1024  # of a recording denoised at a time: 16 s
 _AHEAD_FRAMES = 128  # look-ahead, from whose end the backward layer starts: 2 s
 

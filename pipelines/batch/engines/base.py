@@ -8,8 +8,6 @@ from typing import Protocol
 from pipelines.batch.discover import Item
 from pipelines.batch.manifest import Entry
 
-__all__ = ["Crashes", "Entries", "retry_alone"]
-
 # A generator and not any iterator: closing it stops the work.
 Entries = Generator[Entry, None, None]
 

@@ -23,8 +23,6 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry
 from pipelines.batch.worker import process
 
-__all__ = ["check", "dask"]
-
 _CONNECT_S = 30.0
 _QUEUED_PER_THREAD = 2  # the next file is at hand, and memory stays flat
 _one_at_a_time = threading.Lock()  # in a worker: models and limits belong to the process
