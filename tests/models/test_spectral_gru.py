@@ -35,6 +35,17 @@ def test_streamed_equals_whole(model: SpectralGru, hops: int, samples: int) -> N
         torch.testing.assert_close(streamed(model, x, hops), model(x), atol=1e-5, rtol=0)
 
 
+def test_single_frames_equal_all_at_once_also_with_new_weights(model: SpectralGru) -> None:
+    """Frames one at a time are computed by other code, from copies of the weights."""
+    x = 0.1 * torch.randn(2, 1, 40 * model.hop)
+    for scale in (1.0, 1.5):
+        model.load_state_dict({key: scale * value for key, value in build(**SMALL).state_dict().items()})
+        with torch.inference_mode():
+            whole = model.eval()(x)
+            torch.testing.assert_close(streamed(model, x, 1), whole, atol=1e-6, rtol=0)
+        assert (whole - x).std() > 0.005  # no mask of one
+
+
 def test_nothing_is_heard_before_its_time(model: SpectralGru) -> None:
     """Output sample n does not depend on input past n + latency + hop."""
     x = 0.1 * torch.randn(1, 1, 8000)

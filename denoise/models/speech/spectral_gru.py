@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser, InputSpec
 from denoise.models.layers import Conv1dAs2d, ConvTranspose1dAs2d, config_from
+from denoise.models.speech.single_frames import SingleFrames
 
 __all__ = [
     "RENAMED",
@@ -36,6 +38,7 @@ MIN_RMS = 0.02  # quieter frames are amplified to this level, because training h
 MAX_RMS = 1.0  # louder frames are at the scale of integers, say, and brought to the usual level
 USUAL_RMS = 0.1
 MAX_GAIN = 1e4
+MAX_MASK = 1.2  # of its real and imaginary part
 SLOPE = 0.1  # of the leaky rectifiers
 RENAMED = MappingProxyType({"shifts": "n_shifts"})  # fields of recipes and weights files before
 _FADE_DB_S = 1.0
@@ -157,6 +160,7 @@ class SpectralGru(ShiftEnsemble):
         check_sizes("spectral-gru", config, sizes)
         self._config = config
         self._overlap = config.window - config.hop
+        self._fade = np.float32(10 ** (-_FADE_DB_S * config.hop / config.sample_rate / 20))
         self.hop, self.latency = config.hop, self._overlap + self._delays[-1]
         self.spec = InputSpec(
             "audio",
@@ -183,6 +187,12 @@ class SpectralGru(ShiftEnsemble):
             ConvTranspose1dAs2d(i, o, 6, stride=2, padding=2) for i, o in itertools.pairwise(outwards)
         )
         init_mask(self.decoder[-1])
+        self._frames: SingleFrames | None = None  # made when first used, from weights that are final
+
+    def train(self, mode: bool = True) -> SpectralGru:
+        """Change between training and use, of which each begins with the weights as they are."""
+        self._frames = None
+        return super().train(mode)
 
     def config(self) -> dict[str, Any]:
         """Return the fields of `SpectralGruConfig`."""
@@ -198,6 +208,9 @@ class SpectralGru(ShiftEnsemble):
     def step_one(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
         """Denoise the next block `(B, C, k * hop)` with one member."""
         window, hop, channels = self._config.window, self.hop, block.shape[1]
+        live = channels == 1 and block.shape[-1] == hop and torch.is_inference_mode_enabled()
+        if live and not self.training and block.device.type == "cpu":
+            return self._step_frame(block, state)
         # From here on, B counts every channel of every item.
         signal = torch.cat([state.history, block.flatten(0, 1)], 1)  # (B, window - hop + k hop)
         frames = signal.unfold(1, window, hop) * self.taper  # (B, k, window)
@@ -215,6 +228,31 @@ class SpectralGru(ShiftEnsemble):
         return out.view_as(block), SpectralState(
             signal[:, -self._overlap :], second[:, (count - 1) * hop :], memory, level
         )
+
+    def _step_frame(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
+        """Denoise the next frame `(B, 1, hop)` in numpy, as `step_one` does in torch."""
+        if self._frames is None:
+            self._frames = SingleFrames(self, SLOPE)
+        taper, hop, overlap = self.taper.numpy(), self.hop, self._overlap
+        signal = np.concatenate([state.history.numpy(), block[:, 0].numpy()], 1)
+        spectrum = np.fft.rfft(signal * taper)
+        power = spectrum.real**2 + spectrum.imag**2
+        rms = np.sqrt(power.sum(1)) * np.float32(1 / hop)
+        level = np.maximum(np.maximum(state.level.numpy() * self._fade, rms), np.float32(1e-9))
+        gain = training_gain(torch.from_numpy(level)).numpy()[:, None]
+        scaled = power[:, :-1] * gain**2 + np.float32(1e-10)
+        magnitude = scaled ** np.float32(0.15)
+        scale = magnitude / np.sqrt(scaled) * gain
+        inner = spectrum[:, :-1]
+        features = np.stack([magnitude, inner.real * scale, inner.imag * scale], -1)
+        mask, memory = self._frames.mask(features, state.memory.numpy())
+        mask = (mask * np.float32(MAX_MASK)).view(np.complex64)[..., 0]
+        spectrum[:, :-1] *= mask
+        spectrum[:, -1] *= mask[:, -1]
+        cleaned = np.fft.irfft(spectrum) * taper
+        out = cleaned[:, :hop] + state.overlap.numpy()
+        arrays = (signal[:, -overlap:], cleaned[:, hop:], memory, level)
+        return torch.from_numpy(out)[:, None], SpectralState(*map(torch.from_numpy, arrays))
 
     def _mask(self, spectrum: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return the complex gain of every bin, `(B, k, bins + 1)`, and the memory after the last frame."""
@@ -239,7 +277,7 @@ class SpectralGru(ShiftEnsemble):
                 x = F.leaky_relu(x, SLOPE, inplace=True)
         x = torch.tanh(x[0].float()).view(2, batch, count, self.bins)
         x = torch.cat([x, x[..., -1:]], -1)
-        return torch.complex(1.2 * x[0], 1.2 * x[1]), memory
+        return torch.complex(MAX_MASK * x[0], MAX_MASK * x[1]), memory
 
 
 def _quiet_gain(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor, Tensor]:
