@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from inspect import get_annotations
 from numbers import Integral, Real
 from pathlib import Path, PurePath
@@ -205,38 +206,34 @@ def _field(name: str, hint: Any, default: Any) -> Field | None:
     return Field(name, kind, many, optional, default, option)
 
 
+OfImages = partial(Option, modalities=("image",))
+OfAudio = partial(Option, modalities=("audio",))
+OfLogs = partial(Option, modalities=("sensor",))
+
 # Shared by the commands that load models.
 Precision = Annotated[
-    str,
-    Option("Arithmetic of trained image models; auto is bf16 on CPUs that have it.", choices=PRECISIONS),
+    str, Option("Arithmetic of trained image models; auto is bf16 on CPUs that have it.", choices=PRECISIONS)
 ]
 Ensemble = Annotated[
     int | None,
-    Option(
+    OfImages(
         "Flipped and transposed copies of an image to average: 1, 2 or 4.",
         low=min(ENSEMBLES),
         high=max(ENSEMBLES),
         unset="2 of photo-best, else 1",
-        modalities=("image",),
     ),
 ]
 Remove = Annotated[
     tuple[str, ...],
-    Option(
+    OfLogs(
         "Remove from sensor logs even what is faint: impulses, faults, mains, baseline.",
         metavar="A,B",
-        modalities=("sensor",),
         identity=sorted,
     ),
 ]
 Keep = Annotated[
     tuple[str, ...],
-    Option(
-        "Keep in sensor logs: impulses, faults, mains, baseline.",
-        metavar="A,B",
-        modalities=("sensor",),
-        identity=sorted,
-    ),
+    OfLogs("Keep in sensor logs: impulses, faults, mains, baseline.", metavar="A,B", identity=sorted),
 ]
 
 
@@ -245,8 +242,7 @@ class LimitOptions(Options):
     """Limits on what a file may hold."""
 
     max_pixels: Annotated[
-        int,
-        Option("Refuse larger images: they may be decompression bombs.", "pixels", low=1, identity=None),
+        int, Option("Refuse larger images: they may be decompression bombs.", "pixels", low=1, identity=None)
     ] = 500_000_000
     max_duration_s: Annotated[
         float | None,
@@ -282,12 +278,7 @@ class CleanOptions(LimitOptions):
         ),
     ] = None
     strict: Annotated[
-        bool,
-        Option(
-            "Refuse damaged recordings instead of salvaging what decodes.",
-            modalities=("audio",),
-            identity=None,
-        ),
+        bool, OfAudio("Refuse damaged recordings instead of salvaging what decodes.", identity=None)
     ] = False
     strength: Annotated[float, Option("1 removes the noise, 0 returns the input.", low=0, high=1)] = 1.0
     sigma: Annotated[
@@ -309,112 +300,71 @@ class CleanOptions(LimitOptions):
     ] = None
     columns: Annotated[
         tuple[str, ...] | None,
-        Option(
+        OfLogs(
             "Columns of sensor logs to clean; globs such as acc_* work.",
             metavar="A,B",
             unset="all measurements",
-            modalities=("sensor",),
         ),
     ] = None
     exclude: Annotated[
-        tuple[str, ...],
-        Option(
-            "Columns of sensor logs to leave unchanged; globs work.", metavar="A,B", modalities=("sensor",)
-        ),
+        tuple[str, ...], OfLogs("Columns of sensor logs to leave unchanged; globs work.", metavar="A,B")
     ] = ()
     sample_rate: Annotated[
         float | None,
-        Option(
-            "Sample rate of sensor logs without timestamps, or of --raw input.",
-            "Hz",
-            low=0,
-            low_open=True,
-            modalities=("sensor",),
+        OfLogs(
+            "Sample rate of sensor logs without timestamps, or of --raw input.", "Hz", low=0, low_open=True
         ),
     ] = None
     time_unit: Annotated[
         str | None,
-        Option(
+        OfLogs(
             "Unit of the time column of sensor logs.",
             choices=tuple(SECONDS),
             unset="from its name, or guessed",
-            modalities=("sensor",),
         ),
     ] = None
     delimiter: Annotated[
-        str | None,
-        Option(
-            "Delimiter of sensor logs in text.",
-            choices=tuple(DELIMITERS),
-            unset="detected",
-            modalities=("sensor",),
-        ),
+        str | None, OfLogs("Delimiter of sensor logs in text.", choices=tuple(DELIMITERS), unset="detected")
     ] = None
     decimal: Annotated[
-        str | None,
-        Option(
-            "Decimal mark of sensor logs in text.",
-            choices=tuple(DECIMALS),
-            unset="detected",
-            modalities=("sensor",),
-        ),
+        str | None, OfLogs("Decimal mark of sensor logs in text.", choices=tuple(DECIMALS), unset="detected")
     ] = None
     keep_resolution: Annotated[
-        bool,
-        Option(
-            "Write cleaned cells of text logs with the decimals of their column, not two more.",
-            modalities=("sensor",),
-        ),
+        bool, OfLogs("Write cleaned cells of text logs with the decimals of their column, not two more.")
     ] = False
     fill_gaps: Annotated[
         int,
-        Option(
-            "Longest gap of sensor logs to fill; 0 fills none.",
-            "samples",
-            low=0,
-            high=MAX_FILL_SAMPLES,
-            modalities=("sensor",),
-        ),
+        OfLogs("Longest gap of sensor logs to fill; 0 fills none.", "samples", low=0, high=MAX_FILL_SAMPLES),
     ] = 0
     remove: Remove = ()
     keep: Keep = ()
     max_attenuation_db: Annotated[
         float | None,
-        Option(
-            "Maximum attenuation of recordings.",
-            "dB",
-            low=0,
-            high=math.inf,
-            flag="--max-attenuation",
-            modalities=("audio",),
-        ),
+        OfAudio("Maximum attenuation of recordings.", "dB", low=0, high=math.inf, flag="--max-attenuation"),
     ] = None
     purpose: Annotated[
         str,
-        Option(
+        OfAudio(
             "Who hears the recordings; `recognition` attenuates by at most 12 dB.",
             choices=PURPOSES,
             flag="--for",
-            modalities=("audio",),
         ),
     ] = PURPOSES[0]
     noise_profile: Annotated[
         str | None,
-        Option(
+        OfAudio(
             "Noise alone, for the model audio: a recording, or a span of each input in seconds.",
             metavar="FILE|START:END",
-            modalities=("audio",),
             identity=_contents,
         ),
     ] = None
     streams: Annotated[
         tuple[int, ...] | None,
-        Option(
+        OfAudio(
             "Sound tracks of videos to clean, numbered from 1; the others are copied.",
             metavar="1,3",
             low=1,
             unset="all",
-            modalities=("audio",),
         ),
     ] = None
     precision: Precision = PRECISIONS[0]
