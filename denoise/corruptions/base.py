@@ -244,12 +244,7 @@ def sampling_rate(corruption: Corruption, sample_rate: float | None) -> float:
 
 
 def corrupt(
-    array: Array,
-    corruption: Corruption,
-    *,
-    seed: int,
-    peak: float | None,
-    sample_rate: float | None = None,
+    array: Array, corruption: Corruption, *, seed: int, peak: float | None, sample_rate: float | None = None
 ) -> Array:
     """Return a corrupted copy of an image or signal `(C, *S)` in its own dtype, rounded and clipped.
 

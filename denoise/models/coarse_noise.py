@@ -143,7 +143,4 @@ def _filter_blocks(planes: Tensor, threshold: Tensor, basis: Tensor) -> tuple[Te
     weight = 1 / gain.square().sum((-2, -1), keepdim=True)
     filtered = basis.T @ (values * gain) @ basis * weight
     flat = (batch, channels, height, width)
-    return (
-        filtered.transpose(3, 4).reshape(flat),
-        weight.expand_as(filtered).transpose(3, 4).reshape(flat),
-    )
+    return (filtered.transpose(3, 4).reshape(flat), weight.expand_as(filtered).transpose(3, 4).reshape(flat))

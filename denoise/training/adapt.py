@@ -30,14 +30,7 @@ from denoise.training.self_supervised import TARGET_METHODS, Scene, SelfSupervis
 
 # A short run at a low learning rate.
 FIT = FitRecipe(
-    steps=300,
-    batch=8,
-    lr=3e-4,
-    schedule="trapezoid",
-    warmup=30,
-    cooldown=0.7,
-    ema=0.99,
-    validate_every=100,
+    steps=300, batch=8, lr=3e-4, schedule="trapezoid", warmup=30, cooldown=0.7, ema=0.99, validate_every=100
 )
 _REPLAYED = 0.25  # share of a batch drawn from the original training task, against forgetting
 _MAX_CORRELATION = 0.2  # of the noise of neighbouring lines, for methods that assume it independent

@@ -112,10 +112,7 @@ def pesq(estimate: Tensor, target: Tensor) -> Tensor:
     asymmetry = ((added + 50) / (kept + 50)) ** 1.2
     asymmetry = torch.where(asymmetry < 3, 0.0, asymmetry.clamp(max=12.0))
     differs, bark = differs * constants.width_bark, constants.width_bark.sum()
-    disturbances = (
-        (differs.square().sum(1) / bark + 1e-9).sqrt() * bark,
-        (differs * asymmetry).sum(1),
-    )
+    disturbances = ((differs.square().sum(1) / bark + 1e-9).sqrt() * bark, (differs * asymmetry).sum(1))
     importance = ((totals[0][:, 0] + 1e5) / 1e7) ** 0.04
     disturbed, asymmetric = (_over_time((x / importance).clamp(max=45.0)) for x in disturbances)
     return 4.5 - 0.1 * disturbed - 0.0309 * asymmetric

@@ -129,9 +129,7 @@ TARGET_METHODS: Mapping[str, TargetMethod] = {
     "shots": TargetMethod("learned from repeated shots (Noise2Noise)", _shots),
     "neighbours": TargetMethod("learned from neighbouring lines (Neighbor2Neighbor)", _neighbours, True),
     "recorrupted": TargetMethod(
-        "learned from added white noise (Recorrupted-to-Recorrupted)",
-        _recorrupted,
-        cross_check="neighbours",
+        "learned from added white noise (Recorrupted-to-Recorrupted)", _recorrupted, cross_check="neighbours"
     ),
 }
 

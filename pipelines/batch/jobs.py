@@ -55,9 +55,7 @@ class Job(Options):
     backup: Annotated[
         str | None,
         Option(
-            "Keep each original of --in-place under its name and this.",
-            metavar=".SUFFIX",
-            unset="none kept",
+            "Keep each original of --in-place under its name and this.", metavar=".SUFFIX", unset="none kept"
         ),
     ] = None
     template: Annotated[
@@ -65,8 +63,7 @@ class Job(Options):
         Option("Names of results, of {stem} and {ext}.", metavar="{stem}_clean{ext}", unset="as the inputs"),
     ] = None
     format: Annotated[
-        str,
-        Option("Write all files of its kind in this format.", choices=("same", *NAMED_FORMATS)),
+        str, Option("Write all files of its kind in this format.", choices=("same", *NAMED_FORMATS))
     ] = "same"
     workers: Annotated[
         int | None, Option("Number of parallel processes.", low=1, unset="one per core for long jobs")

@@ -84,11 +84,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     ),
     # Sharpening, with and without noise that hinders it.
     "deblurring": Protocol(
-        {
-            "gaussian-blur": (1, 2, 3),
-            "defocus": (1.5, 2.5, 4),
-            "motion-blur": (5, 10, 15),
-        },
+        {"gaussian-blur": (1, 2, 3), "defocus": (1.5, 2.5, 4), "motion-blur": (5, 10, 15)},
         then=("gaussian:sigma=2", "gaussian:sigma=5"),
         means=True,
     ),

@@ -23,9 +23,7 @@ from pipelines.live import LIVE_OPTIONS, LiveReport, clean_stream
 
 @click.command()
 @click.option(
-    "--raw",
-    type=click.Choice(list(PCM)),
-    help="Read standard input as headerless PCM of this format.",
+    "--raw", type=click.Choice(list(PCM)), help="Read standard input as headerless PCM of this format."
 )
 @click.option(
     "--channels",

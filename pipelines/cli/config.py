@@ -63,12 +63,7 @@ def _rows(group: click.Group, root: click.Context, name: str) -> Iterator[dict[s
         found = _SOURCES.get(source, f"{ctx.auto_envvar_prefix}_{str(option.name).upper()}")
         # What is set is refused as the command would refuse it; a default may be missing.
         shown = option.default if source is ParameterSource.DEFAULT else option.type_cast_value(ctx, value)
-        yield {
-            "command": name,
-            "option": option.opts[-1],
-            "value": _text(shown),
-            "source": found,
-        }
+        yield {"command": name, "option": option.opts[-1], "value": _text(shown), "source": found}
 
 
 def _text(value: Any) -> str:

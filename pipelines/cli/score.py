@@ -19,11 +19,7 @@ from pipelines.cli import options
 @options.json_option
 @options.html_option
 def command(
-    reference: Path,
-    estimate: Path,
-    extra: tuple[str, ...],
-    json_path: Path | None,
-    report_path: Path | None,
+    reference: Path, estimate: Path, extra: tuple[str, ...], json_path: Path | None, report_path: Path | None
 ) -> None:
     """Measure ESTIMATE against REFERENCE: two files, or two folders paired by relative path.
 

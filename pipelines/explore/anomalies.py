@@ -18,14 +18,7 @@ from denoise.errors import UsageError
 from pipelines.batch.discover import Problem, Source
 from pipelines.explore import heat_map
 from pipelines.explore.jobs import AnomaliesJob
-from pipelines.explore.segments import (
-    MAX_SAMPLED,
-    Files,
-    default_segmentation,
-    find,
-    fit_embedding,
-    sample,
-)
+from pipelines.explore.segments import MAX_SAMPLED, Files, default_segmentation, find, fit_embedding, sample
 from pipelines.report import check_outputs, write_csv, write_json
 
 SUFFIXES = (".json", ".csv")

@@ -20,13 +20,7 @@ from denoise.errors import UsageError
 from pipelines.batch.discover import Source
 from pipelines.explore import code_map
 from pipelines.explore.jobs import EmbedJob
-from pipelines.explore.segments import (
-    Files,
-    default_segmentation,
-    find,
-    fit_embedding,
-    sample,
-)
+from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample
 from pipelines.report import check_outputs, write_csv, writing
 
 SUFFIXES = (".npz", ".csv", ".parquet")

@@ -169,11 +169,7 @@ def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int =
 
 
 def fit_embedding(
-    items: Floats,
-    cut: Segmentation,
-    code_size: int | None = None,
-    seed: int = 0,
-    **settings: Any,
+    items: Floats, cut: Segmentation, code_size: int | None = None, seed: int = 0, **settings: Any
 ) -> AutoencoderEmbedding:
     """Fit an estimator on segments: a dense network up to 4096 values each, a convolutional one above.
 

@@ -106,13 +106,7 @@ def batch_page(job: Job, result: Result) -> Page:
     return Page(f"Cleaned {files(len(result.entries))}", facts, columns, rows, charts, notes)
 
 
-def entry_row(
-    entry: Entry,
-    budget: Budget,
-    reading: Mapping[str, Any],
-    *,
-    view: bool = True,
-) -> Row:
+def entry_row(entry: Entry, budget: Budget, reading: Mapping[str, Any], *, view: bool = True) -> Row:
     """Make the row of a file of a batch, with its view."""
     change = _change(entry)
     cells: list[tuple[str, float | str]] = [

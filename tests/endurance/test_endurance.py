@@ -208,10 +208,7 @@ def killed_again_and_again(cluster: Any, folder: Path, *, kills_s: float, files:
     thread.start()
     result = batch.run(
         SlowCopy(
-            inputs=(folder / "in",),
-            output=folder / "out",
-            engine="dask",
-            scheduler=cluster.scheduler_address,
+            inputs=(folder / "in",), output=folder / "out", engine="dask", scheduler=cluster.scheduler_address
         )
     )
     stop.set()

@@ -21,10 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from denoise.arrays import Array, Doubles
-from denoise.errors import (
-    UnreadableError,
-    UnsupportedError,
-)
+from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.sensor.base import (
     PIECE,
     LogOptions,

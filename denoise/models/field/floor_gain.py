@@ -84,11 +84,7 @@ class FloorGain(CausalDenoiser):
         self.hop = _PART_STEPS * _STEP_SAMPLES
         self.latency = _AHEAD_STEPS * _STEP_SAMPLES + _FRAME - _HOP
         self.spec = InputSpec(
-            "audio",
-            halo=None,
-            multiple_of=_STEP_SAMPLES,
-            sample_rate=config.sample_rate,
-            joint_channels=True,
+            "audio", halo=None, multiple_of=_STEP_SAMPLES, sample_rate=config.sample_rate, joint_channels=True
         )
         window = torch.hann_window(_FRAME, device="cpu")
         self.register_buffer("window", window / window.square().sum().sqrt(), persistent=False)

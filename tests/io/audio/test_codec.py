@@ -253,16 +253,7 @@ def test_rounding_has_no_bias(tmp_path: Path) -> None:
     write(
         path,
         array,
-        AudioInfo(
-            path,
-            "audio",
-            array.shape,
-            "float32",
-            1.0,
-            8000.0,
-            container="WAV",
-            subtype="PCM_16",
-        ),
+        AudioInfo(path, "audio", array.shape, "float32", 1.0, 8000.0, container="WAV", subtype="PCM_16"),
     )
     error = (soundfile.read(path)[0] - array[0]) * 2**15
     assert abs(error.mean()) < 0.005  # 0.5 where it is cut off; 0.29 / sqrt(100000) = 0.0009 is one deviation
@@ -484,14 +475,7 @@ def test_another_suffix_is_another_format(tmp_path: Path, suffix: str, subtype: 
 
 def test_wav_beyond_4_gib_becomes_rf64() -> None:
     info = AudioInfo(
-        Path("x"),
-        "audio",
-        (2, 2**30),
-        "float32",
-        1.0,
-        48000.0,
-        container="WAV",
-        subtype="PCM_16",
+        Path("x"), "audio", (2, 2**30), "float32", 1.0, 48000.0, container="WAV", subtype="PCM_16"
     )
     assert encoding(Path("x.wav"), info).container == "RF64"
     short = dataclasses.replace(info, shape=(2, 2**29))
