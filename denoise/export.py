@@ -46,7 +46,6 @@ def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
 
     Raises:
         UsageError: The `onnx` extra is not installed, or the model cannot be exported.
-        OutputError: The file cannot be written.
     """
     if not all(find_spec(package) for package in _PACKAGES):
         raise UsageError('ONNX export needs the extra onnx: pip install "denoise-pipelines[onnx]"')

@@ -46,11 +46,7 @@ def check(weights: Path) -> None:
 
 
 def write(curve: Curve, weights: Path) -> None:
-    """Write `NAME.curve.csv` and `NAME.curve.png` beside the weights.
-
-    Raises:
-        OutputError: They cannot be written.
-    """
+    """Write `NAME.curve.csv` and `NAME.curve.png` beside the weights."""
     rows = ([point[name] for name in curve[0]] for point in curve)
     table, plot = map(weights.with_suffix, _SUFFIXES)
     write_csv(table, curve[0], rows)

@@ -123,11 +123,7 @@ def summary(result: Result, *, verbose: bool = False, width: int = WIDTH, colour
 
 
 def causes(errors: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Group failed files by their reason.
-
-    Args:
-        errors: File and sentence of each.
-    """
+    """Group failed files, each with its sentence, by their reason."""
     by_cause: dict[str, list[str]] = {}
     for source, error in errors:
         by_cause.setdefault(error.removeprefix(f"{source}: "), []).append(source)
@@ -311,11 +307,7 @@ def _number(value: float | None) -> str:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a report; NaN and infinity become null.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write a report; NaN and infinity become null."""
     write_text(path, as_json(data) + "\n")
 
 
@@ -386,11 +378,7 @@ def check_report(path: Path, kind: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole; `-` is standard output.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write a text file whole; `-` is standard output."""
     if path == STDOUT:
         sys.stdout.write(text.encode("utf-8", "replace").decode())
         return
@@ -399,22 +387,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV table.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write a CSV table."""
     with writing(path) as partial, partial.open("w", newline="", encoding="utf-8") as text:
         csv.writer(text, lineterminator="\n").writerows(chain([header], rows))
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Provide a temporary path that becomes `path`; missing folders are made.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Provide a temporary path that becomes `path`; missing folders are made."""
     from denoise.io.atomic import replacing
 
     try:

@@ -172,7 +172,6 @@ def save(
 
     Raises:
         UsageError: `bits` is out of range.
-        OutputError: It cannot be written.
     """
     if bits is not None and not BITS[0] <= bits <= BITS[1]:
         raise UsageError(f"{bits} bits a number; expected {BITS[0]} to {BITS[1]}")
@@ -312,9 +311,6 @@ def write_pages(path: Path, pages: Sequence[Floats], codes: Codes, modality: str
         pages: Pages of one file.
         codes: Codes of the same file, for rates and names.
         modality: Kind of the file.
-
-    Raises:
-        OutputError: It cannot be written.
     """
     if modality == "sensor":
         _write_log(path, pages, codes)

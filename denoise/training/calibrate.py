@@ -48,7 +48,6 @@ def calibrate(path: Path, data: Path, judge: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: The network has no blocks that int8 replaces, or a folder holds no photos.
-        InputError: A photo cannot be read.
     """
     network = weights.load(path)[0].eval()
     if not can_be_reduced(network):

@@ -147,12 +147,9 @@ class Job(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class CleanJob(Job):
-    """Clean files; those that the named model does not take are left out.
+    """Clean files; those that the named model does not take are left out."""
 
-    Args:
-        options: How to clean; `reference` is a folder that mirrors the input, or one file.
-    """
-
+    # how to clean; `reference` is a folder that mirrors the input, or one file
     options: CleanOptions = field(default=CleanOptions())
 
     def __post_init__(self) -> None:
@@ -267,11 +264,7 @@ class CorruptOptions(LimitOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptJob(Job):
-    """Add noise to files; those for which there is none are left out.
-
-    Args:
-        options: Noise, as `denoise.corruptions.parse` takes it.
-    """
+    """Add noise to files; those for which there is none are left out."""
 
     options: CorruptOptions = field(default=CorruptOptions(noise=()))
 

@@ -294,11 +294,7 @@ class Remote(_Base, Place):
 
 
 def location(text: str) -> Path:
-    """Make the local path or URL that a text names.
-
-    Args:
-        text: `s3://bucket/folder`, say, or any local path.
-    """
+    """Make the local path, or the URL such as `s3://bucket/folder`, that a text names."""
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
     return Remote(text) if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) else Path(text)

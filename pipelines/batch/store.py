@@ -366,12 +366,7 @@ def _folds_case(folder: Path) -> bool:
 
 @contextmanager
 def staged(source: Path, destination: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield local paths to read and write instead; on a clean exit, send the result to `destination`.
-
-    Raises:
-        InputError: The source cannot be read.
-        StorageError, OutputError: The destination cannot be written.
-    """
+    """Yield local paths to read and write instead; on a clean exit, send the result to `destination`."""
     origin, target = place(source), place(destination)
     if origin.is_local and target.is_local:
         yield source, destination

@@ -144,7 +144,6 @@ def watch(
 
     Raises:
         UsageError: An input is not a folder, input and output overlap, or another run holds the output.
-        OutputError: The output folder cannot be written.
     """
     _check(settings.job)
     with exclusive(settings.job.output):

@@ -158,11 +158,7 @@ class ContactSheet:
         return self._rows[-1]
 
     def write(self) -> None:
-        """Draw the sheet.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
+        """Draw the sheet."""
         from PIL import Image, ImageDraw
         from PIL.PngImagePlugin import PngInfo
 

@@ -97,9 +97,6 @@ def compare(job: BenchmarkJob) -> DetectionResult:
 
     Columns are standardised by the rows that are learned from.
 
-    Args:
-        job: Inputs, detectors and seed.
-
     Raises:
         UsageError: A detector is unknown or needs scikit-learn, which is missing; or there are no sets.
     """

@@ -49,10 +49,7 @@ class Overhead:
 def measure(model: str, inputs: tuple[Path, ...], workers: int | None = None) -> Overhead:
     """Clean the files in memory, then again as a batch into a temporary folder.
 
-    Args:
-        model: Name or weights file.
-        inputs: Files and folders; files of other kinds are skipped.
-        workers: As in `Job`.
+    Files of other kinds than those of the model are skipped.
 
     Raises:
         UsageError: The model cleans none of the files, or a file fails.

@@ -37,11 +37,7 @@ def logged(progress: Progress, path: Path | None) -> Progress:
 
 
 def write_event(path: Path, event: str, **facts: Any) -> None:
-    """Append one line.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Append one line."""
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
     try:
         with path.open("a", encoding="utf-8") as file:

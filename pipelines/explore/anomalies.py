@@ -55,7 +55,6 @@ def find_anomalies(job: AnomaliesJob) -> AnomalyResult:
     Raises:
         UsageError: There is no model and no normal file, an output is of another kind or exists, or no file
             can be read.
-        OutputError: An output cannot be written.
     """
     if job.model is None and job.fit_on is None:
         raise UsageError(

@@ -15,16 +15,7 @@ _MAX_NAMED = 20  # folders in the legend
 
 
 def draw(path: Path, files: Sequence[Codes], folders: Sequence[Path]) -> None:
-    """Plot the first two principal components of the codes, one colour per folder.
-
-    Args:
-        path: `.png`.
-        files: Codes of each file.
-        folders: Folder of each file.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Plot the first two principal components of the codes as PNG, one colour for each folder of a file."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

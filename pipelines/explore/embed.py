@@ -59,7 +59,6 @@ def embed(job: EmbedJob) -> EmbedResult:
 
     Raises:
         UsageError: An output is of another kind or exists, the model has no code, or no file can be read.
-        OutputError: The output cannot be written.
     """
     models, maps = (".safetensors",), (".png",)
     check_outputs({job.output: SUFFIXES, job.plot: maps, job.save_model: models}, job.inputs, job.overwrite)

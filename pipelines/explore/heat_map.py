@@ -15,18 +15,7 @@ _BATCH = 256  # tiles per call of the model
 
 
 def draw(path: Path, image: Path, detector: AnomalyDetector, cut: Segmentation) -> None:
-    """Write the first page in gray, with red where its error exceeds the normal error.
-
-    Args:
-        path: `.png`.
-        image: Image file.
-        detector: Fitted detector.
-        cut: Its segmentation.
-
-    Raises:
-        InputError: The image cannot be read.
-        OutputError: The picture cannot be written.
-    """
+    """Write the first page of an image in gray, as PNG, with red where its error exceeds the normal error."""
     from PIL import Image
 
     segments = Segments(image, cut)

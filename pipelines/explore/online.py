@@ -52,7 +52,6 @@ def judge_rows(job: AnomaliesJob) -> OnlineResult:
 
     Raises:
         UsageError: The output is no .csv, or exists, or there are no sensor logs.
-        OutputError: The output cannot be written.
     """
     check_outputs({job.output: (".csv",)}, job.inputs, job.overwrite)
     if job.kind not in (None, "sensor"):

@@ -32,10 +32,8 @@ def reconstruct(job: ReconstructJob) -> ReconstructResult:
     """Reconstruct the files of an archive of codes.
 
     Raises:
-        UnreadableError: The archive cannot be read.
         WeightsError: The model is missing, or did not make the codes.
         UsageError: A file would be replaced.
-        OutputError: The folder cannot be made.
     """
     archive = coding.load(job.archive)
     modality = archive.cut.modality
@@ -80,11 +78,6 @@ def archived_model(
     name: Path, archive: CodeArchive, given: Path | None = None
 ) -> Iterator[tuple[AutoencoderEmbedding, Segmentation]]:
     """Load the model that made codes: the one given, or from their archive, or from the path in it.
-
-    Args:
-        name: Path of the archive.
-        archive: Its content.
-        given: Weights file.
 
     Raises:
         WeightsError: The model is missing, or did not make the codes.

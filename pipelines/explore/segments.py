@@ -173,12 +173,7 @@ def fit_embedding(
 ) -> AutoencoderEmbedding:
     """Fit an estimator on segments: a dense network up to 4096 values each, a convolutional one above.
 
-    Args:
-        items: Training data, such as a `sample`.
-        cut: Their segmentation.
-        code_size: Numbers per code; None takes the default of the estimator.
-        seed: Seed of weights and training.
-        settings: Other parameters of the estimator.
+    `settings` are its other parameters; without a `code_size` it has its default.
     """
     from denoise.analysis.embedding import AutoencoderEmbedding
 

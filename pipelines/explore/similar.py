@@ -31,7 +31,6 @@ def similar(path: Path, job: SimilarJob) -> list[Match]:
     Codes are centred by the mean of the archive, so that what all files share does not count.
 
     Raises:
-        UnreadableError: The archive or the input cannot be read.
         WeightsError: The model is missing, or did not make the codes.
         UsageError: The archive holds a single file.
     """
@@ -48,15 +47,7 @@ def similar(path: Path, job: SimilarJob) -> list[Match]:
 
 
 def duplicates(path: Path, least: float = DUPLICATE) -> list[list[str]]:
-    """Group files whose codes point the same way: each is near another of its group.
-
-    Args:
-        path: Archive of `denoise embed`.
-        least: Cosine of two near-duplicates.
-
-    Raises:
-        UnreadableError: The archive cannot be read.
-    """
+    """Group files of an archive whose codes point the same way: each is near another of its group."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 

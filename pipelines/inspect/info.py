@@ -55,9 +55,6 @@ def describe(inputs: Iterable[Path]) -> Iterator[FileInfo]:
     """Describe files, and every file below folders that `clean` would process.
 
     Noise is estimated on a bounded part: the first page, the first minute, the first 262144 samples.
-
-    Args:
-        inputs: Files and folders.
     """
     for path in inputs:
         try:

@@ -42,12 +42,8 @@ def verify(root: Path) -> Iterator[Checked]:
 
     The last good row of an output counts. Memory holds a name and a digest per output, and no file.
 
-    Args:
-        root: The output folder.
-
     Raises:
-        UsageError: It holds no manifest.
-        OutputError: The manifest cannot be read.
+        UsageError: The folder holds no manifest.
     """
     if not (root / MANIFEST_NAME).is_file():
         raise UsageError(f"{root}: holds no {MANIFEST_NAME}; the output folder of a run was expected")

@@ -35,14 +35,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def application(job: ServeJob, shelf: Shelf, port: int, token: str) -> Guard:
-    """Build the application.
-
-    Args:
-        job: Limits.
-        shelf: Its files.
-        port: Port that it is reached by.
-        token: Secret of the session.
-    """
+    """Build the application for a port and the secret of the session."""
     routes = [
         Route("/", _page),
         Route("/api/models", _models),
@@ -74,11 +67,7 @@ def application(job: ServeJob, shelf: Shelf, port: int, token: str) -> Guard:
 
 
 def serve(job: ServeJob, on_start: Callable[[str], object]) -> None:
-    """Serve until Ctrl-C or SIGTERM; then remove every file.
-
-    Args:
-        job: Port and limits.
-        on_start: Called with the address, which holds the token.
+    """Serve until Ctrl-C or SIGTERM; then remove every file. `on_start` gets the address with the token.
 
     Raises:
         OutputError: The port is taken.

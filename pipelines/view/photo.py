@@ -71,11 +71,7 @@ def photo_view(
     names: tuple[str, str] = ("before", "after"),
     marks: Sequence[Mark] = (),
 ) -> PhotoView:
-    """Read one or two images of one size; of several pages the first.
-
-    Raises:
-        InputError: One cannot be read.
-    """
+    """Read one or two images of one size; of several pages the first."""
     noisy, info, white = _pixels(before)
     icc = _profile(info) if noisy.ndim == 3 else None
     height, width = noisy.shape[:2]

@@ -61,11 +61,7 @@ def sound_view(
     names: tuple[str, str] = ("before", "after"),
     marks_s: Sequence[tuple[float, float]] = (),
 ) -> SoundView:
-    """Read the excerpt of one or two recordings in which most was removed.
-
-    Raises:
-        InputError: One cannot be read.
-    """
+    """Read the excerpt of one or two recordings in which most was removed."""
     info = io.probe(before, salvage=True)  # of a damaged recording, what was cleaned
     rate, duration = float(info.sample_rate or 1.0), info.shape[-1] / float(info.sample_rate or 1.0)
     heard = min(_RATES, key=lambda known: abs(known - min(rate, 48000)))

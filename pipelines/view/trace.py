@@ -67,18 +67,9 @@ def trace_view(
     names: tuple[str, str] = ("before", "after"),
     marks: Sequence[tuple[int, int]] = (),
 ) -> TraceView:
-    """Read one or two logs of the same columns.
+    """Read one or two logs of the same columns, both with the same `options`.
 
-    Args:
-        before: Input.
-        after: Output, if any.
-        budget: Bytes of the view.
-        options: How to read both.
-        names: What they are.
-        marks: First and last samples of places to mark.
-
-    Raises:
-        InputError: One cannot be read.
+    `marks` are the first and last samples of places to mark.
     """
     noisy, info = _samples(before, options or {})
     length = noisy.shape[1]

@@ -29,9 +29,6 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
 
     Returns:
         Notes about streams that the container cannot hold here.
-
-    Raises:
-        OutputError: It cannot be written.
     """
     av = optional_package("MP4")
     notes = list[str]()
