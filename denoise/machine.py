@@ -21,9 +21,20 @@ _UNLIMITED_BYTES = 1 << 60  # version 1 states no limit by a larger number
 
 def cores() -> int:
     """Number of CPU cores this process may use; a share of one counts as one."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [_quota(folder) for folder in _folders("cpu")]
-    return max(1, min([found, *(math.ceil(quota) for quota in quotas if quota)]))
+    return max(1, min([_processors(), *(math.ceil(quota) for quota in quotas if quota)]))
+
+
+def limit_threads(count: int) -> None:
+    """Limit the threads of numerical libraries before they load: they know nothing of quotas."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        stated = os.environ.get(name, "")
+        if count < (int(stated) if stated.isdecimal() else _processors()):
+            os.environ[name] = str(count)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

@@ -106,6 +106,11 @@ class Page:
         """Memory that its pixels take."""
         return self.height * self.width * self.channels * {"uint8": 1, "uint16": 2}.get(self.dtype, 4)
 
+    @property
+    def working_bytes(self) -> int:
+        """Memory to clean it: its pixels, the result, brightness as floats, and the smallest tiles."""
+        return 2 * self.size_bytes + 8 * self.height * self.width + (64 << 20)
+
 
 @dataclass(frozen=True)
 class ImageInfo(SignalInfo):

@@ -1,5 +1,6 @@
 """Limits of containers, by a copy of the files in which Linux states them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,9 @@ def test_a_container_has_what_its_group_allows(
 ) -> None:
     pretend(monkeypatch, tmp_path, files)
     assert machine.cores() == 1  # half a core
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "3"})
+    machine.limit_threads(machine.cores())
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
     assert machine.memory_bytes() == 600 * MIB
     assert machine.available_bytes() == 200 * MIB
 
@@ -69,6 +73,9 @@ def test_without_limits_it_is_the_machine(
 ) -> None:
     pretend(monkeypatch, tmp_path, files)
     assert machine.cores() == 4
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "3"})
+    machine.limit_threads(machine.cores())
+    assert os.environ == {"OMP_NUM_THREADS": "3"}  # as the user says, and as the libraries do
     assert machine.memory_bytes() > 600 * MIB
     assert machine.available_bytes() == 8000000 * 1024
 

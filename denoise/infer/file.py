@@ -29,11 +29,9 @@ from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.switch import AudioSelector, SwitchedStream
 from denoise.infer.tally import EventTally
-from denoise.infer.tiles import MEMORY
 from denoise.io import Writer
 from denoise.io.atomic import replacing
 from denoise.io.formats import modality_of
-from denoise.io.limits import require_memory
 from denoise.io.sensor.base import SensorReader
 from denoise.io.sniff import sniff
 from denoise.options import CleanOptions
@@ -186,7 +184,6 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
     reading = {"max_pixels": options.max_pixels}
     with io.reader(source, **reading) as pages:
         info = pages.info
-        require_memory(_image_bytes(info), f"{source}: ")
         with evaluator(info, options.reference, reading) as scores, io.writer(destination, info) as sink:
             for page in pages:
                 now = pages.info  # pages of one file may differ in kind
@@ -221,13 +218,6 @@ def _clean_page(
         return clean(page, keep=info.passthrough_channels)
     parts = [clean(page[band : band + 1]) for band in range(len(page))]
     return np.concatenate([result for result, _ in parts]), parts[0][1]
-
-
-def _image_bytes(info: SignalInfo) -> int:
-    """Memory for the largest page, its result, their brightness as floats, and the least tiles."""
-    layouts = info.layouts if isinstance(info, ImageInfo) else ()
-    pages = [(2 * page.size_bytes + 8 * page.height * page.width) for page in layouts]
-    return max(pages, default=0) + MEMORY.min_bytes
 
 
 def _clean_signal(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:

@@ -8,23 +8,26 @@ from denoise.machine import available_bytes
 __all__ = ["require_few", "require_memory", "require_plausible_size"]
 
 SMALL_BYTES = 128 << 20  # any smaller claim is harmless
-MAX_PACKING_RATIO = 2048  # Deflate, the tightest of the common packings, reaches at most 1032
-LARGE_BYTES = 1 << 30  # a larger claim is not read from a file that is packed more tightly than this:
-MAX_LARGE_RATIO = 100
+MAX_PACKING_RATIO = 100  # of a larger one; recordings and photos are packed less tightly
 MAX_PARTS = 4096  # columns, signals or data sets of a file: each costs time, whatever it holds
 
 
-def require_plausible_size(claimed_bytes: int, file_bytes: int, claim: str, where: str = "") -> None:
-    """Check that a file can hold what its header claims, before memory is taken.
+def require_plausible_size(
+    claimed_bytes: int, file_bytes: int, claim: str, where: str = "", harmless_bytes: int | None = None
+) -> None:
+    """Check that a small file takes little memory and time, before they are taken.
 
-    The message begins with `where`, and has the claim in words, such as `900 megapixels`.
+    Args:
+        claimed_bytes: Memory for what the file holds by its header.
+        file_bytes: Size of the file.
+        claim: What it holds, such as `900 megapixels`.
+        where: Begin of the message.
+        harmless_bytes: Memory that any file may take; None is `SMALL_BYTES`.
 
     Raises:
-        TooLargeError: The file cannot hold that much.
+        TooLargeError: A file of this size may not take so much.
     """
-    if claimed_bytes > min(
-        max(SMALL_BYTES, MAX_PACKING_RATIO * file_bytes), max(LARGE_BYTES, MAX_LARGE_RATIO * file_bytes)
-    ):
+    if claimed_bytes > max(harmless_bytes or SMALL_BYTES, MAX_PACKING_RATIO * file_bytes):
         raise TooLargeError(f"{where}claims {claim} in {file_bytes} bytes; refusing to decode")
 
 

@@ -36,7 +36,7 @@ class Problem:
     error: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """Input file; `relative` is its path below the input, with the suffix of its result."""
 
@@ -55,14 +55,14 @@ class Found:
     ignored: list[Problem] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One file to process."""
 
     source: Path  # file to read
     destination: Path  # file to write
     key: str  # the destination's path inside the output folder, with forward slashes
-    relative: Path  # the source's path below the input that led to it
+    relative: str  # the source's path below the input that led to it
     modality: str  # a name in `MODALITIES`
     size_bytes: int = 0  # size of the source when it was found
 
@@ -189,14 +189,16 @@ def plan(
 def mirrored(source: Source, root: Path, naming: Naming = Naming()) -> Item:  # noqa: B008 - frozen
     """Item that writes the result of a source to its mirrored path below `root`."""
     named, modality = naming.rename(source.relative, source.modality), source.modality
-    return Item(source.path, root / named, named.as_posix(), source.relative, modality, source.size_bytes)
+    relative = source.relative.as_posix()
+    return Item(source.path, root / named, named.as_posix(), relative, modality, source.size_bytes)
 
 
 def _beside(source: Source, root: Path, name: str) -> Item:
     """Item whose result lies in the folder of its source, below `root`."""
     destination = source.path.with_name(name)
     key = Path(os.path.relpath(destination.absolute(), root.absolute())).as_posix()
-    return Item(source.path, destination, key, source.relative, source.modality, source.size_bytes)
+    relative = source.relative.as_posix()
+    return Item(source.path, destination, key, relative, source.modality, source.size_bytes)
 
 
 def _renamed(source: Source, output: Path) -> Item:
@@ -207,7 +209,8 @@ def _renamed(source: Source, output: Path) -> Item:
         raise UsageError(str(error)) from error
     if modality != source.modality:
         raise UsageError(f"{output}: a name for {modality}, but {source.path} is {source.modality}")
-    return Item(source.path, output, output.name, source.relative, modality, source.size_bytes)
+    relative = source.relative.as_posix()
+    return Item(source.path, output, output.name, relative, modality, source.size_bytes)
 
 
 def refuse_overlap(folder: Path, output: Path) -> None:

@@ -164,8 +164,8 @@ class Manifest:
         )
 
     @contextmanager
-    def writing(self, items: Iterable[Item]) -> Iterator[Callable[[Entry], object]]:
-        """Mark the items as pending, and append their entries; remove leftovers of an interrupted run first.
+    def writing(self, outputs: Iterable[str]) -> Iterator[Callable[[Entry], object]]:
+        """Mark outputs as pending, by their keys, and take their entries; first remove what a dead run left.
 
         Raises:
             StorageError: The disk is full or failing.
@@ -173,7 +173,7 @@ class Manifest:
         """
         root = self.path.parent
         folder = place(root)
-        keys = {item.key for item in items}
+        keys = set(outputs)
         with output_errors(self.path), folder.briefly():
             before = folder.identities(keys)
             folder.make_folder()
@@ -188,14 +188,13 @@ class Manifest:
             return
         with place(self.path).appending() as file:
             with output_errors(self.path):
-                append = Appender(self.path, file, lambda: self._update_pending(add=keys))
+                append = Appender(self.path, file, keys, lambda: self._update_pending(add=keys))
             yield append
             append.sync()
         with output_errors(self.path), folder.briefly():
             _remove_strays(root, keys)  # of workers that died
-            failed = keys - append.proven
-            after = folder.identities(failed)
-            replaced = {key for key in failed if after[key] != before[key]}
+            after = folder.identities(append.unproven)
+            replaced = {key for key in append.unproven if after[key] != before[key]}
             self._update_pending(add=replaced, remove=keys - replaced)
 
     def _update_pending(self, *, add: Collection[str], remove: Collection[str] = ()) -> None:
@@ -221,11 +220,13 @@ class Appender:
     outputs as ours.
     """
 
-    def __init__(self, path: Path, file: FileIO, on_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, path: Path, file: FileIO, keys: Iterable[str] = (), on_lost: Callable[[], None] = lambda: None
+    ) -> None:
         self._path, self._file, self._place = path, file, place(path)
         self._on_lost = on_lost  # called when somebody removes the manifest
         self._end: int | None = None  # after the last row of this run
-        self.proven: set[str | None] = set()  # keys
+        self.unproven = set(keys)  # without a row of a result
         self._folders: set[Path] = set()  # of outputs since the last sync
         self._synced_s = 0.0
 
@@ -252,7 +253,7 @@ class Appender:
             self._end = self._file.tell()
         if entry.status in WRITTEN and entry.output:
             self._folders.add(Path(entry.output).parent)
-            self.proven.add(entry.key)
+            self.unproven.discard(entry.key or "")
         if time.monotonic() - self._synced_s >= self._place.sync_every_s:
             self.sync()
 

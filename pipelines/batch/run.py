@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import sys
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from denoise.errors import StorageError, UsageError
 from pipelines.batch import discover, forecast
@@ -29,8 +31,8 @@ class Result:
 
     entries: tuple[Entry, ...]  # one entry per file
     ignored: tuple[Problem, ...]  # files of other kinds
-    costs: Mapping[str, Cost] = field(default_factory=dict)  # estimated cost of each file to process, by key
-    free_bytes: int | None = None  # free space on the output disk before the run; None if unknown
+    costs: Mapping[str, Cost] = field(default_factory=dict)  # of a dry run: of each file, by key
+    free_bytes: int | None = None  # of a dry run: free space on the output disk
     stopped: str | None = None  # reason why the run ended early, in one sentence; None if it did not
 
     @property
@@ -76,32 +78,43 @@ def run(
         name_key = folder.name_key()
         lock = folder.claimed([name_key(item.key) for item in plan.items])
     stopped = None
-    finished: set[str | None] = set()
     with lock:
         manifest = _manifest(job, plan) if manifest is None else manifest
-        entries, todo, costs, free_bytes = _sorted(job, plan, manifest)
-        fingerprints = _fingerprints(job, plan)
+        entries, todo, costs, _ = _sorted(job, plan, manifest)
+        seconds = sum(costs.values(), Cost()).estimated_seconds
+        fingerprints, ignored = _fingerprints(job, plan), plan.ignored
+        # Items go as their entries come, so that memory does not grow with the files.
+        left, total = {item.key: item for item in todo}, len(todo)
+        queue = deque(todo)
+        del plan, todo, costs
         try:
-            with manifest.writing(todo) as append:
+            with manifest.writing(left) as append:
                 for entry in entries:
                     if entry.status == "failed":
                         append(entry)
-                seconds = sum(costs.values(), Cost()).estimated_seconds
-                running = engines.run(job.for_workers(), todo, seconds)
-                with progress(len(todo)) as on_entry, closing(running) as results:
+                running = engines.run(job.for_workers(), queue, seconds)
+                with progress(total) as on_entry, closing(running) as results:
                     for entry in results:
-                        entry = replace(entry, fingerprint=fingerprints.get(entry.modality or ""))
+                        entry = _kept(entry, fingerprints.get(entry.modality or ""))
                         append(entry)
                         entries.append(entry)
-                        finished.add(entry.key)
+                        left.pop(entry.key or "", None)
                         on_entry(entry)
         except StorageError as error:
-            left = [item for item in todo if item.key not in finished]
-            entries += [Entry.of(item, "unfinished") for item in left]
-            stopped = (
-                f"{error}; {len(left)} of {len(todo)} files are left: the same command goes on with them"
-            )
-    return Result(tuple(entries), plan.ignored, costs, free_bytes, stopped)
+            entries += [Entry.of(item, "unfinished") for item in left.values()]
+            stopped = f"{error}; {len(left)} of {total} files are left: the same command goes on with them"
+    return Result(tuple(entries), ignored, stopped=stopped)
+
+
+def _kept(entry: Entry, fingerprint: str | None) -> Entry:
+    """Complete an entry; words that many entries share are held once, though workers send copies of them."""
+    same: dict[str, Any] = {
+        name: getattr(entry, name) for name in ("status", "modality", "model", "precision")
+    }
+    same |= {name: sys.intern(word) for name, word in same.items() if word}
+    same["metrics"] = {sys.intern(name): value for name, value in entry.metrics.items()}
+    same["notes"] = tuple(map(sys.intern, entry.notes))
+    return replace(entry, fingerprint=fingerprint, **same)
 
 
 def _plan(job: Job) -> Plan:

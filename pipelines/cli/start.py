@@ -14,6 +14,9 @@ def main() -> None:
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    from denoise.machine import cores, limit_threads
+
+    limit_threads(cores())
     from pipelines.cli.group import run
 
     run()

@@ -44,6 +44,19 @@ def test_a_picture_of_a_gigabyte_in_a_kilobyte(tmp_path: Path) -> None:
     refused(path, TooLargeError, "268 megapixels in 1020 bytes; refusing to decode")
 
 
+def test_a_picture_that_takes_gigabytes_to_clean_is_no_small_file(tmp_path: Path) -> None:
+    """A PNG of 121 megapixels in 1 MB is refused; one that is packed as photos are may take the memory."""
+    for size in (1_000_000, 20_000_000):
+        chunks = ((b"IHDR", struct.pack(">IIBBBBB", 11000, 11000, 8, 2, 0, 0, 0)), (b"IDAT", bytes(size)))
+        data = b"".join(
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+            for name, content in (*chunks, (b"IEND", b""))
+        )
+        (tmp_path / f"{size}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    refused(tmp_path / "1000000.png", TooLargeError, "121 megapixels in 1000057 bytes")
+    assert io.probe(tmp_path / "20000000.png").shape == (3, 11000, 11000)
+
+
 def test_many_pages_that_are_each_believable(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as tif:
@@ -126,8 +139,9 @@ def test_a_small_file_of_gigabytes_is_refused_by_its_header(tmp_path: Path) -> N
     assert (tmp_path / "a.parquet").stat().st_size < 20_000
     refused(tmp_path / "a.parquet", TooLargeError, "bytes of cells in")
     limits.require_plausible_size(2 << 30, 30 << 20, "2 GiB")
-    with pytest.raises(TooLargeError):  # a hundredfold is enough above 1 GiB
-        limits.require_plausible_size(2 << 30, 10 << 20, "2 GiB")
+    limits.require_plausible_size(100 << 20, 10, "100 MiB")
+    with pytest.raises(TooLargeError):  # a hundredfold is enough above 128 MiB
+        limits.require_plausible_size(200 << 20, 1 << 20, "200 MiB")
 
 
 # ---- the largest that is read ----------------------------------------------------------------------------

@@ -3,10 +3,14 @@
 import json
 import multiprocessing
 import os
+import pickle
+import secrets
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +25,7 @@ from pipelines.batch.discover import MANIFEST_NAME, Item
 from pipelines.batch.engines import pool
 from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.lock import CLAIM_PREFIX
+from pipelines.batch.manifest import Entry
 from pipelines.batch.store import Local
 
 NAMES = [f"{n} ö.png" for n in range(6)]
@@ -382,3 +387,26 @@ def test_inputs_are_never_written(turned: Turned) -> None:
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in turned.source.iterdir()}
     batch.run(Turn(inputs=(turned.source,), output=turned.out))
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in turned.source.iterdir()} == before
+
+
+def test_memory_hardly_grows_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of a file before it is processed goes when its result comes."""
+    files, grown = 1000, []
+    (tmp_path / "in").mkdir()
+    for number in range(files):
+        (tmp_path / "in" / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    def engine(_job: Job, items: deque[Item], _expected_s: float) -> Iterator[Entry]:
+        before, _ = tracemalloc.get_traced_memory()
+        while items:
+            digests = {name: secrets.token_hex(32) for name in ("input_digest", "output_digest")}
+            # The texts are those of another process, as unpickling makes them.
+            yield pickle.loads(pickle.dumps(Entry.of(items.popleft(), "ok", model="none", **digests)))
+        grown.append((tracemalloc.get_traced_memory()[0] - before) / files)
+
+    monkeypatch.setattr(batch.engines, "run", engine)
+    tracemalloc.start()
+    result = batch.run(Turn(inputs=(tmp_path / "in",), output=tmp_path / "out"))
+    tracemalloc.stop()
+    assert result.counts == {"ok": files}
+    assert grown[0] < 500, grown

@@ -11,7 +11,7 @@ from pipelines.batch.store import Local
 
 
 def item(source: str, destination: str, modality: str, size_bytes: int) -> Item:
-    return Item(Path(source), Path(destination), destination, Path(source), modality, size_bytes)
+    return Item(Path(source), Path(destination), destination, source, modality, size_bytes)
 
 
 def test_a_photo_takes_about_what_its_pixels_take() -> None:

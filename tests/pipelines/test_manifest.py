@@ -20,7 +20,7 @@ def item(tmp_path: Path) -> Item:
     source.parent.mkdir()
     out.mkdir()
     source.write_bytes(b"input")
-    return Item(source, out / "a.png", "a.png", Path("a.png"), "image")
+    return Item(source, out / "a.png", "a.png", "a.png", "image")
 
 
 def done(item: Item, **changes: object) -> Entry:
@@ -42,7 +42,7 @@ def append(root: Path, *entries: Entry) -> None:
 
 def interrupt(item: Item) -> None:
     """Start an item, and stop before its row."""
-    with pytest.raises(KeyboardInterrupt), Manifest(item.destination.parent).writing([item]):
+    with pytest.raises(KeyboardInterrupt), Manifest(item.destination.parent).writing([item.key]):
         raise KeyboardInterrupt
 
 
@@ -123,7 +123,7 @@ def test_an_output_of_an_interrupted_run_is_ours_to_redo(item: Item) -> None:
     item.destination.write_bytes(b"output, but the row never came")
     assert (root / PENDING_NAME).exists()
     assert verdict(item) is None
-    with Manifest(root).writing([item]) as write:
+    with Manifest(root).writing([item.key]) as write:
         write(done(item))
     assert verdict(item) == "skipped"
     assert not (root / PENDING_NAME).exists()
@@ -131,9 +131,9 @@ def test_an_output_of_an_interrupted_run_is_ours_to_redo(item: Item) -> None:
 
 def test_the_claims_of_an_interrupted_run_outlive_another_run(item: Item) -> None:
     root = item.destination.parent
-    other = Item(item.source, root / "b.png", "b.png", Path("b.png"), "image")
+    other = Item(item.source, root / "b.png", "b.png", "b.png", "image")
     interrupt(item)
-    with Manifest(root).writing([other]):
+    with Manifest(root).writing([other.key]):
         pass
     assert json.loads((root / PENDING_NAME).read_text()) == "a.png"
 
@@ -175,9 +175,9 @@ def test_rows_reach_the_disk_after_the_names_that_they_speak_of(
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(Path(MANIFEST_NAME)))
     monkeypatch.setattr(manifest.time, "monotonic", lambda: 1e6)  # half a second never passes
     root = item.destination.parent
-    below = Item(item.source, root / "sub" / "b.png", "sub/b.png", Path("sub/b.png"), "image")
+    below = Item(item.source, root / "sub" / "b.png", "sub/b.png", "sub/b.png", "image")
     below.destination.parent.mkdir()
-    with Manifest(root).writing([item, below]) as write:
+    with Manifest(root).writing([item.key, below.key]) as write:
         synced.clear()
         write(done(item))
         assert synced == [root, Path(MANIFEST_NAME)]

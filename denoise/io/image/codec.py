@@ -35,6 +35,8 @@ from denoise.signal import ImageInfo, Page, SignalInfo
 __all__ = ["CODEC", "ImageReader", "ImageWriter"]
 
 MAX_PIXELS = 500_000_000  # of one page; a file above is refused as a decompression bomb
+# That a small file may take: a page, in a process of 1 GiB, and all pages of a document, often nearly blank
+_WORKING_BYTES, _PAGES_BYTES = 640 << 20, 1 << 30
 MEGA = 1_000_000
 
 
@@ -220,8 +222,9 @@ def _header(path: Path, source: ReadableFormat, data: FileBytes, max_pixels: int
                 )
             claimed_bytes += page.size_bytes
             pages = f" on one of {len(header.pages)} pages" if len(header.pages) > 1 else ""
-            require_plausible_size(claimed_bytes, len(data), claim + pages)
-            require_memory(page.size_bytes)
+            for size_bytes, most in ((claimed_bytes, _PAGES_BYTES), (page.working_bytes, _WORKING_BYTES)):
+                require_plausible_size(size_bytes, len(data), claim + pages, harmless_bytes=most)
+            require_memory(page.working_bytes)
     return header
 
 

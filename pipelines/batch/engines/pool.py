@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from denoise.errors import StorageError, UsageError
-from denoise.machine import cores
+from denoise.machine import cores, limit_threads
 from pipelines.batch.discover import Item
 from pipelines.batch.engines.base import Crashes, Entries, retry_alone
 from pipelines.batch.forecast import bytes_text
@@ -270,8 +270,7 @@ def _serve(pipe: Connection, job: Job, threads: int, memory_bytes: int | None) -
 
 def _set_up(threads: int, memory_bytes: int | None) -> None:
     """Set threads, memory limit and signal handlers, before anything heavy is imported."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
+    limit_threads(threads)
     if memory_bytes is not None:
         _limit_allocation(2 * memory_bytes + (512 << 20))
     for number in _STOPPING:

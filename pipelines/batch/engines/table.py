@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable
 
 from denoise.machine import cores, memory_bytes
 from pipelines.batch.discover import Item
@@ -21,29 +22,30 @@ _MIN_POOL_S = 10.0
 _WORKER_BYTES = 3 << 29
 
 
-def run(job: Job, items: Sequence[Item], expected_s: float) -> Entries:
+def run(job: Job, items: deque[Item], expected_s: float) -> Entries:
     """Process the items on the job's engine; yield entries as they are done.
 
     Limits on time and memory need another process.
 
     Args:
         job: The job.
-        items: Files to process.
+        items: Files to process; each is taken out as its turn comes.
         expected_s: Estimated seconds for all of them together.
 
     Raises:
         StorageError: The disk accepts no more results.
     """
+    turns = (items.popleft() for _ in range(len(items)))
     if job.engine == "dask":
         from pipelines.batch.engines.dask import dask
 
-        return dask(job, items)
+        return dask(job, turns)
     workers = job.workers or _worker_count(job, len(items), expected_s)
     if workers == 1 and job.timeout is None and job.memory is None:
-        return inline(job, items)
+        return inline(job, turns)
     from pipelines.batch.engines.pool import pool  # importing multiprocessing takes a moment
 
-    return pool(job, items, workers)
+    return pool(job, turns, workers)
 
 
 def check(job: Job) -> None:
@@ -65,7 +67,7 @@ def _worker_count(job: Job, files: int, expected_s: float) -> int:
     return max(1, min(cores(), files, (job.memory or memory_bytes()) // _WORKER_BYTES))
 
 
-def inline(job: Job, items: Sequence[Item]) -> Entries:
+def inline(job: Job, items: Iterable[Item]) -> Entries:
     """Process the items one after another in this process."""
     for item in items:
         try:
