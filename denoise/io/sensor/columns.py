@@ -18,6 +18,7 @@ from pathlib import Path
 from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.io.sensor.base import LogOptions, sensor_info
 from denoise.io.sensor.kinds import CONSTANT, JUDGED, domain_of, kinds_of
+from denoise.io.sensor.numerals import word_set
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import SECONDS, Clock, SensorInfo
 
@@ -31,9 +32,14 @@ _TICKS = (6.3e17, 6.7e17)  # of .NET: 100 ns since the year 1, from 1997 to 2124
 _DAY_NUMBERS = ((25_000, 75_000), (700_000, 770_000))  # of Excel, since 1899, and of MATLAB, since 0
 
 
+_DAYS_OF_YEAR = word_set("doy jday yday julian dayofyear day_of_year")
+
+
 def _guess_unit(column: ColumnSurvey) -> str:
     """Guess the unit of a time column from its values."""
     low, high = column.bounds
+    if column.name.lower() in _DAYS_OF_YEAR:
+        return "d"
     is_date = not column.integers or "date" in column.name.lower()
     if is_date and any(start < low <= high < stop for start, stop in _DAY_NUMBERS):
         return "d"
@@ -59,7 +65,8 @@ def find_clock(columns: Sequence[ColumnSurvey], time_unit: str | None = None) ->
     candidates = [column for column in known if column.is_time and column.interval > 0]
     if not candidates and known and columns[0] is known[0]:
         first = known[0]
-        candidates = [first] if first.is_regular_ramp and not first.is_index and len(known) > 1 else []
+        is_clock = first.is_regular_ramp and not first.is_index and "year" not in first.name.lower()
+        candidates = [first] if is_clock and len(known) > 1 else []
     if not candidates:
         return None
     column = candidates[0]

@@ -22,7 +22,7 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise.errors import InputError, OutputError
+from denoise.errors import InputError, OutputError, UnreadableError
 from denoise.io.sensor.base import (
     LogOptions,
     SensorFormat,
@@ -34,6 +34,7 @@ from denoise.io.sensor.base import (
 )
 from denoise.io.sensor.columns import table_info
 from denoise.io.sensor.dialect import GZIP, Head, head_of, open_text
+from denoise.io.sensor.doubts import refuse_sources
 from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, is_quoted, shown, unquoted
 from denoise.io.sensor.rows import Chunk, Rows, find_difference
 from denoise.io.sensor.stamps import Stamps, seconds_of
@@ -186,11 +187,14 @@ def _survey(path: Path, options: LogOptions) -> SensorInfo:
     ]
     rows, combined = 0, ColumnSurvey("date and time", "s", "time")
     for chunk in Rows(path, head):
+        if not rows and options.columns is None:
+            refuse_sources(path, head.names, chunk.columns, head.forms)
         rows += chunk.rows
         if head.date_parts and chunk.rows:
             combined.add(_combined(chunk, head))
         for survey, cells in zip(surveys, chunk.columns, strict=False):
             survey.add_cells(cells, chunk.lines)
+    _require_times(path, surveys)
     parts = combined if head.date_parts else None
     info, chosen = table_info(path, surveys, rows, options, parts, head.sample_rate)
     more_decimals = 0 if options.keep_resolution else _MORE_DECIMALS
@@ -202,6 +206,20 @@ def _survey(path: Path, options: LogOptions) -> SensorInfo:
     )
     notes = (f"whole numbers of {whole} get decimals where they are cleaned",) if whole else ()
     return replace(info, notes=head.notes + info.notes + notes, own=layout)
+
+
+def _require_times(path: Path, surveys: Sequence[_TextColumn]) -> None:
+    """Refuse a table whose only times are interrupted by text, as above a sum or a second table.
+
+    Raises:
+        UnreadableError: They are.
+    """
+    times = [column for column in surveys if column.kind != "text" and column.maybe_time_named]
+    if times and all(column.reject_reason for column in times):
+        raise UnreadableError(
+            f"{path}: {times[0].reject_reason} in the column of times {times[0].name!r}; "
+            "expected a time in each row: remove the line, or begin it with #"
+        )
 
 
 def _combined(chunk: Chunk, head: Head) -> Floats:
@@ -359,13 +377,19 @@ def _replaced(cells: Sequence[str], values: Floats, style: CellFormat, domain: D
 
 
 def _with_core(cell: str, text: str) -> str:
-    """Replace the content of a cell, and keep its blanks and quotes."""
+    """Replace the content of a cell, and keep its quotes, and its width if spare blanks allow."""
     core = cell.strip()
     if is_quoted(core):
         text = f'"{text}"'
     if len(core) == len(cell):
         return text
-    return cell.replace(core, text, 1) if core else text + cell
+    before, after = cell.split(core, 1) if core else ("", cell)
+    for _ in range(len(text) - len(core)):
+        if before.startswith("  "):
+            before = before[1:]
+        elif after.startswith("  "):
+            after = after[1:]
+    return before + text + after
 
 
 def _reader(path: Path, options: LogOptions, recording: int, block: int) -> TextReader:

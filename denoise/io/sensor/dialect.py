@@ -24,7 +24,8 @@ from typing import BinaryIO, cast
 from denoise.errors import InputError, UnreadableError, UnsupportedError
 from denoise.io.limits import require_few
 from denoise.io.sensor.base import naming_damage
-from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted
+from denoise.io.sensor.doubts import find_parts, refuse_layouts, refuse_records
+from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted, word_set
 from denoise.io.sensor.stamps import is_clock, is_compact, is_day_first, is_stamp
 
 __all__ = ["COMMENT", "GZIP", "MAX_RECORD_BYTES", "Dialect", "Head", "head_of", "open_text"]
@@ -46,6 +47,7 @@ _INTERVAL_NAMES = (
     r"|\bincrement\b)"
 )
 _RATE = re.compile(_RATE_NAMES + _BRACKETS + _VALUE + _UNIT, re.IGNORECASE)
+_SPS = re.compile(r"\b(?P<number>\d+(?:\.\d+)?) ?sps\b(?P<unit>)", re.IGNORECASE)  # of seismometers
 _INTERVAL = re.compile(_INTERVAL_NAMES + _BRACKETS + _VALUE + _UNIT, re.IGNORECASE)
 _RATE_UNITS = {"khz": 1e3, "mhz": 1e6, "ghz": 1e9, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DATE_WORDS = {
@@ -54,39 +56,13 @@ _DATE_WORDS = {
     **{"min": "minute", "minuten": "minute", "sec": "second", "sekunde": "second"},
 }
 _NINES = re.compile(r"-?9+")  # a code of missing values, in whatever form the others are
-_SENTENCE = re.compile(r"[$!][A-Z]{4,}.*\*[0-9A-Fa-f]{2}")
 _GERMAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{2,4}(?: .*)?")
 _HINT = re.compile(r'"?sep=(.)"?\s*')  # tells a spreadsheet the delimiter, in the first line
 _DIGITS = re.compile(r"[+-]?\d+")
-_UNITS = frozenset(
-    [
-        "sequence",  # Rigol's unit of row numbers
-        *("s", "sec", "second", "seconds", "ms", "us", "µs", "ns", "min", "h", "hz", "khz", "rpm", "bpm"),
-        *(
-            "v",
-            "volt",
-            "volts",
-            "mv",
-            "uv",
-            "µv",
-            "μv",
-            "nv",
-            "v/v",
-            "a",
-            "ma",
-            "w",
-            "kw",
-            "counts",
-            "adu",
-            "db",
-            "%",
-            "bool",
-        ),
-        *("g", "mg", "m", "mm", "cm", "m/s", "m/s2", "m/s^2", "m/s²"),
-        *("deg", "°", "°/s", "deg/s", "dps", "rad"),
-        *("rad/s", "c", "°c", "k", "f", "°f", "pa", "hpa", "kpa", "mpa", "bar", "mbar", "n", "nm"),
-        *("lux", "lx", "au", "a.u.", "t", "ut", "µt", "gauss", "-"),
-    ]
+_UNITS = word_set(
+    "sequence s sec second seconds ms us µs ns min h hz khz rpm bpm v volt volts mv uv µv μv nv v/v a ma "
+    "w kw counts adu db % bool g mg m mm cm m/s m/s2 m/s^2 m/s² deg ° °/s deg/s dps rad rad/s c °c k f °f "
+    "pa hpa kpa mpa bar mbar n nm lux lx au a.u. t ut µt gauss -"
 )
 
 
@@ -207,24 +183,8 @@ def _sample(path: Path) -> tuple[str, int, str]:
                 f"{path}: line 1 is longer than {SAMPLE_BYTES} bytes; expected rows of cells"
             )
         text = text[:end]
-    _refuse_records(path, text, newline)
+    refuse_records(path, [line.strip() for line in text.split(newline)[:SAMPLE_RECORDS] if line.strip()])
     return text, skipped, newline
-
-
-def _refuse_records(path: Path, text: str, newline: str) -> None:
-    """Refuse texts of records that are no table, though they can be split like one.
-
-    Raises:
-        UnsupportedError: It is JSON, or sentences with checksums.
-    """
-    lines = [line.strip() for line in text.split(newline)[:SAMPLE_RECORDS] if line.strip()]
-    if lines and re.match(r"\{|\[\s*[\[{]", lines[0]):
-        raise UnsupportedError(f"{path}: is JSON; expected a table in text: export it as CSV")
-    if sum(_SENTENCE.fullmatch(line) is not None for line in lines) > len(lines) / 2:
-        raise UnsupportedError(
-            f"{path}: holds NMEA sentences, whose checksums a changed number would break; "
-            "expected a table in text: export it as CSV"
-        )
 
 
 def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
@@ -382,54 +342,33 @@ def _dialect(path: Path, suffix: str, text: str, offset: int, newline: str, mark
 
 
 def _without_commas(path: Path, best: _Split, single: _Split | None, decimal: str) -> _Split:
-    """Check that the commas of a text without other delimiters are none within numbers: 20,52.
+    """Check that the commas of a text without other delimiters are none within numbers: 20,52 or 3,425.0.
 
     Raises:
         InputError: They may be.
     """
-    pairs = [row for row in best.body if all(_DIGITS.fullmatch(cell.strip()) for cell in row[-2:])]
-    first = best.records[best.start] if best.start < len(best.records) else None
-    names = best.rows[best.start - 1] if best.start else []
-    if best.width < 2 or first is None or len(pairs) < len(best.body):
+    base = best.dialect.base_width
+    found = find_parts([row[base - 1 :] for row in best.body]) if best.width > base else None
+    if found is None:
         return best
+    first, names = best.records[best.start], best.rows[best.start - 1] if best.start else []
     line = first.line
     if best.start and not best.fits_header and best.records[best.start - 1].line == line - 1:
         raise InputError(
             f"{path}: line {line - 1} names {len(names)} column{'s' * (len(names) != 1)}, and line {line}, "
-            f"{shown(first.text.strip())!r}, has {best.width} cells: some commas may be decimal marks; "
+            f"{shown(first.text.strip())!r}, has {best.width} cells: some commas may be parts of numbers; "
             "expected a cell for each name: give --delimiter comma if none is, or export with semicolons"
         )
-    if best.width > best.dialect.base_width + 1 or best.start or single is None:
+    if best.start:
         return best
-    if decimal == ",":
+    if single and best.width == base + 1 and (decimal == "," or found[1] == "parts"):
         return single
-    verdict = _reading(best.body)
-    if verdict == "fractions":
-        return single
-    if verdict == "columns":
-        return best
+    number = ",".join(best.body[0][base - 1 :][found[0] : found[0] + 2]).strip()
+    mark = "--decimal comma or " if best.width == base + 1 else ""
     raise InputError(
-        f"{path}: line {line} holds {shown(first.text.strip())!r}, which may be one number with a decimal "
-        "comma or two whole numbers; expected a text with one reading: "
-        "give --decimal comma or --delimiter comma"
+        f"{path}: line {line} holds {shown(first.text.strip())!r}, in which {number} may be one number "
+        f"or two columns; expected one reading: give {mark}--delimiter comma, or export with semicolons"
     )
-
-
-def _reading(rows: Sequence[Sequence[str]]) -> str:
-    """Tell whether pairs of whole numbers are columns or fractions; empty if they may be both.
-
-    Fractions of a fixed length begin with 0 in one of ten; those of any length never end in 0.
-    """
-    ends = [row[-1].strip() for row in rows]
-    lengths = set(map(len, ends))
-    if any(cell[0] in "+-" for cell in ends):
-        return "columns"
-    if any(len(cell) > 1 and cell[0] == "0" for cell in ends):
-        return "fractions" if len(lengths) == 1 else ""
-    if len(lengths) > 1:
-        return "columns" if any(len(cell) > 1 and cell[-1] == "0" for cell in ends) else ""
-    varies = len({row[0].strip() for row in rows}) > 2
-    return "columns" if lengths != {1} and len(rows) >= 50 and varies else ""
 
 
 def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = "") -> Head:
@@ -456,11 +395,24 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
     records, rows, kinds, width, start = split.records, split.rows, split.kinds, split.width, split.start
     if "number" not in kinds:
         found = "a header and no rows" if len(rows) == 1 else "text and no column of numbers"
-        raise InputError(f"{path}: line {records[0].line} and on: {found}; expected a table of numbers")
+        raise InputError(
+            f"{path}: line {records[-1].line} holds {shown(records[-1].text.strip())!r}: {found}; "
+            "expected a table of numbers"
+        )
     if width > 64 and len(rows) * 8 < width:
         raise InputError(
             f"{path}: {len(rows)} rows of {width} columns look like a recording on its side; "
             "expected a row for each sample: transpose it"
+        )
+    if (
+        start
+        and len(rows[start - 1]) != width
+        and re.fullmatch(r"[^A-Za-z]*\d[^A-Za-z]*", records[start - 1].text)
+    ):
+        above = records[start - 1]
+        raise InputError(
+            f"{path}: line {above.line} holds {shown(above.text.strip())!r}, and the rows below have {width} "
+            "cells; expected rows of one form, below a header of names"
         )
     if start == len(rows):
         raise InputError(
@@ -472,9 +424,10 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
             "thousand and more; expected a text with one reading: give --decimal comma or --decimal point"
         )
     trailing = all(not row[-1].strip() for row in split.body)  # rows such as 1,2,3, under a header a,b,c
-    header = [
-        [unquoted(cell) for cell in row] for row in rows[bool(hint) : start] if abs(len(row) - width) < 2
-    ]
+    heads = rows[bool(hint) : start]
+    if heads and all(row[0].lstrip().startswith("%") for row in heads):  # comments of MATLAB
+        heads = [split.dialect.split(record.text.lstrip(" %")) for record in records[bool(hint) : start]]
+    header = [[_name(cell) for cell in row] for row in heads if abs(len(row) - width) < 2]
     if not trailing:  # R leaves out the name of its row names
         header = [row if len(row) >= width else ["", *row] for row in header]
     comment = _comment_header(text, records[start], skipped, split.dialect, width)
@@ -497,6 +450,7 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
     rate = _stated_rate(stated) or _rate_below(rows[:start])
     if start == 0 and (leading := _leading_rate(split)):
         first, rate = records[2], leading
+    refuse_layouts(path, names, split.body, bool(header or comment))
     texts, place = (tuple(names), tuple(units)), (first.offset, first.line)
     parts = _date_parts(names, kinds)
     return Head(split.dialect, kinds, split.forms, *texts, *place, notes, day_first, parts, rate)
@@ -542,9 +496,10 @@ def _is_head_row(row: Sequence[str], kinds: Sequence[str], forms: Sequence[Numbe
     above = {expected for kind, expected in zip(found, kinds, strict=True) if kind == "text"} - {"text"}
     if above - {"missing"} or (above and ("number", "number") not in zip(found, kinds, strict=True)):
         return True  # text above an empty column alone may be a note, if numbers stand above numbers
-    # pandas numbers the columns of a bare array: ",0,1,2"
-    cores = [unquoted(cell) for cell in row]
-    return len(row) > 2 and cores == ["", *map(str, range(len(row) - 1))]
+    # numbers that rise above all columns but the first: ",0,1,2" of pandas, or years
+    first, *cores = map(unquoted, row)
+    is_rising = all(map(str.isdigit, cores)) and all(int(one) < int(two) for one, two in pairwise(cores))
+    return len(cores) > 1 and not first and is_rising
 
 
 def _names_and_units(header: list[list[str]]) -> tuple[list[str], list[str]]:
@@ -554,7 +509,7 @@ def _names_and_units(header: list[list[str]]) -> tuple[list[str], list[str]]:
     is_units = [not cell or cell.lower() in _UNITS or (cell[0] in "[(" and cell[-1] in "])") for cell in last]
     if any(is_units):  # oscilloscopes write the first time and the interval there
         is_units = [unit or _is_number(cell) for unit, cell in zip(is_units, last, strict=True)]
-    if len(header) > 1 and sum(is_units) * 2 >= len(is_units):
+    if len(header) > 1 and len(header[-2]) == len(last) and sum(is_units) * 2 >= len(is_units):
         return [cell.strip("'") for cell in header[-2]], last
     return [cell.strip("'") for cell in header[-1]], []
 
@@ -567,7 +522,7 @@ def _comments(text: str, first: _Record, skipped: int, newline: str) -> list[str
 def _stated_rate(lines: Sequence[str]) -> float | None:
     """Read the rate, or the interval, that lines before the data state: `%Sample Rate = 250 Hz`."""
     for line in lines:
-        rate, interval = _RATE.search(line), _INTERVAL.search(line)
+        rate, interval = _RATE.search(line) or _SPS.search(line), _INTERVAL.search(line)
         if match := rate or interval:
             factor = _RATE_UNITS.get((match["unit"] or "").lower(), 1.0)
             number = float(match["number"].replace(",", ".")) * factor
@@ -618,6 +573,10 @@ def _comment_header(text: str, first: _Record, skipped: int, dialect: Dialect, w
         len(cells) == width and not is_fact and all(_kind(cell, NumberForm()) == "text" for cell in cells)
     )
     return cells if is_names else []
+
+
+def _name(cell: str) -> str:
+    return unquoted(cell).replace('""', '"')
 
 
 def _decoded(rows: list[list[str]]) -> tuple[list[list[str]], tuple[str, ...]]:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from denoise.io.sensor.numerals import word_set
 from denoise.io.sensor.survey import MAX_LEVELS, ColumnSurvey, is_time_name
 from denoise.signal import Clock, Domain
 
@@ -36,176 +37,39 @@ _CLOCK_PARTS = {  # names of parts of a date or time, and the largest value of e
     "hhmm": 2400,
     "hhmmss": 240000,
 }
-_HEADINGS = {
-    *(
-        "heading",
-        "hdg",
-        "bearing",
-        "azimuth",
-        "azi",
-        "compass",
-        "cog",
-        "winddir",
-        "winddirection",
-        "wdir",
-        "wd",
-    ),
-    *("windrichtung", "richtung", "direction", "yaw"),
-}
-_ANGLES = {"angle", "phase", "theta", "phi", "psi", "roll", "pitch", "winkel", "rotation", "crank", "hue"}
-_ANGLE_UNITS = {"deg", "°", "degree", "degrees", "degs", "grad", "degn", "degt", "rad", "radians"}
-_POSITIONS = {"lat", "latitude", "lon", "lng", "long", "longitude", "breitengrad", "längengrad"}
-_SATELLITES = {"sats", "satellites", "nsat", "numsv", "svs", "hdop", "vdop", "pdop", "gdop", "fix"}
-_MOTIONS = {  # words that make another thing of yaw, lat and long: yaw_rate, lat_acc, lat_ms
-    *("rate", "vel", "velocity", "speed", "spd", "acc", "accel", "acceleration", "force", "g", "dps"),
-    *("ms", "us", "latency", "torque"),
-}
-_SETPOINTS = {
-    *(
-        "setpoint",
-        "setpoints",
-        "setpt",
-        "soll",
-        "sollwert",
-        "target",
-        "command",
-        "cmd",
-        "threshold",
-        "limit",
-    ),
-    *("commanded", "desired"),
-}
-_LABELS = {
-    *(
-        "id",
-        "idx",
-        "index",
-        "sample",
-        "samples",
-        "label",
-        "labels",
-        "class",
-        "activity",
-        "status",
-        "state",
-        "flag",
-    ),
-    *(
-        "flags",
-        "event",
-        "marker",
-        "annotation",
-        "annotations",
-        "quality",
-        "counter",
-        "seq",
-        "mode",
-        "gear",
-        "stage",
-    ),
-    *(
-        "code",
-        "valid",
-        "enabled",
-        "enable",
-        "switch",
-        "alarm",
-        "warning",
-        "station",
-        "stations",
-        "node",
-        "version",
-    ),
-    *(
-        "type",
-        "group",
-        "checksum",
-        "crc",
-        "qc",
-        "qn",
-        "trigger",
-        "button",
-        "door",
-        "lap",
-        "cycle",
-        "bit",
-    ),
-    *(
-        "din",
-        "dout",
-        "errors",
-        "fault",
-        "packet",
-        "frame",
-        "subject",
-        "trial",
-        "block",
-        "user",
-    ),
-}
-_COUNTS = {
-    *(
-        "count",
-        "number",
-        "num",
-        "persons",
-        "people",
-        "vehicles",
-        "cars",
-        "requests",
-        "clicks",
-        "visitors",
-        "calls",
-    ),
-    *(
-        "packets",
-        "okta",
-        "oktas",
-        "floor",
-        "pieces",
-        "pcs",
-        "items",
-        "passengers",
-        "tips",
-        "bikes",
-        "restarts",
-    ),
-}
-_TOTALS = {
-    *(
-        "total",
-        "totals",
-        "tot",
-        "cumulative",
-        "cum",
-        "accumulated",
-        "accum",
-        "sum",
-        "energy",
-        "kwh",
-        "wh",
-        "mwh",
-    ),
-    *(
-        "odometer",
-        "mileage",
-        "encoder",
-        "ticks",
-        "revolutions",
-        "steps",
-        "pulses",
-        "meter",
-        "counter",
-        "count",
-    ),
-    *("bytes", "zähler", "zählerstand", "volume", "uptime", "runtime", "hours"),
-}
-_AMOUNTS = {"rain", "rainfall", "precip", "precipitation", "regen", "niederschlag", "tip", "tips", "hail"}
+_HEADINGS = word_set(
+    "heading hdg bearing azimuth azi compass cog winddir winddirection wdir wd windrichtung richtung "
+    "direction yaw"
+)
+_ANGLES = word_set("angle phase theta phi psi roll pitch winkel rotation crank hue")
+_ANGLE_UNITS = word_set("deg ° degree degrees degs grad degn degt rad radians")
+_POSITIONS = word_set("lat latitude lon lng long longitude breitengrad längengrad")
+_SATELLITES = word_set("sats satellites nsat numsv svs hdop vdop pdop gdop fix")
+_MOTIONS = word_set("rate vel velocity speed spd acc accel acceleration force g dps ms us latency torque")
+_SETPOINTS = word_set(
+    "setpoint setpoints setpt soll sollwert target command cmd threshold limit commanded desired"
+)
+_LABELS = word_set(
+    "id idx index sample samples label labels class activity status state flag flags event marker "
+    "annotation annotations quality counter seq mode gear stage code valid enabled enable switch alarm "
+    "warning station stations node version type group checksum crc qc qn trigger button door lap cycle "
+    "bit din dout errors fault packet frame subject trial block user"
+)
+_COUNTS = word_set(
+    "count number num persons people vehicles cars requests clicks visitors calls packets okta oktas "
+    "floor pieces pcs items passengers tips bikes restarts steps strides laps reps"
+)
+_TOTALS = word_set(
+    "total totals tot cumulative cum accumulated accum sum energy kwh wh mwh odometer mileage encoder "
+    "ticks revolutions steps pulses meter counter count bytes zähler zählerstand volume uptime runtime "
+    "hours"
+)
+_AMOUNTS = word_set("rain rainfall precip precipitation regen niederschlag tip tips hail")
 _QUATERNION = re.compile(
     r"(?:.*[\W_])?(?:(?:q|quat|quaternion|orientation|rotation|rot|att)[\W_]*([wxyz0-4ijk]|real)|([wxyz]))"
 )
 _QUATERNION_ENDS = ({*"wxyz"}, {*"0123"}, {*"1234"}, {*"ijk", "real"})
-_PERCENT = {"%", "pct", "percent", "prozent", "humidity", "rh", "soc", "feuchte"}
+_PERCENT = word_set("% pct percent prozent humidity rh soc feuchte")
 
 
 def _words(name: str) -> list[str]:
@@ -325,7 +189,8 @@ def _is_time(index: int, column: ColumnSurvey, clock: Clock | None) -> bool:
     if clock is not None and index == clock.index:
         return True
     is_named = column.time_named and is_time_name(column.name)
-    return (is_named or column.is_time) and not _is_date_part(column)
+    is_alone = column.maybe_time_named and column.samples == 1
+    return (is_named or is_alone or column.is_time) and not _is_date_part(column)
 
 
 def kinds_of(columns: Sequence[ColumnSurvey], clock: Clock | None) -> tuple[str, ...]:

@@ -25,48 +25,31 @@ __all__ = [
     "is_word",
     "shown",
     "unquoted",
+    "word_set",
 ]
 
 Floats = NDArray[np.float64]
 
+
+def word_set(text: str, delimiter: str | None = None) -> frozenset[str]:
+    """Return the set of words of a text."""
+    return frozenset(text.split(delimiter))
+
+
 # Words of loggers, spreadsheets and meters for a reading that is not there, lower case.
-_SIGNS = frozenset(
-    [
-        *("", "-", "--", "---", "----", "-----", "?", "*", "**", "***", "****", "/", "//", "///", ".", ".."),
-        *(
-            "nan",
-            "+nan",
-            "-nan",
-            "-nan(ind)",
-            "1.#qnan",
-            "-1.#ind",
-            "na",
-            "n/a",
-            "n.a.",
-            "null",
-            "none",
-            "nil",
-        ),
-        *("#n/a", "#n/v", "#nv", "#value!", "#wert!", "#div/0!", "#ref!", "#num!"),
-    ]
+_SIGNS = word_set(
+    ", -, --, ---, ----, -----, ?, *, **, ***, ****, /, //, ///, ., .., nan, +nan, -nan, -nan(ind), "
+    "1.#qnan, -1.#ind, na, n/a, n.a., null, none, nil, #n/a, #n/v, #nv, #value!, #wert!, #div/0!, #ref!, "
+    "#num!",
+    ", ",
 )
-_WORDS = frozenset(
-    [
-        *("bad", "ol", "o.l", "o.l.", "overload", "ovld", "out of range", "error", "err", "fault", "invalid"),
-        *(
-            "bad input",
-            "i/o timeout",
-            "pt created",
-            "not available",
-            "missing",
-            "no data",
-            "nodata",
-            "unavailable",
-            "unknown",
-        ),
-    ]
+_WORDS = word_set(
+    "bad, ol, o.l, o.l., overload, ovld, out of range, error, err, fault, invalid, bad input, i/o "
+    "timeout, pt created, not available, missing, no data, nodata, unavailable, unknown",
+    ", ",
 )
 MISSING = _SIGNS | _WORDS
+_INFINITE = frozenset(["inf", "infinity", "1.#inf", "∞", "∞".encode().decode("latin-1")])
 _PLAIN = {
     ".": re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"),
     ",": re.compile(r"[+-]?(?:\d+(?:,\d+)?|,\d+)(?:[eE][+-]?\d+)?"),  # `5,` is half of a list
@@ -127,7 +110,7 @@ class NumberForm:
         lowered = core.lower()
         if lowered in MISSING:
             return np.nan
-        if lowered.lstrip("+-") in ("inf", "infinity"):
+        if lowered.lstrip("+-") in _INFINITE:
             return -np.inf if lowered[0] == "-" else np.inf
         raise ValueError(core)
 

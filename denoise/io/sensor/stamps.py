@@ -37,8 +37,8 @@ _DATES = (
 _STAMPS = [re.compile(rf"{date}(?:[T _,]+{_TIME}{_ZONE})?") for date in _DATES]
 _COMPACT = re.compile(
     r"(?P<year>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01])"
-    r"[T _]?(?P<hour>[01]\d|2[0-4]):?(?P<minute>[0-5]\d)?"
-    r"(?::?(?P<second>[0-5]\d)(?:[.,]?(?P<fraction>\d+))?)?" + _ZONE
+    r"(?:[T _]?(?P<hour>[01]\d|2[0-4]):?(?P<minute>[0-5]\d)?"
+    r"(?::?(?P<second>[0-5]\d)(?:[.,]?(?P<fraction>\d+))?)?)?" + _ZONE
 )
 
 
@@ -121,9 +121,9 @@ def is_stamp(cell: str) -> bool:
 
 
 def is_compact(cell: str) -> bool:
-    """True for digits alone that may be date and time: 2024033022, 202403302215, 20240330221500."""
+    """True for digits alone that may be a date and time: 20240330, 2024033022, 20240330221500."""
     core = _core(cell)
-    return core.isdigit() and len(core) in (10, 12, 14, 17) and _COMPACT.fullmatch(core) is not None
+    return core.isdigit() and len(core) in (8, 10, 12, 14, 17) and _COMPACT.fullmatch(core) is not None
 
 
 def is_clock(cell: str) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.io.sensor.clock import StampSurvey, unwrapped
+from denoise.io.sensor.numerals import word_set
 from denoise.signal import SECONDS
 
 __all__ = ["MAX_LEVELS", "ColumnSurvey", "is_time_name", "unit_in"]
@@ -25,23 +26,9 @@ _UNIT_WORDS = {
     **dict.fromkeys(("hour", "hours"), "h"),
 }
 # A column with such a name is never a measurement; the weaker words count only if the values also grow.
-_TIME_WORDS = {"time", "timestamp", "timestamps", "datetime", "date", "epoch", "unixtime", "utc", "elapsed"}
+_TIME_WORDS = word_set("time timestamp timestamps datetime date epoch unixtime utc elapsed")
 _WEAK_TIME_WORDS = {"t", "ts", "clock", "zeit", "temps", "tiempo", "tempo", *_UNIT_WORDS}
-_OF_TIMES = {
-    "local",
-    "gmt",
-    "start",
-    "end",
-    "stamp",
-    "unix",
-    "of",
-    "day",
-    "record",
-    "sys",
-    "gps",
-    "rtc",
-    "sample",
-}
+_OF_TIMES = word_set("local gmt start end stamp unix of day record sys gps rtc sample")
 # Numbers that loggers, databases and formats of files store for a reading that is not there.
 _CODES = (
     *(-9.0, -99.0, -99.9, -99.99, -127.0, -999.0, -999.9, -999.99, -888.0, -888.8, -777.0, -8888.0, -7777.0),
@@ -138,7 +125,7 @@ class ColumnSurvey:
             self.largest = max(self.largest, float(np.abs(finite).max()))
             self.integers = self.integers and bool((finite == np.rint(finite)).all())
             self._add_levels(finite)
-        if self.time_named or self.increasing:
+        if self.maybe_time_named or self.increasing:
             with np.errstate(over="ignore", invalid="ignore"):  # near the largest float: not a clock
                 self._add_steps(values)
             self.stamps.add(values)
@@ -222,7 +209,8 @@ class ColumnSurvey:
         grows = self.steps >= 1 and self.span > 0 and self.steps_back <= 0.1 * self.steps
         if self.time_named:
             return grows
-        return self.maybe_time_named and grows and self.increasing
+        steady = self.increasing or min(self.regular_steps, self.changes) >= 0.9 * self.steps  # it restarts
+        return self.maybe_time_named and grows and steady
 
     @property
     def is_regular_ramp(self) -> bool:

@@ -128,7 +128,7 @@ def test_changed_cells_read_back_and_nothing_else_moves(dialect: Path, block: in
     old, new = _read(dialect)[0], _read(target)[0]
     np.testing.assert_allclose(new[1], old[1] + 0.123, atol=5e-5 * 12.4)
     np.testing.assert_array_equal(new[0], old[0])
-    for mark in (b"\r", b"\n", b'"', b"#", b",", b";", b" "):
+    for mark in (b"\r", b"\n", b'"', b"#", b",", b";"):
         assert target.read_bytes().count(mark) == dialect.read_bytes().count(mark)
     assert target.read_bytes()[:3] == dialect.read_bytes()[:3]
 
@@ -305,7 +305,7 @@ def test_thousands_are_not_taken_for_decimals(tmp_path: Path) -> None:
     [
         ("0.5;", "0.6;", "row 1, column 1"),
         ("\n0.8;2,0", "", "fewer rows"),
-        (";1,5", ";1,5;4", "another delimiter"),
+        (";1,5", ";1,5;4", "have 2 cells"),
     ],
 )
 def test_a_text_that_does_not_read_back_as_its_source_gets_no_name(

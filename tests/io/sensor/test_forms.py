@@ -4,6 +4,7 @@ Every text is made up here after the formats of the makers; no file of anybody i
 """
 
 import gzip
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -547,8 +548,10 @@ def test_a_form_is_cleaned_where_it_should_be_and_nowhere_else(tmp_path: Path, n
 def _check_cells(source: Path, target: Path, form: Form, values: NDArray[np.float64]) -> None:
     """Compare the texts by the places of their cells, found from the source alone."""
     head = head_of(source, *(_mark(form, name) for name in ("delimiter", "decimal")))
-    chosen = {head.names.index(name): values[row] for row, name in enumerate(form.cleaned)}
-    before, after = (path.read_bytes().decode("latin-1").split("\n") for path in (source, target))
+    places = [index for index, name in enumerate(head.names) if name in form.cleaned]
+    chosen = dict(zip(places, values, strict=True))
+    texts = (path.read_bytes().decode("latin-1") for path in (source, target))
+    before, after = (text.split(head.dialect.newline) for text in texts)
     assert len(before) == len(after)
     assert before[: head.line - 1] == after[: head.line - 1]
     row = 0
@@ -566,6 +569,221 @@ def _check_cells(source: Path, target: Path, form: Form, values: NDArray[np.floa
                 assert cell == changed
         row += 1
     assert row == values.shape[1]
+
+
+def _columns(names: str, *cells: Callable[[int], object], end: str = "\n") -> str:
+    """A table between commas."""
+    return _table(names + end if names else "", lambda i: ",".join(str(cell(i)) for cell in cells), end=end)
+
+
+def _x(index: int) -> str:
+    return f"{WAVE[index]:.2f}"
+
+
+def _load(index: int) -> str:
+    return f"{BIG[index]:,.1f}"
+
+
+_X = _columns("t_s,x", int, _x)
+_SEMICOLONS = _table("t_s;x\n", lambda i: f"{i};{_x(i)}")
+
+# Text, columns that are cleaned (none: refused), what the notes or the refusal say, and the rate.
+ODD_FORMS: dict[str, tuple[str | bytes, tuple[str, ...], str, float | None]] = {
+    # ---- refused: a reading that is not sure, or rows that are no samples of one recording
+    "UTF-16": (_X.encode("utf-16"), (), "UTF-16", None),
+    "UTF-16 without a mark": (_X.encode("utf-16-le"), (), "line 1 holds binary data", None),
+    "zeros behind the last row": (_X.encode() + bytes(99), (), "line 242 holds binary data", None),
+    "thousands between commas": (_columns("t_s,W", int, _load), (), "names 2 columns", None),
+    "thousands between commas, no header": (_columns("", _x, _load), (), "in which 3,425.0 may be", None),
+    "decimal commas behind stamps": (
+        _columns("", lambda i: _at(i, "%Y-%m-%d %H:%M:%S"), lambda i: _de(WAVE[i])),
+        (),
+        "in which 19,91 may be one number",
+        None,
+    ),
+    "a sum below": (_X + "Total,4846.70\n", (), "line 242 holds 'Total' in the column of times", None),
+    "a second table below": (_X + "\nf_Hz,psd\n" + "1,2.5\n" * 9, (), "line 243 holds 'f_Hz'", None),
+    "a header again after a restart": (_X + _X, (), "line 242 holds 't_s'", None),
+    "notes behind semicolons": (_X.replace("\n9,", "\n; gain, 2\n9,"), (), "line 11 holds '; gain'", None),
+    "rows that become longer": (_X.replace("\n9,", "\n8.5,1,restart\n9,"), (), "line 11 has 3 cells", None),
+    "rows that become shorter": (_X.replace("\n9,", "\n8.5\n9,"), (), "line 11 has 1 cell", None),
+    "another delimiter from half way on": (
+        _table("t_s;x\n", lambda i: f"{i}{';' if i < 120 else ','}{_x(i)}"),
+        (),
+        "line 121 holds '119;22.10', and the rows below have 2 cells",
+        None,
+    ),
+    "a row for each day": (
+        _columns("date," + ",".join(f"{h}:00" for h in range(24)), int, *[_x] * 24),
+        (),
+        "unpivot",
+        None,
+    ),
+    "one recording in rows of six": (
+        _table("", lambda i: " ".join(str(ADC[(6 * i + k) % ROWS]) for k in range(6)), 40),
+        (),
+        "wrapped",
+        None,
+    ),
+    "sensors in turn": (
+        _columns(
+            "time,sensor,C", lambda i: i // 3, lambda i: "abc"[i % 3], lambda i: f"{WAVE[i] + i % 3 * 9:.1f}"
+        ),
+        (),
+        "'C' holds readings of 'a', 'b' ... in turn",
+        None,
+    ),
+    "numbers of sensors in turn": (
+        _columns(
+            "time,sensor_id,C", lambda i: i // 2, lambda i: i % 2, lambda i: f"{WAVE[i] + i % 2 * 9:.1f}"
+        ),
+        (),
+        "split the file by 'sensor_id'",
+        None,
+    ),
+    "percent in the cells": (
+        _columns("t_s,rh", int, lambda i: f"{WAVE[i]:.1f}%"),
+        (),
+        "'19.9%' in line 2",
+        None,
+    ),
+    "exponents of Fortran": (_X.replace(".", "D+"), (), "'19D+91' in line 2", None),
+    "numbers that touch": (
+        _table("", lambda i: f"{i:5d}{-BIG[i]:8.2f}{-BIG[i]:8.2f}"),
+        (),
+        "line 200 holds",
+        None,
+    ),
+    "quoted lines": (_table('"t_s,x"\n', lambda i: f'"{i},{_x(i)}"'), (), "no column of numbers", None),
+    # ---- read
+    "line ends of both kinds": (_X.replace("1\n", "1\r\n"), ("x",), "1 Hz", 1.0),
+    "line ends of old Macs": (_X.replace("\n", "\r"), ("x",), "1 Hz", 1.0),
+    "two returns in each line end": (_X.replace("\n", "\r\r\n"), ("x",), "1 Hz", 1.0),
+    "thousands alone": (_columns("", _load), ("1",), "no sample rate", None),
+    "a delimiter behind each row": (_X.replace("\n", ",\n"), ("x",), "1 Hz", 1.0),
+    "a delimiter before each row": (_table(",t_s,x\n", lambda i: f",{i},{_x(i)}"), ("x",), "1 Hz", 1.0),
+    "two names alike": (_columns("t_s,x,x", int, _x, _x), ("x", "x"), "1 Hz", 1.0),
+    "names of three lines": (
+        _columns(",A,A\nTime,Acc X,Acc Y\ns,m/s²,m/s²", lambda i: i / 50, _x, _x),
+        ("Acc X", "Acc Y"),
+        "50 Hz",
+        50.0,
+    ),
+    "years for names": (_columns(",2021,2022", int, _x, _load), (), "in which", None),
+    "years for names, no thousands": (_columns(",2021,2022", int, _x, _x), ("2021", "2022"), "counter", None),
+    "names in a comment of MATLAB": (
+        _table("% fs = 500\n% t x\n", lambda i: f"{i / 500} {_x(i)}"),
+        ("x",),
+        "time column 't'",
+        500.0,
+    ),
+    "an inch in a name": (
+        _table('t_s,"Pipe 3"" (mm)"\n', lambda i: f"{i},{_x(i)}"),
+        ('Pipe 3" (mm)',),
+        "1 Hz",
+        1.0,
+    ),
+    "a name of two lines": (
+        _table('t_s,"Temp\n(C)"\n', lambda i: f"{i},{_x(i)}"),
+        ("Temp\n(C)",),
+        "1 Hz",
+        1.0,
+    ),
+    "a clock that starts again": (_columns("t_s,x", lambda i: i % 120, _x), ("x",), "'t_s' in s: 1 Hz", 1.0),
+    "one row": ("t_s,x\n0,19.91\n", ("x",), "t_s (time)", None),
+    "days without a mark": (
+        _columns("date,x", lambda i: (START + timedelta(i)).strftime("%Y%m%d"), _x),
+        ("x",),
+        "'date' in s",
+        1 / 86400,
+    ),
+    "days of the year": (
+        _columns("doy,x", lambda i: f"{90 + i / 144:.5f}", _x),
+        ("x",),
+        "'doy' in d",
+        1 / 600,
+    ),
+    "fractions of a year": (
+        _columns("year,x", lambda i: f"{2000 + i / 12:.4f}", _x),
+        ("x",),
+        "year (never",
+        None,
+    ),
+    "a zone in each stamp": (
+        _columns("t,x", lambda i: _at(i, "%Y-%m-%dT%H:%M:%S+01:00"), _x),
+        ("x",),
+        "1 Hz",
+        1.0,
+    ),
+    "microseconds since 1970": (
+        _columns("timestamp,x", lambda i: 1711836000000000 + i * 4000, _x),
+        ("x",),
+        "us",
+        250.0,
+    ),
+    "nanoseconds since 1970": (
+        _columns("timestamp,x", lambda i: 1711836000000000000 + i * 10**6, _x),
+        ("x",),
+        "ns",
+        1e3,
+    ),
+    "days of Excel between semicolons": (
+        _table("Datum;x\n", lambda i: f"{45000 + i / 1440:.8f};{_x(i)}".replace(".", ",")),
+        ("x",),
+        "'Datum' in d",
+        1 / 60,
+    ),
+    "infinities of an oscilloscope": (
+        _columns("t_s,x", int, lambda i: "∞" if i == 50 else _x(i)),
+        ("x",),
+        "an infinity in x, line 52",
+        1.0,
+    ),
+    "an activity tracker": (
+        _columns(
+            "t_s,steps,bpm,sleep_stage", lambda i: i * 60, lambda i: ADC[i] % 90, _x, lambda i: i // 40 % 4
+        ),
+        ("bpm",),
+        "steps (count in whole steps), sleep_stage (label)",
+        1 / 60,
+    ),
+    "a seismometer": (
+        "TIMESERIES XX_ABC_00_BHZ_M, 240 samples, 20 sps, 2010-02-27T06:30:00, SLIST, INTEGER, Counts\n"
+        + _columns("", lambda i: ADC[i]),
+        ("TIMESERIES XX_ABC_00_BHZ_M, 240 samples, 20 sps, 2010-02-27T06:30:00, SLIST, INTEGER, Counts",),
+        "20 Hz as the file states it",
+        20.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FORMS)
+def test_an_odd_form_is_read_right_or_refused(tmp_path: Path, name: str) -> None:
+    text, cleaned, words, rate = ODD_FORMS[name]
+    source, target = tmp_path / "log.csv", tmp_path / "new.csv"
+    source.write_bytes(text.encode() if isinstance(text, str) else text)
+    if not cleaned:
+        with pytest.raises(DenoiseError, match=re.escape(words)):
+            CODEC.probe(source, only_measurements=True)
+        return
+    with CODEC.reader(source, only_measurements=True) as reader:
+        info, values = reader.info, np.concatenate(list(reader), axis=1)
+    assert info.columns == cleaned
+    assert info.sample_rate == (rate and pytest.approx(rate, rel=1e-4))
+    assert words in " ".join(info.notes)
+    shift = 0.3 * np.arange(1, len(values) + 1)[:, None]
+    with CODEC.writer(target, info) as sink:
+        sink.write(values + shift)
+    _check_cells(source, target, Form(str(text), cleaned), values + shift - 0.3)
+
+
+def test_a_text_of_fixed_width_keeps_its_places(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(_table("", lambda i: f"{i:6d}{WAVE[i]:10.2f}  |"))
+    values, info = io.read(tmp_path / "a.txt")
+    io.write(tmp_path / "b.txt", values + 0.3, info)
+    lines = (tmp_path / "b.txt").read_text().splitlines()
+    assert {len(line) for line in lines} == {19}
+    assert {float(line[6:16]) for line in lines} == {round(value, 2) for value in values[0] + 0.3}
 
 
 def _wrapped(value: float, form: Form) -> float:
