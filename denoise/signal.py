@@ -77,6 +77,7 @@ class Metadata:
     icc: bytes | None = None  # an ICC profile
     xmp: bytes | None = None  # an XMP packet, UTF-8
     dpi: tuple[float, float] | None = None  # dots per inch, horizontal and vertical
+    plays: int = 1  # of an animation; 0 is forever
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Page:
     passthrough_channels: int = 0  # number of trailing channels that are not colour (alpha)
     alpha: bool = True  # true if the first of them is transparency
     bands: bool = False  # true if the channels are no colours, but bands of a multispectral camera
+    duration_ms: float | None = None  # of a frame of an animation; None for other pages
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -125,6 +127,11 @@ class ImageInfo(SignalInfo):
     # data that only the module of its format understands
     own: Mapping[str, Any] = field(default_factory=dict)
     lost: tuple[str, ...] = ()  # sentences about what no writer keeps
+
+    @property
+    def animated(self) -> bool:
+        """True if the pages are frames of an animation."""
+        return len(self.layouts) > 1 and self.layouts[0].duration_ms is not None
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ _ROWS = (
            bytes_per_sample=0.4),
     Format("WebP", "image", (".webp",), "denoise.io.image.webp:FORMAT", rb"RIFF.{4}WEBP",
            bytes_per_sample=0.3),
+    Format("GIF", "image", (".gif",), "denoise.io.image.gif:FORMAT", rb"GIF8", written_suffix=".webp",
+           bytes_per_sample=0.5),
     Format("TIFF", "image", (".tif", ".tiff"), "denoise.io.image.tiff:FORMAT", rb"II[*+]\0|MM\0[*+]",
            bytes_per_sample=3.0),
     Format("BMP", "image", (".bmp",), "denoise.io.image.bmp:FORMAT",  # bytes 14 to 17: a known header size
@@ -171,7 +173,6 @@ _ROWS = (
 # decide, or the suffix where a format has no bytes of its own.
 _CONVERT_IMAGE, _CONVERT_SOUND = "save it as PNG or TIFF", "convert it to WAV or FLAC"
 _REFUSED_ROWS = (
-    Format("GIF", "image", (".gif",), magic=rb"GIF8", advice=f"{_CONVERT_IMAGE}; 256 colours hold no result"),
     Format("Photoshop", "image", (".psd", ".psb"), magic=rb"8BPS", advice=_CONVERT_IMAGE),
     Format(
         "JPEG 2000",

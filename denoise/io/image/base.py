@@ -82,14 +82,16 @@ class WritableFormat(ReadableFormat, Protocol):
     dtypes: tuple[str, ...]  # supported, the one with most digits last
     channels: tuple[int, ...]  # supported numbers of them; empty: any
     multipage: bool
+    animated: bool
 
     def sink(self, path: Path, info: ImageInfo) -> AbstractContextManager[Callable[[Picture], None]]: ...
 
 
 class SinglePage:
-    """Base of the formats whose files hold one picture."""
+    """Base of the formats whose files hold one picture, or an animation if they are `animated`."""
 
     multipage = False
+    animated = False
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture as `(H, W)` or `(H, W, C)`."""
@@ -99,15 +101,39 @@ class SinglePage:
         """Write the picture, with the metadata of `info`."""
         raise NotImplementedError
 
+    def frames(self, data: FileBytes, header: Header) -> Iterator[Array]:
+        """Decode the frames of an animation, each as it is shown."""
+        raise NotImplementedError
+
+    def animation(
+        self, file: IO[bytes], info: ImageInfo
+    ) -> AbstractContextManager[Callable[[Picture], None]]:
+        """Begin an animation of whole frames."""
+        raise NotImplementedError
+
     def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
-        """Decode the one page."""
-        yield self.decode(data, header)
+        """Decode the one page, or the frames of an animation."""
+        if len(header.pages) > 1:
+            yield from self.frames(data, header)
+        else:
+            yield self.decode(data, header)
 
     @contextmanager
     def sink(self, path: Path, info: ImageInfo) -> Iterator[Callable[[Picture], None]]:
-        """Open `path` for one picture."""
+        """Open `path` for one picture, or for the frames of an animation."""
         with path.open("wb") as file:
-            yield partial(self.encode, file, info)
+            if info.animated and self.animated:
+                with self.animation(file, info) as write:
+                    yield write
+            else:
+                yield partial(self.encode, file, info)
+
+
+def shown_frames(image: Any, mode: str) -> Iterator[Array]:
+    """Decode the frames of an image of Pillow, drawn one upon the other as their file says."""
+    for number in range(image.n_frames):
+        image.seek(number)
+        yield np.asarray(image.convert(mode))
 
 
 class Picture:

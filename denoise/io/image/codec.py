@@ -135,11 +135,14 @@ class ImageWriter:
             UnsupportedError: A second page for a format that holds one.
             OutputError: NaN in the block, or a size that the format cannot hold.
         """
-        if self._written and not self._format.multipage:
+        frames = self._format.animated and self._info.animated
+        if self._written and not (self._format.multipage or frames):
             raise UnsupportedError(
                 f"{self._path}: {self._format.name} holds one image and "
                 f"{self._info.source} has {self._info.pages}; write to .tif"
             )
+        if self._info.animated and not frames:
+            self.notes += (f"the times of the frames: not kept ({self._format.name} has none)",)
         page = self._page(block)
         bands = page.channels - page.passthrough_channels
         if bands > 3 and self._format.channels:

@@ -1,4 +1,4 @@
-"""PNG (ISO/IEC 15948): 8 and 16 bits, gray to RGBA; palettes and low bit depths are read as 8 bits.
+"""PNG (ISO/IEC 15948): 8 and 16 bits, gray to RGBA, animations; palettes and low bit depths become 8 bits.
 
 libpng decodes. This module encodes strip by strip, so that a picture is never in memory twice: filter each
 row, deflate, wrap in chunks. Chunks of metadata are copied byte for byte.
@@ -6,15 +6,29 @@ row, deflate, wrap in chunks. Chunks of metadata are copied byte for byte.
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from itertools import count
 from typing import IO, Any
 
 import numpy as np
 
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
+from denoise.io.image.base import (
+    Array,
+    FileBytes,
+    Header,
+    Picture,
+    SinglePage,
+    Sliced,
+    icc_fits,
+    shown_frames,
+)
 from denoise.signal import ImageInfo, Metadata, Page
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -36,6 +50,7 @@ class Png(SinglePage):
     name = "PNG"
     dtypes = ("uint8", "uint16")
     channels = (1, 2, 3, 4)
+    animated = True
 
     def header(self, data: FileBytes) -> Header:
         """Read every chunk but the pixels."""
@@ -49,9 +64,8 @@ class Png(SinglePage):
                 f"is damaged: PNG data with colour type {colour}, {width} x {height} pixels and interlace "
                 f"method {chunks[0][1][12]}"
             )
-        for kind, content in chunks:
-            if kind == b"acTL" and content[:4] != b"\0\0\0\1":
-                raise UnsupportedError("is an animated PNG; expected a still image")
+        if b"acTL" in kinds and kinds.count(b"fcTL") > 1:
+            return _animated_header(chunks, width, height, depth)
         see_through = b"tRNS" in kinds
         channels = CHANNELS[colour] + see_through
         dtype = "uint16" if depth == 16 else "uint8"
@@ -75,8 +89,42 @@ class Png(SinglePage):
         pixels: Array = imagecodecs.png_decode(needed)
         return pixels
 
+    def frames(self, data: FileBytes, _header: Header) -> Iterator[Array]:
+        """Decode the frames of an animation, each as it is shown."""
+        from PIL import PngImagePlugin
+
+        return shown_frames(PngImagePlugin.PngImageFile(io.BytesIO(data[:])), "RGBA")
+
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Write the header, the metadata and the filtered, deflated rows."""
+        self._begin(file, info, picture)
+        for piece in self._deflated(picture):
+            _write_chunk(file, b"IDAT", piece)
+        _write_chunk(file, b"IEND", b"")
+
+    @contextmanager
+    def animation(self, file: IO[bytes], info: ImageInfo) -> Iterator[Callable[[Picture], None]]:
+        """Write whole frames, each in place of the one before."""
+        numbers, times = count(), iter(info.layouts)
+
+        def write(picture: Picture) -> None:
+            time_s = Fraction((next(times).duration_ms or 0) / 1000).limit_denominator(1000)
+            number = next(numbers)
+            if not number:
+                self._begin(file, info, picture)
+                _write_chunk(file, b"acTL", struct.pack(">II", len(info.layouts), info.metadata.plays))
+            place = (picture.width, picture.height, 0, 0, min(time_s.numerator, 0xFFFF), time_s.denominator)
+            _write_chunk(file, b"fcTL", struct.pack(">5IHHBB", number, *place, 0, 0))
+            for piece in self._deflated(picture):
+                if number:
+                    _write_chunk(file, b"fdAT", struct.pack(">I", next(numbers)) + piece)
+                else:
+                    _write_chunk(file, b"IDAT", piece)
+
+        yield write
+        _write_chunk(file, b"IEND", b"")
+
+    def _begin(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         colour = {1: GRAY, 2: GRAY_ALPHA, 3: RGB, 4: RGBA}[picture.channels]
         depth = 8 * picture.dtype.itemsize
         file.write(SIGNATURE)
@@ -86,6 +134,8 @@ class Png(SinglePage):
         own = info.own.get("chunks")
         for kind, content in _described(info) if own is None else own:
             _write_chunk(file, kind, content)
+
+    def _deflated(self, picture: Picture) -> Iterator[bytes]:
         step = picture.channels * picture.dtype.itemsize  # bytes to the left neighbour
         above = np.zeros((1, picture.width * step), np.uint8)
         squeeze = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
@@ -93,16 +143,15 @@ class Png(SinglePage):
         for strip in picture.strips(max(1, picture.rows_per_strip() // 4)):
             rows = strip.astype(strip.dtype.newbyteorder(">"), copy=False).view(np.uint8)
             rows = rows.reshape(len(strip), -1)
-            _write_chunk(file, b"IDAT", squeeze.compress(_filtered(rows, above, step).data))
+            if piece := squeeze.compress(_filtered(rows, above, step).data):
+                yield piece
             above = rows[-1:]
-        _write_chunk(file, b"IDAT", squeeze.flush())
-        _write_chunk(file, b"IEND", b"")
+        yield squeeze.flush()
 
 
 def _write_chunk(file: IO[bytes], kind: bytes, content: bytes) -> None:
-    if content or kind != b"IDAT":
-        check = zlib.crc32(content, zlib.crc32(kind))
-        file.write(struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", check))
+    check = zlib.crc32(content, zlib.crc32(kind))
+    file.write(struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", check))
 
 
 def _filtered(rows: Array, above: Array, step: int) -> Array:
@@ -164,6 +213,26 @@ def _chunks(data: Sliced) -> Iterator[Chunk]:
         sound = zlib.crc32(content, zlib.crc32(kind)) == struct.unpack(">I", data[end - 4 : end])[0]
         if sound or kind[:1].isupper():  # damaged metadata is left out; libpng refuses damaged pixels
             yield kind, content
+
+
+def _animated_header(chunks: list[Chunk], width: int, height: int, depth: int) -> Header:
+    """Describe an animation, whose frames may be transparent in any colour type (PNG 3.0, 11.3.6)."""
+    if depth == 16:
+        raise UnsupportedError("is an animated PNG of 16 bits; expected 8 bits or a still image")
+    kinds = [kind for kind, _ in chunks]
+    frames = [content for kind, content in chunks if kind == b"fcTL"]
+    plays = next(content for kind, content in chunks if kind == b"acTL")
+    if kinds.index(b"fcTL") > kinds.index(b"IDAT") if b"IDAT" in kinds else True:
+        raise UnsupportedError(
+            "is an animated PNG whose first picture is no frame; expected an animation alone"
+        )
+    if len(plays) != 8 or any(len(frame) != 26 for frame in frames):
+        raise UnreadableError("is damaged: an animated PNG with wrong frames")
+    times = [(num, den or 100) for num, den in (struct.unpack(">HH", frame[20:24]) for frame in frames)]
+    pages = tuple(Page(height, width, 4, "uint8", 1, duration_ms=1000 * num / den) for num, den in times)
+    kept = tuple(chunk for chunk in chunks if chunk[0] in COPIED)
+    metadata = replace(_metadata(kept), plays=int.from_bytes(plays[4:]))
+    return Header(pages, metadata, (), {"chunks": kept})
 
 
 def _notes(colour: int, depth: int, see_through: bool) -> tuple[str, ...]:

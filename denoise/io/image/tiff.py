@@ -75,6 +75,7 @@ class Tiff:
     dtypes = ("uint8", "uint16", "float32")
     channels = ()
     multipage = True
+    animated = False
 
     def header(self, data: FileBytes) -> Header:
         """Read every page's directory."""

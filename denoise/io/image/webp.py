@@ -1,4 +1,4 @@
-"""WebP (RFC 9649): 8-bit RGB and RGBA, lossless where the source was.
+"""WebP (RFC 9649): 8-bit RGB and RGBA, lossless where the source was; animations as whole frames.
 
 libwebp codes the pixels, through imagecodecs; this module reads and writes the container (RIFF, the extended
 header, profile, EXIF, XMP).
@@ -6,17 +6,32 @@ header, profile, EXIF, XMP).
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO
 
-from denoise.errors import OutputError, UnreadableError, UnsupportedError
-from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
+from denoise.errors import OutputError, UnreadableError
+from denoise.io.image.base import (
+    EXIF,
+    Array,
+    FileBytes,
+    Header,
+    Picture,
+    SinglePage,
+    Sliced,
+    icc_fits,
+    shown_frames,
+)
 from denoise.signal import ImageInfo, Metadata, Page
 
 QUALITY = 95.0  # of lossy files: a WebP does not state the quality that it was written with
 MAX_SIDE_PX = 16383
-HAS_ICC, HAS_ALPHA, HAS_EXIF, HAS_XMP, ANIMATED = 0x20, 0x10, 0x08, 0x04, 0x02  # flags in VP8X
+HAS_ALPHA = 0x10  # flag in VP8X; the others, by the chunk that each announces:
+FLAGS = ((0x20, b"ICCP"), (HAS_ALPHA, b"ALPH"), (0x08, b"EXIF"), (0x04, b"XMP "), (0x02, b"ANIM"))
+UNBLENDED = b"\2"  # flags of a frame: it replaces the pixels below, and stays
 
 Chunk = tuple[bytes, bytes]
 
@@ -27,12 +42,15 @@ class WebP(SinglePage):
     name = "WebP"
     dtypes = ("uint8",)
     channels = (3, 4)
+    animated = True
 
     def header(self, data: FileBytes) -> Header:
         """Read the container; of the pixels only their size."""
-        chunks = dict(reversed(list(_chunks(data))))  # of several of one kind the first counts
-        if b"ANIM" in chunks or b"ANMF" in chunks:
-            raise UnsupportedError("is an animated WebP; expected a still image")
+        listed = list(_chunks(data))
+        chunks = dict(reversed(listed))  # of several of one kind the first counts
+        frames = [content for kind, content in listed if kind == b"ANMF"]
+        if frames and len(chunks.get(b"VP8X", b"")) == 10 and len(chunks.get(b"ANIM", b"")) == 6:
+            return _animated_header(chunks, frames)
         lossless = b"VP8L" in chunks
         if lossless:
             width, height, alpha = _lossless_header(chunks[b"VP8L"])
@@ -41,12 +59,8 @@ class WebP(SinglePage):
             alpha = b"ALPH" in chunks
         else:
             raise UnreadableError("is damaged: WebP data without a picture")
-        exif = chunks.get(b"EXIF")
-        metadata = Metadata(
-            exif=exif and exif.removeprefix(EXIF), icc=chunks.get(b"ICCP"), xmp=chunks.get(b"XMP ")
-        )
         page = Page(height, width, 4 if alpha else 3, "uint8", int(alpha))
-        return Header((page,), metadata, (), {"lossless": lossless})
+        return Header((page,), _metadata(chunks), (), {"lossless": lossless})
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture."""
@@ -55,8 +69,37 @@ class WebP(SinglePage):
         pixels: Array = imagecodecs.webp_decode(data[:], hasalpha=header.pages[0].channels == 4)
         return pixels
 
+    def frames(self, data: FileBytes, header: Header) -> Iterator[Array]:
+        """Decode the frames of an animation, each as it is shown."""
+        from PIL import WebPImagePlugin
+
+        image = WebPImagePlugin.WebPImageFile(io.BytesIO(data[:]))
+        return shown_frames(image, "RGBA" if header.pages[0].channels == 4 else "RGB")
+
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Encode the pixels and wrap them; a lossless source stays lossless, whatever its format."""
+        _write(
+            file, self._coded(info, picture), info.metadata, picture.width, picture.height, picture.channels
+        )
+
+    @contextmanager
+    def animation(self, file: IO[bytes], info: ImageInfo) -> Iterator[Callable[[Picture], None]]:
+        """Write whole frames, each in place of the one before."""
+        chunks = [(b"ANIM", bytes(4) + struct.pack("<H", min(info.metadata.plays, 0xFFFF)))]
+        times = iter(info.layouts)
+
+        def write(picture: Picture) -> None:
+            coded = b"".join(map(_packed, self._coded(info, picture)))
+            sides = _sides(picture.width, picture.height)
+            time_ms = min(round(next(times).duration_ms or 0), 0xFFFFFF)
+            chunks.append((b"ANMF", bytes(6) + sides + time_ms.to_bytes(3, "little") + UNBLENDED + coded))
+
+        yield write
+        channels, height, width = info.shape
+        _write(file, chunks, info.metadata, width, height, channels)
+
+    def _coded(self, info: ImageInfo, picture: Picture) -> list[Chunk]:
+        """Encode the pixels, as chunks."""
         import imagecodecs
 
         if max(picture.height, picture.width) > MAX_SIDE_PX:
@@ -66,29 +109,59 @@ class WebP(SinglePage):
             )
         lossless = info.own.get("lossless", info.format != "JPEG")
         encoded = imagecodecs.webp_encode(picture.whole(), level=QUALITY, lossless=lossless)
-        pixels = [chunk for chunk in _chunks(bytes(encoded)) if chunk[0] in (b"VP8 ", b"VP8L", b"ALPH")]
-        metadata = info.metadata
-        icc = metadata.icc if icc_fits(metadata.icc, picture.channels) else None
-        chunks = [(b"ICCP", icc), *pixels, (b"EXIF", metadata.exif), (b"XMP ", metadata.xmp)]
-        _write(file, [(kind, content) for kind, content in chunks if content], picture)
+        return [chunk for chunk in _chunks(bytes(encoded)) if chunk[0] in (b"VP8 ", b"VP8L", b"ALPH")]
 
 
-def _write(file: IO[bytes], chunks: list[Chunk], picture: Picture) -> None:
+def _write(
+    file: IO[bytes], pixels: list[Chunk], metadata: Metadata, width: int, height: int, channels: int
+) -> None:
+    icc = metadata.icc if icc_fits(metadata.icc, channels) else None
+    parts = [(b"ICCP", icc), *pixels, (b"EXIF", metadata.exif), (b"XMP ", metadata.xmp)]
+    chunks = [(kind, content) for kind, content in parts if content]
     kinds = {kind for kind, _ in chunks}
-    flags = sum(
-        flag
-        for flag, kind in ((HAS_ICC, b"ICCP"), (HAS_EXIF, b"EXIF"), (HAS_XMP, b"XMP "), (HAS_ALPHA, b"ALPH"))
-        if kind in kinds
-    )
-    if b"VP8L" in kinds and picture.channels == 4:
+    flags = sum(flag for flag, kind in FLAGS if kind in kinds)
+    if channels == 4 and kinds & {b"VP8L", b"ANIM"}:
         flags |= HAS_ALPHA
     if flags:
-        sides = (side.to_bytes(3, "little") for side in (picture.width - 1, picture.height - 1))
-        chunks = [(b"VP8X", bytes([flags, 0, 0, 0]) + b"".join(sides)), *chunks]
+        chunks.insert(0, (b"VP8X", bytes([flags, 0, 0, 0]) + _sides(width, height)))
     size = 4 + sum(8 + len(content) + len(content) % 2 for _, content in chunks)
     file.write(b"RIFF" + struct.pack("<I", size) + b"WEBP")
-    for kind, content in chunks:
-        file.write(kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2))
+    for chunk in chunks:
+        file.write(_packed(chunk))
+
+
+def _packed(chunk: Chunk) -> bytes:
+    kind, content = chunk
+    return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def _sides(width: int, height: int) -> bytes:
+    return (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+
+
+def _metadata(chunks: Mapping[bytes, bytes]) -> Metadata:
+    exif = chunks.get(b"EXIF")
+    return Metadata(exif=exif and exif.removeprefix(EXIF), icc=chunks.get(b"ICCP"), xmp=chunks.get(b"XMP "))
+
+
+def _animated_header(chunks: Mapping[bytes, bytes], frames: list[bytes]) -> Header:
+    """Describe an animation (RFC 9649, 2.7.1)."""
+    canvas, plays = chunks[b"VP8X"], int.from_bytes(chunks[b"ANIM"][4:], "little")
+    width, height = (int.from_bytes(canvas[at : at + 3], "little") + 1 for at in (4, 7))
+    alpha = bool(canvas[0] & HAS_ALPHA)
+    pages = tuple(
+        Page(
+            height,
+            width,
+            4 if alpha else 3,
+            "uint8",
+            int(alpha),
+            duration_ms=int.from_bytes(frame[12:15], "little"),
+        )
+        for frame in frames
+    )
+    own = {"lossless": all(b"VP8L" in frame[16:64] for frame in frames)}
+    return Header(pages, replace(_metadata(chunks), plays=plays), (), own)
 
 
 def _chunks(data: Sliced) -> Iterator[Chunk]:

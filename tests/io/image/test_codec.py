@@ -573,17 +573,44 @@ def test_contents_decide(tmp_path: Path) -> None:
     path.write_text("no picture")
     with pytest.raises(UnreadableError, match=r"holds text data; expected an image$"):
         probe(path)
-    _pil("RGB").save(path, "GIF")
-    with pytest.raises(UnsupportedError, match=r"holds GIF data, which is not read; save it as PNG"):
-        probe(path)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp"])
-def test_animations_are_refused(tmp_path: Path, suffix: str) -> None:
-    frames = [_pil("RGB"), _pil("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
-    with pytest.raises(UnsupportedError, match="animated"):
-        probe(tmp_path / f"a{suffix}")
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".gif"])
+@pytest.mark.parametrize("dispose", [False, True])
+def test_animations_keep_frames_times_and_plays(tmp_path: Path, suffix: str, dispose: bool) -> None:
+    pixels = np.moveaxis(_waves(4), 0, -1)
+    frames = []
+    for number in range(4):  # a window that moves: most of each frame is transparent, or as before
+        frame = pixels.copy() if dispose else pixels[..., :3].copy()
+        if dispose:
+            frame[..., 3] = 0
+        frame[5 + number : 20 + number, 9:30, :] = 255 - 40 * number
+        frames.append(Image.fromarray(frame))
+    options = {
+        ".png": {"disposal": 1 + dispose},
+        ".webp": {"lossless": True},
+        ".gif": {"disposal": 1 + dispose},
+    }
+    path, again = tmp_path / f"a{suffix}", tmp_path / f"b{'.webp' if suffix == '.gif' else suffix}"
+    times = [40, 80, 120, 30]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=3, **options[suffix])
+    denoise.clean_file(path, again, "none")
+    for target in (again, tmp_path / "c.tif"):
+        with reader(path) as source, writer(target, source.info) as sink:
+            for page in source:
+                sink.write(page)
+    assert sink.notes == ("the times of the frames: not kept (TIFF has none)",)
+    with Image.open(path) as before, Image.open(again) as after:
+        assert after.n_frames == probe(tmp_path / "c.tif").pages == 4
+        assert after.info["loop"] == 3 + (suffix == ".gif")  # which counts the repeats
+        for number, time_ms in enumerate(times):
+            before.seek(number)
+            after.seek(number)
+            shown, expected = (np.asarray(image.convert("RGBA")) for image in (after, before))
+            np.testing.assert_array_equal(shown[..., 3], expected[..., 3])
+            np.testing.assert_array_equal(shown[shown[..., 3] > 0], expected[expected[..., 3] > 0])
+            after.load()
+            assert after.info["duration"] == time_ms
 
 
 def _bombs(folder: Path) -> Iterator[Path]:
