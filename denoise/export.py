@@ -38,8 +38,6 @@ def export_onnx(model: Denoiser, path: Path, name: str) -> dict[str, str]:
 
     Args:
         model: Trained model; classical methods have no graph.
-        path: File to write.
-        name: Name of the model, for the metadata.
 
     Shape:
         `(1, channels, *S)` in and out of the graph.

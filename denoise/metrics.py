@@ -263,8 +263,6 @@ def psnr_db(reference: Array, estimate: Array, *, peak: float | None = None) -> 
     """Peak signal-to-noise ratio: 10 log10(peak^2 / MSE), the MSE over all channels together.
 
     Args:
-        reference: The clean signal.
-        estimate: The signal to score.
         peak: The value that means full scale (255, 65535, 1.0); never guessed.
     """
     return _psnr_db(_compared(reference, estimate), peak)
@@ -325,11 +323,6 @@ def ssim(reference: Array, estimate: Array, *, peak: float | None = None) -> flo
     Gaussian window of sigma 1.5 px cut at 11 px, K1 = 0.01, K2 = 0.03, population covariance, and a border of
     5 px left out, as in the paper. An image smaller than the window is scored with its edges mirrored. Works
     in strips, so a large image costs little memory.
-
-    Args:
-        reference: The clean signal.
-        estimate: The signal to score.
-        peak: The value that means full scale.
 
     Shape:
         `(C, H, W)` or `(H, W)`, both.

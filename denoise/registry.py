@@ -20,7 +20,6 @@ class Extensible(Mapping[str, Row]):
     them, or when the table is listed.
 
     Args:
-        rows: Rows of this project.
         group: Group of entry points, such as `denoise.corruptions`.
         add: Adds the name and value of an entry point to the rows of packages.
     """

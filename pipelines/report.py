@@ -95,7 +95,6 @@ def summary(result: Result, *, verbose: bool = False, width: int = WIDTH, colour
     """Format a table for each modality, the ignored files, and the failures by their causes.
 
     Args:
-        result: The batch.
         verbose: Show every file with its whole name and all figures, however wide and long that is.
         width: Letters of a line; names are shortened and figures left out until the table fits.
         colour: Draw failures in red.

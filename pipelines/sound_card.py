@@ -46,21 +46,13 @@ class ListenJob(Options):
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """Readings since the last status.
+    """Readings since the last status."""
 
-    Args:
-        input_dbfs: Level of the input.
-        output_dbfs: Level of the output.
-        latency_ms: Delay from the input to the output: both devices, the block and the model.
-        load: Maximum share of a block's duration that its cleaning took; above 1 the sound breaks.
-        overruns: Blocks so far that the devices lost or repeated.
-    """
-
-    input_dbfs: float
-    output_dbfs: float
-    latency_ms: float
-    load: float
-    overruns: int
+    input_dbfs: float  # level of the input
+    output_dbfs: float  # level of the output
+    latency_ms: float  # delay from the input to the output: both devices, the block and the model
+    load: float  # maximum share of a block's duration that its cleaning took; above 1 the sound breaks
+    overruns: int  # blocks so far that the devices lost or repeated
 
     def __str__(self) -> str:
         levels = f"in {self.input_dbfs:6.1f} dBFS, out {self.output_dbfs:6.1f} dBFS"

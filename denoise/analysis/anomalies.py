@@ -54,7 +54,8 @@ class AnomalyDetector(Estimator):
     Rows of a table are judged by `RowEvidence`, windows of signals and images by `WindowEvidence`, which
     trains an autoencoder. Each kind of evidence becomes a p-value by its distribution on normal items; the
     score is their harmonic mean (Wilson 2019), and the threshold comes from its distribution on normal
-    items. Rows are judged by the other rows (leave one out), windows are held out.
+    items. Rows are judged by the other rows (leave one out), windows are held out. Before `fit` the other
+    methods raise a UsageError, for items of another shape or that are not finite an InputError.
 
     >>> import numpy as np
     >>> import denoise
@@ -126,7 +127,6 @@ class AnomalyDetector(Estimator):
         """Use a fitted autoencoder.
 
         Args:
-            embedding: Autoencoder fitted on normal items.
             normal: Normal items for the evidence; they may be its training data.
             held_out: Other normal items, which set the threshold.
 
@@ -159,12 +159,7 @@ class AnomalyDetector(Estimator):
         return self.evidence_.notes
 
     def measure(self, X: ArrayLike) -> Measured:
-        """Compute score, probability and reconstruction error of each item.
-
-        Raises:
-            UsageError: `fit` was not called.
-            InputError: `X` has items of another shape, or holds what is not finite.
-        """
+        """Compute score, probability and reconstruction error of each item."""
         self._check_fitted()
         items = self._like_fitted(X)
         score = self._score(self.evidence_.scores(items))
@@ -180,12 +175,7 @@ class AnomalyDetector(Estimator):
         return rows
 
     def score_samples(self, X: ArrayLike) -> Doubles:
-        """Negate the scores: lower is more abnormal.
-
-        Raises:
-            UsageError: `fit` was not called.
-            InputError: `X` has items of another shape, or holds what is not finite.
-        """
+        """Negate the scores: lower is more abnormal."""
         return -self.measure(X).score
 
     def decision_function(self, X: ArrayLike) -> Doubles:
@@ -205,10 +195,6 @@ class AnomalyDetector(Estimator):
 
         Shape:
             `(n, columns)` for rows, `(n, channels, *size)` for windows; the mean of normal ones is about 1.
-
-        Raises:
-            UsageError: `fit` was not called.
-            InputError: `X` has items of another shape, or holds what is not finite.
         """
         self._check_fitted()
         squares: Floats = np.square(self.evidence_.whitened(self._like_fitted(X)))
@@ -232,9 +218,6 @@ class AnomalyDetector(Estimator):
         """Write autoencoder and threshold as one weights file, which `denoise embed --model` also accepts.
 
         Args:
-            path: `.safetensors`.
-            name: Name of the model.
-            cut: Segmentation of its files.
             facts: Other entries of its card.
 
         Raises:

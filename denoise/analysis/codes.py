@@ -126,10 +126,6 @@ def embed(
 def reconstruct(codes: Codes, model: str | Path | tuple[AutoencoderEmbedding, Segmentation]) -> list[Floats]:
     """Decode the pages of a file, in its units, size and rate; gaps are NaN.
 
-    Args:
-        codes: Codes of one file.
-        model: Model that made them, as for `embed`.
-
     Shape:
         Each page as `denoise.analysis.segments.assemble` returns it: channels first.
     """
@@ -163,10 +159,6 @@ def save(
     """Write an archive of codes.
 
     Args:
-        path: `.npz`.
-        cut: Segmentation of the files.
-        files: Their codes.
-        model: Weights file that made them.
         keep_model: Store its content in the archive, not only its path.
         bits: Bits per number, 1 to 16, uniform between its extremes; None keeps float32.
 
@@ -307,10 +299,7 @@ def write_pages(path: Path, pages: Sequence[Floats], codes: Codes, modality: str
     """Write the pages of `reconstruct` as a file of a common format.
 
     Args:
-        path: Destination with the suffix of `suffix_of`.
-        pages: Pages of one file.
         codes: Codes of the same file, for rates and names.
-        modality: Kind of the file.
     """
     if modality == "sensor":
         _write_log(path, pages, codes)

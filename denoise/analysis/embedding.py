@@ -33,7 +33,8 @@ class AutoencoderEmbedding(Estimator):
     """Estimator of a small code for each item of `X`, and of its inverse.
 
     It is a nonlinear counterpart of `PCA` (Hinton & Salakhutdinov 2006). `config` sets other fields of
-    `denoise.models.autoencoder.AutoencoderConfig`, such as `{"bottleneck": "variational"}`.
+    `denoise.models.autoencoder.AutoencoderConfig`, such as `{"bottleneck": "variational"}`. Before `fit` the
+    other methods raise a UsageError, for items of another shape or that are not finite an InputError.
 
     >>> import numpy as np
     >>> import denoise
@@ -160,10 +161,6 @@ class AutoencoderEmbedding(Estimator):
 
         Shape:
             As in `fit`; the codes are `(n, code_size)`.
-
-        Raises:
-            UsageError: `fit` was not called.
-            InputError: `X` has another shape than that of `fit`, or is not finite.
         """
         self._check_fitted()
         items = self._like_fitted(X)
@@ -172,12 +169,7 @@ class AutoencoderEmbedding(Estimator):
 
     @torch.no_grad()
     def inverse_transform(self, X: ArrayLike) -> Floats:
-        """Decode codes into items of the shape that `fit` took.
-
-        Raises:
-            UsageError: `fit` was not called.
-            InputError: The codes have another size.
-        """
+        """Decode codes into items of the shape that `fit` took."""
         self._check_fitted()
         codes = np.asarray(X, np.float32)
         size = math.prod(self.code_shape_)
@@ -218,9 +210,6 @@ class AutoencoderEmbedding(Estimator):
         """Write a weights file, which `load` and every command with `--model` accept.
 
         Args:
-            path: `.safetensors`.
-            name: Name of the model.
-            cut: Segmentation of its files.
             facts: Other entries of its card.
         """
         self._check_fitted()

@@ -65,9 +65,6 @@ class RowEvidence(Evidence):
     outlier factor (Breunig et al. 2000). *Whitened*: distance to the nearest in coordinates of the shrunk
     covariance (Ledoit & Wolf 2004). *Tails*: ranks of the values among normal ones, column by column (Li et
     al. 2022).
-
-    Args:
-        rows: Normal rows `(n, columns)`.
     """
 
     names = ("nearest", "distance", "local", "whitened", "tails")
@@ -173,10 +170,6 @@ class WindowEvidence(Evidence):
     there is none normally. *Energy* about the normal mean. *Flatness*, the inverse variance: only of
     signals, and only if no normal window is flat. *Likelihood*, the evidence lower bound, only of a
     variational autoencoder.
-
-    Args:
-        embedding: Autoencoder.
-        normal: Normal windows.
     """
 
     def __init__(self, embedding: AutoencoderEmbedding, normal: ArrayLike) -> None:

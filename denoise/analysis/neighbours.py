@@ -18,9 +18,6 @@ class Neighbours:
 
     Points and queries are rounded to half precision alike, so that equal ones have the distance 0, and a
     memory that was stored in half precision gives the same distances.
-
-    Args:
-        points: `(n, values)`.
     """
 
     def __init__(self, points: ArrayLike) -> None:

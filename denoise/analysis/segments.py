@@ -118,8 +118,6 @@ class Segments:
     Segments with a gap (NaN) are omitted and counted in `left_out`; `pages` grows while the file is read.
 
     Args:
-        path: File to read.
-        cut: Its segmentation.
         options: Options of its reader, such as `columns` for a sensor log.
 
     Raises:
@@ -264,8 +262,6 @@ def assemble(cut: Segmentation, page: Page, parts: Iterable[tuple[Place, Floats]
     """Assemble a page from its segments, in the file's own size and rate: their mean; NaN in gaps.
 
     Args:
-        cut: Segmentation of the page.
-        page: Page to assemble.
         parts: Segments `(C, *size)` in the file's units, no longer standardised.
 
     Shape:

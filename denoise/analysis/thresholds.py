@@ -84,11 +84,7 @@ class Tail:
         return np.where(values > threshold, math.log(above) + decay, log_p)
 
     def threshold(self, quantile: float) -> float:
-        """Compute the score above which an item is an anomaly; infinite if there are too few normal scores.
-
-        Args:
-            quantile: Share of normal items below it, in 0..1.
-        """
+        """Compute the score above which an item is an anomaly; infinite with too few normal scores."""
         rarity = 1.0 - quantile
         if (found := self.peaks) is not None:
             threshold, scale, shape = found

@@ -47,7 +47,6 @@ def resampler(
 
     Args:
         ratio: Output rate over input rate.
-        channels: Number of channels.
         low_latency: Use a filter with less than 4 ms of look-ahead at 48 kHz (soxr: 37 ms), which loses the
             topmost tenth of the band. Rates in no simple ratio use soxr all the same.
         whole_band: Keep that tenth of a signal that goes to a higher rate and back: the filters of both ways

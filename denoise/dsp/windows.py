@@ -38,8 +38,6 @@ def window(start: int, size: int, tile: int, halo: int, multiple_of: int) -> Win
     """Return the window that keeps up to `tile` values from `start` on.
 
     Args:
-        start: First index to keep.
-        size: Length of the axis.
         tile: Maximum number of values to keep.
         halo: Neighbours on each side that an output value may depend on.
         multiple_of: Unit of the read length.

@@ -210,7 +210,6 @@ def normalised_sparsity(gray: Array, margin: int) -> float:
     deconvolution using a normalized sparsity measure", 2011).
 
     Args:
-        gray: The image.
         margin: Pixels at each edge to leave out, which ring.
 
     Shape:

@@ -53,9 +53,6 @@ class ClockPauses:
 
     So neighbours in the file that are far apart in time do not influence each other. Jitter is left alone:
     resampling to a regular grid and back loses more than a model loses by jitter (docs/formats.md).
-
-    Args:
-        clock: Clock of the samples.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -90,10 +87,6 @@ class GapFiller:
     """Fills short gaps with known samples on both sides; the result does not depend on the blocks' sizes.
 
     A stage of float64. Output lags input by at most 6144 samples.
-
-    Args:
-        channels: Number of channels.
-        max_samples: Length of the longest gap to fill.
     """
 
     def __init__(self, channels: int, max_samples: int) -> None:

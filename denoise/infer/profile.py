@@ -50,7 +50,6 @@ class NoiseProfile:
         """Read the noise for a recording, `(C, n)`, at most 30 s.
 
         Args:
-            source: The recording to clean.
             sample_rate: Hz of the result.
 
         Raises:

@@ -71,9 +71,6 @@ class KindTracker:
 
     A window of 4 s begins at each step. The kind of a step follows from the mean probabilities of the windows
     around it, which last 10 s together and end 4 s after it.
-
-    Args:
-        sample_rate: Hz.
     """
 
     def __init__(self, sample_rate: float) -> None:

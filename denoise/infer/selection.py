@@ -31,11 +31,7 @@ class Selection:
 
 
 class Selector:
-    """Several models, of which one is selected for each image, or for each passage of a recording.
-
-    Args:
-        models: The models by name.
-    """
+    """Several models, of which one is selected for each image, or for each passage of a recording."""
 
     spec: InputSpec
 

@@ -148,11 +148,7 @@ class _Causal:
 
 
 class SampleQueue:
-    """Queue of samples: appended in blocks, taken in any other size.
-
-    Args:
-        channels: Number of channels.
-    """
+    """Queue of samples: appended in blocks, taken in any other size."""
 
     def __init__(self, channels: int) -> None:
         self._blocks: deque[Array] = deque()
@@ -198,10 +194,7 @@ class FullBand:
     returns the input.
 
     Args:
-        core: The stage of the model.
-        channels: Number of channels.
         ratio: The model's rate over the signal's, below 1.
-        spec: Of the model.
     """
 
     def __init__(self, core: Stage, channels: int, ratio: float, spec: InputSpec) -> None:
@@ -326,7 +319,6 @@ class GapBridge:
     most `MAX_RAMP` samples, and the result does not depend on where blocks begin.
 
     Args:
-        channels: Number of channels.
         with_masks: Append one channel per channel that is 1 in gaps and 0 elsewhere.
     """
 

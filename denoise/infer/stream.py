@@ -94,9 +94,6 @@ class Levels:
     NaN counts as missing. Parts are merged as by Chan, Golub and LeVeque (1983), so a large offset costs no
     digits. The extreme readings count only if they are like the others: a glitch of a million, or a start
     stamp above the samples, does not set the scale.
-
-    Args:
-        channels: Number of channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -134,7 +131,6 @@ class Levels:
         """Return `offset` and `scale` of a `Stream`; a constant channel gets scale 0.
 
         Args:
-            spec: Of the model.
             zero: Value of silence, for a model that does not want its input centred.
             full: Full scale, for a model that does not want its input scaled.
         """

@@ -59,13 +59,7 @@ class SwitchedStream:
     A model runs only on its passages and some seconds around them. The result does not depend on the blocks.
 
     Args:
-        models: By kind.
         channels: Number of channels; groups of them are decided on by themselves.
-        sample_rate: Hz.
-        strength: As for `Stream`.
-        zero: Value of silence.
-        full: Full scale.
-        block: As for `Stream`.
     """
 
     notes: tuple[str, ...] = ()
@@ -214,9 +208,6 @@ class _Run:
     """Model that runs on one passage and its context.
 
     Args:
-        model: The model.
-        stream: Its stream.
-        channels: Number of channels.
         begin: First sample that it reads.
         start: First sample of its output that counts.
     """

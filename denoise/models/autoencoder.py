@@ -352,9 +352,7 @@ class Autoencoder(Denoiser):
         """Draw signals from the prior of a variational code, a standard normal distribution.
 
         Args:
-            count: Number of signals.
             size: Size of each, without channels; multiples of `spec.multiple_of`.
-            generator: Source of all randomness.
 
         Shape:
             `(count, channels, *size)`.

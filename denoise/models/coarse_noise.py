@@ -52,9 +52,6 @@ def denoise_crops(network: Denoiser, crops: Array) -> Array:
 class CoarseNoiseFilter(Denoiser):
     """A network for photos, followed by the filter where the page has coarse noise.
 
-    Args:
-        network: A denoiser of images with a halo.
-
     Shape:
         `(B, 3, H, W)` in and out, in 0..1. Before `prepare` it is the network alone.
     """

@@ -38,7 +38,6 @@ def plug_and_play(
     Pixels that are not `known`, such as saturated ones, are treated alike.
 
     Args:
-        noisy: Blurred images.
         kernel: Of sum 1 and odd size; its centroid stays in place.
         sigma: Standard deviation of the noise, in the scale of the images.
         denoise: Removes white noise of unknown level.

@@ -17,7 +17,6 @@ def config_from(kind: type[Config], values: Mapping[str, Any], renamed: Mapping[
     """Build a config dataclass from what TOML or JSON states.
 
     Args:
-        kind: The dataclass.
         values: Its fields; lists become tuples.
         renamed: Old name to new name of fields, for recipes and weights files written before.
     """

@@ -103,7 +103,6 @@ def in_int8(network: Denoiser, ranges: Sequence[tuple[float, float]], *, bf16: b
     together 0.005.
 
     Args:
-        network: It is not modified.
         ranges: Of input and hidden values for each block, as `block_ranges` measures.
         bf16: Run the blocks of the last stage in bfloat16.
 
@@ -126,7 +125,6 @@ def block_ranges(network: Denoiser, images: Sequence[Tensor]) -> list[tuple[floa
     """Measure the ranges of input and hidden values for each block that int8 replaces.
 
     Args:
-        network: One that `can_be_reduced`.
         images: Batches `(1, C, H, W)` of noisy images, of all levels that the network is for.
     """
     blocks = [stage[place] for stage, place in _places(network, last=False)]

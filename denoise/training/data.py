@@ -142,13 +142,8 @@ class Patches:
     and GPU.
 
     Args:
-        names: Name of each array.
         arrays: Clean signals or images, `(C, *S)` each.
-        recipe: The run.
-        channels: Of the model.
         folder: `{data}` of the corruption.
-        digest: Of the content.
-        device: Where the arrays live.
         folders: Number of arrays and odds of each folder, in order; by default one folder.
     """
 

@@ -26,7 +26,6 @@ class KindMixtures:
 
     Args:
         sounds: For each of `KINDS`, recordings at 16 kHz as 16-bit integers.
-        digest: Of the files.
     """
 
     @classmethod

@@ -34,9 +34,6 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: Parameters; those with a side below 16, or both above 256, get AdamW steps.
-        lr: Learning rate.
-        weight_decay: Decoupled weight decay, as in AdamW.
-        momentum: Momentum coefficient.
     """
 
     def __init__(self, params: Any, lr: float, weight_decay: float = 0.0, momentum: float = 0.95) -> None:

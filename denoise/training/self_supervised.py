@@ -142,7 +142,6 @@ class SelfSupervisedPatches:
         method: A row of `TARGET_METHODS`.
         axes: Axes along which the method may split, of the takes without their first axis.
         side: Patch side in pixels or samples.
-        channels: Number of channels of the model's input.
         flip: Mirror images and invert signals at random; no quarter turns, as the noise may have a direction.
     """
 

@@ -52,7 +52,6 @@ def estimate(item: Item, model_seconds: float, samples: float | None = None) -> 
     """Estimate the cost of one file.
 
     Args:
-        item: The file.
         model_seconds: Seconds of the model per million pixels or samples.
         samples: Pixels or samples in the file, if its header was read; None estimates them from its size.
     """

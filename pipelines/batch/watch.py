@@ -74,9 +74,6 @@ class Arrivals:
     """Detects settled files: their size and time have not changed for `settle_s`.
 
     Every scan calls `begin`, the object once per file, and `end`. Memory holds one small row per file.
-
-    Args:
-        settle_s: Seconds.
     """
 
     def __init__(self, settle_s: float) -> None:
@@ -138,8 +135,6 @@ def watch(
     The output folder stays locked: no other run can write there.
 
     Args:
-        settings: Folders, job and times.
-        on_entry: Called with each entry.
         on_message: Called with sentences about the watch itself.
 
     Raises:

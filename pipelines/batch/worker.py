@@ -21,8 +21,6 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
     """Process one file. Any error becomes a sentence in its entry, and the batch goes on.
 
     Args:
-        job: The job.
-        item: The file.
         on_start: Called once the model is loaded and the file's own time begins.
 
     Raises:

@@ -122,8 +122,6 @@ class ContactSheet:
     mean PSNR over the rows), and the residual of the first model, times 4 around gray.
 
     Args:
-        path: Output file.
-        max_files: Maximum number of files shown.
         max_rows: Maximum number of rows: with many noises, fewer files are shown.
 
     Raises:

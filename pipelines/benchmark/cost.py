@@ -66,8 +66,6 @@ class PlainShape(Denoiser):
     """Plain stack of convolutions with random weights, to measure its cost alone.
 
     Args:
-        width: Channels inside.
-        layers: Convolutions, first and last included.
         side: Of the cell of pixels folded into channels.
         map_channels: Channels of the noise map that goes in with the image.
     """

@@ -83,8 +83,6 @@ def leave_out(folder: Path, model: str = "sensor", max_files: int = 0) -> list[l
     """Return the rows of a table: a source, the setting the others chose, and what it does to the source.
 
     Args:
-        folder: Folder of sources.
-        model: Name of a network for sensors.
         max_files: Recordings of a source, evenly taken; 0 for all.
     """
     denoiser = load(model).denoiser

@@ -75,9 +75,7 @@ def find(
     """Find the files of one kind below the inputs.
 
     Args:
-        inputs: Files and folders.
         modality: Kind of the files; None takes the only one present.
-        recursive: Include folders below the inputs.
         columns: Columns of sensor logs to use; None uses all measurements.
         judged: Use constants, flags and held values of sensor logs, too.
 

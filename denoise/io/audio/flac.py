@@ -33,22 +33,14 @@ _CRC8 = _crc8_table()
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream of a file; joined files hold several.
+    """One stream of a file; joined files hold several."""
 
-    Args:
-        start: Byte offset of its signature.
-        stop: Byte offset behind its last byte.
-        sample_rate: Hz, by its header.
-        stated_samples: Number of samples by its header; 0 if unknown.
-        samples: Number of samples by its frames.
-        changed: Sample number and rate in Hz of the first frame of another rate; None if there is none.
-    """
-
-    start: int
-    stop: int
-    sample_rate: int
-    stated_samples: int
-    samples: int
+    start: int  # byte offset of its signature
+    stop: int  # byte offset behind its last byte
+    sample_rate: int  # Hz, by its header
+    stated_samples: int  # number of samples by its header; 0 if unknown
+    samples: int  # number of samples by its frames
+    # sample number and rate in Hz of the first frame of another rate; None if there is none
     changed: tuple[int, int] | None
 
     def patch(self, file: BinaryIO) -> tuple[int, bytes]:

@@ -34,27 +34,16 @@ class _Frame:
 
 @dataclass(frozen=True)
 class Stream:
-    """Frames that follow one another without other bytes between them.
+    """Frames that follow one another without other bytes between them."""
 
-    Args:
-        start: Byte offset of its first frame.
-        stop: Byte offset behind its last whole frame.
-        frames: Number of whole frames, without that of an encoder's tag.
-        frame_samples: Samples of a frame.
-        sample_rate: Hz.
-        stated_frames: Number of frames by an encoder's tag; None if there is none.
-        count_at: Byte offset of that number, 4 bytes, big-endian.
-        cut: True if the file ends inside a further frame.
-    """
-
-    start: int
-    stop: int
-    frames: int
-    frame_samples: int
-    sample_rate: int
-    stated_frames: int | None = None
-    count_at: int | None = None
-    cut: bool = False
+    start: int  # byte offset of its first frame
+    stop: int  # byte offset behind its last whole frame
+    frames: int  # number of whole frames, without that of an encoder's tag
+    frame_samples: int  # samples of a frame
+    sample_rate: int  # Hz
+    stated_frames: int | None = None  # number of frames by an encoder's tag; None if there is none
+    count_at: int | None = None  # byte offset of that number, 4 bytes, big-endian
+    cut: bool = False  # true if the file ends inside a further frame
 
 
 def id3_bytes(head: bytes) -> int:

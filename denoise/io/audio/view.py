@@ -15,9 +15,6 @@ class View:
     """Read-only file object over the bytes `start:stop` of a file, as libsndfile takes it.
 
     Args:
-        path: The file.
-        start: Its first byte.
-        stop: The byte behind its last.
         patches: Bytes to read instead of the file's own, by their offset in the file.
         endless: Report a size of 1 TiB. A decoder that derives the length from the size then reads on until
             there are no more bytes.

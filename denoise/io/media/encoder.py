@@ -120,9 +120,7 @@ class TrackEncoder:
     delay is a whole number of packets, which are left out.
 
     Args:
-        path: File to write.
         track: The track as it was read: its rate, layout, and clock.
-        coding: How to encode it.
 
     Attributes:
         clipped: Values beyond full scale so far that an integer format could not hold; they are limited.

@@ -22,8 +22,6 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
     """Write `source` with some streams replaced.
 
     Args:
-        source: File to copy.
-        destination: File to write.
         muxer: FFmpeg's name of its container.
         fresh: Tracks with the files that hold their new packets.
 

@@ -85,7 +85,6 @@ def tracks(path: Path, numbers: tuple[int, ...] = ()) -> tuple[Track, ...]:
     """Describe the sound tracks of a file.
 
     Args:
-        path: The file.
         numbers: Numbers of the tracks, from 1; empty for all.
 
     Raises:

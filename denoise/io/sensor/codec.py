@@ -49,7 +49,6 @@ def _reader(path: Path, *, recording: int = 0, block: int = BLOCK, **options: An
     """Open a log; text and tables are read once for the survey, in bounded memory.
 
     Args:
-        path: The file.
         recording: Number of the recording in a file whose arrays differ in length, from 0.
         block: Samples in a block.
         options: Fields of `LogOptions`. Columns without a header have 1-based positions for names; those of

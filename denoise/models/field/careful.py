@@ -30,9 +30,6 @@ class Careful(CausalDenoiser):
     A sound that is like noise cannot be told from it: rain, applause, the place behind birds. So where more
     would go than the hiss of a recording, only a share of the correction is applied, and the sound stays as
     it is to within 23 dB.
-
-    Args:
-        model: A denoiser that carries state.
     """
 
     def __init__(self, model: CausalDenoiser) -> None:

@@ -49,7 +49,6 @@ class GatedSpeech(CausalDenoiser):
     passes nearly unchanged. The gate needs seconds of look-ahead, so this model is for files.
 
     Args:
-        network: A model of speech that carries state.
         gate: Weight of the gate in noise.
         settings: The config that rebuilds this model.
 
