@@ -1,7 +1,7 @@
 """Camera raw data (DNG, NEF, CR2, ARW, ...); only read, through rawpy (LibRaw, the extra `raw`).
 
 The sensor mosaic is developed to 16-bit sRGB with the camera's white balance and orientation, and without
-brightening. The EXIF of files that are TIFF, as most are, is kept without the tags that describe the mosaic.
+brightening, and gets the profile of that space. EXIF is kept without the tags that describe the mosaic.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import struct
 from typing import Any
 
 from denoise.io.formats import optional_package
-from denoise.io.image.base import Array, FileBytes, Header, SinglePage
-from denoise.io.image.ifd import Entry, Tags, packed_exif, read_below, read_entries
+from denoise.io.image.base import EXIF, Array, FileBytes, Header, SinglePage, Sliced
+from denoise.io.image.ifd import EXIF_TAG, GPS_TAG, Entry, Tags, packed_exif, read_below, read_entries
 from denoise.signal import Metadata, Page
 
 SRGB_GAMMA = (2.4, 12.92)  # exponent and slope at black (IEC 61966-2-1)
 ORIENTATION, SHORT, XMP_TAG = 274, 3, 700
+ORDERS = {b"II": "<", b"MM": ">"}
+HEAD_BYTES = 1 << 20  # where the tags of RAF and CR3 are
 DESCRIPTIVE = frozenset([270, 271, 272, 305, 306, 315, 33432])  # subject, camera, date and author
 TURNED = 4  # bit of LibRaw's flip: rows and columns are swapped
 
@@ -50,15 +52,35 @@ def _opened(data: FileBytes) -> Any:
 
 
 def _metadata(data: FileBytes) -> Metadata:
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        return Metadata()
-    entries = read_entries(data, struct.unpack(order + "I", data[4:8])[0], order)
+    """Read the tags of a file that is TIFF, holds a JPEG with EXIF (RAF), or has boxes of tags (CR3)."""
+    head = data[:HEAD_BYTES]
+    if at := head.find(b"ftypcrx ") + 1:
+        blocks = [head[at:].partition(kind)[2] for kind in (b"CMT1", b"CMT2", b"CMT4")]
+        first, *others = (_entries(block) for block in blocks)
+        below = {code: found[1] for code, found in zip((EXIF_TAG, GPS_TAG), others, strict=True) if found[1]}
+        return _described(*first, below)
+    tagged = data if head[:2] in ORDERS else head[head.find(EXIF) + len(EXIF) :]
+    order, entries = _entries(tagged)
+    return _described(order, entries, read_below(tagged, entries, order))
+
+
+def _entries(data: Sliced) -> tuple[str, tuple[Entry, ...]]:
+    """Read the order and the first directory of a TIFF structure; nothing if it is none."""
+    order = ORDERS.get(bytes(data[:2]), "")
+    if not order or len(data) < 8:
+        return "<", ()
+    return order, read_entries(data, struct.unpack(order + "I", data[4:8])[0], order)
+
+
+def _described(order: str, entries: tuple[Entry, ...], below: dict[int, tuple[Entry, ...]]) -> Metadata:
+    """Keep what describes the photo, not the mosaic; name the colour space of the developed pixels."""
+    import imagecodecs
+
     kept = [entry for entry in entries if entry.code in DESCRIPTIVE]
     kept.append(Entry(ORIENTATION, SHORT, 1, struct.pack(order + "H", 1)))  # LibRaw has turned the picture
-    tags = Tags(order, tuple(kept), read_below(data, entries, order))
     xmp = next((entry.value for entry in entries if entry.code == XMP_TAG), None)
-    return Metadata(exif=packed_exif(tags), xmp=xmp)
+    exif = packed_exif(Tags(order, tuple(kept), below))
+    return Metadata(exif=exif, xmp=xmp, icc=bytes(imagecodecs.cms_profile("srgb")))
 
 
 FORMAT = Raw()

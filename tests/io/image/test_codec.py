@@ -21,7 +21,9 @@ import denoise
 from denoise.errors import InputError, OutputError, TooLargeError, UnreadableError, UnsupportedError
 from denoise.io import probe, read, reader, write, writer
 from denoise.io.image import jpeg as jpeg_module
+from denoise.io.image import raw as raw_module
 from denoise.io.image import tiff as tiff_module
+from denoise.io.image.base import FileBytes
 from denoise.io.image.ifd import EXIF_TAG, GPS_TAG, Entry, Tags, packed_exif
 from denoise.signal import ImageInfo, Metadata, SignalInfo
 
@@ -767,3 +769,19 @@ def test_what_follows_a_jpeg_stays(tmp_path: Path) -> None:
     assert note(moving, "cleaned.jpg") == "the video of a motion photo: kept, not cleaned"
     assert cleaned.read_bytes().endswith(moving.read_bytes()[-268:])
     assert note(moving, "cleaned.png") == "the video of a motion photo: not kept"
+
+
+def test_raw_files_that_are_no_tiff_keep_their_tags() -> None:
+    block, inside = _exif(), Image.Exif()
+    inside[EXPOSURE] = 0.5  # in a CR3, the directory of EXIF is a block of its own
+    parts = {b"CMT1": block, b"CMT2": inside.tobytes().removeprefix(b"Exif\0\0"), b"CMT4": b""}
+    fuji = b"FUJIFILMCCD-RAW \0Exif\0\0" + block.removeprefix(b"Exif\0\0")
+    canon = b"\0\0\0\x18ftypcrx " + b"".join(
+        kind + content.removeprefix(b"Exif\0\0") + bytes(8) for kind, content in parts.items()
+    )
+    for data in (fuji, canon):
+        metadata = raw_module._metadata(FileBytes(io.BytesIO(data)))
+        found = Image.Exif()
+        found.load(metadata.exif or b"")
+        assert (found[MAKE], found[ORIENTATION]) == ("Kamera", 1)
+        assert float(found.get_ifd(EXIF_TAG)[EXPOSURE]) == 0.5
