@@ -41,6 +41,10 @@ class BenchmarkJob(Options):
         ),
     ] = ()
     seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
+    seeds: Annotated[int, Option("Noises to draw for each file, by as many seeds.", low=1)] = 1
+    peers: Annotated[
+        bool, Option("Also run packages of others that are installed: bm3d, noisereduce, neurokit2, ...")
+    ] = False
     recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
     precision: Precision = PRECISIONS[0]
     ensemble: Ensemble = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.discover import Problem
+from pipelines.benchmark.figures import COSTS
 from pipelines.benchmark.run import BenchmarkRow
 from pipelines.view import chart
 from pipelines.view.page import Chart, Column, Page, Row
@@ -36,7 +37,7 @@ def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Problem]) ->
             if gain is not None and cost:
                 points[model] = (cost, gain)
         if len(points) > 1:
-            unit = _COSTS[next(iter(ours[0].cost))]
+            unit = COSTS[next(iter(ours[0].cost))]
             charts.append(
                 Chart(
                     f"{modality}: quality against cost", chart.scatter(points, unit, f"mean gain in {title}")
@@ -80,15 +81,8 @@ def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Problem]) ->
         Column("cost", number=True, phone=False),
     ]
     notes = [
-        f"Cost is in {_COSTS[name]}."
+        f"Cost is in {COSTS[name]}."
         for name in dict.fromkeys(next(iter(row.cost), "") for row in rows)
         if name
     ]
     return Page(f"Benchmark of {len(models)} models", facts, columns, table, charts, notes, first="model")
-
-
-_COSTS = {
-    "s_per_mpx": "seconds a megapixel",
-    "real_time_factor": "seconds a second of sound",
-    "s_per_msample": "seconds a million samples",
-}

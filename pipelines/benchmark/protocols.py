@@ -127,7 +127,9 @@ def conditions(
     from denoise.corruptions import parse, with_level
 
     if (noise is None) == (protocol is None):
-        raise UsageError("a benchmark needs a noise or a protocol: give one of the two")
+        raise UsageError(
+            "a benchmark needs a noise or a protocol: give one of the two, such as --noise gaussian"
+        )
     if noise is None:
         if levels:
             raise UsageError(f"the protocol {protocol} has its own levels: leave levels out")

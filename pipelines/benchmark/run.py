@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from pipelines.benchmark.cases import Case, Metrics, clean_signals, make_case
 from pipelines.benchmark.deconvolution import Blurred, deconvolve, is_non_blind
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.pairs import find_pairs, pair_cases
+from pipelines.benchmark.peers import installed
 from pipelines.benchmark.protocols import REAL, Condition
 
 if TYPE_CHECKING:
@@ -36,7 +37,29 @@ if TYPE_CHECKING:
 WORSE_DB = 0.1  # of the headline metric: a real file that loses more counts as worse than its input
 _UNCHANGED_DB = 60.0  # outputs better than this count as unchanged
 _EIGHT_BIT = 255.0
-_PERFECT_DB = 100.0  # real files count at most this much
+_PERFECT_DB = 100.0  # a file counts at most this much
+
+
+class FileCase(NamedTuple):
+    """One file: what a model did to it."""
+
+    key: str  # name of the file, or common name of the pair
+    family: str  # folder of the file
+    seed: int  # seed of its noise
+    before: float  # headline metric of the input; a perfect file counts as 100 dB
+    after: float  # the same of the output
+    metrics: Metrics  # of the output
+    noisy_metrics: Metrics  # of the input
+    model: str  # the model that was used; of `auto`, the one it selected
+    strength: float  # share of its correction that was applied
+    reason: str  # reason of the selection
+    dropped: tuple[str, ...]  # models that were tried before, and whose results were rejected
+    noise_sigma: float | None  # standard deviation of the noise of an image in 8-bit units, by its pair
+    estimated_sigma: float | None  # the same as `auto` estimated it; None for other models
+
+    @property
+    def gain(self) -> float:
+        return self.after - self.before
 
 
 @dataclass(frozen=True)
@@ -59,10 +82,19 @@ class BenchmarkRow:
     # for clean sensor logs: SNR of the output, mean over the families; each file counts at most 60 dB, as an
     # unchanged one does
     fidelity: float | None = None
+    cases: tuple[FileCase, ...] = ()  # the files one by one, once for each of their noises
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`."""
-        return dict(vars(self))
+        return {**vars(self), "cases": [{**case._asdict(), "gain": case.gain} for case in self.cases]}
+
+    @property
+    def gains_by_file(self) -> dict[str, float]:
+        """Gain in the headline metric of each file, mean over its noises."""
+        gains: dict[str, list[float]] = {}
+        for case in self.cases:
+            gains.setdefault(case.key, []).append(case.gain)
+        return {key: float(np.mean(found)) for key, found in gains.items()}
 
     @property
     def headline(self) -> float | None:
@@ -83,24 +115,6 @@ class BenchmarkRow:
         return None if self.headline is None or before is None else self.headline - before
 
 
-class RealCase(NamedTuple):
-    """One real file: what a model did to it."""
-
-    key: str  # common name of the pair
-    before: float  # headline metric of the input; a perfect file counts as 100 dB
-    after: float  # the same of the output
-    model: str  # the model that was used; of `auto`, the one it selected
-    strength: float  # share of its correction that was applied
-    reason: str  # reason of the selection
-    dropped: tuple[str, ...]  # models that were tried before, and whose results were rejected
-    noise_sigma: float | None  # standard deviation of the noise of an image in 8-bit units, by its pair
-    estimated_sigma: float | None  # the same as `auto` estimated it; None for other models
-
-    @property
-    def gain(self) -> float:
-        return self.after - self.before
-
-
 @dataclass(frozen=True)
 class RealRow(BenchmarkRow):
     """One model over real pairs: what it did to each file."""
@@ -115,7 +129,6 @@ class RealRow(BenchmarkRow):
     dropped: Mapping[str, int] = field(default_factory=dict)
     # mean absolute error of the estimated noise level of images in 8-bit units; None without estimates
     sigma_error: float | None = None
-    cases: tuple[RealCase, ...] = ()  # the files one by one
 
     @property
     def headline(self) -> float | None:
@@ -127,10 +140,6 @@ class RealRow(BenchmarkRow):
         """Mean over the files."""
         return finite_mean(case.before for case in self.cases)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row of `--json`."""
-        return {**vars(self), "cases": [{**case._asdict(), "gain": case.gain} for case in self.cases]}
-
 
 @dataclass(frozen=True)
 class BenchmarkResult:
@@ -141,22 +150,11 @@ class BenchmarkResult:
     ignored: tuple[discover.Problem, ...]
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """Result of one model on one case."""
-
-    key: str
-    family: str
-    before: Metrics
-    after: Metrics
-    selection: Selection
-
-
 @dataclass
 class _Totals:
     """Results of one model over the files so far."""
 
-    cases: list[_Outcome] = field(default_factory=list)
+    cases: list[FileCase] = field(default_factory=list)
     seconds: float = 0.0
     samples: int = 0  # pixels of an image, samples of a channel
     duration_s: float = 0.0  # 0 without a sample rate
@@ -191,7 +189,7 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
         sheet.check(present)
     use_huge_pages()
     entrants = {m: _entrants(job, m, names[m], conditions[m]) for m in MODALITIES if m in present}
-    totals: dict[tuple[str, str, int], _Totals] = {}
+    totals: dict[tuple[str, str, int], _Totals] = defaultdict(_Totals)
     problems = list(found.problems)
     for path, cases in _files(job, found.sources, conditions, problems):
         try:
@@ -200,7 +198,7 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
                 row = sheet.row(case, len(conditions[modality])) if sheet else None
                 for name, denoise in entrants[modality].items():
                     key = (modality, name, index)
-                    denoised, metrics = _measure(denoise, case, totals.setdefault(key, _Totals()))
+                    denoised, metrics = _measure(denoise, case, totals[key])
                     if row:
                         row.add(name, denoised, metrics)
         except DenoiseError as error:
@@ -217,7 +215,7 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
         for modality, models in entrants.items()
         for model in models
         for index in range(len(conditions[modality]))
-        if (modality, model, index) in totals
+        if totals[modality, model, index].cases
     ]
     return BenchmarkResult(tuple(rows), tuple(problems), tuple(found.ignored))
 
@@ -239,14 +237,17 @@ def _files(
             yield pair.noisy.path, ((0, case) for case in pair_cases(pair))
         return
     for source in sources:
-        yield source.path, _corrupted(source, conditions, job.seed)
+        yield source.path, _corrupted(source, conditions, range(job.seed, job.seed + job.seeds))
 
 
-def _corrupted(source: discover.Source, conditions: Mapping[str, Sequence[Condition]], seed: int) -> _Cases:
+def _corrupted(
+    source: discover.Source, conditions: Mapping[str, Sequence[Condition]], seeds: Iterable[int]
+) -> _Cases:
     for clean in clean_signals(source):
         for index, condition in enumerate(conditions[clean.modality]):
-            if case := make_case(clean, condition, seed):
-                yield index, case
+            for seed in seeds:
+                if case := make_case(clean, condition, seed):
+                    yield index, case
 
 
 def _names(job: BenchmarkJob, modality: str) -> list[str]:
@@ -273,7 +274,7 @@ def _entrants(
             ensemble = job.ensemble if network and modality == "image" else None
             cleaner = load(name, modality, job.precision, *stages, ensemble)
             entrants[cleaner.name] = _blind(cleaner)
-    return entrants
+    return {**entrants, **(installed(modality) if job.peers else {})}
 
 
 def _blind(cleaner: Cleaner) -> Denoise:
@@ -302,8 +303,24 @@ def _measure(denoise: Denoise, case: Case, totals: _Totals) -> tuple[Array, Metr
     totals.samples += samples
     totals.duration_s += samples / case.clean.sample_rate if case.clean.sample_rate else 0.0
     metrics = case.clean.score(denoised)
-    outcome = _Outcome(case.clean.key, case.clean.family, case.metrics, metrics, selection)
-    totals.cases.append(outcome)
+    name = MODALITIES[case.clean.modality].headline
+    before_db = _bounded_db(case.metrics[name])
+    found = FileCase(
+        case.clean.key,
+        case.clean.family,
+        case.seed,
+        before_db,
+        _bounded_db(metrics[name]),
+        metrics,
+        case.metrics,
+        selection.model,
+        selection.strength,
+        selection.reason,
+        selection.dropped,
+        _EIGHT_BIT * 10 ** (-before_db / 20) if case.clean.modality == "image" else None,
+        selection.figures.get("estimated_sigma"),
+    )
+    totals.cases.append(found)
     return denoised, metrics
 
 
@@ -316,33 +333,20 @@ def _row(
         modality,
         str(condition),
         condition.level,
-        len(totals.cases),
-        _means([case.after for case in totals.cases]),
-        _means([case.before for case in totals.cases]),
+        len({case.key for case in totals.cases}),
+        _means([case.metrics for case in totals.cases]),
+        _means([case.noisy_metrics for case in totals.cases]),
         _cost(modality, totals),
         condition.group,
         _gains_db(totals, ceiling_db) if sensor and ceiling_db and condition.noise else {},
         _fidelity_db(totals) if sensor and not condition.noise else None,
+        tuple(totals.cases),
     )
-    return _real_row(row, totals) if condition.group == REAL else row
+    return _real_row(row) if condition.group == REAL else row
 
 
-def _real_row(row: BenchmarkRow, totals: _Totals) -> RealRow:
-    name = MODALITIES[row.modality].headline
-    cases = tuple(
-        RealCase(
-            case.key,
-            _bounded_db(case.before[name]),
-            _bounded_db(case.after[name]),
-            case.selection.model,
-            case.selection.strength,
-            case.selection.reason,
-            case.selection.dropped,
-            _EIGHT_BIT * 10 ** (-_bounded_db(case.before[name]) / 20) if row.modality == "image" else None,
-            case.selection.figures.get("estimated_sigma"),
-        )
-        for case in totals.cases
-    )
+def _real_row(row: BenchmarkRow) -> RealRow:
+    cases = row.cases
     errors = [
         abs(case.estimated_sigma - case.noise_sigma)
         for case in cases
@@ -359,7 +363,6 @@ def _real_row(row: BenchmarkRow, totals: _Totals) -> RealRow:
         decisions=dict(Counter(case.model for case in cases).most_common()),
         dropped=dict(dropped.most_common()),
         sigma_error=float(np.mean(errors)) if errors else None,
-        cases=cases,
     )
 
 
@@ -372,7 +375,7 @@ def _gains_db(totals: _Totals, ceiling_db: float) -> dict[str, tuple[float, ...]
     """Gains of the files in dB of SNR, by family; outputs better than `ceiling_db` count as that."""
     gains: dict[str, tuple[float, ...]] = {}
     for case in totals.cases:
-        gain_db = _capped_snr_db(case.after, ceiling_db) - _capped_snr_db(case.before, ceiling_db)
+        gain_db = _capped_snr_db(case.metrics, ceiling_db) - _capped_snr_db(case.noisy_metrics, ceiling_db)
         gains[case.family] = (*gains.get(case.family, ()), gain_db)
     return gains
 
@@ -380,7 +383,7 @@ def _gains_db(totals: _Totals, ceiling_db: float) -> dict[str, tuple[float, ...]
 def _fidelity_db(totals: _Totals) -> float | None:
     families: dict[str, list[float]] = {}
     for case in totals.cases:
-        families.setdefault(case.family, []).append(_capped_snr_db(case.after, _UNCHANGED_DB))
+        families.setdefault(case.family, []).append(_capped_snr_db(case.metrics, _UNCHANGED_DB))
     return finite_mean(finite_mean(values) for values in families.values())
 
 

@@ -1,4 +1,4 @@
-"""Format benchmark results as text, Markdown, CSV and a plot."""
+"""Format benchmark results as text, Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from denoise.errors import UsageError
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.benchmark.protocols import CLEAN, Protocol
-from pipelines.benchmark.run import WORSE_DB, BenchmarkRow, RealRow
+from pipelines.benchmark.run import WORSE_DB, BenchmarkRow, FileCase, RealRow
+from pipelines.benchmark.significance import Comparison
 from pipelines.report import files as count
-from pipelines.report import markdown, table, writing
+from pipelines.report import markdown, table
 
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+_LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {letter: f"\\{letter}" for letter in "&%$#_{}"}
+)
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,66 @@ def as_markdown(shown: Iterable[Table]) -> str:
     return "\n".join(f"{one.title}\n\n{markdown(one.header, one.lines)}\n" for one in shown)
 
 
-def tables(rows: Sequence[BenchmarkRow], protocol: Protocol | None) -> list[Table]:
-    """Tables of a benchmark: the gains of a protocol, else one table per modality; of real pairs two."""
+def as_latex(shown: Iterable[Table]) -> str:
+    """Format tables for papers; they need the package booktabs."""
+
+    def line(cells: Iterable[str]) -> str:
+        return " & ".join(cell.translate(_LATEX) for cell in cells)
+
+    return "\n".join(
+        "\n".join(
+            [
+                r"\begin{table}",
+                rf"\caption{{{line([one.title])}}}",
+                rf"\begin{{tabular}}{{l{'r' * (len(one.header) - 1)}}}",
+                r"\toprule",
+                rf"{line(one.header)} \\",
+                r"\midrule",
+                *(rf"{line(cells)} \\" for cells in one.lines),
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
+        for one in shown
+    )
+
+
+def tables(
+    rows: Sequence[BenchmarkRow], protocol: Protocol | None, compared: Sequence[Comparison]
+) -> list[Table]:
+    """Tables of a benchmark: the gains of a protocol, else two per modality; of real pairs three."""
     if protocol:
         return [_gains(rows, protocol)] if rows else []
     shown = []
-    for found in _grouped(rows, "modality").values():
+    for modality, found in _grouped(rows, "modality").items():
         real = [row for row in found if isinstance(row, RealRow)]
         shown += [_real(real), _decisions(real)] if real else [_levels(found)]
+        shown += _compared([one for one in compared if one.modality == modality])
     return shown
+
+
+def _compared(found: Sequence[Comparison]) -> list[Table]:
+    """One line per noise and model: mean gain and difference to the first model, with their uncertainty."""
+    if not any(one.interval for one in found):
+        return []
+    lines = []
+    for place, one in enumerate(found):
+        repeated = place and one.noise == found[place - 1].noise
+        line = ["" if repeated else one.noise, one.model, _figure(one.gain, "+.2f"), _range(one.interval)]
+        line += [_figure(one.difference, "+.2f") if one.against else "", _range(one.difference_interval)]
+        p_value = one.p_value
+        line += ["" if p_value is None else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"]
+        lines.append(line)
+    title = f"{found[0].modality}: mean gain and 95 % interval over {count(found[0].files)}"
+    header = ["noise", "model", "gain", "95 %", f"to {found[0].model}", "95 %", "p"]
+    width = max(place for line in lines for place, cell in enumerate(line, 1) if cell)
+    return [Table(title, header[:width], [line[:width] for line in lines])]
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
 
 
 def _real(rows: Sequence[RealRow]) -> Table:
@@ -181,52 +234,40 @@ def _figure(value: float | None, form: str = ".2f") -> str:
 
 def as_csv(rows: Sequence[BenchmarkRow]) -> str:
     """One line per row; noisy metrics are prefixed `noisy_`."""
-    lines = [
+    return _csv(
         {
             **{name: getattr(row, name) for name in ("model", "modality", "noise", "level", "files")},
-            **row.metrics,
-            **{f"noisy_{name}": value for name, value in row.noisy_metrics.items()},
+            **_metrics(row),
             **row.cost,
         }
         for row in rows
-    ]
+    )
+
+
+def cases_csv(rows: Sequence[BenchmarkRow]) -> str:
+    """One line per file, noise drawn for it, and model."""
+    return _csv(
+        {
+            **{name: getattr(row, name) for name in ("model", "modality", "noise", "level")},
+            "file": case.key,
+            "seed": case.seed,
+            **_metrics(case),
+            "used": case.model,
+        }
+        for row in rows
+        for case in row.cases
+    )
+
+
+def _metrics(found: BenchmarkRow | FileCase) -> dict[str, float | None]:
+    return {**found.metrics, **{f"noisy_{name}": value for name, value in found.noisy_metrics.items()}}
+
+
+def _csv(rows: Iterable[Mapping[str, object]]) -> str:
+    lines = list(rows)
     text = io.StringIO(newline="")
     header = dict.fromkeys(name for line in lines for name in line)
     writer = csv.DictWriter(text, list(header), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
-
-
-def check_plot(path: Path, protocol: str | None) -> None:
-    """Refuse, before the work, a file name without a plot format, and results without one axis."""
-    suffixes, many = " ".join(PLOT_SUFFIXES), f"the protocol {protocol} has many"
-    if protocol:
-        raise UsageError(f"{path}: a plot is over the levels of one noise, and {many}")
-    if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise UsageError(f"{path}: a plot is written as {suffixes}, not {path.suffix or 'that'}")
-
-
-def plot(rows: Sequence[BenchmarkRow], path: Path) -> None:
-    """Plot the headline metric over level: a panel per modality, a line per model.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels = _grouped(rows, "modality")
-    figure = Figure(figsize=(6 * len(panels), 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for (modality, ours), axes in zip(panels.items(), all_axes, strict=True):
-        for model, line in _grouped(ours, "model").items():
-            figures = [np.nan if row.headline is None else row.headline for row in line]
-            axes.plot([row.level or 0.0 for row in line], figures, "o-", label=model)
-        unit = ours[0].noise.partition(":")[0]
-        axes.set(title=modality, xlabel=f"{unit} level", ylabel=MODALITIES[modality].headline)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    with writing(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:].lower(), dpi=120)

@@ -20,10 +20,16 @@ from pipelines.cli import options
 @options.json_option
 @options.html_option
 @options.report_option("--csv", "csv_path", "CSV", "FILE", "Write the rows as CSV.")
-@options.report_option("--plot", "plot_path", "picture", "FILE.png", "Draw metric over level.")
+@options.report_option(
+    "--cases", "cases_path", "CSV", "FILE", "Write a row per file, noise drawn for it, and model, as CSV."
+)
+@options.report_option(
+    "--plot", "plot_path", "picture", "FILE.pdf", "Draw metric over level, and quality against cost."
+)
 @options.report_option(
     "--markdown", "markdown_path", "Markdown", "FILE.md", "Write the table for a document."
 )
+@options.report_option("--latex", "latex_path", "LaTeX", "FILE.tex", "Write the tables for a paper.")
 @options.report_option(
     "--contact-sheet",
     "sheet_path",
@@ -35,8 +41,10 @@ def command(
     json_path: Path | None,
     report_path: Path | None,
     csv_path: Path | None,
+    cases_path: Path | None,
     plot_path: Path | None,
     markdown_path: Path | None,
+    latex_path: Path | None,
     sheet_path: Path | None,
     **settings: Any,
 ) -> None:
@@ -53,29 +61,36 @@ def command(
     Example:
       denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
     """
-    from pipelines.benchmark import detection, events
+    from pipelines.benchmark import detection, events, figures
     from pipelines.benchmark import run as benchmark
     from pipelines.benchmark import tables as comparison
     from pipelines.benchmark.contact_sheet import ContactSheet
     from pipelines.benchmark.page import benchmark_page
+    from pipelines.benchmark.significance import Comparison, comparisons
 
     job = BenchmarkJob(**settings)
-    texts = json_path, csv_path, markdown_path
+    texts = json_path, csv_path, cases_path, markdown_path, latex_path
+    compared: list[Comparison] = []
     measured: benchmark.BenchmarkResult | detection.DetectionResult | events.EventResult
     if job.protocol in (protocols.ANOMALIES, protocols.EVENTS):
-        if unused := options.given("noise", "levels", "plot_path", "sheet_path", "report_path"):
+        pictures = ("cases_path", "plot_path", "sheet_path", "report_path")
+        if unused := options.given("noise", "levels", "seeds", "peers", *pictures):
             raise click.UsageError(f"{' and '.join(unused)} cannot be set with --protocol {job.protocol}.")
         detected = (detection if job.protocol == protocols.ANOMALIES else events).compare(job)
         measured, shown, rows_csv = detected, detected.tables(), detected.as_csv()
     else:
         if plot_path:
-            comparison.check_plot(plot_path, job.protocol)
+            figures.check_plot(plot_path)
         sheet = ContactSheet(sheet_path) if sheet_path else None
         measured = benchmark.benchmark(job, sheet)
-        shown = comparison.tables(measured.rows, protocols.find(job.protocol) if job.protocol else None)
+        compared = comparisons(measured.rows)
+        protocol = protocols.find(job.protocol) if job.protocol else None
+        shown = comparison.tables(measured.rows, protocol, compared)
         rows_csv = comparison.as_csv(measured.rows)
         if plot_path:
-            comparison.plot(measured.rows, plot_path)
+            figures.plot(measured.rows, compared, plot_path)
+        if cases_path:
+            report.write_text(cases_path, comparison.cases_csv(measured.rows))
         if sheet:
             sheet.write()
         rows, problems = measured.rows, measured.problems
@@ -87,9 +102,12 @@ def command(
         number = report.files(len(measured.ignored))
         options.say(f"Ignored, the noise or the models are not for them: {number}", *texts)
     if json_path:
-        report.write_json(json_path, {"rows": [row.as_dict() for row in measured.rows]})
+        found = {"rows": [row.as_dict() for row in measured.rows]}
+        report.write_json(json_path, found | {"comparisons": [one._asdict() for one in compared]})
     if csv_path:
         report.write_text(csv_path, rows_csv)
     if markdown_path:
         report.write_text(markdown_path, comparison.as_markdown(shown))
+    if latex_path:
+        report.write_text(latex_path, comparison.as_latex(shown))
     options.exit_if(measured.problems)

@@ -1,9 +1,11 @@
 """Protocols, oracle methods that are given the blur, and the contact sheet."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,12 @@ from PIL import Image
 from denoise.corruptions import corrupt, parse
 from denoise.infer.select_image import ImageSelector
 from denoise.infer.selection import Selection
-from pipelines.benchmark import contact_sheet, protocols
+from pipelines.benchmark import contact_sheet, peers, protocols
 from pipelines.benchmark import run as benchmark
 from pipelines.benchmark.deconvolution import NON_BLIND, Blurred, deconvolve
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.protocols import PROTOCOLS, Protocol
+from pipelines.benchmark.significance import comparisons
 
 Run = Callable[..., Any]
 
@@ -87,7 +90,7 @@ def test_the_robustness_protocol_has_a_clean_file_and_every_kind_of_damage() -> 
         (("--noise", "gaussian", "--protocol", "robustness"), "give one of the two"),
         (("--protocol", "robustnes"), "did you mean robustness"),
         (("--protocol", "robustness", "--levels", "5"), "has its own levels"),
-        (("--protocol", "robustness", "--plot", "p.png"), "p.png: a plot is over the levels of one noise"),
+        ((), "such as --noise gaussian"),
     ],
 )
 def test_a_noise_or_a_protocol_is_asked_for(
@@ -398,3 +401,103 @@ def test_the_document_has_a_line_for_each_cell_of_a_protocol(name: str) -> None:
     }
     for condition in PROTOCOLS[name].conditions():
         assert (condition.group, "" if condition.level is None else f"{condition.level:g}") in listed
+
+
+# ---- for papers ------------------------------------------------------------------------------------------
+
+
+def case(key: str, seed: int, gain: float) -> benchmark.FileCase:
+    return benchmark.FileCase(key, "", seed, 20.0, 20.0 + gain, {}, {}, "m", 1.0, "", (), None, None)
+
+
+def row(model: str, gains: np.ndarray) -> benchmark.BenchmarkRow:
+    """A model's gains, of files by seeds."""
+    cases = tuple(case(str(f), s, float(g)) for (f, s), g in np.ndenumerate(gains))
+    return benchmark.BenchmarkRow(model, "image", "n", None, len(gains), {}, {}, {}, cases=cases)
+
+
+def test_the_interval_is_over_files_and_not_over_the_noises_drawn_for_them() -> None:
+    """Noises of one file are no independent files: drawing more must not make the mean look certain."""
+    files = np.random.default_rng(0).normal(3.0, 1.0, (30, 1))
+    (once,) = comparisons([row("a", files)])
+    (often,) = comparisons([row("a", np.repeat(files, 20, axis=1))])
+    assert often.interval == pytest.approx(once.interval)
+    assert once.interval is not None
+    low, high = once.interval
+    standard_error = files.std(ddof=1) / np.sqrt(30)
+    assert (high - low) == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
+    assert low < once.gain < high
+
+
+def test_models_are_compared_file_by_file() -> None:
+    """A small but steady difference counts although the files differ by far more; chance does not."""
+    rng = np.random.default_rng(1)
+    files = rng.normal(5.0, 3.0, (20, 1))
+    steady, chance = files + rng.normal(0.2, 0.05, files.shape), files + rng.normal(0.0, 0.2, files.shape)
+    first, better, same = comparisons([row("a", files), row("b", steady), row("c", chance)])
+    assert (first.against, first.p_value) == (None, None)
+    assert better.difference == pytest.approx(0.2, abs=0.03)
+    assert better.p_value == pytest.approx(2 * 2**-19)  # all signs agree: exact, and doubled by Holm
+    assert same.p_value is not None
+    assert same.p_value > 0.05
+    assert same.difference_interval is not None
+    assert same.difference_interval[0] < 0 < same.difference_interval[1]
+
+
+def test_files_for_papers(photos: Path, tmp_path: Path, denoise: Run) -> None:
+    out = {name: tmp_path / name for name in ("t.tex", "c.csv", "p.svg", "p.pdf", "r.json")}
+    result = denoise(
+        "benchmark", photos, "--noise", "gaussian", "--levels", "10,30", "--models", "median,none",
+        "--seeds", 2, "--latex", out["t.tex"], "--cases", out["c.csv"], "--plot", out["p.svg"],
+        "--json", out["r.json"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    table = list(csv.DictReader(out["c.csv"].read_text().splitlines()))
+    assert len(table) == 2 * 2 * 2 * 2  # files, seeds, levels, models
+    assert len({line["noisy_psnr_db"] for line in table}) == 2 * 2 * 2  # the same noise for both models
+    found = json.loads(out["r.json"].read_text())
+    mean = np.mean(
+        [float(line["psnr_db"]) for line in table if line["model"] == "median" and line["level"] == "10.0"]
+    )
+    assert found["rows"][0]["metrics"]["psnr_db"] == pytest.approx(mean)
+    assert found["rows"][0]["files"] == 2
+    assert found["comparisons"][1]["against"] == "median"
+    tex = out["t.tex"].read_text()
+    assert tex.count(r"\toprule") == 2
+    assert r"psnr\_db & gaussian:sigma=10 & gain" in tex
+    drawn = out["p.svg"].read_text()
+    for label in (
+        "gaussian: sigma",
+        "PSNR, dB",
+        "seconds a megapixel",
+        "mean gain in PSNR, dB",
+        "median",
+        "input",
+    ):
+        assert f">{label}</text>" in drawn
+
+
+def test_peers_take_part_and_one_that_fails_fails_its_file(
+    media: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_module: Any, _case: Any) -> Any:
+        raise ValueError("too short")
+
+    monkeypatch.setitem(peers.PEERS, "broken*", peers.Peer("audio", "math", broken))
+    monkeypatch.setitem(peers.PEERS, "missing", peers.Peer("sensor", "no_such_module", broken))
+    result = denoise("benchmark", media, "--noise", "gaussian:snr_db=10", "--models", "none", "--peers")
+    assert result.exit_code == 1
+    assert "PyWavelets" in result.stdout
+    assert "broken* fails: too short" in result.stdout
+    assert "missing" not in result.stdout
+
+
+def test_a_given_noise_level_is_the_true_one_and_a_soft_threshold_helps() -> None:
+    clean = np.cumsum(np.random.default_rng(0).normal(0, 0.1, (1, 2048)), axis=1)
+    noisy = clean + np.random.default_rng(1).normal(0, 0.5, clean.shape)
+    found = SimpleNamespace(noisy=noisy, clean=SimpleNamespace(array=clean, sample_rate=100.0))
+    cleaned = peers.installed("sensor")["PyWavelets"](found)[0]  # type: ignore[arg-type]
+    assert cleaned.shape == noisy.shape
+    assert np.std(cleaned - clean) < 0.7 * np.std(noisy - clean)
+    given = SimpleNamespace(bm3d=lambda plane, sigma: plane - sigma)
+    np.testing.assert_allclose(peers._bm3d(given, found)[0], noisy[0] - np.std(noisy - clean))
