@@ -150,6 +150,8 @@ def watch(
 
 
 def _check(job: Job) -> None:
+    if job.in_place:
+        raise UsageError("in_place: a watch needs a folder for its results; run `denoise clean --in-place`")
     for path in (*job.inputs, job.output):
         if not place(path).is_local:
             raise UsageError(f"{path}: is a URL; a folder of this machine was expected to watch")
@@ -195,7 +197,7 @@ class _Watcher:
         self._problems = set(found.problems)
         items = []
         for source in found.sources:
-            item = discover.mirrored(source, self._job.output)
+            item = discover.mirrored(source, self._job.output, self._job.naming)
             refusal = self._refusal(item)
             if refusal:
                 problems.append(Problem(item.source, refusal))

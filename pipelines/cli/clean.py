@@ -82,7 +82,8 @@ def _piped(kind: Format, settings: dict[str, Any]) -> None:
     table = CleanOptions.table()
     chosen = CleanOptions(**{name: settings[name] for name in table if name in settings})
     with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
-        source, result = (Path(folder) / f"{name}{kind.suffixes[0]}" for name in ("input", "output"))
+        source = Path(folder) / f"input{kind.suffixes[0]}"
+        result = source.with_name(f"output{kind.written_suffix or kind.suffixes[0]}")
         with source.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         try:

@@ -114,15 +114,16 @@ def test_a_backup_is_never_an_input(text: str, fits: bool) -> None:
     assert is_backup_suffix(text) == fits
 
 
-@pytest.mark.parametrize("suffix", [".png", ".csv"])
+@pytest.mark.parametrize("suffix", [".png", ".csv", ".gif"])
 def test_images_and_logs_go_through_pipes(tmp_path: Path, suffix: str) -> None:
     source = tmp_path / f"a{suffix}"
-    if suffix == ".png":
+    if suffix != ".csv":
         picture(source)
     else:
         source.write_text("t_s,x\n" + "\n".join(f"{n / 10},{n % 7}.25" for n in range(80)) + "\n")
-    assert clean(source, "-o", tmp_path / f"b{suffix}").exit_code == 0
+    result = tmp_path / f"b{'.webp' if suffix == '.gif' else suffix}"
+    assert clean(source, "-o", result).exit_code == 0
     command = [sys.executable, "-m", "pipelines.cli", "clean", "--model", "median", "-q", "-", "-o", "-"]
     with source.open("rb") as stdin:
         done = subprocess.run(command, stdin=stdin, capture_output=True, check=True)
-    assert done.stdout == (tmp_path / f"b{suffix}").read_bytes()
+    assert done.stdout == result.read_bytes()

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -275,10 +276,18 @@ def test_what_cannot_work_is_refused(folder: Path, tmp_path: Path, denoise: Run)
     assert "finds the noise level itself" in refused(
         folder, "-o", tmp_path / "out", "--model", "none", "--sigma", 5
     )
+    assert "run `denoise clean --in-place`" in refused(folder, "--in-place")
     assert not (tmp_path / "out").exists()
     for options in ({"settle_s": -1}, {"settle_s": float("nan")}, {"poll_s": 0}):
         with pytest.raises(UsageError):
             Watch(job=clean(folder, tmp_path / "out").job, **options)
+
+
+def test_results_are_named_as_clean_names_them(folder: Path, tmp_path: Path) -> None:
+    job = replace(cleaning(tmp_path / "out", folder), template="{stem}_clean{ext}", format="tiff")
+    entries, _, _ = tell_story(Watch(job=job, settle_s=SETTLE_S), lambda: iter([None]))
+    assert [entry.status for entry in entries] == ["ok"]
+    assert (tmp_path / "out" / "süb dir" / "first_clean.tif").is_file()
 
 
 def test_a_second_watch_of_the_same_output_is_refused(folder: Path, tmp_path: Path) -> None:
