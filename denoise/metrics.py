@@ -126,7 +126,6 @@ class Metric:
     # a block. None scores each page of an image, and gathers the blocks of a signal
     from_sums: Callable[[_Sums, float | None], float] | None = None
     unit: str = ""  # unit of its values; empty for a ratio or an index
-    higher_is_better: bool = True  # true if a better estimate has a higher value
     needs: tuple[str, ...] = ()  # `peak` (the value that means full scale), `sample_rate` (Hz), both or none
 
     def __call__(
@@ -440,16 +439,8 @@ METRICS: Mapping[str, Metric] = {
     "snr_db": Metric(snr_db, ("audio", "sensor"), lambda sums, _: sums.snr_db(), "dB"),
     "si_sdr_db": Metric(si_sdr_db, ("audio",), lambda sums, _: sums.si_sdr_db(), "dB"),
     "seg_snr_db": Metric(seg_snr_db, unit="dB", needs=("sample_rate",)),
-    "mse": Metric(
-        mse, (), lambda sums, _: sums.mse(), "squared units of the samples", higher_is_better=False
-    ),
-    "rmse": Metric(
-        rmse,
-        ("sensor",),
-        lambda sums, _: math.sqrt(sums.mse()),
-        "units of the samples",
-        higher_is_better=False,
-    ),
+    "mse": Metric(mse, (), lambda sums, _: sums.mse(), "squared units of the samples"),
+    "rmse": Metric(rmse, ("sensor",), lambda sums, _: math.sqrt(sums.mse()), "units of the samples"),
     "pesq": Metric(pesq, needs=("sample_rate",)),
     "estoi": Metric(estoi, needs=("sample_rate",)),
 }

@@ -53,8 +53,8 @@ def test_a_new_metric_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         return float(sums.mse() / 2)
 
     rows = {
-        "error_sum": metrics.Metric(error_sum, ("image", "audio", "sensor"), higher_is_better=False),
-        "half_mse": metrics.Metric(error_sum, ("audio",), half_mse, higher_is_better=False),
+        "error_sum": metrics.Metric(error_sum, ("image", "audio", "sensor")),
+        "half_mse": metrics.Metric(error_sum, ("audio",), half_mse),
     }
     monkeypatch.setattr(metrics, "METRICS", {**metrics.METRICS, **rows})
     reference, estimate = pair((1, 500))

@@ -228,11 +228,6 @@ def agreement(kernel: Array, other: Array) -> float:
     return float(np.fft.irfft2(spectrum, size).max() / (np.linalg.norm(kernel) * np.linalg.norm(other)))
 
 
-def symmetry(kernel: Array) -> float:
-    """Correlation of a kernel with itself turned by 180 degrees: 1 for a lens or an even motion."""
-    return agreement(kernel, kernel[::-1, ::-1])
-
-
 def width_px(kernel: Array) -> float:
     """Standard deviation of a kernel in pixels, root mean square of both axes."""
     offset = np.arange(len(kernel))

@@ -13,7 +13,7 @@ import numpy as np
 
 from denoise.arrays import Doubles, Mask
 from denoise.errors import InputError, UsageError
-from denoise.registry import unknown
+from denoise.registry import resolve, unknown
 from pipelines.batch import discover
 from pipelines.batch.worker import with_path
 from pipelines.benchmark.job import BenchmarkJob
@@ -221,30 +221,6 @@ def _knn(learned: Doubles, judged: Doubles) -> Scores:
     return near.kneighbors(judged)[0].mean(axis=1), None
 
 
-def _lof(learned: Doubles, judged: Doubles) -> Scores:
-    from sklearn.neighbors import LocalOutlierFactor
-
-    return -LocalOutlierFactor(novelty=True).fit(learned).score_samples(judged), None
-
-
-def _mahalanobis(learned: Doubles, judged: Doubles) -> Scores:
-    from sklearn.covariance import LedoitWolf
-
-    return LedoitWolf().fit(learned).mahalanobis(judged), None
-
-
-def _svm(learned: Doubles, judged: Doubles) -> Scores:
-    from sklearn.svm import OneClassSVM
-
-    return -OneClassSVM(nu=0.1).fit(learned).decision_function(judged), None
-
-
-def _forest(learned: Doubles, judged: Doubles) -> Scores:
-    from sklearn.ensemble import IsolationForest
-
-    return -IsolationForest(random_state=0).fit(learned).score_samples(judged), None
-
-
 def _pca(learned: Doubles, judged: Doubles) -> Scores:
     from sklearn.decomposition import PCA
 
@@ -252,12 +228,22 @@ def _pca(learned: Doubles, judged: Doubles) -> Scores:
     return np.square(judged - pca.inverse_transform(pca.transform(judged))).sum(axis=1), None
 
 
+def _rival(target: str, method: str, sign: int, **settings: Any) -> Callable[[Doubles, Doubles], Scores]:
+    """Make a detector of an estimator of scikit-learn, which is imported on use."""
+
+    def run(learned: Doubles, judged: Doubles) -> Scores:
+        estimator = resolve(target)(**settings).fit(learned)
+        return sign * getattr(estimator, method)(judged), None
+
+    return run
+
+
 DETECTORS: dict[str, Callable[[Doubles, Doubles], Scores]] = {
     OURS: _ours,
     "knn": _knn,
-    "lof": _lof,
-    "mahalanobis": _mahalanobis,
-    "one-class-svm": _svm,
-    "isolation-forest": _forest,
+    "lof": _rival("sklearn.neighbors:LocalOutlierFactor", "score_samples", -1, novelty=True),
+    "mahalanobis": _rival("sklearn.covariance:LedoitWolf", "mahalanobis", 1),
+    "one-class-svm": _rival("sklearn.svm:OneClassSVM", "decision_function", -1, nu=0.1),
+    "isolation-forest": _rival("sklearn.ensemble:IsolationForest", "score_samples", -1, random_state=0),
     "pca": _pca,
 }

@@ -39,10 +39,10 @@ def command(report_path: Path | None, **settings: Any) -> None:
     if job.online:
         _judge_rows(job)
         return
-    if job.model and (unused := options.given("code_size", "steps", "window", "standardise")):
-        raise click.UsageError(f"{' and '.join(unused)} cannot be set with --model.")
-    if not job.fit_on and (unused := options.given("tail", "seed", "save_model")):
-        raise click.UsageError(f"{' and '.join(unused)} cannot be set without --fit-on.")
+    if job.model:
+        options.refuse("with --model", "code_size", "steps", "window", "standardise")
+    if not job.fit_on:
+        options.refuse("without --fit-on", "tail", "seed", "save_model")
     result = find_anomalies(job)
     click.echo("\n".join(map(printable, _lines(result, job.output))))
     options.write_page(report_path, lambda: anomalies_page(result))
@@ -53,8 +53,7 @@ def _judge_rows(job: AnomaliesJob) -> None:
     from pipelines.explore.online import judge_rows
 
     fitting = ("fit_on", "model", "save_model", "tail", "heat_maps", "code_size", "steps", "seed")
-    if unused := options.given(*fitting, "window", "standardise", "report_path"):
-        raise click.UsageError(f"{' and '.join(unused)} cannot be set with --online.")
+    options.refuse("with --online", *fitting, "window", "standardise", "report_path")
     result = judge_rows(job)
     for file in result.files:
         times = (f"row {row}" if at is None else f"row {row} ({at:.0f} s)" for _, row, at in file.strangest)

@@ -73,9 +73,8 @@ def command(
     compared: list[Comparison] = []
     measured: benchmark.BenchmarkResult | detection.DetectionResult | events.EventResult
     if job.protocol in (protocols.ANOMALIES, protocols.EVENTS):
-        pictures = ("cases_path", "plot_path", "sheet_path", "report_path")
-        if unused := options.given("noise", "levels", "seeds", "peers", *pictures):
-            raise click.UsageError(f"{' and '.join(unused)} cannot be set with --protocol {job.protocol}.")
+        not_here = ("levels", "seeds", "peers", "cases_path", "plot_path", "sheet_path", "report_path")
+        options.refuse(f"with --protocol {job.protocol}", "noise", *not_here)
         detected = (detection if job.protocol == protocols.ANOMALIES else events).compare(job)
         measured, shown, rows_csv = detected, detected.tables(), detected.as_csv()
     else:

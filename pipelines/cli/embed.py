@@ -31,8 +31,8 @@ def command(**settings: Any) -> None:
     from pipelines.explore.embed import embed
 
     job = EmbedJob(**settings)
-    if job.model and (unused := options.given("code_size", "steps", "window", "seed")):
-        raise click.UsageError(f"{' and '.join(unused)} cannot be set with --model.")
+    if job.model:
+        options.refuse("with --model", "code_size", "steps", "window", "seed")
     done = embed(job)
     click.echo("\n".join(map(printable, _lines(done, job.output))))
     options.report_failures(done.files.problems)

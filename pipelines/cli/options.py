@@ -401,6 +401,12 @@ def given(*names: str) -> list[str]:
     ]
 
 
+def refuse(reason: str, *names: str) -> None:
+    """Refuse those of the options that are on the command line, for a reason such as `with --model`."""
+    if unused := given(*names):
+        raise click.UsageError(f"{' and '.join(unused)} cannot be set {reason}.")
+
+
 def show_json(json_path: Path | None, data: Mapping[str, Any]) -> None:
     """Write or print the report that `show_option` asks for."""
     if json_path:

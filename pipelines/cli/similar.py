@@ -26,8 +26,7 @@ def command(file: Path | None, **settings: Any) -> None:
 
     job = SimilarJob(**settings)
     if file is None:
-        if unused := options.given("count", "model"):
-            raise click.UsageError(f"{' and '.join(unused)} cannot be set without FILE.")
+        options.refuse("without FILE", "count", "model")
         groups = duplicates(job.archive)
         for group in groups:
             click.echo(printable("  ".join(group)))

@@ -149,7 +149,6 @@ class TrackEncoder:
         self._skip = (hidden + self._lead) // frame - swallowed  # packets to leave out
         self._packets = 0
         self._delay = delay
-        self._early = early
         self._queue = np.zeros((track.channels, self._lead + early), np.float32)
         # Encoders that keep nothing back do not give out the delayed end by themselves.
         self._tail = 0 if self._stream.codec_context.codec.delay else delay
