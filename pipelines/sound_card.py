@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Floats
 from denoise.errors import UsageError
 from denoise.models.table import LIVE_MODEL
 from denoise.options import Option, Options
@@ -77,9 +77,7 @@ class Passage:
     def _start(self) -> None:
         self._squares, self._samples, self._load = np.zeros(2), 0, 0.0
 
-    def __call__(
-        self, taken: NDArray[np.float32], given: NDArray[np.float32], frames: int, _time: Any, status: Any
-    ) -> None:
+    def __call__(self, taken: Floats, given: Floats, frames: int, _time: Any, status: Any) -> None:
         started = time.perf_counter()
         self._overruns += bool(status)
         block = taken[:, :1].T

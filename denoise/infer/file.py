@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from denoise import io
+from denoise.arrays import Array
 from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
@@ -36,10 +36,6 @@ from denoise.io.sensor.base import SensorReader
 from denoise.io.sniff import sniff
 from denoise.options import CleanOptions
 from denoise.signal import AudioInfo, Clock, ImageInfo, SensorInfo, SignalInfo
-
-__all__ = ["FileReport", "clean_file", "load_cleaner"]
-
-Array = NDArray[Any]
 
 # Options that say how to read a log.
 _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal", "keep_resolution")

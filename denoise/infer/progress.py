@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["report_share", "showing_shares"]
-
 _show: ContextVar[Callable[[float], None]] = ContextVar("_show", default=lambda _: None)
 
 

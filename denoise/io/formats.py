@@ -10,25 +10,10 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from denoise.errors import UnsupportedError
 from denoise.signal import MODALITIES, Modality
-
-__all__ = [
-    "FORMATS",
-    "REFUSED",
-    "Format",
-    "format_of_suffix",
-    "modality_of",
-    "optional_package",
-    "readable_suffixes",
-    "refusal",
-    "refused_suffix",
-    "unknown_suffix",
-    "writable_suffixes",
-]
 
 
 @dataclass(frozen=True)
@@ -187,8 +172,8 @@ _REFUSED_ROWS = (
     Format("SAC", "", (".sac",), advice="export it as miniSEED or CSV with ObsPy"),
     Format("EEGLAB", "", (".set",), advice="export it as EDF with MNE-Python"),
 )
-FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})
-REFUSED: Mapping[str, Format] = MappingProxyType({row.name: row for row in _REFUSED_ROWS})
+FORMATS: Mapping[str, Format] = {row.name: row for row in _ROWS}
+REFUSED: Mapping[str, Format] = {row.name: row for row in _REFUSED_ROWS}
 
 
 def readable_suffixes(modality: str) -> tuple[str, ...]:
@@ -240,7 +225,6 @@ def unknown_suffix(path: Path, modality: str = "") -> UnsupportedError:
     """Make the error about a suffix of no format, with the likeliest reasons and what to do about each.
 
     Args:
-        path: The file.
         modality: The kind of data that is to be written; empty for a file to read.
     """
     suffix = path.suffix.lower()
@@ -266,7 +250,6 @@ def optional_package(name: str, where: str = "") -> Any:
     """Import the package that a format needs beyond the required dependencies.
 
     Args:
-        name: The format.
         where: The start of the sentence, if its caller does not put the file's name there.
 
     Raises:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from denoise.errors import TooLargeError
 from denoise.machine import available_bytes
 
-__all__ = ["require_few", "require_memory", "require_plausible_size"]
-
 SMALL_BYTES = 128 << 20  # any smaller claim is harmless
 MAX_PACKING_RATIO = 100  # of a larger one; recordings and photos are packed less tightly
 MAX_PARTS = 4096  # columns, signals or data sets of a file: each costs time, whatever it holds
@@ -47,11 +45,6 @@ def require_memory(needed_bytes: float, where: str = "") -> None:
 
 def require_few(count: int, parts: str, where: str = "") -> None:
     """Check the number of parts of a file, before each is read.
-
-    Args:
-        count: Number of parts.
-        parts: Their name, such as `columns`.
-        where: Begin of the message.
 
     Raises:
         TooLargeError: There are more than `MAX_PARTS`.

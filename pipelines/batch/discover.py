@@ -11,19 +11,7 @@ from denoise.errors import UnsupportedError, UsageError
 from denoise.io.formats import modality_of, refusal
 from denoise.signal import MODALITIES
 from pipelines.batch.naming import BESIDE, Naming
-from pipelines.batch.store import MANIFEST_NAME, File, Walk, place
-
-__all__ = [
-    "MANIFEST_NAME",
-    "Found",
-    "Item",
-    "Plan",
-    "Problem",
-    "find",
-    "mirrored",
-    "plan",
-    "refuse_overlap",
-]
+from pipelines.batch.store import File, Walk, place
 
 RejectReason = Callable[[str], str | None]
 
@@ -98,8 +86,6 @@ def find(
     as ignored; an input file that cannot be processed is a problem.
 
     Args:
-        inputs: Files and folders, local or remote.
-        recursive: Walk subfolders too.
         reject_reason: Gives the reason to reject files of a modality, or None.
         exclude_dir: Folder to skip even if it is inside an input (the references).
         accept: Called with every file inside a local folder; False skips it unopened.

@@ -28,12 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from denoise.errors import InputError, OutputError, StorageError
-from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.discover import Item
 from pipelines.batch.lock import locked
 from pipelines.batch.remote import location
-from pipelines.batch.store import output_errors, place
-
-__all__ = ["WRITTEN", "Entry", "Manifest", "digest", "entries", "jsonable", "pending"]
+from pipelines.batch.store import MANIFEST_NAME, output_errors, place
 
 WRITTEN = ("ok", "salvaged")  # statuses of rows with an output; only the first is done
 PENDING_NAME = ".denoise-unfinished"

@@ -12,14 +12,12 @@ from typing import Any
 
 from denoise.errors import StorageError, UsageError
 from pipelines.batch import discover, forecast
-from pipelines.batch.discover import MANIFEST_NAME, Item, Plan, Problem
+from pipelines.batch.discover import Item, Plan, Problem
 from pipelines.batch.engines import table as engines
 from pipelines.batch.forecast import Cost
 from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry, Manifest
-from pipelines.batch.store import place
-
-__all__ = ["OnEntry", "Progress", "Result", "run", "silent"]
+from pipelines.batch.store import MANIFEST_NAME, place
 
 OnEntry = Callable[[Entry], object]
 Progress = Callable[[int], AbstractContextManager[OnEntry]]  # for a number of files
@@ -57,7 +55,6 @@ def run(
     """Run a job; skip files that the manifest proves done.
 
     Args:
-        job: The job.
         progress: Shows the entries of N files as they come.
         plan: Plan of a caller that has claimed the output; None makes and claims it here.
         manifest: Manifest of the output; None reads it.

@@ -142,7 +142,6 @@ class Picture:
     Conversion goes strip by strip, so that writing needs no second picture in memory.
 
     Args:
-        block: `(C, H, W)`; never changed.
         page: The layout of the block: its white, and its passthrough channels.
         dtype: Dtype of the rows.
         channels: Channels of the rows: gray is repeated for colour, alpha is laid on white where there is no

@@ -10,21 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = [
-    "EXIF_TAG",
-    "GPS_TAG",
-    "IFD8",
-    "LONG",
-    "Entry",
-    "Tags",
-    "packed",
-    "packed_exif",
-    "parsed_exif",
-    "read_below",
-    "read_entries",
-    "upright_exif",
-]
-
 EXIF_TAG, GPS_TAG, INTEROP_TAG, ORIENTATION = 0x8769, 0x8825, 0xA005, 274
 TYPE_BYTES = {
     **dict.fromkeys((1, 2, 6, 7), 1),

@@ -22,8 +22,6 @@ from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, Singl
 from denoise.io.image.ifd import read_entries
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = ["FORMAT", "frame_px"]
-
 XMP, ICC = b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 EOI, SOS, DQT, DRI, COM, APP0, APP1, APP2, APP14 = 0xD9, 0xDA, 0xDB, 0xDD, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, without DHT, JPG, DAC

@@ -19,8 +19,6 @@ from denoise.io.image.ifd import upright_exif
 from denoise.io.limits import require_plausible_size
 from denoise.signal import ImageInfo, Metadata, Page
 
-__all__ = ["FORMAT"]
-
 DISTANCE = 0.5  # of lossy files, in steps of a visible difference
 SIGNATURE = b"\0\0\0\x0cJXL \r\n\x87\n"
 TURNS: dict[int, Callable[[Array], Array]] = {  # from each orientation of EXIF to upright

@@ -22,8 +22,6 @@ from denoise.io.sensor.numerals import word_set
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import SECONDS, Clock, SensorInfo
 
-__all__ = ["LEFT", "choose", "describe", "find_clock", "table_info"]
-
 LEFT = "left as they are"  # begin of the note about the other columns
 
 _MIN_REPORTED_JITTER = 1e-3  # less is rounding of a perfect clock
@@ -158,9 +156,6 @@ def describe(
     """Write notes for the user: the time column, the rate, and the columns that are left as they are.
 
     Args:
-        columns: All columns of the file.
-        chosen: Indices of those to clean.
-        clock: The time column.
         sample_rate: Rate that the caller gave, Hz.
         named: True if the caller named the columns.
     """
@@ -208,10 +203,6 @@ def table_info(
     """Describe a table whose columns have been surveyed; also return the indices of those to clean.
 
     Args:
-        path: The file.
-        columns: All its columns.
-        rows: Samples in each.
-        options: What the caller wants.
         combined: Times put together from several columns: they are the clock, as column -1, if no column is.
         stated_rate: Sample rate that the file states without a clock, Hz.
     """

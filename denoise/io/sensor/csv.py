@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.errors import InputError, OutputError, UnreadableError
 from denoise.io.sensor.base import (
     LogOptions,
@@ -41,10 +41,6 @@ from denoise.io.sensor.stamps import Stamps, seconds_of
 from denoise.io.sensor.survey import ColumnSurvey, unit_in
 from denoise.signal import DECIMALS, DELIMITERS, Clock, Domain, SensorInfo
 
-__all__ = ["FORMAT", "CellFormat", "TextLayout"]
-
-Floats = NDArray[np.float64]
-
 _MORE_DECIMALS = 2  # of a changed cell than its column shows
 _EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
 
@@ -58,14 +54,14 @@ class CellFormat:
     form: NumberForm
     missing: str  # the text of a gap
 
-    def tolerance(self, values: Floats) -> Floats | float:
+    def tolerance(self, values: Doubles) -> Doubles | float:
         """Change of a value that leaves its text the same."""
         half_unit = 0.5 * 10.0**-self.digits
         if not self.spec:
             return 0.0
         return half_unit * np.abs(values) if self.spec[-1] in "eE" else half_unit
 
-    def texts(self, values: Floats) -> list[str]:
+    def texts(self, values: Doubles) -> list[str]:
         """Format the values."""
         out = [self.form.text(value, self.spec) for value in values.tolist()]
         for index in np.flatnonzero(np.isnan(values)).tolist():
@@ -125,7 +121,7 @@ class _TextColumn(ColumnSurvey):
         self._add_style("\n".join(cells), cells, values)
         self.add(values)
 
-    def _add_style(self, joined: str, cells: Sequence[str], values: Floats) -> None:
+    def _add_style(self, joined: str, cells: Sequence[str], values: Doubles) -> None:
         mark = re.escape(self._form.decimal)
         while match := re.search(rf"{mark}\d{{{self._decimals + 1},}}", joined):
             self._decimals = len(match.group()) - 1
@@ -222,7 +218,7 @@ def _require_times(path: Path, surveys: Sequence[_TextColumn]) -> None:
         )
 
 
-def _combined(chunk: Chunk, head: Head) -> Floats:
+def _combined(chunk: Chunk, head: Head) -> Doubles:
     """Put the times of a chunk together from its columns of year, month, day, hour, minute and second."""
     values = {}
     for name, index in head.date_parts.items():
@@ -236,7 +232,7 @@ def _combined(chunk: Chunk, head: Head) -> Floats:
 class TextReader(SensorReader):
     """Reads the chosen columns of a delimited text."""
 
-    def pieces(self) -> Iterator[Floats]:
+    def pieces(self) -> Iterator[Doubles]:
         """Yield one piece for each chunk of text."""
         layout: TextLayout = self.info.own
         for chunk in layout.read(self.info.source):
@@ -244,7 +240,7 @@ class TextReader(SensorReader):
                 columns = zip(layout.chosen, layout.forms, strict=True)
                 yield np.stack([form.parse(chunk.columns[index]) for index, form in columns])
 
-    def stamp_pieces(self, clock: Clock) -> Iterator[Floats]:
+    def stamp_pieces(self, clock: Clock) -> Iterator[Doubles]:
         """Yield one piece for each chunk of text."""
         head: Head = self.info.own.head
         if clock.index < 0:
@@ -280,7 +276,7 @@ class TextWriter(SensorWriter):
         with open_text(self.info.source) as text:
             self._file.write(text.read(self._layout.head.offset))
 
-    def put(self, block: Floats, _recording: int, _start: int) -> None:
+    def put(self, block: Doubles, _recording: int, _start: int) -> None:
         """Replace the cells of the next rows."""
         start = 0
         while start < block.shape[1]:
@@ -345,7 +341,7 @@ class TextWriter(SensorWriter):
                 (text if closed else text[: -len(self._layout.head.dialect.newline)]).encode("latin-1")
             )
 
-    def _put_rows(self, block: Floats) -> None:
+    def _put_rows(self, block: Doubles) -> None:
         layout, chunk, start = self._layout, self._chunk, self._done
         stop = start + block.shape[1]
         columns: list[Sequence[str]] = [column[start:stop] for column in chunk.columns]
@@ -363,7 +359,7 @@ class TextWriter(SensorWriter):
         self._write("".join([line + newline for line in lines]), chunk.closed or not is_last)
 
 
-def _replaced(cells: Sequence[str], values: Floats, style: CellFormat, domain: Domain) -> Sequence[str]:
+def _replaced(cells: Sequence[str], values: Doubles, style: CellFormat, domain: Domain) -> Sequence[str]:
     """Replace the text of cells whose values changed by more than the text shows."""
     old = with_gaps(style.form.parse(cells), domain)
     changed = changed_samples(old, values, style.tolerance(old))

@@ -28,8 +28,6 @@ from denoise.io.sensor.doubts import find_parts, refuse_layouts, refuse_records
 from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted, word_set
 from denoise.io.sensor.stamps import is_clock, is_compact, is_day_first, is_stamp
 
-__all__ = ["COMMENT", "GZIP", "MAX_RECORD_BYTES", "Dialect", "Head", "head_of", "open_text"]
-
 GZIP = b"\x1f\x8b"
 SAMPLE_BYTES = 1 << 18  # for the detection
 SAMPLE_RECORDS = 200
@@ -377,9 +375,6 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
     Names are the last row of text before the data, or the one before it when the last holds units.
 
     Args:
-        path: The file.
-        delimiter: The delimiter, if it is known.
-        decimal: The decimal mark, if it is known.
         suffix: Suffix to go by in place of its own.
 
     Raises:

@@ -13,8 +13,6 @@ from denoise.errors import InputError, UnsupportedError
 from denoise.io.sensor.numerals import NumberForm, unquoted
 from denoise.io.sensor.stamps import is_clock
 
-__all__ = ["find_parts", "refuse_layouts", "refuse_records", "refuse_sources"]
-
 _SENTENCE = re.compile(r"[$!][A-Z]{4,}.*\*[0-9A-Fa-f]{2}")
 _WHOLE = re.compile(r"[+-]?\d+")
 _SOURCES = re.compile(

@@ -15,8 +15,6 @@ from denoise.io.sensor.numerals import word_set
 from denoise.io.sensor.survey import MAX_LEVELS, ColumnSurvey, is_time_name
 from denoise.signal import Clock, Domain
 
-__all__ = ["CONSTANT", "JUDGED", "domain_of", "kinds_of"]
-
 CONSTANT = "constant"
 # Kinds that are never changed, and whose values may still be wrong.
 JUDGED = (CONSTANT, "flag", "two levels", "setpoint", "holds its value for long")

@@ -12,23 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.errors import InputError
-
-__all__ = [
-    "MISSING",
-    "NotNumbersError",
-    "NumberForm",
-    "find_form",
-    "is_quoted",
-    "is_word",
-    "shown",
-    "unquoted",
-    "word_set",
-]
-
-Floats = NDArray[np.float64]
 
 
 def word_set(text: str, delimiter: str | None = None) -> frozenset[str]:
@@ -114,7 +100,7 @@ class NumberForm:
             return -np.inf if lowered[0] == "-" else np.inf
         raise ValueError(core)
 
-    def parse(self, cells: Sequence[str]) -> Floats:
+    def parse(self, cells: Sequence[str]) -> Doubles:
         """Parse the cells of a column; missing ones are NaN.
 
         Raises:

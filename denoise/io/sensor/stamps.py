@@ -8,13 +8,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, unquoted
-
-__all__ = ["Stamps", "is_clock", "is_compact", "is_day_first", "is_stamp", "seconds_of"]
-
-Floats = NDArray[np.float64]
 
 _ENGLISH = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {
@@ -148,7 +144,7 @@ def is_day_first(cells: Iterable[str]) -> bool:
     return spans[0] <= spans[1]
 
 
-def seconds_of(parts: Mapping[str, Floats]) -> Floats:
+def seconds_of(parts: Mapping[str, Doubles]) -> Doubles:
     """Put times together, in seconds, from arrays of years, months, days (or days of the year), hours, ..."""
     size = max(values.size for values in parts.values())
     year = np.nan_to_num(parts.get("year", np.full(size, 1970.0))).astype(int)
@@ -156,7 +152,7 @@ def seconds_of(parts: Mapping[str, Floats]) -> Floats:
     months = (year - 1970) * 12 + month - 1
     days = months.astype("datetime64[M]").astype("datetime64[D]").astype(float)
     days += parts.get("day", np.ones(size)) - 1
-    seconds: Floats = days * 86400.0
+    seconds: Doubles = days * 86400.0
     for name, factor in (("hour", 3600.0), ("minute", 60.0), ("second", 1.0)):
         seconds += factor * parts.get(name, np.zeros(size))
     return seconds
@@ -177,7 +173,7 @@ class Stamps:
         self._day_first = day_first
         self._first: datetime | None = None
 
-    def __call__(self, cells: Sequence[str]) -> Floats:
+    def __call__(self, cells: Sequence[str]) -> Doubles:
         """Parse the next cells; a missing one is NaN.
 
         Raises:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Doubles
 from denoise.io.sensor.clock import StampSurvey, unwrapped
 from denoise.io.sensor.numerals import word_set
 from denoise.signal import SECONDS
-
-__all__ = ["MAX_LEVELS", "ColumnSurvey", "is_time_name", "unit_in"]
-
-Floats = NDArray[np.float64]
 
 _UNIT_WORDS = {
     **{unit: unit for unit in SECONDS if unit not in ("d", "ticks")},
@@ -116,7 +112,7 @@ class ColumnSurvey:
         self._last = np.nan
         self.largest = 0.0
 
-    def add(self, values: Floats) -> None:
+    def add(self, values: Doubles) -> None:
         """Add the next samples; NaN is a gap."""
         finite = values[np.isfinite(values)]
         self.samples += values.size
@@ -130,7 +126,7 @@ class ColumnSurvey:
                 self._add_steps(values)
             self.stamps.add(values)
 
-    def _add_levels(self, finite: Floats) -> None:
+    def _add_levels(self, finite: Doubles) -> None:
         is_code = np.isin(finite, _CODES)
         if is_code.any():
             for code, count in zip(*np.unique(finite[is_code], return_counts=True), strict=True):
@@ -175,7 +171,7 @@ class ColumnSurvey:
         real = [code for code in self._codes if code not in self.codes]
         return min([self.lowest, *real]), max([self.highest, *real])
 
-    def _add_steps(self, values: Floats) -> None:
+    def _add_steps(self, values: Doubles) -> None:
         steps = np.diff(values, prepend=self._last)
         if values.size:
             self._last = float(values[-1])

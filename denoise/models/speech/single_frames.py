@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["SingleFrames"]
-
-Array = NDArray[Any]
+from denoise.arrays import Array
 
 
 class SingleFrames:

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,28 +18,13 @@ from denoise.models.base import CausalDenoiser, InputSpec
 from denoise.models.layers import Conv1dAs2d, ConvTranspose1dAs2d, config_from
 from denoise.models.speech.single_frames import SingleFrames
 
-__all__ = [
-    "RENAMED",
-    "ShiftEnsemble",
-    "ShiftState",
-    "SpectralGru",
-    "SpectralGruConfig",
-    "SpectralState",
-    "build",
-    "check_sizes",
-    "compress",
-    "init_mask",
-    "share_mask",
-    "training_gain",
-]
-
 MIN_RMS = 0.02  # quieter frames are amplified to this level, because training had none below it
 MAX_RMS = 1.0  # louder frames are at the scale of integers, say, and brought to the usual level
 USUAL_RMS = 0.1
 MAX_GAIN = 1e4
 MAX_MASK = 1.2  # of its real and imaginary part
 SLOPE = 0.1  # of the leaky rectifiers
-RENAMED = MappingProxyType({"shifts": "n_shifts"})  # fields of recipes and weights files before
+RENAMED = {"shifts": "n_shifts"}  # fields of recipes and weights files before
 _FADE_DB_S = 1.0
 
 

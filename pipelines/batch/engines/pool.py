@@ -32,8 +32,6 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry
 from pipelines.batch.worker import process
 
-__all__ = ["pool"]
-
 _MEMORY_POLL_S = 0.05
 _LOADING_S = 300.0  # allowance on top of the time limit for loading the model
 _SHUTDOWN_GRACE_S = 5.0  # for an interrupted worker to remove its temporary file

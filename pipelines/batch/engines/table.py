@@ -12,8 +12,6 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import Entry
 from pipelines.batch.worker import process
 
-__all__ = ["ENGINES", "check", "inline", "run"]
-
 ENGINES = ("local", "dask")
 
 # One process per core, with one thread each, overlaps decoding, model and encoding, and runs a network about
