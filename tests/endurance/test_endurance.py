@@ -24,8 +24,9 @@ from PIL import Image
 
 from denoise.io.atomic import replacing
 from pipelines.batch import run as batch
-from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.discover import Item
 from pipelines.batch.jobs import Job, Outcome
+from pipelines.batch.store import MANIFEST_NAME
 
 SOAK_FILES = int(os.environ.get("DENOISE_SOAK_FILES", "10000"))
 WATCH_S = float(os.environ.get("DENOISE_WATCH_S", "3600"))

@@ -21,9 +21,10 @@ from typing import Any
 from denoise.errors import DenoiseError
 from denoise.io.atomic import replacing
 from pipelines.batch import run as batch
-from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.discover import Item
 from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.manifest import PENDING_NAME, digest
+from pipelines.batch.store import MANIFEST_NAME
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from denoise.analysis import codes as coding
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Segmentation
 from denoise.models.autoencoder import build
-from pipelines.batch.discover import MANIFEST_NAME
 from pipelines.batch.manifest import PENDING_NAME
+from pipelines.batch.store import MANIFEST_NAME
 from pipelines.cli.group import cli
 
 FEW = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

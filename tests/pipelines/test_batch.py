@@ -21,12 +21,12 @@ import pytest
 from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.atomic import replacing
 from pipelines.batch import run as batch
-from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.discover import Item
 from pipelines.batch.engines import pool
 from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.lock import CLAIM_PREFIX
 from pipelines.batch.manifest import Entry
-from pipelines.batch.store import Local
+from pipelines.batch.store import MANIFEST_NAME, Local
 
 NAMES = [f"{n} ö.png" for n in range(6)]
 

@@ -16,10 +16,10 @@ from denoise.errors import UsageError
 from denoise.io.atomic import replacing
 from denoise.options import CleanOptions
 from pipelines.batch import lock
-from pipelines.batch.discover import MANIFEST_NAME
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import PENDING_NAME
 from pipelines.batch.run import run
+from pipelines.batch.store import MANIFEST_NAME
 
 RUNS = 6
 

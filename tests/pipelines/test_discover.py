@@ -37,7 +37,7 @@ def test_without_recursion_folders_below_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_hidden_files_and_manifests_are_passed_over_and_other_kinds_listed(tmp_path: Path) -> None:
-    make(tmp_path / "in", "a.png", ".b.png", ".git/c.png", discover.MANIFEST_NAME, "notes.txt", "README")
+    make(tmp_path / "in", "a.png", ".b.png", ".git/c.png", store.MANIFEST_NAME, "notes.txt", "README")
     plan = discover.plan([tmp_path / "in"], tmp_path / "out")
     assert keys(plan) == ["a.png"]
     assert [problem.path.name for problem in plan.ignored] == ["README", "notes.txt"]

@@ -10,8 +10,9 @@ import pytest
 
 from denoise.errors import InputError, OutputError, StorageError
 from pipelines.batch import manifest, store
-from pipelines.batch.discover import MANIFEST_NAME, Item
+from pipelines.batch.discover import Item
 from pipelines.batch.manifest import PENDING_NAME, Appender, Entry, Manifest, digest
+from pipelines.batch.store import MANIFEST_NAME
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import pytest
 
 from denoise.errors import StorageError, UsageError
 from denoise.options import CleanOptions
-from pipelines.batch.discover import MANIFEST_NAME
 from pipelines.batch.engines import table as engines
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
+from pipelines.batch.store import MANIFEST_NAME
 from pipelines.batch.watch import Arrivals, Watch, WatchSummary, watch
 from pipelines.inspect.verify import verify
 
