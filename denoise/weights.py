@@ -231,10 +231,6 @@ def save(
     if bits not in (8, 16):
         raise UsageError(f"cannot store weights of {bits} bits; expected 8 or 16")
     parameters = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
-    stored = _quantised(parameters) if bits == 8 else parameters
-    data = to_bytes(stored)
-    length = struct.unpack("<Q", data[:8])[0]
-    table = json.loads(data[8 : 8 + length])
     header = {
         "format": FORMAT,
         "name": name,
@@ -242,10 +238,9 @@ def save(
         "architecture": architecture,
         "config": model.config(),
         "parameters": sum(p.numel() for p in parameters.values()),
-        _TENSOR_DIGEST: _digest_of_tensors(table, memoryview(data)[8 + length :]),
         **facts,
     }
-    _write(Path(path), data, header)
+    _write(Path(path), to_bytes(_quantised(parameters) if bits == 8 else parameters), header)
 
 
 def _quantised(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -290,16 +285,16 @@ def _dequantised(path: Path, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def annotate(path: str | Path, facts: Mapping[str, Any]) -> None:
     """Add entries to the card of a weights file, such as measured results."""
     path = Path(path)
-    header, data = _header(path), path.read_bytes()
-    found = _digest_of_tensors(header.table, memoryview(data)[header.start :])
-    _write(path, data, {_TENSOR_DIGEST: found, **header.card, **facts})
+    _write(path, path.read_bytes(), {**_header(path).card, **facts})
 
 
-def _write(path: Path, data: bytes, header: Mapping[str, Any]) -> None:
-    """Write the bytes of a `.safetensors` with a new card."""
+def _write(path: Path, data: bytes, card: Mapping[str, Any]) -> None:
+    """Write the bytes of a `.safetensors` with a new card, and the digest of its tensors if it has none."""
     length = struct.unpack("<Q", data[:8])[0]
     table = json.loads(data[8 : 8 + length])
-    table["__metadata__"] = {"denoise": json.dumps(header, ensure_ascii=False)}
+    table.pop("__metadata__", None)
+    found = _digest_of_tensors(table, memoryview(data)[8 + length :])
+    table["__metadata__"] = {"denoise": json.dumps({_TENSOR_DIGEST: found, **card}, ensure_ascii=False)}
     text = json.dumps(table, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
     with replacing(path) as partial:

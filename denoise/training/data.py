@@ -252,7 +252,7 @@ class Patches:
         if not self.data.gray:
             return self.corruption(target, generator, self.sample_rate), target
         # A gray image is repeated in three identical channels, noise included.
-        gray = torch.rand(size, generator=generator, device=generator.device) < self.data.gray
+        gray = _drawn(self.data.gray, size, generator)
         target[gray] = target[gray].mean(1, keepdim=True)
         noisy = torch.empty_like(target)
         for items, channels in ((~gray, self.channels), (gray, 1)):
@@ -300,41 +300,35 @@ class Patches:
         return patches.lerp(after, (place - before).to(patches))
 
     def _synthesise(self, x: Tensor, groups: list[str], generator: Generator) -> list[str]:
-        """Replace some patches by synthetic ones, in place, and return the groups of all."""
-        data, count = self.data, x.shape[0]
-        if data.synthetic:
-            drawn = torch.rand(count, generator=generator, device=generator.device) < data.synthetic
-            if drawn.any():
-                x[drawn] = synthetic(int(drawn.sum()), data.patch, generator, x.shape[1])
-        if data.events:
-            drawn = torch.rand(count, generator=generator, device=generator.device) < data.events
-            if drawn.any():
-                x[drawn] = events(int(drawn.sum()), data.patch, generator)
-            groups = [_EVENTS if one else group for one, group in zip(drawn.tolist(), groups, strict=True)]
-        return self._talk(x, groups, generator)
-
-    def _talk(self, x: Tensor, groups: list[str], generator: Generator) -> list[str]:
-        """Put voices into rooms and conversations, in place, and return the groups of all."""
+        """Replace patches by synthetic ones, rooms and conversations, in place; return the groups of all."""
         data, rate = self.data, self.sample_rate or 1.0
-        if data.rooms:
-            drawn = torch.rand(x.shape[0], generator=generator, device=generator.device) < data.rooms
+        groups = list(groups)
+
+        def put(share: float, make: Callable[[Tensor], Tensor], group: str = "") -> None:
+            """Replace a share of the patches by what is made for the mask of these."""
+            if not share:
+                return
+            drawn = _drawn(share, len(x), generator)
             if drawn.any():
-                x[drawn] = in_rooms(x[drawn], rate, generator)
-        if data.conversation:
-            drawn = torch.rand(x.shape[0], generator=generator, device=generator.device) < data.conversation
-            if drawn.any():
-                x[drawn] = conversations(x[drawn], x.roll(1, 0)[drawn], rate, generator)
-            groups = [
-                _CONVERSATION if one else group for one, group in zip(drawn.tolist(), groups, strict=True)
-            ]
+                x[drawn] = make(drawn)
+            for place in drawn.nonzero().flatten().tolist() if group else ():
+                groups[place] = group
+
+        put(data.synthetic, lambda at: synthetic(int(at.sum()), data.patch, generator, x.shape[1]))
+        put(data.events, lambda at: events(int(at.sum()), data.patch, generator), _EVENTS)
+        put(data.rooms, lambda at: in_rooms(x[at], rate, generator))
+        put(
+            data.conversation,
+            lambda at: conversations(x[at], x.roll(1, 0)[at], rate, generator),
+            _CONVERSATION,
+        )
         return groups
 
     def _augment(self, x: Tensor, generator: Generator) -> Tensor:
         data, count = self.data, x.shape[0]
 
         def chance(share: float) -> Tensor:
-            drawn = torch.rand(count, generator=generator, device=generator.device) < share
-            return drawn.view(count, *[1] * (x.ndim - 1))
+            return _drawn(share, count, generator).view(count, *[1] * (x.ndim - 1))
 
         if data.enlarge and self.ndim == 2:
             drawn = chance(data.enlarge).flatten()
@@ -356,6 +350,11 @@ class Patches:
             level = low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
             x = x * 10 ** (level.view(count, *[1] * (x.ndim - 1)) / 20)
         return x.contiguous()
+
+
+def _drawn(share: float, count: int, generator: Generator) -> Tensor:
+    """Draw a mask of `count` items, each marked with the probability `share`."""
+    return torch.rand(count, generator=generator, device=generator.device) < share
 
 
 def _enlarged(patches: Tensor, generator: Generator) -> Tensor:
