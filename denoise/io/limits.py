@@ -7,7 +7,7 @@ from denoise.machine import available_bytes
 
 SMALL_BYTES = 128 << 20  # any smaller claim is harmless
 MAX_PACKING_RATIO = 100  # of a larger one; recordings and photos are packed less tightly
-MAX_PARTS = 4096  # columns, signals or data sets of a file: each costs time, whatever it holds
+MAX_PARTS = 2048  # columns, signals or data sets of a file: each costs time, whatever it holds
 
 
 def require_plausible_size(

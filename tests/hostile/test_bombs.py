@@ -117,19 +117,19 @@ def test_more_parts_than_any_recording_has_are_refused_before_they_are_read(tmp_
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         for number in range(5000):
             archive.writestr(f"a{number}.npy", made.getvalue())
-    refused(tmp_path / "a.npz", TooLargeError, "holds 5000 arrays; expected 4096")
+    refused(tmp_path / "a.npz", TooLargeError, "holds 5000 arrays; expected 2048")
     names = {f"c{number}": [1.5] for number in range(5000)}
     pyarrow.parquet.write_table(pyarrow.table(names), tmp_path / "a.parquet")
-    refused(tmp_path / "a.parquet", TooLargeError, "holds 5000 columns; expected 4096")
+    refused(tmp_path / "a.parquet", TooLargeError, "holds 5000 columns; expected 2048")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["/".join("g" * 70)] = np.arange(9.0)
     refused(tmp_path / "a.h5", TooLargeError, "more than 64 deep")
     wide = ",".join(f"c{number}" for number in range(30_000))
     (tmp_path / "a.csv").write_text(wide + ("\n" + ",".join(["1.5"] * 30_000)) * 3 + "\n")
-    refused(tmp_path / "a.csv", TooLargeError, "holds 30000 columns; expected 4096")
+    refused(tmp_path / "a.csv", TooLargeError, "holds 30000 columns; expected 2048")
     head = b"0       " + b" " * 176 + b"256     " + b" " * 44 + b"1       1       9999"
     (tmp_path / "a.edf").write_bytes(head)
-    refused(tmp_path / "a.edf", TooLargeError, "holds 9999 signals; expected 4096")
+    refused(tmp_path / "a.edf", TooLargeError, "holds 9999 signals; expected 2048")
 
 
 def test_a_small_file_of_gigabytes_is_refused_by_its_header(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def _header(path: Path, source: ReadableFormat, data: FileBytes, max_pixels: int
             pages = f" on one of {len(header.pages)} pages" if len(header.pages) > 1 else ""
             for size_bytes, most in ((claimed_bytes, _PAGES_BYTES), (page.working_bytes, _WORKING_BYTES)):
                 require_plausible_size(size_bytes, len(data), claim + pages, harmless_bytes=most)
-            require_memory(page.working_bytes)
+        require_memory(max((page.working_bytes for page in header.pages), default=0))
     return header
 
 

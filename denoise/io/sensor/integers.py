@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,10 +96,15 @@ class Store:
     counts: tuple[int, ...]  # samples of each signal in a record
     records: int
 
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Place in a record of the first sample of each signal, and of the end."""
+        return tuple(accumulate(self.counts, initial=0))
+
     @property
     def width(self) -> int:
         """Samples in a record."""
-        return sum(self.counts)
+        return self.starts[-1]
 
     def check(self, size_bytes: int) -> None:
         """Refuse a file that is cut short."""
@@ -201,8 +208,7 @@ class Signal:
 
     def columns(self, store: Store) -> slice:
         """Slice of its samples in a record."""
-        start = sum(store.counts[: self.place])
-        return slice(start, start + store.counts[self.place])
+        return slice(*store.starts[self.place : self.place + 2])
 
     def physical(self, stored: Integers) -> Doubles:
         """Convert stored numbers to the signal's own unit, gaps to NaN."""
@@ -251,7 +257,7 @@ class ScaledReader(SensorReader):
 
     def pieces(self) -> Iterator[Doubles]:
         """Read some records at a time."""
-        return _pieces(self.info.own.stores, self._recording.signals)
+        return map(np.stack, _pieces(self.info.own.stores, self._recording.signals))
 
     def stamp_pieces(self, clock: Clock) -> Iterator[Doubles]:
         """Interpolate between the onsets of records."""
@@ -260,7 +266,8 @@ class ScaledReader(SensorReader):
             yield (onset_s + inside)[None]
 
 
-def _pieces(stores: Sequence[Store], signals: Sequence[Signal]) -> Iterator[Doubles]:
+def _pieces(stores: Sequence[Store], signals: Sequence[Signal]) -> Iterator[list[Doubles]]:
+    """Read some records at a time, and yield the samples of each signal in them."""
     used = sorted({signal.store for signal in signals})
     step = max(1, PIECE // sum(stores[index].width for index in used))
     records = stores[used[0]].records
@@ -268,9 +275,7 @@ def _pieces(stores: Sequence[Store], signals: Sequence[Signal]) -> Iterator[Doub
         files = {index: stack.enter_context(stores[index].open()) for index in used}
         for start in range(0, records, step):
             held = {i: stores[i].get(file, start, min(start + step, records)) for i, file in files.items()}
-            yield np.stack(
-                [s.physical(held[s.store][:, s.columns(stores[s.store])].ravel()) for s in signals]
-            )
+            yield [s.physical(held[s.store][:, s.columns(stores[s.store])].ravel()) for s in signals]
 
 
 def scaled_reader(
@@ -289,9 +294,10 @@ def scaled_reader(
         survey = ColumnSurvey(signal.name)
         surveys.append(survey)
         survey.numeric, survey.reject_reason = not signal.reject_reason, signal.reject_reason
-        if survey.numeric:
-            for piece in _pieces(stores, [signal]):
-                survey.add(piece[0])
+    numeric = [(signal, survey) for signal, survey in zip(signals, surveys, strict=True) if survey.numeric]
+    for pieces in _pieces(stores, [signal for signal, _ in numeric]) if numeric else ():
+        for (_, survey), piece in zip(numeric, pieces, strict=True):
+            survey.add(piece)
     chosen = choose(path, surveys, None, options)
     groups: dict[int, list[Signal]] = {}
     for signal in (signals[index] for index in chosen):

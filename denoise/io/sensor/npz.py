@@ -278,7 +278,8 @@ class _Npz:
 
     def members(self, path: Path) -> dict[str, Member]:
         found: dict[str, Member] = {}
-        with naming_damage(str(path), "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
+        with naming_damage(str(path), "a sound NPZ archive"):
+            archive = zipfile.ZipFile(path)  # closed with the last member that loads from it
             require_few(len(archive.infolist()), "arrays", f"{path}: ")
             claimed = sum(entry.file_size for entry in archive.infolist())
             claim = f"{claimed} bytes of arrays"
@@ -295,7 +296,8 @@ class _Npz:
 
     def _member(self, path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Member:
         def load() -> io.BytesIO:
-            return _load(path, entry)
+            with naming_damage(f"{path}: {entry.filename}", "a sound NPZ archive"):
+                return io.BytesIO(archive.read(entry))
 
         if name == entry.filename:
             return Member(None, "not an array", load)
@@ -311,7 +313,7 @@ class _Npz:
             new.comment = old.comment
             for entry in old.infolist():
                 name = entry.filename.removesuffix(".npy")
-                data = changed.get(name) or _load(source, entry).getvalue()
+                data = changed.get(name) or old.read(entry)
                 new.writestr(copy(entry), data, compress_type=entry.compress_type)
 
 
@@ -324,11 +326,6 @@ def _single(load: Callable[[], io.BytesIO], size_bytes: int) -> float | None:
     except ValueError:
         return None
     return float(value.item()) if value.size == 1 and value.dtype.kind in "iuf" else None
-
-
-def _load(path: Path, entry: zipfile.ZipInfo) -> io.BytesIO:
-    with naming_damage(f"{path}: {entry.filename}", "a sound NPZ archive"), zipfile.ZipFile(path) as archive:
-        return io.BytesIO(archive.read(entry))
 
 
 FORMAT = ArchiveFormat(_Npz())
