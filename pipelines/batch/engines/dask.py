@@ -71,7 +71,7 @@ def _client(job: Job, stack: ExitStack) -> Any:
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # None would be port 8787, which another run may have
                 silence_logs=50,
                 env={"OMP_NUM_THREADS": str(max(1, cores() // workers))},
             )
