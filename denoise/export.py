@@ -118,8 +118,7 @@ class _Whole(nn.Module):
         self.model = model
 
     def forward(self, noisy: Tensor) -> Tensor:
-        denoised: Tensor = self.model(noisy)
-        return denoised
+        return self.model(noisy)
 
 
 class _Hop(nn.Module):

@@ -353,8 +353,7 @@ def _ssim_map(reference: Doubles, estimate: Doubles, peak: float) -> Doubles:
     from scipy.ndimage import gaussian_filter
 
     def mean(image: Doubles) -> Doubles:
-        blurred: Doubles = gaussian_filter(image, 1.5, radius=_SSIM_RADIUS, mode="reflect")
-        return blurred
+        return gaussian_filter(image, 1.5, radius=_SSIM_RADIUS, mode="reflect")
 
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     mean_r, mean_e = mean(reference), mean(estimate)

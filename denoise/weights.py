@@ -92,8 +92,7 @@ def build(architecture: str, config: Mapping[str, Any]) -> Denoiser:
     Raises:
         UsageError: The architecture is unknown.
     """
-    model: Denoiser = lookup(ARCHITECTURES, architecture, "architecture")(**config)
-    return model
+    return lookup(ARCHITECTURES, architecture, "architecture")(**config)
 
 
 def build_new(architecture: str, config: Mapping[str, Any]) -> Denoiser:

@@ -205,8 +205,7 @@ class AnomalyDetector(Estimator):
         pairs = zip(self._tails, logs, strict=True)
         rarity = np.stack([-tail.log_p_values(line) for tail, line in pairs])
         most = rarity.max(axis=0)
-        score: Doubles = (most + np.log(np.exp(rarity - most).mean(axis=0))) / math.log(10)
-        return score
+        return (most + np.log(np.exp(rarity - most).mean(axis=0))) / math.log(10)
 
     @property
     def embedding_(self) -> AutoencoderEmbedding | None:

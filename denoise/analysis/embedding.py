@@ -191,8 +191,7 @@ class AutoencoderEmbedding(Estimator):
         """Compute the mean squared reconstruction error of each item, in the units of `X` squared."""
         items = np.asarray(X, np.float32)
         left = items - self.inverse_transform(self.transform(items)).reshape(items.shape)
-        errors: Doubles = np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
-        return errors
+        return np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
 
     @torch.no_grad()
     def divergence(self, X: ArrayLike) -> Doubles | None:

@@ -143,8 +143,7 @@ class RowEvidence(Evidence):
         )
 
     def _left_over(self, standard: Floats, near: NDArray[np.int64]) -> Floats:
-        left: Floats = standard - self._near.points[near].mean(axis=1)
-        return left
+        return standard - self._near.points[near].mean(axis=1)
 
     def _tails(self, standard: Floats, own: int) -> Doubles:
         """Sum of the log ranks of each row; `own` is 1 for rows that are among the normal ones."""
@@ -221,8 +220,7 @@ class WindowEvidence(Evidence):
 
     def residual(self, X: ArrayLike) -> Floats:
         """Compute the residual of the reconstruction."""
-        residual: Floats = self._residuals(X)[0] * np.float32(self.embedding.scale_)
-        return residual
+        return self._residuals(X)[0] * np.float32(self.embedding.scale_)
 
     def whitened(self, X: ArrayLike) -> Floats:
         """Compute the residual, whitened by its covariance on normal items."""
@@ -235,8 +233,7 @@ class WindowEvidence(Evidence):
         """Compute it: the negative squared residual less the divergence from the prior."""
         if "likelihood" not in self.names:
             return None
-        bound: Doubles = -(np.square(self._residuals(X)[0], dtype=np.float64).sum(axis=1) + self._nats(X))
-        return bound
+        return -(np.square(self._residuals(X)[0], dtype=np.float64).sum(axis=1) + self._nats(X))
 
     def _nats(self, X: ArrayLike) -> Doubles:
         nats = self.embedding.divergence(X)

@@ -222,8 +222,7 @@ def equalised(x: Tensor, max_db: float, generator: torch.Generator) -> Tensor:
     octaves = F.interpolate(knots, size=256, mode="linear", align_corners=True)  # (B, 1, 256)
     place = torch.log(torch.arange(bins, device=x.device) + 1.0) / math.log(bins) * 255
     gain = 10 ** (octaves[..., place.round().long()] / 20)
-    equalised: Tensor = torch.fft.irfft(torch.fft.rfft(x) * gain, n=x.shape[-1])
-    return equalised
+    return torch.fft.irfft(torch.fft.rfft(x) * gain, n=x.shape[-1])
 
 
 @functools.lru_cache(maxsize=4)

@@ -266,5 +266,4 @@ def corrupt(
         raise InputError(f"{corruption} leaves gaps (NaN), which {array.dtype} samples cannot hold")
     limits = np.iinfo(array.dtype)
     top = limits.max if peak is None else min(limits.max, scale)
-    rounded: Array = np.clip(np.rint(noisy), limits.min, top).astype(array.dtype)
-    return rounded
+    return np.clip(np.rint(noisy), limits.min, top).astype(array.dtype)

@@ -137,5 +137,4 @@ class Scanner(Corruption):
         noise = torch.fft.irfft(torch.fft.rfft(white) * response, n=length)[..., : clean.shape[-1]]
         noise = noise * (1 - shot + 2 * shot * fill_gaps(clean).clamp(min=0)).sqrt()
         offsets = normal((*clean.shape[:3], 1), clean, generator) * draw(self.stripes, clean, generator)
-        noisy: Tensor = clean + sigma * (noise + offsets)
-        return noisy
+        return clean + sigma * (noise + offsets)

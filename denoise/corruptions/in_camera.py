@@ -237,8 +237,7 @@ def _blotches(like: Tensor, square: Tensor, width_px: Tensor, generator: torch.G
     noise = torch.fft.irfft2(
         torch.fft.rfft2(normal(like.shape, like, generator)) * response, s=like.shape[2:]
     )
-    scaled: Tensor = noise / noise.square().mean((1, 2, 3), keepdim=True).sqrt()
-    return scaled
+    return noise / noise.square().mean((1, 2, 3), keepdim=True).sqrt()
 
 
 # ---- demosaicing -----------------------------------------------------------------------------------------

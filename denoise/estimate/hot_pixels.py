@@ -63,5 +63,4 @@ def _peaks(channel: Array, excess: float) -> Array:
     around = [channel[y : y + height, x : x + width] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
     inner, highest = channel[1:-1, 1:-1], reduce(np.maximum, around)
     # Where the first holds, the difference of unsigned samples is right.
-    places: Array = np.argwhere((inner > highest) & (inner - highest > excess)) + 1
-    return places
+    return np.argwhere((inner > highest) & (inner - highest > excess)) + 1

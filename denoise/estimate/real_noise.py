@@ -141,8 +141,7 @@ def _flat_blocks(cleaned: Array) -> Array:
     blocks = _blocks(cleaned.mean(1))
     cells = blocks.reshape(*blocks.shape[:2], 4, 4, 4, 4).mean((3, 5)).reshape(*blocks.shape[:2], 16)
     spread = cells.std(-1)
-    flat: Array = spread <= np.median(spread, axis=1, keepdims=True)
-    return flat
+    return spread <= np.median(spread, axis=1, keepdims=True)
 
 
 def _blocks(planes: Array) -> Array:

@@ -230,8 +230,7 @@ class Cleaner:
             strength=strength,
             sigma=sigma,
         )
-        same: Samples = restore(np.moveaxis(cleaned, 0, axis) if has_channels else cleaned[0])
-        return same
+        return restore(np.moveaxis(cleaned, 0, axis) if has_channels else cleaned[0])
 
 
 def _channel_axis(shape: tuple[int, ...]) -> int:

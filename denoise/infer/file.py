@@ -399,8 +399,7 @@ def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
 
 def _writer_notes(sink: Writer) -> tuple[str, ...]:
     """Notes of a writer that converts, such as 16 bits to 8."""
-    notes: tuple[str, ...] = tuple(getattr(sink, "notes", ()))
-    return notes
+    return tuple(getattr(sink, "notes", ()))
 
 
 def _check_destination(source: Path, destination: Path, modality: str) -> None:

@@ -240,5 +240,4 @@ def _weights(trials: _Trials, variation: float) -> Doubles:
     similarity = np.exp(-np.minimum(distance**2 / 2.0, 7.0))
     mean_errors = trials.log_errors @ similarity / similarity.sum()
     raw = np.exp(-2.0 * (mean_errors - mean_errors.min()))
-    weights: Doubles = raw / raw.sum()
-    return weights
+    return raw / raw.sum()

@@ -50,5 +50,4 @@ def _mix(noisy: Array, clean: Array, strength: float) -> Array:
     if np.issubdtype(noisy.dtype, np.integer):
         limits = np.iinfo(noisy.dtype)
         mixed = np.rint(mixed).clip(limits.min, limits.max)
-    same: Array = mixed.astype(noisy.dtype)
-    return same
+    return mixed.astype(noisy.dtype)

@@ -235,8 +235,7 @@ def _block_means(values: Array) -> Doubles:
     rows, columns = (size // _BLOCK_PX for size in values.shape[1:])
     whole = values[:, : rows * _BLOCK_PX, : columns * _BLOCK_PX]
     blocks = whole.reshape(len(values), rows, _BLOCK_PX, columns, _BLOCK_PX)
-    means: Doubles = blocks.mean(axis=(0, 2, 4), dtype=np.float64).ravel()
-    return means
+    return blocks.mean(axis=(0, 2, 4), dtype=np.float64).ravel()
 
 
 def _bands(page: Array) -> list[slice]:

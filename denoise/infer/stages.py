@@ -240,8 +240,7 @@ class FullBand:
         up = self._up(np.concatenate([removed - share * lower, share]).astype(np.float32), last)
         size = min(up.shape[-1], self._signal.size)
         channels = len(block)
-        residual: Array = up[:channels, :size] + up[channels:, :size] * self._signal.take(size)
-        return residual
+        return up[:channels, :size] + up[channels:, :size] * self._signal.take(size)
 
     def _share(self, lower: Array, removed: Array) -> Array:
         """Return the share of the upper band to remove at each sample at the model's rate, `(gains, n)`."""
@@ -263,8 +262,7 @@ class FullBand:
         gain = np.maximum(
             np.minimum(proxy, self._upper_gain(lower.shape[-1])), np.minimum(np.exp(pause), 1.0)
         )
-        share: Array = 1.0 - gain
-        return share
+        return 1.0 - gain
 
     def _smooth(self, power: Array, state: Array) -> tuple[Array, Array]:
         """Return the mean power over the last `_FLOOR_S`, and the state of the filter."""

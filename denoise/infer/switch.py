@@ -200,8 +200,7 @@ class _Group:
 
     def _rise(self, start: int, first: int, end: int) -> Array:
         """Return the weight of a run that fades in at `start`, for the samples from `first` to `end`."""
-        weight: Array = ((np.arange(first, end) - start + 0.5) / (2 * self._half_fade)).clip(0, 1)
-        return weight
+        return ((np.arange(first, end) - start + 0.5) / (2 * self._half_fade)).clip(0, 1)
 
 
 class _Run:

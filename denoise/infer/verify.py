@@ -108,8 +108,7 @@ def flat_blocks(luma: Array) -> Array:
     usable = (level > _CLIPPED[0]) & (level < _CLIPPED[1])
     if np.count_nonzero(usable) < _MIN_BLOCKS:
         return np.zeros_like(usable)
-    flat: Array = usable & (spread <= np.quantile(spread[usable], _FLAT_SHARE))
-    return flat
+    return usable & (spread <= np.quantile(spread[usable], _FLAT_SHARE))
 
 
 def flat_detail(image: Array, flat: Array) -> float:
@@ -175,8 +174,7 @@ def _detail(luma: Array) -> Array:
     """Difference to the mean of 3 x 3 pixels."""
     padded = np.pad(luma, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
-    detail: Array = luma - (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-    return detail
+    return luma - (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
 
 
 def _blocks(values: Array, side: int) -> Array:

@@ -48,8 +48,7 @@ def modality(path: str | Path) -> Modality:
 def _codec(name: str, row: Format | None) -> Codec:
     """Select the codec of a format that has its own, else that of its modality."""
     own = resolve(row.codec) if row and row.codec and row.modality == name else None
-    codec: Codec = own if isinstance(own, Codec) else lookup(CODECS, name, "codec")
-    return codec
+    return own if isinstance(own, Codec) else lookup(CODECS, name, "codec")
 
 
 def _codec_of(path: Path) -> Codec:

@@ -151,8 +151,7 @@ class ConvBackbone(nn.Module):
         return self._as_signal(self._mix_channels(self.inner(x), len(skips), channels)), skips
 
     def _mix_channels(self, x: Tensor, scale: int, channels: int) -> Tensor:
-        mixed: Tensor = self.cross[scale](x, channels) if self.cross else x
-        return mixed
+        return self.cross[scale](x, channels) if self.cross else x
 
     def decode(self, x: Tensor, skips: list[Tensor]) -> Tensor:
         """Return a batch of the size of the input; empty `skips` decode from the code alone."""
@@ -298,8 +297,7 @@ class Autoencoder(Denoiser):
         Shape:
             `(B, code, *S / multiple_of)` (conv), `(B, *S / multiple_of, code)` (dense).
         """
-        code: Tensor = self.bottleneck.encode(self.backbone.encode(*self._split_channels(x))[0])
-        return code
+        return self.bottleneck.encode(self.backbone.encode(*self._split_channels(x))[0])
 
     def decode(self, code: Tensor) -> Tensor:
         """Return the signal that the code alone stands for, without skips or the input."""

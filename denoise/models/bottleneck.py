@@ -29,8 +29,7 @@ class PlainBottleneck(nn.Module):
 
     def encode(self, features: Tensor) -> Tensor:
         """Return the code."""
-        code: Tensor = self.encode_proj(features)
-        return code
+        return self.encode_proj(features)
 
     def draw(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return the code to decode in training, and its divergence from the prior, here 0."""
@@ -38,8 +37,7 @@ class PlainBottleneck(nn.Module):
 
     def decode(self, code: Tensor) -> Tensor:
         """Return features for the decoder."""
-        features: Tensor = self.decode_proj(code)
-        return features
+        return self.decode_proj(code)
 
 
 class VariationalBottleneck(PlainBottleneck):
@@ -49,8 +47,7 @@ class VariationalBottleneck(PlainBottleneck):
 
     def encode(self, features: Tensor) -> Tensor:
         """Return the mean."""
-        mean: Tensor = self.encode_proj(features).chunk(2, self.axis)[0]
-        return mean
+        return self.encode_proj(features).chunk(2, self.axis)[0]
 
     def draw(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a code, and return it with the divergence from the standard normal distribution.
@@ -71,8 +68,7 @@ class VariationalBottleneck(PlainBottleneck):
 
 def _nats(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return the Kullback-Leibler divergence of normal distributions from the standard one."""
-    nats: Tensor = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
-    return nats
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
 
 
 BOTTLENECKS: Mapping[str, type[PlainBottleneck]] = {

@@ -45,8 +45,7 @@ def denoise_crops(network: Denoiser, crops: Array) -> Array:
     batch = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         cleaned = network(batch if parameter is None else batch.to(parameter.device))
-    array: Array = cleaned.cpu().numpy()
-    return array
+    return cleaned.cpu().numpy()
 
 
 class CoarseNoiseFilter(Denoiser):
@@ -77,8 +76,7 @@ class CoarseNoiseFilter(Denoiser):
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Run the network alone."""
-        cleaned: Tensor = self.network(noisy)
-        return cleaned
+        return self.network(noisy)
 
 
 class _Prepared(Denoiser):

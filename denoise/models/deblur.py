@@ -123,8 +123,7 @@ class BlurEstimator(nn.Module):
     def _power(self, tiles: Tensor) -> Tensor:
         """Return the mean periodogram over tiles and channels; white noise of sigma has the power sigma^2."""
         tapered = (tiles - tiles.mean((-2, -1), keepdim=True)) * self.taper
-        power: Tensor = torch.fft.fft2(tapered).abs().square().mean((1, 2)) / self.taper.square().sum()
-        return power
+        return torch.fft.fft2(tapered).abs().square().mean((1, 2)) / self.taper.square().sum()
 
     def _mean_by_radius(self, spectrum: Tensor) -> Tensor:
         sums = spectrum.new_zeros(len(spectrum), len(self.ring_size))
@@ -135,8 +134,7 @@ class BlurEstimator(nn.Module):
         middle = _TILE_PX // 2
         inner = slice(middle - self.reach, middle + self.reach + 1)
         cepstrum = torch.fft.fftshift(torch.fft.ifft2(level).real, dim=(1, 2))[:, inner, inner]
-        weighted: Tensor = cepstrum.flatten(1)[:, : self.numbers] * self.distance * (_TILE_PX / 30)
-        return weighted
+        return cepstrum.flatten(1)[:, : self.numbers] * self.distance * (_TILE_PX / 30)
 
 
 class Deblurrer(Denoiser):
@@ -173,8 +171,7 @@ class Deblurrer(Denoiser):
     def estimate(self, noisy: Tensor) -> Blurring:
         """Estimate blur and noise of each image of a batch."""
         with torch.autocast(noisy.device.type, enabled=False):
-            blurring: Blurring = self.estimator(_tiles(noisy.float()))
-            return blurring
+            return self.estimator(_tiles(noisy.float()))
 
     def undo(self, noisy: Tensor, blurring: Blurring) -> Tensor:
         """Return the images without the given blur and noise."""
@@ -236,8 +233,7 @@ class Deblurrer(Denoiser):
         whole = torch.from_numpy(page if page.flags.writeable else page.copy())[None]
         tiles = _tiles(whole).to(parameter.device, torch.float32) / peak
         with torch.inference_mode():
-            blurring: Blurring = self.estimator(tiles.expand(-1, -1, 3, -1, -1))
-            return blurring
+            return self.estimator(tiles.expand(-1, -1, 3, -1, -1))
 
 
 def _width_px(blurring: Blurring) -> float:

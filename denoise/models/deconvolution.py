@@ -81,8 +81,7 @@ def transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     rows = torch.fft.fftfreq(size[0], device=kernel.device)[:, None]
     columns = torch.fft.rfftfreq(size[1], device=kernel.device)
     phase = 2 * math.pi * (rows * down + columns * across)
-    moved: Tensor = torch.fft.rfft2(kernel, s=size) * torch.polar(torch.ones_like(phase), phase)
-    return moved
+    return torch.fft.rfft2(kernel, s=size) * torch.polar(torch.ones_like(phase), phase)
 
 
 def extend(images: Tensor, margin: int) -> Tensor:

@@ -41,5 +41,4 @@ class FlipEnsemble(Denoiser):
         return total / self.copies
 
     def _run(self, noisy: Tensor) -> Tensor:
-        cleaned: Tensor = self.network(noisy.contiguous(memory_format=torch.channels_last))
-        return cleaned
+        return self.network(noisy.contiguous(memory_format=torch.channels_last))

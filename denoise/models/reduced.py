@@ -65,10 +65,7 @@ def _packed(weight: Tensor, input_step: float) -> tuple[Tensor, Tensor, Tensor]:
 def _convolved(factors: tuple[Any, ...], out_step: float, dtype: torch.dtype, activation: str) -> Tensor:
     """Convolve 8-bit integers with a 3 x 3 kernel; outside the image is zero."""
     sides = ([1, 1], [1, 1], [1, 1], 1)  # stride, padding, dilation, groups
-    out: Tensor = torch.ops.onednn.qconv2d_pointwise(
-        *factors, None, *sides, out_step, 0, dtype, activation, [], ""
-    )
-    return out
+    return torch.ops.onednn.qconv2d_pointwise(*factors, None, *sides, out_step, 0, dtype, activation, [], "")
 
 
 class Bf16Block(nn.Module):

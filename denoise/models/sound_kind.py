@@ -75,8 +75,7 @@ class SoundKind(Denoiser):
     def powers(self, samples: Tensor) -> Tensor:
         """Return the power of each band in the frames of samples `(B, n)`, `(B, frames, bands)`."""
         spectrum = torch.fft.rfft(samples.unfold(-1, _WINDOW, HOP) * self.window)
-        power: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ self.bands
-        return power
+        return (spectrum.real.square() + spectrum.imag.square()) @ self.bands
 
     def classify(self, power: Tensor) -> Tensor:
         """Return the logits of each kind, from the powers of a segment."""
@@ -85,8 +84,7 @@ class SoundKind(Denoiser):
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.relu(norm(layer(x)))
         x = x.transpose(1, 2).flatten(2)  # (B, frames, width bands)
-        logits: Tensor = self.head(torch.cat([x.mean(1), x.amax(1)], -1))
-        return logits
+        return self.head(torch.cat([x.mean(1), x.amax(1)], -1))
 
 
 def _mel_bands() -> Tensor:

@@ -89,8 +89,7 @@ def build(name: str, modality: str) -> Denoiser:
     row = MODELS[name]
     if modality not in row:
         raise UsageError(f"model {name!r} cleans {' and '.join(row)}, not {modality}")
-    denoiser: Denoiser = resolve(row[modality])()
-    return denoiser
+    return resolve(row[modality])()
 
 
 def resolved_precision(precision: str) -> str:

@@ -68,8 +68,7 @@ class Entry:
 
     def row(self) -> dict[str, Any]:
         """Return the form of `--json`."""
-        row: dict[str, Any] = jsonable(asdict(self))
-        return row
+        return jsonable(asdict(self))
 
 
 def jsonable(value: Any) -> Any:

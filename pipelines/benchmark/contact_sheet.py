@@ -111,8 +111,7 @@ class SheetRow:
 def _pixels(crop: Array) -> Array:
     """8-bit `(H, W, 3)`; the background shows where there is no image."""
     colours: Array = np.where(np.isnan(crop), np.array(PAPER)[:, None, None] / 255, crop.clip(0, 1))
-    pixels: Array = np.rint(colours * 255).astype(np.uint8).transpose(1, 2, 0)
-    return pixels
+    return np.rint(colours * 255).astype(np.uint8).transpose(1, 2, 0)
 
 
 class ContactSheet:

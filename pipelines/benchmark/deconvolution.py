@@ -65,8 +65,7 @@ def deconvolve(name: str, picture: Array, blur: Blurred) -> Array:
     """
     method, inside = NON_BLIND[_current(name)], _inside(blur)
     restored = [method(_padded(channel, blur), blur.kernel, blur.sigma)[inside] for channel in picture]
-    clipped: Array = np.stack(restored).clip(0, 1).astype(np.float32)
-    return clipped
+    return np.stack(restored).clip(0, 1).astype(np.float32)
 
 
 def _inside(blur: Blurred) -> tuple[slice, slice]:
@@ -80,8 +79,7 @@ def _padded(channel: Array, blur: Blurred) -> Array:
     faded = np.pad(held, FADE_PX, mode="linear_ramp", end_values=float(channel.mean()))
     noise = np.random.default_rng(0).normal(0, blur.sigma / 255, faded.shape)
     noise[_inside(blur)] = 0
-    padded: Array = (faded + noise).astype(np.float32)
-    return padded
+    return (faded + noise).astype(np.float32)
 
 
 def _wiener(picture: Array, kernel: Array, sigma: float) -> Array:
@@ -89,16 +87,14 @@ def _wiener(picture: Array, kernel: Array, sigma: float) -> Array:
     from skimage.restoration import wiener
 
     balance = max(1.5e-3 * sigma**2, 1e-5)
-    restored: Array = wiener(picture, kernel, balance, clip=False)  # type: ignore[no-untyped-call]
-    return restored
+    return wiener(picture, kernel, balance, clip=False)  # type: ignore[no-untyped-call]
 
 
 def _unsupervised_wiener(picture: Array, kernel: Array, _sigma: float) -> Array:
     """Orieux, Giovannelli and Rodet (2010): noise and prior are sampled along with the image."""
     from skimage.restoration import unsupervised_wiener
 
-    restored: Array = unsupervised_wiener(picture, kernel, clip=False, rng=0)[0]  # type: ignore[no-untyped-call]
-    return restored
+    return unsupervised_wiener(picture, kernel, clip=False, rng=0)[0]  # type: ignore[no-untyped-call]
 
 
 def _richardson_lucy(picture: Array, kernel: Array, sigma: float) -> Array:
@@ -107,8 +103,7 @@ def _richardson_lucy(picture: Array, kernel: Array, sigma: float) -> Array:
 
     iterations = max(round(70 * max(sigma, 1) ** -1.4), 3)
     positive = picture.clip(min=0)
-    restored: Array = richardson_lucy(positive, kernel, iterations, clip=False)  # type: ignore[no-untyped-call]
-    return restored
+    return richardson_lucy(positive, kernel, iterations, clip=False)  # type: ignore[no-untyped-call]
 
 
 NON_BLIND: Mapping[str, Method] = {

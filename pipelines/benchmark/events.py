@@ -201,8 +201,7 @@ def _deviation(series: Series) -> Doubles:
     squares = np.concatenate([np.zeros((1, values.shape[1])), np.square(values).cumsum(axis=0)])
     mean = (sums[rows] - sums[first]) / size
     variance = np.maximum((squares[rows] - squares[first]) / size - mean**2, 0)
-    deviation: Doubles = (np.abs(values - mean) / (np.sqrt(variance) + 1e-9)).max(axis=1)
-    return deviation
+    return (np.abs(values - mean) / (np.sqrt(variance) + 1e-9)).max(axis=1)
 
 
 def _random(series: Series) -> Doubles:

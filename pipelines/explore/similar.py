@@ -70,5 +70,4 @@ def _directions(archive: CodeArchive) -> tuple[Floats, Floats]:
 
 
 def _mean(codes: Codes) -> Floats:
-    mean: Floats = codes.codes.mean(axis=0)
-    return mean
+    return codes.codes.mean(axis=0)

@@ -201,8 +201,7 @@ def _vowels() -> Doubles:
         radius, angle = np.exp(-np.pi * width_hz / rate), 2 * np.pi * formant_hz / rate
         sound = lfilter([1.0], [1.0, -2 * radius * np.cos(angle), radius**2], sound)
     spoken = np.clip(3 * np.sin(2 * np.pi * 2 * time_s), 0, 1)
-    vowels: Doubles = 0.5 * (spoken * sound / np.abs(sound).max())[None]
-    return vowels
+    return 0.5 * (spoken * sound / np.abs(sound).max())[None]
 
 
 def _swing() -> Doubles:

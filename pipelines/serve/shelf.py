@@ -301,8 +301,7 @@ def _unused(name: str, used: set[str]) -> str:
 
 def _article(row: Row, name: str) -> str:
     template = environment().get_template("views.html").module
-    html: str = template.article(row, name)  # type: ignore[attr-defined]
-    return html
+    return template.article(row, name)  # type: ignore[attr-defined]
 
 
 def _check_model(name: str) -> None:

@@ -108,8 +108,7 @@ def _excerpt(path: Path, start: int, stop: int) -> Array:
             if at >= stop:
                 break
     joined = np.concatenate(parts, axis=-1) if parts else np.zeros((1, 1))
-    scaled: Array = np.nan_to_num(np.asarray(joined, np.float32) / np.float32(peak))
-    return scaled
+    return np.nan_to_num(np.asarray(joined, np.float32) / np.float32(peak))
 
 
 def _most_removed(
@@ -175,8 +174,7 @@ def _power_db(signal: Array, rate: float) -> Array:
     frames = padded[starts[:, None] + np.arange(size)] * np.hanning(size)
     power = np.abs(np.fft.rfft(frames, axis=1)).T[1:] ** 2
     power = _fewer(_fewer(power, _MAX_HEIGHT_PX).T, _MAX_WIDTH_PX).T
-    decibels: Array = 10 * np.log10(power[::-1] + 1e-12)
-    return decibels
+    return 10 * np.log10(power[::-1] + 1e-12)
 
 
 def _fewer(rows: Array, most: int) -> Array:
@@ -185,13 +183,11 @@ def _fewer(rows: Array, most: int) -> Array:
         return rows
     edges = np.linspace(0, len(rows), most + 1).astype(int)[:-1]
     counts = np.diff([*edges, len(rows)])
-    means: Array = np.add.reduceat(rows, edges, axis=0) / counts[:, None]
-    return means
+    return np.add.reduceat(rows, edges, axis=0) / counts[:, None]
 
 
 def _coloured(share: Array) -> Array:
     """Colours of shares in 0..1."""
     at = share.clip(0, 1) * (len(_COLOURS) - 1)
     planes = [np.interp(at, np.arange(len(_COLOURS)), _COLOURS[:, plane]) for plane in range(3)]
-    colours: Array = np.rint(np.stack(planes, -1)).astype(np.uint8)
-    return colours
+    return np.rint(np.stack(planes, -1)).astype(np.uint8)

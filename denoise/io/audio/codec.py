@@ -318,8 +318,7 @@ class AudioWriter:
         scaled = values.astype(np.float64) * scale
         self.clipped += int(np.count_nonzero(np.abs(scaled) > scale))
         np.clip(np.rint(scaled, out=scaled), -scale, scale - 1, out=scaled)
-        integers: NDArray[np.int32] = scaled.astype(np.int32) << (32 - bits)
-        return integers
+        return scaled.astype(np.int32) << (32 - bits)
 
     def _failed(self) -> OutputError:
         return OutputError(f"{self._path}: cannot be written, the disk is full or the encoder failed")

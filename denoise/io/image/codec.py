@@ -207,8 +207,7 @@ def _target(path: Path, info: ImageInfo) -> WritableFormat:
         raise UnsupportedError(
             f"{path}: {row.name} is only read; write another, such as {row.written_suffix}"
         )
-    found: WritableFormat = resolve(row.codec)
-    return found
+    return resolve(row.codec)
 
 
 def _header(path: Path, source: ReadableFormat, data: FileBytes, max_pixels: int) -> Header:

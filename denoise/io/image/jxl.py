@@ -90,8 +90,7 @@ class JpegXl(SinglePage):
 
 
 def _scaled(pixels: Array, peak: int, full: int) -> Array:
-    scaled: Array = ((pixels.astype(np.uint32) * full + peak // 2) // peak).astype(np.uint16)
-    return scaled
+    return ((pixels.astype(np.uint32) * full + peak // 2) // peak).astype(np.uint16)
 
 
 def _is_srgb(icc: bytes) -> bool:

@@ -86,8 +86,7 @@ class Png(SinglePage):
         for kind, start, end in spans:
             if kind in PIXELS:
                 needed += data[start:end]
-        pixels: Array = imagecodecs.png_decode(needed)
-        return pixels
+        return imagecodecs.png_decode(needed)
 
     def frames(self, data: FileBytes, _header: Header) -> Iterator[Array]:
         """Decode the frames of an animation, each as it is shown."""
@@ -177,8 +176,7 @@ def _filtered(rows: Array, above: Array, step: int) -> Array:
 
 
 def _cost(residual: Array) -> Array:
-    cost: Array = np.abs(residual.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint32)
-    return cost
+    return np.abs(residual.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint32)
 
 
 def _paeth(left: Array, up: Array, corner: Array) -> Array:

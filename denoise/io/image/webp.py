@@ -66,8 +66,7 @@ class WebP(SinglePage):
         """Decode the picture."""
         import imagecodecs
 
-        pixels: Array = imagecodecs.webp_decode(data[:], hasalpha=header.pages[0].channels == 4)
-        return pixels
+        return imagecodecs.webp_decode(data[:], hasalpha=header.pages[0].channels == 4)
 
     def frames(self, data: FileBytes, header: Header) -> Iterator[Array]:
         """Decode the frames of an animation, each as it is shown."""

@@ -95,15 +95,13 @@ class _Samples:
         """Decoding time of each of these samples, seconds."""
         counts = np.concatenate([[0], np.cumsum(self.runs[:, 0])])
         times = np.concatenate([[0], np.cumsum(self.runs[:, 0] * self.runs[:, 1])])
-        found: Doubles = np.interp(samples, counts, times) / self.timescale
-        return found
+        return np.interp(samples, counts, times) / self.timescale
 
     def at(self, seconds: Doubles) -> Int:
         """First sample at or after each of these times."""
         counts = np.concatenate([[0], np.cumsum(self.runs[:, 0])])
         times = np.concatenate([[0], np.cumsum(self.runs[:, 0] * self.runs[:, 1])])
-        found: Int = np.ceil(np.interp(seconds * self.timescale, times, counts) - 1e-6).astype(np.int64)
-        return found
+        return np.ceil(np.interp(seconds * self.timescale, times, counts) - 1e-6).astype(np.int64)
 
 
 @dataclass

@@ -75,8 +75,7 @@ def _writer(path: Path, info: SignalInfo) -> SensorWriter:
         raise UsageError(
             f"{path}: a {info.source.suffix} log is written {form}; expected a name that ends in {written}"
         )
-    opened: SensorWriter = resolve(source.codec).writer(path, info)
-    return opened
+    return resolve(source.codec).writer(path, info)
 
 
 CODEC = Codec(_reader, _writer)

@@ -149,8 +149,7 @@ class ImageTotalVariation(SigmaClassical):
         sigma = white_noise_sigma(samples) if sigma is None else sigma
         if sigma == 0.0:
             return samples
-        out: Array = denoise_tv_chambolle(samples, self.weight_per_sigma * sigma)  # type: ignore[no-untyped-call]
-        return out
+        return denoise_tv_chambolle(samples, self.weight_per_sigma * sigma)  # type: ignore[no-untyped-call]
 
 
 class SensorTotalVariation(ImageTotalVariation):

@@ -185,8 +185,7 @@ class FloorGain(CausalDenoiser):
 
     def _analyse(self, signal: Tensor) -> Tensor:
         """Return the spectrum `(N, frames, bins)` of the frames that start at multiples of the hop."""
-        spectrum: Tensor = torch.fft.rfft(signal.unfold(1, _FRAME, _HOP) * self.window)
-        return spectrum
+        return torch.fft.rfft(signal.unfold(1, _FRAME, _HOP) * self.window)
 
     def _synthesise(self, spectrum: Tensor, gain: Tensor) -> Tensor:
         """Overlap-add frames `(N, frames, bins)` under gains `(B, frames, bins - 1)`."""
@@ -206,8 +205,7 @@ class FloorGain(CausalDenoiser):
     def _power(spectrum: Tensor, rows: int) -> Tensor:
         """Return the mean power over the channels of each recording, `(B, frames, bins - 1)`."""
         power = torch.view_as_real(spectrum[..., :_BINS]).square().sum(-1)
-        mean: Tensor = power.view(rows, -1, *power.shape[1:]).mean(1)
-        return mean
+        return power.view(rows, -1, *power.shape[1:]).mean(1)
 
     @staticmethod
     def _block_powers(power: Tensor, signal: Tensor) -> Tensor:

@@ -80,8 +80,7 @@ class Heartbeats:
         starts = range(0, max(1, frames.shape[1] - span + 1), max(1, span // 2))
         peaks = np.stack([frames[:, start : start + span].max(1) for start in starts])
         low, high = np.quantile(peaks, (0.2, 0.8), axis=0)
-        even: Doubles = low / np.maximum(high, 1e-30)
-        return even
+        return low / np.maximum(high, 1e-30)
 
     def _rhythm(self, frames: Doubles, rate_hz: float) -> Doubles:
         """Return the highest inner peak of the autocorrelation at possible distances of beats."""
@@ -99,8 +98,7 @@ class Heartbeats:
 def _means(values: Doubles, starts: NDArray[np.int_], size: int) -> Doubles:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     stops = np.minimum(starts + size, values.size)
-    means: Doubles = (sums[stops] - sums[starts]) / (stops - starts)
-    return means
+    return (sums[stops] - sums[starts]) / (stops - starts)
 
 
 def _ramp(value: Doubles, limits: tuple[float, float]) -> Doubles:

@@ -213,15 +213,13 @@ class SpectralBiGru(ShiftEnsemble):
     def _spectrum(self, signal: Tensor) -> Tensor:
         """Return the spectra of half-overlapping frames, `(B, k, bins + 1)`."""
         frames = signal.unfold(1, self._config.window, self._config.hop)
-        spectrum: Tensor = torch.fft.rfft(frames * self.taper)
-        return spectrum
+        return torch.fft.rfft(frames * self.taper)
 
     def _waveform(self, spectrum: Tensor) -> Tensor:
         """Return the samples between the middles of the first and the last frame, `(B, (k - 1) hop)`."""
         frames = torch.fft.irfft(spectrum, n=self._config.window) * self.taper
         hop = self._config.hop
-        samples: Tensor = (frames[:, 1:, :hop] + frames[:, :-1, hop:]).flatten(1)
-        return samples
+        return (frames[:, 1:, :hop] + frames[:, :-1, hop:]).flatten(1)
 
     def _mask(self, spectrum: Tensor, memory: Tensor, skip: int, carry: int) -> tuple[Tensor, Tensor]:
         """Return the complex gain of every bin of all frames but the first `skip`, `(B, k - skip, bins + 1)`.
