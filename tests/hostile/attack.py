@@ -1,4 +1,4 @@
-"""Read hostile files one after the other: `python attack.py SAMPLES FIRST STOP`, a JSON line for each breach.
+"""Read hostile files one after the other: `python attack.py SAMPLES FIRST STOP KIND`, a line for each breach.
 
 It runs in its own process, because the breaches it detects would end the tests, too: a crash, a hang,
 and exhausted memory. The number of each case is written before it starts.
@@ -25,10 +25,10 @@ ADDRESS_BYTES = 1 << 30  # allowed address space beyond that of the libraries
 RESIDENT_BYTES = 400 << 20  # allowed resident memory of one case
 
 
-def main(folder: Path, first: int, stop: int) -> None:
+def main(folder: Path, first: int, stop: int, kind: str) -> None:
     """Run the cases from `first` to before `stop`."""
     warnings.simplefilter("error")
-    samples = write_samples(folder)
+    samples = write_samples(folder, kind)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.fsync = lambda _: None  # power cuts are not tested here
     with tempfile.TemporaryDirectory() as scratch:
@@ -78,7 +78,7 @@ def attempt(folder: Path, name: str, data: bytes) -> str | None:
         shapes, info = _read(source)
         copy = folder / f"copy-{io.written_name(source)}"
         with io.writer(copy, info) as sink:
-            for page in range(info.pages if info.modality == "sensor" else 1):
+            for page in range(info.pages if info.modality != "image" else 1):
                 with io.reader(source, **({"recording": page} if page else {})) as blocks:
                     for block in blocks:
                         sink.write(block)
@@ -120,4 +120,4 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -8,6 +8,8 @@ import struct
 import wave
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -431,10 +433,22 @@ def case(samples: Mapping[str, bytes], number: int) -> tuple[str, bytes]:
     return f"{number}-{mutate.__name__}-{name}", mended(data) if rng.random() < 0.7 else data
 
 
-def write_samples(folder: Path) -> dict[str, bytes]:
-    """Make every sample that this installation can, and keep it in `folder`; the second time, read them."""
-    for name, build in SAMPLES.items():
+def write_samples(folder: Path, kind: str = "plain") -> dict[str, bytes]:
+    """Make the samples of a kind, `plain` or `media`, in `folder`; the second time, read them."""
+    builds = SAMPLES if kind == "plain" else _containers(folder)
+    for name, build in builds.items():
         path = folder / name
         if not path.exists():
             path.write_bytes(build())
-    return {name: (folder / name).read_bytes() for name in SAMPLES}
+    return {name: (folder / name).read_bytes() for name in builds}
+
+
+def _containers(folder: Path) -> dict[str, Callable[[], bytes]]:
+    """Short files of every media container, with the sound of different codecs."""
+    from tests.io.media.test_media import CONTAINERS, make
+
+    def build(made: Any) -> bytes:
+        short = replace(made, seconds=0.3, frames=made.frames[:6])
+        return make(folder / f"made{made.suffix}", short).read_bytes()
+
+    return {f"{made}{made.suffix}": partial(build, made) for made in CONTAINERS}

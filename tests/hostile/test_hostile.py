@@ -12,15 +12,16 @@ import denoise
 
 FOLDER = Path(__file__).parent
 FAST, SLOW = 220, 6000
+FAST_MEDIA, SLOW_MEDIA = 50, 2000
 CASE_WALL_S = 5.0  # mean time of a case on a busy machine
 
 
-def breaches(samples: Path, first: int, stop: int) -> list[str]:
+def breaches(samples: Path, first: int, stop: int, kind: str = "plain") -> list[str]:
     """Collect breaches of these cases; a crash is one, and the next process continues behind it."""
     found: list[str] = []
     environment = {**os.environ, "PYTHONPATH": str(Path(denoise.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     while first < stop:
-        command = [sys.executable, str(FOLDER / "attack.py"), str(samples), str(first), str(stop)]
+        command = [sys.executable, str(FOLDER / "attack.py"), str(samples), str(first), str(stop), kind]
         limit_s = 120 + CASE_WALL_S * (stop - first)
         run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=limit_s)
         lines = run.stdout.splitlines()
@@ -42,3 +43,12 @@ def test_a_few_hostile_files_of_every_format(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_thousands_of_hostile_files(tmp_path: Path) -> None:
     assert breaches(tmp_path, FAST, FAST + SLOW) == []
+
+
+def test_a_few_hostile_containers(tmp_path: Path) -> None:
+    assert breaches(tmp_path, 0, FAST_MEDIA, "media") == []
+
+
+@pytest.mark.slow
+def test_thousands_of_hostile_containers(tmp_path: Path) -> None:
+    assert breaches(tmp_path, FAST_MEDIA, FAST_MEDIA + SLOW_MEDIA, "media") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
@@ -16,6 +17,7 @@ from denoise.io.media.mp4 import Replacement
 from denoise.io.media.tracks import opened
 
 _ENCODER_TAGS = ("encoder", "ENCODER")
+_HEAD_BYTES = 1 << 16  # of a transport stream, which repeats its tables ten times a second
 
 
 def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replacement]) -> tuple[str, ...]:
@@ -29,7 +31,8 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
         Notes about streams that the container cannot hold here.
     """
     av = optional_package("MP4")
-    notes = list[str]()
+    programs = _programs(source) if muxer == "mpegts" else 1
+    notes = [f"its {programs} programs are written as one, with all streams"] if programs > 1 else []
     starts = {new.track.index: (new.track.marks[0][1] - new.start) / new.track.sample_rate for new in fresh}
     lead = -min(0.0, *starts.values())  # where a decoder needs packets before the start of the file
     with ExitStack() as stack:
@@ -69,6 +72,18 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
         except (av.error.FFmpegError, ValueError) as error:
             raise OutputError(f"{destination}: cannot be written as {muxer}: {reason(error)}") from error
     return tuple(notes)
+
+
+def _programs(path: Path) -> int:
+    """Count the programs of a transport stream, by its first table of them (ISO/IEC 13818-1, 2.4.4.3)."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    match = re.search(rb"\x47\x40\0[\x10-\x1f]\0\0", head)
+    if not match:
+        return 1
+    section = head[match.end() :]
+    entries = section[7 : max(int.from_bytes(section[:2]) & 0xFFF, 6) - 2]  # without the checksum
+    return sum(entries[at : at + 2] != b"\0\0" for at in range(0, len(entries), 4))
 
 
 def _attach(source: Path, stream: Any, out: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,46 @@ def test_chosen_tracks_are_cleaned_and_the_others_copied(tmp_path: Path) -> None
             sink.write(block * np.float32(0.5))
     np.testing.assert_array_equal(read(tmp_path / "b.mkv", 0), read(source, 0))
     np.testing.assert_allclose(read(tmp_path / "b.mkv", 1), read(source, 1) / 2, atol=2**-15)
+
+
+def two_programs(folder: Path) -> Path:
+    """Join two transport streams: their packets in turn, and one table of both (ISO/IEC 13818-1, 2.4.4)."""
+    parts = []
+    for number in (1, 2):
+        options = {"mpegts_service_id": number, "mpegts_pmt_start_pid": 4096 + number}
+        options["mpegts_start_pid"] = 256 * number
+        made = Made(
+            ".ts", "mpegts", ("ac3",), "mpeg2video", options=tuple((k, str(v)) for k, v in options.items())
+        )
+        data = make(folder / f"{number}.ts", made).read_bytes()
+        parts.append([data[at : at + 188] for at in range(0, len(data), 188)])
+    table = bytes.fromhex("00b0110001c100000001f0010002f002")
+    check = 0xFFFFFFFF
+    for byte in table:
+        check ^= byte << 24
+        for _ in range(8):
+            check = (check << 1 ^ (0x04C11DB7 if check & 0x80000000 else 0)) & 0xFFFFFFFF
+    section = b"\0" + table + check.to_bytes(4)
+    packets = []
+    for first, second in zip_longest(*parts, fillvalue=b""):
+        if first[1:3] == b"\x40\0":
+            first = first[:4] + section.ljust(184, b"\xff")
+        own = second[1:2] and (int.from_bytes(second[1:3]) & 0x1FFF) not in (0, 17)
+        packets += [first, second if own else b""]
+    (folder / "a.mts").write_bytes(b"".join(packets))
+    return folder / "a.mts"
+
+
+def test_the_programs_of_a_transport_stream_are_cleaned_and_joined_with_a_note(tmp_path: Path) -> None:
+    source = two_programs(tmp_path)
+    assert [track.codec for track in tracks(source)] == ["ac3", "ac3"]
+    report = clean_file(source, tmp_path / "b.mts", "spectral-gate")
+    assert "its 2 programs are written as one, with all streams" in report.notes
+    for number in range(2):
+        assert shift(read(tmp_path / "b.mts", number), read(source, number)) == 0
+    chosen = clean_file(source, tmp_path / "c.mts", "spectral-gate", streams=(2,))
+    assert "its 2 programs are written as one, with all streams" in chosen.notes
+    np.testing.assert_array_equal(read(tmp_path / "c.mts", 0), read(source, 0))
 
 
 def test_several_tracks_do_not_fit_into_one_recording(tmp_path: Path) -> None:
