@@ -20,6 +20,7 @@ from corpus import case, write_samples
 from denoise import io
 from denoise.errors import DenoiseError
 
+PADDING = 2048  # samples
 CASE_S = 10.0  # of processor time
 ADDRESS_BYTES = 1 << 30  # allowed address space beyond that of the libraries
 RESIDENT_BYTES = 400 << 20  # allowed resident memory of one case
@@ -83,7 +84,9 @@ def attempt(folder: Path, name: str, data: bytes) -> str | None:
                     for block in blocks:
                         sink.write(block)
         again, _ = _read(copy)
-        if again != shapes:
+        # A damaged table of times may show the padding of a new encoder, which is shorter than this.
+        padding = again[0][-1] - shapes[0][-1] if info.modality == "audio" and info.own else 0
+        if again != shapes and not 0 < padding < PADDING:
             return f"{shapes} came back as {again}"
     except DenoiseError as error:
         if name not in str(error) or "\n" in str(error) or not str(error).isprintable():

@@ -7,6 +7,7 @@ files keep every byte besides the replaced samples (`mp4`); others are written b
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -239,7 +240,8 @@ class MediaWriter:
             try:
                 replace_tracks(self._source, self._part, self._done)
                 return ()
-            except NotSimpleError:  # FFmpeg writes these, too, but keeps less
+            # FFmpeg writes these, too, but keeps less; the other errors are of damaged tables.
+            except (NotSimpleError, ValueError, IndexError, struct.error):
                 pass
         return remux(self._source, self._part, self._muxer, self._done)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterator, Sequence
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -40,6 +42,8 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
         sounds = {new.track.index: stack.enter_context(av.open(str(new.path))) for new in fresh}
         try:
             options = {"preload": "0"} if muxer == "vob" else {}  # or all starts half a second later
+            if muxer == "mpegts" and _has_time_codes(source):
+                options = {"mpegts_m2ts_mode": "1"}
             out = stack.enter_context(av.open(str(destination), "w", format=muxer, container_options=options))
             out.metadata.update({k: v for k, v in file.metadata.items() if k not in _ENCODER_TAGS})
             if chapters := file.chapters():
@@ -58,6 +62,8 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                 copy.metadata.update({k: v for k, v in stream.metadata.items() if k not in _ENCODER_TAGS})
                 copy.disposition = stream.disposition
                 copy.time_base = template.time_base
+                if muxer == "mpegts":
+                    copy.id = stream.id
                 streams[stream.index] = copy
             copied = [
                 stream for stream in file.streams if stream.index in streams and stream.index not in sounds
@@ -66,12 +72,40 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
             moved = muxer not in SIGNALS_DELAY
             for i, sound in sounds.items():
                 parts.append(_packets(sound, sound.streams, starts[i] + lead, i, from_zero=moved))
+            counts = Counter[int]()
             for _, _, index, packet in heapq.merge(*parts, key=lambda entry: entry[:2]):
+                counts[streams[index].index] += 1
                 packet.stream = streams[index]
                 out.mux_one(packet)
         except (av.error.FFmpegError, ValueError) as error:
             raise OutputError(f"{destination}: cannot be written as {muxer}: {reason(error)}") from error
+    if muxer == "avi":
+        _correct_lengths(destination, counts)
     return tuple(notes)
+
+
+def _has_time_codes(path: Path) -> bool:
+    """True for a transport stream of cameras and discs, whose packets begin with a time code of 4 bytes."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return head[4:5] == head[196:197] == head[388:389] == b"\x47"
+
+
+def _correct_lengths(path: Path, packets: Mapping[int, int]) -> None:
+    """State the length of sound whose unit is a packet in packets; FFmpeg states it in blocks of bytes."""
+    with path.open("r+b") as file:
+        head = file.read(_HEAD_BYTES)
+        for index, match in enumerate(
+            re.finditer(rb"strh....(....).{16}(.{8}).{20}.{8}strf", head, re.DOTALL)
+        ):
+            scale, rate = struct.unpack("<II", match[2])
+            (block,) = struct.unpack_from("<I", head, match.start() + 8 + 44)
+            (byte_rate,) = struct.unpack_from("<I", head, match.end() + 12)
+            if match[1] == b"auds" and block and rate * block != byte_rate * scale:
+                file.seek(match.start() + 8 + 32)
+                file.write(struct.pack("<I", packets[index]))
+                file.seek(match.start() + 8 + 44)
+                file.write(bytes(4))
 
 
 def _programs(path: Path) -> int:

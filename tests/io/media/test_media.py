@@ -369,6 +369,21 @@ def test_the_programs_of_a_transport_stream_are_cleaned_and_joined_with_a_note(t
     np.testing.assert_array_equal(read(tmp_path / "c.mts", 0), read(source, 0))
 
 
+def test_camera_streams_keep_their_time_codes_and_numbers_and_avi_its_length(tmp_path: Path) -> None:
+    def described(path: Path) -> list[tuple[int, int | None, int]]:
+        with av.open(str(path)) as file:
+            return [(stream.id, stream.duration, stream.frames) for stream in file.streams]
+
+    for made in CONTAINERS:
+        if made.suffix == ".m2ts" or (made.codecs == ("libmp3lame",) and made.suffix == ".avi"):
+            source = make(tmp_path / f"a{made.suffix}", made)
+            rewrite(source, tmp_path / f"b{made.suffix}", 0.5)
+            assert described(tmp_path / f"b{made.suffix}") == described(source)
+            if made.suffix == ".m2ts":
+                data = (tmp_path / "b.m2ts").read_bytes()
+                assert data[4::192].strip(b"G") == b""
+
+
 def test_several_tracks_do_not_fit_into_one_recording(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mkv", Made(".mkv", "matroska", ("flac", "flac")))
     with pytest.raises(UnsupportedError, match=r"a\.wav: holds one recording and .* has 2 sound tracks"):
