@@ -167,11 +167,7 @@ def _check_card(path: Path, found: Any) -> None:
 
 
 def _tensors(path: Path, header: _Header) -> dict[str, Tensor]:
-    """Read the tensors as they are stored; safetensors checks that they fill the file exactly.
-
-    Raises:
-        WeightsError: The table does not fit the file, a dtype is unexpected, or the digest differs.
-    """
+    """Read the tensors as they are stored; safetensors checks that they fill the file exactly."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -259,11 +255,7 @@ def _quantised(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _dequantised(path: Path, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert stored tensors to float32 weights.
-
-    Raises:
-        WeightsError: The rows of 8-bit tensors and their scales do not correspond.
-    """
+    """Convert stored tensors to float32 weights."""
     import torch
 
     parameters = {key: value.float() for key, value in stored.items() if not key.endswith(_SCALE)}

@@ -234,11 +234,7 @@ class Cleaner:
 
 
 def _channel_axis(shape: tuple[int, ...]) -> int:
-    """Find the axis of the channels, the first or the last: it is far shorter than the others.
-
-    Raises:
-        InputError: Both or neither could be.
-    """
+    """Find the axis of the channels, the first or the last: it is far shorter than the others."""
     first, *middle, last = shape
     longest = min([max(first, last), *middle])
     is_short = [size == 1 or size * _MIN_RATIO < longest for size in (first, last)]

@@ -200,11 +200,7 @@ def _start(model: str | Path | None, noisy: Path) -> str:
 
 
 def _method_for_single_files(noisy: Path, scenes: Sequence[Scene], spec: InputSpec) -> tuple[str, list[int]]:
-    """Choose the method that the noise of single files allows, and the axes along which it is independent.
-
-    Raises:
-        InputError: There are none.
-    """
+    """Choose the method that the noise of single files allows, and the axes along which it is independent."""
     advice = "give clean files, or repeated shots of the same scene in a folder of their own"
     if spec.modality == "audio":  # its noise is not white, and speech has no flat parts to measure it in
         raise InputError(f"{noisy}: single audio recordings cannot be learned from; {advice}")

@@ -146,11 +146,7 @@ def _manifest(job: Job, plan: Plan) -> Manifest:
 def _sorted(
     job: Job, plan: Plan, manifest: Manifest
 ) -> tuple[list[Entry], list[Item], dict[str, Cost], int | None]:
-    """Split a plan: entries known already, items to process, their costs by key, and the free bytes.
-
-    Raises:
-        UsageError: The disk has too little space.
-    """
+    """Split a plan: entries known already, items to process, their costs by key, and the free bytes."""
     entries = [Entry(str(problem.path), None, "failed", error=problem.error) for problem in plan.problems]
     fingerprints = _fingerprints(job, plan)
     todo: list[Item] = []

@@ -170,10 +170,6 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
     rounded in between, as in published tables; the files of real pairs are cleaned as `clean` cleans them. An
     image of several pages counts with its first.
 
-    Args:
-        job: Models, inputs and noise.
-        sheet: Receives every case of an image.
-
     Raises:
         UsageError: No input is of a kind that the noise and one of the models are for.
     """

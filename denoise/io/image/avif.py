@@ -7,8 +7,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import UnsupportedError
-from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, icc_fits
+from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits
 from denoise.signal import ImageInfo, Metadata, Page
 
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}

@@ -11,12 +11,10 @@ from types import MappingProxyType
 from typing import IO, Any, BinaryIO, Protocol, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
+from denoise.arrays import Array
 from denoise.errors import OutputError
 from denoise.signal import ImageInfo, Metadata, Page
-
-Array = NDArray[Any]
 
 EXIF = b"Exif\0\0"  # JPEG's prefix of the block, which some writers add elsewhere
 

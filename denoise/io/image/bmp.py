@@ -12,8 +12,9 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import OutputError, UnreadableError
-from denoise.io.image.base import Array, FileBytes, Header, Picture, SinglePage
+from denoise.io.image.base import FileBytes, Header, Picture, SinglePage
 from denoise.signal import ImageInfo, Metadata, Page
 
 if TYPE_CHECKING:

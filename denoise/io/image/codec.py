@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import (
     InputError,
     OutputError,
@@ -26,13 +27,11 @@ from denoise.errors import (
 from denoise.io.atomic import replacing
 from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, Format, format_of_suffix, unknown_suffix
-from denoise.io.image.base import Array, FileBytes, Header, Picture, ReadableFormat, WritableFormat
+from denoise.io.image.base import FileBytes, Header, Picture, ReadableFormat, WritableFormat
 from denoise.io.limits import require_memory, require_plausible_size
 from denoise.io.sniff import format_of, read_head
 from denoise.registry import resolve
 from denoise.signal import ImageInfo, Page, SignalInfo
-
-__all__ = ["CODEC", "ImageReader", "ImageWriter"]
 
 MAX_PIXELS = 500_000_000  # of one page; a file above is refused as a decompression bomb
 # That a small file may take: a page, in a process of 1 GiB, and all pages of a document, often nearly blank

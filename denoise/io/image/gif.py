@@ -6,8 +6,9 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from denoise.arrays import Array
 from denoise.errors import UnreadableError
-from denoise.io.image.base import Array, FileBytes, Header, shown_frames
+from denoise.io.image.base import FileBytes, Header, shown_frames
 from denoise.io.limits import require_plausible_size
 from denoise.signal import Metadata, Page
 

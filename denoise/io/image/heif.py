@@ -11,9 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import UnsupportedError
 from denoise.io.formats import optional_package
-from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, icc_fits
+from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits
 from denoise.signal import ImageInfo, Metadata, Page
 
 CHANNELS = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # `I` with 16 bits is gray

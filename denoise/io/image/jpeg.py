@@ -17,8 +17,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
+from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.io.image.ifd import read_entries
 from denoise.signal import ImageInfo, Metadata, Page
 

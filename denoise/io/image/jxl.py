@@ -12,9 +12,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import OutputError, UnsupportedError
 from denoise.io.formats import optional_package
-from denoise.io.image.base import EXIF, Array, FileBytes, Header, Picture, SinglePage, icc_fits
+from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits
 from denoise.io.image.ifd import upright_exif
 from denoise.io.limits import require_plausible_size
 from denoise.signal import ImageInfo, Metadata, Page

@@ -18,9 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.image.base import (
-    Array,
     FileBytes,
     Header,
     Picture,

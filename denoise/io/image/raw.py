@@ -10,8 +10,9 @@ import io
 import struct
 from typing import Any
 
+from denoise.arrays import Array
 from denoise.io.formats import optional_package
-from denoise.io.image.base import EXIF, Array, FileBytes, Header, SinglePage, Sliced
+from denoise.io.image.base import EXIF, FileBytes, Header, SinglePage, Sliced
 from denoise.io.image.ifd import EXIF_TAG, GPS_TAG, Entry, Tags, packed_exif, read_below, read_entries
 from denoise.signal import Metadata, Page
 

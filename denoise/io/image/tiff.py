@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image.base import Array, FileBytes, Header, Picture, icc_fits
+from denoise.io.image.base import FileBytes, Header, Picture, icc_fits
 from denoise.io.image.ifd import (
     EXIF_TAG,
     GPS_TAG,

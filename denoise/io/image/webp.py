@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO
 
+from denoise.arrays import Array
 from denoise.errors import OutputError, UnreadableError
 from denoise.io.image.base import (
     EXIF,
-    Array,
     FileBytes,
     Header,
     Picture,

@@ -205,11 +205,7 @@ def _survey(path: Path, options: LogOptions) -> SensorInfo:
 
 
 def _require_times(path: Path, surveys: Sequence[_TextColumn]) -> None:
-    """Refuse a table whose only times are interrupted by text, as above a sum or a second table.
-
-    Raises:
-        UnreadableError: They are.
-    """
+    """Refuse a table whose only times are interrupted by text, as above a sum or a second table."""
     times = [column for column in surveys if column.kind != "text" and column.maybe_time_named]
     if times and all(column.reject_reason for column in times):
         raise UnreadableError(

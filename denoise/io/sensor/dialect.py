@@ -316,11 +316,7 @@ def _likely_decimal(cells: Sequence[str], doubt: str, dialect: Dialect, row: Seq
 
 
 def _dialect(path: Path, suffix: str, text: str, offset: int, newline: str, marks: tuple[str, str]) -> _Split:
-    """Select the delimiter that fits best.
-
-    Raises:
-        InputError: Another one fits as well.
-    """
+    """Select the delimiter that fits best."""
     delimiter, decimal = marks
     order = [";", "\t", "|", ",", " "]
     if suffix.lower() == ".tsv":
@@ -340,11 +336,7 @@ def _dialect(path: Path, suffix: str, text: str, offset: int, newline: str, mark
 
 
 def _without_commas(path: Path, best: _Split, single: _Split | None, decimal: str) -> _Split:
-    """Check that the commas of a text without other delimiters are none within numbers: 20,52 or 3,425.0.
-
-    Raises:
-        InputError: They may be.
-    """
+    """Check that the commas of a text without other delimiters are none within numbers: 20,52 or 3,425.0."""
     base = best.dialect.base_width
     found = find_parts([row[base - 1 :] for row in best.body]) if best.width > base else None
     if found is None:

@@ -57,11 +57,7 @@ def _zone(text: str | None) -> timezone:
 
 
 def _time_of_day(parts: dict[str, str | None]) -> float:
-    """Seconds since midnight.
-
-    Raises:
-        ValueError: There is no such time.
-    """
+    """Seconds since midnight."""
     hour, minute, second = (int(parts.get(name) or 0) for name in ("hour", "minute", "second"))
     if half := parts.get("half"):
         if not 1 <= hour <= 12:
@@ -73,11 +69,7 @@ def _time_of_day(parts: dict[str, str | None]) -> float:
 
 
 def _stamp(core: str, day_first: bool) -> datetime:
-    """Read a date, with or without a time.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Read a date, with or without a time."""
     if len(core) >= 8 and core[:4].isdigit() and core[4] in "-/":
         try:
             stamp = datetime.fromisoformat(core.replace("/", "-"))
