@@ -33,11 +33,12 @@ STDOUT = Path("-")
 _HEADS = {
     "JSON": rb'\{\n  "(?:rows|counts|checks|mean|failed|quantile|model|threads|plan)"',
     "CSV": rb"(?:model,modality|set,model),",
-    "Markdown": rb"[^\n]{1,200}\n\n\| (?:model|set) ",
+    "Markdown": rb"[^\n]{1,200}\n\n\| (?:model|set|degradation|\w+_db) ",
+    "LaTeX": rb"\\begin\{table\}",
     "log": rb'\{"time": "',
     "curve": rb"step,",
     "HTML": rb"<!doctype html>\n<!-- denoise report",
-    "picture": rb".{0,4000}(?:[Mm]atplotlib|denoise)",
+    "picture": rb".{0,8000}(?:[Mm]atplotlib|denoise)",  # a PDF names it at its end
 }
 _HEAD_BYTES = 4096
 MAX_ROWS = 40  # of a table; all rows are in --json and the manifest
@@ -370,6 +371,8 @@ def check_report(path: Path, kind: str) -> None:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
+            file.seek(max(_HEAD_BYTES, path.stat().st_size - _HEAD_BYTES))
+            head += file.read()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     if head and not re.match(_HEADS[kind], head, re.DOTALL):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from denoise.errors import UnsupportedError
+from denoise.errors import UnsupportedError, reason
+from denoise.registry import Extensible, resolve
 from denoise.signal import MODALITIES, Modality
 
 
@@ -172,7 +174,19 @@ _REFUSED_ROWS = (
     Format("SAC", "", (".sac",), advice="export it as miniSEED or CSV with ObsPy"),
     Format("EEGLAB", "", (".set",), advice="export it as EDF with MNE-Python"),
 )
-FORMATS: Mapping[str, Format] = {row.name: row for row in _ROWS}
+
+
+def _add(rows: dict[str, Format], name: str, target: str) -> None:
+    """Add the row that an entry point names; a package that cannot be imported must not stop the others."""
+    try:
+        row = resolve(target)
+    except Exception as error:
+        warnings.warn(f"the format {name} of {target} cannot be loaded: {reason(error)}", stacklevel=1)
+    else:
+        rows[row.name] = row
+
+
+FORMATS: Mapping[str, Format] = Extensible({row.name: row for row in _ROWS}, "denoise.formats", _add)
 REFUSED: Mapping[str, Format] = {row.name: row for row in _REFUSED_ROWS}
 
 

@@ -30,7 +30,7 @@ def command(report_path: Path | None, **settings: Any) -> None:
 
     \b
     Example:
-      denoise anomalies today/ --fit-on good/ -o report.json
+      denoise anomalies today/ --fit-on good/ --report found.html
     """
     from pipelines.explore.anomalies import find_anomalies
     from pipelines.explore.page import anomalies_page
@@ -44,7 +44,9 @@ def command(report_path: Path | None, **settings: Any) -> None:
     if not job.fit_on:
         options.refuse("without --fit-on", "tail", "seed", "save_model")
     result = find_anomalies(job)
-    click.echo("\n".join(map(printable, _lines(result, job.output))))
+    click.echo("\n".join(map(printable, _lines(result))))
+    if job.output:
+        click.echo(printable(str(job.output)))
     options.write_page(report_path, lambda: anomalies_page(result))
     options.report_failures(result.problems)
 
@@ -64,7 +66,7 @@ def _judge_rows(job: AnomaliesJob) -> None:
     options.report_failures(result.problems)
 
 
-def _lines(result: AnomalyResult, output: Path) -> Iterator[str]:
+def _lines(result: AnomalyResult) -> Iterator[str]:
     from pipelines.explore.anomalies import ranges
 
     anomalous = [(source, found) for source, found in result.rows if found.anomalous]
@@ -81,7 +83,6 @@ def _lines(result: AnomalyResult, output: Path) -> Iterator[str]:
         shown = sorted(every, key=lambda place: -place["score"])[:_MAX_RANGES]
         more = f" and {len(every) - len(shown)} more" if len(every) > len(shown) else ""
         yield f"{source.path}: p {found.p_value:.2g}; {', '.join(map(_place, shown))}{more}"
-    yield str(output)
 
 
 def _place(place: dict[str, Any]) -> str:

@@ -318,8 +318,10 @@ def _with_output(settings: dict[str, Any]) -> dict[str, Any]:
     inputs = settings["inputs"]
     if settings.get("in_place"):
         return settings | {"output": common_folder(inputs)}
+    if settings.get("dry_run"):
+        return settings | {"output": Path("output")}
     if not all(path.is_file() for path in inputs) or settings.get("template"):
-        raise click.UsageError("Missing option '-o' / '--output'; or use --in-place.")
+        raise click.UsageError("Missing option '-o' / '--output', such as -o cleaned; or use --in-place.")
     return settings | {"output": common_folder(inputs), "template": BESIDE}
 
 

@@ -82,9 +82,9 @@ def find_anomalies(job: AnomaliesJob) -> AnomalyResult:
     if job.save_model:
         job.save_model.parent.mkdir(parents=True, exist_ok=True)
         detector.save(job.save_model, job.save_model.stem, cut)
-    if job.output.suffix.lower() == ".json":
+    if job.output and job.output.suffix.lower() == ".json":
         write_json(job.output, _report(result))
-    else:
+    elif job.output:
         _write_csv(job.output, result)
     if job.heat_maps:
         for source, found in rows:

@@ -96,7 +96,9 @@ class SimilarJob(Options):
 class AnomaliesJob(_FittingJob):
     """Find files that differ from normal ones."""
 
-    output: Annotated[Path, Option("The report: .json or .csv.", short="-o", metavar="FILE")]
+    output: Annotated[
+        Path | None, Option("Write all figures: .json or .csv.", short="-o", metavar="FILE")
+    ] = None
     fit_on: Annotated[Path | None, Option("Folder of normal files for training.", metavar="DIR")] = None
     model: Annotated[
         Path | None,

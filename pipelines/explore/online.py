@@ -53,6 +53,8 @@ def judge_rows(job: AnomaliesJob) -> OnlineResult:
     Raises:
         UsageError: The output is no .csv, or exists, or there are no sensor logs.
     """
+    if job.output is None:
+        raise UsageError("--online writes a line per row: expected -o FILE.csv")
     check_outputs({job.output: (".csv",)}, job.inputs, job.overwrite)
     if job.kind not in (None, "sensor"):
         raise UsageError(f"--online judges the rows of sensor logs, not {job.kind} files")

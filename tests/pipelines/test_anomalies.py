@@ -111,7 +111,8 @@ def test_calls_that_cannot_work(cloth: Path, denoise: Run) -> None:
     (cloth / "there.json").write_text("mine")
     few = cloth / "good/roll/0.png"
     for arguments, sentence in (
-        (("-o", out), "nothing says what is normal"),
+        ((), "nothing says what is normal"),
+        (("--online",), "expected -o FILE.csv"),
         (("-o", cloth / "r.txt", "--fit-on", good), "written as .json or .csv"),
         (("-o", cloth / "there.json", "--fit-on", good), "--overwrite replaces it"),
         (("-o", good / "r.json", "--fit-on", good), "is inside the input"),

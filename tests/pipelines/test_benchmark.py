@@ -465,6 +465,21 @@ def test_files_for_papers(photos: Path, tmp_path: Path, denoise: Run) -> None:
     tex = out["t.tex"].read_text()
     assert tex.count(r"\toprule") == 2
     assert r"psnr\_db & gaussian:sigma=10 & gain" in tex
+    again = (
+        "--latex",
+        out["t.tex"],
+        "--cases",
+        out["c.csv"],
+        "--markdown",
+        tmp_path / "t.md",
+        "--plot",
+        out["p.pdf"],
+    )
+    for _ in range(2):  # an earlier report is replaced
+        result = denoise(
+            "benchmark", photos, "--noise", "gaussian", "--levels", 10, "--models", "none", *again
+        )
+        assert result.exit_code == 0, result.output
     drawn = out["p.svg"].read_text()
     for label in (
         "gaussian: sigma",

@@ -112,6 +112,7 @@ def test_a_dry_run_touches_nothing(media: Path, tmp_path: Path, denoise: Run, sn
     assert "4 planned" in result.stdout
     assert snapshot(tmp_path) == before
     assert not (tmp_path / "out").exists()
+    assert " -> output/a.png" in denoise("clean", media, "--dry-run").stdout  # a plan needs no place yet
 
 
 def test_a_pool_of_two_writes_the_same_bytes(
