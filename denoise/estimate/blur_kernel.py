@@ -26,7 +26,9 @@ _EDGE_COST, _MIN_EDGE_COST, _COST_DECAY = 4e-3, 1e-4, 1.1  # of an edge pixel ag
 _MAX_COUPLING = 1e5  # of the gradients to those that are kept; doubled up to here in each turn
 _STEADY = 2.0  # weight of the squared kernel
 _STEPS = 20  # of conjugate gradients
-_FAINT = 0.05  # of the maximum of a kernel: values below it are noise
+# Of the maximum of a kernel: its parts reach the first share, and end where they fall below the second.
+# Without their faint ends the centroid is wrong, which shifts the result.
+_CLEAR, _FAINT = 0.05, 0.02
 _SMALL = 0.1  # of the weight of the heaviest piece of a kernel: pieces below it are noise
 _CLIPPED = 0.97  # from here on light may be saturated, whose blur is unknown
 
@@ -139,10 +141,12 @@ def _pruned(kernel: Tensor) -> Tensor:
     from scipy import ndimage
 
     kernel = kernel.clamp(min=0)
-    kernel = kernel * (kernel >= _FAINT * kernel.max())
-    pieces, count = ndimage.label(kernel.numpy() > 0, structure=np.ones((3, 3)))
+    share, nearby = (kernel / kernel.max()).numpy(), np.ones((3, 3))
+    connected = ndimage.binary_propagation(share >= _CLEAR, nearby, share >= _FAINT)
+    kernel = kernel * torch.from_numpy(connected)
+    pieces, count = ndimage.label(connected, nearby)
     weights = ndimage.sum_labels(kernel.numpy(), pieces, range(count + 1))
-    if not count or not weights.max() > 0:
+    if not count:
         return _delta(len(kernel))
     kernel = kernel * torch.from_numpy((weights >= _SMALL * weights.max())[pieces])
     kernel = kernel / kernel.sum()

@@ -182,8 +182,9 @@ def load(
     elif not row.path:
         model = build(row.name, modality)
     else:
-        model, *companions = (weights.load(path)[0] for path in row.files.values())
-        model = at_precision(model, row.card, precision) if modality == "image" else model
+        loaded = [weights.load(path) for path in row.files.values()]
+        reduced = precision if modality == "image" else "float32"
+        model, *companions = (at_precision(network, card, reduced) for network, card in loaded)
         if row.card.get("architecture") == "sound-kind":
             raise UsageError(f"{row.name}: is a classifier of recordings, which cleans nothing")
         if modality == "sensor" and model.spec.halo:
@@ -237,7 +238,7 @@ def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | 
         models = {name: at_precision(model, card, precision) for name, (model, card) in loaded.items()}
         for name, companion in COMPANIONS.items():
             if name in models and companion in models:
-                models[name] = _sharpener(models[name], loaded[companion][0])
+                models[name] = _sharpener(models[name], models[companion])
         against_noise, _ = AUTO_PICKS
         if against_noise in models:
             models[against_noise] = _averaged(models[against_noise], ensemble or 1)

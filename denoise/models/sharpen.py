@@ -34,8 +34,8 @@ _MIN_WIDTH_PX = 1.8  # standard deviation; the network knows every blur below it
 _BALANCE = 2000.0  # of the filter by whose result kernels are compared
 _DISK_RADII_PX = np.arange(2, 12.1, 0.25)
 _DISK = 0.88  # agreement with a disk from which on a kernel is taken for one
-# Agreement of a wide kernel with that of the network. Where it is less, and the wide kernel does not make the
-# picture sparser, neither is right: that holds for 3 of 30 blurred training photos, which the network harmed.
+# Agreement of a wide kernel with that of the network, from which on the network may be used. It makes a photo
+# worse whose path it does not know.
 _AGREEMENT = 0.8
 # Agreement of a wide kernel with that of the same picture, transposed and turned by half a turn. The estimate
 # begins with a shift along the rows, so where the picture does not determine the kernel, the two differ. Of
@@ -71,9 +71,10 @@ class Sharpener(Denoiser):
     """Sharpens one photo at a time.
 
     The network knows symmetric kernels up to a certain size, and is the best for these. For a photo that it
-    finds blurred, a kernel of any shape is estimated as well. Both are inverted by the same filter, and the
-    kernel with the sparser result is used; the free one only if the transposed picture gives the same. The
-    disk of a lens that the spectrum proves needs no estimate. Limits were chosen on training photos.
+    finds blurred, a kernel of any shape is estimated as well, and again from the transposed photo. One filter
+    inverts all three, and the sparsest result decides: for the network if a free kernel is like its own, else
+    for a free one if both are alike. The disk of a lens that the spectrum proves needs no estimate. Limits
+    were chosen on training photos.
 
     Args:
         network: Estimates and undoes symmetric blurs.
@@ -83,7 +84,7 @@ class Sharpener(Denoiser):
     def __init__(self, network: Deblurrer, prior: Denoiser) -> None:
         super().__init__()
         self.network, self.prior = network, prior
-        self.spec = network.spec
+        self.spec, self.precision = network.spec, prior.precision
         self._found = (-1, _Found(None, contradicts=False))  # of the last page, which may be tried twice
 
     def config(self) -> dict[str, Any]:
@@ -142,17 +143,16 @@ class Sharpener(Denoiser):
         found = blur_kernel(gray, _SIDE_PX)
         if width_px(found) < _MIN_WIDTH_PX:
             return _Found(None, contradicts=False)
-        kernel = as_disk(found)
-        free = Blurring(torch.from_numpy(kernel)[None], even.sigma)
-        limit = _sparsity(window, even)
-        if kernel is found:  # a path, which must make the picture sparser than it was; a disk rings more
-            limit = min(limit, normalised_sparsity(window.mean(1)[0].numpy(), _margin(window)))
-        if _sparsity(window, free) < limit:
-            again = blur_kernel(_turned(gray), _SIDE_PX)
-            if agreement(found, _turned(again)) < _REPEATED:
-                return _Found(None, contradicts=True)
-            return _Found(FreeBlur(free.kernel[0], sigma), contradicts=False)
-        return _Found(None, contradicts=agreement(found, even.kernel[0].numpy()) < _AGREEMENT)
+        again = _turned(blur_kernel(_turned(gray), _SIDE_PX))
+        kernels = [torch.from_numpy(as_disk(kernel)) for kernel in (found, again)]
+        frees = [Blurring(kernel[None], even.sigma) for kernel in kernels]
+        *sparsities, of_network = (_sparsity(window, blurring) for blurring in (*frees, even))
+        best = int(np.argmin(sparsities))
+        if sparsities[best] >= of_network and agreement(found, even.kernel[0].numpy()) >= _AGREEMENT:
+            return _Found(None, contradicts=False)
+        if agreement(found, again) < _REPEATED:
+            return _Found(None, contradicts=True)
+        return _Found(FreeBlur(kernels[best], sigma), contradicts=False)
 
     def clean(self, noisy: Tensor) -> Tensor:
         """Denoise a batch of any size by the prior."""
@@ -196,8 +196,4 @@ def _turned(image: Array) -> Array:
 
 def _sparsity(window: Tensor, blur: Blurring) -> float:
     sharp = wiener(window, blur, _BALANCE).clamp(0, 1)
-    return normalised_sparsity(sharp.mean(1)[0].numpy(), _margin(window))
-
-
-def _margin(window: Tensor) -> int:
-    return min(_SIDE_PX // 2, min(window.shape[2:]) // 4)
+    return normalised_sparsity(sharp.mean(1)[0].numpy(), min(_SIDE_PX // 2, min(window.shape[2:]) // 4))

@@ -69,6 +69,13 @@ def test_nothing_else_is_taken_for_a_lens(spec: str, name: str) -> None:
     assert lens_blur(shot(spec, name), 255.0) is None
 
 
+def test_a_blur_that_differs_by_direction_is_no_lens() -> None:
+    """The mean of its power over the directions looks like that of a soft lens."""
+    along_rows = ndimage.gaussian_filter(scene(), (0, 1.0, 2.5))
+    noisy = along_rows + np.random.default_rng(0).normal(0, 2 / 255, along_rows.shape)
+    assert lens_blur(np.rint(255 * noisy.clip(0, 1)).astype(np.uint8), 255.0) is None
+
+
 @pytest.mark.parametrize(("near_px", "far_px"), [(2, 4), (3, 5)])
 def test_parts_with_another_blur_are_counted(near_px: float, far_px: float) -> None:
     rest = "gaussian:sigma=2+jpeg:quality=95"
