@@ -27,8 +27,8 @@ _MAX_COUPLING = 1e5  # of the gradients to those that are kept; doubled up to he
 _STEADY = 2.0  # weight of the squared kernel
 _STEPS = 20  # of conjugate gradients
 # Of the maximum of a kernel: its parts reach the first share, and end where they fall below the second.
-# Without their faint ends the centroid is wrong, which shifts the result.
-_CLEAR, _FAINT = 0.05, 0.02
+# Else the centroid is off, which shifts the result. In small images these faint ends are not above the noise.
+_CLEAR, _FAINT, _FAINT_PIXELS = 0.05, 0.02, 100_000
 _SMALL = 0.1  # of the weight of the heaviest piece of a kernel: pieces below it are noise
 _CLIPPED = 0.97  # from here on light may be saturated, whose blur is unknown
 
@@ -48,19 +48,20 @@ def blur_kernel(gray: Array, side: int) -> Array:
     image = torch.from_numpy(np.array(gray, np.float32))
     scales = 1 + max(0, math.floor(math.log(side / _COARSEST_PX, _SCALE)))
     cost, kernel = _EDGE_COST, None
+    faint = _FAINT if image.numel() >= _FAINT_PIXELS else _CLEAR
     for scale in reversed(range(scales)):
         factor = _SCALE**-scale
         sides = max(3, round(side * factor) | 1)
         blurred = _resized(image, [max(sides, round(size * factor)) for size in image.shape])
         kernel = _first_kernel(sides) if kernel is None else _resized(kernel, [sides, sides])
         kernel = kernel.clamp(min=0) / kernel.clamp(min=0).sum()
-        kernel, cost = _at_one_scale(blurred, kernel, cost)
+        kernel, cost = _at_one_scale(blurred, kernel, cost, faint)
     assert kernel is not None
     found: Array = kernel.numpy()
     return found
 
 
-def _at_one_scale(blurred: Tensor, kernel: Tensor, cost: float) -> tuple[Tensor, float]:
+def _at_one_scale(blurred: Tensor, kernel: Tensor, cost: float, faint: float) -> tuple[Tensor, float]:
     height, width = blurred.shape
     side = len(kernel)
     data = _periodic(blurred, 2 * side)
@@ -76,7 +77,7 @@ def _at_one_scale(blurred: Tensor, kernel: Tensor, cost: float) -> tuple[Tensor,
         # The blur of what lies beyond the picture, or is saturated, is taken from the present guess.
         again = torch.fft.irfft2(torch.fft.rfft2(latent) * transfer, s=data.shape)
         filled = torch.where(inside > 0, data, again)
-        kernel = _pruned(_kernel_between(latent, filled, side, fade))
+        kernel = _pruned(_kernel_between(latent, filled, side, fade), faint)
         cost = max(cost / _COST_DECAY, _MIN_EDGE_COST)
     return kernel, cost
 
@@ -136,13 +137,13 @@ def _kernel_between(sharp: Tensor, blurred: Tensor, side: int, fade: Tensor) -> 
     return kernel
 
 
-def _pruned(kernel: Tensor) -> Tensor:
-    """Return a kernel without noise, of sum 1, centred on its centroid."""
+def _pruned(kernel: Tensor, faint: float) -> Tensor:
+    """Return a kernel of sum 1 without noise, centred on its centroid; its parts end at the share `faint`."""
     from scipy import ndimage
 
     kernel = kernel.clamp(min=0)
     share, nearby = (kernel / kernel.max()).numpy(), np.ones((3, 3))
-    connected = ndimage.binary_propagation(share >= _CLEAR, nearby, share >= _FAINT)
+    connected = ndimage.binary_propagation(share >= _CLEAR, nearby, share >= faint)
     kernel = kernel * torch.from_numpy(connected)
     pieces, count = ndimage.label(connected, nearby)
     weights = ndimage.sum_labels(kernel.numpy(), pieces, range(count + 1))

@@ -171,9 +171,9 @@ class ImageSelector(PageSelector):
             return reject_cleaned(noisy, result)
         result = noisy + selection.strength * (result - noisy)
         sigma = selection.figures["estimated_sigma"]
-        width = self.models[_SHARPEN].blur_width_px(before, peak or 1.0)
-        proven = lens_blur(before, peak or 1.0) is not None
-        return reject_sharpened(noisy, result, sigma, width, proven=proven)
+        sharpener = self.models[_SHARPEN]
+        width, proven = (of(before, peak or 1.0) for of in (sharpener.blur_width_px, sharpener.proves_blur))
+        return reject_sharpened(noisy, result, sigma, width, proven=bool(proven))
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:
         """Return the next candidate: sharpen, sharpen by half, clean, leave as it is.

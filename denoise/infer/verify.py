@@ -28,7 +28,7 @@ _PART_PX = 1024
 _VISIBLE = 2.5  # 8-bit units of flat detail: sharpening may raise the noise up to this, not above
 _WIDE_PX = 1.2  # standard deviation of a wide blur
 _VISIBLE_WIDE = 6.0  # the same after a wide blur, whose flat parts may hold texture
-_VISIBLE_PROVEN = 12.0  # the same after a blur that the spectrum proves: grass behind it comes back in full
+_VISIBLE_PROVEN = 12.0  # the same after a blur that is certain: grass behind it comes back in full
 _GROWTH = 1.05  # of the flat detail, beyond rounding
 _ROUNDING = 0.3  # 8-bit units
 _OUTLINES = 0.5  # outline_share of texture that was removed; noise has 0.35 at most
@@ -71,7 +71,7 @@ def reject_sharpened(
         after: The result.
         sigma: Noise of the input, 8-bit units.
         blur_width_px: Standard deviation of the blur that was undone.
-        proven: The spectrum proves the blur, so detail that came out of it is no noise.
+        proven: The blur is certain, so detail that came out of it is no noise.
 
     Shape:
         `(C, H, W)` in 0..1, both.

@@ -71,6 +71,10 @@ class Denoiser(nn.Module):
         """Tell whether `(C, H, W)` is blurred; a model that cannot measure blur agrees with the caller."""
         return True
 
+    def proves_blur(self, _page: Array, _peak: float, /) -> bool:
+        """Tell whether the blur that is undone in `(C, H, W)` is certain."""
+        return False
+
     def blur_width_px(self, _page: Array, _peak: float, /) -> float:
         """Return the standard deviation of the blur that is undone in `(C, H, W)`; most models undo none."""
         return 0.0

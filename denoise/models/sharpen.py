@@ -66,6 +66,10 @@ class _Found(NamedTuple):
     contradicts: bool
     sigma: float = 0.0
 
+    @property
+    def proven(self) -> bool:
+        return self.free is not None or self.sigma > 0
+
 
 class Sharpener(Denoiser):
     """Sharpens one photo at a time.
@@ -99,6 +103,10 @@ class Sharpener(Denoiser):
     def confirms_blur(self, page: Array, peak: float) -> bool:
         """Ask the network, and whether the free kernel contradicts it."""
         return self.network.confirms_blur(page, peak) and not self._find(page, peak).contradicts
+
+    def proves_blur(self, page: Array, peak: float) -> bool:
+        """Tell whether the spectrum proves the blur, or the kernel was found twice."""
+        return self._find(page, peak).proven
 
     def blur_width_px(self, page: Array, peak: float) -> float:
         """Return the standard deviation of the kernel of a page, mean of both axes."""
