@@ -58,7 +58,7 @@ def test_auto_is_bf16_where_the_cpu_has_it(
     assert load("photo").precision_of() == expected
     chosen = load("auto", "image")
     assert chosen.precision_of(["photo"]) == expected
-    assert chosen.precision_of(["photo-sharp"]) == "float32"
+    assert chosen.precision_of(["photo-sharp"]) == expected  # that of its prior
     assert chosen.precision_of(["none"]) is None
 
 
