@@ -24,36 +24,29 @@ def _add(rows: dict[str, Mapping[str, str]], name: str, target: str) -> None:
         rows[model] = {**rows.get(model, {}), modality: target}
 
 
+_FILTERS = "denoise.models.classical.filters"
+
 MODELS: Mapping[str, Mapping[str, str]] = Extensible(
     {
         "none": {
-            "image": "denoise.models.classical.filters:ImageIdentity",
-            "audio": "denoise.models.classical.filters:AudioIdentity",
-            "sensor": "denoise.models.classical.filters:SensorIdentity",
+            "image": f"{_FILTERS}:ImageIdentity",
+            "audio": f"{_FILTERS}:AudioIdentity",
+            "sensor": f"{_FILTERS}:SensorIdentity",
         },
-        "median": {
-            "image": "denoise.models.classical.filters:ImageMedian",
-            "sensor": "denoise.models.classical.filters:SensorMedian",
-        },
-        "gaussian": {"image": "denoise.models.classical.filters:ImageGaussian"},
+        "median": {"image": f"{_FILTERS}:ImageMedian", "sensor": f"{_FILTERS}:SensorMedian"},
+        "gaussian": {"image": f"{_FILTERS}:ImageGaussian"},
         "wiener": {
-            "image": "denoise.models.classical.filters:ImageWiener",
+            "image": f"{_FILTERS}:ImageWiener",
             "audio": "denoise.models.classical.audio:AudioWiener",
         },
-        "tv": {
-            "image": "denoise.models.classical.filters:ImageTotalVariation",
-            "sensor": "denoise.models.classical.filters:SensorTotalVariation",
-        },
-        "wavelet": {
-            "image": "denoise.models.classical.filters:ImageWavelet",
-            "sensor": "denoise.models.classical.filters:SensorWavelet",
-        },
-        "nlm": {"image": "denoise.models.classical.filters:NonLocalMeans"},
+        "tv": {"image": f"{_FILTERS}:ImageTotalVariation", "sensor": f"{_FILTERS}:SensorTotalVariation"},
+        "wavelet": {"image": f"{_FILTERS}:ImageWavelet", "sensor": f"{_FILTERS}:SensorWavelet"},
+        "nlm": {"image": f"{_FILTERS}:NonLocalMeans"},
         "audio": {"audio": "denoise.models.classical.restoration:AudioRestoration"},
         "spectral-gate": {"audio": "denoise.models.classical.audio:SpectralGate"},
-        "hampel": {"sensor": "denoise.models.classical.filters:SensorHampel"},
-        "savgol": {"sensor": "denoise.models.classical.filters:SavitzkyGolay"},
-        "butterworth": {"sensor": "denoise.models.classical.filters:Butterworth"},
+        "hampel": {"sensor": f"{_FILTERS}:SensorHampel"},
+        "savgol": {"sensor": f"{_FILTERS}:SavitzkyGolay"},
+        "butterworth": {"sensor": f"{_FILTERS}:Butterworth"},
     },
     "denoise.models",
     _add,

@@ -18,31 +18,15 @@ from denoise.errors import DenoiseError, OutputError, UsageError, printable, rea
 from denoise.registry import resolve, unknown
 from pipelines.cli import settings
 
+_NAMES = (
+    "clean", "watch", "serve", "live", "corrupt", "score", "benchmark", "train", "embed", "reconstruct",
+    "similar", "anomalies", "adapt", "models", "info", "verify", "doctor", "config", "completion",
+)  # fmt: skip
 COMMANDS: Mapping[str, str] = {
-    "clean": "pipelines.cli.clean:command",
-    "watch": "pipelines.cli.watch:command",
-    "serve": "pipelines.cli.serve:command",
-    "live": "pipelines.cli.live:command",
-    "corrupt": "pipelines.cli.corrupt:command",
-    "score": "pipelines.cli.score:command",
-    "benchmark": "pipelines.cli.benchmark:command",
-    "train": "pipelines.cli.train:command",
-    "embed": "pipelines.cli.embed:command",
-    "reconstruct": "pipelines.cli.reconstruct:command",
-    "similar": "pipelines.cli.similar:command",
-    "anomalies": "pipelines.cli.anomalies:command",
-    "adapt": "pipelines.cli.adapt:command",
-    "models": "pipelines.cli.models:command",
-    "info": "pipelines.cli.info:command",
-    "verify": "pipelines.cli.verify:command",
-    "doctor": "pipelines.cli.doctor:command",
-    "config": "pipelines.cli.config:command",
-    "completion": "pipelines.cli.completion:command",
+    **{name: f"pipelines.cli.{name}:command" for name in _NAMES},
     "help": "pipelines.cli.about:help_command",
     "version": "pipelines.cli.about:version",
 }
-
-
 _TRACEBACK = "DENOISE_TRACEBACK"  # environment variable
 
 
