@@ -246,10 +246,6 @@ Corners = list[list[bool]]  # of each image, where in the 2 x 2 cell of the mosa
 AddNoise = Callable[[Tensor], Tensor]
 
 
-def _full_colour(raw: Tensor, corners: Corners, noise: AddNoise) -> Tensor:  # noqa: ARG001
-    return noise(raw)
-
-
 def _linear_noise(name: str) -> Callable[[Tensor, Corners, AddNoise], Tensor]:
     # A linear filter turns noise into noise: the picture need not pass through it.
     return lambda raw, corners, noise: demosaic_linear(noise(bayer_mosaic(raw, corners, 2)), corners, name)
@@ -306,5 +302,5 @@ DEMOSAIC: Mapping[str, Callable[[Tensor, Corners, AddNoise], Tensor]] = {
     "malvar": _linear_noise("malvar"),
     "bilinear": _linear_noise("bilinear"),
     "hamilton-adams": _directed_noise,
-    "none": _full_colour,
+    "none": lambda raw, _corners, noise: noise(raw),
 }

@@ -204,12 +204,8 @@ def _deviation(series: Series) -> Doubles:
     return (np.abs(values - mean) / (np.sqrt(variance) + 1e-9)).max(axis=1)
 
 
-def _random(series: Series) -> Doubles:
-    return np.random.default_rng(0).random(len(series.values))
-
-
 DETECTORS: dict[str, Callable[[Series], Doubles]] = {
     "denoise": _ours,
     "deviation": _deviation,
-    "random": _random,
+    "random": lambda series: np.random.default_rng(0).random(len(series.values)),
 }

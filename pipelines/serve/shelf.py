@@ -19,7 +19,7 @@ from denoise.errors import DenoiseError, UsageError, printable, reason
 from pipelines.batch.manifest import Entry
 from pipelines.serve.job import ServeJob
 from pipelines.view.budget import Budget
-from pipelines.view.page import Row, environment
+from pipelines.view.page import environment
 
 _MAX_NAME = 120
 _MAX_PARTS = 8
@@ -239,7 +239,8 @@ class Shelf:
             with held.lock:
                 shown, missing = compare(entry.modality or "", held.source, held.result, Budget(), {})
             row = replace(row, view=shown, missing=missing and self._named(missing, held))
-        return _article(row, held.id)
+        template = environment().get_template("views.html").module
+        return template.article(row, held.id)  # type: ignore[attr-defined]
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is being cleaned is removed by a later sweep."""
@@ -297,11 +298,6 @@ def _unused(name: str, used: set[str]) -> str:
         name = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
     used.add(name.lower())
     return name
-
-
-def _article(row: Row, name: str) -> str:
-    template = environment().get_template("views.html").module
-    return template.article(row, name)  # type: ignore[attr-defined]
 
 
 def _check_model(name: str) -> None:

@@ -63,7 +63,7 @@ def batch_page(job: Job, result: Result) -> Page:
         replace(
             entry_row(entry, budget, _reading(job.options), view=number < MAX_VIEWS),
             name=short[entry.source],
-            error=_without_name(entry.error, entry.source),
+            error=entry.error and entry.error.removeprefix(f"{entry.source}: "),
         )
         for number, entry in enumerate(ordered)
     ]
@@ -268,10 +268,6 @@ def _gain_chart(modality: str, unit: str, found: Sequence[tuple[str, _Change]]) 
 def _short_names(sources: Iterable[str]) -> dict[str, str]:
     names = list(dict.fromkeys(sources))
     return dict(zip(names, short_names(names), strict=True))
-
-
-def _without_name(error: str | None, source: str) -> str | None:
-    return error and error.removeprefix(f"{source}: ")
 
 
 def _decision(entry: Entry) -> tuple[str | None, tuple[str, ...]]:

@@ -84,7 +84,7 @@ class Tiff:
             pages = list(tif.pages)
             if not pages:
                 raise UnreadableError("is damaged: TIFF data without a page")
-            if tif.is_imagej and len(pages) < _imagej_images(tif):
+            if tif.is_imagej and len(pages) < int((tif.imagej_metadata or {}).get("images", 1)):
                 raise UnsupportedError(
                     "is an ImageJ stack with a single directory; expected one directory per page"
                 )
@@ -199,10 +199,6 @@ def _file(data: FileBytes) -> Iterator[Any]:
     data.handle.seek(0)
     with tifffile.TiffFile(data.handle) as tif:
         yield tif
-
-
-def _imagej_images(tif: Any) -> int:
-    return int((tif.imagej_metadata or {}).get("images", 1))
 
 
 def _bits(page: Any) -> int:

@@ -130,7 +130,7 @@ def _scan(path: Path, index: int) -> Track:
         if not samples:
             raise UnreadableError(f"{path}: its sound holds 0 samples, expected at least one")
         end = samples + marks[-1][1] - marks[-1][0]
-        if _is_mp4(file):  # FFmpeg does not cut off the padding of the last packet
+        if file.format.name.startswith("mov"):  # FFmpeg does not cut off the padding of the last packet
             stops = [round(counter.stop_s * rate)]
             if stream.duration and stream.start_time is not None:
                 stops.append(round((stream.start_time + stream.duration) * stream.time_base * rate))
@@ -166,10 +166,6 @@ class _Counter:
     longest: int = 0  # frame, in samples
     bad: int = 0  # packets that could not be decoded
     stop_s: float = 0.0  # end of its last packet
-
-
-def _is_mp4(file: Any) -> bool:
-    return bool(file.format.name.startswith("mov"))
 
 
 def _is_cut_short(path: Path) -> bool:

@@ -76,16 +76,14 @@ def _batches(path: Path, names: list[str] | None = None) -> Iterator[Any]:
         yield from table.iter_batches(batch_size=BLOCK, columns=names)
 
 
-def _unpacked_bytes(group: Any) -> int:
-    return sum(group.column(index).total_uncompressed_size for index in range(group.num_columns))
-
-
 def _survey(path: Path, options: LogOptions) -> SensorInfo:
     types = _pyarrow(path).types
     with _open(path) as table:
         schema, rows = table.schema_arrow, table.metadata.num_rows
         require_few(len(schema), "columns", f"{path}: ")
-        unpacked = sum(_unpacked_bytes(table.metadata.row_group(n)) for n in range(table.num_row_groups))
+        groups = [table.metadata.row_group(n) for n in range(table.num_row_groups)]
+    columns = (group.column(n) for group in groups for n in range(group.num_columns))
+    unpacked = sum(column.total_uncompressed_size for column in columns)
     require_plausible_size(unpacked, path.stat().st_size, f"{unpacked} bytes of cells", f"{path}: ")
     surveys = []
     for field in schema:

@@ -7,6 +7,7 @@ value and checksum of changed signals. The header is put into place last.
 
 from __future__ import annotations
 
+import glob
 import re
 import shutil
 from contextlib import ExitStack
@@ -139,7 +140,7 @@ def _annotations(header: Path) -> list[Path]:
     """Find the annotation files of a record: its name, another suffix, and two zero bytes at the end."""
     known = {suffix for row in FORMATS.values() for suffix in row.suffixes}
     found = []
-    for path in sorted(header.parent.glob(f"{_escaped(header.stem)}.*")):
+    for path in sorted(header.parent.glob(f"{glob.escape(header.stem)}.*")):
         if path.suffix.lower() in known or path.stem != header.stem or not path.is_file():
             continue
         with path.open("rb") as file:
@@ -147,10 +148,6 @@ def _annotations(header: Path) -> list[Path]:
             if size >= 2 and size % 2 == 0 and file.seek(size - 2) and file.read() == b"\0\0":
                 found.append(path)
     return found
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
 
 
 class WfdbWriter(ScaledWriter):
