@@ -149,8 +149,7 @@ class Browser:
             answer = self._read()
             if answer.get("id") == self._number:
                 assert "error" not in answer, f"{method}: {answer['error']}"
-                result: dict[str, Any] = answer["result"]
-                return result
+                return answer["result"]
             self._note(answer.get("method"), answer.get("params", {}))
 
     def _read(self) -> dict[str, Any]:
@@ -159,8 +158,7 @@ class Browser:
             assert more, "the browser ended"
             self._buffer += more
         message, _, self._buffer = self._buffer.partition(b"\0")
-        answer: dict[str, Any] = json.loads(message)
-        return answer
+        return json.loads(message)
 
     def _note(self, method: str | None, found: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":

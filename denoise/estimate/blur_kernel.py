@@ -57,8 +57,7 @@ def blur_kernel(gray: Array, side: int) -> Array:
         kernel = kernel.clamp(min=0) / kernel.clamp(min=0).sum()
         kernel, cost = _at_one_scale(blurred, kernel, cost, faint)
     assert kernel is not None
-    found: Array = kernel.numpy()
-    return found
+    return kernel.numpy()
 
 
 def _at_one_scale(blurred: Tensor, kernel: Tensor, cost: float, faint: float) -> tuple[Tensor, float]:
@@ -176,8 +175,7 @@ def _gradients(image: Tensor) -> Tensor:
 def _transfer(kernel: Tensor, size: torch.Size) -> Tensor:
     whole = torch.zeros(size)
     whole[: len(kernel), : len(kernel)] = kernel
-    transfer: Tensor = torch.fft.rfft2(whole.roll((-(len(kernel) // 2),) * 2, (0, 1)))
-    return transfer
+    return torch.fft.rfft2(whole.roll((-(len(kernel) // 2),) * 2, (0, 1)))
 
 
 def _periodic(image: Tensor, margin: int) -> Tensor:

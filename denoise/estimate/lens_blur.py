@@ -129,8 +129,7 @@ def _power(page: Array, peak: float) -> Array:
     for top, left in corners:
         tile = page[:, top : top + _TILE_PX, left : left + _TILE_PX].mean(0, dtype=np.float32) / peak
         total += np.square(np.abs(np.fft.rfft2((tile - tile.mean()) * taper)))
-    mean: Array = total / len(corners) / np.square(taper).sum()
-    return mean
+    return total / len(corners) / np.square(taper).sum()
 
 
 def _by_radius(power: Array, along: int | None = None) -> Array:
@@ -142,8 +141,7 @@ def _by_radius(power: Array, along: int | None = None) -> Array:
         turns = np.arctan2(rows, columns) / np.pi * _DIRECTIONS
         within &= (np.rint(turns) % _DIRECTIONS == along) | (ring < _DIRECTIONS)
     sums, counts = (np.bincount(ring[within], weight) for weight in (power[within], None))
-    mean: Array = sums / counts
-    return mean
+    return sums / counts
 
 
 def _starts(size: int, side: int = _TILE_PX, step: int = _TILE_PX // 2, most: int = _MAX_TILES) -> list[int]:

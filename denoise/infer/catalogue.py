@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # listing the catalogue must not import torch
     from denoise.infer.selection import Selector
     from denoise.models.base import Denoiser
 
-__all__ = ["CatalogueRow", "catalogue", "find", "for_modality", "load", "weights_path"]
-
 
 @dataclass(frozen=True)
 class CatalogueRow:

@@ -97,8 +97,7 @@ class Sharpener(Denoiser):
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Deblur a batch by the network."""
-        result: Tensor = self.network(noisy)
-        return result
+        return self.network(noisy)
 
     def confirms_blur(self, page: Array, peak: float) -> bool:
         """Ask the network, and whether the free kernel contradicts it."""
@@ -198,8 +197,7 @@ def as_disk(kernel: Array) -> Array:
 
 def _turned(image: Array) -> Array:
     """Return an image transposed and turned by half a turn, which is its own inverse."""
-    turned: Array = image[::-1, ::-1].T.copy()
-    return turned
+    return image[::-1, ::-1].T.copy()
 
 
 def _sparsity(window: Tensor, blur: Blurring) -> float:

@@ -83,11 +83,7 @@ def jsonable(value: Any) -> Any:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file's bytes.
-
-    Raises:
-        InputError: It cannot be read.
-    """
+    """sha256 of a file's bytes."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -166,7 +162,6 @@ class Manifest:
 
         Raises:
             StorageError: The disk is full or failing.
-            OutputError: The folder cannot be written.
         """
         root = self.path.parent
         folder = place(root)

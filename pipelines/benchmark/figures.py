@@ -32,11 +32,7 @@ def check_plot(path: Path) -> None:
 
 
 def plot(rows: Sequence[BenchmarkRow], compared: Sequence[Comparison], path: Path) -> None:
-    """Plot a line of panels per modality: metric over level for each sweep, then quality against cost.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Plot a line of panels per modality: metric over level for each sweep, then quality against cost."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -16,19 +16,12 @@ from pipelines.benchmark.cases import Case
 
 
 class Peer(NamedTuple):
-    """A package of others.
+    """A package of others."""
 
-    Args:
-        modality: Kind of files that it cleans.
-        module: The module to import.
-        clean: Cleans a case with that module.
-        package: The package to install, if its name differs.
-    """
-
-    modality: str
-    module: str
-    clean: Callable[[Any, Case], Array]
-    package: str = ""
+    modality: str  # kind of files that it cleans
+    module: str  # the module to import
+    clean: Callable[[Any, Case], Array]  # cleans a case with that module
+    package: str = ""  # the package to install, if its name differs
 
 
 def _bm3d(module: Any, case: Case) -> Array:

@@ -15,31 +15,19 @@ _MIN_TESTED = 6  # files: with fewer, no rank test reaches 0.05
 
 
 class Comparison(NamedTuple):
-    """Mean gain of a model under one condition, and its difference to the first model.
+    """Mean gain of a model under one condition, and its difference to the first model."""
 
-    Args:
-        model: Name of the model.
-        modality: A name in `MODALITIES`.
-        noise: Spec of the noise.
-        files: Number of files; the noises drawn for one file are averaged first.
-        gain: Mean over the files of the gain in the headline metric.
-        interval: Its bootstrap 95 % interval over the files; None of a single file.
-        against: The first model; None of itself.
-        difference: Mean difference of the gains, file by file.
-        difference_interval: Its bootstrap 95 % interval.
-        p_value: Wilcoxon's signed-rank test of the differences, two-sided, corrected by Holm for the models
-            of the condition; None of fewer than six files.
-    """
-
-    model: str
-    modality: str
-    noise: str
-    files: int
-    gain: float
-    interval: tuple[float, float] | None
-    against: str | None = None
-    difference: float | None = None
-    difference_interval: tuple[float, float] | None = None
+    model: str  # name of the model
+    modality: str  # a name in `MODALITIES`
+    noise: str  # spec of the noise
+    files: int  # number of files; the noises drawn for one file are averaged first
+    gain: float  # mean over the files of the gain in the headline metric
+    interval: tuple[float, float] | None  # its bootstrap 95 % interval over the files; None of a single file
+    against: str | None = None  # the first model; None of itself
+    difference: float | None = None  # mean difference of the gains, file by file
+    difference_interval: tuple[float, float] | None = None  # its bootstrap 95 % interval
+    # wilcoxon's signed-rank test of the differences, two-sided, corrected by Holm for the models of the
+    # condition; None of fewer than six files
     p_value: float | None = None
 
 

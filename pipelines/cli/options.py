@@ -97,8 +97,7 @@ def _type(field: Field, path: click.ParamType[Path]) -> click.ParamType[Any]:
     if low is high is None:
         return click.INT if field.kind is int else click.FLOAT
     bounds: Any = click.IntRange if field.kind is int else click.FloatRange
-    ranged: click.ParamType[Any] = bounds(low, high, min_open=option.low_open, max_open=option.high_open)
-    return ranged
+    return bounds(low, high, min_open=option.low_open, max_open=option.high_open)
 
 
 def _metavar(field: Field) -> str:
@@ -220,8 +219,7 @@ def _set_log(ctx: click.Context, _parameter: click.Parameter, path: Path | None)
 
 def log_path() -> Path | None:
     """Return the file of --log-json."""
-    path: Path | None = click.get_current_context().meta.get("log")
-    return path
+    return click.get_current_context().meta.get("log")
 
 
 log_option = click.option(
@@ -327,8 +325,7 @@ def _with_output(settings: dict[str, Any]) -> dict[str, Any]:
 
 def verbosity() -> str | None:
     """Return `quiet`, `verbose` or None."""
-    chosen: str | None = click.get_current_context().meta.get("verbosity")
-    return chosen
+    return click.get_current_context().meta.get("verbosity")
 
 
 def progress() -> batch.Progress:

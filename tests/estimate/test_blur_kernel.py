@@ -26,8 +26,7 @@ def scene(height: int, width: int, seed: int = 0) -> Array:
 def kernel_of(text: str, seed: int) -> Array:
     blur = parse(text)
     assert isinstance(blur, Blur)
-    kernel: Array = blur.kernel(torch.Generator().manual_seed(seed)).numpy()
-    return kernel
+    return blur.kernel(torch.Generator().manual_seed(seed)).numpy()
 
 
 def blurred(picture: Array, kernel: Array, sigma: float = 1.0) -> Array:

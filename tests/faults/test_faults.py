@@ -144,8 +144,7 @@ def disturb(*arguments: object, before: tuple[str, ...] = ()) -> list[str]:
         env=os.environ | {"PYTHONPATH": str(script.parents[2])},
     )
     assert run.returncode == 0, run.stderr
-    found: list[str] = json.loads(run.stdout)
-    return found
+    return json.loads(run.stdout)
 
 
 def test_a_batch_may_be_stopped_at_any_line(tmp_path: Path) -> None:

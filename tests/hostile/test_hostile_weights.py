@@ -58,8 +58,7 @@ def refused(path: Path) -> str:
 
 def first(header: Header) -> Header:
     """The entry of one tensor."""
-    entry: Header = header["backbone.head.weight"]
-    return entry
+    return header["backbone.head.weight"]
 
 
 def rename(header: Header, card: Header) -> None:

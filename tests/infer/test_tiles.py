@@ -66,8 +66,7 @@ class Wide(Denoiser):
         self.layers = nn.Sequential(nn.Conv2d(1, 100, 1), *inside, nn.Conv2d(100, 1, 1))
 
     def forward(self, noisy: Tensor) -> Tensor:
-        answer: Tensor = self.layers(noisy)
-        return answer
+        return self.layers(noisy)
 
 
 def test_bytes_a_pixel_are_those_that_live_together() -> None:

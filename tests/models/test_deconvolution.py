@@ -55,8 +55,7 @@ def test_a_known_shake_is_undone(photo: torch.nn.Module) -> None:
 
     def denoise(image: Tensor) -> Tensor:
         padded = F.pad(image, (0, -image.shape[3] % 8, 0, -image.shape[2] % 8), mode="replicate")
-        cleaned: Tensor = photo(padded)[..., : image.shape[2], : image.shape[3]]
-        return cleaned
+        return photo(padded)[..., : image.shape[2], : image.shape[3]]
 
     blurred = convolve(clean, kernel[None]) + noise(clean, 1)
     restored = plug_and_play(blurred, kernel, 1 / 255, denoise)

@@ -33,15 +33,13 @@ def sharpener(cleaner: Cleaner) -> Sharpener:
 
 def photo() -> Array:
     """Read a sharp crop, `(3, 176, 176)`, 8 bits: small, because the kernel costs most of the time."""
-    pixels: Array = denoise.read(PHOTOS / "coffee.png")[0][:3, 84:260, 144:320]
-    return pixels
+    return denoise.read(PHOTOS / "coffee.png")[0][:3, 84:260, 144:320]
 
 
 def kernel_of(text: str, seed: int = 0) -> Array:
     blur = parse(text)
     assert isinstance(blur, Blur)
-    kernel: Array = blur.kernel(torch.Generator().manual_seed(seed)).numpy()
-    return kernel
+    return blur.kernel(torch.Generator().manual_seed(seed)).numpy()
 
 
 def blurred(image: Array, kernel: Array, sigma: float) -> Array:

@@ -87,8 +87,7 @@ def test_a_file_is_weaker_than_the_environment_and_that_than_the_command(
     def model(*options: str) -> str:
         result = denoise("clean", image, "-o", folder / "out.png", "--overwrite", "--json", "-", *options)
         assert result.exit_code == 0, result.output
-        name: str = json.loads(result.stdout)["rows"][0]["model"]
-        return name
+        return json.loads(result.stdout)["rows"][0]["model"]
 
     assert model() == "median"
     (folder / "denoise.toml").write_text('[clean]\nreport = "r.html"\n')  # by its flag
