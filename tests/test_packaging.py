@@ -38,10 +38,16 @@ def test_the_citation_has_the_version() -> None:
 def test_continuous_integration_runs_what_a_person_runs() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8")
-    assert set(re.findall(r"run: make (\w+)", workflow)) == {"demo", "test", "site"} <= targets
+    assert set(re.findall(r"run: make (\w+)", workflow)) == {"demo", "test", "dist"} <= targets
 
 
 def test_every_page_of_the_documents_is_in_the_site() -> None:
     docs = ROOT / "docs"
     named = set(re.findall(r": ([a-z/]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
     assert named == {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+
+
+def test_a_test_run_builds_the_pages_strictly() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert re.search(r"^test: .*\bsite\b", makefile, re.MULTILINE)
+    assert "mkdocs build --strict" in makefile

@@ -24,6 +24,7 @@ _MODEL_SECONDS: Mapping[str, Mapping[str, float]] = {
 }
 # Seconds per million to read, measure and write.
 _FILE_SECONDS: Mapping[str, float] = {"image": 0.3, "audio": 0.1, "sensor": 1.0}
+_START_S, _OPEN_S = 2.0, 0.1  # of a run, and of a file whatever its size
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ def estimate(item: Item, model_seconds: float, samples: float | None = None) -> 
     written = samples * _bytes_per_sample(after)
     seconds = samples / 1e6 * (model_seconds + _FILE_SECONDS[item.modality])
     return Cost(item.size_bytes, item.size_bytes if before == after else round(written), seconds)
+
+
+def duration_s(cost: Cost, files: int) -> float:
+    """Estimate the duration of a run: the start with its models, every file opened and checked, the work."""
+    return _START_S + _OPEN_S * files + cost.estimated_seconds
 
 
 def _bytes_per_sample(suffix: str) -> float:

@@ -19,7 +19,7 @@ from denoise.options import Field, Options
 from pipelines import report
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Problem
-from pipelines.batch.forecast import Cost, bytes_text
+from pipelines.batch.forecast import Cost, bytes_text, duration_s
 from pipelines.batch.jobs import Job
 from pipelines.batch.naming import BESIDE, common_folder
 from pipelines.batch.remote import location
@@ -428,7 +428,7 @@ def _plan_lines(result: batch.Result) -> Iterator[str]:
     free = "" if result.free_bytes is None else f"; {bytes_text(result.free_bytes)} are free"
     yield (
         f"{bytes_text(cost.bytes_in)} to read, an estimated {bytes_text(cost.estimated_bytes_out)} to write"
-        f"{free}; an estimated {cost.estimated_seconds:.0f} s"
+        f"{free}; an estimated {duration_s(cost, len(planned)):.0f} s"
     )
 
 

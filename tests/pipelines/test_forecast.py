@@ -35,6 +35,11 @@ def test_costs_add_up() -> None:
     assert total.row() == {"bytes_in": 11, "estimated_bytes_out": 22, "estimated_seconds": 0.75}
 
 
+def test_small_files_take_the_time_to_start_and_to_open_them() -> None:
+    """`make demo`, 11 files of 1.6 MB that are 1.25 s of work by size, takes about 6 s on two idle cores."""
+    assert 3 < forecast.duration_s(forecast.Cost(estimated_seconds=1.25), 11) < 12
+
+
 def test_room_is_that_of_the_disk_that_will_hold_the_folder(tmp_path: Path) -> None:
     found = os.statvfs(tmp_path)
     free_bytes = Local(tmp_path / "not" / "there" / "yet").free_bytes()
