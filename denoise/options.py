@@ -367,6 +367,13 @@ class CleanOptions(LimitOptions):
             unset="all",
         ),
     ] = None
+    stamp: Annotated[
+        bool,
+        Option(
+            "Write program, version, model and strength into the metadata of results that were cleaned.",
+            modalities=("image", "audio"),
+        ),
+    ] = False
     precision: Precision = PRECISIONS[0]
     ensemble: Ensemble = None
     block: Annotated[

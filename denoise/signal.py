@@ -59,6 +59,7 @@ class SignalInfo:
     passthrough_channels: int = 0  # number of trailing channels that are not cleaned (alpha)
     pages: int = 1  # number of pages of an image, or of recordings of a sensor log
     notes: tuple[str, ...] = ()  # sentences for the user about conversions on reading
+    stamp: tuple[tuple[str, str], ...] = ()  # what was done, for the metadata of a result: names and values
 
     @classmethod
     def of(cls, info: SignalInfo) -> Self:

@@ -180,7 +180,10 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
     reading = {"max_pixels": options.max_pixels}
     with io.reader(source, **reading) as pages:
         info = pages.info
-        with evaluator(info, options.reference, reading) as scores, io.writer(destination, info) as sink:
+        with (
+            evaluator(info, options.reference, reading) as scores,
+            io.writer(destination, _stamped(info, cleaner, options)) as sink,
+        ):
             for page in pages:
                 now = pages.info  # pages of one file may differ in kind
                 colours = page.shape[0] - now.passthrough_channels
@@ -242,7 +245,7 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
     info, levels = _measure_levels(source, cleaner, reading)
     samples, figures, notes, selections = 0, [], [], list[Selection]()
     unchanged = _Unchanged(info)
-    with io.writer(destination, info) as sink:
+    with io.writer(destination, _stamped(info, cleaner, options)) as sink:
         for recording in range(info.pages):
             if recording:
                 reading["recording"] = recording
@@ -271,6 +274,16 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
         _copy(source, destination)  # encoding again would only lose
         all_notes = (*info.notes, *notes, "left as it is: there is nothing to remove")
     return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, tuple(selections))
+
+
+def _stamped(info: SignalInfo, cleaner: Cleaner, options: CleanOptions) -> SignalInfo:
+    """Add what is done to a file, if it is asked for."""
+    if not options.stamp:
+        return info
+    import denoise
+
+    facts = {"program": "denoise", "version": denoise.__version__, "model": cleaner.name}
+    return replace(info, stamp=(*facts.items(), ("strength", f"{options.bounded_strength:g}")))
 
 
 def _copy(source: Path, destination: Path) -> None:

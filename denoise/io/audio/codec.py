@@ -13,6 +13,7 @@ in Opus, whose decoder returns about 1e-34.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -42,6 +43,7 @@ from denoise.io.audio.tags import insert_tags, lost, parts, read_tags
 from denoise.io.audio.view import View
 from denoise.io.base import Codec
 from denoise.io.sniff import format_of, read_head
+from denoise.io.stamp import Stamp, tags_with
 from denoise.signal import AudioInfo, SignalInfo
 
 BLOCK_S = 10.0  # length of a block, unless it would hold more than
@@ -285,10 +287,25 @@ class AudioWriter:
             )
         self.clipped = 0
         self.notes: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = ()
         self._path, self._parts = path, info.parts
         self._encoding = encoding(path, info)
         self._tags = info.tags if info.container in containers(path, info) else ()
+        if info.stamp:
+            self._stamp(info.stamp)
         self._written = 0
+
+    def _stamp(self, stamp: Stamp) -> None:
+        """Add a stamp to the tags."""
+        container = self._encoding.container
+        tags = tags_with(self._tags, container, stamp)
+        if tags is None:
+            self._notes = (f"not stamped: the tags of the {container} are of another form",)
+            return
+        changed = {payload for _, payload in self._tags} - {payload for _, payload in tags}
+        digests = {hashlib.sha256(payload).hexdigest() for payload in changed}
+        self._parts = tuple(part for part in self._parts if part[1] not in digests)
+        self._tags = tags
 
     def write(self, block: Array) -> None:
         """Append the next samples `(C, n)`."""
@@ -342,7 +359,7 @@ class AudioWriter:
                 insert_tags(self._part, self._encoding.container, self._tags)
                 self._check_length()
                 written = parts(self._part, self._encoding.container, layout(self._part).links)
-                self.notes = lost(self._parts, written)
+                self.notes = self._notes + lost(self._parts, written)
         except soundfile.SoundFileError as error:
             raise self._failed() from error
 

@@ -81,6 +81,9 @@ class WritableFormat(ReadableFormat, Protocol):
     channels: tuple[int, ...]  # supported numbers of them; empty: any
     multipage: bool
     animated: bool
+    takes_xmp: bool
+
+    def with_xmp(self, own: Mapping[str, Any], xmp: bytes) -> Mapping[str, Any]: ...
 
     def sink(self, path: Path, info: ImageInfo) -> AbstractContextManager[Callable[[Picture], None]]: ...
 
@@ -90,6 +93,11 @@ class SinglePage:
 
     multipage = False
     animated = False
+    takes_xmp = True
+
+    def with_xmp(self, own: Mapping[str, Any], _xmp: bytes) -> Mapping[str, Any]:
+        """Put another XMP packet into the data for the writer."""
+        return own
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture as `(H, W)` or `(H, W, C)`."""

@@ -38,6 +38,7 @@ class Bmp(SinglePage):
 
     name = "BMP"
     dtypes = ("uint8",)
+    takes_xmp = False
     channels = (1, 3, 4)
 
     def header(self, data: FileBytes) -> Header:

@@ -30,6 +30,7 @@ from denoise.io.formats import FORMATS, Format, format_of_suffix, unknown_suffix
 from denoise.io.image.base import FileBytes, Header, Picture, ReadableFormat, WritableFormat
 from denoise.io.limits import require_memory, require_plausible_size
 from denoise.io.sniff import format_of, read_head
+from denoise.io.stamp import xmp_with
 from denoise.registry import resolve
 from denoise.signal import ImageInfo, Page, SignalInfo
 
@@ -119,6 +120,7 @@ class ImageWriter:
     def __enter__(self) -> Self:
         same = self._info.format == self._format.name
         info = self._info if same else replace(self._info, own={})  # only the same format understands it
+        info = self._stamped(info)
         if beside := self._info.own.get("beside"):
             self.notes += (f"{beside}: {'kept, not cleaned' if same else 'not kept'}",)
         with ExitStack() as opening:
@@ -126,6 +128,16 @@ class ImageWriter:
             self._sink = opening.enter_context(self._format.sink(temporary, info))
             self._stack = opening.pop_all()
         return self
+
+    def _stamped(self, info: ImageInfo) -> ImageInfo:
+        """Put the stamp into the metadata, if one is asked for and the format has a place."""
+        xmp = xmp_with(info.metadata.xmp, info.stamp) if info.stamp and self._format.takes_xmp else None
+        if info.stamp and xmp is None:
+            self.notes += (f"not stamped: {self._format.name} has no place for it",)
+        if xmp is None:
+            return info
+        metadata = replace(info.metadata, xmp=xmp)
+        return replace(info, metadata=metadata, own=self._format.with_xmp(info.own, xmp) if info.own else {})
 
     def write(self, block: Array) -> None:
         """Write the next page, `(C, H, W)`.

@@ -32,6 +32,7 @@ MAX_INTERVAL_UNITS = 65535
 NEW_QUALITY = 95  # for pictures from another format
 MAX_SCANS = 500  # encoders make about ten; each passes over the whole picture, so thousands take hours
 MAX_WHOLE_PX = 16_000_000  # encoded in one piece, with Huffman tables of its own; above, in strips
+JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"  # without a resolution
 MPF = b"MPF\0"  # index of further images (CIPA DC-007)
 MP_ENTRIES, MP_ENTRY_BYTES = 0xB002, 16
 GAIN_MAPS = (b"ns.adobe.com/hdr-gain-map", b"urn:iso:std:iso:ts:21496", b"HDRGainMap")
@@ -101,6 +102,11 @@ class Jpeg(SinglePage):
         if pixels.ndim == 3 and pixels.shape[-1] == 4:
             return _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
         return pixels
+
+    def with_xmp(self, own: Mapping[str, Any], xmp: bytes) -> Mapping[str, Any]:
+        """Put another XMP packet behind the first segment."""
+        first, *others = [s for s in own["segments"] if not s[1].startswith(XMP)] or [(APP0, JFIF)]
+        return {**own, "segments": (first, (APP1, XMP + xmp), *others)}
 
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Encode in one piece, or, above `MAX_WHOLE_PX`, in strips."""
@@ -312,7 +318,7 @@ def _described(metadata: Metadata) -> tuple[Segment, ...]:
     """Make segments of metadata that comes from another format; drop any that is too long for a segment."""
     across, down = (min(round(dpi), 65535) for dpi in metadata.dpi or (0, 0))
     density = (1, across, down) if across and down else (0, 1, 1)
-    found: list[Segment] = [(APP0, b"JFIF\0\1\1" + struct.pack(">BHH", *density) + b"\0\0")]
+    found: list[Segment] = [(APP0, JFIF[:7] + struct.pack(">BHH", *density) + b"\0\0")]
     for kind, content in ((EXIF, metadata.exif), (XMP, metadata.xmp)):
         if content and len(kind) + len(content) <= MAX_SEGMENT_BYTES:
             found.append((APP1, kind + content))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -87,6 +87,11 @@ class Png(SinglePage):
             if kind in PIXELS:
                 needed += data[start:end]
         return imagecodecs.png_decode(needed)
+
+    def with_xmp(self, own: Mapping[str, Any], xmp: bytes) -> Mapping[str, Any]:
+        """Put another XMP packet behind the chunks."""
+        others = [chunk for chunk in own["chunks"] if not chunk[1].startswith(XMP_KEYWORD)]
+        return {**own, "chunks": (*others, (b"iTXt", XMP_KEYWORD + b"\0\0\0\0" + xmp))}
 
     def frames(self, data: FileBytes, _header: Header) -> Iterator[Array]:
         """Decode the frames of an animation, each as it is shown."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,6 +77,7 @@ class Tiff:
     channels = ()
     multipage = True
     animated = False
+    takes_xmp = True
 
     def header(self, data: FileBytes) -> Header:
         """Read every page's directory."""
@@ -103,6 +104,13 @@ class Tiff:
                 if page.axes == "SYX":
                     pixels = np.moveaxis(pixels, 0, -1)
                 yield _standard(pixels, page).reshape(said.height, said.width, said.channels)
+
+    def with_xmp(self, own: Mapping[str, Any], xmp: bytes) -> Mapping[str, Any]:
+        """Put another XMP packet into the tags of the first page."""
+        first, *others = own["layouts"]
+        entries = [entry for entry in first.tags.entries if entry.code != XMP_TAG]
+        tags = replace(first.tags, entries=(*entries, Entry(XMP_TAG, BYTE, len(xmp), xmp)))
+        return {**own, "layouts": (replace(first, tags=tags), *others)}
 
     @contextmanager
     def sink(self, path: Path, info: ImageInfo) -> Iterator[Callable[[Picture], None]]:

@@ -24,9 +24,11 @@ from denoise.io.media.encoder import LOSSLESS, MOVS, TrackEncoder, coding_for
 from denoise.io.media.mp4 import NotSimpleError, Replacement, replace_tracks
 from denoise.io.media.mux import remux
 from denoise.io.media.tracks import Track, decode, media_format, opened, tracks
+from denoise.io.stamp import xmp_with
 from denoise.signal import AudioInfo, SignalInfo
 
 BLOCK_S = 10.0
+_XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _MUXERS = {  # FFmpeg's names of the containers that results are written in, where they are not the demuxers'
     **{".m4a": "ipod", ".m4b": "ipod", ".mov": "mov", ".qt": "mov", ".3gp": "3gp", ".3g2": "3g2"},
     **{".webm": "webm", ".aac": "adts", ".mpg": "vob", ".mpeg": "vob", ".vob": "vob"},
@@ -165,7 +167,7 @@ class MediaWriter:
         info = AudioInfo.of(info)
         self.clipped = 0
         self.notes: tuple[str, ...] = ()
-        self._path, self._source = path, info.source
+        self._path, self._source, self._info_stamp = path, info.source, info.stamp
         suffix = path.suffix.lower()
         self._copies = isinstance(info.own, tuple) and suffix == info.source.suffix.lower()
         demuxer = media_format(info.source).containers[0] if self._copies else _demuxer_of(suffix)
@@ -230,6 +232,8 @@ class MediaWriter:
             self._next()
         notes = [coding.note for coding in self._codings if coding.note]
         notes += self._assemble()
+        if self._info_stamp:
+            notes += self._stamp()
         self.notes = tuple(dict.fromkeys(notes))
 
     def _assemble(self) -> tuple[str, ...]:
@@ -244,6 +248,15 @@ class MediaWriter:
             except (NotSimpleError, ValueError, IndexError, struct.error):
                 pass
         return remux(self._source, self._part, self._muxer, self._done)
+
+    def _stamp(self) -> tuple[str, ...]:
+        """Append a box of XMP to an MP4 (ISO 16684-3); other containers get no stamp."""
+        if self._muxer not in MOVS:
+            return (f"not stamped: {self._muxer} files get no stamp",)
+        packet = xmp_with(None, self._info_stamp) or b""
+        with self._part.open("ab") as file:
+            file.write(struct.pack(">I4s", len(packet) + 24, b"uuid") + _XMP_UUID + packet)
+        return ()
 
     def _remove(self) -> None:
         for file in self._files:
