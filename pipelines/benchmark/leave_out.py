@@ -39,18 +39,18 @@ _SAMPLES = 8192  # of a recording, from its middle
 class Setting:
     """Thresholds of the checks; the other fields of `HarmGate` and `EventGuard` stay."""
 
-    faint_db: float  # power up to which a correction is reverted; from 3 dB more it is applied
+    faint_db: float  # power up to which a correction is reverted; from 2 dB more it is applied
     # size up to which a correction is applied, in its usual sizes; from 1.5 times that it is not
     usual: float
 
     def apply(self, chain: SensorChain) -> None:
         """Set the thresholds of a chain that has the shipped ones."""
-        chain.gate = replace(chain.gate, faint_db=self.faint_db, full_db=self.faint_db + 3.0)
+        chain.gate = replace(chain.gate, faint_db=self.faint_db, full_db=self.faint_db + 2.0)
         usual = self.usual * chain.guard.usual / EventGuard.usual  # slow logs have less
         chain.guard = replace(chain.guard, usual=usual, far=1.5 * usual)
 
 
-SETTINGS = tuple(itertools.starmap(Setting, itertools.product((-27.0, -25.0, -23.0, -21.0), (3.0, 4.0, 6.0))))
+SETTINGS = tuple(itertools.starmap(Setting, itertools.product((-24.0, -22.0, -20.0, -18.0), (3.0, 4.0, 6.0))))
 
 
 class _Source:

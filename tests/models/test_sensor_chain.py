@@ -180,7 +180,7 @@ class Unsteady(Nothing):
 
 def test_a_clean_ecg_keeps_its_wander_and_a_noisy_one_does_not() -> None:
     time_s = np.arange(16_384) / RATE_HZ
-    wander = 0.7 * np.sin(2 * np.pi * 0.08 * time_s)
+    wander = 0.3 * np.sin(2 * np.pi * 0.08 * time_s)
     log = ecg(RATE_HZ, 16_384 / RATE_HZ) + wander
     inside = slice(2048, -2048)
     clean, noisy = (through(log, heart=Unsteady(share)) for share in (0.0, 0.2))
@@ -189,6 +189,8 @@ def test_a_clean_ecg_keeps_its_wander_and_a_noisy_one_does_not() -> None:
     assert decibels(wander[inside], left[inside] - left[inside].mean()) > 6
     asked = through(log, heart=Unsteady(0.0), remove=("baseline",)) - log + wander
     assert decibels(wander[inside], asked[inside] - asked[inside].mean()) > 10
+    swaying = through(log + 2 * wander, heart=Unsteady(0.0)) - log + wander  # more than a clean one has
+    assert decibels(3 * wander[inside], swaying[inside] - swaying[inside].mean()) > 10
 
 
 def ecg(rate_hz: float, seconds: float = 30.0) -> Floats:

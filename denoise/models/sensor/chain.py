@@ -60,7 +60,7 @@ class SensorChain(Denoiser):
     evidence is clear. Wild first readings and events stay (`denoise.models.sensor.check`). Slow wander is
     signal to most sensors and goes only on request. Components to keep are subtracted before the network and
     added back after it. A network for electrocardiograms takes over around heartbeats. A clean
-    electrocardiogram keeps its wander; one with other noise loses both, as of loose electrodes.
+    electrocardiogram keeps its wander; one with other noise, or more wander than a clean one has, loses it.
 
     Args:
         network: Any denoiser of sensors with a halo.
@@ -115,7 +115,8 @@ class SensorChain(Denoiser):
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         # Wander of that size is seen in most electrocardiograms; removal below it changes more than it mends.
         self._wander_gate = HarmGate(-18.0, -14.0)
-        halo += self._wander.halo + self._wander_gate.halo if self._wander else 0
+        self._wander_alone = HarmGate(-10.5, -8.5, 4096)  # more than a clean one has in such a time
+        halo += self._wander.halo + self._wander_alone.halo if self._wander else 0
         halo += max(self._beats.halo if self._beats else 0, *(part.spec.halo or 0 for part in networks))
         multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
         self.spec = replace(
@@ -133,7 +134,9 @@ class SensorChain(Denoiser):
     def _needed(self) -> Iterator[tuple[str, Stage]]:
         impulses = Impulses(one_sided="impulses" in self.remove | self.keep)
         if self._slow:
-            impulses = replace(impulses, minority=_SLOW_MINORITY, weight=1.0, least=2, company=_SLOW_COMPANY)
+            impulses = replace(
+                impulses, minority=_SLOW_MINORITY, weight=1.0, least=2, company=_SLOW_COMPANY, alike=1.0
+            )
         yield "impulses", impulses
         yield "faults", Repair()
         if not self.sample_rate:
@@ -229,7 +232,9 @@ class SensorChain(Denoiser):
             correction = share * correction
             noise = self.guard(found.prepared[row], correction, found.impulses[row])
             noise += beats * (correction - noise)  # there the network knows the peaks
-            checked[row] = noise + share * self._wander_gate(found.wander[row])
+            wander = found.wander[row]
+            alone = self._wander_alone.share(wander) if wander.any() else 0.0
+            checked[row] = noise + np.maximum(share * self._wander_gate.share(wander), alone) * wander
         return checked
 
     def _prepare(self, samples: Doubles) -> tuple[Doubles, Doubles, Doubles]:

@@ -31,6 +31,8 @@ class EventGuard:
     gaussian: float = 0.3186  # that quantile of the size of a standard normal variable
     usual: float = 4.0  # standard deviations up to which a correction is applied
     far: float = 6.0  # standard deviations from which it is not
+    lowest: float = 0.5  # minimum size of a lone correction without company, in deviations of the log
+    company: int = 3  # outliers that were taken out nearby
     alone: float = 1.2  # minimum size of a lone correction, relative to its neighbours'
     calm: float = 4.0  # maximum distance of their neighbours from a cubic, in 90th percentiles nearby,
     beside: float = 0.35  # or relative to the correction
@@ -107,6 +109,7 @@ class EventGuard:
         lone[at] = distance[around].max(1) < calm
         if self.one_sided:
             return lone
+        lone &= (size > self.lowest) | (nearby(others != 0.0) >= self.company)
         return lone & two_sided(np.where(lone, correction, others), self.minority, 1)
 
     def _rails(self, samples: Doubles, large: Mask, equal: Mask) -> Mask:

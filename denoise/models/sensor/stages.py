@@ -102,7 +102,10 @@ class Impulses:
     weight: float = 0.5
     least: int = 1  # least number to the lesser side
     rounds: int = 2
+    ripple: int = 8  # samples to each side whose ripples are compared
+    alike: float = 0.2  # their mean correlation with those around others, above which outliers are signal
     company: int = 8  # outliers nearby that make a fault of a lower one, and of two or three together
+    lowest: float = 0.7  # height of an outlier without company, in deviations of the log
     low: float = 3.0  # `far` in company
     calm: float = 0.2  # largest distance beside two or three together, after replacement, relative to theirs
     halo: int = 3 * (8 * GRID + 32)
@@ -110,7 +113,7 @@ class Impulses:
     def __call__(self, samples: Doubles) -> Doubles:
         if samples.size < 16:
             return samples
-        found = np.zeros(samples.size, bool)
+        given, found = samples, np.zeros(samples.size, bool)
         for _ in range(self.rounds):
             at, cubic = self._outliers(samples, self.far)
             if not at.size:
@@ -118,6 +121,8 @@ class Impulses:
             found[at] = True
             samples = _replaced(samples, at, cubic)
         in_company = nearby(found) >= self.company
+        if not self.one_sided:
+            samples = np.where((np.abs(given - samples) < self.lowest) & ~in_company, given, samples)
         if not in_company.any():
             return samples
         at, cubic = self._outliers(samples, self.low)
@@ -138,11 +143,35 @@ class Impulses:
             return at, cubic
         around = _rest(_replaced(samples, at, cubic), at, 2)
         at = at[around < np.minimum(self.quiet * distance[at], most[at])]
+        at = at[~self._repeated(samples, at, cubic)]
         if not self.one_sided:
             heights = np.zeros_like(samples)
             heights[at] = np.sign(samples[at] - cubic[at]) * distance[at] ** self.weight
             at = at[two_sided(heights, self.minority, self.least)[at]]
         return at, cubic
+
+    def _repeated(self, samples: Doubles, at: NDArray[np.int_], cubic: Doubles) -> Mask:
+        """Mark outliers amid the same ripples as others nearby: heartbeats at a low rate, not faults."""
+        repeated = np.zeros(at.size, bool)
+        mended = _replaced(samples, at, cubic)
+        ripples = np.pad(mended - between(mended), self.ripple)
+        up = samples[at] > cubic[at]
+        for side in (up, ~up):
+            places = at[side]
+            around = ripples[places[:, None] + np.arange(2 * self.ripple + 1)]
+            around /= np.maximum(np.linalg.norm(around, axis=1, keepdims=True), 1e-30)
+            sums = np.zeros((-(-samples.size // GRID) + 9, around.shape[1] + 1))
+            np.add.at(sums, places // GRID + 5, np.pad(around, ((0, 0), (0, 1)), constant_values=1.0))
+            sums = np.cumsum(sums, axis=0)
+            near = sums[places // GRID + 9] - sums[places // GRID]
+            others = near[:, -1] - 1.0
+            alike = (np.sum(near[:, :-1] * around, axis=1) - 1.0) / np.maximum(others, 1.0)
+            repeated[side] = alike > np.maximum(
+                self.alike, 0.7 / np.sqrt(np.maximum(others, 1.0))
+            )  # not by chance
+        beats, found = np.zeros(samples.size, bool), np.zeros(samples.size, bool)
+        beats[at[repeated]] = found[at] = True
+        return repeated | (2.0 * nearby(beats) > nearby(found))[at]
 
     def _without_clusters(self, samples: Doubles, in_company: Mask) -> Doubles:
         """Replace two or three outliers side by side by a line between their neighbours."""
@@ -317,7 +346,8 @@ class Mains:
     grid_hz: float = 50.0  # nominal frequency
     harmonics: int = 5  # number of harmonics, the first included
 
-    faint: float = 3e-3  # power below which a line stays, in a signal of unit variance
+    faint: float = 1e-2  # power below which hum stays, in a signal of unit variance
+    faint_harmonic: float = 3e-3  # the same, of a harmonic of hum that goes
 
     follow_s = 0.8
     fit_s = 2.0
@@ -348,7 +378,7 @@ class Mains:
             return samples
         carrier = _turning(samples.size, -self.grid_hz / self.rate_hz)
         base = samples * carrier
-        present = self._presence(base, follow)
+        present = self._presence(base, follow, self.faint)
         if not present.any():
             return samples
         line = slide(base, follow)
@@ -362,12 +392,12 @@ class Mains:
                 break
             turn = turn * phase
             rest = turn * (samples - hum)
-            gain = self._presence(rest, fit) * (present > 0)
+            gain = self._presence(rest, fit, min(self.faint, self.faint_harmonic)) * (present > 0)
             if gain.any():
                 hum += gain * 2.0 * np.real(slide(rest, fit) * np.conj(turn))
         return samples - hum
 
-    def _presence(self, base: Complex, window: int) -> Doubles:
+    def _presence(self, base: Complex, window: int, faint: float) -> Doubles:
         """Return how clearly a line, shifted to 0 Hz, stands out of the spectrum beside it: 0 to 1."""
         # A few Hz of bandwidth need fewer samples; these lie on the grid.
         step = min(GRID, 1 << max(0, int(np.log2(self.rate_hz / self.thinned_hz))))
@@ -381,7 +411,7 @@ class Mains:
         power, beside = (slide(p, fit) for p in (np.abs(line) ** 2, beside))
         ratio = power / np.maximum(beside, 1e-30)
         low, high = self.clear
-        gain = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > self.faint)
+        gain = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > faint)
         gains: Doubles = np.interp(np.arange(base.size), np.arange(0, base.size, step), gain)
         return gains
 
@@ -458,9 +488,9 @@ class HarmGate:
     little harm, so the local power of the correction decides which share of it is applied.
     """
 
-    faint_db: float = -23.0  # power up to which the correction is reverted, in dB of the signal's variance
-    full_db: float = -20.0  # power from which all of it is applied
-    window: int = 1024  # samples
+    faint_db: float = -20.0  # power up to which the correction is reverted, in dB of the signal's variance
+    full_db: float = -18.0  # power from which all of it is applied
+    window: int = 2048  # samples
 
     @property
     def halo(self) -> int:
