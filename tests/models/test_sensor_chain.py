@@ -111,6 +111,25 @@ def test_wild_readings_go_and_steps_and_peaks_stay() -> None:
     assert decibels(clean, through(wild) - clean) > decibels(clean, wild - clean) + 15
 
 
+def test_heartbeats_at_a_low_rate_are_no_impulses() -> None:
+    """At 100 Hz an R wave is one sample high and the S wave behind it one low, at every beat."""
+    rng = np.random.default_rng(3)
+    beats = np.cumsum(rng.integers(80, 110, 160))
+    log = 0.02 * rng.standard_normal(16_384)
+    for offset, height in (
+        (-2, -0.2),
+        (-1, 0.1),
+        (0, 5.0),
+        (1, -0.3),
+        (2, 0.15),
+        (50, -3.0),
+        (51, 0.2),
+        (52, -0.1),
+    ):
+        log[beats + offset] += height
+    np.testing.assert_allclose(through(log), log, atol=1e-6)
+
+
 def test_a_wild_reading_in_a_flat_stretch_makes_no_fault_of_it() -> None:
     flat = np.round(8 * slow()) / 8  # a coarse converter: most readings equal their neighbours
     wild = flat.copy()

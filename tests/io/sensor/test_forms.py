@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from denoise import clean_file, io
@@ -21,6 +22,7 @@ from denoise.io.sensor.codec import CODEC
 from denoise.io.sensor.dialect import head_of
 from denoise.signal import DECIMALS, DELIMITERS
 from pipelines.batch.discover import find
+from pipelines.cli.group import cli
 
 ROWS = 240
 _RNG = np.random.default_rng(18)
@@ -507,6 +509,25 @@ FORMS: dict[str, Form] = {
         {"yaw_deg": "angle", "seconds_elapsed": "time"},
         100.0,
     ),
+    "a seismometer": Form(
+        "TIMESERIES XX_ABC_00_BHZ_M, 240 samples, 20 sps, 2024-03-30T22:00:00, TSPAIR, INTEGER, Counts\n"
+        + _table("", lambda i: f"{_at(i, '%Y-%m-%dT%H:%M:%S.%f', 0.05)}  {ADC[i]}"),
+        ("2",),
+        rate=20.0,
+        suffix=".txt",
+    ),
+    "an activity tracker": Form(
+        _table(
+            "timestamp,steps,heart_rate,distance_m,sleep_stage\n",
+            lambda i: (
+                f"{_at(i, '%Y-%m-%d %H:%M:%S', 60)},{ADC[i] % 90},{WAVE[i] * 4:.0f},"
+                f"{i * 3.1:.1f},{i // 40 % 4}"
+            ),
+        ),
+        ("heart_rate",),
+        {"steps": "count in whole steps", "distance_m": "never falls", "sleep_stage": "label"},
+        1 / 60,
+    ),
     "prose": Form(
         "How to read this folder.\n\n1. Open the 3 files.\n2. Look at 10:30.\n",
         refusal=("expected",),
@@ -739,21 +760,6 @@ ODD_FORMS: dict[str, tuple[str | bytes, tuple[str, ...], str, float | None]] = {
         "an infinity in x, line 52",
         1.0,
     ),
-    "an activity tracker": (
-        _columns(
-            "t_s,steps,bpm,sleep_stage", lambda i: i * 60, lambda i: ADC[i] % 90, _x, lambda i: i // 40 % 4
-        ),
-        ("bpm",),
-        "steps (count in whole steps), sleep_stage (label)",
-        1 / 60,
-    ),
-    "a seismometer": (
-        "TIMESERIES XX_ABC_00_BHZ_M, 240 samples, 20 sps, 2010-02-27T06:30:00, SLIST, INTEGER, Counts\n"
-        + _columns("", lambda i: ADC[i]),
-        ("TIMESERIES XX_ABC_00_BHZ_M, 240 samples, 20 sps, 2010-02-27T06:30:00, SLIST, INTEGER, Counts",),
-        "20 Hz as the file states it",
-        20.0,
-    ),
 }
 
 
@@ -866,19 +872,29 @@ LOGS = {
     "Power meter": "a power meter",
     "Vibration": "vibration without a clock",
     "Network monitoring": "network monitoring",
+    "Seismometer": "a seismometer",
+    "Activity tracker": "an activity tracker",
 }
 
 
 @pytest.mark.parametrize("title", LOGS)
-def test_the_document_shows_the_file_and_the_notes_of_the_program(tmp_path: Path, title: str) -> None:
+def test_the_document_shows_the_file_and_the_notes_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str
+) -> None:
     form = FORMS[LOGS[title]]
-    path = tmp_path / f"log{form.suffix}"
-    path.write_text(form.text)
     document = (Path(__file__).parents[3] / "docs" / "logs.md").read_text()
     section = document.partition(f"## {title}\n")[2].partition("\n## ")[0]
     excerpt, notes = (block.partition("\n```")[0] for block in section.split("```text\n")[1:])
     assert excerpt.splitlines() == [line[:110] for line in form.text.split("\n")[: len(excerpt.splitlines())]]
+    command = section.partition("$ denoise ")[2].partition("\n")[0].split()
+    path = tmp_path / command[1]
+    path.write_text(form.text)
     assert tuple(notes.splitlines()) == CODEC.probe(path).notes
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    info = CODEC.probe(tmp_path / "cleaned" / path.name)
+    assert (info.names, info.shape) == (CODEC.probe(path).names, CODEC.probe(path).shape)
 
 
 def test_a_named_heading_is_cleaned_on_the_circle(tmp_path: Path) -> None:
