@@ -386,8 +386,11 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
     connection.putheader("Authorization", f"Bearer {TOKEN}")
     connection.putheader("Content-Length", "1000")
     connection.endheaders(b"half")
-    connection.close()
     until = time.monotonic() + 30
+    while not server.shelf._busy:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    connection.close()
     while server.shelf._held or server.shelf._busy or any(server.shelf.root.iterdir()):
         assert time.monotonic() < until
         time.sleep(0.02)
