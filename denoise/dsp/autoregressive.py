@@ -9,7 +9,7 @@ from denoise.arrays import Doubles, Mask
 
 RIDGE = 1e-9  # of the mean power: smooth signals are predicted so well that rounding would decide
 _ORDER = 32  # samples
-_CONTEXT = 512  # samples to each side of a gap that its model is fitted to
+_CONTEXT = 512  # samples
 
 
 def interpolate(pieces: Doubles, holes: NDArray[np.int_], errors: Doubles, ridge: float = 0.0) -> Doubles:
@@ -49,13 +49,16 @@ def interpolate(pieces: Doubles, holes: NDArray[np.int_], errors: Doubles, ridge
     return least_squares
 
 
-def fill_autoregressive(samples: Doubles, missing: Mask, order: int = _ORDER) -> Doubles:
+def fill_autoregressive(
+    samples: Doubles, missing: Mask, order: int = _ORDER, context: int = _CONTEXT
+) -> Doubles:
     """Interpolate missing samples by models that are fitted to the known samples around each gap.
 
     Args:
         samples: `(n,)`; values at missing samples do not count.
         missing: `(n,)`.
         order: Of the models.
+        context: Samples to each side of a gap that its model is fitted to.
     """
     filled = samples.copy()
     at = np.flatnonzero(missing)
@@ -64,7 +67,7 @@ def fill_autoregressive(samples: Doubles, missing: Mask, order: int = _ORDER) ->
     known = np.flatnonzero(~missing)
     filled[at] = np.interp(at, known, samples[known])
     for group in np.split(at, np.flatnonzero(np.diff(at) > order) + 1):
-        low, high = max(0, group[0] - _CONTEXT), min(samples.size, group[-1] + 1 + _CONTEXT)
+        low, high = max(0, group[0] - context), min(samples.size, group[-1] + 1 + context)
         level = filled[low:high].mean()
         local, gone = filled[low:high] - level, missing[low:high]
         model = _fit(local, gone, min(order, (high - low) // 8))

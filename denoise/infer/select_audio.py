@@ -20,7 +20,8 @@ SPEECH, MUSIC, OTHER, SILENCE = "speech", "music", "other sounds", "silence"
 
 _STEP = SEGMENT_SAMPLES // 2  # between windows, at the rate of the classifier
 STEP_S = _STEP / SAMPLE_RATE
-_BEFORE, _AFTER = 2, 1  # windows around a step whose probabilities count: 10 s together
+_BEFORE, _AFTER = 2, 1  # windows around a step whose probabilities count
+_AROUND = _BEFORE + _AFTER + 1  # 10 s together, also at the start of a recording
 LOOK_AHEAD_STEPS = (
     _AFTER + SEGMENT_SAMPLES // _STEP
 )  # from the start of a step to the end of the last of these
@@ -70,7 +71,7 @@ class KindTracker:
     """Decides the kind of each step of 2 s of a recording as it streams.
 
     A window of 4 s begins at each step. The kind of a step follows from the mean probabilities of the windows
-    around it, which last 10 s together and end 4 s after it.
+    around it, which last 10 s together and end 4 s after it; of the first steps, from the first 10 s.
     """
 
     def __init__(self, sample_rate: float) -> None:
@@ -96,7 +97,8 @@ class KindTracker:
             self._powers = None
             self._classify(self._held[-SEGMENT_SAMPLES:])
         # A last step that is shorter than others is the only one without a window of its own.
-        end = len(self._windows) + 1 if last else len(self._windows) - _AFTER
+        known = len(self._windows)
+        end = known + 1 if last else known - _AFTER if known >= _AROUND else 0
         kinds = [self._decided(step) for step in range(self._steps, end)]
         self._steps = max(self._steps, end)
         return kinds
@@ -110,7 +112,9 @@ class KindTracker:
             self._windows.append(kind_probabilities(self._powers))
 
     def _decided(self, step: int) -> str:
-        around = [x for x in self._windows[max(0, step - _BEFORE) : step + _AFTER + 1] if x is not None]
+        first = max(0, step - _BEFORE)
+        stop = max(step + _AFTER + 1, _AROUND)
+        around = [x for x in self._windows[first:stop] if x is not None]
         own = [x for x in self._windows[max(0, step - 1) : step + 1] if x is not None]
         if not around:
             return SILENCE

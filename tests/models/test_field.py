@@ -146,15 +146,19 @@ class Through(FloorGain):
         return queue[..., : block.shape[-1]], queue[..., block.shape[-1] :]
 
 
-def test_the_chain_removes_hum_and_clicks_of_each_channel() -> None:
+def test_the_chain_removes_hum_clicks_and_dropouts_of_each_channel() -> None:
     chain = FieldChain(Through(build()._config)).eval()
     music = melody(8) + 1e-3 * np.random.default_rng(0).standard_normal(8 * RATE)
     added = hum(8, 50.0)
     clicked = np.stack([music + added, 0.5 * music])
     at = np.arange(30_000, music.size - 30_000, 40_000)
     clicked[0, at] += 0.5
+    gone = slice(4 * RATE + 1000, 4 * RATE + 1240)
+    clicked[1, gone] = 0.0
     with torch.inference_mode():
         out = chain(torch.from_numpy(clicked)[None].float())[0].numpy()
     assert level_db(out[0] - music) < level_db(added) - 12
     assert np.abs(out[0] - music - added)[at].max() < 0.1
+    assert level_db((out[1] - 0.5 * music)[gone]) < level_db((0.5 * music)[gone]) - 10
+    out[1, gone] = 0.5 * music[gone]
     np.testing.assert_allclose(out[1], 0.5 * music, atol=1e-3)

@@ -6,7 +6,13 @@ import pytest
 from denoise.errors import UsageError
 from denoise.infer.stream import Stream
 from denoise.metrics import si_sdr_db
-from denoise.models.classical.restoration import AudioRestoration, ClickRepair, HissGate, HumFilter
+from denoise.models.classical.restoration import (
+    AudioRestoration,
+    ClickRepair,
+    DropoutRepair,
+    HissGate,
+    HumFilter,
+)
 
 RATE = 48_000
 SECONDS = 8
@@ -74,7 +80,7 @@ def test_clicks_are_interpolated_at_the_rate_of_the_recording(rate: float) -> No
         spots.append(slice(at, at + int(rng.integers(1, 9))))
         size = spots[-1].stop - at
         clicked[spots[-1]] += 0.3 * rng.choice([-1, 1], size)
-    model = AudioRestoration().for_sample_rate(rate)._clicks
+    model = AudioRestoration().for_sample_rate(rate)._repairs[1]
     repaired = model.denoise(clicked)
     error = [np.square(repaired - music)[at].sum() / np.square(clicked - music)[at].sum() for at in spots]
     assert sum(e < 0.1 for e in error) >= 18
@@ -89,6 +95,56 @@ def test_onsets_are_not_clicks() -> None:
     np.testing.assert_array_equal(ClickRepair().denoise(attacks), attacks)
     beats = 0.5 * np.exp(-40 * (TIME_S % 0.25)) * noise(1) + 0.01 * np.sin(2 * np.pi * 60 * TIME_S)
     np.testing.assert_array_equal(ClickRepair().denoise(beats), beats)
+
+
+@pytest.mark.parametrize("rate", [44_100, 96_000])
+@pytest.mark.parametrize("left", [0.0, 0.003])
+def test_dropouts_are_filled(rate: int, left: float) -> None:
+    """Gaps of zeros, or of what is left of the sound, of 1.5 to 20 ms."""
+    time_s, rng = np.arange(4 * rate) / rate, np.random.default_rng(1)
+    music = sum(0.1 / k * np.sin(2 * np.pi * 220 * k * time_s + k) for k in range(1, 9))
+    music *= 1 + 0.3 * np.sin(2 * np.pi * 5 * time_s)
+    music += 0.001 * rng.standard_normal(time_s.size)
+    broken, spots = music.copy(), []
+    for number, ms in enumerate((1.5, 3, 5, 10, 20)):
+        at = round((0.5 + 0.6 * number) * rate) + int(rng.integers(500))
+        spots.append(slice(at, at + round(ms * rate / 1000)))
+        broken[spots[-1]] *= left
+    filled = DropoutRepair(rate).denoise(broken)
+    for spot in spots:
+        assert level_db((filled - music)[spot]) < level_db((broken - music)[spot]) - 5
+        broken[spot.start - 24 : spot.stop + 24] = filled[spot.start - 24 : spot.stop + 24]
+    np.testing.assert_array_equal(filled, broken)  # nothing else
+
+
+def test_crackle_with_a_tail_is_interpolated_to_its_end() -> None:
+    """Clicks that ring for 0.4 to 0.8 ms, whose end alone is as smooth as music."""
+    music, rng = melody() + noise(0.002), np.random.default_rng(5)
+    clicked = music.copy()
+    spots = np.arange(RATE, 6 * RATE, 12_000) + rng.integers(0, 2000, 20)
+    for at in spots:
+        time = np.arange(rng.integers(20, 38))
+        clicked[at : at + time.size] += (
+            0.5 * np.exp(-3 * time / time.size) * np.cos(rng.uniform(0.3, 1.5) * time)
+        )
+    repaired = ClickRepair().denoise(clicked)
+    gains = [
+        level_db((clicked - music)[at : at + 40]) - level_db((repaired - music)[at : at + 40]) for at in spots
+    ]
+    assert np.mean(np.array(gains) > 10) >= 0.5
+    assert min(gains) > -1
+
+
+def test_pauses_are_no_dropouts() -> None:
+    tone = 0.3 * np.sin(2 * np.pi * 330 * TIME_S)
+    gated = tone * (TIME_S % 0.04 < 0.025)  # a gate of 25 Hz
+    faded = tone * (1 - np.exp(-(((TIME_S % 0.5 - 0.25) / 0.02) ** 2)))
+    pulses = 0.3 * (TIME_S % 0.01 < 0.003)
+    attacks = np.where(TIME_S % 0.25 < 0.01, 0.0, tone * np.exp(-30 * (TIME_S % 0.25 - 0.01)))
+    hiss = noise(0.1)
+    hiss[RATE : RATE + 480] = 0.0  # cannot be predicted
+    for sound in (gated, faded, pulses, attacks, hiss):
+        np.testing.assert_array_equal(DropoutRepair().denoise(sound), sound)
 
 
 @pytest.mark.parametrize("silent_s", [0.0, 1.0])

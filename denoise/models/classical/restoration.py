@@ -1,4 +1,4 @@
-"""Restoration of recordings other than speech: clicks, hum and hiss."""
+"""Restoration of recordings other than speech: drop-outs, clicks, hum and hiss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from denoise.arrays import Array
-from denoise.dsp.autoregressive import interpolate
+from denoise.dsp.autoregressive import fill_autoregressive, interpolate
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import InputSpec
@@ -237,7 +237,7 @@ class HumFilter(SpectralGate):
 
 
 class ClickRepair(Classical):
-    """Replaces clicks of up to 0.45 ms by interpolation, at the rate of the recording.
+    """Replaces clicks of up to 0.9 ms by interpolation, at the rate of the recording.
 
     At a click a linear prediction of the signal fails far more than around it; a filter that matches the
     failure finds it (Vaseghi and Rayner, "Detection and suppression of impulsive noise in speech
@@ -252,16 +252,19 @@ class ClickRepair(Classical):
     frame_s = 0.085
     order = 32
     threshold = 25.0  # output of the matched filter over its median
-    max_s = 0.00045
+    max_s = 0.0009
+    tails = 6  # lengths that are tried, because a tail is smooth where it ends
     edge = 1  # samples replaced on each side of the detected ones
     context_s = 0.005  # on each side of a click
-    isolation = 4.0  # error at a click over the 99th percentile of the context
+    # Error at a click over the 99th percentile of the context, and error left over that before;
+    # the same where a tail is added to what was found, and amid what may be an onset.
+    bounds = 4.0, 0.14
+    tail_bounds = 14.0, 0.07
+    onset_bounds = 14.0, 0.04
     max_onset = 1.6  # median error after a click over that before
     max_rise = 2.0  # level after a click over that before
     min_failure = 5.0  # error of the first and last sample over its median, and
     min_share = 0.15  # over the maximum of the click
-    max_left = 0.14  # error that the interpolation leaves, over that before
-    onset_bounds = 14.0, 0.04  # `isolation` and `max_left` of a click amid what may be an onset
     min_change = 0.3  # change by the interpolation over the standard deviation around
 
     def __init__(self, sample_rate: float = _RATE) -> None:
@@ -276,7 +279,7 @@ class ClickRepair(Classical):
 
     def denoise(self, samples: Array) -> Array:
         out = samples.astype(np.float64)
-        frame, around = self.frame, 2 * (self._context + self.order)
+        frame, around = self.frame, 2 * (self._context + self.order) + self._longest
         values = np.pad(out, (frame, frame + -out.size % frame), mode="symmetric")
         for start in range(0, out.size, frame):
             predictor = self._predictor(values[start + frame // 2 : start + frame // 2 + 2 * frame])
@@ -290,12 +293,17 @@ class ClickRepair(Classical):
             errors = np.abs(error), np.abs(_filtered(predictor, part[::-1])[::-1])
             for group in np.split(above, np.flatnonzero(np.diff(above) > self.order) + 1):
                 first, last = self._bounds(*errors, int(group[0]) - 8, int(group[-1]) + 9)
-                at = start - around + first
-                inside = at >= self._context and at + last - first + self._context <= out.size
-                if inside and 0 < last - first <= self._longest:
-                    piece = part[first - 2 * self._context : last + 2 * self._context]
-                    if (repaired := self._repaired(piece, predictor)) is not None:
-                        out[at : at + last - first] = repaired
+                if last <= first:
+                    continue
+                for stop in range(last, first + self._longest + 1, self._longest // self.tails):
+                    bounds = self.bounds if stop == last else self.tail_bounds
+                    at = start - around + first
+                    if at < self._context or at + stop - first + self._context > out.size:
+                        break
+                    piece = part[first - 2 * self._context : stop + 2 * self._context]
+                    if (repaired := self._repaired(piece, predictor, bounds)) is not None:
+                        out[at : at + stop - first] = repaired
+                        break
         return out
 
     def _predictor(self, part: Array) -> Array:
@@ -320,8 +328,14 @@ class ClickRepair(Classical):
             return 0, 0
         return int(starts[0]) - self.edge, int(stops[-1]) + 1 + self.edge
 
-    def _repaired(self, piece: Array, predictor: Array) -> Array | None:
-        """Return the interpolation of a click amid twice its context on each side; None if it is none."""
+    def _repaired(self, piece: Array, predictor: Array, bounds: tuple[float, float]) -> Array | None:
+        """Return the interpolation of a click amid twice its context on each side; None if it is none.
+
+        Args:
+            piece: Click and context.
+            predictor: Coefficients that whiten it.
+            bounds: Isolation, and error that is left.
+        """
         context, order = self._context, self.order
         click = slice(2 * context, piece.size - 2 * context)
         before, after = piece[: click.start], piece[click.stop :]
@@ -332,7 +346,7 @@ class ClickRepair(Classical):
         may_be_onset = after.var() > self.max_rise**2 * before.var() or np.median(
             later
         ) > self.max_onset * np.median(earlier)
-        isolation, max_left = self.onset_bounds if may_be_onset else (self.isolation, self.max_left)
+        isolation, max_left = self.onset_bounds if may_be_onset else bounds
         if peak < isolation * max(np.percentile(earlier, 99), np.percentile(later, 99)):
             return None
         holes = np.arange(context, piece.size - 3 * context)
@@ -343,6 +357,76 @@ class ClickRepair(Classical):
         return repaired if left < max_left * peak and changed > self.min_change * piece.std() else None
 
 
+class DropoutRepair(Classical):
+    """Fills drop-outs of 1 to 20 ms, in which the sound falls by 30 dB at once, and is back at once.
+
+    It is a drop-out and no pause if the sound lasts on both sides, without another fall in it, and if the
+    autoregressive interpolation that fills it restores most of what is taken beside it for a trial.
+
+    Args:
+        sample_rate: Hz.
+    """
+
+    min_s, max_s = 0.001, 0.02
+    around_s = 0.04  # each way: the level that a fall is compared with
+    fall = 0.03  # level in a drop-out over that around it, at most
+    lasting = 0.1  # level in every millisecond of the sides over that around, at least
+    side_s = 0.01  # on each side, and twice the length of the drop-out
+    order = 256
+    context_s = 0.043
+    max_left = 0.4  # error of the trial over its energy
+
+    def __init__(self, sample_rate: float = _RATE) -> None:
+        super().__init__()
+        frame = _frame(0.085, sample_rate)
+        self._cell, self._rate = max(1, frame // 256), sample_rate
+        self.spec = InputSpec(
+            "audio", multiple_of=frame, halo=2 * frame, sample_rate=sample_rate, edge_padding="none"
+        )
+
+    def denoise(self, samples: Array) -> Array:
+        from scipy.ndimage import maximum_filter1d, uniform_filter1d
+
+        out, cell = samples.astype(np.float64), self._cell
+        peaks = np.abs(out[: out.size // cell * cell]).reshape(-1, cell).max(axis=1)
+        cells = [round(seconds * self._rate / cell) for seconds in (self.min_s, self.max_s, self.around_s)]
+        shortest, longest, around = (max(1, count) for count in cells)
+        level = uniform_filter1d(peaks, 2 * around + 1, mode="nearest")
+        low = peaks < self.fall * level
+        if not low.any():
+            return out
+        lasting = maximum_filter1d(peaks, shortest) >= self.lasting * level
+        edges = np.flatnonzero(np.diff(np.pad(low, 1).astype(np.int8))).reshape(-1, 2)
+        for first, last in edges:  # cells
+            side = max(round(self.side_s * self._rate / cell), 2 * (last - first))
+            beside = [lasting[max(0, first - side) : first - 1], lasting[last + 1 : last + side]]
+            lasts = all(part.size == side - 1 and part.all() for part in beside)
+            if lasts and shortest <= last - first <= longest:
+                self._fill(out, first * cell, last * cell, self.fall * level[first])
+        return out
+
+    def _fill(self, out: Array, start: int, stop: int, bound: float) -> None:
+        """Fill a drop-out in place, if it is one, from the samples beside it that are below `bound`, too."""
+        while abs(out[start - 1]) <= bound:
+            start -= 1
+        while abs(out[stop]) <= bound:
+            stop += 1
+        size, context = stop - start, round(self.context_s * self._rate)
+        low, high = max(0, start - context - 2 * size), min(out.size, stop + context + 2 * size)
+        at = np.arange(low, high)
+        filled = self._filled(out[low:high], (at >= start) & (at < stop))
+        error = energy = 0.0
+        for begin in (start - 2 * size, stop + size):
+            trial = (at >= begin) & (at < begin + size)
+            error += float(((self._filled(filled, trial) - filled)[trial] ** 2).sum())
+            energy += float((filled[trial] ** 2).sum())
+        if error < self.max_left * energy:
+            out[start:stop] = filled[start - low : stop - low]
+
+    def _filled(self, values: Array, missing: Array) -> Array:
+        return fill_autoregressive(values, missing, self.order, round(self.context_s * self._rate))
+
+
 def _filtered(coefficients: Array, values: Array) -> Array:
     """Filter by a finite impulse response, from zeros on; a tenth of the time of `lfilter`."""
     filtered: Array = np.convolve(values, coefficients)[: values.size]
@@ -350,7 +434,7 @@ def _filtered(coefficients: Array, values: Array) -> Array:
 
 
 class AudioRestoration(Classical):
-    """The model `audio`: removes clicks, then hum, then hiss, at the rate of the recording.
+    """The model `audio`: mends drop-outs and clicks, then removes hum and hiss, at the rate of the recording.
 
     Args:
         profile: Known noise power in each bin of `HissGate`.
@@ -363,9 +447,9 @@ class AudioRestoration(Classical):
     ) -> None:
         super().__init__()
         self._profile, self._careful, rate = profile, careful, sample_rate
-        self._clicks, self._hum = ClickRepair(rate), HumFilter(rate)
+        self._repairs, self._hum = (DropoutRepair(rate), ClickRepair(rate)), HumFilter(rate)
         self._hiss = HissGate(profile, rate, careful)
-        stages = (self._clicks, self._hum, self._hiss)
+        stages = (*self._repairs, self._hum, self._hiss)
         unit = math.lcm(*(stage.spec.multiple_of for stage in stages))
         halo = padded(sum(stage.spec.halo or 0 for stage in stages), unit)
         self.spec = InputSpec(
@@ -385,8 +469,12 @@ class AudioRestoration(Classical):
 
     def denoise(self, samples: Array) -> Array:
         rows = np.atleast_2d(samples)
-        repaired = self._hum.denoise(np.stack([self._clicks.denoise(row) for row in rows]))
-        return self._hiss.gate(repaired, self._hiss.silent_frames(rows)).reshape(samples.shape)
+        repaired = rows
+        for stage in self._repairs:
+            repaired = np.stack([stage.denoise(row) for row in repaired])
+        return self._hiss.gate(self._hum.denoise(repaired), self._hiss.silent_frames(rows)).reshape(
+            samples.shape
+        )
 
     def with_profile(self, noise: Array) -> AudioRestoration:
         """Return a model for the given noise alone, `(C, n)` at its sample rate."""

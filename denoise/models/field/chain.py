@@ -1,4 +1,4 @@
-"""Chain for recordings other than speech: repair of clicks, removal of hum, then a network against noise."""
+"""Chain for recordings other than speech: repair of drop-outs and clicks, removal of hum, then a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from denoise.models.base import CausalDenoiser
-from denoise.models.classical.restoration import ClickRepair
+from denoise.models.classical.restoration import ClickRepair, DropoutRepair
 from denoise.models.field.hum import mains_hum
 
 _MIN_RATIO, _MAX_RATIO = 0.9, 1.05  # of the rates of recording and network
@@ -20,14 +20,14 @@ _MIN_RATIO, _MAX_RATIO = 0.9, 1.05  # of the rates of recording and network
 class FieldState:
     """State between parts of a recording, N = B * C."""
 
-    history: Tensor  # last input samples, which the repair of clicks needs around its next part, `(N, n)`
+    history: Tensor  # last input samples, which the repairs need around its next part, `(N, n)`
     repaired: Tensor  # last part without clicks, whose hum is not final yet, `(N, hop)`
     hum: Tensor  # share of the hum in it from the window before, `(N, hop)`
     state: Any  # state of the network
 
 
 class FieldChain(CausalDenoiser):
-    """A network for steady noise behind stages that remove clicks and hum by rule.
+    """A network for steady noise behind stages that mend drop-outs and clicks and remove hum by rule.
 
     Hum is estimated in windows of two parts, which are crossfaded.
 
@@ -43,9 +43,9 @@ class FieldChain(CausalDenoiser):
         self.network, self.hop = network, network.hop
         self.spec = replace(network.spec, sample_rate=sample_rate or network.spec.sample_rate)
         assert self.spec.sample_rate is not None
-        self._clicks = ClickRepair(self.spec.sample_rate)
-        assert self._clicks.spec.halo is not None
-        self._halo = self._clicks.spec.halo  # a multiple of the frames of the repair, as the hop is
+        self._repairs = DropoutRepair(self.spec.sample_rate), ClickRepair(self.spec.sample_rate)
+        # A multiple of the frames of the repairs, as the hop is.
+        self._halo = sum(repair.spec.halo or 0 for repair in self._repairs)
         self.latency = self._halo + self.hop + network.latency
 
     def for_sample_rate(self, sample_rate: float | None, /) -> FieldChain:
@@ -81,9 +81,9 @@ class FieldChain(CausalDenoiser):
 
     def _repair(self, rows: Tensor) -> Tensor:
         values = rows.double().cpu().numpy()
-        return torch.from_numpy(
-            np.stack([self._clicks.denoise(row) if row.any() else row for row in values])
-        ).to(rows)
+        for repair in self._repairs:
+            values = np.stack([repair.denoise(row) if row.any() else row for row in values])
+        return torch.from_numpy(values).to(rows)
 
     def _hum(self, windows: Tensor) -> Tensor:
         """Return the hum in windows `(B, C, 2 * hop)`, faded in and out."""

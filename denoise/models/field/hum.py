@@ -22,6 +22,10 @@ _MIN_PROMINENCE = 8.0  # median power of a line over the floor beside it
 _MIN_STEADINESS = 0.5  # amplitude of a line in its faintest tenth over its median
 _ANCHORS = 2  # lowest multiples, one of which must be a line, and steadier than the others need to be
 _MIN_ANCHOR_STEADINESS = 0.75
+# Certainty of a constant amplitude: of a line too faint to be followed, of one that is, and of an anchor; and
+# the deviation of the mains up to which faint lines count, because a chord may be near.
+_MIN_FAINT_CERTAINTY, _MIN_CERTAINTY, _MIN_ANCHOR_CERTAINTY = 12.0, 8.0, 30.0
+_MAX_FAINT_OFF_HZ = 0.3
 _MAX_SWELL = 1.4  # amplitude that is subtracted at most, over the median: what exceeds it is a note
 _FLOOR_SHARE = 2.0  # of the floor beside a line that its power loses
 _BESIDE_HZ = (1.5, 5.0)  # distance of the floor from its line
@@ -31,7 +35,8 @@ def mains_hum(rows: Array, sample_rate: float) -> Array:
     """Estimate the hum in a passage of some seconds; zeros if there is none.
 
     The mains frequency is followed as the common fundamental of all lines. Each line is then shifted to 0 Hz
-    and smoothed over 2 s; it is hum if it is steady and exceeds the spectrum beside it throughout.
+    and smoothed over 2 s; it is hum if it is steady and exceeds the spectrum beside it throughout. A fainter
+    line is hum, of one amplitude, if its phase stays as chance and notes would not leave it.
 
     Shape:
         `(C, n)` in and out.
@@ -136,17 +141,22 @@ def _lines(low: Array, rate: float, spectra: Array, hop: int, size: int, mains_h
         cycles = cycles + np.cumsum(correction) / (2 * np.pi)
     amplitude = _demodulated(low, cycles, multiples, hop, size)
     steadiness, prominent = _steadiness(amplitude, floor)
-    is_hum = (steadiness > _MIN_STEADINESS) & prominent
-    off_hz = np.abs(np.diff(cycles) * rate - mains_hz)
-    if np.median(off_hz) > _MAX_OFF_HZ:  # a note beside the mains frequency
+    constant, certainty = _constant(amplitude, hop / size)
+    strong = (steadiness > _MIN_STEADINESS) & prominent & (certainty > _MIN_CERTAINTY)
+    off_hz = np.median(np.abs(np.diff(cycles) * rate - mains_hz))
+    if off_hz > _MAX_OFF_HZ:  # a note beside the mains frequency
         return None
-    if is_hum.sum() < _MIN_LINES or not (is_hum & (steadiness > _MIN_ANCHOR_STEADINESS))[:_ANCHORS].any():
+    if off_hz > _MAX_FAINT_OFF_HZ:
+        certainty = np.zeros_like(certainty)
+    is_hum = strong | (certainty > _MIN_FAINT_CERTAINTY)
+    anchors = (strong & (steadiness > _MIN_ANCHOR_STEADINESS)) | (certainty > _MIN_ANCHOR_CERTAINTY)
+    if is_hum.sum() < _MIN_LINES or not anchors[:_ANCHORS].any():
         return None
     levels = np.abs(amplitude) + 1e-30
     ratio, median = levels**2 / floor, np.median(levels, axis=2, keepdims=True)
     kept = np.clip(1 - _FLOOR_SHARE / ratio, 0, 1) * np.minimum(1, _MAX_SWELL * median / levels)
-    kept *= is_hum[:, None] & (np.median(ratio, axis=2, keepdims=True) > _MIN_PROMINENCE)
-    envelope = kept * amplitude
+    follows = strong[:, None] & (np.median(ratio, axis=2, keepdims=True) > _MIN_PROMINENCE)
+    envelope = np.where(follows, kept * amplitude, constant[..., None])
     out = np.zeros(low.shape)
     for line in np.flatnonzero(is_hum):
         turning = np.exp(2j * np.pi * multiples[line] * cycles)
@@ -177,6 +187,17 @@ def _steadiness(amplitude: Array, floor: Array) -> tuple[Array, Array]:
     levels = np.sqrt(power)
     steadiness = np.quantile(levels, 0.1, axis=1) / (np.median(levels, axis=1) + 1e-30)
     return steadiness, np.median(power / floor.sum(axis=0), axis=1) > _MIN_PROMINENCE
+
+
+def _constant(amplitude: Array, overlap: float) -> tuple[Array, Array]:
+    """Return a constant amplitude of each line `(C, lines)`, and its certainty `(lines,)`, of all channels.
+
+    Medians, because notes come and go.
+    """
+    middle = np.median(amplitude.real, axis=2) + 1j * np.median(amplitude.imag, axis=2)
+    spread = np.median((np.abs(amplitude - middle[..., None]) ** 2).sum(axis=0), axis=1) + 1e-30
+    frames = amplitude.shape[2] * overlap  # that are independent
+    return middle, frames * (np.abs(middle) ** 2).sum(axis=0) / spread
 
 
 def _demodulated(low: Array, cycles: Array, multiples: Array, hop: int, size: int) -> Array:
