@@ -261,6 +261,7 @@ class ClickRepair(Classical):
     bounds = 4.0, 0.14
     tail_bounds = 14.0, 0.07
     onset_bounds = 14.0, 0.04
+    max_growth = 2.0  # change by the repair of a click with a tail over its error
     max_onset = 1.6  # median error after a click over that before
     max_rise = 2.0  # level after a click over that before
     min_failure = 5.0  # error of the first and last sample over its median, and
@@ -353,8 +354,12 @@ class ClickRepair(Classical):
         repaired: Array = interpolate(piece[None, context:-context], holes, predictor)[0]
         filled = np.concatenate([before, repaired, after])
         left = np.abs(_filtered(predictor, filled))[click.start : click.stop + order].max()
-        changed = np.abs(repaired - piece[click]).max()
-        return repaired if left < max_left * peak and changed > self.min_change * piece.std() else None
+        change = np.abs(repaired - piece[click])
+        if left > max_left * peak or change.max() < self.min_change * piece.std():
+            return None
+        # A click is an error as large as itself; the beginning of a note is a small one, which then grows.
+        is_click = bounds != self.tail_bounds or change.max() < self.max_growth * peak
+        return repaired if is_click else None
 
 
 class DropoutRepair(Classical):
