@@ -63,7 +63,7 @@ class WatchSummary:
     stopped: str | None = None  # reason why it ended by itself, in one sentence; None if the user ended it
 
 
-@dataclass
+@dataclass(slots=True)
 class _FileState:
     stat: Stat
     since_s: float
@@ -78,8 +78,8 @@ class Arrivals:
 
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
-        self._files: dict[Path, _FileState] = {}
-        self._last: dict[Path, _FileState] = {}
+        self._files: dict[str, _FileState] = {}
+        self._last: dict[str, _FileState] = {}
         self._now_s = 0.0
 
     def begin(self, now_s: float) -> None:
@@ -93,10 +93,11 @@ class Arrivals:
         except OSError:  # removed again, or a link whose target has not arrived
             return False
         stat = found.st_size, found.st_mtime_ns, found.st_ino
-        state = self._last.get(path)
+        name = str(path)
+        state = self._last.get(name)
         if state is None or state.stat != stat:
             state = _FileState(stat, self._now_s)
-        self._files[path] = state
+        self._files[name] = state
         # The writer of an empty file has not begun.
         if state.accepted or not found.st_size or self._now_s - state.since_s < self._settle_s:
             return False
@@ -104,9 +105,9 @@ class Arrivals:
         return True
 
     def __contains__(self, path: Path) -> bool:
-        return path in self._files
+        return str(path) in self._files
 
-    def end(self) -> set[Path]:
+    def end(self) -> set[str]:
         """End a scan; return the files that were removed since the last."""
         removed = self._last.keys() - self._files.keys()
         self._last = {}
@@ -173,7 +174,7 @@ class _Watcher:
         self._arrivals = Arrivals(settings.settle_s)
         self._real_output = self._job.output.resolve()
         self._name_key = place(self._job.output).name_key()
-        self._owners: dict[str, Path] = {}  # from the name of an output to its source
+        self._owners: dict[str, str] = {}  # from the name of an output to its source
         self._problems: set[Problem] = set()  # of the last scan
         self.summary = WatchSummary()
 
@@ -228,7 +229,7 @@ class _Watcher:
         if removed:
             self._owners = {name: source for name, source in self._owners.items() if source not in removed}
         for path in removed:
-            self.summary.failed.pop(str(path), None)
+            self.summary.failed.pop(path, None)
         self.summary.waiting = self._arrivals.waiting
         return found
 
@@ -236,8 +237,8 @@ class _Watcher:
         """Reason why the planner would refuse a file, or None."""
         if item.source.resolve().is_relative_to(self._real_output):  # by a link: each result would come back
             return f"{item.source}: is inside the output {self._job.output}; a file outside it was expected"
-        owner = self._owners.setdefault(self._name_key(item.key), item.source)
-        if owner != item.source:
+        owner = self._owners.setdefault(self._name_key(item.key), str(item.source))
+        if owner != str(item.source):
             return f"{item.destination}: both {owner} and {item.source} would be written there"
         return None
 

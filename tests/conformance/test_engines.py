@@ -184,6 +184,22 @@ def test_a_killed_dask_worker_loses_nothing(folder: Path, tmp_path: Path, schedu
     assert len(list((tmp_path / "out").rglob("*.png"))) == 7
 
 
+def test_a_cluster_without_workers_ends_the_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.batch.engines.dask._LOST_S", 0.2)
+    with distributed.LocalCluster(
+        n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=50, protocol="tcp"
+    ) as empty:
+        job = CleanJob(
+            inputs=(folder,), output=tmp_path / "out", engine="dask", scheduler=empty.scheduler_address
+        )
+        result = batch.run(job)
+    assert result.stopped
+    assert "no Dask worker is left" in result.stopped
+    assert result.counts == {"unfinished": 9}
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -79,7 +79,7 @@ def test_what_has_gone_is_forgotten(tmp_path: Path) -> None:
         assert look(arrivals, number, path) == [path.name]
         path.unlink()
     arrivals.begin(50)
-    assert arrivals.end() == {path}
+    assert arrivals.end() == {str(path)}
     assert path not in arrivals
     assert not arrivals._files
 

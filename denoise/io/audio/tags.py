@@ -40,7 +40,7 @@ _DERIVED = frozenset(  # chunks that the encoder writes itself, and filling
 _WHOLE = Link()
 _FURTHER = " of a further recording"
 _PART_NAMES = {"ID3": "ID3v2", "APE": "APEv2", "TAG": "ID3v1"}
-_ID3V1_BYTES, _APE_BYTES = 128, 32  # of the tag; of the header, and of the footer
+_ID3_BYTES, _ID3V1_BYTES, _APE_BYTES = 10, 128, 32  # of the header; of the tag; of header and of footer
 _FLAC_NAMES = {"2": "application", "4": "comments", "5": "cue sheet", "6": "picture"}
 _FLAC_FIRST_BLOCK_END = 4 + 4 + 34  # "fLaC", block header, STREAMINFO
 
@@ -104,7 +104,7 @@ def _read_id3(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
     """Read the tag in front, and those that end the file."""
     file.seek(0)
     size_bytes = mpeg.id3_bytes(file.read(10))
-    if size_bytes:
+    if size_bytes > _ID3_BYTES:  # libsndfile opens no file with an empty tag
         file.seek(0)
         yield "ID3", file.read(min(size_bytes, MAX_BYTES + 1))
     yield from _end_tags(file)

@@ -21,6 +21,7 @@ from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.io.image.ifd import read_entries
+from denoise.io.limits import require_few
 from denoise.signal import ImageInfo, Metadata, Page
 
 XMP, ICC = b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
@@ -209,6 +210,7 @@ def _segments(data: Sliced) -> tuple[list[Segment], int]:
         if length < 2 or end > len(data):
             break
         found.append((marker, bytes(data[position + 4 : end])))
+        require_few(len(found), "segments")
         position = end
         if marker == SOS:
             return found, position

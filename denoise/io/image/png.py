@@ -29,6 +29,7 @@ from denoise.io.image.base import (
     icc_fits,
     shown_frames,
 )
+from denoise.io.limits import require_few
 from denoise.signal import ImageInfo, Metadata, Page
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -208,10 +209,13 @@ def _spans(data: Sliced) -> Iterator[tuple[bytes, int, int]]:
 
 def _chunks(data: Sliced) -> Iterator[Chunk]:
     """Yield every chunk; pixel chunks without their content."""
+    others = 0
     for kind, start, end in _spans(data):
         if kind in (b"IDAT", b"fdAT"):
             yield kind, b""
             continue
+        others += kind != b"fcTL"
+        require_few(others, "chunks")
         content = bytes(data[start + 8 : end - 4])
         sound = zlib.crc32(content, zlib.crc32(kind)) == struct.unpack(">I", data[end - 4 : end])[0]
         if sound or kind[:1].isupper():  # damaged metadata is left out; libpng refuses damaged pixels

@@ -11,24 +11,26 @@ both likely, it is refused, and the message names the option that decides.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from denoise.errors import InputError, UnreadableError, UnsupportedError
-from denoise.io.limits import require_few
+from denoise.io.limits import require_few, require_plausible_size
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.doubts import find_parts, refuse_layouts, refuse_records
 from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted, word_set
 from denoise.io.sensor.stamps import is_clock, is_compact, is_day_first, is_stamp
 
 GZIP = b"\x1f\x8b"
+_MAX_DEFLATE_RATIO = 1032
 SAMPLE_BYTES = 1 << 18  # for the detection
 SAMPLE_RECORDS = 200
 TAIL_BYTES = 1 << 13
@@ -150,15 +152,38 @@ def open_text(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         UnreadableError: The packed data are damaged.
+        TooLargeError: A small file unpacks to more text than is read in a minute.
     """
     with path.open("rb") as file:
         if file.read(2) != GZIP:
             file.seek(0)
             yield file
             return
+        size_bytes = file.seek(-4, os.SEEK_END) + 4
+        stated = int.from_bytes(file.read(), "little")  # size of the last member, if the file is whole
+        if stated <= _MAX_DEFLATE_RATIO * size_bytes:
+            _require_plausible_text(stated, size_bytes, path)
         file.seek(0)
-        with naming_damage(str(path), "a sound gzip file"), gzip.GzipFile(fileobj=file) as unpacked:
+        with naming_damage(str(path), "a sound gzip file"), _Unpacked(fileobj=file) as unpacked:
+            unpacked.check = partial(_require_plausible_text, file_bytes=size_bytes, path=path)
             yield cast(BinaryIO, unpacked)
+
+
+class _Unpacked(gzip.GzipFile):
+    """Text of a gzip file, checked as it grows: a file may have many members."""
+
+    check: Callable[[int], None]
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self.check(self.tell())
+        return found
+
+
+def _require_plausible_text(text_bytes: int, file_bytes: int, path: Path) -> None:
+    require_plausible_size(
+        text_bytes, file_bytes, f"{text_bytes} bytes of text", f"{path}: ", harmless_bytes=32 << 20
+    )
 
 
 def _sample(path: Path) -> tuple[str, int, str]:

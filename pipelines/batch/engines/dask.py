@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack, chdir, nullcontext
 from functools import partial
 from importlib import import_module
@@ -24,6 +24,7 @@ from pipelines.batch.manifest import Entry
 from pipelines.batch.worker import process
 
 _CONNECT_S = 30.0
+_LOST_S = 60.0  # without a worker; after twice as long none is expected back
 _QUEUED_PER_THREAD = 2  # the next file is at hand, and memory stays flat
 _one_at_a_time = threading.Lock()  # in a worker: models and limits belong to the process
 
@@ -84,14 +85,12 @@ def _client(job: Job, stack: ExitStack) -> Any:
 
 def _process_all(client: Any, job: Job, items: Iterable[Item], crashed: Crashes, *, alone: bool) -> Entries:
     """Keep a window of items in flight; add those whose workers died to `crashed`."""
-    from distributed import CancelledError, KilledWorker, as_completed
+    from distributed import CancelledError, KilledWorker
 
     import denoise
 
     waiting = iter(items)
     in_flight: dict[Any, Item] = {}
-    completed: Any = as_completed
-    done = completed(loop=client.loop)
     cwd = str(Path.cwd())
 
     def fill() -> None:
@@ -100,29 +99,51 @@ def _process_all(client: Any, job: Job, items: Iterable[Item], crashed: Crashes,
         while len(in_flight) < window and (item := next(waiting, None)):
             future = client.submit(_task, job, item, cwd, denoise.__version__, pure=False)
             in_flight[future] = item
-            done.add(future)
 
     try:
         fill()
-        for future in done:
-            item = in_flight.pop(future)
-            try:
-                entry = future.result()
-            except KilledWorker:
-                crashed.append((item, "the Dask worker that worked on it died"))
-            except MemoryError:
-                crashed.append((item, "there is not enough memory for it"))
-            except (StorageError, UsageError):
-                raise
-            except (CancelledError, OSError) as error:
-                raise StorageError(f"the Dask scheduler is gone: {reason(error)}") from error
-            except Exception as error:
-                raise UsageError(f"the Dask workers cannot do the work: {reason(error)}") from error
-            else:
-                yield entry
+        while in_flight:
+            for future in _finished(client, in_flight):
+                item = in_flight.pop(future)
+                try:
+                    entry = future.result()
+                except KilledWorker:
+                    crashed.append((item, "the Dask worker that worked on it died"))
+                except MemoryError:
+                    crashed.append((item, "there is not enough memory for it"))
+                except (StorageError, UsageError):
+                    raise
+                except (CancelledError, OSError) as error:
+                    raise StorageError(f"the Dask scheduler is gone: {reason(error)}") from error
+                except Exception as error:
+                    raise UsageError(f"the Dask workers cannot do the work: {reason(error)}") from error
+                else:
+                    yield entry
             fill()
     finally:
         client.cancel(list(in_flight))
+
+
+def _finished(client: Any, futures: Collection[Any]) -> list[Any]:
+    """Wait until some futures are done, as long as there are workers.
+
+    Raises:
+        StorageError: No worker is left, and none comes back.
+    """
+    from distributed import CancelledError, wait
+
+    wait_for: Any = wait
+    workers = True
+    while True:
+        try:
+            with client.as_current():
+                return list(wait_for(list(futures), _LOST_S, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
+            before, workers = workers, bool(client.nthreads())
+            if not (before or workers):
+                raise StorageError("no Dask worker is left, and none came back") from None
+        except (CancelledError, OSError) as error:
+            raise StorageError(f"the Dask scheduler is gone: {reason(error)}") from error
 
 
 # ---- inside a worker -------------------------------------------------------------------------------------

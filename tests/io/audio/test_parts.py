@@ -84,3 +84,11 @@ def test_a_joined_wav_does_not_become_a_chunk_of_the_first(tmp_path: Path) -> No
     result, _ = again(path)
     assert result.count(b"RIFF") == 1
     assert soundfile.info(tmp_path / "out.wav").frames == 198
+
+
+def test_an_empty_tag_in_front_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=16000), 16000)
+    path.write_bytes(b"ID3\x04\0\0\0\0\0\0" * 3 + path.read_bytes())
+    again(path)
+    assert soundfile.info(tmp_path / "out.mp3").frames >= 16000
