@@ -35,6 +35,7 @@ _TIMED = ("mains", "baseline")  # stages that need the sample rate
 _GRIDS_HZ = (50.0, 60.0)
 OWN_RATE_HZ = 360.0  # that of the recordings a network of one rate was trained on
 _SLOW_HZ = 0.5
+_LOW_HZ = (60.0, 300.0)  # rates at which the R wave of a heartbeat is a sample or two wide
 _SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone outliers of a slow log
 _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
 _MUCH = 0.4  # share of the variance; that much in corrections that are not applied is worth a word
@@ -133,10 +134,10 @@ class SensorChain(Denoiser):
 
     def _needed(self) -> Iterator[tuple[str, Stage]]:
         impulses = Impulses(one_sided="impulses" in self.remove | self.keep)
+        if self.sample_rate and not _LOW_HZ[0] <= self.sample_rate <= _LOW_HZ[1]:
+            impulses = replace(impulses, alike=1.0)
         if self._slow:
-            impulses = replace(
-                impulses, minority=_SLOW_MINORITY, weight=1.0, least=2, company=_SLOW_COMPANY, alike=1.0
-            )
+            impulses = replace(impulses, minority=_SLOW_MINORITY, weight=1.0, least=2, company=_SLOW_COMPANY)
         yield "impulses", impulses
         yield "faults", Repair()
         if not self.sample_rate:

@@ -103,6 +103,7 @@ class Impulses:
     least: int = 1  # least number to the lesser side
     rounds: int = 2
     ripple: int = 8  # samples to each side whose ripples are compared
+    rough: float = 0.1  # their least size, relative to the outlier
     alike: float = 0.2  # their mean correlation with those around others, above which outliers are signal
     company: int = 8  # outliers nearby that make a fault of a lower one, and of two or three together
     lowest: float = 0.7  # height of an outlier without company, in deviations of the log
@@ -159,16 +160,17 @@ class Impulses:
         for side in (up, ~up):
             places = at[side]
             around = ripples[places[:, None] + np.arange(2 * self.ripple + 1)]
-            around /= np.maximum(np.linalg.norm(around, axis=1, keepdims=True), 1e-30)
+            size = np.linalg.norm(around, axis=1, keepdims=True)
+            height = np.abs(samples[places] - cubic[places])[:, None]
+            around = np.where(size > self.rough * height, around / np.maximum(size, 1e-30), 0.0)
             sums = np.zeros((-(-samples.size // GRID) + 9, around.shape[1] + 1))
             np.add.at(sums, places // GRID + 5, np.pad(around, ((0, 0), (0, 1)), constant_values=1.0))
             sums = np.cumsum(sums, axis=0)
             near = sums[places // GRID + 9] - sums[places // GRID]
             others = near[:, -1] - 1.0
             alike = (np.sum(near[:, :-1] * around, axis=1) - 1.0) / np.maximum(others, 1.0)
-            repeated[side] = alike > np.maximum(
-                self.alike, 0.7 / np.sqrt(np.maximum(others, 1.0))
-            )  # not by chance
+            chance = 0.7 / np.sqrt(np.maximum(others, 1.0))
+            repeated[side] = alike > np.maximum(self.alike, chance)
         beats, found = np.zeros(samples.size, bool), np.zeros(samples.size, bool)
         beats[at[repeated]] = found[at] = True
         return repeated | (2.0 * nearby(beats) > nearby(found))[at]
