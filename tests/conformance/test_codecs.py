@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from denoise import io
 from denoise.errors import DenoiseError, InputError
+from denoise.infer.file import clean_file
 from denoise.io.formats import FORMATS, modality_of, writable_suffixes
 from denoise.signal import MODALITIES, AudioInfo, SignalInfo
 from tests.io.sensor.makers import make_fif, make_mseed, make_tdms, make_xlsx
@@ -390,3 +391,16 @@ def test_a_missing_folder_is_an_error(sample: Path, suffix: str, folder: Path) -
     target = folder / "nowhere" / f"target{suffix}"
     with pytest.raises(DenoiseError, match="target"):
         io.write(target, array, info)
+
+
+COPIED = [suffix for name in ("image", "audio") for suffix in writable_suffixes(name) if suffix not in MEDIA]
+
+
+@pytest.mark.parametrize("suffix", COPIED)
+def test_three_passes_that_remove_nothing_keep_every_byte(sample: Path, suffix: str, folder: Path) -> None:
+    path = sample
+    for number in range(3):
+        following = folder / f"{number}{suffix}"
+        clean_file(path, following, "none")
+        assert following.read_bytes() == sample.read_bytes()
+        path = following
