@@ -149,7 +149,8 @@ def _lines(low: Array, rate: float, spectra: Array, hop: int, size: int, mains_h
     if off_hz > _MAX_FAINT_OFF_HZ:
         certainty = np.zeros_like(certainty)
     is_hum = strong | (certainty > _MIN_FAINT_CERTAINTY)
-    anchors = (strong & (steadiness > _MIN_ANCHOR_STEADINESS)) | (certainty > _MIN_ANCHOR_CERTAINTY)
+    # Faint lines alone may be the room of a low chord: they count beside a strong one.
+    anchors = strong & ((steadiness > _MIN_ANCHOR_STEADINESS) | (certainty > _MIN_ANCHOR_CERTAINTY))
     if is_hum.sum() < _MIN_LINES or not anchors[:_ANCHORS].any():
         return None
     levels = np.abs(amplitude) + 1e-30
