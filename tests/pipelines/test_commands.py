@@ -360,7 +360,7 @@ PIPED = {"raw", "channels", "files_from", "null"}
         ("benchmark", BenchmarkJob, ("--noise", "gaussian", "--models", "none")),
         ("embed", EmbedJob, ("-o", "out")),
         ("reconstruct", ReconstructJob, ("-o", "out")),
-        ("anomalies", AnomaliesJob, ("-o", "out")),
+        ("anomalies", AnomaliesJob, ()),
     ],
 )
 def test_options_fill_the_job_and_have_its_defaults(name: str, job: Any, required: tuple[str, ...]) -> None:
