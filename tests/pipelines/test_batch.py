@@ -390,7 +390,7 @@ def test_inputs_are_never_written(turned: Turned) -> None:
 
 
 def test_memory_hardly_grows_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is known of a file before it is processed goes when its result comes."""
+    """Facts of a file that are needed before it is processed go when its result comes."""
     files, grown = 1000, []
     (tmp_path / "in").mkdir()
     for number in range(files):
