@@ -138,7 +138,7 @@ def causes(errors: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
-    names = list(dict.fromkeys(_base(name) for entry in entries for name in entry.metrics))
+    names = list(dict.fromkeys(base_name(name) for entry in entries for name in entry.metrics))
     states = {entry.status for entry in entries} != {"ok"}
     sources = [entry.source for entry in entries]
     rows = [
@@ -147,12 +147,12 @@ def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
             *([entry.status] if states else []),
             entry.model or "",
             f"{entry.seconds:.2f}",
-            *(_change([entry], figure) for figure in names),
+            *(format_change([entry], figure) for figure in names),
         ]
         for name, entry in zip(sources if width > MAX_WIDTH else short_names(sources), entries, strict=True)
     ]
     if len(entries) > 1 and names:
-        means = (_change(entries, name) if _comparable(modality, name) else "" for name in names)
+        means = (format_change(entries, name) if _comparable(modality, name) else "" for name in names)
         rows.append(["mean", *[""] * (2 + states), *means])
     notes = _notes(entries[0]) if len(entries) == 1 else ()  # those of many files are in the manifest
     head = ["file", *(["status"] if states else []), "model", "s"]
@@ -164,10 +164,10 @@ def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
 
 def _medians_table(modality: str, entries: list[Entry], width: int) -> str:
     """Format one line for many files."""
-    names = list(dict.fromkeys(_base(name) for entry in entries for name in entry.metrics))
+    names = list(dict.fromkeys(base_name(name) for entry in entries for name in entry.metrics))
     names = [name for name in names if _comparable(modality, name)]
-    cells = [_number(median(entry.seconds for entry in entries))]
-    cells += [_change(entries, name, _finite_median) for name in names]
+    cells = [number(median(entry.seconds for entry in entries))]
+    cells += [format_change(entries, name, _finite_median) for name in names]
     models = Counter(entry.model for entry in entries if entry.model)
     used = ", ".join(f"{name} {count}" for name, count in models.most_common())
     return "\n".join(
@@ -220,7 +220,7 @@ def _notes(entry: Entry) -> tuple[str, ...]:
     return tuple(note for note in entry.notes if note not in (entry.error or ""))
 
 
-def _base(name: str) -> str:
+def base_name(name: str) -> str:
     """Name of a figure without its side, before (input) or after (output)."""
     return name.removesuffix("_before").removesuffix("_after")
 
@@ -230,7 +230,7 @@ def _comparable(modality: str, name: str) -> bool:
     return modality != "sensor" or name.endswith("_db")
 
 
-def _change(
+def format_change(
     entries: Sequence[Entry], name: str, mean: Callable[[Iterable[Any]], float | None] = finite_mean
 ) -> str:
     """Format the mean of a figure over the entries that have it: before and after, or its one value.
@@ -247,8 +247,8 @@ def _change(
         elif metrics.get(name) is not None:
             single.append(metrics[name])
     if pairs:
-        return " -> ".join(_number(mean(side)) for side in zip(*pairs, strict=True))
-    return _number(mean(single))
+        return " -> ".join(number(mean(side)) for side in zip(*pairs, strict=True))
+    return number(mean(single))
 
 
 def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
@@ -259,12 +259,12 @@ def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
         if not rows:
             continue
         names = list(rows[0].metrics or ())
-        lines = [[str(row.estimate), *(_number((row.metrics or {}).get(n)) for n in names)] for row in rows]
+        lines = [[str(row.estimate), *(number((row.metrics or {}).get(n)) for n in names)] for row in rows]
         if len(rows) > max_rows:
             lines[max_rows:] = [[f"... and {len(rows) - max_rows} more"]]
         if len(rows) > 1:
             means = (
-                _number(finite_mean((row.metrics or {}).get(name) for row in rows))
+                number(finite_mean((row.metrics or {}).get(name) for row in rows))
                 if _comparable(modality, name)
                 else ""
                 for name in names
@@ -300,10 +300,15 @@ def files(number: int) -> str:
     return "1 file" if number == 1 else f"{number} files"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None, sign: str = "") -> str:
+    """Format a figure: two decimals, three digits of a small one, only whole ones of a large one.
+
+    A `sign` of `+` shows that, too.
+    """
     if value is None:
         return "-"
-    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+    digits = ".0f" if abs(value) >= 1e4 else ".2f" if abs(value) >= 1 or value == 0 else ".3g"
+    return f"{value + 0.0:{sign if value else ''}{digits}}"
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

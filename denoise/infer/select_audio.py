@@ -183,7 +183,7 @@ def describe(groups: Sequence[Sequence[Passage]], channels: Sequence[slice]) -> 
 
 def _sentence(passages: Sequence[Passage]) -> str:
     if len(passages) == 1:
-        return f"{passages[0].model}: {passages[0].kind}"
+        return f"{passages[0].model}: {passages[0].kind} throughout"
     named = [
         f"{_clock(p.start_s)}-{_clock(p.stop_s)} {p.model} ({p.kind})"
         if p.kind != p.model

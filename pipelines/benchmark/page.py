@@ -56,7 +56,7 @@ def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Problem]) ->
                     for value in (row.noisy_headline, row.headline)
                 ),
                 ("" if row.gain is None else f"{row.gain:+.2f}", "" if row.gain is None else row.gain),
-                *((f"{value:.3g}", value) for value in list(row.cost.values())[:1]),
+                *((figure(value), value) for value in list(row.cost.values())[:1]),
             ),
             figures=tuple((name.replace("_", " "), figure(value)) for name, value in row.metrics.items()),
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from denoise.analysis.anomalies import FileAnomalies
 from pipelines.explore.anomalies import AnomalyResult, ranges
-from pipelines.report import files, short_names
+from pipelines.report import files, number, short_names
 from pipelines.view.budget import MAX_VIEWS, Budget
 from pipelines.view.page import Column, Page, Row
 from pipelines.view.reports import compare
@@ -23,10 +23,10 @@ def anomalies_page(result: AnomalyResult) -> Page:
         Row(str(problem.path), "failed", "", tuple([("", "")] * 4), problem.error)
         for problem in result.problems
     ]
-    for number, (source, found) in enumerate(ordered):
+    for index, (source, found) in enumerate(ordered):
         places = ranges(found)
         view, missing = None, None
-        if number < MAX_VIEWS:
+        if index < MAX_VIEWS:
             view, missing = compare(
                 result.cut.modality, source.path, None, budget, {}, marks=_marks(result, found, places)
             )
@@ -34,22 +34,22 @@ def anomalies_page(result: AnomalyResult) -> Page:
         status = "anomalous" if found.anomalous else "normal"
         rows.append(
             Row(
-                names[number],
+                names[index],
                 status,
                 result.cut.modality,
                 (
                     (status, status),
-                    (f"{found.p_value:.2g}", found.p_value),
-                    (f"{score:.3g}", score),
+                    (number(found.p_value), found.p_value),
+                    (number(score), score),
                     (f"{len(places)}", len(places)),
                 ),
-                decision=f"Probability of a normal file as extreme: {found.p_value:.2g}",
+                decision=f"Probability of a normal file as extreme: {number(found.p_value)}",
                 view=view,
                 missing=missing,
             )
         )
     counts = Counter(row.status for row in rows)
-    facts = [(f"{number}", status) for status, number in counts.items()]
+    facts = [(f"{count}", status) for status, count in counts.items()]
     notes = []
     if held_out := result.held_out:
         notes.append(

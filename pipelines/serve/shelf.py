@@ -11,11 +11,13 @@ import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from denoise import machine
 from denoise.errors import DenoiseError, UsageError, printable, reason
+from denoise.infer.progress import showing_shares
 from pipelines.batch.manifest import Entry
 from pipelines.serve.job import ServeJob
 from pipelines.view.budget import Budget
@@ -53,6 +55,7 @@ class Held:
     size_bytes: int  # of the upload
     model: str = ""  # name of the model; empty for the default
     status: str = "waiting"  # `waiting`, `cleaning`, `ok` or `failed`
+    share: float = 0.0  # of an image that is cleaned so far
     strength: float = 1.0  # of the result
     entry: Entry | None = None  # result of the last cleaning
     started: float = field(default_factory=time.monotonic)  # time of the upload
@@ -86,6 +89,7 @@ class Held:
             "id": self.id,
             "name": self.name,
             "status": self.status,
+            "share": self.share,
             "strength": self.strength,
             "model": entry.model if entry else None,
             "modality": entry.modality if entry else None,
@@ -162,7 +166,7 @@ class Shelf:
 
     def submit(self, held: Held) -> None:
         """Clean a file whose upload is complete."""
-        held.status = "cleaning"
+        held.status, held.share = "cleaning", 0.0
         self._workers.submit(self._clean, held)
 
     def clean_again(self, held: Held, model: str) -> None:
@@ -186,7 +190,7 @@ class Shelf:
         started = time.perf_counter()
         status, facts = "failed", dict[str, Any]()
         try:
-            with held.lock:
+            with held.lock, showing_shares(partial(setattr, held, "share")):
                 report = clean_file(held.source, held.cleaned, held.model or None)
             facts = {
                 "modality": report.modality,

@@ -11,6 +11,7 @@ import numpy as np
 
 from denoise.arrays import Array
 
+NAMES = ("before", "after", "removed")  # of the two sides of a view, and of what differs
 MAX_VIEWS = 500  # files with a view on one page; the others have their row in the table
 _PAGE_BYTES = 17e6  # of all media: a browser opens 25 MB, and base64 takes a third more
 _MAX_VIEW_BYTES = 900e3

@@ -94,7 +94,7 @@ def dumbbells(rows: Sequence[tuple[str, float, float]], title: str) -> Markup:
 
 def histogram(values: Sequence[float], title: str) -> Markup:
     """Draw counts of values in about twenty bins; those below zero in another colour."""
-    low, high = _range([*values, 0.0])
+    low, high = _range(values)
     ticks = _ticks(low, high, 20)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     start = math.floor(low / step) * step
@@ -130,7 +130,7 @@ class _Axes:
         self, points: Points, x_title: str, y_title: str, *, log_x: bool = False, from_zero: bool = False
     ) -> None:
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        self._log = log_x
+        self._log, self._whole = log_x, from_zero
         self._titles = x_title, y_title
         self._x = _range([math.log10(max(x, 1e-12)) for x in xs] if log_x else xs, exact=not log_x)
         self._y = (0.0, max(ys) * 1.05 or 1.0) if from_zero else _range(ys)
@@ -146,7 +146,7 @@ class _Axes:
 
     def svg(self, inner: Markup, label: str) -> Markup:
         parts = []
-        for tick in _ticks(*self._y, 5):
+        for tick in _ticks(*self._y, 5, whole=self._whole):
             parts.append(
                 Markup(
                     '<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -217,9 +217,9 @@ def _range(values: Sequence[float], *, exact: bool = False) -> tuple[float, floa
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, most: int = 8) -> list[float]:
-    """Round numbers of a range."""
-    raw = (high - low) / most
+def _ticks(low: float, high: float, most: int = 8, *, whole: bool = False) -> list[float]:
+    """Round numbers of a range; whole ones, if wanted."""
+    raw = max((high - low) / most, 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
     first = math.ceil(low / step)

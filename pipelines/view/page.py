@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-if TYPE_CHECKING:
-    pass
-
-View = "PhotoView | SoundView | TraceView"
+from pipelines.report import number
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["seconds"] = _seconds
+    made.filters["number"] = number
     return made
 
 
@@ -120,7 +117,3 @@ def as_html(page: Page) -> str:
             failed=[row for row in page.rows if row.error],
         )
     )
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"

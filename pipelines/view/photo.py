@@ -12,13 +12,13 @@ import numpy as np
 from denoise import io
 from denoise.arrays import Array
 from denoise.signal import ImageInfo
-from pipelines.view.budget import Budget, data_uri, encode_pictures, jpeg
+from pipelines.view.budget import NAMES, Budget, data_uri, encode_pictures, jpeg
 
 _MAX_SIDE_PX = 1280
 # Sides in pixels and qualities, from the best: noise takes two bytes a pixel.
 _CROPS = ((320, 92), (240, 92), (192, 88), (144, 84), (112, 78), (96, 72), (64, 66))
 _BLOCK_PX = 16  # crops begin at a multiple of this, so that the blocks of a JPEG do not move
-_GAIN = 4  # of the residual
+_GAINS = (16, 8, 4, 2, 1)  # of the residual: the largest that shows nearly all of it
 _MAX_ICC_BYTES = 4096
 _ORIENTATION = 0x0112  # tag of EXIF
 # Steps that show an image upright, by its orientation: transposed, then flipped by rows and by columns.
@@ -58,9 +58,25 @@ class PhotoView:
     top: int = 0  # first row of the crop
     side: tuple[int, int] = (0, 0)  # columns and rows of the crop
     crops: tuple[str, ...] = ()  # crop before, after, and the residual; empty if there is one picture only
-    gain: int = _GAIN  # factor of the residual
+    gain: int = 1  # factor of the residual
     marks: tuple[Mark, ...] = ()  # places to outline
-    names: tuple[str, str] = ("before", "after")  # what the two pictures are
+    names: tuple[str, str, str] = NAMES  # of the pictures, and of what differs
+
+    @property
+    def outline(self) -> str:
+        """Edges of the places together, as the path of an SVG of 1 by 1."""
+        xs = np.unique([edge for mark in self.marks for edge in (mark.x, mark.x + mark.width)])
+        ys = np.unique([edge for mark in self.marks for edge in (mark.y, mark.y + mark.height)])
+        inside = np.zeros((len(ys) + 1, len(xs) + 1), bool)  # the cells between the edges, and those around
+        for mark in self.marks:
+            top, bottom = np.searchsorted(ys, [mark.y, mark.y + mark.height])
+            left, right = np.searchsorted(xs, [mark.x, mark.x + mark.width])
+            inside[top + 1 : bottom + 1, left + 1 : right + 1] = True
+        rows = np.argwhere(inside[1:] != inside[:-1])
+        columns = np.argwhere(inside[:, 1:] != inside[:, :-1])
+        across = (f"M{xs[x - 1]:.4g} {ys[y]:.4g}H{xs[x]:.4g}" for y, x in rows)
+        down = (f"M{xs[x]:.4g} {ys[y - 1]:.4g}V{ys[y]:.4g}" for y, x in columns)
+        return "".join((*across, *down))
 
 
 def photo_view(
@@ -68,7 +84,7 @@ def photo_view(
     after: Path | None,
     budget: Budget,
     *,
-    names: tuple[str, str] = ("before", "after"),
+    names: tuple[str, str, str] = NAMES,
     marks: Sequence[Mark] = (),
 ) -> PhotoView:
     """Read one or two images of one size; of several pages the first."""
@@ -83,7 +99,11 @@ def photo_view(
     for side, quality in _CROPS:
         top, left = _busiest(cleaned, side)
         place = slice(top, top + side), slice(left, left + side)
-        shown = noisy[place], cleaned[place], _residual(noisy[place], cleaned[place])
+        removed = noisy[place].astype(np.int16) - cleaned[place]
+        far = np.percentile(np.abs(removed), 98)
+        gain = next((gain for gain in _GAINS if gain * far <= 127), 1)
+        residual = (128 + gain * removed).clip(0, 255).astype(np.uint8)  # around middle gray
+        shown = noisy[place], cleaned[place], residual
         crops = [jpeg(crop, quality, icc) for crop in shown]
         if sum(map(len, crops)) <= budget.share(0.4):
             break
@@ -97,8 +117,9 @@ def photo_view(
         top,
         (min(side, width), min(side, height)),
         tuple(data_uri(crop, "image/jpeg") for crop in crops),
-        marks=tuple(marks),
-        names=names,
+        gain,
+        tuple(marks),
+        names,
     )
 
 
@@ -139,12 +160,6 @@ def _upright(picture: Array, info: ImageInfo) -> Array:
 def _profile(info: ImageInfo) -> bytes | None:
     icc = info.metadata.icc
     return icc if icc and len(icc) <= _MAX_ICC_BYTES else None
-
-
-def _residual(before: Array, after: Array) -> Array:
-    """Draw what was removed around middle gray."""
-    removed = before.astype(np.int16) - after
-    return (128 + _GAIN * removed).clip(0, 255).astype(np.uint8)
 
 
 def _busiest(picture: Array, side: int) -> tuple[int, int]:

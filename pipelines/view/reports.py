@@ -16,20 +16,24 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import WRITTEN, Entry
 from pipelines.batch.run import Result
 from pipelines.batch.store import place
-from pipelines.report import files, short_names
+from pipelines.report import base_name, files, format_change, number, short_names
 from pipelines.score import Scores
 from pipelines.view import chart
-from pipelines.view.budget import MAX_VIEWS, Budget
+from pipelines.view.budget import MAX_VIEWS, NAMES, Budget
 from pipelines.view.page import Chart, Column, Page, Row
 
-# Names of figures for people: with a unit, and if a larger one is better.
-_NAMES: Mapping[str, tuple[str, bool]] = {
-    "psnr_db": ("PSNR, dB", True),
-    "si_sdr_db": ("SI-SDR, dB", True),
-    "snr_db": ("SNR, dB", True),
-    "estimated_sigma": ("estimated noise", False),
-    "estimated_noise_dbfs": ("estimated noise, dBFS", False),
+# Figures that lead, the best known first: if a larger one is better.
+_LEADING: Mapping[str, bool] = {
+    "psnr_db": True,
+    "si_sdr_db": True,
+    "snr_db": True,
+    "estimated_sigma": False,
+    "estimated_noise_dbfs": False,
 }
+# Words of the names of figures as people write them.
+_WORDS = {word: word.upper() for word in ("psnr", "snr", "ssim", "rmse", "pesq", "estoi", "jpeg")}
+_WORDS |= {"si": "SI-SDR", "sdr": "", "sigma": "noise"}
+_UNITS = {"db": "dB", "dbfs": "dBFS", "px": "px", "s": "s"}
 _MAX_DUMBBELLS = 40
 _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal")
 
@@ -44,7 +48,7 @@ class _Change(NamedTuple):
     @property
     def gain(self) -> float:
         """Improvement: positive is better."""
-        return (self.after - self.before) * (1 if _NAMES[self.name][1] else -1)
+        return (self.after - self.before) * (1 if _LEADING[self.name] else -1)
 
 
 def batch_page(job: Job, result: Result) -> Page:
@@ -61,11 +65,11 @@ def batch_page(job: Job, result: Result) -> Page:
     short = _short_names([entry.source for entry in ordered])
     rows = [
         replace(
-            entry_row(entry, budget, _reading(job.options), view=number < MAX_VIEWS),
+            entry_row(entry, budget, _reading(job.options), view=index < MAX_VIEWS),
             name=short[entry.source],
             error=entry.error and entry.error.removeprefix(f"{entry.source}: "),
         )
-        for number, entry in enumerate(ordered)
+        for index, entry in enumerate(ordered)
     ]
     columns = [
         Column("kind", phone=False),
@@ -79,18 +83,18 @@ def batch_page(job: Job, result: Result) -> Page:
     ]
     facts = [
         (f"{len(result.entries)}", "files"),
-        *(
-            (f"{number}", status)
-            for status, number in sorted(result.counts.items())
-            if len(result.counts) > 1
-        ),
+        *((f"{count}", status) for status, count in sorted(result.counts.items()) if len(result.counts) > 1),
     ]
     grouped = _changes_by_kind(ordered, changes)
-    for (modality, metric), found in grouped.items():
+    for modality in dict.fromkeys(modality for modality, _ in grouped):
+        metric, found = max(
+            ((key[1], found) for key, found in grouped.items() if key[0] == modality),
+            key=lambda item: len(item[1]),
+        )
         gain = float(np.median([change.gain for _, change in found]))
-        facts.append((f"{gain:+.2f}", f"{modality}: {metric_title(metric)}, median gain"))
+        facts.append((number(gain, "+"), f"{modality}: {metric_title(metric)}, median gain"))
     if seconds := sum(entry.seconds for entry in result.entries):
-        facts.append((_duration(seconds), "of work"))
+        facts.append((_duration(seconds), "processing time"))
     charts = [
         _gain_chart(
             modality, metric_title(metric), [(short[entry.source], change) for entry, change in found]
@@ -116,8 +120,8 @@ def entry_row(entry: Entry, budget: Budget, reading: Mapping[str, Any], *, view:
     ]
     if change:
         cells += [(metric_title(change.name), change.name)]
-        cells += [(f"{value:.4g}", value) for value in (change.before, change.after)]
-        cells += [(f"{change.gain:+.2f}" if abs(change.gain) < 1000 else f"{change.gain:+.3g}", change.gain)]
+        cells += [(number(value), value) for value in (change.before, change.after)]
+        cells += [(number(change.gain, "+"), change.gain)]
     else:
         cells += [("", "")] * 4
     cells.append((f"{entry.seconds:.2f}", entry.seconds))
@@ -132,7 +136,9 @@ def entry_row(entry: Entry, budget: Budget, reading: Mapping[str, Any], *, view:
                 entry.modality or "", Path(entry.source), Path(entry.output), budget, reading
             )
     decision, notes = _decision(entry)
-    figures = [(name.replace("_", " "), figure(value)) for name, value in entry.metrics.items()]
+    named = dict.fromkeys(base_name(name) for name in entry.metrics)
+    figures = [(metric_title(name), format_change([entry], name).replace("->", "→")) for name in named]
+    figures = [(title, text if "," in title else text.replace(".00", "")) for title, text in figures]
     return Row(
         entry.source,
         entry.status,
@@ -153,7 +159,7 @@ def compare(
     after: Path | None,
     budget: Budget,
     reading: Mapping[str, Any],
-    names: tuple[str, str] = ("before", "after"),
+    names: tuple[str, str, str] = NAMES,
     marks: Sequence[Any] = (),
 ) -> tuple[Any, str | None]:
     """Make the view of one file, or of two; of what cannot be shown the reason."""
@@ -187,11 +193,16 @@ def scores_page(scores: Scores) -> Page:
     budget = Budget.for_files(len(scores.scored))
     short = _short_names(str(row.estimate) for row in ordered)
     rows = []
-    for number, row in enumerate(ordered):
+    for index, row in enumerate(ordered):
         view, missing = None, None
-        if row.metrics is not None and number < MAX_VIEWS:
+        if row.metrics is not None and index < MAX_VIEWS:
             view, missing = compare(
-                row.modality or "", row.estimate, row.reference, budget, {}, ("estimate", "reference")
+                row.modality or "",
+                row.estimate,
+                row.reference,
+                budget,
+                {},
+                ("estimate", "reference", "difference"),
             )
         cells = [
             (figure(value), "" if value is None else value) for value in map((row.metrics or {}).get, names)
@@ -202,7 +213,7 @@ def scores_page(scores: Scores) -> Page:
                 "failed" if row.error else "ok",
                 row.modality or "",
                 tuple(cells),
-                row.error,
+                row.error and row.error.removeprefix(f"{row.estimate}: "),
                 f"Compared with {row.reference}" if row.metrics is not None else None,
                 view=view,
                 missing=missing,
@@ -217,11 +228,11 @@ def scores_page(scores: Scores) -> Page:
             title = metric_title(headline)
             charts.append(Chart(f"{modality}: {title}", chart.histogram(finite, title)))
     facts = [(f"{len(scores.scored)}", "pairs"), (f"{len(scores.failed)}", "failed")]
-    facts += [(figure(value), f"mean {name.replace('_', ' ')}") for name, value in scores.means.items()]
+    facts += [(figure(value), f"mean {metric_title(name)}") for name, value in scores.means.items()]
     return Page(
         f"Scores of {files(len(scores.rows))}",
         facts,
-        [Column(name.replace("_", " "), number=True) for name in names],
+        [Column(metric_title(name), number=True) for name in names],
         rows,
         charts,
         first="estimate",
@@ -231,7 +242,7 @@ def scores_page(scores: Scores) -> Page:
 def _change(entry: Entry) -> _Change | None:
     """Leading figure of an entry: measured if there was a reference, else estimated."""
     metrics = entry.metrics
-    for name in _NAMES:
+    for name in _LEADING:
         before = metrics.get(f"{name}_before")
         after = metrics.get(f"{name}_after", metrics.get(name))
         if before is not None and after is not None and math.isfinite(before) and math.isfinite(after):
@@ -261,7 +272,7 @@ def _gain_chart(modality: str, unit: str, found: Sequence[tuple[str, _Change]]) 
         return Chart(f"{modality}: {unit}, before and after", drawn)
     return Chart(
         f"{modality}: gain in {unit}",
-        chart.histogram([change.gain for _, change in found], f"gain in {unit}"),
+        chart.histogram([0.0, *(change.gain for _, change in found)], f"gain in {unit}"),
     )
 
 
@@ -287,12 +298,15 @@ def _reading(options: Any) -> dict[str, Any]:
 
 def metric_title(name: str) -> str:
     """Return the name of a metric for people, with its unit."""
-    return _NAMES[name][0]
+    words = name.split("_")
+    unit = _UNITS.get(words[-1]) if len(words) > 1 else None
+    named = " ".join(filter(None, (_WORDS.get(word, word) for word in words[: -1 if unit else None])))
+    return f"{named}, {unit}" if unit else named
 
 
 def figure(value: float | None) -> str:
     """Format a figure; nothing for None."""
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else number(value)
 
 
 def _duration(seconds: float) -> str:

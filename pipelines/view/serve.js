@@ -117,6 +117,7 @@
     do {
       await pause(300);
       state = await (await ask(`/api/files/${item.id}`)).json();
+      if (state.share) one("progress", item.section).value = state.share;
     } while (["waiting", "cleaning"].includes(state.status));
     item.state = state;
     await show(item);
@@ -136,8 +137,7 @@
   function fill(item) {
     const { section, state } = item, choice = one(".model", section);
     one(".controls", section).hidden = false;
-    one(".download", section).disabled = state.status === "failed";
-    one(".strength", section).disabled = state.status === "failed";
+    for (const part of [one(".download", section), one(".strength", section).parentElement]) part.hidden = state.status === "failed";
     one(".strength", section).value = String(100 * state.strength);
     one("output", section).textContent = `${Math.round(100 * state.strength)} %`;
     const fitting = models.filter(model => !state.modality || model.cleans.includes(state.modality));

@@ -13,7 +13,7 @@ import numpy as np
 from denoise import io
 from denoise.arrays import Array
 from denoise.dsp.resample import resample
-from pipelines.view.budget import Budget, data_uri, encode_pictures
+from pipelines.view.budget import NAMES, Budget, data_uri, encode_pictures
 
 _MAX_EXCERPT_S = 20.0
 _MIN_EXCERPT_S = 2.0
@@ -58,7 +58,7 @@ def sound_view(
     after: Path | None,
     budget: Budget,
     *,
-    names: tuple[str, str] = ("before", "after"),
+    names: tuple[str, str, str] = NAMES,
     marks_s: Sequence[tuple[float, float]] = (),
 ) -> SoundView:
     """Read the excerpt of one or two recordings in which most was removed."""
@@ -76,7 +76,7 @@ def sound_view(
     signals = [signal[..., :length] for signal in signals]
     clips = [(names[0], signals[0])]
     if after is not None:
-        clips += [(names[1], signals[1]), ("removed", signals[0] - signals[1])]
+        clips += [(names[1], signals[1]), (names[2], signals[0] - signals[1])]
     start_s, stop_s = start / rate, (start + length) / rate
     seen = spectrograms(
         {name: signal.mean(axis=0) for name, signal in zip(names, signals, strict=False)},

@@ -13,7 +13,7 @@ import numpy as np
 from denoise import io
 from denoise.arrays import Array
 from denoise.signal import SensorInfo
-from pipelines.view.budget import Budget
+from pipelines.view.budget import NAMES, Budget
 
 WIDTH, HEIGHT = 800, 160  # of a drawing, in its own units
 REMOVED_HEIGHT = 60
@@ -55,7 +55,7 @@ class TraceView:
     span: float  # length in units of the horizontal axis
     unit: str  # of the horizontal axis: `s`, or `samples` without a sample rate
     marks: tuple[tuple[float, float], ...] = ()  # start and end of places to mark, as shares of the length
-    names: tuple[str, str] = ("before", "after")  # what the two traces are
+    names: tuple[str, str, str] = NAMES  # of the traces, and of what differs
 
 
 def trace_view(
@@ -64,7 +64,7 @@ def trace_view(
     budget: Budget,
     *,
     options: Mapping[str, Any] | None = None,
-    names: tuple[str, str] = ("before", "after"),
+    names: tuple[str, str, str] = NAMES,
     marks: Sequence[tuple[int, int]] = (),
 ) -> TraceView:
     """Read one or two logs of the same columns, both with the same `options`.

@@ -219,7 +219,7 @@ def test_each_group_of_channels_has_its_models() -> None:
     np.testing.assert_allclose(cleaned[:2], 0.25 * rows[:2], atol=1e-6)
     np.testing.assert_allclose(cleaned[2], 0.5 * rows[2], atol=1e-6)
     np.testing.assert_allclose(cleaned[4:], 0.75 * rows[4:], atol=1e-6)
-    assert "channel 1-2: field: music; channel 3: speech: speech;" in selection.reason
+    assert "channel 1-2: field: music throughout; channel 3: speech: speech throughout;" in selection.reason
     for channels in range(1, 11):
         covered = [c for rows in channel_groups(channels) for c in range(rows.start, rows.stop)]
         assert covered == list(range(channels))
@@ -254,7 +254,7 @@ def test_the_row_says_what_was_decided(tmp_path: Path) -> None:
         rows = {row["key"]: row for row in json.loads(Path("rows.json").read_text())["rows"]}
     machine, reading = rows["engine.wav"], rows[READINGS[0].name]
     assert (machine["model"], machine["metrics"]["speech_share"]) == ("field", 0.0)
-    assert machine["notes"][0] == "field: other sounds"
+    assert machine["notes"][0] == "field: other sounds throughout"
     assert (reading["model"], reading["metrics"]["speech_share"]) == ("speech", 1.0)
 
 

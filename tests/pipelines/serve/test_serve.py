@@ -22,7 +22,7 @@ from denoise.infer.file import clean_file
 from denoise.infer.remix import remix_file
 from pipelines.serve.job import ServeJob
 from pipelines.serve.server import application
-from pipelines.serve.shelf import Shelf, clean_name
+from pipelines.serve.shelf import Held, Shelf, clean_name
 
 TOKEN = "a-token-of-the-tests"
 LIMITS = {"max_file": 2_000_000, "max_total": 3_000_000, "max_files": 6}
@@ -140,6 +140,16 @@ def test_a_photo_comes_back_as_the_command_would_clean_it(
     view = server.send("GET", f"/api/files/{state['id']}/view").body.decode()
     assert 'class="slider"' in view
     assert str(server.shelf.root) not in view
+
+
+def test_the_state_tells_how_far_a_photo_is(
+    server: Server, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = list[float]()
+    monkeypatch.setattr(Held, "share", property(lambda _: shares[-1], lambda _, share: shares.append(share)))
+    assert server.cleaned("a.png", photo, "photo")["share"] == 1
+    assert len(shares) > 2
+    assert shares == sorted(shares)
 
 
 def test_strength_mixes_without_the_model(

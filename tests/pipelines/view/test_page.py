@@ -16,11 +16,12 @@ from PIL import Image, ImageOps
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
 from pipelines.batch.run import Result
+from pipelines.report import number
 from pipelines.view import Page, as_html, chart
 from pipelines.view.budget import Budget
 from pipelines.view.page import Chart, Column, Row
-from pipelines.view.photo import photo_view
-from pipelines.view.reports import batch_page, compare
+from pipelines.view.photo import Mark, PhotoView, photo_view
+from pipelines.view.reports import batch_page, compare, metric_title
 from pipelines.view.sound import sound_view
 from pipelines.view.trace import trace_view
 
@@ -63,7 +64,16 @@ def test_crops_show_the_pixels_of_their_place(photos: tuple[Path, Path]) -> None
     assert np.abs(pictures(view.crops[1]).astype(int) - original).mean() < 4  # lossy
     removed = pictures(view.crops[2]).astype(float)
     assert abs(removed.mean() - 128) < 3
-    assert 4 * 15 < removed.std() < 4 * 25  # 25/255, times the gain, clipped
+    assert view.gain == 2  # twice 25/255 fits 127 with nearly all of its spread; four times does not
+    assert 2 * 20 < removed.std() < 2 * 26
+
+
+def test_the_outline_of_places_is_their_common_edge() -> None:
+    whole = PhotoView(8, 4, 1.0, "", marks=(Mark(0.25, 0.0, 0.25, 0.5), Mark(0.375, 0.0, 0.25, 0.5)))
+    edges = set(re.findall(r"M([\d.]+) ([\d.]+)([HV])([\d.]+)", whole.outline))
+    across = {(x0, x1) for x0, y, way, x1 in edges if way == "H" and y == "0"}
+    assert across == {("0.25", "0.375"), ("0.375", "0.5"), ("0.5", "0.625")}
+    assert {x for x, *_, way, _ in edges if way == "V"} == {"0.25", "0.625"}  # none where they overlap
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -187,6 +197,29 @@ def test_failures_come_first_then_what_gained_least(tmp_path: Path) -> None:
     assert [row.name for row in page.rows] == ["bad.png", "half.png", "worse.png", "much.png"]
     assert page.rows[0].error == "is empty"
     assert ("+3.00", "image: PSNR, dB, median gain") in page.facts
+    assert page.rows[3].figures == (("PSNR, dB", "20.00 → 29.00"),)
+
+
+def test_figures_have_names_for_people() -> None:
+    names = ("psnr_db", "si_sdr_db", "estimated_sigma", "estimated_noise_dbfs", "estimated_jpeg_quality")
+    assert [*map(metric_title, names)] == [
+        "PSNR, dB",
+        "SI-SDR, dB",
+        "estimated noise",
+        "estimated noise, dBFS",
+        "estimated JPEG quality",
+    ]
+    assert [number(value, "+") for value in (-0.0, 3.0, -0.01, 68811.7)] == [
+        "0.00",
+        "+3.00",
+        "-0.01",
+        "+68812",
+    ]
+
+
+def test_scores_count_files_in_whole_numbers() -> None:
+    ticks = re.findall(r'text-anchor="end">([^<]*)<', chart.histogram([30.0, 41.0], "PSNR, dB"))
+    assert ticks == ["0", "1"]
 
 
 def test_a_file_that_cannot_be_shown_says_why(tmp_path: Path) -> None:
