@@ -10,7 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from statistics import median
@@ -55,13 +55,17 @@ def progress(total: int) -> Iterator[OnEntry]:
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        failed, failures = count(1), list[str]()
-        with tqdm(total=total, unit="file", dynamic_ncols=True) as bar:
+        counts = Counter[str]()
+        shown = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+        with tqdm(total=total, dynamic_ncols=True, bar_format=shown) as bar:
 
             def show(entry: Entry) -> None:
-                if entry.status == "failed":
-                    failures[:] = [f"{next(failed)} failed"]
-                bar.set_postfix_str(" ".join(failures), refresh=False)
+                counts[entry.status] += 1
+                with suppress(OSError):  # of files that are not here
+                    counts["bytes"] += Path(entry.source).stat().st_size
+                speed = f"{counts['bytes'] / 1e6 / max(bar.format_dict['elapsed'], 0.1):.1f} MB/s"
+                failed = f", {counts['failed']} failed" if counts["failed"] else ""
+                bar.set_postfix_str(speed + failed, refresh=False)
                 bar.set_description_str(printable(_elided(Path(entry.source).name, 24)), refresh=False)
                 bar.update()
 
@@ -89,7 +93,8 @@ def lines(total: int) -> Iterator[OnEntry]:
 
 
 def _line(number: int, total: int, entry: Entry) -> str:
-    return f"[{number}/{total}] {entry.status} {entry.source}: {entry.error or f'{entry.seconds:.2f} s'}"
+    found = entry.error.removeprefix(f"{entry.source}: ") if entry.error else f"{entry.seconds:.2f} s"
+    return f"[{number}/{total}] {entry.status} {entry.source}: {found}"
 
 
 def summary(result: Result, *, verbose: bool = False, width: int = WIDTH, colour: bool = False) -> str:
@@ -252,16 +257,20 @@ def format_change(
 
 
 def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
-    """Format a table of pairs for each modality, and the failures with their reasons."""
+    """Format a table of pairs for each modality, and the failures by their causes."""
     parts = []
     for modality in MODALITIES:
         rows = [row for row in found.rows if row.modality == modality and row.metrics is not None]
         if not rows:
             continue
         names = list(rows[0].metrics or ())
-        lines = [[str(row.estimate), *(number((row.metrics or {}).get(n)) for n in names)] for row in rows]
+        short = short_names([str(row.estimate) for row in rows])
+        lines = [
+            [name, *(number((row.metrics or {}).get(n)) for n in names)]
+            for name, row in zip(short, rows, strict=True)
+        ]
         if len(rows) > max_rows:
-            lines[max_rows:] = [[f"... and {len(rows) - max_rows} more"]]
+            lines[max_rows:] = [[f"... and {len(rows) - max_rows} more", *[""] * len(names)]]
         if len(rows) > 1:
             means = (
                 number(finite_mean((row.metrics or {}).get(name) for row in rows))
@@ -270,9 +279,10 @@ def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
                 for name in names
             )
             lines.append(["mean", *means])
-        parts.append(table([modality, *names], lines))
+        parts.append(table(*_fitted([modality, *names], lines, WIDTH)))
     if found.failed:
-        parts.append("\n".join(["Failed:", *(f"  {printable(str(row.error))}" for row in found.failed)]))
+        errors = [(str(row.estimate), str(row.error)) for row in found.failed]
+        parts.append("\n".join([f"Failed: {len(errors)}", *causes(errors)]))
     return "\n\n".join(parts)
 
 

@@ -163,7 +163,11 @@ def _sorted(
         else:
             entries.append(entry)
     paces = {modality: job.seconds_per_million(modality) for modality in plan.modalities}
-    costs = {item.key: forecast.estimate(item, paces[item.modality]) for item in todo}
+    sizes = forecast.bytes_per_sample(todo) if job.dry_run else {}
+    costs = {}
+    for item in todo:
+        size = sizes.get(item.source.suffix.lower())
+        costs[item.key] = forecast.estimate(item, paces[item.modality], size and item.size_bytes / size)
     free_bytes = place(plan.root).free_bytes()
     forecast.require_space(plan.root, free_bytes, [(item, costs[item.key]) for item in todo])
     return entries, todo, costs, free_bytes

@@ -78,6 +78,7 @@ def serve(job: ServeJob, on_start: Callable[[str], object]) -> None:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", job.port))
+        listening.listen()  # a browser that is faster than the start waits, rather than being refused
     except OSError as error:
         raise OutputError(f"port {job.port} of 127.0.0.1: {error.strerror}; choose another --port") from error
     port, token = listening.getsockname()[1], secrets.token_urlsafe(24)

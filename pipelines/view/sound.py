@@ -16,7 +16,7 @@ from denoise.dsp.resample import resample
 from pipelines.view.budget import NAMES, Budget, data_uri, encode_pictures
 
 _MAX_EXCERPT_S = 20.0
-_MIN_EXCERPT_S = 2.0
+_MIN_EXCERPT_S = 1.0
 _FRAME_S = 0.1
 _RATES = (16000, 24000, 44100, 48000)  # of MPEG audio that every browser plays
 _BYTES_PER_S = {16000: 4500, 24000: 6000, 44100: 11000, 48000: 11500}  # measured on noise
@@ -74,9 +74,12 @@ def sound_view(
     signals = [_excerpt(path, start, stop) for path in (before, after) if path is not None]
     length = min(signal.shape[-1] for signal in signals)
     signals = [signal[..., :length] for signal in signals]
-    clips = [(names[0], signals[0])]
-    if after is not None:
-        clips += [(names[1], signals[1]), (names[2], signals[0] - signals[1])]
+    media = _clips(signals, rate, heard)
+    while sum(map(len, media)) > budget.share(0.75) and length > _MIN_EXCERPT_S * rate:
+        share = 0.95 * budget.share(0.75) / sum(map(len, media))
+        length = max(int(length * share), int(_MIN_EXCERPT_S * rate))
+        signals = [signal[..., :length] for signal in signals]
+        media = _clips(signals, rate, heard)
     start_s, stop_s = start / rate, (start + length) / rate
     seen = spectrograms(
         {name: signal.mean(axis=0) for name, signal in zip(names, signals, strict=False)},
@@ -90,7 +93,7 @@ def sound_view(
         stop_s,
         duration,
         rate / 2,
-        tuple((name, data_uri(_mp3(signal, rate, heard), "audio/mpeg")) for name, signal in clips),
+        tuple((name, data_uri(clip, "audio/mpeg")) for name, clip in zip(names, media, strict=False)),
         tuple(Spectrogram(name, picture) for name, picture in seen.items()),
         tuple((max(a, 0.0), min(b, 1.0)) for a, b in shares),
     )
@@ -130,6 +133,12 @@ def _most_removed(
     window = min(len(energy), max(1, int(length_s / _FRAME_S)))
     sums = np.convolve(energy, np.ones(window), "valid")
     return int(sums.argmax()) * frame
+
+
+def _clips(signals: Sequence[Array], rate: float, heard: int) -> list[bytes]:
+    """Encode the signals, and of two their difference."""
+    removed = [signals[0] - signals[1]] if len(signals) > 1 else []
+    return [_mp3(signal, rate, heard) for signal in (*signals, *removed)]
 
 
 def _mp3(signal: Array, rate: float, heard: int) -> bytes:

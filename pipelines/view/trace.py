@@ -20,8 +20,10 @@ REMOVED_HEIGHT = 60
 _MAX_CHANNELS = 12
 _MAX_SAMPLES = 4_000_000  # of a channel; the rest of a longer log is not drawn
 _MAX_VALUES = 20_000  # of a channel, in the page
-_MIN_VALUES = 400
-_DRAWN = 800  # values of the drawing that needs no script
+_MIN_VALUES = 300
+_MAX_DRAWN = 800  # values of a drawing that needs no script
+_MIN_DRAWN = 120
+_POINT_BYTES = 12  # of a drawing
 _LEVELS = 65534  # of 16 bits; the last one is a gap
 _FAR = 4.0  # standard deviations from the mean, as in the tally of events
 _MAX_PEAKS = 60
@@ -78,14 +80,21 @@ def trace_view(
         cleaned, _ = _samples(after, options or {})
         length = min(length, cleaned.shape[1])
         noisy, cleaned = noisy[:, :length], cleaned[: len(noisy), :length]
-    shown = min(len(noisy), _MAX_CHANNELS)
-    sides = 1 if cleaned is None else 2
-    values = int(np.clip(budget.share(0.8) / (2 * sides * max(shown, 1)), _MIN_VALUES, _MAX_VALUES))
+    sides, drawings = (1, 1) if cleaned is None else (2, 3)  # of a channel
+    # Half of the room is for drawings, which are no base64, and half for values of two bytes.
+    drawn = budget.share(0.5) * 4 / 3 / (_POINT_BYTES * drawings)
+    values = budget.share(0.5) / (2 * sides)
+    fitting = max(1, int(min(drawn / _MIN_DRAWN, values / _MIN_VALUES)))
+    shown = min(len(noisy), _MAX_CHANNELS, fitting)
+    sizes = (
+        int(np.clip(drawn / max(shown, 1), _MIN_DRAWN, _MAX_DRAWN)),
+        int(np.clip(values / max(shown, 1), _MIN_VALUES, _MAX_VALUES)),
+    )
     columns = SensorInfo.of(info).columns
     titles = columns if len(columns) == len(noisy) else [f"channel {n + 1}" for n in range(len(noisy))]
     return TraceView(
         tuple(
-            _channel(titles[n], noisy[n], None if cleaned is None else cleaned[n], values)
+            _channel(titles[n], noisy[n], None if cleaned is None else cleaned[n], *sizes)
             for n in range(shown)
         ),
         len(noisy) - shown,
@@ -110,20 +119,20 @@ def _samples(path: Path, options: Mapping[str, Any]) -> tuple[Array, Any]:
     return joined[:, :_MAX_SAMPLES], info
 
 
-def _channel(name: str, before: Array, after: Array | None, values: int) -> Channel:
+def _channel(name: str, before: Array, after: Array | None, drawn: int, values: int) -> Channel:
     both = before if after is None else np.concatenate([before, after])
     finite = both[np.isfinite(both)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     margin = 0.05 * (high - low) or max(abs(low), 1.0) * 0.05
     low, high = low - margin, high + margin
     sides = [before] if after is None else [before, after]
-    paths = [path_of(_envelope(side, _DRAWN), low, high, HEIGHT) for side in sides]
+    paths = [path_of(_envelope(side, drawn), low, high, HEIGHT) for side in sides]
     removed = 0.0
     if after is not None:
         difference = before - after
         removed = float(np.nanmax(np.abs(difference), initial=0.0)) if np.isfinite(difference).any() else 0.0
         half = removed or 1.0
-        paths.append(path_of(_envelope(difference, _DRAWN), -half, half, REMOVED_HEIGHT))
+        paths.append(path_of(_envelope(difference, drawn), -half, half, REMOVED_HEIGHT))
     return Channel(
         name,
         low,

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines.batch import forecast
 from pipelines.batch.discover import Item
@@ -20,6 +21,15 @@ def test_a_photo_takes_about_what_its_pixels_take() -> None:
     assert cost.estimated_bytes_out == cost.bytes_in == 24_000_000
     assert 6 < cost.estimated_seconds < 30
     assert forecast.estimate(item("a.jpg", "a.png", "image", 1000), pace).estimated_bytes_out == 5000
+
+
+def test_the_headers_of_a_few_files_tell_how_many_pixels_a_byte_is(tmp_path: Path) -> None:
+    for number in range(40):
+        Image.new("RGB", (50, 40)).save(tmp_path / f"{number}.png")
+    (tmp_path / "5.png").write_text("broken")
+    items = [item(str(p), "x.png", "image", 500) for p in sorted(tmp_path.iterdir())]
+    assert forecast.bytes_per_sample(items) == {".png": 500 / 2000}
+    assert forecast.bytes_per_sample([item("gone.wav", "x.wav", "audio", 500)]) == {}
 
 
 def test_models_differ_as_the_documents_say() -> None:

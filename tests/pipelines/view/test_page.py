@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,23 @@ def test_a_view_of_noise_fits_its_share_of_the_page(photos: tuple[Path, Path], f
     view = photo_view(*photos, budget)
     assert size_of(view) <= 4 / 3 * budget.size_bytes + 1000
     assert size_of(view) >= 0.2 * budget.size_bytes or view.scale == 1
-    assert 500 * size_of(photo_view(*photos, Budget.for_files(500))) < 25e6
+
+
+def test_500_files_of_any_kind_make_a_page_below_25_mb(photos: tuple[Path, Path], tmp_path: Path) -> None:
+    rng, clean = np.random.default_rng(0), np.zeros((480_000, 20))
+    pairs = {"image": photos}
+    for kind, suffix in (("audio", "wav"), ("sensor", "npy")):
+        pairs[kind] = (tmp_path / f"before.{suffix}", tmp_path / f"after.{suffix}")
+    noise = 0.1 * rng.standard_normal(clean.shape)
+    for audio, log, values in zip(pairs["audio"], pairs["sensor"], (noise, clean + 0.3 * noise), strict=True):
+        sf.write(audio, values[:, 0], 48000)
+        np.save(log, values[:20_000].T)
+    for kind, pair in pairs.items():
+        view, missing = compare(kind, *pair, Budget.for_files(500), {})
+        assert missing is None
+        row = Row("a", "ok", kind, view=view)
+        empty = as_html(Page("a", [], [], [replace(row, view=None, missing="none")]))
+        assert 500 * (len(as_html(Page("a", [], [], [row]))) - len(empty)) < 24e6, kind
 
 
 def test_crops_show_the_pixels_of_their_place(photos: tuple[Path, Path]) -> None:
