@@ -220,7 +220,7 @@ Ensemble = Annotated[
         "Flipped and transposed copies of an image to average: 1, 2 or 4.",
         low=min(ENSEMBLES),
         high=max(ENSEMBLES),
-        unset="2 of photo-best, else 1",
+        unset="4 of photo-best, else 1",
     ),
 ]
 Remove = Annotated[

@@ -22,15 +22,8 @@ _CROP_PX = 64
 _CROPS_PER_LEVEL, _LEVELS = 2, 3  # flattest crops of the dark, the middle and the bright third
 _MAX_CANDIDATES = 400
 _CELL_PX = 8  # the structure of a crop is measured on means of such cells, which average noise out
-BLOCK_PX = 16
-# Luma, blue and red differences of JPEG (JFIF 1.02).
-TO_YCC = np.array(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
-)
+_BLOCK_PX = 16
 _CLIPPED = (0.03, 0.97)  # mean of a crop: beyond, noise is cut off
-# The mean square of a coefficient is at most so many times what its median tells of normal noise, whose
-# median square is the second. JPEG makes the tail heavier; more is structure.
-_MAX_TAIL, _MEDIAN_SQUARE = 2.0, 0.455
 # A denoiser removes nearly all of white noise but, of smoothed noise, the less the coarser it is. By the
 # whiteness, noise is smoothed up to the first value and white from the second on. The rest is the log of the
 # level of smoothed noise: a constant, and what the log of what was removed and the whiteness add. Fit to the
@@ -54,9 +47,6 @@ class RealNoise:
     # power density of what was removed, relative to white noise of the same level, in eight bands of equal
     # width from 0 to half a cycle a pixel, `(8,)`
     spectrum: Array
-    # mean square of each cosine coefficient of flat blocks of the photo itself, for luma and two chroma
-    # planes; the mean of a block, which is the photo's, counts as 0. `(3, 16, 16)`
-    power: Array
 
 
 def real_noise(page: Array, peak: float, denoise: Denoise) -> RealNoise:
@@ -73,11 +63,9 @@ def real_noise(page: Array, peak: float, denoise: Denoise) -> RealNoise:
     Returns:
         Zero noise for a page of less than 16 pixels a side.
     """
-    side = min(_CROP_PX, *(size // BLOCK_PX * BLOCK_PX for size in page.shape[1:]))
-    if side < BLOCK_PX:
-        return RealNoise(
-            0.0, 0.0, np.zeros(0), np.zeros(0), 1.0, np.ones(8), np.zeros((3, BLOCK_PX, BLOCK_PX))
-        )
+    side = min(_CROP_PX, *(size // _BLOCK_PX * _BLOCK_PX for size in page.shape[1:]))
+    if side < _BLOCK_PX:
+        return RealNoise(0.0, 0.0, np.zeros(0), np.zeros(0), 1.0, np.ones(8))
     crops = flattest_crops(page, peak, side)
     cleaned = np.asarray(denoise(crops), np.float32)
     removed = (crops - cleaned) * np.float32(_EIGHT_BIT)
@@ -90,17 +78,7 @@ def real_noise(page: Array, peak: float, denoise: Denoise) -> RealNoise:
     order = np.argsort(brightness)
     whiteness = float(spectrum[-1]) / max(float(spectrum[1:4].mean()), 1e-9)
     sigma = _total_sigma(total, whiteness)
-    planes = _EIGHT_BIT * np.einsum("ij,njhw->inhw", TO_YCC, crops)
-    cosine_power = np.stack([_cosine_power(plane, flat) for plane in planes])
-    return RealNoise(sigma, total, brightness[order], levels[order], whiteness, spectrum, cosine_power)
-
-
-def cosines() -> Array:
-    """Return the orthonormal cosine transform of a block: coefficients are `c @ block @ c.T`, `(16, 16)`."""
-    position = np.arange(BLOCK_PX)
-    matrix = np.cos(np.pi / BLOCK_PX * position[:, None] * (position + 0.5)) * math.sqrt(2 / BLOCK_PX)
-    matrix[0] /= math.sqrt(2)
-    return matrix.astype(np.float32)
+    return RealNoise(sigma, total, brightness[order], levels[order], whiteness, spectrum)
 
 
 def flattest_crops(page: Array, peak: float, side: int) -> Array:
@@ -146,26 +124,9 @@ def _flat_blocks(cleaned: Array) -> Array:
 
 def _blocks(planes: Array) -> Array:
     """Cut `(N, side, side)` into blocks, `(N, blocks, 256)`."""
-    count, side = planes.shape[0], planes.shape[-1] // BLOCK_PX
-    cut = planes.reshape(count, side, BLOCK_PX, side, BLOCK_PX).swapaxes(2, 3)
-    return cut.reshape(count, side * side, BLOCK_PX**2)
-
-
-def _cosine_power(plane: Array, flat: Array) -> Array:
-    """Mean square of the cosine coefficients of the flat blocks of `(N, side, side)`, `(16, 16)`.
-
-    Few blocks have structure, which raises the mean but hardly the median. Neighbouring frequencies are
-    averaged, because flat blocks are few.
-    """
-    blocks = _blocks(plane).reshape(*flat.shape, BLOCK_PX, BLOCK_PX)[flat]
-    squares = np.square(cosines() @ blocks @ cosines().T)
-    power = np.minimum(squares.mean(0), _MAX_TAIL * np.median(squares, 0) / _MEDIAN_SQUARE)
-    power[0, 0] = (power[0, 1] + power[1, 0]) / 2
-    padded = np.pad(power, 1, mode="edge")
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    smooth: Array = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-    smooth[0, 0] = 0
-    return smooth
+    count, side = planes.shape[0], planes.shape[-1] // _BLOCK_PX
+    cut = planes.reshape(count, side, _BLOCK_PX, side, _BLOCK_PX).swapaxes(2, 3)
+    return cut.reshape(count, side * side, _BLOCK_PX**2)
 
 
 def _spectrum(planes: Array) -> Array:

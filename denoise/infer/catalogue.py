@@ -154,7 +154,7 @@ def load(
             faint. By default clearly present components are removed, except slow wander.
         keep: For a network for sensors: which of those to keep.
         ensemble: For networks of images against noise: number of flipped and transposed copies whose results
-            are averaged, 1, 2 or 4; None is 2 for `photo-best`, else 1.
+            are averaged, 1, 2 or 4; None is 4 for `photo-best`, else 1.
 
     Raises:
         UsageError: There is no such model, file, precision or ensemble, or the model is for another modality.
@@ -192,15 +192,15 @@ def load(
             rates_hz = Heartbeats.rates_hz if row.card.get("name") in COMPANIONS.values() else None
             model = SensorChain(model, next(iter(companions), None), remove, keep, rates_hz=rates_hz)
             remove = keep = ()
-        elif modality == "image" and companions:
+        elif modality == "image" and companions and row.name not in THOROUGH_MODELS:
             model = _sharpener(model, companions[0])
         elif modality == "image":
-            model = _averaged(model, ensemble or (2 if row.name in THOROUGH_MODELS else 1))
+            model = _averaged(model, ensemble or (ENSEMBLES[-1] if row.name in THOROUGH_MODELS else 1))
             ensemble = None
-            if row.name in THOROUGH_MODELS:
-                from denoise.models.coarse_noise import CoarseNoiseFilter
+            if companions:
+                from denoise.models.network_mean import NetworkMean
 
-                model = CoarseNoiseFilter(model).eval()
+                model = NetworkMean(model, companions[0]).eval()
         elif modality == "audio":
             from denoise.models.field.chain import FieldChain
             from denoise.models.field.floor_gain import FloorGain

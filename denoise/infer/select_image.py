@@ -18,7 +18,7 @@ from denoise.estimate.real_noise import RealNoise, real_noise
 from denoise.infer.selection import PageSelector, Selection
 from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sharpened
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.coarse_noise import denoise_crops
+from denoise.models.network_mean import denoise_crops
 from denoise.models.table import AUTO_PICKS, build
 
 # 8-bit units. Below FAINT an image is left as it is, above CLEAR it is cleaned completely, in between partly,

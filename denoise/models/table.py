@@ -58,13 +58,12 @@ AUDIO_PICKS = ("speech", "field")  # for speech, for everything else
 PROFILED_MODEL = "audio"  # accepts a noise profile
 LIVE_MODEL = "speech-live"  # for live audio
 
-# Followed by the filter of `denoise.models.coarse_noise`, and run on two copies by default.
-THOROUGH_MODELS = ("photo-best",)
+THOROUGH_MODELS = ("photo-best",)  # by default run on all copies; see also `denoise.models.network_mean`
 ENSEMBLES = (1, 2, 4)  # numbers of copies of a picture, see `denoise.models.ensemble`
 
 # The shipped model that accompanies another: `ecg` takes over on heartbeats, `photo` is the prior of
-# deconvolution.
-COMPANIONS: Mapping[str, str] = {"sensor": "ecg", "photo-sharp": "photo"}
+# deconvolution, and half of `photo-best` on noise that a camera smoothed.
+COMPANIONS: Mapping[str, str] = {"sensor": "ecg", "photo-sharp": "photo", "photo-best": "photo"}
 
 PRECISIONS = ("auto", "float32", "bf16", "int8")  # of trained image models; the first is the default
 

@@ -54,10 +54,10 @@ def test_the_mean_of_more_copies_is_nearer_to_the_clean_photo(model: str) -> Non
     assert np.square(one).mean() > np.square(two).mean() > np.square(four).mean()
 
 
-def test_photo_best_has_two_copies_by_default() -> None:
+def test_photo_best_has_four_copies_by_default() -> None:
     noisy = np.random.default_rng(0).integers(0, 255, (32, 40), np.uint8)
-    one, default, two = (load("photo-best", ensemble=n).clean(noisy) for n in (1, None, 2))
-    assert np.array_equal(default, two)
+    one, default, four = (load("photo-best", ensemble=n).clean(noisy) for n in (1, None, 4))
+    assert np.array_equal(default, four)
     assert not np.array_equal(default, one)
 
 
