@@ -42,7 +42,8 @@ def noise(*shape: int) -> Tensor:
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(2))
 
 
-def test_it_starts_as_the_causal_model_it_grew_from() -> None:
+def test_it_starts_as_the_causal_model_it_grew_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_bigru, "_BASS_BINS", 0)  # the causal model keeps them
     torch.manual_seed(0)
     causal = audio.build(**SMALL).eval()
     grown = build(**SMALL, **MORE)

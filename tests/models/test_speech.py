@@ -63,6 +63,18 @@ def test_loud_faint_clipped_and_off_centre(model: Cleaner, pair: tuple[np.ndarra
     assert si_sdr_db(truth, model.clean(clipped[0], RATE)[None]) > si_sdr_db(truth, clipped)
 
 
+@pytest.mark.parametrize("hz", [8, 25])
+def test_rumble_below_any_voice_is_removed(
+    model: Cleaner, pair: tuple[np.ndarray, np.ndarray], hz: float
+) -> None:
+    noisy, _ = pair
+    wave = np.exp(2j * np.pi * hz * np.arange(noisy.size) / RATE)
+    rumble = 0.1 * wave.real
+    inner = slice(RATE // 4, -RATE // 4)
+    left = np.abs(np.vdot(wave[inner], model.clean(noisy[0] + rumble, RATE)[inner]))
+    assert left < 0.05 * np.abs(np.vdot(wave[inner], rumble[inner]))
+
+
 def test_clean_speech_comes_back_and_silence_is_silent(
     model: Cleaner, pair: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -28,6 +28,7 @@ from denoise.models.speech.spectral_gru import (
 
 _PART_FRAMES = 1024  # of a recording denoised at a time: 16 s
 _AHEAD_FRAMES = 128  # look-ahead, from whose end the backward layer starts: 2 s
+_BASS_BINS = 2  # below any voice: their mask is 0, because training has hardly any rumble
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class SpectralBiGru(ShiftEnsemble):
             if skips:
                 x = F.leaky_relu(x, SLOPE, inplace=True)
         x = torch.tanh(x.float())
-        x = torch.cat([x, x[..., -1:]], -1)
+        x = torch.cat([torch.zeros_like(x[..., :_BASS_BINS]), x[..., _BASS_BINS:], x[..., -1:]], -1)
         return torch.complex(1.2 * x[:, 0], 1.2 * x[:, 1]), memory
 
     def _run_forward(self, code: Tensor, memory: Tensor, carry: int) -> tuple[Tensor, Tensor]:
