@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import struct
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ from denoise.io.formats import FORMATS
 from denoise.io.media.encoder import LOSSLESS, MOVS, TrackEncoder, coding_for
 from denoise.io.media.mp4 import NotSimpleError, Replacement, replace_tracks
 from denoise.io.media.mux import remux
-from denoise.io.media.tracks import Track, decode, media_format, opened, tracks
+from denoise.io.media.tracks import Track, decode, media_format, opened, samples_of, tracks
 from denoise.io.stamp import xmp_with
 from denoise.signal import AudioInfo, SignalInfo
 
@@ -93,8 +94,8 @@ class MediaReader:
         """
         pieces, size, left = list[Floats](), 0, self._track.samples
         with opened(self._path) as file:
-            for piece, _ in decode(self._path, file, file.streams[self._track.index]):
-                piece = piece[:, :left]
+            for frame in decode(self._path, file, file.streams[self._track.index]):
+                piece = samples_of(frame)[:, :left]
                 left -= piece.shape[1]
                 if not np.isfinite(piece).all():
                     raise UnreadableError(f"{self._path}: its sound holds NaN or infinite samples")
@@ -184,6 +185,7 @@ class MediaWriter:
         self._codings = [coding_for(track, self._muxer) for track in self._tracks]
         self._done = list[Replacement]()
         self._files = list[Path]()
+        self._encoding: Future[None] | None = None
 
     def write(self, block: Array) -> None:
         """Append the next samples `(C, n)`; those of the next track follow when one is complete."""
@@ -193,18 +195,20 @@ class MediaWriter:
                 raise UsageError(
                     f"{self._path}: a block of shape {block.shape}, expected ({track.channels}, n)"
                 )
+            self._wait()
             room = track.samples - self._encoder.samples if track.samples else block.shape[1]
-            part, block = block[:, :room], block[:, room:]
+            part, block = block[:, :room].astype(np.float32), block[:, room:]  # a copy: it is encoded later
             if not np.isfinite(part).all():
                 raise OutputError(f"{self._path}: holds NaN or infinite values, expected finite numbers")
-            self._encoder.write(part)
-            if track.samples and self._encoder.samples == track.samples:
+            self._encoding = self._thread.submit(self._encoder.write, part)
+            if part.shape[1] == room and track.samples:
                 self._next()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._part = stack.enter_context(replacing(self._path))
             stack.callback(self._remove)
+            self._thread = stack.enter_context(ThreadPoolExecutor(1))
             self._open()
             stack.push(self._finish)
             self._stack = stack.pop_all()
@@ -217,7 +221,14 @@ class MediaWriter:
         self._files.append(self._file)
         self._encoder = TrackEncoder(self._file, self._tracks[number], coding)
 
+    def _wait(self) -> None:
+        """Wait for the block that is being encoded, while the model had the next one."""
+        encoding, self._encoding = self._encoding, None
+        if encoding:
+            encoding.result()
+
     def _next(self) -> None:
+        self._wait()
         self._encoder.close(complete=True)
         self.clipped += self._encoder.clipped
         self._done.append(Replacement(self._tracks[len(self._done)], self._file, self._encoder.start))
@@ -226,6 +237,7 @@ class MediaWriter:
 
     def _finish(self, *failure: Any) -> None:
         if failure[0] is not None:
+            wait([self._encoding] if self._encoding else [])
             self._encoder.close(complete=False)
             return
         if len(self._done) < len(self._tracks):

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,6 @@ _SIZES = (
 )
 _ENCRYPTED_TAGS = ("enca", "drms", "aavd")  # of sample entries (ISO/IEC 14496-12; iTunes; Audible)
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}  # of integer samples
-
-Piece = tuple[Floats, int | None]  # samples `(C, n)`, and the time of the first, in samples
 
 
 @dataclass(frozen=True)
@@ -118,20 +117,20 @@ def _scan(path: Path, index: int) -> Track:
             raise UnsupportedError(f"{path}: its sound {what}; expected sound that can be decoded")
         counter = _Counter()
         samples, marks = 0, list[tuple[int, int]]()
-        rate = 0
-        for piece, time in decode(path, file, stream, counter):
-            rate = rate or stream.codec_context.sample_rate
-            expected = marks[-1][1] + samples - marks[-1][0] if marks else None
-            if time is None:
-                time = expected if expected is not None else 0
-            if expected is None or abs(time - expected) > _SLACK_S * 1.5 * rate:
-                marks.append((samples, time if expected is None else max(time, expected)))
-            samples += piece.shape[1]
+        rate, clock = 0, Fraction(0)
+        for frame in decode(path, file, stream, counter):
+            rate = rate or frame.sample_rate
+            clock = clock or frame.time_base * rate
+            expected = marks[-1][1] + samples - marks[-1][0] if marks else 0
+            time = expected if frame.pts is None else round(frame.pts * clock)
+            if not marks or abs(time - expected) > _SLACK_S * 1.5 * rate:
+                marks.append((samples, max(time, expected) if marks else time))
+            samples += frame.samples
         if not samples:
             raise UnreadableError(f"{path}: its sound holds 0 samples, expected at least one")
         end = samples + marks[-1][1] - marks[-1][0]
         if file.format.name.startswith("mov"):  # FFmpeg does not cut off the padding of the last packet
-            stops = [round(counter.stop_s * rate)]
+            stops = [round(counter.stop * stream.time_base * rate)]
             if stream.duration and stream.start_time is not None:
                 stops.append(round((stream.start_time + stream.duration) * stream.time_base * rate))
             if 0 < end - min(stops) < 4 * counter.longest:
@@ -165,7 +164,7 @@ class _Counter:
     packets: int = 0
     longest: int = 0  # frame, in samples
     bad: int = 0  # packets that could not be decoded
-    stop_s: float = 0.0  # end of its last packet
+    stop: int = 0  # end of its last packet, in the unit of the stream
 
 
 def _is_cut_short(path: Path) -> bool:
@@ -198,8 +197,8 @@ def _caf_size(path: Path) -> int:
     return at
 
 
-def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) -> Iterator[Piece]:
-    """Decode a track, frame by frame; packets that cannot be decoded are counted and left out.
+def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) -> Iterator[Any]:
+    """Decode a track into FFmpeg's frames; packets that cannot be decoded are counted and left out.
 
     Raises:
         UnsupportedError: Rate or channels change on the way.
@@ -208,8 +207,8 @@ def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) 
     counter = counter or _Counter()
     first = None
     for packet in file.demux(stream):
-        if packet.pts is not None and packet.time_base and packet.duration:
-            counter.stop_s = float((packet.pts + packet.duration) * packet.time_base)
+        if packet.pts is not None and packet.duration:
+            counter.stop = packet.pts + packet.duration
         counter.bytes += packet.size
         counter.packets += packet.size > 0
         try:
@@ -219,17 +218,18 @@ def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) 
             continue
         for frame in frames:
             counter.longest = max(counter.longest, frame.samples)
-            first = first or (frame.sample_rate, frame.layout.name)
-            if (frame.sample_rate, frame.layout.name) != first:
+            found = frame.sample_rate, frame.layout.name
+            first = first or found
+            if found != first:
                 raise UnsupportedError(
-                    f"{path}: its sound changes from {first[0]} Hz {first[1]} to {frame.sample_rate} Hz "
-                    f"{frame.layout.name} on the way; expected one format"
+                    f"{path}: its sound changes from {first[0]} Hz {first[1]} to {found[0]} Hz {found[1]} "
+                    "on the way; expected one format"
                 )
-            time = None if frame.pts is None else round(frame.pts * frame.time_base * frame.sample_rate)
-            yield _samples(frame), time
+            yield frame
 
 
-def _samples(frame: Any) -> Floats:
+def samples_of(frame: Any) -> Floats:
+    """Convert a decoded frame to `(C, n)`, full scale at 1."""
     values = frame.to_ndarray()
     name = frame.format.name.removesuffix("p")
     if not frame.format.is_planar:
