@@ -214,6 +214,11 @@ def _on_white(colour: Array, alpha: Array, peak: float) -> Array:
     return mixed.astype(colour.dtype) if colour.dtype.kind == "f" else np.rint(mixed).astype(colour.dtype)
 
 
+def rescaled(pixels: Array, peak: int, full: int) -> Array:
+    """Scale 16-bit pixels from one white to another."""
+    return ((pixels.astype(np.uint32) * full + peak // 2) // peak).astype(np.uint16)
+
+
 def icc_fits(icc: bytes | None, channels: int) -> bool:
     """Check that a profile's colour space (ICC.1, bytes 16-19) is gray, or RGB, as `channels` are."""
     space = (icc or b"")[16:20]

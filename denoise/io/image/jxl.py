@@ -15,7 +15,7 @@ import numpy as np
 from denoise.arrays import Array
 from denoise.errors import OutputError, UnsupportedError
 from denoise.io.formats import optional_package
-from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits
+from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, rescaled
 from denoise.io.image.ifd import upright_exif
 from denoise.io.limits import require_plausible_size
 from denoise.signal import ImageInfo, Metadata, Page
@@ -59,7 +59,7 @@ class JpegXl(SinglePage):
         import imagecodecs
 
         pixels, peak = imagecodecs.jpegxl_decode(data[:]), 2 ** header.own["bits"] - 1
-        return _scaled(pixels, peak, 65535) if pixels.dtype == np.uint16 else pixels
+        return rescaled(pixels, peak, 65535) if pixels.dtype == np.uint16 else pixels
 
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Encode the picture upright; a lossless source stays lossless, whatever its format."""
@@ -83,15 +83,11 @@ class JpegXl(SinglePage):
             )
         bits = info.own.get("bits", 16)
         if pixels.dtype == np.uint16 and bits < 16:
-            pixels, quality["bitspersample"] = _scaled(pixels, 65535, 2**bits - 1), bits
+            pixels, quality["bitspersample"] = rescaled(pixels, 65535, 2**bits - 1), bits
         file.write(imagecodecs.jpegxl_encode(pixels, usecontainer=True, **quality))
         for kind, content in ((b"Exif", exif and bytes(4) + exif), (b"xml ", metadata.xmp)):
             if content:
                 file.write(struct.pack(">I4s", len(content) + 8, kind) + content)
-
-
-def _scaled(pixels: Array, peak: int, full: int) -> Array:
-    return ((pixels.astype(np.uint32) * full + peak // 2) // peak).astype(np.uint16)
 
 
 def _is_srgb(icc: bytes) -> bool:

@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -785,3 +786,43 @@ def test_raw_files_that_are_no_tiff_keep_their_tags() -> None:
         found.load(metadata.exif or b"")
         assert (found[MAKE], found[ORIENTATION]) == ("Kamera", 1)
         assert float(found.get_ifd(EXIF_TAG)[EXPOSURE]) == 0.5
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_deep_avif_keeps_colours_and_metadata_in_every_orientation(tmp_path: Path, channels: int) -> None:
+    picture = np.repeat(np.linspace(0, 1023, 48).astype(np.uint16)[None, :, None], 32, 0).repeat(channels, 2)
+    coded = imagecodecs.avif_encode(
+        picture[..., 0] if channels == 1 else picture,
+        level=100,
+        bitspersample=10,
+        primaries=9,
+        transfer=16,
+        matrix=9,
+    )
+    (tmp_path / "a.avif").write_bytes(coded)
+    pixels, info = read(tmp_path / "a.avif")
+    assert isinstance(info, ImageInfo)
+    assert (info.dtype, info.shape, info.passthrough_channels) == (
+        "uint16",
+        (channels, 32, 48),
+        channels % 2 ^ 1,
+    )
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[274], exif[271] = orientation, "Kamera"
+        metadata = Metadata(exif=exif.tobytes()[6:], xmp=b"<x/>")
+        write(tmp_path / "b.avif", pixels, replace(info, metadata=metadata))
+        with Image.open(tmp_path / "b.avif") as image:
+            assert (image.getexif()[274], image.getexif()[271]) == (orientation, "Kamera")
+            assert image.info["xmp"] == b"<x/>"
+        assert probe(tmp_path / "b.avif").metadata == metadata
+        turned = pillow_heif.open_heif(tmp_path / "b.avif", convert_hdr_to_8bit=False)
+        assert turned.size == ((48, 32) if orientation < 5 else (32, 48))
+        nclx = turned.info["nclx_profile"]
+        assert (nclx["color_primaries"], nclx["transfer_characteristics"], nclx["matrix_coefficients"]) == (
+            9,
+            16,
+            9,
+        )
+        found = imagecodecs.avif_decode((tmp_path / "b.avif").read_bytes()).reshape(picture.shape)
+        assert np.abs(found.astype(int) - picture).max() < 12
