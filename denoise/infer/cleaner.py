@@ -91,19 +91,20 @@ class Cleaner:
         sample_rate: float | None = None,
         strength: float = 1.0,
         sigma: float | None = None,
+        selection: Selection | None = None,
     ) -> tuple[Array, Selection]:
         """Clean an array with the model selected for it; arguments as for `denoise.infer.apply.apply`.
+
+        A selector takes the model of `selection`, if one is given, and only verifies its result.
 
         Black and white of an image are judged by its samples (`denoise.estimate.scale`), and three equal
         channels stay equal.
         """
+        options: dict[str, Any] = {"sample_rate": sample_rate, "sigma": sigma, "selection": selection}
         if not array.dtype.isnative or min(array.strides, default=0) < 0:  # torch has no such arrays
             native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-            result, selection = self.apply(
-                native, peak=peak, keep=keep, sample_rate=sample_rate, strength=strength, sigma=sigma
-            )
+            result, selection = self.apply(native, peak=peak, keep=keep, strength=strength, **options)
             return result.astype(array.dtype, copy=False), selection
-        options: dict[str, Any] = {"sample_rate": sample_rate, "sigma": sigma}
         cleaned = len(array) - keep
         if self.spec.ndim == 1 or strength == 0 or not array.size:
             return self._apply(array, peak, keep, strength, options)
@@ -150,10 +151,11 @@ class Cleaner:
             apply_stream(stream, array, cleaned)
             return cleaned, stream.selection
         options = {"peak": peak, "keep": keep, **options}
+        given: Selection | None = options.pop("selection")
         if not isinstance(selector, PageSelector):
             return apply(self.denoiser, array, strength=strength, **options), Selection(self.name)
         noisy = array[: len(array) - keep]
-        selection = selector.select(noisy, peak)
+        selection = given or selector.select(noisy, peak)
         repaired = selector.repair(selection, noisy, peak)
         source = array if repaired is noisy else np.concatenate([repaired, array[len(noisy) :]])
         name = ""

@@ -176,7 +176,7 @@ class _Result(NamedTuple):
 
 def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
     """Clean every page of an image."""
-    pixels, selections = 0, []
+    pixels, selections, chosen = 0, list[Selection](), None
     reading = {"max_pixels": options.max_pixels}
     with io.reader(source, **reading) as pages:
         info = pages.info
@@ -188,8 +188,10 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 now = pages.info  # pages of one file may differ in kind
                 colours = page.shape[0] - now.passthrough_channels
                 pixels += page.shape[1] * page.shape[2]
-                result, selection = _clean_page(page, now, cleaner, options)
+                result, selection = _clean_page(page, now, cleaner, options, chosen)
                 selections.append(selection)
+                if isinstance(info, ImageInfo) and info.animated and selection.model != "none":
+                    chosen = chosen or selection  # one choice for all frames, or they would flicker
                 if isinstance(now, ImageInfo) and now.alpha:
                     _restore_transparent(page, result, colours)
                 scores.update(
@@ -209,10 +211,11 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
 
 
 def _clean_page(
-    page: Array, info: SignalInfo, cleaner: Cleaner, options: CleanOptions
+    page: Array, info: SignalInfo, cleaner: Cleaner, options: CleanOptions, chosen: Selection | None
 ) -> tuple[Array, Selection]:
     """Clean a page; bands of a multispectral camera each on its own, as gray images."""
-    clean = partial(cleaner.apply, peak=info.peak, strength=options.strength, sigma=options.sigma)
+    given = {"strength": options.strength, "sigma": options.sigma, "selection": chosen}
+    clean = partial(cleaner.apply, peak=info.peak, **given)
     if not (isinstance(info, ImageInfo) and info.bands):
         return clean(page, keep=info.passthrough_channels)
     parts = [clean(page[band : band + 1]) for band in range(len(page))]

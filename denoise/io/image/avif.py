@@ -1,7 +1,7 @@
 """AVIF (AV1 Image File Format 1.1): gray and RGB of 8, 10 and 12 bits, with or without alpha.
 
-libavif codes the pixels, through imagecodecs, which writes no metadata: its boxes are added here. Pillow reads
-the metadata. 10 and 12 bits are read as 16, and written with the depth of the source.
+libavif codes the pixels, through imagecodecs, which writes no metadata: its boxes are added here. Pillow
+reads the metadata. 10 and 12 bits are read as 16 bits, and written with the depth of the source.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 

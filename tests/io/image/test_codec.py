@@ -616,6 +616,24 @@ def test_animations_keep_frames_times_and_plays(tmp_path: Path, suffix: str, dis
             assert after.info["duration"] == time_ms
 
 
+def test_one_choice_holds_for_all_frames_of_an_animation(tmp_path: Path) -> None:
+    y, x = np.mgrid[:96, :96] / 40
+    scene, generator = (
+        128 + 60 * np.stack([np.sin(x + k) * np.cos(y) for k in range(3)]),
+        np.random.default_rng(0),
+    )
+    levels = (0, 6, 1.2, 12)  # left, cleaned, cleaned in part, and cleaned, each by itself
+    noisy = [scene + level * generator.standard_normal(scene.shape) for level in levels]
+    frames = [Image.fromarray(np.moveaxis(frame, 0, -1).clip(0, 255).astype(np.uint8)) for frame in noisy]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
+    report = denoise.clean_file(tmp_path / "a.webp", tmp_path / "b.webp", "auto")
+    reasons = [note.partition(": ")[2] for note in report.notes if note.startswith("page")]
+    assert [reason.split(":")[0] for reason in reasons] == ["none", "photo"]
+    with Image.open(tmp_path / "b.webp") as image:
+        assert image.n_frames == 4
+    assert report.metrics["estimated_sigma"] == pytest.approx(0.75 * 6, rel=0.1)  # of the second frame
+
+
 def _bombs(folder: Path) -> Iterator[Path]:
     side = 30000
     tiny = _waves(3)
