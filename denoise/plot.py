@@ -119,4 +119,4 @@ def _draw_traces(figure: Figure, pair: list[Array], sample_rate: float | None) -
         axes.plot(x, pair[1][number], color="#0a58a8", linewidth=1.0, label="after")
         axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("time, s" if sample_rate else "sample")
-    figure.axes[0].legend(loc="upper right", frameon=False)
+    figure.axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)

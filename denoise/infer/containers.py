@@ -49,6 +49,8 @@ def open_container(samples: Any) -> Opened:
     if library == "PIL":
         return _open_picture(samples)
     if library == "xarray":
+        if not hasattr(samples, "name"):
+            raise InputError("a Dataset of xarray has several arrays; expected one, as dataset['name']")
         return Opened(np.asarray(samples), lambda array: samples.copy(data=array))
     if library_of(samples):
         return _open_frame(samples)

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -35,6 +35,7 @@ from denoise.io.formats import modality_of
 from denoise.io.sensor.base import SensorReader
 from denoise.io.sniff import sniff
 from denoise.options import CleanOptions
+from denoise.registry import unknown
 from denoise.signal import AudioInfo, Clock, ImageInfo, SensorInfo, SignalInfo
 
 # Options that say how to read a log.
@@ -126,6 +127,9 @@ def clean_file(
     """
     started = time.perf_counter()
     source, destination = Path(source), Path(destination)
+    known = [field.name for field in fields(CleanOptions)]
+    for name in changes.keys() - set(known):
+        raise unknown("option", name, known)
     options = replace(options or CleanOptions(), **changes)
     modality = io.modality(source).name
     options.check_modality(modality, source)

@@ -72,6 +72,8 @@ def table_of(table: Any) -> Table:
         if not found.columns or not len(table):
             raise InputError(f"X is an empty table of shape {table.shape}; expected samples x features")
         return found
+    if hasattr(table, "toarray"):  # of scipy
+        raise InputError("X is sparse; expected an array: give X.toarray()")
     array = np.asarray(table)
     if array.dtype.kind == "O":
         try:
@@ -80,6 +82,15 @@ def table_of(table: Any) -> Table:
             raise InputError(
                 f"X contains a value that is not a number: {error}; expected real numbers"
             ) from error
+    if array.dtype.kind == "c":
+        raise InputError(f"Complex data not supported: X is an array of {array.dtype}; expected real numbers")
+    if array.ndim == 1:
+        raise InputError(
+            f"X has one axis, of {len(array)} numbers; expected samples x features. "
+            "Reshape your data: X[:, None] is one signal"
+        )
+    if array.ndim == 2 and not array.shape[1]:
+        raise InputError(f"X has 0 feature(s) (shape={array.shape}) while a minimum of 1 is required.")
     if array.ndim != 2 or array.dtype.kind not in "iufb" or not array.size:
         raise InputError(
             f"X is an array of {array.dtype} of shape {array.shape}; "

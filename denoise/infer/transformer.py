@@ -28,6 +28,10 @@ class _TableError(InputError, ValueError):
     """An `InputError` that scikit-learn and its users catch as a ValueError."""
 
 
+class _ElementError(InputError, TypeError):
+    """An `InputError` of an element that is no number, which numpy's users catch as a TypeError."""
+
+
 class _ParameterError(UsageError, ValueError):
     """A `UsageError` that scikit-learn and its users catch as a ValueError."""
 
@@ -40,7 +44,9 @@ def _value_errors() -> Iterator[None]:
     except ValueError:
         raise
     except InputError as error:
-        raise _TableError(str(error)) from error
+        raise (_ElementError if isinstance(error.__cause__, TypeError) else _TableError)(
+            str(error)
+        ) from error
     except UsageError as error:
         raise _ParameterError(str(error)) from error
 

@@ -81,6 +81,7 @@ def test_frames_keep_type_names_and_other_columns(library: str) -> None:
 def test_arrays_of_xarray_are_copied_with_new_values() -> None:
     class DataArray:  # what is used of xarray.DataArray
         __module__ = "xarray.core.dataarray"
+        name = None
 
         def __init__(self, data: np.ndarray) -> None:
             self.data = data
@@ -94,6 +95,12 @@ def test_arrays_of_xarray_are_copied_with_new_values() -> None:
     cleaned = MEDIAN_1D.clean(DataArray(SIGNAL))
     assert isinstance(cleaned, DataArray)
     assert np.allclose(cleaned.data, MEDIAN_1D.clean(SIGNAL))
+
+
+def test_one_array_of_a_dataset_is_asked_for() -> None:
+    dataset = type("Dataset", (), {"__module__": "xarray.core.dataset"})()
+    with pytest.raises(denoise.InputError, match=r"dataset\['name'\]"):
+        MEDIAN_1D.clean(dataset)
 
 
 def test_lists_come_back_as_arrays() -> None:

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
 
 import denoise
 from denoise.errors import InputError, UsageError
@@ -63,6 +64,18 @@ def test_errors_are_those_of_the_protocol() -> None:
         denoiser.set_output(transform="csv")
     with pytest.raises(ValueError, match="music"):
         denoise.SignalDenoiser("no such music").fit(X)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not inherit from:UserWarning")  # it works without scikit-learn
+def test_it_passes_the_checks_of_scikit_learn() -> None:
+    order = "rows are one recording in the order of time"
+    expected = {f"check_methods_{name}_invariance": order for name in ("sample_order", "subset")}
+    found = check_estimator(
+        denoise.SignalDenoiser("median"), expected_failed_checks=expected, on_fail=None, on_skip=None
+    )
+    others = {row["check_name"]: row["status"] for row in found if row["status"] != "passed"}
+    assert others == {**dict.fromkeys(expected, "xfail"), "check_array_api_input": "skipped"}
+    assert len(found) >= 40
 
 
 def _frame() -> pd.DataFrame:
