@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -79,6 +80,12 @@ PEERS: Mapping[str, Peer] = {
     "PyWavelets": Peer("sensor", "pywt", _visushrink),
     "neurokit2-ecg": Peer("sensor", "neurokit2", _neurokit),
 }
+
+
+def missing() -> list[str]:
+    """List the packages of peers that are not installed."""
+    found = {peer.package or peer.module: find_spec(peer.module.partition(".")[0]) for peer in PEERS.values()}
+    return [package for package, spec in found.items() if spec is None]
 
 
 def installed(modality: str) -> dict[str, Callable[[Case], tuple[Array, Selection]]]:

@@ -16,6 +16,7 @@ from pipelines.benchmark.run import WORSE_DB, BenchmarkRow, FileCase, RealRow
 from pipelines.benchmark.significance import Comparison
 from pipelines.report import files as count
 from pipelines.report import markdown, table
+from pipelines.view.reports import metric_title
 
 _LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -30,16 +31,17 @@ class Table:
     title: str
     header: list[str]
     lines: list[list[str]]
+    words: int = 1  # columns of words, which come first
 
 
 def as_text(shown: Iterable[Table]) -> str:
     """Format tables for a terminal, with aligned columns."""
-    return "\n\n".join(f"{one.title}\n{table(one.header, one.lines)}" for one in shown)
+    return "\n\n".join(f"{one.title}\n{table(one.header, one.lines, words=one.words)}" for one in shown)
 
 
 def as_markdown(shown: Iterable[Table]) -> str:
     """Format tables for documents."""
-    return "\n".join(f"{one.title}\n\n{markdown(one.header, one.lines)}\n" for one in shown)
+    return "\n".join(f"{one.title}\n\n{markdown(one.header, one.lines, words=one.words)}\n" for one in shown)
 
 
 def as_latex(shown: Iterable[Table]) -> str:
@@ -53,7 +55,7 @@ def as_latex(shown: Iterable[Table]) -> str:
             [
                 r"\begin{table}",
                 rf"\caption{{{line([one.title])}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(one.header) - 1)}}}",
+                rf"\begin{{tabular}}{{{'l' * one.words}{'r' * (len(one.header) - one.words)}}}",
                 r"\toprule",
                 rf"{line(one.header)} \\",
                 r"\midrule",
@@ -97,7 +99,7 @@ def _compared(found: Sequence[Comparison]) -> list[Table]:
     title = f"{found[0].modality}: mean gain and 95 % interval over {count(found[0].files)}"
     header = ["noise", "model", "gain", "95 %", f"to {found[0].model}", "95 %", "p"]
     width = max(place for line in lines for place, cell in enumerate(line, 1) if cell)
-    return [Table(title, header[:width], [line[:width] for line in lines])]
+    return [Table(title, header[:width], [line[:width] for line in lines], words=2)]
 
 
 def _range(interval: tuple[float, float] | None) -> str:
@@ -121,7 +123,7 @@ def _real(rows: Sequence[RealRow]) -> Table:
         ]
         for row in rows
     ]
-    title = f"{rows[0].modality}, real pairs: {headline} of {count(rows[0].files)}"
+    title = f"{rows[0].modality}, real pairs: {metric_title(headline)}, {count(rows[0].files)}"
     return Table(title, [*header, *estimates, *rows[0].cost], lines)
 
 
@@ -136,7 +138,7 @@ def _decisions(rows: Sequence[RealRow]) -> Table:
             lines.append([row.model, name, str(files), *(_figure(gain, "+.2f") for gain in gains), worst.key])
         lines += [[row.model, f"{name} dropped", str(files)] for name, files in row.dropped.items()]
     filled = [[*line, *[""] * (6 - len(line))] for line in lines]
-    return Table("decisions", ["model", "used", "files", "gain", "worst", "worst file"], filled)
+    return Table("decisions", ["model", "used", "files", "gain", "worst", "worst file"], filled, words=2)
 
 
 def _levels(rows: Sequence[BenchmarkRow]) -> Table:
@@ -144,11 +146,13 @@ def _levels(rows: Sequence[BenchmarkRow]) -> Table:
     by_model = _grouped(rows, "model")
     first = {row.noise: row for row in next(iter(by_model.values()))}
     noises = list(dict.fromkeys(row.noise for row in rows))
-    headline = MODALITIES[rows[0].modality].headline
+    headline = metric_title(MODALITIES[rows[0].modality].headline)
+    kinds = {noise.partition(":")[0] for noise in noises}
+    kind = f"{kinds.pop()}:" if len(kinds) == 1 < len(noises) else ""  # is said once, in the title
     noisy = [cell for noise in noises for cell in (_figure(first[noise].noisy_headline), "")]
     return Table(
-        f"{rows[0].modality}: {count(rows[0].files)}",
-        [headline, *(cell for noise in noises for cell in (noise, "gain")), *rows[0].cost],
+        f"{rows[0].modality}{kind and ', '}{kind[:-1]}: {headline}, {count(rows[0].files)}",
+        ["model", *(cell for noise in noises for cell in (noise.removeprefix(kind), "gain")), *rows[0].cost],
         [["(noisy)", *noisy], *([model, *_line(found)] for model, found in by_model.items())],
     )
 

@@ -61,7 +61,7 @@ def command(
     Example:
       denoise benchmark photos/ --noise gaussian --levels 15,25,50 --models photo,nlm,wavelet,none
     """
-    from pipelines.benchmark import detection, events, figures
+    from pipelines.benchmark import detection, events, figures, peers
     from pipelines.benchmark import run as benchmark
     from pipelines.benchmark import tables as comparison
     from pipelines.benchmark.contact_sheet import ContactSheet
@@ -95,6 +95,8 @@ def command(
         rows, problems = measured.rows, measured.problems
         options.write_page(report_path, lambda: benchmark_page(rows, problems))
     options.say(comparison.as_text(shown), *texts)
+    if job.peers and (packages := peers.missing()):
+        click.echo(f"Peers that are not installed: {', '.join(packages)}", err=True)
     for problem in measured.problems:
         options.say(printable(f"Failed: {problem.error}"), *texts)
     if measured.ignored:

@@ -232,7 +232,7 @@ def test_a_pair_that_does_not_fit_is_named_and_the_others_count(pairs: Path, den
     save(pairs / "a_noisy.webp", picture(72, 96))
     result = denoise("benchmark", pairs, "--protocol", "real", "--models", "none")
     assert result.exit_code == 1
-    assert "psnr_db of 3 files" in result.stdout
+    assert "image, real pairs: PSNR, dB, 3 files" in result.stdout
     failed = [line for line in result.stdout.splitlines() if line.startswith("Failed: ")]
     assert len(failed) == 4
     for sentence in (
@@ -464,7 +464,9 @@ def test_files_for_papers(photos: Path, tmp_path: Path, denoise: Run) -> None:
     assert found["comparisons"][1]["against"] == "median"
     tex = out["t.tex"].read_text()
     assert tex.count(r"\toprule") == 2
-    assert r"psnr\_db & gaussian:sigma=10 & gain" in tex
+    assert r"\caption{image, gaussian: PSNR, dB, 2 files}" in tex
+    assert "model & sigma=10 & gain" in tex
+    assert r"\begin{tabular}{ll" in tex  # the names of noises and models
     again = (
         "--latex",
         out["t.tex"],
@@ -505,6 +507,8 @@ def test_peers_take_part_and_one_that_fails_fails_its_file(
     assert "PyWavelets" in result.stdout
     assert "broken* fails: too short" in result.stdout
     assert "missing" not in result.stdout
+    assert "not installed: " in result.stderr
+    assert "no_such_module" in result.stderr
 
 
 def test_a_given_noise_level_is_the_true_one_and_a_soft_threshold_helps() -> None:
