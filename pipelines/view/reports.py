@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,7 @@ def entry_row(entry: Entry, budget: Budget, reading: Mapping[str, Any], *, view:
     decision, notes = _decision(entry)
     named = dict.fromkeys(base_name(name) for name in entry.metrics)
     figures = [(metric_title(name), format_change([entry], name).replace("->", "→")) for name in named]
-    figures = [(title, text if "," in title else text.replace(".00", "")) for title, text in figures]
+    figures = [(title, text if "," in title else re.sub(r"\.00\b", "", text)) for title, text in figures]
     return Row(
         entry.source,
         entry.status,

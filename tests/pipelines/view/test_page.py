@@ -200,7 +200,8 @@ def test_the_policy_of_a_page_allows_its_own_script_and_nothing_else() -> None:
 
 def test_failures_come_first_then_what_gained_least(tmp_path: Path) -> None:
     def entry(name: str, status: str, gain: float | None = None, error: str | None = None) -> Entry:
-        metrics = {} if gain is None else {"psnr_db_before": 20.0, "psnr_db": 20.0 + gain}
+        metrics = {"mean_shift": 0.00161, "peaks": 34.0}
+        metrics |= {} if gain is None else {"psnr_db_before": 20.0, "psnr_db": 20.0 + gain}
         facts = {"modality": "image", "model": "photo", "metrics": metrics, "error": error}
         return Entry(f"in/{name}", None, status, 1.0, **facts)
 
@@ -214,7 +215,8 @@ def test_failures_come_first_then_what_gained_least(tmp_path: Path) -> None:
     assert [row.name for row in page.rows] == ["bad.png", "half.png", "worse.png", "much.png"]
     assert page.rows[0].error == "is empty"
     assert ("+3.00", "image: PSNR, dB, median gain") in page.facts
-    assert page.rows[3].figures == (("PSNR, dB", "20.00 → 29.00"),)
+    figures = (("mean shift", "0.00161"), ("peaks", "34"), ("PSNR, dB", "20.00 → 29.00"))
+    assert page.rows[3].figures == figures
 
 
 def test_figures_have_names_for_people() -> None:
