@@ -110,6 +110,16 @@ class Page:
         return self.height * self.width * self.channels * {"uint8": 1, "uint16": 2}.get(self.dtype, 4)
 
     @property
+    def size_text(self) -> str:
+        """Its size, for messages."""
+        return f"{self.width} x {self.height} = {self.height * self.width / 1e6:.0f} megapixels"
+
+    @property
+    def reading_bytes(self) -> int:
+        """Memory to read and to write it as it is."""
+        return 3 * self.size_bytes
+
+    @property
     def working_bytes(self) -> int:
         """Memory to clean it: its pixels, the result, brightness as floats, and the smallest tiles."""
         return 2 * self.size_bytes + 8 * self.height * self.width + (64 << 20)

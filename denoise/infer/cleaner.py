@@ -111,7 +111,8 @@ class Cleaner:
         if _equal_channels(array[:cleaned]):
             gray = np.concatenate([array[:1], array[cleaned:]])
             result, selection = self._apply_image(gray, peak, keep, strength, options)
-            return np.concatenate([result[[0, 0, 0]], result[1:]]), selection
+            same = np.broadcast_to(result[0], (3, *result.shape[1:]))  # no copy: a page may be large
+            return np.concatenate([same, result[1:]]), selection
         return self._apply_image(array, peak, keep, strength, options)
 
     def select(self, image: Array, peak: float | None) -> Selection:

@@ -19,12 +19,13 @@ import numpy as np
 
 from denoise import io
 from denoise.arrays import Array
-from denoise.errors import InputError, NothingToCleanError, UsageError
+from denoise.errors import InputError, NothingToCleanError, TooLargeError, UsageError
+from denoise.estimate.drawing import is_drawing
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.evaluate import evaluator, rescale
 from denoise.infer.profile import NoiseProfile, profiled
-from denoise.infer.selection import Selection
+from denoise.infer.selection import PageSelector, Selection
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.switch import AudioSelector, SwitchedStream
@@ -32,11 +33,12 @@ from denoise.infer.tally import EventTally
 from denoise.io import Writer
 from denoise.io.atomic import replacing
 from denoise.io.formats import modality_of
+from denoise.io.limits import require_plausible_page
 from denoise.io.sensor.base import SensorReader
 from denoise.io.sniff import sniff
 from denoise.options import CleanOptions
 from denoise.registry import unknown
-from denoise.signal import AudioInfo, Clock, ImageInfo, SensorInfo, SignalInfo
+from denoise.signal import AudioInfo, Clock, ImageInfo, Page, SensorInfo, SignalInfo
 
 # Options that say how to read a log.
 _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal", "keep_resolution")
@@ -189,6 +191,7 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
             io.writer(destination, _stamped(info, cleaner, options)) as sink,
         ):
             for page in pages:
+                _require_plausible(source, page, cleaner)
                 now = pages.info  # pages of one file may differ in kind
                 colours = page.shape[0] - now.passthrough_channels
                 pixels += page.shape[1] * page.shape[2]
@@ -212,6 +215,17 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
         return _Result(info, pixels, scores.result(), info.notes, 0, tuple(selections))
     notes = info.notes + _writer_notes(sink)
     return _Result(info, pixels, scores.result(), notes, sink.clipped, tuple(selections))
+
+
+def _require_plausible(source: Path, page: Array, cleaner: Cleaner) -> None:
+    """Refuse a page of a small file that takes much memory to clean; a drawing is left as it is."""
+    channels, height, width = page.shape
+    layout = Page(height, width, channels, str(page.dtype))
+    try:
+        require_plausible_page(layout, layout.working_bytes, source.stat().st_size, f"{source}: ")
+    except TooLargeError:
+        if not (isinstance(cleaner.model, PageSelector) and is_drawing(page)):
+            raise
 
 
 def _clean_page(

@@ -28,15 +28,13 @@ from denoise.io.atomic import replacing
 from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, Format, format_of_suffix, unknown_suffix
 from denoise.io.image.base import FileBytes, Header, Picture, ReadableFormat, WritableFormat
-from denoise.io.limits import require_memory, require_plausible_size
+from denoise.io.limits import require_memory, require_plausible_page, require_plausible_pages
 from denoise.io.sniff import format_of, read_head
 from denoise.io.stamp import xmp_with
 from denoise.registry import resolve
 from denoise.signal import ImageInfo, Page, SignalInfo
 
 MAX_PIXELS = 500_000_000  # of one page; a file above is refused as a decompression bomb
-# That a small file may take: a page, in a process of 1 GiB, and all pages of a document, often nearly blank
-_WORKING_BYTES, _PAGES_BYTES = 640 << 20, 1 << 30
 MEGA = 1_000_000
 
 
@@ -223,20 +221,16 @@ def _target(path: Path, info: ImageInfo) -> WritableFormat:
 
 def _header(path: Path, source: ReadableFormat, data: FileBytes, max_pixels: int) -> Header:
     with _decoding(path, source):
-        header, claimed_bytes = source.header(data), 0
+        header = source.header(data)
         for page in header.pages:
             if not min(page.shape):
                 raise UnreadableError(f"is damaged: a page of {page.width} x {page.height} pixels")
-            megapixels = page.height * page.width / MEGA
-            claim = f"{page.width} x {page.height} = {megapixels:.0f} megapixels"
             if page.height * page.width > max_pixels:
                 raise TooLargeError(
-                    f"claims {claim}, above the limit of {max_pixels / MEGA:g} (--max-pixels)"
+                    f"claims {page.size_text}, above the limit of {max_pixels / MEGA:g} (--max-pixels)"
                 )
-            claimed_bytes += page.size_bytes
-            pages = f" on one of {len(header.pages)} pages" if len(header.pages) > 1 else ""
-            for size_bytes, most in ((claimed_bytes, _PAGES_BYTES), (page.working_bytes, _WORKING_BYTES)):
-                require_plausible_size(size_bytes, len(data), claim + pages, harmless_bytes=most)
+            require_plausible_page(page, page.reading_bytes, len(data))
+        require_plausible_pages(header.pages, len(data))
         require_memory(max((page.working_bytes for page in header.pages), default=0))
     return header
 

@@ -17,7 +17,7 @@ from denoise.errors import OutputError, UnsupportedError
 from denoise.io.formats import optional_package
 from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, rescaled
 from denoise.io.image.ifd import upright_exif
-from denoise.io.limits import require_plausible_size
+from denoise.io.limits import require_plausible_page
 from denoise.signal import ImageInfo, Metadata, Page
 
 DISTANCE = 0.5  # of lossy files, in steps of a visible difference
@@ -47,7 +47,7 @@ class JpegXl(SinglePage):
         page = Page(facts["height"], facts["width"], facts["channels"], dtype, int(facts["has_alpha"]))
         if bits > 16 and dtype != "float32":
             raise UnsupportedError(f"is a JPEG XL of {bits} bits; expected up to 16, or float")
-        require_plausible_size(page.size_bytes, len(data), f"{page.width} x {page.height} pixels")
+        require_plausible_page(page, page.reading_bytes, len(data))
         _, found = library.decode(encoded, metadata=True)
         exif, _ = upright_exif(found.get("exif", b"").removeprefix(EXIF))
         metadata = Metadata(exif=exif or None, icc=found.get("icc"), xmp=found.get("xmp"))

@@ -25,6 +25,7 @@ from pipelines.batch.worker import process
 
 _CONNECT_S = 30.0
 _LOST_S = 60.0  # without a worker; after twice as long none is expected back
+_RETRIES = 3  # of a file whose worker died: machines of a cluster are taken away for other reasons, too
 _QUEUED_PER_THREAD = 2  # the next file is at hand, and memory stays flat
 _one_at_a_time = threading.Lock()  # in a worker: models and limits belong to the process
 
@@ -54,7 +55,7 @@ def dask(job: Job, items: Iterable[Item]) -> Entries:
         UsageError: The workers cannot do the work, whatever the file.
     """
     with ExitStack() as stack:
-        yield from retry_alone(items, partial(_process_all, _client(job, stack), job))
+        yield from retry_alone(items, partial(_process_all, _client(job, stack), job), _RETRIES)
 
 
 def _client(job: Job, stack: ExitStack) -> Any:
