@@ -188,7 +188,7 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
         info = pages.info
         with (
             evaluator(info, options.reference, reading) as scores,
-            io.writer(destination, _stamped(info, cleaner, options)) as sink,
+            _writer(source, destination, _stamped(info, cleaner, options)) as sink,
         ):
             for page in pages:
                 _require_plausible(source, page, cleaner)
@@ -209,12 +209,13 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 del page  # a large page is not held while its result is encoded
                 sink.write(result)
                 del result
-    untouched = options.strength == 0 or all(selection.model == "none" for selection in selections)
-    if untouched and destination.suffix.lower() == source.suffix.lower():
-        _copy(source, destination)
-        return _Result(info, pixels, scores.result(), info.notes, 0, tuple(selections))
-    notes = info.notes + _writer_notes(sink)
-    return _Result(info, pixels, scores.result(), notes, sink.clipped, tuple(selections))
+            untouched = options.strength == 0 or all(selection.model == "none" for selection in selections)
+            copied = untouched and destination.suffix.lower() == source.suffix.lower()
+            if copied:
+                raise _UnchangedError
+    # Notes say what reading and writing turn into something else.
+    notes, clipped = ((), 0) if copied else (info.notes + _writer_notes(sink), sink.clipped)
+    return _Result(info, pixels, scores.result(), notes, clipped, tuple(selections))
 
 
 def _require_plausible(source: Path, page: Array, cleaner: Cleaner) -> None:
@@ -266,7 +267,7 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
     info, levels = _measure_levels(source, cleaner, reading)
     samples, figures, notes, selections = 0, [], [], list[Selection]()
     unchanged = _Unchanged(info)
-    with io.writer(destination, _stamped(info, cleaner, options)) as sink:
+    with _writer(source, destination, _stamped(info, cleaner, options)) as sink:
         for recording in range(info.pages):
             if recording:
                 reading["recording"] = recording
@@ -290,9 +291,13 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
                 info = blocks.info if _salvaged(blocks.info) else info  # some damage shows at the end only
                 notes += [*stream.notes, *_removal_note(stream.diagnostics), *(tally.notes if tally else ())]
                 figures.append({**scores.result(), **stream.diagnostics, **(tally.metrics if tally else {})})
+        copied = (
+            bool(unchanged) and not _salvaged(info) and destination.suffix.lower() == source.suffix.lower()
+        )
+        if copied:  # encoding again would only lose
+            raise _UnchangedError
     all_notes = (*info.notes, *_writer_notes(sink), *notes)
-    if unchanged and not _salvaged(info) and destination.suffix.lower() == source.suffix.lower():
-        _copy(source, destination)  # encoding again would only lose
+    if copied:
         all_notes = (*info.notes, *notes, "left as it is: there is nothing to remove")
     return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, tuple(selections))
 
@@ -305,6 +310,20 @@ def _stamped(info: SignalInfo, cleaner: Cleaner, options: CleanOptions) -> Signa
 
     facts = {"program": "denoise", "version": denoise.__version__, "model": cleaner.name}
     return replace(info, stamp=(*facts.items(), ("strength", f"{options.bounded_strength:g}")))
+
+
+class _UnchangedError(Exception):
+    """Nothing is changed: the input takes the place of what was written."""
+
+
+@contextmanager
+def _writer(source: Path, destination: Path, info: SignalInfo) -> Iterator[Writer]:
+    """Open the destination; a block that raises `_UnchangedError` makes it a copy of the source instead."""
+    try:
+        with io.writer(destination, info) as sink:
+            yield sink
+    except _UnchangedError:
+        _copy(source, destination)
 
 
 def _copy(source: Path, destination: Path) -> None:
