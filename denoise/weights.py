@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -110,7 +111,8 @@ def build_new(architecture: str, config: Mapping[str, Any]) -> Denoiser:
             raise ValueError(f"{count:.3g} parameters, expected {_MAX_PARAMETERS:.3g} at most")
         return build(architecture, config)
     except Exception as error:  # constructors of layers raise errors of any kind
-        raise UsageError(f"model.config of {architecture}: {reason(error)}") from error
+        said = re.sub(r".* got an unexpected keyword argument ('.*')", r"has no parameter \1", reason(error))
+        raise UsageError(f"model.config of {architecture}: {said}") from error
 
 
 def digest(path: Path) -> str:

@@ -211,8 +211,7 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 del result
             untouched = options.strength == 0 or all(selection.model == "none" for selection in selections)
             copied = untouched and destination.suffix.lower() == source.suffix.lower()
-            if copied:
-                raise _UnchangedError
+            _stop_writing(copied)
     # Notes say what reading and writing turn into something else.
     notes, clipped = ((), 0) if copied else (info.notes + _writer_notes(sink), sink.clipped)
     return _Result(info, pixels, scores.result(), notes, clipped, tuple(selections))
@@ -294,8 +293,7 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
         copied = (
             bool(unchanged) and not _salvaged(info) and destination.suffix.lower() == source.suffix.lower()
         )
-        if copied:  # encoding again would only lose
-            raise _UnchangedError
+        _stop_writing(copied)  # encoding again would only lose
     all_notes = (*info.notes, *_writer_notes(sink), *notes)
     if copied:
         all_notes = (*info.notes, *notes, "left as it is: there is nothing to remove")
@@ -314,6 +312,11 @@ def _stamped(info: SignalInfo, cleaner: Cleaner, options: CleanOptions) -> Signa
 
 class _UnchangedError(Exception):
     """Nothing is changed: the input takes the place of what was written."""
+
+
+def _stop_writing(unchanged: bool) -> None:
+    if unchanged:
+        raise _UnchangedError
 
 
 @contextmanager

@@ -280,6 +280,12 @@ def test_what_is_no_recipe_is_refused(logs: Path, text: bytes) -> None:
     assert "bad.toml" in shown
 
 
+def test_a_setting_that_a_model_does_not_have_is_named(logs: Path) -> None:
+    job = ["family/denoising-signal", "--data", logs / "data", "-o", logs / "w.safetensors", "--overwrite"]
+    shown = run("train", "--set", "model.config.kernel=3", *job)
+    assert shown == "Error: model.config of autoencoder: has no parameter 'kernel'\n"
+
+
 # ---- outputs of every command ------------------------------------------------------------------------------
 
 
