@@ -28,6 +28,7 @@ from denoise.models.sensor.stages import (
     Repair,
     Stage,
 )
+from denoise.models.sensor.vibration import SteadyFilter
 from denoise.registry import unknown
 
 STAGES = ("impulses", "faults", "mains", "baseline")
@@ -113,6 +114,9 @@ class SensorChain(Denoiser):
         self._beats = beats if heart and beats.possible else None
         networks = [network, heart] if heart else [network]
         halo = sum(stage.halo for _, stage in self._stages) + self.gate.halo + self.guard.halo
+        steady = SteadyFilter(sample_rate or 0.0)
+        self._steady = steady if steady.possible else None
+        halo += steady.halo if steady.possible else 0
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         # Wander of that size is seen in most electrocardiograms; removal below it changes more than it mends.
         self._wander_gate = HarmGate(-18.0, -14.0)
@@ -235,6 +239,8 @@ class SensorChain(Denoiser):
             noise += beats * (correction - noise)  # there the network knows the peaks
             wander = found.wander[row]
             alone = self._wander_alone.share(wander) if wander.any() else 0.0
+            if self._steady:
+                noise = self._steady(found.prepared[row], noise)
             checked[row] = noise + np.maximum(share * self._wander_gate.share(wander), alone) * wander
         return checked
 

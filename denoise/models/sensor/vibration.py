@@ -1,0 +1,98 @@
+"""Linear counterpart of a network's correction, for vibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise.arrays import Doubles
+from denoise.models.sensor.stages import GRID, slide
+
+
+@dataclass(frozen=True)
+class SteadyFilter:
+    """Replaces a correction by its linear part where it would invent impacts.
+
+    A network takes more from quiet moments than from loud ones. Vibration of a healthy machine is close to
+    Gaussian, so what is left there has a kurtosis that maintenance takes for damage. Cumulants of independent
+    signals add up, and the fourth of Gaussian noise is zero (Mendel, "Tutorial on higher-order statistics",
+    1991): what is cleaned can have no larger one than its input has. Where it has, the correction is blended
+    with what a filter, the same for quiet and loud moments, makes of it: at each frequency the share of the
+    input that the network removes nearby. A filter of Gaussian vibration leaves it Gaussian. Impacts of a
+    damaged bearing are in the input's cumulant, so the correction stays as it is around them.
+    """
+
+    rate_hz: float  # sample rate
+
+    lowest_hz = 1000.0  # slower logs have too few samples to estimate a fourth moment
+    frame = 2 * GRID  # samples of a spectrum; they overlap by half
+    near = 32 * GRID  # samples to each side in which the machine runs steadily
+    shares = 10  # steps from the correction to its linear part
+
+    @property
+    def possible(self) -> bool:
+        """True if the log is fast enough to hold vibration."""
+        return self.rate_hz >= self.lowest_hz
+
+    @property
+    def halo(self) -> int:
+        """Window of the spectra or the moments."""
+        return self.near + self.frame
+
+    def __call__(self, samples: Doubles, correction: Doubles) -> Doubles:
+        """Return the correction `(n,)` of samples `(n,)`, or what of it is linear, or a blend."""
+        if samples.size < 4 * self.frame or not correction.any():
+            return correction
+        linear = self._linear_part(samples, correction)
+        supported = np.maximum(self._moments(samples)[1], 0.0)
+        limit = supported / np.maximum(self._moments(samples - correction)[0], 1e-30) ** 2
+        blend = np.ones_like(limit)
+        for step in range(self.shares, -1, -1):
+            share = step / self.shares
+            variance, cumulant = self._moments(samples - correction - share * (linear - correction))
+            fits = cumulant <= limit * variance**2
+            blend[fits] = np.minimum(blend[fits], share)
+        at = np.arange(samples.size)
+        share = np.interp(at, at[GRID // 2 :: GRID], blend)
+        blended: Doubles = correction + share * (linear - correction)
+        return blended
+
+    def _linear_part(self, samples: Doubles, correction: Doubles) -> Doubles:
+        hop = self.frame // 2
+        window = np.sqrt(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(self.frame) / self.frame))
+        given, taken = (self._spectra(values, window) for values in (samples, correction))
+        both, power = self._nearby(np.real(taken * np.conj(given))), self._nearby(np.abs(given) ** 2)
+        filtered = np.fft.irfft(np.clip(both / np.maximum(power, 1e-30), 0.0, 1.0) * given) * window
+        halves = filtered.reshape(len(filtered), 2, hop)
+        whole = np.zeros((len(filtered) + 1, hop))
+        whole[:-1] += halves[:, 0]
+        whole[1:] += halves[:, 1]
+        linear: Doubles = whole.reshape(-1)[hop : hop + samples.size]
+        return linear
+
+    def _spectra(self, values: Doubles, window: Doubles) -> NDArray[np.complex128]:
+        hop = self.frame // 2
+        padded = np.pad(values, (hop, hop + -values.size % hop))
+        spectra: NDArray[np.complex128] = np.fft.rfft(
+            np.lib.stride_tricks.sliding_window_view(padded, self.frame)[::hop] * window
+        )
+        return spectra
+
+    def _nearby(self, frames: Doubles) -> Doubles:
+        """Return the sum of the frames `(frames, bins)` within `near` samples of each."""
+        reach = 2 * self.near // self.frame
+        sums = np.pad(np.cumsum(frames, axis=0), ((1, 0), (0, 0)))
+        at = np.arange(len(frames))
+        near: Doubles = sums[np.minimum(at + reach + 1, len(frames))] - sums[np.maximum(at - reach, 0)]
+        return near
+
+    def _moments(self, samples: Doubles) -> tuple[Doubles, Doubles]:
+        """Return the variance and the fourth cumulant nearby, at the middle of each `GRID` samples."""
+        first, second, third, fourth = (
+            slide(samples**order, self.near)[GRID // 2 :: GRID] for order in range(1, 5)
+        )
+        variance = second - first**2
+        central = fourth - 4.0 * first * third + 6.0 * first**2 * second - 3.0 * first**4
+        return variance, central - 3.0 * variance**2
