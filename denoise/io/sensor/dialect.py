@@ -439,11 +439,24 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
     heads = rows[bool(hint) : start]
     if heads and all(row[0].lstrip().startswith("%") for row in heads):  # comments of MATLAB
         heads = [split.dialect.split(record.text.lstrip(" %")) for record in records[bool(hint) : start]]
+    last = heads[-1] if heads else []
+    extra = [cell for cell in map(unquoted, last[width:]) if cell and not _is_number(cell)]  # numbers: facts
+    if extra and split.dialect.delimiter != " " and [*map(str.lower, extra)] != ["comment"]:
+        raise InputError(
+            f"{path}: line {records[start - 1].line} has {width + len(extra)} names such as "
+            f"{shown(extra[-1])!r}, and the rows below have {width} cells; expected a cell for each name: "
+            "write the missing cells, or remove the names that have none"
+        )
     header = [[_name(cell) for cell in row] for row in heads if abs(len(row) - width) < 2]
     if not trailing:  # R leaves out the name of its row names
         header = [row if len(row) >= width else ["", *row] for row in header]
     comment = _comment_header(text, records[start], skipped, split.dialect, width)
     decoded, notes = _decoded(header or ([comment] if comment else []))
+    if last and not (header or comment):
+        above_line = records[start - 1].line
+        notes += (
+            f"line {above_line} does not name each of {width} columns: their positions are their names",
+        )
     if unquoted(rows[0][0]) == "TOA5" and start > 2:  # Campbell: names, units, and the kind of average
         named = [[unquoted(cell) for cell in row] for row in rows[1:3]]
         (names, units), notes = _decoded(named)
@@ -499,6 +512,10 @@ def _column_kind(cells: Sequence[str], form: NumberForm) -> str:
 
 
 def _is_head_row(row: Sequence[str], kinds: Sequence[str], forms: Sequence[NumberForm]) -> bool:
+    if len(row) > len(kinds):
+        found = [_kind(cell, form) for cell, form in zip(row, forms, strict=False)]
+        if found == list(kinds):
+            return False  # a row of data with a note behind it
     if len(row) != len(kinds):
         # a title or a header of another width; never a short row of numbers
         return any(_kind(cell, NumberForm()) == "text" or is_word(cell) for cell in row)

@@ -305,7 +305,7 @@ def test_thousands_are_not_taken_for_decimals(tmp_path: Path) -> None:
     [
         ("0.5;", "0.6;", "row 1, column 1"),
         ("\n0.8;2,0", "", "fewer rows"),
-        (";1,5", ";1,5;4", "have 2 cells"),
+        (";1,5", ";1,5;4", "has 3 cells"),
     ],
 )
 def test_a_text_that_does_not_read_back_as_its_source_gets_no_name(

@@ -628,6 +628,21 @@ ODD_FORMS: dict[str, tuple[str | bytes, tuple[str, ...], str, float | None]] = {
     "notes behind semicolons": (_X.replace("\n9,", "\n; gain, 2\n9,"), (), "line 11 holds '; gain'", None),
     "rows that become longer": (_X.replace("\n9,", "\n8.5,1,restart\n9,"), (), "line 11 has 3 cells", None),
     "rows that become shorter": (_X.replace("\n9,", "\n8.5\n9,"), (), "line 11 has 1 cell", None),
+    "more names than cells": (_columns("t_s,x,y,z,T", int, _x, _x), (), "5 names such as 'T'", None),
+    "one name more than cells": (_columns("t_s;x;y", lambda i: f"{i};{_x(i)}"), (), "3 names such as", None),
+    "more units than cells": (_columns("t,x,y\ns,V,V", int, _x), (), "line 2 has 3 names", None),
+    "a name for a few notes": (
+        _table("t_s,x,note\n", lambda i: f"{i},{_x(i)}{',start' * (i % 50 == 0)}"),
+        (),
+        "3 names such as 'note', and the rows below have 2 cells",
+        None,
+    ),
+    "a note behind the first row": (
+        _table("t_s,x\n", lambda i: f"{i},{_x(i)}{',start' * (i == 0)}"),
+        (),
+        "line 2 has 3 cells",
+        None,
+    ),
     "another delimiter from half way on": (
         _table("t_s;x\n", lambda i: f"{i}{';' if i < 120 else ','}{_x(i)}"),
         (),
@@ -697,6 +712,18 @@ ODD_FORMS: dict[str, tuple[str | bytes, tuple[str, ...], str, float | None]] = {
         ("x",),
         "time column 't'",
         500.0,
+    ),
+    "names of two words between blanks": (
+        _table("time s acc x\n", lambda i: f"{i} {_x(i)}"),
+        ("2",),
+        "line 1 does not name each of 2 columns",
+        None,
+    ),
+    "a title above more columns": (
+        _columns("Tank 3", int, _x, _x),
+        ("2", "3"),
+        "line 1 does not name each of 3 columns",
+        None,
     ),
     "an inch in a name": (
         _table('t_s,"Pipe 3"" (mm)"\n', lambda i: f"{i},{_x(i)}"),
