@@ -212,7 +212,11 @@ OfLogs = partial(Option, modalities=("sensor",))
 
 # Shared by the commands that load models.
 Precision = Annotated[
-    str, Option("Arithmetic of trained image models; auto is bf16 on CPUs that have it.", choices=PRECISIONS)
+    str,
+    Option(
+        "Arithmetic of trained models of images and sensors; auto is bf16 on CPUs that have it.",
+        choices=PRECISIONS,
+    ),
 ]
 Ensemble = Annotated[
     int | None,

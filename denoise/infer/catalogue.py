@@ -148,8 +148,8 @@ def load(
     Args:
         name_or_path: Such as `photo`, `wavelet` or `mine.safetensors`.
         modality: One of the modalities of a model that has several.
-        precision: One of `denoise.models.table.PRECISIONS`, for networks of images: `auto` is bf16 on a CPU
-            that multiplies it, else float32.
+        precision: One of `denoise.models.table.PRECISIONS`, for networks of images and sensors: `auto` is
+            bf16 on a CPU that multiplies it, else float32.
         remove: For a network for sensors: names in `denoise.models.sensor.chain.STAGES` to remove however
             faint. By default clearly present components are removed, except slow wander.
         keep: For a network for sensors: which of those to keep.
@@ -181,8 +181,7 @@ def load(
         model = build(row.name, modality)
     else:
         loaded = [weights.load(path) for path in row.files.values()]
-        reduced = precision if modality == "image" else "float32"
-        model, *companions = (at_precision(network, card, reduced) for network, card in loaded)
+        model, *companions = (at_precision(network, card, precision) for network, card in loaded)
         if row.card.get("architecture") == "sound-kind":
             raise UsageError(f"{row.name}: is a classifier of recordings, which cleans nothing")
         if modality == "sensor" and model.spec.halo:

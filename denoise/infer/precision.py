@@ -1,4 +1,4 @@
-"""Arithmetic of trained networks for images: float32, bfloat16, or 8-bit integers."""
+"""Arithmetic of trained networks for images and sensors: float32, bfloat16, or 8-bit integers."""
 
 from __future__ import annotations
 

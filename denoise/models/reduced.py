@@ -1,4 +1,4 @@
-"""Residual blocks of a network for images in fewer bits: 8-bit integers and bfloat16."""
+"""Residual blocks of a network for images or sensors in fewer bits: 8-bit integers (images) and bfloat16."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def can_be_reduced(network: Denoiser) -> bool:
     if not isinstance(network, Autoencoder) or not isinstance(network.backbone, ConvBackbone):
         return False
     config = network.config()
-    return config["modality"] == "image" and config["activation"] == "relu" and not config["bias"]
+    return config["activation"] == "relu" and not config["bias"]
 
 
 def in_bf16(network: Denoiser) -> Denoiser:

@@ -65,7 +65,8 @@ ENSEMBLES = (1, 2, 4)  # numbers of copies of a picture, see `denoise.models.ens
 # deconvolution, and half of `photo-best` on noise that a camera smoothed.
 COMPANIONS: Mapping[str, str] = {"sensor": "ecg", "photo-sharp": "photo", "photo-best": "photo"}
 
-PRECISIONS = ("auto", "float32", "bf16", "int8")  # of trained image models; the first is the default
+# Of trained models of images and sensors; the first is the default.
+PRECISIONS = ("auto", "float32", "bf16", "int8")
 
 DEFAULT_MODELS: Mapping[str, str] = {"image": AUTO, "audio": AUTO, "sensor": "sensor"}
 

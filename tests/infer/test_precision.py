@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from denoise import clean_file, load, machine
+from denoise import clean_file, io, load, machine
 from denoise.errors import UsageError, WeightsError
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.precision import at_precision
@@ -56,6 +56,7 @@ def test_auto_is_bf16_where_the_cpu_has_it(
     cpu_with(monkeypatch, *features)
     assert resolved_precision("auto") == expected
     assert load("photo").precision_of() == expected
+    assert load("sensor").precision_of() == expected
     chosen = load("auto", "image")
     assert chosen.precision_of(["photo"]) == expected
     assert chosen.precision_of(["photo-sharp"]) == expected  # that of its prior
@@ -90,7 +91,18 @@ def test_ranges_that_do_not_fit_are_one_sentence(ranges: Any, monkeypatch: pytes
         at_precision(small(), facts, "int8")
 
 
-@pytest.mark.parametrize("name", ["speech", "sensor", "median"])
+def test_a_log_is_as_good_in_bfloat16() -> None:
+    clean, noisy = (
+        io.read(SAMPLES / folder / "sensors" / "accelerometer_100hz.csv")[0] for folder in ("reference", ".")
+    )
+    wide, narrow = (load("sensor", precision=which).clean(noisy, 100.0) for which in ("float32", "bf16"))
+    assert (wide != narrow).any()
+    snr = [score(clean, log, "sensor")["snr_db"] for log in (noisy, wide, narrow)]
+    assert snr[2] > snr[0] + 3
+    assert snr[2] > snr[1] - 0.05
+
+
+@pytest.mark.parametrize("name", ["speech", "median"])
 def test_what_has_no_use_for_it_works_in_float32(name: str) -> None:
     modality = "image" if name == "median" else None
     cleaner, plain = load(name, modality, "bf16"), load(name, modality)

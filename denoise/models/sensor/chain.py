@@ -98,6 +98,7 @@ class SensorChain(Denoiser):
         if both := set(remove) & set(keep):
             raise UsageError(f"{', '.join(sorted(both))}: is in remove and in keep; give each stage once")
         self.network, self.heart, self.sample_rate = network, heart, sample_rate
+        self.precision = network.precision
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._first, self._giants, self._stages = FirstReadings(), Giants(), list(self._needed())
         self.gate, self._heart_gate = HarmGate(), HarmGate()
