@@ -16,6 +16,7 @@ from denoise.errors import UsageError
 from denoise.infer.apply import apply
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.sensor.chain import SensorChain
+from denoise.models.sensor.stages import Mains
 from pipelines.cli.group import cli
 
 RATE_HZ = 250.0
@@ -79,6 +80,16 @@ def test_clear_hum_of_either_grid_goes_unasked_also_while_its_frequency_drifts(g
     assert decibels(line[inside], (through(clean + line) - clean)[inside]) > 20
 
 
+@pytest.mark.parametrize("rate_hz", [200.0, 240.0, 250.0, 400.0, 480.0, 800.0, 1000.0])
+@pytest.mark.parametrize("grid_hz", [50.0, 60.0])
+def test_a_level_that_moves_is_no_hum(rate_hz: float, grid_hz: float) -> None:
+    """A level folds onto the line if the spectrum is thinned to the rate of the grid."""
+    time = np.arange(8192) / rate_hz
+    level = 3.0 + np.sin(0.5 * time) + np.where(time > 5.0, 2.0, 0.0)
+    log = level + 0.01 * np.random.default_rng(0).standard_normal(time.size)
+    np.testing.assert_array_equal(Mains(rate_hz, grid_hz)(log), log)
+
+
 def test_faint_hum_goes_where_it_was_asked_for() -> None:
     clean, line = slow(), hum(power=0.001)
     inside = slice(2048, -2048)
@@ -128,6 +139,17 @@ def test_heartbeats_at_a_low_rate_are_no_impulses() -> None:
     ):
         log[beats + offset] += height
     np.testing.assert_allclose(through(log), log, atol=1e-6)
+
+
+def test_a_few_odd_beats_amid_others_are_no_impulses() -> None:
+    log = 0.02 * np.random.default_rng(4).standard_normal(16_384)
+    for offset, height in ((-2, -0.5), (-1, 3.0), (0, 6.0), (1, 2.5), (2, -0.5)):
+        log[np.arange(100, 16_300, 220) + offset] += height
+    log[[3501, 3907, 9005, 9411]] += [-6.0, 6.0, 5.0, -5.0]  # paced and ectopic ones, a sample wide
+    np.testing.assert_allclose(through(log), log, atol=1e-6)
+    flat = log - np.where(np.abs(log) > 0.2, log, 0.0)
+    flat[[3501, 3907, 9005, 9411]] += [-6.0, 6.0, 5.0, -5.0]
+    assert np.abs(through(flat)).max() < 0.2  # without a rhythm they are faults
 
 
 def test_a_wild_reading_in_a_flat_stretch_makes_no_fault_of_it() -> None:

@@ -27,6 +27,7 @@ from denoise.models.sensor.stages import (
     Mains,
     Repair,
     Stage,
+    nearby,
 )
 from denoise.models.sensor.vibration import SteadyFilter
 from denoise.registry import unknown
@@ -37,6 +38,7 @@ _GRIDS_HZ = (50.0, 60.0)
 OWN_RATE_HZ = 360.0  # that of the recordings a network of one rate was trained on
 _SLOW_HZ = 0.5
 _LOW_HZ = (60.0, 300.0)  # rates at which the R wave of a heartbeat is a sample or two wide
+_FEW = 0.0026  # share of outliers nearby that makes no faults of R waves there
 _SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone outliers of a slow log
 _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
 _MUCH = 0.4  # share of the variance; that much in corrections that are not applied is worth a word
@@ -113,6 +115,8 @@ class SensorChain(Denoiser):
             self.guard = replace(self.guard, minority=_SLOW_MINORITY, usual=3.0, far=4.5)
         beats = Heartbeats(sample_rate or 0.0)
         self._beats = beats if heart and beats.possible else None
+        low = sample_rate and _LOW_HZ[0] <= sample_rate <= _LOW_HZ[1]
+        self._low_beats = beats if low else None
         networks = [network, heart] if heart else [network]
         halo = sum(stage.halo for _, stage in self._stages) + self.gate.halo + self.guard.halo
         steady = SteadyFilter(sample_rate or 0.0)
@@ -251,7 +255,8 @@ class SensorChain(Denoiser):
         for name, stage in self._stages:
             after = stage(samples)
             if name == "impulses":
-                impulses = samples - after
+                impulses = self._without_beats(samples, samples - after)
+                after = samples - impulses
             if name in self.keep:
                 aside += samples - after
             else:
@@ -261,6 +266,13 @@ class SensorChain(Denoiser):
                 samples = self._giants(after)
                 aside += after - samples
         return samples, aside, impulses
+
+    def _without_beats(self, samples: Doubles, impulses: Doubles) -> Doubles:
+        """Return impulses without the few that may be R waves, a sample or two wide at a low rate."""
+        few = nearby(impulses != 0.0) < _FEW * nearby(np.ones(samples.size))
+        if not self._low_beats or "impulses" in self.remove or not np.any(few & (impulses != 0.0)):
+            return impulses
+        return np.where(few, 1.0 - self._low_beats(samples), 1.0) * impulses
 
     def _count(self, name: str, removed: Doubles) -> None:
         self._removed[name] = self._removed.get(name, 0.0) + float(np.sum(removed**2))
