@@ -15,6 +15,7 @@ from denoise.models.layers import ResidualBlock
 
 _SHARE = 0.9999  # of the values that a range holds; the few beyond it saturate
 _STEP_FLOOR = 1e-8  # a channel of zeros has a step, too
+_MIN_SIGNAL_WIDTH = 64  # channels
 _EVERY = 7  # the quantile is of every seventh value
 
 
@@ -89,8 +90,18 @@ def can_be_reduced(network: Denoiser) -> bool:
 
 
 def in_bf16(network: Denoiser) -> Denoiser:
-    """Return a copy of a network that `can_be_reduced`, with its blocks in bfloat16."""
-    return _replaced(network, lambda block, _: Bf16Block(block))
+    """Return a copy of a network that `can_be_reduced`, with its blocks in bfloat16.
+
+    Narrow blocks of networks for signals stay: they gain nothing, and cost most of the precision.
+    """
+    min_width = _MIN_SIGNAL_WIDTH if network.spec.ndim == 1 else 0
+
+    def reduced(block: ResidualBlock, _number: int) -> nn.Module:
+        first = block.body[0]
+        assert isinstance(first, nn.Conv1d | nn.Conv2d)
+        return Bf16Block(block) if first.in_channels >= min_width else block
+
+    return _replaced(network, reduced)
 
 
 def in_int8(network: Denoiser, ranges: Sequence[tuple[float, float]], *, bf16: bool) -> Denoiser:

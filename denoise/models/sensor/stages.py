@@ -358,8 +358,8 @@ class Mains:
         20.0,
     )  # ratio to the power beside it: below the first a line stays, above the second it goes
     max_window = 8192  # samples of a window
-    # Minimum rate at which the spectrum beside a line is measured: at 50 Hz, a constant would fold onto a line
-    # of 50 Hz.
+    # Minimum rate at which the spectrum beside a line is measured: at 50 Hz, a constant would fold onto that
+    # line.
     thinned_hz = 100.0
     min_s = 0.5  # minimum length of a signal
 
