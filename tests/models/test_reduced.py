@@ -93,4 +93,4 @@ def test_networks_with_other_arithmetic_are_recognised() -> None:
     assert can_be_reduced(network())
     assert not can_be_reduced(network(bias=True))
     assert not can_be_reduced(network(activation="gelu"))
-    assert not can_be_reduced(network(modality="sensor", channels=1))
+    assert can_be_reduced(network(modality="sensor", channels=1))

@@ -16,7 +16,7 @@ from denoise.errors import UsageError
 from denoise.infer.apply import apply
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.sensor.chain import SensorChain
-from denoise.models.sensor.stages import Mains
+from denoise.models.sensor.stages import Mains, Repair
 from pipelines.cli.group import cli
 
 RATE_HZ = 250.0
@@ -108,6 +108,17 @@ def test_a_reading_that_hangs_at_a_rail_is_filled_in() -> None:
     for start in range(500, 16_000, 700):
         stuck[start : start + 20] = clean.max() + 1
     assert decibels(clean, through(stuck) - clean) > decibels(clean, stuck - clean) + 12
+
+
+def test_a_load_that_rests_before_it_switches_and_a_staircase_stay() -> None:
+    rng = np.random.default_rng(5)
+    load = rng.choice([3.0, 4.0], 16_384)
+    for start in range(200, 16_000, 700):
+        load[start - 7 : start] = 3.0
+        load[start : start + 200] = 1500.0 + np.round(rng.normal(0.0, 20.0, 200))
+    hours = np.arange(16_384) // 16 % 24
+    for log in (load, hours.astype(float)):
+        np.testing.assert_array_equal(Repair()(log), log)
 
 
 def test_wild_readings_go_and_steps_and_peaks_stay() -> None:

@@ -31,7 +31,8 @@ _SIGNS = word_set(
 )
 _WORDS = word_set(
     "bad, ol, o.l, o.l., overload, ovld, out of range, error, err, fault, invalid, bad input, i/o "
-    "timeout, pt created, not available, missing, no data, nodata, unavailable, unknown",
+    "timeout, pt created, not available, missing, no data, nodata, unavailable, unknown, over, "
+    "under, overflow, underflow, overrange, underrange, over range, under range, open circuit, no reading",
     ", ",
 )
 MISSING = _SIGNS | _WORDS

@@ -31,7 +31,7 @@ class Heartbeats:
     rhythm = (0.12, 0.2)  # of the autocorrelation of the envelope
     spiky = (4.5, 6.0)  # kurtosis
     power = (0.045, 0.06)  # of the band, as a share of what is above 0.5 Hz
-    even = (0.35, 0.5)  # lesser peaks over larger ones
+    even = (0.5, 0.65)  # lesser peaks over larger ones
     lasting = (0.45, 0.7)  # mean of the above over `sustained_s`
 
     @property

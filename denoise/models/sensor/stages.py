@@ -250,7 +250,7 @@ def between(samples: Doubles) -> Doubles:
 def quantile_nearby(sizes: Doubles, share: float, zeros: bool = True) -> Doubles:
     """Return a quantile of the sizes within about four frames of each sample, the same within a frame.
 
-    Every eighth size suffices.
+    One of eight sizes suffices, at places that no regular staircase avoids.
 
     Args:
         sizes: Numbers of 0 or more, `(n,)`.
@@ -259,7 +259,8 @@ def quantile_nearby(sizes: Doubles, share: float, zeros: bool = True) -> Doubles
     """
     frames, row = -(-sizes.size // GRID), GRID // _THIN
     thin = np.full((frames + 8) * row, np.inf, np.float32)
-    given = sizes[::_THIN]
+    count = -(-sizes.size // _THIN)
+    given = sizes[np.minimum(np.arange(count) * _THIN + np.arange(count) % _THIN, sizes.size - 1)]
     thin[4 * row : 4 * row + given.size] = given if zeros else np.where(given > 0.0, given, np.inf)
     near = np.lib.stride_tricks.sliding_window_view(thin.reshape(-1, row), 9, axis=0).reshape(frames, -1)
     near = np.sort(near, axis=1)  # what is missing comes last
@@ -277,8 +278,9 @@ class Repair:
     """Replaces false readings (a rail, a sentinel such as -999, a stuck value) by autoregression.
 
     Runs of equal values are natural in slow and coarsely quantised logs, and at rest. A run is a fault if the
-    signal jumps to or from it by more than elsewhere, and it is the extreme of its surroundings or longer
-    than nearby runs explain.
+    signal jumps to and from it by more than elsewhere, and it is the extreme of its surroundings, or if the
+    signal jumps at one end and the run is longer than nearby runs explain. What rests at its lowest value
+    before it switches on is none.
     """
 
     min_run: int = 3  # samples, at an extreme
@@ -311,22 +313,22 @@ class Repair:
         usual = quantile_nearby(bends, self.usual, zeros=False)[starts]
         into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
         out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
-        jumps = np.maximum(np.abs(into), np.abs(out)) > self.jump * usual + 1e-9
+        jumps_in, jumps_out = (np.abs(jump) > self.jump * usual + 1e-9 for jump in (into, out))
         window = self.halo + 1
         extreme = samples[starts] >= maximum_filter1d(samples, window)[starts]
         extreme |= samples[starts] <= minimum_filter1d(samples, window)[starts]
-        # The share of equal neighbours outside runs gives the probability of this run by chance.
+        # The share of equal neighbours outside such runs gives the probability of this run by chance.
         equal = np.concatenate([[0], np.cumsum(np.diff(samples) == 0.0)])
         in_runs = np.zeros(samples.size + 1)
-        in_runs[stops] = stops - 1 - starts
+        stuck = (jumps_in | jumps_out) & (stops - starts >= self.min_stuck_run)
+        in_runs[stops] = stuck * (stops - 1 - starts)
         in_runs = np.cumsum(in_runs)
         low = np.maximum(starts - self.halo // 2, 0)
         high = np.minimum(stops + self.halo // 2, samples.size - 1)
         others = equal[high] - equal[low] - (in_runs[high] - in_runs[low])
         share = np.clip(others / (high - low), 1e-3, 1.0)
         chance = share ** (stops - 1 - starts)
-        odd = (chance < self.chance) & (stops - starts >= self.min_stuck_run)
-        faults = jumps & (extreme | odd)
+        faults = (jumps_in & jumps_out & extreme) | (stuck & (chance < self.chance))
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty

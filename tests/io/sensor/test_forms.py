@@ -713,6 +713,18 @@ ODD_FORMS: dict[str, tuple[str | bytes, tuple[str, ...], str, float | None]] = {
         "time column 't'",
         500.0,
     ),
+    "the null of well logs": (
+        _columns("t_s,x", int, lambda i: "-999.25" if i % 50 == 30 else _x(i)),
+        ("x",),
+        "-999.25 in x stands for a missing value (5 samples)",
+        1.0,
+    ),
+    "a meter beyond its range": (
+        _columns("t_s,x", int, lambda i: "OVER" if i % 50 == 30 else _x(i)),
+        ("x",),
+        "1 Hz",
+        1.0,
+    ),
     "names of two words between blanks": (
         _table("time s acc x\n", lambda i: f"{i} {_x(i)}"),
         ("2",),
