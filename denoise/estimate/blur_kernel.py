@@ -231,6 +231,13 @@ def agreement(kernel: Array, other: Array) -> float:
     return float(np.fft.irfft2(spectrum, size).max() / (np.linalg.norm(kernel) * np.linalg.norm(other)))
 
 
+def overlap(kernel: Array, other: Array) -> float:
+    """Correlation of two kernels with their middles on each other."""
+    side = max(len(kernel), len(other))
+    first, second = (np.pad(some, (side - len(some)) // 2) for some in (kernel, other))
+    return float((first * second).sum() / (np.linalg.norm(first) * np.linalg.norm(second)))
+
+
 def width_px(kernel: Array) -> float:
     """Standard deviation of a kernel in pixels, root mean square of both axes."""
     offset = np.arange(len(kernel))

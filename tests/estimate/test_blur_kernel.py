@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from denoise.corruptions import parse
 from denoise.corruptions.blur import Blur, convolve
-from denoise.estimate.blur_kernel import agreement, blur_kernel, richest_window, width_px
+from denoise.estimate.blur_kernel import agreement, blur_kernel, overlap, richest_window, width_px
 
 Array = NDArray[np.float32]
 
@@ -73,6 +73,8 @@ def test_kernels_are_judged_by_their_shape() -> None:
     assert agreement(path, path[::-1, ::-1]) < 0.8
     assert width_px(disk) == pytest.approx(3 / 2, rel=0.1)  # of a uniform disk, along each axis
     assert agreement(np.roll(np.pad(disk, 4), 2, 0), disk) == pytest.approx(1)
+    assert overlap(np.pad(path, 4), path) == pytest.approx(1)
+    assert overlap(np.roll(np.pad(path, 4), 3, 0), path) < 0.6
 
 
 def test_the_window_lies_where_the_structure_is() -> None:

@@ -105,8 +105,9 @@ def test_the_transposed_photo_decides_about_a_free_kernel(
     path, other = kernel_of("shake:extent_px=13", 3), kernel_of("shake:extent_px=20", 5)
     shaken = blurred(photo(), path, 1.0)
     turned = path[::-1, ::-1].T.copy()
+    moved = np.roll(np.pad(turned, 3), 3, 0)  # the same path, but the result would lie elsewhere
     # By the two free kernels and by the network's, whose result seems the sparsest, but which is no path.
-    for second, used in ((turned, True), (other, False)):
+    for second, used in ((turned, True), (other, False), (moved, False)):
         kernels, sparsities = iter([path, second]), iter([1.0, 1.0, 0.5])
         with monkeypatch.context() as patch:
             patch.setattr("denoise.models.sharpen.blur_kernel", lambda *_, of=kernels: next(of))
