@@ -3,9 +3,11 @@ FROM python:3.12-slim
 
 RUN useradd --create-home denoise && mkdir /data && chown denoise /data
 COPY . /source
-# The CPU build of torch; the default one brings several gigabytes of CUDA.
+# The CPU build of torch; the default one brings several gigabytes of CUDA. Tests and headers are not needed.
 RUN pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/cpu \
     && pip install --no-cache-dir "/source[watch,web]" \
+    && find /usr/local/lib -type d \( -name tests -o -path '*/torch/test' -o -path '*/torch/include' \) \
+        -prune -exec rm -rf {} + \
     && rm -rf /source
 USER denoise
 WORKDIR /data

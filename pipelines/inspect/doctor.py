@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -148,11 +149,15 @@ def _disk() -> str:
 
 
 def _codecs() -> str:
-    """Write and read a small file in every writable format."""
+    """Write and read a small file in every writable format whose package is installed."""
     import PIL
     import soundfile
 
-    kinds = [row for row in FORMATS.values() if row.modality != "sensor" and row.writable]
+    kinds = [
+        row
+        for row in FORMATS.values()
+        if row.modality != "sensor" and row.writable and (not row.package or find_spec(row.package))
+    ]
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:

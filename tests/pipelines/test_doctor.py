@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
@@ -50,6 +51,14 @@ def test_this_installation_is_sound(denoise: Run, tmp_path: Path, monkeypatch: p
     assert "Opus" in checks["codecs"]
     left = {path.name for path in tmp_path.iterdir()}
     assert {name for name in left if not name.startswith("torch")} == {"r.json"}  # torch makes a cache
+
+
+def test_an_extra_that_is_not_installed_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("av", "pillow_heif", "pylibjxl"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not there
+    formats = doctor._codecs().split(", ")
+    assert {"PNG", "WAV", "Opus"} <= set(formats)
+    assert not {"M4A", "HEIC", "JPEG XL"} & set(formats)
 
 
 def test_a_damaged_model_is_a_problem(tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
