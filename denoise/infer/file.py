@@ -232,8 +232,9 @@ def _clean_page(
     page: Array, info: SignalInfo, cleaner: Cleaner, options: CleanOptions, chosen: Selection | None
 ) -> tuple[Array, Selection]:
     """Clean a page; bands of a multispectral camera each on its own, as gray images."""
-    given = {"strength": options.strength, "sigma": options.sigma, "selection": chosen}
-    clean = partial(cleaner.apply, peak=info.peak, **given)
+    clean = partial(
+        cleaner.apply, peak=info.peak, strength=options.strength, sigma=options.sigma, selection=chosen
+    )
     if not (isinstance(info, ImageInfo) and info.bands):
         return clean(page, keep=info.passthrough_channels)
     parts = [clean(page[band : band + 1]) for band in range(len(page))]

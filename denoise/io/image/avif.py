@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Avif(SinglePage):
             icc=image.info.get("icc_profile"),
             xmp=image.info.get("xmp"),
         )
-        own = {
+        own: dict[str, Any] = {
             "bits": (12 if flags & TWELVE else 10) if flags & DEEP else 8,
             "pixelformat": "444" if not flags & ACROSS else "420" if flags & DOWN else "422",
         }
