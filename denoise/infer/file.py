@@ -183,7 +183,9 @@ class _Result(NamedTuple):
 def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: CleanOptions) -> _Result:
     """Clean every page of an image."""
     pixels, selections, chosen = 0, list[Selection](), None
-    reading = {"max_pixels": options.max_pixels}
+    reading: dict[str, Any] = {"max_pixels": options.max_pixels}
+    if destination.suffix.lower() == ".dng":
+        reading["camera_space"] = True
     with io.reader(source, **reading) as pages:
         info = pages.info
         with (

@@ -13,7 +13,7 @@ from denoise.io.formats import format_of_suffix
 
 BESIDE = "{stem}.clean{ext}"  # of the results of single files for which no folder is named
 NAMED_FORMATS = {
-    **{"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"},
+    **{"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "dng": ".dng"},
     **{"wav": ".wav", "flac": ".flac", "opus": ".opus", "mp3": ".mp3", "m4a": ".m4a"},
 }
 

@@ -36,6 +36,7 @@ from denoise.signal import ImageInfo, Page, SignalInfo
 
 MAX_PIXELS = 500_000_000  # of one page; a file above is refused as a decompression bomb
 MEGA = 1_000_000
+_IN_CAMERA_SPACE, _LINEAR_DNG = "denoise.io.image.raw:IN_CAMERA_SPACE", "denoise.io.image.dng:FORMAT"
 
 
 class ImageReader:
@@ -47,6 +48,7 @@ class ImageReader:
     Args:
         path: The file; its contents decide the format.
         max_pixels: The most pixels that a page may claim.
+        camera_space: Develop camera raw data for a linear DNG, in the colours of the camera.
 
     Raises:
         UnreadableError: Missing, empty, cut short, damaged, or no image.
@@ -54,14 +56,15 @@ class ImageReader:
         TooLargeError: A page above `max_pixels`, or one that a file of its size cannot hold.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS, camera_space: bool = False) -> None:
         self._path = path
         with ExitStack() as opening:
             row = format_of(read_head(path, "an image"), path.suffix)
             if row.modality != "image":
                 raise UnreadableError(f"{path}: holds {row.name} data; expected an image")
             self._data = FileBytes(opening.enter_context(path.open("rb")))
-            self._format: ReadableFormat = resolve(row.codec)
+            camera = camera_space and row.name == "camera raw"
+            self._format: ReadableFormat = resolve(_IN_CAMERA_SPACE if camera else row.codec)
             self._header = _header(path, self._format, self._data, max_pixels)
             self.info = _info(path, row, self._header)
             self._stack = opening.pop_all()
@@ -212,6 +215,8 @@ def _target(path: Path, info: ImageInfo) -> WritableFormat:
         row = format_of_suffix(suffix)
     if row is None or row.modality != "image":
         raise unknown_suffix(path, "image")
+    if suffix == ".dng" and info.format == row.name:
+        return resolve(_LINEAR_DNG)
     if not row.writable:
         raise UnsupportedError(
             f"{path}: {row.name} is only read; write another, such as {row.written_suffix}"

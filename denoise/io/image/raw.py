@@ -1,22 +1,28 @@
-"""Camera raw data (DNG, NEF, CR2, ARW, ...); only read, through rawpy (LibRaw, the extra `raw`).
+"""Camera raw data (DNG, NEF, CR2, ARW, ...), through rawpy (LibRaw, the extra `raw`).
 
 The sensor mosaic is developed to 16-bit sRGB with the camera's white balance and orientation, and without
-brightening, and gets the profile of that space. EXIF is kept without the tags that describe the mosaic.
+brightening, and gets the profile of that space; for a linear DNG (`dng`), to the colours of the camera. EXIF
+is kept without the tags that describe the mosaic.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from denoise.arrays import Array
+from denoise.errors import UnsupportedError
 from denoise.io.formats import optional_package
 from denoise.io.image.base import EXIF, FileBytes, Header, SinglePage, Sliced
 from denoise.io.image.ifd import EXIF_TAG, GPS_TAG, Entry, Tags, packed_exif, read_below, read_entries
 from denoise.signal import Metadata, Page
 
 SRGB_GAMMA = (2.4, 12.92)  # exponent and slope at black (IEC 61966-2-1)
+XYZ_FROM_SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 ORIENTATION, SHORT, XMP_TAG = 274, 3, 700
 ORDERS = {b"II": "<", b"MM": ">"}
 HEAD_BYTES = 1 << 20  # where the tags of RAF and CR3 are
@@ -25,27 +31,58 @@ TURNED = 4  # bit of LibRaw's flip: rows and columns are swapped
 
 
 class Raw(SinglePage):
-    """Camera raw formats."""
+    """Camera raw formats.
+
+    Args:
+        camera_space: Keep the colours of the camera, white-balanced, under the curve of sRGB.
+    """
 
     name = "camera raw"
+
+    def __init__(self, *, camera_space: bool = False) -> None:
+        self._camera_space = camera_space
 
     def header(self, data: FileBytes) -> Header:
         """Open the file with LibRaw; of the pixels read only their size."""
         with _opened(data) as raw:
             sizes = raw.sizes
+            matrix = _matrix(raw) if self._camera_space else None
         height, width = (
             (sizes.iwidth, sizes.iheight) if sizes.flip & TURNED else (sizes.iheight, sizes.iwidth)
         )
-        notes = ("camera raw is only read: the result is 16-bit sRGB of another format",)
-        return Header((Page(height, width, 3, "uint16"),), _metadata(data), notes)
+        page, metadata = Page(height, width, 3, "uint16"), _metadata(data)
+        if matrix is not None:
+            notes = ("the mosaic was developed: the result is a linear DNG in the colours of the camera",)
+            return Header((page,), replace(metadata, icc=None), notes, {"matrix": matrix})
+        return Header((page,), metadata, ("camera raw was developed: the result is 16-bit sRGB",))
 
     def decode(self, data: FileBytes, _header: Header) -> Array:
         """Develop the picture."""
+        space = optional_package("camera raw").ColorSpace
         with _opened(data) as raw:
             pixels: Array = raw.postprocess(
-                output_bps=16, use_camera_wb=True, no_auto_bright=True, gamma=SRGB_GAMMA
+                output_bps=16,
+                use_camera_wb=True,
+                no_auto_bright=True,
+                gamma=SRGB_GAMMA,
+                output_color=space.raw if self._camera_space else space.sRGB,
+                adjust_maximum_thr=0.0 if self._camera_space else 0.75,
             )
         return pixels
+
+
+def _matrix(raw: Any) -> Array:
+    """Return the matrix from CIE XYZ to the white-balanced colours of the camera, `(3, 3)`."""
+    matrix, to_srgb = raw.rgb_xyz_matrix[:3], raw.color_matrix[:, :3]
+    if raw.num_colors == 3 and matrix.any():
+        given, usual = (
+            np.array(balance[:3]) for balance in (raw.camera_whitebalance, raw.daylight_whitebalance)
+        )
+        balance = given if given.all() else usual
+        return np.asarray(matrix * (balance / balance.min())[:, None])
+    if raw.num_colors != 3 or not np.linalg.det(to_srgb):
+        raise UnsupportedError("is of a camera whose colours LibRaw does not know; write it to .tif")
+    return np.asarray(np.linalg.inv(XYZ_FROM_SRGB @ to_srgb))  # of a DNG, white-balanced
 
 
 def _opened(data: FileBytes) -> Any:
@@ -85,3 +122,4 @@ def _described(order: str, entries: tuple[Entry, ...], below: dict[int, tuple[En
 
 
 FORMAT = Raw()
+IN_CAMERA_SPACE = Raw(camera_space=True)

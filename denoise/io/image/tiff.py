@@ -40,6 +40,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 XMP_TAG, ICC_TAG, SUBIFD_TAG = 700, 34675, 330
 BYTE, ASCII, UNDEFINED = 1, 2, 7
+RATIONALS = {5: "I", 10: "i"}
 # Tags of how the pixels are stored: the writer makes its own. 37724 holds Photoshop's layers, which contain
 # the noisy picture.
 STRUCTURE = frozenset(
@@ -73,7 +74,7 @@ class Tiff:
     """The TIFF format."""
 
     name = "TIFF"
-    dtypes = ("uint8", "uint16", "float32")
+    dtypes: tuple[str, ...] = ("uint8", "uint16", "float32")
     channels = ()
     multipage = True
     animated = False
@@ -117,7 +118,7 @@ class Tiff:
         """Open `path` for pictures, and link their EXIF directories at the end."""
         import tifffile
 
-        layouts: tuple[Layout, ...] = info.own.get("layouts") or (_described(info.metadata),)
+        layouts: tuple[Layout, ...] = info.own.get("layouts") or (described(info.metadata),)
         # Packed values are copied, so the order is theirs.
         order: Literal["<", ">"] = "<" if layouts[0].tags.order == "<" else ">"
         size_bytes = sum(page.size_bytes for page in info.layouts) or int(np.prod(info.shape)) * 4
@@ -178,7 +179,10 @@ def _extratags(tags: Tags, channels: int, *, big: bool) -> list[tuple[Any, ...]]
     for entry in tags.entries:
         if entry.code == ICC_TAG and not icc_fits(entry.value, min(channels, 3)):
             continue
-        found.append((entry.code, entry.type, entry.count, entry.value, True))
+        value: Any = entry.value
+        if entry.type in RATIONALS:  # tifffile doubles the count of packed ones
+            value = struct.unpack(f"{tags.order}{2 * entry.count}{RATIONALS[entry.type]}", value)
+        found.append((entry.code, entry.type, entry.count, value, True))
     for code in tags.below:
         found.append((PLACEHOLDERS[code], IFD8 if big else LONG, 1, bytes(8 if big else 4), True))
     return found
@@ -376,7 +380,7 @@ def _metadata(layout: Layout) -> Metadata:
     return Metadata(exif=exif, icc=values.get(ICC_TAG), xmp=values.get(XMP_TAG), dpi=dpi)
 
 
-def _described(metadata: Metadata) -> Layout:
+def described(metadata: Metadata) -> Layout:
     """Make a layout for a picture that comes from another format."""
     exif = (metadata.exif and parsed_exif(metadata.exif)) or Tags("<")
     entries = [e for e in exif.entries if e.code not in STRUCTURE | NOT_EXIF | set(PLACEHOLDERS)]

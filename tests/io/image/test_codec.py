@@ -8,12 +8,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
+import rawpy
 import tifffile as tifffile_module
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
@@ -804,6 +805,61 @@ def test_raw_files_that_are_no_tiff_keep_their_tags() -> None:
         found.load(metadata.exif or b"")
         assert (found[MAKE], found[ORIENTATION]) == ("Kamera", 1)
         assert float(found.get_ifd(EXIF_TAG)[EXPOSURE]) == 0.5
+
+
+def test_a_linear_dng_is_developed_as_its_mosaic(tmp_path: Path) -> None:
+    y, x = np.mgrid[:64, :96] / 30
+    scene = 0.3 + 0.2 * np.stack([np.sin(x + k) * np.cos(y - k) for k in range(3)])
+    matrix = np.array([[0.68, -0.2, -0.07], [-0.44, 1.22, 0.24], [-0.06, 0.14, 0.62]])  # of a usual camera
+    from_srgb = matrix @ raw_module.XYZ_FROM_SRGB
+    neutral = from_srgb.sum(axis=1) / from_srgb.sum(axis=1).max()
+    colours = np.einsum("kc,cyx->kyx", from_srgb / from_srgb.sum(axis=1).max(), scene)
+    mosaic = colours[1]
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = colours[0, ::2, ::2], colours[2, 1::2, 1::2]
+    tags = [
+        *((50706, 1, 4, (1, 4, 0, 0), True), (50707, 1, 4, (1, 1, 0, 0), True)),
+        *((50708, 2, None, "Kamera 1", True), (271, 2, None, "Kamera", True), (272, 2, None, "1", True)),
+        *((33421, 3, 2, (2, 2), True), (33422, 1, 4, (0, 1, 1, 2), True), (50717, 4, 1, 16000, True)),
+        (50721, 10, 9, tuple(n for m in matrix.flat for n in (round(m * 1000), 1000)), True),
+        (50728, 5, 3, tuple(n for m in neutral for n in (round(m * 1000), 1000)), True),
+        (50778, 3, 1, 21, True),
+    ]
+    path, again = tmp_path / "a.dng", tmp_path / "b.dng"
+    pixels = np.rint(mosaic * 16000).astype(np.uint16)
+    tifffile_module.imwrite(path, pixels, photometric="cfa", extratags=tags, metadata=None, software=False)
+    with reader(path, camera_space=True) as source, writer(again, source.info) as sink:
+        for page in source:
+            sink.write(page)
+    developed = [
+        rawpy.imread(str(file)).postprocess(
+            use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0, output_bps=16
+        )
+        for file in (path, again)
+    ]
+    assert np.abs(developed[0].astype(float) - developed[1]).max() < 0.002 * 65535
+    with tifffile_module.TiffFile(again) as tif:
+        found = tif.pages[0].tags
+        assert (found[262].value, found[50708].value, found[50728].count) == (34892, "Kamera 1", 3)
+    with pytest.raises(OutputError, match="clean a camera raw file"):
+        write(tmp_path / "c.dng", *read(path))
+    with pytest.raises(UnsupportedError, match="only read"):
+        write(tmp_path / "c.dng", _waves(3), _info(tmp_path / "c.png", _waves(3)))
+    report = denoise.clean_file(path, again, "gaussian")
+    assert (
+        report.notes[-1]
+        == "the mosaic was developed: the result is a linear DNG in the colours of the camera"
+    )
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_rational_tags_of_a_tiff_keep_their_count(tmp_path: Path, order: Literal["<", ">"]) -> None:
+    tags = [(51044, 10, 2, (-30000, 1001, 25, 1), True), (51050, 5, 1, (7, 3), True)]
+    pixels = np.moveaxis(_waves(3), 0, -1)
+    tifffile_module.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", byteorder=order, extratags=tags)
+    write(tmp_path / "b.tif", *read(tmp_path / "a.tif"))
+    with tifffile_module.TiffFile(tmp_path / "b.tif") as tif:
+        assert tif.pages[0].tags[51044].value == (-30000, 1001, 25, 1)
+        assert tif.pages[0].tags[51050].value == (7, 3)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
