@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 import denoise
-from denoise.models.sensor.vibration import SteadyFilter
+from denoise.models.sensor.vibration import SteadyFilter, ToneGate
 
 Floats = NDArray[np.float64]
 RATE_HZ = 12_000.0
@@ -84,6 +84,18 @@ def test_a_correction_that_invents_nothing_stays() -> None:
     signal = np.concatenate([impacts, impacts]) + correction
     steady = SteadyFilter(RATE_HZ)(signal, correction)
     assert np.mean((steady - correction) ** 2) < 0.05 * np.mean(correction**2)
+
+
+def test_a_tone_is_no_noise() -> None:
+    rng = np.random.default_rng(6)
+    time = np.arange(8192)
+    rattle = np.sin(2 * np.pi * time / 8.1 + np.sin(time / 300)) * (1 + 0.3 * np.sin(time / 500))
+    assert ToneGate().share(rattle + 0.3 * rng.standard_normal(8192)).max() == 0
+    pink = np.cumsum(rng.standard_normal(8192))
+    for noise in (rng.standard_normal(8192), pink - pink.mean(), np.diff(pink, prepend=0.0)):
+        assert ToneGate().share(noise).min() > 0.9
+    log = 0.8 * rattle + np.sin(time / 200)
+    np.testing.assert_allclose(denoise.load("sensor").clean(log, 285.7), log, atol=1e-5)
 
 
 def test_slow_logs_have_too_few_samples_for_it() -> None:

@@ -29,7 +29,7 @@ from denoise.models.sensor.stages import (
     Stage,
     nearby,
 )
-from denoise.models.sensor.vibration import SteadyFilter
+from denoise.models.sensor.vibration import SteadyFilter, ToneGate
 from denoise.registry import unknown
 
 STAGES = ("impulses", "faults", "mains", "baseline")
@@ -103,7 +103,7 @@ class SensorChain(Denoiser):
         self.precision = network.precision
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._first, self._giants, self._stages = FirstReadings(), Giants(), list(self._needed())
-        self.gate, self._heart_gate = HarmGate(), HarmGate()
+        self.gate, self._heart_gate, self._tone_gate = HarmGate(), HarmGate(), ToneGate()
         self.guard = EventGuard(
             impulses="impulses" not in self.keep,
             one_sided="impulses" in self.remove,
@@ -121,7 +121,7 @@ class SensorChain(Denoiser):
         halo = sum(stage.halo for _, stage in self._stages) + self.gate.halo + self.guard.halo
         steady = SteadyFilter(sample_rate or 0.0)
         self._steady = steady if steady.possible else None
-        halo += steady.halo if steady.possible else 0
+        halo += self._tone_gate.halo + (steady.halo if steady.possible else 0)
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         # Wander of that size is seen in most electrocardiograms; removal below it changes more than it mends.
         self._wander_gate = HarmGate(-18.0, -14.0)
@@ -237,6 +237,8 @@ class SensorChain(Denoiser):
         checked = np.empty_like(found.noise)
         for row, (correction, beats) in enumerate(zip(found.noise, found.confidence, strict=True)):
             share = self.gate.share(correction)
+            if share.any():
+                share *= self._tone_gate.share(correction)
             if beats.any():
                 share += beats * (self._heart_gate.share(correction) - share)
             correction = share * correction

@@ -1,4 +1,4 @@
-"""Linear counterpart of a network's correction, for vibration."""
+"""Checks of a network's correction for vibration: no tone is noise, and noise holds no impacts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,35 @@ from numpy.typing import NDArray
 
 from denoise.arrays import Doubles
 from denoise.models.sensor.stages import GRID, slide
+
+FRAME = 2 * GRID  # samples of a spectrum; they overlap by half
+_HANN = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FRAME) / FRAME)
+
+
+@dataclass(frozen=True)
+class ToneGate:
+    """Reverts corrections that are a tone, such as the rattle of a phone: noise has no line in its spectrum.
+
+    Hum of the mains is removed before, by its frequency.
+    """
+
+    line: tuple[float, float] = (0.3, 0.45)  # share of a line in the power nearby: all, nothing is applied
+    lowest: int = 4  # bin; what is slower may be wander
+    near: int = 4 * GRID  # samples to each side
+
+    @property
+    def halo(self) -> int:
+        """Frames nearby."""
+        return self.near + FRAME
+
+    def share(self, correction: Doubles) -> Doubles:
+        """Return the share to apply of a correction `(n,)`."""
+        power = sum_nearby(np.abs(spectra(correction, _HANN)) ** 2, self.near)
+        line = (power[:, :-2] + power[:, 1:-1] + power[:, 2:])[:, self.lowest :].max(1)
+        low, high = self.line
+        kept = np.clip((high - line / np.maximum(power.sum(1), 1e-30)) / (high - low), 0.0, 1.0)
+        share: Doubles = np.interp(np.arange(correction.size), GRID * np.arange(kept.size), kept)
+        return share
 
 
 @dataclass(frozen=True)
@@ -27,7 +56,6 @@ class SteadyFilter:
     rate_hz: float  # sample rate
 
     lowest_hz = 1000.0  # slower logs have too few samples to estimate a fourth moment
-    frame = 2 * GRID  # samples of a spectrum; they overlap by half
     near = 32 * GRID  # samples to each side in which the machine runs steadily
     shares = 10  # steps from the correction to its linear part
 
@@ -39,11 +67,11 @@ class SteadyFilter:
     @property
     def halo(self) -> int:
         """Window of the spectra or the moments."""
-        return self.near + self.frame
+        return self.near + FRAME
 
     def __call__(self, samples: Doubles, correction: Doubles) -> Doubles:
         """Return the correction `(n,)` of samples `(n,)`, or what of it is linear, or a blend."""
-        if samples.size < 4 * self.frame or not correction.any():
+        if samples.size < 4 * FRAME or not correction.any():
             return correction
         linear = self._linear_part(samples, correction)
         supported = np.maximum(self._moments(samples)[1], 0.0)
@@ -60,33 +88,18 @@ class SteadyFilter:
         return blended
 
     def _linear_part(self, samples: Doubles, correction: Doubles) -> Doubles:
-        hop = self.frame // 2
-        window = np.sqrt(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(self.frame) / self.frame))
-        given, taken = (self._spectra(values, window) for values in (samples, correction))
-        both, power = self._nearby(np.real(taken * np.conj(given))), self._nearby(np.abs(given) ** 2)
+        window = np.sqrt(_HANN)
+        given, taken = (spectra(values, window) for values in (samples, correction))
+        both, power = (
+            sum_nearby(values, self.near) for values in (np.real(taken * np.conj(given)), np.abs(given) ** 2)
+        )
         filtered = np.fft.irfft(np.clip(both / np.maximum(power, 1e-30), 0.0, 1.0) * given) * window
-        halves = filtered.reshape(len(filtered), 2, hop)
-        whole = np.zeros((len(filtered) + 1, hop))
+        halves = filtered.reshape(len(filtered), 2, GRID)
+        whole = np.zeros((len(filtered) + 1, GRID))
         whole[:-1] += halves[:, 0]
         whole[1:] += halves[:, 1]
-        linear: Doubles = whole.reshape(-1)[hop : hop + samples.size]
+        linear: Doubles = whole.reshape(-1)[GRID : GRID + samples.size]
         return linear
-
-    def _spectra(self, values: Doubles, window: Doubles) -> NDArray[np.complex128]:
-        hop = self.frame // 2
-        padded = np.pad(values, (hop, hop + -values.size % hop))
-        spectra: NDArray[np.complex128] = np.fft.rfft(
-            np.lib.stride_tricks.sliding_window_view(padded, self.frame)[::hop] * window
-        )
-        return spectra
-
-    def _nearby(self, frames: Doubles) -> Doubles:
-        """Return the sum of the frames `(frames, bins)` within `near` samples of each."""
-        reach = 2 * self.near // self.frame
-        sums = np.pad(np.cumsum(frames, axis=0), ((1, 0), (0, 0)))
-        at = np.arange(len(frames))
-        near: Doubles = sums[np.minimum(at + reach + 1, len(frames))] - sums[np.maximum(at - reach, 0)]
-        return near
 
     def _moments(self, samples: Doubles) -> tuple[Doubles, Doubles]:
         """Return the variance and the fourth cumulant nearby, at the middle of each `GRID` samples."""
@@ -96,3 +109,20 @@ class SteadyFilter:
         variance = second - first**2
         central = fourth - 4.0 * first * third + 6.0 * first**2 * second - 3.0 * first**4
         return variance, central - 3.0 * variance**2
+
+
+def spectra(values: Doubles, window: Doubles) -> NDArray[np.complex128]:
+    """Return the spectra of overlapping frames, `(frames, bins)`; the first is centred on sample 0."""
+    padded = np.pad(values, (GRID, GRID + -values.size % GRID))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::GRID]
+    found: NDArray[np.complex128] = np.fft.rfft(frames * window)
+    return found
+
+
+def sum_nearby(frames: Doubles, near: int) -> Doubles:
+    """Return the sum of the frames `(frames, bins)` within a number of samples of each."""
+    reach = near // GRID
+    sums = np.pad(np.cumsum(frames, axis=0), ((1, 0), (0, 0)))
+    at = np.arange(len(frames))
+    total: Doubles = sums[np.minimum(at + reach + 1, len(frames))] - sums[np.maximum(at - reach, 0)]
+    return total
