@@ -47,7 +47,8 @@ _OPUS_KBPS = 256  # of a channel at most
 _SWALLOWED = {"wmav1": 2, "wmav2": 2}  # packets after which a decoder begins; it ends one late
 _EARLY = {"libopencore_amrnb": 10}  # samples by which a delay is shorter than stated
 # At 64 and 96 kbit/s a channel, `fast` takes half the time of FFmpeg's default, and leaves less error.
-_OPTIONS = {"libmp3lame": {"reservoir": "0"}, "aac": {"aac_coder": "fast"}}
+# Unless FFmpeg is to be strict, FLAC has 32 bits, which few players read.
+_OPTIONS = {"libmp3lame": {"reservoir": "0"}, "aac": {"aac_coder": "fast"}, "flac": {"strict": "0"}}
 _CALIBRATION_FRAMES = 4
 _PCM_FRAME = 1024  # samples in a packet of a codec without frames of its own
 
@@ -162,7 +163,7 @@ class TrackEncoder:
 
     def _add(self, file: Any) -> Any:
         track, coding = self._track, self._coding
-        options = {"strict": "-2", **_OPTIONS.get(coding.encoder, {})}
+        options = _OPTIONS.get(coding.encoder, {"strict": "-2"})
         stream = file.add_stream(coding.encoder, rate=track.sample_rate, options=options)
         stream.codec_context.layout = track.layout
         stream.codec_context.format = self._format(stream.codec_context.codec)

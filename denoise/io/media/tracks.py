@@ -77,7 +77,8 @@ def opened(path: Path, **options: Any) -> Iterator[Any]:
         with av.open(f"file:{path}", format=row.containers[0], metadata_errors="replace", **options) as file:
             yield file
     except (av.error.FFmpegError, ValueError) as error:
-        raise UnreadableError(f"{path}: is damaged {row.name} data ({reason(error)})") from error
+        found = getattr(error, "strerror", None) or reason(error)
+        raise UnreadableError(f"{path}: is damaged {row.name} data ({found})") from error
 
 
 def tracks(path: Path, numbers: tuple[int, ...] = ()) -> tuple[Track, ...]:

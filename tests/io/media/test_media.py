@@ -1,5 +1,8 @@
 """Media files: the sound is exchanged to the sample, and everything else stays."""
 
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -487,3 +490,79 @@ def test_gaps_in_the_clock_stay_where_they_are(tmp_path: Path) -> None:
 def test_chapters_are_those_of_the_makers(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mkv", CONTAINERS[19])
     assert [text for _, text in facts(source)[2]] == [chapter["metadata"] for chapter in CHAPTERS]
+
+
+def probed(path: Path, ffprobe: str) -> dict[str, Any]:
+    """Return what ffprobe says, without what new sound changes: its bytes, places in the file, encoder."""
+    command = [ffprobe, "-v", "error", "-of", "json", "-show_data_hash", "md5", "-show_format"]
+    said = json.loads(
+        subprocess.check_output([*command, "-show_streams", "-show_chapters", "-show_packets", path])
+    )
+    sounds = {stream["index"] for stream in said["streams"] if stream["codec_type"] == "audio"}
+    for part in [said["format"], *said["streams"]]:
+        for name in ("filename", "size", "bit_rate", "probe_score"):
+            part.pop(name, None)
+        tags = {name: text for name, text in part.get("tags", {}).items() if name.lower() != "encoder"}
+        part["tags"] = {
+            name: text for name, text in tags.items() if name not in ("DURATION", "compatible_brands")
+        }
+    for stream in said["streams"]:
+        if stream["index"] in sounds:
+            for name in ("nb_frames", "initial_padding", "extradata_hash", "extradata_size", "duration_ts"):
+                stream.pop(name, None)
+    packets = [packet for packet in said["packets"] if packet["stream_index"] not in sounds]
+    for packet in packets:
+        packet.pop("pos", None)
+    return {**said, "packets": sorted(packets, key=lambda row: (row["stream_index"], row.get("dts", 0)))}
+
+
+@pytest.mark.skipif(not shutil.which("ffprobe"), reason="it compares what FFmpeg's own programs say")
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_ffprobe_finds_nothing_changed_but_the_sound(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "a.srt").write_text("1\n00:00:00,200 --> 00:00:01,500\nHällo\n")
+    (tmp_path / "a.txt").write_text(
+        ";FFMETADATA1\ntitle=Tëst\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=900\ntitle=One\n"
+        "[CHAPTER]\nTIMEBASE=1/1000\nSTART=900\nEND=2000\ntitle=Two\n"
+    )
+    ffmpeg = [str(shutil.which("ffmpeg")), "-v", "error"]
+    cover = ["-f", "lavfi", "-i", "color=red:s=32x32", "-frames:v", "1", str(tmp_path / "cover.png")]
+    subprocess.check_call([*ffmpeg, *cover])
+    noise, texts = (
+        "anoisesrc=d=2:r=44100:a=0.2:seed=1",
+        ["-i", str(tmp_path / "a.srt"), "-i", str(tmp_path / "a.txt")],
+    )
+    inputs = ["-f", "lavfi", "-i", "testsrc=s=64x48:r=30000/1001:d=2", "-f", "lavfi", "-i", noise, *texts]
+    codecs = [
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-map",
+        "2",
+        "-map_metadata",
+        "3",
+        "-c:v:0",
+        "libx264",
+        "-bf",
+        "2",
+        "-metadata:s:a",
+        "language=deu",
+    ]
+    if (
+        suffix == ".mkv"
+    ):  # with FLAC: older programs of FFmpeg show the delay of an encoder as an earlier start
+        codecs += ["-c:a", "flac", "-c:s", "srt", "-attach", str(tmp_path / "cover.png")]
+        codecs += ["-metadata:s:t", "mimetype=image/png"]
+    else:
+        codecs += ["-c:a", "aac", "-c:s", "mov_text", "-metadata:s:s", "language=fra"]
+    if suffix == ".mp4":
+        inputs += ["-i", str(tmp_path / "cover.png")]
+        codecs += ["-map", "4", "-c:v:1", "copy", "-disposition:v:1", "attached_pic"]
+    source, result = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    subprocess.check_call([*ffmpeg, *inputs, *codecs, str(source)])
+    rewrite(source, result, 0.5)
+    before, after = (probed(path, str(shutil.which("ffprobe"))) for path in (source, result))
+    assert len(before["streams"]) >= 3
+    assert len(before["chapters"]) == 2
+    assert after == before
+    assert shift(read(result), read(source)) == 0
