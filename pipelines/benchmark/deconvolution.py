@@ -24,7 +24,7 @@ from denoise.errors import UsageError
 Method = Callable[[Array, Array, float], Array]  # picture (H, W), kernel, sigma in 8-bit units -> (H, W)
 
 FADE_PX = 48
-_BLACK = 1e-3
+_BLACK = 1e-3  # of full scale: to divide by less gives values without limit
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ def _richardson_lucy(picture: Array, kernel: Array, sigma: float) -> Array:
     from skimage.restoration import richardson_lucy
 
     iterations = max(round(70 * max(sigma, 1) ** -1.4), 3)
-    positive = picture.clip(min=_BLACK)  # black parts would divide by zero
-    return richardson_lucy(positive, kernel, iterations, clip=False)  # type: ignore[no-untyped-call]
+    return richardson_lucy(  # type: ignore[no-untyped-call]
+        picture.clip(min=0), kernel, iterations, clip=False, filter_epsilon=_BLACK
+    )
 
 
 NON_BLIND: Mapping[str, Method] = {
