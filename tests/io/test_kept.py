@@ -320,6 +320,31 @@ def xmp(folder: Path, column: str) -> None:
         assert (found.encode() if isinstance(found, str) else found) == XMP
 
 
+def iptc(folder: Path, column: str) -> None:
+    caption = b"\x1c\x02\x78\0\x06Gr\xfc\xdfe "  # IPTC-IIM, record 2, dataset 120
+    block = (
+        b"Photoshop 3.0\x008BIM\x04\x04\0\0" + len(caption).to_bytes(4) + caption + bytes(len(caption) % 2)
+    )
+    path = folder / f"iptc{SUFFIX[column]}"
+    if column == "TIFF":
+        tags = [(33723, 7, len(caption), caption, True)]
+        tifffile.imwrite(path, waves(), photometric="rgb", metadata=None, extratags=tags)
+        with tifffile.TiffFile(again(path)) as tif:
+            assert tif.pages[0].tags[33723].value == caption
+    elif column == "PNG":
+        text, hexed = PngInfo(), f"\niptc\n{len(caption):8}\n{caption.hex()}\n"
+        text.add_text("Raw profile type iptc", hexed, zip=True)  # as ImageMagick and ExifTool write it
+        Image.fromarray(waves()).save(path, pnginfo=text)
+        with loaded(again(path)) as image:
+            assert image.info["Raw profile type iptc"] == hexed
+    else:
+        stored(path, waves())
+        data = path.read_bytes()
+        path.write_bytes(data[:2] + b"\xff\xed" + (len(block) + 2).to_bytes(2) + block + data[2:])
+        with loaded(again(path)) as image:
+            assert image.info["photoshop"][0x0404] == caption
+
+
 def resolution(folder: Path, column: str) -> None:
     with loaded(again(described(folder, column))) as image:
         assert tuple(round(float(value)) for value in image.info["dpi"]) == (300, 200)
@@ -603,6 +628,7 @@ CHECKS: dict[str, Check] = {
     "EXIF orientation": orientation,
     "ICC profile": profile,
     "XMP": xmp,
+    "IPTC": iptc,
     "resolution": resolution,
     "text, comments, own tags": own_words,
     "compression": compression,

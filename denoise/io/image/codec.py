@@ -215,7 +215,7 @@ def _target(path: Path, info: ImageInfo) -> WritableFormat:
         row = format_of_suffix(suffix)
     if row is None or row.modality != "image":
         raise unknown_suffix(path, "image")
-    if suffix == ".dng" and info.format == row.name:
+    if suffix == ".dng" and "matrix" in info.own:  # developed in the colours of the camera
         return resolve(_LINEAR_DNG)
     if not row.writable:
         raise UnsupportedError(

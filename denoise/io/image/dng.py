@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from denoise.errors import OutputError
 from denoise.io.image.base import Picture
 from denoise.io.image.ifd import Entry
 from denoise.io.image.tiff import ASCII, BYTE, Tiff, described
@@ -42,10 +41,6 @@ class Dng(Tiff):
     @contextmanager
     def sink(self, path: Path, info: ImageInfo) -> Iterator[Callable[[Picture], None]]:
         """Open `path` for a picture in the colours of the camera, under the curve of sRGB."""
-        if "matrix" not in info.own:
-            raise OutputError(
-                "is a DNG, which holds the colours of a camera; clean a camera raw file into it"
-            )
         layout = described(info.metadata)
         order, entries = layout.tags.order, {entry.code: entry for entry in layout.tags.entries}
         names = [entries[code].value.strip(b"\0 ") for code in (MAKE, MODEL) if code in entries]
