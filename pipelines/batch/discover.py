@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from denoise.errors import UnsupportedError, UsageError
@@ -157,8 +157,9 @@ def plan(
     renames = len(inputs) == 1 and inputs[0].is_file() and bool(output.suffix) and not output.is_dir()
     root = output.parent if renames else output
     sources = [source for source in found.sources if naming.is_input(source.path)]
-    if naming.in_place:
-        items = [_beside(source, root, source.path.name) for source in sources]
+    if naming.in_place:  # by their real paths: a file is cleaned once, whatever links lead to it
+        resolved = map(_resolved, sources)
+        items = [_beside(source, root.resolve(), source.path.name) for source in resolved]
     elif naming.template == BESIDE:
         items = [
             _beside(source, root, naming.rename(source.relative, source.modality).name) for source in sources
@@ -177,6 +178,12 @@ def mirrored(source: Source, root: Path, naming: Naming = Naming()) -> Item:  # 
     named, modality = naming.rename(source.relative, source.modality), source.modality
     relative = source.relative.as_posix()
     return Item(source.path, root / named, named.as_posix(), relative, modality, source.size_bytes)
+
+
+def _resolved(source: Source) -> Source:
+    """Follow links, of the file and of its folders; a path without any stays as it was given."""
+    path = source.path.resolve()
+    return source if path == source.path.absolute() else replace(source, path=path)
 
 
 def _beside(source: Source, root: Path, name: str) -> Item:

@@ -109,6 +109,7 @@ class Manifest:
             for entry in (entries(root) if keys is None or keys else ())
             if entry.status in WRITTEN and (keys is None or entry.key in keys)
         }
+        self._others: dict[Path, dict[str | None, Entry]] = {}  # rows of folders above, once asked for
         self._pending = pending(root)
         self._settled: set[str] = set()  # pending ones whose row came before the crash
         self._occupant = place(root).occupant()
@@ -125,10 +126,15 @@ class Manifest:
         in_place = item.source == target
         try:
             if in_place and (done is None or digest(target) != done.output_digest):
-                return None  # a file of the user's, not cleaned yet
+                done = self._done_elsewhere(target)
+                if done is None:
+                    return None  # a file of the user's, not cleaned yet
             if in_place and done:
                 same = done.status == "ok" and done.fingerprint == fingerprint
-                return replace(done, status="skipped", seconds=0.0) if same else _cleaned_otherwise(item)
+                if not same:
+                    return _cleaned_otherwise(item)
+                done = replace(done, source=str(item.source), output=str(target), key=item.key)
+                return replace(done, status="skipped", seconds=0.0)
             if done is None or digest(target) != done.output_digest:
                 return None if item.key in self._pending else _foreign(item, known=done is not None)
             if item.key in self._pending:
@@ -142,6 +148,17 @@ class Manifest:
                 )
         except InputError as error:
             return Entry.of(item, "failed", error=str(error))
+        return None
+
+    def _done_elsewhere(self, target: Path) -> Entry | None:
+        """Find the proof that a file is a result by the manifest of another folder above it."""
+        target = target.absolute()
+        for folder in target.parents:
+            if folder not in self._others:
+                self._others[folder] = {row.key: row for row in entries(folder) if row.status in WRITTEN}
+            done = self._others[folder].get(target.relative_to(folder).as_posix())
+            if done and done.output_digest == digest(target):
+                return done
         return None
 
     def _other_source(self, done: Entry, item: Item) -> Entry | None:

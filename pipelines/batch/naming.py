@@ -10,6 +10,7 @@ from pathlib import Path
 
 from denoise.errors import UsageError
 from denoise.io.formats import format_of_suffix
+from pipelines.batch.store import place
 
 BESIDE = "{stem}.clean{ext}"  # of the results of single files for which no folder is named
 NAMED_FORMATS = {
@@ -65,7 +66,14 @@ def is_backup_suffix(text: str) -> bool:
 
 
 def common_folder(inputs: Iterable[Path]) -> Path:
-    """Deepest folder that holds all inputs, or is the only one."""
+    """Deepest folder that holds all inputs, or is the only one.
+
+    Raises:
+        UsageError: Not all inputs are on one disk of this machine.
+    """
+    inputs = tuple(inputs)
+    if remote := next((path for path in inputs if not place(path).is_local), None):
+        raise UsageError(f"{remote}: is elsewhere; name an output for it: -o")
     folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in inputs]
     try:
         return Path(os.path.relpath(os.path.commonpath(folders)))

@@ -196,9 +196,13 @@ class _Report(click.ParamType["Path"]):
     def __init__(self, kind: str) -> None:
         self._kind = kind
 
-    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> Path:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(value)
         report.check_report(path, self._kind)
+        if param and ctx:
+            first = ctx.meta.setdefault("reports", {}).setdefault(path.absolute(), param.opts[0])
+            if first != param.opts[0]:
+                raise click.UsageError(f"{path}: is named by {first} and {param.opts[0]}; choose two names.")
         return path
 
 

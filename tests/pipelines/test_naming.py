@@ -92,6 +92,27 @@ def test_in_place_keeps_the_original_and_is_done_once(tmp_path: Path) -> None:
     assert path.read_bytes() == after  # from the original, not from the result
 
 
+def test_no_link_and_no_folder_leads_to_a_file_twice_in_place(tmp_path: Path) -> None:
+    path = picture(tmp_path / "in" / "sub" / "a.png")
+    (tmp_path / "in" / "album.png").symlink_to(path)
+    (tmp_path / "in" / "more").symlink_to(path.parent)
+    assert clean(tmp_path / "in", "--in-place").exit_code == 0
+    after = path.read_bytes()
+    assert len((tmp_path / "in" / store.MANIFEST_NAME).read_text().splitlines()) == 1
+    for inputs in ((tmp_path / "in" / "album.png",), (path.parent,), (path,), (path, tmp_path)):
+        assert clean(*inputs, "--in-place").exit_code == 0
+        assert path.read_bytes() == after
+    assert clean(path, "--in-place", "--strength", "0.5").exit_code == 1
+    assert path.read_bytes() == after
+
+
+@pytest.mark.parametrize("options", [(), ("--in-place",)])
+def test_what_is_elsewhere_needs_an_output(options: tuple[str, ...]) -> None:
+    found = clean("http://127.0.0.1:1/a.png", *options)
+    assert found.exit_code == 2
+    assert "-o" in found.output
+
+
 def test_what_fails_in_place_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = picture(tmp_path / "a.png")
     before = path.read_bytes()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from denoise.errors import OutputError
@@ -14,6 +15,7 @@ from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import digest
 from pipelines.batch.run import run
+from pipelines.cli.group import cli
 
 
 def test_another_folders_file_does_not_replace_an_earlier_result(
@@ -62,6 +64,17 @@ def test_an_input_that_changes_while_it_is_read_is_read_again(
         assert np.array_equal(Image.open(tmp_path / "out" / "a.png"), Image.open(source))
     else:
         assert "changed while it was read" in str(entry.error)
+
+
+def test_two_reports_do_not_share_a_name(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
+    for name in ("both", "-"):
+        path = str(tmp_path / name) if name != "-" else name
+        arguments = [str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--json", path, "--report", path]
+        found = CliRunner().invoke(cli, ["clean", *arguments])
+        assert found.exit_code == 2
+        assert "is named by --json and --report" in found.output
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_a_report_replaces_nothing_but_a_report(tmp_path: Path, denoise: Any, snapshot: Any) -> None:
