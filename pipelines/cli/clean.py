@@ -20,6 +20,8 @@ from pipelines.batch.jobs import CleanJob
 from pipelines.cli import options
 from pipelines.live import LIVE_OPTIONS, LiveReport, clean_stream
 
+_LIVE = ("WAV", "RF64")  # formats that are cleaned while they arrive
+
 
 @click.command()
 @click.option(
@@ -43,8 +45,8 @@ def command(
     changed. A bad file does not stop the rest; it is listed at the end. The same command again does only what
     is not done. `denoise --help` lists the exit codes.
 
-    `denoise clean - -o -` cleans from standard input to standard output: a WAV, or with --raw PCM, live;
-    images and logs as a whole. Without -o, results of single files lie beside them, as a.clean.png.
+    `denoise clean - -o -` cleans from standard input to standard output: a WAV, or with --raw PCM, live; all
+    other files as a whole. Without -o, results of single files lie beside them, as a.clean.png.
 
     \b
     Example:
@@ -55,7 +57,7 @@ def command(
         if not all(pipes):
             raise click.UsageError("- is standard input and output: use both, `denoise clean - -o -`.")
         kind = None if raw else _piped_format()
-        if kind is None or kind.modality not in ("image", "sensor"):
+        if kind is None or not kind.codec or kind.name in _LIVE:
             _live(raw, channels, settings)
         else:
             _piped(kind, settings)
@@ -76,7 +78,7 @@ def _piped_format() -> Format | None:
 
 
 def _piped(kind: Format, settings: dict[str, Any]) -> None:
-    """Clean an image or a log from standard input to standard output, whole."""
+    """Clean a file from standard input to standard output, whole."""
     from denoise.infer.file import clean_file
 
     table = CleanOptions.table()

@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from denoise.errors import UsageError
+from denoise.io import write
+from denoise.signal import AudioInfo
 from pipelines.batch import run as batch
 from pipelines.batch import store
 from pipelines.batch.jobs import CleanJob
@@ -147,4 +149,16 @@ def test_images_and_logs_go_through_pipes(tmp_path: Path, suffix: str) -> None:
     command = [sys.executable, "-m", "pipelines.cli", "clean", "--model", "median", "-q", "-", "-o", "-"]
     with source.open("rb") as stdin:
         done = subprocess.run(command, stdin=stdin, capture_output=True, check=True)
+    assert done.stdout == result.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".m4a"])
+def test_recordings_of_all_formats_go_through_pipes(tmp_path: Path, suffix: str) -> None:
+    source, result = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 30_000)).astype(np.float32)
+    write(source, noise, AudioInfo(source, "audio", noise.shape, "float32", 1.0, 48_000.0))
+    command = [sys.executable, "-m", "pipelines.cli", "clean", "--model", "spectral-gate", "-q"]
+    subprocess.run([*command, str(source), "-o", str(result)], check=True)
+    with source.open("rb") as stdin:
+        done = subprocess.run([*command, "-", "-o", "-"], stdin=stdin, capture_output=True, check=True)
     assert done.stdout == result.read_bytes()
