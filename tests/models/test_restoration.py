@@ -97,6 +97,17 @@ def test_onsets_are_not_clicks() -> None:
     np.testing.assert_array_equal(ClickRepair().denoise(beats), beats)
 
 
+def test_wood_blocks_over_a_bass_are_not_clicks() -> None:
+    """Each begins at once, and its sines explain it soon after: like a click with a tail."""
+    rng = np.random.default_rng(2)
+    beats = 0.3 * np.sin(2 * np.pi * 55 * TIME_S) + 1e-4 * rng.standard_normal(TIME_S.size)
+    for start in np.arange(0.2, SECONDS - 0.2, 0.2):
+        after = np.maximum(TIME_S - start, 0)
+        fading = rng.uniform(0.01, 0.1) * np.exp(-rng.uniform(70, 300) * after)
+        beats += fading * sum(np.sin(2 * np.pi * hz * after) for hz in rng.uniform(300, 5000, 5))
+    np.testing.assert_array_equal(ClickRepair().denoise(beats), beats)
+
+
 @pytest.mark.parametrize("rate", [44_100, 96_000])
 @pytest.mark.parametrize("left", [0.0, 0.003])
 def test_dropouts_are_filled(rate: int, left: float) -> None:

@@ -347,6 +347,8 @@ class ClickRepair(Classical):
         may_be_onset = after.var() > self.max_rise**2 * before.var() or np.median(
             later
         ) > self.max_onset * np.median(earlier)
+        if may_be_onset and bounds == self.tail_bounds:
+            return None  # a tail and a note that begins there are alike
         isolation, max_left = self.onset_bounds if may_be_onset else bounds
         if peak < isolation * max(np.percentile(earlier, 99), np.percentile(later, 99)):
             return None
