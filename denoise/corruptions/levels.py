@@ -12,6 +12,8 @@ from torch import Tensor
 
 from denoise.errors import UsageError
 
+_MAX = 1e30  # of a finite level: samples are single floats
+
 
 @dataclass(frozen=True)
 class RandomLevel:
@@ -50,8 +52,9 @@ class Number:
         if isinstance(value, bool) or not isinstance(value, int | float | RandomLevel):
             raise UsageError(f"{field}={value!r} is not a number")
         ends = (value.low, value.high) if isinstance(value, RandomLevel) else (value,)
-        if not all(self.low <= end <= self.high for end in ends):
-            span = f"{format_value(self.low)} to {format_value(self.high)} {self.unit}"
+        low, high = max(self.low, -_MAX), min(self.high, _MAX)
+        if not all(low <= end <= high or end == self.high for end in ends):  # which may be infinity
+            span = f"{format_value(self.low)} to {format_value(high)} {self.unit}"
             raise UsageError(f"{field}={format_value(value)} is outside {span}")
 
     def read(self, text: str) -> Level:

@@ -395,18 +395,20 @@ def swapped(path: Path, backup: str | None) -> Iterator[tuple[Path, Path]]:
     """
     path = path.resolve()
     original = path.with_name(path.name + backup) if backup else path
+    with output_errors(original):  # its name may be too long
+        kept = original != path and original.exists()
     _sweep()
     folder = Path(tempfile.mkdtemp(prefix=_STAGE_PREFIX))
     with exclusive(folder):
         try:
             source, result = path, folder / "out" / path.name
-            if original != path and original.exists():
+            if kept:
                 source = folder / "in" / path.name  # under its own name, which decides between formats
                 source.parent.mkdir()
                 shutil.copy2(original, source)
             yield source, result
             with output_errors(path):
-                if original != path and not original.exists():
+                if original != path and not kept:
                     with replacing(original) as partial:
                         shutil.copyfile(path, partial)
                     shutil.copystat(path, original)

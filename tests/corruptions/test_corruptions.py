@@ -552,6 +552,7 @@ def test_composites_take_the_shared_modalities_of_their_parts() -> None:
         ("jpeg:quality=1..high", "neither a number nor a range"),
         ("jpeg:quality=0", "quality=0 is outside 1 to 100"),
         ("jpeg:quality=nan", "quality=nan is outside"),
+        ("gaussian:sigma=1e308", "sigma=1e308 is outside 0 to 1e30"),
         ("jpeg:quality=50..101", r"quality=50..101 is outside 1 to 100"),
         ("jpeg:quality=60..50", "60..50"),
         ("jpeg:quality=5,quality=6", "given twice"),

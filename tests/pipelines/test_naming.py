@@ -108,6 +108,15 @@ def test_no_link_and_no_folder_leads_to_a_file_twice_in_place(tmp_path: Path) ->
     assert path.read_bytes() == after
 
 
+def test_a_backup_whose_name_is_too_long_is_refused(tmp_path: Path) -> None:
+    path = picture(tmp_path / f"{'n' * 250}.png")
+    before = path.read_bytes()
+    found = clean(path, "--in-place", "--backup", ".original")
+    assert found.exit_code == 1
+    assert ".original: cannot be written: File name too long" in found.output
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("options", [(), ("--in-place",)])
 def test_what_is_elsewhere_needs_an_output(options: tuple[str, ...]) -> None:
     found = clean("http://127.0.0.1:1/a.png", *options)
