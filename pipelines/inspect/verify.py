@@ -38,7 +38,7 @@ class Checked:
 
 
 def verify(root: Path) -> Iterator[Checked]:
-    """Hash every output in the manifest, then list all other files.
+    """Hash every output in the manifest, and the originals kept in place; then list all other files.
 
     The last good row of an output counts. Memory holds a name and a digest per output, and no file.
 
@@ -52,11 +52,19 @@ def verify(root: Path) -> Iterator[Checked]:
         for entry in entries(root)
         if entry.status in WRITTEN and entry.key is not None and entry.output_digest is not None
     }
+    originals = {
+        entry.key: entry.input_digest
+        for entry in entries(root)
+        if entry.status in WRITTEN and entry.source == entry.output
+    }
     unfinished = pending(root)
     for key in sorted(expected):
         yield _checked(root, key, expected[key], interrupted=key in unfinished)
     for key in _others(root):
-        if key not in expected:
+        original = originals.get(key.removesuffix(Path(key).suffix))
+        if key not in expected and original:
+            yield _checked(root, key, original, interrupted=False)
+        elif key not in expected:
             name = Path(key).name
             leftover = is_temporary(name) or name == f"{PENDING_NAME}.part"
             yield Checked(key, "leftover" if leftover else "unfinished" if key in unfinished else "unknown")

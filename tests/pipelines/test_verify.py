@@ -107,3 +107,15 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path, denoise: Run) ->
     result = denoise("verify", tmp_path)
     assert result.exit_code == 2
     assert "denoise-manifest.jsonl" in result.stderr
+
+
+def test_the_originals_of_results_in_place_are_checked_too(media: Path, denoise: Run) -> None:
+    assert denoise("clean", media, "--in-place", "--backup", ".orig", "--model", "none").exit_code == 0
+    found = statuses(media)
+    kept = [key for key in found if key.endswith(".orig")]
+    assert len(kept) == 4
+    assert set(found.values()) == {"right"}
+    with (media / kept[0]).open("ab") as file:
+        file.write(b"x")
+    assert statuses(media) == found | {kept[0]: "changed"}
+    assert denoise("verify", media).exit_code == 1
