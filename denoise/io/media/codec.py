@@ -36,15 +36,8 @@ _MUXERS = {  # FFmpeg's names of the containers that results are written in, whe
 }
 _DEMUXER_TO_MUXER = {"mov": "mp4", "aac": "adts", "mpeg": "vob"}
 _NEW_CODEC = {  # of files that are made from others; PCM elsewhere
-    **{
-        "mov": "aac",
-        "aac": "aac",
-        "mpegts": "aac",
-        "flv": "aac",
-        "mpeg": "mp2",
-        "ac3": "ac3",
-        "asf": "wmav2",
-    },
+    **dict.fromkeys(("mov", "aac", "mpegts", "flv"), "aac"),
+    **{"mpeg": "mp2", "ac3": "ac3", "asf": "wmav2"},
     **{"matroska": "flac", "ogg": "flac", "wv": "wavpack", "tta": "tta", "amr": "amr_nb", "wav": "mp3"},
     **{"au": "pcm_s24be", "caf": "pcm_s24be"},
 }

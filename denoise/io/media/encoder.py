@@ -67,19 +67,13 @@ def coding_for(track: Track, muxer: str) -> Coding:
     """Select encoder and bit rate: those of the source, or the nearest that the container holds."""
     same = track.codec if track.codec.startswith("pcm_") else _ENCODERS.get(track.codec)
     encoder = same if same and _holds(muxer, same) else _FALLBACKS.get(muxer, "flac")
-    note = (
-        ""
-        if encoder == same
-        else f"{track.codec} has no encoder here: its sound is written as {_codec(encoder)}"
-    )
-    bit_rate = _bit_rate(encoder, track)
-    if bit_rate and encoder != same:  # another codec loses other things
-        bit_rate = max(bit_rate, _OTHER_CODEC_BIT_RATE * track.channels)
+    bit_rate, note = _bit_rate(encoder, track), ""
+    if encoder != same:
+        codec = next((codec for codec, name in _ENCODERS.items() if name == encoder), encoder)
+        note = f"{track.codec} has no encoder here: its sound is written as {codec}"
+        # another codec loses other things
+        bit_rate = bit_rate and max(bit_rate, _OTHER_CODEC_BIT_RATE * track.channels)
     return Coding(muxer, encoder, bit_rate, note)
-
-
-def _codec(encoder: str) -> str:
-    return next((codec for codec, name in _ENCODERS.items() if name == encoder), encoder)
 
 
 def _holds(muxer: str, encoder: str) -> bool:

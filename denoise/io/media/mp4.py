@@ -91,16 +91,19 @@ class _Samples:
         """Bytes of the samples before each of these."""
         return samples * self.size if self.size else np.concatenate([[0], self.ends])[samples]
 
+    @property
+    def clock(self) -> tuple[Int, Int]:
+        """Numbers of samples, and the decoding times of these in the time scale, between which it is even."""
+        counts, steps = self.runs.T
+        return np.append(0, np.cumsum(counts)), np.append(0, np.cumsum(counts * steps))
+
     def time(self, samples: Int) -> Doubles:
         """Decoding time of each of these samples, seconds."""
-        counts = np.concatenate([[0], np.cumsum(self.runs[:, 0])])
-        times = np.concatenate([[0], np.cumsum(self.runs[:, 0] * self.runs[:, 1])])
-        return np.interp(samples, counts, times) / self.timescale
+        return np.interp(samples, *self.clock) / self.timescale
 
     def at(self, seconds: Doubles) -> Int:
         """First sample at or after each of these times."""
-        counts = np.concatenate([[0], np.cumsum(self.runs[:, 0])])
-        times = np.concatenate([[0], np.cumsum(self.runs[:, 0] * self.runs[:, 1])])
+        counts, times = self.clock
         return np.ceil(np.interp(seconds * self.timescale, times, counts) - 1e-6).astype(np.int64)
 
 
@@ -133,12 +136,12 @@ def replace_tracks(source: Path, destination: Path, replacements: Sequence[Repla
         if not {new.track.id for new in replacements} <= by_id.keys():
             raise NotSimpleError("has sound without a track of its own")
         old = {id_: _chunks(trak, file) for id_, trak in by_id.items()}
-        fresh: dict[int, list[_Chunks]] = {}
+        chunks = dict(old)
         with ExitStack() as opened:
             for new in replacements:
                 handle = opened.enter_context(new.path.open("rb"))
-                fresh[new.track.id] = _graft(moov, by_id[new.track.id], new, handle, old[new.track.id])
-            _write(file, top, moov, by_id, _order(old, fresh), destination)
+                chunks[new.track.id] = _graft(moov, by_id[new.track.id], new, handle, old[new.track.id])
+            _write(file, top, moov, by_id, _order(old, chunks), destination)
 
 
 def _top_level(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
@@ -253,7 +256,7 @@ def _with_times(header: _Box, timescale: int, duration: int) -> _Box:
     return _Box(header.kind, c[:12] + struct.pack(">II", timescale, min(duration, 2**32 - 1)) + c[20:])
 
 
-def _graft(moov: _Box, trak: _Box, new: Replacement, handle: BinaryIO, old: _Chunks) -> list[_Chunks]:
+def _graft(moov: _Box, trak: _Box, new: Replacement, handle: BinaryIO, old: _Chunks) -> _Chunks:
     """Exchange the boxes of a track; return its new chunks, those that take the place of each old one."""
     fresh_moov = _read_moov(handle, list(_top_level(handle)))
     fresh = fresh_moov.need(b"trak")
@@ -279,29 +282,16 @@ def _graft(moov: _Box, trak: _Box, new: Replacement, handle: BinaryIO, old: _Chu
     header = trak.need(b"mdia", b"mdhd")
     duration = int((samples.runs[:, 0] * samples.runs[:, 1]).sum())
     delay = next((media_time for _, media_time in _edits(fresh) if media_time >= 0), 0)
-    excess = (
-        duration
-        - delay
-        - new.track.samples
-        - new.track.marks[-1][1]
-        + new.track.marks[0][1]
-        + new.track.marks[-1][0]
-    )
-    if (
-        0 < excess < samples.runs[-1, 1] and _timescale(media) == new.track.sample_rate
-    ):  # padding of the last one
-        runs = np.append(samples.runs, [[1, samples.runs[-1, 1] - excess]], axis=0)
+    (_, begin), (sample, time) = new.track.marks[0], new.track.marks[-1]
+    padding = duration - delay - new.track.samples - (time - begin - sample)  # of the last packet
+    if 0 < padding < samples.runs[-1, 1] and _timescale(media) == new.track.sample_rate:
+        runs = np.append(samples.runs, [[1, samples.runs[-1, 1] - padding]], axis=0)
         runs[-2, 0] -= 1
         stbl.put(b"stts", _full(b"stts", runs[runs[:, 0] > 0], ">u4"))
-        duration -= excess
+        duration -= padding
     trak.need(b"mdia").put(b"mdhd", _with_times(header, _timescale(media), duration))
     _edit(moov, trak, fresh, new.track)
-    return [
-        _Chunks(
-            handle, pieces.offsets[i : i + 1], pieces.sizes[i : i + 1], counts[i : i + 1], first[i : i + 1]
-        )
-        for i in range(len(counts))
-    ]
+    return pieces
 
 
 def _edits(trak: _Box) -> list[tuple[int, int]]:
@@ -348,14 +338,10 @@ def _patch_gapless(moov: _Box, delay: int, samples: int) -> None:
             box.content = _GAPLESS.sub(corrected, box.content)
 
 
-def _order(old: Mapping[int, _Chunks], fresh: Mapping[int, list[_Chunks]]) -> list[tuple[int, _Chunks, int]]:
+def _order(old: Mapping[int, _Chunks], chunks: Mapping[int, _Chunks]) -> list[tuple[int, _Chunks, int]]:
     """Order all chunks as they are in the source: track, chunks, and the number among these."""
-    keys = [(int(offset), id_, i) for id_, chunks in old.items() for i, offset in enumerate(chunks.offsets)]
-    return [
-        (id_, fresh[id_][i], 0) if id_ in fresh else (id_, old[id_], i)
-        for _, id_, i in sorted(keys)
-        if id_ not in fresh or i < len(fresh[id_])
-    ]
+    keys = [(int(offset), id_, i) for id_, found in old.items() for i, offset in enumerate(found.offsets)]
+    return [(id_, chunks[id_], i) for _, id_, i in sorted(keys) if i < len(chunks[id_].offsets)]
 
 
 def _write(
