@@ -74,6 +74,8 @@ def table_of(table: Any) -> Table:
         return found
     if hasattr(table, "toarray"):  # of scipy
         raise InputError("X is sparse; expected an array: give X.toarray()")
+    if hasattr(table, "collect"):  # of polars
+        raise InputError("X is a lazy frame; expected a frame in memory: give X.collect()")
     array = np.asarray(table)
     if array.dtype.kind == "O":
         try:

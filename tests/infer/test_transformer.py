@@ -130,6 +130,8 @@ def test_a_frame_of_polars_keeps_its_type_and_dtypes() -> None:
     assert out.drop("temp", "adc").equals(frame.drop("temp", "adc"))
     assert not out["temp"].equals(frame["temp"])
     assert isinstance(denoiser.fit_transform(frame["temp"]), pl.Series)
+    with pytest.raises(InputError, match=r"give X\.collect\(\)"):
+        denoiser.fit(frame.lazy())
 
 
 @pytest.mark.parametrize("library", [pd, pl])
