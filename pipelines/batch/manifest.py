@@ -19,9 +19,10 @@ import hashlib
 import json
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from io import FileIO
 from pathlib import Path
@@ -155,7 +156,9 @@ class Manifest:
         target = target.absolute()
         for folder in target.parents:
             if folder not in self._others:
-                self._others[folder] = {row.key: row for row in entries(folder) if row.status in WRITTEN}
+                self._others[folder] = {}
+                with suppress(OutputError):  # a folder of somebody else
+                    self._others[folder] = {row.key: row for row in entries(folder) if row.status in WRITTEN}
             done = self._others[folder].get(target.relative_to(folder).as_posix())
             if done and done.output_digest == digest(target):
                 return done
@@ -332,6 +335,8 @@ def pending(root: Path) -> set[str]:
 
 def _lines(path: Path) -> Iterator[Any]:
     try:
+        if place(path).is_local and not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise OutputError(f"{path}: is no regular file; expected the records of earlier runs, or nothing")
         with path.open("rb") as file:
             for line in file:
                 try:

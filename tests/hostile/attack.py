@@ -89,7 +89,7 @@ def attempt(folder: Path, name: str, data: bytes) -> str | None:
         if again != shapes and not 0 < padding < PADDING:
             return f"{shapes} came back as {again}"
     except DenoiseError as error:
-        if name not in str(error) or "\n" in str(error) or not str(error).isprintable():
+        if Path(name).stem not in str(error) or "\n" in str(error) or not str(error).isprintable():
             return f"unclear {type(error).__name__}: {error!s}"
     except BaseException as error:
         import traceback

@@ -52,6 +52,13 @@ def verdict(item: Item, fingerprint: str = "f", *, overwrite: bool = False) -> s
     return entry.status if entry else None
 
 
+@pytest.mark.parametrize("name", [MANIFEST_NAME, PENDING_NAME])
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(item: Item, name: str) -> None:
+    os.mkfifo(item.destination.with_name(name))
+    with pytest.raises(OutputError, match=f"{name}: is no regular file"):
+        Manifest(item.destination.parent)
+
+
 def test_without_a_row_or_an_output_there_is_work(item: Item) -> None:
     assert verdict(item) is None
     append(item.destination.parent, done(item))
