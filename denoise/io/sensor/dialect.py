@@ -186,8 +186,8 @@ def _require_plausible_text(text_bytes: int, file_bytes: int, path: Path) -> Non
     )
 
 
-def _sample(path: Path) -> tuple[str, int, str]:
-    """Read the first lines, the number of bytes before them (the BOM), and the line end."""
+def _sample(path: Path) -> tuple[str, int, str, bool]:
+    """Read the first lines, the bytes before them (the BOM), the line end, and whether they are all."""
     with open_text(path) as file:
         raw = file.read(SAMPLE_BYTES)
         complete = not file.read(1)
@@ -207,7 +207,7 @@ def _sample(path: Path) -> tuple[str, int, str]:
             )
         text = text[:end]
     refuse_records(path, [line.strip() for line in text.split(newline)[:SAMPLE_RECORDS] if line.strip()])
-    return text, skipped, newline
+    return text, skipped, newline, complete
 
 
 def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
@@ -397,7 +397,7 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
     Raises:
         InputError: It holds no table, or one that can be read in two ways.
     """
-    text, skipped, newline = _sample(path)
+    text, skipped, newline, complete = _sample(path)
     hint = _HINT.fullmatch(text.partition(newline)[0])
     if hint and not delimiter:
         delimiter = hint[1]
@@ -411,7 +411,7 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
             f"{path}: line {records[-1].line} holds {shown(records[-1].text.strip())!r}: {found}; "
             "expected a table of numbers"
         )
-    if width > 64 and len(rows) * 8 < width:
+    if complete and width > 64 and len(rows) * 8 < width:
         raise InputError(
             f"{path}: {len(rows)} rows of {width} columns look like a recording on its side; "
             "expected a row for each sample: transpose it"

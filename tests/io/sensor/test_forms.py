@@ -967,3 +967,11 @@ def test_ticks_of_dotnet_are_a_clock(tmp_path: Path) -> None:
     info = io.probe(tmp_path / "a.csv")
     assert info.sample_rate == pytest.approx(100.0)
     assert any("time column 'Timestamp' in ticks (guessed): 100 Hz" in note for note in info.notes)
+
+
+def test_a_table_wider_than_the_sample_is_high_is_no_recording_on_its_side(tmp_path: Path) -> None:
+    """The first 256 kB of a table of 600 channels hold fewer rows than it has."""
+    values = np.random.default_rng(0).standard_normal((400, 600)).round(3)
+    head = ",".join(f"c{number}" for number in range(600))
+    (tmp_path / "a.csv").write_text("\n".join([head, *(",".join(map(str, row)) for row in values.tolist())]))
+    assert io.probe(tmp_path / "a.csv").shape == (600, 400)
