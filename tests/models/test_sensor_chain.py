@@ -163,6 +163,22 @@ def test_a_few_odd_beats_amid_others_are_no_impulses() -> None:
     assert np.abs(through(flat)).max() < 0.2  # without a rhythm they are faults
 
 
+@pytest.mark.parametrize("rate_hz", [30.0, 100.0])
+def test_a_pulse_wave_keeps_its_beats_and_the_gaps_of_its_contact(rate_hz: float) -> None:
+    """Gaps go one way; where a longer one ends, the first reading after it lies above its cubic."""
+    beat = (1.2 * np.arange(4096) / rate_hz) % 1
+    pulse = np.exp(-(((beat - 0.4) / 0.11) ** 2)) + 0.35 * np.exp(-(((beat - 0.75) / 0.14) ** 2))
+    pulse += 0.15 * np.random.default_rng(5).standard_normal(4096)
+    gaps = pulse.copy()
+    gaps[[1024, 1364, 1809, 2451]] -= 8.0
+    gaps[[1025, 1365, 1810, 2452]] -= 1.0
+    for start in (700, 1500, 2900):
+        gaps[start : start + 6] -= [2.4, 8.0, 8.0, 8.0, 8.0, 5.0]
+    for log in (pulse, gaps):
+        after = apply(SensorChain(Nothing()), log[None], peak=None, sample_rate=rate_hz)[0]
+        np.testing.assert_allclose(after, log, atol=1e-6)
+
+
 def test_a_wild_reading_in_a_flat_stretch_makes_no_fault_of_it() -> None:
     flat = np.round(8 * slow()) / 8  # a coarse converter: most readings equal their neighbours
     wild = flat.copy()

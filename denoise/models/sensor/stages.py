@@ -87,16 +87,17 @@ class Impulses:
 
     An outlier is far from that cubic, relative to its surroundings on both sides, and its neighbours are
     close to theirs once it is replaced: neither a step nor a peak of several samples is one, nor a swing in a
-    burst. Faults go both ways and events one way, so where all outliers
-    nearby lie to one side, as tips of a rain gauge, pulses and peaks of traffic do, they stay. The second
-    round finds a smaller outlier beside a larger one. In the company of many, lower outliers are faults too,
-    and some that chance puts side by side.
+    burst. Faults go both ways and events one way, so where all outliers nearby lie to one side, as tips of a
+    rain gauge, pulses and peaks of traffic do, they stay. The foot of a wider peak, beside which it stays
+    rough, is no evidence of another side. The second round finds a smaller outlier beside a larger one. In
+    the company of many, lower outliers are faults too, and some that chance puts side by side.
     """
 
     far: float = 6.0  # times the 90th percentile of nearby distances
     burst: float = 4.0  # times the median distance of `side` samples, on either side
     side: int = 12
     quiet: float = 0.5  # largest distance of its neighbours after replacement, relative to its own
+    clear: float = 0.3  # the same, of an outlier that tells of a side
     one_sided: bool = False  # True removes those to one side, too
     minority: float = 0.1  # least share of the lesser side, in heights to the power of `weight`
     weight: float = 0.5
@@ -143,11 +144,14 @@ class Impulses:
         if not at.size:
             return at, cubic
         around = _rest(_replaced(samples, at, cubic), at, 2)
-        at = at[around < np.minimum(self.quiet * distance[at], most[at])]
-        at = at[~self._repeated(samples, at, cubic)]
+        quiet = around < np.minimum(self.quiet * distance[at], most[at])
+        at, around = at[quiet], around[quiet]
+        odd = ~self._repeated(samples, at, cubic)
+        at, around = at[odd], around[odd]
         if not self.one_sided:
             heights = np.zeros_like(samples)
-            heights[at] = np.sign(samples[at] - cubic[at]) * distance[at] ** self.weight
+            clear = at[around < self.clear * distance[at]]
+            heights[clear] = np.sign(samples[clear] - cubic[clear]) * distance[clear] ** self.weight
             at = at[two_sided(heights, self.minority, self.least)[at]]
         return at, cubic
 
