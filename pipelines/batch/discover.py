@@ -53,6 +53,7 @@ class Item:
     relative: str  # the source's path below the input that led to it
     modality: str  # a name in `MODALITIES`
     size_bytes: int = 0  # size of the source when it was found
+    proven: str | None = None  # in place: sha256 of the source if it is known to be a result of its backup
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ Runs whose outputs differ share a manifest (`pipelines.batch.lock`).
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
@@ -32,7 +31,7 @@ from denoise.errors import InputError, OutputError, StorageError
 from pipelines.batch.discover import Item
 from pipelines.batch.lock import locked
 from pipelines.batch.remote import location
-from pipelines.batch.store import MANIFEST_NAME, output_errors, place
+from pipelines.batch.store import MANIFEST_NAME, digest, foreign_backup, output_errors, place
 
 WRITTEN = ("ok", "salvaged")  # statuses of rows with an output; only the first is done
 PENDING_NAME = ".denoise-unfinished"
@@ -81,15 +80,6 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 class Manifest:
@@ -150,6 +140,29 @@ class Manifest:
         except InputError as error:
             return Entry.of(item, "failed", error=str(error))
         return None
+
+    def prove(self, item: Item, backup: str | None) -> Item | Entry:
+        """Prove a file to be the result of its backup before that is read in its place, or refuse it."""
+        path = item.source
+        original = path.with_name(path.name + (backup or ""))
+        if original == path or path != item.destination:
+            return item
+        try:
+            if not original.is_file():
+                return item
+            found, kept = digest(path), digest(original)
+            done = self._done.get(item.key)
+            if done is None or done.output_digest != found:
+                done = self._done_elsewhere(path)
+        except OSError:  # the name is too long, which the worker says
+            return item
+        except InputError as error:
+            return Entry.of(item, "failed", error=str(error))
+        if done and done.input_digest == kept:
+            return replace(item, proven=found)
+        if found == kept or item.key in self._pending:  # of a killed run: the worker finds out
+            return item
+        return Entry.of(item, "failed", error=foreign_backup(path, original))
 
     def _done_elsewhere(self, target: Path) -> Entry | None:
         """Find the proof that a file is a result by the manifest of another folder above it."""

@@ -151,17 +151,18 @@ def _sorted(
     fingerprints = _fingerprints(job, plan)
     todo: list[Item] = []
 
-    def status_of(item: Item) -> Entry | None:
-        return manifest.status_of(item, fingerprints[item.modality], overwrite=job.overwrite)
+    def status_of(item: Item) -> Entry | Item:
+        done = manifest.status_of(item, fingerprints[item.modality], overwrite=job.overwrite)
+        return done or manifest.prove(item, job.backup)
 
     readers = max(place(path).parallel_reads for path in (plan.root, *(item.source for item in plan.items)))
     with ThreadPoolExecutor(readers) as threads:
         statuses = list((threads.map if readers > 1 else map)(status_of, plan.items))
-    for item, entry in zip(plan.items, statuses, strict=True):
-        if entry is None:
-            todo.append(item)
+    for found in statuses:
+        if isinstance(found, Item):
+            todo.append(found)
         else:
-            entries.append(entry)
+            entries.append(found)
     paces = {modality: job.seconds_per_million(modality) for modality in plan.modalities}
     sizes = forecast.bytes_per_sample(todo) if job.dry_run else {}
     costs = {}

@@ -7,6 +7,7 @@ worker's disk holds one file at a time.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -22,7 +23,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Literal
 
-from denoise.errors import DenoiseError, UnreadableError, UsageError
+from denoise.errors import DenoiseError, InputError, UnreadableError, UsageError
 from denoise.io.atomic import output_error, remove_strays, replacing, sync_folder
 from denoise.io.formats import FORMATS, Format
 from denoise.io.sniff import sniff
@@ -382,21 +383,46 @@ def staged(source: Path, destination: Path) -> Iterator[tuple[Path, Path]]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def foreign_backup(path: Path, original: Path) -> str:
+    """Sentence that refuses a file in place whose backup is not known to be its original."""
+    return (
+        f"{path}: has changed since its backup {original} was made, or that backup is not by this program; "
+        "neither was touched; choose another --backup suffix, or move the backup away"
+    )
+
+
 @contextmanager
-def swapped(path: Path, backup: str | None) -> Iterator[tuple[Path, Path]]:
+def swapped(path: Path, backup: str | None, proven: str | None = None) -> Iterator[tuple[Path, Path]]:
     """Yield paths to read and to write instead of one file; on a clean exit, the result takes its place.
 
     Args:
         path: A local file. Its name holds the old file or the new one at any time.
         backup: Suffix of a second name that keeps the original; if it is there already, it is what is read.
+        proven: sha256 of the file if it is known to be a result of that backup.
 
     Raises:
         StorageError, OutputError: The file or its backup cannot be written.
+        InputError: The file is neither its backup nor a result of it, and stays as it is.
     """
     path = path.resolve()
     original = path.with_name(path.name + backup) if backup else path
     with output_errors(original):  # its name may be too long
         kept = original != path and original.exists()
+    if kept and not original.is_file():
+        raise InputError(f"{original}: is no regular file; expected the original of {path}, or no such name")
+    # Killed before the rename, a run leaves two equal files (or one name, if somebody removed the other);
+    # after it, a result without a row, which cleaning the original again gives byte for byte.
+    before = digest(path) if kept and path.exists() else None
+    unproven = before is not None and before not in (proven, digest(original))
     _sweep()
     folder = Path(tempfile.mkdtemp(prefix=_STAGE_PREFIX))
     with exclusive(folder):
@@ -406,7 +432,16 @@ def swapped(path: Path, backup: str | None) -> Iterator[tuple[Path, Path]]:
                 source = folder / "in" / path.name  # under its own name, which decides between formats
                 source.parent.mkdir()
                 shutil.copy2(original, source)
-            yield source, result
+            try:
+                yield source, result
+            except InputError as error:
+                if unproven:
+                    raise InputError(foreign_backup(path, original)) from error
+                raise
+            if (before and digest(path) != before) or (unproven and digest(result) != before):
+                raise InputError(foreign_backup(path, original))
+            if unproven:
+                return
             with output_errors(path):
                 if original != path and not kept:
                     with replacing(original) as partial:
@@ -414,7 +449,7 @@ def swapped(path: Path, backup: str | None) -> Iterator[tuple[Path, Path]]:
                     shutil.copystat(path, original)
                 with replacing(path) as partial:
                     shutil.copyfile(result, partial)
-                    shutil.copymode(path, partial)
+                    shutil.copymode(path if path.exists() else source, partial)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,8 +13,8 @@ from denoise.errors import DenoiseError, InputError, StorageError, reason
 from denoise.io.atomic import syncing_later
 from pipelines.batch.discover import Item
 from pipelines.batch.jobs import Job, Outcome
-from pipelines.batch.manifest import Entry, digest
-from pipelines.batch.store import output_errors, staged, swapped
+from pipelines.batch.manifest import Entry
+from pipelines.batch.store import digest, output_errors, staged, swapped
 
 
 def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -> Entry:
@@ -69,7 +69,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
 def _paths(job: Job, item: Item) -> AbstractContextManager[tuple[Path, Path]]:
     """Paths to read and to write."""
     if item.source == item.destination:
-        return swapped(item.source, job.backup)
+        return swapped(item.source, job.backup, item.proven)
     return staged(item.source, item.destination)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from denoise.errors import InputError, UsageError
 from denoise.io.atomic import is_temporary
 from pipelines.batch.lock import CLAIM_PREFIX, LOCK_NAME
-from pipelines.batch.manifest import PENDING_NAME, WRITTEN, digest, entries, pending
-from pipelines.batch.store import MANIFEST_NAME
+from pipelines.batch.manifest import PENDING_NAME, WRITTEN, entries, pending
+from pipelines.batch.store import MANIFEST_NAME, digest
 
 _OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # in no row
 
@@ -52,18 +52,18 @@ def verify(root: Path) -> Iterator[Checked]:
         for entry in entries(root)
         if entry.status in WRITTEN and entry.key is not None and entry.output_digest is not None
     }
-    originals = {
-        entry.key: entry.input_digest
-        for entry in entries(root)
-        if entry.status in WRITTEN and entry.source == entry.output
-    }
+    originals: dict[str | None, list[str]] = {}  # of each run in place, under suffixes of their own
+    for entry in entries(root):
+        if entry.status in WRITTEN and entry.source == entry.output and entry.input_digest:
+            originals.setdefault(entry.key, []).append(entry.input_digest)
     unfinished = pending(root)
     for key in sorted(expected):
         yield _checked(root, key, expected[key], interrupted=key in unfinished)
     for key in _others(root):
-        original = originals.get(key.removesuffix(Path(key).suffix))
-        if key not in expected and original:
-            yield _checked(root, key, original, interrupted=False)
+        known = originals.get(key.removesuffix(Path(key).suffix), [])
+        if key not in expected and known:
+            checked = [_checked(root, key, original, interrupted=False) for original in known]
+            yield next((found for found in checked if found.status == "right"), checked[-1])
         elif key not in expected:
             name = Path(key).name
             leftover = is_temporary(name) or name == f"{PENDING_NAME}.part"

@@ -23,8 +23,8 @@ from denoise.io.atomic import replacing
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Item
 from pipelines.batch.jobs import Job, Outcome
-from pipelines.batch.manifest import PENDING_NAME, digest
-from pipelines.batch.store import MANIFEST_NAME
+from pipelines.batch.manifest import PENDING_NAME
+from pipelines.batch.store import MANIFEST_NAME, digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ import pytest
 from denoise.errors import InputError, OutputError, StorageError
 from pipelines.batch import manifest, store
 from pipelines.batch.discover import Item
-from pipelines.batch.manifest import PENDING_NAME, Appender, Entry, Manifest, digest
-from pipelines.batch.store import MANIFEST_NAME
+from pipelines.batch.manifest import PENDING_NAME, Appender, Entry, Manifest
+from pipelines.batch.store import MANIFEST_NAME, digest
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from denoise.errors import OutputError
 from denoise.io.atomic import replacing
 from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
-from pipelines.batch.manifest import digest
 from pipelines.batch.run import run
+from pipelines.batch.store import digest
 from pipelines.cli.group import cli
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from denoise.io.atomic import replacing
-from pipelines.batch.manifest import PENDING_NAME, Entry, Manifest, digest
+from pipelines.batch.manifest import PENDING_NAME, Entry, Manifest
+from pipelines.batch.store import digest
 from pipelines.inspect.verify import verify
 
 Run = Callable[..., Any]

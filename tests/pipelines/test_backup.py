@@ -1,0 +1,139 @@
+"""Backups of files cleaned in place: one is the original only of what this program wrote from it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from denoise.errors import InputError
+from pipelines.batch import store
+from pipelines.batch.manifest import PENDING_NAME
+from pipelines.cli.group import cli
+
+
+def picture(path: Path, seed: int = 0, side: int = 32) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def log(path: Path, rows: int) -> Path:
+    path.write_text("t_s,x\n" + "".join(f"{n / 10},{n * 5 % 7}.25\n" for n in range(rows)))
+    return path
+
+
+def clean(*arguments: object) -> Result:
+    words = ["clean", "--model", "median", "-q", "--workers", "1", "--in-place", *map(str, arguments)]
+    return CliRunner().invoke(cli, words)
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("[at].*")}
+
+
+def grown_log(folder: Path) -> Path:
+    path = log(folder / "t.csv", 100)
+    assert clean(folder, "--backup", ".orig").exit_code == 0
+    with path.open("a") as file:
+        file.writelines(f"{n / 10},9.5\n" for n in range(100, 201))
+    return path
+
+
+def cropped_photo(folder: Path) -> Path:
+    path = picture(folder / "a.png")
+    assert clean(folder, "--backup", ".orig").exit_code == 0
+    with Image.open(path) as image:
+        image.crop((0, 0, 20, 20)).save(path)
+    return path
+
+
+def foreign_photo(folder: Path) -> Path:
+    shutil.move(picture(folder / "other.png", 1), folder / "a.png.orig")
+    return picture(folder / "a.png")
+
+
+def foreign_text(folder: Path) -> Path:
+    (folder / "a.png.orig").write_text("see the other folder")
+    return picture(folder / "a.png")
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--dry-run",)], ids=" ".join)
+@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("make", [grown_log, cropped_photo, foreign_photo, foreign_text])
+def test_a_file_that_is_no_result_of_its_backup_stays(
+    tmp_path: Path, make: Callable[[Path], Path], interrupted: bool, options: tuple[str, ...]
+) -> None:
+    path = make(tmp_path)
+    if interrupted:  # only what cleaning the backup gives can then be a result of it
+        (tmp_path / PENDING_NAME).write_text(f'"{path.name}"\n')
+    other = picture(tmp_path / "b.png", 2)
+    before, noisy = state(tmp_path), other.read_bytes()
+    found = clean(tmp_path, "--backup", ".orig", *options)
+    assert state(tmp_path) == before
+    if options == ("--dry-run",):
+        assert found.exit_code == (0 if interrupted else 1)  # a plan cleans nothing to find out
+        return
+    assert found.exit_code == 1
+    assert f"{path}: has changed since its backup {path}.orig was made" in found.output
+    assert "another --backup suffix, or move the backup away" in found.output
+    assert other.read_bytes() != noisy  # the batch went on
+    assert clean(path, "--backup", ".before").exit_code == 0
+    assert state(tmp_path)[f"{path.name}.before"] == before[path.name]
+    assert state(tmp_path)[f"{path.name}.orig"] == before[f"{path.name}.orig"]
+    verified = CliRunner().invoke(cli, ["verify", str(tmp_path)])  # a result has as many originals as runs
+    assert verified.exit_code == (1 if make in (foreign_photo, foreign_text) else 0), verified.output
+
+
+@pytest.mark.parametrize("when", ["before the rename", "before the row", "and its file removed"])
+def test_a_run_killed_around_its_rename_is_resumed(tmp_path: Path, when: str) -> None:
+    path = picture(tmp_path / "a.png")
+    noisy = path.read_bytes()
+    assert clean(tmp_path, "--backup", ".orig").exit_code == 0
+    result = state(tmp_path)
+    assert result["a.png"] != noisy
+    (tmp_path / store.MANIFEST_NAME).unlink()
+    (tmp_path / PENDING_NAME).write_text('"a.png"\n')
+    if when == "before the rename":
+        path.write_bytes(noisy)
+    if when == "and its file removed":
+        path.unlink()
+        with store.swapped(path, ".orig") as (source, target):
+            target.parent.mkdir()
+            assert source.read_bytes() == noisy
+            shutil.copyfile(source, target)
+        assert path.read_bytes() == noisy
+    assert clean(tmp_path, "--backup", ".orig").exit_code == 0
+    assert state(tmp_path) == result
+    assert CliRunner().invoke(cli, ["verify", str(tmp_path)]).exit_code == 0
+    again = clean(tmp_path, "--backup", ".orig", "--json", "-")
+    assert '"status": "skipped"' in again.output
+    assert state(tmp_path) == result
+    assert clean(tmp_path, "--backup", ".orig", "--overwrite").exit_code == 0
+    assert state(tmp_path) == result
+
+
+def test_rows_that_come_while_the_backup_is_cleaned_are_kept(tmp_path: Path) -> None:
+    path = log(tmp_path / "t.csv", 100)
+    shutil.copyfile(path, tmp_path / "t.csv.orig")
+
+    def grow_meanwhile() -> None:
+        with store.swapped(path, ".orig") as (_, target):
+            target.parent.mkdir()
+            target.write_text("cleaned")
+            log(path, 101)
+
+    with pytest.raises(InputError, match="has changed"):
+        grow_meanwhile()
+    assert len(path.read_text().splitlines()) == 102
+
+
+def test_a_folder_in_place_of_a_backup_is_named(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    (tmp_path / "a.png.orig").mkdir()
+    found = clean(path, "--backup", ".orig")
+    assert found.exit_code == 1
+    assert f"{path}.orig: is no regular file" in found.output
