@@ -16,6 +16,7 @@ from denoise.infer.containers import open_container
 from denoise.infer.selection import PageSelector, Selection, Selector
 from denoise.infer.stream import check_request
 from denoise.infer.switch import AudioSelector
+from denoise.io.sensor.survey import without_codes
 from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
 
 Samples = TypeVar("Samples")
@@ -190,7 +191,8 @@ class Cleaner:
         has its own units. The last of 2 or 4 channels of an image is alpha and is copied.
 
         Args:
-            array: The noisy samples. In a sensor's signal NaN is a gap, and stays one.
+            array: The noisy samples. In a sensor's signal NaN is a gap, and stays one; so is a number that
+                loggers store for a missing value, such as -999 or 9999, if it is far from all others.
             sample_rate: Hz, for signals; required by a model that has a rate of its own.
             strength: 1 is fully cleaned, 0 is the input.
             sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale, signals in
@@ -225,14 +227,17 @@ class Cleaner:
             raise TooLargeError(
                 f"the array has shape {noisy.shape}: {len(planes)} channels, expected {_MAX_CHANNELS} at most"
             )
+        known = without_codes(planes) if spec.modality == "sensor" else planes
         cleaned, _ = self.apply(
-            planes,
+            known,
             peak=_peak(noisy.dtype, spec.modality),
             keep=int(spec.ndim == 2 and len(planes) in (2, 4)),
             sample_rate=sample_rate,
             strength=strength,
             sigma=sigma,
         )
+        if known is not planes:
+            cleaned = as_dtype(noisy.dtype, np.where(np.isnan(cleaned), planes, cleaned))
         return restore(np.moveaxis(cleaned, 0, axis) if has_channels else cleaned[0])
 
 

@@ -22,6 +22,7 @@ from denoise.infer.gaps import GapFiller, check_fill_gaps
 from denoise.io.sensor.base import LogOptions, admitted, confined
 from denoise.io.sensor.columns import choose, find_clock
 from denoise.io.sensor.kinds import domain_of
+from denoise.io.sensor.survey import without_codes
 
 
 class _TableError(InputError, ValueError):
@@ -53,7 +54,10 @@ def _value_errors() -> Iterator[None]:
 
 @dataclass(eq=False, repr=False)
 class SignalDenoiser(Estimator):
-    """Cleans the columns of `X`, each a signal over the rows; NaN is a gap.
+    """Cleans the columns of `X`, each a signal over the rows.
+
+    NaN is a gap. So is a number that loggers store for a missing value, such as -999, if it is far from all
+    others. Both stay in their cells.
 
     Nothing is trained: `fit` stores the columns, and each `transform` treats its rows as one recording. So
     rows must be in the order of time, and must not be shuffled or split inside a recording.
@@ -166,15 +170,19 @@ class SignalDenoiser(Estimator):
     def _cleaned(self, table: Table, signals: Doubles) -> Doubles:
         """Clean signals `(C, T)` within the domains of their columns."""
         domains = [domain_of(table.surveys[index]) for index in self.columns_] if table.surveys else []
+        known = signals
         if domains:
-            signals = np.concatenate(list(admitted([signals], domains)), axis=1)
+            known = np.concatenate(list(admitted([signals], domains)), axis=1)
         elif np.isinf(signals).any():
             raise InputError("X holds an infinity; expected finite numbers, or NaN for a gap")
+        else:
+            known = without_codes(signals)
         if self.fill_gaps:
-            signals = GapFiller(len(signals), self.fill_gaps)(signals, True)
+            known = GapFiller(len(known), self.fill_gaps)(known, True)
         rate = self.sample_rate or _rate(table) or self.sample_rate_
-        cleaned = self.cleaner_.clean(signals.T, rate, self.strength, self.sigma, channel_axis=-1).T
-        return confined(np.asarray(cleaned, np.float64), domains)
+        cleaned = self.cleaner_.clean(known.T, rate, self.strength, self.sigma, channel_axis=-1).T
+        cleaned = confined(np.asarray(cleaned, np.float64), domains)
+        return np.where(np.isnan(cleaned), signals, cleaned)  # codes and infinities stay in their cells
 
     def _check_columns(self, X: Any, table: Table) -> None:
         if len(table.columns) != self.n_features_in_:

@@ -1,5 +1,6 @@
 """Types that go into `clean` come back as they were."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,43 @@ def test_figures_of_the_three_kinds(
 def test_a_figure_of_two_shapes_is_refused() -> None:
     with pytest.raises(denoise.InputError, match="shapes are"):
         denoise.plot.before_after(SIGNAL, SIGNAL[:-1])
+
+
+CONTAINERS: dict[str, Callable[[Any], Any]] = {
+    "numpy": np.asarray,
+    "float32": lambda values: np.asarray(values, np.float32),
+    "torch": torch.tensor,
+    "pandas series": pd.Series,
+    "pandas frame": lambda values: pd.DataFrame({"temp": values}),
+    "polars series": lambda values: pl.Series("temp", values),
+    "polars frame": lambda values: pl.DataFrame({"temp": values}),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("code", [-999.0, 9999.0, -999.9, 32767.0])
+def test_codes_of_missing_values_are_gaps_that_stay(container: str, code: float) -> None:
+    made, gaps = CONTAINERS[container], np.arange(50, 2000, 97)
+    noisy = 20 + 5 * np.sin(np.arange(2000) / 100) + np.random.default_rng(2).normal(0, 1.5, 2000)
+    coded, missing = noisy.copy(), noisy.copy()
+    coded[gaps], missing[gaps] = code, np.nan
+    cleaner = denoise.load("sensor")
+    given = made(coded)
+    cleaned = np.asarray(cleaner.clean(given), np.float64).ravel()
+    assert np.array_equal(np.asarray(given).ravel()[gaps], cleaned[gaps])
+    expected = np.asarray(cleaner.clean(made(missing)), np.float64).ravel()
+    assert np.array_equal(np.delete(cleaned, gaps), np.delete(expected, gaps))
+    assert np.std(np.delete(cleaned - noisy, gaps)) > 1.0
+
+
+def test_codes_among_integers_stay_and_readings_near_a_code_are_cleaned() -> None:
+    noisy = np.rint(200 + 50 * np.sin(np.arange(2000) / 100) + np.random.default_rng(2).normal(0, 15, 2000))
+    coded = noisy.astype(np.int16)
+    coded[::97] = -9999
+    cleaned = denoise.load("sensor").clean(coded)
+    assert cleaned.dtype == np.int16
+    assert (cleaned[::97] == -9999).all()
+    assert np.delete(cleaned, np.arange(0, 2000, 97)).min() > 100
+    near = noisy / 2.0  # passes through 99, which is a reading here
+    near[1000] = 99.0
+    assert denoise.load("sensor").clean(near)[1000] != 99.0

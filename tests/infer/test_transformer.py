@@ -151,3 +151,22 @@ def test_it_does_without_scikit_learn() -> None:
         "assert not {'sklearn', 'pandas', 'polars'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", ["array", "pandas", "polars"])
+def test_codes_of_missing_values_are_gaps_that_stay(kind: str) -> None:
+    noisy = 20 + 5 * np.sin(np.arange(2000) / 100) + np.random.default_rng(2).normal(0, 1.5, 2000)
+    gaps = np.arange(50, 2000, 97)
+    coded, missing = noisy.copy(), noisy.copy()
+    coded[gaps], missing[gaps] = -999.0, np.nan
+    made = {
+        "array": lambda values: values[:, None],
+        "pandas": lambda values: pd.DataFrame({"temp": values}),
+        "polars": lambda values: pl.DataFrame({"temp": values}),
+    }[kind]
+    cleaned = np.asarray(denoise.SignalDenoiser().fit_transform(made(coded)))[:, 0]
+    assert (cleaned[gaps] == -999.0).all()
+    expected = np.asarray(denoise.SignalDenoiser().fit_transform(made(missing)))[:, 0]
+    assert np.array_equal(np.delete(cleaned, gaps), np.delete(expected, gaps))
+    filled = np.asarray(denoise.SignalDenoiser(fill_gaps=2).fit_transform(made(coded)))[:, 0]
+    assert filled.min() > 0  # as the command line fills them

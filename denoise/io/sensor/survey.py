@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from denoise.arrays import Doubles
+from denoise.arrays import Array, Doubles
 from denoise.io.sensor.clock import StampSurvey, unwrapped
 from denoise.io.sensor.numerals import word_set
 from denoise.signal import SECONDS
@@ -26,7 +26,7 @@ _TIME_WORDS = word_set("time timestamp timestamps datetime date epoch unixtime u
 _WEAK_TIME_WORDS = {"t", "ts", "clock", "zeit", "temps", "tiempo", "tempo", *_UNIT_WORDS}
 _OF_TIMES = word_set("local gmt start end stamp unix of day record sys gps rtc sample")
 # Numbers that loggers, databases and formats of files store for a reading that is not there.
-_CODES = (
+_WRITTEN_CODES = (
     *(-9.0, -99.0, -99.9, -99.99, -127.0, -999.0, -999.9, -999.99, -888.0, -888.8, -777.0, -8888.0, -7777.0),
     *(
         99.0,
@@ -48,8 +48,11 @@ _CODES = (
     *(32767.0, -32768.0, 65535.0, 65534.0, 2147483647.0, -2147483648.0, 4294967295.0),
     *(9.91e37, 9.9e37, 1e20, 1e30, -1e30, -1e31, 1e34, 9.96921e36, -9.96921e36, 3.4028235e38, -3.4028235e38),
 )
+# Also as float32 holds them: -999.9 is -999.900024 there.
+_CODES = np.unique([*_WRITTEN_CODES, *np.array(_WRITTEN_CODES, np.float32).tolist()])
 _CODE_DISTANCE = 1.0  # of a code from the range of all other values, in lengths of that range
 MAX_LEVELS = 64  # different values that are counted
+_PIECE = 65536  # samples of an array that are surveyed at once
 
 
 def _words(name: str) -> list[str]:
@@ -214,3 +217,23 @@ class ColumnSurvey:
         """True for values that grow in nearly equal steps, as those of a time column with an unknown name."""
         regular = self.steps >= 3 and self.regular_steps >= 0.95 * self.steps
         return self.increasing and regular and self.interval > 0
+
+
+def without_codes(signals: Array) -> Array:
+    """Replace the codes of missing values in each signal by NaN; without any, return the same array.
+
+    Shape:
+        `(C, T)` in and out; integers with codes become float64.
+    """
+    found = []
+    for row in signals:
+        survey = ColumnSurvey("")
+        for start in range(0, row.size, _PIECE):
+            survey.add(row[start : start + _PIECE].astype(np.float64))
+        found.append(list(survey.codes))
+    if not any(found):
+        return signals
+    out = signals.astype(signals.dtype if signals.dtype.kind == "f" else np.float64)
+    for row, codes in zip(out, found, strict=True):
+        row[np.isin(row, codes)] = np.nan
+    return out
