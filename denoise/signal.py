@@ -138,6 +138,8 @@ class ImageInfo(SignalInfo):
     # data that only the module of its format understands
     own: Mapping[str, Any] = field(default_factory=dict)
     lost: tuple[str, ...] = ()  # sentences about what no writer keeps
+    # true if a coarse compression is written finer: that of the source would bring its traces back
+    finer: bool = False
 
     @property
     def animated(self) -> bool:

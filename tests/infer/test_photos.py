@@ -1,8 +1,8 @@
 """Default cleaning of real photos and drawings: noise goes, and nothing else.
 
-The photos are samples of scikit-image: `coffee` (CC0), `chelsea` (CC0), `rocket` (NASA, public domain) and
-`stereo_motorcycle` (Middlebury, free); the drawings are its `horse` (CC0), `text` and `page` (public domain),
-`logo` and `data.binary_blobs` (its own licence, BSD). Noise is that of the in-camera chain.
+The photos are samples of scikit-image: `coffee` and `chelsea` (CC0), `rocket` and `astronaut` (NASA, public
+domain), and `stereo_motorcycle` (Middlebury, free). The drawings are its `horse` (CC0), `text` and `page`
+(public domain), `logo` and `data.binary_blobs` (its own licence, BSD). Noise is that of the in-camera chain.
 """
 
 import io
@@ -229,6 +229,36 @@ def saved(path: Path, pixels: Array) -> Path:
     options: dict[str, Any] = {".jpg": {"quality": 97}, ".webp": {"quality": 90}}.get(path.suffix, {})
     Image.fromarray(pixels).save(path, **options)
     return path
+
+
+def written_gain_db(folder: Path, clean: Array, quality: int) -> float:
+    """Gain of a JPEG file by cleaning into another JPEG file."""
+    Image.fromarray(clean).save(folder / "a.jpg", quality=quality)
+    clean_file(folder / "a.jpg", folder / "b.jpg")
+    before, after = (np.asarray(Image.open(folder / name)).astype(float) for name in ("a.jpg", "b.jpg"))
+    return float(
+        10
+        * np.log10(max(np.square(before - clean).mean(), 1e-9) / max(np.square(after - clean).mean(), 1e-9))
+    )
+
+
+@pytest.mark.parametrize("quality", [40, 70, 85, 90, 97])
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_jpeg_file_does_not_become_worse(tmp_path: Path, name: str, quality: int) -> None:
+    assert written_gain_db(tmp_path, PHOTOS[name](), quality) >= 0
+
+
+def test_what_is_removed_from_a_coarse_jpeg_does_not_come_back_with_its_tables(tmp_path: Path) -> None:
+    gains = [written_gain_db(tmp_path, photo(), 50) for photo in PHOTOS.values()]
+    assert np.mean(gains) > 0.3
+
+
+def test_less_than_the_rounding_of_a_png_is_not_written(tmp_path: Path) -> None:
+    Image.fromarray(data.astronaut()[:320, :320]).save(tmp_path / "a.png")
+    report = clean_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert report.model == "photo"
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    assert "left as it is" in report.notes[-1]
 
 
 @pytest.mark.parametrize("options", [{}, {"model": "none"}, {"model": "photo", "strength": 0}])

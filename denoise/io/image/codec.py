@@ -36,6 +36,8 @@ from denoise.signal import ImageInfo, Page, SignalInfo
 
 MAX_PIXELS = 500_000_000  # of one page; a file above is refused as a decompression bomb
 MEGA = 1_000_000
+ROUNDING_LOSS = 1 / 12  # mean squared error of rounding, in squared steps
+LOSS_CROP_PX = 512  # a side of what is written to measure the loss
 _IN_CAMERA_SPACE, _LINEAR_DNG = "denoise.io.image.raw:IN_CAMERA_SPACE", "denoise.io.image.dng:FORMAT"
 
 
@@ -122,6 +124,10 @@ class ImageWriter:
         same = self._info.format == self._format.name
         info = self._info if same else replace(self._info, own={})  # only the same format understands it
         info = self._stamped(info)
+        if info.finer and info.own.get("finer"):
+            self.notes += (
+                "written at quality 97: as coarse as its source the traces of JPEG would come back",
+            )
         if beside := self._info.own.get("beside"):
             self.notes += (f"{beside}: {'kept, not cleaned' if same else 'not kept'}",)
         with ExitStack() as opening:
@@ -168,6 +174,18 @@ class ImageWriter:
         self.notes = tuple(dict.fromkeys((*self.notes, *_conversions(page, picture, self._format))))
         self.clipped += picture.clipped
         self._written += 1
+
+    def writing_loss(self, block: Array) -> float:
+        """Measure the mean squared error of writing a block on its middle, in squared steps of its samples.
+
+        Of other formats than JPEG it is that of rounding.
+        """
+        measure = getattr(self._format, "writing_loss", None)
+        if measure is None or block.dtype != np.uint8 or self._info.format != self._format.name:
+            return ROUNDING_LOSS
+        top, left = ((size - min(size, LOSS_CROP_PX)) // 2 for size in block.shape[1:])
+        crop = block[:, top : top + LOSS_CROP_PX, left : left + LOSS_CROP_PX]
+        return float(measure(self._info, np.ascontiguousarray(np.moveaxis(crop, 0, -1))))
 
     def __exit__(self, *failure: Any) -> None:
         self._stack.__exit__(*failure)

@@ -31,6 +31,8 @@ DECODED_FRAMES = frozenset(b"\xc0\xc1\xc2\xc9\xca")  # baseline, extended, progr
 MAX_SEGMENT_BYTES = 65533  # of content
 MAX_INTERVAL_UNITS = 65535
 NEW_QUALITY = 95  # for pictures from another format
+KEPT_QUALITY = 90  # tables as fine as this are kept
+FINER_QUALITY = 97  # for cleaned pictures whose own tables are coarser; 95 loses what deblocking gains
 MAX_SCANS = 500  # encoders make about ten; each passes over the whole picture, so thousands take hours
 MAX_WHOLE_PX = 16_000_000  # encoded in one piece, with Huffman tables of its own; above, in strips
 JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"  # without a resolution
@@ -78,6 +80,7 @@ class Jpeg(SinglePage):
         notes = ("CMYK turned into RGB",) if count == 4 else ()
         end = _end(data[:])
         index = data[:end].find(MPF) + len(MPF)  # the origin of its offsets
+        tables = _component_tables(segments, components)
         own = {
             # The encoder writes its own APP14.
             "segments": tuple(
@@ -86,7 +89,8 @@ class Jpeg(SinglePage):
             "behind": data[end:],
             "shift": end - index,
             "beside": _behind(segments, data[end:]),
-            "tables": _component_tables(segments, components),
+            "tables": tables,
+            "finer": _finer(tables),
             "subsampling": _subsampling(components),
             "progressive": marker in (0xC2, 0xCA),
             "keep_rgb": _adobe(segments) == 0 and count == 3,
@@ -109,9 +113,16 @@ class Jpeg(SinglePage):
         first, *others = [s for s in own["segments"] if not s[1].startswith(XMP)] or [(APP0, JFIF)]
         return {**own, "segments": (first, (APP1, XMP + xmp), *others)}
 
+    def writing_loss(self, info: ImageInfo, crop: Array) -> float:
+        """Measure the mean squared error of writing pixels `(H, W, C)`, in squared steps."""
+        import imagecodecs
+
+        read = imagecodecs.jpeg8_decode(_encoded(crop, _own(info), whole=True)).reshape(crop.shape)
+        return float(np.square(np.subtract(read, crop, dtype=np.float32)).mean())
+
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Encode in one piece, or, above `MAX_WHOLE_PX`, in strips."""
-        own, icc = info.own, info.metadata.icc
+        own, icc = _own(info), info.metadata.icc
         rows = picture.height if picture.height * picture.width <= MAX_WHOLE_PX else _strip_rows(picture)
         pieces = (_encoded(strip, own, whole=rows == picture.height) for strip in picture.strips(rows))
         head, scan = _split(next(pieces))
@@ -136,6 +147,12 @@ class Jpeg(SinglePage):
                 file.seek(index)
                 content = next(c for _, c in segments if c.startswith(MPF))
                 file.write(_moved(content[len(MPF) :], end, end - index - own["shift"]))
+
+
+def _own(info: ImageInfo) -> Mapping[str, Any]:
+    """Data of the source's file, with finer tables if those are wanted."""
+    own = info.own
+    return {**own, "tables": own["finer"]} if info.finer and own.get("finer") else own
 
 
 def _unit_px(picture: Picture, own: Mapping[str, Any]) -> tuple[int, int]:
@@ -253,6 +270,24 @@ def _component_tables(segments: Sequence[Segment], components: Sequence[Componen
     if not tables.keys() >= set(chosen):
         raise UnreadableError("is damaged: JPEG data without its quantisation tables")
     return [tables[number] for number in chosen]
+
+
+def _finer(tables: list[list[int]]) -> list[list[int]] | None:
+    """Make coarse tables as fine as those of `FINER_QUALITY`; None of tables that are fine enough."""
+    if np.mean(tables[0]) <= np.mean(_tables_of(KEPT_QUALITY)[0]):
+        return None
+    pairs = zip(tables, _tables_of(FINER_QUALITY), strict=False)
+    return [np.minimum(*pair).tolist() for pair in pairs]
+
+
+def _tables_of(quality: int) -> list[list[int]]:
+    """Read libjpeg's tables of a quality, for luma and chroma, in natural order."""
+    from PIL import Image
+
+    piece = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(piece, "JPEG", quality=quality)
+    with Image.open(piece) as found:
+        return [list(table) for table in found.quantization.values()]  # type: ignore[attr-defined]
 
 
 def _subsampling(components: Sequence[Component]) -> str:

@@ -722,7 +722,7 @@ def test_memory_is_the_picture_and_little_else(tmp_path: Path, suffix: str) -> N
 
 
 def test_a_heic_names_the_pictures_that_its_result_lacks(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[:, None], (1, 64))).convert("RGBA")
+    picture = _pil("RGBA")
     two = pillow_heif.from_pillow(picture)
     two.add_from_pillow(picture.rotate(90))
     two.save(tmp_path / "a.heic", primary_index=0)
