@@ -37,12 +37,15 @@ from denoise.io.image.codec import ImageWriter
 from denoise.io.limits import require_plausible_page
 from denoise.io.sensor.base import SensorReader
 from denoise.io.sniff import sniff
+from denoise.models.sensor.chain import SensorChain
+from denoise.models.sensor.stages import HarmGate
 from denoise.options import CleanOptions
 from denoise.registry import unknown
 from denoise.signal import AudioInfo, Clock, ImageInfo, Page, SensorInfo, SignalInfo
 
 # Options that say how to read a log.
 _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal", "keep_resolution")
+_MAX_UNTOUCHED = 8  # columns that notes name as left as they are
 
 
 @dataclass(frozen=True, repr=False)
@@ -325,6 +328,8 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
                 selections.append(stream.selection if isinstance(stream, SwitchedStream) else named)
                 info = blocks.info if _salvaged(blocks.info) else info  # some damage shows at the end only
                 notes += [*stream.notes, *_removal_note(stream.diagnostics), *(tally.notes if tally else ())]
+                if tally and options.bounded_strength and isinstance(cleaner.model, SensorChain):
+                    notes += _untouched_notes(tally, blocks.info)
                 figures.append({**scores.result(), **stream.diagnostics, **(tally.metrics if tally else {})})
         copied = (
             bool(unchanged) and not _salvaged(info) and destination.suffix.lower() == source.suffix.lower()
@@ -487,6 +492,27 @@ def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
         share = f"{left:.1f} dB of the variance"
         notes += (f"left in: {share} could be noise or events, and nothing tells which; see --model",)
     return notes
+
+
+def _untouched_notes(tally: EventTally, info: SignalInfo) -> tuple[str, ...]:
+    """Say of each column that a chain left as it is, why."""
+    channels = info.shape[0]
+    columns = info.columns if isinstance(info, SensorInfo) else ()
+    names = columns if len(columns) == channels else [f"channel {n + 1}" for n in range(channels)]
+    notes = []
+    for channel, (sigma, power_db) in tally.untouched.items():
+        left = "left as it is" if channels == 1 else f"{names[channel]} is left as it is"
+        figure = f"about {sigma:.2g} ({power_db:.0f} dB of the signal)"
+        if not sigma:
+            notes.append(f"{left}: no noise is found in it")
+        elif power_db < HarmGate.full_db:
+            notes.append(f"{left}: its noise, {figure}, is too faint to tell from the signal")
+        else:
+            notes.append(f"{left}: what could be noise, {figure}, cannot be told from the signal")
+    more = len(notes) - _MAX_UNTOUCHED
+    if more > 0:
+        notes[_MAX_UNTOUCHED:] = [f"{more} more column{'s' * (more > 1)} left as they are"]
+    return tuple(notes)
 
 
 def _writer_notes(sink: Writer) -> tuple[str, ...]:

@@ -1,14 +1,22 @@
-"""Tally of events: what sums and peaks of a log are before and after cleaning."""
+"""Tally of a log: its sums, peaks and noise before and after cleaning."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 
-from denoise.arrays import Array
+from denoise.arrays import Array, Mask
+from denoise.estimate.noise import white_noise_sigma
 from denoise.infer.stages import SampleQueue
 
 _FAR = 4.0  # standard deviations from the mean: noise comes so far once in 16,000 readings
 _KEPT = 0.5  # of the height
+# Changes to a channel that is left as it is: standard deviation relative to its noise, and power relative to
+# its variance. The noise of a channel with more changes is not measured.
+_UNTOUCHED = 0.3
+_UNTOUCHED_SHARE = 1e-2
 
 
 class EventTally:
@@ -26,6 +34,8 @@ class EventTally:
         self._pending = SampleQueue(len(self._offset))  # input that is not cleaned yet
         self._shift = np.zeros(len(self._offset))
         self._count = np.zeros(len(self._offset))
+        self._changed = np.zeros(len(self._offset))  # sum of the squares of all changes
+        self._sigmas = np.zeros((2, len(self._offset)))  # sum of noise x samples, and number of these samples
         self._peaks = self._kept = 0
         self._sums = np.zeros(2)  # of the heights of the peaks before and after, in standard deviations
 
@@ -44,8 +54,33 @@ class EventTally:
         scale = np.broadcast_to(self._scale, before.shape)[peaks]
         self._sums += (height / scale).sum(), (left / scale).sum()
         self._peaks, self._kept = self._peaks + int(peaks.sum()), self._kept + int(kept.sum())
-        self._shift += np.where(known, after - before, 0.0).sum(axis=-1)
+        changes = np.where(known, after - before, 0.0)
+        self._shift += changes.sum(axis=-1)
+        self._changed += (changes**2).sum(axis=-1)
         self._count += known.sum(axis=-1)
+        for channel in np.flatnonzero(self._may_be_untouched):
+            size = before.shape[-1]
+            self._sigmas[:, channel] += white_noise_sigma(before[channel]) * size, size
+
+    @property
+    def _may_be_untouched(self) -> Mask:
+        scale = self._scale[:, 0]
+        untouched: Mask = (scale > 0) & (self._changed <= _UNTOUCHED_SHARE * scale**2 * self._count)
+        return untouched
+
+    @property
+    def untouched(self) -> Mapping[int, tuple[float, float]]:
+        """Channels that vary and are left as they are, or nearly so.
+
+        For each the estimated noise in the log's units, and in dB of the signal.
+        """
+        found = {}
+        for channel in np.flatnonzero(self._may_be_untouched & (self._count > 0)).tolist():
+            sigma = float(self._sigmas[0, channel] / max(self._sigmas[1, channel], 1.0))
+            if self._changed[channel] <= (_UNTOUCHED * sigma) ** 2 * self._count[channel]:
+                share = sigma / float(self._scale[channel, 0])
+                found[channel] = sigma, 20.0 * math.log10(share) if share else -math.inf
+        return found
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Cleaning from file to file, through the real codecs."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,39 @@ def test_recordings_of_several_lengths_in_one_npz_are_each_cleaned(tmp_path: Pat
             truth = np.sin(t[: len(array)])
             assert np.var(cleaned[name] - truth) < 0.6 * np.var(array - truth)
     assert report.metrics["estimated_sigma_after"] < report.metrics["estimated_sigma_before"]
+
+
+@pytest.mark.parametrize(("sigma", "power_db"), [(0.3, -21), (1.0, None)])
+def test_a_log_left_for_its_faint_noise_says_so(tmp_path: Path, sigma: float, power_db: int | None) -> None:
+    ticks = np.arange(5000)
+    clean = 5 * np.sin(ticks / 30) + 20
+    noisy = clean + sigma * np.random.default_rng(1).standard_normal(ticks.size)
+    source, result = tmp_path / "in.csv", tmp_path / "out.csv"
+    np.savetxt(source, np.c_[ticks, noisy], "%.3f", ",", header="time_s,temp", comments="")
+    report = clean_file(source, result)
+    notes = [note for note in report.notes if "left as it is" in note]
+    if power_db is None:
+        assert notes == []
+        cleaned = np.loadtxt(result, delimiter=",", skiprows=1)[:, 1]
+        assert np.std(cleaned - clean) < 0.5 * sigma
+        return
+    assert result.read_bytes() == source.read_bytes()
+    (note,) = notes
+    found = re.fullmatch(
+        r"left as it is: its noise, about (\S+) \((\S+) dB of the signal\), is too faint to tell .*", note
+    )
+    assert found
+    assert float(found[1]) == pytest.approx(sigma, rel=0.1)
+    assert int(found[2]) == power_db
+    copied = clean_file(source, tmp_path / "none.csv", "none")
+    assert not any("left as it is" in note for note in copied.notes)
+
+
+def test_of_several_columns_those_left_are_named(tmp_path: Path) -> None:
+    rng, ticks = np.random.default_rng(1), np.arange(5000)
+    faint, loud = (5 * np.sin(ticks / 30) + rng.normal(0, sigma, ticks.size) for sigma in (0.3, 1.5))
+    source = tmp_path / "in.csv"
+    np.savetxt(source, np.c_[faint, loud], "%.3f", ",", header="indoor,outdoor", comments="")
+    notes = [note for note in clean_file(source, tmp_path / "out.csv").notes if "left as" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith("indoor is left as it is: its noise, about 0.3")
