@@ -287,7 +287,7 @@ def _write(path: Path, data: bytes, card: Mapping[str, Any]) -> None:
     table = json.loads(data[8 : 8 + length])
     table.pop("__metadata__", None)
     found = _digest_of_tensors(table, memoryview(data)[8 + length :])
-    table["__metadata__"] = {"denoise": json.dumps({_TENSOR_DIGEST: found, **card}, ensure_ascii=False)}
+    table["__metadata__"] = {"denoise": json.dumps({_TENSOR_DIGEST: found, **card})}
     text = json.dumps(table, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
     with replacing(path) as partial:

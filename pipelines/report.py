@@ -41,6 +41,7 @@ _HEADS = {
     "picture": rb".{0,8000}(?:[Mm]atplotlib|denoise)",  # a PDF names it at its end
 }
 _HEAD_BYTES = 4096
+_UTF8_ERRORS = "backslashreplace"
 MAX_ROWS = 40  # of a table; all rows are in --json and the manifest
 MIN_GROUPED = 20  # files, from which on a batch is shown as medians
 MAX_NAMED = 5  # files of one cause
@@ -394,18 +395,26 @@ def check_report(path: Path, kind: str) -> None:
         raise UsageError(f"{path}: exists, and is no earlier report; choose another name, or remove it")
 
 
+def as_utf8(text: str) -> str:
+    """Escape the bytes of file names that are not UTF-8, as JSON does: two names stay two."""
+    return text.encode("utf-8", _UTF8_ERRORS).decode()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole; `-` is standard output."""
     if path == STDOUT:
-        sys.stdout.write(text.encode("utf-8", "replace").decode())
+        sys.stdout.write(as_utf8(text))
         return
     with writing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+        partial.write_text(as_utf8(text), encoding="utf-8", newline="")
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write a CSV table."""
-    with writing(path) as partial, partial.open("w", newline="", encoding="utf-8") as text:
+    with (
+        writing(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors=_UTF8_ERRORS) as text,
+    ):
         csv.writer(text, lineterminator="\n").writerows(chain([header], rows))
 
 

@@ -199,7 +199,7 @@ def save(
         "model_path": "" if keep_model else str(model.resolve()),
         "files": [{"name": file.name, "pages": [asdict(page) for page in file.pages]} for file in files],
     }
-    text = json.dumps(about, ensure_ascii=False).encode()
+    text = json.dumps(about).encode()  # ASCII: names of files may be no UTF-8
     arrays["about"] = np.frombuffer(text, np.uint8)
     with replacing(path) as partial:
         _write_npz(partial, arrays)

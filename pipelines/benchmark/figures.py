@@ -13,7 +13,7 @@ from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.benchmark.run import BenchmarkRow
 from pipelines.benchmark.significance import Comparison
-from pipelines.report import writing
+from pipelines.report import as_utf8, writing
 from pipelines.view.reports import metric_title
 
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -69,7 +69,7 @@ def _draw_levels(axes: Any, rows: Sequence[BenchmarkRow], compared: Sequence[Com
         means = np.array([np.nan if row.headline is None else row.headline for row in line])
         found = [intervals[model, row.modality, row.noise] for row in line]
         bars = np.array([[abs(end - one.gain) for end in one.interval or (one.gain,) * 2] for one in found])
-        axes.errorbar([row.level for row in line], means, bars.T, fmt="o-", capsize=2, label=model)
+        axes.errorbar([row.level for row in line], means, bars.T, fmt="o-", capsize=2, label=as_utf8(model))
     line = [row for row in rows if row.model == models[0]]
     inputs = [np.nan if row.noisy_headline is None else row.noisy_headline for row in line]
     axes.plot([row.level for row in line], inputs, ":", color="0.4", label="input")
@@ -93,7 +93,7 @@ def _draw_costs(axes: Any, rows: Sequence[BenchmarkRow]) -> None:
             points[model] = (spent, gain)
     for model, point in points.items():
         axes.plot(*point, "o")
-        axes.annotate(model, point, (4, 4), textcoords="offset points", fontsize="small")
+        axes.annotate(as_utf8(model), point, (4, 4), textcoords="offset points", fontsize="small")
     frontier: list[tuple[float, float]] = []
     for point in sorted(points.values()):
         if not frontier or point[1] > frontier[-1][1]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from denoise.analysis.codes import Codes
-from pipelines.report import writing
+from pipelines.report import as_utf8, writing
 
 _MAX_POINTS = 20_000
 _MAX_NAMED = 20  # folders in the legend
@@ -41,7 +41,7 @@ def draw(path: Path, files: Sequence[Codes], folders: Sequence[Path]) -> None:
             points[ours, 1],
             s=6,
             color=colours(number % colours.N),
-            label=folder.name or str(folder),
+            label=as_utf8(folder.name or str(folder)),
         )
     axes.set(xlabel="first principal component of the code", ylabel="second")
     if 1 < len(names) <= _MAX_NAMED:

@@ -21,7 +21,7 @@ from pipelines.batch.discover import Source
 from pipelines.explore import code_map
 from pipelines.explore.jobs import EmbedJob
 from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample
-from pipelines.report import check_outputs, write_csv, writing
+from pipelines.report import as_utf8, check_outputs, write_csv, writing
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 _NOISE = 0.1  # training noise, relative to the segments' deviation: prevents overfitting to few of them
@@ -128,7 +128,7 @@ def _write_table(path: Path, cut: Segmentation, files: Sequence[Codes]) -> None:
     places = [place for file in files for place in file.places(cut)]
     axes = ("row_px", "column_px") if cut.modality == "image" else ("sample",)
     columns: dict[str, Any] = {
-        "file": [file.name for file in files for _ in file.codes],
+        "file": [as_utf8(file.name) for file in files for _ in file.codes],
         "page": [place.page for place in places],
         "channel": [place.channel for place in places],
     }
