@@ -97,7 +97,7 @@ def test_progress_shows_entries(monkeypatch: pytest.MonkeyPatch, terminal: bool)
     shown = stream.getvalue()
     if terminal:
         assert "2/2" in shown
-        assert "file" in shown
+        assert "MB/s, 1 failed" in shown
     else:
         assert shown == "[1/2] ok in/0.png: 1.50 s\n[2/2] failed in/1.png: why ?\n"
 
