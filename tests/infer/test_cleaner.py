@@ -68,7 +68,8 @@ def test_integer_audio_means_its_full_scale_and_a_sensor_its_own_units(gain: Mak
     signal = np.array([-32768, -100, 100, 32767], np.int16)
     audio = Cleaner("clip", Clip(gain(modality="audio").spec), "").clean(signal)
     assert audio.tolist() == [-16384, -100, 100, 16384]
-    sensor = Cleaner("clip", Clip(gain(modality="sensor").spec), "").clean(signal.astype(float))
+    counts = np.array([-30000.0, -100.0, 100.0, 30000.0])  # -32768 would be a missing value
+    sensor = Cleaner("clip", Clip(gain(modality="sensor").spec), "").clean(counts)
     assert sensor.tolist() == [-0.5, -0.5, 0.5, 0.5]
 
 
