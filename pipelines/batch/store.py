@@ -448,7 +448,7 @@ def swapped(path: Path, backup: str | None, proven: str | None = None) -> Iterat
                         shutil.copyfile(path, partial)
                     shutil.copystat(path, original)
                 with replacing(path) as partial:
-                    shutil.copyfile(result, partial)
+                    shutil.copy2(result, partial)  # with its time, which may be that of the input
                     shutil.copymode(path if path.exists() else source, partial)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Where results go and what they are called: beside, in place, by a template, in another format."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,18 @@ def test_in_place_keeps_the_original_and_is_done_once(tmp_path: Path) -> None:
     assert path.read_bytes() == after
     assert clean(*arguments, "--overwrite").exit_code == 0
     assert path.read_bytes() == after  # from the original, not from the result
+
+
+@pytest.mark.parametrize("options", [(), ("--backup", ".orig")])
+def test_the_time_of_a_file_is_kept_in_place(tmp_path: Path, options: tuple[str, ...]) -> None:
+    path = picture(tmp_path / "a.png")
+    os.utime(path, (1e9, 1e9))
+    before = path.read_bytes()
+    assert clean(path, "--in-place", "--keep-mtime", *options).exit_code == 0
+    assert path.read_bytes() != before
+    assert path.stat().st_mtime == 1e9
+    assert clean(path, "--in-place", "--overwrite", *options).exit_code == 0
+    assert path.stat().st_mtime > 1e9
 
 
 def test_no_link_and_no_folder_leads_to_a_file_twice_in_place(tmp_path: Path) -> None:
