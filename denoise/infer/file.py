@@ -216,11 +216,13 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 del page  # a large page is not held while its result is encoded
                 sink.write(result)
                 del result
-            copied = not change.gains and destination.suffix.lower() == source.suffix.lower()
+            untouched = options.strength == 0 or all(selection.model == "none" for selection in selections)
+            kept = untouched or not (change.gains or (options.stamp and not cleaner.selector))
+            copied = kept and destination.suffix.lower() == source.suffix.lower()
             _stop_writing(copied)
     # Notes say what reading and writing turn into something else.
     notes, clipped = ((), 0) if copied else (info.notes + _writer_notes(sink), sink.clipped)
-    if copied and any(selection.model != "none" for selection in selections):
+    if copied and not untouched:
         notes = ("left as it is: to write it again would lose more than that gains",)
     return _Result(info, pixels, scores.result(), notes, clipped, tuple(selections))
 

@@ -86,6 +86,17 @@ def test_clean_speech_comes_back_and_silence_is_silent(
     assert not model.clean(gap, RATE)[9100:14_900].any()
 
 
+@pytest.mark.parametrize("noise_db", [-15, -20, -30, -90])
+def test_a_voice_stays_as_loud_as_it_was(noise_db: float) -> None:
+    path = Path(__file__).parents[2] / "data/samples/reference/recordings/reading_16k.wav"
+    clean, _ = io.read(path)
+    noise = np.random.default_rng(0).standard_normal(clean.shape) * clean.std() * 10 ** (noise_db / 20)
+    cleaned = denoise.load("speech").clean((clean + noise).astype(np.float32), sample_rate=16_000)
+    assert (
+        abs(20 * np.log10(np.vdot(clean, cleaned) / np.vdot(clean, clean))) < 0.3
+    )  # without matching: up to 0.9
+
+
 @pytest.mark.parametrize("noise", ["white", "pink", "hum"])
 def test_no_word_is_deleted(pair: tuple[np.ndarray, np.ndarray], noise: str) -> None:
     _, truth = (torch.from_numpy(x)[None] for x in pair)
