@@ -111,7 +111,7 @@ def build_new(architecture: str, config: Mapping[str, Any]) -> Denoiser:
             raise ValueError(f"{count:.3g} parameters, expected {_MAX_PARAMETERS:.3g} at most")
         return build(architecture, config)
     except Exception as error:  # constructors of layers raise errors of any kind
-        said = re.sub(r".* got an unexpected keyword argument ('.*')", r"has no parameter \1", reason(error))
+        said = re.sub(r".* got an unexpected keyword argument (.*)", r"has no parameter \1", reason(error))
         raise UsageError(f"model.config of {architecture}: {said}") from error
 
 

@@ -19,6 +19,7 @@ from denoise import weights
 from denoise.analysis import codes as coding
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Segmentation
+from denoise.errors import UsageError
 from denoise.models.autoencoder import build
 from pipelines.batch.manifest import PENDING_NAME
 from pipelines.batch.store import MANIFEST_NAME
@@ -284,6 +285,8 @@ def test_a_setting_that_a_model_does_not_have_is_named(logs: Path) -> None:
     job = ["family/denoising-signal", "--data", logs / "data", "-o", logs / "w.safetensors", "--overwrite"]
     shown = run("train", "--set", "model.config.kernel=3", *job)
     assert shown == "Error: model.config of autoencoder: has no parameter 'kernel'\n"
+    with pytest.raises(UsageError, match=r"has no parameter 'a$"):
+        weights.build_new("autoencoder", {"a\nb": None})
 
 
 # ---- outputs of every command ------------------------------------------------------------------------------
