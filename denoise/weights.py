@@ -111,8 +111,12 @@ def build_new(architecture: str, config: Mapping[str, Any]) -> Denoiser:
             raise ValueError(f"{count:.3g} parameters, expected {_MAX_PARAMETERS:.3g} at most")
         return build(architecture, config)
     except Exception as error:  # constructors of layers raise errors of any kind
-        said = re.sub(r".* got an unexpected keyword argument (.*)", r"has no parameter \1", reason(error))
-        raise UsageError(f"model.config of {architecture}: {said}") from error
+        raise UsageError(f"model.config of {architecture}: {_misfit(error)}") from error
+
+
+def _misfit(error: Exception) -> str:
+    """Say what a config holds too much in words other than those of Python's constructors."""
+    return re.sub(r".* got an unexpected keyword argument (.*)", r"has no parameter \1", reason(error))
 
 
 def digest(path: Path) -> str:
@@ -350,7 +354,7 @@ def _fitting(path: Path) -> Iterator[None]:
     except WeightsError:
         raise
     except _MISFITS as error:
-        raise WeightsError(f"{path}: the weights do not fit the model they name: {reason(error)}") from error
+        raise WeightsError(f"{path}: the weights do not fit the model they name: {_misfit(error)}") from error
 
 
 def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Denoiser:

@@ -286,8 +286,7 @@ def _tables_of(quality: int) -> list[list[int]]:
 
     piece = io.BytesIO()
     Image.new("RGB", (8, 8)).save(piece, "JPEG", quality=quality)
-    with Image.open(piece) as found:
-        return [list(table) for table in found.quantization.values()]  # type: ignore[attr-defined]
+    return _component_tables(_segments(piece.getvalue())[0], [Component(k, 1, 1, k) for k in range(2)])
 
 
 def _subsampling(components: Sequence[Component]) -> str:
