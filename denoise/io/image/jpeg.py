@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import IO, Any
 
 import numpy as np
@@ -280,6 +281,7 @@ def _finer(tables: list[list[int]]) -> list[list[int]] | None:
     return [np.minimum(*pair).tolist() for pair in pairs]
 
 
+@cache
 def _tables_of(quality: int) -> list[list[int]]:
     """Read libjpeg's tables of a quality, for luma and chroma, in natural order."""
     from PIL import Image
