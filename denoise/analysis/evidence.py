@@ -22,6 +22,7 @@ _MAX_MEMORY = 2**20  # values of the normal items that are kept: 2 MiB in half p
 _MAX_KEPT = 4096  # items whose distance to the others sets a scale
 _LOCAL = 5  # neighbours of a neighbourhood
 _NEAREST = 3  # neighbours; one alone may be an outlier
+_SAME = 1e-6  # relative difference of equal values in single precision
 _FLAT = 0.1  # share of the median variance that windows must keep before flatness counts
 _SIGNALS = tuple(name for name, modality in MODALITIES.items() if modality.ndim == 1)
 _FOLDS, _FEW_FOR_FOLDS = 10, 200  # of few rows; from 200 on half as many folds do
@@ -63,20 +64,23 @@ class RowEvidence(Evidence):
     *Nearest*: distance to the nearest normal row, of standardised columns. *Distance*: mean to the nearest
     three. *Local*: mean to the nearest five, over the root of the same of these, half way to the local
     outlier factor (Breunig et al. 2000). *Whitened*: distance to the nearest in coordinates of the shrunk
-    covariance (Ledoit & Wolf 2004). *Tails*: ranks of the values among normal ones, column by column (Li et
-    al. 2022).
+    covariance (Ledoit & Wolf 2004). *Ranked*: mean distance to the nearest three, of the normal scores of
+    the ranks (van der Waerden 1952), which no heavy tail of a column stretches. *Tails*: ranks of the values
+    among normal ones, column by column (Li et al. 2022).
     """
 
-    names = ("nearest", "distance", "local", "whitened", "tails")
+    names = ("nearest", "distance", "local", "whitened", "ranked", "tails")
 
     def __init__(self, rows: ArrayLike) -> None:
         normal = np.asarray(rows, np.float64)
         self._offset, spread = normal.mean(axis=0), normal.std(axis=0)
-        constant = spread <= 1e-12 * np.abs(normal).max(axis=0)
-        self._scale = np.where(constant, 1.0, spread)
+        self._constant = spread <= 1e-12 * np.abs(normal).max(axis=0)
+        self._scale = np.where(self._constant, 1.0, spread)
+        # A value that no normal row has counts as much, in any unit, as one that a single row has.
+        self._unseen = math.sqrt(len(normal))
         self.notes = tuple(
             f"column {index} is {self._offset[index]:g} in every normal row: any other value counts as rare"
-            for index in np.flatnonzero(constant)
+            for index in np.flatnonzero(self._constant)
         )
         few = len(normal) < min(_FEW_PER_COLUMN * normal.shape[1], _MAX_FEW)
         self._few = normal if few else None
@@ -92,6 +96,7 @@ class RowEvidence(Evidence):
         self._gain = 1 / np.sqrt((1 - shrunk) * variances + even) - self._rest
         self._near = Neighbours(standard)
         self._near_whitened = Neighbours(self._decorrelated(standard))
+        self._near_ranked = Neighbours(self._ranked(standard))
         self._own = _spread_out(len(kept), _MAX_KEPT)
         # The distance of every kept row to its neighbours, by which a distance to it is judged.
         distances, self._own_near = self._near.nearest(standard, _LOCAL, np.arange(len(kept)))
@@ -100,11 +105,9 @@ class RowEvidence(Evidence):
         self._deviation = np.sqrt(np.mean(self._left_over(standard, self._own_near) ** 2, axis=0)) + 1e-3
 
     def scores(self, X: ArrayLike) -> Doubles:
-        """Compute the log scores of new rows: `(5, n)`."""
+        """Compute the log scores of new rows: `(6, n)`."""
         standard = self._standardised(np.asarray(X, np.float64))
-        distances, near = self._near.nearest(standard, _LOCAL)
-        whitened = self._near_whitened.nearest(self._decorrelated(standard), 1)[0][:, 0]
-        return self._logs(distances, near, whitened, self._tails(standard, 0))
+        return self._logs(standard, *self._near.nearest(standard, _LOCAL))
 
     def own_scores(self) -> Doubles:
         """Compute those of the normal rows, each without itself.
@@ -118,10 +121,7 @@ class RowEvidence(Evidence):
             parts = [RowEvidence(self._few[folds != n]).scores(self._few[folds == n]) for n in range(count)]
             return np.concatenate(parts, axis=1)
         own = self._own
-        standard = self._near.points[own]
-        whitened = self._near_whitened.nearest(self._decorrelated(standard), 1, own)[0][:, 0]
-        distances, near = self._own_distances[own], self._own_near[own]
-        return self._logs(distances, near, whitened, self._tails(standard, 1))
+        return self._logs(self._near.points[own], self._own_distances[own], self._own_near[own], own)
 
     def residual(self, X: ArrayLike) -> Floats:
         """Compute the deviation of each value from the mean of the nearest normal rows."""
@@ -134,13 +134,27 @@ class RowEvidence(Evidence):
         return np.asarray(self.residual(X) / (self._scale * self._deviation), np.float32)
 
     def _standardised(self, rows: Doubles) -> Floats:
-        return rounded((rows - self._offset) / self._scale)
+        off = rows - self._offset
+        other = np.where(np.abs(off) > _SAME * np.abs(self._offset), np.sign(off) * self._unseen, 0.0)
+        return rounded(np.where(self._constant, other, off / self._scale))
 
     def _decorrelated(self, standard: Floats) -> Floats:
         """Whiten rows: unit variance along every axis."""
         return np.asarray(
             self._rest * standard + (standard @ self._axes.T * self._gain) @ self._axes, np.float32
         )
+
+    def _ranked(self, standard: Floats) -> Floats:
+        """Replace values by the normal scores of their ranks; beyond all normal ones the excess is added."""
+        from scipy.special import ndtri
+
+        ranked = np.empty_like(standard)
+        for index, (column, values) in enumerate(zip(self._sorted.T, standard.T, strict=True)):
+            rank = (np.searchsorted(column, values) + np.searchsorted(column, values, "right")) / 2
+            least = 0.3 / (len(column) + 1)
+            excess = np.maximum(values - column[-1], 0) + np.minimum(values - column[0], 0)
+            ranked[:, index] = ndtri(np.clip((rank + 0.5) / (len(column) + 1), least, 1 - least)) + excess
+        return ranked
 
     def _left_over(self, standard: Floats, near: NDArray[np.int64]) -> Floats:
         return standard - self._near.points[near].mean(axis=1)
@@ -154,10 +168,20 @@ class RowEvidence(Evidence):
             total -= np.log(np.minimum((2 * np.minimum(below, above) + 1) / (count + 1), 1))
         return total
 
-    def _logs(self, distances: Floats, near: NDArray[np.int64], whitened: Floats, tails: Doubles) -> Doubles:
+    def _logs(
+        self,
+        standard: Floats,
+        distances: Floats,
+        near: NDArray[np.int64],
+        own: NDArray[np.int64] | None = None,
+    ) -> Doubles:
+        """Log scores of rows whose nearest are known; `own` are their indices if they are normal ones."""
+        whitened = self._near_whitened.nearest(self._decorrelated(standard), 1, own)[0][:, 0]
+        ranked = self._near_ranked.nearest(self._ranked(standard), _NEAREST, own)[0].mean(axis=1)
         typical = self._typical[near].mean(axis=1) + 0.1 * np.median(self._typical) + 1e-9
         local = distances.mean(axis=1) / np.sqrt(typical)
-        parts = [distances[:, 0], distances[:, :_NEAREST].mean(axis=1), local, whitened, tails]
+        tails = self._tails(standard, int(own is not None))
+        parts = [distances[:, 0], distances[:, :_NEAREST].mean(axis=1), local, whitened, ranked, tails]
         return np.log(np.stack(parts).astype(np.float64) + 1e-3)
 
 

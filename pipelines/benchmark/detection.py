@@ -36,6 +36,7 @@ class DetectionRow:
     rows: int  # number of rows of the set
     anomalies: int  # number of anomalies among them
     auroc: float  # area under the receiver operating characteristic; 0.5 is guessing
+    auprc: float  # area under the curve of precision over recall; the share of anomalies is guessing
     seconds: float  # time to fit and to score
     # share of unseen normal rows above the threshold of quantile 0.99; None if it has none
     false_alarms: float | None
@@ -54,13 +55,9 @@ class DetectionResult:
     ignored: tuple[discover.Problem, ...]
 
     def tables(self) -> list[Table]:
-        """Make a table of the areas, one line per set, and one of all sets together."""
+        """Make a table of each kind of area, one line per set, and one of all sets together."""
         models = list(dict.fromkeys(row.model for row in self.rows))
-        areas = self._areas(models)
-        lines = []
-        for (name, rows, anomalies), values in areas.items():
-            lines.append([name, str(rows), str(anomalies), *_marked(values)])
-        lines.append(["mean", "", "", *_marked(np.mean(list(areas.values()), axis=0))])
+        areas = self._by_set("auroc", models)
         shown = np.array(list(areas.values()))
         behind = (shown.max(axis=1, keepdims=True) - shown > _BEHIND).sum(axis=0)
         seconds = [sum(row.seconds for row in self.rows if row.model == model) for model in models]
@@ -69,17 +66,17 @@ class DetectionResult:
             ["fit and score, s", *(f"{value:.2f}" for value in seconds)],
             [f"false alarms at {QUANTILE}", *(self._alarms(model) for model in models)],
         ]
-        title = f"area under the ROC curve, {len(areas)} sets, {_SEEDS} seeds"
         return [
-            Table(title, ["set", "rows", "anomalies", *models], lines),
+            _area_table("ROC curve", models, areas),
+            _area_table("curve of precision over recall", models, self._by_set("auprc", models)),
             Table("all sets", ["set", *models], summary),
         ]
 
-    def _areas(self, models: Sequence[str]) -> dict[tuple[str, int, int], list[float]]:
+    def _by_set(self, figure: str, models: Sequence[str]) -> dict[tuple[str, int, int], list[float]]:
         areas: dict[tuple[str, int, int], list[float]] = {}
         for row in self.rows:
             areas.setdefault((row.set, row.rows, row.anomalies), [float("nan")] * len(models))
-            areas[row.set, row.rows, row.anomalies][models.index(row.model)] = row.auroc
+            areas[row.set, row.rows, row.anomalies][models.index(row.model)] = getattr(row, figure)
         return areas
 
     def _alarms(self, model: str) -> str:
@@ -150,7 +147,7 @@ def read_table(path: Path) -> tuple[Doubles, Mask]:
 def _compared(
     name: str, values: Doubles, labels: Mask, models: Sequence[str], seed: int
 ) -> list[DetectionRow]:
-    measured: dict[str, list[tuple[float, float, float | None]]] = {model: [] for model in models}
+    measured: dict[str, list[tuple[float, float, float, float | None]]] = {model: [] for model in models}
     for number in range(seed, seed + _SEEDS):
         normal = np.random.default_rng(number).permutation(np.flatnonzero(~labels))
         learned, unseen = np.split(normal, [len(normal) // 2])
@@ -163,10 +160,12 @@ def _compared(
             scores, threshold = DETECTORS[model](known, new)
             seconds = time.perf_counter() - started
             alarms = None if threshold is None else float(np.mean(scores[: len(unseen)] > threshold))
-            measured[model].append((_area(labels[judged], scores), seconds, alarms))
+            found = labels[judged]
+            areas = _area(found, scores), _mean_precision(found, scores)
+            measured[model].append((*areas, seconds, alarms))
     rows = []
-    for model, found in measured.items():
-        areas, seconds_each, alarms_each = zip(*found, strict=True)
+    for model, each in measured.items():
+        auroc, auprc, seconds_each, alarms_each = zip(*each, strict=True)
         shares = [share for share in alarms_each if share is not None]
         rows.append(
             DetectionRow(
@@ -174,7 +173,8 @@ def _compared(
                 model,
                 len(labels),
                 int(labels.sum()),
-                float(np.mean(areas)),
+                float(np.mean(auroc)),
+                float(np.mean(auprc)),
                 float(np.sum(seconds_each)),
                 float(np.mean(shares)) if shares else None,
             )
@@ -188,6 +188,21 @@ def _area(labels: Mask, scores: Doubles) -> float:
 
     ranks, count = rankdata(scores), int(labels.sum())
     return float((ranks[labels].sum() - count * (count + 1) / 2) / (count * (len(labels) - count)))
+
+
+def _mean_precision(labels: Mask, scores: Doubles) -> float:
+    """Mean of the precision at each new anomaly in descending order of the scores, ties taken together."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # of each score
+    hits = np.cumsum(labels[order])[last]
+    return float((hits / (last + 1) * np.diff(hits, prepend=0)).sum() / hits[-1])
+
+
+def _area_table(curve: str, models: Sequence[str], areas: dict[tuple[str, int, int], list[float]]) -> Table:
+    lines = [[name, str(rows), str(bad), *_marked(values)] for (name, rows, bad), values in areas.items()]
+    lines.append(["mean", "", "", *_marked(np.mean(list(areas.values()), axis=0))])
+    title = f"area under the {curve}, {len(areas)} sets, {_SEEDS} seeds"
+    return Table(title, ["set", "rows", "anomalies", *models], lines)
 
 
 def _marked(values: Sequence[float] | Doubles) -> list[str]:

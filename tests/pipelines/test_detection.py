@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipelines.benchmark import detection
 
@@ -45,10 +45,12 @@ def test_each_detector_has_its_area_and_a_bad_set_stops_nothing(sets: Path, deno
     assert "Failed" in again.stdout  # and the reports are replaced
 
 
-def test_the_area_is_that_of_scikit_learn_with_ties() -> None:
+def test_both_areas_are_those_of_scikit_learn_with_ties() -> None:
     rng = np.random.default_rng(0)
     labels, scores = rng.random(200) < 0.3, rng.integers(0, 9, 200).astype(float)
     assert detection._area(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    expected = average_precision_score(labels, scores)
+    assert detection._mean_precision(labels, scores) == pytest.approx(expected)
 
 
 def test_calls_that_cannot_work(sets: Path, denoise: Run) -> None:
