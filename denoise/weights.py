@@ -35,6 +35,7 @@ FORMAT = 1  # raised when older files can no longer be read
 ARCHITECTURES: Mapping[str, str] = {
     "autoencoder": "denoise.models.autoencoder:build",
     "deblur": "denoise.models.deblur:build",
+    "image-codec": "denoise.models.image_codec:build",
     "spectral-gru": "denoise.models.speech.spectral_gru:build",
     "spectral-bigru": "denoise.models.speech.spectral_bigru:build",
     "gated-speech": "denoise.models.speech.gated_speech:build",

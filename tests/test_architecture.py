@@ -25,7 +25,7 @@ LAYERS = (
     ("pipelines",),
     ("denoise.training.adapt", "denoise.analysis"),
     ("denoise.training.fit", "denoise.training.self_supervised", "denoise.export"),
-    ("denoise.infer", "denoise.plot"),
+    ("denoise.infer", "denoise.plot", "denoise.compression"),
     ("denoise.training", "denoise.weights", "denoise.options"),
     ("denoise.models",),
     ("denoise.corruptions", "denoise.estimate", "denoise.metrics"),

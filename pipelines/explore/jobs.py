@@ -1,4 +1,4 @@
-"""Settings of `embed`, `reconstruct` and `anomalies`, as data."""
+"""Settings of `embed`, `reconstruct`, `similar`, `anomalies`, `compress` and `decompress`, as data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ArchivedModel = Annotated[
     Path | None,
     Option("Weights that made the codes.", metavar="FILE", unset="in the archive, or where it says"),
 ]
+PROJECTIONS = ("pca", "tsne", "umap")
 _WINDOW = Option(
     "Size of a window: pixels a side, seconds, or samples of a log.",
     low=0,
@@ -52,6 +53,13 @@ class EmbedJob(_FittingJob):
         Path | None,
         Option("Weights of an autoencoder without skips.", metavar="FILE", unset="fitted on the inputs"),
     ] = None
+    pretrained: Annotated[
+        str | None,
+        Option(
+            "Encoder of a shipped model instead of a fitted one: nothing is trained.",
+            choices=("photo", "speech", "sensor"),  # denoise.analysis.encoder.SOURCES is slow to import
+        ),
+    ] = None
     save_model: SaveModel = None
     code_size: Annotated[int, Option("Numbers per code of a fitted model.", low=1)] = 32
     window: Annotated[float | None, _WINDOW] = None
@@ -69,6 +77,9 @@ class EmbedJob(_FittingJob):
     plot: Annotated[
         Path | None, Option("Draw a map of the codes, one colour per folder.", metavar="FILE.png")
     ] = None
+    projection: Annotated[
+        str, Option("Projection of codes for maps: tsne and umap need the extra maps.", choices=PROJECTIONS)
+    ] = "pca"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +101,36 @@ class SimilarJob(Options):
     ]
     count: Annotated[int, Option("Number of files to list.", short="-k", low=1)] = 10
     model: ArchivedModel = None
+
+
+_Codec = Annotated[
+    Path | None,
+    Option("Weights of an image codec, of denoise train.", metavar="FILE", unset="the shipped ones"),
+]
+_Output = Annotated[Path, Option("File, or folder for several.", short="-o", metavar="PATH")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressJob(Options):
+    """Compress images."""
+
+    inputs: tuple[Path, ...]
+    output: _Output
+    quality: Annotated[float, Option("0 is the smallest file, 100 the best picture.", low=0, high=100)] = 50.0
+    lossless: Annotated[bool, Option("Store the residual too: every sample is restored exactly.")] = False
+    model: _Codec = None
+    recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecompressJob(Options):
+    """Restore compressed images."""
+
+    inputs: tuple[Path, ...]
+    output: _Output
+    model: _Codec = None
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True, kw_only=True)

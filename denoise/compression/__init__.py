@@ -1,0 +1,1 @@
+"""Compression of images by a learned transform and a range coder."""
