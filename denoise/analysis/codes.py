@@ -10,7 +10,7 @@ The archive is a `.npz` that numpy alone can read:
 | `page`, `channel`, `start` | start of each segment; not for quantised codes |
 | `offset`, `scale` | standardisation; for quantised codes `log2_scale`, float16 |
 | `left_out` | numbers of the segments with gaps, which have no code, among all segments |
-| `about` | JSON: the segmentation, the files and their pages, the model's digest and path |
+| `about` | JSON: the segmentation, the files and their pages, the model's digest and path or name |
 | `model` | the weights file, if it is not kept elsewhere |
 """
 
@@ -32,8 +32,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise import io
+from denoise import io, weights
 from denoise.analysis.embedding import AutoencoderEmbedding
+from denoise.analysis.encoder import PretrainedEncoder
 from denoise.analysis.segments import Page, Place, Segmentation, Segments, assemble, count, places
 from denoise.arrays import Array, Floats
 from denoise.errors import UnreadableError, UsageError, reason
@@ -45,6 +46,9 @@ BITS = (1, 16)  # minimum and maximum of a quantised number
 
 _BAD = (ValueError, LookupError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile)
 _BATCH = 256  # segments per call of the model
+PRETRAINED = "pretrained:"  # leads the path of a shipped model
+
+Model = str | Path | tuple[AutoencoderEmbedding | PretrainedEncoder, Segmentation]
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,15 @@ class CodeArchive:
 
 def embed(
     path: str | Path,
-    model: str | Path | tuple[AutoencoderEmbedding, Segmentation],
+    model: Model,
     options: Mapping[str, Any] | None = None,
 ) -> Codes:
     """Compute the codes of one file, which is read in parts, and their reconstruction error.
 
     Args:
         path: Image, recording or sensor log.
-        model: Weights file of an autoencoder without skips, or the result of `AutoencoderEmbedding.load`.
+        model: Weights file of an autoencoder without skips, or the result of `AutoencoderEmbedding.load`, or
+            a `PretrainedEncoder` and its segmentation; that cannot decode, so there is no error.
         options: Options of the reader, such as `columns` for a sensor log.
 
     Raises:
@@ -106,7 +111,10 @@ def embed(
         code = embedding.transform(values)
         found.append(code)
         places += [(segment.index, segment.offset, segment.scale) for segment in batch]
-        error += float(np.square(values - embedding.inverse_transform(code), dtype=np.float64).sum())
+        if isinstance(embedding, AutoencoderEmbedding):
+            error += float(np.square(values - embedding.inverse_transform(code), dtype=np.float64).sum())
+        else:
+            error = math.nan
         energy += float(np.square(values, dtype=np.float64).sum())
         total += float(values.sum(dtype=np.float64))
         size += values.size
@@ -196,13 +204,19 @@ def save(
         "format": FORMAT,
         "cut": asdict(cut),
         "model_digest": hashlib.sha256(data).hexdigest(),
-        "model_path": "" if keep_model else str(model.resolve()),
+        "model_path": "" if keep_model else _name_of(model),
         "files": [{"name": file.name, "pages": [asdict(page) for page in file.pages]} for file in files],
     }
     text = json.dumps(about).encode()  # ASCII: names of files may be no UTF-8
     arrays["about"] = np.frombuffer(text, np.uint8)
     with replacing(path) as partial:
         _write_npz(partial, arrays)
+
+
+def _name_of(model: Path) -> str:
+    """Return the path of a weights file; the name of a shipped one, which every installation has."""
+    shipped = weights.pretrained().get(model.stem) == model
+    return PRETRAINED + model.stem if shipped else str(model.resolve())
 
 
 def _write_npz(path: Path, arrays: Mapping[str, Array]) -> None:

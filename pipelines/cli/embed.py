@@ -21,20 +21,27 @@ if TYPE_CHECKING:
 @click.command()
 @options.inputs
 @options.flags(EmbedJob)
-def command(**settings: Any) -> None:
+@options.html_option
+def command(report_path: Path | None, **settings: Any) -> None:
     """Compute a small code for each picture, or each window of recordings and sensor logs.
+
+    The report is a map: similar files are near each other, and named where the pointer rests.
 
     \b
     Example:
-      denoise embed holiday/ -o codes.npz --plot map.png
+      denoise embed holiday/ -o codes.npz --pretrained photo --report map.html
     """
     from pipelines.explore.embed import embed
+    from pipelines.explore.page import embed_page
 
     job = EmbedJob(**settings)
     if job.model:
         options.refuse("with --model", "code_size", "steps", "window", "seed")
+    if job.pretrained:
+        options.refuse("with --pretrained", "code_size", "steps", "seed")
     done = embed(job)
     click.echo("\n".join(map(printable, _lines(done, job.output))))
+    options.write_page(report_path, lambda: embed_page(done, job.projection))
     options.report_failures(done.files.problems)
 
 
@@ -48,6 +55,7 @@ def _lines(done: EmbedResult, output: Path) -> Iterator[str]:
         yield f"ignored, of other kinds: {report.files(len(done.files.ignored))}"
     if done.left_out:
         yield f"left out, because they hold gaps: {done.left_out}"
-    source = f"model fitted on {done.n_train} windows" if done.n_train else "given model"
-    yield f"{source}; SNR of the reconstruction: {done.snr_db:.1f} dB"
+    if done.snr_db == done.snr_db:  # codes of --pretrained are not decoded
+        source = f"model fitted on {done.n_train} windows" if done.n_train else "given model"
+        yield f"{source}; SNR of the reconstruction: {done.snr_db:.1f} dB"
     yield f"{output}: {bytes_text(done.bytes_written)}"

@@ -15,12 +15,13 @@ import numpy as np
 from denoise.analysis import codes as coding
 from denoise.analysis.codes import Codes
 from denoise.analysis.embedding import AutoencoderEmbedding
+from denoise.analysis.encoder import SOURCES, PretrainedEncoder
 from denoise.analysis.segments import Segmentation, count
 from denoise.errors import UsageError
 from pipelines.batch.discover import Source
 from pipelines.explore import code_map
 from pipelines.explore.jobs import EmbedJob
-from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample
+from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample, windowed
 from pipelines.report import as_utf8, check_outputs, write_csv, writing
 
 SUFFIXES = (".npz", ".csv", ".parquet")
@@ -33,6 +34,7 @@ class EmbedResult:
 
     cut: Segmentation  # segmentation of the files
     codes: tuple[Codes, ...]  # codes of each file that has some
+    paths: tuple[Path, ...]  # those files
     files: Files  # all files, with their problems
     n_train: int  # number of segments that the model was fitted on; 0 for a given model
     snr_db: float  # energy of the segments about their mean over the energy of the reconstruction error
@@ -65,14 +67,22 @@ def embed(job: EmbedJob) -> EmbedResult:
     archive = job.output.suffix.lower() == ".npz"
     if job.bits is not None and not archive:
         raise UsageError(f"{job.output}: quantised codes are for an archive, expected .npz")
+    if job.pretrained and (job.model or job.save_model):
+        raise UsageError("--pretrained cannot be combined with --model or --save-model")
     if job.model and job.save_model:
         raise UsageError(f"{job.save_model}: nothing is fitted where a model is given")
     items = None
+    embedding: AutoencoderEmbedding | PretrainedEncoder
     if job.model:
         embedding, cut = AutoencoderEmbedding.load(job.model)
-    kind = cut.modality if job.model else job.kind
-    files = find(job.inputs, kind, recursive=job.recursive, columns=job.columns)
-    if not job.model:
+    elif job.pretrained:
+        cut = windowed(SOURCES[job.pretrained].cut, job.window)
+        embedding = PretrainedEncoder(job.pretrained, cut)
+    given = job.model or job.pretrained
+    files = find(
+        job.inputs, cut.modality if given else job.kind, recursive=job.recursive, columns=job.columns
+    )
+    if not given:
         cut = default_segmentation(files, job.window)
         items = sample(files, cut, seed=job.seed)
         embedding = fit_embedding(items, cut, job.code_size, job.seed, steps=job.steps, noise=_NOISE)
@@ -89,15 +99,17 @@ def embed(job: EmbedJob) -> EmbedResult:
         facts["learned"] = {"files": len(found), "excerpts": len(items), "data_digest": digest}
     with _weights_file(job, embedding, cut, facts) as model:
         if archive:
-            keep_model = not (job.model or job.save_model)
+            keep_model = not (given or job.save_model)
             with writing(job.output) as partial:
                 coding.save(partial, cut, found, model, keep_model=keep_model, bits=job.bits)
         else:
             _write_table(job.output, cut, found)
     if job.plot:
-        code_map.draw(job.plot, found, [source.path.parent for source in sources])
+        code_map.draw(job.plot, found, [source.path.parent for source in sources], job.projection)
     n_train = 0 if items is None else len(items)
-    return EmbedResult(cut, tuple(found), files, n_train, snr_db, job.output.stat().st_size)
+    return EmbedResult(
+        cut, tuple(found), tuple(s.path for s in sources), files, n_train, snr_db, job.output.stat().st_size
+    )
 
 
 def _names(sources: Sequence[Source]) -> list[str]:
@@ -110,9 +122,15 @@ def _names(sources: Sequence[Source]) -> list[str]:
 
 @contextmanager
 def _weights_file(
-    job: EmbedJob, embedding: AutoencoderEmbedding, cut: Segmentation, facts: Mapping[str, Any]
+    job: EmbedJob,
+    embedding: AutoencoderEmbedding | PretrainedEncoder,
+    cut: Segmentation,
+    facts: Mapping[str, Any],
 ) -> Iterator[Path]:
     """Provide the model as a file: the given one, the one to save, or a temporary one."""
+    if isinstance(embedding, PretrainedEncoder):
+        yield embedding.path
+        return
     if job.model:
         yield job.model
         return

@@ -1,17 +1,29 @@
-"""Report of a search for anomalies, as a page."""
+"""Reports of codes and of a search for anomalies, as pages."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from denoise import io
 from denoise.analysis.anomalies import FileAnomalies
+from denoise.errors import DenoiseError
 from pipelines.explore.anomalies import AnomalyResult, ranges
+from pipelines.explore.code_map import AXES, project
+from pipelines.explore.embed import EmbedResult
+from pipelines.explore.similar import directions_of
 from pipelines.report import files, number, short_names
-from pipelines.view.budget import MAX_VIEWS, Budget
-from pipelines.view.page import Column, Page, Row
+from pipelines.view.budget import MAX_VIEWS, Budget, data_uri, jpeg
+from pipelines.view.chart import names_map
+from pipelines.view.page import Chart, Column, Page, Row
 from pipelines.view.reports import compare
+
+_MAX_THUMBNAILS = 1000  # of a map; the other files are dots
+_THUMBNAIL_PX = 48  # of the shorter side, about
 
 
 def anomalies_page(result: AnomalyResult) -> Page:
@@ -63,6 +75,53 @@ def anomalies_page(result: AnomalyResult) -> Page:
         Column("places", number=True),
     ]
     return Page(f"Anomalies in {files(len(ordered))}", facts, columns, rows, notes=notes)
+
+
+def embed_page(result: EmbedResult, projection: str) -> Page:
+    """Make the page of an embedding: a map of the files, and for each the nearest other one."""
+    _, directions = directions_of(result.codes)
+    points = project(directions, projection)
+    names = short_names([str(path) for path in result.paths])
+    cosines = directions @ directions.T
+    np.fill_diagonal(cosines, -np.inf)
+    rows = [
+        Row(str(problem.path), "failed", "", tuple([("", "")] * 3), problem.error)
+        for problem in result.files.problems
+    ]
+    for index, name in enumerate(names):
+        nearest = int(cosines[index].argmax())
+        cosine = float(cosines[index, nearest])
+        there = (names[nearest], number(cosine)) if len(names) > 1 else ("", "")
+        folder = result.paths[index].parent.name
+        cells = ((folder, folder), (there[0], there[0]), (there[1], cosine if there[1] else ""))
+        rows.append(Row(name, "ok", result.cut.modality, cells))
+    pictures = [
+        _thumbnail(path) if result.cut.modality == "image" and index < _MAX_THUMBNAILS else None
+        for index, path in enumerate(result.paths)
+    ]
+    places = [(float(x), float(y), name) for (x, y), name in zip(points, names, strict=True)]
+    groups = [path.parent.name for path in result.paths]
+    drawing = names_map(places, groups, pictures, *AXES[projection])
+    return Page(
+        f"Codes of {files(len(names))}",
+        [(f"{result.count}", "codes"), (f"{result.code_size}", "numbers per code")],
+        [Column("folder", phone=False), Column("most similar"), Column("cosine", number=True)],
+        rows,
+        [Chart("Similar files are near each other", drawing)],
+    )
+
+
+def _thumbnail(path: Path) -> str | None:
+    """Return a small picture as a data URI; None if it cannot be read."""
+    try:
+        pixels, info = io.read(path)
+    except DenoiseError:
+        return None
+    peak = info.peak or 1.0
+    side = max(1, min(pixels.shape[1:]) // _THUMBNAIL_PX)  # of a cell that becomes a pixel
+    small = pixels[: 3 if len(pixels) >= 3 else 1, ::side, ::side] * (255.0 / peak)
+    small = np.broadcast_to(small.clip(0, 255).astype(np.uint8), (3, *small.shape[1:]))
+    return data_uri(jpeg(np.moveaxis(small, 0, -1), 80), "image/jpeg")
 
 
 def _marks(result: AnomalyResult, found: FileAnomalies, places: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -13,8 +13,9 @@ from denoise import weights
 from denoise.analysis import codes as coding
 from denoise.analysis.codes import CodeArchive, Codes
 from denoise.analysis.embedding import AutoencoderEmbedding
+from denoise.analysis.encoder import SOURCES, PretrainedEncoder
 from denoise.analysis.segments import Segmentation
-from denoise.errors import InputError, OutputError, UnreadableError, WeightsError, reason
+from denoise.errors import InputError, OutputError, UnreadableError, UsageError, WeightsError, reason
 from pipelines.batch.discover import Problem
 from pipelines.explore.jobs import ReconstructJob
 from pipelines.report import check_outputs
@@ -41,7 +42,10 @@ def reconstruct(job: ReconstructJob) -> ReconstructResult:
     check_outputs({target: (target.suffix.lower(),) for target in targets}, (), job.overwrite)
     written: list[Path] = []
     problems: list[Problem] = []
-    with archived_model(job.archive, archive, job.model) as model:
+    with archived_model(job.archive, archive, job.model) as (embedding, cut):
+        if not isinstance(embedding, AutoencoderEmbedding):
+            raise UsageError(f"{job.archive}: holds codes of --pretrained, which cannot be decoded")
+        model = embedding, cut
         for codes, target in zip(archive.files, targets, strict=True):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,14 +80,16 @@ def _targets(job: ReconstructJob, files: Sequence[Codes], modality: str) -> list
 @contextmanager
 def archived_model(
     name: Path, archive: CodeArchive, given: Path | None = None
-) -> Iterator[tuple[AutoencoderEmbedding, Segmentation]]:
-    """Load the model that made codes: the one given, or from their archive, or from the path in it.
+) -> Iterator[tuple[AutoencoderEmbedding | PretrainedEncoder, Segmentation]]:
+    """Load the model that made codes: the one given, or from their archive, or by its path or name in it.
 
     Raises:
         WeightsError: The model is missing, or did not make the codes.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = given or Path(archive.model_path)
+        shipped = archive.model_path.removeprefix(coding.PRETRAINED)
+        pretrained = shipped in SOURCES and shipped != archive.model_path and not given
+        path = weights.pretrained()[shipped] if pretrained else given or Path(archive.model_path)
         if archive.model and not given:
             path = Path(folder) / "codes.safetensors"
             path.write_bytes(archive.model)
@@ -91,4 +97,7 @@ def archived_model(
             raise WeightsError(f"{path}: no such file; expected the weights that made {name} (--model)")
         if weights.digest(path) != archive.model_digest:
             raise WeightsError(f"{path}: is not the model that made {name}: their digests differ")
-        yield AutoencoderEmbedding.load(path)[0], archive.cut
+        yield (
+            PretrainedEncoder(shipped, archive.cut) if pretrained else AutoencoderEmbedding.load(path)[0],
+            archive.cut,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -125,6 +125,14 @@ def default_segmentation(files: Files, window: float | None = None) -> Segmentat
     largest = max((max(info.shape[1:]) for info in infos), default=_SIDE_PX)
     side = _window_size(window, channels * window) if window else min(_SIDE_PX, largest)
     return Segmentation("image", (side, side), channels, whole=not window)
+
+
+def windowed(cut: Segmentation, window: float | None) -> Segmentation:
+    """Change the window of a segmentation: pixels a side, seconds, or samples of a log."""
+    if not window:
+        return cut
+    samples = round(window * (cut.sample_rate or 1)) if cut.modality == "audio" else round(window)
+    return replace(cut, size=(max(1, samples),) * len(cut.size), whole=False)
 
 
 def _window_size(size: float, others: float) -> int:

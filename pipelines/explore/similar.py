@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from denoise.analysis import codes as coding
-from denoise.analysis.codes import CodeArchive, Codes
+from denoise.analysis.codes import Codes
 from denoise.arrays import Floats
 from denoise.errors import UsageError
 from pipelines.explore.jobs import SimilarJob
@@ -39,7 +40,7 @@ def similar(path: Path, job: SimilarJob) -> list[Match]:
         raise UsageError(f"{job.archive}: holds one file; expected some to choose from")
     with archived_model(job.archive, archive, job.model) as model:
         code = _mean(coding.embed(path, model))
-    centre, directions = _directions(archive)
+    centre, directions = directions_of(archive.files)
     query = code - centre
     cosines = directions @ (query / (np.linalg.norm(query) + _TINY))
     order = np.argsort(-cosines, kind="stable")[: job.count]
@@ -52,7 +53,7 @@ def duplicates(path: Path, least: float = DUPLICATE) -> list[list[str]]:
     from scipy.sparse.csgraph import connected_components
 
     archive = coding.load(path)
-    _, directions = _directions(archive)
+    _, directions = directions_of(archive.files)
     near = csr_array(directions @ directions.T >= least)
     labels = connected_components(near, directed=False)[1]
     groups: dict[int, list[str]] = {}
@@ -61,9 +62,9 @@ def duplicates(path: Path, least: float = DUPLICATE) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _directions(archive: CodeArchive) -> tuple[Floats, Floats]:
+def directions_of(files: Sequence[Codes]) -> tuple[Floats, Floats]:
     """Mean code of all files, and the unit vectors from there to the files: `(files, code_size)`."""
-    means = np.stack([_mean(file) for file in archive.files])
+    means = np.stack([_mean(file) for file in files])
     centre: Floats = means.mean(axis=0)
     off = means - centre
     return centre, off / (np.linalg.norm(off, axis=1, keepdims=True) + _TINY)

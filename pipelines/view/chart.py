@@ -11,6 +11,7 @@ _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 14, 44
 _ROW = 22
 _LABEL_LETTERS = 22
+_THUMBNAIL = 18  # side of a picture on a map
 _COLOURS = 8  # classes .c0 to .c7 of the style
 
 Points = Sequence[tuple[float, float]]
@@ -54,6 +55,47 @@ def scatter(points: Mapping[str, tuple[float, float]], x_title: str, y_title: st
             )
         )
     return axes.svg(_join(drawn), f"{y_title} over {x_title}")
+
+
+def names_map(
+    points: Sequence[tuple[float, float, str]],
+    groups: Sequence[str],
+    pictures: Sequence[str | None],
+    x_title: str,
+    y_title: str,
+) -> Markup:
+    """Draw a dot or a thumbnail for each file, named where the pointer rests on it; one colour for a group.
+
+    Args:
+        points: Place and name of each file.
+        groups: Group of each file, such as its folder.
+        pictures: Thumbnail of each file as a data URI, or None.
+    """
+    axes = _Axes([(x, y) for x, y, _ in points], x_title, y_title)
+    names = list(dict.fromkeys(groups))
+    drawn = []
+    for (x, y, name), group, picture in zip(points, groups, pictures, strict=True):
+        place, colour = (axes.x(x), axes.y(y)), names.index(group) % _COLOURS
+        if picture is None:
+            drawn.append(Markup('<g class="c{}">{}</g>').format(colour, _dot(*place, name)))
+            continue
+        drawn.append(
+            Markup(
+                '<g class="c{0}"><rect class="dot" x="{1:.1f}" y="{2:.1f}" width="{3}" height="{3}"/>'
+                '<image href="{4}" x="{5:.1f}" y="{6:.1f}" width="{7}" height="{7}">'
+                "<title>{8}</title></image></g>"
+            ).format(
+                colour,
+                *(at - _THUMBNAIL / 2 - 1 for at in place),
+                _THUMBNAIL + 2,
+                picture,
+                *(at - _THUMBNAIL / 2 for at in place),
+                _THUMBNAIL,
+                name,
+            )
+        )
+    legend = _legend(names) if 1 < len(names) <= 2 * _COLOURS else Markup("")
+    return axes.svg(_join(drawn), f"{y_title} over {x_title}") + legend
 
 
 def dumbbells(rows: Sequence[tuple[str, float, float]], title: str) -> Markup:

@@ -1,5 +1,6 @@
 """`denoise similar`: the nearest files of an archive of codes, and near-duplicates."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.explore.code_map import project
+
 Run = Callable[..., Any]
+QUICK = ("--code-size", 4, "--steps", 60)
 
 
 @pytest.fixture
@@ -51,3 +55,47 @@ def test_a_picture_is_next_to_its_kind_and_grouped_with_its_copy(archive: Path, 
         refused = denoise("similar", *arguments)
         assert refused.exit_code != 0
         assert sentence in refused.output + refused.stderr
+
+
+def test_a_shipped_encoder_needs_no_training(archive: Path, tmp_path: Path, denoise: Run) -> None:
+    folder, out, page = archive.parent / "in", tmp_path / "p.npz", tmp_path / "map.html"
+    made = denoise("embed", folder, "-o", out, "--pretrained", "photo", "--report", page)
+    assert made.exit_code == 0, made.output
+    assert "SNR" not in made.stdout
+    assert out.stat().st_size < 300_000  # the archive names its model and does not hold it
+    result = denoise("similar", folder / "lying03.png", "--in", out, "-k", 4)
+    assert result.exit_code == 0, result.output
+    names = [line.split()[1] for line in result.stdout.splitlines()]
+    assert set(names[:2]) == {"copy.png", "lying03.png"}
+    assert all(name.startswith("lying") for name in names[2:])
+    html = page.read_text("utf-8")
+    assert html.count("<image ") == 25
+    assert "lying03.png</title>" in html
+    refused = denoise("reconstruct", out, "-o", tmp_path / "back")
+    assert refused.exit_code == 2
+    assert "cannot be decoded" in refused.stderr
+    for other in ("--model", "--save-model"):
+        path = tmp_path / "m.safetensors"
+        both = denoise("embed", folder, "-o", tmp_path / "q.npz", "--pretrained", "photo", other, path)
+        assert both.exit_code == 2
+        assert "--pretrained cannot be combined" in both.stderr
+
+
+def test_a_projection_that_is_not_installed_names_its_extra(
+    archive: Path, tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    map_ = ("--plot", tmp_path / "map.png", "--projection")
+    result = denoise("embed", archive.parent / "in", "-o", tmp_path / "q.npz", *QUICK, *map_, "umap")
+    assert result.exit_code == 2
+    assert "denoise-pipelines[maps]" in result.stderr
+
+
+@pytest.mark.parametrize("projection", ["pca", "tsne"])
+def test_two_clouds_of_codes_stay_apart_on_a_map(projection: str) -> None:
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([rng.normal(5, 1, (15, 8)), rng.normal(-5, 1, (15, 8))]).astype(np.float32)
+    points = project(codes, projection)
+    middles = points[:15].mean(0), points[15:].mean(0)
+    nearer = [[np.linalg.norm(point - m) for m in middles] for point in points]
+    assert np.array_equal(np.argmin(nearer, 1), np.arange(30) // 15)
