@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from denoise.arrays import Array
-from denoise.dsp.windows import Window, plan
+from denoise.dsp.windows import Window, padded, plan
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.progress import report_share
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.switch import SwitchedStream
-from denoise.infer.tiles import MEMORY, bytes_per_pixel, tile_shape
+from denoise.infer.tiles import MEMORY, band_shape, bytes_per_pixel, tile_shape
 from denoise.models.base import Denoiser
 from denoise.models.classical.filters import ImageIdentity
 
@@ -83,20 +89,22 @@ def apply(
     peak = peak or 1.0
     level = None if sigma is None else sigma / _SIGMA_PEAK
     model = model.eval().prepare(array, peak)
-    tiles = _tiles(model, array, tile)
-    for number, (rows, columns) in enumerate(tiles, 1):
-        dry = _read(array, rows, columns, model.spec.edge_padding)
-        # float32 holds every value of a 16-bit image; wider numbers are carried in float64
-        wide = np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
-        noisy = np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
-        denoised = _denoise(model, noisy, level)
-        kept = (slice(None), rows.kept, columns.kept)
-        removed: Array = noisy[kept] - denoised[kept]
-        removed *= strength * peak
-        values: Array = dry[kept].astype(wide)
-        values -= removed
-        out[:, rows.start : rows.stop, columns.start : columns.stop] = as_dtype(array.dtype, values)
-        report_share(number / len(tiles))
+    windows, band = _windows(model, array, tile)
+    done_px: list[int] = []
+
+    def clean(window: tuple[Window, Window]) -> None:
+        for rows, columns, denoised in _denoised(model, array, *window, band, peak, level):
+            dry = array[:, rows, columns]
+            values: Array = dry.astype(_wide(array))
+            removed = np.divide(dry, peak, dtype=values.dtype).astype(np.float32, copy=False)
+            removed -= denoised
+            removed *= strength * peak
+            values -= removed
+            out[:, rows, columns] = as_dtype(array.dtype, values)
+            done_px.append(values[0].size)
+            report_share(sum(done_px) / array[0].size)
+
+    _in_threads(clean, windows)
     for plane, cleaned_plane in zip(array, out, strict=True):
         _keep_clipped(plane, cleaned_plane, peak)
     return result
@@ -147,17 +155,88 @@ def _eroded(mask: Array, axis: int) -> Array:
     return np.moveaxis(functools.reduce(np.logical_and, parts), 0, axis)
 
 
-def _tiles(model: Denoiser, array: Array, tile: int | None) -> list[tuple[Window, Window]]:
-    """Return the row and column windows that cover an image, and fit into memory unless `tile` is given."""
+def _windows(model: Denoiser, array: Array, tile: int | None) -> tuple[list[tuple[Window, Window]], int]:
+    """Return the row and column windows that cover an image, and fit into memory unless `tile` is given.
+
+    The number is that of the rows of a band, for a model that runs by bands, or 0.
+    """
     (height, width), halo, multiple_of = array.shape[1:], model.spec.halo, model.spec.multiple_of
+    held, threads, band = 2 * array.nbytes, torch.get_num_threads(), 0
     if halo is None:  # one window that holds everything
         tall, wide, halo = height, width, 0
     elif tile:
         tall = wide = tile
+    elif model.row_stream():
+        per_px = bytes_per_pixel(model)
+        band, wide = band_shape(
+            height, width, halo, multiple_of, lambda runs: MEMORY.for_network(held, runs) / per_px, threads
+        )
+        tall = height
     else:
-        max_px = MEMORY.for_network(2 * array.nbytes) / bytes_per_pixel(model)
+        max_px = MEMORY.for_network(held, threads) / bytes_per_pixel(model)
         tall, wide = tile_shape(height, width, halo, multiple_of, max_px)
-    return list(product(plan(height, tall, halo, multiple_of), plan(width, wide, halo, multiple_of)))
+    windows = product(plan(height, tall, halo, multiple_of), plan(width, wide, halo, multiple_of))
+    return list(windows), band
+
+
+def _in_threads(clean: Callable[[tuple[Window, Window]], None], windows: list[tuple[Window, Window]]) -> None:
+    """Clean windows side by side, each with its share of the threads.
+
+    Threads inside one layer wait for each other: beside another program they are slower than one alone.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(windows))
+    if workers == 1:
+        for window in windows:
+            clean(window)
+        return
+    with ThreadPoolExecutor(workers, "tile", torch.set_num_threads, (threads // workers,)) as pool:
+        contexts = [copy_context() for _ in windows]  # progress is shown by this thread's
+        list(pool.map(lambda context, window: context.run(clean, window), contexts, windows))
+
+
+def _denoised(
+    model: Denoiser,
+    array: Array,
+    rows: Window,
+    columns: Window,
+    band: int,
+    peak: float,
+    sigma: float | None,
+) -> Iterator[tuple[slice, slice, Array]]:
+    """Yield rows and columns of an image, and the result of the model for them."""
+    wide, kept = _wide(array), slice(columns.start, columns.stop)
+
+    def noisy(rows: Window) -> Array:
+        dry = _read(array, rows, columns, model.spec.edge_padding)
+        return np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
+
+    if not band:
+
+        def run(batch: Tensor) -> Tensor:
+            return model(batch) if sigma is None else model(batch, sigma)
+
+        result = _denoise(model, noisy(rows), itertools.repeat(run))
+        assert result is not None
+        yield slice(rows.start, rows.stop), kept, result[:, rows.kept, columns.kept]
+        return
+    start, height, multiple_of = 0, array.shape[1], model.spec.multiple_of
+    streams = [model.row_stream() for _ in range(len(array))]
+    # The last band is longer than its padding, which mirrors it.
+    for top in (tops := range(0, max(1, height - multiple_of), band)):
+        last = top == tops[-1]
+        stop = height if last else top + band
+        runs = [partial(stream.feed, last=last) for stream in streams if stream]
+        result = _denoise(model, noisy(Window(top, stop, top, padded(stop, multiple_of))), runs)
+        if result is not None:
+            stop = min(height, start + result.shape[1])
+            yield slice(start, stop), kept, result[:, : stop - start, columns.kept]
+            start = stop
+
+
+def _wide(array: Array) -> type[np.float32] | type[np.float64]:
+    """Return the type that holds every value: float32 also of 16-bit images, float64 of wider numbers."""
+    return np.float64 if np.result_type(array.dtype, np.float32) == np.float64 else np.float32
 
 
 def _read(
@@ -179,25 +258,33 @@ def _read(
 
 
 @torch.inference_mode()
-def _denoise(model: Denoiser, noisy: Array, sigma: float | None) -> Array:
-    """Run the model on `(C, H, W)`.
+def _denoise(
+    model: Denoiser, noisy: Array, runs: Iterable[Callable[[Tensor], Tensor | None]]
+) -> Array | None:
+    """Run the model on `(C, H, W)`; None while it waits for more rows.
 
     If C is not the model's number of channels, each channel is repeated and run alone, and the results are
     averaged.
+
+    Args:
+        runs: Of the model, one for each channel that runs alone.
     """
     channels, parameter = model.spec.channels, next(model.parameters(), None)
     alone = len(noisy) != channels
     answers: list[Array] = []
-    for planes in (np.repeat(plane[None], channels, axis=0) for plane in noisy) if alone else [noisy]:
+    planes = (np.repeat(plane[None], channels, axis=0) for plane in noisy) if alone else [noisy]
+    for pixels, run in zip(planes, runs, strict=False):
         # Convolutions on a CPU are fastest with the channels of a pixel side by side. A copy has the same
         # strides whatever those of the array: they choose the kernel, which shows in bfloat16.
-        batch = torch.from_numpy(planes)[None].clone(memory_format=torch.channels_last)
-        batch = batch if parameter is None else batch.to(parameter.device)
-        answer = (model(batch) if sigma is None else model(batch, sigma))[0].cpu().numpy()
+        batch = torch.from_numpy(pixels)[None].clone(memory_format=torch.channels_last)
+        result = run(batch if parameter is None else batch.to(parameter.device))
+        if result is None:
+            continue
+        answer = result[0].cpu().numpy()
         if not np.isfinite(answer).all():
             raise DenoiseError("the model returned a value that is not a finite number")
         answers.append(answer.mean(axis=0, keepdims=True) if alone else answer)
-    return answers[0] if len(answers) == 1 else np.concatenate(answers)
+    return np.concatenate(answers) if len(answers) > 1 else answers[0] if answers else None
 
 
 def _clean_signal(

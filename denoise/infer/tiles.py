@@ -6,7 +6,9 @@ choice depends on the memory that a network may take.
 
 from __future__ import annotations
 
+import math
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,10 @@ from denoise.machine import memory_bytes
 from denoise.models.base import Denoiser
 
 _PROBE_PX = 64  # side of the image for the measurement, unless the network's multiple is longer
+_BAND_COPIES = 1.4  # measured: memory of a band, with what waits, relative to a whole run on as many pixels
+_MIN_BAND_PX = 32  # rows; of fewer, most are computed again
+_BANDS_PER_HALO = 5  # measured: bands as high as the halo cost a fifth more
+_MORE_THREADS = 0.5  # gain by a second thread in one run, as a share of that by a second run
 _COPIES_BEFORE = 2  # float32 values a channel while the network runs: the input read, and its memory layout
 _COPIES_AFTER = 7  # and once it has run: those, its output, and the intermediate arrays of the result
 
@@ -31,9 +37,9 @@ class Memory:
     max_bytes: int = 224 * 2**20  # maximum for the network alone; beyond it larger tiles hardly gain
     min_bytes: int = 64 * 2**20  # minimum for the network alone, for pages of any size
 
-    def for_network(self, held_bytes: int) -> int:
-        """Memory left for the network beside a page and its result of `held_bytes`."""
-        return min(self.max_bytes, max(self.min_bytes, self.total_bytes - held_bytes))
+    def for_network(self, held_bytes: int, runs: int = 1) -> int:
+        """Memory left for each of some runs of the network beside a page and its result of `held_bytes`."""
+        return min(self.max_bytes, max(self.min_bytes, (self.total_bytes - held_bytes) // runs))
 
 
 _OTHER_BYTES = 400 * 2**20  # of a process that has loaded torch and a model
@@ -58,6 +64,34 @@ def tile_shape(height: int, width: int, halo: int, multiple_of: int, max_px: flo
             best, best_area = (down, across), area
     down, across = best or (len(rows), max(1, width // least))
     return _kept(height, down, multiple_of), _kept(width, across, multiple_of)
+
+
+def band_shape(
+    height: int, width: int, halo: int, multiple_of: int, max_px: Callable[[int], float], threads: int
+) -> tuple[int, int]:
+    """Select the rows of a band and the columns to keep of a strip, for a run by bands of rows.
+
+    Strips overlap, and each band computes again what the rows above lacked. Strips run side by side; the
+    threads beyond one for each gain less.
+
+    Args:
+        max_px: Pixels that each of some strips side by side may hold.
+        threads: To use in all.
+    """
+    most = max(1, width // max(2 * halo, multiple_of))
+    best = (math.inf, padded(_MIN_BAND_PX, multiple_of), _kept(width, most, multiple_of))
+    for strips in range(1, 1 + most):
+        wide, running = _reads(width, strips, halo, multiple_of), min(strips, threads)
+        speed = running * (1 + _MORE_THREADS * (threads / running - 1))
+        lines = max_px(running) / _BAND_COPIES / wide - halo
+        if lines < height:
+            lines = lines // multiple_of * multiple_of
+            if lines < _MIN_BAND_PX:
+                continue
+        again = 1 if lines >= height else 1 + halo / (_BANDS_PER_HALO * lines)
+        cost = (width + 2 * halo * (strips - 1)) * again / speed
+        best = min(best, (cost, int(min(lines, height)), _kept(width, strips, multiple_of)))
+    return best[1:]
 
 
 def _kept(size: int, parts: int, multiple_of: int) -> int:

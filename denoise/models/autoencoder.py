@@ -40,6 +40,7 @@ from denoise.models.layers import (
     unfold,
 )
 from denoise.models.penalties import PENALTIES, CodeBatch
+from denoise.models.row_stream import RowStream
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
@@ -310,6 +311,14 @@ class Autoencoder(Denoiser):
         out = self.backbone.decode(self.bottleneck.decode(self.bottleneck.encode(features)), skips)
         out = out.reshape(len(noisy), -1, *out.shape[2:])
         return noisy[:, : out.shape[1]] - out if self._config.residual else out
+
+    def row_stream(self) -> RowStream | None:
+        """Return a run by bands of rows for an image, if the network is convolutional."""
+        net, config = self.backbone, self._config
+        coded = config.code or config.code_activation != "linear"
+        if coded or not isinstance(net, ConvBackbone) or config.modality != "image":
+            return None
+        return RowStream(net, residual=config.residual)
 
     def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the denoised batch and the penalty of its code; values inside gaps have no loss."""

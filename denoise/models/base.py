@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
 from denoise.arrays import Array
+
+if TYPE_CHECKING:
+    from denoise.models.row_stream import RowStream
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class Denoiser(nn.Module):
     def prepare(self, _page: Array, _peak: float, /) -> Denoiser:
         """Return the denoiser for the tiles of a whole image `(C, H, W)` whose full scale is `peak`."""
         return self
+
+    def row_stream(self) -> RowStream | None:
+        """Return a run of this network on one image by bands of rows; None where it needs tiles."""
+        return None
 
     def confirms_blur(self, _page: Array, _peak: float, /) -> bool:
         """Tell whether `(C, H, W)` is blurred; a model that cannot measure blur agrees with the caller."""

@@ -88,6 +88,8 @@ def as_image(x: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """x + conv(act(conv(x))), size and width kept (He et al. 2016, without norms)."""
 
+    radius = 2  # positions on each side that an output depends on
+
     def __init__(self, ndim: int, width: int, activation: str, bias: bool) -> None:
         super().__init__()
         conv = CONV[ndim]

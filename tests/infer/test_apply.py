@@ -10,7 +10,9 @@ import torch
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer import tiles
 from denoise.infer.apply import apply
+from denoise.infer.progress import showing_shares
 from denoise.infer.tiles import Memory
+from denoise.models.autoencoder import build
 
 Make = Callable[..., Any]
 
@@ -176,3 +178,29 @@ def test_integer_signals_use_their_full_scale(gain: Make) -> None:
     np.testing.assert_array_equal(apply(model, loud, peak=32768.0), [[-16384, -500, 0, 16384]])
     unsigned = np.array([[0, 128, 228]], np.uint8)
     np.testing.assert_array_equal(apply(model, unsigned, peak=128.0), [[64, 128, 178]])
+
+
+@pytest.mark.parametrize("shape", [(3, 201, 330), (1, 201, 130), (3, 97, 600)])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_strips_bands_and_threads_leave_the_result_as_it_is(
+    shape: tuple[int, int, int], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(modality="image", channels=3, widths=(8, 12), blocks=1, fold=2).eval()
+    image = (noise(*shape) * 255).astype(np.uint8)
+    whole = apply(model, image, peak=255.0, tile=1000)
+    budget = int(tiles.bytes_per_pixel(model) * 1.4 * 150 * 90)
+    monkeypatch.setattr("denoise.infer.apply.MEMORY", Memory(0, budget, budget))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    shares: list[float] = []
+    with showing_shares(shares.append):
+        result = apply(model, image, peak=255.0)
+    assert len(shares) > 2
+    assert max(shares) == 1
+    np.testing.assert_array_equal(result, whole)
+
+
+def test_an_error_in_a_thread_is_that_of_the_image(strided_image: Make) -> None:
+    image = noise(3, 64, 64)
+    image[1, 60, 60] = np.nan
+    with pytest.raises(InputError, match="row 60, column 60"):
+        apply(strided_image(), image, peak=1.0, tile=16)

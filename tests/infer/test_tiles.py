@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor, nn
 
 from denoise.dsp.windows import plan
-from denoise.infer.tiles import Memory, bytes_per_pixel, tile_shape
+from denoise.infer.tiles import Memory, band_shape, bytes_per_pixel, tile_shape
 from denoise.models.base import Denoiser, InputSpec
 
 
@@ -79,3 +79,21 @@ def test_a_filter_is_not_run_to_be_measured(gain: Callable[..., Any]) -> None:
     model = gain(modality="image", channels=3)
     assert bytes_per_pixel(model) > 0
     assert model.calls == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("height", "width"), [(512, 512), (1024, 1024), (3000, 4000), (8700, 11600), (16, 9)]
+)
+def test_bands_keep_to_the_memory(height: int, width: int, threads: int) -> None:
+    allowed = 1_000_000
+    rows, columns = band_shape(height, width, 128, 8, lambda runs: allowed / runs, threads)
+    read = min(width, columns + 2 * 128)
+    running = min(threads, -(-width // columns))
+    assert read * rows <= allowed / running
+    assert columns >= width or rows < height or threads > 1
+    assert rows == height or rows % 8 == 0
+
+
+def test_bands_without_memory_are_the_smallest_sensible_ones() -> None:
+    assert band_shape(3000, 4000, 128, 8, lambda _: 1.0, 1) == (32, 272)
