@@ -45,6 +45,7 @@ from denoise.signal import AudioInfo, Clock, ImageInfo, Page, SensorInfo, Signal
 
 # Options that say how to read a log.
 _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal", "keep_resolution")
+_MIN_RESTRAINED = 0.05  # share of a correction that is left out, from which a note says so
 _MAX_UNTOUCHED = 8  # columns that notes name as left as they are
 
 
@@ -489,7 +490,11 @@ def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
         if name.startswith("removed_")
     ]
     left = diagnostics.get("left_noise_db")
+    restrained = diagnostics.get("restrained_share", 0.0)
     notes: tuple[str, ...] = (f"taken out, of the signal's variance: {', '.join(parts)}",) if parts else ()
+    if restrained >= _MIN_RESTRAINED:
+        level = f"{diagnostics['voice_snr_db']:.0f} dB above its noise"
+        notes += (f"a good voice, {level}: {restrained:.0%} of the correction is left out",)
     if left is not None:
         share = f"{left:.1f} dB of the variance"
         notes += (f"left in: {share} could be noise or events, and nothing tells which; see --model",)

@@ -30,6 +30,8 @@ _SILENT_RMS = 1e-5  # 100 dB below full scale
 # Mean probability of speech from which a model for speech runs: it would destroy other sounds, while that for
 # music leaves noise in speech. No window of a step with speech may be music.
 _MIN_SPEECH = 0.4
+# Correlation of the spectrograms (dB) of two channels from which they are one scene, with one decision.
+_MIN_CORRELATION = 0.5
 _MIN_MUSIC = 0.5  # probability of singing or music; below it, what is removed is limited
 _PAUSE = 0.1  # probability of speech below which a step is no speech, whatever is around it
 
@@ -46,14 +48,15 @@ def _classifier() -> SoundKind:
 
 @torch.inference_mode()
 def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tensor:
-    """Return what the classifier reads of a sound `(n,)` of at most 4 s at 16 kHz, `(1, frames, bands)`.
+    """Return what the classifier reads of channels `(C, n)` of at most 4 s at 16 kHz, `(C, frames, bands)`.
 
     Args:
-        window: The sound.
+        window: The channels.
         before: That of the window a step before it, with which it shares frames.
     """
     network = _classifier()
-    samples = torch.from_numpy(np.pad(window, (0, SEGMENT_SAMPLES - window.size)).astype(np.float32))[None]
+    missing = SEGMENT_SAMPLES - window.shape[-1]
+    samples = torch.from_numpy(np.pad(window, ((0, 0), (0, missing))).astype(np.float32))
     if before is None:
         return network.powers(samples)
     shared = before[:, _STEP // HOP :]
@@ -62,9 +65,20 @@ def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tens
 
 @torch.inference_mode()
 def kind_probabilities(powers: torch.Tensor) -> Doubles:
-    """Return the probability of each of `KINDS`, which does not depend on the level."""
-    logits = _classifier().classify(powers)
-    return np.asarray(logits.softmax(1)[0].double().numpy())
+    """Return the probability of each of `KINDS` for each channel, `(C, kinds)`; the level does not count."""
+    return np.asarray(_classifier().classify(powers).softmax(1).double().numpy())
+
+
+def are_one_scene(powers: torch.Tensor) -> bool:
+    """Tell whether the sounds of channels come and go together in the same bands.
+
+    Args:
+        powers: `(C, frames, bands)`.
+    """
+    floor = 1e-4 * powers.mean((1, 2), keepdim=True)
+    levels = (powers + floor).log()
+    rows = (levels - levels.mean(1, keepdim=True)).flatten(1)
+    return bool(torch.corrcoef(rows).min() > _MIN_CORRELATION) if len(rows) > 1 else True
 
 
 class KindTracker:
@@ -72,50 +86,64 @@ class KindTracker:
 
     A window of 4 s begins at each step. The kind of a step follows from the mean probabilities of the windows
     around it, which last 10 s together and end 4 s after it; of the first steps, from the first 10 s.
+    Channels that are one scene have their powers in common, and so their kind.
+
+    Args:
+        channels: Number of channels.
     """
 
-    def __init__(self, sample_rate: float) -> None:
+    def __init__(self, sample_rate: float, channels: int = 1) -> None:
         ratio = SAMPLE_RATE / sample_rate
-        self._resample = resampler(ratio, 1) if ratio != 1.0 else None
-        self._held = np.empty(0, np.float32)  # at the rate of the classifier
+        self._resample = resampler(ratio, channels) if ratio != 1.0 else None
+        self._held = np.empty((channels, 0), np.float32)  # at the rate of the classifier
         self._next = 0  # start of the next window in it
         self._powers: torch.Tensor | None = None  # of the last window
-        self._windows: list[Doubles | None] = []  # None: silence
+        self._windows: list[Doubles] = []  # `(C, kinds)`, NaN for silence
         self._steps = 0  # decided
 
-    def feed(self, mono: Array, last: bool) -> list[str]:
-        """Take the next samples `(n,)`, and return the kinds of the steps that they decide."""
-        block = mono.astype(np.float32)
+    def feed(self, channels: Array, last: bool) -> list[tuple[str, ...]]:
+        """Take the next samples `(C, n)`, and return the kinds of the channels in each step decided."""
+        block = channels.astype(np.float32)
         if self._resample:
-            block = self._resample(block[None], last)[0]
-        self._held = np.concatenate([self._held, block])
-        while self._held.size >= self._next + SEGMENT_SAMPLES:
-            self._held = self._held[self._next :]
-            self._classify(self._held[:SEGMENT_SAMPLES])
+            block = self._resample(block, last)
+        self._held = np.concatenate([self._held, block], axis=1)
+        while self._held.shape[1] >= self._next + SEGMENT_SAMPLES:
+            self._held = self._held[:, self._next :]
+            self._classify(self._held[:, :SEGMENT_SAMPLES])
             self._next = _STEP
-        if last and (not self._windows or self._held.size > self._next + _STEP):
+        if last and (not self._windows or self._held.shape[1] > self._next + _STEP):
             self._powers = None
-            self._classify(self._held[-SEGMENT_SAMPLES:])
+            self._classify(self._held[:, -SEGMENT_SAMPLES:])
         # A last step that is shorter than others is the only one without a window of its own.
         known = len(self._windows)
         end = known + 1 if last else known - _AFTER if known >= _AROUND else 0
-        kinds = [self._decided(step) for step in range(self._steps, end)]
+        kinds = [
+            tuple(self._decided(step, channel) for channel in range(len(self._held)))
+            for step in range(self._steps, end)
+        ]
         self._steps = max(self._steps, end)
         return kinds
 
     def _classify(self, window: Array) -> None:
-        if window.size < _MIN_SAMPLES or window.std() <= _SILENT_RMS:
-            self._powers = None
-            self._windows.append(None)
-        else:
+        found = np.full((len(window), len(KINDS)), np.nan)
+        sounding = np.flatnonzero((window.std(1) > _SILENT_RMS) & (window.shape[1] >= _MIN_SAMPLES))
+        if sounding.size:
             self._powers = band_powers(window, self._powers)
-            self._windows.append(kind_probabilities(self._powers))
+            powers = self._powers[torch.from_numpy(sounding)]
+            if are_one_scene(powers):
+                powers = powers.sum(0, keepdim=True)
+            found[sounding] = kind_probabilities(powers)
+        else:
+            self._powers = None
+        self._windows.append(found)
 
-    def _decided(self, step: int) -> str:
-        first = max(0, step - _BEFORE)
-        stop = max(step + _AFTER + 1, _AROUND)
-        around = [x for x in self._windows[first:stop] if x is not None]
-        own = [x for x in self._windows[max(0, step - 1) : step + 1] if x is not None]
+    def _decided(self, step: int, channel: int) -> str:
+        def sounding(first: int, stop: int) -> list[Doubles]:
+            rows = [window[channel] for window in self._windows[max(0, first) : stop]]
+            return [row for row in rows if not np.isnan(row).any()]
+
+        around = sounding(step - _BEFORE, max(step + _AFTER + 1, _AROUND))
+        own = sounding(step - 1, step + 1)
         if not around:
             return SILENCE
         speech, *_ = mean = np.mean(around, axis=0)
@@ -131,9 +159,10 @@ def _music(probabilities: Doubles) -> float:
 
 
 def channel_groups(channels: int) -> list[slice]:
-    """Return the channels that one decision is for: pairs and single ones of the layouts up to 7.1.
+    """Return the channels that may be one scene: pairs and single ones of the layouts up to 7.1.
 
-    Channels of a group share their gains. Of unknown layouts every channel is one of its own.
+    Channels of a group share their gains where they are of one kind. Of unknown layouts every channel is a
+    group.
     """
     sizes = _LAYOUTS.get(channels, (channels,) if channels <= 2 else (1,) * channels)
     stops = np.cumsum(sizes)

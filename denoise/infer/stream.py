@@ -26,6 +26,7 @@ from denoise.infer.stages import (
     MAX_RAMP,
     FullBand,
     GapBridge,
+    OffsetFollower,
     SampleQueue,
     Stage,
     concat,
@@ -198,7 +199,8 @@ class Stream:
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
         offset: Value to subtract before the model, per channel or for all (its mean, if `spec.centre` or
-            `spec.removes_offset`).
+            `spec.removes_offset`). None follows the mean for a model with `spec.removes_offset`, and is 0 for
+            others.
         scale: Value to divide by before the model, per channel or for all (its standard deviation, if
             `spec.scale`); 0 leaves a channel as it is.
         block: Samples per channel in one call of the model, at the model's rate: large blocks are faster,
@@ -219,7 +221,7 @@ class Stream:
         sample_rate: float | None = None,
         strength: float = 1.0,
         sigma: float | None = None,
-        offset: ArrayLike = 0.0,
+        offset: ArrayLike | None = None,
         scale: ArrayLike = 1.0,
         block: int | None = None,
         clock: Clock | None = None,
@@ -239,8 +241,14 @@ class Stream:
             raise UsageError(f"block is {block}; it must be at least one sample")
         ratio = _rate_ratio(spec, sample_rate)
 
-        self._model, self._block, self._sample_rate = model, block, sample_rate
+        self.model, self._block, self._sample_rate = model, block, sample_rate
         self._channels = channels
+        self._follower = (
+            OffsetFollower(channels, sample_rate or spec.sample_rate or 1.0)
+            if offset is None and spec.removes_offset
+            else None
+        )
+        offset = 0.0 if offset is None else offset
         self._offset = np.broadcast_to(np.asarray(offset, np.float64), (channels,))[:, None]
         gain = np.broadcast_to(np.asarray(scale, np.float64), (channels,))[:, None]
         self._divisor = np.where(gain > 0, gain, 1.0)
@@ -278,7 +286,7 @@ class Stream:
     @property
     def diagnostics(self) -> Mapping[str, float]:
         """Figures by name of what the model removed so far."""
-        return self._model.diagnostics()
+        return self.model.diagnostics()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -291,7 +299,7 @@ class Stream:
 
         It is measured on silence with a stand-in of the same latency, hop and halo as the model.
         """
-        model = self._model
+        model = self.model
         causal = isinstance(model, CausalDenoiser)
         if model.spec.halo is None and not causal:
             return None
@@ -363,7 +371,8 @@ class Stream:
         self._checked += piece.shape[-1]
         self._dry.append(piece)
         with np.errstate(over="ignore"):  # a value beyond float32 gives an infinite result, which is reported
-            return ((piece - self._offset) / self._divisor).astype(np.float32)
+            offset = self._follower(piece) if self._follower and piece.size else self._offset
+            return ((piece - offset) / self._divisor).astype(np.float32)
 
     def _subtract(self, residual: Array, last: bool) -> Array:
         self._residual.append(residual)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,11 +58,11 @@ class SwitchedStream:
     A model runs only on its passages and some seconds around them. The result does not depend on the blocks.
 
     Args:
-        channels: Number of channels; groups of them are decided on by themselves.
+        channels: Number of channels. Groups of them are decided on by themselves, and so are the channels of
+            a group that are not one scene.
     """
 
     notes: tuple[str, ...] = ()
-    diagnostics: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self,
@@ -84,9 +83,25 @@ class SwitchedStream:
         self._samples = 0
 
     @property
+    def diagnostics(self) -> Mapping[str, float]:
+        """Mean of each figure of the models over their passages."""
+        found = [figures() for group in self._groups for figures in group.diagnostics]
+        names = dict.fromkeys(name for figures in found for name in figures)
+        return {name: float(np.mean([f[name] for f in found if name in f])) for name in names}
+
+    @property
     def selection(self) -> AudioSelection:
         """Selection of all that was cleaned so far."""
-        return describe([group.passages() for group in self._groups], self._rows)
+        passages, channels = list[list[Passage]](), list[slice]()
+        for rows, group in zip(self._rows, self._groups, strict=True):
+            found = group.passages()
+            if all(other == found[0] for other in found):
+                passages.append(found[0])
+                channels.append(rows)
+            else:
+                passages += found
+                channels += [slice(channel, channel + 1) for channel in range(rows.start, rows.stop)]
+        return describe(passages, channels)
 
     def feed(self, block: ArrayLike, _stamps_s: object = None, *, last: bool = False) -> Array:
         """Take the next samples `(C, n)`, and return the finished ones.
@@ -104,7 +119,7 @@ class SwitchedStream:
 
 
 class _Group:
-    """Channels of one decision."""
+    """Channels that may be one scene."""
 
     def __init__(
         self,
@@ -120,31 +135,38 @@ class _Group:
         self._strength, self._zero, self._full, self._block = strength, zero, full, block
         self._step, self._context = round(STEP_S * sample_rate), round(_CONTEXT_S * sample_rate)
         self._half_fade = round(_FADE_S * sample_rate / 2)
-        self._tracker = KindTracker(sample_rate)
+        self._tracker = KindTracker(sample_rate, channels)
         self._held = np.empty((channels, 0), np.float32)  # input from `_origin` on
         self._origin = self._end = 0  # samples
         self._decided = self._emitted = 0
-        self._kinds: list[tuple[str, int]] = []  # of passages, and where they begin
+        self._kinds: list[
+            tuple[tuple[str, ...], int]
+        ] = []  # of each channel in passages, and where they begin
         self._runs: list[_Run] = []
+        self.diagnostics: list[Callable[[], Mapping[str, float]]] = []  # of the models of all runs
 
-    def passages(self) -> list[Passage]:
-        """Return the passages so far, without silence before the first sound."""
-        starts = [start / self._rate for _, start in self._kinds]
-        stops = [*starts[1:], self._decided / self._rate]
-        found = [
-            Passage(kind, start, stop)
-            for (kind, _), start, stop in zip(self._kinds, starts, stops, strict=True)
-        ]
-        return found[1:] if len(found) > 1 and found[0].kind == SILENCE else found
+    def passages(self) -> list[list[Passage]]:
+        """Return the passages of each channel so far, without silence before the first sound."""
+        end, found = self._decided / self._rate, []
+        for channel in range(self._channels):
+            kinds = [(kinds[channel], start / self._rate) for kinds, start in self._kinds]
+            kinds = [
+                kind
+                for kind, last in zip(kinds, [None, *kinds], strict=False)
+                if not last or kind[0] != last[0]
+            ]
+            stops = [*(start for _, start in kinds[1:]), end]
+            row = [Passage(kind, start, stop) for (kind, start), stop in zip(kinds, stops, strict=True)]
+            found.append(row[1:] if len(row) > 1 and row[0].kind == SILENCE else row)
+        return found
 
     def feed(self, block: Array, last: bool) -> Array:
         """Take the next samples, and return the finished ones."""
         block = block.astype(np.float32 if block.dtype == np.float32 else np.float64)
         self._held = np.concatenate([self._held, block], axis=1, dtype=block.dtype)
         self._end += block.shape[1]
-        mono = (block.mean(0) - self._zero) / self._full
-        for kind in self._tracker.feed(mono, last):
-            self._extend(kind)
+        for kinds in self._tracker.feed((block - self._zero) / self._full, last):
+            self._extend(kinds)
         self._decided = min(self._decided, self._end)
         for run in self._runs:
             stop = min(self._end, run.stop + self._context)
@@ -156,28 +178,40 @@ class _Group:
         self._held, self._origin = self._held[:, keep - self._origin :].copy(), keep
         return done
 
-    def _extend(self, kind: str) -> None:
-        """Add a step; one that is silent belongs to the passage before it."""
+    def _extend(self, kinds: tuple[str, ...]) -> None:
+        """Add a step; a channel that is silent in it has the kind of before, or that of another channel."""
         start = self._decided
         self._decided += self._step
-        if self._kinds and kind in (SILENCE, self._kinds[-1][0]):
+        before = self._kinds[-1][0] if self._kinds else (SILENCE,) * self._channels
+        heard = [*(kind for kind in kinds if kind != SILENCE), SILENCE][0]
+        kinds = tuple(
+            kind if kind != SILENCE else last if last != SILENCE else heard
+            for kind, last in zip(kinds, before, strict=True)
+        )
+        if self._kinds and kinds == before:
             return
-        self._kinds.append((kind, start))
-        model = self._models[OTHER if kind == SILENCE else kind]
-        if self._runs and self._runs[-1].model is model:
+        self._kinds.append((kinds, start))
+        models = [self._models[OTHER if kind == SILENCE else kind] for kind in kinds]
+        if self._runs and self._runs[-1].models == models:
             return
         begin = max(0, start - self._half_fade - self._context)
         levels = Levels(self._channels)
         levels.update(
             self._held[:, begin - self._origin :][:, : start + LOOK_AHEAD_STEPS * self._step - begin]
         )
-        offset, _ = levels.offset_and_scale(model.spec, self._zero, self._full)
-        stream = Stream(
-            model, self._channels, self._rate, self._strength, None, offset, self._full, self._block
-        )
+        joint = all(model is models[0] for model in models)
+        streams = []
+        for rows in [slice(0, self._channels)] if joint else [slice(c, c + 1) for c in range(self._channels)]:
+            model = models[rows.start]
+            offset, _ = levels.offset_and_scale(model.spec, self._zero, self._full)
+            size = rows.stop - rows.start
+            streams.append(
+                Stream(model, size, self._rate, self._strength, None, offset[rows], self._full, self._block)
+            )
+            self.diagnostics.append(streams[-1].model.diagnostics)
         if self._runs:
             self._runs[-1].stop = start + self._half_fade
-        self._runs.append(_Run(model, stream, self._channels, begin, start - self._half_fade if start else 0))
+        self._runs.append(_Run(models, streams, begin, start - self._half_fade if start else 0))
 
     def _emit(self, last: bool) -> Array:
         """Return the next samples that no later decision changes."""
@@ -204,34 +238,40 @@ class _Group:
 
 
 class _Run:
-    """Model that runs on one passage and its context.
+    """Models that run on one passage and its context.
 
     Args:
+        models: Of each channel.
+        streams: One for all channels, or one for each.
         begin: First sample that it reads.
         start: First sample of its output that counts.
     """
 
-    def __init__(self, model: Denoiser, stream: Stream, channels: int, begin: int, start: int) -> None:
-        self.model, self._stream, self.fed, self.start = model, stream, begin, start
+    def __init__(self, models: list[Denoiser], streams: list[Stream], begin: int, start: int) -> None:
+        self.models, self._streams, self.fed, self.start = models, streams, begin, start
         self.stop = sys.maxsize  # of the output that counts
-        self._out = SampleQueue(channels)
+        self._out = [SampleQueue(len(models) // len(streams)) for _ in streams]
         self._at = begin  # first sample in `_out`
         self._closed = False
 
     @property
     def ready(self) -> int:
         """First sample without output that counts."""
-        return max(self.start, self._at + self._out.size)
+        return max(self.start, self._at + min(out.size for out in self._out))
 
     def feed(self, block: Array, last: bool) -> None:
         """Take the next samples."""
         if not self._closed:
             self.fed += block.shape[1]
-            self._out.append(self._stream.feed(block, last=last))
+            for rows, stream, out in zip(
+                np.split(block, len(self._streams)), self._streams, self._out, strict=True
+            ):
+                out.append(stream.feed(rows, last=last))
             self._closed = last
 
     def take(self, first: int, end: int) -> Array:
         """Return output, and forget what is before it."""
-        self._out.take(first - self._at)
+        for out in self._out:
+            out.take(first - self._at)
         self._at = end
-        return self._out.take(end - first)
+        return np.concatenate([out.take(end - first) for out in self._out])

@@ -110,7 +110,7 @@ def auto() -> Cleaner:
 
 
 def kinds(samples: np.ndarray, rate: float = RATE) -> list[str]:
-    return KindTracker(rate).feed(np.atleast_2d(samples).mean(0), last=True)
+    return [kind for (kind,) in KindTracker(rate).feed(np.atleast_2d(samples).mean(0)[None], last=True)]
 
 
 @functools.cache
@@ -225,6 +225,39 @@ def test_each_group_of_channels_has_its_models() -> None:
         assert covered == list(range(channels))
 
 
+@pytest.mark.parametrize(("other", "gain"), [("notes", 0.25), ("birds", 0.75)])
+def test_a_voice_on_one_side_does_not_cost_the_sound_of_the_other(other: str, gain: float) -> None:
+    rows = np.stack([OTHER_SOUNDS[other](), talk()])
+    cleaned, selection, _ = switched(rows)
+    np.testing.assert_allclose(cleaned, np.array([[gain], [0.5]]) * rows, atol=1e-6)
+    assert selection.reason.startswith("channel 1: field: ")
+    assert selection.reason.endswith("channel 2: speech: speech throughout")
+    assert selection.speech_share == 0.5
+
+
+@pytest.mark.parametrize("side", [0.0, 0.3, -1.0])
+def test_one_scene_has_one_model(side: float) -> None:
+    """A voice, louder on one side or upside down there, in noise that differs between the sides."""
+    rows = np.stack([talk() + white(0.01), side * talk() + white(0.01, 1)])
+    cleaned, selection, _ = switched(rows)
+    if side:
+        np.testing.assert_allclose(cleaned, 0.5 * rows, atol=1e-6)
+        assert selection.reason == "speech: speech throughout"
+    else:
+        np.testing.assert_allclose(cleaned, np.array([[0.5], [0.75]]) * rows, atol=1e-6)
+
+
+def test_a_silent_channel_follows_the_other_and_sides_may_change() -> None:
+    """A voice on the left, then on the right beside notes."""
+    voice, song, none = talk(), notes(196, 4, 6, 8), np.zeros_like(TIME_S)
+    rows = np.stack([np.concatenate([voice, voice, song, song]), np.concatenate([none, none, voice, voice])])
+    cleaned, selection, _ = switched(rows)
+    np.testing.assert_allclose(cleaned[:, : 14 * RATE], 0.5 * rows[:, : 14 * RATE], atol=1e-6)
+    np.testing.assert_allclose(cleaned[0, 26 * RATE :], 0.25 * rows[0, 26 * RATE :], atol=1e-6)
+    np.testing.assert_allclose(cleaned[1], 0.5 * rows[1], atol=1e-6)
+    assert selection.reason.endswith("channel 2: speech: speech throughout")
+
+
 def test_an_offset_is_removed_and_put_back_without_a_pass_before() -> None:
     models = {kind: Gain(0.5) for kind in (SPEECH, MUSIC, OTHER)}
     for model in models.values():
@@ -274,12 +307,12 @@ def test_in_memory_it_is_what_was_selected(auto: Cleaner) -> None:
 def test_doubt_is_no_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     for probability, kind in ((0.38, OTHER), (0.42, SPEECH)):
         found = np.array([probability, 0.1, 0.1, 0.8 - probability])
-        monkeypatch.setattr(select_audio, "kind_probabilities", lambda _, found=found: found)
+        monkeypatch.setattr(select_audio, "kind_probabilities", lambda _, found=found: found[None])
         assert set(kinds(white(0.1))) == {kind}
 
 
 def test_frames_that_windows_share_are_computed_once() -> None:
-    first, second = talk()[:64_000], talk()[32_000:][:64_000]
+    first, second = talk()[None, :64_000], talk()[None, 32_000:][:, :64_000]
     shared = band_powers(second, band_powers(first))
     torch.testing.assert_close(shared, band_powers(second), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(kind_probabilities(shared), kind_probabilities(band_powers(second)), atol=1e-4)
@@ -287,8 +320,8 @@ def test_frames_that_windows_share_are_computed_once() -> None:
 
 def test_the_kind_does_not_depend_on_level_and_length() -> None:
     voice = io.read(READINGS[0])[0][0]
-    loud, faint = (kind_probabilities(band_powers(voice[:64_000] * gain)) for gain in (1.0, 1e-3))
+    loud, faint = (kind_probabilities(band_powers(voice[None, :64_000] * gain)) for gain in (1.0, 1e-3))
     np.testing.assert_allclose(loud, faint, atol=1e-3)
     assert loud.sum() == pytest.approx(1)
     for size in (3200, 64_000):
-        assert kind_probabilities(band_powers(np.resize(voice, size))).shape == (len(KINDS),)
+        assert kind_probabilities(band_powers(np.resize(voice, (1, size)))).shape == (1, len(KINDS))

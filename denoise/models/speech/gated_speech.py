@@ -1,7 +1,8 @@
-"""Architecture `gated-speech`: a network blended with a spectral gate."""
+"""Architecture `gated-speech`: a network blended with a spectral gate, and restrained on good voices."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser
 from denoise.models.classical.audio import SpectralGate
 from denoise.models.speech import spectral_bigru, spectral_gru
+from denoise.models.speech.restraint import HALF_TAPS, Restraint, RestraintState
 from denoise.models.speech.spectral_gru import ShiftEnsemble
 from denoise.registry import unknown
 
@@ -37,6 +39,7 @@ class GatedState:
     history: Tensor  # last input samples, twice the halo of the gate, `(B, n)`
     delayed: Tensor  # outputs of the network that wait for those of the gate, `(B, n)`
     weight: Tensor  # weight of the gate at the end of the last part, `(B,)`; below 0 before the first
+    restraint: RestraintState
     state: Any  # state of the network
 
 
@@ -46,7 +49,8 @@ class GatedSpeech(CausalDenoiser):
     Their errors differ. A network suppresses weak sounds; the gate passes whatever rises
     above the noise floor, and leaves a faint, even rest of noise instead of holes. The mean is better than
     either by PESQ and by ESTOI. The weight of the gate rises as the network removes less, so clean speech
-    passes nearly unchanged. The gate needs seconds of look-ahead, so this model is for files.
+    passes nearly unchanged. The gate needs seconds of look-ahead, so this model is for files. A `Restraint`
+    leaves a voice that stands far above its noise as it is.
 
     Args:
         gate: Weight of the gate in noise.
@@ -67,7 +71,19 @@ class GatedSpeech(CausalDenoiser):
         self._halo = self._gate.spec.halo
         part = round(_PART_S * (network.spec.sample_rate or 1.0))
         self.hop = padded(part, network.hop)
-        self.latency = padded(max(self._halo, network.latency), self._gate.hop)
+        self._delay = padded(max(self._halo, network.latency), self._gate.hop)  # of the mean
+        self._restraint = Restraint(network.spec.sample_rate or 1.0)
+        self.latency = self._delay + HALF_TAPS
+
+    def for_sample_rate(self, _sample_rate: float | None, /) -> GatedSpeech:
+        """Return the model for one recording, with fresh `diagnostics`."""
+        fresh = copy.copy(self)
+        fresh._restraint = Restraint(self.spec.sample_rate or 1.0)
+        return fresh
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """Return what was restrained on a good voice."""
+        return self._restraint.diagnostics()
 
     def config(self) -> dict[str, Any]:
         """Return the network's name, its config, and the weight of the gate."""
@@ -88,9 +104,10 @@ class GatedSpeech(CausalDenoiser):
         """Return the state before the first sample: silence."""
         like, rows = next(self.parameters()), batch * channels
         return GatedState(
-            like.new_zeros(rows, self.latency + self._halo),
-            like.new_zeros(rows, self.latency - self.network.latency),
+            like.new_zeros(rows, self._delay + self._halo),
+            like.new_zeros(rows, self._delay - self.network.latency),
             like.new_full((rows,), -1.0),
+            self._restraint.initial_state(like, batch, channels),
             self.network.initial_state(batch, channels),
         )
 
@@ -114,9 +131,12 @@ class GatedSpeech(CausalDenoiser):
             first = torch.where(last < 0, weight, last)
             steps = torch.linspace(0, 1, size, device=first.device)
             ramp = torch.lerp(first[:, None], weight[:, None], steps)
-            blends.append(torch.lerp(cleaned, gated, ramp[:, None]))
+            blend = torch.lerp(cleaned, gated, ramp[:, None])
+            removed, restraint = self._restraint(noisy, blend, state.restraint)
+            late = signal[:, self._halo - HALF_TAPS :][:, :size].view_as(part)
+            blends.append(late - removed)
             weights = weight[:, None].expand(part.shape[:2]).flatten()
-            state = GatedState(signal[:, size:], outputs[:, size:], weights, inner)
+            state = GatedState(signal[:, size:], outputs[:, size:], weights, restraint, inner)
         return torch.cat(blends, -1), state
 
     def _gate_weight(self, noisy: Tensor, cleaned: Tensor, gated: Tensor, last: Tensor) -> Tensor:
