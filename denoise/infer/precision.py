@@ -33,9 +33,9 @@ def at_precision(network: Denoiser, card: Mapping[str, Any], precision: str) -> 
     facts = measured.get(INT8) if isinstance(measured, Mapping) else None
     if wanted == INT8 and facts is not None and has_int8():
         try:
-            ranges = [(float(x), float(hidden)) for x, hidden in facts["ranges"]]
+            ranges = [(channels, float(hidden)) for channels, hidden in facts["ranges"]]
             reduced = in_int8(network, ranges, bf16=has_bf16())
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"the card of {card.get('name')} has no ranges for its int8 blocks") from error
     else:
         reduced, wanted = in_bf16(network), BF16

@@ -15,6 +15,7 @@ from denoise import io, weights
 from denoise.arrays import Array
 from denoise.corruptions.spec import parse
 from denoise.errors import UsageError
+from denoise.machine import has_bf16
 from denoise.metrics import mse
 from denoise.models.base import Denoiser
 from denoise.models.reduced import block_ranges, can_be_reduced, in_bf16, in_int8
@@ -38,8 +39,8 @@ _DIGITS = 4
 def calibrate(path: Path, data: Path, judge: Path) -> dict[str, Any]:
     """Write the entry `precision` of a card: the ranges of int8, and the loss in PSNR of int8 and bf16.
 
-    The loss is the PSNR in float32 minus that in fewer bits of the photo that loses most, for white, smoothed
-    and camera noise. It is measured in the arithmetic of this CPU.
+    The loss is the PSNR in float32 minus that in fewer bits, for white, smoothed and camera noise: the mean
+    over the photos, and that of the photo that loses most. It is measured in the arithmetic of this CPU.
 
     Args:
         path: Weights file of a network for images; its card is rewritten.
@@ -64,11 +65,12 @@ def calibrate(path: Path, data: Path, judge: Path) -> dict[str, Any]:
         _with_noise(_middle(photo, multiple_of), _RANGE_LEVELS[i % len(_RANGE_LEVELS)], generator)
         for i, photo in enumerate(photos)
     ]
-    ranges = [[round(x, _DIGITS) for x in pair] for pair in block_ranges(network, noisy)]
-    pairs = [(x, hidden) for x, hidden in ranges]
-    variants = {"bf16": in_bf16(network), "int8": in_int8(network, pairs, bf16=True)}
-    losses = _losses(network, variants, [_middle(photo, multiple_of) for photo in judged])
-    facts: dict[str, Any] = {name: {"loss_db": loss} for name, loss in losses.items()}
+    ranges = [
+        ([round(x, _DIGITS) for x in channels], round(hidden, _DIGITS))
+        for channels, hidden in block_ranges(network, noisy)
+    ]
+    variants = {"bf16": in_bf16(network), "int8": in_int8(network, ranges, bf16=has_bf16())}
+    facts = _losses(network, variants, [_middle(photo, multiple_of) for photo in judged])
     facts["int8"]["ranges"] = ranges
     weights.annotate(path, {"precision": facts})
     return facts
@@ -76,9 +78,9 @@ def calibrate(path: Path, data: Path, judge: Path) -> dict[str, Any]:
 
 def _losses(
     network: Denoiser, variants: dict[str, Denoiser], photos: Sequence[Tensor]
-) -> dict[str, dict[str, float]]:
-    """Return the largest loss in dB of a photo, by variant and noise."""
-    found: dict[str, dict[str, float]] = {name: {} for name in variants}
+) -> dict[str, dict[str, Any]]:
+    """Return `loss_db`, the mean, and `worst_db` of a photo, by noise, for each variant."""
+    found: dict[str, dict[str, Any]] = {name: {"loss_db": {}, "worst_db": {}} for name in variants}
     for noise in _LOSS_NOISES:
         generator, corruption = torch.Generator().manual_seed(1), parse(noise)
         lost: dict[str, list[float]] = {name: [] for name in variants}
@@ -89,7 +91,8 @@ def _losses(
                 for name, variant in variants.items():
                     lost[name].append(exact - _psnr_db(clean, variant(noisy)))
         for name, values in lost.items():
-            found[name][noise] = round(max(values), _DIGITS)
+            found[name]["loss_db"][noise] = round(sum(values) / len(values), _DIGITS)
+            found[name]["worst_db"][noise] = round(max(values), _DIGITS)
     return found
 
 

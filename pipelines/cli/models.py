@@ -205,10 +205,11 @@ def calibrate(file: Path, data: Path, judge: Path) -> None:
 
     facts = measure(file, data, judge)
     rows = [
-        [noise, *(f"{fact['loss_db'][noise]:.4f}" for fact in facts.values())]
+        [noise, *(f"{fact[key][noise]:.4f}" for fact in facts.values() for key in ("loss_db", "worst_db"))]
         for noise in facts["int8"]["loss_db"]
     ]
-    click.echo(report.table(["largest loss in dB", *facts], rows))
+    header = [f"{name}, {what}" for name in facts for what in ("mean", "worst")]
+    click.echo(report.table(["loss in dB", *header], rows))
 
 
 @command.command()

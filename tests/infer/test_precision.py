@@ -83,7 +83,7 @@ def test_int8_needs_ranges_and_a_cpu(
     assert at_precision(small(), facts, "int8").precision == expected
 
 
-@pytest.mark.parametrize("ranges", [RANGES[:2], [[4.0]] * 3, [["a", 1]] * 3, None])
+@pytest.mark.parametrize("ranges", [RANGES[:2], [[4.0]] * 3, [["a", 1]] * 3, [[[4.0] * 7, 1]] * 3, None])
 def test_ranges_that_do_not_fit_are_one_sentence(ranges: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu_with(monkeypatch, VNNI)
     facts = {"name": "mine", "precision": {"int8": {"ranges": ranges}}}

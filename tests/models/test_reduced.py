@@ -50,6 +50,26 @@ def test_ranges_are_fixed_so_a_tile_gives_what_the_whole_gives() -> None:
     assert torch.equal(tile[..., 2:-2, 2:-2], rounded(x)[..., 6:18, 6:18])
 
 
+def test_a_range_for_each_channel_keeps_the_faint_ones() -> None:
+    exact, x = block(), features()
+    x[:, 1:] *= 0.01  # one loud channel, whose weights are nothing
+    exact.body[0].weight[:, 0] = 0  # type: ignore[union-attr, operator]
+    hidden = float(torch.relu(exact.body[0](x)).max())
+    added = exact(x) - x
+    errors = [
+        ((Int8Block(exact, inputs, hidden)(x) - x) - added).std() / added.std()
+        for inputs in (float(x.abs().max()), x.abs().amax((0, 2, 3)).tolist())
+    ]
+    assert errors[1] < 0.05 < 0.3 < errors[0]
+
+
+def test_a_channel_of_zeros_has_a_step() -> None:
+    exact, x = block(), features()
+    x[:, 3] = 0
+    hidden = float(torch.relu(exact.body[0](x)).max())
+    assert torch.isfinite(Int8Block(exact, x.abs().amax((0, 2, 3)).tolist(), hidden)(x)).all()
+
+
 def test_values_beyond_the_range_saturate_rather_than_wrap() -> None:
     exact, x = block(), features()
     rounded = rounded_block(exact, x)
@@ -69,7 +89,8 @@ def test_all_stages_but_the_last_become_int8_and_the_network_itself_stays() -> N
     image = torch.rand(1, 3, 32, 32)
     ranges = block_ranges(exact, [image])
     assert len(ranges) == 3  # encoder, inner, outer; the decoder stays
-    assert all(0 < x < 100 for pair in ranges for x in pair)
+    assert [len(channels) for channels, _ in ranges] == [16] * 3
+    assert all(0 < x < 100 for channels, hidden in ranges for x in (*channels, hidden))
     mixed = in_int8(exact, ranges, bf16=True)
     kinds = [type(m) for m in mixed.modules() if isinstance(m, Int8Block | Bf16Block)]
     assert kinds == [Int8Block] * 3 + [Bf16Block]
