@@ -40,6 +40,7 @@ from denoise.signal import Clock
 # input is not resampled.
 _SAME_RATE = 1e-3
 _MIN_OFFSET = 0.2  # of the standard deviation
+_MIN_SECONDS = 0.03  # shorter recordings stay: less than any model looks ahead, and too little to tell noise
 
 
 def check_request(name: str, model: object, strength: float, sigma: float | None) -> None:
@@ -257,6 +258,8 @@ class Stream:
         self._gaps_allowed = spec.modality == "sensor"
         self._pieces, self._per_piece = 1, block / ratio
         self._checked = 0  # samples
+        rate = sample_rate or spec.sample_rate
+        self._min_samples = _MIN_SECONDS * rate if rate and spec.modality == "audio" else 0.0
         self._closed = False
         self._pauses = ClockPauses(clock) if clock else None
         self._filler = GapFiller(channels, fill_gaps) if fill_gaps else None
@@ -341,6 +344,8 @@ class Stream:
         if self._filler:
             block = self._filler(block, last)
         self._waiting.append(block)
+        if last and self._checked + self._waiting.size < self._min_samples:
+            self._gain = np.zeros_like(self._gain)
         done = []
         while last or self._waiting.size >= self._next:
             final = self._waiting.size < self._next

@@ -180,6 +180,18 @@ def test_length_is_kept_for_the_shortest_signals(recurrent: Make, samples: int, 
     assert streamed(stream, noise(2, samples)).shape == (2, samples)
 
 
+@pytest.mark.parametrize("samples", [1, 20, 479, 1439])
+@pytest.mark.parametrize("block", [1, 480, 10**6])
+def test_a_recording_of_a_few_milliseconds_stays(samples: int, block: int) -> None:
+    """Nothing in it tells noise from sound, whether it comes at once or sample by sample."""
+    signal = noise(1, samples)
+    result = streamed(Stream(load("speech-live"), 1, 48_000), signal, block)
+    np.testing.assert_array_equal(result, signal)
+    assert (
+        np.abs(streamed(Stream(load("speech-live"), 1, 48_000), noise(1, 9600)) - noise(1, 9600)).max() > 0.1
+    )
+
+
 def test_a_giant_block_is_cut(gain: Make) -> None:
     model = gain(modality="sensor", halo=3)
     streamed(Stream(model, 1, block=128), noise(1, 5000), block=5000)

@@ -146,6 +146,62 @@ def test_crackle_with_a_tail_is_interpolated_to_its_end() -> None:
     assert min(gains) > -1
 
 
+def ticks(starts_s: np.ndarray, tick: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+    out = noise(0.0003)
+    for start_s, amplitude in zip(starts_s, amplitudes, strict=True):
+        at = round(start_s * RATE)
+        out[at : at + tick.size] += amplitude * tick
+    return out
+
+
+def burning(rng: np.random.Generator) -> np.ndarray:
+    """A fire: bursts of noise of 0.3 to 6 ms over a rumble."""
+    out = 0.01 * np.sin(2 * np.pi * 40 * TIME_S) + noise(0.002)
+    for start in rng.uniform(0.1, SECONDS - 0.1, 60):
+        size, at = round(rng.uniform(0.0003, 0.006) * RATE), round(start * RATE)
+        burst = rng.standard_normal(size) * np.exp(-4 * np.arange(size) / size)
+        out[at : at + size] += 0.3 * rng.lognormal(-0.7, 0.9) * burst
+    return out
+
+
+def sounds_of_clicks() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    decay = np.arange(144) / RATE
+    geiger = np.exp(-decay / 0.0002) * np.cos(2 * np.pi * 3500 * decay)
+    lasting = np.arange(0.1, SECONDS - 0.1, 0.5)
+    trains = np.concatenate([start + np.arange(0, 0.4, 0.03 - 0.003 * start) for start in range(7)])
+    return {
+        "Geiger counter": ticks(rng.uniform(0.1, SECONDS - 0.1, 80), geiger, 0.4 * rng.uniform(0.8, 1.2, 80)),
+        "clock": ticks(lasting, geiger, 0.1 + 0.05 * (np.arange(lasting.size) % 2)),
+        "dolphin": ticks(trains, np.array([0.2, 0.9, -1, 0.5, -0.2, 0.1]), np.full(trains.size, 0.3)),
+        "fire": burning(rng),
+        "saw": 0.3 * (2 * (110 * TIME_S % 1) - 1),
+        "square": 0.2 * np.sign(np.sin(2 * np.pi * 220 * TIME_S + 0.1)),
+        "pulses over music": melody() + 0.2 * (np.arange(TIME_S.size) % 12_000 < 3),
+    }
+
+
+@pytest.mark.parametrize("name", sounds_of_clicks())
+def test_clicks_that_are_the_sound_stay(name: str) -> None:
+    """Regular ones, ones that are alike, more of them than of all else, and short ones amid long ones."""
+    sound = sounds_of_clicks()[name]
+    change = ClickRepair().denoise(sound) - sound
+    assert level_db(change + 1e-9) < level_db(sound) - 25
+
+
+def test_gates_and_telegraphy_are_no_dropouts() -> None:
+    rng, tone = np.random.default_rng(7), 0.3 * np.sin(2 * np.pi * 600 * TIME_S)
+    music = tone * (1 + 0.3 * np.sin(2 * np.pi * 220 * TIME_S))
+    gated = music * (TIME_S % 0.25 < 0.238)
+    units = np.concatenate([np.append(np.ones(length), 0) for length in rng.choice([1, 3], 160)])
+    telegraphy = tone * np.resize(np.repeat(units, RATE // 50), TIME_S.size)
+    many = music.copy()
+    for start in rng.uniform(0.2, SECONDS - 0.2, 80):
+        many[round(start * RATE) : round((start + 0.012) * RATE)] = 0.0
+    for sound in (gated, telegraphy, many):
+        np.testing.assert_array_equal(DropoutRepair().denoise(sound), sound)
+
+
 def test_pauses_are_no_dropouts() -> None:
     tone = 0.3 * np.sin(2 * np.pi * 330 * TIME_S)
     gated = tone * (TIME_S % 0.04 < 0.025)  # a gate of 25 Hz

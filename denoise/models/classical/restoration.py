@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from denoise.arrays import Array
+from denoise.arrays import Array, Mask
 from denoise.dsp.autoregressive import fill_autoregressive, interpolate
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
@@ -15,6 +18,11 @@ from denoise.models.classical.audio import SpectralGate
 from denoise.models.classical.filters import Classical
 
 _RATE = 48_000.0  # Hz
+_RADIUS_S = 2.5  # each way: the others by which a click or a drop-out is judged
+_MAX_SPACING_S = 1.2  # of regular ones
+_SPACING = 0.003  # deviation of their distances
+_MAX_STEP = 3  # others between two of them, and one
+_MAX_RATIO = 1.5  # of their sizes
 _MIN_RATE, _MAX_RATE = 4_000.0, 200_000.0  # Hz: recordings within these are not resampled
 
 
@@ -236,6 +244,44 @@ class HumFilter(SpectralGate):
         return gain
 
 
+@dataclass
+class _Click:
+    """Place where a linear prediction fails."""
+
+    start: int
+    peak: float  # error
+    repaired: Array | None = None  # samples from `start` on, if it is a click
+
+
+def _alike(one: Array, other: Array) -> bool:
+    """Return whether two clicks have the same shape, sign and size."""
+    match = np.correlate(one, other, "full").max()
+    return bool(one @ one + other @ other - 2 * match < 0.2 * max(one @ one, other @ other))
+
+
+def _equally_spaced(at: Array, sizes: Array, unit: int, sample_rate: float) -> Mask:
+    """Return which of ascending places are one of three of similar sizes that are equally spaced.
+
+    Args:
+        at: Samples, which are multiples of `unit`.
+        sizes: Above 0.
+        unit: Samples.
+        sample_rate: Hz.
+    """
+    spaced = np.zeros(at.size, bool)
+    for step in range(1, min(_MAX_STEP + 1, at.size)):
+        distance = at[step:] - at[:-step]
+        slack = np.maximum(_SPACING * distance, 2 * unit)
+        third = np.searchsorted(at, at[step:] + distance - slack).clip(max=at.size - 1)
+        near = (np.abs(at[third] - at[step:] - distance) <= slack) & (
+            distance <= _MAX_SPACING_S * sample_rate
+        )
+        three = np.stack([sizes[:-step], sizes[step:], sizes[third]])
+        first = np.flatnonzero(near & (three.max(axis=0) < _MAX_RATIO * three.min(axis=0)))
+        spaced[first] = spaced[first + step] = spaced[third[first]] = True
+    return spaced
+
+
 class ClickRepair(Classical):
     """Replaces clicks of up to 0.9 ms by interpolation, at the rate of the recording.
 
@@ -267,9 +313,15 @@ class ClickRepair(Classical):
     min_failure = 5.0  # error of the first and last sample over its median, and
     min_share = 0.15  # over the maximum of the click
     min_change = 0.3  # change by the interpolation over the standard deviation around
+    max_share = 0.5  # of the energy
+    max_pattern = 0.5  # share of clicks that are regular, or alike
+    min_alike_s = 0.0002  # shorter clicks are alike anyway; they count only
+    max_alike_share = 0.1  # with more of the energy
+    strong = 0.5  # error of other failures that count over that of the click
 
     def __init__(self, sample_rate: float = _RATE) -> None:
         super().__init__()
+        self._rate = sample_rate
         self.frame = _frame(self.frame_s, sample_rate)
         self._window = np.hanning(2 * self.frame)
         self._context = max(2 * self.order, round(self.context_s * sample_rate))
@@ -280,9 +332,18 @@ class ClickRepair(Classical):
 
     def denoise(self, samples: Array) -> Array:
         out = samples.astype(np.float64)
+        found = self._candidates(out)
+        for click, is_damage in zip(found, self._damage(found, out), strict=True):
+            if is_damage and click.repaired is not None:
+                out[click.start : click.start + click.repaired.size] = click.repaired
+        return out
+
+    def _candidates(self, samples: Array) -> list[_Click]:
+        """Return the places where prediction fails, with what is there instead of clicks."""
+        found = []
         frame, around = self.frame, 2 * (self._context + self.order) + self._longest
-        values = np.pad(out, (frame, frame + -out.size % frame), mode="symmetric")
-        for start in range(0, out.size, frame):
+        values = np.pad(samples, (frame, frame + -samples.size % frame), mode="symmetric")
+        for start in range(0, samples.size, frame):
             predictor = self._predictor(values[start + frame // 2 : start + frame // 2 + 2 * frame])
             part = values[start + frame - around : start + 2 * frame + around]
             error = _filtered(predictor, part)
@@ -293,19 +354,63 @@ class ClickRepair(Classical):
                 continue
             errors = np.abs(error), np.abs(_filtered(predictor, part[::-1])[::-1])
             for group in np.split(above, np.flatnonzero(np.diff(above) > self.order) + 1):
-                first, last = self._bounds(*errors, int(group[0]) - 8, int(group[-1]) + 9)
+                low, high = int(group[0]) - 8, int(group[-1]) + 9
+                first, last = self._bounds(*errors, low, high)
+                click = _Click(start - around + max(first, low), float(errors[0][low:high].max()))
+                found.append(click)
                 if last <= first:
                     continue
                 for stop in range(last, first + self._longest + 1, self._longest // self.tails):
                     bounds = self.bounds if stop == last else self.tail_bounds
                     at = start - around + first
-                    if at < self._context or at + stop - first + self._context > out.size:
+                    if at < self._context or at + stop - first + self._context > samples.size:
                         break
                     piece = part[first - 2 * self._context : stop + 2 * self._context]
                     if (repaired := self._repaired(piece, predictor, bounds)) is not None:
-                        out[at : at + stop - first] = repaired
+                        click.start, click.repaired = at, repaired
                         break
-        return out
+        return found
+
+    def _damage(self, found: Sequence[_Click], samples: Array) -> Mask:
+        """Return which of the candidates are damage, by those around them; the others are the sound.
+
+        Clicks of a record are rare, and each is another. Those of a clock, a pulse train or a square wave are
+        regular; those of a Geiger counter are alike; those of a fire are among longer ones that are none.
+        """
+        clicks = [click for click in found if click.repaired is not None]
+        if not clicks:
+            return np.zeros(len(found), bool)
+        starts = np.array([click.start for click in clicks])
+        removed = [
+            samples[c.start : c.start + len(c.repaired)] - c.repaired
+            for c in clicks
+            if c.repaired is not None
+        ]
+        energies = np.array([float(x @ x) for x in removed])
+        regular = _equally_spaced(starts, np.sqrt(energies), 1, self._rate)
+        alike = np.array([_alike(x, y) for x, y in pairwise([removed[-1], *removed])])
+        long = np.array([x.size > self.min_alike_s * self._rate for x in removed])
+        others = np.array([[click.start, click.peak] for click in found if click.repaired is None]).reshape(
+            -1, 2
+        )
+        total = np.concatenate([[0.0], np.cumsum(np.square(samples))])
+        radius = round(_RADIUS_S * self._rate)
+        damage = []
+        for click in clicks:
+            near = np.abs(starts - click.start) <= radius
+            low, high = max(0, click.start - radius), min(samples.size, click.start + radius)
+            share = energies[near].sum() / max(total[high] - total[low], 1e-30)
+            strong = others[:, 1] > self.strong * click.peak
+            failures = np.count_nonzero(strong & (np.abs(others[:, 0] - click.start) <= radius))
+            similar = alike[near] & (long[near] | (share > self.max_alike_share))
+            damage.append(
+                share < self.max_share
+                and failures <= near.sum()
+                and (near.sum() < 3 or max(regular[near].mean(), similar.mean()) < self.max_pattern)
+            )
+        is_damage = np.zeros(len(found), bool)
+        is_damage[[click.repaired is not None for click in found]] = damage
+        return is_damage
 
     def _predictor(self, part: Array) -> Array:
         """Return coefficients `1, a1 ... ap` that whiten it (autocorrelation method, with a little noise)."""
@@ -368,7 +473,8 @@ class DropoutRepair(Classical):
     """Fills drop-outs of 1 to 20 ms, in which the sound falls by 30 dB at once, and is back at once.
 
     It is a drop-out and no pause if the sound lasts on both sides, without another fall in it, and if the
-    autoregressive interpolation that fills it restores most of what is taken beside it for a trial.
+    autoregressive interpolation that fills it restores most of what is taken beside it for a trial. Regular
+    ones are gates, and so are many: telegraphy, packets of tones, stutter.
 
     Args:
         sample_rate: Hz.
@@ -382,6 +488,8 @@ class DropoutRepair(Classical):
     order = 256
     context_s = 0.043
     max_left = 0.4  # error of the trial over its energy
+    max_regular = 0.5  # share of regular ones within `_RADIUS_S`
+    max_per_s = 4.0
 
     def __init__(self, sample_rate: float = _RATE) -> None:
         super().__init__()
@@ -403,12 +511,20 @@ class DropoutRepair(Classical):
         if not low.any():
             return out
         lasting = maximum_filter1d(peaks, shortest) >= self.lasting * level
-        edges = np.flatnonzero(np.diff(np.pad(low, 1).astype(np.int8))).reshape(-1, 2)
-        for first, last in edges:  # cells
+        edges = np.flatnonzero(np.diff(np.pad(low, 1).astype(np.int8))).reshape(-1, 2)  # cells
+        edges = edges[(edges[:, 1] - edges[:, 0] >= shortest) & (edges[:, 1] - edges[:, 0] <= longest)]
+        starts = edges[:, 0] * cell
+        regular = _equally_spaced(starts, edges[:, 1] - edges[:, 0], cell, self._rate)
+        for first, last in edges:
+            start, radius = first * cell, _RADIUS_S * self._rate
+            near = np.abs(starts - start) <= radius
+            seconds = (min(out.size, start + radius) - max(0, start - radius)) / self._rate
+            often = near.sum() > max(2, self.max_per_s * seconds)
+            if often or (near.sum() > 2 and regular[near].mean() > self.max_regular):
+                continue
             side = max(round(self.side_s * self._rate / cell), 2 * (last - first))
             beside = [lasting[max(0, first - side) : first - 1], lasting[last + 1 : last + side]]
-            lasts = all(part.size == side - 1 and part.all() for part in beside)
-            if lasts and shortest <= last - first <= longest:
+            if all(part.size == side - 1 and part.all() for part in beside):
                 self._fill(out, first * cell, last * cell, self.fall * level[first])
         return out
 
@@ -458,7 +574,8 @@ class AudioRestoration(Classical):
         self._hiss = HissGate(profile, rate, careful)
         stages = (*self._repairs, self._hum, self._hiss)
         unit = math.lcm(*(stage.spec.multiple_of for stage in stages))
-        halo = padded(sum(stage.spec.halo or 0 for stage in stages), unit)
+        judged = round((_RADIUS_S + 2 * _MAX_SPACING_S) * rate)  # around a click or a drop-out
+        halo = padded(sum(stage.spec.halo or 0 for stage in stages) + judged, unit)
         self.spec = InputSpec(
             "audio",
             multiple_of=unit,

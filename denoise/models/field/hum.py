@@ -8,7 +8,7 @@ from denoise.arrays import Array
 
 MIN_SECONDS = 3.0  # shorter passages have too little resolution
 _MAINS_HZ = (50.0, 60.0)
-_MAX_OFF_HZ = 0.6  # deviation of the mains frequency
+_MAX_OFF_HZ = 0.2  # deviation of the mains frequency: farther off is a note
 _GRID_HZ = 0.02
 _DECIMATION = 16  # to 3 kHz
 _MAX_LINE_HZ = 1300.0
@@ -22,10 +22,12 @@ _MIN_PROMINENCE = 8.0  # median power of a line over the floor beside it
 _MIN_STEADINESS = 0.5  # amplitude of a line in its faintest tenth over its median
 _ANCHORS = 2  # lowest multiples, one of which must be a line, and steadier than the others need to be
 _MIN_ANCHOR_STEADINESS = 0.75
-# Certainty of a constant amplitude: of a line too faint to be followed, of one that is, and of an anchor; and
-# the deviation of the mains up to which faint lines count, because a chord may be near.
+# Certainty of a constant amplitude: of a line too faint to be followed, of one that is, and of an anchor.
 _MIN_FAINT_CERTAINTY, _MIN_CERTAINTY, _MIN_ANCHOR_CERTAINTY = 12.0, 8.0, 30.0
-_MAX_FAINT_OFF_HZ = 0.3
+_SHORT_HOP_S, _SHORT_HOPS = 0.05, 4  # of frames that show the pauses between notes
+_GONE, _MAX_GONE = 0.3, 0.08  # amplitude in a pause over the mean, and share of such frames
+_MAX_SHARE = 0.1  # power of hum over that of everything else: more is what the recording is about
+_MAX_OVER_ANCHOR = 6.0  # power of a line over that of the strongest anchor
 _MAX_SWELL = 1.4  # amplitude that is subtracted at most, over the median: what exceeds it is a note
 _FLOOR_SHARE = 2.0  # of the floor beside a line that its power loses
 _BESIDE_HZ = (1.5, 5.0)  # distance of the floor from its line
@@ -53,8 +55,11 @@ def mains_hum(rows: Array, sample_rate: float) -> Array:
     found = [
         lines for mains in _MAINS_HZ if (lines := _lines(low, rate, spectra, hop, size, mains)) is not None
     ]
-    if found:
-        hum[:, span] = _resampled(np.sum(found, axis=0), _DECIMATION)[:, : span.stop - span.start]
+    for lines in found:
+        part = _resampled(lines, _DECIMATION)[:, : span.stop - span.start]
+        power = np.square(part).sum()
+        if power < _MAX_SHARE * (np.square(rows[:, span]).sum() - power):
+            hum[:, span] += part
     return hum
 
 
@@ -143,16 +148,17 @@ def _lines(low: Array, rate: float, spectra: Array, hop: int, size: int, mains_h
     steadiness, prominent = _steadiness(amplitude, floor)
     constant, certainty = _constant(amplitude, hop / size)
     strong = (steadiness > _MIN_STEADINESS) & prominent & (certainty > _MIN_CERTAINTY)
+    strong[strong] = _lasting(low, rate, cycles, multiples[strong], amplitude[:, strong], middles)
     off_hz = np.median(np.abs(np.diff(cycles) * rate - mains_hz))
     if off_hz > _MAX_OFF_HZ:  # a note beside the mains frequency
         return None
-    if off_hz > _MAX_FAINT_OFF_HZ:
-        certainty = np.zeros_like(certainty)
     is_hum = strong | (certainty > _MIN_FAINT_CERTAINTY)
     # Faint lines alone may be the room of a low chord: they count beside a strong one.
     anchors = strong & ((steadiness > _MIN_ANCHOR_STEADINESS) | (certainty > _MIN_ANCHOR_CERTAINTY))
     if is_hum.sum() < _MIN_LINES or not anchors[:_ANCHORS].any():
         return None
+    loudness = np.median((np.abs(amplitude) ** 2).sum(axis=0), axis=1)
+    is_hum &= loudness < _MAX_OVER_ANCHOR * loudness[:_ANCHORS][anchors[:_ANCHORS]].max()
     levels = np.abs(amplitude) + 1e-30
     ratio, median = levels**2 / floor, np.median(levels, axis=2, keepdims=True)
     kept = np.clip(1 - _FLOOR_SHARE / ratio, 0, 1) * np.minimum(1, _MAX_SWELL * median / levels)
@@ -162,8 +168,7 @@ def _lines(low: Array, rate: float, spectra: Array, hop: int, size: int, mains_h
     for line in np.flatnonzero(is_hum):
         turning = np.exp(2j * np.pi * multiples[line] * cycles)
         for channel, row in enumerate(envelope[:, line]):
-            slow = np.interp(time, middles, row.real) + 1j * np.interp(time, middles, row.imag)
-            out[channel] += 2 * (slow * turning).real
+            out[channel] += 2 * (_interpolated(time, middles, row) * turning).real
     return out
 
 
@@ -188,6 +193,36 @@ def _steadiness(amplitude: Array, floor: Array) -> tuple[Array, Array]:
     levels = np.sqrt(power)
     steadiness = np.quantile(levels, 0.1, axis=1) / (np.median(levels, axis=1) + 1e-30)
     return steadiness, np.median(power / floor.sum(axis=0), axis=1) > _MIN_PROMINENCE
+
+
+def _lasting(
+    low: Array, rate: float, cycles: Array, multiples: Array, amplitude: Array, middles: Array
+) -> Array:
+    """Return whether each line is there without pauses, `(lines,)`, as a repeated note is not.
+
+    Args:
+        low: The signal at the low rate.
+        rate: Hz.
+        cycles: Of the fundamental, at each sample.
+        multiples: Of the lines.
+        amplitude: Of the lines in long frames.
+        middles: Of these, in seconds.
+    """
+    lasting = np.zeros(len(multiples), bool)
+    hop = round(_SHORT_HOP_S * rate)
+    for line, multiple in enumerate(multiples):
+        short = _demodulated(low, multiple * cycles, np.array([1]), hop, _SHORT_HOPS * hop)[:, 0]
+        time = (np.arange(short.shape[1]) + _SHORT_HOPS / 2) * hop / rate
+        slow = np.stack([_interpolated(time, middles, row) for row in amplitude[:, line]])
+        power = (np.abs(slow) ** 2).sum(axis=0) + 1e-30
+        gone = (np.abs(short) ** 2).sum(axis=0) < _GONE**2 * power
+        lasting[line] = gone.mean() < _MAX_GONE
+    return lasting
+
+
+def _interpolated(time: Array, at: Array, row: Array) -> Array:
+    complex_row: Array = np.interp(time, at, row.real) + 1j * np.interp(time, at, row.imag)
+    return complex_row
 
 
 def _constant(amplitude: Array, overlap: float) -> tuple[Array, Array]:
