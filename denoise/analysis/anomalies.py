@@ -16,7 +16,7 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.estimator import Estimator
 from denoise.analysis.evidence import Evidence, RowEvidence, WindowEvidence, is_signal, packed, unpacked
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
-from denoise.analysis.thresholds import TAILS, Tail, combined_p_value
+from denoise.analysis.thresholds import TAILS, Tail, combined_p_value, harmonic_rarity
 from denoise.arrays import Array, Doubles, Floats, Mask
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.io.sensor.columns import LEFT
@@ -203,9 +203,7 @@ class AnomalyDetector(Estimator):
     def _score(self, logs: Doubles) -> Doubles:
         """Combine the log scores of each kind of evidence into one score per item."""
         pairs = zip(self._tails, logs, strict=True)
-        rarity = np.stack([-tail.log_p_values(line) for tail, line in pairs])
-        most = rarity.max(axis=0)
-        return (most + np.log(np.exp(rarity - most).mean(axis=0))) / math.log(10)
+        return harmonic_rarity([-tail.log_p_values(line) for tail, line in pairs]) / math.log(10)
 
     @property
     def embedding_(self) -> AutoencoderEmbedding | None:

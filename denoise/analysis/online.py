@@ -11,12 +11,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
+from denoise.analysis.thresholds import harmonic_rarity
 from denoise.errors import InputError, UsageError
 
 DAY_S = 86_400.0
 WARM_UP = 30  # rows without a verdict
 WINDOWS = (1, 8, 32)  # rows of the windows that are compared with earlier ones
-SILENCE = 150  # rows after a score in which only a higher one counts
+SILENCE = 100  # rows after a score in which only a higher one counts
 _MEMORY = 4096  # rows that are remembered
 _NEAREST = 5  # earlier windows
 _DAYS, _BESIDE, _NEAREST_DAYS = 10, 3, 3  # days, rows beside the same time of the day, and values of these
@@ -27,7 +28,8 @@ _MAX_NATS = 100.0  # rarest p-value
 class RowScore(NamedTuple):
     """Verdict on one row."""
 
-    score: float  # mean -log10 of the p-values of all evidence; 0 in the silence after a score as high
+    # -log10 of the harmonic mean of the p-values of all evidence; 0 in the silence after a score as high
+    score: float
     p_value: float  # share of earlier rows with as much evidence, extrapolated beyond the largest
 
 
@@ -36,9 +38,10 @@ class OnlineDetector:
 
     The windows of the last 1, 8 and 32 rows are compared with their five nearest among the earlier ones
     (Burnaev & Ishimtsev 2016), and the row with those at the same time of the last ten days. Each distance
-    becomes a p-value by its own past, with an exponential tail of its logarithm (Hill 1975). The past is the
-    last 4096 rows, so a slow drift becomes normal. One event gives one high score: those that follow within
-    150 rows count only if they are higher still.
+    becomes a p-value by its own past, with an exponential tail of its logarithm (Hill 1975), and their
+    harmonic mean is the score: one kind of evidence is enough. The past is the last 4096 rows, so a slow
+    drift becomes normal. One event gives one high score: those that follow within 100 rows count only if
+    they are higher still.
 
     >>> import numpy as np
     >>> from denoise.analysis.online import OnlineDetector
@@ -103,14 +106,14 @@ class _Channel:
         self._values = np.zeros(0)
 
     def update(self, value: float) -> float:
-        """Compute the mean of the log p-values of the next value, in nats."""
+        """Compute the rarity of the next value by all evidence, in nats."""
         self._values = np.append(self._values[-_MEMORY - max(WINDOWS) :], value)
         distances = [self._novelty(size) for size in WINDOWS]
         if self._period:
             distances.append(self._off_season())
         pairs = zip(self._pasts, distances, strict=True)
         nats = [past.update(past.logarithm(distance)) for past, distance in pairs if distance is not None]
-        return sum(nats) / len(nats) if nats else 0.0
+        return float(harmonic_rarity(nats)) if nats else 0.0
 
     def _novelty(self, size: int) -> float | None:
         """Mean distance of the last window to the nearest that end before it begins."""

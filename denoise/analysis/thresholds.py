@@ -96,6 +96,18 @@ class Tail:
         return self.scores[-1 - allowed] if allowed >= 0 else float("inf")
 
 
+def harmonic_rarity(rarity: ArrayLike) -> Doubles:
+    """Combine p-values by their harmonic mean (Wilson 2019), which is led by the smallest, also if dependent.
+
+    Args:
+        rarity: Negative natural logarithms of the p-values, combined along the first axis.
+    """
+    nats = np.asarray(rarity, np.float64)
+    most = nats.max(axis=0)
+    combined: Doubles = most + np.log(np.exp(nats - most).mean(axis=0))
+    return combined
+
+
 def combined_p_value(p_values: Doubles) -> float:
     """Combine p-values by their minimum (Šidák 1967).
 
