@@ -43,7 +43,7 @@ from denoise.compression.image import ImageCompressor
 Array = NDArray[Any]
 RATES = (0.15, 0.2, 0.288, 0.4, 0.5, 0.648, 0.8, 1.0)
 LADDERS: Mapping[str, tuple[float, ...]] = {
-    "denoise": (0, 15, 30, 45, 60, 75, 90, 100),
+    "denoise": (0, 20, 40, 60, 80, 100),
     "JPEG": (3, 6, 10, 15, 20, 30, 40, 55, 70, 80, 88),
     "WebP": (0, 2, 6, 12, 25, 40, 55, 70, 82, 90),
     "JPEG XL": (15, 10, 7, 5, 3.5, 2.5, 1.8, 1.2, 0.8),
