@@ -156,6 +156,19 @@ def test_drones_and_bass_lines_on_the_mains_are_no_hum(hz: float) -> None:
         np.testing.assert_array_equal(mains_hum(sound[None], RATE), 0.0)
 
 
+def test_a_train_of_pulses_is_no_hum() -> None:
+    """Lines at all multiples of 20 Hz, some of which are those of the mains."""
+    pulses = 0.4 * (np.arange(8 * RATE) % 2400 < 3)
+    np.testing.assert_array_equal(mains_hum(pulses[None], RATE), 0.0)
+
+
+def test_a_steady_buzz_is_no_hiss() -> None:
+    time_s = np.arange(6 * RATE) / RATE
+    buzz = sum(0.15 / k * np.sin(2 * np.pi * 110 * k * time_s) for k in range(1, 180))
+    cleaned = load("field").denoiser(torch.from_numpy(buzz).float()[None, None])[0, 0].numpy()
+    assert level_db(cleaned - buzz) < level_db(buzz) - 40
+
+
 class Through(FloorGain):
     """A network that returns its input after its latency."""
 

@@ -317,6 +317,7 @@ class ClickRepair(Classical):
     max_pattern = 0.5  # share of clicks that are regular, or alike
     min_alike_s = 0.0002  # shorter clicks are alike anyway; they count only
     max_alike_share = 0.1  # with more of the energy
+    max_long_share = 0.01  # of the energy, of a single one that is longer
     strong = 0.5  # error of other failures that count over that of the click
 
     def __init__(self, sample_rate: float = _RATE) -> None:
@@ -375,7 +376,8 @@ class ClickRepair(Classical):
         """Return which of the candidates are damage, by those around them; the others are the sound.
 
         Clicks of a record are rare, and each is another. Those of a clock, a pulse train or a square wave are
-        regular; those of a Geiger counter are alike; those of a fire are among longer ones that are none.
+        regular; those of a Geiger counter are alike; those of a fire are among longer ones that are none. One
+        drop of rain may be louder than all others.
         """
         clicks = [click for click in found if click.repaired is not None]
         if not clicks:
@@ -396,15 +398,17 @@ class ClickRepair(Classical):
         total = np.concatenate([[0.0], np.cumsum(np.square(samples))])
         radius = round(_RADIUS_S * self._rate)
         damage = []
-        for click in clicks:
+        for index, click in enumerate(clicks):
             near = np.abs(starts - click.start) <= radius
             low, high = max(0, click.start - radius), min(samples.size, click.start + radius)
-            share = energies[near].sum() / max(total[high] - total[low], 1e-30)
+            energy = max(total[high] - total[low], 1e-30)
+            share = energies[near].sum() / energy
             strong = others[:, 1] > self.strong * click.peak
             failures = np.count_nonzero(strong & (np.abs(others[:, 0] - click.start) <= radius))
             similar = alike[near] & (long[near] | (share > self.max_alike_share))
             damage.append(
                 share < self.max_share
+                and not (long[index] and energies[index] > self.max_long_share * energy)
                 and failures <= near.sum()
                 and (near.sum() < 3 or max(regular[near].mean(), similar.mean()) < self.max_pattern)
             )

@@ -29,6 +29,7 @@ _AHEAD_STEPS = 16  # steps of look-ahead: the long window, and the convolutions 
 _KEPT_BLOCKS = _LONG + 4 * _STEP  # blocks of context before a part
 _TINY = 1e-15  # power of a bin, in units of white noise of variance 1
 _SILENT = 50.0  # log power that marks blocks with digital silence, which minima skip
+_LINE_BINS, _MAX_LINE = 6, 1.5  # each way of a line, and the log ratio of power by which hiss may exceed it
 _MAX_EXCESS = (-4.0, 12.0)  # limits of the log ratio of power and floor
 _N_FEATURES = 8
 # Calls of birds and insects lie above 2.5 kHz, and the noise beside them is the place: noise of that share of
@@ -222,7 +223,7 @@ class FloorGain(CausalDenoiser):
         for layer in self.floor_layers:
             x = x + F.relu(layer(x))
         correction = self.floor_out(x)[:, 0].float()
-        return low + correction.clamp(-6.0, 3.0), self.condition(x)
+        return _without_lines(low + correction.clamp(-6.0, 3.0)), self.condition(x)
 
     def _ambience(self, power: Tensor, floor: Tensor) -> Tensor:
         """Return the share of the noise around each step to leave, `(B, steps, 1)`.
@@ -256,6 +257,14 @@ class FloorGain(CausalDenoiser):
         change = change.permute(0, 3, 1, 4, 2).reshape(rows, frames, bins)
         minimum = self._config.min_gain
         return minimum + (1 - minimum) * torch.sigmoid(excess - 0.5 + 4 * change)
+
+
+def _without_lines(floor: Tensor) -> Tensor:
+    """Limit a log floor `(B, steps, bins)` to what lies on both sides of a bin: a steady buzz is no hiss."""
+    wide = F.pad(floor, (_LINE_BINS, _LINE_BINS), mode="replicate")
+    lowest = -F.max_pool1d(-wide, _LINE_BINS, 1)
+    beside = torch.maximum(lowest[..., : floor.shape[-1]], lowest[..., _LINE_BINS + 1 :])
+    return torch.minimum(floor, beside + _MAX_LINE)
 
 
 def _statistics(blocks: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -27,6 +27,7 @@ _MIN_FAINT_CERTAINTY, _MIN_CERTAINTY, _MIN_ANCHOR_CERTAINTY = 12.0, 8.0, 30.0
 _SHORT_HOP_S, _SHORT_HOPS = 0.05, 4  # of frames that show the pauses between notes
 _GONE, _MAX_GONE = 0.3, 0.08  # amplitude in a pause over the mean, and share of such frames
 _MAX_SHARE = 0.1  # power of hum over that of everything else: more is what the recording is about
+_SUBHARMONICS = (0.5, 1.5, 1 / 3, 2 / 3, 0.4, 0.8)  # of the mains, where hum has nothing
 _MAX_OVER_ANCHOR = 6.0  # power of a line over that of the strongest anchor
 _MAX_SWELL = 1.4  # amplitude that is subtracted at most, over the median: what exceeds it is a note
 _FLOOR_SHARE = 2.0  # of the floor beside a line that its power loses
@@ -158,7 +159,13 @@ def _lines(low: Array, rate: float, spectra: Array, hop: int, size: int, mains_h
     if is_hum.sum() < _MIN_LINES or not anchors[:_ANCHORS].any():
         return None
     loudness = np.median((np.abs(amplitude) ** 2).sum(axis=0), axis=1)
-    is_hum &= loudness < _MAX_OVER_ANCHOR * loudness[:_ANCHORS][anchors[:_ANCHORS]].max()
+    loudest = loudness[:_ANCHORS][anchors[:_ANCHORS]].max()
+    is_hum &= loudness < _MAX_OVER_ANCHOR * loudest
+    for share in _SUBHARMONICS:
+        between = _demodulated(low, share * cycles, np.array([1]), hop, size)
+        middle, sure = _constant(between, hop / size)
+        if sure[0] > _MIN_ANCHOR_CERTAINTY and (np.abs(middle) ** 2).sum() > loudest / _MAX_OVER_ANCHOR:
+            return None  # a train of pulses, whose lines are closer
     levels = np.abs(amplitude) + 1e-30
     ratio, median = levels**2 / floor, np.median(levels, axis=2, keepdims=True)
     kept = np.clip(1 - _FLOOR_SHARE / ratio, 0, 1) * np.minimum(1, _MAX_SWELL * median / levels)
