@@ -126,7 +126,7 @@ def test_completion_has_a_script_for_each_shell(denoise: Run, shell: str) -> Non
     [
         (["cl"], {"clean"}),
         (["clean", "--stren"], {"--strength"}),
-        (["clean", "--model", "photo-"], {"photo-best", "photo-sharp"}),
+        (["clean", "--model", "photo-"], {"photo-best", "photo-fast", "photo-sharp"}),
         (["benchmark", "--models", "none,wav"], {"none,wavelet"}),
         (["corrupt", "--noise", "gaussian+corr"], {"gaussian+correlated"}),
         (["models", "show", "spectral"], {"spectral-gate"}),
