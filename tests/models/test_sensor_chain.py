@@ -159,7 +159,7 @@ def test_a_few_odd_beats_amid_others_are_no_impulses() -> None:
     log[[3501, 3907, 9005, 9411]] += [-6.0, 6.0, 5.0, -5.0]  # paced and ectopic ones, a sample wide
     np.testing.assert_allclose(through(log), log, atol=1e-6)
     flat = log - np.where(np.abs(log) > 0.2, log, 0.0)
-    flat[[3501, 3907, 9005, 9411]] += [-6.0, 6.0, 5.0, -5.0]
+    flat[[3501, 3907, 9005, 9411]] += [-6.0, 4.0, 5.0, -7.0]
     assert np.abs(through(flat)).max() < 0.2  # without a rhythm they are faults
 
 
@@ -184,7 +184,9 @@ def test_a_wild_reading_in_a_flat_stretch_makes_no_fault_of_it() -> None:
     wild = flat.copy()
     wild[500:16_000:422] += 6.0
     wild[711:16_000:422] -= 6.0
-    assert decibels(flat, through(wild) - flat) > decibels(flat, wild - flat) + 15
+    np.testing.assert_array_equal(
+        through(wild), wild
+    )  # who reads 6 more or less each time is no fault either
 
 
 def test_slow_wander_goes_where_it_was_asked_for_and_beats_stay() -> None:
@@ -321,6 +323,7 @@ class Common(Nothing):
 def test_channels_go_together_through_a_network_that_looks_across_them(block: int) -> None:
     rng = np.random.default_rng(0)
     wave = sum(np.sin(np.arange(20_480) / period) for period in (3.0, 5.0, 9.0, 14.0)) / 2.0
+    wave += rng.uniform(-1.5, 1.5, 20_480)  # tones alone would stay
     log = np.stack([30 * wave + 5, 2 * wave, 7 + np.zeros(20_480)])
     log[:2] += rng.uniform(-1.0, 1.0, (2, 20_480))
     log[0, 5000:5100] = np.nan

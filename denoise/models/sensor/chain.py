@@ -237,10 +237,10 @@ class SensorChain(Denoiser):
         checked = np.empty_like(found.noise)
         for row, (correction, beats) in enumerate(zip(found.noise, found.confidence, strict=True)):
             share = self.gate.share(correction)
-            if share.any():
-                share *= self._tone_gate.share(correction)
             if beats.any():
                 share += beats * (self._heart_gate.share(correction) - share)
+            if share.any():
+                share *= self._tone_gate.share(correction)
             correction = share * correction
             noise = self.guard(found.prepared[row], correction, found.impulses[row])
             noise += beats * (correction - noise)  # there the network knows the peaks

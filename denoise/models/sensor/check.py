@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from denoise.arrays import Doubles, Mask
-from denoise.models.sensor.stages import GRID, between, nearby, quantile_nearby, two_sided
+from denoise.models.sensor.stages import GRID, between, nearby, pulses, quantile_nearby, two_sided
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class EventGuard:
     alone: float = 1.2  # minimum size of a lone correction, relative to its neighbours'
     calm: float = 4.0  # maximum distance of their neighbours from a cubic, in 90th percentiles nearby,
     beside: float = 0.35  # or relative to the correction
+    rings: float = 0.05  # the same after it, from which a tap rings if that is far more than before it
     rails: tuple[int, int] = (3, 256)  # samples of a run at the end of the range
     repeats: tuple[float, float] = (0.35, 0.5)  # share of readings that equal the one before: all, nothing
     most: tuple[float, float] = (0.55, 0.58)  # power of dense corrections, in unit variance: all, nothing
@@ -69,28 +70,29 @@ class EventGuard:
         low, high = self.repeats
         quiet = np.clip((high - repeats) / (high - low), 0.0, 1.0)
         power = nearby(np.minimum(size, self.dense * limit) ** 2) / count
-        quiet *= self._below_most(samples, power, count)
+        patternless = self._patternless(samples, count)
+        part, none = self.most
+        quiet *= np.clip((none - self.less * patternless - power) / (none - part), 0.0, 1.0)
         if not large.any():
             return quiet * correction
         share = quiet * np.clip(
             (self.far * limit - size) / np.maximum((self.far - self.usual) * limit, 1e-30), 0.0, 1.0
         )
         if self.impulses:
-            share[self._impulses(samples, correction, large, impulses)] = 1.0
+            lone = self._impulses(samples, correction, large, impulses)
+            share[lone] = quiet[lone]
         if self.faults:
             share[self._rails(samples, large & (repeats < self.repeats[0]), equal)] = 1.0
         checked: Doubles = share * correction
         return checked
 
-    def _below_most(self, samples: Doubles, power: Doubles, count: Doubles) -> Doubles:
-        """Return 1 where dense corrections leave a signal, 0 where there is hardly any besides them."""
+    def _patternless(self, samples: Doubles, count: Doubles) -> Doubles:
+        """Return 0 where neighbours resemble each other, 1 where readings scatter."""
         following = np.concatenate([samples[1:], samples[-1:]])
         scatter = nearby(samples * (samples - following)) / count
         low, high = self.patternless
-        less = self.less * np.clip((scatter - low) / (high - low), 0.0, 1.0)
-        part, none = self.most
-        below: Doubles = np.clip((none - less - power) / (none - part), 0.0, 1.0)
-        return below
+        patternless: Doubles = np.clip((scatter - low) / (high - low), 0.0, 1.0)
+        return patternless
 
     def _impulses(self, samples: Doubles, correction: Doubles, large: Mask, others: Doubles) -> Mask:
         """Mark lone large corrections whose neighbours lie smoothly once they are applied."""
@@ -105,12 +107,18 @@ class EventGuard:
         mended = np.where(lone, samples - correction, samples)
         distance = np.abs(mended - between(mended))
         around = np.minimum(np.maximum(at[:, None] + np.arange(-2, 3), 0), distance.size - 1)
-        calm = np.maximum(self.calm * quantile_nearby(distance, 0.9)[at], self.beside * size[at])
-        lone[at] = distance[around].max(1) < calm
+        usual = self.calm * quantile_nearby(distance, 0.9)[at]
+        calm = distance[around].max(1) < np.maximum(usual, self.beside * size[at])
+        padded = np.pad(distance, 7)
+        before, after = (padded[at[:, None] + 7 + way * np.arange(2, 7)].max(1) for way in (-1, 1))
+        rings = after > np.maximum(4.0 * before, np.maximum(usual, self.rings * size[at]))
+        lone[at] = calm & ~rings
         if self.one_sided:
             return lone
         lone &= (size > self.lowest) | (nearby(others != 0.0) >= self.company)
-        return lone & two_sided(np.where(lone, correction, others), self.minority, 1)
+        outliers = np.where(lone, correction, others)
+        lone &= two_sided(outliers, self.minority, 1)
+        return lone & ~pulses(samples + others, outliers)
 
     def _rails(self, samples: Doubles, large: Mask, equal: Mask) -> Mask:
         """Mark runs of one value at the end of the range nearby that are corrected from end to end."""

@@ -19,6 +19,8 @@ from denoise.dsp.autoregressive import fill_autoregressive
 Complex = NDArray[np.complex128]
 
 _THIN = 8
+_REPEATS = 0.9  # share of readings that repeat the one before, above which a log is silent or switches
+_ALIKE = 0.02  # variation of their heights for each after the first, up to three, below which they are pulses
 GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
 
 
@@ -90,7 +92,8 @@ class Impulses:
     burst. Faults go both ways and events one way, so where all outliers nearby lie to one side, as tips of a
     rain gauge, pulses and peaks of traffic do, they stay. The foot of a wider peak, beside which it stays
     rough, is no evidence of another side. The second round finds a smaller outlier beside a larger one. In
-    the company of many, lower outliers are faults too, and some that chance puts side by side.
+    the company of many, lower outliers are faults too, and some that chance puts side by side. Pulses of a
+    log that is silent besides, or of equal heights, are signal (`pulses`).
     """
 
     far: float = 6.0  # times the 90th percentile of nearby distances
@@ -110,7 +113,7 @@ class Impulses:
     lowest: float = 0.7  # height of an outlier without company, in deviations of the log
     low: float = 3.0  # `far` in company
     calm: float = 0.2  # largest distance beside two or three together, after replacement, relative to theirs
-    halo: int = 3 * (8 * GRID + 32)
+    halo: int = 4 * (8 * GRID + 32)
 
     def __call__(self, samples: Doubles) -> Doubles:
         if samples.size < 16:
@@ -125,12 +128,14 @@ class Impulses:
         in_company = nearby(found) >= self.company
         if not self.one_sided:
             samples = np.where((np.abs(given - samples) < self.lowest) & ~in_company, given, samples)
-        if not in_company.any():
+        if in_company.any():
+            at, cubic = self._outliers(samples, self.low)
+            at = at[in_company[at]]
+            samples = _replaced(samples, at, cubic)
+            samples = self._without_clusters(samples, in_company)
+        if self.one_sided:
             return samples
-        at, cubic = self._outliers(samples, self.low)
-        at = at[in_company[at]]
-        samples = _replaced(samples, at, cubic)
-        return self._without_clusters(samples, in_company)
+        return np.where(pulses(given, given - samples), given, samples)
 
     def _outliers(self, samples: Doubles, far: float) -> tuple[NDArray[np.int_], Doubles]:
         """Return the places of outliers, and the cubic through the neighbours of each sample."""
@@ -233,6 +238,31 @@ def two_sided(heights: Doubles, minority: float, least: int) -> Mask:
     return both
 
 
+def pulses(samples: Doubles, removed: Doubles) -> Mask:
+    """Tell where outliers are the signal: pulses of a current, ticks of a counter, the tail of rough noise.
+
+    Beside those nearly all readings repeat the one before, or they have one height.
+
+    Args:
+        samples: Log of unit variance, `(n,)`.
+        removed: Height of each outlier at its place, 0 elsewhere, `(n,)`.
+    """
+    if not removed.any():
+        return np.zeros(samples.size, bool)
+    size = np.abs(removed)
+    kept = size == 0.0
+    equal = kept[1:] & kept[:-1]
+    same = np.concatenate([[False], equal & (np.diff(samples) == 0.0)])
+    signal: Mask = nearby(same) > _REPEATS * nearby(np.concatenate([[False], equal]))
+    for sign in (1.0, -1.0, 0.0):  # ups, downs, all
+        side = removed * sign > 0.0 if sign else size > 0.0
+        count, total = nearby(side), nearby(side * size)
+        spread = nearby(side * size**2) * count / np.maximum(total, 1e-30) ** 2 - 1.0
+        alike = (count > 1) & (spread < (_ALIKE * np.minimum(count - 1.0, 3.0)) ** 2)
+        signal |= alike & (side | (sign == 0.0))
+    return signal
+
+
 def nearby(values: NDArray) -> Doubles:  # type: ignore[type-arg]
     """Return the sum of the values within about four frames of each sample, the same within a frame."""
     frames = -(-values.size // GRID)
@@ -293,6 +323,7 @@ class Repair:
     jump: float = 4.0  # times the `usual` quantile of nearby second differences
     usual: float = 0.9
     chance: float = 1e-7  # probability of a run of equal values below which it is a fault
+    settled: float = 1e-3  # steps beside a run, relative to the jump at its other end, of what comes to rest
     halo: int = 2048
 
     def __call__(self, samples: Doubles) -> Doubles:
@@ -315,8 +346,11 @@ class Repair:
         bends = np.abs(np.diff(samples, 2, append=samples[-2:]))
         bends[bends < 1e-9] = 0.0  # of a straight line, but for rounding
         usual = quantile_nearby(bends, self.usual, zeros=False)[starts]
-        into = samples[starts] - 2 * samples[starts - 1] + samples[starts - 2]
-        out = samples[stops - 1] - 2 * samples[stops] + samples[stops + 1]
+        before, after = np.roll(samples, 1), np.roll(samples, -1)
+        pulse = np.minimum(np.abs(samples - before), np.abs(samples - after)) > 10.0 * np.abs(before - after)
+        calm = np.where(pulse, before, samples)  # a pulse of one sample beside a run is no jump of it
+        into = calm[starts] - 2 * calm[starts - 1] + calm[starts - 2]
+        out = calm[stops - 1] - 2 * calm[stops] + calm[stops + 1]
         jumps_in, jumps_out = (np.abs(jump) > self.jump * usual + 1e-9 for jump in (into, out))
         window = self.halo + 1
         extreme = samples[starts] >= maximum_filter1d(samples, window)[starts]
@@ -324,15 +358,23 @@ class Repair:
         # The share of equal neighbours outside such runs gives the probability of this run by chance.
         equal = np.concatenate([[0], np.cumsum(np.diff(samples) == 0.0)])
         in_runs = np.zeros(samples.size + 1)
-        stuck = (jumps_in | jumps_out) & (stops - starts >= self.min_stuck_run)
+        steps = np.abs(np.diff(samples))
+        four = np.arange(4)
+        at_start, at_stop = (
+            steps[np.clip(ends[:, None] + four, 0, steps.size - 1)].max(1) for ends in (starts - 4, stops - 1)
+        )
+        settles = (at_start < self.settled * np.abs(out)) | (at_stop < self.settled * np.abs(into))
+        stuck = (jumps_in | jumps_out) & (stops - starts >= self.min_stuck_run) & ~settles
         in_runs[stops] = stuck * (stops - 1 - starts)
         in_runs = np.cumsum(in_runs)
         low = np.maximum(starts - self.halo // 2, 0)
         high = np.minimum(stops + self.halo // 2, samples.size - 1)
         others = equal[high] - equal[low] - (in_runs[high] - in_runs[low])
-        share = np.clip(others / (high - low), 1e-3, 1.0)
-        chance = share ** (stops - 1 - starts)
+        chance = np.clip(others / (high - low), 1e-3, 1.0) ** (stops - 1 - starts)
         faults = (jumps_in & jumps_out & extreme) | (stuck & (chance < self.chance))
+        faults &= others < _REPEATS * (
+            high - low - (in_runs[high] - in_runs[low])
+        )  # else a load that switches
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty
@@ -347,7 +389,8 @@ class Mains:
 
     A short window tracks the phase of the first harmonic as the grid frequency drifts; a longer window at
     that phase fits all harmonics. The amount removed depends on how far the line stands above the spectrum
-    beside it.
+    beside it. A machine's tone beside the frequency of the grid stays, as does a sweep that passes it, and a
+    line that is nearly the whole log: a current or voltage of the mains.
     """
 
     rate_hz: float  # sample rate
@@ -363,6 +406,9 @@ class Mains:
         6.0,
         20.0,
     )  # ratio to the power beside it: below the first a line stays, above the second it goes
+    off_hz = (0.2, 0.35)  # deviation from the grid up to which a line goes, and from which it stays
+    lasts_s = 3.0  # minimum duration of hum
+    whole = (0.7, 0.8)  # variance of a log that is mostly hum: all, nothing of it goes
     max_window = 8192  # samples of a window
     # Minimum rate at which the spectrum beside a line is measured: at 50 Hz, a constant would fold onto that
     # line.
@@ -371,8 +417,8 @@ class Mains:
 
     @property
     def halo(self) -> int:
-        """Radius of three windows: phase, amplitude, evidence."""
-        return 2 * self._window(self.follow_s) + 2 * self._window(self.fit_s)
+        """Radius of the windows: phase, amplitude, evidence, duration."""
+        return 2 * self._window(self.follow_s) + 2 * self._window(self.fit_s) + self._window(self.lasts_s)
 
     @property
     def possible(self) -> bool:
@@ -392,6 +438,9 @@ class Mains:
         if not present.any():
             return samples
         line = slide(base, follow)
+        present *= self._steadiness(line)
+        if not present.any():
+            return samples
         step = np.abs(line)
         phase = carrier * np.conj(line) / np.where(step > 0, step, 1.0)
         phase = np.where(step > 0, phase, carrier)
@@ -407,10 +456,35 @@ class Mains:
                 hum += gain * 2.0 * np.real(slide(rest, fit) * np.conj(turn))
         return samples - hum
 
+    def _steadiness(self, line: Complex) -> Doubles:
+        """Return how surely a line `(n,)` is hum, not of a machine, a sweep or all of the log: 0 to 1."""
+        from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+        step = self._step
+        thin = line[::step]
+        lag = max(1, round(0.1 * self.rate_hz / step))
+        fit = self._window(self.fit_s) // step
+        follow = (
+            self._window(self.follow_s) // step
+        )  # a longer one is biased to the line, which passes better
+        turned = np.angle(slide(thin[lag:] * np.conj(thin[:-lag]), follow)) / (2.0 * np.pi * lag * step)
+        steady = falling(np.abs(turned) * self.rate_hz, self.off_hz)
+        lasts = max(1, self._window(self.lasts_s) // step)
+        steady = maximum_filter1d(minimum_filter1d(steady, lasts), lasts)
+        power = maximum_filter1d(2.0 * slide(np.abs(thin) ** 2, fit), 2 * lasts)
+        at = np.arange(line.size)
+        sure: Doubles = np.interp(at, np.arange(steady.size) * step + lag * step / 2, steady)
+        sure *= np.interp(at, np.arange(power.size) * step, falling(power, self.whole))
+        return sure
+
+    @property
+    def _step(self) -> int:
+        """A few Hz of bandwidth need fewer samples; these lie on the grid."""
+        return min(GRID, 1 << max(0, int(np.log2(self.rate_hz / self.thinned_hz))))
+
     def _presence(self, base: Complex, window: int, faint: float) -> Doubles:
         """Return how clearly a line, shifted to 0 Hz, stands out of the spectrum beside it: 0 to 1."""
-        # A few Hz of bandwidth need fewer samples; these lie on the grid.
-        step = min(GRID, 1 << max(0, int(np.log2(self.rate_hz / self.thinned_hz))))
+        step = self._step
         thin = slide(base, 2 * step)[::step]
         line = slide(thin, window // step)
         beside = np.zeros(thin.size)
@@ -424,6 +498,13 @@ class Mains:
         gain = np.clip((ratio - low) / (high - low), 0.0, 1.0) * (2.0 * power > faint)
         gains: Doubles = np.interp(np.arange(base.size), np.arange(0, base.size, step), gain)
         return gains
+
+
+def falling(values: Doubles, limits: tuple[float, float]) -> Doubles:
+    """Return 1 up to the first limit, 0 from the second."""
+    low, high = limits
+    share: Doubles = np.clip((high - values) / (high - low), 0.0, 1.0)
+    return share
 
 
 @lru_cache(maxsize=16)

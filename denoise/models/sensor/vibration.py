@@ -8,21 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.arrays import Doubles
-from denoise.models.sensor.stages import GRID, slide
+from denoise.models.sensor.stages import GRID, falling, slide
 
 FRAME = 2 * GRID  # samples of a spectrum; they overlap by half
-_HANN = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FRAME) / FRAME)
+_HANN, _SHORT_HANN = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size) for size in (FRAME, 64))
 
 
 @dataclass(frozen=True)
 class ToneGate:
     """Reverts corrections that are a tone, such as the rattle of a phone: noise has no line in its spectrum.
 
-    Hum of the mains is removed before, by its frequency.
+    Nor has it one in each short frame, as the sweep of a shaker has. Hum of the mains is removed before, by
+    its frequency.
     """
 
     line: tuple[float, float] = (0.3, 0.45)  # share of a line in the power nearby: all, nothing is applied
     lowest: int = 4  # bin; what is slower may be wander
+    sweep: tuple[float, float] = (
+        0.45,
+        0.6,
+    )  # of a line of each short frame: white noise has 0.25
     near: int = 4 * GRID  # samples to each side
 
     @property
@@ -33,11 +38,22 @@ class ToneGate:
     def share(self, correction: Doubles) -> Doubles:
         """Return the share to apply of a correction `(n,)`."""
         power = sum_nearby(np.abs(spectra(correction, _HANN)) ** 2, self.near)
-        line = (power[:, :-2] + power[:, 1:-1] + power[:, 2:])[:, self.lowest :].max(1)
-        low, high = self.line
-        kept = np.clip((high - line / np.maximum(power.sum(1), 1e-30)) / (high - low), 0.0, 1.0)
-        share: Doubles = np.interp(np.arange(correction.size), GRID * np.arange(kept.size), kept)
-        return share
+        line = _lines(power)[:, self.lowest :].max(1)
+        share = falling(line / np.maximum(power.sum(1), 1e-30), self.line)
+        short = np.abs(spectra(correction, _SHORT_HANN)) ** 2
+        sums = np.stack([_lines(short)[:, 2:].max(1), short.sum(1)], axis=1)
+        sweep, total = sum_nearby(sums, self.near, _SHORT_HANN.size // 2).T
+        at = np.arange(correction.size)
+        shares: Doubles = np.interp(at, GRID * np.arange(share.size), share)
+        share = falling(sweep / np.maximum(total, 1e-30), self.sweep)
+        shares *= np.interp(at, _SHORT_HANN.size // 2 * np.arange(share.size), share)
+        return shares
+
+
+def _lines(power: Doubles) -> Doubles:
+    """Return the power of each three neighbouring bins, `(frames, bins - 2)`."""
+    sums: Doubles = power[:, :-2] + power[:, 1:-1] + power[:, 2:]
+    return sums
 
 
 @dataclass(frozen=True)
@@ -112,16 +128,17 @@ class SteadyFilter:
 
 
 def spectra(values: Doubles, window: Doubles) -> NDArray[np.complex128]:
-    """Return the spectra of overlapping frames, `(frames, bins)`; the first is centred on sample 0."""
-    padded = np.pad(values, (GRID, GRID + -values.size % GRID))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::GRID]
+    """Return the spectra of half overlapping frames, `(frames, bins)`; the first is centred on sample 0."""
+    hop = window.size // 2
+    padded = np.pad(values, (hop, hop + -values.size % hop))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window.size)[::hop]
     found: NDArray[np.complex128] = np.fft.rfft(frames * window)
     return found
 
 
-def sum_nearby(frames: Doubles, near: int) -> Doubles:
+def sum_nearby(frames: Doubles, near: int, hop: int = GRID) -> Doubles:
     """Return the sum of the frames `(frames, bins)` within a number of samples of each."""
-    reach = near // GRID
+    reach = near // hop
     sums = np.pad(np.cumsum(frames, axis=0), ((1, 0), (0, 0)))
     at = np.arange(len(frames))
     total: Doubles = sums[np.minimum(at + reach + 1, len(frames))] - sums[np.maximum(at - reach, 0)]
