@@ -115,13 +115,15 @@ def _is_text(head: bytes) -> bool:
 
 
 def _unpacked(head: bytes) -> bytes:
-    """Unpack the beginning of a gzip file; other bytes stay as they are."""
-    if not head.startswith(b"\x1f\x8b"):
-        return head
-    try:
-        return zlib.decompressobj(31).decompress(head, HEAD_BYTES)
-    except zlib.error:
-        return b""
+    """Unpack the beginning of a gzip file, and give UTF-16 as UTF-8; other bytes stay as they are."""
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(31).decompress(head, HEAD_BYTES)
+        except zlib.error:
+            return b""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return codecs.getincrementaldecoder("utf-16")("ignore").decode(head).encode()
+    return head
 
 
 def _is_table(head: bytes) -> bool:

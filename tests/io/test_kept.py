@@ -606,9 +606,13 @@ def pickles(folder: Path, column: str) -> None:
 
 
 def wide_text(folder: Path, column: str) -> None:
-    path = folder / f"a{SUFFIX[column]}"
-    path.write_text("t,x\n0,1\n1,2\n", encoding="utf-16")
-    refused(path)
+    path = table(folder, column)
+    narrow = shifted(path).read_bytes()
+    for encoding in ("utf-16", "utf-16-be"):
+        mark = "" if encoding == "utf-16" else "\ufeff"
+        wide = folder / f"{encoding}{SUFFIX[column]}"
+        wide.write_bytes((mark + path.read_bytes().decode()).encode(encoding))
+        assert shifted(wide).read_bytes() == (mark + narrow.decode()).encode(encoding)
 
 
 CHECKS: dict[str, Check] = {

@@ -11,6 +11,7 @@ cell whose text at that precision is unchanged is left as it is.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import re
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ from denoise.io.sensor.base import (
     with_gaps,
 )
 from denoise.io.sensor.columns import table_info
-from denoise.io.sensor.dialect import GZIP, Head, head_of, open_text
+from denoise.io.sensor.dialect import GZIP, WIDE, Head, head_of, open_text, open_unpacked
 from denoise.io.sensor.doubts import refuse_sources
 from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, is_quoted, shown, unquoted
 from denoise.io.sensor.rows import Chunk, Rows, find_difference
@@ -259,6 +260,7 @@ class TextWriter(SensorWriter):
         self._chunks = iter(self._layout.read(info.source))
         self._chunk = Chunk([], (), {})
         self._done = 0  # rows of the chunk that are written
+        self._packed: gzip.GzipFile | None = None
 
     def open(self, temporary: Path, stack: ExitStack) -> None:
         """Copy everything before the data."""
@@ -267,8 +269,13 @@ class TextWriter(SensorWriter):
         self._raw = self._file
         with self.info.source.open("rb") as source:
             if source.read(2) == GZIP:  # without a name and a time, the same text gives the same bytes
-                packed = gzip.GzipFile("", "wb", fileobj=self._file, mtime=0)
-                self._file = cast(IO[bytes], stack.enter_context(packed))
+                self._packed = stack.enter_context(gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0))
+                self._file = cast(IO[bytes], self._packed)
+        with open_unpacked(self.info.source) as source:
+            mark = source.read(2)
+        if encoding := WIDE.get(mark):
+            self._file.write(mark)
+            self._file = cast(IO[bytes], codecs.EncodedFile(self._file, "utf-8", encoding))
         with open_text(self.info.source) as text:
             self._file.write(text.read(self._layout.head.offset))
 
@@ -287,8 +294,8 @@ class TextWriter(SensorWriter):
         while self._next_chunk(optional=True):
             if self._chunk.rows:
                 raise OutputError(f"{self.path}: {self.info.source} grew while it was being cleaned")
-        if self._file is not self._raw:
-            self._file.close()
+        if self._packed:
+            self._packed.close()
         self._raw.flush()
         self._compare()
 

@@ -1,7 +1,7 @@
 """Detect the dialect of a delimited text: delimiter, decimal marks, header, units, and kinds of cells.
 
 Text is read as Latin-1, one character a byte, so that unchanged text keeps its bytes; only column names and
-units are decoded (UTF-8, else Latin-1).
+units are decoded (UTF-8, else Latin-1). UTF-16 with a byte order mark is read as UTF-8, and written back.
 
 A delimiter is judged by three facts together: most rows have the same number of cells, the header has as
 many, and the cells are numbers, stamps or missing values of one form a column. If two readings of a text are
@@ -10,6 +10,7 @@ both likely, it is refused, and the message names the option that decides.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import re
@@ -30,6 +31,7 @@ from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word
 from denoise.io.sensor.stamps import is_clock, is_compact, is_day_first, is_stamp
 
 GZIP = b"\x1f\x8b"
+WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # encodings by their first bytes
 _MAX_DEFLATE_RATIO = 1032
 SAMPLE_BYTES = 1 << 18  # for the detection
 SAMPLE_RECORDS = 200
@@ -148,12 +150,21 @@ class Head:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[BinaryIO]:
-    """Open a text for reading, unpacked if it is packed by gzip.
+    """Open a text for reading, unpacked if it is packed by gzip, and as UTF-8 if it is UTF-16.
 
     Raises:
-        UnreadableError: The packed data are damaged.
+        UnreadableError: The packed data are damaged, or the text is not what its byte order mark says.
         TooLargeError: A small file unpacks to more text than is read in a minute.
     """
+    with open_unpacked(path) as file:
+        encoding = WIDE.get(file.read(2))
+        file.seek(0)
+        yield cast(BinaryIO, _WideText(file, encoding, path)) if encoding else file
+
+
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, unpacked if it is packed by gzip."""
     with path.open("rb") as file:
         if file.read(2) != GZIP:
             file.seek(0)
@@ -167,6 +178,36 @@ def open_text(path: Path) -> Iterator[BinaryIO]:
         with naming_damage(str(path), "a sound gzip file"), _Unpacked(fileobj=file) as unpacked:
             unpacked.check = partial(_require_plausible_text, file_bytes=size_bytes, path=path)
             yield cast(BinaryIO, unpacked)
+
+
+class _WideText:
+    """Text in UTF-16 behind its byte order mark, read as UTF-8."""
+
+    def __init__(self, file: BinaryIO, encoding: str, path: Path) -> None:
+        self._file, self._encoding, self._path = file, encoding, path
+        self.seek(0)
+
+    def seek(self, offset: int) -> int:
+        """Go to a byte of the text in UTF-8, by reading what is before it."""
+        self._file.seek(2)
+        self._decoder = codecs.getincrementaldecoder(self._encoding)()
+        self._ready = b""
+        return len(self.read(offset))
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes of UTF-8, or all that are left."""
+        more = True
+        while len(self._ready) < size and more:
+            raw = self._file.read(SAMPLE_BYTES)
+            more = bool(raw)
+            try:
+                self._ready += self._decoder.decode(raw, final=not more).encode()
+            except UnicodeDecodeError as error:
+                raise UnreadableError(
+                    f"{self._path}: begins as UTF-16 and is none; expected text: save it as UTF-8"
+                ) from error
+        out, self._ready = self._ready[:size], self._ready[size:]
+        return out
 
 
 class _Unpacked(gzip.GzipFile):
@@ -191,8 +232,6 @@ def _sample(path: Path) -> tuple[str, int, str, bool]:
     with open_text(path) as file:
         raw = file.read(SAMPLE_BYTES)
         complete = not file.read(1)
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UnsupportedError(f"{path}: the text is UTF-16; expected UTF-8 or another one-byte encoding")
     if binary := re.search(rb"[\x00-\x08\x0e-\x1a]", raw):
         line = raw.count(b"\n", 0, binary.start()) + 1
         raise UnreadableError(f"{path}: line {line} holds binary data; expected text")
@@ -495,10 +534,14 @@ def _date_parts(names: Sequence[str], kinds: Sequence[str]) -> Mapping[str, int]
 def _tail(path: Path, newline: str) -> list[str]:
     """Read the last whole lines of a file."""
     with path.open("rb") as file:
-        if file.read(2) == GZIP:  # its end cannot be read without all that is before
+        start = file.read(2)
+        if start == GZIP:  # its end cannot be read without all that is before
             return []
-        file.seek(max(file.seek(0, 2) - TAIL_BYTES, 0))
-        lines = file.read().decode("latin-1").split(newline)
+        file.seek(max(file.seek(0, 2) // 2 * 2 - TAIL_BYTES, 0))
+        tail = file.read()
+        if encoding := WIDE.get(start):
+            tail = tail.decode(encoding, "ignore").encode()
+        lines = tail.decode("latin-1").split(newline)
     return [line for line in lines[1:] if line.strip()]
 
 

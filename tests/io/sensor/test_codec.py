@@ -1,6 +1,7 @@
 """Sensor logs: all other bytes kept, and cleaned values with enough digits."""
 
 import contextlib
+import gzip
 import io
 import sys
 import zipfile
@@ -501,7 +502,7 @@ def test_chunks_of_a_large_log_join_seamlessly(tmp_path: Path) -> None:
         (b"0.1,1.5\n0.2\n0.3,3\n0.4,4\n0.5,1\n", UnreadableError, ["line 2", "1 cell;", "expected 2"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", UnreadableError, ["PNG data"]),
         (b"t,x\n0.1,1\n0.2,\0\n0.3,1\n", UnreadableError, ["line 3", "binary data"]),
-        ("t,x\n0,1\n".encode("utf-16"), UnsupportedError, ["UTF-16"]),
+        ("t,x\n0,1\n".encode("utf-16") + b"\0", UnreadableError, ["UTF-16"]),
         (
             b't,x,y\n0.1,1,"a"\n0.2,2,"b\n0.3,3,c\n' + b"0.4,4,d\n" * 8500,
             UnreadableError,
@@ -878,3 +879,28 @@ def test_parquet_that_is_none_and_parquet_without_pyarrow(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UnsupportedError, match=r"denoise-pipelines\[parquet\]"):
         CODEC.probe(path)
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\n", "\r"])
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [("utf-8", ""), ("utf-8", "\ufeff"), ("latin-1", ""), ("utf-16-le", "\ufeff"), ("utf-16-be", "\ufeff")],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_encodings_and_quoted_cells_come_back_byte_for_byte(
+    tmp_path: Path, encoding: str, mark: str, newline: str, packed: bool
+) -> None:
+    rows = [f'"a ""b"", \u00b0",{i / 10:.1f},{20 + i % 3}.5,\u00b5' for i in range(200)]
+    text = mark + newline.join(["place,t_s,temp_\u00b0C,\u00b5m", *rows])  # no line end after the last
+    path = tmp_path / f"in.csv{'.gz' * packed}"
+    path.write_bytes(gzip.compress(text.encode(encoding)) if packed else text.encode(encoding))
+
+    def change(values: Array) -> Array:
+        return np.where(np.arange(values.shape[1]) == 7, values + 0.25, values)
+
+    assert CODEC.probe(path).columns == ("temp_\u00b0C",)
+    target = _round_trip(path, change, block=1000)
+    raw = gzip.decompress(target.read_bytes()) if packed else target.read_bytes()
+    expected = text.split(newline)
+    expected[8] = expected[8].replace("21.5", "21.750")
+    assert raw == newline.join(expected).encode(encoding)

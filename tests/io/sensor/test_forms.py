@@ -611,7 +611,6 @@ _SEMICOLONS = _table("t_s;x\n", lambda i: f"{i};{_x(i)}")
 # Text, columns that are cleaned (none: refused), what the notes or the refusal say, and the rate.
 ODD_FORMS: dict[str, tuple[str | bytes, tuple[str, ...], str, float | None]] = {
     # ---- refused: a reading that is not sure, or rows that are no samples of one recording
-    "UTF-16": (_X.encode("utf-16"), (), "UTF-16", None),
     "UTF-16 without a mark": (_X.encode("utf-16-le"), (), "line 1 holds binary data", None),
     "zeros behind the last row": (_X.encode() + bytes(99), (), "line 242 holds binary data", None),
     "thousands between commas": (_columns("t_s,W", int, _load), (), "names 2 columns", None),
