@@ -184,7 +184,7 @@ def describe(
     for index, column in enumerate(columns):
         if index in chosen or (clock is not None and index == clock.index):
             continue
-        reason = kinds[index] or column.reject_reason
+        reason = kinds[index] or column.reject_reason or ("" if column.values else "empty")
         left.append(f"{column.name} ({reason})" if reason else column.name)
     if left:
         shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
@@ -220,6 +220,9 @@ def table_info(
         notes += (f"sample rate {rate:g} Hz as the file states it",)
     if rate is None and clock is None:
         notes += ("no sample rate: mains hum and heartbeats are not looked for; give --sample-rate",)
+        for column in columns:
+            if column.maybe_time_named and column.steps_back > 0.9 * column.steps > 0:
+                notes += (f"the times in {column.name} run backwards: sort the rows",)
     info = sensor_info(
         path,
         (len(chosen), rows),

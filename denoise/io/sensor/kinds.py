@@ -11,6 +11,8 @@ import math
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from denoise.io.sensor.numerals import word_set
 from denoise.io.sensor.survey import MAX_LEVELS, ColumnSurvey, is_time_name
 from denoise.signal import Clock, Domain
@@ -86,6 +88,8 @@ def _unit(column: ColumnSurvey) -> str:
 
 def _period(column: ColumnSurvey) -> float:
     """The full circle in the unit of an angle."""
+    if column.period:
+        return column.period
     low, high = column.bounds
     is_radians = _unit(column).startswith("rad") or "rad" in _words(column.name)
     return 2 * math.pi if is_radians or (high - low <= 6.3 and not column.integers and high < 6.3) else 360.0
@@ -96,7 +100,11 @@ def _is_angle(column: ColumnSurvey, words: set[str]) -> bool:
     low, high = column.bounds
     if not -360 <= low <= high <= 360.001 or words & _MOTIONS or "/" in _unit(column):
         return False
-    if words & _HEADINGS or any(pairs.startswith(name) for name in ("winddir", "windrichtung")):
+    if (
+        column.period
+        or words & _HEADINGS
+        or any(pairs.startswith(name) for name in ("winddir", "windrichtung"))
+    ):
         return True
     is_angle = bool(words & _ANGLES) or _unit(column) in _ANGLE_UNITS or words & {"deg", "degrees"} != set()
     return is_angle and column.max_jump > 0.5 * _period(column)  # it wraps; others are like any reading
@@ -131,6 +139,8 @@ def _kind(column: ColumnSurvey) -> str:
         return "counter"
     if column.values > 1 and len(column.levels) == 1 and not column.codes:
         return CONSTANT
+    if words & _SETPOINTS or names[-1:] == ["sp"]:
+        return "setpoint"
     if column.values > 2 and len(column.levels) == 2 and not column.codes and column.values == column.samples:
         if column.integers:
             return "flag"
@@ -142,8 +152,6 @@ def _kind(column: ColumnSurvey) -> str:
         return "position"
     if words & _SATELLITES:
         return "satellites"
-    if words & _SETPOINTS or names[-1:] == ["sp"]:
-        return "setpoint"
     if column.integers and names and (names[-1] in _LABELS or joined in _LABELS):
         return "label"
     if column.integers and _is_count(column, names):
@@ -169,18 +177,28 @@ def _is_count(column: ColumnSurvey, names: Sequence[str]) -> bool:
 
 
 def _quaternions(columns: Sequence[ColumnSurvey]) -> set[int]:
-    """Find the components of rotations: four neighbours with the ends of a quaternion, within -1 to 1."""
+    """Find the components of rotations: four neighbours within -1 to 1, of unit norm or with such names."""
     found: set[int] = set()
     for start in range(len(columns) - 3):
         group = columns[start : start + 4]
         matches = [_QUATERNION.fullmatch(column.name.strip().lower()) for column in group]
-        if not all(matches) or not all(
-            c.numeric and c.values and max(map(abs, c.bounds)) <= 1.001 for c in group
-        ):
+        if not all(c.numeric and c.values and max(map(abs, c.bounds)) <= 1.001 for c in group):
             continue
-        if {match[1] or match[2] for match in matches if match} in _QUATERNION_ENDS:
+        named = all(matches) and {match[1] or match[2] for match in matches if match} in _QUATERNION_ENDS
+        if named or _are_unit(group):
             found |= set(range(start, start + 4))
     return found
+
+
+def _are_unit(group: Sequence[ColumnSurvey]) -> bool:
+    """True if columns are the components of vectors of unit length that turn."""
+    if len({column.first_values.size for column in group}) > 1:
+        return False
+    first = np.stack([column.first_values for column in group])
+    first = first[:, np.isfinite(first).all(axis=0)]
+    turning = (np.ptp(first, axis=1) > 0.01).sum() >= 2 if first.size else False
+    norms = np.linalg.norm(first, axis=0)
+    return bool(turning) and norms.size >= _MIN_STEPS and bool(np.all(np.abs(norms - 1.0) < 2e-3))
 
 
 def _is_time(index: int, column: ColumnSurvey, clock: Clock | None) -> bool:

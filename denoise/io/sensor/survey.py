@@ -53,6 +53,7 @@ _CODES = np.unique([*_WRITTEN_CODES, *np.array(_WRITTEN_CODES, np.float32).tolis
 _CODE_DISTANCE = 1.0  # of a code from the range of all other values, in lengths of that range
 MAX_LEVELS = 64  # different values that are counted
 _PIECE = 65536  # samples of an array that are surveyed at once
+_FIRST = 256  # samples that are kept
 
 
 def _words(name: str) -> list[str]:
@@ -70,6 +71,36 @@ def unit_in(text: str) -> str | None:
     """Time unit at the end of a column name (`t [ms]`, `time_us`, `millis`) or of a cell of a units row."""
     words = _words(text)
     return _UNIT_WORDS.get(words[-1]) if words else None
+
+
+class _Turns:
+    """Tells whether values go round a circle: they fill half of it or more, and jump only where it closes."""
+
+    def __init__(self, period: float) -> None:
+        self.period = period
+        self._possible = True
+        self._sectors = np.zeros(8, np.int64)  # values in each
+        self._steps = self._far = self._jumps = self._wraps = 0
+
+    def add(self, values: Doubles, steps: Doubles, low: float, high: float) -> None:
+        """Add values, the step to each, and the bounds of all so far."""
+        period = self.period
+        limit = 1.0001 * period
+        self._possible &= (low >= 0.0 and high <= limit) or (low >= -limit / 2 and high <= limit / 2)
+        if not self._possible:
+            return
+        self._sectors += np.bincount(np.floor(values * (8 / period)).astype(int) % 8, minlength=8)
+        sizes = np.abs(steps[np.isfinite(steps)])
+        self._steps += sizes.size
+        self._jumps += int((sizes > 0.5 * period).sum())
+        self._wraps += int((sizes > 0.75 * period).sum())
+        self._far += int((np.abs(sizes - period * np.rint(sizes / period)) > 0.25 * period).sum())
+
+    @property
+    def are_circular(self) -> bool:
+        """True if at least two jumps of nearly a circle, and hardly any others, join its ends."""
+        smooth = self._far <= 0.03 * self._steps and self._wraps >= max(2, 0.8 * self._jumps)
+        return self._possible and smooth and int((self._sectors > 0.005 * self._steps).sum()) >= 4
 
 
 class ColumnSurvey:
@@ -105,6 +136,8 @@ class ColumnSurvey:
         self.lowest, self.highest = np.inf, -np.inf  # codes of missing values aside
         self._codes: dict[float, int] = {}
         self._before = np.nan  # the last value that is no gap
+        self.first_values = np.empty(0)  # of the first samples, gaps included
+        self._turns = [_Turns(period) for period in (360.0, 2.0 * np.pi)]
         self.increasing = True  # never a step back
         self.step: float | None = None  # between neighbours, while it is always the same
         self.constant_step = True
@@ -119,6 +152,8 @@ class ColumnSurvey:
     def add(self, values: Doubles) -> None:
         """Add the next samples; NaN is a gap."""
         finite = values[np.isfinite(values)]
+        if not self.samples:
+            self.first_values = values[:_FIRST].copy()
         self.samples += values.size
         if finite.size:
             self.values += finite.size
@@ -148,7 +183,14 @@ class ColumnSurvey:
         self.changes += int((np.abs(steps) > 0).sum())
         self.falls += int((steps < 0).sum())
         self.max_jump = max(self.max_jump, float(np.nanmax(np.abs(steps), initial=0.0)))
+        for turns in self._turns:
+            turns.add(finite, steps, self.lowest, self.highest)
         self._before = float(finite[-1])
+
+    @property
+    def period(self) -> float:
+        """The full circle of values that go round it, as headings do, in their unit; 0 for others."""
+        return next((turns.period for turns in self._turns if turns.are_circular), 0.0)
 
     @property
     def codes(self) -> dict[float, int]:

@@ -904,3 +904,45 @@ def test_encodings_and_quoted_cells_come_back_byte_for_byte(
     expected = text.split(newline)
     expected[8] = expected[8].replace("21.5", "21.750")
     assert raw == newline.join(expected).encode(encoding)
+
+
+def _kinds(tmp_path: Path, header: str, *columns: Array) -> str:
+    rows = np.column_stack([np.arange(len(columns[0])), *columns])
+    text = "".join(",".join(f"{value:.5g}" for value in row) + "\n" for row in rows.tolist())
+    return " ".join(CODEC.probe(_save(tmp_path, f"{header}\n{text}".encode())).notes)
+
+
+@pytest.mark.parametrize("period", [360.0, 2 * np.pi])
+@pytest.mark.parametrize("centred", [False, True])
+def test_an_angle_is_told_by_where_it_jumps(tmp_path: Path, period: float, centred: bool) -> None:
+    rng = np.random.default_rng(0)
+    turning = np.cumsum(rng.normal(0, 0.02, 2000)) * period
+    angle = (turning + period / 2) % period - period / 2 if centred else turning % period
+    assert "ch1 (angle)" in _kinds(tmp_path, "t_s,ch1,ch2", angle, rng.normal(0, 1, 2000))
+
+
+def test_loads_drop_outs_and_scatter_in_the_range_of_an_angle_are_none(tmp_path: Path) -> None:
+    rng, t = np.random.default_rng(0), np.arange(2000)
+    load = np.where(np.sin(t / 30) > 0, 355, 0) + rng.uniform(0, 4, 2000)
+    drops = (190 + 165 * np.sin(t / 60)) * (rng.random(2000) > 0.02)
+    notes = _kinds(tmp_path, "t_s,a,b,c", load, drops, rng.uniform(0, 360, 2000))
+    assert "angle" not in notes
+
+
+def test_unit_quaternions_are_told_by_their_norm_and_accelerations_are_none(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    turn = np.concatenate([np.ones((1, 500)), np.cumsum(rng.normal(0, 0.05, (3, 500)), axis=1)])
+    turn /= np.linalg.norm(turn, axis=0)
+    assert _kinds(tmp_path, "t_s,c1,c2,c3,c4,y", *turn, rng.normal(0, 1, 500)).count("(quaternion)") == 4
+    gravity = rng.normal(0, 0.02, (4, 500)) + np.array([[0], [0], [0.98], [0]])
+    assert "quaternion" not in _kinds(tmp_path, "t_s,c1,c2,c3,c4", *gravity)
+
+
+def test_setpoints_empty_columns_and_times_that_run_backwards_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    levels = np.where(np.arange(200) % 50 > 25, 21, 19)
+    assert "setpoint (setpoint)" in _kinds(tmp_path, "t_s,setpoint,y", levels, rng.normal(0, 1, 200))
+    rows = "".join(f"{200 - i},{x:.3f},\n" for i, x in enumerate(rng.normal(0, 1, 200)))
+    notes = " ".join(CODEC.probe(_save(tmp_path, f"t_s,y,z\n{rows}".encode())).notes)
+    assert "z (empty)" in notes
+    assert "the times in t_s run backwards" in notes
