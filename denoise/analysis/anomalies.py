@@ -21,6 +21,7 @@ from denoise.arrays import Array, Doubles, Floats, Mask
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.io.sensor.columns import LEFT
 from denoise.registry import unknown
+from denoise.signal import SignalInfo
 
 KINDS = ("auto", "rows", "windows")
 
@@ -351,8 +352,13 @@ def anomalies(
         combined_p_value(measured.p_value),
         loaded.quantile,
         loaded.threshold_,
-        tuple(note.replace(LEFT, "not judged") for note in source.info.notes if note.startswith(LEFT)),
+        not_judged(source.info),
     )
+
+
+def not_judged(info: SignalInfo) -> tuple[str, ...]:
+    """Return the sentences about columns of a log that are not judged, such as counters."""
+    return tuple(note.replace(LEFT, "not judged") for note in info.notes if note.startswith(LEFT))
 
 
 def _rows(array: Array) -> Doubles:

@@ -3,7 +3,7 @@
     python docs/figures/events.py FOLDER
     denoise benchmark --protocol events FOLDER
 
-Days of a machine that is on and off (in eleven of the forms that Lavin & Ahmad 2015 describe, five of them
+Days of a machine that is on and off (in ten of the forms that Lavin & Ahmad 2015 describe, four of them
 without an event), counts of messages with bursts, rides of a taxi, and the temperature of a machine that
 drifts. The column `label` is 1 in the window of an event; the windows of a log are a tenth of it together.
 """
@@ -41,8 +41,7 @@ def days(rng: np.random.Generator) -> Iterator[Series]:
     load[start + rng.choice(300, 40, replace=False)] += rng.uniform(1, 3, 40)
     yield "higher_spikes", 5, load, [start + 100]
     sine = 20 + 60 * np.clip(np.sin(2 * np.pi * (time % day - 90) / 252), 0, 1)
-    square = 20.0 + 60 * on
-    normal = {"noise": noise, "flat": 0 * sine + 45, "square": square, "noisy": square + noise, "sine": sine}
+    normal = {"noise": noise, "flat": 0 * sine + 45, "noisy": 20.0 + 60 * on + noise, "sine": sine}
     yield from ((name, 5, values, []) for name, values in normal.items())
 
 

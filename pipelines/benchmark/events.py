@@ -122,7 +122,7 @@ def compare(job: BenchmarkJob) -> EventResult:
 
 def _read(path: Path) -> Series:
     """Read a log whose column `label` is 1 in the window of each event."""
-    info = io.probe(path)
+    info = io.probe(path, judged=True)
     names = list(getattr(info, "names", ()))
     if LABEL not in names:
         raise InputError(f"{path}: has the columns {', '.join(names)}; expected {LABEL!r} among them")

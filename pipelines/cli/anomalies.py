@@ -61,7 +61,7 @@ def _judge_rows(job: AnomaliesJob) -> None:
         times = (f"row {row}" if at is None else f"row {row} ({at:.0f} s)" for _, row, at in file.strangest)
         strangest = f": {', '.join(times)}" if file.anomalous else ""
         found = f"{file.anomalous} of {file.rows} rows are anomalous{strangest}"
-        click.echo(printable(f"{file.source.path}: {found}"))
+        click.echo(printable("; ".join([f"{file.source.path}: {found}", *file.notes])))
     click.echo(printable(str(job.output)))
     options.report_failures(result.problems)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from denoise import io
+from denoise.analysis.anomalies import not_judged
 from denoise.analysis.online import DAY_S, OnlineDetector
 from denoise.errors import UsageError
 from pipelines.batch.discover import Problem, Source
@@ -31,12 +32,13 @@ class StrangeRow(NamedTuple):
 
 @dataclass(frozen=True)
 class OnlineFile:
-    """Number of rows of a file, of anomalous ones, and the strangest of these."""
+    """Number of rows of a file, of anomalous ones, the strangest of these, and what was not judged."""
 
     source: Source
     rows: int
     anomalous: int
     strangest: tuple[StrangeRow, ...]
+    notes: tuple[str, ...]  # sentences about columns that are not judged
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,16 @@ def judge_rows(job: AnomaliesJob) -> OnlineResult:
     check_outputs({job.output: (".csv",)}, job.inputs, job.overwrite)
     if job.kind not in (None, "sensor"):
         raise UsageError(f"--online judges the rows of sensor logs, not {job.kind} files")
-    logs = find(job.inputs, "sensor", recursive=job.recursive, columns=job.columns)
+    logs = find(job.inputs, "sensor", recursive=job.recursive, columns=job.columns, judged=True)
     quantile = ONLINE_QUANTILE if job.quantile is None else job.quantile
     judged: list[OnlineFile] = []
 
     def lines() -> Iterator[Sequence[object]]:
         for source, rows in logs.each(lambda source: list(_rows(source, logs, quantile))):
             strange = [StrangeRow(row.score, row.row, row.start_s) for row in rows if row.anomalous]
-            judged.append(
-                OnlineFile(source, len(rows), len(strange), tuple(heapq.nlargest(_MAX_SHOWN, strange)))
-            )
+            strangest = tuple(heapq.nlargest(_MAX_SHOWN, strange))
+            notes = not_judged(io.probe(source.path, **logs.options))
+            judged.append(OnlineFile(source, len(rows), len(strange), strangest, notes))
             yield from ([source.path, *row] for row in rows)
 
     write_csv(job.output, _COLUMNS, lines())

@@ -36,3 +36,19 @@ def test_each_row_of_a_log_has_its_line(tmp_path: Path, denoise: Run) -> None:
         refused = denoise("anomalies", log, "--online", *arguments)
         assert refused.exit_code == 2
         assert sentence in refused.stderr
+
+
+def test_a_flag_and_a_constant_are_judged_and_a_counter_is_named(tmp_path: Path, denoise: Run) -> None:
+    n = np.arange(400)
+    log, out = tmp_path / "log.csv", tmp_path / "scores.csv"
+    flag, level = (n % 40 < 20) ^ ((n >= 300) & (n < 310)), np.where(n == 350, 9, 7)
+    cells = zip(n, flag.astype(int), level, strict=True)
+    log.write_text("time,pump,valve,count\n" + "".join(f"{t / 10:.1f},{f},{v},{t}\n" for t, f, v in cells))
+    result = denoise("anomalies", log, "--online", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "not judged: count (counter)" in result.stdout
+    with out.open(newline="") as text:
+        found = [int(row["row"]) for row in csv.DictReader(text) if row["anomalous"] == "True"]
+    assert any(300 <= row < 320 for row in found)
+    assert 350 in found
+    assert len(found) <= 8
