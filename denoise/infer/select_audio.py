@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from denoise import weights
 from denoise.arrays import Array, Doubles
@@ -55,8 +56,8 @@ def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tens
         before: That of the window a step before it, with which it shares frames.
     """
     network = _classifier()
-    missing = SEGMENT_SAMPLES - window.shape[-1]
-    samples = torch.from_numpy(np.pad(window, ((0, 0), (0, missing))).astype(np.float32))
+    samples = torch.from_numpy(window.astype(np.float32, copy=False))
+    samples = functional.pad(samples, (0, SEGMENT_SAMPLES - samples.shape[-1]))
     if before is None:
         return network.powers(samples)
     shared = before[:, _STEP // HOP :]
@@ -75,10 +76,12 @@ def are_one_scene(powers: torch.Tensor) -> bool:
     Args:
         powers: `(C, frames, bands)`.
     """
+    if len(powers) == 1:
+        return True
     floor = 1e-4 * powers.mean((1, 2), keepdim=True)
     levels = (powers + floor).log()
     rows = (levels - levels.mean(1, keepdim=True)).flatten(1)
-    return bool(torch.corrcoef(rows).min() > _MIN_CORRELATION) if len(rows) > 1 else True
+    return bool(torch.corrcoef(rows).min() > _MIN_CORRELATION)
 
 
 class KindTracker:
@@ -103,7 +106,7 @@ class KindTracker:
 
     def feed(self, channels: Array, last: bool) -> list[tuple[str, ...]]:
         """Take the next samples `(C, n)`, and return the kinds of the channels in each step decided."""
-        block = channels.astype(np.float32)
+        block = channels.astype(np.float32, copy=False)
         if self._resample:
             block = self._resample(block, last)
         self._held = np.concatenate([self._held, block], axis=1)

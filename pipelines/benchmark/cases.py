@@ -22,13 +22,17 @@ _DEFAULT_RATE_HZ = 1.0  # of a log without a clock: no mains hum fits in
 
 @dataclass(frozen=True)
 class CleanSignal:
-    """Clean file in memory, without alpha; `peak` is full scale, None for sensors."""
+    """Clean file in memory, without alpha; `peak` is full scale, None for sensors.
+
+    `extra` names metrics to measure beside those of the modality.
+    """
 
     array: Array
     modality: str
     sample_rate: float | None
     key: str
     peak: float | None
+    extra: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -36,9 +40,9 @@ class CleanSignal:
         return self.key.partition(":")[0].rpartition("/")[0]
 
     def score(self, estimate: Array) -> Metrics:
-        return metrics.score(
-            self.array, estimate, self.modality, peak=self.peak, sample_rate=self.sample_rate
-        )
+        given = {"peak": self.peak, "sample_rate": self.sample_rate}
+        found = metrics.score(self.array, estimate, self.modality, **given)
+        return found | {name: metrics.metric(name)(self.array, estimate, **given) for name in self.extra}
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Case:
     metrics: Metrics
 
 
-def clean_signals(source: Source) -> Iterator[CleanSignal]:
-    """Read a file: images in 0..1, audio in -1..1.
+def clean_signals(source: Source, extra: tuple[str, ...] = ()) -> Iterator[CleanSignal]:
+    """Read a file, to be measured by `extra` metrics, too: images in 0..1, audio in -1..1.
 
     An NPZ whose arrays differ in length holds several recordings.
     """
@@ -63,10 +67,10 @@ def clean_signals(source: Source) -> Iterator[CleanSignal]:
     peak = None
     if info.modality != "sensor":
         array, peak = (array / (info.peak or 1.0)).astype(np.float32), 1.0
-    yield CleanSignal(array, info.modality, info.sample_rate, key, peak)
+    yield CleanSignal(array, info.modality, info.sample_rate, key, peak, extra)
     for page in range(1, info.pages if info.modality == "sensor" else 1):
         array, info = files.read(source.path, recording=page)
-        yield CleanSignal(array, info.modality, info.sample_rate, f"{key}:{page}", None)
+        yield CleanSignal(array, info.modality, info.sample_rate, f"{key}:{page}", None, extra)
 
 
 def make_case(clean: CleanSignal, condition: Condition, seed: int) -> Case | None:

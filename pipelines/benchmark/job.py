@@ -40,6 +40,9 @@ class BenchmarkJob(Options):
             unset="the default of clean",
         ),
     ] = ()
+    metrics: Annotated[
+        tuple[str, ...], Option("Metrics to measure besides, such as pesq,estoi.", metavar="A,B,..")
+    ] = ()
     seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
     seeds: Annotated[int, Option("Noises to draw for each file, by as many seeds.", low=1)] = 1
     peers: Annotated[

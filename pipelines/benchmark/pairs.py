@@ -70,8 +70,12 @@ def _split(source: Source) -> tuple[str, str]:
     return relative.as_posix(), ""
 
 
-def pair_cases(pair: Pair) -> Iterator[Case]:
+def pair_cases(pair: Pair, extra: tuple[str, ...] = ()) -> Iterator[Case]:
     """Read a pair: each recording of a sensor log, or the first page of an image, in the file's own scale.
+
+    Args:
+        pair: Its files.
+        extra: Metrics to measure beside those of the modality.
 
     Raises:
         InputError: The two differ in kind, shape or sample rate.
@@ -91,7 +95,7 @@ def pair_cases(pair: Pair) -> Iterator[Case]:
                 )
         clean = rescale(clean, truth.peak, info.peak)
         key = f"{pair.key}:{recording}" if recording else pair.key
-        signal = CleanSignal(clean, info.modality, info.sample_rate, key, info.peak)
+        signal = CleanSignal(clean, info.modality, info.sample_rate, key, info.peak, extra)
         yield Case(signal, Condition(None, group=REAL), 0, noisy, signal.score(noisy))
         recordings = info.pages if info.modality == "sensor" else 1
         recording += 1

@@ -17,14 +17,14 @@ from denoise.infer import catalogue
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.selection import Selection
-from denoise.metrics import finite_mean
+from denoise.metrics import finite_mean, metric
 from denoise.models.table import DEFAULT_MODELS
 from denoise.signal import MODALITIES
 from pipelines.batch import discover
 from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.batch.worker import with_path
 from pipelines.benchmark import protocols
-from pipelines.benchmark.cases import Case, Metrics, clean_signals, make_case
+from pipelines.benchmark.cases import Case, CleanSignal, Metrics, clean_signals, make_case
 from pipelines.benchmark.deconvolution import Blurred, deconvolve, is_non_blind
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.pairs import find_pairs, pair_cases
@@ -173,6 +173,8 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
     Raises:
         UsageError: No input is of a kind that the noise and one of the models are for.
     """
+    for name in job.metrics:
+        metric(name)
     conditions = {m: protocols.conditions(job.noise, job.levels, job.protocol, m) for m in MODALITIES}
     names = {m: _names(job, m) if found else [] for m, found in conditions.items()}
 
@@ -230,16 +232,17 @@ def _files(
         pairs, unpaired = find_pairs(sources)
         problems += unpaired
         for pair in pairs:
-            yield pair.noisy.path, ((0, case) for case in pair_cases(pair))
+            yield pair.noisy.path, ((0, case) for case in pair_cases(pair, job.metrics))
         return
     for source in sources:
-        yield source.path, _corrupted(source, conditions, range(job.seed, job.seed + job.seeds))
+        signals = clean_signals(source, job.metrics)
+        yield source.path, _corrupted(signals, conditions, range(job.seed, job.seed + job.seeds))
 
 
 def _corrupted(
-    source: discover.Source, conditions: Mapping[str, Sequence[Condition]], seeds: Iterable[int]
+    signals: Iterable[CleanSignal], conditions: Mapping[str, Sequence[Condition]], seeds: Iterable[int]
 ) -> _Cases:
-    for clean in clean_signals(source):
+    for clean in signals:
         for index, condition in enumerate(conditions[clean.modality]):
             for seed in seeds:
                 if case := make_case(clean, condition, seed):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from denoise.metrics import finite_mean
+from denoise.metrics import finite_mean, reported
 from denoise.signal import MODALITIES
 from pipelines.benchmark.protocols import CLEAN, Protocol
 from pipelines.benchmark.run import WORSE_DB, BenchmarkRow, FileCase, RealRow
@@ -110,6 +110,8 @@ def _real(rows: Sequence[RealRow]) -> Table:
     """One line per model: the metric of input and output, and the distribution of the gains."""
     headline = MODALITIES[rows[0].modality].headline
     header = ["model", "input", "output", "gain", "median", "worst", f"worse by > {WORSE_DB} dB"]
+    usual = reported(rows[0].modality)
+    extra = [name for name in rows[0].metrics if name not in usual]
     estimates = ["noise level off by"] if any(row.sigma_error is not None for row in rows) else []
     lines = [
         [
@@ -118,13 +120,15 @@ def _real(rows: Sequence[RealRow]) -> Table:
             _figure(row.headline),
             *(_figure(gain, "+.2f") for gain in (row.gain, row.median_gain, row.worst_gain)),
             f"{100 * row.worse_share:.1f} %",
+            *(f"{_figure(row.noisy_metrics[name])} -> {_figure(row.metrics[name])}" for name in extra),
             *(_figure(row.sigma_error) for _ in estimates),
             *(f"{value:.3g}" for value in row.cost.values()),
         ]
         for row in rows
     ]
     title = f"{rows[0].modality}, real pairs: {metric_title(headline)}, {count(rows[0].files)}"
-    return Table(title, [*header, *estimates, *rows[0].cost], lines)
+    titles = [metric_title(name) for name in extra]
+    return Table(title, [*header, *titles, *estimates, *rows[0].cost], lines)
 
 
 def _decisions(rows: Sequence[RealRow]) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from denoise.corruptions import corrupt, parse
@@ -178,6 +179,23 @@ def test_real_pairs_give_the_gain_of_each_file_and_the_share_that_became_worse(
     assert (none["worst_gain"], none["worse_share"], none["decisions"]) == (0, 0, {"none": 3})
     line = next(line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["median"])
     assert line[5:8] == [f"{cases['c']['gain']:+.2f}", "33.3", "%"]
+
+
+def test_named_metrics_stand_beside_the_usual_ones(tmp_path: Path, denoise: Run) -> None:
+    rng, out = np.random.default_rng(0), tmp_path / "r.json"
+    tone = np.sin(np.arange(16_000) * 0.3) * np.linspace(0.1, 0.5, 16_000)
+    soundfile.write(tmp_path / "a_clean.wav", tone, 16_000)
+    soundfile.write(tmp_path / "a_noisy.wav", tone + rng.normal(0, 0.05, tone.size), 16_000)
+    common = ("benchmark", tmp_path, "--models", "none", "--json", out, "--metrics")
+    for condition in (["--protocol", "real"], ["--noise", "white", "--levels", "20"]):
+        result = denoise(*common, "seg_snr_db", *condition)
+        assert result.exit_code == 0, result.output
+        (row, *_) = json.loads(out.read_text())["rows"]
+        assert row["metrics"]["seg_snr_db"] == row["noisy_metrics"]["seg_snr_db"]
+        assert 5 < row["metrics"]["seg_snr_db"] < 30
+    result = denoise(*common, "pesk", "--protocol", "real")
+    assert result.exit_code == 2
+    assert "pesq" in result.output
 
 
 def test_real_pairs_are_cleaned_by_default_as_clean_does_and_decisions_are_counted(
