@@ -195,6 +195,8 @@ class Patches:
         if recipe.data.join:
             ends = list(itertools.accumulate(count for count, _ in folders))
             starts = [0, *ends[:-1]]
+            if len({len(array) for array in arrays}) > 1:  # the channels one after the other
+                arrays = [array.reshape(1, -1) for array in arrays]
             arrays = [np.concatenate(arrays[i:j], axis=-1) for i, j in zip(starts, ends, strict=True)]
             names, folders = ["joined"] * len(folders), [(1, odds) for _, odds in folders]
         self.samples = torch.from_numpy(np.concatenate([array.ravel() for array in arrays])).to(device)

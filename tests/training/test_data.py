@@ -75,6 +75,14 @@ def test_folders_are_drawn_by_their_odds(tmp_path: Path, join: bool) -> None:
     assert source.digest not in {Patches.read(tmp_path / name, recipe, 1).digest for name in "ab"}
 
 
+def test_recordings_of_other_numbers_of_channels_are_joined_channel_by_channel(tmp_path: Path) -> None:
+    """A stereo file among mono ones ended the training with an error that named none."""
+    np.savez(tmp_path / "pool.npz", mono=np.full(2000, 1.0), stereo=np.full((2000, 2), [2.0, 3.0]))
+    recipe = replace(SENSOR, data=replace(SENSOR.data, flip=False, group="", join=True))
+    source = Patches.read(tmp_path, recipe, 1)
+    assert source.samples.tolist() == [1.0] * 2000 + [2.0] * 2000 + [3.0] * 2000
+
+
 def test_standardised_patches_have_unit_variance(pool: Path) -> None:
     recipe = replace(SENSOR, data=replace(SENSOR.data, standardise=True, synthetic=0.5, stretch=2.0))
     _, target = batch(patches(pool, recipe, 1), 50)
