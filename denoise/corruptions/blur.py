@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from denoise.corruptions.base import Corruption, fast_length, fill_gaps
-from denoise.corruptions.levels import Level, Number, RandomLevel, draw, normal, uniform
+from denoise.corruptions.levels import Level, Number, RandomLevel, Word, draw, normal, uniform
+from denoise.dsp.light import from_light, to_light
 
 _ANY_DIRECTION = RandomLevel(0, 180)
 
@@ -23,9 +24,16 @@ _JERK = RandomLevel(0.0, 4.0)  # strongest sudden change of velocity, relative t
 
 @dataclass(frozen=True)
 class Blur(Corruption):
-    """Convolution with a kernel of sum 1, centred on its centroid; edge pixels are repeated outwards."""
+    """Convolution with a kernel of sum 1, centred on its centroid; edge pixels are repeated outwards.
+
+    Args:
+        domain: What is blurred: the light behind the pixel values (sRGB), as lenses and shutters do, or the
+            values themselves, as programs do.
+    """
 
     modalities = ("image",)
+
+    domain: Annotated[str, Word(("values", "light"))] = field(default="values", kw_only=True)
 
     def kernels(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Return the kernel of each item of `clean` as `(B, k, k)`, k odd."""
@@ -36,7 +44,10 @@ class Blur(Corruption):
         return self.kernels(torch.zeros(1, 1, 1, 1), generator)[0]
 
     def apply(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        return convolve(fill_gaps(clean), self.kernels(clean, generator))
+        kernels = self.kernels(clean, generator)
+        if self.domain == "light":
+            return from_light(convolve(to_light(fill_gaps(clean)), kernels))
+        return convolve(fill_gaps(clean), kernels)
 
 
 @dataclass(frozen=True)
@@ -45,9 +56,11 @@ class GaussianBlur(Blur):
 
     Args:
         sigma_px: Standard deviation of the kernel along each axis; 0 is sharp.
+        domain: `light` or `values`, see `Blur`.
     """
 
     name = "gaussian-blur"
+    level = "sigma_px"
 
     sigma_px: Annotated[Level, Number("pixels", 0, 200)] = 1.5
 
@@ -66,9 +79,11 @@ class Defocus(Blur):
 
     Args:
         radius_px: Radius of the disk; 0 is sharp, and 0.5 nearly so.
+        domain: `light` or `values`, see `Blur`.
     """
 
     name = "defocus"
+    level = "radius_px"
 
     radius_px: Annotated[Level, Number("pixels", 0, 100)] = 3.0
 
@@ -90,9 +105,11 @@ class MotionBlur(Blur):
         length_px: Length of the path; 0 is sharp.
         angle_deg: Direction half-way, anticlockwise from the row; random by default.
         curve_deg: Turn of the direction from start to end; 0 is straight.
+        domain: `light` or `values`, see `Blur`.
     """
 
     name = "motion-blur"
+    level = "length_px"
 
     length_px: Annotated[Level, Number("pixels", 0, 200)] = 9.0
     angle_deg: Annotated[Level, Number("degrees", -360, 360)] = _ANY_DIRECTION
@@ -126,9 +143,11 @@ class Shake(Blur):
 
     Args:
         extent_px: Longer side of the box around the path; 0 is sharp.
+        domain: `light` or `values`, see `Blur`.
     """
 
     name = "shake"
+    level = "extent_px"
 
     extent_px: Annotated[Level, Number("pixels", 0, 200)] = 15.0
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from denoise.corruptions.base import Corruption, fill_gaps
 from denoise.corruptions.levels import Level, Number, RandomLevel, Word, draw, normal, uniform
+from denoise.dsp.light import from_light, to_light
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,12 @@ class Camera(Corruption):
 
 def to_linear(picture: Tensor) -> Tensor:
     """Convert pixel values to light: undo the tone curve 3x^2 - 2x^3 and the gamma of sRGB."""
-    x = (1 - 2 * picture).asin_().div_(-3).sin_().add_(0.5)
-    return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055).pow_(2.4))
+    return to_light((1 - 2 * picture).asin_().div_(-3).sin_().add_(0.5))
 
 
 def _encoded(light: Tensor) -> Tensor:
     """Convert light to pixel values: clip, gamma of sRGB, tone curve."""
-    light = light.clamp(0, 1)
-    x = torch.where(light <= 0.0031308, 12.92 * light, light.pow(1 / 2.4).mul_(1.055).sub_(0.055))
+    x = from_light(light.clamp(0, 1))
     return (3 - 2 * x).mul_(x).mul_(x)
 
 

@@ -621,3 +621,13 @@ def test_sensors_keep_double_precision_and_integers_refuse_gaps() -> None:
     assert np.array_equal(corrupt(clean, parse("spikes:fraction=0"), seed=0, peak=None), clean)
     with pytest.raises(InputError, match="int32 samples cannot hold"):
         corrupt(clean.astype(np.int32), parse("dropout:fill=gap"), seed=0, peak=None)
+
+
+def test_blurred_light_is_brighter_than_blurred_values() -> None:
+    stripes = (torch.arange(64) % 2).float().expand(1, 3, 32, 64)
+    blurred = [
+        parse(f"gaussian-blur:sigma_px=3,domain={domain}")(stripes, torch.Generator().manual_seed(0))
+        for domain in ("values", "light")
+    ]
+    middles = [float(image[0, 0, 16, 32]) for image in blurred]
+    assert middles == pytest.approx([0.5, 0.7354], abs=1e-3)  # half the light
