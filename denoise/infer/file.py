@@ -70,6 +70,7 @@ class FileReport:
         precision: Arithmetic of the network, a name in `denoise.models.table.PRECISIONS`.
         source: Input.
         destination: Result.
+        selections: Choice of `auto` for a recording, or for each page.
     """
 
     modality: str
@@ -83,6 +84,7 @@ class FileReport:
     precision: str | None = None
     source: Path | None = None
     destination: Path | None = None
+    selections: tuple[Selection, ...] = ()
 
     def __repr__(self) -> str:
         pairs = {
@@ -165,6 +167,7 @@ def clean_file(
         model.precision_of([selection.model for selection in result.selections]),
         source,
         destination,
+        result.selections,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class Case:
     seed: int
     noisy: Array
     metrics: Metrics
+    source: Path | None = None  # file of a noisy image of a real pair, whose results are measured as written
 
 
 def clean_signals(source: Source, extra: tuple[str, ...] = ()) -> Iterator[CleanSignal]:

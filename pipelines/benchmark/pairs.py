@@ -10,6 +10,7 @@ from denoise import io as files
 from denoise.arrays import Array
 from denoise.errors import InputError
 from denoise.infer.evaluate import rescale
+from denoise.io.formats import writable_suffixes
 from denoise.signal import SignalInfo
 from pipelines.batch.discover import Problem, Source
 from pipelines.benchmark.cases import Case, CleanSignal
@@ -96,7 +97,9 @@ def pair_cases(pair: Pair, extra: tuple[str, ...] = ()) -> Iterator[Case]:
         clean = rescale(clean, truth.peak, info.peak)
         key = f"{pair.key}:{recording}" if recording else pair.key
         signal = CleanSignal(clean, info.modality, info.sample_rate, key, info.peak, extra)
-        yield Case(signal, Condition(None, group=REAL), 0, noisy, signal.score(noisy))
+        written = info.modality == "image" and pair.noisy.path.suffix.lower() in writable_suffixes("image")
+        source = pair.noisy.path if written else None
+        yield Case(signal, Condition(None, group=REAL), 0, noisy, signal.score(noisy), source)
         recordings = info.pages if info.modality == "sensor" else 1
         recording += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from denoise import io as files
 from denoise.arrays import Array
 from denoise.errors import DenoiseError, UsageError
 from denoise.infer import catalogue
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
+from denoise.infer.file import clean_file
 from denoise.infer.selection import Selection
 from denoise.metrics import finite_mean, metric
 from denoise.models.table import DEFAULT_MODELS
@@ -167,8 +170,8 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
     """Corrupt each input deterministically, run every model over it, and measure; or measure real pairs.
 
     Models are blind: no level is given, except to the deconvolutions of `NON_BLIND`. Nothing is clipped or
-    rounded in between, as in published tables; the files of real pairs are cleaned as `clean` cleans them. An
-    image of several pages counts with its first.
+    rounded in between, as in published tables; the images of real pairs are measured as `clean` writes them.
+    An image of several pages counts with its first.
 
     Raises:
         UsageError: No input is of a kind that the noise and one of the models are for.
@@ -281,7 +284,22 @@ def _blind(cleaner: Cleaner) -> Denoise:
     shape = (1, 64, 64) if cleaner.spec.ndim == 2 else (1, 4096)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     cleaner.apply(noise, peak=1.0, sample_rate=cleaner.spec.sample_rate or 16000.0)
-    return lambda case: cleaner.apply(case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate)
+
+    def denoise(case: Case) -> tuple[Array, Selection]:
+        if case.source:
+            return _written(case.source, cleaner)
+        return cleaner.apply(case.noisy, peak=case.clean.peak, sample_rate=case.clean.sample_rate)
+
+    return denoise
+
+
+def _written(source: Path, cleaner: Cleaner) -> tuple[Array, Selection]:
+    """Clean an image file, and read what was written, the loss of encoding included."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / source.name
+        report = clean_file(source, target, cleaner)
+        array, info = files.read(target)
+    return array[: array.shape[0] - info.passthrough_channels], report.selections[0]
 
 
 def _non_blind(name: str, conditions: Sequence[Condition]) -> Denoise:

@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from denoise.corruptions import corrupt, parse
+from denoise.infer.file import clean_file
 from denoise.infer.select_image import ImageSelector
 from denoise.infer.selection import Selection
 from pipelines.benchmark import contact_sheet, peers, protocols
@@ -196,6 +197,17 @@ def test_named_metrics_stand_beside_the_usual_ones(tmp_path: Path, denoise: Run)
     result = denoise(*common, "pesk", "--protocol", "real")
     assert result.exit_code == 2
     assert "pesq" in result.output
+
+
+def test_an_image_of_a_real_pair_is_measured_as_it_is_written(tmp_path: Path, denoise: Run) -> None:
+    clean = picture(72, 96)
+    save(tmp_path / "a_noisy.jpg", clean + np.random.default_rng(0).normal(0, 0.1, clean.shape))
+    save(tmp_path / "a_clean.png", clean)
+    clean_file(tmp_path / "a_noisy.jpg", tmp_path / "a.jpg", "median")
+    denoise("benchmark", tmp_path, "--protocol", "real", "--models", "median", "--json", tmp_path / "r.json")
+    (row,) = json.loads((tmp_path / "r.json").read_text())["rows"]
+    written, truth = (shown(tmp_path / name) / 255 for name in ("a.jpg", "a_clean.png"))
+    assert row["metrics"]["psnr_db"] == pytest.approx(psnr_db(truth, written))
 
 
 def test_real_pairs_are_cleaned_by_default_as_clean_does_and_decisions_are_counted(
