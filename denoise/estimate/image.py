@@ -77,11 +77,20 @@ def noise_sigma(page: Array, peak: float = _EIGHT_BIT) -> float:
     """
     if min(page.shape[1:]) < _SIDE or not page.shape[0]:
         return 0.0
-    scale = _EIGHT_BIT / peak
+    spread, specks = _variances(page, _EIGHT_BIT / peak)
+    return math.sqrt(spread + specks)
+
+
+def speckled(page: Array, peak: float = _EIGHT_BIT) -> bool:
+    """Return whether an image `(C, H, W)` has specks of salt and pepper."""
+    return min(page.shape[1:]) >= _SIDE and _variances(page, _EIGHT_BIT / peak)[1] > 0
+
+
+def _variances(page: Array, scale: float) -> tuple[float, float]:
+    """Return the variance of the noise without specks, and that of the specks, in squared 8-bit units."""
     spread = _spread_variance(page, scale)
     steep = max(_SPECK, _OUTLIER * math.sqrt(spread)) / scale
-    specks = [_specks(tile, steep) for tile in _tiles(page)]
-    return math.sqrt(spread + scale**2 * float(np.mean(specks)))
+    return spread, scale**2 * float(np.mean([_specks(tile, steep) for tile in _tiles(page)]))
 
 
 def _spread_variance(page: Array, scale: float) -> float:

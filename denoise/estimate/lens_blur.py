@@ -4,7 +4,8 @@ The power of a scene falls smoothly with frequency, about as a power law. A blur
 transfer function of its kernel, which for the disk of a lens out of focus has zeros in rings, and for a soft
 lens falls as a Gaussian does. Each candidate is fitted to the power by radius, together with the power law
 and the noise (least squares of the logarithm). A motion fits neither, and noise that
-a camera smoothed has no such rings.
+a camera smoothed has no such rings. A lens blurs light, of which pixel values are a curve, and programs blur
+the values: both are tried, and the better explained one is taken.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from denoise.arrays import Array
+from denoise.dsp.light import to_light
 
 _EIGHT_BIT = 255.0
 _TILE_PX = 128  # side of the windows that the power is averaged over
@@ -37,12 +41,16 @@ _MIN_RADIUS_PX, _MIN_SIGMA_PX = 1.9, 1.2
 # The rings of a disk are evidence by themselves, if no Gaussian comes near: the same limits, the smallest
 # radius, and the misfit relative to that of the best Gaussian.
 _MIN_RINGED_MISFIT, _EXPLAINED_BY_RINGS, _MIN_RINGED_PX, _RINGED = 0.05, 0.3, 2.2, 0.45
+# A small disk is taken for a Gaussian that is wider, which does harm, and a Gaussian for a disk that is
+# narrower, which only gains less. So of similar misfits, up to this ratio, the disk counts as the better one.
+_CAUTION = 2.0
 # A lens blurs alike in all directions: of the misfit along each of so many it leaves at most this share. On
 # training photos it left 0.13, and 0.95 of a shaken one that the mean over the directions proved.
 _DIRECTIONS, _EXPLAINED_ALONG = 4, 0.4
 
 # A part contradicts if this blur fits it hardly better than none, and another one far better. Chosen on 15
 # photos of BSDS432: blurred as a whole they have no such parts, with a half blurred otherwise nearly all do.
+_MAX_SAMPLES, _SLOPE_STEP = 10_000, 1 / 255  # for the mean slope of light
 _PART_PX, _MAX_PARTS = 160, 4  # side; at most so many per axis
 _MIN_PART_MISFIT, _NO_BETTER, _BETTER = 0.06, 0.6, 3.0
 
@@ -51,10 +59,22 @@ _MIN_PART_MISFIT, _NO_BETTER, _BETTER = 0.06, 0.6, 3.0
 class LensBlur:
     """A proven blur."""
 
-    radius_px: float  # radius of the disk of a lens out of focus; 0 if a Gaussian is nearly as likely
+    radius_px: float  # radius of the disk of a lens out of focus; 0 for a soft lens
     width_px: float  # standard deviation of the kernel along each axis
     sigma: float  # standard deviation of the noise of the mean of the channels, in 8-bit units
     other_parts: int = 0  # number of parts, of at most 16, that have another blur or none
+    linear: bool = False  # the light was blurred, rather than the pixel values
+
+
+class _Fit(NamedTuple):
+    """Best candidates for the power of one image, and their misfits relative to that of no blur."""
+
+    misfit: float  # of no blur
+    radius_px: float
+    disk: float
+    sigma_px: float
+    gaussian: float
+    noise: Array  # variance for each candidate, `(N,)`
 
 
 def lens_blur(page: Array, peak: float) -> LensBlur | None:
@@ -66,31 +86,53 @@ def lens_blur(page: Array, peak: float) -> LensBlur | None:
     """
     if min(page.shape[1:]) < _TILE_PX:
         return None
-    spectrum = _power(page, peak)
-    power = _by_radius(spectrum)
-    if not power.min() > 0 or _fit(power, _transfers()[:1])[0][0] < _MIN_RINGED_MISFIT:
+    spectra = [_power(page, peak, linear) for linear in (False, True)]
+    powers = [_by_radius(spectrum) for spectrum in spectra]
+    if not all(power.min() > 0 for power in powers):
+        return None
+    misfits = [_fit(power, _transfers()[:1])[0][0] for power in powers]
+    if max(misfits) < _MIN_RINGED_MISFIT:
         return None  # most pictures: saves the other fits
+    values, light = (_compare(power) for power in powers)
+    # Gaussians fit both alike, and so does a blur of less than two pixels: then the values are taken.
+    linear = light.disk < min(values.disk, values.gaussian, light.gaussian)
+    fit, spectrum = (light if linear else values), spectra[linear]
+    index = _proven(fit)
+    if not index or not all(_explains(_by_radius(spectrum, along), index) for along in range(_DIRECTIONS)):
+        return None
+    others = sum(_contradicts(part, peak, index, linear) for part in _parts(page))
+    radius = fit.radius_px if index <= len(_RADII_PX) else 0.0
+    width = radius / 2 or fit.sigma_px
+    noise = math.sqrt(fit.noise[index]) / (_light_slope(page, peak) if linear else 1.0)
+    return LensBlur(radius, width, _EIGHT_BIT * noise, others, linear)
+
+
+def _compare(power: Array) -> _Fit:
     misfit, noise = _fit(power, _transfers())
     count = 1 + len(_RADII_PX)
-    disk, gaussian = int(np.argmin(misfit[1:count])) + 1, int(np.argmin(misfit[count:])) + count
-    radius, sigma = float(_RADII_PX[disk - 1]), float(_SIGMAS_PX[gaussian - count])
+    disk, gaussian = int(np.argmin(misfit[1:count])), int(np.argmin(misfit[count:]))
+    shares = misfit / misfit[0]
+    return _Fit(
+        float(misfit[0]),
+        float(_RADII_PX[disk]),
+        float(shares[1 + disk]),
+        float(_SIGMAS_PX[gaussian]),
+        float(shares[count + gaussian]),
+        noise,
+    )
 
-    def soft(index: int) -> bool:
-        return bool(misfit[0] > _MIN_MISFIT and misfit[index] < _EXPLAINED * misfit[0])
 
-    ringed = radius > _MIN_RINGED_PX and misfit[disk] < _RINGED * misfit[gaussian]
-    if ringed and misfit[0] > _MIN_RINGED_MISFIT and misfit[disk] < _EXPLAINED_BY_RINGS * misfit[0]:
-        best, width = disk, radius / 2
-    elif radius > _MIN_RADIUS_PX and misfit[disk] < misfit[gaussian] and soft(disk):
-        best, width, radius = disk, radius / 2, 0.0
-    elif sigma >= _MIN_SIGMA_PX and soft(gaussian):
-        best, width, radius = gaussian, sigma, 0.0
-    else:
-        return None
-    if not all(_explains(_by_radius(spectrum, along), best) for along in range(_DIRECTIONS)):
-        return None
-    others = sum(_contradicts(part, peak, best) for part in _parts(page))
-    return LensBlur(radius, width, _EIGHT_BIT * math.sqrt(noise[best]), others)
+def _proven(fit: _Fit) -> int:
+    """Return the index of the candidate that is proven; 0 if none is."""
+    disk = 1 + int(np.searchsorted(_RADII_PX, fit.radius_px))
+    gaussian = 1 + len(_RADII_PX) + int(np.searchsorted(_SIGMAS_PX, fit.sigma_px))
+    soft = fit.misfit > _MIN_MISFIT and min(fit.disk, fit.gaussian) < _EXPLAINED
+    ringed = fit.radius_px > _MIN_RINGED_PX and fit.disk < _RINGED * fit.gaussian
+    if ringed and fit.misfit > _MIN_RINGED_MISFIT and fit.disk < _EXPLAINED_BY_RINGS:
+        return disk
+    if fit.radius_px > _MIN_RADIUS_PX and fit.disk < _CAUTION * fit.gaussian and soft:
+        return disk
+    return gaussian if fit.sigma_px >= _MIN_SIGMA_PX and fit.gaussian < _EXPLAINED and soft else 0
 
 
 def _explains(power: Array, index: int) -> bool:
@@ -101,9 +143,9 @@ def _explains(power: Array, index: int) -> bool:
     return bool(misfit[1] < _EXPLAINED_ALONG * misfit[0])
 
 
-def _contradicts(part: Array, peak: float, index: int) -> bool:
+def _contradicts(part: Array, peak: float, index: int, linear: bool) -> bool:
     """Return whether a part has another blur than the candidate of this index, or none."""
-    power = _by_radius(_power(part, peak))
+    power = _by_radius(_power(part, peak, linear))
     if not power.min() > 0:
         return False
     misfit, _ = _fit(power, _transfers())
@@ -121,15 +163,24 @@ def _parts(page: Array) -> Iterator[Array]:
             yield page[:, top : top + _PART_PX, left : left + _PART_PX]
 
 
-def _power(page: Array, peak: float) -> Array:
-    """Mean power of the detail, `(128, 65)`; white noise has its variance everywhere."""
+def _power(page: Array, peak: float, linear: bool) -> Array:
+    """Mean power of the detail of values or light, `(128, 65)`; white noise has its variance everywhere."""
     taper = np.outer(*[np.hanning(_TILE_PX).astype(np.float32)] * 2)
     corners = list(itertools.product(*(_starts(size) for size in page.shape[1:])))
     total = np.zeros((_TILE_PX, _TILE_PX // 2 + 1))
     for top, left in corners:
         tile = page[:, top : top + _TILE_PX, left : left + _TILE_PX].mean(0, dtype=np.float32) / peak
+        tile = to_light(torch.from_numpy(tile)).numpy() if linear else tile
         total += np.square(np.abs(np.fft.rfft2((tile - tile.mean()) * taper)))
     return total / len(corners) / np.square(taper).sum()
+
+
+def _light_slope(page: Array, peak: float) -> float:
+    """Root mean square of the slope of light over pixel values, by which noise is multiplied."""
+    step = math.ceil(math.sqrt(page[0].size / _MAX_SAMPLES))
+    values = np.divide(page[:, ::step, ::step].mean(0), peak, dtype=np.float32)
+    both = to_light(torch.from_numpy(np.stack([values, values + np.float32(_SLOPE_STEP)])))
+    return float((both[1] - both[0]).square().mean().sqrt()) / _SLOPE_STEP
 
 
 def _by_radius(power: Array, along: int | None = None) -> Array:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
 from denoise.arrays import Array, Doubles
 from denoise.estimate.drawing import is_drawing
 from denoise.estimate.hot_pixels import without_hot_pixels
-from denoise.estimate.image import blur_px, noise_sigma
+from denoise.estimate.image import blur_px, noise_sigma, speckled
 from denoise.estimate.jpeg import jpeg_quality
 from denoise.estimate.lens_blur import LensBlur, lens_blur
 from denoise.estimate.real_noise import RealNoise, real_noise
@@ -19,6 +20,7 @@ from denoise.infer.selection import PageSelector, Selection
 from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sharpened
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.network_mean import denoise_crops
+from denoise.models.sharpen import Sharpener
 from denoise.models.table import AUTO_PICKS, build
 
 # 8-bit units. Below FAINT an image is left as it is, above CLEAR it is cleaned completely, in between partly,
@@ -112,7 +114,9 @@ def select(
     else:
         model, ending = _CLEAN, f": cleaned by {100 * strength:.0f} %" if strength < 1 else ""
     kind = "smoothed noise" if smoothed_sigma else "noise"
-    blur = f"blur of about {blur_px:.1f} px" if blurred else "sharp"
+    blur = f"blur of about {blur_px:.1f} px (standard deviation)" if blurred else "not blurred as a whole"
+    if lens and lens.radius_px:
+        blur = f"out of focus by a radius of about {lens.radius_px:.1f} px"
     if lens and lens.other_parts:
         blur = f"{blur} in parts, which differ"
     jpeg = f", JPEG of quality about {jpeg_quality:.0f}" if coarse else ""
@@ -168,12 +172,24 @@ class ImageSelector(PageSelector):
             return ""
         noisy, result = (np.divide(middle(image), peak or 1.0, dtype=np.float32) for image in (before, after))
         if selection.model == _CLEAN:  # what is left of a part of the noise would look like an outline
-            return reject_cleaned(noisy, result)
+            blocks = selection.figures["estimated_jpeg_quality"] <= COARSE_JPEG
+            pointed = blocks or speckled(before, peak or 1.0)  # these are no Gaussian noise
+            return reject_cleaned(noisy, result, gaussian=not pointed)
         result = noisy + selection.strength * (result - noisy)
         sigma = selection.figures["estimated_sigma"]
-        sharpener = self.models[_SHARPEN]
-        width, proven = (of(before, peak or 1.0) for of in (sharpener.blur_width_px, sharpener.proves_blur))
-        return reject_sharpened(noisy, result, sigma, width, proven=bool(proven))
+        sharpener = cast(Sharpener, self.models[_SHARPEN])
+        scale = peak or 1.0
+        reason = reject_sharpened(
+            noisy,
+            result,
+            sigma,
+            sharpener.blur_width_px(before, scale),
+            proven=sharpener.proves_blur(before, scale),
+            linear=sharpener.blurs_light(before, scale),
+        )
+        if not reason and sharpener.invents_edges(before, scale, noisy, result):
+            reason = "it made the edges denser instead of sharper"
+        return reason
 
     def next_milder(self, selection: Selection, reason: str, /) -> Selection:
         """Return the next candidate: sharpen, sharpen by half, clean, leave as it is.

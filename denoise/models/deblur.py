@@ -215,15 +215,9 @@ class Deblurrer(Denoiser):
         """Return the standard deviation of the kernel, mean of both axes."""
         return _width_px(self._blurring(page, peak))
 
-    def prepare(self, page: Array, peak: float, sigma: float = 0.0) -> Denoiser:
-        """Return a denoiser for the tiles with the blur of the image, or the identity if it is sharp.
-
-        The faintest ring of a spectrum underestimates noise that JPEG thinned out, so a second measurement
-        `sigma` of it, in 8-bit units, counts as much; 0 is none.
-        """
+    def prepare(self, page: Array, peak: float) -> Denoiser:
+        """Return a denoiser for the tiles with the blur of the image, or the identity if it is sharp."""
         blurring = self._blurring(page, peak)
-        if sigma:
-            blurring = blurring._replace(sigma=(blurring.sigma + sigma / _EIGHT_BIT) / 2)
         if _width_px(blurring) < _SHARP_PX and noise_sigma(page, peak) < _CLEAN_SIGMA:
             return build_classical("none", "image")
         return _Fitted(self, blurring)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from denoise.corruptions.base import fast_length
+from denoise.dsp.light import from_light, to_light
 
 _FIRST_SIGMA, _LAST_SIGMA = 25 / 255, 1.5 / 255  # of the noise that is added to the guess
 _WEIGHT = 0.8  # of the guess against the data
@@ -30,6 +31,8 @@ def plug_and_play(
     denoise: Callable[[Tensor], Tensor],
     turns: int = 5,
     known: Tensor | None = None,
+    *,
+    linear: bool = False,
 ) -> Tensor:
     """Undo a blur.
 
@@ -37,12 +40,16 @@ def plug_and_play(
     guess in every turn (after Almeida and Figueiredo, "Deconvolving images with unknown boundaries", 2013).
     Pixels that are not `known`, such as saturated ones, are treated alike.
 
+    Blur in linear light is no convolution of pixel values, whose noise and edges the denoiser knows. So the
+    difference between the two blurs of the present guess is taken from the data (deferred correction).
+
     Args:
         kernel: Of sum 1 and odd size; its centroid stays in place.
         sigma: Standard deviation of the noise, in the scale of the images.
         denoise: Removes white noise of unknown level.
         turns: Number of runs of `denoise`.
         known: 1 where the blurred image holds the blur of the scene, 0 elsewhere; 1 everywhere by default.
+        linear: The light was blurred, rather than the pixel values.
 
     Shape:
         `(B, C, H, W)` in 0..1, in and out; kernel `(k, k)`; known `(B, 1, H, W)`.
@@ -65,12 +72,21 @@ def plug_and_play(
         pull = weight * torch.fft.rfft2(guess)
         for _ in range(_FILLS):
             spectrum = (conjugate * torch.fft.rfft2(filled) + pull) / (power + weight)
-            filled = data + (1 - mask) * (torch.fft.irfft2(blur * spectrum, s=size) - data)
+            again = torch.fft.irfft2(blur * spectrum, s=size)
+            wanted = data
+            if linear:
+                wanted = data + again - _blurred_light(torch.fft.irfft2(spectrum, s=size), blur)
+            filled = wanted + (1 - mask) * (again - wanted)
         spectrum = (conjugate * torch.fft.rfft2(filled) + pull) / (power + weight)
         guess = torch.fft.irfft2(spectrum, s=size).clamp(-0.1, 1.1)
         fresh = torch.randn(guess[core].shape, generator=generator).to(guess)
         guess[core] = denoise(guess[core] + level * fresh)
     return guess[inside]
+
+
+def _blurred_light(images: Tensor, blur: Tensor) -> Tensor:
+    """Blur the light behind images whose size is that of the transfer function."""
+    return from_light(torch.fft.irfft2(blur * torch.fft.rfft2(to_light(images)), s=images.shape[2:]))
 
 
 def transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from denoise.arrays import Array
-from denoise.corruptions.blur import Defocus
+from denoise.corruptions.blur import Defocus, GaussianBlur
 from denoise.estimate.blur_kernel import (
     agreement,
     blur_kernel,
@@ -60,21 +60,15 @@ class FreeBlur(NamedTuple):
 
     kernel: Tensor
     sigma: float
+    linear: bool = False  # the light was blurred, rather than the pixel values
+    proven: bool = False  # by the spectrum
 
 
 class _Found(NamedTuple):
-    """Free kernel of a page, if it is the better one, and a contradiction between two that are not.
-
-    `sigma` is the noise in 8-bit units beside the blur of a proven lens; 0 otherwise.
-    """
+    """Free kernel of a page, if it is the better one, and a contradiction between two that are not."""
 
     free: FreeBlur | None
     contradicts: bool
-    sigma: float = 0.0
-
-    @property
-    def proven(self) -> bool:
-        return self.free is not None or self.sigma > 0
 
 
 class Sharpener(Denoiser):
@@ -111,7 +105,33 @@ class Sharpener(Denoiser):
 
     def proves_blur(self, page: Array, peak: float) -> bool:
         """Tell whether the spectrum proves the blur, or the kernel was found twice."""
-        return self._find(page, peak).proven
+        return self.free_blur(page, peak) is not None
+
+    @torch.inference_mode()
+    def invents_edges(self, page: Array, peak: float, before: Array, after: Array) -> bool:
+        """Tell whether a kernel that the spectrum does not prove gave a result with denser edges.
+
+        Sharpening makes edges fewer and steeper; on bricks or cloth a wrong kernel doubles them.
+
+        Args:
+            before: Part of the page, in 0..1, and `after` that of the result.
+
+        Shape:
+            `(C, H, W)`, all three.
+        """
+        blur = self.free_blur(page, peak)
+        if blur is None or blur.proven:
+            return False
+        rows, columns = richest_window(before.mean(0), _WINDOW_PX)
+        window = torch.from_numpy(before[:, rows, columns].copy())[None].expand(-1, 3, -1, -1)
+        margin = min(_SIDE_PX // 2, min(window.shape[2:]) // 4)
+        smooth, sharp = self.clean(window)[0].mean(0).numpy(), after[:, rows, columns].mean(0)
+        return normalised_sparsity(sharp, margin) > normalised_sparsity(smooth, margin)
+
+    def blurs_light(self, page: Array, peak: float) -> bool:
+        """Tell whether the light was blurred, rather than the pixel values."""
+        free = self.free_blur(page, peak)
+        return free is not None and free.linear
 
     def blur_width_px(self, page: Array, peak: float) -> float:
         """Return the standard deviation of the kernel of a page, mean of both axes."""
@@ -123,7 +143,7 @@ class Sharpener(Denoiser):
         blur = self.free_blur(page, peak)
         if blur:
             return _Deconvolver(self, blur)
-        return self.network.prepare(page, peak, self._find(page, peak).sigma)
+        return self.network.prepare(page, peak)
 
     def free_blur(self, page: Array, peak: float) -> FreeBlur | None:
         """Return the kernel of an image `(C, H, W)`; None if the network undoes its blur as well."""
@@ -139,10 +159,12 @@ class Sharpener(Denoiser):
 
     @torch.inference_mode()
     def _compare(self, page: Array, peak: float) -> _Found:
-        if lens := lens_blur(page, peak):  # the network is as good for small disks, and for Gaussians
-            disk = Defocus(lens.radius_px).kernel(torch.Generator()) if lens.radius_px else None
+        if lens := lens_blur(page, peak):
+            blur = Defocus(lens.radius_px) if lens.radius_px else GaussianBlur(lens.width_px)
             sigma = max(lens.sigma, noise_sigma(page, peak))
-            return _Found(None if disk is None else FreeBlur(disk, sigma), contradicts=False, sigma=sigma)
+            return _Found(
+                FreeBlur(blur.kernel(torch.Generator()), sigma, lens.linear, True), contradicts=False
+            )
         if not self.network.confirms_blur(page, peak):
             return _Found(None, contradicts=False)
         luma = page.mean(0, dtype=np.float32) / np.float32(peak)
@@ -162,11 +184,19 @@ class Sharpener(Denoiser):
         frees = [Blurring(kernel[None], even.sigma) for kernel in kernels]
         *sparsities, of_network = (_sparsity(window, blurring) for blurring in (*frees, even))
         best = int(np.argmin(sparsities))
-        if sparsities[best] >= of_network and agreement(found, even.kernel[0].numpy()) >= _AGREEMENT:
+        like_network = agreement(found, even.kernel[0].numpy()) >= _AGREEMENT
+        if sparsities[best] >= of_network and like_network:
             return _Found(None, contradicts=False)
         if agreement(found, again) < _REPEATED or overlap(*shapes) < _IN_PLACE:
             return _Found(None, contradicts=True)
         return _Found(FreeBlur(kernels[best], sigma), contradicts=False)
+
+    def undo(self, noisy: Tensor, blur: FreeBlur) -> Tensor:
+        """Undo one blur of a batch, with the prior."""
+        sigma = max(blur.sigma, _MIN_SIGMA) if blur.sigma > _SMOOTHED else _SMOOTHED_SIGMA
+        kernel, level = blur.kernel.to(noisy.device), sigma / _EIGHT_BIT
+        known = (noisy.amax(1, keepdim=True) < _SATURATED).to(noisy.dtype)
+        return plug_and_play(noisy, kernel, level, self.clean, known=known, linear=blur.linear)
 
     def clean(self, noisy: Tensor) -> Tensor:
         """Denoise a batch of any size by the prior."""
@@ -187,10 +217,7 @@ class _Deconvolver(Denoiser):
         self.spec = replace(sharpener.spec, multiple_of=multiple, halo=_HALO_PX)
 
     def forward(self, noisy: Tensor) -> Tensor:
-        known = (noisy.amax(1, keepdim=True) < _SATURATED).to(noisy.dtype)
-        sigma = max(self.blur.sigma, _MIN_SIGMA) if self.blur.sigma > _SMOOTHED else _SMOOTHED_SIGMA
-        kernel = self.blur.kernel.to(noisy.device)
-        return plug_and_play(noisy, kernel, sigma / _EIGHT_BIT, self.sharpener.clean, known=known)
+        return self.sharpener.undo(noisy, self.blur)
 
 
 def as_disk(kernel: Array) -> Array:

@@ -66,7 +66,7 @@ def screenshot() -> Array:
     draw = ImageDraw.Draw(sheet)
     draw.rectangle((0, 0, 288, 22), (52, 101, 164))
     for line in range(14):
-        text = "Noise of about 4/255, sharp: cleaned by photo"[line % 5 :]
+        text = "Noise of about 4/255, not blurred: cleaned by photo"[line % 5 :]
         draw.text((10, 32 + 18 * line), text, (30, 30, 30), ImageFont.load_default(12))
     return np.asarray(sheet)
 

@@ -38,6 +38,16 @@ def test_a_disk_is_measured(name: str, radius_px: float, rest: str) -> None:
     assert found.width_px == pytest.approx(radius_px / 2, abs=0.15)
 
 
+@pytest.mark.parametrize("domain", ["light", "values"])
+@pytest.mark.parametrize("radius_px", [3, 4.5])
+def test_it_is_told_whether_light_was_blurred(domain: str, radius_px: float) -> None:
+    found = lens_blur(shot(f"defocus:radius_px={radius_px},domain={domain}+gaussian:sigma=2"), 255.0)
+    assert found is not None
+    assert found.linear == (domain == "light")
+    assert found.radius_px == pytest.approx(radius_px, abs=0.3)
+    assert found.sigma == pytest.approx(2 / 3**0.5, rel=0.35)
+
+
 @pytest.mark.parametrize("sigma_px", [1.5, 2.5])
 def test_a_soft_lens_is_no_disk(sigma_px: float) -> None:
     found = lens_blur(shot(f"gaussian-blur:sigma_px={sigma_px}+gaussian:sigma=2"), 255.0)

@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from denoise.dsp.light import from_light, to_light
 from denoise.infer.verify import outline_share, reblur_error, reject_cleaned, reject_sharpened
 
 Array = NDArray[Any]
@@ -47,6 +49,21 @@ def test_removing_outlines_is_rejected() -> None:
     assert outline_share(with_noise(scene(), 5), scene()) == pytest.approx(0, abs=0.1)
 
 
+def test_removing_texture_is_rejected() -> None:
+    rng = np.random.default_rng(2)
+    blades = rng.normal(0, 6, (1, 256, 256)) * (rng.random((1, 256, 256)) < 0.2) / 255
+    grass = scene() + blades.astype(np.float32)
+    assert "texture" in reject_cleaned(with_noise(grass, 3), scene())
+    assert reject_cleaned(with_noise(grass, 3), scene(), gaussian=False) == ""
+    assert reject_cleaned(with_noise(grass, 30), scene()) == ""
+
+
+def test_noise_of_any_level_is_no_texture() -> None:
+    levels = np.repeat(np.repeat(np.random.default_rng(3).uniform(0.2, 8, (32, 32)), 8, 0), 8, 1)
+    noise = np.random.default_rng(1).normal(size=(3, 256, 256)) * levels / 255
+    assert reject_cleaned((scene() + noise).astype(np.float32), scene()) == ""
+
+
 def test_noise_that_grows_is_rejected() -> None:
     noisy = with_noise(scene(), 4, 0.7)
     assert "noise of flat parts" in reject_cleaned(noisy, with_noise(scene(), 8))
@@ -71,6 +88,12 @@ def test_a_wide_blur_needs_a_wide_kernel() -> None:
     moved = np.mean([np.roll(scene(), shift, 2) for shift in range(-15, 16)], axis=0)
     assert "blurred again" in reject_sharpened(moved, scene(), 1.0, 1.0)
     assert reject_sharpened(moved, scene(), 1.0, 6.0) == ""
+
+
+def test_a_blur_of_light_is_compared_in_light() -> None:
+    hard = np.clip((scene() - 0.2) / 0.6, 0, 1).astype(np.float32)
+    soft = from_light(torch.from_numpy(blurred(to_light(torch.from_numpy(hard)).numpy(), 2.0))).numpy()
+    assert reblur_error(soft, hard, linear=True) < 0.8 * reblur_error(soft, hard)
 
 
 def test_another_picture_is_rejected() -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from denoise import weights
 from denoise.corruptions import parse
 from denoise.corruptions.blur import Blur, convolve
+from denoise.dsp.light import from_light, to_light
 from denoise.models.deconvolution import extend, plug_and_play, transfer
 
 
@@ -60,6 +61,16 @@ def test_a_known_shake_is_undone(photo: torch.nn.Module) -> None:
     blurred = convolve(clean, kernel[None]) + noise(clean, 1)
     restored = plug_and_play(blurred, kernel, 1 / 255, denoise)
     assert psnr(restored, clean) > psnr(blurred, clean) + 6
+
+
+def test_blur_of_light_is_undone_in_light() -> None:
+    clean, kernel = scene(72, 80), kernel_of("defocus:radius_px=3")
+    blurred = from_light(convolve(to_light(clean), kernel[None]))
+    gains = [
+        psnr(plug_and_play(blurred, kernel, 1 / 255, box, linear=linear), clean) - psnr(blurred, clean)
+        for linear in (True, False)
+    ]
+    assert gains[0] > gains[1] + 0.5
 
 
 def test_the_edges_of_a_slope_do_not_ring() -> None:
