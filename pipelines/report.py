@@ -20,7 +20,7 @@ from denoise.errors import OutputError, UsageError, printable
 from denoise.infer.progress import showing_shares
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
-from pipelines.batch.discover import refuse_overlap
+from pipelines.batch.discover import refuse_below_file, refuse_overlap
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Result
 from pipelines.batch.store import MANIFEST_NAME
@@ -348,6 +348,7 @@ def check_outputs(
     for path, suffixes in outputs.items():
         if path is None:
             continue
+        refuse_below_file(path.parent)
         if suffixes and path.suffix.lower() not in suffixes:
             raise UsageError(f"{path}: is written as {' or '.join(suffixes)}; choose such a name")
         if os.path.lexists(path) and not (path.is_file() if suffixes else path.is_dir()):
@@ -380,6 +381,7 @@ def check_report(path: Path, kind: str) -> None:
         return
     if path.name == MANIFEST_NAME or path.name.startswith(".denoise"):
         raise UsageError(f"{path}: is a name of the manifest and its companions; choose another")
+    refuse_below_file(path.parent)
     if not os.path.lexists(path):
         return
     if not path.is_file():

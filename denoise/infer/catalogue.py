@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +99,7 @@ def find(name: str) -> CatalogueRow:
         return CatalogueRow(AUTO, ("image", "audio"), files, {"picks": picks})
     if name in MODELS:
         return CatalogueRow(name, tuple(MODELS[name]))
-    if name not in shipped and not Path(name).exists() and Path(name).suffix != ".safetensors":
+    if name not in shipped and not Path(name).exists() and not _names_a_file(name):
         raise unknown("model", name, [AUTO, *MODELS, *shipped])
     files = {name: weights_path(name)}
     if (companion := COMPANIONS.get(name, "")) in shipped:
@@ -116,9 +118,18 @@ def weights_path(name: str) -> Path:
     path = shipped.get(name, Path(name))
     if path.exists():
         return path
-    if path.suffix:
-        raise UsageError(f"{name}: no such weights file")
-    raise unknown("trained model", name, shipped)
+    if not _names_a_file(name):
+        raise unknown("trained model", name, shipped)
+    with suppress(OSError):
+        beside = (other.name for other in path.parent.iterdir() if other.suffix == ".safetensors")
+        if near := difflib.get_close_matches(path.name, beside, n=1, cutoff=0.7):
+            raise UsageError(f"{name}: no such weights file; did you mean {path.with_name(near[0])}?")
+    raise UsageError(f"{name}: no such weights file")
+
+
+def _names_a_file(name: str) -> bool:
+    """True for what is written as the path of a file, not as the name of a model."""
+    return bool(Path(name).suffix) or len(Path(name).parts) > 1
 
 
 def for_modality(name: str | None, modality: str) -> CatalogueRow:

@@ -143,9 +143,11 @@ def plan(
     `output` is a folder, unless the only input is a file, and `output` has a suffix and is no folder. In
     place, or where single files lie in `output` itself, results lie beside their inputs.
 
+    Inputs that would have one output are problems, each with the name of another.
+
     Raises:
-        UsageError: An input does not exist, the output overlaps an input, two inputs have one output, or
-            there is nothing to do.
+        UsageError: An input does not exist, the output overlaps an input or is below a file, or there is
+            nothing to do.
     """
     inputs = tuple(inputs)
     for folder in inputs:
@@ -170,8 +172,9 @@ def plan(
         items = [_renamed(source, output) for source in sources]
     else:
         items = [mirrored(source, output, naming) for source in sources]
-    planned = _checked(items, root, in_place=naming.in_place)
-    return Plan(root, planned, tuple(found.problems), tuple(found.ignored), renames)
+    refuse_below_file(root)
+    planned, collisions = _checked(items, root, in_place=naming.in_place)
+    return Plan(root, planned, (*found.problems, *collisions), tuple(found.ignored), renames)
 
 
 def mirrored(source: Source, root: Path, naming: Naming = Naming()) -> Item:  # noqa: B008 - frozen
@@ -222,8 +225,21 @@ def refuse_overlap(folder: Path, output: Path) -> None:
         raise UsageError(f"{output}: the output holds the input {folder}; choose a folder beside it")
 
 
-def _checked(items: list[Item], root: Path, *, in_place: bool = False) -> tuple[Item, ...]:
-    """Drop duplicate items; refuse two sources with one destination, and a destination that is a source."""
+def refuse_below_file(folder: Path) -> None:
+    """Refuse a folder for outputs that is a file, or is to be made inside one.
+
+    Raises:
+        UsageError: No such folder can be made.
+    """
+    above = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
+    if place(folder).is_local and above and not above.is_dir():
+        raise UsageError(f"{above}: is a file; expected a folder to write to")
+
+
+def _checked(
+    items: list[Item], root: Path, *, in_place: bool = False
+) -> tuple[tuple[Item, ...], list[Problem]]:
+    """Drop duplicate items, split off those with one destination; refuse a destination that is a source."""
     folders: dict[Path, str] = {}
 
     def real(path: Path) -> str:
@@ -232,12 +248,16 @@ def _checked(items: list[Item], root: Path, *, in_place: bool = False) -> tuple[
     sources = {real(item.source) for item in items}
     name_key = place(root).name_key()
     by_name: dict[str, Item] = {}
+    collisions: dict[str, dict[Path, Problem]] = {}
     for item in items:
-        first = by_name.setdefault(name_key(item.key), item)
+        name = name_key(item.key)
+        first = by_name.setdefault(name, item)
         if first is not item and real(first.source) != real(item.source):
-            raise UsageError(
-                f"{item.destination}: both {first.source} and {item.source} would be written there"
-            )
+            both = f"both {first.source} and {item.source} would be written there; rename one"
+            sentence = f"{item.destination}: {both}"
+            problems = collisions.setdefault(name, {first.source: Problem(first.source, sentence)})
+            problems[item.source] = Problem(item.source, sentence)
         if not in_place and real(item.destination) in sources:
             raise UsageError(f"{item.destination}: the output would replace an input; choose another output")
-    return tuple(by_name.values())
+    alone = tuple(item for name, item in by_name.items() if name not in collisions)
+    return alone, [problem for found in collisions.values() for problem in found.values()]

@@ -34,6 +34,7 @@ from pipelines.batch.remote import location
 from pipelines.batch.store import MANIFEST_NAME, digest, foreign_backup, output_errors, place
 
 WRITTEN = ("ok", "salvaged")  # statuses of rows with an output; only the first is done
+RESTORED = "restored"  # status of a row that takes back the rows before it: the original is back
 PENDING_NAME = ".denoise-unfinished"
 
 
@@ -95,12 +96,8 @@ class Manifest:
         self.path = root / MANIFEST_NAME
         self._recorded = recorded
         self._pending_path = root / PENDING_NAME
-        self._done = {
-            entry.key: entry
-            for entry in (entries(root) if keys is None or keys else ())
-            if entry.status in WRITTEN and (keys is None or entry.key in keys)
-        }
-        self._others: dict[Path, dict[str | None, Entry]] = {}  # rows of folders above, once asked for
+        self._done = results(root, keys)
+        self._others: dict[Path, dict[str, Entry]] = {}  # rows of folders above, once asked for
         self._pending = pending(root)
         self._settled: set[str] = set()  # pending ones whose row came before the crash
         self._occupant = place(root).occupant()
@@ -113,7 +110,7 @@ class Manifest:
             return Entry.of(item, "failed", error=f"{target}: is a directory; expected a file")
         if overwrite or occupant is None:
             return None
-        done = self._done.get(item.key)
+        done: Entry | None = self._done.get(item.key)
         in_place = item.source == target
         try:
             if in_place and (done is None or digest(target) != done.output_digest):
@@ -171,7 +168,7 @@ class Manifest:
             if folder not in self._others:
                 self._others[folder] = {}
                 with suppress(OutputError):  # a folder of somebody else
-                    self._others[folder] = {row.key: row for row in entries(folder) if row.status in WRITTEN}
+                    self._others[folder] = results(folder)
             done = self._others[folder].get(target.relative_to(folder).as_posix())
             if done and done.output_digest == digest(target):
                 return done
@@ -315,6 +312,23 @@ def entries(root: Path) -> Iterator[Entry]:
     for line in _lines(root / MANIFEST_NAME):
         if isinstance(line, dict) and {"source", "output", "status"} <= line.keys() and _is_sound(line):
             yield Entry(**{name: value for name, value in line.items() if name in names})
+
+
+def results(root: Path, keys: Collection[str] | None = None) -> dict[str, Entry]:
+    """Read the last row of each result of a folder by its key; without those that were taken back.
+
+    Args:
+        keys: Keys to look up; None is all.
+    """
+    found: dict[str, Entry] = {}
+    for entry in entries(root) if keys is None or keys else ():
+        if entry.key is None or not (keys is None or entry.key in keys):
+            continue
+        if entry.status in WRITTEN:
+            found[entry.key] = entry
+        elif entry.status == RESTORED:
+            found.pop(entry.key, None)
+    return found
 
 
 def _is_sound(row: Mapping[str, Any]) -> bool:

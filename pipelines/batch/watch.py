@@ -239,7 +239,7 @@ class _Watcher:
             return f"{item.source}: is inside the output {self._job.output}; a file outside it was expected"
         owner = self._owners.setdefault(self._name_key(item.key), str(item.source))
         if owner != str(item.source):
-            return f"{item.destination}: both {owner} and {item.source} would be written there"
+            return f"{item.destination}: both {owner} and {item.source} would be written there; rename one"
         return None
 
     def _process(self, plan: Plan) -> None:

@@ -20,8 +20,8 @@ from pipelines.cli import settings
 
 _NAMES = (
     "clean", "watch", "serve", "live", "corrupt", "score", "benchmark", "train", "embed", "reconstruct",
-    "similar", "anomalies", "compress", "decompress", "adapt", "models", "info", "verify", "doctor", "config",
-    "completion",
+    "similar", "anomalies", "compress", "decompress", "adapt", "models", "info", "verify", "restore",
+    "doctor", "config", "completion",
 )  # fmt: skip
 COMMANDS: Mapping[str, str] = {
     **{name: f"pipelines.cli.{name}:command" for name in _NAMES},

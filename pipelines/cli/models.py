@@ -102,8 +102,8 @@ def _card_lines(row: CatalogueRow, facts: Mapping[str, Any]) -> Iterator[str]:
         **{f"results, {name}": value for name, value in facts.get("results", {}).items()},
     }
     for name, fact in shown.items():
-        if fact not in (None, "", [], {}):
-            text = textwrap.wrap(_in_words(fact), report.WIDTH - _INDENT)
+        text = [] if fact is None else textwrap.wrap(_in_words(fact), report.WIDTH - _INDENT)
+        if text:
             title = name.replace("_", " ")
             if len(title) > _INDENT - 4:
                 yield f"  {title}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from denoise.errors import InputError, UsageError
 from denoise.io.atomic import is_temporary
 from pipelines.batch.lock import CLAIM_PREFIX, LOCK_NAME
-from pipelines.batch.manifest import PENDING_NAME, WRITTEN, entries, pending
+from pipelines.batch.manifest import PENDING_NAME, WRITTEN, entries, pending, results
 from pipelines.batch.store import MANIFEST_NAME, digest
 
 _OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # in no row
@@ -47,11 +47,7 @@ def verify(root: Path) -> Iterator[Checked]:
     """
     if not (root / MANIFEST_NAME).is_file():
         raise UsageError(f"{root}: holds no {MANIFEST_NAME}; the output folder of a run was expected")
-    expected = {
-        entry.key: entry.output_digest
-        for entry in entries(root)
-        if entry.status in WRITTEN and entry.key is not None and entry.output_digest is not None
-    }
+    expected = {key: entry.output_digest for key, entry in results(root).items() if entry.output_digest}
     originals: dict[str | None, list[str]] = {}  # of each run in place, under suffixes of their own
     for entry in entries(root):
         if entry.status in WRITTEN and entry.source == entry.output and entry.input_digest:

@@ -160,6 +160,19 @@ def test_a_card_of_anything(archive: Path, data: st.DataObject) -> None:
     attack_card(archive, data)
 
 
+@pytest.mark.parametrize("fact", [[[]], "", {}, [""], None, " "])
+def test_a_fact_without_words_is_left_out_of_a_card(archive: Path, fact: object) -> None:
+    sound = (archive / "w.safetensors").read_bytes()
+    length = struct.unpack("<Q", sound[:8])[0]
+    header = json.loads(sound[8 : 8 + length])
+    card = json.loads(header["__metadata__"]["denoise"]) | {"parameters": fact}
+    header["__metadata__"]["denoise"] = json.dumps(card)
+    text = json.dumps(header).encode()
+    path = archive / "bare.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + sound[8 + length :])
+    assert "parameters" not in run("models", "show", path)
+
+
 def attack_archive(archive: Path, data: st.DataObject) -> None:
     with np.load(archive / "c.npz") as whole:
         arrays = dict(whole)

@@ -57,3 +57,11 @@ def test_weights_are_found_by_name_or_path(tmp_path: Path) -> None:
         weights_path("median")
     with pytest.raises(UsageError, match=r"gone\.safetensors: no such weights file"):
         weights_path(str(tmp_path / "gone.safetensors"))
+    (tmp_path / "mine.safetensors").touch()
+    for slip in ("mine.safetensor", "mien.safetensors"):
+        with pytest.raises(
+            UsageError, match=rf"{slip}: no such weights file; did you mean .*mine\.safetensors\?"
+        ):
+            find(str(tmp_path / slip))
+    with pytest.raises(UsageError, match=r"mine\.safetensor: no such weights file$"):
+        find("mine.safetensor")

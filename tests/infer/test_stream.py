@@ -242,6 +242,17 @@ def test_a_buffer_may_be_refilled_by_the_caller(gain: Make) -> None:
     np.testing.assert_allclose(result[0], np.repeat(np.arange(10) / 2, 30))
 
 
+def test_a_model_gets_silence_for_what_is_too_faint_for_its_powers(gain: Make) -> None:
+    given: list[torch.Tensor] = []
+    model = gain(modality="audio")
+    model.register_forward_pre_hook(lambda _, args: given.append(args[0].clone()))
+    faint = np.float32([[2e-34, -1e-20, 1e-9, 1.0] * 100])
+    result = streamed(Stream(model, 1), faint)
+    seen = torch.cat([part.flatten() for part in given])
+    assert set(seen.tolist()) == {0.0, np.float32(1e-9), 1.0}
+    np.testing.assert_array_equal(result[faint == np.float32(2e-34)], np.float32(2e-34))
+
+
 def test_strength(gain: Make) -> None:
     signal = noise(2, 500)
     for strength in (0.0, 0.3, 1.0):

@@ -137,3 +137,39 @@ def test_a_folder_in_place_of_a_backup_is_named(tmp_path: Path) -> None:
     found = clean(path, "--backup", ".orig")
     assert found.exit_code == 1
     assert f"{path}.orig: is no regular file" in found.output
+
+
+def test_restore_puts_the_originals_back(tmp_path: Path) -> None:
+    before = {
+        path.name: path.read_bytes() for path in (picture(tmp_path / "a.png"), log(tmp_path / "t.csv", 100))
+    }
+    assert clean(tmp_path, "--backup", ".orig").exit_code == 0
+    assert state(tmp_path)["a.png"] != before["a.png"]
+    again = CliRunner().invoke(cli, ["restore", str(tmp_path)])
+    assert (again.exit_code, again.stdout) == (0, "2 restored, 0 failed\n")
+    assert state(tmp_path) == before
+    assert CliRunner().invoke(cli, ["verify", str(tmp_path)]).exit_code == 0
+    assert clean(tmp_path, "--backup", ".orig").exit_code == 0  # as if it had never been cleaned
+    assert state(tmp_path)["a.png.orig"] == before["a.png"]
+    (tmp_path / "a.png").unlink()
+    assert CliRunner().invoke(cli, ["restore", str(tmp_path)]).exit_code == 0
+    assert state(tmp_path) == before
+    assert "no result of --in-place" in CliRunner().invoke(cli, ["restore", str(tmp_path)]).output
+
+
+@pytest.mark.parametrize("change", [grown_log, cropped_photo, "foreign", "none"])
+def test_restore_leaves_what_is_not_proven(tmp_path: Path, change: Callable[[Path], Path] | str) -> None:
+    if isinstance(change, str):
+        picture(tmp_path / "a.png")
+        assert clean(tmp_path, "--backup", ".orig").exit_code == 0
+        (tmp_path / "a.png.orig").unlink()
+        if change == "foreign":
+            picture(tmp_path / "other.png", 1).rename(tmp_path / "a.png.orig")
+    else:
+        change(tmp_path)
+    before = state(tmp_path)
+    result = CliRunner().invoke(cli, ["restore", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "0 restored, 1 failed" in result.stdout
+    assert "and stays" in result.stderr
+    assert state(tmp_path) == before

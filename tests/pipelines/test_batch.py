@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from denoise.errors import InputError, OutputError, UsageError
+from denoise.errors import InputError, UsageError
 from denoise.io.atomic import replacing
 from pipelines.batch import run as batch
 from pipelines.batch.discover import Item
@@ -314,6 +314,19 @@ def test_one_bad_file_costs_one_file(
     turned.assert_complete()
 
 
+def test_a_collision_of_names_fails_those_files_alone(turned: Turned) -> None:
+    other = turned.source.with_name("other")
+    other.mkdir()
+    (other / NAMES[3]).write_bytes(b"another file")
+    result = batch.run(Turn(inputs=(turned.source, other), output=turned.out))
+    assert result.counts == {"ok": 5, "failed": 2}
+    assert {entry.source for entry in result.entries if entry.status == "failed"} == {
+        str(turned.source / NAMES[3]),
+        str(other / NAMES[3]),
+    }
+    assert not (turned.out / NAMES[3]).exists()
+
+
 def test_a_full_disk_stops_the_batch_and_the_rest_is_listed(
     turned: Turned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,7 +392,7 @@ def test_overwrite_does_every_file_anew(turned: Turned) -> None:
 
 def test_an_output_folder_that_cannot_be_made_stops_before_work(turned: Turned) -> None:
     turned.out.write_text("a file where a folder should be")
-    with pytest.raises(OutputError, match=r"out: cannot be written: File exists"):
+    with pytest.raises(UsageError, match=r"out: is a file; expected a folder"):
         batch.run(Turn(inputs=(turned.source,), output=turned.out))
 
 

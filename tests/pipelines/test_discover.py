@@ -1,12 +1,14 @@
 """The plan: inputs, outputs, and refusals before work starts."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from denoise.errors import UsageError
 from pipelines.batch import discover, store
+from pipelines.report import check_report
 
 
 def make(root: Path, *names: str) -> Path:
@@ -89,12 +91,24 @@ def test_an_output_inside_its_input_is_seen_through_a_link(tmp_path: Path) -> No
         discover.plan([tmp_path / "in"], tmp_path / "link" / "out")
 
 
-def test_two_inputs_with_one_output_are_refused_by_name(tmp_path: Path) -> None:
-    make(tmp_path, "a/x.png", "b/x.png")
-    with pytest.raises(UsageError) as caught:
-        discover.plan([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
-    assert str(tmp_path / "a" / "x.png") in str(caught.value)
-    assert str(tmp_path / "b" / "x.png") in str(caught.value)
+def test_inputs_with_one_output_are_problems_with_both_names(tmp_path: Path) -> None:
+    make(tmp_path, "a/x.png", "b/x.png", "c/x.png", "b/y.png")
+    plan = discover.plan([tmp_path / "a", tmp_path / "b", tmp_path / "c"], tmp_path / "out")
+    assert keys(plan) == ["y.png"]
+    assert [problem.path.parent.name for problem in plan.problems] == ["a", "b", "c"]
+    for problem, other in zip(plan.problems, "baa", strict=True):
+        assert str(problem.path) in problem.error
+        assert str(tmp_path / other / "x.png") in problem.error
+
+
+@pytest.mark.parametrize("output", ["file", "file/out", "file/x.png", "file/below/x.png"])
+def test_an_output_below_a_file_is_refused(tmp_path: Path, output: str) -> None:
+    make(tmp_path, "in/a.png", "in/b.png", "file")
+    inputs = [tmp_path / "in" / "a.png"] if output.endswith(".png") else [tmp_path / "in"]
+    with pytest.raises(UsageError, match="file: is a file; expected a folder"):
+        discover.plan(inputs, tmp_path / output)
+    with pytest.raises(UsageError, match="file: is a file; expected a folder"):
+        check_report(tmp_path / "file" / "x.json", "JSON")
 
 
 def test_one_file_named_twice_is_one_item(tmp_path: Path) -> None:
@@ -111,8 +125,9 @@ def test_names_that_differ_by_case_collide_where_the_disk_says_so(
     monkeypatch.setattr(store, "_folds_case", lambda _: folds)
     inputs = [tmp_path / "a", tmp_path / "b"]
     if folds:
-        with pytest.raises(UsageError, match="both"):
-            discover.plan(inputs, tmp_path / "out")
+        plan = discover.plan(inputs, tmp_path / "out")
+        assert not plan.items
+        assert len(plan.problems) == 2
     else:
         assert keys(discover.plan(inputs, tmp_path / "out")) == ["x.png", "X.PNG"]
 
@@ -228,8 +243,10 @@ def test_first_bytes_tell_more_than_names(tmp_path: Path) -> None:
     }
     assert [item.size_bytes for item in found.items] == [13, 8, 21]
     make(tmp_path / "in", "photo.tif")
-    with pytest.raises(UsageError, match=r"out/photo.tif: both .*photo.raf and .*photo.tif"):
-        discover.plan([tmp_path / "in"], tmp_path / "out")
+    found = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert keys(found) == ["a.jpg", "b.bin"]
+    for problem in found.problems:
+        assert re.search(r"out/photo.tif: both .*photo.raf and .*photo.tif", problem.error)
 
 
 def test_a_folder_that_is_named_and_cannot_be_read_is_refused(
