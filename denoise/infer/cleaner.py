@@ -99,7 +99,8 @@ class Cleaner:
         A selector takes the model of `selection`, if one is given, and only verifies its result.
 
         Black and white of an image are judged by its samples (`denoise.estimate.scale`), and three equal
-        channels stay equal.
+        channels stay equal. Integers for which `none` is selected come back as they are, not as a copy: a
+        page may be large.
         """
         options: dict[str, Any] = {"sample_rate": sample_rate, "sigma": sigma, "selection": selection}
         if not array.dtype.isnative or min(array.strides, default=0) < 0:  # torch has no such arrays
@@ -112,6 +113,8 @@ class Cleaner:
         if _equal_channels(array[:cleaned]):
             gray = np.concatenate([array[:1], array[cleaned:]])
             result, selection = self._apply_image(gray, peak, keep, strength, options)
+            if result is gray:
+                return array, selection
             same = np.broadcast_to(result[0], (3, *result.shape[1:]))  # no copy: a page may be large
             return np.concatenate([same, result[1:]]), selection
         return self._apply_image(array, peak, keep, strength, options)
@@ -158,6 +161,8 @@ class Cleaner:
             return apply(self.denoiser, array, strength=strength, **options), Selection(self.name)
         noisy = array[: len(array) - keep]
         selection = given or selector.select(noisy, peak)
+        if selection.model == "none" and array.dtype.kind in "iu":
+            return array, selection
         repaired = selector.repair(selection, noisy, peak)
         source = array if repaired is noisy else np.concatenate([repaired, array[len(noisy) :]])
         name = ""
@@ -236,6 +241,8 @@ class Cleaner:
             strength=strength,
             sigma=sigma,
         )
+        if cleaned is known:
+            cleaned = known.copy()
         if known is not planes:
             cleaned = as_dtype(noisy.dtype, np.where(np.isnan(cleaned), planes, cleaned))
         return restore(np.moveaxis(cleaned, 0, axis) if has_channels else cleaned[0])

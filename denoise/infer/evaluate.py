@@ -87,7 +87,8 @@ class _PageNoise:
 
     def update(self, noisy: Array | None, cleaned: Array, known_sigma: float | None = None, /) -> None:
         assert noisy is not None
-        unchanged = np.array_equal(noisy, cleaned)
+        bands = (np.s_[:, top : top + 256] for top in range(0, noisy.shape[1], 256))  # a page may be large
+        unchanged = all(np.array_equal(noisy[rows], cleaned[rows]) for rows in bands)
         if unchanged and known_sigma is None:
             return
         black, white = sample_range(noisy, self._peak)

@@ -183,3 +183,17 @@ def test_clean_and_apply_agree(strided_image: Make) -> None:
     np.testing.assert_array_equal(
         cleaned.transpose(2, 0, 1), apply(model, image.transpose(2, 0, 1), peak=1.0, strength=0.5)
     )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_drawing_is_not_copied(channels: int) -> None:
+    drawing = np.full((600, 800), 255, np.uint8)
+    drawing[::40] = drawing[:, ::50] = 0
+    page = np.repeat(drawing[None], channels, axis=0)
+    auto = load("auto", "image")
+    result, selection = auto.apply(page, peak=255)
+    assert selection.model == "none"
+    assert result is page
+    cleaned = auto.clean(page)
+    np.testing.assert_array_equal(cleaned, page)
+    assert not np.shares_memory(cleaned, page)  # the caller may write to it
