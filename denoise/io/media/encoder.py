@@ -32,9 +32,12 @@ _FALLBACKS = {
     **dict.fromkeys(("flv", "3gp", "3g2"), "aac"),
     "webm": "libopus",
 }
+PLAIN = ("aac", "ac3", "eac3", "mp3")  # names of the demuxers of `_PLAIN`
 LOSSLESS = ("alac", "flac", "wavpack", "tta", "pcm_")
 MOVS = ("mov", "mp4", "ipod", "3gp", "3g2")
 SIGNALS_DELAY = (*MOVS, "matroska", "webm", "ogg")  # others start with all packets
+# Format of the packets, and samples in one, of codecs whose delay a Matroska source may leave unsaid.
+_PLAIN = {"aac": ("adts", 1024), "ac3": ("ac3", 1536), "eac3": ("eac3", 1536), "mp2": ("mp2", 1152)}
 # Bit rates of the codecs that have a table of them.
 _KBPS = {
     "libmp3lame": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -73,6 +76,11 @@ def coding_for(track: Track, muxer: str) -> Coding:
         note = f"{track.codec} has no encoder here: its sound is written as {codec}"
         # another codec loses other things
         bit_rate = bit_rate and max(bit_rate, _OTHER_CODEC_BIT_RATE * track.channels)
+    plain, frame = _PLAIN.get(encoder, ("", 1))
+    if muxer == "matroska" and plain and encoder == same and not track.states_delay:
+        # FFmpeg would state a delay, and have the file start that much earlier.
+        if len(track.marks) == 1 and track.samples % frame == 0:
+            muxer = plain
     return Coding(muxer, encoder, bit_rate, note)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from denoise.errors import OutputError, reason
 from denoise.io.formats import optional_package
-from denoise.io.media.encoder import SIGNALS_DELAY
+from denoise.io.media.encoder import PLAIN, SIGNALS_DELAY
 from denoise.io.media.mp4 import Replacement
 from denoise.io.media.tracks import opened
 
@@ -69,8 +69,8 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                 stream for stream in file.streams if stream.index in streams and stream.index not in sounds
             ]
             parts = [_packets(file, copied, lead)] if copied else []
-            moved = muxer not in SIGNALS_DELAY
             for i, sound in sounds.items():
+                moved = muxer not in SIGNALS_DELAY or sound.format.name in PLAIN
                 parts.append(_packets(sound, sound.streams, starts[i] + lead, i, from_zero=moved))
             counts = Counter[int]()
             for _, _, index, packet in heapq.merge(*parts, key=lambda entry: entry[:2]):

@@ -54,6 +54,7 @@ class Track:
     # samples and their times, in samples from the start of the file, wherever the time stamps depart from
     # counting: the first sample, and what follows gaps
     marks: tuple[tuple[int, int], ...]
+    states_delay: bool = False  # its packets say which samples of theirs are none of the sound
     damage: str | None = None  # how it is damaged, in one sentence; None if it is whole
     stated_samples: int = 0  # samples that a damaged track had, by its header
 
@@ -152,6 +153,7 @@ def _scan(path: Path, index: int) -> Track:
             samples,
             counter.bytes * 8 * rate / max(samples, counter.packets * counter.longest),
             tuple(marks),
+            counter.skips,
             damage,
             max(round(stated_s * rate), samples) if damage else 0,
         )
@@ -165,6 +167,7 @@ class _Counter:
     packets: int = 0
     longest: int = 0  # frame, in samples
     bad: int = 0  # packets that could not be decoded
+    skips: bool = False  # samples of a packet are to be skipped
     stop: int = 0  # end of its last packet, in the unit of the stream
 
 
@@ -212,6 +215,7 @@ def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) 
             counter.stop = packet.pts + packet.duration
         counter.bytes += packet.size
         counter.packets += packet.size > 0
+        counter.skips = counter.skips or packet.has_sidedata("skip_samples")
         try:
             frames = packet.decode()
         except av.error.FFmpegError:

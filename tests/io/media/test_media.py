@@ -516,6 +516,30 @@ def probed(path: Path, ffprobe: str) -> dict[str, Any]:
     return {**said, "packets": sorted(packets, key=lambda row: (row["stream_index"], row.get("dts", 0)))}
 
 
+@pytest.mark.parametrize(
+    ("encoder", "form"), [("aac", "adts"), ("ac3", "ac3"), ("eac3", "eac3"), ("mp2", "mp2")]
+)
+def test_matroska_that_states_no_delay_starts_where_it_did(tmp_path: Path, encoder: str, form: str) -> None:
+    plain, source, result = (tmp_path / name for name in (f"a.{form}", "a.mkv", "b.mkv"))
+    make(plain, Made(plain.suffix, form, (encoder,)))
+    with (
+        av.open(str(plain), format=form if form != "adts" else "aac") as file,
+        av.open(str(source), "w") as out,
+    ):
+        stream = out.add_stream_from_template(file.streams[0])
+        for packet in file.demux(0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    rewrite(source, result)
+    assert read(result).shape == read(source).shape
+    assert shift(read(result), read(source)) == 0
+    times = [[packet[1] for packet in packets_of(path, ("audio",))] for path in (source, result)]
+    assert times[0] == times[1]
+    with av.open(str(source)) as old, av.open(str(result)) as new:
+        assert (new.start_time, new.duration) == (old.start_time, old.duration)
+
+
 @pytest.mark.skipif(not shutil.which("ffprobe"), reason="it compares what FFmpeg's own programs say")
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_ffprobe_finds_nothing_changed_but_the_sound(tmp_path: Path, suffix: str) -> None:
