@@ -383,6 +383,9 @@ def _built(path: Path, card: Mapping[str, Any], shapes: Mapping[str, tuple[int, 
         raise WeightsError(
             f"{path}: its card says {card['modality']}, its config {plan.spec.modality}, expected the same"
         )
+    rate = plan.spec.sample_rate
+    if rate is not None and not (isinstance(rate, int | float) and 0 < rate < math.inf):
+        raise WeightsError(f"{path}: its sample rate is {rate}, expected a positive number of Hz")
     _check_reach(path, plan)
     import torch
 

@@ -115,6 +115,17 @@ def test_a_dilation_does_not_take_gigabytes(tmp_path: Path) -> None:
     assert "needs 1024 frames of context at most" in refused(path)
 
 
+@pytest.mark.parametrize("rate", [[600_000, 3], "16000", -1, 0, {}])
+def test_a_sample_rate_is_a_positive_number(tmp_path: Path, rate: object) -> None:
+    path = tmp_path / "a.safetensors"
+    model = weights.load(weights.pretrained()["field"])[0]
+    weights.save(path, model, name="a", architecture="floor-gain", facts={})
+    header, card, tensors = parts(path)
+    card["config"]["sample_rate"] = rate
+    put(path, header, card, tensors)
+    assert refused(path)
+
+
 def test_more_tensors_than_any_model_has_are_refused(path: Path) -> None:
     header, card, _ = parts(path)
     header = {

@@ -76,11 +76,10 @@ def coding_for(track: Track, muxer: str) -> Coding:
         note = f"{track.codec} has no encoder here: its sound is written as {codec}"
         # another codec loses other things
         bit_rate = bit_rate and max(bit_rate, _OTHER_CODEC_BIT_RATE * track.channels)
-    plain, frame = _PLAIN.get(encoder, ("", 1))
-    if muxer == "matroska" and plain and encoder == same and not track.states_delay:
-        # FFmpeg would state a delay, and have the file start that much earlier.
-        if len(track.marks) == 1 and track.samples % frame == 0:
-            muxer = plain
+    if muxer == "matroska" and encoder == same and encoder in _PLAIN and not track.states_delay:
+        plain, frame = _PLAIN[encoder]
+        steady = len(track.marks) == 1 and track.samples % frame == 0
+        muxer = plain if steady else muxer  # FFmpeg would state a delay, and start the file that much earlier
     return Coding(muxer, encoder, bit_rate, note)
 
 
