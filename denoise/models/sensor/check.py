@@ -79,8 +79,7 @@ class EventGuard:
             (self.far * limit - size) / np.maximum((self.far - self.usual) * limit, 1e-30), 0.0, 1.0
         )
         if self.impulses:
-            lone = self._impulses(samples, correction, large, impulses)
-            share[lone] = quiet[lone]
+            share[self._impulses(samples, correction, large & (quiet > 0.0), impulses)] = 1.0
         if self.faults:
             share[self._rails(samples, large & (repeats < self.repeats[0]), equal)] = 1.0
         checked: Doubles = share * correction
