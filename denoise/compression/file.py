@@ -29,7 +29,7 @@ from denoise.compression.image import QUALITIES, Coded, ImageCompressor
 from denoise.errors import InputError, TooLargeError, UnreadableError, UnsupportedError, reason
 from denoise.io.atomic import replacing
 from denoise.io.image.codec import MAX_PIXELS, MEGA
-from denoise.io.limits import require_memory, require_plausible_page
+from denoise.io.limits import PICTURE_BYTES, require_memory
 from denoise.signal import ImageInfo, Metadata, Page
 
 SUFFIX = ".dnz"
@@ -38,7 +38,8 @@ VERSION = 1
 _GRAY, _LOSSLESS, _ALPHA = 1, 2, 4
 _FIXED = struct.Struct("<4sBBB4s")
 _MAX_METADATA_BYTES = 64 << 20
-_BYTES_PER_PIXEL = 40  # memory to decode
+_BYTES_PER_PIXEL = 110  # memory to decode
+_MAX_PIXELS_PER_BYTE = 2000  # a smooth photo at the lowest quality has 500
 _WEBP_SIDE = 16383  # pixels
 
 
@@ -192,7 +193,8 @@ def _check(page: Page, size_bytes: int, where: str = "") -> None:
     if page.height * page.width > MAX_PIXELS:
         raise TooLargeError(f"{where}has {page.size_text}, above the limit of {MAX_PIXELS / MEGA:g}")
     needed = _BYTES_PER_PIXEL * page.height * page.width
-    require_plausible_page(page, needed, size_bytes, where)
+    if needed > PICTURE_BYTES and page.height * page.width > _MAX_PIXELS_PER_BYTE * size_bytes:
+        raise TooLargeError(f"{where}has {page.size_text} in {size_bytes} bytes; refused, as no photo has")
     require_memory(needed, where)
 
 

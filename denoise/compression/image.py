@@ -55,7 +55,7 @@ class ImageCompressor:
         hyper = _tiled(lambda part: self.model.hyper_code(part, at), steps, BLOCK, CELL)
         code = hyper.round().clamp(-(2.0**15), 2.0**15)
         location, level = self._distribution(code, quality)
-        off = (steps.double() - location).clamp(-(2.0**19), 2.0**19).numpy().ravel()
+        off = (steps - location).clamp(-(2.0**19), 2.0**19).numpy().ravel()
         first, second = Encoder(), Encoder()
         for channel, counts in zip(code.numpy()[0].astype(np.int32), self._prior, strict=True):
             first.add(channel.ravel(), counts)
@@ -123,7 +123,8 @@ class ImageCompressor:
             features = fixed_point.on_grid(part.double() * factor[:, None, None])
             location, spread = fixed_point.evaluate(self.model.hyper_synthesis, features).chunk(2, 1)
             table = levels(spread.numpy() + scale[:, None, None])
-            return torch.cat([location, torch.from_numpy(table).double()], 1)
+            # Locations are multiples of 2^-12 below 2^12, which float32 holds, and so are tables.
+            return torch.cat([location, torch.from_numpy(table).double()], 1).float()
 
         location, level = _tiled(run, code, CELL, BLOCK).chunk(2, 1)
         return location, level.numpy().astype(np.uint8).ravel()
@@ -143,13 +144,13 @@ class ImageCompressor:
         return linear + F.pixel_shuffle(correction * factor(model.log_tail), 4)
 
 
-def _cheapest(values: Doubles, counts: Doubles) -> Integers:
+def _cheapest(values: Array, counts: Doubles) -> Integers:
     """Round to the nearest integer, or the next towards zero where bits and error together cost less."""
     bits, reach = -np.log2(counts / counts.sum()), len(counts) // 2
     nearest = np.rint(values)
     lower = nearest - np.sign(nearest)
 
-    def cost(number: Doubles) -> Doubles:
+    def cost(number: Array) -> Doubles:
         coded = bits[np.clip(number, -reach, reach).astype(int) + reach]
         return coded + _ERROR_BITS * np.square(values - number)
 

@@ -20,6 +20,7 @@ from denoise.compression.entropy import Decoder, Encoder, logistic, mixture
 from denoise.compression.image import ImageCompressor
 from denoise.errors import InputError, TooLargeError, UnreadableError, UnsupportedError, WeightsError
 from denoise.models.layers import ResidualBlock
+from denoise.signal import Page
 from pipelines.cli.group import cli
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
@@ -225,12 +226,13 @@ def test_forged_files_give_a_picture_or_a_sentence(
 
 
 def test_a_giant_in_a_kilobyte_is_refused(codec: ImageCompressor, tmp_path: Path) -> None:
-    for side, words in ((20_000, "refusing to decode"), (2**34, "limit|sizes")):
+    for side, words in ((20_000, "as no photo has"), (2**34, "limit|sizes")):
         numbers = (side, side, 0, 0, 0, 0, 0, 0)
         head = struct.pack("<4sBBB4s", coding.MAGIC, 1, 0, 9, codec.digest)
         data = head + b"".join(map(coding._varint, numbers)) + bytes(4)
         with pytest.raises((TooLargeError, UnreadableError), match=words):
             restored(resealed(data), codec, tmp_path)
+    coding._check(Page(3000, 3000, 3, "uint8"), 20_000)  # a photo out of focus
 
 
 def test_other_weights_and_versions_are_named(codec: ImageCompressor, small: bytes, tmp_path: Path) -> None:
