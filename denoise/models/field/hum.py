@@ -149,11 +149,13 @@ def _lines(low: Array, rate: float, spectra: Array, hop: int, size: int, mains_h
     steadiness, prominent = _steadiness(amplitude, floor)
     constant, certainty = _constant(amplitude, hop / size)
     strong = (steadiness > _MIN_STEADINESS) & prominent & (certainty > _MIN_CERTAINTY)
-    strong[strong] = _lasting(low, rate, cycles, multiples[strong], amplitude[:, strong], middles)
+    is_hum = strong | (certainty > _MIN_FAINT_CERTAINTY)
+    envelope = np.where(strong[:, None], amplitude, constant[..., None])
+    is_hum[is_hum] = _lasting(low, rate, cycles, multiples[is_hum], envelope[:, is_hum], middles)
+    strong &= is_hum
     off_hz = np.median(np.abs(np.diff(cycles) * rate - mains_hz))
     if off_hz > _MAX_OFF_HZ:  # a note beside the mains frequency
         return None
-    is_hum = strong | (certainty > _MIN_FAINT_CERTAINTY)
     # Faint lines alone may be the room of a low chord: they count beside a strong one.
     anchors = strong & ((steadiness > _MIN_ANCHOR_STEADINESS) | (certainty > _MIN_ANCHOR_CERTAINTY))
     if is_hum.sum() < _MIN_LINES or not anchors[:_ANCHORS].any():
