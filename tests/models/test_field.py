@@ -156,6 +156,16 @@ def test_drones_and_bass_lines_on_the_mains_are_no_hum(hz: float) -> None:
         np.testing.assert_array_equal(mains_hum(sound[None], RATE), 0.0)
 
 
+def test_ticks_of_a_clock_add_no_lines_to_the_hum_between_them() -> None:
+    """A clock that ticks once a second has lines on all multiples of the mains."""
+    decay = np.arange(480)
+    recording = added = hum(8, 50.0, level=0.003)
+    recording = recording + 1e-5 * np.random.default_rng(0).standard_normal(added.size)
+    for start in range(9000, recording.size, RATE):
+        recording[start : start + 480] += 0.8 * np.exp(-decay / 60) * np.cos(1.2 * decay)
+    assert level_db(mains_hum(recording[None], RATE)[0] - added) < level_db(added) - 36
+
+
 def test_a_train_of_pulses_is_no_hum() -> None:
     """Lines at all multiples of 20 Hz, some of which are those of the mains."""
     pulses = 0.4 * (np.arange(8 * RATE) % 2400 < 3)
