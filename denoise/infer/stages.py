@@ -26,7 +26,6 @@ _FLOOR_S = 0.05  # time constant of the energy whose minimum is the noise of the
 _SETTLING = 6  # time constants until a smoothed energy is settled
 _FLOOR_RISE_DB_S = 1.0  # of that noise: a minimum is forgotten so fast
 _OVER_FLOOR = 2.0  # energy over the noise that counts as noise, too
-_OFFSET_S = 2.0  # time constant of the mean that is a stream's offset
 _MIN_POWER = 1e-11  # of full scale (-110 dB): below it the gain is one
 
 
@@ -146,29 +145,6 @@ class _Causal:
         self._to_drop -= drop
         size = min(denoised.shape[-1] - drop, self._noisy.size)
         return self._noisy.take(size) - denoised[:, drop : drop + size]
-
-
-class OffsetFollower:
-    """Follows the offset of a live stream, whose mean is unknown.
-
-    The offset is the mean since the first sample, later over the last `_OFFSET_S`. All of it counts: a bound
-    below which it stays would be crossed to and fro within a word.
-    """
-
-    def __init__(self, channels: int, sample_rate: float) -> None:
-        self._decay = math.exp(-1.0 / (_OFFSET_S * sample_rate))
-        self._state = np.zeros((channels, 1))
-        self._done = 0
-
-    def __call__(self, block: Array) -> Array:
-        """Return the offset at each of the next samples `(C, n)`, of which there is at least one."""
-        from scipy.signal import lfilter
-
-        decay = self._decay
-        total, self._state = lfilter([1 - decay], [1, -decay], block.astype(np.float64), zi=self._state)
-        count = self._done + np.arange(1, block.shape[-1] + 1)
-        self._done = int(count[-1])
-        return np.asarray(total / -np.expm1(count * math.log(decay)))
 
 
 class SampleQueue:

@@ -26,7 +26,6 @@ from denoise.infer.stages import (
     MAX_RAMP,
     FullBand,
     GapBridge,
-    OffsetFollower,
     SampleQueue,
     Stage,
     concat,
@@ -203,8 +202,7 @@ class Stream:
         strength: 1 is fully cleaned, 0 is the input.
         sigma: Noise standard deviation in the signal's own units, for a model that uses it.
         offset: Value to subtract before the model, per channel or for all (its mean, if `spec.centre` or
-            `spec.removes_offset`). None follows the mean for a model with `spec.removes_offset`, and is 0 for
-            others.
+            `spec.removes_offset`).
         scale: Value to divide by before the model, per channel or for all (its standard deviation, if
             `spec.scale`); 0 leaves a channel as it is.
         block: Samples per channel in one call of the model, at the model's rate: large blocks are faster,
@@ -225,7 +223,7 @@ class Stream:
         sample_rate: float | None = None,
         strength: float = 1.0,
         sigma: float | None = None,
-        offset: ArrayLike | None = None,
+        offset: ArrayLike = 0.0,
         scale: ArrayLike = 1.0,
         block: int | None = None,
         clock: Clock | None = None,
@@ -247,12 +245,6 @@ class Stream:
 
         self.model, self._block, self._sample_rate = model, block, sample_rate
         self._channels = channels
-        self._follower = (
-            OffsetFollower(channels, sample_rate or spec.sample_rate or 1.0)
-            if offset is None and spec.removes_offset
-            else None
-        )
-        offset = 0.0 if offset is None else offset
         self._offset = np.broadcast_to(np.asarray(offset, np.float64), (channels,))[:, None]
         gain = np.broadcast_to(np.asarray(scale, np.float64), (channels,))[:, None]
         self._divisor = np.where(gain > 0, gain, 1.0)
@@ -379,8 +371,7 @@ class Stream:
         self._checked += piece.shape[-1]
         self._dry.append(piece)
         with np.errstate(over="ignore"):  # a value beyond float32 gives an infinite result, which is reported
-            offset = self._follower(piece) if self._follower and piece.size else self._offset
-            scaled: Array = ((piece - offset) / self._divisor).astype(np.float32)
+            scaled: Array = ((piece - self._offset) / self._divisor).astype(np.float32)
         scaled[np.abs(scaled) < _SILENT] = 0
         return scaled
 

@@ -347,17 +347,6 @@ def test_a_channel_of_gaps_only_passes(strided_signal: Denoiser) -> None:
     assert np.isfinite(result[0]).all()
 
 
-@pytest.mark.parametrize("rate", [8000, 16_000, 48_000])
-def test_a_live_stream_does_not_notice_its_offset(rate: int) -> None:
-    """The offset is unknown at its beginning, yet the result is that without one, plus the offset."""
-    signal = noise(1, 2 * rate) * np.linspace(0.0, 0.1, 2 * rate)
-    model = load("speech-live", "audio")
-    plain = streamed(Stream(model, 1, rate), signal)
-    for offset in (0.01, -0.3):
-        moved = streamed(Stream(model, 1, rate), signal + offset)
-        np.testing.assert_allclose(moved - offset, plain, atol=1e-4)
-
-
 def test_offset_and_scale_are_taken_off_and_put_back() -> None:
     model, signal = Recorder(), noise(2, 800) * np.array([[3.0], [1e-3]]) + np.array([[1e6], [0.0]])
     model.spec = InputSpec("sensor", centre=True, scale=True)
