@@ -71,7 +71,7 @@ def reject_cleaned(before: Array, after: Array, *, gaussian: bool = True) -> str
     share = _correlation(detail_before - detail_after, detail_after)
     if share > _OUTLINES:
         return f"it removed outlines ({share:.0%} correlation)"
-    if gaussian and (peakedness := _peakedness(before - after)) > _TEXTURE:
+    if gaussian and (peakedness := _peakedness(before, after)) > _TEXTURE:
         return f"what it removed is texture rather than noise (kurtosis {peakedness:.1f})"
     return ""
 
@@ -189,21 +189,27 @@ def reblur_error(
     return _EIGHT_BIT * float(np.sqrt(np.square(error).mean())) if error.size else 0.0
 
 
-def _peakedness(removed: Array) -> float:
-    """Kurtosis within blocks of 8 x 8 pixels: 3 for noise of any level, which may differ between the blocks.
+def _peakedness(before: Array, after: Array) -> float:
+    """Kurtosis of what was removed, within blocks of 8 x 8 pixels: 3 for noise, whose level may differ.
 
     What a denoiser takes from blades, grains and threads has heavier tails. The blocks that lost most are
-    left out: single points are no texture. Less the standard error.
+    left out, because single points are no texture, and those with clipped noise. Less the standard error.
     """
-    rows, columns = (size // _SIDE * _SIDE for size in removed.shape[1:])
-    if not rows or not columns:
+    values, removed = (_planes(image) for image in (before, before - after))
+    clear = (values.min((2, 4)) > 0) & (values.max((2, 4)) < 1)
+    second, fourth = (np.power(removed, power).mean((2, 4), dtype=np.float64)[clear] for power in (2, 4))
+    if not second.any():
         return 0.0
-    whole = removed[:, :rows, :columns].reshape(len(removed), rows // _SIDE, _SIDE, columns // _SIDE, _SIDE)
-    second, fourth = (np.power(whole, power).mean((2, 4), dtype=np.float64).ravel() for power in (2, 4))
     usual = second <= np.quantile(second, _USUAL)
-    total = float(np.square(second[usual]).sum())
-    kurtosis = float(fourth[usual].sum()) / total * (1 + 2 / _SIDE**2) if total > 0 else 0.0
+    total = max(float(np.square(second[usual]).sum()), 1e-30)
+    kurtosis = float(fourth[usual].sum()) / total * (1 + 2 / _SIDE**2)
     return kurtosis - math.sqrt(24 / (usual.sum() * _SIDE**2))
+
+
+def _planes(image: Array) -> Array:
+    """Cut every channel into blocks, `(C, rows, 8, columns, 8)`."""
+    rows, columns = (size // _SIDE for size in image.shape[1:])
+    return image[:, : rows * _SIDE, : columns * _SIDE].reshape(len(image), rows, _SIDE, columns, _SIDE)
 
 
 def _level(detail: Array, flat: Array) -> float:

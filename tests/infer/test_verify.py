@@ -64,6 +64,11 @@ def test_noise_of_any_level_is_no_texture() -> None:
     assert reject_cleaned((scene() + noise).astype(np.float32), scene()) == ""
 
 
+def test_noise_that_is_clipped_at_black_is_no_texture() -> None:
+    night = np.where(scene() > 0.45, scene(), 0.01).astype(np.float32)
+    assert reject_cleaned(with_noise(night, 10).clip(0, 1), night) == ""
+
+
 def test_noise_that_grows_is_rejected() -> None:
     noisy = with_noise(scene(), 4, 0.7)
     assert "noise of flat parts" in reject_cleaned(noisy, with_noise(scene(), 8))
