@@ -7,15 +7,12 @@ behind the input by the network's radius, and is that of one whole run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from denoise.models.layers import ResidualBlock, fold, unfold
-
-if TYPE_CHECKING:
-    from denoise.models.autoencoder import ConvBackbone
 
 Rows = Tensor | None  # `(1, C, h, W)`; None while a layer waits
 
@@ -70,11 +67,11 @@ class RowStream:
     """Denoises one image, from its first row to its last.
 
     Args:
-        net: Of a network without a code.
+        net: `ConvBackbone` of a network without a code, whose module imports this one.
         residual: The network predicts the noise.
     """
 
-    def __init__(self, net: ConvBackbone, *, residual: bool) -> None:
+    def __init__(self, net: Any, *, residual: bool) -> None:
         self._side, self._skips, self._residual = net.side, net.skips, residual
         self._head, self._tail = _Layer(net.head, 1), _Layer(net.tail, 1)
         self._encoder, self._decoder = (
