@@ -19,7 +19,7 @@ from types import MappingProxyType, NoneType
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from denoise.errors import InputError, TooLargeError, UsageError, reason
-from denoise.models.table import DEFAULT_MODELS, ENSEMBLES, PRECISIONS, PROFILED_MODEL
+from denoise.models.table import DEFAULT_MODELS, ENSEMBLES, FAST_MODELS, PRECISIONS, PROFILED_MODEL
 from denoise.signal import DECIMALS, DELIMITERS, MAX_FILL_SAMPLES, SECONDS
 
 PURPOSES = ("listening", "recognition")
@@ -281,6 +281,14 @@ class CleanOptions(LimitOptions):
             "A name from `denoise models`, or a weights file.", metavar="NAME|FILE", unset="by kind of file"
         ),
     ] = None
+    fast: Annotated[
+        bool,
+        Option(
+            "Clean photos by photo-fast, which leaves blur, and speech by speech-live; "
+            "the models for other sounds and for logs are fast already.",
+            identity=None,  # the digest of the model stands for it
+        ),
+    ] = False
     strict: Annotated[
         bool, OfAudio("Refuse damaged recordings instead of salvaging what decodes.", identity=None)
     ] = False
@@ -392,10 +400,16 @@ class CleanOptions(LimitOptions):
         ),
     ] = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fast and self.model:
+            raise UsageError(f"fast: selects the models itself; leave out the model {self.model}, or fast")
+
     def model_for(self, modality: str) -> str:
         """Name of the model for files of a modality."""
         profiled = modality == "audio" and self.noise_profile is not None
-        return self.model or (PROFILED_MODEL if profiled else DEFAULT_MODELS[modality])
+        defaults = FAST_MODELS if self.fast else DEFAULT_MODELS
+        return self.model or (PROFILED_MODEL if profiled else defaults[modality])
 
     @property
     def bounded_strength(self) -> float:

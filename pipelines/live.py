@@ -13,6 +13,7 @@ from denoise.options import CleanOptions
 
 LIVE_OPTIONS = (
     "model",
+    "fast",
     "strength",
     "max_attenuation_db",
     "purpose",

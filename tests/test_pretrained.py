@@ -11,7 +11,7 @@ from denoise import io, metrics, weights
 from denoise.corruptions import corrupt, parse
 from denoise.infer.apply import apply
 from denoise.io.formats import writable_suffixes
-from denoise.models.table import AUTO, AUTO_PICKS, DEFAULT_MODELS, MODELS
+from denoise.models.table import DEFAULT_MODELS, FAST_MODELS, MODELS, PICKS
 from denoise.signal import MODALITIES
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"
@@ -55,8 +55,10 @@ def test_a_card_says_what_it_is_made_of(name: str) -> None:
 
 
 def test_every_default_ships() -> None:
-    assert set(DEFAULT_MODELS) == set(MODALITIES)
-    assert {*DEFAULT_MODELS.values(), AUTO_PICKS[0]} - {AUTO} <= set(weights.pretrained())
+    for models in (DEFAULT_MODELS, FAST_MODELS):
+        assert set(models) == set(MODALITIES)
+        picks = [PICKS.get(name, {}).get(modality, (name,)) for modality, name in models.items()]
+        assert set(sum(picks, ())) <= set(weights.pretrained())
 
 
 def test_the_far_edges_of_a_photo_are_cleaned_as_well_as_the_near_ones() -> None:

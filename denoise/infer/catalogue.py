@@ -13,13 +13,11 @@ import denoise
 from denoise import weights
 from denoise.errors import UsageError
 from denoise.models.table import (
-    AUDIO_PICKS,
-    AUTO,
-    AUTO_PICKS,
     COMPANIONS,
     DEFAULT_MODELS,
     ENSEMBLES,
     MODELS,
+    PICKS,
     PRECISIONS,
     THOROUGH_MODELS,
     build,
@@ -52,7 +50,7 @@ class CatalogueRow:
     @property
     def kind(self) -> str:
         """`automatic`, `learned` or `classical`."""
-        return "automatic" if self.name == AUTO else "learned" if self.files else "classical"
+        return "automatic" if self.name in PICKS else "learned" if self.files else "classical"
 
     @property
     def size_bytes(self) -> int:
@@ -65,7 +63,7 @@ class CatalogueRow:
         joined = "+".join(map(weights.digest, self.files.values()))
         if self.kind == "learned":
             return joined
-        what = f"{AUTO}:{joined}" if joined else f"builtin:{self.name}"
+        what = f"{self.name}:{joined}" if joined else f"builtin:{self.name}"
         return f"{what}:{denoise.__version__}"
 
     def check(self, modality: str) -> None:
@@ -80,7 +78,7 @@ class CatalogueRow:
 
 def catalogue() -> list[CatalogueRow]:
     """Return every shipped model, learned ones first."""
-    return [find(name) for name in (AUTO, *weights.pretrained(), *MODELS)]
+    return [find(name) for name in (*PICKS, *weights.pretrained(), *MODELS)]
 
 
 def find(name: str) -> CatalogueRow:
@@ -91,16 +89,16 @@ def find(name: str) -> CatalogueRow:
         WeightsError: The file is of another format or version.
     """
     shipped = weights.pretrained()
-    if name == AUTO:
-        names = (*AUTO_PICKS, *AUDIO_PICKS)
+    if name in PICKS:
+        names = sum(PICKS[name].values(), ())
         files = {name: path for name, path in shipped.items() if name in names}
         picks = [*files, "none"]
         files["sound-kind"] = weights.DETECTOR  # decides which, so results depend on it
-        return CatalogueRow(AUTO, ("image", "audio"), files, {"picks": picks})
+        return CatalogueRow(name, tuple(PICKS[name]), files, {"picks": picks})
     if name in MODELS:
         return CatalogueRow(name, tuple(MODELS[name]))
     if name not in shipped and not Path(name).exists() and not _names_a_file(name):
-        raise unknown("model", name, [AUTO, *MODELS, *shipped])
+        raise unknown("model", name, [*PICKS, *MODELS, *shipped])
     files = {name: weights_path(name)}
     if (companion := COMPANIONS.get(name, "")) in shipped:
         files[companion] = shipped[companion]
@@ -154,7 +152,8 @@ def load(
     """Load a model by name (`denoise models` lists them) or from a weights file.
 
     A name is looked up among the classical methods first, then among the shipped weights; anything else is a
-    path. `auto` selects a model for each image or, with modality `audio`, for each recording.
+    path. `auto` selects a model for each image or, with modality `audio`, for each recording, and `auto-fast`
+    one of the fast ones.
 
     Args:
         name_or_path: Such as `photo`, `wavelet` or `mine.safetensors`.
@@ -242,12 +241,14 @@ def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | 
         from denoise.infer.precision import at_precision
         from denoise.infer.select_image import ImageSelector
 
-        loaded = {name: weights.load(row.files[name]) for name in AUTO_PICKS if name in row.files}
+        loaded = {
+            name: weights.load(row.files[name]) for name in PICKS[row.name]["image"] if name in row.files
+        }
         models = {name: at_precision(model, card, precision) for name, (model, card) in loaded.items()}
         for name, companion in COMPANIONS.items():
             if name in models and companion in models:
                 models[name] = _sharpener(models[name], models[companion])
-        against_noise, _ = AUTO_PICKS
+        against_noise = PICKS[row.name]["image"][0]
         if against_noise in models:
             models[against_noise] = _averaged(models[against_noise], ensemble or 1)
         return ImageSelector(models)
@@ -257,7 +258,7 @@ def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | 
     from denoise.models.field.careful import Careful
     from denoise.models.field.chain import FieldChain
 
-    for_speech, for_others = AUDIO_PICKS
+    for_speech, for_others = names = PICKS[row.name]["audio"]
     network, _ = weights.load(row.files[for_others])
     assert isinstance(network, CausalDenoiser)
     return AudioSelector(
@@ -265,5 +266,6 @@ def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | 
             SPEECH: load(for_speech, modality).denoiser,
             MUSIC: FieldChain(network).eval(),
             OTHER: FieldChain(Careful(network)).eval(),
-        }
+        },
+        names,
     )

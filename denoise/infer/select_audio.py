@@ -15,7 +15,6 @@ from denoise.arrays import Array, Doubles
 from denoise.dsp.resample import resampler
 from denoise.infer.selection import Selection
 from denoise.models.sound_kind import HOP, KINDS, SAMPLE_RATE, SEGMENT_SAMPLES, SoundKind
-from denoise.models.table import AUDIO_PICKS
 
 SPEECH, MUSIC, OTHER, SILENCE = "speech", "music", "other sounds", "silence"
 
@@ -179,11 +178,7 @@ class Passage:
     kind: str  # one of `SPEECH`, `MUSIC`, `OTHER`, `SILENCE`
     start_s: float  # where it begins
     stop_s: float  # where it ends
-
-    @property
-    def model(self) -> str:
-        """Name of its model."""
-        return AUDIO_PICKS[self.kind != SPEECH]
+    model: str  # name of its model
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sh
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.network_mean import denoise_crops
 from denoise.models.sharpen import Sharpener
-from denoise.models.table import AUTO_PICKS, build
+from denoise.models.table import AUTO, PICKS, build
 
 # 8-bit units. Below FAINT an image is left as it is, above CLEAR it is cleaned completely, in between partly,
 # so the correction fades in smoothly. Of the 68 photos of CBSD68, 67 measure 0.4 or less as they are, and all
@@ -58,7 +58,7 @@ _MIN_BLOCKS = 8  # in such a range
 # less than the mean.
 _FLAT_SHARE, _FLAT_EXCESS = 0.3, 1.1
 
-_LEAVE, _CLEAN, _SHARPEN = "none", *AUTO_PICKS
+_LEAVE, (_CLEAN, _SHARPEN) = "none", PICKS[AUTO]["image"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def select(
     sharpens: bool,
     smoothed_sigma: float = 0.0,
     lens: LensBlur | None = None,
+    cleaner: str = _CLEAN,
 ) -> ImageSelection:
     """Select the model for an image.
 
@@ -95,6 +96,7 @@ def select(
         sharpens: A model against blur is available.
         smoothed_sigma: Estimated noise that a camera or a program smoothed; sharpening would bring it out.
         lens: Blur that the spectrum proves, which needs no further evidence.
+        cleaner: The model against noise.
     """
     coarse = jpeg_quality <= COARSE_JPEG
     blurred = blur_px >= (BLURRED_PX if sigma >= _WHITE_TRACE else SOFT_PX)
@@ -112,7 +114,7 @@ def select(
     elif not strength:
         model, strength, ending = _LEAVE, 1.0, ": left as it is"
     else:
-        model, ending = _CLEAN, f": cleaned by {100 * strength:.0f} %" if strength < 1 else ""
+        model, ending = cleaner, f": cleaned by {100 * strength:.0f} %" if strength < 1 else ""
     kind = "smoothed noise" if smoothed_sigma else "noise"
     blur = f"blur of about {blur_px:.1f} px (standard deviation)" if blurred else "not blurred as a whole"
     if lens and lens.radius_px:
@@ -125,16 +127,17 @@ def select(
 
 
 class ImageSelector(PageSelector):
-    """Selects `none` or one of `AUTO_PICKS` for each image.
+    """Selects `none` or another model for each image.
 
     Args:
-        models: The available ones of `AUTO_PICKS`.
+        models: By name: first the one against noise, then `photo-sharp` where blur is to be undone.
     """
 
     spec = InputSpec("image", channels=3, halo=None)
 
     def __init__(self, models: Mapping[str, Denoiser]) -> None:
         super().__init__({_LEAVE: build(_LEAVE, "image"), **models})
+        self._cleaner = next(iter(models))
 
     def select(self, page: Array, peak: float | None) -> ImageSelection:
         """Select the model for a page `(C, H, W)` without alpha."""
@@ -148,10 +151,10 @@ class ImageSelector(PageSelector):
         sigma = noise_sigma(page, peak)
         quality = jpeg_quality(page, peak)
         if sharpens and (lens := lens_blur(page, peak)):
-            return select(sigma, 0.0, quality, sharpens=True, lens=lens)
+            return select(sigma, 0.0, quality, sharpens=True, lens=lens, cleaner=self._cleaner)
         blur = blur_px(page, peak, sigma)
         if sigma > CLEAR_SIGMA and blur < BLURRED_PX:  # white noise to be removed, whatever else is there
-            return select(sigma, blur, quality, sharpens=False)
+            return select(sigma, blur, quality, sharpens=False, cleaner=self._cleaner)
         noise = self._real_noise(page, peak)
         coarse = noise.whiteness < _SMOOTHED
         level = _SMOOTHED_LEVEL_JPEG if quality <= COARSE_JPEG else _SMOOTHED_LEVEL
@@ -160,7 +163,14 @@ class ImageSelector(PageSelector):
             white = not coarse or noise.removed < max(_SMOOTHED_TRACE, sigma)
             sharpens = white and self.models[_SHARPEN].confirms_blur(page, peak)
         smoothed_sigma = noise.sigma if smoothed else 0.0
-        return select(sigma, blur, quality, sharpens=sharpens, smoothed_sigma=smoothed_sigma)
+        return select(
+            sigma,
+            blur,
+            quality,
+            sharpens=sharpens,
+            smoothed_sigma=smoothed_sigma,
+            cleaner=self._cleaner,
+        )
 
     def repair(self, selection: Selection, noisy: Array, peak: float | None, /) -> Array:
         """Replace hot pixels, which a model turns into blotches; only of what is cleaned."""
@@ -171,7 +181,7 @@ class ImageSelector(PageSelector):
         if selection.model == _LEAVE:
             return ""
         noisy, result = (np.divide(middle(image), peak or 1.0, dtype=np.float32) for image in (before, after))
-        if selection.model == _CLEAN:  # what is left of a part of the noise would look like an outline
+        if selection.model != _SHARPEN:  # what is left of a part of the noise would look like an outline
             blocks = selection.figures["estimated_jpeg_quality"] <= COARSE_JPEG
             pointed = blocks or speckled(before, peak or 1.0)  # these are no Gaussian noise
             return reject_cleaned(noisy, result, gaussian=not pointed)
@@ -200,7 +210,7 @@ class ImageSelector(PageSelector):
         if selection.model == _SHARPEN and selection.strength > 0.5 and reason.startswith(RAISED_NOISE):
             model, strength = _SHARPEN, 0.5
         elif selection.model == _SHARPEN and selection.figures["estimated_sigma"] > CLEAR_SIGMA:
-            model, strength = _CLEAN, 1.0
+            model, strength = self._cleaner, 1.0
         else:
             model, strength = _LEAVE, 1.0
         used = "left as it is" if model == _LEAVE else f"{model} at {strength:.0%} instead"
@@ -213,7 +223,7 @@ class ImageSelector(PageSelector):
         )
 
     def _real_noise(self, page: Array, peak: float) -> RealNoise:
-        denoiser = self.models[_CLEAN].eval()
+        denoiser = self.models[self._cleaner].eval()
         return real_noise(page, peak, lambda crops: denoise_crops(denoiser, crops))
 
 
@@ -226,7 +236,7 @@ def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> flo
     """
     faint, strong = _TEXTURE_SIGMA
     free = min(1.0, max(0.0, (selection.estimated_sigma - faint) / (strong - faint)))
-    if selection.model != _CLEAN or free == 1 or min(noisy.shape[1:]) < _BLOCK_PX:
+    if selection.model in (_LEAVE, _SHARPEN) or free == 1 or min(noisy.shape[1:]) < _BLOCK_PX:
         return 1.0
     blocks = [_powers(noisy[:, band], cleaned[:, band]) for band in _bands(noisy)]
     power, brightness = np.concatenate(blocks, axis=1)

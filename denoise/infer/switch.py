@@ -14,6 +14,7 @@ from denoise.infer.select_audio import (
     LOOK_AHEAD_STEPS,
     OTHER,
     SILENCE,
+    SPEECH,
     STEP_S,
     AudioSelection,
     KindTracker,
@@ -25,6 +26,7 @@ from denoise.infer.selection import Selector
 from denoise.infer.stages import DEFAULT_BLOCK, SampleQueue
 from denoise.infer.stream import Levels, Stream, check_finite
 from denoise.models.base import Denoiser, InputSpec
+from denoise.models.table import AUTO, PICKS
 
 _FADE_S = 0.5
 _CONTEXT_S = 6.0  # read before and after a passage: more than the models look back and ahead
@@ -35,9 +37,14 @@ class AudioSelector(Selector):
 
     Args:
         models: By kind: `SPEECH`, `MUSIC` and `OTHER` of `denoise.infer.select_audio`.
+        names: Of the model for speech, and of that for everything else.
     """
 
     spec = InputSpec("audio", halo=None, sample_rate=48_000.0, joint_channels=True)
+
+    def __init__(self, models: Mapping[str, Denoiser], names: tuple[str, ...]) -> None:
+        super().__init__(models)
+        self._names = names
 
     def stream(
         self,
@@ -49,7 +56,9 @@ class AudioSelector(Selector):
         block: int = DEFAULT_BLOCK,
     ) -> SwitchedStream:
         """Return a stream for one recording; arguments as for `SwitchedStream`."""
-        return SwitchedStream(self.models, channels, sample_rate, strength, zero, full, block)
+        return SwitchedStream(
+            self.models, channels, sample_rate, strength, zero, full, block, names=self._names
+        )
 
 
 class SwitchedStream:
@@ -73,10 +82,12 @@ class SwitchedStream:
         zero: float = 0.0,
         full: float = 1.0,
         block: int = DEFAULT_BLOCK,
+        *,
+        names: tuple[str, ...] = PICKS[AUTO]["audio"],
     ) -> None:
         self._rows = channel_groups(channels)
         self._groups = [
-            _Group(models, rows.stop - rows.start, sample_rate, strength, zero, full, block)
+            _Group(models, names, rows.stop - rows.start, sample_rate, strength, zero, full, block)
             for rows in self._rows
         ]
         self._ready = [SampleQueue(rows.stop - rows.start) for rows in self._rows]
@@ -124,6 +135,7 @@ class _Group:
     def __init__(
         self,
         models: Mapping[str, Denoiser],
+        names: tuple[str, ...],
         channels: int,
         sample_rate: float,
         strength: float,
@@ -131,7 +143,8 @@ class _Group:
         full: float,
         block: int,
     ) -> None:
-        self._models, self._channels, self._rate = models, channels, sample_rate
+        self._models, self._names = models, names
+        self._channels, self._rate = channels, sample_rate
         self._strength, self._zero, self._full, self._block = strength, zero, full, block
         self._step, self._context = round(STEP_S * sample_rate), round(_CONTEXT_S * sample_rate)
         self._half_fade = round(_FADE_S * sample_rate / 2)
@@ -156,7 +169,10 @@ class _Group:
                 if not last or kind[0] != last[0]
             ]
             stops = [*(start for _, start in kinds[1:]), end]
-            row = [Passage(kind, start, stop) for (kind, start), stop in zip(kinds, stops, strict=True)]
+            row = [
+                Passage(kind, start, stop, self._names[kind != SPEECH])
+                for (kind, start), stop in zip(kinds, stops, strict=True)
+            ]
             found.append(row[1:] if len(row) > 1 and row[0].kind == SILENCE else row)
         return found
 

@@ -52,9 +52,14 @@ MODELS: Mapping[str, Mapping[str, str]] = Extensible(
     _add,
 )
 
-AUTO = "auto"  # selects one of its picks for each image and each recording
-AUTO_PICKS = ("photo", "photo-sharp")  # against noise, against blur
-AUDIO_PICKS = ("speech", "field")  # for speech, for everything else
+AUTO, AUTO_FAST = "auto", "auto-fast"
+
+# What these select from: for each image, against noise and against blur; for each passage of a recording, for
+# speech and for everything else.
+PICKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    AUTO: {"image": ("photo", "photo-sharp"), "audio": ("speech", "field")},
+    AUTO_FAST: {"image": ("photo-fast",), "audio": ("speech-live", "field")},
+}
 PROFILED_MODEL = "audio"  # accepts a noise profile
 LIVE_MODEL = "speech-live"  # for live audio
 
@@ -69,6 +74,7 @@ COMPANIONS: Mapping[str, str] = {"sensor": "ecg", "photo-sharp": "photo", "photo
 PRECISIONS = ("auto", "float32", "bf16", "int8")
 
 DEFAULT_MODELS: Mapping[str, str] = {"image": AUTO, "audio": AUTO, "sensor": "sensor"}
+FAST_MODELS: Mapping[str, str] = {"image": AUTO_FAST, "audio": AUTO_FAST, "sensor": "sensor"}  # of `--fast`
 
 
 def build(name: str, modality: str) -> Denoiser:

@@ -20,7 +20,7 @@ from denoise.infer.apply import apply
 from denoise.infer.catalogue import weights_path
 from denoise.io.atomic import replacing
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.table import AUDIO_PICKS, AUTO, AUTO_PICKS, DEFAULT_MODELS
+from denoise.models.table import DEFAULT_MODELS, PICKS
 from denoise.signal import MODALITIES
 from denoise.training import recipe, self_supervised
 from denoise.training.data import Batches, Pair, Patches, synthetic
@@ -189,14 +189,14 @@ def adapt(
 
 def _start(model: str | Path | None, noisy: Path) -> str:
     """Name the shipped model or the weights file to start from."""
+    modality = "image"
     if model is None:
         found = self_supervised.modalities(noisy)
         if len(found) > 1:
             raise UsageError(f"{noisy}: holds {' and '.join(found)} files; name the model to adapt (--model)")
-        model = DEFAULT_MODELS[found[0]]
-        if model == AUTO:
-            return (AUDIO_PICKS if found[0] == "audio" else AUTO_PICKS)[0]
-    return AUTO_PICKS[0] if model == AUTO else str(model)
+        modality = found[0]
+        model = DEFAULT_MODELS[modality]
+    return PICKS[str(model)][modality][0] if model in PICKS else str(model)
 
 
 def _method_for_single_files(noisy: Path, scenes: Sequence[Scene], spec: InputSpec) -> tuple[str, list[int]]:

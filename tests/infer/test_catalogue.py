@@ -7,14 +7,14 @@ import pytest
 from denoise import weights
 from denoise.errors import UsageError
 from denoise.infer.catalogue import catalogue, find, load, weights_path
-from denoise.models.table import AUTO, COMPANIONS, MODELS
+from denoise.models.table import AUTO, AUTO_FAST, COMPANIONS, MODELS, PICKS
 from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
 
 
 def test_it_lists_every_shipped_and_classical_model_once() -> None:
     names = [row.name for row in catalogue()]
-    assert names == [AUTO, *weights.pretrained(), *MODELS]
+    assert names == [*PICKS, *weights.pretrained(), *MODELS]
     assert {row.kind for row in catalogue()} == {"automatic", "learned", "classical"}
 
 
@@ -25,6 +25,8 @@ def test_it_lists_every_shipped_and_classical_model_once() -> None:
         ("photo-sharp", "image", "photo"),
         (AUTO, "image", "photo"),
         (AUTO, "audio", "field"),
+        (AUTO_FAST, "image", "photo-fast"),
+        (AUTO_FAST, "audio", "speech-live"),
     ],
 )
 def test_a_digest_follows_each_file_that_the_result_depends_on(

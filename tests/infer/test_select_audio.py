@@ -17,6 +17,7 @@ from denoise.errors import InputError, UsageError
 from denoise.infer import select_audio
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
+from denoise.infer.file import clean_file
 from denoise.infer.select_audio import (
     LOOK_AHEAD_STEPS,
     MUSIC,
@@ -289,6 +290,15 @@ def test_the_row_says_what_was_decided(tmp_path: Path) -> None:
     assert (machine["model"], machine["metrics"]["speech_share"]) == ("field", 0.0)
     assert machine["notes"][0] == "field: other sounds throughout"
     assert (reading["model"], reading["metrics"]["speech_share"]) == ("speech", 1.0)
+
+
+def test_fast_takes_the_live_model_for_speech(tmp_path: Path) -> None:
+    report = clean_file(READINGS[0], tmp_path / "out.wav", fast=True)
+    assert (report.model, report.notes[0]) == ("speech-live", "speech-live: speech throughout")
+    (cleaned,) = io.read(tmp_path / "out.wav")[0]
+    noisy = io.read(READINGS[0])[0][0]
+    expected = load("speech-live").clean(noisy, RATE)
+    np.testing.assert_allclose(cleaned, expected, atol=1e-4)
 
 
 def test_in_memory_it_is_what_was_selected(auto: Cleaner) -> None:

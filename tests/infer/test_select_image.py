@@ -372,6 +372,28 @@ def test_the_default_and_its_rows(folder: Path) -> None:
     assert {row["status"] for row in rows(folder, "--model", "auto").values()} == {"skipped"}
 
 
+def test_fast_cleans_by_the_fast_model_and_verifies_as_the_default_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = photo("coffee.png")[:160, :160]
+    blurred = ndimage.gaussian_filter(clean.astype(float), (2, 2, 0))
+    save(folder / "in" / "blurred.png", np.rint(blurred).astype(np.uint8))
+    found = rows(folder, "--fast")
+    assert {key: row["model"] for key, row in found.items()} == {
+        "clean.png": "none",
+        "noisy.png": "photo-fast",
+        "blurred.png": "none",
+    }
+    assert found["noisy.png"]["notes"][0].startswith("photo-fast: noise of about 12/255")
+    assert found["noisy.png"]["precision"]
+    result = np.asarray(Image.open(folder / "out" / "noisy.png"))
+    assert psnr_db(result, clean) > psnr_db(noisy(clean, 12), clean) + 4
+    monkeypatch.setattr("denoise.infer.select_image.reject_cleaned", lambda *_, **__: "it followed edges")
+    dropped = rows(folder, "--fast", "--overwrite")["noisy.png"]
+    assert dropped["model"] == "none"
+    assert "photo-fast was tried and dropped: it followed edges" in dropped["notes"][0]
+
+
 def test_a_new_model_to_choose_from_does_the_files_anew(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
