@@ -274,13 +274,13 @@ def test_train_tells_what_is_wrong(
 
 
 def test_models_lists_every_row_and_shows_one(denoise: Run) -> None:
-    from denoise.models.table import MODELS
+    from denoise.models.table import MODELS, PICKS
     from denoise.weights import pretrained
 
     listed = denoise("models").stdout
     assert denoise("models", "list").stdout == listed
     names = {line.split()[0] for line in listed.splitlines()[1:]}
-    assert names == {"auto", *MODELS, *pretrained()}
+    assert names == {*PICKS, *MODELS, *pretrained()}
     shown = json.loads(denoise("models", "show", "median", "--json", "-").stdout)
     assert (shown["cleans"], shown["kind"]) == (["image", "sensor"], "classical")
     assert denoise("models", "show", "medain").exit_code == 2
