@@ -56,7 +56,7 @@ class GaussianBlur(Blur):
 
     Args:
         sigma_px: Standard deviation of the kernel along each axis; 0 is sharp.
-        domain: `light` or `values`, see `Blur`.
+        domain: What is blurred: `values` or `light`, see `Blur`.
     """
 
     name = "gaussian-blur"
@@ -79,7 +79,7 @@ class Defocus(Blur):
 
     Args:
         radius_px: Radius of the disk; 0 is sharp, and 0.5 nearly so.
-        domain: `light` or `values`, see `Blur`.
+        domain: What is blurred: `values` or `light`, see `Blur`.
     """
 
     name = "defocus"
@@ -105,7 +105,7 @@ class MotionBlur(Blur):
         length_px: Length of the path; 0 is sharp.
         angle_deg: Direction half-way, anticlockwise from the row; random by default.
         curve_deg: Turn of the direction from start to end; 0 is straight.
-        domain: `light` or `values`, see `Blur`.
+        domain: What is blurred: `values` or `light`, see `Blur`.
     """
 
     name = "motion-blur"
@@ -143,7 +143,7 @@ class Shake(Blur):
 
     Args:
         extent_px: Longer side of the box around the path; 0 is sharp.
-        domain: `light` or `values`, see `Blur`.
+        domain: What is blurred: `values` or `light`, see `Blur`.
     """
 
     name = "shake"

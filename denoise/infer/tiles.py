@@ -42,7 +42,8 @@ class Memory:
         return min(self.max_bytes, max(self.min_bytes, (self.total_bytes - held_bytes) // runs))
 
 
-_OTHER_BYTES = 400 * 2**20  # of a process that has loaded torch and a model
+# of a process that has loaded torch and a model, and of its other copies of a page
+_OTHER_BYTES = 480 * 2**20
 MEMORY = Memory(min(Memory.total_bytes, max(2 * Memory.min_bytes, memory_bytes() - _OTHER_BYTES)))
 
 

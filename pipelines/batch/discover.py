@@ -231,8 +231,10 @@ def refuse_below_file(folder: Path) -> None:
     Raises:
         UsageError: No such folder can be made.
     """
+    if not place(folder).is_local:  # a store has no folders, nor a local path to look at
+        return
     above = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
-    if place(folder).is_local and above and not above.is_dir():
+    if above and not above.is_dir():
         raise UsageError(f"{above}: is a file; expected a folder to write to")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from denoise.corruptions import parse
 from denoise.corruptions.blur import Blur, convolve
 from denoise.infer.apply import apply
-from denoise.models.deblur import Blurring, DeblurConfig, Deblurrer, _Fitted, build, wiener
+from denoise.models.deblur import Blurring, Deblurrer, build, wiener
 
 SHARP = 0.5 / 255
 
@@ -153,13 +153,3 @@ def test_gray_pages_of_16_bits() -> None:
     cleaned = apply(deblurrer, gray, peak=65535.0)
     assert cleaned.shape == gray.shape
     assert cleaned.dtype == gray.dtype
-
-
-def test_a_second_measurement_of_the_noise_counts_as_much() -> None:
-    model = Deblurrer(DeblurConfig(reach=4, hidden=8, widths=()))
-    page = np.random.default_rng(0).integers(0, 256, (3, 160, 160), np.uint8)
-    alone, both = (model.prepare(page, 255.0, sigma) for sigma in (0.0, 9.0))
-    assert isinstance(alone, _Fitted)
-    assert isinstance(both, _Fitted)
-    mean = (float(alone.blurring.sigma) + 9 / 255) / 2
-    assert float(both.blurring.sigma) == pytest.approx(mean)

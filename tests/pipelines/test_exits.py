@@ -54,8 +54,8 @@ def test_codes_say_who_is_at_fault(
         assert "is writing there" in busy.stderr
     (tmp_path / "file").write_text("x")
     stopped = denoise("clean", media, "-o", tmp_path / "file" / "out", "--model", "none")
-    assert stopped.exit_code == 3
-    assert "Not a directory" in stopped.stderr
+    assert stopped.exit_code == 2
+    assert "is a file; expected a folder to write to" in stopped.stderr
     for error, code in ((KeyboardInterrupt, 130), (Terminated, 143)):
 
         def interrupt(*_: object, error: type[BaseException] = error) -> None:
