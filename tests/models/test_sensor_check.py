@@ -69,6 +69,21 @@ def test_a_rain_gauge_stays_as_it_is() -> None:
     np.testing.assert_allclose(cleaned(log, 1 / 300), log, atol=1e-5)
 
 
+@pytest.mark.parametrize("watts", [150.0, 400.0])
+def test_a_load_that_switches_at_random_stays(watts: float) -> None:
+    rng = np.random.default_rng(0)
+    clean = 40.0 + watts * (rng.random(2000) < 0.3) + 900.0 * (rng.random(2000) < 0.05)
+    log = clean + 2.0 * rng.standard_normal(clean.size)
+    assert np.std(cleaned(log, 100.0) - clean) < 1.05 * np.std(log - clean)
+
+
+def test_levels_lose_noise_that_does_not_hide_them() -> None:
+    rng = np.random.default_rng(0)
+    clean = 10.0 * (np.arange(8192) // 700 % 2)
+    noise = rng.standard_normal(clean.size)
+    assert np.std(cleaned(clean + noise, 100.0) - clean) < 0.6
+
+
 def test_taps_keep_their_first_shock() -> None:
     log = taps(np.random.default_rng(0))
     tall = np.abs(log) > 4 * log.std()

@@ -24,7 +24,9 @@ class EventGuard:
     some to both sides of the signal (events go one way), and runs of one value at the end of the range. A
     log that mostly repeats its readings has no noise, and nothing of it is changed. Readings that scatter
     without a pattern, as those of a flow meter may, look like noise altogether: where more than half of the
-    variance would go, nothing says that there is a signal below, and they stay.
+    variance would go, nothing says that there is a signal below, and they stay. A load that switches at
+    random looks like noise in time but not in value: readings are dense around their signal. Where cleaned
+    values would lie in ranges that readings leave empty, readings stay.
     """
 
     quantile: float = 0.25  # of the sizes nearby
@@ -43,6 +45,9 @@ class EventGuard:
     dense: float = 3.0  # standard deviations up to which corrections count as dense
     patternless: tuple[float, float] = (0.65, 0.8)  # variance less covariance of neighbours: at the second
     less: float = 0.15  # and above, `most` is that much lower
+    empty: tuple[float, float] = (0.05, 0.15)  # share of cleaned values in empty ranges: all, nothing
+    wide: float = 0.3  # least width of an empty range, in deviations of the readings nearby,
+    steps: float = 4.0  # and in the smallest of their steps, as coarse converters leave values out, too
     impulses: bool = True  # False leaves lone samples
     one_sided: bool = False  # True removes those to one side, too
     minority: float = 0.1  # least share of the lesser side in their sum
@@ -73,11 +78,15 @@ class EventGuard:
         patternless = self._patternless(samples, count)
         part, none = self.most
         quiet *= np.clip((none - self.less * patternless - power) / (none - part), 0.0, 1.0)
-        if not large.any():
-            return quiet * correction
         share = quiet * np.clip(
             (self.far * limit - size) / np.maximum((self.far - self.usual) * limit, 1e-30), 0.0, 1.0
         )
+        low, high = self.empty
+        strays = nearby(self._in_empty_ranges(samples, share * correction)) / count
+        among = np.clip((high - strays) / (high - low), 0.0, 1.0)
+        share *= among
+        if not large.any():
+            return share * correction
         if self.impulses:
             share[self._impulses(samples, correction, large & (quiet > 0.0), impulses)] = 1.0
         if self.faults:
@@ -92,6 +101,23 @@ class EventGuard:
         low, high = self.patternless
         patternless: Doubles = np.clip((scatter - low) / (high - low), 0.0, 1.0)
         return patternless
+
+    def _in_empty_ranges(self, samples: Doubles, correction: Doubles) -> Doubles:
+        """Return 1 where a cleaned value is far from all readings nearby, but not beyond them."""
+        inside = np.zeros(samples.size)
+        for start in range(0, samples.size, GRID):
+            frame = slice(start, start + GRID)
+            if not correction[frame].any():
+                continue
+            near = np.sort(samples[max(0, start - 4 * GRID) : start + 5 * GRID])
+            steps = np.diff(near)
+            wide = self.wide * near.std()
+            if not wide or steps.max() <= wide:
+                continue
+            wide = max(wide, self.steps * steps[steps > 0.0].min())
+            at = np.searchsorted(near, samples[frame] - correction[frame])
+            inside[frame] = np.concatenate([[0.0], steps > wide, [0.0]])[at]
+        return inside
 
     def _impulses(self, samples: Doubles, correction: Doubles, large: Mask, others: Doubles) -> Mask:
         """Mark lone large corrections whose neighbours lie smoothly once they are applied."""
