@@ -197,6 +197,7 @@ class Remote(_Base, Place):
                 found = fs.find(path, maxdepth=None if recursive else 1, detail=True)
             except FileNotFoundError:
                 return {}
+            fs.invalidate_cache()  # which holds the details of every file
         # Consoles put names that end in a slash into a store to show a folder.
         return {
             PurePosixPath(name).relative_to(path).as_posix(): info
@@ -206,7 +207,9 @@ class Remote(_Base, Place):
 
     def _sizes(self, recursive: bool, on_problem: OnProblem) -> dict[Remote, int]:
         """Size of every file below, in name order."""
-        listing = self._listing(recursive=recursive)
+        listed = self._listing(recursive=recursive).items()
+        listing = {key: int(info.get("size") or 0) for key, info in listed}
+        del listed  # the details go before the paths come
         sizes: dict[Remote, int] = {}
         refused: dict[Path, str] = {}
         for key in sorted(listing, key=lambda key: PurePosixPath(key).parts):
@@ -224,7 +227,7 @@ class Remote(_Base, Place):
                     continue
                 break
             else:
-                sizes[self / key] = int(listing[key].get("size") or 0)
+                sizes[self / key] = listing[key]
         for path, sentence in refused.items():
             on_problem(path, sentence)
         return sizes
