@@ -27,7 +27,7 @@ _BANDS = 4  # parts of the spectrum of a recording, likewise
 
 
 class _Source(NamedTuple):
-    """How files become input of an encoder."""
+    """Conversion of files to the input of an encoder."""
 
     cut: Segmentation  # by default
     layers: tuple[str, ...]  # modules whose outputs are pooled, the last one to run last

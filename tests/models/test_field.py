@@ -143,7 +143,7 @@ def drone(hz: float) -> np.ndarray:
 
 @pytest.mark.parametrize("hz", [49.0, 50.0, 60.0, 98.0, 100.0, 120.0])
 def test_drones_and_bass_lines_on_the_mains_are_no_hum(hz: float) -> None:
-    """What the recording is about, what pauses, and what is off the mains is no hum, however steady."""
+    """Keep tones that dominate, pause or lie off the mains, however steady they are."""
     quarters = np.arange(8 * RATE) // (RATE // 4)
     beat = np.isin(quarters % 8, (0, 1, 3, 4, 6))  # two, one and one notes of a bar
     off_hz = 0.1 * drone(hz * 1.01)

@@ -88,7 +88,7 @@ def test_clean_speech_comes_back_and_silence_is_silent(
 
 @pytest.mark.parametrize("name", ["reading_16k.wav", "reading_stereo_44k.flac"])
 def test_a_good_recording_is_left(name: str) -> None:
-    """With its rumble and its room; what is removed lies far below the voice."""
+    """Keep its rumble and its room: what is removed lies far below the voice."""
     voice, info = io.read(SAMPLES / "reference" / "recordings" / name)
     cleaned = denoise.load("auto", "audio").clean(voice.T, info.sample_rate).T
     assert si_sdr_db(voice, cleaned) > 35.0
