@@ -20,7 +20,7 @@ from denoise.arrays import Array, Floats
 from denoise.errors import OutputError, UnreadableError, UnsupportedError, UsageError
 from denoise.io.atomic import replacing, temporary_path
 from denoise.io.base import Codec
-from denoise.io.formats import FORMATS
+from denoise.io.formats import FORMATS, optional_package
 from denoise.io.media.encoder import LOSSLESS, MOVS, TrackEncoder, coding_for
 from denoise.io.media.mp4 import NotSimpleError, Replacement, replace_tracks
 from denoise.io.media.mux import remux
@@ -85,25 +85,25 @@ class MediaReader:
         Raises:
             UnreadableError: It holds NaN or infinite samples.
         """
-        pieces, size, left = list[Floats](), 0, self._track.samples
+        av = optional_package("MP4")
+        fifo, left = av.AudioFifo(), self._track.samples  # joins FFmpeg's short frames in C
         with opened(self._path) as file:
             for frame in decode(self._path, file, file.streams[self._track.index]):
-                piece = samples_of(frame)[:, :left]
-                left -= piece.shape[1]
-                if not np.isfinite(piece).all():
-                    raise UnreadableError(f"{self._path}: its sound holds NaN or infinite samples")
-                pieces.append(piece)
-                size += piece.shape[1]
-                if size >= self._block:
-                    whole = np.concatenate(pieces, axis=1)
-                    stop = size // self._block * self._block
-                    for start in range(0, stop, self._block):
-                        yield np.ascontiguousarray(whole[:, start : start + self._block])
-                    pieces, size = [whole[:, stop:]], size - stop
+                frame.pts = None  # gaps in the clock are no gaps in the samples
+                fifo.write(frame)
+                while left and fifo.samples >= (count := min(self._block, left)):
+                    yield self._block_of(fifo.read(count))
+                    left -= count
                 if not left:
-                    break
-        if size:
-            yield np.concatenate(pieces, axis=1)
+                    return
+            if fifo.samples:
+                yield self._block_of(fifo.read())
+
+    def _block_of(self, frame: Any) -> Floats:
+        block = samples_of(frame)
+        if not np.isfinite(block).all():
+            raise UnreadableError(f"{self._path}: its sound holds NaN or infinite samples")
+        return block
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +224,8 @@ class MediaWriter:
         self._wait()
         self._encoder.close(complete=True)
         self.clipped += self._encoder.clipped
-        self._done.append(Replacement(self._tracks[len(self._done)], self._file, self._encoder.start))
+        track, encoder = self._tracks[len(self._done)], self._encoder
+        self._done.append(Replacement(track, self._file, encoder.start, encoder.padding))
         if len(self._done) < len(self._tracks):
             self._open()
 

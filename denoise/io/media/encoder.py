@@ -36,8 +36,8 @@ PLAIN = ("aac", "ac3", "eac3", "mp3")  # names of the demuxers of `_PLAIN`
 LOSSLESS = ("alac", "flac", "wavpack", "tta", "pcm_")
 MOVS = ("mov", "mp4", "ipod", "3gp", "3g2")
 SIGNALS_DELAY = (*MOVS, "matroska", "webm", "ogg")  # others start with all packets
-# Format of the packets, and samples in one, of codecs whose delay a Matroska source may leave unsaid.
-_PLAIN = {"aac": ("adts", 1024), "ac3": ("ac3", 1536), "eac3": ("eac3", 1536), "mp2": ("mp2", 1152)}
+# Format of the packets of codecs whose delay a Matroska source may leave unsaid.
+_PLAIN = {"aac": "adts", "ac3": "ac3", "eac3": "eac3", "mp2": "mp2", "libmp3lame": "mp3"}
 # Bit rates of the codecs that have a table of them.
 _KBPS = {
     "libmp3lame": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -76,10 +76,8 @@ def coding_for(track: Track, muxer: str) -> Coding:
         note = f"{track.codec} has no encoder here: its sound is written as {codec}"
         # another codec loses other things
         bit_rate = bit_rate and max(bit_rate, _OTHER_CODEC_BIT_RATE * track.channels)
-    if muxer == "matroska" and encoder == same and encoder in _PLAIN and not track.states_delay:
-        plain, frame = _PLAIN[encoder]
-        steady = len(track.marks) == 1 and track.samples % frame == 0
-        muxer = plain if steady else muxer  # FFmpeg would state a delay, and start the file that much earlier
+    if muxer == "matroska" and encoder == same and len(track.marks) == 1 and not track.states_delay:
+        muxer = _PLAIN.get(encoder, muxer)  # FFmpeg would state a delay, and start the file that much earlier
     return Coding(muxer, encoder, bit_rate, note)
 
 
@@ -130,15 +128,16 @@ class TrackEncoder:
         clipped: Values beyond full scale so far that an integer format could not hold; they are limited.
         samples: Samples of a channel so far.
         start: Time of the first sample in the file, in samples.
+        padding: Samples of the last packet, once it is complete, that are none of the sound.
     """
 
     def __init__(self, path: Path, track: Track, coding: Coding) -> None:
         self._av = optional_package("MP4")
-        self.clipped, self.samples = 0, 0
+        self.clipped, self.samples, self.padding = 0, 0, 0
         self._track, self._coding = track, coding
-        options = (
-            {"use_editlist": "1", "movie_timescale": str(track.sample_rate)} if coding.muxer in MOVS else {}
-        )
+        options = {"write_xing": "0"} if coding.muxer == "mp3" else {}  # or it would state the delay
+        if coding.muxer in MOVS:
+            options = {"use_editlist": "1", "movie_timescale": str(track.sample_rate)}
         try:
             self._file = self._av.open(str(path), "w", format=coding.muxer, container_options=options)
             self._stream = self._add(self._file)
@@ -240,19 +239,6 @@ class TrackEncoder:
             self._file.mux_one(self._held)
         self._held = None
 
-    def _state_padding(self) -> None:
-        """State in the last packet how many of its samples are padding, for Matroska."""
-        padding = self._packets * self._frame - self._delay - self.samples
-        if (
-            self._held is not None
-            and 0 < padding < self._frame
-            and not self._held.has_sidedata("skip_samples")
-        ):
-            kind = get_args(self._av.packet.PktSideDataT).index("skip_samples")
-            data = self._av.packet.PacketSideData(kind, 10)
-            data.update(struct.pack("<IIBB", 0, padding, 0, 0))
-            self._held.set_sidedata(data)
-
     def _audio_frame(self, context: Any, samples: Floats, time: int) -> Any:
         form = context.format
         values = self._integers(samples, form.name.removesuffix("p"))
@@ -291,7 +277,18 @@ class TrackEncoder:
             for start in range(0, self._queue.shape[1], self._frame):
                 self._encode(self._queue[:, start : start + self._frame])
             self._mux(self._stream.codec_context.encode(None))
-            if self._coding.muxer in ("matroska", "webm") and self._coding.bit_rate:
-                self._state_padding()
+            self.padding = max(self._packets * self._frame - needed, 0)
+            if self._coding.muxer in ("matroska", "webm") and self._coding.bit_rate and self._held:
+                state_padding(self._held, self.padding)
             self._release()
         self._file.close()
+
+
+def state_padding(packet: Any, samples: int) -> None:
+    """State in a packet how many of its samples are padding, for Matroska."""
+    if samples and not packet.has_sidedata("skip_samples"):
+        av = optional_package("MP4")
+        kind = get_args(av.packet.PktSideDataT).index("skip_samples")
+        data = av.packet.PacketSideData(kind, 10)
+        data.update(struct.pack("<IIBB", 0, samples, 0, 0))
+        packet.set_sidedata(data)

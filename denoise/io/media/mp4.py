@@ -43,6 +43,7 @@ class Replacement:
     track: Track
     path: Path
     start: int = 0  # time of the first sample in that file, in samples
+    padding: int = 0  # samples of the last packet that are none of the sound
 
 
 @dataclass

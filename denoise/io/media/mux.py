@@ -14,7 +14,7 @@ from typing import Any
 
 from denoise.errors import OutputError, reason
 from denoise.io.formats import optional_package
-from denoise.io.media.encoder import PLAIN, SIGNALS_DELAY
+from denoise.io.media.encoder import PLAIN, SIGNALS_DELAY, state_padding
 from denoise.io.media.mp4 import Replacement
 from denoise.io.media.tracks import opened
 
@@ -69,9 +69,14 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                 stream for stream in file.streams if stream.index in streams and stream.index not in sounds
             ]
             parts = [_packets(file, copied, lead)] if copied else []
-            for i, sound in sounds.items():
-                moved = muxer not in SIGNALS_DELAY or sound.format.name in PLAIN
-                parts.append(_packets(sound, sound.streams, starts[i] + lead, i, from_zero=moved))
+            for new in fresh:
+                i = new.track.index
+                plain = sounds[i].format.name in PLAIN
+                moved = muxer not in SIGNALS_DELAY or plain
+                packets = _packets(sounds[i], sounds[i].streams, starts[i] + lead, i, from_zero=moved)
+                if plain and muxer == "matroska":
+                    packets = _padded(packets, new.padding, new.track.sample_rate)
+                parts.append(packets)
             counts = Counter[int]()
             for _, _, index, packet in heapq.merge(*parts, key=lambda entry: entry[:2]):
                 counts[streams[index].index] += 1
@@ -157,3 +162,19 @@ def _packets(
             packet.dts = None if packet.dts is None else packet.dts + shift
             time = max(time, float((stamp + shift) * packet.time_base)) if stamp is not None else time
         yield time, number, packet.stream_index if index is None else index, packet
+
+
+def _padded(
+    packets: Iterator[tuple[float, int, int, Any]], samples: int, rate: int
+) -> Iterator[tuple[float, int, int, Any]]:
+    """State in the last packet how many of its samples are padding."""
+    last = None
+    for entry in packets:
+        if last:
+            yield last
+        last = entry
+    if last:
+        packet = last[-1]
+        state_padding(packet, samples)
+        packet.duration -= round(samples / (rate * packet.time_base))
+        yield last

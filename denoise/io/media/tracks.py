@@ -54,7 +54,7 @@ class Track:
     # samples and their times, in samples from the start of the file, wherever the time stamps depart from
     # counting: the first sample, and what follows gaps
     marks: tuple[tuple[int, int], ...]
-    states_delay: bool = False  # its packets say which samples of theirs are none of the sound
+    states_delay: bool = False  # its packets say how many samples at the start are none of the sound
     damage: str | None = None  # how it is damaged, in one sentence; None if it is whole
     stated_samples: int = 0  # samples that a damaged track had, by its header
 
@@ -124,7 +124,7 @@ def _scan(path: Path, index: int) -> Track:
             rate = rate or frame.sample_rate
             clock = clock or frame.time_base * rate
             expected = marks[-1][1] + samples - marks[-1][0] if marks else 0
-            time = expected if frame.pts is None else round(frame.pts * clock)
+            time = expected if frame.pts is None else round(frame.pts * clock.numerator / clock.denominator)
             if not marks or abs(time - expected) > _SLACK_S * 1.5 * rate:
                 marks.append((samples, max(time, expected) if marks else time))
             samples += frame.samples
@@ -167,7 +167,7 @@ class _Counter:
     packets: int = 0
     longest: int = 0  # frame, in samples
     bad: int = 0  # packets that could not be decoded
-    skips: bool = False  # samples of a packet are to be skipped
+    skips: bool = False  # samples at the start of a packet are to be skipped
     stop: int = 0  # end of its last packet, in the unit of the stream
 
 
@@ -215,7 +215,8 @@ def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) 
             counter.stop = packet.pts + packet.duration
         counter.bytes += packet.size
         counter.packets += packet.size > 0
-        counter.skips = counter.skips or packet.has_sidedata("skip_samples")
+        if packet.has_sidedata("skip_samples"):  # at its start, and at its end
+            counter.skips |= any(bytes(packet.get_sidedata("skip_samples"))[:4])
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
