@@ -26,7 +26,11 @@ def cores() -> int:
 
 
 def limit_threads(count: int) -> None:
-    """Limit the threads of numerical libraries before they load: they know nothing of quotas."""
+    """Limit the threads of numerical libraries before they load: they know nothing of quotas.
+
+    A thread that waits for another sleeps: by default it spins, which takes a core from other programs.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         stated = os.environ.get(name, "")
         if count < (int(stated) if stated.isdecimal() else _processors()):

@@ -252,19 +252,36 @@ def _starts(size: int, tile: int) -> list[int]:
 
 def _edges(gray: Array, scale_px: float, steep: float) -> Array:
     """Return slope, variance of the blur, and direction (0 to 3, times 45 degrees) at the crests of edges."""
-    from scipy import ndimage
-
-    def slopes(scale_px: float) -> list[Array]:
-        derivative = functools.partial(ndimage.gaussian_filter, gray, scale_px, mode="nearest", truncate=3.0)
-        return [derivative(order=order) for order in ((1, 0), (0, 1))]
-
-    down, across = slopes(scale_px)
+    down, across = _slopes(gray, scale_px)
     slope = np.hypot(down, across)
-    crest = (slope >= steep) & (slope == ndimage.maximum_filter(slope, 3))
-    wide_down, wide_across = (wide[crest] for wide in slopes(2 * scale_px))
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(slope, 1), (3, 3))
+    crest = (slope >= steep) & (slope == around.max((2, 3)))
+    wide_down, wide_across = (wide[crest] for wide in _slopes(gray, 2 * scale_px))
     down, across, slope = down[crest], across[crest], slope[crest]
     flattened = np.maximum(down * wide_down + across * wide_across, 1e-6) / slope  # along the same direction
     ratio = np.maximum((slope / flattened) ** 2, 1.001)
     variance = scale_px**2 * (4 - ratio) / (ratio - 1)
     direction = np.rint(np.arctan2(down, across) / (np.pi / 4)) % 4
     return np.stack([slope, variance, direction])
+
+
+def _slopes(gray: Array, scale_px: float) -> tuple[Array, Array]:
+    """Return the derivatives of a Gaussian along both axes; importing scipy takes longer than they."""
+    radius = int(3 * scale_px + 0.5)
+    at = np.arange(-radius, radius + 1)
+    bell = np.exp(-0.5 * np.square(at / scale_px))
+    bell /= bell.sum()
+    slope = bell * at / scale_px**2
+    padded = np.pad(gray, radius, mode="edge")
+    height, width = gray.shape
+
+    def correlate(down: Array, across: Array) -> Array:
+        rows = np.zeros_like(padded[:height])
+        for k, tap in enumerate(down.astype(gray.dtype)):
+            rows += tap * padded[k : k + height]
+        result = np.zeros_like(gray)
+        for k, tap in enumerate(across.astype(gray.dtype)):
+            result += tap * rows[:, k : k + width]
+        return result
+
+    return correlate(slope, bell), correlate(bell, slope)

@@ -204,11 +204,13 @@ def _starts(size: int, side: int = _TILE_PX, step: int = _TILE_PX // 2, most: in
 @functools.cache
 def _transfers() -> Array:
     """Transfer functions by radius: of no blur, of the disks, of the Gaussians, `(N, 65)`."""
-    from scipy.special import j1
-
     frequency = np.arange(_TILE_PX // 2 + 1) / _TILE_PX
     phase = 2 * np.pi * np.outer(_RADII_PX, frequency)
-    disks = np.divide(2 * j1(phase), phase, out=np.ones_like(phase), where=phase > 0)
+    # Bessel's integral of J1; importing scipy.special takes longer than the rest of the estimate. The
+    # midpoint rule is exact to 1e-15 up to a phase of 60.
+    angle = np.pi * (np.arange(128) + 0.5) / 128
+    j1 = np.cos(angle - phase[..., None] * np.sin(angle)).mean(-1)
+    disks = np.divide(2 * j1, phase, out=np.ones_like(phase), where=phase > 0)
     gaussians = np.exp(-2 * np.square(np.pi * np.outer(_SIGMAS_PX, frequency)))
     return np.concatenate([np.ones((1, len(frequency))), disks, gaussians])
 

@@ -313,18 +313,31 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, stdout=subprocess.PIPE)
 
 
-@pytest.mark.parametrize(("model", "modality"), [("auto", "image"), ("auto", "audio"), ("sensor", "sensor")])
-def test_default_models_load_without_compilers_and_plotting(model: str, modality: str) -> None:
-    # Initial values drawn without memory import torch's compiler and sympy: 1.5 s and 80 MB for nothing.
-    unwanted = ("sympy", "torch._dynamo", "torch._inductor", "matplotlib", "skimage", "pandas")
-    script = f"""
-import sys
-from denoise.infer.catalogue import load
-load({model!r}, {modality!r})
-assert not (found := [name for name in {unwanted!r} if name in sys.modules]), found
-"""
+# Initial values drawn without memory import torch's compiler and sympy: 1.5 s and 80 MB for nothing.
+UNUSED = ("sympy", "torch._dynamo", "torch._inductor", "matplotlib", "skimage", "pandas")
+
+
+def assert_without(unwanted: tuple[str, ...], code: str) -> None:
+    script = f"import sys\n{code}\nassert not (found := [x for x in {unwanted!r} if x in sys.modules]), found"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, stdout=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(("model", "modality"), [("auto", "audio"), ("sensor", "sensor")])
+def test_default_models_load_without_compilers_and_plotting(model: str, modality: str) -> None:
+    assert_without(UNUSED, f"from denoise.infer.catalogue import load; load({model!r}, {modality!r})")
+
+
+def test_a_noisy_photo_is_cleaned_without_scipy(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).normal(100, 15, (160, 160, 3)) + np.linspace(0, 90, 160)[:, None]
+    path = tmp_path / "noisy.png"
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
+    arguments = ["clean", str(path), "-o", str(tmp_path / "out")]
+    code = f"""
+from pipelines.cli.group import cli
+cli({arguments!r}, standalone_mode=False)"""
+    assert_without((*UNUSED, "scipy"), code)
+    assert (tmp_path / "out/noisy.png").read_bytes() != path.read_bytes()
 
 
 def every_command() -> dict[str, click.Command]:
