@@ -11,6 +11,7 @@ import numpy as np
 
 from denoise.arrays import Array, Mask
 from denoise.dsp.autoregressive import fill_autoregressive, interpolate
+from denoise.dsp.hum import without_hum
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import InputSpec
@@ -18,6 +19,7 @@ from denoise.models.classical.audio import SpectralGate
 from denoise.models.classical.filters import Classical
 
 _RATE = 48_000.0  # Hz
+_HUM_PART_S = 5.5  # half of the windows in which hum is estimated
 _RADIUS_S = 2.5  # each way: the others by which a click or a drop-out is judged
 _MAX_SPACING_S = 1.2  # of regular ones
 _SPACING = 0.003  # deviation of their distances
@@ -40,8 +42,6 @@ class HissGate(SpectralGate):
     Args:
         profile: Noise power in each bin.
         sample_rate: Hz.
-        careful: Remove less, and no more than `max_removed_db` of the sound, which may itself be like noise:
-            rain, cymbals, an engine.
     """
 
     frame_s = 0.043
@@ -50,29 +50,16 @@ class HissGate(SpectralGate):
     mask_bins = 1
     depth_db = 18.0
     tone_bins = 12  # each way: 280 Hz
-    max_removed_db = -28.0  # power over that of the sound, both over `balance_frames` each way
-    balance_frames = 470  # 5 s
     tone_excess = 2.0  # maximum floor of hiss over the median around it
     step_frames = 16  # interval of the median, because the floor changes slowly
     dtype = np.float32
 
-    def __init__(
-        self, profile: Array | None = None, sample_rate: float = _RATE, careful: bool = False
-    ) -> None:
+    def __init__(self, profile: Array | None = None, sample_rate: float = _RATE) -> None:
         super().__init__()
-        self._profile, self._sample_rate, self._careful = profile, sample_rate, careful
-        if careful:
-            self.threshold_db, self.tone_excess = 3.0, 1.3
+        self._profile, self._sample_rate = profile, sample_rate
         self.frame = _frame(self.frame_s, sample_rate)
         self.hop = self.frame // 4
-        frames = (
-            self.floor_frames
-            + self.balance_frames
-            + self.step_frames
-            + 2 * self.smooth_frames
-            + self.mask_frames
-            + 4
-        )
+        frames = self.floor_frames + self.step_frames + 2 * self.smooth_frames + self.mask_frames + 4
         halo = frames * self.hop + self.frame
         self.spec = InputSpec(
             "audio",
@@ -82,18 +69,6 @@ class HissGate(SpectralGate):
             joint_channels=True,
             edge_padding="none",
         )
-
-    def _gain(self, power: Array, silent: Array) -> Array:
-        from scipy.ndimage import uniform_filter1d
-
-        gain = super()._gain(power, silent)
-        if not self._careful:
-            return gain
-        pair = np.stack([power.sum(axis=1), ((1.0 - gain) ** 2 * power).sum(axis=1)]).astype(np.float64)
-        total, removed = uniform_filter1d(pair, 2 * self.balance_frames + 1, axis=1, mode="nearest")
-        allowed = 10.0 ** (self.max_removed_db / 10.0) * total
-        share = np.sqrt(np.minimum(allowed / np.maximum(removed, 1e-30), 1.0))
-        return np.asarray(1.0 - share[:, None] * (1.0 - gain), self.dtype)
 
     def _floor(self, power: Array, silent: Array) -> Array:
         from scipy.ndimage import median_filter
@@ -112,136 +87,6 @@ class HissGate(SpectralGate):
             raise UsageError(f"the noise profile lasts {found:.3f} s, expected at least {minimum:.3f} s")
         spectra = np.stack([self._analyse(row.astype(self.dtype)) for row in noise])
         return np.asarray((spectra.real**2 + spectra.imag**2).mean(axis=(0, 1)))
-
-
-class HumFilter(SpectralGate):
-    """Removes mains hum: steady lines at multiples of 50 or 60 Hz.
-
-    A line is hum while its minimum power over some seconds exceeds the median around it, and if several lines
-    of one mains frequency do. Only that minimum is subtracted, which preserves a bass note on top of it. The
-    hum is found in a decimated copy, and a recording without hum is returned as it is.
-
-    Args:
-        sample_rate: Hz.
-    """
-
-    band_hz = 1250.0  # of the decimated copy: all lines and what lies around them
-    frame_s = 0.64  # bins are 1.6 Hz apart
-    floor_frames = 11  # each way: 1.8 s
-    smooth_frames = 1
-    floor_bias = 1.2  # mean power of a steady line in noise over its minimum
-    mains_hz = (50.0, 60.0)
-    max_multiple = 20
-    min_lines = 2  # of one mains frequency
-    slack_bins = 1  # each way, for deviations of the mains frequency; more for higher multiples
-    prominence = 10.0  # power of a line over the median around it
-    around_bins = 12  # each way
-    min_gain = 0.03
-
-    def __init__(self, sample_rate: float = _RATE) -> None:
-        super().__init__()
-        self._decimation = max(1, int(sample_rate / (2.5 * self.band_hz)))
-        self._low_rate = sample_rate / self._decimation
-        self.frame = _frame(self.frame_s, self._low_rate)
-        self.hop = self.frame // 4
-        halo = (self.floor_frames + 2 * self.smooth_frames + 4) * self.hop + self.frame
-        self.spec = InputSpec(
-            "audio",
-            multiple_of=self._decimation * self.hop,
-            halo=self._decimation * (padded(halo, self.hop) + self.hop),  # with the filters of the decimation
-            sample_rate=sample_rate,
-            joint_channels=True,
-            edge_padding="none",
-        )
-
-    def denoise(self, samples: Array) -> Array:
-        from scipy.signal import resample_poly
-
-        rows, step = np.atleast_2d(samples), self._decimation
-        low = rows.astype(np.float64)
-        if step > 1:
-            low = resample_poly(low, 1, step, axis=-1, padtype="symmetric")
-        if low.shape[-1] <= 2 * self.frame:
-            return samples
-        changes = np.pad((np.diff(rows) != 0.0).any(axis=0), (1, 0))
-        hum = low - self.gate(low, self.silent_frames(np.cumsum(changes)[None, ::step]))
-        if not hum.any():
-            return samples
-        if step > 1:
-            hum = resample_poly(hum, step, 1, axis=-1)[:, : rows.shape[-1]]
-        hum[:, self._silent(changes)] = 0.0
-        out: Array = np.reshape(rows - hum, samples.shape)
-        return out
-
-    def _silent(self, changes: Array) -> Array:
-        """Return the samples of digital silence that lasts, into which the filter would ring."""
-        from scipy.ndimage import maximum_filter1d, minimum_filter1d
-
-        width = 2 * (self._decimation * self.hop // 8) + 1
-        silent: Array = ~changes
-        if not minimum_filter1d(silent, width)[:: width // 2].any():
-            return np.zeros_like(silent)
-        return np.asarray(maximum_filter1d(minimum_filter1d(silent, width), width))
-
-    def _analyse(self, values: Array) -> Array:
-        """Return the spectrum of frames, for which the hum goes on beyond both ends in its phase."""
-        margin, size = self.frame - self.hop, values.size
-        before, after = self._periods(margin), self._periods(margin + -size % self.hop)
-        left = values[before - margin : before]
-        right = values[size - after : size - after + margin + -size % self.hop]
-        spectrum: Array = self._spectra(np.concatenate([left, values, right]))
-        return spectrum
-
-    def _periods(self, samples: int) -> int:
-        """Round up to tenths of a second, whole periods of either mains."""
-        return round(math.ceil(samples / self._low_rate * 10) / 10 * self._low_rate)
-
-    def gate(self, rows: Array, silent: Array) -> Array:
-        """Return joint channels `(C, n)` without hum."""
-        spectra = [self._analyse(row) for row in rows]
-        power: Array = sum(spectrum.real**2 + spectrum.imag**2 for spectrum in spectra) / len(spectra)
-        gain = self._gain(power, silent)
-        if (gain == 1.0).all():
-            return rows
-        lines = [self._synthesise((1.0 - gain) * spectrum, rows.shape[-1]) for spectrum in spectra]
-        rest: Array = rows - np.stack(lines)
-        return rest
-
-    def _gain(self, power: Array, silent: Array) -> Array:
-        from scipy.ndimage import median_filter
-
-        gain = np.ones_like(power)
-        width = self._low_rate / self.frame
-        stop = round(self.max_multiple * max(self.mains_hz) / width) + 2 * self.around_bins
-        low = power[:, :stop]
-        steady = self._floor(low, silent)
-        around = median_filter(steady, (1, 2 * self.around_bins + 1), mode="nearest")
-        prominent = steady > self.prominence * around
-        for mains in self.mains_hz:
-            bins = [round(multiple * mains / width) for multiple in range(1, self.max_multiple + 1)]
-            slack = [self.slack_bins + int(np.sqrt(i)) // 2 for i in range(1, self.max_multiple + 1)]
-            near = [slice(b - s, b + s + 1) for b, s in zip(bins, slack, strict=True)]
-            near = [at for at in near if at.stop + 2 < low.shape[1]]
-            wider = [slice(at.start - 2, at.stop + 2) for at in near]  # the window spreads a line
-            # A line with its peak beside the multiple is a tone.
-            found = np.stack(
-                [
-                    prominent[:, at].any(axis=1) & (steady[:, at].max(axis=1) == steady[:, wide].max(axis=1))
-                    for at, wide in zip(near, wider, strict=True)
-                ]
-            )  # (lines, frames)
-            enough = found.sum(axis=0) >= self.min_lines
-            for wide, line in zip(wider, found, strict=True):
-                hum = (enough & line)[:, None]
-                share = np.divide(
-                    self.floor_bias * steady[:, wide],
-                    low[:, wide],
-                    out=np.zeros_like(low[:, wide]),
-                    where=low[:, wide] > 0.0,
-                )
-                line_gain = np.sqrt(np.clip(1.0 - share, self.min_gain**2, 1.0))
-                gain[:, wide] = np.where(hum, np.minimum(gain[:, wide], line_gain), gain[:, wide])
-        return gain
 
 
 @dataclass
@@ -566,24 +411,22 @@ class AudioRestoration(Classical):
     Args:
         profile: Known noise power in each bin of `HissGate`.
         sample_rate: Hz.
-        careful: As for `HissGate`.
     """
 
-    def __init__(
-        self, profile: Array | None = None, sample_rate: float = _RATE, careful: bool = False
-    ) -> None:
+    def __init__(self, profile: Array | None = None, sample_rate: float = _RATE) -> None:
         super().__init__()
-        self._profile, self._careful, rate = profile, careful, sample_rate
-        self._repairs, self._hum = (DropoutRepair(rate), ClickRepair(rate)), HumFilter(rate)
-        self._hiss = HissGate(profile, rate, careful)
-        stages = (*self._repairs, self._hum, self._hiss)
-        unit = math.lcm(*(stage.spec.multiple_of for stage in stages))
-        judged = round((_RADIUS_S + 2 * _MAX_SPACING_S) * rate)  # around a click or a drop-out
-        halo = padded(sum(stage.spec.halo or 0 for stage in stages) + judged, unit)
+        self._profile = profile
+        self._repairs = DropoutRepair(sample_rate), ClickRepair(sample_rate)
+        self._hiss = HissGate(profile, sample_rate)
+        self._part = _frame(_HUM_PART_S, sample_rate)
+        stages = (*self._repairs, self._hiss)
+        unit = math.lcm(self._part, *(stage.spec.multiple_of for stage in stages))
+        judged = round((_RADIUS_S + 2 * _MAX_SPACING_S) * sample_rate)  # around a click or a drop-out
+        halo = sum(stage.spec.halo or 0 for stage in stages) + judged + 2 * self._part
         self.spec = InputSpec(
             "audio",
             multiple_of=unit,
-            halo=halo,
+            halo=padded(halo, unit),
             sample_rate=sample_rate,
             joint_channels=True,
             edge_padding="none",
@@ -593,16 +436,16 @@ class AudioRestoration(Classical):
         """Return the model for recordings of a rate; a noise profile keeps its own."""
         if sample_rate is None or self._profile is not None or not _MIN_RATE <= sample_rate <= _MAX_RATE:
             return self
-        return AudioRestoration(None, sample_rate, self._careful)
+        return AudioRestoration(None, sample_rate)
 
     def denoise(self, samples: Array) -> Array:
         rows = np.atleast_2d(samples)
         repaired = rows
         for stage in self._repairs:
             repaired = np.stack([stage.denoise(row) for row in repaired])
-        return self._hiss.gate(self._hum.denoise(repaired), self._hiss.silent_frames(rows)).reshape(
-            samples.shape
-        )
+        assert self.spec.sample_rate is not None
+        steady = without_hum(repaired, self.spec.sample_rate, self._part)
+        return self._hiss.gate(steady, self._hiss.silent_frames(rows)).reshape(samples.shape)
 
     def with_profile(self, noise: Array) -> AudioRestoration:
         """Return a model for the given noise alone, `(C, n)` at its sample rate."""

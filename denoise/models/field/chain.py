@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from denoise.dsp.hum import mains_hum
 from denoise.models.base import CausalDenoiser
 from denoise.models.classical.restoration import ClickRepair, DropoutRepair
-from denoise.models.field.hum import mains_hum
 
 _MIN_RATIO, _MAX_RATIO = 0.9, 1.05  # of the rates of recording and network
 
@@ -23,6 +23,7 @@ class FieldState:
     history: Tensor  # last input samples, which the repairs need around its next part, `(N, n)`
     repaired: Tensor  # last part without clicks, whose hum is not final yet, `(N, hop)`
     hum: Tensor  # share of the hum in it from the window before, `(N, hop)`
+    hum_power: Tensor  # mean power of the hum in that window, `(B,)`
     state: Any  # state of the network
 
 
@@ -62,6 +63,7 @@ class FieldChain(CausalDenoiser):
             like.new_zeros(rows, 2 * self._halo),
             like.new_zeros(rows, self.hop),
             like.new_zeros(rows, self.hop),
+            like.new_zeros(batch),
             self.network.initial_state(batch, channels),
         )
 
@@ -72,11 +74,14 @@ class FieldChain(CausalDenoiser):
             signal = torch.cat([state.history, part.flatten(0, 1)], 1)
             repaired = self._repair(signal)[:, self._halo : self._halo + self.hop]
             window = torch.cat([state.repaired, repaired], 1)
-            hum = self._hum(window.view(*part.shape[:2], -1)).flatten(0, 1)
+            found = self._hum(window.view(*part.shape[:2], -1), state.hum_power)
+            hum = (found * torch.hann_window(2 * self.hop, device=found.device)).flatten(0, 1)
             ready = state.repaired - state.hum - hum[:, : self.hop]
             out, inner = self.network.step(ready.view_as(part), state.state)
             parts.append(out)
-            state = FieldState(signal[:, self.hop :], repaired, hum[:, self.hop :], inner)
+            state = FieldState(
+                signal[:, self.hop :], repaired, hum[:, self.hop :], found.square().mean((1, 2)), inner
+            )
         return torch.cat(parts, -1), state
 
     def _repair(self, rows: Tensor) -> Tensor:
@@ -85,10 +90,11 @@ class FieldChain(CausalDenoiser):
             values = np.stack([repair.denoise(row) if row.any() else row for row in values])
         return torch.from_numpy(values).to(rows)
 
-    def _hum(self, windows: Tensor) -> Tensor:
-        """Return the hum in windows `(B, C, 2 * hop)`, faded in and out."""
+    def _hum(self, windows: Tensor, known_power: Tensor) -> Tensor:
+        """Return the hum in windows `(B, C, 2 * hop)`."""
         assert self.spec.sample_rate is not None
-        values = windows.double().cpu().numpy()
-        hum = np.stack([mains_hum(recording, self.spec.sample_rate) for recording in values])
-        fade = torch.hann_window(2 * self.hop, device=windows.device)
-        return torch.from_numpy(hum).to(windows) * fade
+        hum = [
+            mains_hum(recording, self.spec.sample_rate, power)
+            for recording, power in zip(windows.double().cpu().numpy(), known_power.tolist(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(hum)).to(windows)

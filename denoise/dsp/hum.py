@@ -10,8 +10,9 @@ MIN_SECONDS = 3.0  # shorter passages have too little resolution
 _MAINS_HZ = (50.0, 60.0)
 _MAX_OFF_HZ = 0.2  # deviation of the mains frequency: farther off is a note
 _GRID_HZ = 0.02
-_DECIMATION = 16  # to 3 kHz
 _MAX_LINE_HZ = 1300.0
+_LOW_RATE = 2900.0  # Hz at least, of the signal in which lines are measured
+_SILENCE_S = 0.05  # of digital silence that parts passages
 _WINDOW_S, _HOP_S = 2.0, 0.25  # of the frames in which lines are measured
 _PADDED = 4  # zero-padding of their spectra
 _CONSTANT_FRAMES = 9  # 2 s
@@ -27,46 +28,84 @@ _MIN_FAINT_CERTAINTY, _MIN_CERTAINTY, _MIN_ANCHOR_CERTAINTY = 12.0, 8.0, 30.0
 _SHORT_HOP_S, _SHORT_HOPS = 0.05, 4  # of frames that show the pauses between notes
 _GONE, _MAX_GONE = 0.3, 0.08  # amplitude in a pause over the mean, and share of such frames
 _MAX_SHARE = 0.1  # power of hum over that of everything else: more is what the recording is about
+_MAX_RISE = 2.0  # of the power of known hum
 _SUBHARMONICS = (0.5, 1.5, 1 / 3, 2 / 3, 0.4, 0.8)  # of the mains, where hum has nothing
 _MAX_OVER_ANCHOR = 6.0  # power of a line over that of the strongest anchor
+_AROUND, _MAX_OVER_AROUND = 3, 10.0  # multiples each way, and power of a line over the strongest of them
 _MAX_SWELL = 1.4  # amplitude that is subtracted at most, over the median: what exceeds it is a note
 _FLOOR_SHARE = 2.0  # of the floor beside a line that its power loses
 _BESIDE_HZ = (1.5, 5.0)  # distance of the floor from its line
 
 
-def mains_hum(rows: Array, sample_rate: float) -> Array:
+def without_hum(rows: Array, sample_rate: float, part: int) -> Array:
+    """Return a recording without hum, which is estimated in windows of two parts that are crossfaded.
+
+    Args:
+        rows: The recording, `(C, n)`.
+        sample_rate: Hz.
+        part: Samples.
+    """
+    size = rows.shape[1]
+    longer = np.pad(rows.astype(np.float64), ((0, 0), (part, part + -size % part)))
+    hum, fade = np.zeros_like(longer), np.sin(np.pi * np.arange(2 * part) / (2 * part)) ** 2
+    for start in range(0, longer.shape[1] - part, part):
+        window = slice(start, start + 2 * part)
+        hum[:, window] += fade * mains_hum(longer[:, window], sample_rate)
+    return rows - hum[:, part : part + size]
+
+
+def mains_hum(rows: Array, sample_rate: float, known_power: float = 0.0) -> Array:
     """Estimate the hum in a passage of some seconds; zeros if there is none.
 
     The mains frequency is followed as the common fundamental of all lines. Each line is then shifted to 0 Hz
     and smoothed over 2 s; it is hum if it is steady and exceeds the spectrum beside it throughout. A fainter
-    line is hum, of one amplitude, if its phase stays as chance and notes would not leave it.
+    line is hum, of one amplitude, if its phase stays as chance and notes would not leave it. What digital
+    silence parts is judged by itself.
+
+    Args:
+        rows: The passage, `(C, n)`.
+        sample_rate: Hz.
+        known_power: Mean power of the hum in the passage before. Hum like that may be all there is, as in a
+            pause of the music; elsewhere what makes up a tenth of a recording is the sound.
 
     Shape:
-        `(C, n)` in and out.
+        `(C, n)`.
     """
     hum = np.zeros(rows.shape)
-    sounding = np.flatnonzero(np.abs(rows).max(axis=0))
-    if not sounding.size or sounding[-1] - sounding[0] < MIN_SECONDS * sample_rate:
-        return hum
-    span = slice(int(sounding[0]), int(sounding[-1]) + 1)
-    low, rate = _decimated(rows[:, span]), sample_rate / _DECIMATION
-    hop = round(_HOP_S * rate)
-    size = round(_WINDOW_S / _HOP_S) * hop
-    spectra = _spectra(low, rate, hop, size)
-    found = [
-        lines for mains in _MAINS_HZ if (lines := _lines(low, rate, spectra, hop, size, mains)) is not None
-    ]
-    for lines in found:
-        part = _resampled(lines, _DECIMATION)[:, : span.stop - span.start]
-        power = np.square(part).sum()
-        if power < _MAX_SHARE * (np.square(rows[:, span]).sum() - power):
-            hum[:, span] += part
+    decimation = max(1, int(sample_rate / _LOW_RATE))
+    for span in _sounding(rows, round(_SILENCE_S * sample_rate)):
+        if span.stop - span.start < MIN_SECONDS * sample_rate:
+            continue
+        passage = rows[:, span]
+        low, rate = _decimated(passage, decimation), sample_rate / decimation
+        hop = round(_HOP_S * rate)
+        size = round(_WINDOW_S / _HOP_S) * hop
+        spectra = _spectra(low, rate, hop, size)
+        # All are found before one is removed.
+        for lines in [_lines(low, rate, spectra, hop, size, mains_hz) for mains_hz in _MAINS_HZ]:
+            if lines is None:
+                continue
+            part = _resampled(lines, decimation)[:, : passage.shape[1]]
+            power = np.square(part).sum()
+            rest = np.square(passage).sum() - power
+            if power < max(_MAX_SHARE * rest, _MAX_RISE * known_power * passage.size):
+                hum[:, span] += part
     return hum
 
 
-def _decimated(rows: Array) -> Array:
-    missing = -rows.shape[1] % _DECIMATION
-    return _resampled(np.pad(rows, ((0, 0), (0, missing)), mode="symmetric"), 1 / _DECIMATION)
+def _sounding(rows: Array, longest: int) -> list[slice]:
+    """Return the passages between stretches in which nothing changes for more than `longest` samples."""
+    at = np.flatnonzero((np.diff(rows) != 0.0).any(axis=0))
+    if not at.size:
+        return []
+    breaks = np.flatnonzero(np.diff(at) > longest)
+    starts, stops = at[np.append(0, breaks + 1)], at[np.append(breaks, at.size - 1)]
+    return [slice(int(start) + 1, int(stop) + 1) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _decimated(rows: Array, decimation: int) -> Array:
+    missing = -rows.shape[1] % decimation
+    return _resampled(np.pad(rows, ((0, 0), (0, missing)), mode="symmetric"), 1 / decimation)
 
 
 def _resampled(rows: Array, ratio: float) -> Array:
@@ -162,7 +201,9 @@ def _lines(low: Array, rate: float, spectra: Array, hop: int, size: int, mains_h
         return None
     loudness = np.median((np.abs(amplitude) ** 2).sum(axis=0), axis=1)
     loudest = loudness[:_ANCHORS][anchors[:_ANCHORS]].max()
-    is_hum &= loudness < _MAX_OVER_ANCHOR * loudest
+    highest = np.full(loudness.size, _MAX_OVER_ANCHOR * loudest)
+    highest[_ANCHORS:] = np.minimum(highest, _MAX_OVER_AROUND * _around(loudness))[_ANCHORS:]
+    is_hum &= loudness < highest
     for share in _SUBHARMONICS:
         between = _demodulated(low, share * cycles, np.array([1]), hop, size)
         middle, sure = _constant(between, hop / size)
@@ -179,6 +220,15 @@ def _lines(low: Array, rate: float, spectra: Array, hop: int, size: int, mains_h
         for channel, row in enumerate(envelope[:, line]):
             out[channel] += 2 * (_interpolated(time, middles, row) * turning).real
     return out
+
+
+def _around(loudness: Array) -> Array:
+    """Return the strongest of the lines beside each, `(lines,)`: one that stands out is not of the mains."""
+    beside = np.delete(np.arange(-_AROUND, _AROUND + 1), _AROUND)
+    loudest: Array = np.pad(loudness, _AROUND)[np.arange(loudness.size)[:, None] + _AROUND + beside].max(
+        axis=1
+    )
+    return loudest
 
 
 def _best_path(score: Array) -> Array:
