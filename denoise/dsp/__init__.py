@@ -1,1 +1,1 @@
-"""Shared signal processing: resampling, windows, autoregression."""
+"""Shared signal processing: resampling, windows, autoregression, hum."""
