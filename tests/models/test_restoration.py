@@ -57,6 +57,11 @@ def test_hum_is_removed() -> None:
     assert fit_db(music, AudioRestoration().denoise(music + added)) > fit_db(music, music + added) + 8
 
 
+def test_a_drone_on_the_mains_stays() -> None:
+    drone = sum(0.1 / k * np.sin(2 * np.pi * 100 * k * TIME_S + k * k) for k in range(1, 13)) + noise(1e-4)
+    assert fit_db(drone, AudioRestoration().denoise(drone)) > 20
+
+
 @pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
 def test_clicks_are_interpolated_at_the_rate_of_the_recording(rate: float) -> None:
     """Clicks of 1 to 8 samples; the model is the whole one, so that nothing is resampled."""

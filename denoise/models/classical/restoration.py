@@ -37,7 +37,7 @@ class HissGate(SpectralGate):
     """A spectral gate that preserves steady tones: held notes, drones, chords.
 
     Hiss has a smooth spectrum, so floors are limited to a multiple of the median of the neighbouring
-    frequencies. A noise profile replaces the floors.
+    frequencies, and of what lies on both sides of a line. A noise profile replaces the floors.
 
     Args:
         profile: Noise power in each bin.
@@ -50,7 +50,8 @@ class HissGate(SpectralGate):
     mask_bins = 1
     depth_db = 18.0
     tone_bins = 12  # each way: 280 Hz
-    tone_excess = 2.0  # maximum floor of hiss over the median around it
+    line_bins = 7  # below a line, and above it: 160 Hz
+    tone_excess = 2.0  # maximum floor of hiss over these
     step_frames = 16  # interval of the median, because the floor changes slowly
     dtype = np.float32
 
@@ -71,14 +72,18 @@ class HissGate(SpectralGate):
         )
 
     def _floor(self, power: Array, silent: Array) -> Array:
-        from scipy.ndimage import median_filter
+        from scipy.ndimage import median_filter, minimum_filter1d
 
         if self._profile is not None:
             return np.broadcast_to(self._profile / self.floor_bias, power.shape)
         floor = super()._floor(power, silent)
-        coarse = median_filter(floor[:: self.step_frames], (1, 2 * self.tone_bins + 1), mode="nearest")
-        around = np.repeat(coarse, self.step_frames, axis=0)[: len(floor)]
-        return np.asarray(np.minimum(floor, self.tone_excess * around))
+        coarse, reach = floor[:: self.step_frames], self.line_bins // 2 + 1
+        around = median_filter(coarse, (1, 2 * self.tone_bins + 1), mode="nearest")
+        lowest = minimum_filter1d(coarse, self.line_bins, axis=1, mode="nearest")
+        lowest = np.pad(lowest, ((0, 0), (reach, reach)), mode="edge")
+        beside = np.maximum(lowest[:, : -2 * reach], lowest[:, 2 * reach :])  # on either side of a line
+        highest = self.tone_excess * np.minimum(around, beside)
+        return np.asarray(np.minimum(floor, np.repeat(highest, self.step_frames, axis=0)[: len(floor)]))
 
     def measure(self, noise: Array) -> Array:
         """Return the mean power of noise alone `(C, n)` in each bin; it must last a frame."""
