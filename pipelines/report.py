@@ -8,7 +8,7 @@ import math
 import os
 import re
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, count
@@ -56,22 +56,28 @@ def progress(total: int) -> Iterator[OnEntry]:
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        counts = Counter[str]()
+        counts, totals = Counter[str](), defaultdict[str, float](float)
         shown = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
         with tqdm(total=total, dynamic_ncols=True, bar_format=shown) as bar:
 
             def show(entry: Entry) -> None:
                 counts[entry.status] += 1
                 with suppress(OSError):  # of files that are not here
-                    counts["bytes"] += Path(entry.source).stat().st_size
-                speed = f"{counts['bytes'] / 1e6 / max(bar.format_dict['elapsed'], 0.1):.1f} MB/s"
+                    totals["bytes"] += Path(entry.source).stat().st_size
+                elapsed_s = max(bar.format_dict["elapsed"], 0.1)
+                speed = f"{totals['bytes'] / 1e6 / elapsed_s:.1f} MB/s"
+                if entry.duration_s:
+                    totals["recordings"] += 1
+                    totals["seconds"] += entry.duration_s
+                if totals["recordings"] == counts.total() - counts["failed"] > 0:
+                    speed = f"{number(totals['seconds'] / elapsed_s)} x real time"
                 failed = f", {counts['failed']} failed" if counts["failed"] else ""
                 bar.set_postfix_str(speed + failed, refresh=False)
                 bar.set_description_str(printable(_elided(Path(entry.source).name, 24)), refresh=False)
                 bar.update()
 
             def show_share(share: float) -> None:
-                if share < 1:  # most files are cleaned at once
+                if share < 1:  # small files are cleaned at once
                     bar.set_postfix_str(f"{share:.0%} of this file")
 
             with showing_shares(show_share):

@@ -25,6 +25,7 @@ from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.evaluate import evaluator, rescale
 from denoise.infer.profile import NoiseProfile, profiled
+from denoise.infer.progress import report_share
 from denoise.infer.selection import PageSelector, Selection
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
@@ -71,6 +72,7 @@ class FileReport:
         source: Input.
         destination: Result.
         selections: Choice of `auto` for a recording, or for each page.
+        duration_s: Duration of a recording, seconds; None of other files.
     """
 
     modality: str
@@ -85,6 +87,7 @@ class FileReport:
     source: Path | None = None
     destination: Path | None = None
     selections: tuple[Selection, ...] = ()
+    duration_s: float | None = None
 
     def __repr__(self) -> str:
         pairs = {
@@ -168,6 +171,7 @@ def clean_file(
         source,
         destination,
         result.selections,
+        result.size / info.sample_rate if modality == "audio" and (info := result.info).sample_rate else None,
     )
 
 
@@ -329,6 +333,7 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
                 for noisy, stamps_s in zip(blocks, stamps, strict=False):
                     samples += noisy.shape[-1]
                     _put(sink, takers, noisy, stream.feed(noisy, stamps_s))
+                    report_share(samples / max(info.pages * info.shape[-1], samples))
                 _put(sink, takers, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
                 named = Selection(cleaner.name)
                 selections.append(stream.selection if isinstance(stream, SwitchedStream) else named)

@@ -1,4 +1,4 @@
-"""Progress inside an image, for whoever shows it."""
+"""Progress inside a file, for whoever shows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _show: ContextVar[Callable[[float], None]] = ContextVar("_show", default=lambda 
 
 @contextmanager
 def showing_shares(show: Callable[[float], None]) -> Iterator[None]:
-    """Call `show` with the share of an image that is done, 0 to 1, after each tile of this thread."""
+    """Call `show` with the share of a file that is done, 0 to 1, after each tile or block of this thread."""
     token = _show.set(show)
     try:
         yield
@@ -20,5 +20,5 @@ def showing_shares(show: Callable[[float], None]) -> Iterator[None]:
 
 
 def report_share(share: float) -> None:
-    """Report the share of an image that one model has cleaned."""
+    """Report the share of a file that is cleaned."""
     _show.get()(share)

@@ -31,6 +31,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     salvaged: str | None = None  # sentence that says how much of a damaged file was processed
     precision: str | None = None  # arithmetic of the network
+    duration_s: float | None = None  # of a recording, seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +229,9 @@ class CleanJob(Job):
             notes += (f"{report.clipped} samples did not fit the range of the file and were clipped",)
         if options.reference and not reference:
             notes += (f"no {item.relative} in {options.reference}: the figures are estimates",)
-        return Outcome(report.model, report.metrics, notes, report.salvaged, report.precision)
+        return Outcome(
+            report.model, report.metrics, notes, report.salvaged, report.precision, report.duration_s
+        )
 
     def _reference_of(self, item: Item) -> Path | None:
         """Reference of a file; a folder need not have one for each."""

@@ -59,6 +59,7 @@ class Entry:
     output_digest: str | None = None  # sha256 of the output
     fingerprint: str | None = None  # sha256 of all settings that the output depends on
     precision: str | None = None  # arithmetic of the network: `float32`, `bf16` or `int8`
+    duration_s: float | None = None  # of a recording, seconds
 
     @classmethod
     def of(cls, item: Item, status: str, **rest: Any) -> Entry:
@@ -336,6 +337,7 @@ def _is_sound(row: Mapping[str, Any]) -> bool:
     digests = ("input_digest", "output_digest", "fingerprint")
     texts = ("output", "key", "modality", "model", "precision", "error", *digests)
     metrics, notes, seconds = row.get("metrics", {}), row.get("notes", []), row.get("seconds", 0.0)
+    duration = row.get("duration_s")
     return (
         all(isinstance(row[name], str) for name in ("source", "status"))
         and all(isinstance(row.get(name), str | None) for name in texts)
@@ -344,6 +346,7 @@ def _is_sound(row: Mapping[str, Any]) -> bool:
         and isinstance(notes, list)
         and all(isinstance(note, str) for note in notes)
         and _is_number(seconds)
+        and (duration is None or _is_number(duration))
     )
 
 

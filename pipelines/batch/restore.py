@@ -15,7 +15,8 @@ from pipelines.batch.store import MANIFEST_NAME, digest, output_errors, place
 def restore(root: Path) -> Iterator[Entry]:
     """Replace each result in place by its backup, which its digest proves to be the original.
 
-    A result that was changed since stays, as does one without such a backup; both are failed entries.
+    A result that was changed since stays, as does one without such a backup; both are failed entries. The
+    manifest is removed when no result is left in it.
 
     Raises:
         UsageError: The folder holds no manifest, nothing in it was cleaned in place, or a run is at work.
@@ -32,20 +33,24 @@ def restore(root: Path) -> Iterator[Entry]:
         raise UsageError(f"{root}: holds no result of --in-place")
     folder = place(root)
     name_key = folder.name_key()
-    with folder.claimed([name_key(key) for key in done]), Manifest(root, ()).writing(()) as append:
-        for key, entry in sorted(done.items()):
-            path = root / key
-            try:
-                original = _original(path, entry, inputs[key])
-            except InputError as error:
-                yield replace(entry, status="failed", error=str(error))
-                continue
-            with output_errors(path):
-                original.replace(path)
-                sync_folder(path.parent)
-            restored = Entry(entry.source, entry.output, RESTORED, modality=entry.modality, key=key)
-            append(restored)
-            yield restored
+    with folder.claimed([name_key(key) for key in done]):
+        with Manifest(root, ()).writing(()) as append:
+            for key, entry in sorted(done.items()):
+                path = root / key
+                try:
+                    original = _original(path, entry, inputs[key])
+                except InputError as error:
+                    yield replace(entry, status="failed", error=str(error))
+                    continue
+                with output_errors(path):
+                    original.replace(path)
+                    sync_folder(path.parent)
+                restored = Entry(entry.source, entry.output, RESTORED, modality=entry.modality, key=key)
+                append(restored)
+                yield restored
+        with output_errors(root), folder.briefly():
+            if not results(root) and not folder.claims_of_others():
+                (root / MANIFEST_NAME).unlink(missing_ok=True)
 
 
 def _original(path: Path, entry: Entry, inputs: set[str]) -> Path:

@@ -56,6 +56,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
             seconds=round(time.perf_counter() - started, 4),
             model=outcome.model,
             precision=outcome.precision,
+            duration_s=outcome.duration_s,
             metrics=outcome.metrics,
             error=with_path(outcome.salvaged, item.source) if outcome.salvaged else None,
             notes=tuple(_as_planned(note, local, item) for note in notes),

@@ -148,13 +148,26 @@ def test_restore_puts_the_originals_back(tmp_path: Path) -> None:
     again = CliRunner().invoke(cli, ["restore", str(tmp_path)])
     assert (again.exit_code, again.stdout) == (0, "2 restored, 0 failed\n")
     assert state(tmp_path) == before
-    assert CliRunner().invoke(cli, ["verify", str(tmp_path)]).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == before.keys()  # no manifest either
     assert clean(tmp_path, "--backup", ".orig").exit_code == 0  # as if it had never been cleaned
     assert state(tmp_path)["a.png.orig"] == before["a.png"]
     (tmp_path / "a.png").unlink()
     assert CliRunner().invoke(cli, ["restore", str(tmp_path)]).exit_code == 0
     assert state(tmp_path) == before
-    assert "no result of --in-place" in CliRunner().invoke(cli, ["restore", str(tmp_path)]).output
+    assert "holds no denoise-manifest.jsonl" in CliRunner().invoke(cli, ["restore", str(tmp_path)]).output
+
+
+def test_restore_keeps_a_manifest_of_other_results(tmp_path: Path) -> None:
+    folder, other = tmp_path / "photos", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    picture(folder / "a.png")
+    picture(other / "b.png")
+    assert clean(folder, "--backup", ".orig").exit_code == 0
+    assert CliRunner().invoke(cli, ["clean", str(other), "-o", str(folder)]).exit_code == 0
+    assert CliRunner().invoke(cli, ["restore", str(folder)]).stdout == "1 restored, 0 failed\n"
+    assert CliRunner().invoke(cli, ["verify", str(folder)]).exit_code == 0
+    assert "no result of --in-place" in CliRunner().invoke(cli, ["restore", str(folder)]).output
 
 
 @pytest.mark.parametrize("change", [grown_log, cropped_photo, "foreign", "none"])

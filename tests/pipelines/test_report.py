@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from denoise.errors import OutputError
 from denoise.infer.apply import apply
+from denoise.infer.file import clean_file
 from denoise.models.table import build
 from pipelines import report
 from pipelines.batch.discover import Problem
@@ -112,6 +114,30 @@ def test_progress_shows_the_share_of_a_large_image(monkeypatch: pytest.MonkeyPat
     assert all(f"{share}% of this file" in shown for share in (25, 50, 75))
     assert "100% of this file" not in shown
     assert "of this file" not in shown.rsplit("\r", 1)[-1]
+
+
+@pytest.mark.parametrize(("others", "speed"), [(0, "x real time"), (1, "MB/s")])
+def test_progress_of_recordings_is_in_times_of_real_time(
+    monkeypatch: pytest.MonkeyPatch, others: int, speed: str
+) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with report.progress(2 + others) as on_entry:
+        for found in [entry(0, duration_s=600.0)] * 2 + [entry(1)] * others:
+            on_entry(found)
+    assert re.search(rf"\d {speed}\]", stream.getvalue().rsplit("\r", 1)[-1])
+
+
+def test_progress_shows_the_share_of_a_long_recording(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 40000), 8000)
+    with report.progress(1):
+        found = clean_file(tmp_path / "a.wav", tmp_path / "b.wav", "wiener", block=10000)
+    assert all(f"{share}% of this file" in stream.getvalue() for share in (25, 50, 75))
+    assert found.duration_s == 5
 
 
 def test_json_holds_null_for_what_it_cannot_say(tmp_path: Path) -> None:
