@@ -9,6 +9,7 @@ from denoise.arrays import Array
 _BITS = (8, 10, 12, 14, 16, 20, 24, 32, 64)  # of cameras, scanners and integer types
 _BLOCK_PX = 8  # means over such blocks are nearly free of noise, which may exceed the range
 _TOLERANCE = 0.25  # of the range 0..1: noise and sharpening halos may exceed it by so much
+_NEGATIVE = 0.1  # blocks further below 0 are no noise: a background was subtracted
 _INTEGER_TOLERANCE = 1.1
 _LOWEST_WHITE = 128.0  # floats with a brighter block are taken for integers
 
@@ -42,7 +43,7 @@ def sample_range(page: Array, peak: float | None) -> tuple[float, float]:
         return 0.0, _full_scale(high)
     low, high = _block_extremes(page)
     if is_float and low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
-        return 0.0, 1.0
+        return (0.0, 1.0) if low >= -_NEGATIVE else (low, max(low + 1, high))
     black = min(0.0, low)
     if black > -_TOLERANCE * high and high > _LOWEST_WHITE:  # noise around black
         return 0.0, _full_scale(high / _INTEGER_TOLERANCE)

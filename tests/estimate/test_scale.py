@@ -40,7 +40,7 @@ def test_white_is_the_fewest_bits_that_hold_the_samples(page: Array, expected: t
     assert sample_range(page, 1.0 if page.dtype.kind == "f" else float(np.iinfo(page.dtype).max)) == expected
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1, 1), (-300, 900), (-0.5, 0.5), (0, 40)])
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (-300, 900), (-0.5, 0.5), (-0.2, 0.8), (0, 40)])
 def test_other_floats_have_a_range_of_their_own(low: float, high: float) -> None:
     black, white = sample_range(ramp(low, high, (high - low) / 30), 1.0)
     assert (black, white) == pytest.approx((low, high), abs=0.12 * (high - low))
