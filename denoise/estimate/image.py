@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from denoise.arrays import Array
+from denoise.estimate.blocks import block_cosines
 
 _EIGHT_BIT = 255.0
 
@@ -42,14 +43,6 @@ _SPECKLED = (0.0015, 0.003)  # share of such pixels: clean photos have at most 0
 # Rotation of RGB to brightness and two differences, which preserves white noise.
 _ROTATION = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
 _ROTATION /= np.linalg.norm(_ROTATION, axis=1, keepdims=True)
-
-
-def block_cosines(side: int) -> Array:
-    """Return the matrix that transforms flattened blocks `(N, side**2)` by an orthonormal DCT-II."""
-    index = np.arange(side)
-    rows = np.cos(np.pi * (2 * index + 1) * index[:, None] / (2 * side)) * math.sqrt(2 / side)
-    rows[0] /= math.sqrt(2)
-    return np.kron(rows, rows).T.astype(np.float32)
 
 
 _FREQUENCY = np.add.outer(np.arange(_SIDE), np.arange(_SIDE)).ravel()  # half periods per block, both axes

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from denoise.arrays import Array
-from denoise.estimate.image import block_cosines
+from denoise.estimate.blocks import block_cosines, cut_blocks
 
 _EIGHT_BIT = 255.0
 _SIDE = 8  # pixels of a block
@@ -42,9 +42,8 @@ def jpeg_quality(page: Array, peak: float = _EIGHT_BIT) -> float:
 
 def _coefficients(page: Array, scale: float) -> Array:
     """Return coefficients of the brightness of blocks `(N, len(_FREQUENCIES))`, in 8-bit units."""
-    rows, columns = (size // _SIDE for size in page.shape[1:])
-    blocks = page[:, : rows * _SIDE, : columns * _SIDE].reshape(len(page), rows, _SIDE, columns, _SIDE)
-    step = max(1, math.ceil(math.sqrt(rows * columns / _MAX_BLOCKS)))
+    blocks = cut_blocks(page, _SIDE)
+    step = max(1, math.ceil(math.sqrt(blocks.shape[1] * blocks.shape[3] / _MAX_BLOCKS)))
     sampled = blocks[:, ::step, :, ::step].swapaxes(2, 3).astype(np.float32)
     luma = np.tensordot(_LUMA, sampled, 1) if len(page) == 3 else sampled.mean(axis=0)
     indices = [down * _SIDE + across for down, across in _FREQUENCIES]

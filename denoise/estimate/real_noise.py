@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from denoise.arrays import Array
+from denoise.estimate.blocks import cut_blocks
 
 Denoise = Callable[[Array], Array]  # (N, 3, side, side) in 0..1 -> the same, cleaned
 
@@ -124,9 +125,7 @@ def _flat_blocks(cleaned: Array) -> Array:
 
 def _blocks(planes: Array) -> Array:
     """Cut `(N, side, side)` into blocks, `(N, blocks, 256)`."""
-    count, side = planes.shape[0], planes.shape[-1] // _BLOCK_PX
-    cut = planes.reshape(count, side, _BLOCK_PX, side, _BLOCK_PX).swapaxes(2, 3)
-    return cut.reshape(count, side * side, _BLOCK_PX**2)
+    return cut_blocks(planes, _BLOCK_PX).swapaxes(2, 3).reshape(len(planes), -1, _BLOCK_PX**2)
 
 
 def _spectrum(planes: Array) -> Array:

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 
 from denoise.arrays import Array, Doubles
+from denoise.estimate.blocks import cut_blocks
 from denoise.estimate.drawing import is_drawing
 from denoise.estimate.hot_pixels import without_hot_pixels
 from denoise.estimate.image import blur_px, noise_sigma, speckled
@@ -254,14 +255,8 @@ def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> flo
 def _powers(noisy: Array, cleaned: Array) -> Doubles:
     """Return the mean square that was removed from each block, and its brightness, `(2, N)`."""
     removed = np.subtract(noisy, cleaned, dtype=np.float64)
-    return np.stack([_block_means(np.square(removed)), _block_means(cleaned)])
-
-
-def _block_means(values: Array) -> Doubles:
-    rows, columns = (size // _BLOCK_PX for size in values.shape[1:])
-    whole = values[:, : rows * _BLOCK_PX, : columns * _BLOCK_PX]
-    blocks = whole.reshape(len(values), rows, _BLOCK_PX, columns, _BLOCK_PX)
-    return blocks.mean(axis=(0, 2, 4), dtype=np.float64).ravel()
+    both = (cut_blocks(values, _BLOCK_PX) for values in (np.square(removed), cleaned))
+    return np.stack([values.mean(axis=(0, 2, 4), dtype=np.float64).ravel() for values in both])
 
 
 def _bands(page: Array) -> list[slice]:

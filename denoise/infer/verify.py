@@ -14,6 +14,7 @@ import torch
 
 from denoise.arrays import Array
 from denoise.dsp.light import from_light, to_light
+from denoise.estimate.blocks import cut_blocks
 
 RAISED_NOISE = "it raised the noise"  # the only reason that a smaller correction helps against
 
@@ -124,7 +125,7 @@ def flat_blocks(luma: Array) -> Array:
         `(H, W)` in 0..1 -> `(H // 16, W // 16)`, boolean; all False if there are too few blocks.
     """
     rows, columns = (size // _BLOCK_PX for size in luma.shape)
-    means = _blocks(luma, _BLOCK_PX // 2).mean((1, 3))  # (2 rows, 2 columns)
+    means = cut_blocks(luma, _BLOCK_PX // 2).mean((1, 3))[: 2 * rows, : 2 * columns]
     quarters = means.reshape(rows, 2, columns, 2)
     spread = quarters.max((1, 3)) - quarters.min((1, 3))
     level = quarters.mean((1, 3))
@@ -195,7 +196,7 @@ def _peakedness(before: Array, after: Array) -> float:
     What a denoiser takes from blades, grains and threads has heavier tails. The blocks that lost most are
     left out, because single points are no texture, and those with clipped noise. Less the standard error.
     """
-    values, removed = (_planes(image) for image in (before, before - after))
+    values, removed = (cut_blocks(image, _SIDE) for image in (before, before - after))
     clear = (values.min((2, 4)) > 0) & (values.max((2, 4)) < 1)
     second, fourth = (np.power(removed, power).mean((2, 4), dtype=np.float64)[clear] for power in (2, 4))
     if not second.any():
@@ -206,14 +207,8 @@ def _peakedness(before: Array, after: Array) -> float:
     return kurtosis - math.sqrt(24 / (usual.sum() * _SIDE**2))
 
 
-def _planes(image: Array) -> Array:
-    """Cut every channel into blocks, `(C, rows, 8, columns, 8)`."""
-    rows, columns = (size // _SIDE for size in image.shape[1:])
-    return image[:, : rows * _SIDE, : columns * _SIDE].reshape(len(image), rows, _SIDE, columns, _SIDE)
-
-
 def _level(detail: Array, flat: Array) -> float:
-    power = _blocks(np.square(detail), _BLOCK_PX).mean((1, 3))
+    power = cut_blocks(np.square(detail), _BLOCK_PX).mean((1, 3))
     return _EIGHT_BIT * math.sqrt(float(np.median(power[flat]))) if flat.any() else 0.0
 
 
@@ -227,9 +222,3 @@ def _detail(luma: Array) -> Array:
     padded = np.pad(luma, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return luma - (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-
-
-def _blocks(values: Array, side: int) -> Array:
-    """Cut into blocks, `(rows, side, columns, side)`; what is left over at the far edges is dropped."""
-    rows, columns = (size // (_BLOCK_PX) * (_BLOCK_PX // side) for size in values.shape)
-    return values[: rows * side, : columns * side].reshape(rows, side, columns, side)
