@@ -15,11 +15,12 @@ import torch
 from denoise.arrays import Array
 from denoise.dsp.light import from_light, to_light
 from denoise.estimate.blocks import cut_blocks
+from denoise.infer.texture import differs, is_strong, texture_reason
 
 RAISED_NOISE = "it raised the noise"  # the only reason that a smaller correction helps against
 
 _EIGHT_BIT = 255.0
-_BLOCK_PX, _SIDE = 16, 8
+_BLOCK_PX = 16
 _FLAT_SHARE = 0.25  # of the blocks, those with the gentlest coarse structure
 _CLIPPED = (0.02, 0.98)  # blocks darker or brighter hold clipped noise
 _MIN_BLOCKS = 8
@@ -34,11 +35,7 @@ _VISIBLE_WIDE = 6.0  # the same after a wide blur, whose flat parts may hold tex
 _VISIBLE_PROVEN = 12.0  # the same after a blur that is certain: grass behind it comes back in full
 _GROWTH = 1.05  # of the flat detail, beyond rounding
 _ROUNDING = 0.3  # 8-bit units
-_OUTLINES = 0.5  # outline_share of texture that was removed; noise has 0.35 at most
-# Kurtosis of what was removed, without the blocks that lost most. Of 9 training photos with white noise all
-# have 3.1 at most. Grass with noise 6, which loses 1.1 dB, has 3.16, and coffee with noise 3, which gains,
-# 3.12: the limit was chosen between these two.
-_TEXTURE, _USUAL = 3.14, 0.9
+_OUTLINES = 0.55  # outline_share of texture that was removed; noise of cameras has 0.52 at most
 _REBLUR = 2.5  # 8-bit units beyond the noise
 
 
@@ -52,13 +49,17 @@ def middle(image: Array) -> Array:
     return image[:, top : top + _PART_PX, left : left + _PART_PX]
 
 
-def reject_cleaned(before: Array, after: Array, *, gaussian: bool = True) -> str:
+def reject_cleaned(
+    before: Array, after: Array, sigma: float = 0.0, *, gaussian: bool = True, alike: bool = False
+) -> str:
     """Return why the result of a denoiser must not be used; empty if it may.
 
     Args:
         before: The input.
         after: The result.
+        sigma: Estimated noise, 8-bit units.
         gaussian: The noise is normally distributed, unlike specks and the blocks of JPEG.
+        alike: The noise may be the same in all channels, as in a JPEG.
 
     Shape:
         `(C, H, W)` in 0..1, both.
@@ -70,11 +71,11 @@ def reject_cleaned(before: Array, after: Array, *, gaussian: bool = True) -> str
     if left > _GROWTH * noise + _ROUNDING:
         return f"{RAISED_NOISE} of flat parts from {noise:.1f} to {left:.1f}/255"
     share = _correlation(detail_before - detail_after, detail_after)
-    if share > _OUTLINES:
+    removed = before - after
+    if share > _OUTLINES and not (differs(removed) or is_strong(removed, sigma)):
         return f"it removed outlines ({share:.0%} correlation)"
-    if gaussian and (peakedness := _peakedness(before, after)) > _TEXTURE:
-        return f"what it removed is texture rather than noise (kurtosis {peakedness:.1f})"
-    return ""
+    texture = texture_reason(before, after, sigma, gaussian=gaussian, alike=alike)
+    return f"what it removed is texture rather than noise: {texture}" if texture else ""
 
 
 def reject_sharpened(
@@ -188,23 +189,6 @@ def reblur_error(
     again = blurred + level
     error = (gray[0] - (from_light(torch.from_numpy(again)).numpy() if linear else again))[inner]
     return _EIGHT_BIT * float(np.sqrt(np.square(error).mean())) if error.size else 0.0
-
-
-def _peakedness(before: Array, after: Array) -> float:
-    """Kurtosis of what was removed, within blocks of 8 x 8 pixels: 3 for noise, whose level may differ.
-
-    What a denoiser takes from blades, grains and threads has heavier tails. The blocks that lost most are
-    left out, because single points are no texture, and those with clipped noise. Less the standard error.
-    """
-    values, removed = (cut_blocks(image, _SIDE) for image in (before, before - after))
-    clear = (values.min((2, 4)) > 0) & (values.max((2, 4)) < 1)
-    second, fourth = (np.power(removed, power).mean((2, 4), dtype=np.float64)[clear] for power in (2, 4))
-    if not second.any():
-        return 0.0
-    usual = second <= np.quantile(second, _USUAL)
-    total = max(float(np.square(second[usual]).sum()), 1e-30)
-    kurtosis = float(fourth[usual].sum()) / total * (1 + 2 / _SIDE**2)
-    return kurtosis - math.sqrt(24 / (usual.sum() * _SIDE**2))
 
 
 def _level(detail: Array, flat: Array) -> float:

