@@ -24,11 +24,10 @@ _USUAL = 0.9  # share of the blocks that counts: single points, which lost most,
 # of BSDS500, patterns of GIMP, and drawn cloth, foliage, stone and skies. Kurtosis: of noise 2.7 to 3.1, of
 # clean cloth 2.0 to 2.5, of grass with noise 3 or 6, which loses, 3.13 to 3.9.
 _LIGHT_TAILS, _HEAVY_TAILS = 2.6, 3.14
-# Strong noise hides texture, and to remove both gains more than it loses. It is strong from this level on, in
-# 8-bit units, if nearly all of it is removed.
+# Certain noise differs between three channels (correlation) and is no trace (8-bit units), or is strong and
+# removed nearly whole. Raw noise, which grows with the light, has a kurtosis up to 4.2.
+_DIFFERENT, _TRACE = 0.5, 4.0
 _STRONG, _REMOVED = 10.0, 0.83
-_STRONG_TAILS = 3.5
-_DIFFERENT = 0.5  # correlation of the channels: below, it is noise of a sensor
 _PERIODIC = 30.0  # of one frequency over those around it: noise up to 19, cloth 64 to 316
 _WIDE = 0.78  # correlation of neighbours: film grain up to 0.73, waves 0.79 and more
 _ALIKE = 0.9  # correlation of the channels: film grain up to 0.87, stone from 0.92 on
@@ -56,31 +55,27 @@ def texture_reason(before: Array, after: Array, sigma: float, *, gaussian: bool,
         return f"it repeats itself (one frequency has {peak:.0f} times the power of others)"
     if neighbours > _WIDE:
         return f"it is wide ({neighbours:.0%} correlation of neighbours)"
-    if gaussian:
+    if gaussian and not is_certain(removed, sigma):
         tails = _kurtosis(before, removed)
-        heavy = _STRONG_TAILS if is_strong(removed, sigma) else _HEAVY_TAILS
-        if tails and not _LIGHT_TAILS < tails < heavy:
+        if tails and not _LIGHT_TAILS < tails < _HEAVY_TAILS:
             return f"kurtosis {tails:.1f}"
     return ""
 
 
-def is_strong(removed: Array, sigma: float) -> bool:
-    """Tell whether noise is so strong that it gains to remove texture with it.
+def is_certain(removed: Array, sigma: float) -> bool:
+    """Tell whether what was removed is noise for certain, though outlines or grains may have gone with it.
+
+    Args:
+        removed: What was removed.
+        sigma: Estimated noise, 8-bit units.
 
     Shape:
         `(C, H, W)`, in 0..1.
     """
     level = _EIGHT_BIT * float(np.sqrt(np.square(removed).mean()))
-    return min(level, sigma) >= _STRONG and level > _REMOVED * sigma and not _is_alike(removed)
-
-
-def differs(removed: Array) -> bool:
-    """Tell whether what was removed differs between three channels, as noise of a sensor does."""
-    return len(removed) == 3 and not _is_alike(removed)
-
-
-def _is_alike(removed: Array) -> bool:
-    return _channel_correlation(removed) >= _DIFFERENT
+    if len(removed) == 3:
+        return level >= _TRACE and _channel_correlation(removed) < _DIFFERENT
+    return min(level, sigma) >= _STRONG and level > _REMOVED * sigma
 
 
 def _channel_correlation(removed: Array) -> float:

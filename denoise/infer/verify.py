@@ -15,7 +15,7 @@ import torch
 from denoise.arrays import Array
 from denoise.dsp.light import from_light, to_light
 from denoise.estimate.blocks import cut_blocks
-from denoise.infer.texture import differs, is_strong, texture_reason
+from denoise.infer.texture import is_certain, texture_reason
 
 RAISED_NOISE = "it raised the noise"  # the only reason that a smaller correction helps against
 
@@ -71,8 +71,7 @@ def reject_cleaned(
     if left > _GROWTH * noise + _ROUNDING:
         return f"{RAISED_NOISE} of flat parts from {noise:.1f} to {left:.1f}/255"
     share = _correlation(detail_before - detail_after, detail_after)
-    removed = before - after
-    if share > _OUTLINES and not (differs(removed) or is_strong(removed, sigma)):
+    if share > _OUTLINES and not is_certain(before - after, sigma):
         return f"it removed outlines ({share:.0%} correlation)"
     texture = texture_reason(before, after, sigma, gaussian=gaussian, alike=alike)
     return f"what it removed is texture rather than noise: {texture}" if texture else ""

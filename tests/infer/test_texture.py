@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from denoise.infer.texture import differs, is_strong, texture_reason
+from denoise.infer.texture import is_certain, texture_reason
 
 Array = NDArray[Any]
 
@@ -65,28 +65,34 @@ def test_waves_are_wide() -> None:
 
 
 def test_tails_of_both_kinds() -> None:
-    blades = white(12) * (np.random.default_rng(1).random((3, SIZE, SIZE)) < 0.2)
+    blades = white(8) * (np.random.default_rng(1).random((3, SIZE, SIZE)) < 0.2)
     assert "kurtosis" in reason(blades)
     assert reason(blades, gaussian=False) == ""
-    bands = 0.016 * np.sign(white(1))
+    bands = 0.012 * np.sign(white(1))
     assert "kurtosis" in reason(bands)
 
 
-def test_strong_noise_may_take_texture_with_it() -> None:
-    rng = np.random.default_rng(1)
-    blades = white(16, 1, 2) * (rng.random((1, SIZE, SIZE)) < 0.3)
-    both = white(15, 1) + blades
-    level = 255 * float(both.std())
-    assert reason(both, level) == ""
-    assert "kurtosis" in reason(both, 3.0)  # the level of the noise alone says it
-    assert not is_strong(both, 2 * level)  # most of it is left
+def test_certain_noise_may_take_texture_with_it() -> None:
+    blades = white(16, 1, 2) * (np.random.default_rng(1).random((1, SIZE, SIZE)) < 0.3)
+    gray, colour = white(15, 1) + blades, white(5) + blades / 3
+    level = 255 * float(gray.std())
+    assert reason(gray, level) == ""
+    assert "kurtosis" in reason(gray, 3.0)  # the estimate contradicts
+    assert "kurtosis" in reason(gray, 2 * level)  # most of it is left
+    assert reason(colour, 0.0) == ""  # the channels differ
+
+
+def test_raw_noise_is_no_texture() -> None:
+    light = np.tile(np.linspace(0.02, 1, SIZE, dtype=np.float32).reshape(1, -1) ** 2, (3, SIZE, 1))
+    assert reason(smooth(white(20), 0.4) * np.sqrt(light[:, :, ::-1]), 6.0) == ""
 
 
 def test_noise_of_a_sensor_differs_between_the_channels() -> None:
-    assert differs(white(3))
-    assert not differs(white(3) + white(9, 1, 2))
-    assert not differs(white(3, 1))
-    assert not is_strong(np.repeat(white(20, 1), 3, 0), 20.0)
+    assert is_certain(white(5), 0.0)
+    assert not is_certain(white(2), 2.0)  # a trace of anything
+    assert not is_certain(white(3) + white(9, 1, 2), 9.0)
+    assert is_certain(white(12, 1), 12.0)
+    assert not is_certain(np.repeat(white(20, 1), 3, 0), 20.0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 40), (32, 32)])

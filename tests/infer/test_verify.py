@@ -54,7 +54,7 @@ def test_removing_outlines_is_rejected() -> None:
 
 def test_removing_texture_is_rejected() -> None:
     rng = np.random.default_rng(2)
-    blades = rng.normal(0, 6, (1, 256, 256)) * (rng.random((1, 256, 256)) < 0.2) / 255
+    blades = rng.normal(0, 9, (1, 256, 256)) * (rng.random((1, 256, 256)) < 0.2) / 255
     grass = scene() + blades.astype(np.float32)
     assert "texture" in reject_cleaned(with_noise(grass, 3), scene())
     assert reject_cleaned(with_noise(grass, 3), scene(), gaussian=False) == ""
