@@ -7,29 +7,36 @@ a large matrix product and two published network shapes: their ratios are stable
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from denoise.dsp.windows import padded
 from denoise.infer.catalogue import find, load
 from denoise.infer.cleaner import Cleaner
+from denoise.machine import has_bf16, has_int8
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
+from denoise.models.table import PRECISIONS
 from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.benchmark.job import CostJob
 from pipelines.report import table
 
 _MATRIX = 2048  # rows and columns of the matrix product
 _RATES_HZ = {"image": None, "audio": 16_000.0, "sensor": 250.0}  # for models that accept any rate
+_, FLOAT32, BF16, INT8 = PRECISIONS
+_PRECISIONS = [FLOAT32, *[BF16] * has_bf16(), *[INT8] * has_int8()]  # that this CPU has
 _PROBE = 64  # side of the image in pixels, or blocks of the signal, to count multiply-adds on
 
 
@@ -47,6 +54,7 @@ class CostRow:
     # for a million pixels, or samples of a channel: the median, tiling and conversion included
     seconds: float
     cpu_seconds: float  # the same, of all threads together; it counts no waiting for other programs
+    peak_bytes: int | None  # most memory that a run takes beside what is loaded; None where not on Linux
     gflops: float | None  # billions of useful operations a second: what tiles compute twice does not count
     of_matrix: float | None  # the same as a share of that of the matrix product
     # its seconds as a share of those of each shape in `REFERENCES`, for images
@@ -90,11 +98,77 @@ class PlainShape(Denoiser):
         return noisy - unfold(self.layers(x), self.side)
 
 
-# Zhang et al. 2017 and Zhang et al. 2018, both for colour.
+class _NafBlock(nn.Module):
+    """Block of NAFNet: gates in place of activations, and attention to channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand, self.widen = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(width, 2 * width, 1)
+        self.spread = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width)
+        self.attend, self.mix, self.merge = (nn.Conv2d(width, width, 1) for _ in range(3))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.spread(self.expand(self._normal(x, 0))).chunk(2, 1)
+        gated = first * second
+        x = x + self.mix(gated * self.attend(gated.mean((2, 3), keepdim=True)))
+        first, second = self.widen(self._normal(x, 1)).chunk(2, 1)
+        return x + self.merge(first * second)
+
+    def _normal(self, x: Tensor, which: int) -> Tensor:
+        normal: Tensor = self.norms[which](x.permute(0, 2, 3, 1))
+        return normal.permute(0, 3, 1, 2)
+
+
+class NafShape(Denoiser):
+    """NAFNet (Chen et al. 2022, "Simple baselines for image restoration") with random weights.
+
+    The blocks of each scale are those of its network for camera noise. It takes the whole image.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        counts = (2, 2, 4, 8)  # of the encoder, from the input on
+        self.spec = InputSpec("image", channels=3, multiple_of=2 ** len(counts), halo=None)
+        widths = [width * 2**scale for scale in range(len(counts) + 1)]
+
+        def stage(scale: int, count: int) -> nn.Sequential:
+            return nn.Sequential(*(_NafBlock(widths[scale]) for _ in range(count)))
+
+        self.head, self.tail = nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 3, 3, padding=1)
+        self.encoder = nn.ModuleList(itertools.starmap(stage, enumerate(counts)))
+        self.inner = stage(len(counts), 12)
+        self.decoder = nn.ModuleList(stage(scale, 2) for scale in range(len(counts)))
+        self.down = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
+        self.up = nn.ModuleList(nn.Conv2d(2 * w, 4 * w, 1, bias=False) for w in widths[:-1])
+        self.eval().requires_grad_(False)
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Input plus the output of random layers."""
+        x, skips = self.head(noisy), []
+        for stage, down in zip(self.encoder, self.down, strict=True):
+            skips.append(stage(x))
+            x = down(skips[-1])
+        x = self.inner(x)
+        for stage, up in reversed(list(zip(self.decoder, self.up, strict=True))):
+            x = stage(F.pixel_shuffle(up(x), 2) + skips.pop())
+        return noisy + self.tail(x)
+
+
+# The first two Zhang et al. 2017 and Zhang et al. 2018, for colour.
 REFERENCES: dict[str, Callable[[], Denoiser]] = {
     "CDnCNN-B shape": lambda: PlainShape(64, 20),
     "FFDNet shape": lambda: PlainShape(96, 12, side=2, map_channels=3),
+    "NAFNet-w16 shape": lambda: NafShape(16),
 }
+
+
+class _Times(NamedTuple):
+    """Seconds of a run, CPU seconds of all threads, and the memory it took at most."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -115,8 +189,8 @@ def measure(job: CostJob) -> Costs:
         matrix = torch.rand(_MATRIX, _MATRIX, generator=torch.Generator().manual_seed(0))
         runs = [entrant.run for entrant in entrants] + [lambda: matrix @ matrix]
         timed = _in_turns(runs, job.rounds)
-        matrix_gflops = 2 * _MATRIX**3 / timed[-1][0] / 1e9
-        seconds = {c.cleaner.name: s / c.size * 1e6 for c, (s, _) in zip(entrants, timed, strict=False)}
+        matrix_gflops = 2 * _MATRIX**3 / timed[-1].seconds / 1e9
+        seconds = {c.cleaner.name: t.seconds / c.size * 1e6 for c, t in zip(entrants, timed, strict=False)}
         references = {name: seconds[name] for name in REFERENCES if name in seconds}
         found = zip(entrants, timed, strict=False)
         rows = tuple(_row(entrant, times, matrix_gflops, references) for entrant, times in found)
@@ -140,14 +214,22 @@ def _entrants(job: CostJob) -> Iterator[_Entrant]:
     images = False
     for name in job.models:
         for modality in find(name).modalities:
-            cleaner = load(name, modality, job.precision, ensemble=job.ensemble)
             images |= modality == "image"
-            exact = load(name, modality, "float32", ensemble=job.ensemble)
-            yield _entrant(cleaner, exact, image if modality == "image" else signal)
+            cleaners: dict[str, Cleaner] = {}  # one that lacks a precision runs in another
+            for precision in job.precision or _PRECISIONS:
+                cleaner = load(name, modality, precision, ensemble=job.ensemble)
+                cleaners.setdefault(_precision(cleaner), cleaner)
+            exact = cleaners.get(FLOAT32) or load(name, modality, FLOAT32, ensemble=job.ensemble)
+            for cleaner in cleaners.values():
+                yield _entrant(cleaner, exact, image if modality == "image" else signal)
     if images:
         for name, build in REFERENCES.items():
             cleaner = Cleaner(name, build(), digest="")
             yield _entrant(cleaner, cleaner, image)
+
+
+def _precision(cleaner: Cleaner) -> str:
+    return cleaner.precision_of(cleaner.selector.models if cleaner.selector else ()) or "-"
 
 
 def _entrant(cleaner: Cleaner, exact: Cleaner, array: np.ndarray[Any, Any]) -> _Entrant:
@@ -158,25 +240,42 @@ def _entrant(cleaner: Cleaner, exact: Cleaner, array: np.ndarray[Any, Any]) -> _
     return _Entrant(cleaner, exact, lambda: cleaner.apply(array, peak=peak, sample_rate=rate), size)
 
 
-def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
-    """Measure the median seconds and CPU seconds of each, after one run that does not count."""
+def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[_Times]:
+    """Measure the medians of each; the first turn does not count, but for memory."""
     found: list[list[tuple[float, float]]] = [[] for _ in runs]
-    for turn in range(rounds + 1):
+    peaks = [_peak_bytes(run) for run in runs]
+    for _ in range(rounds):
         for run, times in zip(runs, found, strict=True):
             started, cpu_started = time.perf_counter(), time.process_time()
             run()
-            if turn:
-                times.append((time.perf_counter() - started, time.process_time() - cpu_started))
+            times.append((time.perf_counter() - started, time.process_time() - cpu_started))
     return [
-        (statistics.median(s for s, _ in times), statistics.median(c for _, c in times)) for times in found
+        _Times(*(statistics.median(column) for column in zip(*times, strict=True)), peak)
+        for times, peak in zip(found, peaks, strict=True)
     ]
 
 
-def _row(
-    entrant: _Entrant, timed: tuple[float, float], matrix_gflops: float, references: dict[str, float]
-) -> CostRow:
-    cleaner, (seconds, cpu_seconds) = entrant.cleaner, (t / entrant.size * 1e6 for t in timed)
-    exact = entrant.exact
+def _peak_bytes(run: Callable[[], object]) -> int | None:
+    """Run once, and return the most memory that it took beside what was there before."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the maximum starts again from here
+    before = _resident_bytes("VmRSS")
+    run()
+    most = _resident_bytes("VmHWM")
+    return None if before is None or most is None else max(0, most - before)
+
+
+def _resident_bytes(field: str) -> int | None:
+    try:
+        found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _row(entrant: _Entrant, timed: _Times, matrix_gflops: float, references: dict[str, float]) -> CostRow:
+    cleaner, exact = entrant.cleaner, entrant.exact
+    seconds, cpu_seconds = (t / entrant.size * 1e6 for t in timed[:2])
     models = [exact.denoiser] if not exact.selector else exact.selector.models.values()
     shared = {id(parameter): parameter for model in models for parameter in model.parameters()}
     parameters = sum(parameter.numel() for parameter in shared.values())
@@ -185,11 +284,12 @@ def _row(
     return CostRow(
         cleaner.name,
         cleaner.spec.modality,
-        cleaner.precision_of(cleaner.selector.models if cleaner.selector else ()) or "-",
+        _precision(cleaner),
         parameters,
         kmac,
         seconds,
         cpu_seconds,
+        timed.peak_bytes,
         gflops,
         None if gflops is None else gflops / matrix_gflops,
         {name: seconds / of for name, of in references.items()} if cleaner.spec.modality == "image" else {},
@@ -215,7 +315,7 @@ def as_table(costs: Costs) -> str:
         rows = [row for row in costs.rows if row.modality == modality]
         unit, million = ("px", "MP") if modality == "image" else ("sample", "M samples")
         header = ["model", "precision", "parameters", f"kMAC/{unit}", f"s/{million}", f"CPU s/{million}"]
-        header += ["GFLOP/s", "of matrix", *(f"of {name}" for name in rows[0].of_reference)]
+        header += ["peak MB", "GFLOP/s", "of matrix", *(f"of {name}" for name in rows[0].of_reference)]
         parts.append(f"{modality}\n" + table(header, [_line(row) for row in rows]))
     machine = (
         f"{costs.threads} threads; a float32 matrix product of {_MATRIX}: {costs.matrix_gflops:.0f} GFLOP/s"
@@ -231,6 +331,7 @@ def _line(row: CostRow) -> list[str]:
         "-" if row.kmac is None else f"{row.kmac:.3g}",
         f"{row.seconds:.3g}",
         f"{row.cpu_seconds:.3g}",
+        "-" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
         "-" if row.gflops is None else f"{row.gflops:.0f}",
         "-" if row.of_matrix is None else f"{row.of_matrix:.2f}",
         *(f"{share:.3f}" for share in row.of_reference.values()),

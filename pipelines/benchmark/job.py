@@ -64,5 +64,8 @@ class CostJob(Options):
     samples: Annotated[int, Option("Length of the signal.", low=1)] = 480_000
     rounds: Annotated[int, Option("Turns for each; the median counts.", low=1)] = 5
     threads: Annotated[int | None, Option("Number of torch's threads.", low=1, unset="all cores")] = None
-    precision: Precision = PRECISIONS[0]
+    precision: Annotated[
+        tuple[str, ...],
+        Option("Arithmetics to time, of " + ", ".join(PRECISIONS[1:]) + ".", metavar="A,B,..", unset="all"),
+    ] = ()
     ensemble: Ensemble = None

@@ -1,10 +1,12 @@
 """Cost of models: counted exactly, timed in turns."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +24,7 @@ Run = Callable[..., Any]
 def test_references_have_the_multiply_adds_of_their_papers() -> None:
     kmac = {name: kmac_per_sample(shape()) for name, shape in REFERENCES.items()}
     assert kmac["CDnCNN-B shape"] == pytest.approx(9 * (2 * 3 * 64 + 18 * 64 * 64) / 1e3)
+    assert kmac["NAFNet-w16 shape"] == pytest.approx(63, rel=0.05)  # of width 32: 16 GMAC for 256 x 256 px
     assert kmac["FFDNet shape"] == pytest.approx(9 * (15 * 96 + 10 * 96 * 96 + 96 * 12) / 4 / 1e3)
 
 
@@ -48,43 +51,39 @@ def test_multiply_adds_of_a_network_are_those_of_its_layers() -> None:
 
 
 def test_cost_measures_each_kind_and_sets_images_against_the_references(tmp_path: Path, denoise: Run) -> None:
-    result = denoise(
-        *(
-            "models",
-            "cost",
-            "photo",
-            "median",
-            "--side",
-            48,
-            "--samples",
-            3000,
-            "--rounds",
-            1,
-            "--threads",
-            1,
-        ),
-        *("--json", tmp_path / "cost.json"),
-    )
+    sizes = ("--side", 48, "--samples", 3000, "--rounds", 1, "--threads", 1)
+    result = denoise("models", "cost", "photo", "median", *sizes, "--json", tmp_path / "cost.json")
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "cost.json").read_text())
-    rows = {(row["model"], row["modality"]): row for row in found["rows"]}
+    rows = {(row["model"], row["modality"], row["precision"]): row for row in found["rows"]}
     assert list(rows) == [
-        ("photo", "image"),
-        ("median", "image"),
-        ("median", "sensor"),
-        *((name, "image") for name in REFERENCES),
+        *(("photo", "image", precision) for precision in cost._PRECISIONS),
+        ("median", "image", "float32"),
+        ("median", "sensor", "float32"),
+        *((name, "image", "float32") for name in REFERENCES),
     ]
     assert found["threads"] == 1
-    for (_, modality), row in rows.items():
+    for (_, modality, _), row in rows.items():
         assert row["seconds"] > 0
         assert set(row["of_reference"]) == (set(REFERENCES) if modality == "image" else set())
-    ours, dncnn = rows["photo", "image"], rows["CDnCNN-B shape", "image"]
+    ours, dncnn = rows["photo", "image", "float32"], rows["CDnCNN-B shape", "image", "float32"]
     assert ours["of_reference"]["CDnCNN-B shape"] == pytest.approx(ours["seconds"] / dncnn["seconds"])
     assert ours["gflops"] == pytest.approx(2 * ours["kmac"] / ours["seconds"])
     assert ours["of_matrix"] == pytest.approx(ours["gflops"] / found["matrix_gflops"])
-    assert rows["median", "image"]["kmac"] is None
+    assert rows["median", "image", "float32"]["kmac"] is None
     assert "CDnCNN-B shape" in result.stdout
     assert "GFLOP/s" in result.stdout
+
+
+def test_only_the_precisions_that_are_asked_for_are_timed() -> None:
+    rows = cost.measure(CostJob(models=("photo-fast",), side_px=48, rounds=1, precision=("bf16",))).rows
+    assert [row.precision for row in rows[: -len(REFERENCES)]] == ["bf16"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_of_a_run_is_its_maximum_not_what_it_leaves() -> None:
+    assert cost._peak_bytes(lambda: np.ones(2**24).sum()) == pytest.approx(2**27, rel=0.1)
+    assert cost._peak_bytes(lambda: None) == pytest.approx(0, abs=2**23)
 
 
 def test_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
