@@ -33,7 +33,7 @@ def at_precision(network: Denoiser, card: Mapping[str, Any], precision: str) -> 
     facts = measured.get(INT8) if isinstance(measured, Mapping) else None
     if wanted == INT8 and facts is not None and has_int8():
         try:
-            ranges = [(channels, float(hidden)) for channels, hidden in facts["ranges"]]
+            ranges = [(inputs, hidden) for inputs, hidden in facts["ranges"]]
             reduced = in_int8(network, ranges, bf16=has_bf16())
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"the card of {card.get('name')} has no ranges for its int8 blocks") from error

@@ -15,6 +15,7 @@ from denoise.models.layers import ResidualBlock
 
 _SHARE = 0.9999  # of the values that a range holds; the few beyond it saturate
 _STEP_FLOOR = 1e-8  # a channel of zeros has a step, too
+_FAINTEST = 0.01  # least range of hidden values, of the largest: more of a silent channel would saturate
 _MIN_SIGNAL_WIDTH = 64  # channels
 _EVERY = 7  # the quantile is of every seventh value
 
@@ -23,29 +24,37 @@ class Int8Block(nn.Module):
     """`ResidualBlock` whose convolutions multiply 8-bit integers; the sum stays in float32.
 
     The ranges are fixed, so a tile gives what the whole image gives. Weights have a step per output channel
-    (Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference"). So has the input,
-    whose channels differ most: the kernel takes up its steps (Xiao et al. 2023, "SmoothQuant"). Of one step
-    for all, faint channels keep too little: on smoothed noise that costs twice as much.
+    (Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference"). So have the input
+    and the hidden values, whose channels differ most: the kernels take up their steps (Xiao et al. 2023,
+    "SmoothQuant"). Of one step for all, faint channels keep too little: on smoothed noise that costs twice as
+    much.
 
     Args:
         block: Without bias, its activation ReLU.
         input_range: Largest absolute value of each channel of the input, or of all.
-        hidden_range: Largest value after the activation.
+        hidden_range: Largest value of each channel after the activation, or of all.
     """
 
     def __init__(
-        self, block: ResidualBlock, input_range: float | Sequence[float], hidden_range: float
+        self,
+        block: ResidualBlock,
+        input_range: float | Sequence[float],
+        hidden_range: float | Sequence[float],
     ) -> None:
         super().__init__()
         self.block, self._ranges = block, (input_range, hidden_range)
         first, _, second = block.body
         assert isinstance(first, nn.Conv2d)
         assert isinstance(second, nn.Conv2d)
-        step = (torch.as_tensor(input_range, dtype=torch.float32) / 127).clamp(min=_STEP_FLOOR)
-        step = step.expand(first.in_channels)[None, :, None, None]
-        self._per_step, self._hidden_step = 1 / step, hidden_range / 255
-        self._first = _packed(first.weight * step, 1.0)
-        self._second = _packed(second.weight, self._hidden_step)
+        step, hidden = (
+            (torch.as_tensor(limit, dtype=torch.float32) / levels).expand(first.in_channels)[:, None, None]
+            for limit, levels in ((input_range, 127), (hidden_range, 255))
+        )
+        step = step.clamp(min=_STEP_FLOOR)
+        hidden = hidden.clamp(min=max(_STEP_FLOOR, _FAINTEST * float(hidden.max())))
+        self._per_step = 1 / step
+        self._first = _packed(first.weight * step / hidden[:, None])
+        self._second = _packed(second.weight * hidden)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what the packed kernels are made of: they cannot be copied themselves."""
@@ -54,25 +63,26 @@ class Int8Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         steps = x * self._per_step
         rounded = steps.add_(128.5).clamp_(0, 255).to(torch.uint8)  # zero is 128
-        first = (rounded, 1.0, 128, *self._first)
-        hidden = _convolved(first, self._hidden_step, torch.uint8, "relu")
-        out = _convolved((hidden, self._hidden_step, 0, *self._second), 1.0, torch.float32, "none")
-        return out.add_(x)
+        hidden = _convolved((rounded, 1.0, 128, *self._first), torch.uint8, "relu")
+        return _convolved((hidden, 1.0, 0, *self._second), torch.float32, "none").add_(x)
 
 
-def _packed(weight: Tensor, input_step: float) -> tuple[Tensor, Tensor, Tensor]:
+def _packed(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Round a kernel to integers, in the layout of the processor, with its steps and zero points."""
     weight = weight.detach()
     step = (weight.abs().amax((1, 2, 3)) / 127).clamp(min=_STEP_FLOOR)
     rounded = (weight / step[:, None, None, None]).round().to(torch.int8)
-    packed = torch.ops.onednn.qconv_prepack(rounded, step, input_step, 0, [1, 1], [1, 1], [1, 1], 1, None)
+    packed = torch.ops.onednn.qconv_prepack(rounded, step, 1.0, 0, [1, 1], [1, 1], [1, 1], 1, None)
     return packed, step, torch.zeros(len(step), dtype=torch.int32)
 
 
-def _convolved(factors: tuple[Any, ...], out_step: float, dtype: torch.dtype, activation: str) -> Tensor:
+def _convolved(factors: tuple[Any, ...], dtype: torch.dtype, activation: str) -> Tensor:
     """Convolve 8-bit integers with a 3 x 3 kernel; outside the image is zero."""
     sides = ([1, 1], [1, 1], [1, 1], 1)  # stride, padding, dilation, groups
-    return torch.ops.onednn.qconv2d_pointwise(*factors, None, *sides, out_step, 0, dtype, activation, [], "")
+    result: Tensor = torch.ops.onednn.qconv2d_pointwise(
+        *factors, None, *sides, 1.0, 0, dtype, activation, [], ""
+    )
+    return result
 
 
 class Bf16Block(nn.Module):
@@ -110,7 +120,7 @@ def in_bf16(network: Denoiser) -> Denoiser:
     return _replaced(network, reduced)
 
 
-Range = tuple[float | Sequence[float], float]  # of the input, for each channel or for all; of hidden values
+Range = tuple[float | Sequence[float], ...]  # of the input and of hidden values, for each channel or for all
 
 
 def in_int8(network: Denoiser, ranges: Sequence[Range], *, bf16: bool) -> Denoiser:
@@ -138,8 +148,8 @@ def in_int8(network: Denoiser, ranges: Sequence[Range], *, bf16: bool) -> Denois
     return _replaced(network, reduced)
 
 
-def block_ranges(network: Denoiser, images: Sequence[Tensor]) -> list[tuple[list[float], float]]:
-    """Measure the ranges of each channel of the input, and of hidden values, for each block of `in_int8`.
+def block_ranges(network: Denoiser, images: Sequence[Tensor]) -> list[tuple[list[float], list[float]]]:
+    """Measure the ranges of each channel of the input and of hidden values, for each block of `in_int8`.
 
     Args:
         images: Batches `(1, C, H, W)` of noisy images, of all levels that the network is for.
@@ -167,7 +177,7 @@ def block_ranges(network: Denoiser, images: Sequence[Tensor]) -> list[tuple[list
     finally:
         for hook in hooks:
             hook.remove()
-    return [(input_range.tolist(), float(hidden_range.max())) for input_range, hidden_range in found]
+    return [(input_range.tolist(), hidden_range.tolist()) for input_range, hidden_range in found]
 
 
 def _replaced(network: Denoiser, reduced: Callable[[ResidualBlock, int], nn.Module]) -> Denoiser:

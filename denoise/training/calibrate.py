@@ -66,8 +66,7 @@ def calibrate(path: Path, data: Path, judge: Path) -> dict[str, Any]:
         for i, photo in enumerate(photos)
     ]
     ranges = [
-        ([round(x, _DIGITS) for x in channels], round(hidden, _DIGITS))
-        for channels, hidden in block_ranges(network, noisy)
+        [[round(x, _DIGITS) for x in channels] for channels in both] for both in block_ranges(network, noisy)
     ]
     variants = {"bf16": in_bf16(network), "int8": in_int8(network, ranges, bf16=has_bf16())}
     facts = _losses(network, variants, [_middle(photo, multiple_of) for photo in judged])

@@ -63,6 +63,20 @@ def test_a_range_for_each_channel_keeps_the_faint_ones() -> None:
     assert errors[1] < 0.05 < 0.3 < errors[0]
 
 
+def test_so_does_a_range_for_each_hidden_channel() -> None:
+    exact, x = block(), features()
+    with torch.no_grad():
+        exact.body[0].weight[1:] *= 0.03  # type: ignore[union-attr, operator]
+        exact.body[2].weight[:, 0] = 0  # type: ignore[union-attr, operator]
+    hidden = torch.relu(exact.body[0](x)).amax((0, 2, 3))
+    added, inputs = exact(x) - x, x.abs().amax((0, 2, 3)).tolist()
+    errors = [
+        ((Int8Block(exact, inputs, limits)(x) - x) - added).std() / added.std()
+        for limits in (float(hidden.max()), hidden.tolist())
+    ]
+    assert errors[1] < 0.05 < 0.1 < errors[0]
+
+
 def test_a_channel_of_zeros_has_a_step() -> None:
     exact, x = block(), features()
     x[:, 3] = 0
@@ -89,8 +103,8 @@ def test_all_stages_but_the_last_become_int8_and_the_network_itself_stays() -> N
     image = torch.rand(1, 3, 32, 32)
     ranges = block_ranges(exact, [image])
     assert len(ranges) == 3  # encoder, inner, outer; the decoder stays
-    assert [len(channels) for channels, _ in ranges] == [16] * 3
-    assert all(0 < x < 100 for channels, hidden in ranges for x in (*channels, hidden))
+    assert [(len(inputs), len(hidden)) for inputs, hidden in ranges] == [(16, 16)] * 3
+    assert all(0 <= x < 100 for both in ranges for channels in both for x in channels)
     mixed = in_int8(exact, ranges, bf16=True)
     kinds = [type(m) for m in mixed.modules() if isinstance(m, Int8Block | Bf16Block)]
     assert kinds == [Int8Block] * 3 + [Bf16Block]
