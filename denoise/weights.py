@@ -50,7 +50,7 @@ _MAX_NUMBER = 2**20  # in a config: no size or rate is larger
 _MAX_TENSORS = 10_000
 _MAX_PARAMETERS = 1 << 30  # of a model to train
 _MAX_MULTIPLE = 2**16  # samples or pixels
-_SCALE = ":scale"  # suffix of the tensor that holds the step size of each row of an 8-bit tensor
+SCALE = ":scale"  # suffix of the tensor that holds the step size of each row of an 8-bit tensor
 _MISFITS = (  # what building a model from an untrusted config may raise
     UsageError,
     ArithmeticError,
@@ -257,7 +257,7 @@ def _quantised(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
             scale = (rows.abs().amax(1) / 127).clamp(min=1e-7).half()
             # The scale is rounded too, so the largest weight may exceed 127 steps slightly.
             steps = (rows / scale.float()[:, None]).round().clamp(-127, 127)
-            stored[key], stored[key + _SCALE] = steps.to(torch.int8).view_as(value), scale
+            stored[key], stored[key + SCALE] = steps.to(torch.int8).view_as(value), scale
     return stored
 
 
@@ -265,12 +265,12 @@ def _dequantised(path: Path, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert stored tensors to float32 weights."""
     import torch
 
-    parameters = {key: value.float() for key, value in stored.items() if not key.endswith(_SCALE)}
+    parameters = {key: value.float() for key, value in stored.items() if not key.endswith(SCALE)}
     scaled = {key for key, value in stored.items() if value.dtype == torch.int8}
-    if scaled != {key.removesuffix(_SCALE) for key in stored if key.endswith(_SCALE)}:
+    if scaled != {key.removesuffix(SCALE) for key in stored if key.endswith(SCALE)}:
         raise WeightsError(f"{path}: holds tensors of 8 bits, expected a scale for each of them")
     for key in scaled:
-        rows, scale = parameters[key], stored[key + _SCALE].float()
+        rows, scale = parameters[key], stored[key + SCALE].float()
         if scale.shape != rows.shape[:1]:
             raise WeightsError(
                 f"{path}: the tensor {key[:60]!r} has {tuple(rows.shape)[:1]} rows and "
@@ -284,6 +284,15 @@ def annotate(path: str | Path, facts: Mapping[str, Any]) -> None:
     """Add entries to the card of a weights file, such as measured results."""
     path = Path(path)
     _write(path, path.read_bytes(), {**_header(path).card, **facts})
+
+
+def replace_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Store other tensors in a weights file, under its card."""
+    from safetensors.torch import save as to_bytes
+
+    path = Path(path)
+    card = {key: value for key, value in _header(path).card.items() if key != _TENSOR_DIGEST}
+    _write(path, to_bytes(dict(tensors)), card)
 
 
 def _write(path: Path, data: bytes, card: Mapping[str, Any]) -> None:
@@ -335,7 +344,7 @@ def verify(path: str | Path) -> tuple[dict[str, Any], tuple[str, ...]]:
         answer = model(torch.zeros(1, spec.channels, *sides))
         if answer.shape != (1, spec.channels, *sides) or not bool(torch.isfinite(answer).all()):
             raise WeightsError(f"{path}: the model returns other than finite numbers of the input's shape")
-    count = sum(value.numel() for name, value in stored.items() if not name.endswith(_SCALE))
+    count = sum(value.numel() for name, value in stored.items() if not name.endswith(SCALE))
     return header.card, (
         f"header: a card of format {FORMAT}, no pickle, {path.stat().st_size} bytes accounted for",
         f"tensors: {len(stored)} with {count} weights, end to end, of the shapes and dtypes they claim",

@@ -120,7 +120,7 @@ def in_bf16(network: Denoiser) -> Denoiser:
     return _replaced(network, reduced)
 
 
-Range = tuple[float | Sequence[float], ...]  # of the input and of hidden values, for each channel or for all
+Range = Sequence[float | Sequence[float]]  # of the input and of hidden values, for each channel or for all
 
 
 def in_int8(network: Denoiser, ranges: Sequence[Range], *, bf16: bool) -> Denoiser:

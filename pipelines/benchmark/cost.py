@@ -250,7 +250,7 @@ def _in_turns(runs: list[Callable[[], object]], rounds: int) -> list[_Times]:
             run()
             times.append((time.perf_counter() - started, time.process_time() - cpu_started))
     return [
-        _Times(*(statistics.median(column) for column in zip(*times, strict=True)), peak)
+        _Times(statistics.median(s for s, _ in times), statistics.median(c for _, c in times), peak)
         for times, peak in zip(found, peaks, strict=True)
     ]
 
