@@ -6,7 +6,8 @@
     │   ├── UnreadableError     damaged, truncated, empty, no permission, or data of another kind
     │   ├── UnsupportedError    readable, but of a kind that is not handled
     │   ├── TooLargeError       above a stated limit
-    │   └── NothingToCleanError a log whose columns are all of kinds that must not change
+    │   ├── NothingToCleanError a log whose columns are all of kinds that must not change
+    │   └── UnfitReferenceError the noise-free file to measure it by is of another kind or shape
     ├── OutputError         a result could not be written; no partial file is left
     │   └── StorageError        the disk is full, gone or failing, so other results would fail too
     └── WeightsError        a weights file of another format, version or model
@@ -23,6 +24,7 @@ __all__ = [
     "OutputError",
     "StorageError",
     "TooLargeError",
+    "UnfitReferenceError",
     "UnreadableError",
     "UnsupportedError",
     "UsageError",
@@ -58,6 +60,10 @@ class TooLargeError(InputError):
 
 class NothingToCleanError(InputError):
     """A log holds numbers, but none that a filter may change."""
+
+
+class UnfitReferenceError(InputError):
+    """A noise-free file is of another kind or shape than the file to measure, or cannot be read."""
 
 
 class OutputError(DenoiseError):

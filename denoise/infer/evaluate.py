@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from denoise import io
 from denoise.arrays import Array
-from denoise.errors import InputError
+from denoise.errors import InputError, UnfitReferenceError
 from denoise.estimate import NoiseEstimator
 from denoise.estimate.image import noise_sigma
 from denoise.estimate.scale import sample_range
@@ -47,15 +47,19 @@ def evaluator(info: SignalInfo, reference: Path | None, options: Mapping[str, An
         options: Options of its reader, as of the noisy file's.
 
     Raises:
-        InputError: The reference is of another modality or shape.
+        UnfitReferenceError: The reference is of another modality or shape, or cannot be read.
     """
     if reference is None:
         yield _PageNoise(info.peak or 1.0) if info.modality == "image" else _SignalNoise(info)
         return
-    if (found := io.modality(reference).name) != info.modality:
-        raise InputError(f"the reference {reference} is {found}, expected {info.modality} as {info.source}")
-    with io.reader(reference, **options) as truth:
-        yield _Comparison(info, truth)
+    with ExitStack() as stack:
+        try:
+            if (found := io.modality(reference).name) != info.modality:
+                raise InputError(f"{reference} is {found}, expected {info.modality} as {info.source}")
+            comparison = _Comparison(info, stack.enter_context(io.reader(reference, **options)))
+        except InputError as error:
+            raise UnfitReferenceError(f"the reference does not fit: {error}") from error
+        yield comparison
 
 
 class _SignalNoise:
@@ -141,9 +145,9 @@ class _Comparison:
             raise self._mismatch()
         return rescale(truth, self._truth.info.peak, self._info.peak)
 
-    def _mismatch(self) -> InputError:
-        return InputError(
-            f"the reference {self._truth.info.source} has shape {_shape_text(self._truth.info)}, "
+    def _mismatch(self) -> UnfitReferenceError:
+        return UnfitReferenceError(
+            f"{self._truth.info.source} has shape {_shape_text(self._truth.info)}, "
             f"{self._info.source} has {_shape_text(self._info)}; expected the same"
         )
 

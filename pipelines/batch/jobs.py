@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from denoise.errors import UsageError
+from denoise.errors import UnfitReferenceError, UsageError
 from denoise.models.table import PROFILED_MODEL, resolved_precision
 from denoise.options import CleanOptions, LimitOptions, Option, Options
 from pipelines.batch.discover import Item
@@ -218,13 +218,16 @@ class CleanJob(Job):
 
         options = self.options.for_modality(item.modality)
         reference = self._reference_of(item)
-        report = clean_file(
-            item.source,
-            item.destination,
-            _load(options, item.modality),
-            replace(options, reference=reference),
-        )
-        notes = report.notes
+        clean = partial(clean_file, item.source, item.destination, _load(options, item.modality))
+        try:
+            report = clean(replace(options, reference=reference))
+            notes = report.notes
+        except UnfitReferenceError as error:
+            report = clean(replace(options, reference=None))
+            notes = (
+                *report.notes,
+                f"{str(error).removeprefix(f'{item.source}: ')}: the figures are estimates",
+            )
         if report.clipped:
             notes += (f"{report.clipped} samples did not fit the range of the file and were clipped",)
         if options.reference and not reference:

@@ -172,7 +172,7 @@ CONTAINERS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("code", [-999.0, 9999.0, -999.9, 32767.0])
+@pytest.mark.parametrize("code", [-999.0, 9999.0, -999.9, -9999.99, 99999.9, 32767.0])
 def test_codes_of_missing_values_are_gaps_that_stay(container: str, code: float) -> None:
     made, gaps = CONTAINERS[container], np.arange(50, 2000, 97)
     noisy = 20 + 5 * np.sin(np.arange(2000) / 100) + np.random.default_rng(2).normal(0, 1.5, 2000)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import signal
 
 import denoise
 from denoise.infer.apply import apply
@@ -70,11 +71,45 @@ def test_a_rain_gauge_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("watts", [150.0, 400.0])
-def test_a_load_that_switches_at_random_stays(watts: float) -> None:
+@pytest.mark.parametrize("noise_watts", [2.0, 5.0, 15.0])
+def test_a_load_that_switches_at_random_stays(watts: float, noise_watts: float) -> None:
     rng = np.random.default_rng(0)
     clean = 40.0 + watts * (rng.random(2000) < 0.3) + 900.0 * (rng.random(2000) < 0.05)
-    log = clean + 2.0 * rng.standard_normal(clean.size)
+    log = clean + noise_watts * rng.standard_normal(clean.size)
     assert np.std(cleaned(log, 100.0) - clean) < 1.05 * np.std(log - clean)
+
+
+def gusts(rng: np.random.Generator) -> Floats:
+    mean = np.exp(0.9 * signal.lfilter([0.05], [1, -0.95], rng.standard_normal(8192)))
+    return np.asarray(mean * (1 + 0.3 * np.abs(rng.standard_normal(8192))))
+
+
+def impacts(rng: np.random.Generator) -> Floats:
+    hits = np.where(rng.random(8192) < 0.015, rng.uniform(0.5, 1.5, 8192), 0.0)
+    ringing = np.exp(-np.arange(12) / 3.0) * np.cos(1.5 * np.arange(12))
+    return np.convolve(hits, ringing)[:8192]
+
+
+def telegraph(rng: np.random.Generator) -> Floats:
+    return np.cumsum(rng.random(8192) < 0.2) % 2.0
+
+
+def keyed(rng: np.random.Generator) -> Floats:
+    return np.sin(np.arange(8192)) * np.repeat(rng.integers(0, 2, 410), 20)[:8192]
+
+
+def rough(rng: np.random.Generator) -> Floats:
+    return np.asarray(rng.laplace(size=8192))
+
+
+@pytest.mark.parametrize("make", [gusts, impacts, telegraph, keyed, rough])
+@pytest.mark.parametrize("snr_db", [15.0, 25.0])
+def test_what_is_not_like_noise_stays(make: object, snr_db: float) -> None:
+    assert callable(make)
+    rng = np.random.default_rng(0)
+    clean = make(rng)
+    noise = clean.std() * 10 ** (-snr_db / 20) * rng.standard_normal(clean.size)
+    assert np.std(cleaned(clean + noise, 100.0) - clean) < 1.1 * np.std(noise)
 
 
 def test_levels_lose_noise_that_does_not_hide_them() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import soundfile as sf
 from PIL import Image
 
@@ -96,6 +97,19 @@ def test_a_reference_gives_figures_before_and_after(media: Path, tmp_path: Path,
     assert figures["ssim"] > figures["ssim_before"]
     assert "estimated_sigma_before" in rows["b c.png"]["metrics"]
     assert any("estimates" in note for note in rows["b c.png"]["notes"])
+
+
+@pytest.mark.parametrize("other", ["b.wav", "small.png"])
+def test_a_reference_that_does_not_fit_costs_no_result(
+    media: Path, tmp_path: Path, denoise: Run, other: str
+) -> None:
+    Image.new("RGB", (7, 8)).save(tmp_path / "small.png")
+    soundfile.write(tmp_path / "b.wav", np.zeros(800), 8000)
+    options = ("--model", "none", "--reference", tmp_path / other, "--json", tmp_path / "r.json")
+    assert denoise("clean", media / "a.png", "-o", tmp_path / "out.png", *options).exit_code == 0
+    assert (tmp_path / "out.png").exists()
+    (row,) = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert any("the reference does not fit" in note and "estimates" in note for note in row["notes"])
 
 
 def test_one_file_goes_to_a_name(media: Path, tmp_path: Path, denoise: Run) -> None:

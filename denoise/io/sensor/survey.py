@@ -25,26 +25,17 @@ _UNIT_WORDS = {
 _TIME_WORDS = word_set("time timestamp timestamps datetime date epoch unixtime utc elapsed")
 _WEAK_TIME_WORDS = {"t", "ts", "clock", "zeit", "temps", "tiempo", "tempo", *_UNIT_WORDS}
 _OF_TIMES = word_set("local gmt start end stamp unix of day record sys gps rtc sample")
-# Numbers that loggers, databases and formats of files store for a reading that is not there.
+# Numbers that loggers, databases and formats of files store for a reading that is not there: nines, and the
+# ends of a range of numbers.
+_NINES = [  # no more digits than float32 holds
+    float(f"{'9' * digits}.{'9' * decimals}")
+    for digits in range(2, 8)
+    for decimals in range(min(3, 8 - digits))
+]
 _WRITTEN_CODES = (
-    *(-9.0, -99.0, -99.9, -99.99, -127.0, -999.0, -999.9, -999.99, -888.0, -888.8, -777.0, -8888.0, -7777.0),
-    *(
-        99.0,
-        99.9,
-        99.99,
-        999.0,
-        999.9,
-        999.99,
-        9999.0,
-        9999.9,
-        9999.99,
-        99999.0,
-        99999.9,
-        999999.0,
-        9999999.0,
-    ),
+    *(*_NINES, *(-code for code in _NINES), -9.0, -127.0, -777.0, -888.0, -888.8, -7777.0, -8888.0),
     *(-999.25, -9999.25, 6553.5, 655.35, 3276.7, -3276.8, 327.67, -327.68, 1e31, 1e35, -1e35),
-    *(-6999.0, 6999.0, -7999.0, 7999.0, -9999.0, -9999.9, -99999.0, -999999.0),
+    *(-6999.0, 6999.0, -7999.0, 7999.0),
     *(32767.0, -32768.0, 65535.0, 65534.0, 2147483647.0, -2147483648.0, 4294967295.0),
     *(9.91e37, 9.9e37, 1e20, 1e30, -1e30, -1e31, 1e34, 9.96921e36, -9.96921e36, 3.4028235e38, -3.4028235e38),
 )

@@ -108,9 +108,8 @@ class SensorChain(Denoiser):
             impulses="impulses" not in self.keep,
             one_sided="impulses" in self.remove,
             faults="faults" not in self.keep,
+            told=rates_hz is not None,  # an electrocardiogram
         )
-        if rates_hz:  # the caller says that there is an electrocardiogram
-            self.guard = replace(self.guard, most=(2.0, 3.0))
         if self._slow:
             self.guard = replace(self.guard, minority=_SLOW_MINORITY, usual=3.0, far=4.5)
         beats = Heartbeats(sample_rate or 0.0)

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from denoise.arrays import Doubles, Mask
-from denoise.models.sensor.stages import GRID, between, nearby, pulses, quantile_nearby, two_sided
+from denoise.models.sensor.stages import (
+    GRID,
+    between,
+    falling,
+    frames_nearby,
+    nearby,
+    pulses,
+    quantile_nearby,
+    two_sided,
+)
 
 
 @dataclass(frozen=True)
@@ -24,9 +33,12 @@ class EventGuard:
     some to both sides of the signal (events go one way), and runs of one value at the end of the range. A
     log that mostly repeats its readings has no noise, and nothing of it is changed. Readings that scatter
     without a pattern, as those of a flow meter may, look like noise altogether: where more than half of the
-    variance would go, nothing says that there is a signal below, and they stay. A load that switches at
-    random looks like noise in time but not in value: readings are dense around their signal. Where cleaned
-    values would lie in ranges that readings leave empty, readings stay.
+    variance would go, nothing says that there is a signal below, and they stay.
+
+    Noise is Gaussian, or nearly so, and independent of the signal. Where the dense part of a correction is
+    not, it holds signal, such as loads that switch at random, gusts, impacts or the tail of rough readings.
+    The statistic of Jarque & Bera ("Efficient tests for normality", 1980) for one reading, from skewness and
+    kurtosis, tells the one; the correlation of its size with the slope of what is left tells the other.
     """
 
     quantile: float = 0.25  # of the sizes nearby
@@ -38,16 +50,17 @@ class EventGuard:
     alone: float = 1.2  # minimum size of a lone correction, relative to its neighbours'
     calm: float = 4.0  # maximum distance of their neighbours from a cubic, in 90th percentiles nearby,
     beside: float = 0.35  # or relative to the correction
-    rings: float = 0.05  # the same after it, from which a tap rings if that is far more than before it
+    rings: float = 0.2  # size of others within 6 samples, relative to it, from which it is part of a shock
     rails: tuple[int, int] = (3, 256)  # samples of a run at the end of the range
     repeats: tuple[float, float] = (0.35, 0.5)  # share of readings that equal the one before: all, nothing
     most: tuple[float, float] = (0.55, 0.58)  # power of dense corrections, in unit variance: all, nothing
     dense: float = 3.0  # standard deviations up to which corrections count as dense
     patternless: tuple[float, float] = (0.65, 0.8)  # variance less covariance of neighbours: at the second
     less: float = 0.15  # and above, `most` is that much lower
-    empty: tuple[float, float] = (0.05, 0.15)  # share of cleaned values in empty ranges: all, nothing
-    wide: float = 0.3  # least width of an empty range, in deviations of the readings nearby,
-    steps: float = 4.0  # and in the smallest of their steps, as coarse converters leave values out, too
+    odd: tuple[float, float] = (0.015, 0.03)  # statistic of Jarque and Bera: all, nothing
+    bound: tuple[float, float] = (0.45, 0.55)  # correlation with the slope of what is left: all, nothing
+    distinct: float = 30.0  # minimum size of a lone correction amid others that are no noise, in usual sizes
+    told: bool = False  # True: the caller says what the signal is, so noise may be of any power and shape
     impulses: bool = True  # False leaves lone samples
     one_sided: bool = False  # True removes those to one side, too
     minority: float = 0.1  # least share of the lesser side in their sum
@@ -74,21 +87,22 @@ class EventGuard:
         repeats = nearby(equal.astype(float)) / count
         low, high = self.repeats
         quiet = np.clip((high - repeats) / (high - low), 0.0, 1.0)
-        power = nearby(np.minimum(size, self.dense * limit) ** 2) / count
-        patternless = self._patternless(samples, count)
-        part, none = self.most
-        quiet *= np.clip((none - self.less * patternless - power) / (none - part), 0.0, 1.0)
+        like = np.ones_like(size)
+        if not self.told:
+            power = nearby(np.minimum(size, self.dense * limit) ** 2) / count
+            part, none = self.most
+            less = self.less * self._patternless(samples, count)
+            quiet *= np.clip((none - less - power) / (none - part), 0.0, 1.0)
+            like = self._like_noise(samples, np.where(large, 0.0, correction))
         share = quiet * np.clip(
             (self.far * limit - size) / np.maximum((self.far - self.usual) * limit, 1e-30), 0.0, 1.0
         )
-        low, high = self.empty
-        strays = nearby(self._in_empty_ranges(samples, share * correction)) / count
-        among = np.clip((high - strays) / (high - low), 0.0, 1.0)
-        share *= among
+        share *= like
         if not large.any():
             return share * correction
         if self.impulses:
-            share[self._impulses(samples, correction, large & (quiet > 0.0), impulses)] = 1.0
+            sure = (like > 0.5) | (size > self.distinct * limit) | (nearby(impulses != 0.0) > 0.0)
+            share[self._impulses(samples, correction, large & (quiet > 0.0) & sure, impulses)] = 1.0
         if self.faults:
             share[self._rails(samples, large & (repeats < self.repeats[0]), equal)] = 1.0
         checked: Doubles = share * correction
@@ -102,25 +116,28 @@ class EventGuard:
         patternless: Doubles = np.clip((scatter - low) / (high - low), 0.0, 1.0)
         return patternless
 
-    def _in_empty_ranges(self, samples: Doubles, correction: Doubles) -> Doubles:
-        """Return 1 where a cleaned value is far from all readings nearby, but not beyond them."""
-        inside = np.zeros(samples.size)
-        for start in range(0, samples.size, GRID):
-            frame = slice(start, start + GRID)
-            if not correction[frame].any():
-                continue
-            near = np.sort(samples[max(0, start - 4 * GRID) : start + 5 * GRID])
-            steps = np.diff(near)
-            wide = self.wide * near.std()
-            if not wide or steps.max() <= wide:
-                continue
-            wide = max(wide, self.steps * steps[steps > 0.0].min())
-            at = np.searchsorted(near, samples[frame] - correction[frame])
-            inside[frame] = np.concatenate([[0.0], steps > wide, [0.0]])[at]
-        return inside
+    def _like_noise(self, samples: Doubles, correction: Doubles) -> Doubles:
+        """Return 1 where a correction is Gaussian and independent of the signal, 0 where it is not."""
+        steps = np.abs(np.diff(samples - correction, prepend=np.nan, append=np.nan))
+        slope = np.nan_to_num(steps[:-1]) + np.nan_to_num(steps[1:])
+        size, square = np.abs(correction), correction * correction
+        parts = (correction, square, square * correction, square * square, size, slope, slope * slope)
+        count = frames_nearby(np.ones(samples.size))
+        means = (frames_nearby(part) / count for part in (*parts, size * slope))
+        first, second, third, fourth, level, slow, power, both = means
+        variance = np.maximum(second - first**2, 1e-30)
+        skewness = (third - 3.0 * first * second + 2.0 * first**3) / variance**1.5
+        excess = (fourth - 4.0 * first * third + 6.0 * first**2 * second - 3.0 * first**4) / variance**2 - 3.0
+        spread = np.maximum((second - level**2) * (power - slow**2), 1e-30)
+        share = falling(skewness**2 / 6.0 + excess**2 / 24.0, self.odd)
+        share *= falling((both - level * slow) / np.sqrt(spread), self.bound)
+        return np.repeat(share, GRID)[: samples.size]
 
     def _impulses(self, samples: Doubles, correction: Doubles, large: Mask, others: Doubles) -> Mask:
-        """Mark lone large corrections whose neighbours lie smoothly once they are applied."""
+        """Mark lone large corrections whose neighbours lie smoothly once they are applied.
+
+        Where most of them have others within some samples, they are shocks that ring.
+        """
         size = np.abs(correction)
         beside = np.zeros_like(size)
         beside[1:] = size[:-1]
@@ -134,10 +151,13 @@ class EventGuard:
         around = np.minimum(np.maximum(at[:, None] + np.arange(-2, 3), 0), distance.size - 1)
         usual = self.calm * quantile_nearby(distance, 0.9)[at]
         calm = distance[around].max(1) < np.maximum(usual, self.beside * size[at])
-        padded = np.pad(distance, 7)
-        before, after = (padded[at[:, None] + 7 + way * np.arange(2, 7)].max(1) for way in (-1, 1))
-        rings = after > np.maximum(4.0 * before, np.maximum(usual, self.rings * size[at]))
-        lone[at] = calm & ~rings
+        heights = np.where(lone, size, 0.0)
+        padded = np.pad(heights, 6)
+        company = np.maximum(*(padded[at[:, None] + 6 + way * np.arange(2, 7)].max(1) for way in (-1, 1)))
+        shocks = np.zeros_like(size)
+        shocks[at] = np.where(company > self.rings * size[at], size[at], 0.0)
+        lone[at] = calm
+        lone &= nearby(shocks) < 0.5 * nearby(heights)
         if self.one_sided:
             return lone
         lone &= (size > self.lowest) | (nearby(others != 0.0) >= self.company)

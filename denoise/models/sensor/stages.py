@@ -20,6 +20,7 @@ Complex = NDArray[np.complex128]
 
 _THIN = 8
 _REPEATS = 0.9  # share of readings that repeat the one before, above which a log is silent or switches
+_MANY = 0.25  # share of readings in runs of equal values, from which these are pauses of a signal
 _ALIKE = 0.02  # variation of their heights for each after the first, up to three, below which they are pulses
 GRID = 256  # samples; frames of all stages lie on it, so results do not depend on where blocks begin
 
@@ -265,12 +266,23 @@ def pulses(samples: Doubles, removed: Doubles) -> Mask:
 
 def nearby(values: NDArray) -> Doubles:  # type: ignore[type-arg]
     """Return the sum of the values within about four frames of each sample, the same within a frame."""
+    return np.repeat(frames_nearby(values), GRID)[: values.size]
+
+
+def frames_nearby(values: NDArray) -> Doubles:  # type: ignore[type-arg]
+    """Return the sum of the values within about four frames of each frame."""
     frames = -(-values.size // GRID)
     sums = np.zeros(frames + 1)
-    np.cumsum(np.add.reduceat(values, np.arange(0, values.size, GRID), dtype=float), out=sums[1:])
+    np.cumsum(frame_sums(values), out=sums[1:])
     at = np.arange(frames)
-    near = sums[np.minimum(at + 5, frames)] - sums[np.maximum(at - 4, 0)]
-    return np.repeat(near, GRID)[: values.size]
+    near: Doubles = sums[np.minimum(at + 5, frames)] - sums[np.maximum(at - 4, 0)]
+    return near
+
+
+def frame_sums(values: NDArray) -> Doubles:  # type: ignore[type-arg]
+    """Return the sum of the values in each frame."""
+    sums: Doubles = np.add.reduceat(values, np.arange(0, values.size, GRID), dtype=float)
+    return sums
 
 
 def between(samples: Doubles) -> Doubles:
@@ -369,12 +381,12 @@ class Repair:
         in_runs = np.cumsum(in_runs)
         low = np.maximum(starts - self.halo // 2, 0)
         high = np.minimum(stops + self.halo // 2, samples.size - 1)
-        others = equal[high] - equal[low] - (in_runs[high] - in_runs[low])
-        chance = np.clip(others / (high - low), 1e-3, 1.0) ** (stops - 1 - starts)
-        faults = (jumps_in & jumps_out & extreme) | (stuck & (chance < self.chance))
-        faults &= others < _REPEATS * (
-            high - low - (in_runs[high] - in_runs[low])
-        )  # else a load that switches
+        near, repeated = high - low, in_runs[high] - in_runs[low]
+        others = equal[high] - equal[low] - repeated
+        chance = np.clip(others / near, 1e-3, 1.0) ** (stops - 1 - starts)
+        stuck &= (chance < self.chance) & (repeated < _MANY * near)
+        faults = (jumps_in & jumps_out & extreme) | stuck
+        faults &= others < _REPEATS * (near - repeated)  # else a load that switches
         for start, stop in zip(starts[faults], stops[faults], strict=True):
             faulty[start:stop] = True
         return faulty
@@ -510,7 +522,9 @@ def falling(values: Doubles, limits: tuple[float, float]) -> Doubles:
 @lru_cache(maxsize=16)
 def _turning(size: int, cycles: float) -> Complex:
     """Return a complex exponential that advances by `cycles` per sample."""
-    turning: Complex = np.exp(2j * np.pi * ((cycles * np.arange(size)) % 1.0))
+    coarse, fine = GRID * np.arange(-(-size // GRID)), np.arange(GRID)
+    rows, columns = (np.exp(2j * np.pi * ((cycles * at) % 1.0)) for at in (coarse, fine))
+    turning: Complex = np.outer(rows, columns).ravel()[:size]
     return turning
 
 
@@ -593,8 +607,3 @@ class HarmGate:
         power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
         share: Doubles = np.clip((power_db - self.faint_db) / (self.full_db - self.faint_db), 0.0, 1.0)
         return share
-
-    def __call__(self, correction: Doubles) -> Doubles:
-        """Return the part to apply of a correction `(n,)` of a signal of unit variance."""
-        kept: Doubles = self.share(correction) * correction
-        return kept

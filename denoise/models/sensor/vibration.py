@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.arrays import Doubles
-from denoise.models.sensor.stages import GRID, falling, slide
+from denoise.models.sensor.stages import GRID, falling, frame_sums, slide
 
 FRAME = 2 * GRID  # samples of a spectrum; they overlap by half
 _HANN, _SHORT_HANN = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size) for size in (FRAME, 64))
@@ -118,9 +118,12 @@ class SteadyFilter:
         return linear
 
     def _moments(self, samples: Doubles) -> tuple[Doubles, Doubles]:
-        """Return the variance and the fourth cumulant nearby, at the middle of each `GRID` samples."""
+        """Return the variance and the fourth cumulant nearby, of each frame of `GRID` samples."""
+        square = samples * samples
+        count = frame_sums(np.ones(samples.size))
         first, second, third, fourth = (
-            slide(samples**order, self.near)[GRID // 2 :: GRID] for order in range(1, 5)
+            slide(frame_sums(part) / count, self.near // GRID)
+            for part in (samples, square, square * samples, square * square)
         )
         variance = second - first**2
         central = fourth - 4.0 * first * third + 6.0 * first**2 * second - 3.0 * first**4
