@@ -4,12 +4,15 @@
 |---|---|
 | 4 | `\\x8aDNZ` |
 | 1 | version |
-| 1 | flags: 1 gray, 2 lossless, 4 alpha |
+| 1 | flags: 1 gray, 2 lossless, 4 alpha, 8 drawn |
 | 1 | quality, 0 to 255 |
 | 4 | start of the SHA-256 of the weights |
 | 1 to 5 each | width, height, and the length of each part below (little-endian, seven bits a byte) |
 | | hyper-code, coefficients, numbers outside their tables, metadata, residual, alpha |
 | 4 | CRC-32 of all before |
+
+A drawing, whose edges the transform spreads over whole blocks, is stored as WebP in place of the
+coefficients where that takes no more bytes and is nearer to the source.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from __future__ import annotations
 import io as memory
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,12 +39,16 @@ from denoise.signal import ImageInfo, Metadata, Page
 SUFFIX = ".dnz"
 MAGIC = b"\x8aDNZ"
 VERSION = 1
-_GRAY, _LOSSLESS, _ALPHA = 1, 2, 4
+_GRAY, _LOSSLESS, _ALPHA, _DRAWN = 1, 2, 4, 8
 _FIXED = struct.Struct("<4sBBB4s")
 _MAX_METADATA_BYTES = 64 << 20
-_BYTES_PER_PIXEL = 110  # memory to decode
+_BYTES_PER_PIXEL, _DRAWN_BYTES_PER_PIXEL = 110, 20  # memory to decode
 _MAX_PIXELS_PER_BYTE = 2000  # a smooth photo at the lowest quality has 500
 _WEBP_SIDE = 16383  # pixels
+# Size of a picture coded quickly without loss, above which nothing is tried: hardly a photo has less.
+_DRAWN_BYTES, _DRAWN_BITS = 1 << 14, 6.0  # bits per pixel
+_COLOURS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_DRAWN_GAIN = 10**0.1  # of a drawing's squared error over that of the transform: 1 dB
 
 
 @dataclass(frozen=True)
@@ -89,31 +97,27 @@ def compress(
         notes += (f"{pixels.dtype} turned into uint8 ({SUFFIX} holds no more)",)
         pixels = np.rint(np.clip(pixels / float(info.peak or 1), 0, 1) * 255).astype(np.uint8)
     colours = len(pixels) - info.passthrough_channels
-    picture = np.broadcast_to(pixels[:colours], (3, *pixels.shape[1:]))
+    planes, alpha = pixels[:colours], pixels[colours:]
     number = round(quality / 100 * QUALITIES)
-    coded = codec.encode(picture, number)
-    height, width = picture.shape[1:]
-    decoded = (
-        codec.decode(coded, height, width, number, exact=lossless)[:colours]
-        if colours == 3
-        else _gray(codec.decode(coded, height, width, number, exact=lossless))
-    )
-    error = np.mean((decoded.astype(np.float32) - pixels[:colours]) ** 2, dtype=np.float64)
-    residual = _packed(pixels[:colours] - decoded) if lossless else b""  # modulo 256
-    alpha = _packed(pixels[colours:]) if info.passthrough_channels else b""
+    height, width = planes.shape[1:]
+    coded, decoded = _transformed(planes, number, codec, lossless)
+    flags = _GRAY * (colours == 1) | _LOSSLESS * lossless | _ALPHA * bool(len(alpha))
+    error = _error(planes, decoded)
+    if drawn := _drawn(planes, sum(map(len, coded)), 0.0 if lossless else error):
+        coded, error, flags = (b"", drawn[0], b"", b""), drawn[1], flags | _DRAWN
+        notes += (f"stored as {'WebP' if error else 'lossless WebP'}, which suits this picture better",)
     metadata = _metadata_bytes(info.metadata)
-    flags = _GRAY * (colours == 1) | _LOSSLESS * lossless | _ALPHA * bool(alpha)
-    parts = (coded.hyper, coded.coefficients, coded.excess, metadata, residual, alpha)
+    parts = (*coded[:3], metadata, coded[3], _packed(alpha) if len(alpha) else b"")
     data = _FIXED.pack(MAGIC, VERSION, flags, number, codec.digest)
     data += b"".join(map(_varint, (width, height, *map(len, parts)))) + b"".join(parts)
-    _check(Page(height, width, len(pixels), "uint8"), len(data) + 4, f"{source}: ")
+    _check(Page(height, width, len(pixels), "uint8"), len(data) + 4, flags, f"{source}: ")
     with replacing(target) as partial:
         partial.write_bytes(data + struct.pack("<I", zlib.crc32(data)))
     return Compressed(
         height * width,
         source.stat().st_size,
         len(data) + 4,
-        8 * (len(data) + 4 - len(metadata) - len(alpha)) / (height * width),
+        8 * (len(data) + 4 - len(metadata) - len(parts[-1])) / (height * width),
         float("inf") if lossless or not error else float(10 * np.log10(255**2 / error)),
         notes,
     )
@@ -127,7 +131,7 @@ def decompress(source: Path, target: Path, codec: ImageCompressor) -> ImageInfo:
     """
     try:
         head = _read(source)
-        if head.digest != codec.digest:
+        if head.digest != codec.digest and not head.flags & _DRAWN:
             raise UnsupportedError("was made by other weights; expected those of this version (--model)")
         pixels = _pixels(head, codec)
         metadata = _metadata(head.parts[3])
@@ -149,17 +153,85 @@ def decompress(source: Path, target: Path, codec: ImageCompressor) -> ImageInfo:
     return info
 
 
-def _pixels(head: _Head, codec: ImageCompressor) -> Array:
-    page, lossless = head.page, bool(head.flags & _LOSSLESS)
-    hyper, coefficients, excess, _, residual, alpha = head.parts
-    picture = codec.decode(
-        Coded(hyper, coefficients, excess), page.height, page.width, head.quality, exact=lossless
+def _transformed(
+    planes: Array, quality: int, codec: ImageCompressor, lossless: bool
+) -> tuple[tuple[bytes, bytes, bytes, bytes], Array]:
+    """Code planes by the transform: its three parts and the residual, and what the parts give back."""
+    height, width = planes.shape[1:]
+    coded = codec.encode(np.broadcast_to(planes, (3, height, width)), quality)
+    decoded = _coloured(codec.decode(coded, height, width, quality, exact=lossless), len(planes))
+    residual = _packed(planes - decoded) if lossless else b""  # modulo 256
+    return (coded.hyper, coded.coefficients, coded.excess, residual), decoded
+
+
+def _drawn(planes: Array, most_bytes: int, most_error: float) -> tuple[bytes, float] | None:
+    """Code a drawing as WebP: without loss if that fits in the bytes, or else the best that does.
+
+    Args:
+        most_error: Mean squared error that it must clearly stay below; 0 is lossless.
+
+    Returns:
+        The file and its error; None if it does not fit, or is no better.
+    """
+    if most_error and len(_packed(planes, quick=True)) > _DRAWN_BYTES + _DRAWN_BITS / 8 * planes[0].size:
+        return None
+    if len(file := _packed(planes)) <= most_bytes:
+        return file, 0.0
+    if not most_error or max(planes.shape) > _WEBP_SIDE:
+        return None
+    files = (
+        _largest(_COLOURS, lambda count: _packed(_reduced(planes, count)), most_bytes),
+        _largest(range(101), lambda quality: _packed(planes, quality), most_bytes),
     )
-    if head.flags & _GRAY:
-        picture = _gray(picture)
-    if lossless:
-        picture = picture + _unpacked(residual, picture.shape)
-    return np.concatenate([picture, _unpacked(alpha, (1, *picture.shape[1:]))]) if alpha else picture
+    found = [(file, _error(planes, _unpacked(file, planes.shape))) for file in files if file]
+    best = min(found, key=lambda pair: pair[1], default=None)
+    return best if best and best[1] * _DRAWN_GAIN <= most_error else None
+
+
+def _largest(settings: Sequence[int], code: Callable[[int], bytes], most_bytes: int) -> bytes | None:
+    """Find the last setting whose file fits, by bisection; None if none does."""
+    low, high, best = 0, len(settings), None
+    while low < high:
+        middle = (low + high) // 2
+        if len(file := code(settings[middle])) <= most_bytes:
+            low, best = middle + 1, file
+        else:
+            high = middle
+    return best
+
+
+def _reduced(planes: Array, colours: int) -> Array:
+    """Replace the colours by a few."""
+    from PIL import Image
+
+    reduced = _image(planes).quantize(colours, kmeans=1, dither=Image.Dither.NONE)
+    return np.moveaxis(np.asarray(reduced.convert("RGB")), -1, 0)[: len(planes)]
+
+
+def _image(planes: Array) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1).copy())
+
+
+def _error(one: Array, other: Array) -> float:
+    """Mean squared error of samples, in blocks of rows."""
+    return float(
+        np.mean([np.square(a - b.astype(np.float32)).mean() for a, b in zip(one, other, strict=True)])
+    )
+
+
+def _pixels(head: _Head, codec: ImageCompressor) -> Array:
+    page, flags = head.page, head.flags
+    hyper, coefficients, excess, _, residual, alpha = head.parts
+    shape = (page.channels - page.passthrough_channels, page.height, page.width)
+    if flags & _DRAWN:
+        picture = _unpacked(coefficients, shape)
+    else:
+        coded, lossless = Coded(hyper, coefficients, excess), bool(flags & _LOSSLESS)
+        picture = _coloured(codec.decode(coded, *shape[1:], head.quality, exact=lossless), shape[0])
+        picture = picture + _unpacked(residual, shape) if lossless else picture
+    return np.concatenate([picture, _unpacked(alpha, (1, *shape[1:]))]) if alpha else picture
 
 
 def _read(path: Path) -> _Head:
@@ -171,7 +243,7 @@ def _read(path: Path) -> _Head:
     if len(data) < _FIXED.size + 12 or data[:4] != MAGIC:
         raise UnreadableError(f"is no compressed picture; expected a {SUFFIX} file of denoise compress")
     _, version, flags, quality, digest = _FIXED.unpack_from(data)
-    if version != VERSION or flags & ~(_GRAY | _LOSSLESS | _ALPHA):
+    if version != VERSION or flags & ~(_GRAY | _LOSSLESS | _ALPHA | _DRAWN):
         raise UnsupportedError(f"has version {version} of the format; expected {VERSION}")
     if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         raise UnreadableError("is damaged or cut short: its checksum differs")
@@ -184,15 +256,15 @@ def _read(path: Path) -> _Head:
         raise UnreadableError("is damaged: the sizes in its header do not fit")
     alpha = bool(flags & _ALPHA)
     page = Page(height, width, (1 if flags & _GRAY else 3) + alpha, "uint8", int(alpha))
-    _check(page, len(data))
+    _check(page, len(data), flags)
     return _Head(flags, quality, digest, page, tuple(_split(data, place, lengths)))
 
 
-def _check(page: Page, size_bytes: int, where: str = "") -> None:
+def _check(page: Page, size_bytes: int, flags: int, where: str = "") -> None:
     """Check that a file of this size may take the memory of the page."""
     if page.height * page.width > MAX_PIXELS:
         raise TooLargeError(f"{where}has {page.size_text}, above the limit of {MAX_PIXELS / MEGA:g}")
-    needed = _BYTES_PER_PIXEL * page.height * page.width
+    needed = (_DRAWN_BYTES_PER_PIXEL if flags & _DRAWN else _BYTES_PER_PIXEL) * page.height * page.width
     if needed > PICTURE_BYTES and page.height * page.width > _MAX_PIXELS_PER_BYTE * size_bytes:
         raise TooLargeError(f"{where}has {page.size_text} in {size_bytes} bytes; refused, as no photo has")
     require_memory(needed, where)
@@ -226,24 +298,28 @@ def _number(data: bytes, place: int) -> tuple[int, int]:
     raise UnreadableError("is damaged: the sizes in its header do not fit")
 
 
-def _gray(picture: Array) -> Array:
+def _coloured(picture: Array, colours: int) -> Array:
+    """Return a picture `(3, H, W)`, or its mean as one plane."""
+    if colours > 1:
+        return picture
     return np.rint(picture.mean(axis=0, keepdims=True, dtype=np.float64)).astype(np.uint8)
 
 
-def _packed(planes: Array) -> bytes:
-    """Code planes `(1 or 3, H, W)` without loss, as WebP or, if they are larger than it takes, as PNG."""
-    from PIL import Image
+def _packed(planes: Array, quality: int | None = None, *, quick: bool = False) -> bytes:
+    """Code planes `(1 or 3, H, W)` as WebP or, if they are larger than it takes, as PNG.
 
-    image = Image.fromarray(
-        np.ascontiguousarray(
-            np.moveaxis(planes, 0, -1).squeeze(-1) if len(planes) == 1 else np.moveaxis(planes, 0, -1)
-        )
-    )
-    file = memory.BytesIO()
+    Args:
+        quality: 0 to 100, with loss; None is lossless.
+        quick: Less tightly.
+    """
+    image, file = _image(planes), memory.BytesIO()
     if max(image.size) > _WEBP_SIDE:
-        image.save(file, "PNG", optimize=True)
+        image.save(file, "PNG", compress_level=1 if quick else 9)
+    elif quality is None:
+        effort = 0 if quick else 4
+        image.convert("RGB").save(file, "WebP", lossless=True, quality=25 * effort, method=effort)
     else:
-        image.convert("RGB").save(file, "WebP", lossless=True, quality=100, method=4)
+        image.convert("RGB").save(file, "WebP", quality=quality)
     return file.getvalue()
 
 
