@@ -23,7 +23,7 @@ WEIGHTS = Path(__file__).parent / "photo.safetensors"
 QUALITIES = 255  # the highest; quality q of the file is q / 255 of the network
 _TILE = 1024  # pixels per side that a network takes at once, without its halo
 _HALO = 128  # pixels on each side; more than the receptive field of any of its parts
-_MANY = 1 << 18  # coefficients that are rounded at once
+_MANY = 1 << 19  # coefficients that are coded at once
 _ERROR_BITS = 24.0  # bits that a squared error of one step is worth, chosen on photos of the training
 
 
@@ -145,9 +145,6 @@ class ImageCompressor:
 
 def _cheapest(values: Array, counts: Doubles) -> Integers:
     """Round to the nearest integer, or the next towards zero where bits and error together cost less."""
-    if len(values) > _MANY:  # which takes ten times their memory
-        parts = [values[start : start + _MANY] for start in range(0, len(values), _MANY)]
-        return np.concatenate([_cheapest(part, counts) for part in parts])
     bits, reach = -np.log2(counts / counts.sum()), len(counts) // 2
     nearest = np.rint(values)
     lower = nearest - np.sign(nearest)
@@ -160,11 +157,13 @@ def _cheapest(values: Array, counts: Doubles) -> Integers:
 
 
 def _groups(level: Array) -> Iterator[tuple[int, Array]]:
-    """Yield each table that is used, and the places of its numbers."""
-    order = np.argsort(level, kind="stable")
-    ends = np.searchsorted(level[order], np.arange(257))
-    for table in np.flatnonzero(np.diff(ends)).tolist():
-        yield table, order[ends[table] : ends[table + 1]]
+    """Yield each table that is used, with the places of its numbers, some at a time."""
+    blocks = range(0, level.size, _MANY)
+    for table in sorted({int(each) for start in blocks for each in np.unique(level[start : start + _MANY])}):
+        for start in blocks:
+            found = np.flatnonzero(level[start : start + _MANY] == table)
+            if found.size:
+                yield table, start + found
 
 
 def _tiled(run: Callable[[Tensor], Tensor], x: Tensor, cell_in: int, cell_out: int) -> Tensor:

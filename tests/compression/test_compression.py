@@ -309,8 +309,12 @@ def test_a_giant_in_a_kilobyte_is_refused(codec: ImageCompressor, tmp_path: Path
 
 
 def test_other_weights_and_versions_are_named(codec: ImageCompressor, small: bytes, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="other weights"):
-        restored(resealed(small[:7] + b"abcd" + small[11:]), codec, tmp_path)
+    other = resealed(small[:7] + b"abcd" + small[11:])
+    if small[5] & coding._DRAWN:
+        restored(other, codec, tmp_path)  # which needs no weights
+    else:
+        with pytest.raises(UnsupportedError, match="other weights"):
+            restored(other, codec, tmp_path)
     with pytest.raises(UnsupportedError, match="version 9"):
         restored(resealed(small[:4] + b"\x09" + small[5:]), codec, tmp_path)
     with pytest.raises(WeightsError, match="no codec"):
