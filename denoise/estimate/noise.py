@@ -136,6 +136,7 @@ class _NoiseFloor:
         frame = max(1, min(self._frame, chunk.shape[-1]))  # a shorter recording is one frame
         samples = chunk.shape[-1] // frame * frame
         frames = chunk[:, :samples].astype(np.float64).reshape(chunk.shape[0], -1, frame)
+        frames -= frames.mean(axis=(1, 2), keepdims=True)  # an offset is no noise
         power = ((frames / self._peak) ** 2).mean(axis=(0, 2))
         level_db = 10.0 * np.log10(np.maximum(power, 10.0 ** (self._low_db / 10.0)))
         bins = np.rint((np.minimum(level_db, self._high_db) - self._low_db) / self._step_db).astype(np.int64)
