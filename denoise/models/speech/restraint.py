@@ -20,7 +20,8 @@ _FORGETTING = 0.5  # weight of the parts before
 # Fades, in dB. Where the removed energy is farther below the voice, it is limited to that of pauses.
 _LIMITED_DB = (14.0, 20.0)
 _GOOD_DB = (30.0, 37.0)  # a voice so far above its noise is left as it is
-_RUMBLE_DB = (16.5, 18.0)  # all this is for voices so far above noise and rumble; rumble so faint stays
+_RUMBLE_DB = (16.5, 18.0)  # all this is for voices so far above noise and rumble
+_ROOM_DB = (22.0, 29.0)  # rumble is the room of a voice so far above its other noise, and stays
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,9 @@ def _shares(means: Tensor) -> Tensor:
         for x in (removed[:, 1:], noise)
     )
     shares = 1 - (1 - _fade(above_removed, _LIMITED_DB)) * (1 - (noise / removed).clamp(max=1))
-    shares = shares * _fade(_above_db(means), _GOOD_DB)
-    shares[:, 0] = 0.0
+    above = _above_db(means)
+    shares = shares * _fade(above, _GOOD_DB)
+    shares[:, :1] = _fade(above, _ROOM_DB)
     return shares.maximum(_fade(above_all, _RUMBLE_DB))
 
 
