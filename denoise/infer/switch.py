@@ -30,6 +30,8 @@ from denoise.models.table import AUTO, PICKS
 
 _FADE_S = 0.5
 _CONTEXT_S = 6.0  # read before and after a passage: more than the models look back and ahead
+# The same of speech: what a model removes of other sounds would count as the noise of the voice.
+_SPEECH_CONTEXT_S = 0.5
 
 
 class AudioSelector(Selector):
@@ -147,6 +149,7 @@ class _Group:
         self._channels, self._rate = channels, sample_rate
         self._strength, self._zero, self._full, self._block = strength, zero, full, block
         self._step, self._context = round(STEP_S * sample_rate), round(_CONTEXT_S * sample_rate)
+        self._speech_context = round(_SPEECH_CONTEXT_S * sample_rate)
         self._half_fade = round(_FADE_S * sample_rate / 2)
         self._tracker = KindTracker(sample_rate, channels)
         self._held = np.empty((channels, 0), np.float32)  # input from `_origin` on
@@ -185,7 +188,7 @@ class _Group:
             self._extend(kinds)
         self._decided = min(self._decided, self._end)
         for run in self._runs:
-            stop = min(self._end, run.stop + self._context)
+            stop = min(self._end, run.stop + run.context)
             run.feed(self._held[:, run.fed - self._origin : stop - self._origin], last or stop < self._end)
         done = self._emit(last)
         self._runs = [run for run in self._runs if run.stop > self._emitted]
@@ -210,7 +213,9 @@ class _Group:
         models = [self._models[OTHER if kind == SILENCE else kind] for kind in kinds]
         if self._runs and self._runs[-1].models == models:
             return
-        begin = max(0, start - self._half_fade - self._context)
+        speech = all(model is self._models[SPEECH] for model in models)
+        context = self._speech_context if speech else self._context
+        begin = max(0, start - self._half_fade - context)
         levels = Levels(self._channels)
         levels.update(
             self._held[:, begin - self._origin :][:, : start + LOOK_AHEAD_STEPS * self._step - begin]
@@ -227,7 +232,7 @@ class _Group:
             self.diagnostics.append(streams[-1].model.diagnostics)
         if self._runs:
             self._runs[-1].stop = start + self._half_fade
-        self._runs.append(_Run(models, streams, begin, start - self._half_fade if start else 0))
+        self._runs.append(_Run(models, streams, begin, start - self._half_fade if start else 0, context))
 
     def _emit(self, last: bool) -> Array:
         """Return the next samples that no later decision changes."""
@@ -261,10 +266,14 @@ class _Run:
         streams: One for all channels, or one for each.
         begin: First sample that it reads.
         start: First sample of its output that counts.
+        context: Samples that it reads after the last one that counts.
     """
 
-    def __init__(self, models: list[Denoiser], streams: list[Stream], begin: int, start: int) -> None:
+    def __init__(
+        self, models: list[Denoiser], streams: list[Stream], begin: int, start: int, context: int
+    ) -> None:
         self.models, self._streams, self.fed, self.start = models, streams, begin, start
+        self.context = context
         self.stop = sys.maxsize  # of the output that counts
         self._out = [SampleQueue(len(models) // len(streams)) for _ in streams]
         self._at = begin  # first sample in `_out`

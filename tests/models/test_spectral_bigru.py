@@ -95,6 +95,16 @@ def test_the_future_is_heard_as_far_as_the_latency(in_parts: SpectralBiGru) -> N
     assert 40_000 - in_parts.latency - in_parts.hop <= moved.min() < 40_000 - in_parts.hop
 
 
+def test_a_sound_may_end_anywhere_in_a_part(in_parts: SpectralBiGru) -> None:
+    """Also just before the frames whose output is due, so that levels are measured on none."""
+    levelled = build(**SMALL, **MORE, match_level=True)
+    levelled.load_state_dict(in_parts.state_dict())
+    for frames in range(1, 2 * in_parts.hop // 256):
+        x = torch.nn.functional.pad(noise(1, 1, 256 * frames), (0, 3 * in_parts.hop))
+        with torch.inference_mode():
+            assert bool(torch.isfinite(levelled.eval()(x)).all())
+
+
 @pytest.mark.parametrize("where", ["all", "before", "after", "between"])
 def test_digital_silence_stays(in_parts: SpectralBiGru, where: str) -> None:
     x = noise(1, 1, 40_000)

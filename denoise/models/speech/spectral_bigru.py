@@ -207,10 +207,10 @@ class SpectralBiGru(ShiftEnsemble):
             noisy = spectrum[:, start:stop]
             if block.shape[1] > 1:
                 mask = share_mask(mask, noisy, block.shape[1])
-            if self._config.match_level:
-                mask = mask * self._level(noisy, noisy * mask, start - output.start, block.shape[1])
             low, high = max(start, output.start), min(stop, output.stop)
             if low < high:
+                if self._config.match_level:
+                    mask = mask * self._level(noisy, noisy * mask, start - output.start, block.shape[1])
                 part = (noisy * mask)[:, low - start : high - start]
                 cleaned[:, low - output.start : high - output.start] = part
         return self._waveform(cleaned).view_as(block), SpectralBiState(history, memory)
