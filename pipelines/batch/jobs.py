@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -130,6 +130,10 @@ class Job(Options):
         """Estimated seconds for a million pixels or samples."""
         return 0.1
 
+    def image_paces(self, _items: Sequence[Item]) -> Mapping[str, float]:
+        """Measured seconds per million pixels of images, by suffix; of a dry run, which may take a while."""
+        return {}
+
     def execute(self, item: Item) -> Outcome:
         """Process one file: read the source, write the destination."""
         raise NotImplementedError
@@ -206,6 +210,14 @@ class CleanJob(Job):
 
         row = self.row(modality)
         return seconds_per_million(modality, row.name, learned=row.kind != "classical")
+
+    def image_paces(self, items: Sequence[Item]) -> Mapping[str, float]:
+        images = [item for item in items if item.modality == "image"]
+        if not images:
+            return {}
+        from pipelines.batch.pace import image_paces
+
+        return image_paces(_load(self.options.for_modality("image"), "image"), images)
 
     def prepare(self, modality: str) -> None:
         from pipelines.batch.huge_pages import use_huge_pages

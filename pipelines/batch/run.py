@@ -165,10 +165,12 @@ def _sorted(
             entries.append(found)
     paces = {modality: job.seconds_per_million(modality) for modality in plan.modalities}
     sizes = forecast.bytes_per_sample(todo) if job.dry_run else {}
+    measured = job.image_paces(todo) if job.dry_run else {}
     costs = {}
     for item in todo:
-        size = sizes.get(item.source.suffix.lower())
-        costs[item.key] = forecast.estimate(item, paces[item.modality], size and item.size_bytes / size)
+        suffix = item.source.suffix.lower()
+        size, pace = sizes.get(suffix), measured.get(suffix, paces[item.modality])
+        costs[item.key] = forecast.estimate(item, pace, size and item.size_bytes / size)
     free_bytes = place(plan.root).free_bytes()
     forecast.require_space(plan.root, free_bytes, [(item, costs[item.key]) for item in todo])
     return entries, todo, costs, free_bytes

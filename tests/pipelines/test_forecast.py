@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+import skimage.data
+from PIL import Image, ImageFilter
 
-from pipelines.batch import forecast
+from denoise.infer.catalogue import load
+from pipelines.batch import forecast, pace
 from pipelines.batch.discover import Item
 from pipelines.batch.store import Local
 
@@ -16,11 +19,11 @@ def item(source: str, destination: str, modality: str, size_bytes: int) -> Item:
 
 
 def test_a_photo_takes_about_what_its_pixels_take() -> None:
-    pace = forecast.seconds_per_million("image", "photo", learned=True)
-    cost = forecast.estimate(item("a.png", "a.png", "image", 24_000_000), pace)  # about 12 megapixels
+    rate = forecast.seconds_per_million("image", "photo", learned=True)
+    cost = forecast.estimate(item("a.png", "a.png", "image", 24_000_000), rate)  # about 12 megapixels
     assert cost.estimated_bytes_out == cost.bytes_in == 24_000_000
     assert 6 < cost.estimated_seconds < 30
-    assert forecast.estimate(item("a.jpg", "a.png", "image", 1000), pace).estimated_bytes_out == 5000
+    assert forecast.estimate(item("a.jpg", "a.png", "image", 1000), rate).estimated_bytes_out == 5000
 
 
 def test_the_headers_of_a_few_files_tell_how_many_pixels_a_byte_is(tmp_path: Path) -> None:
@@ -30,6 +33,28 @@ def test_the_headers_of_a_few_files_tell_how_many_pixels_a_byte_is(tmp_path: Pat
     items = [item(str(p), "x.png", "image", 500) for p in sorted(tmp_path.iterdir())]
     assert forecast.bytes_per_sample(items) == {".png": 500 / 2000}
     assert forecast.bytes_per_sample([item("gone.wav", "x.wav", "audio", 500)]) == {}
+
+
+def test_the_pace_of_images_is_that_of_the_model_selected_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drawing is left as it is, a photo with noise is cleaned, and a blurred one costs far more."""
+    monkeypatch.setattr(pace, "_MAX_S", 1e9)
+    photo = Image.fromarray(skimage.data.astronaut())
+    noise = np.random.default_rng(0).normal(0, 1, (512, 512, 3))
+    Image.new("RGB", (512, 512), "red").save(tmp_path / "a.bmp")
+    for suffix, sigma, image in (
+        (".png", 15, photo),
+        (".tif", 1, photo.filter(ImageFilter.GaussianBlur(2))),
+    ):
+        noisy = np.asarray(image, float) + sigma * noise
+        Image.fromarray(noisy.clip(0, 255).astype("uint8")).save(tmp_path / f"a{suffix}")
+    (tmp_path / "b.png").write_text("broken")
+    items = [item(str(p), "x", "image", 500) for p in (*sorted(tmp_path.iterdir()), "gone.jpg")]
+    paces = pace.image_paces(load("auto", "image"), items)
+    assert paces.keys() == {".bmp", ".png", ".tif"}
+    assert paces[".bmp"] < 0.1 * paces[".png"]
+    assert paces[".tif"] == pytest.approx(7 * paces[".png"])
 
 
 def test_models_differ_as_the_documents_say() -> None:
