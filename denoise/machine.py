@@ -6,6 +6,7 @@ from the group of this process to the root counts.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import os
@@ -13,9 +14,11 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 GROUPS, MEMBERSHIP, MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/meminfo")
 CPUS = Path("/proc/cpuinfo")
+_FILE_PAGES = "inactive_file", "active_file"
 _UNLIMITED_BYTES = 1 << 60  # version 1 states no limit by a larger number
 
 
@@ -81,6 +84,23 @@ def available_bytes() -> int | None:
     return max(0, min(found)) if found else None
 
 
+def release_memory() -> None:
+    """Return freed memory to the system, which glibc keeps in holes between what is in use.
+
+    After a photo of 12 megapixels these hold 130 MB. Without glibc it does nothing.
+    """
+    if trim := _malloc_trim():
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Any:
+    try:
+        return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (OSError, TypeError):  # Windows has no library without a name
+        return None
+
+
 def _limits() -> Iterator[tuple[int, int]]:
     """Yield limit and use of memory, in bytes, of each group that has a limit."""
     for folder in _folders("memory"):
@@ -95,13 +115,17 @@ def _limits() -> Iterator[tuple[int, int]]:
 
 
 def _reclaimable(folder: Path) -> int:
-    """Bytes of files that the system holds in memory for a group, and drops on demand."""
+    """Bytes of files that the system holds in memory for a group, and drops on demand.
+
+    Half of those in use count, as in the system's own figure: libraries that run are needed again.
+    """
     try:
         text = (folder / "memory.stat").read_text()
     except OSError:
         return 0
-    found = re.search(r"^(?:total_)?inactive_file (\d+)", text, re.MULTILINE)
-    return int(found[1]) if found else 0
+    found = {name: int(size) for name, size in re.findall(r"^(\w+) (\d+)$", text, re.MULTILINE)}
+    inactive, active = (found.get(f"total_{kind}", found.get(kind, 0)) for kind in _FILE_PAGES)
+    return inactive + active // 2
 
 
 def _quota(folder: Path) -> float | None:

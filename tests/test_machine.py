@@ -10,6 +10,7 @@ from PIL import Image
 from denoise import io, machine
 from denoise.errors import TooLargeError
 from denoise.infer.file import clean_file, load_cleaner
+from denoise.io.limits import require_memory
 from denoise.options import CleanOptions
 from pipelines.batch.engines import table
 from pipelines.batch.jobs import CleanJob
@@ -20,7 +21,7 @@ VERSION_2 = {
     "cgroup": "0::/a/b\n",
     "groups/a/memory.max": f"{600 * MIB}\n",
     "groups/a/memory.current": f"{500 * MIB}\n",
-    "groups/a/memory.stat": f"anon 5\ninactive_file {100 * MIB}\n",
+    "groups/a/memory.stat": f"anon 5\ninactive_file {70 * MIB}\nactive_file {60 * MIB}\n",
     "groups/a/b/memory.max": "max\n",
     "groups/a/b/cpu.max": "50000 100000\n",
     "groups/a/cpu.max": "max 100000\n",
@@ -29,7 +30,7 @@ VERSION_1 = {
     "cgroup": "4:memory:/docker/x\n3:cpuset:/\n2:cpu,cpuacct:/docker/x\n0::/\n",
     "groups/memory/memory.limit_in_bytes": f"{600 * MIB}\n",
     "groups/memory/memory.usage_in_bytes": f"{500 * MIB}\n",
-    "groups/memory/memory.stat": f"total_inactive_file {100 * MIB}\n",
+    "groups/memory/memory.stat": f"total_inactive_file {70 * MIB}\ntotal_active_file {60 * MIB}\n",
     "groups/cpu/cpu.cfs_quota_us": "50000\n",
     "groups/cpu/cpu.cfs_period_us": "100000\n",
 }
@@ -114,3 +115,21 @@ def test_a_file_that_does_not_fit_into_a_container_is_refused_with_the_figure(
     monkeypatch.setattr("denoise.io.limits.available_bytes", lambda: 700_000)
     with pytest.raises(TooLargeError, match=r"a.npz: needs about 1 MB of memory; 1 MB are available"):
         io.probe(log)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_in_holes_is_returned_before_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What files leave between blocks in use: at 600 MiB the second of two photos was refused."""
+    blocks = [np.ones(12_000) for _ in range(2000)]  # below glibc's threshold for blocks of their own
+    kept = blocks[::50]
+    full = resident_bytes()
+    del blocks
+    monkeypatch.setattr("denoise.io.limits.available_bytes", lambda: full - resident_bytes())
+    require_memory(100e6)
+    assert resident_bytes() < full - 100e6
+    assert len(kept) == 40
+    with pytest.raises(TooLargeError, match="needs about 1000000 MB"):
+        require_memory(1e12)

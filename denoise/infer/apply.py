@@ -23,6 +23,7 @@ from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
 from denoise.infer.switch import SwitchedStream
 from denoise.infer.tiles import MEMORY, band_shape, bytes_per_pixel, tile_shape
+from denoise.machine import release_memory
 from denoise.models.base import Denoiser
 from denoise.models.classical.filters import ImageIdentity
 
@@ -101,6 +102,8 @@ def apply(
             removed *= strength * peak
             values -= removed
             out[:, rows, columns] = as_dtype(array.dtype, values)
+            if MEMORY.is_short:
+                release_memory()
             done_px.append(values[0].size)
             report_share(sum(done_px) / array[0].size)
 

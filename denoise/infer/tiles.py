@@ -37,6 +37,11 @@ class Memory:
     max_bytes: int = 224 * 2**20  # maximum for the network alone; beyond it larger tiles hardly gain
     min_bytes: int = 64 * 2**20  # minimum for the network alone, for pages of any size
 
+    @property
+    def is_short(self) -> bool:
+        """True if there is less than usual, as in a small container."""
+        return self.total_bytes < Memory.total_bytes
+
     def for_network(self, held_bytes: int, runs: int = 1) -> int:
         """Memory left for each of some runs of the network beside a page and its result of `held_bytes`."""
         return min(self.max_bytes, max(self.min_bytes, (self.total_bytes - held_bytes) // runs))

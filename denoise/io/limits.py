@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from denoise.errors import TooLargeError
-from denoise.machine import available_bytes
+from denoise.machine import available_bytes, release_memory
 from denoise.signal import Page
 
 SMALL_BYTES = 128 << 20  # any smaller claim is harmless
@@ -79,6 +79,9 @@ def require_memory(needed_bytes: float, where: str = "") -> None:
         TooLargeError: There is less (in this container, where it has a limit).
     """
     available = available_bytes()
+    if available is not None and needed_bytes > available:
+        release_memory()  # what the file before left in holes
+        available = available_bytes() or 0
     if available is not None and needed_bytes > available:
         needed_mb, available_mb = needed_bytes / 1e6, available / 1e6
         raise TooLargeError(
