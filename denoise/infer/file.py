@@ -39,7 +39,7 @@ from denoise.io.limits import require_plausible_page
 from denoise.io.sensor.base import SensorReader
 from denoise.io.sniff import sniff
 from denoise.models.sensor.chain import SensorChain
-from denoise.models.sensor.stages import HarmGate
+from denoise.models.sensor.check import HarmGate
 from denoise.options import CleanOptions
 from denoise.registry import unknown
 from denoise.signal import AudioInfo, Clock, ImageInfo, Page, SensorInfo, SignalInfo

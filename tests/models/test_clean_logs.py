@@ -30,7 +30,8 @@ def tones(rate_hz: float) -> dict[str, Floats]:
         "frequency modulation about 60 Hz": np.sin(2 * np.pi * 61 * t + 7 * np.sin(2 * np.pi * 0.4 * t)),
         "amplitude modulation": (1 + 0.8 * np.sin(2 * np.pi * t)) * np.sin(2 * np.pi * 0.11 * rate_hz * t),
         "bursts": bursts,
-        "keyed tone": np.sin(1.3 * np.arange(SIZE)) * (np.arange(SIZE) // 20 % 5 % 2),
+        "keyed tone": np.sin(0.35 * np.arange(SIZE))
+        * np.repeat(np.random.default_rng(0).integers(0, 2, SIZE // 20), 20),
         "motor at 29.7 Hz": sum(np.sin(2 * np.pi * 29.7 * k * t) / k for k in (1, 2, 3)),
         "voltage of the mains": 325 * np.sin(2 * np.pi * 50 * t),
         "square": signal.square(2 * np.pi * 61 * t),

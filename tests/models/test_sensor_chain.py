@@ -16,7 +16,9 @@ from denoise.errors import UsageError
 from denoise.infer.apply import apply
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.sensor.chain import SensorChain
-from denoise.models.sensor.stages import HarmGate, Mains, Repair
+from denoise.models.sensor.check import HarmGate
+from denoise.models.sensor.faults import Repair
+from denoise.models.sensor.mains import Mains
 from pipelines.cli.group import cli
 
 RATE_HZ = 250.0

@@ -10,7 +10,7 @@ import denoise
 from denoise.infer.apply import apply
 from denoise.models.sensor.chain import SensorChain
 from denoise.models.sensor.check import EventGuard
-from denoise.models.sensor.stages import Impulses
+from denoise.models.sensor.impulses import Impulses
 from tests.models.test_sensor_chain import Share
 
 Floats = NDArray[np.float64]

@@ -34,12 +34,13 @@ from denoise.io.sensor.base import (
     with_gaps,
 )
 from denoise.io.sensor.columns import table_info
-from denoise.io.sensor.dialect import GZIP, WIDE, Head, head_of, open_text, open_unpacked
+from denoise.io.sensor.dialect import Head, head_of
 from denoise.io.sensor.doubts import refuse_sources
 from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, is_quoted, shown, unquoted
 from denoise.io.sensor.rows import Chunk, Rows, find_difference
 from denoise.io.sensor.stamps import Stamps, seconds_of
 from denoise.io.sensor.survey import ColumnSurvey, unit_in
+from denoise.io.sensor.text import GZIP, WIDE, open_text, open_unpacked
 from denoise.signal import DECIMALS, DELIMITERS, Clock, Domain, SensorInfo
 
 _MORE_DECIMALS = 2  # of a changed cell than its column shows

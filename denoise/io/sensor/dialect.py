@@ -1,8 +1,5 @@
 """Detect the dialect of a delimited text: delimiter, decimal marks, header, units, and kinds of cells.
 
-Text is read as Latin-1, one character a byte, so that unchanged text keeps its bytes; only column names and
-units are decoded (UTF-8, else Latin-1). UTF-16 with a byte order mark is read as UTF-8, and written back.
-
 A delimiter is judged by three facts together: most rows have the same number of cells, the header has as
 many, and the cells are numbers, stamps or missing values of one form a column. If two readings of a text are
 both likely, it is refused, and the message names the option that decides.
@@ -10,62 +7,42 @@ both likely, it is refused, and the message names the option that decides.
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import BinaryIO, cast
 
-from denoise.errors import InputError, UnreadableError, UnsupportedError
-from denoise.io.limits import require_few, require_plausible_size
-from denoise.io.sensor.base import naming_damage
+from denoise.errors import InputError, UnreadableError
+from denoise.io.limits import require_few
 from denoise.io.sensor.doubts import find_parts, refuse_layouts, refuse_records
-from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted, word_set
+from denoise.io.sensor.header import (
+    date_parts,
+    decoded,
+    is_number,
+    leading_rate,
+    name_in,
+    names_and_units,
+    rate_below,
+    stated_rate,
+)
+from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted
 from denoise.io.sensor.stamps import is_clock, is_compact, is_day_first, is_stamp
+from denoise.io.sensor.text import GZIP, WIDE, first_lines
 
-GZIP = b"\x1f\x8b"
-WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # encodings by their first bytes
-_MAX_DEFLATE_RATIO = 1032
-SAMPLE_BYTES = 1 << 18  # for the detection
 SAMPLE_RECORDS = 200
 TAIL_BYTES = 1 << 13
 MAX_RECORD_BYTES = 1 << 16  # of a row whose quoted cells hold line ends
 
 COMMENT = re.compile(r"\s*#(?!N/A|n/a|N/V|VALUE!|DIV/0!|REF!|NV|NUM!|WERT!)")
 _ARROW = " -> "  # between time and reading, as the serial monitor of Arduino writes it
-_BRACKETS = r"[ _]*(?:\[?\(?\w*\)?\]?)"
-_VALUE = r"\W*?[=:,;\t ]+\W*?(?P<number>\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)"
-_UNIT = r"[\"\s,;]*(?P<unit>[numµkMG]?(?:Hz|s)\b)?"
-_RATE_NAMES = r"(?:sampl(?:e|ing)[ _]?(?:rate|freq(?:uency)?)|abtastrate|frame rate|\bfs\b)"
-_INTERVAL_NAMES = (
-    r"(?:sampl(?:e|ing)[ _]?(?:interval|period|time)|delta[_ ]?x|x[_ ]?increment|abtastintervall"
-    r"|\bincrement\b)"
-)
-_RATE = re.compile(_RATE_NAMES + _BRACKETS + _VALUE + _UNIT, re.IGNORECASE)
-_SPS = re.compile(r"\b(?P<number>\d+(?:\.\d+)?) ?sps\b(?P<unit>)", re.IGNORECASE)  # of seismometers
-_INTERVAL = re.compile(_INTERVAL_NAMES + _BRACKETS + _VALUE + _UNIT, re.IGNORECASE)
-_RATE_UNITS = {"khz": 1e3, "mhz": 1e6, "ghz": 1e9, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DATE_WORDS = {
-    **{"jahr": "year", "yr": "year", "yyyy": "year", "monat": "month", "mon": "month", "tag": "day"},
-    **{"doy": "day", "dd": "day", "day of year": "day", "stunde": "hour", "hr": "hour", "hh": "hour"},
-    **{"min": "minute", "minuten": "minute", "sec": "second", "sekunde": "second"},
-}
 _NINES = re.compile(r"-?9+")  # a code of missing values, in whatever form the others are
 _GERMAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{2,4}(?: .*)?")
 _HINT = re.compile(r'"?sep=(.)"?\s*')  # tells a spreadsheet the delimiter, in the first line
 _DIGITS = re.compile(r"[+-]?\d+")
-_UNITS = word_set(
-    "sequence s sec second seconds ms us µs ns min h hz khz rpm bpm v volt volts mv uv µv μv nv v/v a ma "
-    "w kw counts adu db % bool g mg m mm cm m/s m/s2 m/s^2 m/s² deg ° °/s deg/s dps rad rad/s c °c k f °f "
-    "pa hpa kpa mpa bar mbar n nm lux lx au a.u. t ut µt gauss -"
-)
 
 
 @dataclass(frozen=True)
@@ -146,107 +123,6 @@ class Head:
     def width(self) -> int:
         """Number of columns."""
         return len(self.kinds)
-
-
-@contextmanager
-def open_text(path: Path) -> Iterator[BinaryIO]:
-    """Open a text for reading, unpacked if it is packed by gzip, and as UTF-8 if it is UTF-16.
-
-    Raises:
-        UnreadableError: The packed data are damaged, or the text is not what its byte order mark says.
-        TooLargeError: A small file unpacks to more text than is read in a minute.
-    """
-    with open_unpacked(path) as file:
-        encoding = WIDE.get(file.read(2))
-        file.seek(0)
-        yield cast(BinaryIO, _WideText(file, encoding, path)) if encoding else file
-
-
-@contextmanager
-def open_unpacked(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading, unpacked if it is packed by gzip."""
-    with path.open("rb") as file:
-        if file.read(2) != GZIP:
-            file.seek(0)
-            yield file
-            return
-        size_bytes = file.seek(-4, os.SEEK_END) + 4
-        stated = int.from_bytes(file.read(), "little")  # size of the last member, if the file is whole
-        if stated <= _MAX_DEFLATE_RATIO * size_bytes:
-            _require_plausible_text(stated, size_bytes, path)
-        file.seek(0)
-        with naming_damage(str(path), "a sound gzip file"), _Unpacked(fileobj=file) as unpacked:
-            unpacked.check = partial(_require_plausible_text, file_bytes=size_bytes, path=path)
-            yield cast(BinaryIO, unpacked)
-
-
-class _WideText:
-    """Text in UTF-16 behind its byte order mark, read as UTF-8."""
-
-    def __init__(self, file: BinaryIO, encoding: str, path: Path) -> None:
-        self._file, self._encoding, self._path = file, encoding, path
-        self.seek(0)
-
-    def seek(self, offset: int) -> int:
-        """Go to a byte of the text in UTF-8, by reading what is before it."""
-        self._file.seek(2)
-        self._decoder = codecs.getincrementaldecoder(self._encoding)()
-        self._ready = b""
-        return len(self.read(offset))
-
-    def read(self, size: int) -> bytes:
-        """Read so many bytes of UTF-8, or all that are left."""
-        more = True
-        while len(self._ready) < size and more:
-            raw = self._file.read(SAMPLE_BYTES)
-            more = bool(raw)
-            try:
-                self._ready += self._decoder.decode(raw, final=not more).encode()
-            except UnicodeDecodeError as error:
-                raise UnreadableError(
-                    f"{self._path}: begins as UTF-16 and is none; expected text: save it as UTF-8"
-                ) from error
-        out, self._ready = self._ready[:size], self._ready[size:]
-        return out
-
-
-class _Unpacked(gzip.GzipFile):
-    """Text of a gzip file, checked as it grows: a file may have many members."""
-
-    check: Callable[[int], None]
-
-    def read(self, size: int | None = -1) -> bytes:
-        found = super().read(size)
-        self.check(self.tell())
-        return found
-
-
-def _require_plausible_text(text_bytes: int, file_bytes: int, path: Path) -> None:
-    require_plausible_size(
-        text_bytes, file_bytes, f"{text_bytes} bytes of text", f"{path}: ", harmless_bytes=32 << 20
-    )
-
-
-def _sample(path: Path) -> tuple[str, int, str, bool]:
-    """Read the first lines, the bytes before them (the BOM), the line end, and whether they are all."""
-    with open_text(path) as file:
-        raw = file.read(SAMPLE_BYTES)
-        complete = not file.read(1)
-    if binary := re.search(rb"[\x00-\x08\x0e-\x1a]", raw):
-        line = raw.count(b"\n", 0, binary.start()) + 1
-        raise UnreadableError(f"{path}: line {line} holds binary data; expected text")
-    skipped = 3 if raw.startswith(b"\xef\xbb\xbf") else 0
-    text = raw[skipped:].decode("latin-1")
-    newline = "\n" if "\n" in text or "\r" not in text else "\r"
-    if not complete:
-        end = text.rfind(newline) + 1
-        if not end:
-            raise UnsupportedError(
-                f"{path}: line 1 is longer than {SAMPLE_BYTES} bytes; expected rows of cells"
-            )
-        text = text[:end]
-    refuse_records(path, [line.strip() for line in text.split(newline)[:SAMPLE_RECORDS] if line.strip()])
-    return text, skipped, newline, complete
 
 
 def _records(text: str, offset: int, dialect: Dialect) -> Iterator[_Record]:
@@ -436,7 +312,8 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
     Raises:
         InputError: It holds no table, or one that can be read in two ways.
     """
-    text, skipped, newline, complete = _sample(path)
+    text, skipped, newline, complete = first_lines(path)
+    refuse_records(path, [line.strip() for line in text.split(newline)[:SAMPLE_RECORDS] if line.strip()])
     hint = _HINT.fullmatch(text.partition(newline)[0])
     if hint and not delimiter:
         delimiter = hint[1]
@@ -479,18 +356,18 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
     if heads and all(row[0].lstrip().startswith("%") for row in heads):  # comments of MATLAB
         heads = [split.dialect.split(record.text.lstrip(" %")) for record in records[bool(hint) : start]]
     last = heads[-1] if heads else []
-    extra = [cell for cell in map(unquoted, last[width:]) if cell and not _is_number(cell)]  # numbers: facts
+    extra = [cell for cell in map(unquoted, last[width:]) if cell and not is_number(cell)]  # numbers: facts
     if extra and split.dialect.delimiter != " " and [*map(str.lower, extra)] != ["comment"]:
         raise InputError(
             f"{path}: line {records[start - 1].line} has {width + len(extra)} names such as "
             f"{shown(extra[-1])!r}, and the rows below have {width} cells; expected a cell for each name: "
             "write the missing cells, or remove the names that have none"
         )
-    header = [[_name(cell) for cell in row] for row in heads if abs(len(row) - width) < 2]
+    header = [[name_in(cell) for cell in row] for row in heads if abs(len(row) - width) < 2]
     if not trailing:  # R leaves out the name of its row names
         header = [row if len(row) >= width else ["", *row] for row in header]
     comment = _comment_header(text, records[start], skipped, split.dialect, width)
-    decoded, notes = _decoded(header or ([comment] if comment else []))
+    heading, notes = decoded(header or ([comment] if comment else []))
     if last and not (header or comment):
         above_line = records[start - 1].line
         notes += (
@@ -498,9 +375,9 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
         )
     if unquoted(rows[0][0]) == "TOA5" and start > 2:  # Campbell: names, units, and the kind of average
         named = [[unquoted(cell) for cell in row] for row in rows[1:3]]
-        (names, units), notes = _decoded(named)
+        (names, units), notes = decoded(named)
     else:
-        names, units = _names_and_units(decoded)
+        names, units = names_and_units(heading)
     names = [name or str(place) for place, name in enumerate((names + [""] * width)[:width], start=1)]
     units = (units + [""] * width)[:width]
     first = records[start]
@@ -511,24 +388,13 @@ def head_of(path: Path, delimiter: str = "", decimal: str = "", suffix: str = ""
         cells = [row[stamps] for row in [*split.body, *ends] if len(row) == width]
         day_first = is_day_first([cell for cell in cells if is_stamp(cell)])
     stated = [record.text for record in records[:start]] + _comments(text, first, skipped, newline)
-    rate = _stated_rate(stated) or _rate_below(rows[:start])
-    if start == 0 and (leading := _leading_rate(split)):
+    rate = stated_rate(stated) or rate_below(rows[:start])
+    if start == 0 and (leading := leading_rate(split.rows, split.kinds, split.forms)):
         first, rate = records[2], leading
     refuse_layouts(path, names, split.body, bool(header or comment))
     texts, place = (tuple(names), tuple(units)), (first.offset, first.line)
-    parts = _date_parts(names, kinds)
+    parts = date_parts(names, kinds)
     return Head(split.dialect, kinds, split.forms, *texts, *place, notes, day_first, parts, rate)
-
-
-def _date_parts(names: Sequence[str], kinds: Sequence[str]) -> Mapping[str, int]:
-    """Find the columns of a date and time that is split over columns of numbers; empty if there is none."""
-    found: dict[str, int] = {}
-    for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        word = name.strip().lower()
-        part = _DATE_WORDS.get(word, word)
-        if kind == "number" and part in ("year", "month", "day", "hour", "minute", "second"):
-            found.setdefault(part, index)
-    return found if len(found) > 1 and ("hour" in found or "day" in found) else {}
 
 
 def _tail(path: Path, newline: str) -> list[str]:
@@ -574,64 +440,9 @@ def _is_head_row(row: Sequence[str], kinds: Sequence[str], forms: Sequence[Numbe
     return len(cores) > 1 and not first and is_rising
 
 
-def _names_and_units(header: list[list[str]]) -> tuple[list[str], list[str]]:
-    if not header:
-        return [], []
-    last = [cell.strip("'\"") for cell in header[-1]]
-    is_units = [not cell or cell.lower() in _UNITS or (cell[0] in "[(" and cell[-1] in "])") for cell in last]
-    if any(is_units):  # oscilloscopes write the first time and the interval there
-        is_units = [unit or _is_number(cell) for unit, cell in zip(is_units, last, strict=True)]
-    if len(header) > 1 and len(header[-2]) == len(last) and sum(is_units) * 2 >= len(is_units):
-        return [cell.strip("'") for cell in header[-2]], last
-    return [cell.strip("'") for cell in header[-1]], []
-
-
 def _comments(text: str, first: _Record, skipped: int, newline: str) -> list[str]:
     """List the comments before the data."""
     return [line for line in text[: first.offset - skipped].split(newline) if COMMENT.match(line)]
-
-
-def _stated_rate(lines: Sequence[str]) -> float | None:
-    """Read the rate, or the interval, that lines before the data state: `%Sample Rate = 250 Hz`."""
-    for line in lines:
-        rate, interval = _RATE.search(line) or _SPS.search(line), _INTERVAL.search(line)
-        if match := rate or interval:
-            factor = _RATE_UNITS.get((match["unit"] or "").lower(), 1.0)
-            number = float(match["number"].replace(",", ".")) * factor
-            if number > 0:
-                return number if rate else 1 / number
-    return None
-
-
-def _rate_below(header: Sequence[Sequence[str]]) -> float | None:
-    """Read the interval in the row below the name Increment, as Rigol writes it."""
-    for names, values in pairwise(header):
-        for name, value in zip(names, values, strict=False):
-            if name.strip().lower() in ("increment", "tinc", "xincrement") and _is_number(value):
-                interval = float(unquoted(value))
-                return 1 / interval if interval > 0 else None
-    return None
-
-
-def _is_number(cell: str) -> bool:
-    return _kind(cell, NumberForm()) == "number"
-
-
-def _leading_rate(split: _Split) -> float | None:
-    """Read the rate in the second row of a table without a header, behind a stamp, as Empatica writes it."""
-    if len(split.rows) < 10 or any(kind != "number" for kind in split.kinds):
-        return None
-    try:
-        values = [
-            [form.number(cell) for form, cell in zip(split.forms, row, strict=True)] for row in split.rows[:9]
-        ]
-    except ValueError:  # a note in an empty column
-        return None
-    stamp, rate, later = set(values[0]), set(values[1]), [value for row in values[2:] for value in row]
-    is_epoch = all(9e8 < value < 4.2e9 for value in stamp)
-    if len(rate) == 1 and is_epoch and 0.1 <= max(rate) <= 1e5 and max(map(abs, later)) < 1e8:
-        return max(rate)
-    return None
 
 
 def _comment_header(text: str, first: _Record, skipped: int, dialect: Dialect, width: int) -> list[str]:
@@ -645,14 +456,3 @@ def _comment_header(text: str, first: _Record, skipped: int, dialect: Dialect, w
         len(cells) == width and not is_fact and all(_kind(cell, NumberForm()) == "text" for cell in cells)
     )
     return cells if is_names else []
-
-
-def _name(cell: str) -> str:
-    return unquoted(cell).replace('""', '"')
-
-
-def _decoded(rows: list[list[str]]) -> tuple[list[list[str]], tuple[str, ...]]:
-    try:
-        return [[cell.encode("latin-1").decode("utf-8") for cell in row] for row in rows], ()
-    except UnicodeDecodeError:
-        return rows, ("not UTF-8: column names were read as Latin-1",)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from denoise.errors import InputError, UnreadableError
-from denoise.io.sensor.dialect import COMMENT, MAX_RECORD_BYTES, Head, open_text
+from denoise.io.sensor.dialect import COMMENT, MAX_RECORD_BYTES, Head
 from denoise.io.sensor.numerals import NumberForm
+from denoise.io.sensor.text import open_text
 
 CHUNK_BYTES = 1 << 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,20 +15,12 @@ from denoise.arrays import Doubles
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser
-from denoise.models.sensor.check import EventGuard
+from denoise.models.sensor.check import EventGuard, HarmGate
+from denoise.models.sensor.faults import FirstReadings, Giants, Repair
 from denoise.models.sensor.heartbeats import Heartbeats
-from denoise.models.sensor.stages import (
-    GRID,
-    BaselineWander,
-    FirstReadings,
-    Giants,
-    HarmGate,
-    Impulses,
-    Mains,
-    Repair,
-    Stage,
-    nearby,
-)
+from denoise.models.sensor.impulses import Impulses
+from denoise.models.sensor.mains import BaselineWander, Mains
+from denoise.models.sensor.nearby import GRID, nearby
 from denoise.models.sensor.vibration import SteadyFilter, ToneGate
 from denoise.registry import unknown
 
@@ -43,6 +35,17 @@ _SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone ou
 _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
 _MUCH = 0.4  # share of the variance; that much in corrections that are not applied is worth a word
 _MIN_POWER = 1e-4  # of hum that is removed on request
+
+
+class Stage(Protocol):
+    """A stage that removes one kind of fault."""
+
+    @property
+    def halo(self) -> int:
+        """Samples to each side that an output value depends on."""
+
+    def __call__(self, samples: Doubles, /) -> Doubles:
+        """Return the samples `(n,)` without the fault."""
 
 
 class Estimate(NamedTuple):

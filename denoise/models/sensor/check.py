@@ -11,16 +11,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from denoise.arrays import Doubles, Mask
-from denoise.models.sensor.stages import (
-    GRID,
-    between,
-    falling,
-    frames_nearby,
-    nearby,
-    pulses,
-    quantile_nearby,
-    two_sided,
-)
+from denoise.models.sensor.impulses import pulses, two_sided
+from denoise.models.sensor.nearby import GRID, between, falling, frames_nearby, nearby, quantile_nearby, slide
+
+
+@dataclass(frozen=True)
+class HarmGate:
+    """Reverts corrections so faint that they are more likely signal than noise.
+
+    On a clean signal a network still removes its finest detail, some 30 dB down. Noise of that level does
+    little harm, so the local power of the correction decides which share of it is applied.
+    """
+
+    faint_db: float = -20.0  # power up to which the correction is reverted, in dB of the signal's variance
+    full_db: float = -18.0  # power from which all of it is applied
+    window: int = 2048  # samples
+
+    @property
+    def halo(self) -> int:
+        """Radius of two boxes."""
+        return self.window
+
+    def share(self, correction: Doubles) -> Doubles:
+        """Return the share to apply of a correction `(n,)` of a signal of unit variance."""
+        power_db = 10.0 * np.log10(np.maximum(slide(correction**2, self.window), 1e-12))
+        share: Doubles = np.clip((power_db - self.faint_db) / (self.full_db - self.faint_db), 0.0, 1.0)
+        return share
 
 
 @dataclass(frozen=True)

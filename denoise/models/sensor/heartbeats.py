@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.arrays import Doubles
-from denoise.models.sensor.stages import GRID, slide
+from denoise.models.sensor.nearby import GRID, slide
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.arrays import Doubles
-from denoise.models.sensor.stages import GRID, falling, frame_sums, slide
+from denoise.models.sensor.nearby import GRID, falling, frame_sums, slide
 
 FRAME = 2 * GRID  # samples of a spectrum; they overlap by half
 _HANN, _SHORT_HANN = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size) for size in (FRAME, 64))
