@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import zlib
 from pathlib import Path
 
 import denoise
@@ -17,6 +18,16 @@ def test_every_file_that_a_package_reads_is_installed() -> None:
         installed = {path for pattern in patterns[package] for path in root.glob(pattern)}
         data = {path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
         assert sorted(path for path in data - installed if path.suffix != ".py") == []
+
+
+def test_the_wheel_stays_below_25_megabytes() -> None:
+    files = [path for package in ("denoise", "pipelines") for path in (ROOT / package).rglob("*")]
+    sizes = [
+        len(zlib.compress(path.read_bytes()))
+        for path in files
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert sum(sizes) < 25e6
 
 
 def test_extras_named_in_messages_and_documents_exist() -> None:
