@@ -538,7 +538,7 @@ def _writer_notes(sink: Writer) -> tuple[str, ...]:
 def _check_destination(source: Path, destination: Path, modality: str) -> None:
     # Under the source's suffix even a misnamed file stays what it is.
     renamed = destination.suffix.lower() != source.suffix.lower()
-    if renamed and modality_of(destination).name != modality:
+    if renamed and modality_of(destination, modality).name != modality:
         raise UsageError(f"{destination} cannot hold what {source} holds ({modality})")
     same = destination.resolve() == source.resolve()
     if same or (destination.exists() and source.exists() and destination.samefile(source)):

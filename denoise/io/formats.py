@@ -209,8 +209,11 @@ def format_of_suffix(suffix: str) -> Format | None:
     return min(rows, key=lambda row: row.suffixes.index(suffix.lower()), default=None)
 
 
-def modality_of(path: Path) -> Modality:
+def modality_of(path: Path, written: str = "") -> Modality:
     """The modality that a file's suffix names.
+
+    Args:
+        written: The kind of data that is to be written; empty for a file to read.
 
     Raises:
         UnsupportedError: No format has this suffix.
@@ -221,7 +224,7 @@ def modality_of(path: Path) -> Modality:
             raise refusal(path, row)
         if path.suffix.lower() in FORMATS["text"].loose_suffixes:
             raise UnsupportedError(f"{path}: holds no table of numbers; expected rows of numbers in text")
-        raise unknown_suffix(path)
+        raise unknown_suffix(path, written)
     return MODALITIES[found.modality]
 
 

@@ -201,7 +201,7 @@ def _beside(source: Source, root: Path, name: str) -> Item:
 def _renamed(source: Source, output: Path) -> Item:
     try:
         same = output.suffix.lower() == source.path.suffix.lower()
-        modality = source.modality if same else modality_of(output).name
+        modality = source.modality if same else modality_of(output, source.modality).name
     except UnsupportedError as error:
         raise UsageError(str(error)) from error
     if modality != source.modality:

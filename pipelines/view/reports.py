@@ -107,7 +107,7 @@ def batch_page(job: Job, result: Result) -> Page:
     if any(name.startswith("estimated") for _, name in grouped):
         notes.append("Estimated noise is measured on the file itself; --reference gives true figures.")
     if result.ignored:
-        notes.append(f"{len(result.ignored)} files of other kinds were ignored.")
+        notes.append(f"Ignored, of other kinds: {files(len(result.ignored))}.")
     return Page(f"Cleaned {files(len(result.entries))}", facts, columns, rows, charts, notes)
 
 

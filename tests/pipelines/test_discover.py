@@ -153,7 +153,9 @@ def test_one_file_goes_into_a_folder_or_to_a_name(tmp_path: Path) -> None:
         assert item.destination == tmp_path / expected
 
 
-@pytest.mark.parametrize(("name", "found"), [("b.wav", "a name for audio"), ("b.xyz", ".xyz")])
+@pytest.mark.parametrize(
+    ("name", "found"), [("b.wav", "a name for audio"), ("b.xyz", r"\.xyz .* is written; .* Else write \.png")]
+)
 def test_an_output_name_must_fit_the_kind_of_file(tmp_path: Path, name: str, found: str) -> None:
     make(tmp_path, "a.png")
     with pytest.raises(UsageError, match=found):
