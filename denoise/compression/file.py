@@ -33,7 +33,7 @@ from denoise.compression.image import QUALITIES, Coded, ImageCompressor
 from denoise.errors import InputError, TooLargeError, UnreadableError, UnsupportedError, reason
 from denoise.io.atomic import replacing
 from denoise.io.image.codec import MAX_PIXELS, MEGA
-from denoise.io.limits import PICTURE_BYTES, require_memory
+from denoise.io.limits import require_memory
 from denoise.signal import ImageInfo, Metadata, Page
 
 SUFFIX = ".dnz"
@@ -42,8 +42,11 @@ VERSION = 1
 _GRAY, _LOSSLESS, _ALPHA, _DRAWN = 1, 2, 4, 8
 _FIXED = struct.Struct("<4sBBB4s")
 _MAX_METADATA_BYTES = 64 << 20
-_BYTES_PER_PIXEL, _DRAWN_BYTES_PER_PIXEL = 110, 20  # memory to decode
-_MAX_PIXELS_PER_BYTE = 2000  # a smooth photo at the lowest quality has 500
+# Memory to decode a pixel, pixels that any file may have, and the most for each byte of a larger one. The
+# exact decoder takes 4 s a megapixel. One shade alone has 210 pixels a byte, a drawing in WebP 10 to 150.
+_BYTES_PER_PIXEL, _PIXELS, _PIXELS_PER_BYTE = 60, 6_000_000, 500
+_EXACT_PIXELS, _EXACT_PIXELS_PER_BYTE = 1_000_000, 50
+_DRAWN_BYTES_PER_PIXEL, _DRAWN_PIXELS, _DRAWN_PIXELS_PER_BYTE = 20, 32_000_000, 300
 _WEBP_SIDE = 16383  # pixels
 # Size of a picture coded quickly without loss, above which nothing is tried: hardly a photo has less.
 _DRAWN_BYTES, _DRAWN_BITS = 1 << 14, 6.0  # bits per pixel
@@ -261,13 +264,20 @@ def _read(path: Path) -> _Head:
 
 
 def _check(page: Page, size_bytes: int, flags: int, where: str = "") -> None:
-    """Check that a file of this size may take the memory of the page."""
-    if page.height * page.width > MAX_PIXELS:
+    """Check that a file of this size may take the memory and the time of the page."""
+    pixels, memory_px = page.height * page.width, _BYTES_PER_PIXEL
+    most, per_byte = _PIXELS, _PIXELS_PER_BYTE
+    if flags & _DRAWN:
+        memory_px, most, per_byte = _DRAWN_BYTES_PER_PIXEL, _DRAWN_PIXELS, _DRAWN_PIXELS_PER_BYTE
+    elif flags & _LOSSLESS:
+        most, per_byte = _EXACT_PIXELS, _EXACT_PIXELS_PER_BYTE
+    if pixels > MAX_PIXELS:
         raise TooLargeError(f"{where}has {page.size_text}, above the limit of {MAX_PIXELS / MEGA:g}")
-    needed = (_DRAWN_BYTES_PER_PIXEL if flags & _DRAWN else _BYTES_PER_PIXEL) * page.height * page.width
-    if needed > PICTURE_BYTES and page.height * page.width > _MAX_PIXELS_PER_BYTE * size_bytes:
-        raise TooLargeError(f"{where}has {page.size_text} in {size_bytes} bytes; refused, as no photo has")
-    require_memory(needed, where)
+    if pixels > max(most, per_byte * size_bytes):
+        raise TooLargeError(
+            f"{where}has {page.size_text} in {size_bytes} bytes; expected {pixels // per_byte} at least"
+        )
+    require_memory(memory_px * pixels, where)
 
 
 def _split(data: bytes, place: int, lengths: list[int]) -> Iterator[bytes]:

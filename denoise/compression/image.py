@@ -51,11 +51,12 @@ class ImageCompressor:
         height, width = image.shape[1:]
         x = torch.from_numpy(np.pad(image, ((0, 0), (0, -height % CELL), (0, -width % CELL)), "edge"))[None]
         at = torch.tensor([quality / QUALITIES])
-        steps = _tiled(lambda part: self.model.analyse(part.float() / 255, at), x, 1, BLOCK)
-        hyper = _tiled(lambda part: self.model.hyper_code(part, at), steps, BLOCK, CELL)
+        (steps,) = _tiled(lambda part: (self.model.analyse(part.float() / 255, at),), x, 1, BLOCK)
+        (hyper,) = _tiled(lambda part: (self.model.hyper_code(part, at),), steps, BLOCK, CELL)
         code = hyper.round().clamp(-(2.0**15), 2.0**15)
         location, level = self._distribution(code, quality)
-        off = (steps - location).clamp(-(2.0**19), 2.0**19).numpy().ravel()
+        off = steps.sub_(location).clamp_(-(2.0**19), 2.0**19).numpy().ravel()
+        del location
         first, second = Encoder(), Encoder()
         for channel, counts in zip(code.numpy()[0].astype(np.int32), self._prior, strict=True):
             first.add(channel.ravel(), counts)
@@ -87,16 +88,18 @@ class ImageCompressor:
         numbers = np.empty(level.size, np.int32)
         for table, chosen in _groups(level):
             numbers[chosen] = second.take(len(chosen), logistic(table))
-        steps = torch.from_numpy(numbers.reshape(location.shape)) + location
+        steps = location.add_(torch.from_numpy(numbers.reshape(location.shape)))
+        del numbers, level, second
         at = torch.tensor([quality / QUALITIES])
 
-        def run(part: Tensor) -> Tensor:
-            x = self._exact(part, quality) if exact else self.model.synthesise(part.float(), at)
+        def run(part: Tensor) -> tuple[Tensor]:
+            x = self._exact(part, quality) if exact else self.model.synthesise(part, at)
             if not bool(torch.isfinite(x).all()):
                 raise UnreadableError("its coded numbers are damaged")
-            return (255 * x).round().clamp(0, 255).to(torch.uint8)
+            return ((255 * x).round_().clamp_(0, 255).to(torch.uint8),)
 
-        return _tiled(run, steps, BLOCK, 1)[0, :, :height, :width].numpy()
+        (pixels,) = _tiled(run, steps, BLOCK, 1)
+        return pixels[0, :, :height, :width].numpy()
 
     @functools.cached_property
     def _prior(self) -> list[Doubles]:
@@ -112,21 +115,21 @@ class ImageCompressor:
         return rows[low] + (place - low) * (rows[low + 1] - rows[low])
 
     def _distribution(self, code: Tensor, quality: int) -> tuple[Tensor, Array]:
-        """Return the location of each coefficient, in steps, and the table of each, in their order."""
+        """Return the location of each coefficient, in steps, and the table of each, uint8, in order."""
         factor = fixed_point.on_grid(
             torch.from_numpy(fixed_point.exp(-self._row(self.model.log_hyper, quality)))
         )
         scale = self._row(self.model.log_scale, quality)
 
-        def run(part: Tensor) -> Tensor:
+        def run(part: Tensor) -> tuple[Tensor, Tensor]:
             features = fixed_point.on_grid(part.double() * factor[:, None, None])
             location, spread = fixed_point.evaluate(self.model.hyper_synthesis, features).chunk(2, 1)
             table = levels(spread.numpy() + scale[:, None, None])
-            # Locations are multiples of 2^-12 below 2^12, which float32 holds, and so are tables.
-            return torch.cat([location, torch.from_numpy(table).double()], 1).float()
+            # Locations are multiples of 2^-12 below 2^12, which float32 holds.
+            return location.float(), torch.from_numpy(table.astype(np.uint8))
 
-        location, level = _tiled(run, code, CELL, BLOCK).chunk(2, 1)
-        return location, level.numpy().astype(np.uint8).ravel()
+        location, level = _tiled(run, code, CELL, BLOCK)
+        return location, level.numpy().ravel()
 
     def _exact(self, steps: Tensor, quality: int) -> Tensor:
         """Synthesise in fixed point."""
@@ -166,7 +169,9 @@ def _groups(level: Array) -> Iterator[tuple[int, Array]]:
                 yield table, start + found
 
 
-def _tiled(run: Callable[[Tensor], Tensor], x: Tensor, cell_in: int, cell_out: int) -> Tensor:
+def _tiled(
+    run: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, cell_in: int, cell_out: int
+) -> tuple[Tensor, ...]:
     """Run a network on tiles, each with a halo, whose parts in the middle are those of the whole.
 
     Args:
@@ -174,19 +179,19 @@ def _tiled(run: Callable[[Tensor], Tensor], x: Tensor, cell_in: int, cell_out: i
         cell_out: Pixels per value of the output.
     """
     height, width = (side * cell_in for side in x.shape[2:])
-    whole: Tensor | None = None
+    whole: tuple[Tensor, ...] = ()
     for top in range(0, height, _TILE):
         for left in range(0, width, _TILE):
             y0, x0 = max(top - _HALO, 0), max(left - _HALO, 0)
             y1, x1 = min(top + _TILE + _HALO, height), min(left + _TILE + _HALO, width)
             part = x[:, :, y0 // cell_in : y1 // cell_in, x0 // cell_in : x1 // cell_in]
             made = run(part.contiguous(memory_format=torch.channels_last))
-            if whole is None:
-                whole = made.new_empty(1, made.shape[1], height // cell_out, width // cell_out)
+            size = height // cell_out, width // cell_out
+            whole = whole or tuple(tile.new_empty(1, tile.shape[1], *size) for tile in made)
             bottom, right = min(top + _TILE, height), min(left + _TILE, width)
             rows = slice((top - y0) // cell_out, (bottom - y0) // cell_out)
             columns = slice((left - x0) // cell_out, (right - x0) // cell_out)
             place = slice(top // cell_out, bottom // cell_out), slice(left // cell_out, right // cell_out)
-            whole[:, :, *place] = made[:, :, rows, columns]
-    assert whole is not None
+            for canvas, tile in zip(whole, made, strict=True):
+                canvas[:, :, *place] = tile[:, :, rows, columns]
     return whole

@@ -299,9 +299,11 @@ def test_forged_files_give_a_picture_or_a_sentence(
 
 
 def test_a_giant_in_a_kilobyte_is_refused(codec: ImageCompressor, tmp_path: Path) -> None:
-    for side, words in ((20_000, "as no photo has"), (2**34, "limit|sizes")):
+    giants = ((20_000, 0, "expected 800000 at least"), (2**34, 0, "limit|sizes"))
+    exact, drawn = (1100, coding._LOSSLESS, "expected 24200"), (6000, coding._DRAWN, "expected 120000")
+    for side, flags, words in (*giants, exact, drawn):
         numbers = (side, side, 0, 0, 0, 0, 0, 0)
-        head = struct.pack("<4sBBB4s", coding.MAGIC, 1, 0, 9, codec.digest)
+        head = struct.pack("<4sBBB4s", coding.MAGIC, 1, flags, 9, codec.digest)
         data = head + b"".join(map(coding._varint, numbers)) + bytes(4)
         with pytest.raises((TooLargeError, UnreadableError), match=words):
             restored(resealed(data), codec, tmp_path)
