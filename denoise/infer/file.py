@@ -339,7 +339,8 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
                 selections.append(stream.selection if isinstance(stream, SwitchedStream) else named)
                 info = blocks.info if _salvaged(blocks.info) else info  # some damage shows at the end only
                 notes += [*stream.notes, *_removal_note(stream.diagnostics), *(tally.notes if tally else ())]
-                if tally and options.bounded_strength and isinstance(cleaner.model, SensorChain):
+                said = "left_noise_db" in stream.diagnostics and blocks.info.shape[0] == 1
+                if tally and options.bounded_strength and isinstance(cleaner.model, SensorChain) and not said:
                     notes += _untouched_notes(tally, blocks.info)
                 figures.append({**scores.result(), **stream.diagnostics, **(tally.metrics if tally else {})})
         copied = (

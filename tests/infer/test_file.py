@@ -230,3 +230,11 @@ def test_of_several_columns_those_left_are_named(tmp_path: Path) -> None:
     notes = [note for note in clean_file(source, tmp_path / "out.csv").notes if "left as" in note]
     assert len(notes) == 1
     assert notes[0].startswith("indoor is left as it is: its noise, about 0.3")
+
+
+def test_a_log_that_is_left_is_said_to_be_left_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    load = 40.0 + 150.0 * (rng.random(2000) < 0.3) + 900.0 * (rng.random(2000) < 0.05)
+    np.save(tmp_path / "in.npy", load + 15.0 * rng.standard_normal(2000))
+    notes = clean_file(tmp_path / "in.npy", tmp_path / "out.npy", "sensor", sample_rate=100.0).notes
+    assert sum("left " in note for note in notes) == 1
