@@ -117,7 +117,8 @@ def _kurtosis(before: Array, removed: Array) -> float:
     """
     values, removed = (cut_blocks(image, _SIDE) for image in (before, removed))
     clear = (values.min((2, 4)) > 0) & (values.max((2, 4)) < 1)
-    second, fourth = (np.power(removed, power).mean((2, 4), dtype=np.float64) for power in (2, 4))
+    square = np.square(removed)
+    second, fourth = (values.mean((2, 4), dtype=np.float64) for values in (square, np.square(square)))
     if clear.size and clear.mean() >= _MIN_CLEAR:
         second, fourth = second[clear], fourth[clear]
     if not second.any():

@@ -127,7 +127,7 @@ class Sharpener(Denoiser):
         blur = self.free_blur(page, peak)
         if blur is not None and blur.proven:
             return ""
-        rows, columns = richest_window(before.mean(0), _WINDOW_PX)
+        rows, columns = richest_window(before.mean(0), _WINDOW_PX if blur else _WINDOW_PX // 2)
         window = torch.from_numpy(before[:, rows, columns].copy())[None].expand(-1, 3, -1, -1)
         margin = min(_SIDE_PX // 2, min(window.shape[2:]) // 4)
         smooth, sharp = self.clean(window)[0].mean(0).numpy(), after[:, rows, columns].mean(0)
