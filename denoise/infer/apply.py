@@ -138,12 +138,14 @@ def _keep_clipped(plane: Array, cleaned: Array, peak: float) -> None:
     limits = ([darkest] if darkest <= _BLACK * peak else []) + (
         [brightest] if brightest >= _WHITE * peak else []
     )
-    for limit in limits:
-        inside = plane == limit
+    tops = range(0, max(0, len(plane) - 2 * _MARGIN), _BAND_ROWS)
+    for limit, top in product(limits, tops):  # by bands: masks of the whole would take three bytes a pixel
+        inside = plane[top : top + _BAND_ROWS + 2 * _MARGIN] == limit
         for axis in (0, 1):
             inside = _eroded(inside, axis)
         height, width = inside.shape
-        np.copyto(cleaned[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width], limit, where=inside)
+        within = cleaned[top + _MARGIN : top + _MARGIN + height, _MARGIN : _MARGIN + width]
+        np.copyto(within, limit, where=inside)
 
 
 _BLACK, _WHITE = 0.01, 0.9  # shares of the peak: clipped areas are darker or brighter
