@@ -1,7 +1,8 @@
-"""Check of a network's correction by what the quiet parts of a log say about its noise.
+"""Checks of a network's correction by what the quiet parts of a log say about its noise.
 
 Noise is dense: it is there all the time, so the correction has a usual size. What is rare and far larger than
-that, in a load that switches on, a shower of rain, a tap or a peak of traffic, is an event and stays.
+that, in a load that switches on, a shower of rain, a tap or a peak of traffic, is an event and stays. So does
+what is dense and not like noise.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class EventGuard:
 
     @property
     def halo(self) -> int:
-        """Two neighbourhoods: sizes, then counts of what exceeds them."""
-        return 2 * 4 * GRID + 8
+        """Four neighbourhoods: usual sizes, the shape of what is of that size, shocks, sides of outliers."""
+        return 4 * 4 * GRID + 8
 
     def __call__(self, samples: Doubles, correction: Doubles, impulses: Doubles) -> Doubles:
         """Return the part of a correction to apply.
