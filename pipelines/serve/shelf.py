@@ -55,7 +55,7 @@ class Held:
     size_bytes: int  # of the upload
     model: str = ""  # name of the model; empty for the default
     status: str = "waiting"  # `waiting`, `cleaning`, `ok` or `failed`
-    share: float = 0.0  # of an image that is cleaned so far
+    share: float = 0.0  # of the file that is cleaned so far
     strength: float = 1.0  # of the result
     entry: Entry | None = None  # result of the last cleaning
     started: float = field(default_factory=time.monotonic)  # time of the upload
