@@ -258,7 +258,8 @@ from pipelines.cli.group import cli
 arguments = ["clean", {str(path)!r}, "-o", {str(tmp_path / "out")!r}, "--workers", "1", "-q"]
 result = CliRunner().invoke(cli, arguments)
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(result.exit_code, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, result.stderr)
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # of no parent
+print(result.exit_code, used.ru_utime + used.ru_stime, int(peak.split()[1]) * 1024, result.stderr)
 """
     # With threads of a busy machine, most time of the processor is spent on waiting for them.
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
