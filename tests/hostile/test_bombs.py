@@ -271,3 +271,29 @@ print(result.exit_code, used.ru_utime + used.ru_stime, int(peak.split()[1]) * 10
     assert code == "0", run.stdout
     assert float(seconds) < MAX_S
     assert int(peak_bytes) < MAX_BYTES
+
+
+def test_a_damaged_footer_does_not_end_the_process(tmp_path: Path) -> None:
+    """Ask pyarrow for a column's details and it aborts where their statistics are damaged."""
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"time": np.arange(400) / 10, "x": np.sin(np.arange(400.0))})
+    pyarrow.parquet.write_table(table, path)
+    script = f"""
+from pathlib import Path
+from denoise import io
+from denoise.errors import DenoiseError
+
+path = Path({str(path)!r})
+sound = path.read_bytes()
+footer = int.from_bytes(sound[-8:-4], "little")
+for place in range(len(sound) - 8 - footer, len(sound) - 8):
+    damaged = bytearray(sound)
+    damaged[place] ^= 1 << place % 8
+    path.write_bytes(damaged)
+    try:
+        io.read(path)
+    except DenoiseError as error:
+        assert str(path) in str(error)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-500:]
