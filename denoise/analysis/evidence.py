@@ -24,6 +24,9 @@ _LOCAL = 5  # neighbours of a neighbourhood
 _NEAREST = 3  # neighbours; one alone may be an outlier
 _SAME = 1e-6  # relative difference of equal values in single precision
 _FLAT = 0.1  # share of the median variance that windows must keep before flatness counts
+_OCTAVES = (0.19, 0.44)  # edges between bands of the spectrum of a tile, in shares of its frequencies
+_LEAST_POWER = 3e-4  # of a band, in the variance of normal items: about what 8 bits resolve
+_MIN_SIDE = 8  # pixels of a tile that has such bands
 _SIGNALS = tuple(name for name, modality in MODALITIES.items() if modality.ndim == 1)
 _FOLDS, _FEW_FOR_FOLDS = 10, 200  # of few rows; from 200 on half as many folds do
 _FEW_PER_COLUMN, _MAX_FEW = 30, 2000  # rows up to which one of them is felt in the covariance
@@ -191,8 +194,9 @@ class WindowEvidence(Evidence):
     *Distance* to the nearest normal windows, in their principal coordinates. *Residual* of an autoencoder,
     whitened by its covariance on normal windows (Japkowicz et al. 1995): an error counts for more where
     there is none normally. *Energy* about the normal mean. *Flatness*, the inverse variance: only of
-    signals, and only if no normal window is flat. *Likelihood*, the evidence lower bound, only of a
-    variational autoencoder.
+    signals, and only if no normal window is flat. *Spectrum*, only of images: distance to the nearest normal
+    tiles by level and logarithms of the power in octaves, which tells a texture wherever its parts lie.
+    *Likelihood*, the evidence lower bound, only of a variational autoencoder.
     """
 
     def __init__(self, embedding: AutoencoderEmbedding, normal: ArrayLike) -> None:
@@ -222,6 +226,13 @@ class WindowEvidence(Evidence):
         spread = standard.var(axis=1, dtype=np.float64)
         if embedding.modality in _SIGNALS and spread.min() > _FLAT * np.median(spread):
             self.names += ("flatness",)
+        if len(embedding.item_shape_) == 3 and min(embedding.item_shape_[1:]) >= _MIN_SIDE:
+            self.names += ("spectrum",)
+            spectra = self._spectra(standard)
+            self._typical, spread = _stored(spectra.mean(axis=0)), spectra.std(axis=0)
+            self._spread = _stored(np.where(spread > 1e-2, spread, 1.0))
+            spectra = (spectra - self._typical) / self._spread
+            self._near_spectra = Neighbours(spectra[_spread_out(len(spectra), 4 * _MAX_KEPT)])
         if embedding.divergence(np.asarray(normal)[:1]) is not None:
             self.names += ("likelihood",)
 
@@ -238,6 +249,9 @@ class WindowEvidence(Evidence):
         }
         if "flatness" in self.names:
             parts["flatness"] = 1 / (standard.var(axis=1, dtype=np.float64) + 1e-9)
+        if "spectrum" in self.names:
+            spectra = (self._spectra(standard) - self._typical) / self._spread
+            parts["spectrum"] = self._near_spectra.nearest(spectra, _NEAREST)[0].mean(axis=1)
         if "likelihood" in self.names:
             parts["likelihood"] = np.square(residual, dtype=np.float64).sum(axis=1) + self._nats(X)
         return np.log(np.stack([parts[name] for name in self.names]).astype(np.float64) + 1e-9)
@@ -264,6 +278,21 @@ class WindowEvidence(Evidence):
         assert nats is not None
         return nats
 
+    def _spectra(self, standard: Floats) -> Floats:
+        """Compute the level of each channel and half the log power of all in 4 x 4 bands: `(n, numbers)`."""
+        from scipy.fft import dctn
+
+        tiles = standard.reshape(-1, *self.embedding.item_shape_)
+        power = np.square(dctn(tiles, axes=(-2, -1), norm="ortho")).sum(axis=1)
+        power[:, 0, 0] = 0
+        for axis in (1, 2):
+            side = power.shape[axis]
+            edges = [0, 1, *(max(2, round(share * side)) for share in _OCTAVES)]
+            sizes = np.diff([*edges, side]).reshape((-1, 1) if axis == 1 else -1)
+            power = np.add.reduceat(power, edges, axis=axis) / sizes
+        logs = np.log(power.reshape(len(power), -1)[:, 1:] + _LEAST_POWER) / 2
+        return np.concatenate([tiles.mean(axis=(2, 3)), logs], axis=1).astype(np.float32)
+
     def _residuals(self, X: ArrayLike) -> tuple[Floats, Floats]:
         """Compute the residual of each item, and the items: both `(n, values)` in the scale of training."""
         back = self.embedding.inverse_transform(self.embedding.transform(X))
@@ -273,7 +302,17 @@ class WindowEvidence(Evidence):
 
     def as_card(self) -> dict[str, Any]:
         """Return what `of_card` needs besides the autoencoder, for the card of a weights file."""
+        spectrum = (
+            {
+                "spectra": packed(self._near_spectra.points, _HALF),
+                "typical": packed(self._typical, _HALF),
+                "spread": packed(self._spread, _HALF),
+            }
+            if "spectrum" in self.names
+            else {}
+        )
         return {
+            **spectrum,
             "evidence": list(self.names),
             "rest": self._rest,
             "variances": packed(self._variances, _SINGLE),
@@ -306,6 +345,13 @@ class WindowEvidence(Evidence):
         evidence._axes = unpacked(known["axes"], _HALF, len(evidence._variances) * size).reshape(-1, size)
         evidence._coordinates = unpacked(known["coordinates"], _HALF).reshape(-1, size)
         evidence._near = Neighbours(unpacked(known["memory"], _HALF).reshape(-1, len(evidence._coordinates)))
+        if "spectrum" in evidence.names:
+            evidence._typical = unpacked(known["typical"], _HALF)
+            evidence._spread = unpacked(known["spread"], _HALF, len(evidence._typical))
+            points = unpacked(known["spectra"], _HALF).reshape(-1, len(evidence._typical))
+            evidence._near_spectra = Neighbours(points)
+            if not (evidence._spread > 0).all():
+                raise ValueError("its spectra have no spread")
         return evidence
 
 

@@ -49,6 +49,7 @@ def components(kept: float) -> Scores:
     """Residual of an item after principal components that keep this share of the variance."""
 
     def scores(learned: Array, judged: Array) -> Array:
+        learned, judged = learned.reshape(len(learned), -1), judged.reshape(len(judged), -1)
         pca = PCA(kept, svd_solver="full").fit(learned)
         return np.square(judged - pca.inverse_transform(pca.transform(judged))).sum(1)
 
@@ -56,12 +57,14 @@ def components(kept: float) -> Scores:
 
 
 def forest(learned: Array, judged: Array) -> Array:
-    return -IsolationForest(n_estimators=200, random_state=0).fit(learned).score_samples(judged)
+    machine = IsolationForest(n_estimators=200, random_state=0).fit(learned.reshape(len(learned), -1))
+    return -machine.score_samples(judged.reshape(len(judged), -1))
 
 
 def one_class(learned: Array, judged: Array) -> Array:
     machine = make_pipeline(StandardScaler(), OneClassSVM(nu=0.1, gamma="scale"))
-    return -machine.fit(learned).decision_function(judged)
+    machine.fit(learned.reshape(len(learned), -1))
+    return -machine.decision_function(judged.reshape(len(judged), -1))
 
 
 OTHERS: dict[str, Scores] = {
@@ -135,7 +138,7 @@ def textures() -> None:
     tiles = len(range(0, SIDE - TILE + 1, TILE // 2)) ** 2
 
     def cut(picture: Array, step: int) -> Array:
-        return sliding_window_view(picture, (TILE, TILE))[::step, ::step].reshape(-1, TILE * TILE)
+        return sliding_window_view(picture, (TILE, TILE))[::step, ::step].reshape(-1, 1, TILE, TILE)
 
     def cases() -> Iterator[Case]:
         rows, columns = np.mgrid[:SIDE, :SIDE]

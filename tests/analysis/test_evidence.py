@@ -110,3 +110,17 @@ def test_scores_do_not_depend_on_units_and_more_rows_than_columns_are_not_needed
     plain = RowEvidence(learned).scores(judged)
     scaled = RowEvidence(learned * factor).scores(judged * factor)
     np.testing.assert_allclose(plain, scaled, atol=0.02)
+
+
+def test_a_smooth_patch_of_a_rough_texture_is_found_and_survives_a_file(tmp_path: Path) -> None:
+    """Each of its values is common, and so is its level: only its spectrum is not."""
+    rng = np.random.default_rng(0)
+    rough = rng.normal(0.5, 0.2, (700, 1, 16, 16))
+    smooth = np.full((40, 1, 16, 16), 0.5) + rng.normal(0, 0.01, (40, 1, 16, 16))
+    detector = AnomalyDetector(steps=20).fit(rough[:500])
+    assert detector.evidence_.names[-1] == "spectrum"
+    assert (detector.predict(smooth) == -1).all()
+    assert (detector.predict(rough[500:]) == -1).mean() < 0.04
+    detector.save(tmp_path / "a.safetensors", "a", Segmentation("image", (16, 16), 1))
+    again, _ = AnomalyDetector.load(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(again.measure(smooth).score, detector.measure(smooth).score)
