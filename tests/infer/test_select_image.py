@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
+import skimage.transform
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
@@ -337,6 +338,16 @@ def test_a_soft_scene_is_not_sharpened(auto: Cleaner) -> None:
     moon = skimage.data.moon()[:256, :256]
     before = noisy(moon, 3)
     assert psnr_db(auto.clean(before), moon) > psnr_db(before, moon) + 3
+
+
+def test_noise_that_was_enlarged_with_the_picture_is_not_sharpened(auto: Cleaner) -> None:
+    clean = skimage.data.chelsea()[:160, :160]
+    small, enlarged = (
+        skimage.transform.resize(image, (320, 320), order=1, preserve_range=True)
+        for image in (noisy(clean, 10), clean)
+    )
+    image = np.rint(small).astype(np.uint8)
+    assert psnr_db(auto.clean(image), enlarged) > psnr_db(image, enlarged) + 3
 
 
 def test_strong_noise_is_removed_from_a_page(auto: Cleaner) -> None:
