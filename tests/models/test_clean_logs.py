@@ -100,6 +100,13 @@ def shocks(rng: np.random.Generator) -> Floats:
     return log
 
 
+def steps(rng: np.random.Generator) -> Floats:
+    """The force under a foot, which is zero between steps."""
+    phase = np.arange(SIZE) / 50 % 1.1 / 0.6
+    force = 800 * np.sqrt(np.sin(np.pi * phase.clip(0, 1)).clip(0))
+    return np.round(force * (1 + 0.02 * rng.standard_normal()), 1)
+
+
 @pytest.mark.parametrize("rate_hz", [200.0, 256.0, 1000.0])
 def test_tones_stay(rate_hz: float) -> None:
     for name, clean in tones(rate_hz).items():
@@ -107,7 +114,7 @@ def test_tones_stay(rate_hz: float) -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [0.1, 10.0])
-@pytest.mark.parametrize("make", [hammer, spikes, chatter, loads, doors, settling, shocks])
+@pytest.mark.parametrize("make", [hammer, spikes, chatter, loads, doors, settling, shocks, steps])
 def test_events_stay(make: object, rate_hz: float) -> None:
     assert callable(make)
     assert snr_db(make(np.random.default_rng(7)), rate_hz) >= 45

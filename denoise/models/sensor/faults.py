@@ -15,7 +15,9 @@ from denoise.dsp.autoregressive import fill_autoregressive
 from denoise.models.sensor.impulses import REPEATS, replaced
 from denoise.models.sensor.nearby import quantile_nearby
 
-_MANY = 0.1  # share of readings in runs of equal values, from which these are pauses of a signal
+# Share of readings in runs of equal values, from which these are pauses of a signal: in the midst of its
+# range, and at its end, where a sensor out of contact also stays.
+_MANY, _MANY_AT_END = 0.1, 0.3
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,10 @@ class Repair:
         others = equal[high] - equal[low] - repeated
         chance = np.clip(others / near, 1e-3, 1.0) ** (stops - 1 - starts)
         stuck &= (chance < self.chance) & (repeated < _MANY * near)
+        at_end = np.zeros(samples.size + 1)
+        at_end[stops] = extreme * (stops - starts)
+        at_end = np.cumsum(at_end)
+        extreme &= at_end[high] - at_end[low] < _MANY_AT_END * near
         faults = (jumps_in & jumps_out & extreme) | stuck
         faults &= others < REPEATS * (near - repeated)  # else a load that switches
         for start, stop in zip(starts[faults], stops[faults], strict=True):
