@@ -1,8 +1,8 @@
 """Tell texture from noise by what a denoiser removed from an image, without a reference.
 
-Noise is normally distributed, repeats nothing, changes from pixel to pixel, and differs between the channels.
-Blades of grass and grains of sand have heavier tails, threads of a cloth repeat, waves are wide, and all of
-them darken red, green and blue alike.
+Noise is normally distributed, repeats nothing, changes from pixel to pixel, and mostly differs between the
+channels. Blades of grass and grains of sand have heavier tails, threads of a cloth repeat, waves are wide,
+and all of them darken red, green and blue alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ _DIFFERENT, _TRACE = 0.5, 4.0
 _STRONG, _REMOVED = 10.0, 0.83
 _PERIODIC = 30.0  # of one frequency over those around it: noise up to 19, cloth 64 to 316
 _WIDE = 0.78  # correlation of neighbours: film grain up to 0.73, waves 0.79 and more
-_ALIKE = 0.9  # correlation of the channels: film grain up to 0.87, stone from 0.92 on
+# Correlation of the channels: film grain up to 0.87, stone from 0.92 on. White noise of normal distribution
+# may be the same in all channels: neighbours correlate by -0.22 to 0 (5 photos of scikit-image), in stone
+# by 0.4.
+_ALIKE, _WHITE = 0.9, 0.1
 
 
 def texture_reason(before: Array, after: Array, sigma: float, *, gaussian: bool, alike: bool) -> str:
@@ -48,9 +51,9 @@ def texture_reason(before: Array, after: Array, sigma: float, *, gaussian: bool,
     """
     removed = before - after
     correlation = _channel_correlation(removed)
-    if not alike and correlation > _ALIKE:
-        return f"it is the same in all channels ({correlation:.0%} correlation)"
     peak, neighbours = _peak_and_neighbours(removed.mean(0))
+    if not alike and correlation > _ALIKE and not (gaussian and neighbours < _WHITE):
+        return f"it is the same in all channels ({correlation:.0%} correlation)"
     if peak > _PERIODIC:
         return f"it repeats itself (one frequency has {peak:.0f} times the power of others)"
     if neighbours > _WIDE:

@@ -350,6 +350,13 @@ def test_noise_that_was_enlarged_with_the_picture_is_not_sharpened(auto: Cleaner
     assert psnr_db(auto.clean(image), enlarged) > psnr_db(image, enlarged) + 3
 
 
+def test_white_noise_that_is_the_same_in_all_channels_is_removed(auto: Cleaner) -> None:
+    clean = skimage.data.coffee()[:256, :256]
+    noise = np.random.default_rng(2).normal(0, 12, (256, 256, 1))
+    before = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
+    assert psnr_db(auto.clean(before), clean) > psnr_db(before, clean) + 3
+
+
 def test_strong_noise_is_removed_from_a_page(auto: Cleaner) -> None:
     page = skimage.data.page()[:, :192]  # whose letters have the tails of texture
     before = noisy(page, 15)
