@@ -38,6 +38,7 @@ _COLOUR_TRACE = 0.55  # for differences of colours, which are far fainter in pho
 
 # Excess of a speck over all its neighbours, in 8-bit units and in standard deviations of the other noise.
 _SPECK, _OUTLIER = 60.0, 4.0
+_HIDING = 30.0  # 8-bit units
 _SPECKLED = (0.0015, 0.003)  # share of such pixels: clean photos have at most 0.001
 
 # Rotation of RGB to brightness and two differences, which preserves white noise.
@@ -77,6 +78,20 @@ def noise_sigma(page: Array, peak: float = _EIGHT_BIT) -> float:
 def speckled(page: Array, peak: float = _EIGHT_BIT) -> bool:
     """Return whether an image `(C, H, W)` has specks of salt and pepper."""
     return min(page.shape[1:]) >= _SIDE and _variances(page, _EIGHT_BIT / peak)[1] > 0
+
+
+def speck_excess(page: Array, peak: float = _EIGHT_BIT) -> float:
+    """Return by how much specks exceed all their neighbours, at least; 0 where there can be none.
+
+    Many specks pass for strong noise, which hides them.
+
+    Shape:
+        `(C, H, W)`, up to `peak`, in whose units the result is.
+    """
+    if min(page.shape[1:]) < _SIDE:
+        return 0.0
+    spread, specks = _variances(page, _EIGHT_BIT / peak)
+    return _SPECK * peak / _EIGHT_BIT if specks or spread > _HIDING**2 else 0.0
 
 
 def _variances(page: Array, scale: float) -> tuple[float, float]:

@@ -175,8 +175,9 @@ class Cleaner:
                 break
             selection = selector.next_milder(selection, reason)
         selection.preserve_texture(repaired, result[: len(noisy)])
-        share = strength * selection.strength if name != "none" else 0.0
-        return blend(array, result, share), selection
+        if name == "none":
+            return blend(array, result, 0.0), selection
+        return blend(array, blend(source, result, selection.strength), strength), selection
 
     def clean(
         self,

@@ -218,7 +218,7 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
                 scores.update(
                     rescale(page[:colours], now.peak, info.peak),
                     rescale(result[:colours], now.peak, info.peak),
-                    selection.figures.get("estimated_sigma"),
+                    selection.sigma,
                 )
                 change.update(page, result, _writing_loss(sink, result) if cleaner.selector else 0.0)
                 del page  # a large page is not held while its result is encoded
@@ -230,9 +230,35 @@ def _clean_image(source: Path, destination: Path, cleaner: Cleaner, options: Cle
             _stop_writing(copied)
     # Notes say what reading and writing turn into something else.
     notes, clipped = ((), 0) if copied else (info.notes + _writer_notes(sink), sink.clipped)
+    figures = scores.result()
     if copied and not untouched:
         notes = ("left as it is: to write it again would lose more than that gains",)
-    return _Result(info, pixels, scores.result(), notes, clipped, tuple(selections))
+        figures, selections = _as_before(figures), _not_written(selections)
+    return _Result(info, pixels, figures, notes, clipped, tuple(selections))
+
+
+def _as_before(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return the figures of a file that was copied: after is what was before."""
+    before = {name.removesuffix("_before"): figures[name] for name in figures if name.endswith("_before")}
+    after = {f"{name}_after" if f"{name}_after" in figures else name: before[name] for name in before}
+    return {**figures, **after}
+
+
+def _not_written(selections: Sequence[Selection]) -> list[Selection]:
+    """Return the selections of a file that was copied although models changed it: the models were dropped."""
+    return [
+        replace(
+            selection,
+            model="none",
+            reason=selection.reason
+            and f"none: {selection.model} was tried, and not written: "
+            + selection.reason.removeprefix(f"{selection.model}: "),
+            dropped=(*selection.dropped, selection.model),
+        )
+        if selection.model != "none"
+        else selection
+        for selection in selections
+    ]
 
 
 class _Change:
@@ -347,10 +373,12 @@ def _clean_recordings(source: Path, destination: Path, cleaner: Cleaner, options
             bool(unchanged) and not _salvaged(info) and destination.suffix.lower() == source.suffix.lower()
         )
         _stop_writing(copied)  # encoding again would only lose
-    all_notes = (*info.notes, *_writer_notes(sink), *notes)
-    if copied:
-        all_notes = (*info.notes, *notes, "left as it is: there is nothing to remove")
-    return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, tuple(selections))
+    if not copied:
+        all_notes = (*info.notes, *_writer_notes(sink), *notes)
+        return _Result(info, samples, _mean_figures(figures), all_notes, sink.clipped, tuple(selections))
+    all_notes = (*info.notes, *notes, "left as it is: there is nothing to remove")
+    measured = _as_before(_mean_figures(figures))
+    return _Result(info, samples, measured, all_notes, 0, tuple(_not_written(selections)))
 
 
 def _stamped(info: SignalInfo, cleaner: Cleaner, options: CleanOptions) -> SignalInfo:

@@ -12,8 +12,8 @@ import numpy as np
 from denoise.arrays import Array, Doubles
 from denoise.estimate.blocks import cut_blocks
 from denoise.estimate.drawing import is_drawing
-from denoise.estimate.hot_pixels import without_hot_pixels
-from denoise.estimate.image import blur_px, noise_sigma, speckled
+from denoise.estimate.hot_pixels import without_hot_pixels, without_salt_and_pepper
+from denoise.estimate.image import blur_px, noise_sigma, speck_excess, speckled
 from denoise.estimate.jpeg import jpeg_quality
 from denoise.estimate.lens_blur import LensBlur, lens_blur
 from denoise.estimate.real_noise import RealNoise, real_noise
@@ -66,6 +66,8 @@ _MIN_BLOCKS = 8  # in such a range
 _FLAT_SHARE, _FLAT_EXCESS = 0.3, 1.1
 
 _LEAVE, (_CLEAN, _SHARPEN) = "none", PICKS[AUTO]["image"]
+_MEDIAN = "median"  # specks alone are replaced
+_AS_IT_IS = ": left as it is"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ class ImageSelection(Selection):
     estimated_sigma: float = 0.0  # standard deviation of the noise in 8-bit units
     estimated_blur_px: float = 0.0  # blur as the standard deviation of a Gaussian, in pixels; 0 is sharp
     estimated_jpeg_quality: float = 100.0  # JPEG quality; 100 without traces of compression
+    specks: bool = False  # it had salt and pepper; the figures are of the image without
+
+    @property
+    def sigma(self) -> float | None:
+        """Noise of the whole image, specks included, in 8-bit units; None if it was not measured."""
+        return None if self.specks else self.estimated_sigma
 
     def preserve_texture(self, noisy: Array, cleaned: Array, /) -> None:
         """Restore to `cleaned` `(C, H, W)`, in place, what was removed beyond the estimated noise."""
@@ -119,7 +127,7 @@ def select(
     if blurred and sharpens and sigma <= MAX_SIGMA_TO_SHARPEN:
         model, strength, ending = _SHARPEN, 1.0, ""
     elif not strength:
-        model, strength, ending = _LEAVE, 1.0, ": left as it is"
+        model, strength, ending = _LEAVE, 1.0, _AS_IT_IS
     else:
         model, ending = cleaner, f": cleaned by {100 * strength:.0f} %" if strength < 1 else ""
     kind = "smoothed noise" if smoothed_sigma else "noise"
@@ -133,6 +141,9 @@ def select(
     return ImageSelection(model, strength, reason, sigma, blur_px, jpeg_quality)
 
 
+_DRAWN = ImageSelection(_LEAVE, 1.0, f"{_LEAVE}: a drawing or a screenshot{_AS_IT_IS}")
+
+
 class ImageSelector(PageSelector):
     """Selects `none` or another model for each image.
 
@@ -143,19 +154,30 @@ class ImageSelector(PageSelector):
     spec = InputSpec("image", channels=3, halo=None)
 
     def __init__(self, models: Mapping[str, Denoiser]) -> None:
-        super().__init__({_LEAVE: build(_LEAVE, "image"), **models})
+        super().__init__({name: build(_LEAVE, "image") for name in (_LEAVE, _MEDIAN)} | dict(models))
         self._cleaner = next(iter(models))
 
     def select(self, page: Array, peak: float | None) -> ImageSelection:
         """Select the model for a page `(C, H, W)` without alpha."""
         peak = peak or 1.0
-        sharpens = _SHARPEN in self.models
         if page.dtype.kind == "f" and not np.isfinite(page).all():  # cleaning reports the pixel
-            return select(0.0, 0.0, sharpens=sharpens)
+            return select(0.0, 0.0, sharpens=False)
         if is_drawing(page):
-            reason = f"{_LEAVE}: a drawing or a screenshot: left as it is"
-            return ImageSelection(_LEAVE, 1.0, reason)
+            return _DRAWN
         sigma = noise_sigma(page, peak)
+        bare = _without_specks(page, peak) if sigma > FAINT_SIGMA else page
+        if bare is page:
+            return self._select(page, peak, sigma)
+        found = _DRAWN if is_drawing(bare) else self._select(bare, peak, noise_sigma(bare, peak))
+        model = _MEDIAN if found.model == _LEAVE else found.model
+        others = found.reason.removeprefix(f"{found.model}: ").removesuffix(_AS_IT_IS)
+        return replace(
+            found, model=model, reason=f"{model}: salt and pepper, and without them {others}", specks=True
+        )
+
+    def _select(self, page: Array, peak: float, sigma: float) -> ImageSelection:
+        """Select the model for a page without specks, whose white noise is known."""
+        sharpens = _SHARPEN in self.models
         quality = jpeg_quality(page, peak)
         lens = lens_blur(page, peak) if sharpens else None
         noise = self._real_noise(page, peak) if lens else None
@@ -182,12 +204,15 @@ class ImageSelector(PageSelector):
         )
 
     def repair(self, selection: Selection, noisy: Array, peak: float | None, /) -> Array:
-        """Replace hot pixels, which a model turns into blotches; only of what is cleaned."""
-        return noisy if selection.model == _LEAVE else without_hot_pixels(noisy, peak or 1.0)
+        """Replace salt and pepper, and hot pixels, which a model turns into blotches, if it is cleaned."""
+        if selection.model == _LEAVE:
+            return noisy
+        repaired = _without_specks(noisy, peak or 1.0) if _has_specks(selection) else noisy
+        return repaired if selection.model == _MEDIAN else without_hot_pixels(repaired, peak or 1.0)
 
     def reject_reason(self, selection: Selection, before: Array, after: Array, peak: float | None, /) -> str:
         """Return why a result must not be used, by what it did to the image."""
-        if selection.model == _LEAVE:
+        if selection.model in (_LEAVE, _MEDIAN):
             return ""
         noisy, result = (np.divide(middle(image), peak or 1.0, dtype=np.float32) for image in (before, after))
         figures = selection.figures
@@ -220,7 +245,7 @@ class ImageSelector(PageSelector):
         elif selection.model == _SHARPEN and selection.figures["estimated_sigma"] > CLEAR_SIGMA:
             model, strength = self._cleaner, 1.0
         else:
-            model, strength = _LEAVE, 1.0
+            model, strength = _MEDIAN if _has_specks(selection) else _LEAVE, 1.0
         used = "left as it is" if model == _LEAVE else f"{model} at {strength:.0%} instead"
         return replace(
             selection,
@@ -235,6 +260,16 @@ class ImageSelector(PageSelector):
         return real_noise(page, peak, lambda crops: denoise_crops(denoiser, crops))
 
 
+def _has_specks(selection: Selection) -> bool:
+    return isinstance(selection, ImageSelection) and selection.specks
+
+
+def _without_specks(page: Array, peak: float) -> Array:
+    """Replace salt and pepper; without them the page itself is returned."""
+    excess = speck_excess(page, peak)
+    return without_salt_and_pepper(page, peak, excess) if excess else page
+
+
 def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> float:
     """Return the share of a correction of `(C, H, W)` to keep, so that no more is removed than the noise.
 
@@ -244,7 +279,7 @@ def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> flo
     """
     faint, strong = _TEXTURE_SIGMA
     free = min(1.0, max(0.0, (selection.estimated_sigma - faint) / (strong - faint)))
-    if selection.model in (_LEAVE, _SHARPEN) or free == 1 or min(noisy.shape[1:]) < _BLOCK_PX:
+    if selection.model in (_LEAVE, _MEDIAN, _SHARPEN) or free == 1 or min(noisy.shape[1:]) < _BLOCK_PX:
         return 1.0
     blocks = [_powers(noisy[:, band], cleaned[:, band]) for band in _bands(noisy)]
     power, brightness = np.concatenate(blocks, axis=1)

@@ -26,6 +26,11 @@ class Selection:
         added = {field.name: getattr(self, field.name) for field in fields(self)[len(fields(Selection)) :]}
         return {name: value for name, value in added.items() if isinstance(value, float)}
 
+    @property
+    def sigma(self) -> float | None:
+        """Noise of an image in 8-bit units; None if it was not measured."""
+        return None
+
     def preserve_texture(self, _noisy: Array, _cleaned: Array, /) -> None:
         """Restore to `cleaned`, in place, the texture that the model removed along with the noise."""
 

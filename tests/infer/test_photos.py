@@ -6,6 +6,7 @@ domain), and `stereo_motorcycle` (Middlebury, free). The drawings are its `horse
 """
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
 import denoise
 from denoise.corruptions import corrupt, parse
+from denoise.estimate.hot_pixels import without_salt_and_pepper
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.file import clean_file
+from pipelines.cli.group import cli
 
 Array = NDArray[Any]
 
@@ -189,6 +193,63 @@ def test_hot_pixels_go_and_stars_stay(auto: Cleaner) -> None:
         assert result[place].mean() - 18 > 0.75 * (sky[place].mean() - 18), height
 
 
+# ---- salt and pepper -------------------------------------------------------------------------------------
+
+
+def with_salt_and_pepper(image: Array, share: float, *, alike: bool = True) -> Array:
+    """Set pixels to black or white, in all channels at once or in each for itself."""
+    chance = np.random.default_rng(7).random((*image.shape[:2], 1 if alike else image.shape[2]))
+    white = np.iinfo(image.dtype).max
+    return np.where(chance < share, np.where(chance < share / 2, 0, white).astype(image.dtype), image)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("share", [0.02, 0.1])
+@pytest.mark.parametrize("kind", ["rgb", "gray", "16 bits"])
+def test_salt_and_pepper_goes_and_all_else_stays(auto: Cleaner, kind: str, share: float, alike: bool) -> None:
+    clean = data.chelsea()[20:276, 80:336]
+    if kind == "gray":  # stored as RGB, or alone
+        clean = np.repeat(clean[..., 1:2], 3, axis=2) if alike else clean[..., 1:2]
+    scale = 257 if kind == "16 bits" else 1
+    clean = clean.astype(np.uint16) * scale if scale > 1 else clean
+    noisy = with_salt_and_pepper(clean, share, alike=alike)
+    result = auto.clean(noisy, channel_axis=-1)
+    errors = [np.square((image.astype(float) - clean) / scale).mean() for image in (noisy, result)]
+    assert 10 * np.log10(errors[0] / errors[1]) > 20
+    assert (result == clean)[noisy == clean].mean() > 0.999
+
+
+def test_half_of_the_strength_takes_half_of_salt_and_pepper(auto: Cleaner) -> None:
+    noisy = with_salt_and_pepper(data.chelsea()[20:148, 80:208], 0.02)
+    half = auto.clean(noisy, strength=0.5).astype(float)
+    np.testing.assert_allclose(half, (noisy.astype(float) + auto.clean(noisy)) / 2, atol=1)
+
+
+def test_salt_and_pepper_amid_noise_go_both(auto: Cleaner) -> None:
+    clean = data.chelsea()[20:276, 80:336]
+    noisy = np.rint(clean + np.random.default_rng(2).normal(0, 10, clean.shape)).clip(0, 255)
+    result = auto.clean(with_salt_and_pepper(noisy.astype(np.uint8), 0.05))
+    assert 10 * np.log10(255**2 / np.square(result.astype(float) - clean).mean()) > 32
+
+
+def test_the_row_of_salt_and_pepper_says_what_was_done(tmp_path: Path) -> None:
+    Image.fromarray(with_salt_and_pepper(data.chelsea()[20:276, 80:336], 0.02)).save(tmp_path / "a.png")
+    report = clean_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert report.model == "median"
+    assert report.notes[0].startswith("median: salt and pepper, and without them noise of about")
+    assert report.metrics["estimated_sigma_before"] > 10
+    assert report.metrics["estimated_sigma_after"] < 1
+
+
+@pytest.mark.parametrize(
+    "name", ["astronaut", "camera", "page", "text", "coins", "gravel", "hubble_deep_field"]
+)
+def test_black_and_white_points_of_a_picture_are_no_salt_and_pepper(name: str) -> None:
+    image = getattr(data, name)()
+    planes = np.moveaxis(np.atleast_3d(image), -1, 0)
+    assert without_salt_and_pepper(planes, 255.0, 60.0) is planes
+
+
 # ---- drawings --------------------------------------------------------------------------------------------
 
 
@@ -254,11 +315,45 @@ def test_what_is_removed_from_a_coarse_jpeg_does_not_come_back_with_its_tables(t
 
 
 def test_less_than_the_rounding_of_a_png_is_not_written(tmp_path: Path) -> None:
-    Image.fromarray(data.astronaut()[:320, :320]).save(tmp_path / "a.png")
-    report = clean_file(tmp_path / "a.png", tmp_path / "b.png", model="photo", strength=0.02)
-    assert report.model == "photo"
+    picture = data.astronaut()[:320, :320]
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    Image.fromarray(np.roll(picture, 1, 0)).save(tmp_path / "reference.png")
+    for reference in (None, tmp_path / "reference.png"):
+        report = clean_file(
+            tmp_path / "a.png", tmp_path / "b.png", model="photo", strength=0.02, reference=reference
+        )
+        assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+        assert report.notes[-1] == "left as it is: to write it again would lose more than that gains"
+        assert (report.model, report.selections[0].dropped) == ("none", ("photo",))
+        for name in [name for name in report.metrics if name.endswith("_before")]:
+            after = "psnr_db ssim" if reference else "estimated_sigma_after"
+            assert name.removesuffix("_before") in after
+            key = name.removesuffix("_before") if reference else after
+            assert report.metrics[key] == report.metrics[name], name
+
+
+def test_what_auto_did_not_write_is_told_by_the_row_and_in_json(tmp_path: Path) -> None:
+    """A PNG with a trace of noise: what is removed is less than rounding it again loses."""
+    rows, columns = np.mgrid[:256, :256]
+    sky = np.repeat((60 + rows / 2 + 20 * np.sin(columns / 20))[..., None], 3, axis=2)
+    shot = sky + np.random.default_rng(3).normal(0, 0.95, sky.shape)
+    saved(tmp_path / "a.png", np.rint(shot).clip(0, 255).astype(np.uint8))
+    arguments = [
+        "clean",
+        str(tmp_path / "a.png"),
+        "-o",
+        str(tmp_path / "b.png"),
+        "--json",
+        str(tmp_path / "r.json"),
+    ]
+    printed = CliRunner().invoke(cli, arguments)
+    assert printed.exit_code == 0, printed.output
     assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
-    assert "left as it is" in report.notes[-1]
+    row = json.loads((tmp_path / "r.json").read_text())["rows"][0]
+    assert row["model"] == "none"
+    assert row["metrics"]["estimated_sigma_after"] == row["metrics"]["estimated_sigma_before"]
+    assert row["notes"][0].startswith("none: photo was tried, and not written: noise of about")
+    assert "would lose more than that gains" in printed.output
 
 
 @pytest.mark.parametrize("options", [{}, {"model": "none"}, {"model": "photo", "strength": 0}])
