@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ COSTS: Mapping[str, str] = {
     "real_time_factor": "seconds a second of sound",
     "s_per_msample": "seconds a million samples",
 }
-_UNITS = {"db": "dB", "px": "pixels", "hz": "Hz", "s": "s"}
 
 
 def check_plot(path: Path) -> None:
@@ -73,10 +73,7 @@ def _draw_levels(axes: Any, rows: Sequence[BenchmarkRow], compared: Sequence[Com
     line = [row for row in rows if row.model == models[0]]
     inputs = [np.nan if row.noisy_headline is None else row.noisy_headline for row in line]
     axes.plot([row.level for row in line], inputs, ":", color="0.4", label="input")
-    spec, _, last = rows[0].noise.rpartition("=")[0].rpartition("+")[2].partition(":")
-    name, _, unit = last.rpartition(",")[2].rpartition("_")
-    named = f"{name.replace('_', ' ')}, {_UNITS[unit]}" if unit in _UNITS else last.rpartition(",")[2]
-    axes.set(xlabel=f"{spec}: {named}", ylabel=_metric(rows))
+    axes.set(xlabel=_swept(rows[0]), ylabel=_metric(rows))
     axes.legend(fontsize="small")
 
 
@@ -104,6 +101,21 @@ def _draw_costs(axes: Any, rows: Sequence[BenchmarkRow]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.margins(x=0.25, y=0.15)
+
+
+def _swept(row: BenchmarkRow) -> str:
+    """Name the level of a sweep with its unit: `gaussian: sigma, 8-bit units`."""
+    from denoise.corruptions import Chain, parse
+
+    noise = parse(row.noise)
+    if isinstance(noise, Chain):  # the first is swept, the others stay
+        noise = noise.parts[0]
+    field = noise.level_for(row.modality) or ""
+    words = re.sub("_(db|px|hz|s)$", "", field).replace("_", " ")
+    unit = str(noise.text_fields[field])
+    if words in unit.casefold():  # the ISO of a camera, the IJG quality of a JPEG
+        return f"{noise.name}: {unit}"
+    return f"{noise.name}: {words}{' ' if unit.startswith('of ') else ', '}{unit}"
 
 
 def _metric(rows: Sequence[BenchmarkRow]) -> str:

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from matplotlib.figure import Figure
 from PIL import Image
 
 from denoise.corruptions import corrupt, parse
 from denoise.infer.file import clean_file
 from denoise.infer.select_image import ImageSelector
 from denoise.infer.selection import Selection
-from pipelines.benchmark import contact_sheet, peers, protocols
+from pipelines.benchmark import contact_sheet, figures, peers, protocols
 from pipelines.benchmark import run as benchmark
 from pipelines.benchmark.deconvolution import NON_BLIND, Blurred, deconvolve
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.protocols import PROTOCOLS, Protocol
-from pipelines.benchmark.significance import comparisons
+from pipelines.benchmark.significance import Comparison, comparisons
 
 Run = Callable[..., Any]
 
@@ -514,7 +515,7 @@ def test_files_for_papers(photos: Path, tmp_path: Path, denoise: Run) -> None:
         assert result.exit_code == 0, result.output
     drawn = out["p.svg"].read_text()
     for label in (
-        "gaussian: sigma",
+        "gaussian: sigma, 8-bit units",
         "PSNR, dB",
         "seconds a megapixel",
         "mean gain in PSNR, dB",
@@ -522,6 +523,25 @@ def test_files_for_papers(photos: Path, tmp_path: Path, denoise: Run) -> None:
         "input",
     ):
         assert f">{label}</text>" in drawn
+
+
+@pytest.mark.parametrize(
+    ("noise", "modality", "label"),
+    [
+        ("correlated:sigma=5,width_px=2", "image", "correlated: sigma, 8-bit units"),
+        ("gaussian-blur:sigma_px=2+gaussian:sigma=5", "image", "gaussian-blur: sigma, pixels"),
+        ("gaussian:snr_db=5", "sensor", "gaussian: snr, dB"),
+        ("salt-pepper:fraction=0.02", "image", "salt-pepper: fraction of 1"),
+        ("camera:iso=400", "image", "camera: ISO"),
+    ],
+)
+def test_the_axis_of_levels_names_what_is_swept_and_its_unit(noise: str, modality: str, label: str) -> None:
+    metrics = {"psnr_db": 30.0, "snr_db": 10.0}
+    row = benchmark.BenchmarkRow("median", modality, noise, 5, 1, metrics, metrics, {})
+    axes = Figure().subplots()
+    compared = [Comparison("median", modality, noise, 1, 1.0, None)]
+    figures._draw_levels(axes, [row], compared)
+    assert axes.get_xlabel() == label
 
 
 def test_peers_take_part_and_one_that_fails_fails_its_file(
