@@ -165,7 +165,8 @@ class TiffSink:
             rowsperstrip=min(rows, picture.height),
             subfiletype=layout.subfile_type,
             resolution=layout.resolution,
-            resolutionunit=layout.resolution_unit,
+            # tifffile writes 1/1 where there is none: without the unit none, a picture of one pixel an inch
+            resolutionunit=layout.resolution_unit if layout.resolution else 1,
             description=None,
             software=False,
             metadata=None,

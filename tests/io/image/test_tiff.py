@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from denoise import io
 from denoise.errors import UnsupportedError
@@ -89,3 +90,14 @@ def test_without_a_colour_model_a_page_is_gray(tmp_path: Path) -> None:
     raw[at : at + 2] = b"\x07\x01"
     (tmp_path / "b.tif").write_bytes(raw)
     np.testing.assert_array_equal(io.read(tmp_path / "b.tif")[0][0], values)
+
+
+@pytest.mark.parametrize("dpi", [None, (300.0, 300.0)])
+def test_a_picture_without_a_resolution_gets_none(tmp_path: Path, dpi: tuple[float, float] | None) -> None:
+    """A made-up resolution of one pixel an inch would print it twelve metres wide."""
+    picture = Image.fromarray((bands(3) >> 8).astype(np.uint8))
+    picture.save(tmp_path / "a.tif", **({"dpi": dpi} if dpi else {}))
+    clean_file(tmp_path / "a.tif", tmp_path / "b.tif", model="median")
+    with Image.open(tmp_path / "b.tif") as after:
+        assert after.info.get("dpi") == dpi
+        assert dpi or after.tag_v2.get(296, 1) == 1
