@@ -234,4 +234,4 @@ print(len(sizes), time.monotonic() - started, int(peak.split()[1]) / 1000)
     keys, seconds, megabytes = map(float, run.stdout.split())
     print(f"s3: {keys:.0f} keys listed in {seconds:.0f} s, {megabytes:.0f} MB")
     assert keys == KEYS + 1
-    assert megabytes < 300
+    assert megabytes < 240
