@@ -31,9 +31,11 @@ FAINT_SIGMA = 0.8
 CLEAR_SIGMA = 1.6
 
 # Photos as they are measure up to 1.08 with white noise of sigma 3 (24 crops of scikit-image, 5 photos of
-# BSDS500), under a Gaussian blur of 1 px about 1.0 to 1.7. From 0.85 on, the softness of a lens counted as
-# blur, and photos lost up to 4 dB by sharpening.
-BLURRED_PX = 1.15
+# BSDS500), under a Gaussian blur of 1 px about 1.0 to 1.7: from 0.85 on, the softness of a lens counted as
+# blur there, and photos lost up to 4 dB by sharpening. Below such noise two kernels that agree tell, and
+# pictures that a hand shook measure 0.9 and more.
+BLURRED_PX, _BLURRED_NOISY_PX = 0.85, 1.15
+_NOISY = 2.0  # 8-bit units
 MAX_SIGMA_TO_SHARPEN = 20.0  # 8-bit units: the sharpening model was trained up to this level
 
 # A photo without any white noise has been through a camera, which softens it a little: it counts as blurred
@@ -114,7 +116,7 @@ def select(
         cleaner: The model against noise.
     """
     coarse = jpeg_quality <= COARSE_JPEG
-    blurred = blur_px >= (BLURRED_PX if sigma >= _WHITE_TRACE else SOFT_PX)
+    blurred = blur_px >= (_least_blur_px(sigma) if sigma >= _WHITE_TRACE else SOFT_PX)
     if lens:
         blurred, blur_px, sigma = True, lens.width_px, max(sigma, lens.sigma)
         sharpens = sharpens and not lens.other_parts
@@ -184,13 +186,14 @@ class ImageSelector(PageSelector):
         if noise and (noise.whiteness >= _SMOOTHED or noise.removed < _ENLARGED):
             return select(sigma, 0.0, quality, sharpens=True, lens=lens, cleaner=self._cleaner)
         blur = blur_px(page, peak, sigma)
-        if sigma > CLEAR_SIGMA and blur < BLURRED_PX:  # white noise to be removed, whatever else is there
+        # White noise is to be removed, whatever else is there.
+        if sigma > CLEAR_SIGMA and blur < _least_blur_px(sigma):
             return select(sigma, blur, quality, sharpens=False, cleaner=self._cleaner)
         noise = noise or self._real_noise(page, peak)
         coarse = noise.whiteness < _SMOOTHED
         level = _SMOOTHED_LEVEL_JPEG if quality <= COARSE_JPEG else _SMOOTHED_LEVEL
         smoothed = coarse and max(level, sigma) < noise.removed < _MAX_SMOOTHED_LEVEL
-        if sharpens and blur >= BLURRED_PX:
+        if sharpens and blur >= _least_blur_px(sigma):
             white = not coarse or noise.removed < max(_SMOOTHED_TRACE, sigma)
             sharpens = white and self.models[_SHARPEN].confirms_blur(page, peak)
         smoothed_sigma = noise.sigma if smoothed else 0.0
@@ -268,6 +271,10 @@ def _without_specks(page: Array, peak: float) -> Array:
     """Replace salt and pepper; without them the page itself is returned."""
     excess = speck_excess(page, peak)
     return without_salt_and_pepper(page, peak, excess) if excess else page
+
+
+def _least_blur_px(sigma: float) -> float:
+    return BLURRED_PX if sigma < _NOISY else _BLURRED_NOISY_PX
 
 
 def texture_gain(selection: ImageSelection, noisy: Array, cleaned: Array) -> float:
