@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import zip_longest
 
 import numpy as np
@@ -25,6 +25,7 @@ from denoise.infer.select_audio import (
 from denoise.infer.selection import Selector
 from denoise.infer.stages import DEFAULT_BLOCK, SampleQueue
 from denoise.infer.stream import Levels, Stream, check_finite
+from denoise.machine import release_memory
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.table import AUTO, PICKS
 
@@ -98,7 +99,7 @@ class SwitchedStream:
     @property
     def diagnostics(self) -> Mapping[str, float]:
         """Mean of each figure of the models over their passages."""
-        found = [figures() for group in self._groups for figures in group.diagnostics]
+        found = [figures for group in self._groups for figures in group.diagnostics()]
         names = dict.fromkeys(name for figures in found for name in figures)
         return {name: float(np.mean([f[name] for f in found if name in f])) for name in names}
 
@@ -159,7 +160,11 @@ class _Group:
             tuple[tuple[str, ...], int]
         ] = []  # of each channel in passages, and where they begin
         self._runs: list[_Run] = []
-        self.diagnostics: list[Callable[[], Mapping[str, float]]] = []  # of the models of all runs
+        self._past: list[Mapping[str, float]] = []  # diagnostics of the runs that ended, whose models may go
+
+    def diagnostics(self) -> list[Mapping[str, float]]:
+        """Return the figures of the models of all runs so far."""
+        return [*self._past, *(figures for run in self._runs for figures in run.diagnostics())]
 
     def passages(self) -> list[list[Passage]]:
         """Return the passages of each channel so far, without silence before the first sound."""
@@ -191,7 +196,11 @@ class _Group:
             stop = min(self._end, run.stop + run.context)
             run.feed(self._held[:, run.fed - self._origin : stop - self._origin], last or stop < self._end)
         done = self._emit(last)
-        self._runs = [run for run in self._runs if run.stop > self._emitted]
+        ended = [run for run in self._runs if run.stop <= self._emitted]
+        if ended:
+            self._past += [figures for run in ended for figures in run.diagnostics()]
+            self._runs = [run for run in self._runs if run.stop > self._emitted]
+            release_memory()  # models of passages leave holes, which grew by 200 MB in 20 minutes
         needed = [run.fed for run in self._runs]
         keep = max(self._origin, min([self._decided - self._half_fade - self._context, *needed]))
         self._held, self._origin = self._held[:, keep - self._origin :].copy(), keep
@@ -229,7 +238,6 @@ class _Group:
             streams.append(
                 Stream(model, size, self._rate, self._strength, None, offset[rows], self._full, self._block)
             )
-            self.diagnostics.append(streams[-1].model.diagnostics)
         if self._runs:
             self._runs[-1].stop = start + self._half_fade
         self._runs.append(_Run(models, streams, begin, start - self._half_fade if start else 0, context))
@@ -283,6 +291,10 @@ class _Run:
     def ready(self) -> int:
         """First sample without output that counts."""
         return max(self.start, self._at + min(out.size for out in self._out))
+
+    def diagnostics(self) -> list[Mapping[str, float]]:
+        """Return the figures of each model."""
+        return [stream.model.diagnostics() for stream in self._streams]
 
     def feed(self, block: Array, last: bool) -> None:
         """Take the next samples."""
