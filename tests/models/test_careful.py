@@ -29,23 +29,19 @@ class Share(CausalDenoiser):
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize(
-    ("share", "removed_db"), [(0.01, -40.0), (0.05, -26.0), (0.1, -23.0), (0.15, -120.0), (1.0, -120.0)]
-)
-def test_it_removes_what_may_be_hiss_and_leaves_what_must_be_the_sound(
-    share: float, removed_db: float, channels: int
-) -> None:
+@pytest.mark.parametrize("share", [0.01, 0.04, 0.3, 1.0])
+def test_it_removes_what_the_model_removes_up_to_the_limit(share: float, channels: int) -> None:
     noisy = torch.randn(1, channels, 3 * RATE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         cleaned = Careful(Share(share))(noisy)
     removed = (noisy - cleaned).square().mean() / noisy.square().mean()
-    assert float(removed) == pytest.approx(10 ** (removed_db / 10), rel=0.02, abs=1e-9)
+    assert float(removed) == pytest.approx(min(share**2, 10**-2.3), rel=0.02)
 
 
 def test_blocks_and_a_pause_do_not_matter() -> None:
     noisy = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
     noisy[RATE // 2 :] = 0
-    model = Careful(Share(0.08))
+    model = Careful(Share(0.5))
     whole = torch.from_numpy(noisy)[None, None]
     state, parts = model.initial_state(1), []
     with torch.no_grad():

@@ -11,10 +11,6 @@ from torch import Tensor
 from denoise.models.base import CausalDenoiser
 
 _MAX_REMOVED_DB = -23.0  # power of what is removed over that of the sound
-_PLACE_DB = (
-    -20.0,
-    -18.0,
-)  # power of what the model removes, over that of the sound, if it is the sound itself
 _BALANCE_S = 10.0  # time constant of both powers
 
 
@@ -31,9 +27,9 @@ class CarefulState:
 class Careful(CausalDenoiser):
     """A model that removes at most a 200th of the energy of the sound, over some ten seconds.
 
-    A sound that is like noise cannot be told from it: rain, an engine, the place behind birds. So where more
+    A sound that is like noise cannot be told from it: rain, applause, the place behind birds. So where more
     would go than the hiss of a recording, only a share of the correction is applied, and the sound stays as
-    it is to within 23 dB. Where far more would go, the noise is the sound, and all of it stays.
+    it is to within 23 dB.
     """
 
     def __init__(self, model: CausalDenoiser) -> None:
@@ -64,9 +60,6 @@ class Careful(CausalDenoiser):
             powers = state.powers * self._fade + energies
             allowed = 10 ** (_MAX_REMOVED_DB / 10) * powers[:, 0]
             share = (allowed / powers[:, 1].clamp(min=1e-20)).sqrt().clamp(max=1.0)
-            removed_db = 10 * torch.log10(powers[:, 1] / powers[:, 0].clamp(min=1e-20) + 1e-20)
-            begin, end = _PLACE_DB
-            share = share * ((end - removed_db) / (end - begin)).clamp(0, 1)
             first = torch.where(state.share < 0, share, state.share)
             ramp = torch.lerp(first[:, None], share[:, None], torch.linspace(0, 1, size, device=part.device))
             parts.append(noisy - ramp[:, None] * removed)
