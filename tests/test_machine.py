@@ -122,7 +122,7 @@ def resident_bytes() -> int:
 
 
 def test_memory_in_holes_is_returned_before_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What files leave between blocks in use: at 600 MiB the second of two photos was refused."""
+    """Memory that files leave in holes is returned: at 600 MiB the second of two photos was refused."""
     blocks = [np.ones(12_000) for _ in range(2000)]  # below glibc's threshold for blocks of their own
     kept = blocks[::50]
     full = resident_bytes()

@@ -47,7 +47,7 @@ def test_hum_is_estimated_under_music(mains_hz: float, drift_hz: float, rate: in
 
 
 def test_hum_is_removed_from_a_whole_recording() -> None:
-    """Of a length that no window divides, with two channels of different hum."""
+    """Make two channels of different hum, of a length that no window divides."""
     music = np.stack([melody(14), noise(0.01, 14 * RATE)])[:, :-1234]
     added = np.array([[0.5], [0.1]]) * hum(14, 49.95)[:-1234]
     left = without_hum(music + added, RATE, 2**18) - music

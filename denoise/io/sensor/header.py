@@ -1,4 +1,4 @@
-"""What the lines above the data of a delimited text say: names, units, sample rate, columns of dates."""
+"""Header of a delimited text: names, units, sample rate and columns of dates, read above the data."""
 
 from __future__ import annotations
 
