@@ -7,6 +7,7 @@ reads the metadata. 10 and 12 bits are read as 16 bits, and written with the dep
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from typing import IO, Any
@@ -16,7 +17,7 @@ import numpy as np
 from denoise.arrays import Array
 from denoise.errors import UnsupportedError
 from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, rescaled
-from denoise.io.image.ifd import upright_exif
+from denoise.io.image.ifd import ORIENTATION, turned_exif
 from denoise.signal import ImageInfo, Metadata, Page
 
 QUALITY = 90  # an AVIF does not state the quality that it was written with
@@ -25,6 +26,7 @@ MAX_BITS = 12
 # Bits of the third byte of an `av1C` box (AV1 in ISOBMFF 1.2, 2.3.3).
 DEEP, TWELVE, GRAY, ACROSS, DOWN = 0x40, 0x20, 0x10, 0x08, 0x04
 SRGB, UNSPECIFIED = (1, 13, 6), (2, 2, 6)  # primaries, transfer and matrix (ITU-T H.273)
+_MAX_EXIF_BYTES = 1 << 24
 _PLACE = ">HHHII"  # item, data reference, number of extents, offset, length
 TRANSFORMS = {  # from orientations of EXIF to properties (ISO/IEC 23008-12, 6.5.10 and 6.5.12)
     **{2: ((b"imir", 1),), 3: ((b"irot", 2),), 4: ((b"imir", 0),), 6: ((b"irot", 3),), 8: ((b"irot", 1),)},
@@ -49,13 +51,14 @@ class Avif(SinglePage):
         at = head.find(b"av1C") + 6
         flags = head[at] if 6 <= at < len(head) else 0
         alpha = int(image.mode == "RGBA")
-        exif = image.info.get("exif")
-        metadata = Metadata(
-            exif=exif and exif.removeprefix(EXIF),
-            icc=image.info.get("icc_profile"),
-            xmp=image.info.get("xmp"),
-        )
+        # Pillow packs the EXIF anew where it disagrees with how the picture is shown, and loses parts of it.
+        shown = image.getexif().get(ORIENTATION, 1)
+        exif, stated = turned_exif(_exif_item(data), shown)
+        if not stated:
+            exif = image.info.get("exif", b"").removeprefix(EXIF)
+        metadata = Metadata(exif=exif or None, icc=image.info.get("icc_profile"), xmp=image.info.get("xmp"))
         own: dict[str, Any] = {
+            "orientation": stated,
             "bits": (12 if flags & TWELVE else 10) if flags & DEEP else 8,
             "pixelformat": "444" if not flags & ACROSS else "420" if flags & DOWN else "422",
         }
@@ -92,10 +95,30 @@ class Avif(SinglePage):
             transfer=transfer,
             matrix=matrix,
         )
-        file.write(_with_metadata(bytes(coded), metadata.exif or b"", metadata.xmp or b"", icc or b""))
+        shown = turned_exif(metadata.exif or b"", 1)[1]
+        exif, _ = turned_exif(metadata.exif or b"", info.own.get("orientation") or shown)
+        file.write(_with_metadata(bytes(coded), exif, shown, metadata.xmp or b"", icc or b""))
 
 
-def _with_metadata(coded: bytes, exif: bytes, xmp: bytes, icc: bytes) -> bytes:
+def _exif_item(data: FileBytes) -> bytes:
+    """Return the EXIF block as it is stored; empty if it is not in one piece (ISO/IEC 14496-12, 8.11)."""
+    head = data[: 1 << 16]
+    item = re.search(rb"infe\x02.{3}(..)..Exif", head, re.DOTALL)
+    table = re.search(rb"iloc([\x00\x01]).{3}\x44([\x00\x40])(..)", head, re.DOTALL)
+    if not (item and table):
+        return b""
+    form = struct.Struct(">H" + "H" * table[1][0] + "H" + "I" * bool(table[2][0]) + "HII")
+    for row in range(int.from_bytes(table[3])):
+        at = table.end() + row * form.size
+        number, *place, extents, offset, size = form.unpack_from(head.ljust(at + form.size, b"\0"), at)
+        if number == int.from_bytes(item[1]) and extents == 1:
+            at = offset + (place[-1] if table[2][0] else 0)
+            block = data[at : at + min(size, _MAX_EXIF_BYTES)]
+            return block[4 + int.from_bytes(block[:4]) :].removeprefix(EXIF)
+    return b""
+
+
+def _with_metadata(coded: bytes, exif: bytes, shown: int, xmp: bytes, icc: bytes) -> bytes:
     """Add items and properties to a file of libavif: file type, `meta` and data, the picture as item 1."""
     (_, ftyp), (_, meta), (_, data) = _boxes(coded)
     boxes = dict(_boxes(meta[4:]))
@@ -111,7 +134,7 @@ def _with_metadata(coded: bytes, exif: bytes, xmp: bytes, icc: bytes) -> bytes:
             coded += value
             data += value
     added = [(b"colr", b"prof" + icc, 0)] if icc else []
-    added += [(kind, bytes([value]), 0x80) for kind, value in TRANSFORMS.get(upright_exif(exif)[1], ())]
+    added += [(kind, bytes([value]), 0x80) for kind, value in TRANSFORMS.get(shown, ())]
     first, number = len(list(_boxes(properties))) + 1, owners[10]  # properties of item 1
     own = bytes(index | essential for index, (_, _, essential) in enumerate(added, first))
     owners = owners[:10] + bytes([number + len(own)]) + owners[11 : 11 + number] + own + owners[11 + number :]

@@ -101,16 +101,19 @@ def parsed_exif(exif: bytes) -> Tags | None:
     return Tags(order, entries, read_below(exif, entries, order))
 
 
-def upright_exif(exif: bytes) -> tuple[bytes, int]:
-    """Return an EXIF block whose orientation is upright, and the orientation that it had."""
+def turned_exif(exif: bytes, orientation: int = 1) -> tuple[bytes, int]:
+    """Return an EXIF block with another orientation, by default upright, and the one that it had.
+
+    A block without an orientation is returned as it is, with 0.
+    """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     at = struct.unpack(order + "I", exif[4:8])[0] if order and len(exif) >= 8 else len(exif)
     count = struct.unpack(order + "H", exif[at : at + 2])[0] if order and at + 2 <= len(exif) else 0
     for start in range(at + 2, min(at + 2 + 12 * count, len(exif) - 11), 12):
         code, value = struct.unpack_from(f"{order}H6xH", exif, start)
         if code == ORIENTATION:
-            return exif[: start + 8] + struct.pack(f"{order}H", 1) + exif[start + 10 :], value
-    return exif, 1
+            return exif[: start + 8] + struct.pack(f"{order}H", orientation) + exif[start + 10 :], value
+    return exif, 0
 
 
 def read_below(

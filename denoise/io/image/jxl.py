@@ -16,7 +16,7 @@ from denoise.arrays import Array
 from denoise.errors import OutputError, UnsupportedError
 from denoise.io.formats import optional_package
 from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, rescaled
-from denoise.io.image.ifd import upright_exif
+from denoise.io.image.ifd import turned_exif
 from denoise.io.limits import require_plausible_page
 from denoise.signal import ImageInfo, Metadata, Page
 
@@ -49,7 +49,7 @@ class JpegXl(SinglePage):
             raise UnsupportedError(f"is a JPEG XL of {bits} bits; expected up to 16, or float")
         require_plausible_page(page, page.reading_bytes, len(data))
         _, found = library.decode(encoded, metadata=True)
-        exif, _ = upright_exif(found.get("exif", b"").removeprefix(EXIF))
+        exif, _ = turned_exif(found.get("exif", b"").removeprefix(EXIF))
         metadata = Metadata(exif=exif or None, icc=found.get("icc"), xmp=found.get("xmp"))
         own = {"bits": bits, "lossless": _is_lossless(encoded)}
         return Header((page,), metadata, (), own)
@@ -66,7 +66,7 @@ class JpegXl(SinglePage):
         import imagecodecs
 
         metadata, pixels = info.metadata, picture.whole()
-        exif, orientation = upright_exif(metadata.exif or b"")
+        exif, orientation = turned_exif(metadata.exif or b"")
         pixels = np.ascontiguousarray(TURNS[orientation](pixels) if orientation in TURNS else pixels)
         pixels = pixels[..., 0] if picture.channels == 1 else pixels
         lossless = info.own.get("lossless", info.format not in ("JPEG", "HEIC", "AVIF"))

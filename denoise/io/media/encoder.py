@@ -197,15 +197,18 @@ class TrackEncoder:
         self.samples += block.shape[1]
         self._queue = np.concatenate([self._queue, block.astype(np.float32, copy=False)], axis=1)
         start = 0
-        while self._queue.shape[1] - start >= (size := self._packet_size()):
+        while self._queue.shape[1] - start >= (size := self._packet_size(self._queue.shape[1] - start)):
             self._encode(self._queue[:, start : start + size])
             start += size
         self._queue = self._queue[:, start:]
 
-    def _packet_size(self) -> int:
-        """Samples of the next packet; if they are free, a packet ends where the clock of the source jumps."""
+    def _packet_size(self, queued: int) -> int:
+        """Samples to encode next: of many packets, while the clock of the source has no jumps.
+
+        Else of one; if its size is free, it ends where the clock jumps.
+        """
         if self._stream.codec_context.frame_size:
-            return self._frame
+            return self._frame * (max(queued // self._frame, 1) if len(self._marks) == 1 else 1)
         jumps = self._marks[:, 0]
         after = jumps[jumps > self._fed - self._lead]
         return min(self._frame, int(after[0]) - self._fed + self._lead) if len(after) else self._frame

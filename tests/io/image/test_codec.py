@@ -22,6 +22,7 @@ from PIL import Image, ImageCms, ImageOps
 import denoise
 from denoise.errors import InputError, OutputError, TooLargeError, UnreadableError, UnsupportedError
 from denoise.io import probe, read, reader, write, writer
+from denoise.io.image import avif as avif_module
 from denoise.io.image import jpeg as jpeg_module
 from denoise.io.image import raw as raw_module
 from denoise.io.image import tiff as tiff_module
@@ -734,6 +735,23 @@ def test_a_heic_names_the_pictures_that_its_result_lacks(tmp_path: Path) -> None
     left = denoise.clean_file(tmp_path / "a.heic", tmp_path / "c.heic", "none")
     assert not lost & set(left.notes)  # copied byte for byte
     assert (tmp_path / "c.heic").read_bytes() == (tmp_path / "a.heic").read_bytes()
+
+
+def test_an_avif_keeps_exif_that_disagrees_with_how_it_is_shown(tmp_path: Path) -> None:
+    picture, exif = np.moveaxis(_waves(3), 0, -1), Image.Exif()
+    exif[ORIENTATION] = 6
+    block = exif.tobytes()[6:] + b"what follows the first directory"
+    coded = bytes(imagecodecs.avif_encode(picture, level=100))
+    (tmp_path / "a.avif").write_bytes(avif_module._with_metadata(coded, block, 1, b"", b""))
+    pixels, info = _again(tmp_path / "a.avif", tmp_path / "b.avif")
+    assert pixels.shape == _waves(3).shape
+    assert isinstance(info, ImageInfo)
+    assert block in (tmp_path / "b.avif").read_bytes()
+    assert b"irot" not in (tmp_path / "b.avif").read_bytes()
+    write(tmp_path / "b.jpg", pixels, info)
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.getexif()[ORIENTATION] == 1
+    assert block.partition(b"what")[2] in (tmp_path / "b.jpg").read_bytes()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -470,6 +470,20 @@ def test_encrypted_sound_is_refused(tmp_path: Path) -> None:
         read(source)
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "aac"), (".mkv", "aac"), (".ts", "ac3")])
+def test_blocks_of_any_size_are_encoded_alike(tmp_path: Path, suffix: str, codec: str) -> None:
+    muxer = {".mp4": "mp4", ".mkv": "matroska", ".ts": "mpegts"}[suffix]
+    source = make(tmp_path / f"a{suffix}", Made(suffix, muxer, (codec,)))
+    info, sound, packets = io.probe(source), read(source), []
+    for block in (300, 5000, sound.shape[1]):  # of less than a packet, of some, of all
+        with io.writer(tmp_path / f"b{suffix}", info) as sink:
+            for start in range(0, sound.shape[1], block):
+                sink.write(sound[:, start : start + block])
+        packets.append(packets_of(tmp_path / f"b{suffix}", ("audio",)))
+    assert packets[0] == packets[1] == packets[2]
+    assert len(packets[0]) > 10
+
+
 def test_gaps_in_the_clock_stay_where_they_are(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mkv", Made(".mkv", "matroska", ("pcm_s16le",), rate=8000, channels=1))
     with av.open(str(source)) as file, av.open(str(tmp_path / "gap.mkv"), "w") as out:
