@@ -1,6 +1,7 @@
 """Linear DNG (Adobe, DNG specification 1.4): developed camera raw data in the colours of the camera.
 
-It is a TIFF page whose samples are linear light, white-balanced, with the matrix that raw editors need.
+It is a TIFF page whose samples are linear light, with the matrix and the white balance for raw editors. They
+are not balanced themselves: LibRaw takes the largest sample for white if it is close, and would find another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from denoise.arrays import Doubles
 from denoise.io.image.base import Picture
 from denoise.io.image.ifd import Entry
 from denoise.io.image.tiff import ASCII, BYTE, Tiff, described
@@ -46,20 +48,21 @@ class Dng(Tiff):
         names = [entries[code].value.strip(b"\0 ") for code in (MAKE, MODEL) if code in entries]
         camera = b" ".join(names) + b"\0"
         matrix = np.rint(np.ravel(info.own["matrix"]) * 10_000).astype(int)
+        neutral = np.rint(1_000_000 / info.own["balance"]).astype(int)
         for code, kind, count, value in (
             (VERSION, BYTE, 4, bytes([1, 4, 0, 0])),
             (BACKWARD_VERSION, BYTE, 4, bytes([1, 1, 0, 0])),
             (CAMERA, ASCII, len(camera), camera),
             (WHITE_LEVEL, SHORT, 3, struct.pack(f"{order}3H", *[65535] * 3)),
             (MATRIX, SRATIONAL, 9, struct.pack(f"{order}18i", *(n for m in matrix for n in (m, 10_000)))),
-            (NEUTRAL, RATIONAL, 3, struct.pack(f"{order}6I", *[1] * 6)),
+            (NEUTRAL, RATIONAL, 3, struct.pack(f"{order}6I", *(n for m in neutral for n in (m, 1_000_000)))),
             (ILLUMINANT, SHORT, 1, struct.pack(f"{order}H", D65)),
         ):
             entries[code] = Entry(code, kind, count, value)
         tags = replace(layout.tags, entries=tuple(entries.values()))
         layout = replace(layout, compression=1, predictor=False, tags=tags)
         with super().sink(path, replace(info, own={"layouts": (layout,)})) as write:
-            yield lambda picture: write(_linear(picture))
+            yield lambda picture: write(_linear(picture, info.own["balance"]))
         with path.open("r+b") as file:  # tifffile lays out three samples for RGB alone
             file.seek(4)
             file.seek(struct.unpack(order + "I", file.read(4))[0])
@@ -70,13 +73,15 @@ class Dng(Tiff):
                     break
 
 
-def _linear(picture: Picture) -> Picture:
-    """Undo the curve of sRGB (IEC 61966-2-1)."""
+def _linear(picture: Picture, balance: Doubles) -> Picture:
+    """Undo the curve of sRGB (IEC 61966-2-1) and the white balance."""
     code = np.arange(65536) / 65535
     light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
-    pixels = np.rint(light * 65535).astype(np.uint16)[picture.whole()]
+    curves = np.rint(light * 65535 / balance[:, None]).astype(np.uint16)
+    channels = np.moveaxis(picture.whole(), -1, 0)
+    pixels = np.stack([curve[channel] for curve, channel in zip(curves, channels, strict=True)])
     page = Page(picture.height, picture.width, picture.channels, "uint16")
-    return Picture(np.moveaxis(pixels, -1, 0), page, "uint16", picture.channels)
+    return Picture(pixels, page, "uint16", picture.channels)
 
 
 FORMAT = Dng()

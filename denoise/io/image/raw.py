@@ -46,14 +46,14 @@ class Raw(SinglePage):
         """Open the file with LibRaw; of the pixels read only their size."""
         with _opened(data) as raw:
             sizes = raw.sizes
-            matrix = _matrix(raw) if self._camera_space else None
+            colours = _colours(raw) if self._camera_space else None
         height, width = (
             (sizes.iwidth, sizes.iheight) if sizes.flip & TURNED else (sizes.iheight, sizes.iwidth)
         )
         page, metadata = Page(height, width, 3, "uint16"), _metadata(data)
-        if matrix is not None:
+        if colours:
             notes = ("the mosaic was developed: the result is a linear DNG in the colours of the camera",)
-            return Header((page,), replace(metadata, icc=None), notes, {"matrix": matrix})
+            return Header((page,), replace(metadata, icc=None), notes, colours)
         return Header((page,), metadata, ("camera raw was developed: the result is 16-bit sRGB",))
 
     def decode(self, data: FileBytes, _header: Header) -> Array:
@@ -71,18 +71,16 @@ class Raw(SinglePage):
         return pixels
 
 
-def _matrix(raw: Any) -> Array:
-    """Return the matrix from CIE XYZ to the white-balanced colours of the camera, `(3, 3)`."""
+def _colours(raw: Any) -> dict[str, Array]:
+    """Return the matrix from CIE XYZ to the colours of the camera, `(3, 3)`, and their white balance."""
     matrix, to_srgb = raw.rgb_xyz_matrix[:3], raw.color_matrix[:, :3]
-    if raw.num_colors == 3 and matrix.any():
-        given, usual = (
-            np.array(balance[:3]) for balance in (raw.camera_whitebalance, raw.daylight_whitebalance)
-        )
-        balance = given if given.all() else usual
-        return np.asarray(matrix * (balance / balance.min())[:, None])
-    if raw.num_colors != 3 or not np.linalg.det(to_srgb):
+    given, usual = (np.array(balance[:3]) for balance in (raw.camera_whitebalance, raw.daylight_whitebalance))
+    if raw.num_colors != 3 or not (matrix.any() or np.linalg.det(to_srgb)) or not usual.all():
         raise UnsupportedError("is of a camera whose colours LibRaw does not know; write it to .tif")
-    return np.asarray(np.linalg.inv(XYZ_FROM_SRGB @ to_srgb))  # of a DNG, white-balanced
+    if not matrix.any():
+        matrix = np.linalg.inv(XYZ_FROM_SRGB @ to_srgb) / usual[:, None]  # of a DNG, balanced for daylight
+    balance = given if given.all() else usual
+    return {"matrix": matrix, "balance": balance / balance.min()}
 
 
 def _opened(data: FileBytes) -> Any:
