@@ -254,18 +254,18 @@ def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | 
         return ImageSelector(models)
     from denoise.infer.select_audio import MUSIC, OTHER, SPEECH
     from denoise.infer.switch import AudioSelector
-    from denoise.models.base import CausalDenoiser
     from denoise.models.field.careful import Careful
     from denoise.models.field.chain import FieldChain
+    from denoise.models.field.floor_gain import FloorGain
 
     for_speech, for_others = names = PICKS[row.name]["audio"]
     network, _ = weights.load(row.files[for_others])
-    assert isinstance(network, CausalDenoiser)
+    assert isinstance(network, FloorGain)
     return AudioSelector(
         {
             SPEECH: load(for_speech, modality).denoiser,
             MUSIC: FieldChain(network).eval(),
-            OTHER: FieldChain(Careful(network)).eval(),
+            OTHER: FieldChain(Careful(network.for_places())).eval(),
         },
         names,
     )

@@ -100,6 +100,25 @@ def test_ambience_of_bird_song_is_left_and_hiss_of_music_removed() -> None:
         assert abs(change_db) < 0.2 if left else change_db < -6
 
 
+@pytest.mark.parametrize("hiss_db", [None, -30.0])
+def test_a_place_keeps_its_own_noise_and_loses_hiss(hiss_db: float | None) -> None:
+    """The sea below 8 kHz is steady, but not white; music that names the model loses it."""
+    rng, seconds = np.random.default_rng(0), 6
+    sea = rng.standard_normal(seconds * RATE)
+    spectrum, hz = np.fft.rfft(sea), np.fft.rfftfreq(sea.size, 1 / RATE)
+    sea = np.fft.irfft(spectrum * np.where(hz < 8000, 1 / (1 + hz / 500), 0.0), sea.size)
+    sea *= 0.1 / sea.std()
+    hiss = 0.0 if hiss_db is None else 0.1 * 10 ** (hiss_db / 20) * rng.standard_normal(sea.size)
+    noisy = torch.from_numpy(sea + hiss).float()[None, None]
+    with torch.inference_mode():
+        network = load("field").denoiser.network
+        of_place, of_music = (
+            level_db(model(noisy)[0, 0].numpy() - sea) for model in (network.for_places(), network)
+        )
+    assert of_place < (-100 if hiss_db is None else level_db(hiss) - 4)
+    assert of_music > of_place + 6
+
+
 def test_training_reports_the_error_of_the_floor_and_harm(network: FloorGain) -> None:
     clean = torch.from_numpy(melody(4)).float().view(1, 1, -1)
     noisy = clean + noise(*clean.shape, sigma=0.01)

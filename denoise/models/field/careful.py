@@ -10,7 +10,9 @@ from torch import Tensor
 
 from denoise.models.base import CausalDenoiser
 
-_MAX_REMOVED_DB = -23.0  # power of what is removed over that of the sound
+# Power of what is removed over that of the sound: hiss of up to -21 dB goes whole. What is louder may be the
+# sound, the more so the louder it is: the limit falls by as much as it exceeds -21 dB, down to -23 dB.
+_HISS_DB, _MAX_REMOVED_DB = -21.0, -23.0
 _BALANCE_S = 10.0  # time constant of both powers
 
 
@@ -25,11 +27,10 @@ class CarefulState:
 
 
 class Careful(CausalDenoiser):
-    """A model that removes at most a 200th of the energy of the sound, over some ten seconds.
+    """A model that removes no more than the hiss of a recording: over some ten seconds, -21 dB of the sound.
 
     A sound that is like noise cannot be told from it: rain, applause, the place behind birds. So where more
-    would go than the hiss of a recording, only a share of the correction is applied, and the sound stays as
-    it is to within 23 dB.
+    would go, only a share of the correction is applied, and the sound stays as it is to within 23 dB.
     """
 
     def __init__(self, model: CausalDenoiser) -> None:
@@ -58,8 +59,9 @@ class Careful(CausalDenoiser):
             removed = noisy - cleaned
             energies = torch.stack([noisy.square().sum((1, 2)), removed.square().sum((1, 2))], 1)
             powers = state.powers * self._fade + energies
-            allowed = 10 ** (_MAX_REMOVED_DB / 10) * powers[:, 0]
-            share = (allowed / powers[:, 1].clamp(min=1e-20)).sqrt().clamp(max=1.0)
+            removed_db = 10 * torch.log10(powers[:, 1] / powers[:, 0].clamp(min=1e-20) + 1e-20)
+            allowed_db = (2 * _HISS_DB - removed_db).clamp(min=_MAX_REMOVED_DB)
+            share = 10 ** ((allowed_db - removed_db).clamp(max=0) / 20)
             first = torch.where(state.share < 0, share, state.share)
             ramp = torch.lerp(first[:, None], share[:, None], torch.linspace(0, 1, size, device=part.device))
             parts.append(noisy - ramp[:, None] * removed)

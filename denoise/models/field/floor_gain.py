@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -37,6 +38,11 @@ _N_FEATURES = 8
 _BASS_HZ, _TREBLE_HZ = 200.0, 2500.0
 _CALLS = (0.4, 0.6)  # share of the sound above the floor that is treble
 _AMBIENCE_DB = (-20.0, -17.0)  # power of the floor over that of the recording
+# The hiss of a recorder has one density at most frequencies; the steady noise of a place has not.
+_BAND_BINS = 32  # 750 Hz at 48 kHz
+_EMPTY = 1e-6  # power of a band over the mean of all: nothing is there
+_WHITE, _HISS_MARGIN = 0.23, 0.46  # log ratios of power by which bands of hiss differ at most: 1 dB, and 2 dB
+_WHITE_SHARE = (0.45, 0.65)  # of the bands that are not empty
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class FloorGain(CausalDenoiser):
         if halo > _CONTEXT:
             raise UsageError(f"floor-gain: the dilations span {halo} frames; expected at most {_CONTEXT}")
         self._config = config
+        self._white_only = False
         self.hop = _PART_STEPS * _STEP_SAMPLES
         self.latency = _AHEAD_STEPS * _STEP_SAMPLES + _FRAME - _HOP
         self.spec = InputSpec(
@@ -116,6 +123,12 @@ class FloorGain(CausalDenoiser):
     def config(self) -> dict[str, Any]:
         """Return the fields of `FloorGainConfig`."""
         return asdict(self._config)
+
+    def for_places(self) -> FloorGain:
+        """Return a model with these weights that leaves steady noise which is not white: rain, a fan."""
+        model = copy.copy(self)
+        model._white_only = True
+        return model
 
     def training_step(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Denoise patches, and return the error of the floor and the harm done as well."""
@@ -168,6 +181,10 @@ class FloorGain(CausalDenoiser):
         begin = _LONG // _STEP
         context = slice(begin, begin + steps + 6)
         floor, condition = self._floor(features[:, :, context], low[:, context])
+        left = self._ambience(power[:, context], floor)
+        if self._white_only:
+            hiss, white = _hiss(power[:, context], floor)
+            floor, left = torch.minimum(floor, hiss), 1 - white * (1 - left)
         # Two more steps each way than the output, between which the context of the frames is interpolated.
         inner = slice(1, steps + 5)
         start = _STEP_FRAMES - _CONTEXT
@@ -175,7 +192,7 @@ class FloorGain(CausalDenoiser):
         gain = self._gain(
             self._power(near, rows), floor[:, inner], condition[:, :, inner], 2 * _STEP_FRAMES - _CONTEXT
         )
-        left = _over_time(self._ambience(power[:, context], floor)[:, None, inner], _STEP_FRAMES)
+        left = _over_time(left[:, None, inner], _STEP_FRAMES)
         gain = gain.lerp(torch.ones_like(gain), left[:, 0, 2 * _STEP_FRAMES - _CONTEXT :][:, : gain.shape[1]])
         before = _FRAME // _HOP - 1
         cut = slice(_CONTEXT - before, _CONTEXT + frames)
@@ -257,6 +274,26 @@ class FloorGain(CausalDenoiser):
         change = change.permute(0, 3, 1, 4, 2).reshape(rows, frames, bins)
         minimum = self._config.min_gain
         return minimum + (1 - minimum) * torch.sigmoid(excess - 0.5 + 4 * change)
+
+
+def _hiss(power: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the density that most bands of a noise floor share.
+
+    Args:
+        power: Mean power over the long window, `(B, steps, bins)`.
+        floor: Log floor, `(B, steps, bins)`.
+
+    Returns:
+        Its log with a margin, and how surely the floor is white, 0 to 1; both `(B, steps, 1)`.
+    """
+    shape = (*power.shape[:2], -1, _BAND_BINS)
+    bands = power.reshape(shape).mean(3)
+    sounding = (bands > _EMPTY * bands.mean(2, keepdim=True)).to(floor)
+    levels = floor.reshape(shape).mean(3)
+    alike = ((levels[..., None] - levels[..., None, :]).abs() < _WHITE) * sounding[..., None, :]
+    count, band = (alike.sum(3) * sounding).max(2, keepdim=True)
+    share = count / sounding.sum(2, keepdim=True).clamp(min=1)
+    return levels.gather(2, band) + _HISS_MARGIN, _ramp(share, _WHITE_SHARE)
 
 
 def _without_lines(floor: Tensor) -> Tensor:
