@@ -22,6 +22,9 @@ from denoise.errors import InputError, TooLargeError, UsageError, reason
 from denoise.models.table import DEFAULT_MODELS, ENSEMBLES, FAST_MODELS, PRECISIONS, PROFILED_MODEL
 from denoise.signal import DECIMALS, DELIMITERS, MAX_FILL_SAMPLES, SECONDS
 
+MAX_BYTES = 10**15  # of any limit
+MAX_SEED = 2**32 - 1
+MAX_WORKERS = 1024  # processes, or threads
 PURPOSES = ("listening", "recognition")
 _RECOGNITION_DB = 12.0  # recognisers know noise better than traces of its removal
 _MAX = sys.float_info.max
@@ -105,7 +108,9 @@ class Field:
             ]
             return f"a list of {many}" if self.many else one
         unit = f" {option.unit}" if option.unit else ""
-        low, high = f"{option.low:g}", f"{option.high:g}"
+        low, high = (
+            f"{b:.0f}" if self.kind is int and abs(b) < _MAX else f"{b:g}" for b in (option.low, option.high)
+        )
         bounded = -math.inf < option.low, option.high < _MAX
         if all(bounded) and not (option.low_open or option.high_open):
             return f"{low} to {high}{unit}"
@@ -246,7 +251,14 @@ class LimitOptions(Options):
     """Limits on what a file may hold."""
 
     max_pixels: Annotated[
-        int, Option("Refuse larger images: they may be decompression bombs.", "pixels", low=1, identity=None)
+        int,
+        Option(
+            "Refuse larger images: they may be decompression bombs.",
+            "pixels",
+            low=1,
+            high=10**12,
+            identity=None,
+        ),
     ] = 500_000_000
     max_duration_s: Annotated[
         float | None,
@@ -376,6 +388,7 @@ class CleanOptions(LimitOptions):
             "Sound tracks of videos to clean, numbered from 1; the others are copied.",
             metavar="1,3",
             low=1,
+            high=1000,
             unset="all",
         ),
     ] = None
@@ -394,6 +407,7 @@ class CleanOptions(LimitOptions):
             "Samples per channel to process at a time.",
             "samples",
             low=1,
+            high=10**12,
             flag="",
             modalities=("audio", "sensor"),
             identity=None,

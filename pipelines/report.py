@@ -20,6 +20,7 @@ from denoise.errors import OutputError, UsageError, printable
 from denoise.infer.progress import showing_shares
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
+from pipelines.batch.discover import STDOUT as STDOUT
 from pipelines.batch.discover import refuse_below_file, refuse_overlap
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Result
@@ -28,7 +29,6 @@ from pipelines.batch.store import MANIFEST_NAME
 if TYPE_CHECKING:  # importing it would import torch's company
     from pipelines.score import Scores
 
-STDOUT = Path("-")
 # First bytes of the reports that commands write; only these are replaced.
 _HEADS = {
     "JSON": rb'\{\n  "(?:rows|counts|checks|mean|failed|quantile|model|threads|plan)"',
@@ -354,7 +354,7 @@ def check_outputs(
     for path, suffixes in outputs.items():
         if path is None:
             continue
-        refuse_below_file(path.parent)
+        refuse_below_file(path.parent if suffixes else path)
         if suffixes and path.suffix.lower() not in suffixes:
             raise UsageError(f"{path}: is written as {' or '.join(suffixes)}; choose such a name")
         if os.path.lexists(path) and not (path.is_file() if suffixes else path.is_dir()):

@@ -10,9 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from denoise.errors import UsageError
-from denoise.options import CleanOptions, Field, LimitOptions, Option
-from pipelines.batch.jobs import CleanJob, Job
+from denoise.options import CleanOptions, Field, LimitOptions, Option, Options
+from pipelines.batch.jobs import CleanJob, CorruptJob, CorruptOptions, Job
+from pipelines.benchmark.job import BenchmarkJob, CostJob
 from pipelines.cli import options as flags
+from pipelines.cli.group import cli
+from pipelines.explore.jobs import AnomaliesJob, EmbedJob, SimilarJob
+from pipelines.serve.job import ServeJob
+from pipelines.sound_card import ListenJob
 
 MODALITIES = ("image", "audio", "sensor")
 
@@ -152,6 +157,36 @@ def test_a_wrong_value_is_refused_in_one_sentence(wrong: dict[str, Any], sentenc
     with pytest.raises(UsageError) as caught:
         CleanOptions(**wrong)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(CleanOptions, CorruptOptions, CleanJob, CorruptJob, BenchmarkJob, CostJob),
+        *(EmbedJob, SimilarJob, AnomaliesJob, ServeJob, ListenJob),
+    ],
+)
+def test_every_whole_number_has_bounds(kind: type[Options]) -> None:
+    for name, found in kind.table().items():
+        if found.kind is int:
+            assert math.isfinite(found.option.low), name
+            assert found.option.high <= 10**15, name
+            with pytest.raises(UsageError, match=f"{name} is 99999999999999999999; expected"):
+                found.normalise(99999999999999999999)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("clean . -o a --workers", "clean . -o a --memory", "corrupt . -o a --seed"),
+        *("embed . -o a --code-size",),
+        *("benchmark . --seeds", "models cost none --threads", "similar --in a -k", "serve --max-files"),
+    ],
+)
+def test_a_number_beyond_its_bounds_is_wrong_usage(arguments: str) -> None:
+    found = CliRunner().invoke(cli, [*arguments.split(), "99999999999999999999"])
+    assert found.exit_code == 2
+    assert "99999999999999999999" in found.stderr, found.stderr
 
 
 def test_values_get_the_type_of_their_field() -> None:

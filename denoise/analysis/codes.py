@@ -23,7 +23,6 @@ import itertools
 import json
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,13 +37,14 @@ from denoise.analysis.encoder import PretrainedEncoder
 from denoise.analysis.segments import Page, Place, Segmentation, Segments, assemble, count, places
 from denoise.arrays import Array, Floats
 from denoise.errors import UnreadableError, UsageError, reason
+from denoise.io.archive import arrays_of
 from denoise.io.atomic import replacing
 from denoise.signal import SignalInfo
 
 FORMAT = 1  # incremented when older archives can no longer be read
 BITS = (1, 16)  # minimum and maximum of a quantised number
 
-_BAD = (ValueError, LookupError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile)
+_BAD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _BATCH = 256  # segments per call of the model
 PRETRAINED = "pretrained:"  # leads the path of a shipped model
 
@@ -244,15 +244,12 @@ def load(path: str | Path) -> CodeArchive:
         UnreadableError: The file is not such an archive, damaged, or of another version.
     """
     path = Path(path)
+    arrays = arrays_of(path, "an archive of denoise embed")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
         about = json.loads(arrays["about"].tobytes())
         if about["format"] != FORMAT:
             raise UnreadableError(f"{path}: is an archive of format {about['format']}, expected {FORMAT}")
         return _archive(arrays, about)
-    except OSError as error:
-        raise UnreadableError(f"{path}: cannot be read ({error.strerror}), expected codes") from error
     except (*_BAD, UsageError) as error:
         raise UnreadableError(
             f"{path}: holds no codes that can be read ({reason(error)}), expected an archive of denoise embed"

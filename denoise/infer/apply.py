@@ -167,19 +167,22 @@ def _windows(model: Denoiser, array: Array, tile: int | None) -> tuple[list[tupl
     """
     (height, width), halo, multiple_of = array.shape[1:], model.spec.halo, model.spec.multiple_of
     held, threads, band = 2 * array.nbytes, torch.get_num_threads(), 0
+    runs = MEMORY.runs(threads)
     if halo is None:  # one window that holds everything
         tall, wide, halo = height, width, 0
     elif tile:
         tall = wide = tile
     elif model.row_stream():
         per_px = bytes_per_pixel(model)
-        band, wide = band_shape(
-            height, width, halo, multiple_of, lambda runs: MEMORY.for_network(held, runs) / per_px, threads
-        )
+
+        def max_px(running: int) -> float:
+            return MEMORY.for_network(held, running) / per_px
+
+        band, wide = band_shape(height, width, halo, multiple_of, max_px, threads, runs)
         tall = height
     else:
-        max_px = MEMORY.for_network(held, threads) / bytes_per_pixel(model)
-        tall, wide = tile_shape(height, width, halo, multiple_of, max_px)
+        most_px = MEMORY.for_network(held, runs) / bytes_per_pixel(model)
+        tall, wide = tile_shape(height, width, halo, multiple_of, most_px)
     windows = product(plan(height, tall, halo, multiple_of), plan(width, wide, halo, multiple_of))
     return list(windows), band
 
@@ -190,7 +193,7 @@ def _in_threads(clean: Callable[[tuple[Window, Window]], None], windows: list[tu
     Threads inside one layer wait for each other: beside another program they are slower than one alone.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, len(windows))
+    workers = min(MEMORY.runs(threads), len(windows))
     if workers == 1:
         for window in windows:
             clean(window)

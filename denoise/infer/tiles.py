@@ -42,6 +42,10 @@ class Memory:
         """True if there is less than usual, as in a small container."""
         return self.total_bytes < Memory.total_bytes
 
+    def runs(self, threads: int) -> int:
+        """Number of runs of the network side by side: one where memory is short."""
+        return 1 if self.is_short else threads
+
     def for_network(self, held_bytes: int, runs: int = 1) -> int:
         """Memory left for each of some runs of the network beside a page and its result of `held_bytes`."""
         return min(self.max_bytes, max(self.min_bytes, (self.total_bytes - held_bytes) // runs))
@@ -73,7 +77,13 @@ def tile_shape(height: int, width: int, halo: int, multiple_of: int, max_px: flo
 
 
 def band_shape(
-    height: int, width: int, halo: int, multiple_of: int, max_px: Callable[[int], float], threads: int
+    height: int,
+    width: int,
+    halo: int,
+    multiple_of: int,
+    max_px: Callable[[int], float],
+    threads: int,
+    runs: int | None = None,
 ) -> tuple[int, int]:
     """Select the rows of a band and the columns to keep of a strip, for a run by bands of rows.
 
@@ -83,11 +93,12 @@ def band_shape(
     Args:
         max_px: Pixels that each of some strips side by side may hold.
         threads: To use in all.
+        runs: Strips side by side at most; None is one a thread.
     """
     most = max(1, width // max(2 * halo, multiple_of))
     best = (math.inf, padded(_MIN_BAND_PX, multiple_of), _kept(width, most, multiple_of))
     for strips in range(1, 1 + most):
-        wide, running = _reads(width, strips, halo, multiple_of), min(strips, threads)
+        wide, running = _reads(width, strips, halo, multiple_of), min(strips, runs or threads)
         speed = running * (1 + _MORE_THREADS * (threads / running - 1))
         lines = max_px(running) / _BAND_COPIES / wide - halo
         if lines < height:

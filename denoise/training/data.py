@@ -20,6 +20,7 @@ from denoise.arrays import Array, Floats
 from denoise.corruptions import parse
 from denoise.corruptions.audio import equalised
 from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.io.archive import arrays_of
 from denoise.io.formats import writable_suffixes
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
@@ -60,9 +61,8 @@ def files_below(folder: Path, include: tuple[str, ...], modality: str) -> list[P
 def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[str, Array, float | None]]:
     """Yield the recordings or images of a file as `(name, (C, *S), Hz)`; images stay integers."""
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            for name in archive.files:
-                yield name, np.atleast_2d(archive[name].astype(np.float32).T), None  # stored time first
+        for name, values in arrays_of(path, "numeric arrays, time first").items():
+            yield name, np.atleast_2d(values.astype(np.float32).T), None
         return
     array, info = io.read(path)
     array = array[: array.shape[0] - info.passthrough_channels]

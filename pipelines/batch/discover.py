@@ -13,6 +13,7 @@ from denoise.signal import MODALITIES
 from pipelines.batch.naming import BESIDE, Naming
 from pipelines.batch.store import File, Walk, place
 
+STDOUT = Path("-")  # of options that name a file
 RejectReason = Callable[[str], str | None]
 
 
@@ -226,16 +227,24 @@ def refuse_overlap(folder: Path, output: Path) -> None:
 
 
 def refuse_below_file(folder: Path) -> None:
-    """Refuse a folder for outputs that is a file, or is to be made inside one.
+    """Refuse a folder for outputs that is a file or `-`, is to be made inside one, or steps out of no folder.
+
+    `new/../a` is no path before `new` is made, and `a` after it, so no guard would see what is there.
 
     Raises:
         UsageError: No such folder can be made.
     """
     if not place(folder).is_local:  # a store has no folders, nor a local path to look at
         return
+    if folder.parts[:1] == (STDOUT.name,):
+        raise UsageError("-: is standard output, for one file of denoise clean; expected another name")
+    for path in (folder, *folder.parents):
+        if path.name == ".." and not path.parent.is_dir():
+            raise UsageError(f"{folder}: {path.parent} is no folder to step out of; name the path without it")
     above = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
     if above and not above.is_dir():
-        raise UsageError(f"{above}: is a file; expected a folder to write to")
+        kind = "file" if above.is_file() else "device, pipe or socket" if above.exists() else "broken link"
+        raise UsageError(f"{above}: is a {kind}; expected a folder to write to")
 
 
 def _checked(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from denoise.errors import UnfitReferenceError, UsageError
 from denoise.models.table import PROFILED_MODEL, resolved_precision
-from denoise.options import CleanOptions, LimitOptions, Option, Options
+from denoise.options import MAX_BYTES, MAX_SEED, MAX_WORKERS, CleanOptions, LimitOptions, Option, Options
 from pipelines.batch.discover import Item
 from pipelines.batch.naming import NAMED_FORMATS, Naming, is_backup_suffix
 
@@ -44,6 +44,7 @@ class Job(Options):
         Option("Folder for the results, or a file for one file.", short="-o", unset="beside single files"),
     ]
     options: LimitOptions = field(default=LimitOptions())  # what to do to each file
+    reports: tuple[Path, ...] = ()  # files that the caller writes besides, whose names no result may have
     recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
     overwrite: Annotated[
         bool, Option("Process every file again and replace existing results, whoever wrote them.")
@@ -67,7 +68,8 @@ class Job(Options):
         str, Option("Write all files of its kind in this format.", choices=("same", *NAMED_FORMATS))
     ] = "same"
     workers: Annotated[
-        int | None, Option("Number of parallel processes.", low=1, unset="one per core for long jobs")
+        int | None,
+        Option("Number of parallel processes.", low=1, high=MAX_WORKERS, unset="one per core for long jobs"),
     ] = None
     engine: Annotated[
         str, Option("Run the workers on this machine, or on a Dask cluster.", choices=("local", "dask"))
@@ -83,7 +85,8 @@ class Job(Options):
         None
     )
     memory: Annotated[
-        int | None, Option("Memory limit of all workers together, such as 2GB.", "bytes", low=1)
+        int | None,
+        Option("Memory limit of all workers together, such as 2GB.", "bytes", low=1, high=MAX_BYTES),
     ] = None
 
     def __post_init__(self) -> None:
@@ -277,7 +280,9 @@ class CorruptOptions(LimitOptions):
             repeated=True,
         ),
     ]
-    seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
+    seed: Annotated[
+        int, Option("Seed of the noise, together with the place of a file in the tree.", low=0, high=MAX_SEED)
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from denoise.errors import StorageError, UsageError
@@ -132,9 +133,17 @@ def _plan(job: Job) -> Plan:
     except OSError as error:  # a store that does not answer
         places = ", ".join(map(str, (*job.inputs, job.output)))
         raise UsageError(f"{places}: cannot be reached: {error.strerror or error}") from error
+    for report in job.reports:
+        namesakes = [item for item in plan.items if item.destination.name == report.name]
+        if any(_are_one(item.destination, report) for item in namesakes):
+            raise UsageError(f"{report}: is the name of a result; choose another for the report")
     for modality in plan.modalities:
         job.check(modality)
     return plan
+
+
+def _are_one(path: Path, other: Path) -> bool:
+    return place(path).is_local and path.resolve() == other.resolve()
 
 
 def _manifest(job: Job, plan: Plan) -> Manifest:

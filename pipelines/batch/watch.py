@@ -28,6 +28,7 @@ from pipelines.batch.lock import exclusive
 from pipelines.batch.manifest import Entry, Manifest
 from pipelines.batch.store import place
 
+LONGEST_S = 1e6  # that a watch waits
 POLL_S = 5.0  # between scans without notifications
 _MAX_WAIT_S = 60.0  # between scans with notifications: they may get lost, and network drives send none
 _MIN_WAIT_S = 0.05  # between scans, always
@@ -46,10 +47,10 @@ class Watch:
     poll_s: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.settle_s < math.inf:
-            raise UsageError(f"settle_s is {self.settle_s}; expected 0 or more seconds")
-        if self.poll_s is not None and not 0 < self.poll_s < math.inf:
-            raise UsageError(f"poll_s is {self.poll_s}; expected more than 0 seconds")
+        if not 0 <= self.settle_s <= LONGEST_S:
+            raise UsageError(f"settle_s is {self.settle_s}; expected 0 to {LONGEST_S:g} seconds")
+        if self.poll_s is not None and not 0 < self.poll_s <= LONGEST_S:
+            raise UsageError(f"poll_s is {self.poll_s}; expected more than 0 seconds, at most {LONGEST_S:g}")
 
 
 @dataclass

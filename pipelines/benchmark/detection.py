@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from denoise.arrays import Doubles, Mask
 from denoise.errors import InputError, UsageError
+from denoise.io.archive import arrays_of
 from denoise.registry import resolve, unknown
 from pipelines.batch import discover
 from pipelines.batch.worker import with_path
@@ -56,6 +56,8 @@ class DetectionResult:
 
     def tables(self) -> list[Table]:
         """Make a table of each kind of area, one line per set, and one of all sets together."""
+        if not self.rows:  # all files failed
+            return []
         models = list(dict.fromkeys(row.model for row in self.rows))
         areas = self._by_set("auroc", models)
         shown = np.array(list(areas.values()))
@@ -130,10 +132,10 @@ def read_table(path: Path) -> tuple[Doubles, Mask]:
     Raises:
         InputError: The file is no such table, or has too few normal rows or no anomaly.
     """
+    arrays = arrays_of(path, _EXPECTED)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            values, labels = np.asarray(archive["X"], np.float64), np.asarray(archive["y"]).ravel() == 1
-    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        values, labels = np.asarray(arrays["X"], np.float64), np.asarray(arrays["y"]).ravel() == 1
+    except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: is no labelled table ({error}); expected {_EXPECTED}") from error
     if values.ndim != 2 or len(values) != len(labels) or not np.isfinite(values).all():
         raise InputError(f"{path}: X has shape {values.shape} and y {labels.shape}; expected {_EXPECTED}")

@@ -69,6 +69,8 @@ class EventResult:
 
     def tables(self) -> list[Table]:
         """Make a table of the scores, one line per series, and one of alarms."""
+        if not self.rows:  # all files failed
+            return []
         models = list(dict.fromkeys(row.model for row in self.rows))
         by_set: dict[str, list[EventRow]] = {}
         for row in self.rows:

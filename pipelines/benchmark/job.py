@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from denoise.models.table import PRECISIONS
-from denoise.options import Ensemble, Keep, Option, Options, Precision, Remove
+from denoise.options import MAX_SEED, MAX_WORKERS, Ensemble, Keep, Option, Options, Precision, Remove
 from pipelines.benchmark.protocols import ANOMALIES, EVENTS, PROTOCOLS, REAL
 
 
@@ -43,8 +43,10 @@ class BenchmarkJob(Options):
     metrics: Annotated[
         tuple[str, ...], Option("Metrics to measure besides, such as pesq,estoi.", metavar="A,B,..")
     ] = ()
-    seed: Annotated[int, Option("Seed of the noise, together with the place of a file in the tree.")] = 0
-    seeds: Annotated[int, Option("Noises to draw for each file, by as many seeds.", low=1)] = 1
+    seed: Annotated[
+        int, Option("Seed of the noise, together with the place of a file in the tree.", low=0, high=MAX_SEED)
+    ] = 0
+    seeds: Annotated[int, Option("Noises to draw for each file, by as many seeds.", low=1, high=1000)] = 1
     peers: Annotated[
         bool, Option("Also run packages of others that are installed: bm3d, noisereduce, neurokit2, ...")
     ] = False
@@ -60,10 +62,14 @@ class CostJob(Options):
     """Time models, given by name or weights file, for every modality that they clean."""
 
     models: tuple[str, ...]
-    side_px: Annotated[int, Option("Side of the square image.", "px", low=1, flag="--side")] = 1000
-    samples: Annotated[int, Option("Length of the signal.", low=1)] = 480_000
-    rounds: Annotated[int, Option("Turns for each; the median counts.", low=1)] = 5
-    threads: Annotated[int | None, Option("Number of torch's threads.", low=1, unset="all cores")] = None
+    side_px: Annotated[int, Option("Side of the square image.", "px", low=1, high=20_000, flag="--side")] = (
+        1000
+    )
+    samples: Annotated[int, Option("Length of the signal.", low=1, high=10**9)] = 480_000
+    rounds: Annotated[int, Option("Turns for each; the median counts.", low=1, high=10_000)] = 5
+    threads: Annotated[
+        int | None, Option("Number of torch's threads.", low=1, high=MAX_WORKERS, unset="all cores")
+    ] = None
     precision: Annotated[
         tuple[str, ...],
         Option("Arithmetics to time, of " + ", ".join(PRECISIONS[1:]) + ".", metavar="A,B,..", unset="all"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from typing import Any
 from denoise.errors import OutputError
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Progress
+from pipelines.report import check_report
 
 
 def logged(progress: Progress, path: Path | None) -> Progress:
@@ -37,10 +40,20 @@ def logged(progress: Progress, path: Path | None) -> Progress:
 
 
 def write_event(path: Path, event: str, **facts: Any) -> None:
-    """Append one line."""
+    """Append one line, whole or not at all.
+
+    Raises:
+        UsageError: Another file has taken the name, such as a result.
+        OutputError: The disk takes no more.
+    """
+    check_report(path, "log")
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(jsonable(line), allow_nan=False) + "\n")
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            data = json.dumps(jsonable(line), allow_nan=False).encode() + b"\n"
+            if file.write(data) < len(data):  # all that the disk had room for
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise OutputError(f"{path}: the log cannot be written: {error.strerror}") from error

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from denoise.errors import StorageError, printable
 from denoise.options import Field, Options
 from pipelines import report
 from pipelines.batch import run as batch
+from pipelines.batch.discover import STDOUT as STDOUT
 from pipelines.batch.discover import Problem
 from pipelines.batch.forecast import Cost, bytes_text, duration_s
 from pipelines.batch.jobs import Job
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 AnyJob = TypeVar("AnyJob", bound=Job)
 Decorator = Callable[[Any], Any]
 
-STDOUT = report.STDOUT
 _MAX = sys.float_info.max
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -59,7 +60,7 @@ class _Size(click.ParamType["int"]):
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?i?)b?", value.strip().lower())
         if match is None or match[2] not in _UNITS:
             self.fail(f"{value!r} is not a size such as 500MB or 2GB", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2]])
+        return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
 class _List(click.ParamType["tuple[Any, ...]"]):
@@ -281,7 +282,8 @@ def job_from(kind: type[AnyJob], settings: dict[str, Any]) -> AnyJob:
     settings = _with_output(settings)
     options = type(kind.options)
     chosen = {name: settings.pop(name) for name in options.table() if name in settings}
-    return kind(options=options(**chosen), **settings)
+    reports = tuple(click.get_current_context().meta.get("reports", ()))
+    return kind(options=options(**chosen), reports=reports, **settings)
 
 
 def _all_inputs(inputs: tuple[Path, ...], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
@@ -345,7 +347,10 @@ def finish(job: Job, result: batch.Result, json_path: Path | None, report_path: 
             if entry.status in ("failed", "salvaged"):
                 click.echo(printable(str(entry.error)), err=True)
     else:
-        say(report.summary(result, **_layout()), json_path)
+        if job.output == STDOUT:
+            click.echo(report.summary(result), err=True)
+        else:
+            say(report.summary(result, **_layout()), json_path)
         if job.dry_run:
             say("\n".join(map(printable, _plan_lines(result))), json_path)
     if json_path:

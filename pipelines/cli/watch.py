@@ -10,7 +10,7 @@ from denoise.errors import StorageError, printable
 from pipelines import report
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
-from pipelines.batch.watch import POLL_S, Watch, WatchSummary, watch
+from pipelines.batch.watch import LONGEST_S, POLL_S, Watch, WatchSummary, watch
 from pipelines.cli import options
 from pipelines.cli.clean import command as clean
 from pipelines.cli.event_log import write_event
@@ -30,7 +30,7 @@ _NOT_HERE = (
 @click.option(
     "--settle",
     "settle_s",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(0, LONGEST_S),
     default=Watch.settle_s,
     show_default=True,
     metavar="S",
@@ -39,7 +39,7 @@ _NOT_HERE = (
 @click.option(
     "--poll",
     "poll_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, LONGEST_S, min_open=True),
     default=Watch.poll_s,
     metavar="S",
     help="Look every S seconds.  [default: when the system tells of a change, "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from denoise.options import Option, Options
+from denoise.options import MAX_SEED, Option, Options
 from denoise.signal import MODALITIES
 
 Overwrite = Annotated[bool, Option("Replace existing files.")]
@@ -34,12 +34,12 @@ class _FittingJob(Options):
     kind: Annotated[
         str | None, Option("Kind of files to use, if the inputs hold several.", choices=tuple(MODALITIES))
     ] = None
-    steps: Annotated[int, Option("Training steps: more take longer and lose less.", low=1)] = 1000
+    steps: Annotated[int, Option("Training steps: more take longer and lose less.", low=1, high=10**9)] = 1000
     columns: Annotated[
         tuple[str, ...] | None,
         Option("Columns of sensor logs, names or globs.", metavar="A,B,..", unset="all measurements"),
     ] = None
-    seed: Annotated[int, Option("Seed of the training.")] = 0
+    seed: Annotated[int, Option("Seed of the training.", low=0, high=MAX_SEED)] = 0
     recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
     overwrite: Overwrite = False
 
@@ -61,7 +61,7 @@ class EmbedJob(_FittingJob):
         ),
     ] = None
     save_model: SaveModel = None
-    code_size: Annotated[int, Option("Numbers per code of a fitted model.", low=1)] = 32
+    code_size: Annotated[int, Option("Numbers per code of a fitted model.", low=1, high=4096)] = 32
     window: Annotated[float | None, _WINDOW] = None
     bits: Annotated[
         int | None,
@@ -99,7 +99,7 @@ class SimilarJob(Options):
     archive: Annotated[
         Path, Option("Archive of denoise embed to search in.", flag="--in", metavar="CODES.npz")
     ]
-    count: Annotated[int, Option("Number of files to list.", short="-k", low=1)] = 10
+    count: Annotated[int, Option("Number of files to list.", short="-k", low=1, high=10**9)] = 10
     model: ArchivedModel = None
 
 
@@ -171,7 +171,7 @@ class AnomaliesJob(_FittingJob):
     heat_maps: Annotated[
         Path | None, Option("Draw each anomalous picture, red where it is anomalous.", metavar="DIR")
     ] = None
-    code_size: Annotated[int, Option("Numbers per code of a fitted model.", low=1)] = 8
+    code_size: Annotated[int, Option("Numbers per code of a fitted model.", low=1, high=4096)] = 8
     window: Annotated[float | None, _TILE] = None
     standardise: Annotated[bool, Option("Ignore the level of each window; judge its shape alone.")] = False
     online: Annotated[

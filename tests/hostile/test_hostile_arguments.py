@@ -3,6 +3,7 @@
 import json
 import struct
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from denoise import weights
 from denoise.analysis import codes as coding
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Segmentation
-from denoise.errors import UsageError
+from denoise.errors import InputError, UsageError
 from denoise.models.autoencoder import build
+from denoise.training import data as training_data
 from pipelines.batch.manifest import PENDING_NAME
 from pipelines.batch.store import MANIFEST_NAME
 from pipelines.cli.group import cli
@@ -220,6 +222,25 @@ def test_codes_that_are_no_numbers_are_refused(archive: Path) -> None:
         arrays = dict(whole)
     coding._write_npz(archive / "bad.npz", {**arrays, "codes": arrays["codes"] * np.nan})
     assert "codes that are no numbers" in run("reconstruct", archive / "bad.npz", "-o", archive / "back")
+
+
+@pytest.mark.parametrize("kind", ["header", "bomb", "zip"])
+def test_arrays_of_any_archive_are_read_with_care(archive: Path, kind: str) -> None:
+    """A broken header, and what unpacks to a thousandfold, is a sentence of every command that reads it."""
+    bad = archive / "bad.npz"
+    with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as parts:
+        if kind == "header":  # of Python 2, whose rest numpy passes to tokenize
+            parts.writestr("codes.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': (1L,\n\n")
+        else:
+            parts.writestr("codes.npy", bytes(200 << 20))
+    if kind == "zip":
+        bad.write_bytes(bad.read_bytes()[:-30])
+    words = "refusing to decode" if kind == "bomb" else "cannot be read"
+    assert words in run("reconstruct", bad, "-o", archive / "back", "--overwrite")
+    assert words in run("similar", "--in", bad)
+    assert words in run("benchmark", bad, "--protocol", "anomalies", "--models", "mahalanobis")
+    with pytest.raises(InputError, match=words):
+        list(training_data._read_one(bad, "sensor", 0.0))
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------

@@ -56,6 +56,14 @@ def test_a_large_page_leaves_the_network_less() -> None:
     assert [memory.for_network(held) for held in (0, 60, 95, 1000)] == [50, 40, 10, 10]
 
 
+def test_little_memory_is_for_one_run_at_a_time() -> None:
+    assert (Memory().runs(2), Memory(total_bytes=128 * 2**20).runs(2)) == (2, 1)
+    allowed = 1_000_000
+    rows, columns = band_shape(3000, 4000, 128, 8, lambda runs: allowed / runs, threads=2, runs=1)
+    beside = band_shape(3000, 4000, 128, 8, lambda runs: allowed / runs, threads=2)
+    assert rows * columns > beside[0] * beside[1]  # the memory of two
+
+
 class Wide(Denoiser):
     """Layers of 100 channels at full size, two of which are in memory at a time."""
 

@@ -30,7 +30,7 @@ def test_each_detector_has_its_area_and_a_bad_set_stops_nothing(sets: Path, deno
     reports = ("--json", sets / "r.json", "--csv", sets / "r.csv", "--markdown", sets / "r.md")
     result = denoise("benchmark", sets, "--protocol", "anomalies", "--models", names, *reports)
     assert result.exit_code == 1
-    assert "broken.npz: is no labelled table" in result.stdout
+    assert "broken.npz: cannot be read" in result.stdout
     assert "other.npz: is no labelled table" in result.stdout
     rows = json.loads((sets / "r.json").read_text())["rows"]
     assert [(row["set"], row["model"]) for row in rows] == [

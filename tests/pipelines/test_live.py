@@ -100,11 +100,13 @@ def test_a_sample_that_is_no_number_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ("clean - -o out.wav", "both"),
-        ("clean in.wav -o -", "both"),
-        ("clean - in.wav -o -", "both"),
+        ("clean - -o out.wav", "goes to standard output"),
+        ("clean in.wav -o -", "no such file"),
+        ("clean - in.wav -o -", "goes to standard output"),
         ("clean - -o - --workers 2", "--workers cannot be used"),
         ("clean - -o - --json x", "--json cannot be used"),
+        ("clean - -o - --log-json x", "--log-json cannot be used"),
+        ("clean - -o - --raw s16le --sample-rate 8000 --channels 99999999999", "1<=x<=1024"),
         ("clean - -o - --sample-rate 8000", "--sample-rate cannot be used"),
         ("clean - -o - --raw s16le", "needs a --sample-rate"),
         ("clean - -o - --raw s16le --sample-rate 0.5", "whole number"),
@@ -119,6 +121,16 @@ def test_wrong_usage_exits_with_2_and_writes_nothing(denoise: Run, arguments: st
     assert result.exit_code == 2
     assert match in result.stderr
     assert result.stdout == ""
+
+
+def test_a_stale_length_in_a_pipe_is_read_on() -> None:
+    data = bytearray(VOICE.read_bytes())
+    whole = live(bytes(data)).stdout_bytes
+    at = data.index(b"data") + 4
+    data[at : at + 4] = struct.pack("<I", 6000)
+    assert live(bytes(data)).stdout_bytes == whole
+    early = live(bytes(data[: at + 6004]) + b"LIST\4\0\0\0INFO")
+    assert len(samples_of(early.stdout_bytes)) == 6000 // 3 // soundfile.info(VOICE).channels
 
 
 def test_a_wav_that_is_none() -> None:

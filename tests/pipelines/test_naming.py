@@ -1,5 +1,7 @@
 """Where results go and what they are called: beside, in place, by a template, in another format."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -172,6 +174,65 @@ def test_images_and_logs_go_through_pipes(tmp_path: Path, suffix: str) -> None:
     with source.open("rb") as stdin:
         done = subprocess.run(command, stdin=stdin, capture_output=True, check=True)
     assert done.stdout == result.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".csv", ".wav"])
+def test_the_result_of_one_file_goes_to_standard_output(tmp_path: Path, suffix: str) -> None:
+    source, report = tmp_path / f"a{suffix}", tmp_path / "report.json"
+    if suffix == ".csv":
+        source.write_text("t_s,x\n" + "\n".join(f"{n / 10},{n % 7}.25" for n in range(80)) + "\n")
+    elif suffix == ".wav":
+        noise = np.random.default_rng(0).normal(0, 0.1, (1, 8000)).astype(np.float32)
+        write(source, noise, AudioInfo(source, "audio", noise.shape, "int16", 1.0, 16_000.0))
+    else:
+        picture(source)
+    result = tmp_path / f"b{suffix}"
+    assert clean(source, "-o", result, "--model", "none").exit_code == 0
+    shown = clean(source, "-o", "-", "--model", "none", "--json", report)
+    assert (shown.exit_code, shown.stdout_bytes) == (0, result.read_bytes())
+    (row,) = json.loads(report.read_text())["rows"]
+    assert row["output"] == "-"
+    assert row["output_digest"] == hashlib.sha256(result.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["bad.png"], 1, "bad.png: ends early"),
+        (["."], 2, "takes one file"),
+        (["a.png", "bad.png"], 2, "takes one file"),
+        (["a.png", "--template", "{stem}x{ext}"], 2, "--template cannot be used"),
+        (["a.png", "--files-from", "a.png"], 2, "--files-from cannot be used"),
+        (["a.png", "--json", "-"], 2, "write the report to a file"),
+    ],
+)
+def test_standard_output_takes_one_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], code: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "a.png").read_bytes()[:400])
+    found = clean(*options, "-o", "-", "--model", "none")
+    assert (found.exit_code, found.stdout_bytes) == (code, b"")
+    assert words in found.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "bad.png"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["corrupt a.png --noise gaussian:sigma=5", "compress a.png", "decompress a.dnz", "anomalies a.png"],
+)
+def test_no_folder_is_named_like_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.dnz").write_bytes(b"")
+    option = ["--fit-on", "a.png", "--heat-maps"] if command.startswith("anomalies") else ["-o"]
+    found = CliRunner().invoke(cli, [*command.split(), *option, "-"])
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "-: is standard output" in found.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dnz", "a.png"]
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".m4a"])

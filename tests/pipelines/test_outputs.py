@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from denoise.errors import OutputError
+from denoise.errors import OutputError, UsageError
 from denoise.io.atomic import replacing
 from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.run import run
 from pipelines.batch.store import digest
+from pipelines.cli.event_log import write_event
 from pipelines.cli.group import cli
 
 
@@ -92,14 +93,63 @@ def test_a_report_replaces_nothing_but_a_report(tmp_path: Path, denoise: Any, sn
     for _ in range(2):  # its own report it replaces
         assert denoise("clean", other, "-o", out, "--model", "none", "--json", report).exit_code == 0
     assert json.loads(report.read_text())["rows"][0]["status"] == "skipped"
-    late = denoise("clean", photo, "-o", out, "--model", "none", "--json", out / "a.png")
-    assert late.exit_code == 2  # the result has the name by now
-    assert np.array_equal(Image.open(out / "a.png"), Image.open(photo))
     printed = denoise("clean", other, "-o", out, "--model", "none", "--json", "-")
     assert json.loads(printed.stdout)["rows"][0]["status"] == "skipped"
 
 
-def test_a_device_is_never_replaced() -> None:
+@pytest.mark.parametrize("option", ["--json", "--report", "--log-json"])
+def test_a_report_has_no_name_of_a_result(tmp_path: Path, denoise: Any, snapshot: Any, option: str) -> None:
+    """Lines of a log were once appended to the result of the same name."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("t,x\n" + "".join(f"{n / 10},{n % 7}\n" for n in range(80)))
+    before = snapshot(tmp_path)
+    for report in (tmp_path / "out" / "a.csv", tmp_path / "in" / ".." / "out" / "a.csv"):
+        refused = denoise("clean", tmp_path / "in", "-o", tmp_path / "out", option, report)
+        assert refused.exit_code == 2
+        assert "is the name of a result" in refused.stderr
+    assert snapshot(tmp_path) == before
+
+
+def test_a_log_is_never_appended_to_a_file_that_took_its_name(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    write_event(log, "start")
+    log.write_bytes(b"t,x\n")
+    with pytest.raises(UsageError, match="no earlier report"):
+        write_event(log, "file")
+    assert log.read_bytes() == b"t,x\n"
+
+
+def test_no_path_steps_out_of_a_folder_that_is_not_there(tmp_path: Path, denoise: Any, snapshot: Any) -> None:
+    """`new/../a.png` names nothing until `new` is made, and then the photo: guards saw nothing there."""
+    photo = tmp_path / "a.png"
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(photo)
+    sly = tmp_path / "new" / ".." / "a.png"
+    before = snapshot(tmp_path)
+    commands = [
+        ("clean", photo, "-o", tmp_path / "out", "--model", "none", "--json", sly),
+        ("clean", photo, "-o", tmp_path / "out", "--model", "none", "--log-json", sly),
+        ("clean", photo, "-o", sly, "--model", "none", "--overwrite"),
+        ("benchmark", photo, "--noise", "gaussian", "--levels", "5", "--models", "none", "--csv", sly),
+        ("compress", photo, "-o", sly.with_suffix(".dnz"), "--overwrite"),
+        ("embed", photo, "-o", sly.with_suffix(".csv"), "--steps", "1"),
+        ("info", photo, "--json", sly),
+    ]
+    for command in commands:
+        refused = denoise(*command)
+        assert refused.exit_code == 2, command
+        assert "new is no folder to step out of" in refused.stderr
+        assert snapshot(tmp_path) == before
+    through = tmp_path / "out" / ".." / "results"
+    (tmp_path / "out").mkdir()
+    assert denoise("clean", photo, "-o", through, "--model", "none").exit_code == 0
+
+
+def test_a_device_is_never_replaced(tmp_path: Path, denoise: Any) -> None:
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "a.png")
+    for target in ("/dev/full", "/dev/full/a.png"):
+        refused = denoise("clean", tmp_path / "a.png", "-o", target)
+        assert refused.exit_code == 2
+        assert "/dev/full: is a device, pipe or socket; expected a folder" in refused.stderr
     with pytest.raises(OutputError, match="no regular file"), replacing("/dev/null"):
         pass
     assert Path("/dev/null").is_char_device()

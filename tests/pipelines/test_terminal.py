@@ -170,6 +170,28 @@ def test_a_log_has_a_line_for_each_event(denoise: Run, media: Path, folder: Path
     assert denoise(*arguments).exit_code == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit stands for a full disk")
+def test_a_disk_that_fills_leaves_no_half_line_in_a_log(folder: Path) -> None:
+    limited = """
+import resource, sys
+from pathlib import Path
+from denoise.errors import OutputError
+from pipelines.cli.event_log import write_event
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    for number in range(100):
+        write_event(Path("run.jsonl"), "file", source="a" * 50, number=number)
+except OutputError as error:
+    print(error)
+"""
+    shown = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("run.jsonl: the log cannot be written")
+    lines = (folder / "run.jsonl").read_text().splitlines(keepends=True)
+    assert [json.loads(line)["number"] for line in lines] == list(range(len(lines)))
+    assert len(lines) > 3
+    assert lines[-1].endswith("\n")
+
+
 def test_a_plan_of_many_files_is_a_summary(denoise: Run, media: Path, folder: Path) -> None:
     for number in range(25):
         (media / f"{number}.png").write_bytes((media / "a.png").read_bytes())

@@ -20,6 +20,7 @@ from denoise.io.audio import flac, mpeg, ogg
 from denoise.io.audio.chunks import Chunk, chunks, form_at
 
 MAX_LINKS = 4096  # each is opened twice
+_MORE_BYTES = 8192  # behind the samples; fewer may be anything
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def _riff(file: BinaryIO, start: int) -> Layout:
     damage, stretch = None, 1.0
     while True:
         found = dict[str, Chunk]()
-        for chunk in chunks(file, start):
+        every = list(chunks(file, start))
+        for chunk in every:
             found.setdefault(chunk.name, chunk)
         following = next((found[name].start - 8 for name in ("RIFF", "FORM") if name in found), None)
         stop = following or end
@@ -134,6 +136,11 @@ def _riff(file: BinaryIO, start: int) -> Layout:
         elif data and data.size and data.start + data.size > end:
             damage = f"cut short, {end - data.start} bytes of samples, expected the {data.size} of its header"
             stretch = data.size / max(end - data.start, 1)
+        elif data and data.size and _go_on(file, every, data.start + data.size + data.size % 2, stop):
+            patches = _sized(file, start, found, data, stop)
+            notes.append(
+                f"the header states {data.size} bytes of samples, fewer than there are; all are read"
+            )
         links.append(Link(start, following, patches))
         if following is None:
             return Layout(tuple(links), tuple(notes), damage, stretch)
@@ -144,6 +151,18 @@ def _reaches(found: Iterable[Chunk], stop: int) -> bool:
     """Tell whether the last chunk ends where the file does, so that no bytes are left over."""
     last = max(found, key=lambda chunk: chunk.start)
     return 0 <= last.start + (last.size or 0) + 1 - stop <= 1
+
+
+def _go_on(file: BinaryIO, every: Iterable[Chunk], end: int, stop: int) -> bool:
+    """Tell whether samples go on behind the `end` that the header states: no chunk, tag, text or zeros do."""
+    if stop - end < _MORE_BYTES or any(
+        chunk.start == end + 8 and chunk.start + (chunk.size or 0) <= stop + 1 for chunk in every
+    ):
+        return False
+    tag_bytes = mpeg.tag_at(file, end)
+    file.seek(end)
+    rest = file.read(_MORE_BYTES)
+    return not (tag_bytes or rest[:256].isascii() or not rest.strip(b"\0"))
 
 
 def _sized(

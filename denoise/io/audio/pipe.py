@@ -19,6 +19,7 @@ from denoise.errors import UnreadableError, UnsupportedError, UsageError
 from denoise.registry import unknown
 
 # FFmpeg's names -> the dtype of a sample (numpy has no `i3`).
+MAX_CHANNELS = 1024  # as in files
 PCM: Mapping[str, str] = {
     "u8": "u1",
     "s16le": "<i2",
@@ -30,6 +31,7 @@ PCM: Mapping[str, str] = {
 }
 
 READ_BYTES = 2**16  # at once, or fewer if fewer have arrived
+_HEADER_BYTES = 8  # of a chunk
 _UNKNOWN_SIZE = 0x7FFFF000  # and above: an unknown size
 _INTEGER, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # format tags of WAV
 _WAV_NAMES = {
@@ -48,7 +50,7 @@ class PipeFormat:
     """The format of the bytes in a pipe.
 
     Raises:
-        UsageError: The encoding is unknown, or a number is below 1.
+        UsageError: The encoding is unknown, or a number is below 1 or too high.
     """
 
     encoding: str  # a name in `PCM`
@@ -59,9 +61,10 @@ class PipeFormat:
     def __post_init__(self) -> None:
         if self.encoding not in PCM:
             raise unknown("sample format", self.encoding, PCM)
-        if self.sample_rate < 1 or self.channels < 1:
+        if self.sample_rate < 1 or not 1 <= self.channels <= MAX_CHANNELS:
             raise UsageError(
-                f"{self.sample_rate} Hz and {self.channels} channels; expected at least one of each"
+                f"{self.sample_rate} Hz and {self.channels} channels; expected at least one of each, and at "
+                f"most {MAX_CHANNELS} channels"
             )
 
     @property
@@ -122,9 +125,11 @@ class PipeReader:
             data: bytes = self._pipe.read1(wanted)  # type: ignore[attr-defined]
             if not data:
                 break
+            rest += data
             if self._left is not None:
                 self._left -= len(data)
-            rest += data
+                if not self._left:
+                    rest += self._more()
             whole = len(rest) // frame * frame
             if whole:
                 yield self.format.decode(rest[:whole])
@@ -132,6 +137,14 @@ class PipeReader:
         if rest or self._left:
             found = f"{len(rest)} bytes of a frame of {frame}" if rest else f"{self._left} bytes too early"
             raise UnreadableError(f"standard input: cut short, it ends with {found}, expected whole samples")
+
+    def _more(self) -> bytes:
+        """First bytes behind the samples that the header states, if they are no chunk but further samples."""
+        head = self._pipe.read(_HEADER_BYTES)
+        if len(head) < _HEADER_BYTES or head[:4].isascii():
+            return b""
+        self._left = None
+        return head
 
     def _read_header(self) -> PipeFormat:
         head = self._exactly(12)
@@ -180,9 +193,10 @@ def _layout(payload: bytes) -> PipeFormat:
         raise UnsupportedError(
             f"standard input: a WAV of format {tag} with {bits} bits, expected PCM or float"
         )
-    if not channels or not sample_rate:
+    if not 1 <= channels <= MAX_CHANNELS or not sample_rate:
         raise UnreadableError(
-            f"standard input: a WAV of {channels} channels at {sample_rate} Hz, expected at least one of each"
+            f"standard input: a WAV of {channels} channels at {sample_rate} Hz, expected at least one of "
+            f"each, and at most {MAX_CHANNELS} channels"
         )
     return PipeFormat(_WAV_NAMES[tag, bits], sample_rate, channels, payload)
 

@@ -169,7 +169,9 @@ def _source(container: str) -> Callable[[BinaryIO], Iterable[tuple[str, bytes]]]
 
 def _opened(path: Path, container: str, link: Link) -> BinaryIO:
     """Open a link as a file; an MP3 as a whole, for its tags are outside of the links."""
-    return cast(BinaryIO, View(path) if container == "MP3" else View(path, link.start, link.stop))
+    return cast(
+        BinaryIO, View(path) if container == "MP3" else View(path, link.start, link.stop, link.patches)
+    )
 
 
 def parts(path: Path, container: str, links: Sequence[Link]) -> Parts:

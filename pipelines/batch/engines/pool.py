@@ -36,6 +36,7 @@ _MEMORY_POLL_S = 0.05
 _LOADING_S = 300.0  # allowance on top of the time limit for loading the model
 _SHUTDOWN_GRACE_S = 5.0  # for an interrupted worker to remove its temporary file
 _MAX_FAILED_STARTS = 3  # consecutive workers that die before their first file: the files are not the cause
+_MAX_POLL_S = 3600.0  # the system takes no timeout of weeks
 _OUT_OF_MEMORY, _INTERRUPTED = 12, 130  # exit codes of workers
 
 Message = Entry | StorageError | None  # None: the file's own time begins
@@ -71,7 +72,8 @@ class _Limits:
         if self.timeout_s is None:
             return None
         oldest = min((worker.since for worker in workers if worker.items), default=time.monotonic())
-        return max(_MEMORY_POLL_S, oldest + self.timeout_s - time.monotonic())
+        left_s = oldest + self.timeout_s - time.monotonic()
+        return min(max(_MEMORY_POLL_S, left_s), _MAX_POLL_S)
 
 
 @dataclass

@@ -133,6 +133,45 @@ def test_a_header_that_was_never_finished_is_read_to_the_end(tmp_path: Path, suf
     samples, info = read(path)
     np.testing.assert_array_equal(samples, expected)
     assert any("lost power" in note for note in info.notes)
+    assert not any("last chunk" in name for name, _ in info.parts)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".wav", "WAV"), (".wav", "RF64"), (".aiff", "AIFF")])
+@pytest.mark.parametrize("whole", [True, False], ids=["form whole", "form short"])
+def test_a_header_that_was_last_written_before_the_end_is_read_to_the_end(
+    tmp_path: Path, suffix: str, kind: str, whole: bool
+) -> None:
+    """A recorder that updates its header now and then has lost power: both sizes, or one, are too small."""
+    path = tmp_path / f"a{suffix}"
+    data = bytearray(tone(path, format=kind, subtype="PCM_16"))
+    expected, _ = read(path)
+    order, early = (">" if kind == "AIFF" else "<"), 4096
+    if kind == "AIFF":
+        at = data.index(b"SSND") + 4
+        data[at : at + 4] = struct.pack(">I", early + 8)
+    elif kind == "RF64":
+        data[28:36] = struct.pack("<Q", early)
+    else:
+        at = data.index(b"data") + 4
+        data[at : at + 4] = struct.pack("<I", early)
+    if not whole and kind != "RF64":
+        data[4:8] = struct.pack(f"{order}I", early + data.index(b"SSND" if kind == "AIFF" else b"data"))
+    path.write_bytes(data)
+    samples, info = read(path)
+    np.testing.assert_array_equal(samples, expected)
+    assert any("fewer than there are; all are read" in note for note in info.notes)
+
+
+@pytest.mark.parametrize(
+    "tail", [bytes(20_000), b"<xml>" * 4000, b"ID3\4\0\0\0\0\x7f\x76" + b"\xff" * 17_000]
+)
+def test_zeros_texts_and_tags_behind_the_samples_are_none(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "a.wav"
+    data = tone(path, format="WAV", subtype="PCM_16")
+    expected, _ = read(path)
+    path.write_bytes(data + tail)
+    samples, _ = read(path)
+    np.testing.assert_array_equal(samples, expected)
 
 
 def test_a_wav_of_no_samples_stays_one(tmp_path: Path) -> None:
