@@ -64,6 +64,11 @@ def has_int8() -> bool:
     return "avx512_vnni" in cpu_features()
 
 
+def has_amx() -> bool:
+    """Return whether the processor multiplies tiles of bfloat16 (AMX), several times as fast as vectors."""
+    return "amx_bf16" in cpu_features()
+
+
 def memory_bytes() -> int:
     """Memory that this process may use: that of the machine, or the limit of its container.
 

@@ -159,7 +159,7 @@ def load(
         name_or_path: Such as `photo`, `wavelet` or `mine.safetensors`.
         modality: One of the modalities of a model that has several.
         precision: One of `denoise.models.table.PRECISIONS`, for networks of images and sensors: `auto` is
-            bf16 on a CPU that multiplies it, else float32.
+            the fastest of int8, bf16 and float32 that the CPU has and the card of the network allows.
         remove: For a network for sensors: names in `denoise.models.sensor.chain.STAGES` to remove however
             faint. By default clearly present components are removed, except slow wander.
         keep: For a network for sensors: which of those to keep.

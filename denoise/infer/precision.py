@@ -11,7 +11,8 @@ from denoise.models.base import Denoiser
 from denoise.models.reduced import can_be_reduced, in_bf16, in_int8
 from denoise.models.table import PRECISIONS, resolved_precision
 
-_, _, BF16, INT8 = PRECISIONS
+_, FLOAT32, BF16, INT8 = PRECISIONS
+_MOST_LOST_DB = 0.03  # in the mean over photos, of any noise that the card names
 
 
 def at_precision(network: Denoiser, card: Mapping[str, Any], precision: str) -> Denoiser:
@@ -19,25 +20,41 @@ def at_precision(network: Denoiser, card: Mapping[str, Any], precision: str) -> 
 
     Args:
         network: As loaded.
-        card: Its card, which states the ranges of int8.
-        precision: A name in `PRECISIONS`; int8 is bf16 where the card has no ranges, or the CPU no int8.
+        card: Its card, which states the ranges of int8 and what it loses.
+        precision: A name in `PRECISIONS`. int8 runs where the CPU has it and the card says that it loses next
+            to nothing; elsewhere it is what `auto` would be without int8.
 
     Raises:
         UsageError: There is no such precision.
         WeightsError: The card does not fit the network.
     """
     wanted = resolved_precision(precision)
-    if wanted not in (BF16, INT8) or not can_be_reduced(network):
+    if not can_be_reduced(network):
         return network
-    measured = card.get("precision")
-    facts = measured.get(INT8) if isinstance(measured, Mapping) else None
-    if wanted == INT8 and facts is not None and has_int8():
-        try:
-            ranges = [(inputs, hidden) for inputs, hidden in facts["ranges"]]
-            reduced = in_int8(network, ranges, bf16=has_bf16())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise WeightsError(f"the card of {card.get('name')} has no ranges for its int8 blocks") from error
-    else:
-        reduced, wanted = in_bf16(network), BF16
-    reduced.precision = wanted
+    if wanted == INT8:
+        measured = card.get("precision")
+        facts = measured.get(INT8) if isinstance(measured, Mapping) else None
+        if has_int8() and facts is not None and keeps_quality(facts):
+            return _in_int8(network, card, facts)
+        wanted = BF16 if has_bf16() else FLOAT32
+    if wanted == FLOAT32:
+        return network
+    reduced = in_bf16(network)
+    reduced.precision = BF16
+    return reduced
+
+
+def keeps_quality(facts: Mapping[str, Any]) -> bool:
+    """Return whether what `denoise models calibrate` measured of int8 is small enough to use it."""
+    losses = facts.get("loss_db") if isinstance(facts, Mapping) else None
+    return isinstance(losses, Mapping) and bool(losses) and max(losses.values()) <= _MOST_LOST_DB
+
+
+def _in_int8(network: Denoiser, card: Mapping[str, Any], facts: Mapping[str, Any]) -> Denoiser:
+    try:
+        ranges = [(inputs, hidden) for inputs, hidden in facts["ranges"]]
+        reduced = in_int8(network, ranges, bf16=has_bf16())
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"the card of {card.get('name')} has no ranges for its int8 blocks") from error
+    reduced.precision = INT8
     return reduced

@@ -15,12 +15,13 @@ from denoise.infer.precision import at_precision
 from denoise.metrics import score
 from denoise.models.autoencoder import build
 from denoise.models.base import Denoiser
-from denoise.models.table import PRECISIONS, resolved_precision
+from denoise.models.table import PRECISIONS
 from denoise.options import CleanOptions
 from pipelines.batch.jobs import CleanJob
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 RANGES = [[4.0, 4.0]] * 3
+MEASURED = {"ranges": RANGES, "loss_db": {"gaussian:sigma=25": 0.03, "real pairs": -0.01}}
 VNNI, BF16 = "avx512_vnni", "avx512_bf16"
 
 
@@ -47,19 +48,24 @@ def test_fewer_bits_cost_hundredths_of_a_decibel(
 
 
 @pytest.mark.parametrize(
-    ("features", "expected"),
-    [((VNNI, BF16), "bf16"), ((VNNI,), "float32"), ((BF16,), "bf16"), ((), "float32")],
+    ("features", "photo", "sensor"),
+    [
+        ((VNNI, BF16), "int8", "bf16"),
+        ((VNNI, BF16, "amx_bf16"), "bf16", "bf16"),
+        ((VNNI,), "int8", "float32"),
+        ((BF16,), "bf16", "bf16"),
+        ((), "float32", "float32"),
+    ],
 )
-def test_auto_is_bf16_where_the_cpu_has_it(
-    features: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
+def test_auto_is_the_fastest_that_the_cpu_has(
+    features: tuple[str, ...], photo: str, sensor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpu_with(monkeypatch, *features)
-    assert resolved_precision("auto") == expected
-    assert load("photo").precision_of() == expected
-    assert load("sensor").precision_of() == expected
+    assert load("photo").precision_of() == photo
+    assert load("sensor").precision_of() == sensor
     chosen = load("auto", "image")
-    assert chosen.precision_of(["photo"]) == expected
-    assert chosen.precision_of(["photo-sharp"]) == expected  # that of its prior
+    assert chosen.precision_of(["photo"]) == photo
+    assert chosen.precision_of(["photo-sharp"]) == photo  # that of its prior
     assert chosen.precision_of(["none"]) is None
 
 
@@ -70,13 +76,16 @@ def small() -> Denoiser:
 @pytest.mark.parametrize(
     ("features", "facts", "expected"),
     [
-        ((VNNI,), {"precision": {"int8": {"ranges": RANGES}}}, "int8"),
-        ((), {"precision": {"int8": {"ranges": RANGES}}}, "bf16"),
-        ((VNNI,), {}, "bf16"),
-        ((VNNI,), {"precision": "int8"}, "bf16"),
+        ((VNNI,), {"precision": {"int8": MEASURED}}, "int8"),
+        ((), {"precision": {"int8": MEASURED}}, "float32"),
+        ((BF16,), {"precision": {"int8": MEASURED}}, "bf16"),
+        ((VNNI, BF16), {"precision": {"int8": {**MEASURED, "loss_db": {"real pairs": 0.04}}}}, "bf16"),
+        ((VNNI, BF16), {"precision": {"int8": {"ranges": RANGES}}}, "bf16"),
+        ((VNNI,), {}, "float32"),
+        ((VNNI,), {"precision": "int8"}, "float32"),
     ],
 )
-def test_int8_needs_ranges_and_a_cpu(
+def test_int8_needs_ranges_a_cpu_and_a_small_loss(
     features: tuple[str, ...], facts: Mapping[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpu_with(monkeypatch, *features)
@@ -86,7 +95,7 @@ def test_int8_needs_ranges_and_a_cpu(
 @pytest.mark.parametrize("ranges", [RANGES[:2], [[4.0]] * 3, [["a", 1]] * 3, [[[4.0] * 7, 1]] * 3, None])
 def test_ranges_that_do_not_fit_are_one_sentence(ranges: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu_with(monkeypatch, VNNI)
-    facts = {"name": "mine", "precision": {"int8": {"ranges": ranges}}}
+    facts = {"name": "mine", "precision": {"int8": {**MEASURED, "ranges": ranges}}}
     with pytest.raises(WeightsError, match="card of mine has no ranges"):
         at_precision(small(), facts, "int8")
 
