@@ -236,21 +236,19 @@ def _page(page: Any, file_bytes: int) -> Page:
         raise UnsupportedError(f"is a TIFF with {kind} compression, which is not handled")
     if page.axes not in ("YX", "YXS", "SYX") or page.dtype is None:
         raise UnsupportedError(f"is a TIFF with axes {page.axes}; expected flat pages")
-    kind, bits = page.dtype.kind, _bits(page)
-    if not (kind == "f" or (kind in "ub" and bits <= 16)):
-        raise UnsupportedError(
-            f"is a TIFF of {page.dtype} samples; expected up to 16 bits unsigned, or float"
-        )
+    bits, is_float = _bits(page), _becomes_float(page)
+    if not is_float and (page.dtype.kind not in "ub" or bits > 16):
+        raise UnsupportedError(f"is a TIFF of {page.dtype} samples; expected up to 32 bits, or float")
     photometric, extra = _photometric(page), len(page.extrasamples)
     colours = page.samplesperpixel - extra
     handled = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4}
     if page.compression == JPEG and photometric == "YCBCR":
         handled["YCBCR"] = 3  # the JPEG decoder returns RGB
-    if handled.get(photometric) != colours or (photometric == "SEPARATED" and kind == "f"):
+    if handled.get(photometric) != colours or (photometric in ("SEPARATED", "PALETTE") and is_float):
         raise UnsupportedError(
             f"is a TIFF with {colours} {photometric} channels; expected gray, RGB, palette or CMYK"
         )
-    dtype = "float32" if kind == "f" else "uint16" if bits > 8 else "uint8"
+    dtype = "float32" if is_float else "uint16" if bits > 8 else "uint8"
     if photometric == "PALETTE":
         dtype = "uint8"
     channels = {"SEPARATED": 3, "PALETTE": 3}.get(photometric, colours) + extra
@@ -266,6 +264,12 @@ def _photometric(page: Any) -> str:
     if 262 not in page.tags:
         return "MINISBLACK"
     return getattr(page.photometric, "name", str(page.photometric))
+
+
+def _becomes_float(page: Any) -> bool:
+    """Return whether samples become float32: floats, and whole numbers with a sign or 32 bits."""
+    kind, bits = page.dtype.kind, _bits(page)
+    return bool(kind == "f" or (kind == "i" and bits in (8, 16, 32)) or (kind == "u" and bits == 32))
 
 
 def _check_jpegs(data: FileBytes, page: Any) -> None:
@@ -286,10 +290,12 @@ def _notes(page: Any) -> Iterator[str]:
         yield "CMYK turned into RGB"
     elif photometric == "MINISWHITE":
         yield "white-is-zero gray turned into black-is-zero"
-    if photometric != "PALETTE" and page.dtype is not None and page.dtype.kind != "f" and bits not in (8, 16):
+    if page.dtype is not None and _becomes_float(page):
+        if page.dtype != np.float32:
+            exact = ", whole numbers exact to 16777216" if page.dtype.kind in "iu" and bits == 32 else ""
+            yield f"{page.dtype} turned into float32{exact}"
+    elif photometric != "PALETTE" and bits not in (8, 16):
         yield f"{bits}-bit samples turned into {16 if bits > 8 else 8}-bit samples"
-    if page.dtype is not None and page.dtype.kind == "f" and page.dtype.itemsize != 4:
-        yield f"{page.dtype} turned into float32"
     if page.compression not in LOSSLESS:
         kind = page.compression.name
         yield f"{kind} compression inside TIFF turned into lossless Deflate"
@@ -302,8 +308,9 @@ def _standard(pixels: Array, page: Any) -> Array:
     photometric, bits = _photometric(page), _bits(page)
     if photometric == "PALETTE":
         return palette_to_rgb(pixels, page.colormap)
-    if pixels.dtype.kind == "f":
-        return (1 - pixels if photometric == "MINISWHITE" else pixels).astype(np.float32, copy=False)
+    if _becomes_float(page):
+        light = pixels if photometric != "MINISWHITE" else 1 - pixels if pixels.dtype.kind == "f" else ~pixels
+        return light.astype(np.float32, copy=False)
     full = np.uint16 if bits > 8 else np.uint8
     if bits not in (8, 16):
         scaled = pixels.astype(np.uint32) * np.iinfo(full).max + (2**bits - 1) // 2

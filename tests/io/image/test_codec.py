@@ -168,6 +168,19 @@ def test_palette_and_key_colours_with_transparency_give_alpha(tmp_path: Path) ->
     assert "transparent colour" in info.notes[0]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint32"])
+def test_whole_numbers_with_a_sign_or_of_32_bits_become_floats(dtype: str, tmp_path: Path) -> None:
+    low = -100 if dtype.startswith("i") else 0
+    numbers = np.arange(low, low + 200).reshape(10, 20).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", numbers)
+    array, info = read(tmp_path / "a.tif")
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array[0], numbers)
+    assert info.notes[0].startswith(f"{dtype} turned into float32")
+    write(tmp_path / "b.tif", array, info)
+    np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], array)
+
+
 def test_white_is_zero_and_twelve_bits_in_tiff(tmp_path: Path) -> None:
     gray = _waves(1)[0]
     tifffile.imwrite(tmp_path / "w.tif", 255 - gray, photometric="miniswhite")
@@ -522,7 +535,7 @@ def test_nan_and_infinity_are_counted_and_located(tmp_path: Path) -> None:
         read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("dtype", ["int16", "uint32", "int8", "complex64"])
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "complex64"])
 def test_samples_of_other_kinds_are_refused(tmp_path: Path, dtype: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8), dtype))
     with pytest.raises(UnsupportedError, match=rf"a\.tif: .*{dtype}"):
