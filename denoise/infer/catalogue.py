@@ -171,7 +171,7 @@ def load(
         WeightsError: The file is not a weights file that this version can use.
     """
     from denoise.infer.cleaner import Cleaner
-    from denoise.infer.precision import at_precision
+    from denoise.infer.precision import at_precision, finer_precision
 
     if ensemble not in (None, *ENSEMBLES):
         raise UsageError(f"ensemble is {ensemble}; expected one of {', '.join(map(str, ENSEMBLES))}")
@@ -190,8 +190,9 @@ def load(
     elif not row.path:
         model = build(row.name, modality)
     else:
-        loaded = [weights.load(path) for path in row.files.values()]
-        model, *companions = (at_precision(network, card, precision) for network, card in loaded)
+        loaded, *others = [weights.load(path) for path in row.files.values()]
+        model = at_precision(*loaded, precision)
+        companions = [at_precision(*other, finer_precision(precision)) for other in others]
         if row.card.get("architecture") == "sound-kind":
             raise UsageError(f"{row.name}: is a classifier of recordings, which cleans nothing")
         if modality == "sensor" and model.spec.halo:
@@ -238,20 +239,20 @@ def _averaged(network: Denoiser, copies: int) -> Denoiser:
 
 def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | None) -> Selector:
     if modality == "image":
-        from denoise.infer.precision import at_precision
+        from denoise.infer.precision import at_precision, finer_precision
         from denoise.infer.select_image import ImageSelector
 
         loaded = {
             name: weights.load(row.files[name]) for name in PICKS[row.name]["image"] if name in row.files
         }
         models = {name: at_precision(model, card, precision) for name, (model, card) in loaded.items()}
+        against_noise = next(iter(models))
+        estimator = at_precision(*loaded[against_noise], finer_precision(precision))
         for name, companion in COMPANIONS.items():
-            if name in models and companion in models:
-                models[name] = _sharpener(models[name], models[companion])
-        against_noise = PICKS[row.name]["image"][0]
-        if against_noise in models:
-            models[against_noise] = _averaged(models[against_noise], ensemble or 1)
-        return ImageSelector(models)
+            if name in models and companion == against_noise:
+                models[name] = _sharpener(models[name], estimator)
+        models[against_noise] = _averaged(models[against_noise], ensemble or 1)
+        return ImageSelector(models, estimator)
     from denoise.infer.select_audio import MUSIC, OTHER, SPEECH
     from denoise.infer.switch import AudioSelector
     from denoise.models.field.careful import Careful

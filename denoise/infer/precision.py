@@ -36,12 +36,18 @@ def at_precision(network: Denoiser, card: Mapping[str, Any], precision: str) -> 
         facts = measured.get(INT8) if isinstance(measured, Mapping) else None
         if has_int8() and facts is not None and keeps_quality(facts):
             return _in_int8(network, card, facts)
-        wanted = BF16 if has_bf16() else FLOAT32
+        wanted = finer_precision(wanted)
     if wanted == FLOAT32:
         return network
     reduced = in_bf16(network)
     reduced.precision = BF16
     return reduced
+
+
+def finer_precision(precision: str) -> str:
+    """Return a precision without int8: for what judges pictures, and for those that hardly have noise."""
+    wanted = resolved_precision(precision)
+    return wanted if wanted != INT8 else BF16 if has_bf16() else FLOAT32
 
 
 def keeps_quality(facts: Mapping[str, Any]) -> bool:

@@ -151,13 +151,15 @@ class ImageSelector(PageSelector):
 
     Args:
         models: By name: first the one against noise, then `photo-sharp` where blur is to be undone.
+        estimator: The one against noise, exact enough to judge pictures that hardly have noise.
     """
 
     spec = InputSpec("image", channels=3, halo=None)
 
-    def __init__(self, models: Mapping[str, Denoiser]) -> None:
+    def __init__(self, models: Mapping[str, Denoiser], estimator: Denoiser) -> None:
         super().__init__({name: build(_LEAVE, "image") for name in (_LEAVE, _MEDIAN)} | dict(models))
         self._cleaner = next(iter(models))
+        self._estimator = estimator.eval()
 
     def select(self, page: Array, peak: float | None) -> ImageSelection:
         """Select the model for a page `(C, H, W)` without alpha."""
@@ -259,8 +261,7 @@ class ImageSelector(PageSelector):
         )
 
     def _real_noise(self, page: Array, peak: float) -> RealNoise:
-        denoiser = self.models[self._cleaner].eval()
-        return real_noise(page, peak, lambda crops: denoise_crops(denoiser, crops))
+        return real_noise(page, peak, lambda crops: denoise_crops(self._estimator, crops))
 
 
 def _has_specks(selection: Selection) -> bool:
