@@ -151,15 +151,16 @@ class ImageSelector(PageSelector):
 
     Args:
         models: By name: first the one against noise, then `photo-sharp` where blur is to be undone.
-        estimator: The one against noise, exact enough to judge pictures that hardly have noise.
+        estimator: The one against noise, exact enough to judge pictures that hardly have noise;
+            None is the first of `models`.
     """
 
     spec = InputSpec("image", channels=3, halo=None)
 
-    def __init__(self, models: Mapping[str, Denoiser], estimator: Denoiser) -> None:
+    def __init__(self, models: Mapping[str, Denoiser], estimator: Denoiser | None = None) -> None:
         super().__init__({name: build(_LEAVE, "image") for name in (_LEAVE, _MEDIAN)} | dict(models))
         self._cleaner = next(iter(models))
-        self._estimator = estimator.eval()
+        self._estimator = (estimator or models[self._cleaner]).eval()
 
     def select(self, page: Array, peak: float | None) -> ImageSelection:
         """Select the model for a page `(C, H, W)` without alpha."""

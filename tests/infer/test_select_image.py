@@ -526,8 +526,7 @@ def test_what_is_left_as_it_is_keeps_its_bytes(tmp_path: Path, options: dict[str
 @pytest.mark.parametrize("reason", [f"{RAISED_NOISE} of flat parts from 1 to 9/255", "blurred again"])
 def test_a_rejected_result_makes_way_for_the_next_milder_one(reason: str, gain: Make) -> None:
     spec = {"modality": "image", "channels": 3}
-    cleaner = gain(0.5, **spec)
-    selector = ImageSelector({"photo": cleaner, "photo-sharp": gain(3.0, **spec)}, cleaner)
+    selector = ImageSelector({"photo": gain(0.5, **spec), "photo-sharp": gain(3.0, **spec)})
     selection = select(3.0, 2.0, sharpens=True)
     tried = [(selection.model, selection.strength)]
     while selection.model != "none":
