@@ -14,9 +14,12 @@ from denoise import weights
 from denoise.arrays import Array, Doubles
 from denoise.dsp.resample import resampler
 from denoise.infer.selection import Selection
+from denoise.models.base import Denoiser
 from denoise.models.sound_kind import HOP, KINDS, SAMPLE_RATE, SEGMENT_SAMPLES, SoundKind
 
 SPEECH, MUSIC, OTHER, SILENCE = "speech", "music", "other sounds", "silence"
+
+_NOISE = np.array([kind == "noise" for kind in KINDS[1:]], float)
 
 _STEP = SEGMENT_SAMPLES // 2  # between windows, at the rate of the classifier
 STEP_S = _STEP / SAMPLE_RATE
@@ -32,7 +35,13 @@ _SILENT_RMS = 1e-5  # 100 dB below full scale
 _MIN_SPEECH = 0.4
 # Correlation of the spectrograms (dB) of two channels from which they are one scene, with one decision.
 _MIN_CORRELATION = 0.5
-_MIN_MUSIC = 0.5  # probability of singing or music; below it, what is removed is limited
+_MIN_MUSIC = 0.5  # probability of singing or music from which a window is no speech
+_SURE_MUSIC = 0.7  # the same of a step; below it, what is removed is limited
+# A window with a probability of speech between these is classified again after a model for speech.
+_DOUBT = (0.15, 0.75)
+_MIN_FOUND = 0.5  # probability of speech afterwards that counts
+# Power that this model leaves, at least: of speech in noise, and of what the classifier took for speech.
+_FOUND_DB, _LEFT_DB = -6.3, -15.0
 _PAUSE = 0.1  # probability of speech below which a step is no speech, whatever is around it
 
 # Channels of the layouts that WAV and FLAC define: front left and right, centre, low frequencies, pairs.
@@ -44,6 +53,11 @@ def _classifier() -> SoundKind:
     network, _ = weights.load(weights.DETECTOR)
     assert isinstance(network, SoundKind)
     return network
+
+
+@functools.cache
+def _live() -> Denoiser:
+    return weights.load(weights.pretrained()["speech-live"])[0].eval()
 
 
 @torch.inference_mode()
@@ -67,6 +81,29 @@ def band_powers(window: Array, before: torch.Tensor | None = None) -> torch.Tens
 def kind_probabilities(powers: torch.Tensor) -> Doubles:
     """Return the probability of each of `KINDS` for each channel, `(C, kinds)`; the level does not count."""
     return np.asarray(_classifier().classify(powers).softmax(1).double().numpy())
+
+
+@torch.inference_mode()
+def second_look(samples: Array, first: Doubles) -> Doubles:
+    """Classify a window again by what a model for speech leaves of it.
+
+    Noise hides speech from the classifier, and a bird may sound like a voice. The model leaves speech, and
+    little of a bird.
+
+    Args:
+        samples: A channel at 16 kHz, `(n,)`.
+        first: Its probabilities so far, `(kinds,)`.
+    """
+    level = torch.from_numpy(samples.astype(np.float32, copy=False))
+    level = 0.1 * level / level.square().mean().sqrt()
+    left = _live()(level[None, None])[0]
+    left_db = 10 * float(torch.log10(left.square().mean() / level.square().mean() + 1e-20))
+    if left_db < _LEFT_DB:
+        return np.append(0.0, first[1:] + first[0] * _NOISE)
+    if first[0] > _MIN_FOUND or left_db < _FOUND_DB or _music(first) > _MIN_MUSIC:
+        return first
+    second = kind_probabilities(band_powers(left.numpy()))[0]
+    return second if second[0] > _MIN_FOUND else first
 
 
 def are_one_scene(powers: torch.Tensor) -> bool:
@@ -132,9 +169,14 @@ class KindTracker:
         if sounding.size:
             self._powers = band_powers(window, self._powers)
             powers = self._powers[torch.from_numpy(sounding)]
+            loudest = window[sounding]
             if are_one_scene(powers):
+                loudest = loudest[[int(powers.sum((1, 2)).argmax())]]
                 powers = powers.sum(0, keepdim=True)
-            found[sounding] = kind_probabilities(powers)
+            found[sounding] = [
+                second_look(samples, row) if _DOUBT[0] < row[0] < _DOUBT[1] else row
+                for samples, row in zip(loudest, kind_probabilities(powers), strict=True)
+            ]
         else:
             self._powers = None
         self._windows.append(found)
@@ -153,7 +195,7 @@ class KindTracker:
         is_pause = own and max(x[0] for x in own) < _PAUSE
         if speech >= _MIN_SPEECH and not is_pause and all(_music(x) < max(_MIN_MUSIC, x[0]) for x in own):
             return SPEECH
-        return MUSIC if music >= _MIN_MUSIC else OTHER
+        return MUSIC if music >= _SURE_MUSIC else OTHER
 
 
 def _music(probabilities: Doubles) -> float:

@@ -31,6 +31,7 @@ from denoise.infer.select_audio import (
     band_powers,
     channel_groups,
     kind_probabilities,
+    second_look,
 )
 from denoise.infer.switch import AudioSelector, SwitchedStream
 from denoise.models.base import Denoiser, InputSpec
@@ -156,6 +157,31 @@ def test_readings_are_speech_noisy_or_clean_loud_or_faint(path: Path, gain_db: f
 @pytest.mark.parametrize("kind", OTHER_SOUNDS)
 def test_what_is_not_speech_is_not_taken_for_it(kind: str) -> None:
     assert SPEECH not in kinds(OTHER_SOUNDS[kind]())
+
+
+@pytest.mark.parametrize(
+    ("samples", "first", "is_speech"),
+    [
+        (lambda: talk() + white(talk().std()), (0.3, 0.1, 0.1, 0.5), True),
+        (lambda: talk() + white(talk().std()), (0.3, 0.5, 0.1, 0.1), None),  # may be a song
+        (birds, (0.7, 0.0, 0.0, 0.3), False),
+        (lambda: white(0.1), (0.3, 0.1, 0.1, 0.5), False),
+        (lambda: notes(196, 4, 6, 8), (0.3, 0.1, 0.1, 0.5), None),
+    ],
+    ids=["voice in noise", "song in noise", "birds", "noise", "notes"],
+)
+def test_what_a_model_for_speech_leaves_decides_in_doubt(
+    samples: Callable[[], np.ndarray], first: tuple[float, ...], is_speech: bool | None
+) -> None:
+    """A level far from full scale changes nothing."""
+    window = 1e-3 * samples()[: 4 * RATE]
+    second = second_look(window, np.array(first))
+    assert second.sum() == pytest.approx(1.0, abs=1e-6)
+    if is_speech is None:
+        assert second == pytest.approx(first)
+    else:
+        assert (second[0] > 0.5) == is_speech
+        assert is_speech or second[0] == 0
 
 
 def test_silence_and_a_moment_are_no_speech() -> None:
@@ -329,6 +355,7 @@ def test_in_memory_it_is_what_was_selected(auto: Cleaner) -> None:
 
 
 def test_doubt_is_no_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select_audio, "second_look", lambda _, first: first)
     for probability, kind in ((0.38, OTHER), (0.42, SPEECH)):
         found = np.array([probability, 0.1, 0.1, 0.8 - probability])
         monkeypatch.setattr(select_audio, "kind_probabilities", lambda _, found=found: found[None])
