@@ -535,6 +535,8 @@ def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
     if left is not None:
         share = f"{left:.1f} dB of the variance"
         notes += (f"left in: {share} could be noise or events, and nothing tells which; see --model",)
+    if (sways := diagnostics.get("left_wander_db")) is not None:
+        notes += (f"left in: slow wander, {sways:.1f} dB of the variance; --remove baseline takes it out",)
     return notes
 
 

@@ -120,6 +120,20 @@ def test_the_index_gives_the_rate_and_the_names_decide() -> None:
         denoiser.transform(frame.iloc[:, :4])
 
 
+def test_the_rate_of_the_index_is_the_one_that_cleans() -> None:
+    """Hum is at 50 Hz only at the right rate."""
+    time_s = np.arange(8000) / 500.0
+    clean = np.sin(2 * np.pi * 0.7 * time_s)
+    hum = clean + 0.3 * np.sin(2 * np.pi * 50.0 * time_s)
+    index = pd.date_range("2024-03-30 22:00", periods=hum.size, freq="2ms", tz="Europe/Berlin")
+    out = denoise.SignalDenoiser().fit_transform(pd.DataFrame({"volts": hum}, index=index))
+    np.testing.assert_allclose(out["volts"], denoise.load("sensor").clean(hum, 500.0), atol=1e-6)
+    assert np.std(out["volts"] - clean) < 0.1 * np.std(hum - clean)
+    with_column = pl.DataFrame({"time": index.tz_localize(None), "volts": hum})
+    again = denoise.SignalDenoiser().fit_transform(with_column)
+    np.testing.assert_allclose(again["volts"], out["volts"], atol=1e-6)
+
+
 def test_a_frame_of_polars_keeps_its_type_and_dtypes() -> None:
     frame = pl.from_dict({"when": _frame().index.to_numpy(), **{n: _frame()[n].to_list() for n in _frame()}})
     frame = frame.with_columns(pl.col("temp").cast(pl.Float32))

@@ -15,7 +15,7 @@ from denoise.arrays import Doubles
 from denoise.dsp.windows import padded
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser
-from denoise.models.sensor.check import EventGuard, HarmGate
+from denoise.models.sensor.check import EventGuard, HarmGate, WanderGate
 from denoise.models.sensor.faults import FirstReadings, Giants, Repair
 from denoise.models.sensor.heartbeats import Heartbeats
 from denoise.models.sensor.impulses import Impulses
@@ -34,6 +34,7 @@ _FEW = 0.0026  # share of outliers nearby that makes no faults of R waves there
 _SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone outliers of a slow log
 _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
 _MUCH = 0.4  # share of the variance; that much in corrections that are not applied is worth a word
+_SWAYS = 0.05  # the same of wander around heartbeats
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 
@@ -66,8 +67,8 @@ class SensorChain(Denoiser):
     By default the stages remove single outliers, runs of stuck or saturated readings, and mains hum, if the
     evidence is clear. Wild first readings and events stay (`denoise.models.sensor.check`). Slow wander is
     signal to most sensors and goes only on request. Components to keep are subtracted before the network and
-    added back after it. A network for electrocardiograms takes over around heartbeats. A clean
-    electrocardiogram keeps its wander; one with other noise, or more wander than a clean one has, loses it.
+    added back after it. A network for electrocardiograms takes over around heartbeats. Their wander stays
+    unless it fits the noise besides, or is more than they are.
 
     Args:
         network: Any denoiser of sensors with a halo.
@@ -125,10 +126,8 @@ class SensorChain(Denoiser):
         self._steady = steady if steady.possible else None
         halo += self._tone_gate.halo + (steady.halo if steady.possible else 0)
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
-        # Wander of that size is seen in most electrocardiograms; removal below it changes more than it mends.
-        self._wander_gate = HarmGate(-18.0, -14.0)
-        self._wander_alone = HarmGate(-10.5, -8.5, 4096)  # more than a clean one has in such a time
-        halo += self._wander.halo + self._wander_alone.halo if self._wander else 0
+        self._wander_gate = WanderGate(sample_rate or 0.0)
+        halo += self._wander.halo + self._wander_gate.halo if self._wander else 0
         halo += max(self._beats.halo if self._beats else 0, *(part.spec.halo or 0 for part in networks))
         multiple_of = math.lcm(GRID, *(part.spec.multiple_of for part in networks))
         self.spec = replace(
@@ -136,6 +135,7 @@ class SensorChain(Denoiser):
         )
         self.rates_hz = rates_hz
         self._power = self._left = 0.0  # of the log, and of corrections that were not applied
+        self._left_wander = 0.0
         self._removed: dict[str, float] = {}
 
     @property
@@ -188,6 +188,8 @@ class SensorChain(Denoiser):
         }
         if self._left > _MUCH * self._power > 0.0:
             found["left_noise_db"] = 10.0 * math.log10(self._left / self._power)
+        if self._left_wander > _SWAYS * self._power > 0.0:
+            found["left_wander_db"] = 10.0 * math.log10(self._left_wander / self._power)
         return found
 
     def forward(self, noisy: Tensor) -> Tensor:
@@ -246,11 +248,12 @@ class SensorChain(Denoiser):
             correction = share * correction
             noise = self.guard(found.prepared[row], correction, found.impulses[row])
             noise += beats * (correction - noise)  # there the network knows the peaks
-            wander = found.wander[row]
-            alone = self._wander_alone.share(wander) if wander.any() else 0.0
             if self._steady:
                 noise = self._steady(found.prepared[row], noise)
-            checked[row] = noise + np.maximum(share * self._wander_gate.share(wander), alone) * wander
+            wander = self._wander_gate(found.wander[row], found.noise[row], share)
+            self._count("wander", wander)
+            self._left_wander += float(np.sum((found.wander[row] - wander) ** 2))
+            checked[row] = noise + wander
         return checked
 
     def _prepare(self, samples: Doubles) -> tuple[Doubles, Doubles, Doubles]:

@@ -41,6 +41,48 @@ class HarmGate:
 
 
 @dataclass(frozen=True)
+class WanderGate:
+    """Removes wander around heartbeats that fits the rest of the noise, or is more than the heartbeats.
+
+    Wander of a clean ECG is part of the recording. Noise has a smooth spectrum, so wander that stands far
+    above the noise beside it in frequency is no part of that noise, and stays.
+    """
+
+    rate_hz: float  # sample rate
+
+    beside_hz = 4.0  # noise up to there tells what is below the cutoff of wander
+    fits_db = (6.0, 9.0)  # power relative to that noise: all, nothing goes
+    alone = HarmGate(-4.0, -2.0, 4096)  # wander that is more than the heartbeats goes by itself
+    large = HarmGate(-18.0, -14.0)  # least wander; removal below it changes more than it mends
+
+    @property
+    def halo(self) -> int:
+        """The windows of the noise beside wander and of the powers."""
+        return self.alone.window + self._window
+
+    @property
+    def _window(self) -> int:
+        return round(0.64 * self.rate_hz / self.beside_hz)
+
+    def __call__(self, wander: Doubles, noise: Doubles, share: Doubles) -> Doubles:
+        """Return the wander `(n,)` to remove.
+
+        Args:
+            wander: What a network takes below the cutoff of wander, `(n,)`.
+            noise: What it takes above, `(n,)`.
+            share: What of that is applied, `(n,)`.
+        """
+        if not wander.any():
+            return wander
+        beside = slide(slide(noise, self._window) ** 2, self.alone.window)
+        power = slide(wander**2, self.alone.window)
+        ratio_db = 10.0 * np.log10(np.maximum(power, 1e-12) / np.maximum(beside, 1e-12))
+        share = share * self.large.share(wander) * falling(ratio_db, self.fits_db)
+        removed: Doubles = np.maximum(share, self.alone.share(wander)) * wander
+        return removed
+
+
+@dataclass(frozen=True)
 class EventGuard:
     """Share of a correction to apply: all of what is of the usual size, nothing of what is far larger.
 
