@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, cast
 
@@ -29,46 +30,21 @@ from denoise.io.sensor.base import (
     SensorFormat,
     SensorReader,
     SensorWriter,
-    changed_samples,
     check_recording,
-    with_gaps,
 )
+from denoise.io.sensor.cells import CellFormat, replaced
 from denoise.io.sensor.columns import table_info
 from denoise.io.sensor.dialect import Head, head_of
 from denoise.io.sensor.doubts import refuse_sources
-from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, is_quoted, shown, unquoted
+from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, shown, unquoted
 from denoise.io.sensor.rows import Chunk, Rows, find_difference
 from denoise.io.sensor.stamps import Stamps, seconds_of
 from denoise.io.sensor.survey import ColumnSurvey, unit_in
 from denoise.io.sensor.text import GZIP, WIDE, open_text, open_unpacked
-from denoise.signal import DECIMALS, DELIMITERS, Clock, Domain, SensorInfo
+from denoise.signal import DECIMALS, DELIMITERS, Clock, SensorInfo
 
 _MORE_DECIMALS = 2  # of a changed cell than its column shows
 _EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
-
-
-@dataclass(frozen=True)
-class CellFormat:
-    """The style of the changed cells of one column."""
-
-    spec: str  # for `format`; empty for the shortest text that reads back exactly
-    digits: int  # decimals (of the mantissa, where the spec has an exponent)
-    form: NumberForm
-    missing: str  # the text of a gap
-
-    def tolerance(self, values: Doubles) -> Doubles | float:
-        """Change of a value that leaves its text the same."""
-        half_unit = 0.5 * 10.0**-self.digits
-        if not self.spec:
-            return 0.0
-        return half_unit * np.abs(values) if self.spec[-1] in "eE" else half_unit
-
-    def texts(self, values: Doubles) -> list[str]:
-        """Format the values."""
-        out = [self.form.text(value, self.spec) for value in values.tolist()]
-        for index in np.flatnonzero(np.isnan(values)).tolist():
-            out[index] = self.missing
-        return out
 
 
 class _TextColumn(ColumnSurvey):
@@ -176,7 +152,9 @@ class TextLayout:
         return Rows(path, self.head)
 
 
-def _survey(path: Path, options: LogOptions) -> SensorInfo:
+@lru_cache(maxsize=1)
+def _survey(path: Path, options: LogOptions, _state: tuple[int, ...]) -> SensorInfo:
+    """Survey a file; again only if its state has changed, for that takes as long as reading all rows."""
     marks = DELIMITERS.get(options.delimiter or "", ""), DECIMALS.get(options.decimal or "", "")
     head = head_of(path, *marks)
     surveys = [
@@ -307,15 +285,14 @@ class TextWriter(SensorWriter):
             OutputError: It has another shape or names, or an untouched cell is another one.
         """
         layout = self._layout
+        difference = self._header_difference(layout.marks[1])
         # rounded, 20.200 may leave the marks open, which are those of the source
-        marks = dict.fromkeys((layout.marks[1], layout.forms[0].decimal))
-        found = [self._header_difference(decimal) for decimal in marks]
-        if not all(found):
+        if not difference or not self._header_difference(layout.forms[0].decimal):
             chosen = dict(zip(layout.chosen, layout.forms, strict=True))
-            found = [find_difference(layout.read(self.info.source), layout.read(self._temporary), chosen)]
-        if found[0]:
+            difference = find_difference(layout.read(self.info.source), layout.read(self._temporary), chosen)
+        if difference:
             raise OutputError(
-                f"{self.path}: the result does not read back as {self.info.source}: {found[0]}; "
+                f"{self.path}: the result does not read back as {self.info.source}: {difference}; "
                 "expected the same table: give --delimiter and --decimal"
             )
 
@@ -352,49 +329,24 @@ class TextWriter(SensorWriter):
         for values, index, style, domain in zip(
             block, layout.chosen, layout.formats, self.info.domains, strict=True
         ):
-            columns[index] = _replaced(columns[index], values, style, domain)
+            columns[index] = replaced(columns[index], values, style, domain)
         newline = layout.head.dialect.newline
-        lines = [*map(layout.head.dialect.join, zip(*columns, strict=True))]
+        lines = [*layout.head.dialect.joined(zip(*columns, strict=True))]
         kept = {row - start: text for row, text in chunk.kept.items() if start <= row < stop}
         for row, text in kept.items():
             lines[row] = text + lines[row]
         self._done = stop
         is_last = stop == chunk.rows and chunk.rows not in chunk.kept
-        self._write("".join([line + newline for line in lines]), chunk.closed or not is_last)
-
-
-def _replaced(cells: Sequence[str], values: Doubles, style: CellFormat, domain: Domain) -> Sequence[str]:
-    """Replace the text of cells whose values changed by more than the text shows."""
-    old = with_gaps(style.form.parse(cells), domain)
-    changed = changed_samples(old, values, style.tolerance(old))
-    rows = np.flatnonzero(changed)
-    if not rows.size:
-        return cells
-    out = list(cells)
-    for row, text in zip(rows.tolist(), style.texts(values[rows]), strict=True):
-        out[row] = _with_core(out[row], text)
-    return out
-
-
-def _with_core(cell: str, text: str) -> str:
-    """Replace the content of a cell, and keep its quotes, and its width if spare blanks allow."""
-    core = cell.strip()
-    if is_quoted(core):
-        text = f'"{text}"'
-    if len(core) == len(cell):
-        return text
-    before, after = cell.split(core, 1) if core else ("", cell)
-    for _ in range(len(text) - len(core)):
-        if before.startswith("  "):
-            before = before[1:]
-        elif after.startswith("  "):
-            after = after[1:]
-    return before + text + after
+        self._write(newline.join(lines) + newline, chunk.closed or not is_last)
 
 
 def _reader(path: Path, options: LogOptions, recording: int, block: int) -> TextReader:
     check_recording(path, recording, 1)
-    return TextReader(_survey(path, options), block)
+    status = path.stat()
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    names = None if options.columns is None else tuple(options.columns)
+    hashable = replace(options, columns=names, exclude=tuple(options.exclude))
+    return TextReader(_survey(path, hashable, state), block)
 
 
 FORMAT = SensorFormat(_reader, TextWriter)

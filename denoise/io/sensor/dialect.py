@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,11 +58,11 @@ class Dialect:
         """Cells of a record without a delimiter."""
         return 2 if self.arrow else 1
 
-    def join(self, cells: Sequence[str]) -> str:
-        """Join the cells of `split` again."""
+    def joined(self, rows: Iterable[Sequence[str]]) -> Iterator[str]:
+        """Join the cells of `split` again, row by row."""
         if self.arrow:
-            return cells[0] + self.delimiter.join(cells[1:])
-        return ("" if self.delimiter == " " else self.delimiter).join(cells)
+            return (cells[0] + self.delimiter.join(cells[1:]) for cells in rows)
+        return map(("" if self.delimiter == " " else self.delimiter).join, rows)
 
     @cached_property
     def _cell(self) -> re.Pattern[str]:

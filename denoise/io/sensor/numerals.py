@@ -124,11 +124,16 @@ class NumberForm:
                 raise NotNumbersError(row, str(error)) from None
         return out
 
-    def text(self, value: float, spec: str) -> str:
-        """Format a number; an empty `spec` gives the shortest text that parses to the same value."""
-        plain = format(value, spec) if spec else repr(value)
+    def texts(self, values: Doubles, spec: str) -> list[str]:
+        """Format numbers; an empty `spec` gives the shortest text that parses to the same value."""
+        plain = list(map(f"{{:{spec}}}".format if spec else repr, values.tolist()))
+        if self.thousands:
+            return list(map(self._grouped, plain))
+        return plain if self.decimal == "." else "\n".join(plain).replace(".", self.decimal).split("\n")
+
+    def _grouped(self, plain: str) -> str:
         whole, mark, rest = plain.partition(".")
-        if self.thousands and whole.lstrip("+-").isdigit() and len(whole.lstrip("+-")) > 3:
+        if whole.lstrip("+-").isdigit() and len(whole.lstrip("+-")) > 3:
             whole = f"{int(whole):{'+' if whole[0] == '+' else ''},}".replace(",", self.thousands)
         return whole + (self.decimal if mark else "") + rest
 
