@@ -78,12 +78,16 @@ class WeightsError(DenoiseError):
     """A weights file cannot be used."""
 
 
+_MAX_REASON = 200  # letters
+
+
 def reason(error: BaseException) -> str:
-    """Shorten a library's error for a sentence: its first line, without control characters.
+    """Shorten a library's error for a sentence: the start of its first line, without control characters.
 
     Decoders quote invalid bytes, which on a terminal could be commands.
     """
-    return printable(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return printable(text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}...")
 
 
 def printable(text: str) -> str:

@@ -240,7 +240,9 @@ def _pixels(head: _Head, codec: ImageCompressor) -> Array:
 def _read(path: Path) -> _Head:
     """Read a file, and check everything that can be checked before memory is taken."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_FIXED.size)
+            data += file.read() if data[:4] == MAGIC else b""  # another file may be large, or a device
     except OSError as error:
         raise UnreadableError(f"cannot be read ({error.strerror}); expected a {SUFFIX} file") from error
     if len(data) < _FIXED.size + 12 or data[:4] != MAGIC:

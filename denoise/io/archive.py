@@ -23,6 +23,8 @@ def arrays_of(path: Path, expected: str) -> dict[str, Array]:
         TooLargeError: It unpacks to a hundredfold.
     """
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe never ends
+            raise UnreadableError(f"{path}: is no regular file, expected {expected}")
         with zipfile.ZipFile(path) as parts:
             require_few(len(parts.infolist()), "arrays", f"{path}: ")
             size = sum(part.file_size for part in parts.infolist())

@@ -167,6 +167,8 @@ class CleanJob(Job):
             return
         if not reference.exists():
             raise UsageError(f"{reference}: no such file or folder for the reference")
+        if not (reference.is_file() or reference.is_dir()):
+            raise UsageError(f"{reference}: is no regular file and no folder; expected one for the reference")
         if reference.is_file() and not (len(self.inputs) == 1 and self.inputs[0].is_file()):
             raise UsageError(f"{reference}: the reference is one file; for several inputs give a folder")
 

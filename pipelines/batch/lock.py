@@ -140,7 +140,7 @@ def _read(path: Path) -> Claim:
     try:
         claim = json.loads(path.read_text("ascii"))
         return Claim(claim["process"], None if claim["names"] is None else frozenset(claim["names"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Claim(0, None)
 
 

@@ -371,7 +371,7 @@ def _lines(path: Path) -> Iterator[Any]:
             for line in file:
                 try:
                     yield json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
     except FileNotFoundError:
         return

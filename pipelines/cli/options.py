@@ -35,6 +35,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 Decorator = Callable[[Any], Any]
 
 _MAX = sys.float_info.max
+_MAX_LIST_BYTES = 256 << 20  # of --files-from: some million paths
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 path_type = click.Path(path_type=Path)
@@ -293,9 +294,12 @@ def _all_inputs(inputs: tuple[Path, ...], files_from: str | None, *, null: bool)
     found = list(inputs)
     if files_from is not None:
         try:
-            data = sys.stdin.buffer.read() if files_from == "-" else Path(files_from).read_bytes()
+            with sys.stdin.buffer if files_from == "-" else Path(files_from).open("rb") as file:
+                data = file.read(_MAX_LIST_BYTES + 1)
         except OSError as error:
             raise click.UsageError(f"{files_from}: cannot be read: {error.strerror}") from error
+        if len(data) > _MAX_LIST_BYTES:
+            raise click.UsageError(f"{files_from}: is longer than 256 MiB; expected a list of paths.")
         names = data.split(b"\0") if null else data.splitlines()
         found += [location(os.fsdecode(name)) for name in names if name]
     if not found:

@@ -40,7 +40,7 @@ def read() -> dict[str, Any]:
         if file.stat().st_size > _MAX_BYTES:
             raise UsageError(f"{file}: is larger than 1 MB; expected a few settings")
         tables = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file}: cannot be read: {reason(error)}") from error
     for name, table in tables.items():
         if not isinstance(table, dict):

@@ -114,6 +114,22 @@ def test_a_manifest_of_anything(cleaned: Path, data: st.DataObject) -> None:
     attack_manifest(cleaned, data)
 
 
+@pytest.mark.parametrize("name", [MANIFEST_NAME, PENDING_NAME, ".denoise-claim-0badcafe", "denoise.toml"])
+def test_a_text_of_endless_depth_is_read_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    deep = "[" * 100_000 + "\n"
+    (tmp_path / ("" if name.endswith("toml") else "out") / name).write_text(
+        f"a = {deep}" if name.endswith("toml") else deep
+    )
+    for _ in range(2):
+        run("clean", "a.png", "-o", "out", "--model", "none")
+        run("verify", "out")
+
+
 # ---- weights and archives of codes -----------------------------------------------------------------------
 
 
@@ -241,6 +257,23 @@ def test_arrays_of_any_archive_are_read_with_care(archive: Path, kind: str) -> N
     assert words in run("benchmark", bad, "--protocol", "anomalies", "--models", "mahalanobis")
     with pytest.raises(InputError, match=words):
         list(training_data._read_one(bad, "sensor", 0.0))
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("similar --in /dev/zero", "reconstruct /dev/zero -o back", "decompress /dev/zero -o back"),
+        *("clean a.png -o out --reference /dev/zero", "clean --files-from /dev/zero -o out"),
+        *("models verify /dev/zero", "models show /dev/zero", "info /dev/zero", "clean /dev/zero -o out"),
+    ],
+)
+def test_a_file_without_an_end_is_not_read_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    assert "/dev/zero" in run(*arguments.split())
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------

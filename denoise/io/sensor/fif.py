@@ -18,7 +18,7 @@ from denoise.errors import UnsupportedError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_few
 from denoise.io.sensor.base import naming_damage
-from denoise.io.sensor.npz import ArchiveFormat, Member, loaded
+from denoise.io.sensor.npz import ArchiveFormat, Member, loaded, require_new
 
 _SIGNALS = {"bio", "dbs", "ecg", "ecog", "eeg", "emg", "eog", "gsr", "mag", "grad", "ref_meg", "resp"} | {
     "seeg",
@@ -34,8 +34,10 @@ class _Fif:
         require_few(len(raw.ch_names), "channels", f"{path}: ")
         with naming_damage(str(path), "a sound FIF file of raw data"):
             data = raw.get_data()
-        rate, found = float(raw.info["sfreq"]), {}
+        rate = float(raw.info["sfreq"])
+        found: dict[str, Member] = {}
         for name, kind, values in zip(raw.ch_names, raw.get_channel_types(), data, strict=True):
+            require_new(name, found, path)
             found[name] = loaded(values, f"{path}: {name}", rate)
             if kind not in _SIGNALS:
                 found[name] = Member(None, f"{kind} channel", found[name].load)

@@ -21,7 +21,7 @@ from denoise.errors import UnreadableError
 from denoise.io.limits import require_plausible_size
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npy import time_axis
-from denoise.io.sensor.npz import ArchiveFormat, Member, member
+from denoise.io.sensor.npz import ArchiveFormat, Member, member, require_new
 
 HEADER_BYTES = 128
 _PEEK_BYTES = 4096  # of an element: they hold flags, shape, name and the tag of the numbers
@@ -121,6 +121,7 @@ class _Mat:
                 claimed += struct.unpack_from(f"{order}I", head, 4)[0]
                 matrix = _matrix(head, order)
                 if matrix.name:  # MATLAB's own objects have none
+                    require_new(matrix.name, found, path)
                     found[matrix.name] = self._member(path, element, matrix, order)
             claim = f"{claimed} bytes of variables"
             require_plausible_size(claimed, path.stat().st_size, claim, f"{path}: ")

@@ -121,6 +121,8 @@ def npy_layout(file: IO[bytes], size: int, name: str) -> ArrayLayout:
         old = np.lib.format.read_magic(head) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(head)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"a shape of {shape}")
     if dtype.hasobject:
         raise UnsupportedError(
             f"{name}: the array holds pickled Python objects, which are never loaded; expected numbers"

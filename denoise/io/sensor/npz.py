@@ -62,6 +62,16 @@ def member(layout: Callable[[str], ArrayLayout], label: str, load: Callable[[], 
         return Member(None, str(error).removeprefix(f"{label}: ").partition(";")[0], load)
 
 
+def require_new(name: str, found: Mapping[str, Member], path: Path) -> None:
+    """Refuse a second array of a name: results go by names, and one would take the place of the other.
+
+    Raises:
+        UnsupportedError: The name is in `found`.
+    """
+    if name in found:
+        raise UnsupportedError(f"{path}: two arrays are named {name!r}; expected different names")
+
+
 def loaded(values: Array, label: str, sample_rate: float | None = None) -> Member:
     """Make a member of an array in memory, as other libraries decode it; dates become seconds."""
     stamp_type = str(values.dtype) if values.dtype.kind == "M" else ""
@@ -287,6 +297,7 @@ class _Npz:
             require_memory(claimed, f"{path}: ")
             for entry in archive.infolist():
                 name = entry.filename.removesuffix(".npy")
+                require_new(name, found, path)
                 if entry.flag_bits & 1:
                     raise UnsupportedError(f"{path}: {name!r} is encrypted; expected a plain NPZ")
                 found[name] = self._member(path, archive, entry, name)

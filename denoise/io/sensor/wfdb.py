@@ -33,7 +33,9 @@ from denoise.io.sensor.integers import (
 _FORMATS = ("16", "80", "212")
 _FLAC = {"508": "8", "516": "16", "524": "24"}
 _DEFAULT_RATE, _DEFAULT_GAIN = 250.0, 200.0  # header(5)
-_RECORD = re.compile(r"(?P<name>\w+)\s+(?P<signals>\d+)(?:\s+(?P<rate>[\d.]+)\S*(?:\s+(?P<samples>\d+))?)?")
+_RECORD = re.compile(
+    r"(?P<name>\w+)(?:/\d+)?\s+(?P<signals>\d+)(?:\s+(?P<rate>[\d.]+)\S*(?:\s+(?P<samples>\d+))?)?"
+)
 _SIGNAL = re.compile(
     r"(?P<file>\S+)\s+(?P<format>\d+)(?:x(?P<frame>\d+))?(?::\d+)?(?:\+(?P<offset>\d+))?(?:\s+"
     r"(?P<gain>[-+.\deE]+)(?:\((?P<baseline>-?\d+)\))?(?:/\S+)?(?:\s+-?\d+(?:\s+(?P<adc_zero>-?\d+)"
@@ -58,6 +60,10 @@ def _parse(path: Path) -> _Header:
         raise UnreadableError(f"{path}: does not begin with a record and its signals; expected a WFDB header")
     if lines[filled[0]][match.end("name")] == "/":
         raise UnsupportedError(f"{path}: is a record of several segments; clean the headers of its segments")
+    rest = lines[filled[0]][match.end() :].split()
+    if rest and match["samples"] is None:
+        what = "rate" if match["rate"] is None else "number of samples"
+        raise UnreadableError(f"{path}: a {what} of {rest[0]}; expected a number")
     count = int(match["signals"])
     if not 0 < count < len(filled):
         raise UnreadableError(f"{path}: {len(filled) - 1} lines for {count} signals; expected one for each")

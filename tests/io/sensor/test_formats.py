@@ -1,5 +1,7 @@
 """Recordings of scaled integers, MATLAB and HDF5, checked by independent readers or bit by bit."""
 
+import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +211,48 @@ def test_a_workbook_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> Non
     (tmp_path / "a.xls").write_bytes(b"PK\x03\x04" + bytes(60))
     with pytest.raises(UnsupportedError, match=r"a\.xls: .*save the sheet as CSV"):
         io.probe(tmp_path / "a.xls")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    """The first was once replaced by what had been the second."""
+    one, two = np.sin(np.arange(400) / 9), np.cos(np.arange(400) / 7) + 50
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for values in (one, two):
+            np.save(member := BytesIO(), values)
+            archive.writestr("x.npy", member.getvalue())
+    scipy.io.savemat(tmp_path / "one.mat", {"x": one})
+    scipy.io.savemat(tmp_path / "two.mat", {"x": two})
+    joined = (tmp_path / "one.mat").read_bytes() + (tmp_path / "two.mat").read_bytes()[128:]
+    (tmp_path / "a.mat").write_bytes(joined)
+    for name in ("a.npz", "a.mat"):
+        with pytest.raises(UnsupportedError, match="two arrays are named 'x'; expected different names"):
+            io.probe(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("r1 3 -360 301", "a rate of -360"),
+        ("r1 3 360 -5", "a number of samples of -5"),
+        ("r1 3 fast", "a rate of fast"),
+        ("r1/2 3 360 301", "several segments"),
+    ],
+)
+def test_a_record_of_impossible_numbers_is_refused(tmp_path: Path, line: str, words: str) -> None:
+    record(tmp_path)
+    first, rest = (tmp_path / "r1.hea").read_bytes().split(b"\r\n", 1)
+    assert first.startswith(b"r1 3")
+    (tmp_path / "r1.hea").write_bytes(line.encode() + b"\r\n" + rest)
+    with pytest.raises((UnreadableError, UnsupportedError), match=words):
+        io.probe(tmp_path / "r1.hea")
+
+
+def test_a_shape_below_zero_and_an_endless_one_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    for shape in ("(-5,)", "(" * 3000):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}".encode()
+        path = tmp_path / "a.npy"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(100))
+        with pytest.raises(UnreadableError, match="expected a numpy array") as caught:
+            io.probe(path)
+        assert len(str(caught.value)) < 400 + len(str(path))
