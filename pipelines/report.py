@@ -17,7 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from denoise.errors import OutputError, UsageError, printable
-from denoise.infer.progress import showing_shares
+from denoise.infer.progress import file_in_progress, showing_shares
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.discover import STDOUT as STDOUT
@@ -60,6 +60,9 @@ def progress(total: int) -> Iterator[OnEntry]:
         shown = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
         with tqdm(total=total, dynamic_ncols=True, bar_format=shown) as bar:
 
+            def name(file: Path) -> None:
+                bar.set_description_str(printable(_elided(file.name, 24)), refresh=False)
+
             def show(entry: Entry) -> None:
                 counts[entry.status] += 1
                 with suppress(OSError):  # of files that are not here
@@ -73,11 +76,13 @@ def progress(total: int) -> Iterator[OnEntry]:
                     speed = f"{number(totals['seconds'] / elapsed_s)} x real time"
                 failed = f", {counts['failed']} failed" if counts["failed"] else ""
                 bar.set_postfix_str(speed + failed, refresh=False)
-                bar.set_description_str(printable(_elided(Path(entry.source).name, 24)), refresh=False)
+                name(Path(entry.source))
                 bar.update()
 
             def show_share(share: float) -> None:
                 if share < 1:  # small files are cleaned at once
+                    if file := file_in_progress():
+                        name(file)
                     bar.set_postfix_str(f"{share:.0%} of this file")
 
             with showing_shares(show_share):

@@ -25,7 +25,7 @@ from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.evaluate import evaluator, rescale
 from denoise.infer.profile import NoiseProfile, profiled
-from denoise.infer.progress import report_share
+from denoise.infer.progress import cleaning, report_share
 from denoise.infer.selection import PageSelector, Selection
 from denoise.infer.stages import DEFAULT_BLOCK
 from denoise.infer.stream import Levels, Stream, check_request
@@ -152,7 +152,7 @@ def clean_file(
         raise UsageError(f"the model {model.name} is for {model.spec.modality}, {source} is {modality}")
     check_request(model.name, model.model, options.strength, options.sigma)
     _check_destination(source, destination, modality)
-    with _with_path(source):
+    with _with_path(source), cleaning(source):
         if options.noise_profile:
             model = profiled(model, NoiseProfile.parse(options.noise_profile), source)
         clean = _clean_image if modality == "image" else _clean_signal

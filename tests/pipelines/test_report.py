@@ -134,9 +134,11 @@ def test_progress_shows_the_share_of_a_long_recording(
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 40000), 8000)
-    with report.progress(1):
+    with report.progress(2) as on_entry:
+        on_entry(entry(0))
         found = clean_file(tmp_path / "a.wav", tmp_path / "b.wav", "wiener", block=10000)
-    assert all(f"{share}% of this file" in stream.getvalue() for share in (25, 50, 75))
+    shown = stream.getvalue()
+    assert all(re.search(rf"\ra\.wav: [^\r]*{share}% of this file", shown) for share in (25, 50, 75))
     assert found.duration_s == 5
 
 
