@@ -35,6 +35,10 @@ _AROUND, _MAX_OVER_AROUND = 3, 10.0  # multiples each way, and power of a line o
 _MAX_SWELL = 1.4  # amplitude that is subtracted at most, over the median: what exceeds it is a note
 _FLOOR_SHARE = 2.0  # of the floor beside a line that its power loses
 _BESIDE_HZ = (1.5, 5.0)  # distance of the floor from its line
+_AGREEMENT = (
+    0.2,
+    0.5,
+)  # correlation of two estimates of the same hum: below it there is none, above it all goes
 
 
 def without_hum(rows: Array, sample_rate: float, part: int) -> Array:
@@ -47,11 +51,36 @@ def without_hum(rows: Array, sample_rate: float, part: int) -> Array:
     """
     size = rows.shape[1]
     longer = np.pad(rows.astype(np.float64), ((0, 0), (part, part + -size % part)))
-    hum, fade = np.zeros_like(longer), np.sin(np.pi * np.arange(2 * part) / (2 * part)) ** 2
+    hum, before, is_first = np.zeros_like(longer), np.zeros((len(rows), part)), True
     for start in range(0, longer.shape[1] - part, part):
-        window = slice(start, start + 2 * part)
-        hum[:, window] += fade * mains_hum(longer[:, window], sample_rate)
+        window = longer[:, start : start + 2 * part]
+        found = mains_hum(window, sample_rate)
+        is_last = not window[:, part:].any()
+        hum[:, start : start + part] = crossfaded(before, found[:, :part], is_first, is_last)
+        before, is_first = found[:, part:], not window[:, :part].any()
     return rows - hum[:, part : part + size]
+
+
+def crossfaded(before: Array, after: Array, is_first: bool = False, is_last: bool = False) -> Array:
+    """Return the hum of a part from the windows that end and begin with it, as far as they agree.
+
+    Hum lasts; a motor, or a note, is found in one of them. A window whose other half is silent knows less
+    than the other one, and has no vote.
+
+    Args:
+        before: Its hum by the earlier window, `(C, n)`.
+        after: By the later one.
+        is_first: There is silence before the part.
+        is_last: There is silence after it.
+    """
+    if is_first != is_last:
+        return after if is_first else before
+    power = max(np.square(before).sum(), np.square(after).sum())
+    low, high = _AGREEMENT
+    share = np.clip(((before * after).sum() / (power or 1.0) - low) / (high - low), 0, 1)
+    fade = np.sin(np.pi / 2 * np.arange(before.shape[1]) / before.shape[1]) ** 2
+    hum: Array = share * ((1 - fade) * before + fade * after)
+    return hum
 
 
 def mains_hum(rows: Array, sample_rate: float, known_power: float = 0.0) -> Array:

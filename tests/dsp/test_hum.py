@@ -56,6 +56,17 @@ def test_hum_is_removed_from_a_whole_recording() -> None:
     np.testing.assert_array_equal(without_hum(music, RATE, 2**18), music)
 
 
+def test_a_motor_at_the_start_is_no_hum() -> None:
+    """Two windows share each part; hum is what both find."""
+    music = melody(16)
+    motor = hum(16, 50.0) * (np.arange(16 * RATE) < 5 * RATE)
+    part = 5 * RATE
+    alone = mains_hum(np.pad(music + motor, (part, 0))[None, : 2 * part], RATE)
+    assert level_db(alone) > level_db(motor) - 6  # the first window is deceived
+    left = without_hum((music + motor)[None], RATE, part) - music
+    assert level_db(left[0] - motor) < level_db(motor) - 20
+
+
 @pytest.mark.parametrize("offset", [0.0, 0.1])
 def test_digital_silence_stays_and_hides_no_hum(offset: float) -> None:
     """A recording that was muted for a second, and ends with silence."""

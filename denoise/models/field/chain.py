@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoise.dsp.hum import mains_hum
+from denoise.dsp.hum import crossfaded, mains_hum
 from denoise.models.base import CausalDenoiser
 from denoise.models.classical.restoration import ClickRepair, DropoutRepair
 
@@ -22,15 +22,16 @@ class FieldState:
 
     history: Tensor  # last input samples, which the repairs need around its next part, `(N, n)`
     repaired: Tensor  # last part without clicks, whose hum is not final yet, `(N, hop)`
-    hum: Tensor  # share of the hum in it from the window before, `(N, hop)`
+    hum: Tensor  # its hum by the window that ends with it, `(N, hop)`
     hum_power: Tensor  # mean power of the hum in that window, `(B,)`
+    is_first: Tensor  # whether silence precedes that part, `(B,)`
     state: Any  # state of the network
 
 
 class FieldChain(CausalDenoiser):
     """A network for steady noise behind stages that mend drop-outs and clicks and remove hum by rule.
 
-    Hum is estimated in windows of two parts, which are crossfaded.
+    Hum is estimated in windows of two parts, which are crossfaded as far as they agree.
 
     Recordings of nearly the rate of the network are not resampled, which would spread their clicks.
 
@@ -64,6 +65,7 @@ class FieldChain(CausalDenoiser):
             like.new_zeros(rows, self.hop),
             like.new_zeros(rows, self.hop),
             like.new_zeros(batch),
+            torch.ones(batch, dtype=torch.bool, device=like.device),
             self.network.initial_state(batch, channels),
         )
 
@@ -75,12 +77,23 @@ class FieldChain(CausalDenoiser):
             repaired = self._repair(signal)[:, self._halo : self._halo + self.hop]
             window = torch.cat([state.repaired, repaired], 1)
             found = self._hum(window.view(*part.shape[:2], -1), state.hum_power)
-            hum = (found * torch.hann_window(2 * self.hop, device=found.device)).flatten(0, 1)
-            ready = state.repaired - state.hum - hum[:, : self.hop]
-            out, inner = self.network.step(ready.view_as(part), state.state)
+            last = ~repaired.view_as(part).flatten(1).any(1)
+            hum = [
+                crossfaded(before.cpu().numpy(), after.cpu().numpy(), bool(is_first), bool(is_last))
+                for before, after, is_first, is_last in zip(
+                    state.hum.view_as(part), found[..., : self.hop], state.is_first, last, strict=True
+                )
+            ]
+            ready = state.repaired.view_as(part) - torch.from_numpy(np.stack(hum)).to(part)
+            out, inner = self.network.step(ready, state.state)
             parts.append(out)
             state = FieldState(
-                signal[:, self.hop :], repaired, hum[:, self.hop :], found.square().mean((1, 2)), inner
+                signal[:, self.hop :],
+                repaired,
+                found[..., self.hop :].flatten(0, 1),
+                found.square().mean((1, 2)),
+                ~state.repaired.view_as(part).flatten(1).any(1),
+                inner,
             )
         return torch.cat(parts, -1), state
 
