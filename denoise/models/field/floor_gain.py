@@ -181,10 +181,11 @@ class FloorGain(CausalDenoiser):
         begin = _LONG // _STEP
         context = slice(begin, begin + steps + 6)
         floor, condition = self._floor(features[:, :, context], low[:, context])
-        left = self._ambience(power[:, context], floor)
         if self._white_only:
             hiss, white = _hiss(power[:, context], floor)
-            floor, left = torch.minimum(floor, hiss), 1 - white * (1 - left)
+            floor, left = torch.minimum(floor, hiss), 1 - white
+        else:
+            left = self._ambience(power[:, context], floor)
         # Two more steps each way than the output, between which the context of the frames is interpolated.
         inner = slice(1, steps + 5)
         start = _STEP_FRAMES - _CONTEXT
