@@ -172,11 +172,12 @@ def cli() -> None:
 
 def run() -> None:
     """Run the command line of this process."""
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the caller
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - until the end of the process
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - until the end of the process
+    for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a locale may lack letters of file names
-            getattr(sys, name).reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         try:
             cli(prog_name="denoise")

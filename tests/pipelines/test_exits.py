@@ -192,6 +192,10 @@ def test_streams_that_are_full_closed_or_narrow_end_in_a_code(tmp_path: Path) ->
     assert stopped.stderr.startswith("Error: standard output: ")
     shell = f"exec {sys.executable} -m pipelines.cli info {name} 2>&- >&-"
     assert subprocess.run(["sh", "-c", shell], check=False).returncode == 0
+    shell = f"exec {sys.executable} -m pipelines.cli clean - -o - <&-"
+    closed = subprocess.run(["sh", "-c", shell], check=False, capture_output=True, text=True)
+    assert (closed.returncode, closed.stdout) == (1, "")
+    assert closed.stderr == "Error: standard input: empty, expected a WAV\n"
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     narrow = process("info", name, env=ascii_only)
     assert (narrow.returncode, narrow.stderr) == (0, "")
