@@ -46,6 +46,7 @@ MAX_ROWS = 40  # of a table; all rows are in --json and the manifest
 MIN_GROUPED = 20  # files, from which on a batch is shown as medians
 MAX_NAMED = 5  # files of one cause
 _NOT_SHOWN = ("failed", "planned")  # in the tables
+_NOTHING = {("estimated_jpeg_quality", 100.0)}  # figures that say that there are no traces
 WIDTH = 80  # letters of a line
 MAX_WIDTH = 1000  # of a terminal; beyond, a table is as wide as it gets
 
@@ -155,7 +156,7 @@ def causes(errors: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
-    names = list(dict.fromkeys(base_name(name) for entry in entries for name in entry.metrics))
+    names = figure_names(entries)
     states = {entry.status for entry in entries} != {"ok"}
     sources = [entry.source for entry in entries]
     rows = [
@@ -181,7 +182,7 @@ def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
 
 def _medians_table(modality: str, entries: list[Entry], width: int) -> str:
     """Format one line for many files."""
-    names = list(dict.fromkeys(base_name(name) for entry in entries for name in entry.metrics))
+    names = figure_names(entries)
     names = [name for name in names if _comparable(modality, name)]
     cells = [number(median(entry.seconds for entry in entries))]
     cells += [format_change(entries, name, _finite_median) for name in names]
@@ -235,6 +236,13 @@ def short_names(sources: Sequence[str]) -> list[str]:
 def _notes(entry: Entry) -> tuple[str, ...]:
     """Notes of an entry, without what its error says."""
     return tuple(note for note in entry.notes if note not in (entry.error or ""))
+
+
+def figure_names(entries: Iterable[Entry]) -> list[str]:
+    """Names of the figures of entries, without their sides, and without those that found nothing."""
+    figures = chain.from_iterable(entry.metrics.items() for entry in entries)
+    found = (base_name(name) for name, value in figures if (base_name(name), value) not in _NOTHING)
+    return list(dict.fromkeys(found))
 
 
 def base_name(name: str) -> str:

@@ -17,7 +17,7 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import WRITTEN, Entry
 from pipelines.batch.run import Result
 from pipelines.batch.store import place
-from pipelines.report import base_name, files, format_change, number, short_names
+from pipelines.report import figure_names, files, format_change, number, short_names
 from pipelines.score import Scores
 from pipelines.view import chart
 from pipelines.view.budget import MAX_VIEWS, NAMES, Budget
@@ -137,7 +137,7 @@ def entry_row(entry: Entry, budget: Budget, reading: Mapping[str, Any], *, view:
                 entry.modality or "", Path(entry.source), Path(entry.output), budget, reading
             )
     decision, notes = _decision(entry)
-    named = dict.fromkeys(base_name(name) for name in entry.metrics)
+    named = figure_names([entry])
     figures = [(metric_title(name), format_change([entry], name).replace("->", "→")) for name in named]
     figures = [(title, text if "," in title else re.sub(r"\.00\b", "", text)) for title, text in figures]
     return Row(

@@ -74,6 +74,14 @@ def test_a_table_fits_the_width() -> None:
     assert "estimated_jpeg_quality" in wide
 
 
+def test_a_jpeg_quality_is_shown_only_where_there_are_traces() -> None:
+    entries = [entry(n, metrics={"estimated_sigma": 5.0, "estimated_jpeg_quality": 100.0}) for n in range(2)]
+    assert report.figure_names(entries) == ["estimated_sigma"]
+    assert "jpeg" not in report.summary(Result(tuple(entries), ()))
+    entries.append(entry(2, metrics={"estimated_jpeg_quality": 80.0}))
+    assert "estimated_jpeg_quality" in report.summary(Result(tuple(entries), ()), verbose=True)
+
+
 def test_failures_are_grouped_by_their_cause() -> None:
     entries = [entry(n, status="failed", metrics={}, error=f"in/{n}.png: is empty") for n in range(9)]
     entries += [entry(9, status="failed", metrics={}, error="in/9.png: is torn")]
