@@ -108,12 +108,12 @@ def _exif_item(data: FileBytes) -> bytes:
     if not (item and table):
         return b""
     form = struct.Struct(">H" + "H" * table[1][0] + "H" + "I" * bool(table[2][0]) + "HII")
-    for row in range(int.from_bytes(table[3])):
-        at = table.end() + row * form.size
-        number, *place, extents, offset, size = form.unpack_from(head.ljust(at + form.size, b"\0"), at)
+    rows = min(int.from_bytes(table[3]), (len(head) - table.end()) // form.size)
+    for at in range(table.end(), table.end() + rows * form.size, form.size):
+        number, *place, extents, offset, size = form.unpack_from(head, at)
         if number == int.from_bytes(item[1]) and extents == 1:
-            at = offset + (place[-1] if table[2][0] else 0)
-            block = data[at : at + min(size, _MAX_EXIF_BYTES)]
+            start = offset + (place[-1] if table[2][0] else 0)
+            block = data[start : start + min(size, _MAX_EXIF_BYTES)]
             return block[4 + int.from_bytes(block[:4]) :].removeprefix(EXIF)
     return b""
 
