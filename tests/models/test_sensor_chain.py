@@ -270,6 +270,12 @@ def test_wander_of_an_ecg_goes_where_it_fits_the_noise_or_exceeds_the_heartbeats
         log = beats + wander + noise
         assert low < taken_db(log, Known((wander + noise) / log.std())) < high
 
+    chain = SensorChain(Nothing(), Unsteady(0.0), sample_rate=RATE_HZ).eval()  # a note says how much is left
+    log = beats + wander
+    chain(torch.from_numpy((log - log.mean()) / log.std())[None, None])
+    left_db = 10 * np.log10(np.var(wander) / np.var(log))
+    assert chain.diagnostics()["left_wander_db"] == pytest.approx(left_db, abs=1)
+
 
 class Known(Nothing):
     """A network that knows what was added to a log, in its deviations."""
