@@ -38,7 +38,7 @@ _MIN_CORRELATION = 0.5
 _MIN_MUSIC = 0.5  # probability of singing or music from which a window is no speech
 _SURE_MUSIC = 0.7  # the same of a step; below it, what is removed is limited
 # A window with a probability of speech between these is classified again after a model for speech.
-_DOUBT = (0.15, 0.75)
+_DOUBT = (0.15, 0.6)
 _MIN_FOUND = 0.5  # probability of speech afterwards that counts
 # Power that this model leaves, at least: of speech in noise, and of what the classifier took for speech.
 _FOUND_DB, _LEFT_DB = -6.3, -15.0
