@@ -401,8 +401,12 @@ def check_report(path: Path, kind: str) -> None:
     if path.name == MANIFEST_NAME or path.name.startswith(".denoise"):
         raise UsageError(f"{path}: is a name of the manifest and its companions; choose another")
     refuse_below_file(path.parent)
-    if not os.path.lexists(path):
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return
+    except OSError as error:  # its name is too long, say
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
     if not path.is_file():
         raise UsageError(f"{path}: is no regular file; expected a new name, or - for standard output")
     try:

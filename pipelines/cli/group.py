@@ -101,7 +101,8 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # click ends the process quietly
                 raise
-            raise Stopped(printable(f"{error.filename or 'standard output'}: {error.strerror}")) from error
+            kind = WrongUsage if error.errno == errno.ENAMETOOLONG else Stopped
+            raise kind(printable(f"{error.filename or 'standard output'}: {error.strerror}")) from error
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:

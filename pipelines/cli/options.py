@@ -300,6 +300,8 @@ def _all_inputs(inputs: tuple[Path, ...], files_from: str | None, *, null: bool)
             raise click.UsageError(f"{files_from}: cannot be read: {error.strerror}") from error
         if len(data) > _MAX_LIST_BYTES:
             raise click.UsageError(f"{files_from}: is longer than 256 MiB; expected a list of paths.")
+        if not null and b"\0" in data:
+            raise click.UsageError(f"{files_from}: holds binary data; expected a path a line, or --null.")
         names = data.split(b"\0") if null else data.splitlines()
         found += [location(os.fsdecode(name)) for name in names if name]
     if not found:
@@ -311,7 +313,7 @@ def _all_inputs(inputs: tuple[Path, ...], files_from: str | None, *, null: bool)
 
 def _expanded(path: Path) -> list[Path]:
     """Expand a pattern that names no file itself."""
-    if "://" in str(path) or not glob.has_magic(str(path)) or path.exists():
+    if "://" in str(path) or not glob.has_magic(str(path)) or os.path.exists(path):  # noqa: PTH110 - raises nothing
         return [path]
     names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - of a pattern with any anchor
     return [Path(name) for name in sorted(names)] or [path]

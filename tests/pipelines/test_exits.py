@@ -182,6 +182,36 @@ def test_an_unexpected_error_is_a_sentence(media: Path, monkeypatch: pytest.Monk
     assert result.stderr == "Error: unexpected LookupError: a defect; DENOISE_TRACEBACK=1 shows where\n"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            "clean {}",
+            "clean {} -o out",
+            "clean a.png -o {}",
+            "clean a.png -o out --json {}",
+            "info a.png --json {}",
+        ),
+        *("score {} a.png", "verify {}", "restore {}", "watch {} -o out", "clean {} -o -"),
+    ],
+)
+def test_a_name_that_is_too_long_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, denoise: Run, arguments: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    refused = denoise(*arguments.format("x" * 300).split())
+    assert refused.exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_list_of_paths_is_text(tmp_path: Path, denoise: Run) -> None:
+    listed = tmp_path / "a.png"
+    listed.write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    refused = denoise("clean", "--files-from", listed, "-o", tmp_path / "out")
+    assert (refused.exit_code, "holds binary data" in refused.stderr) == (2, True)
+
+
 def test_streams_that_are_full_closed_or_narrow_end_in_a_code(tmp_path: Path) -> None:
     name = tmp_path / "ü.csv"
     name.write_text("time,x\n0,1\n")
