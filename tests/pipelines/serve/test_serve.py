@@ -453,10 +453,10 @@ def test_a_ticket_works_once(server: Server, photo: bytes) -> None:
 
 def test_old_files_are_removed(server: Server, photo: bytes) -> None:
     state = server.cleaned("a.png", photo)
-    server.shelf.get(state["id"]).started -= server.shelf.job.keep_for - 1
+    server.shelf.get(state["id"]).started -= server.shelf.job.keep_for - 60
     server.shelf.sweep()
     assert server.send("GET", f"/api/files/{state['id']}").status == 200
-    server.shelf.get(state["id"]).started -= 2
+    server.shelf.get(state["id"]).started -= 60
     server.shelf.sweep()
     assert server.send("GET", f"/api/files/{state['id']}").status == 404
     assert not any(server.shelf.root.iterdir())
@@ -504,3 +504,13 @@ def test_the_page_cleans_mixes_and_removes(server: Server, photo: bytes) -> None
         ]
         assert outside == []
     assert not server.shelf._held
+
+
+def test_the_next_server_removes_what_a_killed_one_left(server: Server) -> None:
+    alive, killed = server.shelf.root, Shelf(ServeJob())
+    (killed.root / "input.png").write_bytes(b"private")
+    killed._alive.release()  # as the system does
+    Shelf(ServeJob()).close()
+    assert not killed.root.exists()
+    assert alive.is_dir()
+    assert [path.name for path in alive.parent.glob(f"{killed.root.name}*")] == []
