@@ -408,7 +408,8 @@ def check_report(path: Path, kind: str) -> None:
     except OSError as error:  # its name is too long, say
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
     if not path.is_file():
-        raise UsageError(f"{path}: is no regular file; expected a new name, or - for standard output")
+        piped = "" if kind == "picture" else ", or - for standard output"
+        raise UsageError(f"{path}: is no regular file; expected a new name{piped}")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -44,9 +44,9 @@ def command(report_path: Path | None, **settings: Any) -> None:
     if not job.fit_on:
         options.refuse("without --fit-on", "tail", "seed", "save_model")
     result = find_anomalies(job)
-    click.echo("\n".join(map(printable, _lines(result))))
+    options.say("\n".join(map(printable, _lines(result))), report_path)
     if job.output:
-        click.echo(printable(str(job.output)))
+        options.say(printable(str(job.output)), report_path)
     options.write_page(report_path, lambda: anomalies_page(result))
     options.report_failures(result.problems)
 

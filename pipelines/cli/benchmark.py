@@ -69,7 +69,7 @@ def command(
     from pipelines.benchmark.significance import Comparison, comparisons
 
     job = BenchmarkJob(**settings)
-    texts = json_path, csv_path, cases_path, markdown_path, latex_path
+    texts = json_path, report_path, csv_path, cases_path, markdown_path, latex_path
     compared: list[Comparison] = []
     measured: benchmark.BenchmarkResult | detection.DetectionResult | events.EventResult
     if job.protocol in (protocols.ANOMALIES, protocols.EVENTS):

@@ -40,7 +40,7 @@ def command(report_path: Path | None, **settings: Any) -> None:
     if job.pretrained:
         options.refuse("with --pretrained", "code_size", "steps", "seed")
     done = embed(job)
-    click.echo("\n".join(map(printable, _lines(done, job.output))))
+    options.say("\n".join(map(printable, _lines(done, job.output))), report_path)
     options.write_page(report_path, lambda: embed_page(done, job.projection))
     options.report_failures(done.files.problems)
 

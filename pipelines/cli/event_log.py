@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from denoise.errors import OutputError
+from pipelines.batch.discover import STDOUT
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Progress
 from pipelines.report import check_report
@@ -40,7 +41,7 @@ def logged(progress: Progress, path: Path | None) -> Progress:
 
 
 def write_event(path: Path, event: str, **facts: Any) -> None:
-    """Append one line, whole or not at all.
+    """Append one line, whole or not at all; `-` is standard output.
 
     Raises:
         UsageError: Another file has taken the name, such as a result.
@@ -48,10 +49,14 @@ def write_event(path: Path, event: str, **facts: Any) -> None:
     """
     check_report(path, "log")
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+    text = json.dumps(jsonable(line), allow_nan=False)
+    if path == STDOUT:
+        print(text, flush=True)
+        return
     try:
         with path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
-            data = json.dumps(jsonable(line), allow_nan=False).encode() + b"\n"
+            data = text.encode() + b"\n"
             if file.write(data) < len(data):  # all that the disk had room for
                 file.truncate(size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -224,7 +224,7 @@ def _set_log(ctx: click.Context, _parameter: click.Parameter, path: Path | None)
 
 
 def log_path() -> Path | None:
-    """Return the file of --log-json."""
+    """Return the file of --log-json; `-` is standard output."""
     return click.get_current_context().meta.get("log")
 
 
@@ -234,7 +234,7 @@ log_option = click.option(
     metavar="FILE.jsonl",
     expose_value=False,
     callback=_set_log,
-    help="Append a JSON line when the run starts, after each file, and when it ends.",
+    help="Append a JSON line when the run starts, after each file, and when it ends; - prints them alone.",
 )
 inputs = click.argument("inputs", nargs=-1, required=True, type=path_type, metavar="INPUT...")
 json_option = report_option(
@@ -356,9 +356,9 @@ def finish(job: Job, result: batch.Result, json_path: Path | None, report_path: 
         if job.output == STDOUT:
             click.echo(report.summary(result), err=True)
         else:
-            say(report.summary(result, **_layout()), json_path)
+            say(report.summary(result, **_layout()), json_path, report_path, log_path())
         if job.dry_run:
-            say("\n".join(map(printable, _plan_lines(result))), json_path)
+            say("\n".join(map(printable, _plan_lines(result))), json_path, report_path, log_path())
     if json_path:
         report.check_report(json_path, "JSON")  # again: it may be a result by now
         report.write_json(json_path, _json(job, result))

@@ -43,7 +43,7 @@ def clean_to_stdout(settings: dict[str, Any], json_path: Path | None, report_pat
     inputs = settings["inputs"]
     if len(inputs) != 1 or inputs[0].is_dir():
         raise click.UsageError(f"-o - takes one file; found {printable(', '.join(map(str, inputs)))}.")
-    if json_path == options.STDOUT or report_path == options.STDOUT:
+    if options.STDOUT in (json_path, report_path, options.log_path()):
         raise click.UsageError("standard output takes the result; write the report to a file.")
     with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
         job = options.job_from(CleanJob, settings | {"output": Path(folder)})

@@ -31,7 +31,7 @@ def command(
     from pipelines.view.reports import scores_page
 
     scores = score(reference, estimate, extra)
-    options.say(report.scores(scores), json_path)
+    options.say(report.scores(scores), json_path, report_path)
     if json_path:
         report.write_json(json_path, scores.as_dict())
     options.write_page(report_path, lambda: scores_page(scores))

@@ -71,7 +71,7 @@ def command(settle_s: float, poll_s: float | None, **settings: Any) -> None:
         job, on_entry=on_entry, on_message=lambda sentence: click.echo(printable(sentence), err=True)
     )
     if loudness != "quiet":
-        click.echo(_summary(watched))
+        options.say(_summary(watched), log)
     if watched.stopped:
         raise StorageError(watched.stopped)
     options.exit_if(watched.failed)

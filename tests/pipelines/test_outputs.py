@@ -110,6 +110,42 @@ def test_a_report_has_no_name_of_a_result(tmp_path: Path, denoise: Any, snapshot
     assert snapshot(tmp_path) == before
 
 
+def test_a_dash_is_standard_output_and_never_a_file(
+    tmp_path: Path, denoise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--log-json -` once wrote a file of that name, and words once stood before the page of `--report -`."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save("a.png")
+    before = {"a.png"}
+    clean = ("clean", "a.png", "-o", "b.png", "--model", "none", "--overwrite")
+    lines = denoise(*clean, "--log-json", "-").stdout.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["start", "file", "end"]
+    assert denoise(*clean, "--report", "-").stdout.startswith("<!doctype html>")
+    assert denoise("score", "a.png", "a.png", "--report", "-").stdout.startswith("<!doctype html>")
+    benchmark = ("benchmark", "a.png", "--noise", "gaussian", "--levels", "5", "--models", "none")
+    for option, start in {
+        "--csv": "model,modality",
+        "--cases": "model,",
+        "--markdown": "",
+        "--latex": "\\begin{table}",
+        "--report": "<!doctype html>",
+    }.items():
+        shown = denoise(*benchmark, option, "-")
+        assert (shown.exit_code, shown.stdout[: len(start)]) == (0, start), option
+    refusals = (
+        (*benchmark, "--plot", "-"),
+        (*benchmark, "--contact-sheet", "-"),
+        (*clean, "--log-json", "-", "--json", "-"),
+        ("clean", "a.png", "-o", "-", "--log-json", "-"),
+        ("compress", "a.png", "-o", "-"),
+        ("embed", "a.png", "-o", "-"),
+    )
+    for words in refusals:
+        refused = denoise(*words)
+        assert (refused.exit_code, refused.stdout) == (2, ""), words
+    assert {path.name for path in tmp_path.iterdir()} == before | {"b.png"}
+
+
 def test_a_log_is_never_appended_to_a_file_that_took_its_name(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     write_event(log, "start")

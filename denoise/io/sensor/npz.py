@@ -93,8 +93,8 @@ class Archive(Protocol):
     def members(self, path: Path) -> dict[str, Member]:
         """List the arrays in the order of the file, from their headers alone."""
 
-    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
-        """Put the new bytes of arrays into `temporary`, a copy of the source."""
+    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> tuple[str, ...] | None:
+        """Put the new bytes of arrays into `temporary`, a copy of the source; return notes, if any."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,7 @@ class ArchiveWriter(SensorWriter):
 
     def __init__(self, path: Path, info: SensorInfo, archive: Archive, converts: bool) -> None:
         self._archive, self._converts = archive, converts
+        self.notes: tuple[str, ...] = ()
         self._layout: _Layout = info.own
         super().__init__(path, info, [(each.channels, each.samples) for each in self._layout.recordings])
         self._loaded: dict[str, io.BytesIO] = {}
@@ -178,7 +179,7 @@ class ArchiveWriter(SensorWriter):
         """Write the changed arrays, if there are any, or all to another format."""
         changed = {name: self._loaded[name].getvalue() for name in self._changed}
         if changed or self._converts:
-            self._archive.save(self.info.source, self._temporary, changed)
+            self.notes = self._archive.save(self.info.source, self._temporary, changed) or ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Workbooks of Excel, through openpyxl (the extra `xlsx`): the first sheet with a table of numbers.
 
-The cells of cleaned columns are replaced; other cells and sheets, formulas and styles are kept, charts and
-pictures are not. A column of formulas is left as it is. The whole workbook is in memory.
+The cells of cleaned columns are replaced; other cells and sheets, formulas, styles, charts and pictures are
+kept, drawn shapes and the last values of formulas are not. A column of formulas is left as it is. The whole
+workbook is in memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from denoise.io.sensor.npz import ArchiveFormat, Member, loaded
 
 _MIN_ROWS = 3  # of a table
 _MIN_SHARE = 0.5  # of numbers in a column that is one
+_NO_VALUES = (
+    "formulas are kept without their last values: readers that do not calculate find empty cells until the "
+    "workbook is saved by a spreadsheet program"
+)
 _DATES = (datetime.datetime, datetime.date)
 
 
@@ -57,7 +62,7 @@ class _Xlsx:
             return Member(None, f"text such as {given[0]!r}" if given else "empty", found.load)
         return found
 
-    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
+    def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> tuple[str, ...]:
         table, workbook = _table(source), _open(source)
         sheet = workbook[table.sheet]
         for name, samples in changed.items():
@@ -67,6 +72,8 @@ class _Xlsx:
             for row in np.flatnonzero(changed_samples(old, new)).tolist():
                 sheet.cell(table.first_row + row + 1, place + 1).value = float(new[row])
         workbook.save(temporary)
+        every = (cell for sheet in workbook.worksheets for row in sheet.iter_rows() for cell in row)
+        return (_NO_VALUES,) if any(cell.data_type == "f" for cell in every) else ()
 
 
 def _open(path: Path) -> Any:

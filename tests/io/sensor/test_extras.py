@@ -1,5 +1,6 @@
 """Formats of instruments through the libraries of their fields: read, written back, and refused."""
 
+import io as memory
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,35 @@ def test_a_workbook_keeps_formulas_styles_and_other_sheets(tmp_path: Path) -> No
     assert (cells["A1"].value, cells["D7"].value, cells["E5"].value) == ("Rig 3", "=B7+C7", "looked at")
     assert (cells["B9"].value, cells["C10"].value, cells["B4"].number_format) == (None, "n/a", "0.000")
     assert cells["A3"].value == openpyxl.load_workbook(path)["Sheet"]["A3"].value
+
+
+def test_a_workbook_keeps_charts_and_pictures_and_says_that_formulas_have_no_values(tmp_path: Path) -> None:
+    import openpyxl
+    from openpyxl.chart import LineChart, Reference
+    from openpyxl.drawing.image import Image as Drawing
+    from PIL import Image
+
+    path, out, photo = tmp_path / "a.xlsx", tmp_path / "b.xlsx", memory.BytesIO()
+    make_xlsx(path, LOG)
+    array, info = io.read(path)
+    with io.writer(out, info) as plain:
+        plain.write(HALF * array)
+    assert plain.notes == ()  # no formulas
+    book = openpyxl.load_workbook(path)
+    sheet: Any = book.active
+    chart = LineChart()
+    chart.add_data(Reference(sheet, min_col=1, min_row=1, max_row=301), titles_from_data=True)
+    sheet.add_chart(chart, "E2")
+    Image.new("L", (8, 8)).save(photo, "PNG")
+    sheet.add_image(Drawing(photo), "E30")
+    book.create_sheet("Sums")["A1"] = "=SUM(Sheet!A2:A301)"
+    book.save(path)
+    array, info = io.read(path)
+    with io.writer(out, info) as writer:
+        writer.write(HALF * array)
+    assert any("formulas are kept without their last values" in note for note in writer.notes)
+    new: Any = openpyxl.load_workbook(out)["Sheet"]
+    assert (len(new._charts), len(new._images)) == (1, 1)
 
 
 def test_a_workbook_without_a_table_of_numbers_is_copied(tmp_path: Path) -> None:
