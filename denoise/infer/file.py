@@ -163,7 +163,7 @@ def clean_file(
         " and ".join(dict.fromkeys(selection.model for selection in result.selections)),
         seconds,
         result.metrics | _mean_figures([selection.figures for selection in result.selections]),
-        model.notes + _reasons(result.selections) + result.notes,
+        model.notes + _reasons(result.selections, modality, options.streams) + result.notes,
         result.clipped,
         _cost(result.info, result.size, seconds),
         _salvaged(result.info),
@@ -510,13 +510,17 @@ def _mean_figures(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([found[name] for found in figures if name in found])) for name in names}
 
 
-def _reasons(selections: Sequence[Selection]) -> tuple[str, ...]:
-    """Reason of each selection; of several pages, for the first of each kind."""
+def _reasons(
+    selections: Sequence[Selection], modality: str, streams: Sequence[int] | None
+) -> tuple[str, ...]:
+    """Reason of each selection; of several parts of a file, for the first of each kind."""
     if len(selections) == 1:
         return (selections[0].reason,) if selections[0].reason else ()
-    first = {selection.model: page for page, selection in reversed(list(enumerate(selections)))}
-    pages = sorted(page for page in first.values() if selections[page].reason)
-    return tuple(f"page {page + 1}: {selections[page].reason}" for page in pages)
+    first = {selection.model: part for part, selection in reversed(list(enumerate(selections)))}
+    parts = sorted(part for part in first.values() if selections[part].reason)
+    word = {"image": "page", "audio": "track"}.get(modality, "recording")
+    numbers = streams or range(1, len(selections) + 1)
+    return tuple(f"{word} {numbers[part]}: {selections[part].reason}" for part in parts)
 
 
 def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:

@@ -50,14 +50,14 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                 out.set_chapters(chapters)
             streams = dict[int, Any]()
             for stream in file.streams:
+                if muxer == "matroska" and stream.disposition & av.stream.Disposition.attached_pic:
+                    _attach(source, stream, out)  # as a stream, it would be a track of video
+                    continue
                 template = sounds[stream.index].streams[0] if stream.index in sounds else stream
                 try:
                     copy = out.add_stream_from_template(template, opaque=True)
                 except (ValueError, av.error.FFmpegError):
-                    if muxer == "matroska" and stream.disposition & av.stream.Disposition.attached_pic:
-                        _attach(source, stream, out)
-                    else:
-                        notes.append(f"a {stream.type} stream is not kept: {muxer} cannot hold it here")
+                    notes.append(f"a {stream.type} stream is not kept: {muxer} cannot hold it here")
                     continue
                 copy.metadata.update({k: v for k, v in stream.metadata.items() if k not in _ENCODER_TAGS})
                 copy.disposition = stream.disposition
@@ -130,7 +130,8 @@ def _attach(source: Path, stream: Any, out: Any) -> None:
     with opened(source) as file:
         data = next(bytes(packet) for packet in file.demux(file.streams[stream.index]))
     known = stream.metadata
-    attachment = out.add_attachment(known.get("filename", "cover"), known.get("mimetype", "image/png"), data)
+    kind = "image/" + {"mjpeg": "jpeg"}.get(name := stream.codec_context.name, name)
+    attachment = out.add_attachment(known.get("filename", "cover"), known.get("mimetype", kind), data)
     attachment.metadata.update(known)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -425,6 +426,26 @@ def test_a_recording_becomes_a_media_file_and_back(tmp_path: Path, suffix: str) 
 
 def read_wav(path: Path) -> NDArray[Any]:
     return io.read(path)[0]
+
+
+def test_a_cover_of_jpeg_stays_one_and_notes_name_tracks(tmp_path: Path) -> None:
+    cover = imagecodecs.jpeg_encode(np.zeros((16, 16, 3), np.uint8))
+    source, result = tmp_path / "a.mkv", tmp_path / "b.mkv"
+    sounds = make(tmp_path / "c.mkv", Made(".mkv", "matroska", ("flac", "flac")))
+    with av.open(str(sounds)) as file, av.open(str(source), "w", format="matroska") as out:
+        streams = [out.add_stream_from_template(stream) for stream in file.streams]
+        out.add_attachment("cover.jpg", "image/jpeg", cover)
+        for packet in file.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    report = clean_file(source, result)
+    assert report.notes[0].startswith("track 1: ")
+    with av.open(str(result)) as file:
+        (picture,) = file.streams.video
+        assert picture.disposition & av.stream.Disposition.attached_pic
+        assert picture.metadata["filename"] == "cover.jpg"
+        assert [bytes(packet) for packet in file.demux(picture) if packet.size] == [cover]
 
 
 def test_a_video_without_sound_is_copied(tmp_path: Path) -> None:
