@@ -37,6 +37,7 @@ MAX_BYTES = 64 * 2**20  # of tags in one file; more would be a stray payload, an
 _DERIVED = frozenset(  # chunks that the encoder writes itself, and filling
     {"fmt ", "data", "ds64", "fact", "PEAK", "JUNK", "junk", "FLLR", "PAD ", "COMM", "SSND", "FVER"}
 )
+_SAMPLES = ("data", "SSND")
 _WHOLE = Link()
 _FURTHER = " of a further recording"
 _PART_NAMES = {"ID3": "ID3v2", "APE": "APEv2", "TAG": "ID3v1"}
@@ -229,9 +230,13 @@ def _between(file: BinaryIO, links: Sequence[Link]) -> Iterator[tuple[str, bytes
 
 
 def _behind_chunks(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """Read what follows the last chunk, unless it is filled with zeros."""
+    """Read what follows the last chunk, unless it is filled with zeros.
+
+    Text looks like a chunk that the file does not hold: it is none, unless it is that of the samples.
+    """
     end = file.seek(0, 2)
-    last = max(chunks(file), key=lambda chunk: chunk.start, default=None)
+    found = [c for c in chunks(file) if c.size is None or c.start + c.size <= end or c.name in _SAMPLES]
+    last = max(found, key=lambda chunk: chunk.start, default=None)
     if last and last.size is not None and last.start + last.size + 1 < end:
         file.seek(last.start + last.size + last.size % 2)
         payload = file.read(MAX_BYTES)

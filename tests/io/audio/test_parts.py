@@ -50,6 +50,8 @@ def again(path: Path, suffix: str = "") -> tuple[bytes, str]:
             "not kept: bext of a further recording",
         ),
         (".wav", lambda data: data + b"\1\2\3\4" * 20, "not kept: 80 bytes behind the last chunk"),
+        (".wav", lambda data: data + b"junk" * 30, "not kept: 120 bytes behind the last chunk"),
+        (".aiff", lambda data: data + b"junk" * 30, "not kept: 120 bytes behind the last chunk"),
         (".wav", lambda data: data + bytes(80), ""),
         (".aiff", lambda data: ID3 + data, "not kept: ID3 in front"),
         (".flac", lambda data: data, ""),
