@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from denoise.errors import UnsupportedError, UsageError
 from denoise.io.formats import modality_of, refusal
 from denoise.signal import MODALITIES
 from pipelines.batch.naming import BESIDE, Naming
-from pipelines.batch.store import File, Walk, place
+from pipelines.batch.store import File, Walk, names_a_file, place
 
 STDOUT = Path("-")  # of options that name a file
 RejectReason = Callable[[str], str | None]
@@ -174,8 +174,11 @@ def plan(
     else:
         items = [mirrored(source, output, naming) for source in sources]
     refuse_below_file(root)
+    if not renames:
+        refuse_file_name(root)
     planned, collisions = _checked(items, root, in_place=naming.in_place)
-    return Plan(root, planned, (*found.problems, *collisions), tuple(found.ignored), renames)
+    ignored = tuple(problem for problem in found.ignored if naming.is_input(problem.path))
+    return Plan(root, planned, (*found.problems, *collisions), ignored, renames)
 
 
 def mirrored(source: Source, root: Path, naming: Naming = Naming()) -> Item:  # noqa: B008 - frozen
@@ -224,6 +227,23 @@ def refuse_overlap(folder: Path, output: Path) -> None:
         raise UsageError(f"{output}: the output is inside the input {folder}; choose a folder outside it")
     if outside.is_relative_to(inside):
         raise UsageError(f"{output}: the output holds the input {folder}; choose a folder beside it")
+
+
+def refuse_file_name(folder: Path, suffixes: Collection[str] = ()) -> None:
+    """Refuse to make a folder whose name is that of a file, such as `a.png`.
+
+    Args:
+        suffixes: Those of files, besides those of the formats.
+
+    Raises:
+        UsageError: The name has such a suffix, and no such folder exists.
+    """
+    named = names_a_file(folder) or folder.suffix.lower() in suffixes
+    if place(folder).is_local and named and not folder.exists():
+        raise UsageError(
+            f"{folder}: is the name of a file, and these inputs need a folder; expected another name, or a "
+            "folder that exists"
+        )
 
 
 def refuse_below_file(folder: Path) -> None:

@@ -43,7 +43,7 @@ class Claim:
 
 @contextmanager
 def claimed(root: Path, names: Collection[str] | None) -> Iterator[None]:
-    """Create the output folder and claim outputs in it; a folder created here is removed if it stays empty.
+    """Create the output folder and claim outputs in it; folders created here are removed if they stay empty.
 
     Args:
         root: The output folder.
@@ -53,7 +53,7 @@ def claimed(root: Path, names: Collection[str] | None) -> Iterator[None]:
         UsageError: Another run has claimed one of them.
         OutputError: The folder cannot be created or written.
     """
-    created = not root.exists()
+    created = [folder for folder in (root, *root.parents) if not folder.exists()]
     path = root / f"{CLAIM_PREFIX}{secrets.token_hex(8)}"
     lock = FileLock(path, timeout=0, fallback_to_soft=False)
     try:
@@ -70,9 +70,9 @@ def claimed(root: Path, names: Collection[str] | None) -> Iterator[None]:
         with suppress(OSError):  # a file left behind does no harm
             path.unlink(missing_ok=True)
         lock.release()
-        if created:
-            with suppress(OSError):
-                root.rmdir()
+        with suppress(OSError):
+            for folder in created:
+                folder.rmdir()
 
 
 def exclusive(root: Path) -> AbstractContextManager[None]:

@@ -72,6 +72,8 @@ def run(
             entries += [Entry.of(item, "planned") for item in todo]
             return Result(tuple(entries), plan.ignored, costs, free_bytes)
         engines.check(job)
+        if not plan.items and not plan.root.exists():  # every file is refused: no folder is left behind
+            return Result(tuple(_refused(plan)), plan.ignored)
         folder = place(plan.root)
         name_key = folder.name_key()
         lock = folder.claimed([name_key(item.key) for item in plan.items])
@@ -156,7 +158,7 @@ def _sorted(
     job: Job, plan: Plan, manifest: Manifest
 ) -> tuple[list[Entry], list[Item], dict[str, Cost], int | None]:
     """Split a plan: entries known already, items to process, their costs by key, and the free bytes."""
-    entries = [Entry(str(problem.path), None, "failed", error=problem.error) for problem in plan.problems]
+    entries = _refused(plan)
     fingerprints = _fingerprints(job, plan)
     todo: list[Item] = []
 
@@ -183,6 +185,10 @@ def _sorted(
     free_bytes = place(plan.root).free_bytes()
     forecast.require_space(plan.root, free_bytes, [(item, costs[item.key]) for item in todo])
     return entries, todo, costs, free_bytes
+
+
+def _refused(plan: Plan) -> list[Entry]:
+    return [Entry(str(problem.path), None, "failed", error=problem.error) for problem in plan.problems]
 
 
 def _fingerprints(job: Job, plan: Plan) -> dict[str, str]:

@@ -162,6 +162,7 @@ def _check(job: Job) -> None:
             found = "is a file" if folder.exists() else "no such folder"
             raise UsageError(f"{folder}: {found}; a folder to watch was expected")
         discover.refuse_overlap(folder, job.output)
+    discover.refuse_file_name(job.output)
     for modality in MODALITIES:
         if job.reject_reason(modality) is None:
             job.check(modality)

@@ -13,7 +13,7 @@ from denoise.compression import file as coding
 from denoise.compression.image import ImageCompressor
 from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.formats import FORMATS
-from pipelines.batch.discover import Problem
+from pipelines.batch.discover import Problem, refuse_file_name
 from pipelines.batch.worker import with_path
 from pipelines.explore.jobs import CompressJob, DecompressJob
 from pipelines.explore.segments import find
@@ -88,6 +88,8 @@ def _each(
     """Process each file into the output, or below it if that is a folder; one error costs one file."""
     single = len(inputs) == 1 and not inputs[0].is_dir() and bool(output.suffix)
     suffix = suffixes[0]
+    if not single:
+        refuse_file_name(output, suffixes)
     names = [relative.with_suffix(suffix) for _, relative in pairs]
     often = Counter(names)
     for (source, relative), name in zip(pairs, names, strict=True):

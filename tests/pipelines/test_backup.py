@@ -186,3 +186,13 @@ def test_restore_leaves_what_is_not_proven(tmp_path: Path, change: Callable[[Pat
     assert "0 restored, 1 failed" in result.stdout
     assert "and stays" in result.stderr
     assert state(tmp_path) == before
+
+
+def test_backups_are_not_files_of_other_kinds(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "notes.doc").write_text("mine")
+    words = ["clean", str(tmp_path), "--model", "median", "--in-place", "--backup", ".orig"]
+    for _ in range(2):
+        shown = CliRunner().invoke(cli, words).stdout
+        assert "Ignored, of other kinds: 1 (.doc)" in shown
+    assert (tmp_path / "a.png.orig").is_file()

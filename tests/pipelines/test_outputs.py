@@ -189,3 +189,39 @@ def test_a_device_is_never_replaced(tmp_path: Path, denoise: Any) -> None:
     with pytest.raises(OutputError, match="no regular file"), replacing("/dev/null"):
         pass
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path: Path, denoise: Any, snapshot: Any) -> None:
+    """Two files of one name once left an output folder with a manifest of failures."""
+    sources = [tmp_path / name / "a.png" for name in ("one", "two")]
+    for number, source in enumerate(sources):
+        source.parent.mkdir()
+        Image.fromarray(np.full((16, 16), number, np.uint8)).save(source)
+    before = snapshot(tmp_path)
+    refused = denoise("clean", *sources, "-o", tmp_path / "new" / "out", "--model", "none")
+    assert refused.exit_code == 1
+    assert "would be written there; rename one" in refused.stdout
+    assert snapshot(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_folder_gets_the_name_of_a_file(tmp_path: Path, denoise: Any, snapshot: Any) -> None:
+    photos = [tmp_path / "in" / name for name in ("a.png", "b.png")]
+    photos[0].parent.mkdir()
+    for photo in photos:
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(photo)
+    before, named = snapshot(tmp_path), tmp_path / "c.png"
+    commands = [
+        ("clean", *photos, "-o", named, "--model", "none"),
+        ("clean", tmp_path / "in", "-o", named, "--model", "none"),
+        ("watch", tmp_path / "in", "-o", named),
+        ("compress", *photos, "-o", named.with_suffix(".dnz")),
+    ]
+    for command in commands:
+        refused = denoise(*command)
+        assert refused.exit_code == 2, command
+        assert "is the name of a file, and these inputs need a folder" in refused.stderr
+    assert snapshot(tmp_path) == before
+    named.mkdir()
+    assert denoise(*commands[0]).exit_code == 0
+    assert (named / "b.png").is_file()
