@@ -93,3 +93,8 @@ def reason(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Replace each line end and control character, which may come from a file, by a question mark."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Format a number of things, such as `1 file` or `3 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

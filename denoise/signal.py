@@ -138,6 +138,7 @@ class ImageInfo(SignalInfo):
     # data that only the module of its format understands
     own: Mapping[str, Any] = field(default_factory=dict)
     lost: tuple[str, ...] = ()  # sentences about what no writer keeps
+    texts: tuple[str, ...] = ()  # names of comments, which no other format takes
     # true if a coarse compression is written finer: that of the source would bring its traces back
     finer: bool = False
 

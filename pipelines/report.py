@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from denoise.errors import OutputError, UsageError, printable
+from denoise.errors import OutputError, UsageError, counted, printable
 from denoise.infer.progress import file_in_progress, showing_shares
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
@@ -327,7 +327,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int
 
 def files(number: int) -> str:
     """Format a number of files."""
-    return "1 file" if number == 1 else f"{number} files"
+    return counted(number, "file")
 
 
 def number(value: float | None, sign: str = "") -> str:

@@ -93,7 +93,9 @@ def compress(
         raise UnsupportedError(f"{source}: is {info.modality}; expected an image")
     if info.pages > 1 or info.bands or info.passthrough_channels > 1:
         raise UnsupportedError(f"{source}: has several pages or bands; expected one picture, gray or RGB")
-    notes = info.notes
+    notes = (*info.notes, *info.lost)
+    if others := (*info.texts, *filter(None, [info.own.get("beside")])):
+        notes += (f"{', '.join(others)}: not kept ({SUFFIX} has no place for it)",)
     if pixels.dtype != np.uint8:
         if lossless:
             raise UnsupportedError(f"{source}: has more than 8 bits a sample; expected 8 for --lossless")

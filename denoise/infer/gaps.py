@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from denoise.arrays import Array, Doubles, Mask
 from denoise.dsp.autoregressive import RIDGE, interpolate
-from denoise.errors import UsageError
+from denoise.errors import UsageError, counted
 from denoise.infer.stages import SampleQueue
 from denoise.io.sensor.clock import missing_samples
 from denoise.signal import MAX_FILL_SAMPLES, Clock
@@ -102,7 +102,7 @@ class GapFiller:
         if not self._n_filled + self._n_kept:
             return ()
         left = f"; {self._n_kept} longer or at an end stay" if self._n_kept else ""
-        return (f"{self._n_filled} gaps filled, {self._samples_filled} samples{left}",)
+        return (f"{counted(self._n_filled, 'gap')} filled, {counted(self._samples_filled, 'sample')}{left}",)
 
     def __call__(self, block: Array, last: bool, /) -> Array:
         self._held = np.concatenate([self._held, block], axis=1)

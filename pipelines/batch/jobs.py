@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from denoise.errors import UnfitReferenceError, UsageError
+from denoise.errors import UnfitReferenceError, UsageError, counted
 from denoise.models.table import PROFILED_MODEL, resolved_precision
 from denoise.options import MAX_BYTES, MAX_SEED, MAX_WORKERS, CleanOptions, LimitOptions, Option, Options
 from pipelines.batch.discover import Item
@@ -246,7 +246,7 @@ class CleanJob(Job):
                 f"{str(error).removeprefix(f'{item.source}: ')}: the figures are estimates",
             )
         if report.clipped:
-            notes += (f"{report.clipped} samples did not fit the range of the file and were clipped",)
+            notes += (f"{counted(report.clipped, 'sample')} outside the range of the file: clipped",)
         if options.reference and not reference:
             notes += (f"no {item.relative} in {options.reference}: the figures are estimates",)
         return Outcome(

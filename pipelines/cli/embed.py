@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from denoise.errors import printable
+from denoise.errors import counted, printable
 from pipelines import report
 from pipelines.batch.forecast import bytes_text
 from pipelines.cli import options
@@ -49,13 +49,14 @@ def _lines(done: EmbedResult, output: Path) -> Iterator[str]:
     cut = done.cut
     unit = "px" if cut.modality == "image" else "samples"
     size = f"{' x '.join(map(str, cut.size))} {unit}"
-    yield f"{cut.modality}: {report.files(len(done.codes))}, {done.count} codes of {done.code_size} numbers"
+    codes = f"{counted(done.count, 'code')} of {counted(done.code_size, 'number')}"
+    yield f"{cut.modality}: {report.files(len(done.codes))}, {codes}"
     yield f"one code per picture, resized to {size}" if cut.whole else f"one code per {size}"
     if done.files.ignored:
         yield f"ignored, of other kinds: {report.files(len(done.files.ignored))}"
     if done.left_out:
         yield f"left out, because they hold gaps: {done.left_out}"
     if done.snr_db == done.snr_db:  # codes of --pretrained are not decoded
-        source = f"model fitted on {done.n_train} windows" if done.n_train else "given model"
+        source = f"model fitted on {counted(done.n_train, 'window')}" if done.n_train else "given model"
         yield f"{source}; SNR of the reconstruction: {done.snr_db:.1f} dB"
     yield f"{output}: {bytes_text(done.bytes_written)}"

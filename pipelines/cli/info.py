@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from denoise.errors import printable
+from denoise.errors import counted, printable
 from pipelines.batch.forecast import bytes_text
 from pipelines.cli import options
 
@@ -61,6 +62,8 @@ def _lines(described: FileInfo) -> Iterator[str]:
         return
     facts = ", ".join([*_facts(described), bytes_text(described.size_bytes)])
     yield f"{described.source}: {described.format} {described.modality}, {facts}"
+    for number, track in enumerate(described.facts.get("tracks", ()), 1):
+        yield f"  track {number:<4} {', '.join(_facts(replace(described, facts=track)))}"
     if described.kept:
         yield f"  keeps      {_listed(described.kept)}"
     for value in described.noise.values():
@@ -85,8 +88,12 @@ def _facts(described: FileInfo) -> Iterator[str]:
     if facts.get("duration_s"):
         yield f"{facts['duration_s']:.4g} s"
     if "samples" in facts:
-        yield f"{facts['samples']} samples"
-    yield f"{facts['channels']} channel{'' if facts['channels'] == 1 else 's'}"
+        yield counted(facts["samples"], "sample")
+    yield counted(facts["channels"], "channel")
+    if facts.get("recordings", 1) > 1:
+        yield f"the first of {facts['recordings']} recordings"
+    if facts.get("tracks"):
+        yield f"the first of {len(facts['tracks'])} sound tracks"
     if "encoding" in facts:
         yield str(facts["encoding"])
     if facts.get("columns"):

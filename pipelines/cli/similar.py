@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from denoise.errors import printable
+from denoise.errors import counted, printable
 from pipelines.cli import options
 from pipelines.explore.jobs import SimilarJob
 
@@ -30,7 +30,7 @@ def command(file: Path | None, **settings: Any) -> None:
         groups = duplicates(job.archive)
         for group in groups:
             click.echo(printable("  ".join(group)))
-        click.echo(f"{len(groups)} groups of near-duplicates")
+        click.echo(f"{counted(len(groups), 'group')} of near-duplicates")
         return
     for match in similar(file, job):
         click.echo(printable(f"{match.similarity:6.3f}  {match.name}"))

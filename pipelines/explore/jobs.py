@@ -138,7 +138,8 @@ class AnomaliesJob(_FittingJob):
     """Find files that differ from normal ones."""
 
     output: Annotated[
-        Path | None, Option("Write all figures: .json or .csv.", short="-o", metavar="FILE")
+        Path | None,
+        Option("Write all figures: .json or .csv; with --online .csv.", short="-o", metavar="FILE"),
     ] = None
     fit_on: Annotated[Path | None, Option("Folder of normal files for training.", metavar="DIR")] = None
     model: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def _probe(source: Source) -> FileInfo:
     model = CleanJob(inputs=(), output=Path()).row(info.modality).name
     noise, selected, decision = _noise(info, model)
     job = CleanJob(inputs=(), output=Path(), options=CleanOptions(model=selected))
-    samples = math.prod(info.shape[1:]) * (info.pages if info.modality == "image" else 1)
+    samples = math.prod(info.shape[1:]) * info.pages
     return FileInfo(
         source.path,
         format=io.sniff(source.path).name,
@@ -109,13 +109,14 @@ Facts = tuple[dict[str, Any], tuple[str, ...]]  # and names of the parts that ar
 def _image(info: ImageInfo) -> Facts:
     channels, height, width = info.shape
     found = info.metadata
-    kept = {
+    kept: dict[str, Any] = {
         "EXIF": found.exif,
         "ICC profile": found.icc,
         "XMP": found.xmp,
         "resolution": found.dpi,
         "alpha": info.passthrough_channels,
     }
+    kept |= dict.fromkeys((*info.texts, *filter(None, [info.own.get("beside")])), True)
     facts = {"width_px": width, "height_px": height, "channels": channels, "dtype": info.dtype}
     return facts | {"pages": info.pages}, tuple(name for name, value in kept.items() if value)
 
@@ -125,14 +126,24 @@ def _audio(info: AudioInfo) -> Facts:
 
     channels, samples = info.shape
     rate = info.sample_rate or 1.0
-    facts = {"sample_rate_hz": rate, "duration_s": samples / rate, "channels": channels}
-    return facts | {"encoding": info.subtype}, names(info.tags, info.container)
+    facts: dict[str, Any] = {"sample_rate_hz": rate, "duration_s": samples / rate, "channels": channels}
+    facts["encoding"] = info.subtype
+    if info.pages > 1:
+        facts["tracks"] = [_track(info, number) for number in range(info.pages)]
+    return facts, names(info.tags, info.container)
+
+
+def _track(info: AudioInfo, number: int) -> dict[str, Any]:
+    with io.reader(info.source, recording=number, salvage=True) as reader:
+        track = AudioInfo.of(reader.info)
+        return _audio(replace(track, pages=1))[0]
 
 
 def _log(info: SensorInfo) -> Facts:
     channels, samples = info.shape
     facts = {"samples": samples, "channels": channels, "sample_rate_hz": info.sample_rate}
     facts["duration_s"] = samples / info.sample_rate if info.sample_rate else None
+    facts |= {"recordings": info.pages} if info.pages > 1 else {}
     others = tuple(name for name in info.names if name not in info.columns)
     return facts | {"columns": list(info.columns), "time_column": info.time_column}, others
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 from torch import nn
 
 from denoise import io
@@ -343,3 +343,14 @@ def test_folders_and_back(tmp_path: Path) -> None:
     single = run.invoke(cli, ["decompress", str(tmp_path / "small" / "a.dnz"), "-o", str(one)])
     assert single.exit_code == 0, single.output
     assert io.probe(one).shape == (3, 64, 64)
+
+
+def test_a_comment_that_goes_has_a_note(codec: ImageCompressor, tmp_path: Path) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Title", "a")
+    picture = Image.fromarray(np.moveaxis(crop(64), 0, -1))
+    picture.save(tmp_path / "a.png", pnginfo=texts)
+    picture.save(tmp_path / "b.jpg", comment=b"hello")
+    for name, found in (("a.png", "Title"), ("b.jpg", "comment")):
+        done = coding.compress(tmp_path / name, tmp_path / "a.dnz", 50, codec)
+        assert f"{found}: not kept (.dnz has no place for it)" in done.notes

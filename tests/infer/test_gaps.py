@@ -41,7 +41,7 @@ def test_what_fills_a_gap_does_not_depend_on_the_blocks(block: int) -> None:
     filler = GapFiller(2, 20)
     parts = [filler(holed[:, at : at + block], at + block >= 9000) for at in range(0, 9000, block)]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), filled(holed, 20))
-    assert filler.notes == ("1 gaps filled, 10 samples",)
+    assert filler.notes == ("1 gap filled, 10 samples",)
 
 
 def test_a_short_gap_beside_one_that_stays_is_filled() -> None:
@@ -89,7 +89,7 @@ def test_gaps_stay_unless_they_are_to_be_filled(tmp_path: Path) -> None:
     report = denoise.clean_file(tmp_path / "a.csv", tmp_path / "c.csv", "savgol", fill_gaps=2)
     value = float((tmp_path / "c.csv").read_text().splitlines()[401].split(",")[1])
     assert value == pytest.approx(WAVES[0, 400], abs=0.05)
-    assert "1 gaps filled, 2 samples" in report.notes
+    assert "1 gap filled, 2 samples" in report.notes
     with pytest.raises(UsageError, match="fill_gaps"):
         denoise.clean_file(tmp_path / "a.csv", tmp_path / "d.csv", "savgol", fill_gaps=-1)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from denoise.models.table import DEFAULT_MODELS
 from pipelines.inspect.info import FileInfo, describe
@@ -118,3 +118,29 @@ def test_a_large_picture_is_not_decoded(tmp_path: Path, monkeypatch: pytest.Monk
     found = only(tmp_path / "a.png")
     assert not found.noise
     assert "noise is not estimated" in found.notes[-1]
+
+
+def test_comments_and_all_sound_tracks_are_named(tmp_path: Path, denoise: Run) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Title", "a")
+    texts.add_itxt("Comment", "b")
+    noisy_picture(5).save(tmp_path / "a.png", pnginfo=texts)
+    noisy_picture(5).save(tmp_path / "b.jpg", comment=b"hello")
+    assert only(tmp_path / "a.png").kept == ("Title", "Comment")
+    assert "comment" in only(tmp_path / "b.jpg").kept
+    changed = denoise("clean", tmp_path / "a.png", "-o", tmp_path / "a.jpg", "--model", "median")
+    assert "Title, Comment: not kept" in changed.stdout
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "two.mkv"), "w") as file:
+        sounds = ((8000, 4000), (16000, 16000))
+        streams = [file.add_stream("flac", rate=rate, layout="mono") for rate, _ in sounds]
+        for stream, (rate, samples) in zip(streams, sounds, strict=True):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, samples), np.int16), layout="mono")
+            frame.rate, frame.pts = rate, 0
+            for packet in (*stream.encode(frame), *stream.encode()):
+                file.mux(packet)
+    tracks = only(tmp_path / "two.mkv").facts["tracks"]
+    assert [(track["sample_rate_hz"], track["duration_s"]) for track in tracks] == [(8000, 0.5), (16000, 1)]
+    shown = denoise("info", tmp_path / "two.mkv").stdout
+    assert "the first of 2 sound tracks" in shown
+    assert "track 2    16000 Hz, 1 s, 1 channel" in shown

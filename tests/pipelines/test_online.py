@@ -29,6 +29,7 @@ def test_each_row_of_a_log_has_its_line(tmp_path: Path, denoise: Run) -> None:
     assert float(rows[300]["p_value"]) < 1e-3
     assert sum(row["anomalous"] == "True" for row in rows) <= 4
     assert denoise("anomalies", log, "--online", "-o", out).exit_code == 2  # exists
+    assert "with --online .csv" in " ".join(denoise("anomalies", "--help").stdout.split())
     for arguments, sentence in (
         (("-o", tmp_path / "s.json"), "written as .csv"),
         (("-o", tmp_path / "s.csv", "--fit-on", tmp_path), "--fit-on cannot be set with --online"),

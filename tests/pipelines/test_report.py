@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from denoise.errors import OutputError
+from denoise.errors import OutputError, counted
 from denoise.infer.apply import apply
 from denoise.infer.file import clean_file
 from denoise.models.table import build
@@ -194,3 +194,7 @@ def test_a_figure_without_a_pair_is_printed_alone() -> None:
     text = report.summary(Result((entry(0, metrics=figures),), ()))
     row = next(line for line in text.splitlines() if "0.png" in line)
     assert re.split(r" {2,}", row.strip())[3:] == ["20.00 -> 30.00", "0.5", "25.05 -> 0.00"]
+
+
+def test_one_thing_has_no_plural() -> None:
+    assert [counted(number, "group") for number in (0, 1, 2)] == ["0 groups", "1 group", "2 groups"]

@@ -47,6 +47,7 @@ def test_a_picture_is_next_to_its_kind_and_grouped_with_its_copy(archive: Path, 
 
     result = denoise("similar", "--in", archive)
     assert result.exit_code == 0
+    assert result.stdout.endswith(("\n1 group of near-duplicates\n", " groups of near-duplicates\n"))
     assert any({"copy.png", "lying03.png"} <= set(line.split()) for line in result.stdout.splitlines())
     for arguments, sentence in (
         (("--in", archive, "-k", 3), "--count cannot be set without FILE"),

@@ -52,7 +52,8 @@ Sliced = bytes | FileBytes
 class Header:
     """Everything known of a file before a pixel is decoded.
 
-    `own` is data for the format's own writer, `lost` what no writer keeps, in sentences.
+    `own` is data for the format's own writer, `lost` what no writer keeps, in sentences, `texts` the names of
+    comments, which are part of `own`.
     """
 
     pages: tuple[Page, ...]
@@ -60,6 +61,7 @@ class Header:
     notes: tuple[str, ...] = ()
     own: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     lost: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 class ReadableFormat(Protocol):

@@ -130,6 +130,10 @@ class ImageWriter:
             )
         if beside := self._info.own.get("beside"):
             self.notes += (f"{beside}: {'kept, not cleaned' if same else 'not kept'}",)
+        if self._info.texts and not same:
+            self.notes += (
+                f"{', '.join(self._info.texts)}: not kept ({self._format.name} has no place for it)",
+            )
         with ExitStack() as opening:
             temporary = opening.enter_context(replacing(self._path))
             self._sink = opening.enter_context(self._format.sink(temporary, info))
@@ -286,6 +290,7 @@ def _info(path: Path, row: Format, header: Header) -> ImageInfo:
         layouts=header.pages,
         own=header.own,
         lost=header.lost,
+        texts=header.texts,
     )
 
 

@@ -98,7 +98,8 @@ class Jpeg(SinglePage):
             "inverted": _adobe(segments) is not None,
         }
         page = Page(height, width, 1 if count == 1 else 3, "uint8")
-        return Header((page,), _metadata(segments), notes, own)
+        texts = ("comment",) if any(marker == COM for marker, _ in segments) else ()
+        return Header((page,), _metadata(segments), notes, own, (), texts)
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture; CMYK through the file's profile."""

@@ -74,7 +74,9 @@ class Png(SinglePage):
         page = Page(height, width, channels, dtype, int(channels in (2, 4)))
         copied = COPIED if changed else COPIED + COPIED_IF_UNCHANGED
         kept = tuple(chunk for chunk in chunks if chunk[0] in copied)
-        return Header((page,), _metadata(kept), _notes(colour, depth, see_through), {"chunks": kept})
+        return Header(
+            (page,), _metadata(kept), _notes(colour, depth, see_through), {"chunks": kept}, (), _texts(kept)
+        )
 
     def decode(self, data: FileBytes, _header: Header) -> Array:
         """Decode the picture."""
@@ -239,7 +241,7 @@ def _animated_header(chunks: list[Chunk], width: int, height: int, depth: int) -
     pages = tuple(Page(height, width, 4, "uint8", 1, duration_ms=1000 * num / den) for num, den in times)
     kept = tuple(chunk for chunk in chunks if chunk[0] in COPIED)
     metadata = replace(_metadata(kept), plays=int.from_bytes(plays[4:]))
-    return Header(pages, metadata, (), {"chunks": kept})
+    return Header(pages, metadata, (), {"chunks": kept}, (), _texts(kept))
 
 
 def _notes(colour: int, depth: int, see_through: bool) -> tuple[str, ...]:
@@ -251,6 +253,13 @@ def _notes(colour: int, depth: int, see_through: bool) -> tuple[str, ...]:
     if see_through:
         return ("the transparent colour turned into an alpha channel",)
     return ()
+
+
+def _texts(chunks: tuple[Chunk, ...]) -> tuple[str, ...]:
+    """List the keywords of textual chunks, once each."""
+    kinds = (b"tEXt", b"zTXt", b"iTXt")
+    found = [content for kind, content in chunks if kind in kinds and not content.startswith(XMP_KEYWORD)]
+    return tuple(dict.fromkeys(content.partition(b"\0")[0][:79].decode("latin-1") for content in found))
 
 
 def _metadata(chunks: tuple[Chunk, ...]) -> Metadata:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from denoise.arrays import Floats
-from denoise.errors import NothingToCleanError, UnreadableError, UnsupportedError, UsageError, reason
+from denoise.errors import NothingToCleanError, UnreadableError, UnsupportedError, UsageError, counted, reason
 from denoise.io.formats import Format, optional_package
 from denoise.io.sniff import format_of, read_head
 
@@ -137,7 +137,7 @@ def _scan(path: Path, index: int) -> Track:
                 stops.append(round((stream.start_time + stream.duration) * stream.time_base * rate))
             if 0 < end - min(stops) < 4 * counter.longest:
                 samples -= end - min(stops)
-        damage = f"{counter.bad} packets of its sound cannot be decoded" if counter.bad else None
+        damage = f"{counted(counter.bad, 'packet')} of its sound cannot be decoded" if counter.bad else None
         states = stream.duration and file.format.name.split(",")[0] in _STATES_LENGTH
         stated_s = float(stream.duration * stream.time_base) if states else 0.0
         if stated_s - end / rate > max(_CUT_S, counter.longest / rate) or _is_cut_short(path):
