@@ -17,11 +17,12 @@ from typing import Any, Self
 import numpy as np
 
 from denoise.arrays import Array, Floats
+from denoise.dsp.resample import Resampler, resampler
 from denoise.errors import OutputError, UnreadableError, UnsupportedError, UsageError
 from denoise.io.atomic import replacing, temporary_path
 from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, optional_package
-from denoise.io.media.encoder import LOSSLESS, MOVS, TrackEncoder, coding_for
+from denoise.io.media.encoder import LOSSLESS, MOVS, TrackEncoder, coding_for, resampled
 from denoise.io.media.mp4 import NotSimpleError, Replacement, replace_tracks
 from denoise.io.media.mux import remux
 from denoise.io.media.tracks import Track, decode, media_format, opened, samples_of, tracks
@@ -164,6 +165,7 @@ class MediaWriter:
         self._path, self._source, self._info_stamp = path, info.source, info.stamp
         suffix = path.suffix.lower()
         self._copies = isinstance(info.own, tuple) and suffix == info.source.suffix.lower()
+        self._named = info.source if self._copies else path
         demuxer = media_format(info.source).containers[0] if self._copies else _demuxer_of(suffix)
         self._muxer = _MUXERS.get(suffix, _DEMUXER_TO_MUXER.get(demuxer, demuxer))
         if (demuxer == "mov" and self._muxer not in MOVS) or (
@@ -175,7 +177,10 @@ class MediaWriter:
             raise UnsupportedError(
                 f"{path}: holds one sound track and {info.source} has {info.pages}; choose by streams"
             )
-        self._codings = [coding_for(track, self._muxer) for track in self._tracks]
+        try:
+            self._codings = [coding_for(track, self._muxer) for track in self._tracks]
+        except OutputError as error:
+            raise OutputError(f"{self._named}: {error}") from error
         self._done = list[Replacement]()
         self._files = list[Path]()
         self._encoding: Future[None] | None = None
@@ -189,11 +194,12 @@ class MediaWriter:
                     f"{self._path}: a block of shape {block.shape}, expected ({track.channels}, n)"
                 )
             self._wait()
-            room = track.samples - self._encoder.samples if track.samples else block.shape[1]
+            room = track.samples - self._taken if track.samples else block.shape[1]
             part, block = block[:, :room].astype(np.float32), block[:, room:]  # a copy: it is encoded later
             if not np.isfinite(part).all():
                 raise OutputError(f"{self._path}: holds NaN or infinite values, expected finite numbers")
-            self._encoding = self._thread.submit(self._encoder.write, part)
+            self._taken += part.shape[1]
+            self._encoding = self._thread.submit(self._encode, part)
             if part.shape[1] == room and track.samples:
                 self._next()
 
@@ -212,7 +218,26 @@ class MediaWriter:
         coding = self._codings[number]
         self._file = temporary_path(self._path)  # beside the result: the usual place may be small
         self._files.append(self._file)
-        self._encoder = TrackEncoder(self._file, self._tracks[number], coding)
+        track = self._tracks[number]
+        self._coded, self._taken = track, 0
+        self._resample: Resampler | None = None
+        if coding.sample_rate != track.sample_rate:
+            self._coded = resampled(track, coding.sample_rate)
+            self._resample = resampler(coding.sample_rate / track.sample_rate, track.channels)
+        try:
+            self._encoder = TrackEncoder(self._file, self._coded, coding)
+        except OutputError as error:
+            raise OutputError(f"{self._named}: {error}") from error
+
+    def _encode(self, part: Array, last: bool = False) -> None:
+        """Encode the next samples, at the rate of the result."""
+        if self._resample:
+            part = self._resample(part, last)
+            if self._coded.samples:  # the last sample may be one too many, or missing
+                part = part[:, : self._coded.samples - self._encoder.samples]
+                missing = self._coded.samples - self._encoder.samples - part.shape[1]
+                part = np.pad(part, ((0, 0), (0, missing))) if last else part
+        self._encoder.write(part)
 
     def _wait(self) -> None:
         """Wait for the block that is being encoded, while the model had the next one."""
@@ -222,10 +247,12 @@ class MediaWriter:
 
     def _next(self) -> None:
         self._wait()
+        if self._resample:
+            self._encode(np.zeros((self._coded.channels, 0), np.float32), last=True)
         self._encoder.close(complete=True)
         self.clipped += self._encoder.clipped
-        track, encoder = self._tracks[len(self._done)], self._encoder
-        self._done.append(Replacement(track, self._file, encoder.start, encoder.padding))
+        encoder = self._encoder
+        self._done.append(Replacement(self._coded, self._file, encoder.start, encoder.padding))
         if len(self._done) < len(self._tracks):
             self._open()
 

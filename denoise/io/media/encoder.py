@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
@@ -52,6 +52,7 @@ _EARLY = {"libopencore_amrnb": 10}  # samples by which a delay is shorter than s
 # At 64 and 96 kbit/s a channel, `fast` takes half the time of FFmpeg's default, and leaves less error.
 # Unless FFmpeg is to be strict, FLAC has 32 bits, which few players read.
 _OPTIONS = {"libmp3lame": {"reservoir": "0"}, "aac": {"aac_coder": "fast"}, "flac": {"strict": "0"}}
+_RATES_HZ = {"libopencore_amrnb": (8000,), "libopus": (48000,)}  # where not as stated: Opus decodes to 48 kHz
 _CALIBRATION_FRAMES = 4
 _PCM_FRAME = 1024  # samples in a packet of a codec without frames of its own
 
@@ -64,21 +65,91 @@ class Coding:
     encoder: str  # FFmpeg's name of the encoder
     bit_rate: int | None  # bits per second; None for lossless codecs
     note: str = ""  # what is not as in the source, in one sentence; empty if nothing
+    sample_rate: int = 0  # Hz, that of the track if the encoder takes it
 
 
 def coding_for(track: Track, muxer: str) -> Coding:
-    """Select encoder and bit rate: those of the source, or the nearest that the container holds."""
+    """Select encoder and bit rate: those of the source, or the nearest that the container holds.
+
+    Sound of a rate that the encoder does not take gets the nearest higher one that it takes.
+
+    Raises:
+        OutputError: No encoder here takes so many channels.
+    """
     same = track.codec if track.codec.startswith("pcm_") else _ENCODERS.get(track.codec)
-    encoder = same if same and _holds(muxer, same) else _FALLBACKS.get(muxer, "flac")
+    wanted = dict.fromkeys((same, _FALLBACKS.get(muxer)))
+    held = [name for name in wanted if name and _holds(muxer, name)] or ["flac"]
+    tries = [(name, track.sample_rate) for name in held] + [(name, _rate(name, track)) for name in held]
+    found = next((pair for pair in tries if _opens(replace(track, sample_rate=pair[1]), pair[0])), None)
+    if not found:
+        raise OutputError(
+            f"its sound of {track.channels} channels at {track.sample_rate} Hz cannot be written in {muxer} "
+            "here; choose a container that holds it, such as .wav"
+        )
+    encoder, rate = found
     bit_rate, note = _bit_rate(encoder, track), ""
+    codec = next((codec for codec, name in _ENCODERS.items() if name == encoder), encoder)
     if encoder != same:
-        codec = next((codec for codec, name in _ENCODERS.items() if name == encoder), encoder)
-        note = f"{track.codec} has no encoder here: its sound is written as {codec}"
+        reason = f"cannot hold it in {muxer}" if same else "has no encoder here"
+        note = f"{track.codec} {reason}: its sound is written as {codec}"
         # another codec loses other things
         bit_rate = bit_rate and max(bit_rate, _OTHER_CODEC_BIT_RATE * track.channels)
+    if rate != track.sample_rate:
+        note = f"{note or f'its sound is written as {codec}'} at {rate} Hz, of {track.sample_rate}"
     if muxer == "matroska" and encoder == same and len(track.marks) == 1 and not track.states_delay:
         muxer = _PLAIN.get(encoder, muxer)  # FFmpeg would state a delay, and start the file that much earlier
-    return Coding(muxer, encoder, bit_rate, note)
+    return Coding(muxer, encoder, bit_rate, note, rate)
+
+
+def resampled(track: Track, rate: int) -> Track:
+    """Describe a track as it is at another rate (Hz)."""
+    ratio = rate / track.sample_rate
+    marks = tuple((round(sample * ratio), round(time * ratio)) for sample, time in track.marks)
+    return replace(track, sample_rate=rate, samples=round(track.samples * ratio), marks=marks)
+
+
+def _rates(encoder: str) -> list[int]:
+    """List the rates that an encoder takes, Hz, rising; none if they are free or unknown."""
+    known = _RATES_HZ.get(encoder) or optional_package("MP4").Codec(encoder, "w").audio_rates
+    return sorted(known or ())
+
+
+def _rate(encoder: str, track: Track) -> int:
+    """Choose the lowest rate of an encoder that loses nothing of a track, else its highest."""
+    rates = _rates(encoder) or [track.sample_rate]
+    return next((rate for rate in rates if rate >= track.sample_rate), rates[-1])
+
+
+def _opens(track: Track, encoder: str) -> bool:
+    """Ask FFmpeg whether an encoder takes rate and channels of a track."""
+    av = optional_package("MP4")
+    if track.sample_rate not in (_rates(encoder) or [track.sample_rate]):
+        return False
+    try:
+        with av.open(_Nowhere(), "w", format="null") as file:
+            _stream(file, track, Coding("null", encoder, _bit_rate(encoder, track))).codec_context.open()
+    except (ValueError, StopIteration, av.error.FFmpegError):
+        return False
+    return True
+
+
+def _stream(file: Any, track: Track, coding: Coding) -> Any:
+    """Add the stream of a track to a file."""
+    options = _OPTIONS.get(coding.encoder, {"strict": "-2"})
+    stream = file.add_stream(coding.encoder, rate=track.sample_rate, options=options)
+    stream.codec_context.layout = track.layout
+    stream.codec_context.format = _sample_format(track, stream.codec_context.codec)
+    stream.time_base = stream.codec_context.time_base = Fraction(1, track.sample_rate)
+    if coding.bit_rate:
+        stream.codec_context.bit_rate = coding.bit_rate
+    return stream
+
+
+def _sample_format(track: Track, codec: Any) -> str:
+    """Choose the sample format: that of the source if the encoder takes it, else its most exact."""
+    taken = [form.name for form in codec.audio_formats]
+    order = [track.sample_format, "flt", "s32", "dbl", "s16", "u8"]
+    return str(next(name for want in order for name in taken if name.removesuffix("p") == want))
 
 
 def _holds(muxer: str, encoder: str) -> bool:
@@ -140,10 +211,10 @@ class TrackEncoder:
             options = {"use_editlist": "1", "movie_timescale": str(track.sample_rate)}
         try:
             self._file = self._av.open(str(path), "w", format=coding.muxer, container_options=options)
-            self._stream = self._add(self._file)
+            self._stream = _stream(self._file, track, coding)
             frame, delay = self._calibrate()
         except (self._av.error.FFmpegError, ValueError) as error:
-            raise OutputError(f"{path}: {coding.encoder} cannot be encoded here: {reason(error)}") from error
+            raise OutputError(f"{coding.encoder} cannot be encoded here: {reason(error)}") from error
         self._frame = frame
         hidden = 0 if coding.muxer in SIGNALS_DELAY else delay
         swallowed, early = _SWALLOWED.get(coding.encoder, 0), _EARLY.get(coding.encoder, 0)
@@ -161,27 +232,10 @@ class TrackEncoder:
         self._marks = np.array(track.marks or ((0, 0),), np.int64)
         self._end = -(2**62)
 
-    def _add(self, file: Any) -> Any:
-        track, coding = self._track, self._coding
-        options = _OPTIONS.get(coding.encoder, {"strict": "-2"})
-        stream = file.add_stream(coding.encoder, rate=track.sample_rate, options=options)
-        stream.codec_context.layout = track.layout
-        stream.codec_context.format = self._format(stream.codec_context.codec)
-        stream.time_base = stream.codec_context.time_base = Fraction(1, track.sample_rate)
-        if coding.bit_rate:
-            stream.codec_context.bit_rate = coding.bit_rate
-        return stream
-
-    def _format(self, codec: Any) -> str:
-        """Choose the sample format: that of the source if the encoder takes it, else its most exact."""
-        taken = [form.name for form in codec.audio_formats]
-        order = [self._track.sample_format, "flt", "s32", "dbl", "s16", "u8"]
-        return str(next(name for want in order for name in taken if name.removesuffix("p") == want))
-
     def _calibrate(self) -> tuple[int, int]:
         """Measure the samples in a packet and the delay of the encoder, on silence in a file of its own."""
         with self._av.open(_Nowhere(), "w", format="null") as file:
-            stream = self._add(file)
+            stream = _stream(file, self._track, self._coding)
             context = stream.codec_context
             context.open()
             frame = context.frame_size or _PCM_FRAME

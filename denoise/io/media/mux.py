@@ -83,7 +83,7 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                 packet.stream = streams[index]
                 out.mux_one(packet)
         except (av.error.FFmpegError, ValueError) as error:
-            raise OutputError(f"{destination}: cannot be written as {muxer}: {reason(error)}") from error
+            raise OutputError(f"{source}: cannot be written as {muxer}: {reason(error)}") from error
     if muxer == "avi":
         _correct_lengths(destination, counts)
     return tuple(notes)

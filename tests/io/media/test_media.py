@@ -14,10 +14,11 @@ import av
 import imagecodecs
 import numpy as np
 import pytest
+import soxr
 from numpy.typing import NDArray
 
 from denoise import io
-from denoise.errors import NothingToCleanError, UnreadableError, UnsupportedError, UsageError
+from denoise.errors import NothingToCleanError, OutputError, UnreadableError, UnsupportedError, UsageError
 from denoise.infer.file import clean_file
 from denoise.io.formats import FORMATS
 from denoise.io.media.encoder import state_padding
@@ -464,6 +465,51 @@ def test_what_has_no_encoder_becomes_lossless_with_a_note(tmp_path: Path) -> Non
         sink.write(samples)
     assert sink.notes == ("vorbis has no encoder here: its sound is written as flac",)
     np.testing.assert_allclose(read(tmp_path / "b.mkv"), samples, atol=2**-22)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "kept_hz", "codec"),
+    [
+        (".webm", 44100, 48000, "opus"),
+        (".webm", 24000, 48000, "opus"),
+        (".ac3", 96000, 48000, "ac3"),
+        (".amr", 16000, 8000, "amr_nb"),
+        (".3gp", 192000, 96000, "aac"),
+        (".m4a", 192000, 192000, "alac"),
+    ],
+)
+def test_a_rate_that_no_encoder_takes_becomes_the_next(
+    tmp_path: Path, suffix: str, rate: int, kept_hz: int, codec: str
+) -> None:
+    t = np.arange(rate) / rate
+    samples = (0.3 * np.sin(2 * np.pi * (300 + 500 * t) * t)).astype(np.float32)[None]
+    info = AudioInfo(Path("a.wav"), "audio", samples.shape, "float32", 1.0, float(rate))
+    with io.writer(tmp_path / f"a{suffix}", info) as sink:
+        for start in range(0, rate, 10007):
+            sink.write(samples[:, start : start + 10007])
+    assert any(f"{kept_hz} Hz, of {rate}" in note for note in sink.notes) == (kept_hz != rate)
+    (track,) = tracks(tmp_path / f"a{suffix}")
+    assert (track.codec, track.sample_rate) == (codec, kept_hz)
+    found, expected = read(tmp_path / f"a{suffix}"), soxr.resample(samples[0], rate, kept_hz)
+    assert abs(found.shape[1] - kept_hz) <= 2048  # a packet of those that state no padding
+    assert shift(found[:, :kept_hz], expected[None, : found.shape[1]]) == 0
+
+
+def test_a_webm_of_vorbis_at_44_1_khz_keeps_length_and_clock(tmp_path: Path) -> None:
+    made = Made(".webm", "webm", ("vorbis",), "libvpx", rate=44100, start_s=0.5)
+    source = make(tmp_path / "a.webm", made)
+    report = clean_file(source, tmp_path / "b.webm", "speech")
+    note = "vorbis has no encoder here: its sound is written as opus at 48000 Hz, of 44100"
+    assert note in report.notes
+    (before,), (after,) = tracks(source), tracks(tmp_path / "b.webm")
+    assert after.samples / 48000 == pytest.approx(before.samples / 44100, abs=1e-3)
+    assert after.marks[0][1] / 48000 == pytest.approx(before.marks[0][1] / 44100, abs=2e-3)
+
+
+def test_sound_that_no_encoder_takes_is_refused_by_the_name_of_its_file(tmp_path: Path) -> None:
+    info = AudioInfo(Path("a.wav"), "audio", (10, 100), "float32", 1.0, 44100.0)
+    with pytest.raises(OutputError, match=r"^\S*/b.webm: its sound of 10 channels at 44100 Hz cannot be"):
+        io.writer(tmp_path / "b.webm", info)
 
 
 @pytest.mark.parametrize("made", [CONTAINERS[3], CONTAINERS[19]], ids=str)
