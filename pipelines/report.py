@@ -22,6 +22,7 @@ from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.discover import STDOUT as STDOUT
 from pipelines.batch.discover import refuse_below_file, refuse_overlap
+from pipelines.batch.lock import no_empty_folder
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Result
 from pipelines.batch.store import MANIFEST_NAME
@@ -449,9 +450,10 @@ def writing(path: Path) -> Iterator[Path]:
     """Provide a temporary path that becomes `path`; missing folders are made."""
     from denoise.io.atomic import replacing
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: its folder cannot be made: {error.strerror}") from error
-    with replacing(path) as partial:
-        yield partial
+    with no_empty_folder(path.parent):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path}: its folder cannot be made: {error.strerror}") from error
+        with replacing(path) as partial:
+            yield partial

@@ -42,6 +42,18 @@ class Claim:
 
 
 @contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove a folder, and those above it, that were made inside the `with` block and stayed empty."""
+    created = [path for path in (folder, *folder.parents) if not os.path.exists(path)]  # noqa: PTH110 - raises nothing
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for path in created:
+                path.rmdir()
+
+
+@contextmanager
 def claimed(root: Path, names: Collection[str] | None) -> Iterator[None]:
     """Create the output folder and claim outputs in it; folders created here are removed if they stay empty.
 
@@ -53,26 +65,23 @@ def claimed(root: Path, names: Collection[str] | None) -> Iterator[None]:
         UsageError: Another run has claimed one of them.
         OutputError: The folder cannot be created or written.
     """
-    created = [folder for folder in (root, *root.parents) if not folder.exists()]
     path = root / f"{CLAIM_PREFIX}{secrets.token_hex(8)}"
     lock = FileLock(path, timeout=0, fallback_to_soft=False)
-    try:
+    with no_empty_folder(root):
         try:
-            with briefly(root):
-                _refuse(root, names)
-                if _acquire(lock):
-                    claim = {"process": os.getpid(), "names": None if names is None else sorted(names)}
-                    path.write_text(json.dumps(claim), "ascii")
-        except OSError as error:
-            raise output_error(root, error) from error
-        yield
-    finally:
-        with suppress(OSError):  # a file left behind does no harm
-            path.unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):
-            for folder in created:
-                folder.rmdir()
+            try:
+                with briefly(root):
+                    _refuse(root, names)
+                    if _acquire(lock):
+                        claim = {"process": os.getpid(), "names": None if names is None else sorted(names)}
+                        path.write_text(json.dumps(claim), "ascii")
+            except OSError as error:
+                raise output_error(root, error) from error
+            yield
+        finally:
+            with suppress(OSError):  # a file left behind does no harm
+                path.unlink(missing_ok=True)
+            lock.release()
 
 
 def exclusive(root: Path) -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from denoise.compression.image import ImageCompressor
 from denoise.errors import InputError, OutputError, UsageError
 from denoise.io.formats import FORMATS
 from pipelines.batch.discover import Problem, refuse_file_name
+from pipelines.batch.lock import no_empty_folder
 from pipelines.batch.worker import with_path
 from pipelines.explore.jobs import CompressJob, DecompressJob
 from pipelines.explore.segments import find
@@ -97,8 +98,9 @@ def _each(
         target = output if single else output / unique
         check_outputs({target: suffixes if single else (suffix,)}, inputs if single else (), overwrite)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            result.written.append((target, run(source, target)))
+            with no_empty_folder(target.parent):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                result.written.append((target, run(source, target)))
         except InputError as error:
             result.problems.append(Problem(source, with_path(str(error), source)))
         except MemoryError:

@@ -202,6 +202,8 @@ def test_a_refused_run_leaves_no_folder(tmp_path: Path, denoise: Any, snapshot: 
     assert refused.exit_code == 1
     assert "would be written there; rename one" in refused.stdout
     assert snapshot(tmp_path) == before
+    sources[0].write_bytes(b"no picture")
+    assert denoise("compress", sources[0], "-o", tmp_path / "new" / "out").exit_code == 1
     assert not (tmp_path / "new").exists()
 
 
