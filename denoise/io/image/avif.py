@@ -53,12 +53,14 @@ class Avif(SinglePage):
         alpha = int(image.mode == "RGBA")
         # Pillow packs the EXIF anew where it disagrees with how the picture is shown, and loses parts of it.
         shown = image.getexif().get(ORIENTATION, 1)
-        exif, stated = turned_exif(_exif_item(data), shown)
+        stored = _exif_item(data)
+        exif, stated = turned_exif(stored, shown)
         if not stated:
             exif = image.info.get("exif", b"").removeprefix(EXIF)
         metadata = Metadata(exif=exif or None, icc=image.info.get("icc_profile"), xmp=image.info.get("xmp"))
         own: dict[str, Any] = {
             "orientation": stated,
+            "exif": None if stated else (metadata.exif, stored),
             "bits": (12 if flags & TWELVE else 10) if flags & DEEP else 8,
             "pixelformat": "444" if not flags & ACROSS else "420" if flags & DOWN else "422",
         }
@@ -97,6 +99,10 @@ class Avif(SinglePage):
         )
         shown = turned_exif(metadata.exif or b"", 1)[1]
         exif, _ = turned_exif(metadata.exif or b"", info.own.get("orientation") or shown)
+        if (found := info.own.get("exif")) and exif == found[0]:
+            exif = found[
+                1
+            ]  # without an orientation, which some readers would apply to what is turned already
         file.write(_with_metadata(bytes(coded), exif, shown, metadata.xmp or b"", icc or b""))
 
 

@@ -39,6 +39,7 @@ COPIED = b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs iTXt tEXt zTXt tIME sCAL
 COPIED_IF_UNCHANGED = b"sBIT bKGD".split()  # their layout depends on the colour type
 PIXELS = b"IHDR PLTE tRNS IDAT IEND".split()
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+ERASED, PREVIOUS = 1, 2  # what becomes of the place of a frame behind it, in fcTL
 INCH_M = 0.0254
 DEFLATE_LEVEL = 3  # for photos within 1 % of level 6, in a third of the time
 
@@ -66,7 +67,7 @@ class Png(SinglePage):
                 f"method {chunks[0][1][12]}"
             )
         if b"acTL" in kinds and kinds.count(b"fcTL") > 1:
-            return _animated_header(chunks, width, height, depth)
+            return _animated_header(chunks, width, height, depth, colour)
         see_through = b"tRNS" in kinds
         channels = CHANNELS[colour] + see_through
         dtype = "uint16" if depth == 16 else "uint8"
@@ -96,11 +97,12 @@ class Png(SinglePage):
         others = [chunk for chunk in own["chunks"] if not chunk[1].startswith(XMP_KEYWORD)]
         return {**own, "chunks": (*others, (b"iTXt", XMP_KEYWORD + b"\0\0\0\0" + xmp))}
 
-    def frames(self, data: FileBytes, _header: Header) -> Iterator[Array]:
+    def frames(self, data: FileBytes, header: Header) -> Iterator[Array]:
         """Decode the frames of an animation, each as it is shown."""
         from PIL import PngImagePlugin
 
-        return shown_frames(PngImagePlugin.PngImageFile(io.BytesIO(data[:])), "RGBA")
+        mode = "RGBA" if header.pages[0].passthrough_channels else "RGB"
+        return shown_frames(PngImagePlugin.PngImageFile(io.BytesIO(data[:])), mode)
 
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Write the header, the metadata and the filtered, deflated rows."""
@@ -224,8 +226,11 @@ def _chunks(data: Sliced) -> Iterator[Chunk]:
             yield kind, content
 
 
-def _animated_header(chunks: list[Chunk], width: int, height: int, depth: int) -> Header:
-    """Describe an animation, whose frames may be transparent in any colour type (PNG 3.0, 11.3.6)."""
+def _animated_header(chunks: list[Chunk], width: int, height: int, depth: int, colour: int) -> Header:
+    """Describe an animation, whose frames may be transparent in any colour type (PNG 3.0, 11.3.6).
+
+    Frames of colours alone are opaque if none is erased behind itself, for the first fills the picture.
+    """
     if depth == 16:
         raise UnsupportedError("is an animated PNG of 16 bits; expected 8 bits or a still image")
     kinds = [kind for kind, _ in chunks]
@@ -238,10 +243,18 @@ def _animated_header(chunks: list[Chunk], width: int, height: int, depth: int) -
     if len(plays) != 8 or any(len(frame) != 26 for frame in frames):
         raise UnreadableError("is damaged: an animated PNG with wrong frames")
     times = [(num, den or 100) for num, den in (struct.unpack(">HH", frame[20:24]) for frame in frames)]
-    pages = tuple(Page(height, width, 4, "uint8", 1, duration_ms=1000 * num / den) for num, den in times)
+    # At the first frame, a return to what was before erases, too.
+    erased = frames[0][4:12] != struct.pack(">II", width, height) or frames[0][24] == PREVIOUS
+    erased |= any(frame[24] == ERASED for frame in frames)
+    alpha = int(colour in (GRAY_ALPHA, RGBA) or b"tRNS" in kinds or erased)
+    pages = tuple(
+        Page(height, width, 3 + alpha, "uint8", alpha, duration_ms=1000 * num / den) for num, den in times
+    )
     kept = tuple(chunk for chunk in chunks if chunk[0] in COPIED)
     metadata = replace(_metadata(kept), plays=int.from_bytes(plays[4:]))
-    return Header(pages, metadata, (), {"chunks": kept}, (), _texts(kept))
+    changed = CHANNELS[colour] != 3 + alpha or colour == PALETTE
+    notes = (f"the frames are written as RGB{' with alpha' if alpha else ''}",) if changed else ()
+    return Header(pages, metadata, notes, {"chunks": kept}, (), _texts(kept))
 
 
 def _notes(colour: int, depth: int, see_through: bool) -> tuple[str, ...]:

@@ -631,6 +631,33 @@ def test_animations_keep_frames_times_and_plays(tmp_path: Path, suffix: str, dis
             assert after.info["duration"] == time_ms
 
 
+@pytest.mark.parametrize(
+    ("mode", "disposal", "written", "note"),
+    [
+        ("RGB", 0, "RGB", ()),
+        ("RGB", 1, "RGBA", ("the frames are written as RGB with alpha",)),
+        ("RGBA", 0, "RGBA", ()),
+        ("L", 0, "RGB", ("the frames are written as RGB",)),
+    ],
+)
+def test_an_animated_png_keeps_its_colours_or_says_so(
+    tmp_path: Path, mode: str, disposal: int, written: str, note: tuple[str, ...]
+) -> None:
+    pixels = np.moveaxis(_waves(3), 0, -1)
+    frames = [Image.fromarray(pixels // k).convert(mode) for k in (1, 2, 3)]
+    path = tmp_path / "a.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:], disposal=disposal)
+    with reader(path) as source, writer(tmp_path / "b.png", source.info) as sink:
+        assert source.info.notes == note
+        for page in source:
+            sink.write(page)
+    with Image.open(tmp_path / "b.png") as image:
+        for number, frame in enumerate(frames):
+            image.seek(number)
+            assert image.mode == written
+            np.testing.assert_array_equal(np.asarray(image), np.asarray(frame.convert(written)))
+
+
 def test_one_choice_holds_for_all_frames_of_an_animation(tmp_path: Path) -> None:
     y, x = np.mgrid[:96, :96] / 40
     scene, generator = (
@@ -765,6 +792,21 @@ def test_an_avif_keeps_exif_that_disagrees_with_how_it_is_shown(tmp_path: Path) 
     with Image.open(tmp_path / "b.jpg") as image:
         assert image.getexif()[ORIENTATION] == 1
     assert block.partition(b"what")[2] in (tmp_path / "b.jpg").read_bytes()
+
+
+def test_an_avif_that_is_turned_by_its_container_alone_is_turned_once(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[271] = "Kamera"
+    block = exif.tobytes()[6:]
+    coded = bytes(imagecodecs.avif_encode(np.moveaxis(_waves(3), 0, -1), level=100))
+    (tmp_path / "a.avif").write_bytes(avif_module._with_metadata(coded, block, 6, b"", b""))
+    pixels, info = _again(tmp_path / "a.avif", tmp_path / "b.avif")
+    content = (tmp_path / "b.avif").read_bytes()
+    assert b"irot" in content
+    assert block in content
+    write(tmp_path / "b.jpg", pixels, info)  # which has no other way to say it
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert (image.getexif()[ORIENTATION], image.getexif()[271]) == (6, "Kamera")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
