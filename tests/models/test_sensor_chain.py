@@ -318,6 +318,8 @@ def test_an_ecg_of_any_rate_is_cleaned_in_the_band_of_its_network(rate_hz: float
 
 
 def test_a_network_for_ecgs_asks_for_the_rate() -> None:
+    with pytest.raises(UsageError, match=r"at the 0\.00167 Hz of the log heartbeats"):
+        denoise.load("ecg").clean(ecg(360.0), 1 / 600)
     with pytest.raises(UsageError, match="180 to 720 Hz, and the log has no sample rate: give it"):
         denoise.load("ecg").clean(ecg(360.0))
 

@@ -173,6 +173,12 @@ class SensorChain(Denoiser):
                     f"the model is for electrocardiograms of {low:g} to {high:g} Hz, and the log has no "
                     "sample rate: give it (--sample-rate), or use another model"
                 )
+        if self.rates_hz and sample_rate and sample_rate < _LOW_HZ[0]:
+            low, high = self.rates_hz
+            raise UsageError(
+                f"the model is for electrocardiograms of {low:g} to {high:g} Hz, and at the "
+                f"{sample_rate:.3g} Hz of the log heartbeats cannot be seen: use another model"
+            )
         foreign = sample_rate and self.rates_hz and not self.rates_hz[0] <= sample_rate <= self.rates_hz[1]
         rate = OWN_RATE_HZ if foreign else sample_rate
         chain = SensorChain(self.network, self.heart, self.remove, self.keep, rate, self.rates_hz)
