@@ -40,21 +40,22 @@ def clean_to_stdout(settings: dict[str, Any], json_path: Path | None, report_pat
     """Clean one file as `-o NAME` would, and write the result to standard output."""
     if unused := options.given(*_OF_FILES):
         raise click.UsageError(f"{unused[0]} cannot be used with standard output, -o -.")
-    inputs = settings["inputs"]
-    if len(inputs) != 1 or inputs[0].is_dir():
-        raise click.UsageError(f"-o - takes one file; found {printable(', '.join(map(str, inputs)))}.")
     if options.STDOUT in (json_path, report_path, options.log_path()):
         raise click.UsageError("standard output takes the result; write the report to a file.")
     with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
         job = options.job_from(CleanJob, settings | {"output": Path(folder)})
+        if len(job.inputs) != 1 or job.inputs[0].is_dir():
+            raise click.UsageError(
+                f"-o - takes one file; found {printable(', '.join(map(str, job.inputs)))}."
+            )
         done = batch.run(job, options.progress())
-        (entry,) = done.entries
-        if entry.status != "failed":
-            with Path(str(entry.output)).open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-        named = replace(entry, output=str(options.STDOUT))
+        for entry in done.entries:
+            if entry.status != "failed":
+                with Path(str(entry.output)).open("rb") as file:
+                    shutil.copyfileobj(file, sys.stdout.buffer)
+        named = tuple(replace(entry, output=str(options.STDOUT)) for entry in done.entries)
         job = replace(job, output=options.STDOUT)
-        options.finish(job, replace(done, entries=(named,)), json_path, report_path)
+        options.finish(job, replace(done, entries=named), json_path, report_path)
 
 
 def _format() -> Format | None:

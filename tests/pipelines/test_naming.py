@@ -201,6 +201,7 @@ def test_the_result_of_one_file_goes_to_standard_output(tmp_path: Path, suffix: 
         (["bad.png"], 1, "bad.png: ends early"),
         (["."], 2, "takes one file"),
         (["a.png", "bad.png"], 2, "takes one file"),
+        (["*.png"], 2, "takes one file"),
         (["a.png", "--template", "{stem}x{ext}"], 2, "--template cannot be used"),
         (["a.png", "--files-from", "a.png"], 2, "--files-from cannot be used"),
         (["a.png", "--json", "-"], 2, "write the report to a file"),
