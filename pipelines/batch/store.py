@@ -11,31 +11,27 @@ import hashlib
 import os
 import shutil
 import stat
-import tempfile
-import time
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import Literal
 
-from denoise.errors import DenoiseError, InputError, UnreadableError, UsageError
+from denoise.errors import InputError, UnreadableError, UsageError
 from denoise.io.atomic import output_error, remove_strays, replacing, sync_folder
 from denoise.io.formats import FORMATS, Format
 from denoise.io.sniff import sniff
 from pipelines.batch import lock
-from pipelines.batch.lock import Claim, exclusive
+from pipelines.batch.lock import Claim
+from pipelines.batch.scratch import scratch
 
 MANIFEST_NAME = "denoise-manifest.jsonl"
 FOLDER_WITH_SUFFIX = "a folder, a {} file was expected; name it as an input to go into it"
 _SUFFIXES = {suffix for row in FORMATS.values() for suffix in row.suffixes}
 _WRITABLE_SUFFIXES = {suffix for row in FORMATS.values() if row.writable for suffix in row.suffixes}
-_STAGE_PREFIX = "denoise-stage-"
-_FRESH_S = 60.0  # a stage folder younger than this may be about to be locked
 
 OnProblem = Callable[[Path, str], None]
 
@@ -372,15 +368,10 @@ def staged(source: Path, destination: Path) -> Iterator[tuple[Path, Path]]:
     if origin.is_local and target.is_local:
         yield source, destination
         return
-    _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=_STAGE_PREFIX))
-    with exclusive(folder):
-        try:
-            local = target.staging_path(folder / "out")
-            yield origin.fetch(folder / "in"), local
-            target.send(local)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with scratch() as folder:
+        local = target.staging_path(folder / "out")
+        yield origin.fetch(folder / "in"), local
+        target.send(local)
 
 
 def digest(path: Path) -> str:
@@ -423,42 +414,27 @@ def swapped(path: Path, backup: str | None, proven: str | None = None) -> Iterat
     # after it, a result without a row, which cleaning the original again gives byte for byte.
     before = digest(path) if kept and path.exists() else None
     unproven = before is not None and before not in (proven, digest(original))
-    _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=_STAGE_PREFIX))
-    with exclusive(folder):
+    with scratch() as folder:
+        source, result = path, folder / "out" / path.name
+        if kept:
+            source = folder / "in" / path.name  # under its own name, which decides between formats
+            source.parent.mkdir()
+            shutil.copy2(original, source)
         try:
-            source, result = path, folder / "out" / path.name
-            if kept:
-                source = folder / "in" / path.name  # under its own name, which decides between formats
-                source.parent.mkdir()
-                shutil.copy2(original, source)
-            try:
-                yield source, result
-            except InputError as error:
-                if unproven:
-                    raise InputError(foreign_backup(path, original)) from error
-                raise
-            if (before and digest(path) != before) or (unproven and digest(result) != before):
-                raise InputError(foreign_backup(path, original))
+            yield source, result
+        except InputError as error:
             if unproven:
-                return
-            with output_errors(path):
-                if original != path and not kept:
-                    with replacing(original) as partial:
-                        shutil.copyfile(path, partial)
-                    shutil.copystat(path, original)
-                with replacing(path) as partial:
-                    shutil.copy2(result, partial)  # with its time, which may be that of the input
-                    shutil.copymode(path if path.exists() else source, partial)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@lru_cache(maxsize=1)
-def _sweep() -> None:
-    """Remove, once in each process, the stage folders of killed processes: their locks are free."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_STAGE_PREFIX}*"):
-        with suppress(DenoiseError, OSError):
-            if time.time() - folder.stat().st_mtime > _FRESH_S:
-                with exclusive(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
+                raise InputError(foreign_backup(path, original)) from error
+            raise
+        if (before and digest(path) != before) or (unproven and digest(result) != before):
+            raise InputError(foreign_backup(path, original))
+        if unproven:
+            return
+        with output_errors(path):
+            if original != path and not kept:
+                with replacing(original) as partial:
+                    shutil.copyfile(path, partial)
+                shutil.copystat(path, original)
+            with replacing(path) as partial:
+                shutil.copy2(result, partial)  # with its time, which may be that of the input
+                shutil.copymode(path if path.exists() else source, partial)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from denoise.io.sniff import HEAD_BYTES, format_of
 from denoise.options import CleanOptions
 from pipelines.batch import run as batch
 from pipelines.batch.jobs import CleanJob
+from pipelines.batch.scratch import scratch
 from pipelines.cli import options
 from pipelines.live import LIVE_OPTIONS, LiveReport, clean_stream
 
@@ -42,8 +42,8 @@ def clean_to_stdout(settings: dict[str, Any], json_path: Path | None, report_pat
         raise click.UsageError(f"{unused[0]} cannot be used with standard output, -o -.")
     if options.STDOUT in (json_path, report_path, options.log_path()):
         raise click.UsageError("standard output takes the result; write the report to a file.")
-    with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
-        job = options.job_from(CleanJob, settings | {"output": Path(folder)})
+    with scratch() as folder:
+        job = options.job_from(CleanJob, settings | {"output": folder})
         if len(job.inputs) != 1 or job.inputs[0].is_dir():
             raise click.UsageError(
                 f"-o - takes one file; found {printable(', '.join(map(str, job.inputs)))}."
@@ -84,8 +84,8 @@ def _whole(kind: Format, settings: dict[str, Any]) -> None:
     chosen = CleanOptions(**{name: settings[name] for name in table if name in settings})
     from denoise.infer.file import clean_file
 
-    with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
-        source = Path(folder) / f"input{kind.suffixes[0]}"
+    with scratch() as folder:
+        source = folder / f"input{kind.suffixes[0]}"
         result = source.with_name(f"output{kind.written_suffix or kind.suffixes[0]}")
         with source.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)

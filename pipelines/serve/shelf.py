@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from denoise import machine
 from denoise.errors import DenoiseError, UsageError, printable, reason
 from denoise.infer.progress import showing_shares
 from pipelines.batch.manifest import Entry
+from pipelines.batch.scratch import scratch
 from pipelines.serve.job import ServeJob
 from pipelines.view.budget import Budget
 from pipelines.view.page import environment
 
 _MAX_NAME = 120
 _MAX_PARTS = 8
-_PREFIX = "denoise-serve-"
-_LOCK = ".lock"  # suffix of the file beside a folder that its server keeps locked
 
 
 class BusyError(UsageError):
@@ -107,12 +104,8 @@ class Shelf:
 
     def __init__(self, job: ServeJob) -> None:
         self.job = job
-        parent = Path(tempfile.gettempdir())
-        _remove_abandoned(parent)
-        self.root = parent / f"{_PREFIX}{secrets.token_hex(8)}"
-        self._alive = FileLock(f"{self.root}{_LOCK}")
-        self._alive.acquire()
-        self.root.mkdir(mode=0o700)  # only its owner may enter
+        self._until_closed = ExitStack()
+        self.root = self._until_closed.enter_context(scratch())
         self._held: dict[str, Held] = {}
         self._tickets: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._lock = threading.Lock()
@@ -122,9 +115,7 @@ class Shelf:
     def close(self) -> None:
         """Remove every file."""
         self._workers.shutdown(wait=False, cancel_futures=True)
-        shutil.rmtree(self.root, ignore_errors=True)
-        self._alive.release()
-        Path(self._alive.lock_file).unlink(missing_ok=True)
+        self._until_closed.close()
 
     def sweep(self) -> None:
         """Remove what is older than `keep_for`, and tickets that nobody used."""
@@ -323,14 +314,3 @@ def _check_model(name: str) -> None:
     names = [row.name for row in catalogue()]
     if name and name not in names:
         raise unknown("model", name, names)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove the folders of servers that were killed: the system has released their locks."""
-    for lock in parent.glob(f"{_PREFIX}*{_LOCK}"):
-        try:
-            with FileLock(lock, timeout=0):
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-        except (Timeout, OSError):  # in use, or of another user
-            continue
-        lock.unlink(missing_ok=True)

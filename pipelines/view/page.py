@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.report import number
+
+# All but tab and line end, and the marks that turn the direction of writing
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,10 @@ def _digest(name: str) -> str:
 
 
 def as_html(page: Page) -> str:
-    """Render a page with its style and script."""
+    """Render a page with its style and script; control characters become question marks, as in a terminal."""
     import denoise
 
-    return (
+    html = (
         environment()
         .get_template("report.html")
         .render(
@@ -117,3 +121,4 @@ def as_html(page: Page) -> str:
             failed=[row for row in page.rows if row.error],
         )
     )
+    return _CONTROL.sub("?", html)

@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import stat
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +22,7 @@ from pipelines.batch import lock
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import PENDING_NAME
 from pipelines.batch.run import run
+from pipelines.batch.scratch import scratch
 from pipelines.batch.store import MANIFEST_NAME
 
 RUNS = 6
@@ -155,3 +159,23 @@ def test_no_name_keeps_a_temporary_file(photos: Path, tmp_path: Path, name: byte
     (out / PENDING_NAME).write_text(json.dumps(source.name) + "\n")
     assert run(job(source, out)).counts == {"ok": 1}
     assert hidden(out) == []
+
+
+def test_temporary_folders_of_a_killed_process_are_removed_by_the_next() -> None:
+    kill = (
+        "import os; from pipelines.batch.scratch import scratch\n"
+        "with scratch() as folder:\n"
+        "    (folder / 'input.png').write_bytes(b'private')\n"
+        "    print(folder, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    with scratch() as alive:
+        killed = Path(
+            subprocess.run([sys.executable, "-c", kill], capture_output=True, text=True).stdout.strip()
+        )
+        assert (killed / "input.png").exists()
+        assert stat.S_IMODE(killed.stat().st_mode) == 0o700
+        with scratch():
+            assert alive.exists()
+        assert [path.name for path in alive.parent.glob(f"{killed.name}*")] == []
+    assert not alive.exists()

@@ -504,13 +504,3 @@ def test_the_page_cleans_mixes_and_removes(server: Server, photo: bytes) -> None
         ]
         assert outside == []
     assert not server.shelf._held
-
-
-def test_the_next_server_removes_what_a_killed_one_left(server: Server) -> None:
-    alive, killed = server.shelf.root, Shelf(ServeJob())
-    (killed.root / "input.png").write_bytes(b"private")
-    killed._alive.release()  # as the system does
-    Shelf(ServeJob()).close()
-    assert not killed.root.exists()
-    assert alive.is_dir()
-    assert [path.name for path in alive.parent.glob(f"{killed.root.name}*")] == []

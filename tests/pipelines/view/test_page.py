@@ -28,7 +28,7 @@ from pipelines.view.trace import trace_view
 
 Denoise = Callable[..., ClickResult]
 
-HOSTILE = "</script><script>hit()</script><img src=x onerror=hit()>\"'&{{7*7}}.png"
+HOSTILE = "</script><script>hit()</script><img src=x onerror=hit()>\"'&{{7*7}}\x1b[2J\u202e.png"
 
 
 def size_of(view: object) -> int:
@@ -181,7 +181,9 @@ def test_names_and_notes_are_text() -> None:
     assert "<script>hit" not in html
     assert "<img src=x" not in html
     assert html.count("<script>") == 1
-    assert "49.png" not in html
+    assert "49?" not in html
+    assert "\x1b" not in html
+    assert "\u202e" not in html
 
 
 def test_the_policy_of_a_page_allows_its_own_script_and_nothing_else() -> None:
