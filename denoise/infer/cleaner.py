@@ -16,6 +16,7 @@ from denoise.infer.containers import open_container
 from denoise.infer.selection import PageSelector, Selection, Selector
 from denoise.infer.stream import check_request
 from denoise.infer.switch import AudioSelector
+from denoise.io.limits import require_memory
 from denoise.io.sensor.survey import without_codes
 from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
 
@@ -214,7 +215,7 @@ class Cleaner:
             UsageError: The model cannot honour `strength`, `sigma` or `sample_rate`.
             InputError: The array is empty, of a wrong or ambiguous shape or type, or holds values that are
                 not finite.
-            TooLargeError: It has too many channels.
+            TooLargeError: It has too many channels, or needs more memory than is available.
         """
         check_request(self.name, self.model, strength, sigma)
         spec = self.spec
@@ -233,6 +234,8 @@ class Cleaner:
             raise TooLargeError(
                 f"the array has shape {noisy.shape}: {len(planes)} channels, expected {_MAX_CHANNELS} at most"
             )
+        # The result and a plane in floats, the least that any model takes
+        require_memory(noisy.nbytes + 4 * planes[0].size, f"the array of shape {noisy.shape} ")
         known = without_codes(planes) if spec.modality == "sensor" else planes
         cleaned, _ = self.apply(
             known,

@@ -129,6 +129,16 @@ def test_an_ambiguous_array_is_refused_unless_the_axis_is_given(cleaner: Make) -
     np.testing.assert_allclose(cleaner(modality="image").clean(rgb, channel_axis=0), rgb / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize(("modality", "shape"), [("image", (10**6, 10**6, 3)), ("sensor", (10**13,))])
+def test_a_view_of_more_than_the_memory_is_refused_before_it_is_taken(
+    cleaner: Make, modality: str, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(
+        TooLargeError, match=r"the array of shape .* needs about [0-9]+ MB of memory; [0-9]+ MB"
+    ):
+        cleaner(modality=modality).clean(np.broadcast_to(np.float32(0.5), shape))
+
+
 def test_calls_that_cannot_be_honoured(cleaner: Make) -> None:
     with pytest.raises(UsageError, match=r"half works at 16000 Hz"):
         cleaner(modality="audio", sample_rate=16000.0).clean(noise(50))
