@@ -43,6 +43,8 @@ from denoise.signal import AudioInfo, Clock, SensorInfo, SignalInfo
 # Options that say how to read a log.
 _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "decimal", "keep_resolution")
 _MIN_RESTRAINED = 0.05  # share of a correction that is left out, from which a note says so
+_FEW_READINGS = 1000  # of a log whose noise may be left because too few of its parts tell it
+_SAID = {"left_noise_db", "left_process_db"}  # each has a note that says why a column is left
 _MAX_UNTOUCHED = 8  # columns that notes name as left as they are
 
 
@@ -96,7 +98,7 @@ def _clean_each(source: Path, destination: Path, cleaner: Cleaner, options: Clea
                 selections.append(stream.selection if isinstance(stream, SwitchedStream) else named)
                 info = blocks.info if salvaged(blocks.info) else info  # some damage shows at the end only
                 notes += [*stream.notes, *_removal_note(stream.diagnostics), *(tally.notes if tally else ())]
-                said = "left_noise_db" in stream.diagnostics and blocks.info.shape[0] == 1
+                said = blocks.info.shape[0] == 1 and not _SAID.isdisjoint(stream.diagnostics)
                 if tally and options.bounded_strength and isinstance(cleaner.model, SensorChain) and not said:
                     notes += _untouched_notes(tally, blocks.info)
                 figures.append({**scores.result(), **stream.diagnostics, **(tally.metrics if tally else {})})
@@ -203,8 +205,13 @@ def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
         level = f"{diagnostics['voice_snr_db']:.0f} dB above its noise"
         notes += (f"a good voice, {level}: {restrained:.0%} of the correction is left out",)
     if left is not None:
-        share = f"{left:.1f} dB of the variance"
-        notes += (f"left in: {share} could be noise or events, and nothing tells which; see --model",)
+        what = f"{left:.1f} dB of the variance could be noise or events, and nothing tells which; see --model"
+        notes = (f"{notes[0]}; left in: {what}", *notes[1:]) if parts else (f"left in: {what}", *notes)
+    if (wanders := diagnostics.get("left_process_db")) is not None:
+        notes += (
+            f"left in: {wanders:.1f} dB of the variance could be noise, or a signal that wanders from "
+            "reading to reading, as wind does; --model wavelet smooths it",
+        )
     if (sways := diagnostics.get("left_wander_db")) is not None:
         notes += (f"left in: slow wander, {sways:.1f} dB of the variance; --remove baseline takes it out",)
     return notes
@@ -224,7 +231,8 @@ def _untouched_notes(tally: EventTally, info: SignalInfo) -> tuple[str, ...]:
         elif power_db < HarmGate.full_db:
             notes.append(f"{left}: its noise, {figure}, is too faint to tell from the signal")
         else:
-            notes.append(f"{left}: what could be noise, {figure}, cannot be told from the signal")
+            few = f" by so few readings ({info.shape[-1]})" if info.shape[-1] < _FEW_READINGS else ""
+            notes.append(f"{left}: what could be noise, {figure}, cannot be told from the signal{few}")
     more = len(notes) - _MAX_UNTOUCHED
     if more > 0:
         notes[_MAX_UNTOUCHED:] = [f"{more} more column{'s' * (more > 1)} left as they are"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from scipy.signal import lfilter
 
 import denoise
 from denoise.errors import InputError, UsageError
@@ -238,3 +239,30 @@ def test_a_log_that_is_left_is_said_to_be_left_once(tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", load + 15.0 * rng.standard_normal(2000))
     notes = clean_file(tmp_path / "in.npy", tmp_path / "out.npy", "sensor", sample_rate=100.0).notes
     assert sum("left " in note for note in notes) == 1
+
+
+def test_a_wind_that_is_left_says_why_once(tmp_path: Path) -> None:
+    wind = lfilter([1.0], [1.0, -0.85], np.random.default_rng(0).standard_normal(4000))
+    np.save(tmp_path / "in.npy", wind)
+    report = clean_file(tmp_path / "in.npy", tmp_path / "out.npy", "sensor", sample_rate=1.0)
+    (note,) = (note for note in report.notes if "left " in note)
+    assert "wanders from reading to reading" in note
+    assert report.metrics["left_process_db"] == pytest.approx(-5, abs=4)
+
+
+def test_few_readings_are_said_to_be_few(tmp_path: Path) -> None:
+    rng, ticks = np.random.default_rng(5), np.arange(300)
+    np.save(tmp_path / "in.npy", 3.0 * np.sin(ticks / 22.0) + 0.5 * rng.standard_normal(300))
+    report = clean_file(tmp_path / "in.npy", tmp_path / "out.npy", "sensor", sample_rate=10.0)
+    (note,) = (note for note in report.notes if "left " in note)
+    assert note.endswith("cannot be told from the signal by so few readings (300)")
+
+
+def test_a_log_cleaned_in_one_half_says_so_in_one_note(tmp_path: Path) -> None:
+    rng, ticks = np.random.default_rng(0), np.arange(16_384)
+    log = np.sin(ticks / 22.0) + 0.4 * rng.standard_normal(ticks.size)
+    log[8192:] = 1.5 * rng.standard_normal(8192)  # nothing but noise
+    np.save(tmp_path / "in.npy", log)
+    report = clean_file(tmp_path / "in.npy", tmp_path / "out.npy", "sensor", sample_rate=10.0)
+    (note,) = (note for note in report.notes if "left " in note or "taken out" in note)
+    assert re.match(r"taken out, of the signal's variance: noise -.*; left in: -\S+ dB", note)

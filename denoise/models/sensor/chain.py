@@ -21,6 +21,7 @@ from denoise.models.sensor.heartbeats import Heartbeats
 from denoise.models.sensor.impulses import Impulses
 from denoise.models.sensor.mains import BaselineWander, Mains
 from denoise.models.sensor.nearby import GRID, nearby
+from denoise.models.sensor.process import ProcessGate
 from denoise.models.sensor.vibration import SteadyFilter, ToneGate
 from denoise.registry import unknown
 
@@ -35,6 +36,7 @@ _SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone ou
 _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
 _MUCH = 0.4  # share of the variance; that much in corrections that are not applied is worth a word
 _SWAYS = 0.05  # the same of wander around heartbeats
+_WANDERS = 0.01  # the same of what a first-order process explains
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 
@@ -108,6 +110,7 @@ class SensorChain(Denoiser):
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._first, self._giants, self._stages = FirstReadings(), Giants(), list(self._needed())
         self.gate, self._heart_gate, self._tone_gate = HarmGate(), HarmGate(), ToneGate()
+        self._process_gate = ProcessGate()
         self.guard = EventGuard(
             impulses="impulses" not in self.keep,
             one_sided="impulses" in self.remove,
@@ -124,7 +127,7 @@ class SensorChain(Denoiser):
         halo = sum(stage.halo for _, stage in self._stages) + self.gate.halo + self.guard.halo
         steady = SteadyFilter(sample_rate or 0.0)
         self._steady = steady if steady.possible else None
-        halo += self._tone_gate.halo + (steady.halo if steady.possible else 0)
+        halo += self._tone_gate.halo + self._process_gate.halo + (steady.halo if steady.possible else 0)
         self._wander = BaselineWander(sample_rate) if self._beats and sample_rate else None
         self._wander_gate = WanderGate(sample_rate or 0.0)
         halo += self._wander.halo + self._wander_gate.halo if self._wander else 0
@@ -135,7 +138,7 @@ class SensorChain(Denoiser):
         )
         self.rates_hz = rates_hz
         self._power = self._left = 0.0  # of the log, and of corrections that were not applied
-        self._left_wander = 0.0
+        self._left_wander = self._left_process = 0.0
         self._removed: dict[str, float] = {}
 
     @property
@@ -194,6 +197,8 @@ class SensorChain(Denoiser):
         }
         if self._left > _MUCH * self._power > 0.0:
             found["left_noise_db"] = 10.0 * math.log10(self._left / self._power)
+        if self._left_process > _WANDERS * self._power > 0.0:
+            found["left_process_db"] = 10.0 * math.log10(self._left_process / self._power)
         if self._left_wander > _SWAYS * self._power > 0.0:
             found["left_wander_db"] = 10.0 * math.log10(self._left_wander / self._power)
         return found
@@ -253,6 +258,10 @@ class SensorChain(Denoiser):
                 share *= self._tone_gate.share(correction)
             correction = share * correction
             noise = self.guard(found.prepared[row], correction, found.impulses[row])
+            if not self.guard.told:
+                rest = self._process_gate.share(found.prepared[row], noise) * noise
+                self._left_process += float(np.sum((noise - rest) ** 2))
+                noise = rest
             noise += beats * (correction - noise)  # there the network knows the peaks
             if self._steady:
                 noise = self._steady(found.prepared[row], noise)

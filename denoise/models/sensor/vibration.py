@@ -11,7 +11,7 @@ from denoise.arrays import Doubles
 from denoise.models.sensor.nearby import GRID, falling, frame_sums, slide
 
 FRAME = 2 * GRID  # samples of a spectrum; they overlap by half
-_HANN, _SHORT_HANN = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size) for size in (FRAME, 64))
+HANN, _SHORT_HANN = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size) for size in (FRAME, 64))
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ToneGate:
 
     def share(self, correction: Doubles) -> Doubles:
         """Return the share to apply of a correction `(n,)`."""
-        power = sum_nearby(np.abs(spectra(correction, _HANN)) ** 2, self.near)
+        power = sum_nearby(np.abs(spectra(correction, HANN)) ** 2, self.near)
         line = _lines(power)[:, self.lowest :].max(1)
         share = falling(line / np.maximum(power.sum(1), 1e-30), self.line)
         short = np.abs(spectra(correction, _SHORT_HANN)) ** 2
@@ -104,7 +104,7 @@ class SteadyFilter:
         return blended
 
     def _linear_part(self, samples: Doubles, correction: Doubles) -> Doubles:
-        window = np.sqrt(_HANN)
+        window = np.sqrt(HANN)
         given, taken = (spectra(values, window) for values in (samples, correction))
         both, power = (
             sum_nearby(values, self.near) for values in (np.real(taken * np.conj(given)), np.abs(given) ** 2)

@@ -1,0 +1,160 @@
+"""Check of a network's correction for rough signals: a first-order process is not taken for noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from denoise.arrays import Doubles
+from denoise.models.sensor.nearby import GRID, falling, frame_sums
+from denoise.models.sensor.vibration import FRAME, HANN, spectra, sum_nearby
+
+# Bins of a frame's spectrum, in bands of a smooth one; below them is trend.
+_EDGES = np.array([6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 257])
+_BINS = np.diff(_EDGES).astype(float)
+_INDEPENDENT = 0.37  # share of independent values among overlapping frames and neighbouring bins
+_ROUNDS = 60
+_LINE = 2.5  # times the median beside it, of a bin that is left out
+
+
+@dataclass(frozen=True)
+class ProcessGate:
+    """Reverts corrections where a first-order process and faint white noise explain the log.
+
+    Turbulent wind, the load of a building or a flow wander from reading to reading. The spectrum of such an
+    Ornstein-Uhlenbeck process ("On the theory of the Brownian motion", 1930) falls with the square of the
+    frequency, and levels off at the highest since it is sampled. Instruments have white or pink noise.
+    Two explanations are fitted to the spectrum nearby by Whittle's likelihood ("Estimation and information in
+    stationary time series", 1953), with the updates of Fevotte et al. ("Nonnegative matrix factorization with
+    the Itakura-Saito divergence", 2009): a slow signal with white and pink noise, and a slow signal with a
+    process and white noise. The log stays if the process explains it well and no worse than noise, if its
+    slopes are Gaussian, and if more would be removed than there is white noise.
+    """
+
+    near: int = 32 * GRID  # samples to each side
+    least: int = 4 * GRID  # samples of a log; fewer have no spectrum to fit
+    falls_db: float = 1.0  # least fall of the spectrum in its last octave; white noise has none
+    misfit: tuple[float, float] = (18.0, 22.0)  # log likelihood below a perfect fit: all, nothing stays
+    worse: tuple[float, float] = (-0.25, 0.25)  # log likelihood below that of pink noise: the same
+    excess: tuple[float, float] = (0.8, 1.2)  # excess kurtosis of slopes: the same
+    close: float = 1.0  # log likelihood below the best one up to which a fit may be true
+    more_db: tuple[float, float] = (
+        1.2,
+        1.8,
+    )  # removed power over the least white noise: of none, of a process
+
+    @property
+    def halo(self) -> int:
+        """The spectra nearby, and slopes of means."""
+        return self.near + FRAME
+
+    def share(self, samples: Doubles, correction: Doubles) -> Doubles:
+        """Return the share to apply of a correction `(n,)` of samples `(n,)`."""
+        everything = np.ones(samples.size)
+        if samples.size < self.least or not correction.any():
+            return everything
+        power = np.abs(spectra(samples, HANN)) ** 2
+        whole = np.ones((len(power), 1))
+        power[[0, -1]] = whole[[0, -1]] = 0.0  # half of these lies beyond the ends
+        frames = sum_nearby(whole, self.near)
+        power = sum_nearby(power, self.near) / frames
+        counts, *sums = (
+            sum_nearby(frame_sums(part)[:, None], self.near)[:, 0]
+            for part in (everything, correction**2, *_fourths(samples))
+        )
+        removed, squares, fourths, slow_squares, slow_fourths = sums
+        removed *= np.sum(HANN**2) / counts
+        excess = counts * np.maximum(
+            fourths / np.maximum(squares, 1e-30) ** 2, slow_fourths / np.maximum(slow_squares, 1e-30) ** 2
+        )
+        power = power[: len(counts)]
+        falls = power[:, 64:128].mean(1) > 10.0 ** (self.falls_db / 10.0) * power[:, 192:].mean(1)
+        likely = np.flatnonzero(falls & (excess - 3.0 < self.excess[1]) & (removed > 0.0))
+        if not likely.size:
+            return everything
+        weight = _INDEPENDENT * frames[likely, 0]
+        bands = _bands(_without_lines(power[likely]))
+        level = bands.mean(1)
+        of_noise, _ = _fits(bands / level[:, None], _NOISE, weight)
+        of_process, white = _fits(bands / level[:, None], _PROCESS, weight)
+        best = of_process.min(1)
+        floor = level * np.where(of_process < best[:, None] + self.close, white, np.inf).min(1)
+        ratio_db = 10.0 * np.log10(removed[likely] / np.maximum(floor, 1e-12 * level))
+        process = falling(best, self.misfit) * falling(best - of_noise.min(1), self.worse)
+        process *= falling(excess[likely] - 3.0, self.excess) * (1.0 - falling(ratio_db, self.more_db))
+        shares = np.ones(len(counts))
+        shares[likely] -= process
+        at = np.arange(samples.size)
+        share: Doubles = np.interp(at, GRID * np.arange(shares.size), shares)
+        return share
+
+
+def _fourths(samples: Doubles) -> tuple[Doubles, ...]:
+    """Return squares and fourth powers of the slopes between means of 2, and of 8 samples, `(n,)` each."""
+    powers = []
+    for count in (2, 8):
+        sums = np.cumsum(np.pad(samples, (count + 1, count - 1), "edge"))
+        means = (sums[count:] - sums[:-count]) / count
+        square = (means[count:] - means[:-count]) ** 2
+        powers += [square, square * square]
+    return tuple(powers)
+
+
+def _bands(power: Doubles) -> Doubles:
+    bands: Doubles = np.add.reduceat(power, _EDGES[:-1], axis=-1) / _BINS
+    return bands
+
+
+def _without_lines(power: Doubles) -> Doubles:
+    """Return spectra `(frames, bins)` with lines replaced by what is beside them."""
+    from scipy.ndimage import median_filter
+
+    upper = power[:, 12:]
+    beside = median_filter(upper, (1, 17), mode="nearest")
+    without = power.copy()
+    without[:, 12:] = np.where(upper > _LINE * beside, beside, upper)
+    return without
+
+
+def _fits(power: Doubles, shapes: Doubles, weight: Doubles) -> tuple[Doubles, Doubles]:
+    """Fit sums of spectra, of which the first is white, to others.
+
+    Args:
+        power: Mean 1, `(frames, bands)`.
+        shapes: The spectra to add up, of mean 1, for each explanation, `(explanations, parts, bands)`.
+        weight: Independent spectra in each, `(frames,)`.
+
+    Returns:
+        The log likelihood below that of a perfect fit and the white part, `(frames, explanations)` each.
+    """
+    parts: Doubles = np.full((len(shapes), len(power), shapes.shape[1]), 1.0 / shapes.shape[1])
+    back = np.ascontiguousarray(shapes.transpose(0, 2, 1))
+    for _ in range(_ROUNDS):
+        weighted = _BINS / (parts @ shapes)
+        parts *= ((weighted * power / (parts @ shapes)) @ back) / (weighted @ back)
+    ratio = power / (parts @ shapes)
+    below = weight * np.sum(_BINS * (ratio - np.log(ratio) - 1.0), axis=-1)
+    return below.T, parts[..., 0].T
+
+
+def _shapes() -> tuple[Doubles, Doubles]:
+    """Return the spectra of a slow signal with noise, and with a process and white noise."""
+    bins = np.maximum(np.arange(FRAME // 2 + 1.0), 0.5)
+    memories = [np.exp(-1.0 / readings) for readings in (2.0, 3.5, 6.0, 12.0)] + [1.0]
+    turning = np.cos(2.0 * np.pi * bins / FRAME)
+    processes = [1.0 / (1.0 + memory**2 - 2.0 * memory * turning) for memory in memories]
+    processes.append(bins ** (-5.0 / 3.0))  # turbulence (Kolmogorov, 1941)
+    slow = [bins**-3.0, bins**-5.0]
+    white, pink = np.ones_like(bins), 1.0 / bins
+
+    def of(*spectrum: Doubles) -> Doubles:
+        bands = _bands(np.stack(spectrum))
+        shapes: Doubles = bands / bands.mean(1, keepdims=True)
+        return shapes
+
+    noise = [of(white, pink, part) for part in slow]
+    return np.stack(noise), np.stack([of(white, process, part) for process in processes for part in slow])
+
+
+_NOISE, _PROCESS = _shapes()

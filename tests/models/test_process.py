@@ -1,0 +1,80 @@
+"""Rough signals: wind and loads are not taken for noise, and noise on slow signals still goes."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+import denoise
+from denoise.infer.apply import apply
+from denoise.models.sensor.chain import SensorChain
+from denoise.models.sensor.process import ProcessGate
+
+Floats = NDArray[np.float64]
+SIZE = 5000
+
+
+def wandering(rng: np.random.Generator, memory: float, size: int = SIZE) -> Floats:
+    """An Ornstein-Uhlenbeck process of unit variance with a memory in readings."""
+    a = np.exp(-1.0 / memory)
+    return lfilter([np.sqrt(1.0 - a * a)], [1.0, -a], rng.standard_normal(size + 500))[500:]
+
+
+def pink(rng: np.random.Generator, size: int = SIZE) -> Floats:
+    spectrum = np.fft.rfft(rng.standard_normal(size))
+    spectrum[1:] /= np.sqrt(np.arange(1, spectrum.size))
+    noise = np.fft.irfft(spectrum, size)
+    return noise / noise.std()
+
+
+def slow(size: int = SIZE) -> Floats:
+    return np.sin(np.arange(size) / 60.0) + 0.5 * np.sin(np.arange(size) / 171.0 + 1.0)
+
+
+def gain_db(true: Floats, noisy: Floats, rate_hz: float) -> float:
+    cleaned = denoise.load("sensor").clean(noisy, rate_hz)
+    return float(10.0 * np.log10(np.mean((noisy - true) ** 2) / np.mean((cleaned - true) ** 2)))
+
+
+@pytest.mark.parametrize("memory", [3.0, 6.0, 12.0])
+@pytest.mark.parametrize("rate_hz", [1.0 / 600.0, 1.0, 20.0])
+def test_wind_and_loads_are_not_smoothed(memory: float, rate_hz: float) -> None:
+    rng = np.random.default_rng(int(memory))
+    wind = 6.0 + 1.5 * slow() + 1.2 * wandering(rng, memory)
+    assert gain_db(wind, wind + 0.1 * rng.standard_normal(SIZE), rate_hz) > -0.5
+    cleaned = denoise.load("sensor").clean(wind, rate_hz)
+    assert np.mean((cleaned - wind) ** 2) < 1e-3 * np.var(wind)
+
+
+@pytest.mark.parametrize("noise", [np.random.Generator.standard_normal, pink])
+def test_noise_of_instruments_still_goes(noise) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(0)
+    signal = slow()
+    noisy = signal + 0.3 * noise(rng, SIZE)
+    np.testing.assert_array_equal(ProcessGate().share(noisy, 0.3 * noise(rng, SIZE)), 1.0)
+    assert gain_db(signal, noisy, 10.0) > 1.0
+
+
+def test_beats_beside_a_process_do_not_hide_it() -> None:
+    """Blood pressure of each beat has a line at the rate of breathing."""
+    rng = np.random.default_rng(0)
+    pressure = 5.0 * wandering(rng, 6.0) + 3.0 * np.sin(2.0 * np.pi * np.arange(SIZE) / 4.0)
+    assert gain_db(pressure, pressure + 0.5 * rng.standard_normal(SIZE), 1.0) > -0.5
+
+
+def test_what_removes_only_the_white_noise_of_a_process_is_applied() -> None:
+    rng = np.random.default_rng(0)
+    noise = 0.5 * rng.standard_normal(SIZE)
+    log = wandering(rng, 8.0) + noise
+    np.testing.assert_array_equal(ProcessGate().share(log, noise), 1.0)
+    assert ProcessGate().share(log, 2.0 * noise).max() == 0.0
+
+
+def test_the_chain_tells_what_it_left_and_its_blocks_equal_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    wind = 1.5 * np.sin(np.arange(65_536) / 300.0) + wandering(rng, 5.0, 65_536)
+    chain = denoise.load("sensor").denoiser.for_sample_rate(1.0)
+    assert isinstance(chain, SensorChain)
+    whole = apply(chain, wind[None], peak=None, sample_rate=1.0, tile=65_536)
+    parts = apply(chain, wind[None], peak=None, sample_rate=1.0, tile=20_000)
+    np.testing.assert_allclose(parts, whole, atol=1e-4)
