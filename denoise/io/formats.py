@@ -9,11 +9,12 @@ import difflib
 import importlib
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from denoise.errors import UnsupportedError, reason
+from denoise.errors import InputError, UnsupportedError, reason
 from denoise.registry import Extensible, resolve
 from denoise.signal import MODALITIES, Modality
 
@@ -38,6 +39,7 @@ class Format:
     extra: str = ""  # the optional dependency group of this project that it needs
     package: str = ""  # the module of that group that it imports
     advice: str = ""  # what to do with a file of a known format that is not read
+    parts: str = ""  # the function of `record_parts` of a format whose records are several files
 
     @property
     def writable(self) -> bool:
@@ -137,7 +139,8 @@ _ROWS = (
     Format("NPZ", "sensor", (".npz",), "denoise.io.sensor.npz:FORMAT", rb"PK\x03\x04", bytes_per_sample=8.0),
     Format("Parquet", "sensor", (".parquet",), "denoise.io.sensor.parquet:FORMAT", rb"PAR1",
            bytes_per_sample=5.0, extra="parquet", package="pyarrow"),
-    Format("WFDB", "sensor", (".hea",), "denoise.io.sensor.wfdb:FORMAT"),
+    Format("WFDB", "sensor", (".hea",), "denoise.io.sensor.wfdb:FORMAT",
+           parts="denoise.io.sensor.wfdb:parts"),
     Format("EDF", "sensor", (".edf",), "denoise.io.sensor.edf:FORMAT",  # Kemp et al., 1992
            rb"0 {7}.{176}[\d ]{8}.{44}[\d -]{8}[\d. ]{8}[\d ]{4}"),
     Format("BDF", "sensor", (".bdf",), "denoise.io.sensor.edf:FORMAT", rb"\xffBIOSEMI"),
@@ -207,6 +210,21 @@ def format_of_suffix(suffix: str) -> Format | None:
     """The first format whose files have this suffix, preferring the one that recommends it."""
     rows = [row for row in FORMATS.values() if suffix.lower() in row.suffixes]
     return min(rows, key=lambda row: row.suffixes.index(suffix.lower()), default=None)
+
+
+def record_parts(source: Path, result: Path) -> Mapping[Path, Path]:
+    """Other files of a record, each with the file that belongs to a result instead; none if it is unreadable.
+
+    Args:
+        source: The file that stands for the record.
+        result: What is written in its place.
+    """
+    row = format_of_suffix(source.suffix)
+    parts: dict[Path, Path] = {}
+    if row and row.parts:
+        with suppress(InputError, OSError):  # reading the record reports the reason
+            parts |= resolve(row.parts)(source, result)
+    return parts
 
 
 def modality_of(path: Path, written: str = "") -> Modality:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from denoise.errors import UnsupportedError, UsageError
-from denoise.io.formats import modality_of, refusal
+from denoise.io.formats import modality_of, record_parts, refusal
 from denoise.signal import MODALITIES
 from pipelines.batch.naming import BESIDE, Naming
-from pipelines.batch.store import File, Walk, names_a_file, place
+from pipelines.batch.store import File, Walk, is_reserved, names_a_file, place
 
 STDOUT = Path("-")  # of options that name a file
 RejectReason = Callable[[str], str | None]
@@ -55,6 +55,16 @@ class Item:
     modality: str  # a name in `MODALITIES`
     size_bytes: int = 0  # size of the source when it was found
     proven: str | None = None  # in place: sha256 of the source if it is known to be a result of its backup
+    parts: tuple[str, ...] = ()  # keys of the other files of a result that is a record of several
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all files of the result."""
+        return self.key, *self.parts
+
+    def output(self, key: str) -> Path:
+        """File to write for one of `keys`; they lie in one folder."""
+        return self.destination.with_name(PurePosixPath(key).name)
 
 
 @dataclass(frozen=True)
@@ -183,9 +193,30 @@ def plan(
 
 def mirrored(source: Source, root: Path, naming: Naming = Naming()) -> Item:  # noqa: B008 - frozen
     """Item that writes the result of a source to its mirrored path below `root`."""
-    named, modality = naming.rename(source.relative, source.modality), source.modality
+    named = naming.rename(source.relative, source.modality)
+    return _item(source, root / named, named.as_posix())
+
+
+def _item(source: Source, destination: Path, key: str) -> Item:
+    """Item with all files of its result."""
+    files = record_parts(source.path, destination) if place(source.path).is_local else {}
+    parts = tuple(PurePosixPath(key).with_name(path.name).as_posix() for path in files.values())
+    size_bytes = source.size_bytes + sum(path.stat().st_size for path in files if path.is_file())
     relative = source.relative.as_posix()
-    return Item(source.path, root / named, named.as_posix(), relative, modality, source.size_bytes)
+    return Item(source.path, destination, key, relative, source.modality, size_bytes, parts=parts)
+
+
+def record_problem(item: Item) -> str | None:
+    """Reason why a record of several files cannot be written where it is planned; None if it can."""
+    if not item.parts:
+        return None
+    start = f"{item.source}: is a record of {len(item.parts) + 1} files"
+    if item.source == item.destination:
+        return f"{start}, which do not take its place in one step; write the result to a folder: -o FOLDER"
+    if not place(item.destination).is_local:
+        return f"{start}; write the result to a folder of this machine, and copy that"
+    reserved = next((key for key in item.parts if is_reserved(PurePosixPath(key).name)), None)
+    return f"{start}, one of them {item.output(reserved).name}; rename it" if reserved else None
 
 
 def _resolved(source: Source) -> Source:
@@ -198,8 +229,7 @@ def _beside(source: Source, root: Path, name: str) -> Item:
     """Item whose result lies in the folder of its source, below `root`."""
     destination = source.path.with_name(name)
     key = Path(os.path.relpath(destination.absolute(), root.absolute())).as_posix()
-    relative = source.relative.as_posix()
-    return Item(source.path, destination, key, relative, source.modality, source.size_bytes)
+    return _item(source, destination, key)
 
 
 def _renamed(source: Source, output: Path) -> Item:
@@ -210,8 +240,7 @@ def _renamed(source: Source, output: Path) -> Item:
         raise UsageError(str(error)) from error
     if modality != source.modality:
         raise UsageError(f"{output}: a name for {modality}, but {source.path} is {source.modality}")
-    relative = source.relative.as_posix()
-    return Item(source.path, output, output.name, relative, modality, source.size_bytes)
+    return _item(source, output, output.name)
 
 
 def refuse_overlap(folder: Path, output: Path) -> None:
@@ -277,18 +306,24 @@ def _checked(
         return place(path).real_path(folders)
 
     sources = {real(item.source) for item in items}
+    sources |= {real(path) for item in items if item.parts for path in record_parts(item.source, item.source)}
     name_key = place(root).name_key()
     by_name: dict[str, Item] = {}
-    collisions: dict[str, dict[Path, Problem]] = {}
+    problems: dict[Path, Problem] = {}
     for item in items:
-        name = name_key(item.key)
-        first = by_name.setdefault(name, item)
-        if first is not item and real(first.source) != real(item.source):
-            both = f"both {first.source} and {item.source} would be written there; rename one"
-            sentence = f"{item.destination}: {both}"
-            problems = collisions.setdefault(name, {first.source: Problem(first.source, sentence)})
-            problems[item.source] = Problem(item.source, sentence)
-        if not in_place and real(item.destination) in sources:
-            raise UsageError(f"{item.destination}: the output would replace an input; choose another output")
-    alone = tuple(item for name, item in by_name.items() if name not in collisions)
-    return alone, [problem for found in collisions.values() for problem in found.values()]
+        if reason := record_problem(item):
+            problems[item.source] = Problem(item.source, reason)
+            continue
+        for key in item.keys:
+            first, output = by_name.setdefault(name_key(key), item), item.output(key)
+            if first is not item and real(first.source) != real(item.source):
+                both = f"both {first.source} and {item.source} would be written there"
+                advice = (
+                    "give each an output folder of its own" if first.parts or item.parts else "rename one"
+                )
+                for path in (first.source, item.source):
+                    problems.setdefault(path, Problem(path, f"{output}: {both}; {advice}"))
+            if not in_place and real(output) in sources:
+                raise UsageError(f"{output}: the output would replace an input; choose another output")
+    alone = dict.fromkeys(by_name.values())
+    return tuple(item for item in alone if item.source not in problems), list(problems.values())

@@ -31,7 +31,7 @@ from denoise.errors import InputError, OutputError, StorageError
 from pipelines.batch.discover import Item
 from pipelines.batch.lock import locked
 from pipelines.batch.remote import location
-from pipelines.batch.store import MANIFEST_NAME, digest, foreign_backup, output_errors, place
+from pipelines.batch.store import MANIFEST_NAME, digest, foreign_backup, output_errors, place, source_digest
 
 WRITTEN = ("ok", "salvaged")  # statuses of rows with an output; only the first is done
 RESTORED = "restored"  # status of a row that takes back the rows before it: the original is back
@@ -55,8 +55,9 @@ class Entry:
     error: str | None = None  # one sentence, for a failed or a salvaged file
     notes: tuple[str, ...] = ()  # sentences about what was converted, clipped or left alone
     key: str | None = None  # the output's path inside the output folder; the manifest is looked up by it
-    input_digest: str | None = None  # sha256 of the input
+    input_digest: str | None = None  # sha256 of the input; of a record of several files, of their digests
     output_digest: str | None = None  # sha256 of the output
+    parts: Mapping[str, str] = field(default_factory=dict)  # sha256 of a record's other files, by their keys
     fingerprint: str | None = None  # sha256 of all settings that the output depends on
     precision: str | None = None  # arithmetic of the network: `float32`, `bf16` or `int8`
     duration_s: float | None = None  # of a recording, seconds
@@ -70,7 +71,16 @@ class Entry:
 
     def row(self) -> dict[str, Any]:
         """Return the form of `--json`."""
-        return jsonable(asdict(self))
+        row: dict[str, Any] = jsonable(asdict(self))
+        if not self.parts:
+            del row["parts"]
+        return row
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """sha256 of all files of the result, by their keys."""
+        own = {self.key: self.output_digest} if self.key and self.output_digest else {}
+        return {**own, **self.parts}
 
 
 def jsonable(value: Any) -> Any:
@@ -106,10 +116,15 @@ class Manifest:
     def status_of(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
         """Decide if an item must be processed: None, or a skipped or failed entry with the reason."""
         target = item.destination
-        occupant = self._occupant(item.key)
-        if occupant == "folder":
-            return Entry.of(item, "failed", error=f"{target}: is a directory; expected a file")
-        if overwrite or occupant is None:
+        occupied = []
+        for key in item.keys:
+            occupant = self._occupant(key)
+            if occupant == "folder":
+                sentence = f"{item.output(key)}: is a directory; expected a file"
+                return Entry.of(item, "failed", error=sentence)
+            if occupant:
+                occupied.append(key)
+        if overwrite or not occupied:
             return None
         done: Entry | None = self._done.get(item.key)
         in_place = item.source == target
@@ -124,14 +139,17 @@ class Manifest:
                     return _cleaned_otherwise(item)
                 done = replace(done, source=str(item.source), output=str(target), key=item.key)
                 return replace(done, status="skipped", seconds=0.0)
-            if done is None or digest(target) != done.output_digest:
-                return None if item.key in self._pending else _foreign(item, known=done is not None)
-            if item.key in self._pending:
-                self._settled.add(item.key)
+            known = done.digests if done else {}
+            changed = [key for key in occupied if digest(item.output(key)) != known.get(key)]
+            if changed:
+                foreign = next((key for key in changed if key not in self._pending), None)
+                return _foreign(item, foreign, known=foreign in known) if foreign else None
+            assert done
+            self._settled |= self._pending.intersection(item.keys)
             if done.source != str(item.source) and (other := self._other_source(done, item)):
                 return other
-            same = done.status == "ok" and done.fingerprint == fingerprint
-            if same and done.input_digest == digest(item.source):
+            same = done.status == "ok" and done.fingerprint == fingerprint and len(occupied) == len(item.keys)
+            if same and done.input_digest == source_digest(item.source):
                 return replace(
                     done, source=str(item.source), output=str(target), status="skipped", seconds=0.0
                 )
@@ -178,7 +196,7 @@ class Manifest:
     def _other_source(self, done: Entry, item: Item) -> Entry | None:
         """Refuse to replace the result of another file, which has other bytes."""
         before = place(location(done.source)).real_path({})
-        if before == place(item.source).real_path({}) or done.input_digest == digest(item.source):
+        if before == place(item.source).real_path({}) or done.input_digest == source_digest(item.source):
             return None
         return Entry.of(
             item,
@@ -230,9 +248,9 @@ def _cleaned_otherwise(item: Item) -> Entry:
     return Entry.of(item, "failed", error=sentence)
 
 
-def _foreign(item: Item, *, known: bool) -> Entry:
+def _foreign(item: Item, key: str, *, known: bool) -> Entry:
     found = "was changed since it was written" if known else "no manifest says that this tool wrote it"
-    sentence = f"{item.destination}: is there already and {found}; --overwrite replaces it"
+    sentence = f"{item.output(key)}: is there already and {found}; --overwrite replaces it"
     return Entry.of(item, "failed", error=sentence)
 
 
@@ -276,7 +294,7 @@ class Appender:
             self._end = self._file.tell()
         if entry.status in WRITTEN and entry.output:
             self._folders.add(Path(entry.output).parent)
-            self.unproven.discard(entry.key or "")
+            self.unproven -= {entry.key, *entry.parts}
         if time.monotonic() - self._synced_s >= self._place.sync_every_s:
             self.sync()
 
@@ -343,6 +361,8 @@ def _is_sound(row: Mapping[str, Any]) -> bool:
         and all(isinstance(row.get(name), str | None) for name in texts)
         and isinstance(metrics, dict)
         and all(value is None or _is_number(value) for value in metrics.values())
+        and isinstance(row.get("parts", {}), dict)
+        and all(isinstance(digest, str) for digest in row.get("parts", {}).values())
         and isinstance(notes, list)
         and all(isinstance(note, str) for note in notes)
         and _is_number(seconds)

@@ -76,7 +76,7 @@ def run(
             return Result(tuple(_refused(plan)), plan.ignored)
         folder = place(plan.root)
         name_key = folder.name_key()
-        lock = folder.claimed([name_key(item.key) for item in plan.items])
+        lock = folder.claimed([name_key(key) for item in plan.items for key in item.keys])
     stopped = None
     with lock:
         manifest = _manifest(job, plan) if manifest is None else manifest
@@ -86,9 +86,10 @@ def run(
         # Items go as their entries come, so that memory does not grow with the files.
         left, total = {item.key: item for item in todo}, len(todo)
         queue = deque(todo)
+        outputs = [key for item in todo for key in item.keys]
         del plan, todo, costs
         try:
-            with manifest.writing(left) as append:
+            with manifest.writing(outputs) as append:
                 for entry in entries:
                     if entry.status == "failed":
                         append(entry)
@@ -136,8 +137,8 @@ def _plan(job: Job) -> Plan:
         places = ", ".join(map(str, (*job.inputs, job.output)))
         raise UsageError(f"{places}: cannot be reached: {error.strerror or error}") from error
     for report in job.reports:
-        namesakes = [item for item in plan.items if item.destination.name == report.name]
-        if any(_are_one(item.destination, report) for item in namesakes):
+        results = (item.output(key) for item in plan.items for key in item.keys)
+        if any(result.name == report.name and _are_one(result, report) for result in results):
             raise UsageError(f"{report}: is the name of a result; choose another for the report")
     for modality in plan.modalities:
         job.check(modality)

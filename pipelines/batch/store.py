@@ -22,7 +22,7 @@ from typing import Literal
 
 from denoise.errors import InputError, UnreadableError, UsageError
 from denoise.io.atomic import output_error, remove_strays, replacing, sync_folder
-from denoise.io.formats import FORMATS, Format
+from denoise.io.formats import FORMATS, Format, record_parts
 from denoise.io.sniff import sniff
 from pipelines.batch import lock
 from pipelines.batch.lock import Claim
@@ -381,6 +381,14 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def source_digest(path: Path) -> str:
+    """sha256 of an input's bytes; of a record of several files, of their digests."""
+    parts = record_parts(path, path) if place(path).is_local else ()
+    if not parts:
+        return digest(path)
+    return hashlib.sha256("".join(map(digest, (path, *sorted(parts)))).encode()).hexdigest()
 
 
 def foreign_backup(path: Path, original: Path) -> str:

@@ -239,13 +239,18 @@ class _Watcher:
         """Reason why the planner would refuse a file, or None."""
         if item.source.resolve().is_relative_to(self._real_output):  # by a link: each result would come back
             return f"{item.source}: is inside the output {self._job.output}; a file outside it was expected"
-        owner = self._owners.setdefault(self._name_key(item.key), str(item.source))
-        if owner != str(item.source):
-            return f"{item.destination}: both {owner} and {item.source} would be written there; rename one"
-        return None
+        for key in item.keys:
+            owner = self._owners.setdefault(self._name_key(key), str(item.source))
+            if owner != str(item.source):
+                return (
+                    f"{item.output(key)}: both {owner} and {item.source} would be written there; rename one"
+                )
+        return discover.record_problem(item)
 
     def _process(self, plan: Plan) -> None:
-        existing = {item.key for item in plan.items if os.path.lexists(item.destination)}
+        existing = {
+            item.key for item in plan.items if any(os.path.lexists(item.output(key)) for key in item.keys)
+        }
         left = {str(item.source) for item in plan.items} | {str(problem.path) for problem in plan.problems}
 
         def on_entry(entry: Entry) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from denoise.errors import DenoiseError, InputError, StorageError, reason
 from denoise.io.atomic import syncing_later
+from denoise.io.formats import record_parts
 from pipelines.batch.discover import Item
 from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.manifest import Entry
-from pipelines.batch.store import digest, output_errors, staged, swapped
+from pipelines.batch.store import digest, output_errors, source_digest, staged, swapped
 
 
 def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -> Entry:
@@ -41,6 +42,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
             outcome, input_digest = _execute(job, local)
             notes = outcome.notes + (_keep_mtime(local) if job.keep_mtime else ())
             output_digest = digest(local.destination)
+            parts = {key: digest(item.output(key)) for key in item.parts}  # records are not staged
     except StorageError:
         raise
     except DenoiseError as error:
@@ -62,6 +64,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
             notes=tuple(_as_planned(note, local, item) for note in notes),
             input_digest=input_digest,
             output_digest=output_digest,
+            parts=parts,
         )
     sentence = with_path(_as_planned(sentence, local, item), item.source, item.destination)
     return Entry.of(item, "failed", seconds=round(time.perf_counter() - started, 4), error=sentence)
@@ -81,27 +84,34 @@ def _execute(job: Job, item: Item) -> tuple[Outcome, str]:
         InputError: It changed the second time, too.
     """
     for _ in range(2):
-        before = _state(item.source)
+        before = _state(item)
         try:
-            found = digest(item.source)
+            found = source_digest(item.source)
+            if {path.name for path in _parts(item).values()} != {item.output(key).name for key in item.parts}:
+                raise InputError(f"{item.source}: names other files than before; run the command again")
             with syncing_later():  # the manifest syncs folders before it counts on them
                 outcome = job.execute(item)
         except InputError:  # what is half written is often unreadable
-            if _state(item.source) == before:
+            if _state(item) == before:
                 raise
         else:
-            if _state(item.source) == before:
+            if _state(item) == before:
                 return outcome, found
     raise InputError(f"{item.source}: changed while it was read, twice; expected a file that is complete")
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a file is written to."""
+def _parts(item: Item) -> Mapping[Path, Path]:
+    """Other files of a record, each with that of its result."""
+    return record_parts(item.source, item.destination)
+
+
+def _state(item: Item) -> list[tuple[int, int, int]]:
+    """Return what changes when a file of the source is written to."""
     try:
-        found = path.stat()
+        found = [path.stat() for path in (item.source, *_parts(item))]
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    return found.st_ino, found.st_size, found.st_mtime_ns
+        raise InputError(f"{item.source}: cannot be read: {error.strerror}") from error
+    return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in found]
 
 
 def with_path(sentence: str, source: Path, *others: Path) -> str:
@@ -120,8 +130,9 @@ def _as_planned(sentence: str, local: Item, item: Item) -> str:
 def _keep_mtime(item: Item) -> tuple[str, ...]:
     """Copy the modification time; return a note if the file system does not accept it."""
     try:
-        found = item.source.stat()
-        os.utime(item.destination, ns=(found.st_atime_ns, found.st_mtime_ns))
+        for source, result in ((item.source, item.destination), *_parts(item).items()):
+            found = source.stat()
+            os.utime(result, ns=(found.st_atime_ns, found.st_mtime_ns))
     except OSError as error:
         return (f"the time of {item.source.name} could not be kept: {reason(error)}",)
     return ()

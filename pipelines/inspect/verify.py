@@ -47,7 +47,7 @@ def verify(root: Path) -> Iterator[Checked]:
     """
     if not (root / MANIFEST_NAME).is_file():
         raise UsageError(f"{root}: holds no {MANIFEST_NAME}; the output folder of a run was expected")
-    expected = {key: entry.output_digest for key, entry in results(root).items() if entry.output_digest}
+    expected = {key: found for entry in results(root).values() for key, found in entry.digests.items()}
     originals: dict[str | None, list[str]] = {}  # of each run in place, under suffixes of their own
     for entry in entries(root):
         if entry.status in WRITTEN and entry.source == entry.output and entry.input_digest:

@@ -7,11 +7,12 @@ value and checksum of changed signals. The header is put into place last.
 
 from __future__ import annotations
 
-import glob
 import re
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -146,13 +147,40 @@ def _annotations(header: Path) -> list[Path]:
     """Find the annotation files of a record: its name, another suffix, and two zero bytes at the end."""
     known = {suffix for row in FORMATS.values() for suffix in row.suffixes}
     found = []
-    for path in sorted(header.parent.glob(f"{glob.escape(header.stem)}.*")):
-        if path.suffix.lower() in known or path.stem != header.stem or not path.is_file():
+    for name in _names(header.parent, header.parent.stat().st_mtime_ns).get(header.stem, ()):
+        path = header.with_name(name)
+        if path.suffix.lower() in known or not path.is_file():
             continue
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size >= 2 and size % 2 == 0 and file.seek(size - 2) and file.read() == b"\0\0":
                 found.append(path)
+    return found
+
+
+@lru_cache(maxsize=1)  # a folder may hold thousands of records
+def _names(folder: Path, _changed_ns: int) -> Mapping[str, list[str]]:
+    """List the files of a folder by their stem; a change of its names has another time."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.iterdir()):
+        found.setdefault(path.stem, []).append(path.name)
+    return found
+
+
+def parts(source: Path, result: Path) -> dict[Path, Path]:
+    """Files of samples, then of annotations, of a record, each with its place beside the header of a result.
+
+    Raises:
+        UnreadableError, UnsupportedError: The header does not say, or two of them would have one name.
+    """
+    header = _parse(source)
+    samples = dict.fromkeys(_row(source, header.lines[line])["file"] for line in header.signals)
+    found = {source.with_name(file): result.with_name(_renamed(file, source, result)) for file in samples}
+    for path in _annotations(source):
+        found.setdefault(path, result.with_name(result.stem + path.suffix))
+    places = [result, *found.values()]
+    if twice := next((path for path in places if places.count(path) > 1), None):
+        raise UnsupportedError(f"{result}: two files of {source} would be {twice.name}; choose another name")
     return found
 
 
@@ -163,20 +191,16 @@ class WfdbWriter(ScaledWriter):
         """Give a temporary file for each file of samples, beside that of the header."""
         self._temporary = temporary
         old, new = self.info.source, self.path
-        self._names = [self._renamed(store.path.name) for store in self.stores]
-        samples = {store.path.name for store in self.stores}
-        notes = [path for path in _annotations(old) if path.name not in samples]
-        parts = [*notes, *(store.path for store in self.stores)]
-        targets = [new.with_name(name) for name in self._names]
-        copies = {path: new.with_name(new.stem + path.suffix) for path in notes}
-        for target in (*targets, *copies.values()):
-            if target.exists() and any(map(target.samefile, parts)):
+        targets = parts(old, new)
+        for target in targets.values():
+            if target.exists() and any(map(target.samefile, targets)):
                 raise OutputError(
                     f"{new}: {target.name} would replace a file of {old}; choose another folder"
                 )
-        for path, target in copies.items():
-            shutil.copyfile(path, stack.enter_context(replacing(target)))
-        return [stack.enter_context(replacing(target)) for target in targets]
+        opened = {path: stack.enter_context(replacing(target)) for path, target in targets.items()}
+        for path in opened.keys() - {store.path for store in self.stores}:
+            shutil.copyfile(path, opened[path])
+        return [opened[store.path] for store in self.stores]
 
     def finish(self) -> None:
         """Write the header."""
@@ -184,7 +208,7 @@ class WfdbWriter(ScaledWriter):
         header: _Header = self.info.own.header
         lines = list(header.lines)
         if self.path.stem != self.info.source.stem:
-            lines[header.record] = re.sub(r"^\s*\w+", self._stem(), lines[header.record], count=1)
+            lines[header.record] = re.sub(r"^\s*\w+", _stem(self.path), lines[header.record], count=1)
         facts: dict[tuple[int, int], tuple[int, int]] = {}
         for index in self.changed:
             sums, first = np.zeros(self.stores[index].width, np.int64), None
@@ -201,7 +225,7 @@ class WfdbWriter(ScaledWriter):
             match = _SIGNAL.match(lines[number])
             assert match is not None
             index = files.index(match["file"])
-            new: dict[str, object] = {"file": self._names[index]}
+            new: dict[str, object] = {"file": _renamed(match["file"], self.info.source, self.path)}
             if (index, seen[index]) in facts:
                 new |= dict(zip(("first", "checksum"), facts[index, seen[index]], strict=True))
             lines[number] = _with_groups(match, new)
@@ -209,15 +233,18 @@ class WfdbWriter(ScaledWriter):
         self.pack()
         self._temporary.write_bytes("".join(lines).encode("latin-1"))
 
-    def _stem(self) -> str:
-        """Name of the record: letters, digits and underscores."""
-        return re.sub(r"\W", "_", self.path.stem, flags=re.ASCII)
 
-    def _renamed(self, file: str) -> str:
-        old, new = self.info.source.stem, self.path.stem
-        if new == old:
-            return file
-        return self._stem() + (file.removeprefix(old) if file.startswith(old) else f"_{file}")
+def _stem(path: Path) -> str:
+    """Name of the record: letters, digits and underscores."""
+    return re.sub(r"\W", "_", path.stem, flags=re.ASCII)
+
+
+def _renamed(file: str, source: Path, result: Path) -> str:
+    """Name a file of samples of a result."""
+    old = source.stem
+    if result.stem == old:
+        return file
+    return _stem(result) + (file.removeprefix(old) if file.startswith(old) else f"_{file}")
 
 
 def _with_groups(match: re.Match[str], new: dict[str, object]) -> str:
