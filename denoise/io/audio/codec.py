@@ -39,7 +39,7 @@ from denoise.io.audio.encoding import (
     written_subtype,
 )
 from denoise.io.audio.links import Layout, Link, layout
-from denoise.io.audio.tags import insert_tags, lost, parts, read_tags
+from denoise.io.audio.tags import insert_tags, lost, parts, read_tags, valid_bits
 from denoise.io.audio.view import View
 from denoise.io.base import Codec
 from denoise.io.sniff import format_of, read_head
@@ -230,6 +230,10 @@ def _describe(path: Path, file: ForwardFile, found: Layout, samples: int) -> Aud
         notes.append(f"{file.subtype} is written back as {written}")
     if written_container(file.format, file.endian) != file.format:
         notes.append("big-endian WAV with speaker positions is written back without them")
+    tags = read_tags(path, file.format, found.links[0])
+    stored, valid = valid_bits(tags)
+    if valid < stored:
+        notes.append(f"samples of {valid} bits, stored in {stored}, are written as {stored} bits")
     if file.subtype in ("PCM_32", "DOUBLE"):
         notes.append(f"24 significant bits of {file.subtype} samples are kept")
     return AudioInfo(
@@ -244,7 +248,7 @@ def _describe(path: Path, file: ForwardFile, found: Layout, samples: int) -> Aud
         subtype=file.subtype,
         endian=file.endian,
         bit_rate=bit_rate_of(path, file.format, file.subtype, samples / file.samplerate),
-        tags=read_tags(path, file.format, found.links[0]),
+        tags=tags,
         parts=parts(path, file.format, found.links),
     )
 

@@ -12,6 +12,7 @@ STREAMINFO, PADDING, APPLICATION, SEEKTABLE = 0, 1, 2, 3
 
 _READ_BYTES = 2**20
 _MAX_HEADER_BYTES = 16  # of a frame
+_MIN_FRAME_BYTES = 9  # a header of 6, a constant of 1 and the checksum
 _HEAD_BYTES = 4 + 4 + 34  # "fLaC", and the first metadata block
 _STREAM_BYTE = ord("f")
 _TOTAL_AT = 21  # from "fLaC": the byte whose lower half begins the 36 bits of the number of samples
@@ -31,6 +32,16 @@ def _crc8_table() -> bytes:
 _CRC8 = _crc8_table()
 
 
+def _crc16_table() -> tuple[int, ...]:
+    table = [code << 8 for code in range(256)]
+    for _ in range(8):
+        table = [(crc << 1 ^ 0x8005 if crc & 0x8000 else crc << 1) & 0xFFFF for crc in table]
+    return tuple(table)
+
+
+_CRC16 = _crc16_table()  # of a whole frame
+
+
 @dataclass(frozen=True)
 class Stream:
     """One stream of a file; joined files hold several."""
@@ -42,6 +53,7 @@ class Stream:
     samples: int  # number of samples by its frames
     # sample number and rate in Hz of the first frame of another rate; None if there is none
     changed: tuple[int, int] | None
+    last_frame_at: int  # byte offset of its last frame
 
     def patch(self, file: BinaryIO) -> tuple[int, bytes]:
         """Return the offset and the bytes that give the header the number of samples of the frames."""
@@ -89,12 +101,12 @@ class _Follower:
         self._start, self._fixed_block = start, int.from_bytes(head[10:12])
         self._rate = int.from_bytes(head[18:21]) >> 4
         self._stated = int.from_bytes(head[21:26]) & (1 << 36) - 1
-        self._samples = 0
+        self._samples, self._last_at = 0, start
         self._candidate: _Frame | None = None  # does not follow the others, unless the next follows it
         self._changed: tuple[int, int] | None = None
 
-    def take(self, head: bytes) -> None:
-        """Take what may be the header of a frame."""
+    def take(self, head: bytes, at: int) -> None:
+        """Take what may be the header of a frame, at the byte `at`."""
         frame = _frame(head, self._fixed_block)
         if frame is None:
             return
@@ -102,13 +114,15 @@ class _Follower:
         if frame.first != self._samples and not (before and before.end == frame.first > self._samples):
             self._candidate = frame
             return
-        self._samples, self._candidate = frame.end, None
+        self._samples, self._candidate, self._last_at = frame.end, None, at
         if frame.sample_rate not in (0, self._rate) and self._changed is None:
             self._changed = frame.first, frame.sample_rate
 
     def result(self, stop: int) -> Stream:
         """Return what was found up to the byte `stop`."""
-        return Stream(self._start, stop, self._rate, self._stated, self._samples, self._changed)
+        return Stream(
+            self._start, stop, self._rate, self._stated, self._samples, self._changed, self._last_at
+        )
 
 
 def streams(file: BinaryIO, start: int = 0) -> Iterator[Stream]:
@@ -130,10 +144,24 @@ def streams(file: BinaryIO, start: int = 0) -> Iterator[Stream]:
                     yield follower.result(at)
                 follower = _Follower(file, at)
             elif follower:
-                follower.take(data[offset : offset + _MAX_HEADER_BYTES])
+                follower.take(data[offset : offset + _MAX_HEADER_BYTES], at)
         position += limit
     if follower:
         yield follower.result(end)
+
+
+def behind(file: BinaryIO, stream: Stream, stop: int) -> bytes:
+    """Read what lies between the last frame, which ends where its checksum does, and the byte `stop`.
+
+    A checksum of 16 bits fits elsewhere, too, so the number of these bytes is only likely.
+    """
+    file.seek(stream.last_frame_at)
+    data, check, end = file.read(min(stop - stream.last_frame_at, _READ_BYTES)), 0, 0
+    for position, byte in enumerate(data, start=1):
+        check = (check << 8 & 0xFFFF) ^ _CRC16[check >> 8 ^ byte]
+        if not check and position > _MIN_FRAME_BYTES:
+            end = position
+    return data[end:] if end else b""  # a frame without an end is damaged
 
 
 def _frame(head: bytes, fixed_block: int) -> _Frame | None:

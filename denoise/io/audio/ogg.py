@@ -31,6 +31,7 @@ class LastPage(NamedTuple):
 
     ends_stream: bool  # it is marked as the last page
     missing_bytes: int  # of the page
+    behind: bytes  # what follows it
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,6 @@ def last_page(file: BinaryIO) -> LastPage:
     tail = file.read()
     page = tail[max(tail.rfind(b"OggS"), 0) :]
     if len(page) < _HEAD_BYTES:
-        return LastPage(False, _HEAD_BYTES - len(page))
+        return LastPage(False, _HEAD_BYTES - len(page), b"")
     size = _HEAD_BYTES + page[26] + sum(page[_HEAD_BYTES : _HEAD_BYTES + page[26]])
-    return LastPage(bool(page[5] & _LAST), max(0, size - len(page)))
+    return LastPage(bool(page[5] & _LAST), max(0, size - len(page)), page[size:])

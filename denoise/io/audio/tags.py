@@ -164,6 +164,13 @@ def read_tags(path: Path, container: str, link: Link = _WHOLE) -> Tags:
     return tags if sum(len(payload) for _, payload in tags) <= MAX_BYTES else ()
 
 
+def valid_bits(tags: Tags) -> tuple[int, int]:
+    """Bits that a sample of an extensible WAV takes, and those that are in use; equal if nothing differs."""
+    layout = dict(tags).get("fmt ", b"")
+    stored, valid = (int.from_bytes(layout[at : at + 2], "little") for at in (14, 18))
+    return stored, valid or stored
+
+
 def _source(container: str) -> Callable[[BinaryIO], Iterable[tuple[str, bytes]]]:
     return {"OGG": ogg.read_comments, "FLAC": _read_flac, "MP3": _read_id3}.get(container, _read_chunks)
 
@@ -186,7 +193,11 @@ def parts(path: Path, container: str, links: Sequence[Link]) -> Parts:
             file.seek(0)
             found.append(("ID3 in front", file.read(min(size_bytes, MAX_BYTES + 1))))
         if container == "FLAC":
-            found += [(_PART_NAMES[name], payload) for name, payload in _end_tags(file)]
+            end_tags = _end_tags(file)
+            found += [(_PART_NAMES[name], payload) for name, payload in end_tags]
+            found += _behind_frames(file, file.seek(0, 2) - sum(len(payload) for _, payload in end_tags))
+        if container == "OGG" and (rest := ogg.last_page(file).behind).strip(b"\0"):
+            found.append((f"{len(rest)} bytes behind the last page", rest))
     for link in () if container == "MP3" else links:
         with _opened(path, container, link) as file:
             known = _FLAC_NAMES if container == "FLAC" else {}
@@ -205,6 +216,14 @@ def _seek_tables(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         if code == flac.SEEKTABLE:
             file.seek(start)
             yield "seek table", file.read(size)
+
+
+def _behind_frames(file: BinaryIO, stop: int) -> Iterator[tuple[str, bytes]]:
+    file.seek(0)
+    streams = list(flac.streams(file, mpeg.id3_bytes(file.read(10))))
+    rest = flac.behind(file, streams[-1], stop) if streams else b""
+    if rest.strip(b"\0"):
+        yield "bytes behind the last frame", rest
 
 
 def _between(file: BinaryIO, links: Sequence[Link]) -> Iterator[tuple[str, bytes]]:

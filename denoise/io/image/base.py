@@ -48,6 +48,17 @@ class FileBytes:
 Sliced = bytes | FileBytes
 
 
+def behind(data: FileBytes, end: int) -> tuple[str, ...]:
+    """Sentence about the bytes of a file from `end` on, which no writer keeps; none if they are filling."""
+    start = end
+    while start < len(data):
+        piece = data[start : start + STRIP_BYTES]
+        if piece.strip(b"\0"):
+            return (f"{len(data) - end} bytes behind the picture: not kept",)
+        start += len(piece)
+    return ()
+
+
 @dataclass(frozen=True)
 class Header:
     """Everything known of a file before a pixel is decoded.

@@ -14,7 +14,7 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import OutputError, UnreadableError
-from denoise.io.image.base import FileBytes, Header, Picture, SinglePage
+from denoise.io.image.base import FileBytes, Header, Picture, SinglePage, behind
 from denoise.signal import ImageInfo, Metadata, Page
 
 if TYPE_CHECKING:
@@ -56,9 +56,19 @@ class Bmp(SinglePage):
         per_metre = (0, 0)
         if struct.unpack("<I", data[14:18])[0] >= INFO_HEADER_BYTES:
             per_metre = struct.unpack("<ii", data[38:46])
+        start, bits = struct.unpack("<I", data[10:14])[0], _bits(data)
+        notes += (
+            (f"{bits}-bit pixels turned into {8 * MODES[mode]}-bit pixels",)
+            if bits in (16, 32) and bits != 8 * MODES[mode]
+            else ()
+        )
+        stride = -(-image.width * bits // 32) * 4
+        end = start + stride * image.height
+        if packed:  # as long as the headers say
+            end = max(int.from_bytes(data[2:6], "little"), start + int.from_bytes(data[34:38], "little"))
         dpi = (per_metre[0] * INCH_M, per_metre[1] * INCH_M) if min(per_metre) > 0 else None
         page = Page(image.height, image.width, MODES[mode], "uint8", int(mode == "RGBA"))
-        return Header((page,), Metadata(dpi=dpi), notes)
+        return Header((page,), Metadata(dpi=dpi), notes, lost=behind(data, end))
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture; copy it in strips, because Pillow already holds four bytes a pixel."""
@@ -111,6 +121,12 @@ def _head(picture: Picture, pixel_bytes: int, dpi: tuple[float, float]) -> bytes
     )
     srgb = masks and masks + b"BGRs" + bytes(size - INFO_HEADER_BYTES - 20)
     return b"BM" + struct.pack("<IHHI", start + pixel_bytes, 0, 0, start) + info + srgb + palette
+
+
+def _bits(data: FileBytes) -> int:
+    """Bits of a pixel; the headers of OS/2 have shorter fields before it."""
+    at = 24 if struct.unpack("<I", data[14:18])[0] == 12 else 28
+    return int.from_bytes(data[at : at + 2], "little")
 
 
 def _opened(data: bytes) -> BmpImageFile:

@@ -6,7 +6,7 @@ Values stay packed bytes, so that unknown tags are kept too.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,11 +46,21 @@ def read_entries(data: Any, at: int, order: str, *, big: bool = False) -> tuple[
 
     Entries of unknown type or out of bounds are left out.
     """
+    return tuple(entry for entry, _ in _entries(data, at, order, big=big))
+
+
+def end_of_entries(data: Any, at: int, order: str, *, big: bool = False) -> int:
+    """Find the end of a directory and of its values; 0 if there is none."""
+    return max((end for _, end in _entries(data, at, order, big=big)), default=0)
+
+
+def _entries(data: Any, at: int, order: str, *, big: bool) -> Iterator[tuple[Entry, int]]:
+    """Yield entries, and where they or their values end."""
     count_bytes, entry_bytes, inline = (8, 20, 8) if big else (2, 12, 4)
     if at <= 0 or at + count_bytes > len(data):
-        return ()
+        return
     number = struct.unpack(order + ("Q" if big else "H"), data[at : at + count_bytes])[0]
-    found = []
+    end = at + count_bytes + number * entry_bytes + inline
     for start in range(
         at + count_bytes, min(at + count_bytes + number * entry_bytes, len(data)), entry_bytes
     ):
@@ -65,8 +75,7 @@ def read_entries(data: Any, at: int, order: str, *, big: bool = False) -> tuple[
         else:
             value = bytes(data[where : where + size]) if size <= MAX_VALUE_BYTES else b""
         if size and len(value) == size:
-            found.append(Entry(code, kind, count, value))
-    return tuple(found)
+            yield Entry(code, kind, count, value), end if size <= inline else max(end, where + size)
 
 
 def pointer(entries: Iterable[Entry], code: int, order: str) -> int:

@@ -56,6 +56,9 @@ class Component:
     table: int
 
 
+SUBSAMPLING = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0"}  # by pixels across and down, as written
+
+
 class Jpeg(SinglePage):
     """The JPEG format."""
 
@@ -99,7 +102,8 @@ class Jpeg(SinglePage):
         }
         page = Page(height, width, 1 if count == 1 else 3, "uint8")
         texts = ("comment",) if any(marker == COM for marker, _ in segments) else ()
-        return Header((page,), _metadata(segments), notes, own, (), texts)
+        lost = _lost_sampling(components)
+        return Header((page,), _metadata(segments), notes, own, lost, texts)
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture; CMYK through the file's profile."""
@@ -292,14 +296,27 @@ def _tables_of(quality: int) -> list[list[int]]:
     return _component_tables(_segments(piece.getvalue())[0], [Component(k, 1, 1, k) for k in range(2)])
 
 
+def _steps(components: Sequence[Component]) -> tuple[int, int]:
+    """Pixels across and down for each sample of colour."""
+    if len(components) != 3:
+        return 1, 1
+    luma, *chroma = components
+    return (
+        min(luma.across // max(c.across, 1) for c in chroma),
+        min(luma.down // max(c.down, 1) for c in chroma),
+    )
+
+
 def _subsampling(components: Sequence[Component]) -> str:
     """Select the sampling scheme for the encoder: the source's, or the next finer one that it supports."""
-    if len(components) != 3:
-        return "4:4:4"
-    luma, *chroma = components
-    across = min(luma.across // max(c.across, 1) for c in chroma)
-    down = min(luma.down // max(c.down, 1) for c in chroma)
-    return {(2, 2): "4:2:0", (2, 1): "4:2:2", (4, 1): "4:2:2"}.get((across, down), "4:4:4")
+    return {**SUBSAMPLING, (4, 1): "4:2:2"}.get(_steps(components), "4:4:4")
+
+
+def _lost_sampling(components: Sequence[Component]) -> tuple[str, ...]:
+    """Sentence about a sampling scheme that the encoder does not support."""
+    if _steps(components) in SUBSAMPLING:
+        return ()
+    return (f"its sampling of colour, which the encoder lacks, turned into {_subsampling(components)}",)
 
 
 def _adobe(segments: Sequence[Segment]) -> int | None:

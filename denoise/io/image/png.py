@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -26,6 +26,7 @@ from denoise.io.image.base import (
     Picture,
     SinglePage,
     Sliced,
+    behind,
     icc_fits,
     shown_frames,
 )
@@ -35,9 +36,11 @@ from denoise.signal import ImageInfo, Metadata, Page
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types in IHDR
 CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 3, GRAY_ALPHA: 2, RGBA: 4}
-COPIED = b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs iTXt tEXt zTXt tIME sCAL oFFs pCAL".split()
+COPIED = b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs iTXt tEXt zTXt tIME sCAL oFFs pCAL sTER sPLT".split()
 COPIED_IF_UNCHANGED = b"sBIT bKGD".split()  # their layout depends on the colour type
 PIXELS = b"IHDR PLTE tRNS IDAT IEND".split()
+WRITTEN_ANEW = {*PIXELS, *b"acTL fcTL fdAT iDOT".split()}  # the last is Apple's: offsets of the pixels
+SAFE_TO_COPY = 0x20  # bit of the last letter of a type (PNG 5.4)
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 ERASED, PREVIOUS = 1, 2  # what becomes of the place of a frame behind it, in fcTL
 INCH_M = 0.0254
@@ -67,17 +70,15 @@ class Png(SinglePage):
                 f"method {chunks[0][1][12]}"
             )
         if b"acTL" in kinds and kinds.count(b"fcTL") > 1:
-            return _animated_header(chunks, width, height, depth, colour)
+            return _animated_header(data, chunks, width, height, depth, colour)
         see_through = b"tRNS" in kinds
         channels = CHANNELS[colour] + see_through
         dtype = "uint16" if depth == 16 else "uint8"
         changed = colour == PALETTE or depth < 8 or see_through
         page = Page(height, width, channels, dtype, int(channels in (2, 4)))
-        copied = COPIED if changed else COPIED + COPIED_IF_UNCHANGED
-        kept = tuple(chunk for chunk in chunks if chunk[0] in copied)
-        return Header(
-            (page,), _metadata(kept), _notes(colour, depth, see_through), {"chunks": kept}, (), _texts(kept)
-        )
+        kept, lost = _sorted(chunks, COPIED if changed else COPIED + COPIED_IF_UNCHANGED, data)
+        notes = _notes(colour, depth, see_through)
+        return Header((page,), _metadata(kept), notes, {"chunks": kept}, lost, _texts(kept))
 
     def decode(self, data: FileBytes, _header: Header) -> Array:
         """Decode the picture."""
@@ -226,7 +227,24 @@ def _chunks(data: Sliced) -> Iterator[Chunk]:
             yield kind, content
 
 
-def _animated_header(chunks: list[Chunk], width: int, height: int, depth: int, colour: int) -> Header:
+def _sorted(
+    chunks: list[Chunk], copied: Collection[bytes], data: FileBytes
+) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
+    """Chunks that are copied, with private ones that may be, and sentences about the others."""
+    kept, lost = list[Chunk](), dict[str, None]()
+    for kind, content in chunks:
+        if kind in copied or (kind[:2].islower() and kind[3] & SAFE_TO_COPY and kind not in WRITTEN_ANEW):
+            kept.append((kind, content))
+        elif kind not in WRITTEN_ANEW:
+            lost[kind.decode("latin-1")] = None
+    *_, (_, _, end) = _spans(data)
+    sentences = (f"PNG chunks not kept: {', '.join(lost)}",) if lost else ()
+    return tuple(kept), sentences + behind(data, end)
+
+
+def _animated_header(
+    data: FileBytes, chunks: list[Chunk], width: int, height: int, depth: int, colour: int
+) -> Header:
     """Describe an animation, whose frames may be transparent in any colour type (PNG 3.0, 11.3.6).
 
     Frames of colours alone are opaque if none is erased behind itself, for the first fills the picture.
@@ -250,11 +268,11 @@ def _animated_header(chunks: list[Chunk], width: int, height: int, depth: int, c
     pages = tuple(
         Page(height, width, 3 + alpha, "uint8", alpha, duration_ms=1000 * num / den) for num, den in times
     )
-    kept = tuple(chunk for chunk in chunks if chunk[0] in COPIED)
+    kept, lost = _sorted(chunks, COPIED, data)
     metadata = replace(_metadata(kept), plays=int.from_bytes(plays[4:]))
     changed = CHANNELS[colour] != 3 + alpha or colour == PALETTE
     notes = (f"the frames are written as RGB{' with alpha' if alpha else ''}",) if changed else ()
-    return Header(pages, metadata, notes, {"chunks": kept}, (), _texts(kept))
+    return Header(pages, metadata, notes, {"chunks": kept}, lost, _texts(kept))
 
 
 def _notes(colour: int, depth: int, see_through: bool) -> tuple[str, ...]:

@@ -18,17 +18,20 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image.base import FileBytes, Header, Picture, icc_fits
+from denoise.io.image.base import FileBytes, Header, Picture, behind, icc_fits
 from denoise.io.image.ifd import (
     EXIF_TAG,
     GPS_TAG,
     IFD8,
+    INTEROP_TAG,
     LONG,
     Entry,
     Tags,
+    end_of_entries,
     packed,
     packed_exif,
     parsed_exif,
+    pointer,
     read_below,
     read_entries,
 )
@@ -38,14 +41,14 @@ from denoise.signal import ImageInfo, Metadata, Page
 # tifffile logs oddities; without a handler Python would print them on stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-XMP_TAG, ICC_TAG, SUBIFD_TAG = 700, 34675, 330
+XMP_TAG, ICC_TAG, SUBIFD_TAG, LAYERS_TAG = 700, 34675, 330, 37724
 BYTE, ASCII, UNDEFINED = 1, 2, 7
 RATIONALS = {5: "I", 10: "i"}
-# Tags of how the pixels are stored: the writer makes its own. 37724 holds Photoshop's layers, which contain
-# the noisy picture.
+# Tags of how the pixels are stored: the writer makes its own; and Photoshop's layers, which contain the noisy
+# picture.
 STRUCTURE = frozenset(
     {*range(254, 267), 273, *range(277, 285), *range(288, 294), 296, 301, 317, *range(320, 326), 330}
-    | {*range(332, 343), 347, *range(512, 522), *range(529, 533), 37724, 40965}
+    | {*range(332, 343), 347, *range(512, 522), *range(529, 533), LAYERS_TAG, 40965}
 )
 NOT_EXIF = frozenset([XMP_TAG, ICC_TAG, 33723, 34377, 50838, 50839])  # blocks with places of their own
 # tifffile refuses the real codes; these private neighbours keep the directory sorted until they are renamed.
@@ -93,7 +96,8 @@ class Tiff:
             notes = tuple(dict.fromkeys(note for page in pages for note in _notes(page)))
             layouts = tuple(_layout(data, tif, page) for page in pages)
             own = {"big": tif.is_bigtiff, "layouts": layouts}
-            return Header(tuple(_page(page, len(data)) for page in pages), _metadata(layouts[0]), notes, own)
+            found = tuple(_page(page, len(data)) for page in pages)
+            return Header(found, _metadata(layouts[0]), notes, own, _behind(data, tif, pages))
 
     def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
         """Decode page after page."""
@@ -214,6 +218,21 @@ def _file(data: FileBytes) -> Iterator[Any]:
         yield tif
 
 
+def _behind(data: FileBytes, tif: Any, pages: list[Any]) -> tuple[str, ...]:
+    """Sentence about bytes that lie behind everything that the pages refer to."""
+    if any(SUBIFD_TAG in page.tags for page in pages):  # those of reduced copies are theirs
+        return ()
+    order, big, ends = tif.byteorder, tif.is_bigtiff, list[int]()
+    for page in pages:
+        ends += map(sum, zip(page.dataoffsets, page.databytecounts, strict=False))
+        entries = read_entries(data, page.offset, order, big=big)
+        exif_at = pointer(entries, EXIF_TAG, order)
+        interop_at = pointer(read_entries(data, exif_at, order, big=big), INTEROP_TAG, order)
+        for at in (page.offset, exif_at, pointer(entries, GPS_TAG, order), interop_at):
+            ends.append(end_of_entries(data, at, order, big=big))
+    return behind(data, max(ends) + max(ends) % 2)
+
+
 def _bits(page: Any) -> int:
     bits = page.bitspersample
     return max(bits) if isinstance(bits, tuple) else int(bits)
@@ -299,6 +318,8 @@ def _notes(page: Any) -> Iterator[str]:
     if page.compression not in LOSSLESS:
         kind = page.compression.name
         yield f"{kind} compression inside TIFF turned into lossless Deflate"
+    if LAYERS_TAG in page.tags:
+        yield "Photoshop's layers (tag 37724) are not kept: they would show the noise"
     if SUBIFD_TAG in page.tags:
         yield "reduced copies (SubIFDs) are not kept: they would show the noise"
 

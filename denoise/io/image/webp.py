@@ -22,6 +22,7 @@ from denoise.io.image.base import (
     Picture,
     SinglePage,
     Sliced,
+    behind,
     icc_fits,
     shown_frames,
 )
@@ -31,6 +32,7 @@ QUALITY = 95.0  # of lossy files: a WebP does not state the quality that it was 
 MAX_SIDE_PX = 16383
 HAS_ALPHA = 0x10  # flag in VP8X; the others, by the chunk that each announces:
 FLAGS = ((0x20, b"ICCP"), (HAS_ALPHA, b"ALPH"), (0x08, b"EXIF"), (0x04, b"XMP "), (0x02, b"ANIM"))
+KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ANMF", *(kind for _, kind in FLAGS)}  # others are copied
 UNBLENDED = b"\2"  # flags of a frame: it replaces the pixels below, and stays
 
 Chunk = tuple[bytes, bytes]
@@ -49,8 +51,12 @@ class WebP(SinglePage):
         listed = list(_chunks(data))
         chunks = dict(reversed(listed))  # of several of one kind the first counts
         frames = [content for kind, content in listed if kind == b"ANMF"]
+        others = tuple(chunk for chunk in listed if chunk[0] not in KNOWN)
+        end = 8 + int.from_bytes(data[4:8], "little")
+        lost = behind(data, end + end % 2)
         if frames and len(chunks.get(b"VP8X", b"")) == 10 and len(chunks.get(b"ANIM", b"")) == 6:
-            return _animated_header(chunks, frames)
+            header = _animated_header(chunks, frames)
+            return replace(header, own={**header.own, "others": others}, lost=lost)
         lossless = b"VP8L" in chunks
         if lossless:
             width, height, alpha = _lossless_header(chunks[b"VP8L"])
@@ -60,7 +66,7 @@ class WebP(SinglePage):
         else:
             raise UnreadableError("is damaged: WebP data without a picture")
         page = Page(height, width, 4 if alpha else 3, "uint8", int(alpha))
-        return Header((page,), _metadata(chunks), (), {"lossless": lossless})
+        return Header((page,), _metadata(chunks), (), {"lossless": lossless, "others": others}, lost)
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture."""
@@ -77,9 +83,7 @@ class WebP(SinglePage):
 
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Encode the pixels and wrap them; a lossless source stays lossless, whatever its format."""
-        _write(
-            file, self._coded(info, picture), info.metadata, picture.width, picture.height, picture.channels
-        )
+        _write(file, self._coded(info, picture), info, picture.width, picture.height, picture.channels)
 
     @contextmanager
     def animation(self, file: IO[bytes], info: ImageInfo) -> Iterator[Callable[[Picture], None]]:
@@ -95,7 +99,7 @@ class WebP(SinglePage):
 
         yield write
         channels, height, width = info.shape
-        _write(file, chunks, info.metadata, width, height, channels)
+        _write(file, chunks, info, width, height, channels)
 
     def _coded(self, info: ImageInfo, picture: Picture) -> list[Chunk]:
         """Encode the pixels, as chunks."""
@@ -112,8 +116,9 @@ class WebP(SinglePage):
 
 
 def _write(
-    file: IO[bytes], pixels: list[Chunk], metadata: Metadata, width: int, height: int, channels: int
+    file: IO[bytes], pixels: list[Chunk], info: ImageInfo, width: int, height: int, channels: int
 ) -> None:
+    metadata, others = info.metadata, info.own.get("others", ())
     icc = metadata.icc if icc_fits(metadata.icc, channels) else None
     parts = [(b"ICCP", icc), *pixels, (b"EXIF", metadata.exif), (b"XMP ", metadata.xmp)]
     chunks = [(kind, content) for kind, content in parts if content]
@@ -121,8 +126,9 @@ def _write(
     flags = sum(flag for flag, kind in FLAGS if kind in kinds)
     if channels == 4 and kinds & {b"VP8L", b"ANIM"}:
         flags |= HAS_ALPHA
-    if flags:
+    if flags or others:
         chunks.insert(0, (b"VP8X", bytes([flags, 0, 0, 0]) + _sides(width, height)))
+    chunks += others
     size = 4 + sum(8 + len(content) + len(content) % 2 for _, content in chunks)
     file.write(b"RIFF" + struct.pack("<I", size) + b"WEBP")
     for chunk in chunks:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,16 @@ class ParquetWriter(SensorWriter):
         self._temporary = temporary
         self._source = stack.enter_context(_open(self.info.source))
         metadata = self._source.metadata
-        chunks = [metadata.row_group(0).column(index) for index in range(metadata.num_columns)]
+        group = metadata.row_group(0)
+        chunks = [group.column(index) for index in range(metadata.num_columns)]
+        cleaned = {self._source.schema_arrow.names[index] for index in self.info.own}
+        order = takewhile(
+            lambda by: chunks[by.column_index].path_in_schema not in cleaned, group.sorting_columns
+        )
+        distinct = {"ndv": max(group.num_rows, 1)}
+        filtered = {
+            chunk.path_in_schema: distinct for chunk in chunks if getattr(chunk, "bloom_filter_length", None)
+        }
         self._table = stack.enter_context(
             pyarrow.parquet.ParquetWriter(
                 temporary,
@@ -149,6 +159,9 @@ class ParquetWriter(SensorWriter):
                     for chunk in chunks
                 },
                 version=metadata.format_version,
+                sorting_columns=[*order] or None,
+                write_page_index=any(chunk.has_column_index for chunk in chunks),
+                **({"bloom_filter_options": filtered} if filtered else {}),
             )
         )
 
@@ -165,7 +178,11 @@ class ParquetWriter(SensorWriter):
             self._group += 1
 
     def finish(self) -> None:
-        """Copy the source byte for byte if nothing changed."""
+        """Add the metadata that is not of the schema; copy the source byte for byte if nothing changed."""
+        of_schema = {b"ARROW:schema", *(self._source.schema_arrow.metadata or {})}
+        added = {k: v for k, v in (self._source.metadata.metadata or {}).items() if k not in of_schema}
+        if added:
+            self._table.add_key_value_metadata(added)
         self._table.close()
         if not self._changed:
             shutil.copyfile(self.info.source, self._temporary)

@@ -8,6 +8,7 @@ workbook is in memory.
 from __future__ import annotations
 
 import datetime
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ _NO_VALUES = (
     "formulas are kept without their last values: readers that do not calculate find empty cells until the "
     "workbook is saved by a spreadsheet program"
 )
+_PROPERTIES = "docProps/core.xml"
+_STAMP, _EPOCH = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z?"), b"1980-01-01T00:00:00Z"
 _DATES = (datetime.datetime, datetime.date)
 
 
@@ -72,8 +75,21 @@ class _Xlsx:
             for row in np.flatnonzero(changed_samples(old, new)).tolist():
                 sheet.cell(table.first_row + row + 1, place + 1).value = float(new[row])
         workbook.save(temporary)
+        _without_clock(source, temporary)
         every = (cell for sheet in workbook.worksheets for row in sheet.iter_rows() for cell in row)
         return (_NO_VALUES,) if any(cell.data_type == "f" for cell in every) else ()
+
+
+def _without_clock(source: Path, written: Path) -> None:
+    """Give a workbook the properties of its source and no times of its own, so that a rerun has its bytes."""
+    with zipfile.ZipFile(source) as archive:
+        old = archive.read(_PROPERTIES) if _PROPERTIES in archive.namelist() else None
+    with zipfile.ZipFile(written) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts[_PROPERTIES] = old or _STAMP.sub(_EPOCH, parts[_PROPERTIES])
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # of 1980
 
 
 def _open(path: Path) -> Any:

@@ -57,7 +57,11 @@ def again(path: Path, suffix: str = "") -> tuple[bytes, str]:
         (".flac", lambda data: data, ""),
         (".flac", lambda data: ID3 + data + ID3V1, "not kept: ID3 in front, ID3v1"),
         (".flac", lambda data: data[:42] + SEEK_TABLE + data[42:], "not kept: seek table"),
+        (".flac", lambda data: data + b"junk" * 400, "not kept: bytes behind the last frame"),
+        (".flac", lambda data: data + bytes(80) + ID3V1, "not kept: ID3v1"),
         (".ogg", lambda data: data, ""),
+        (".ogg", lambda data: data + b"junk" * 400, "not kept: 1600 bytes behind the last page"),
+        (".ogg", lambda data: data + bytes(80), ""),
     ],
 )
 def test_what_is_not_kept_is_named(
@@ -70,6 +74,19 @@ def test_what_is_not_kept_is_named(
     assert found == note
     for tag in (ape(), ID3V1, BEXT):
         assert suffix == ".flac" or (tag in result) == (tag in path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("valid", "notes"), [(24, ()), (20, ("samples of 20 bits, stored in 24, are written as 24 bits",))]
+)
+def test_bits_that_are_not_in_use_are_named(tmp_path: Path, valid: int, notes: tuple[str, ...]) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(99), 8000, "PCM_24", format="WAVEX")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"fmt ") + 26] = valid
+    path.write_bytes(data)
+    with reader(path) as blocks:
+        assert blocks.info.notes == notes
 
 
 def test_what_another_container_cannot_hold_is_named(tmp_path: Path) -> None:

@@ -55,6 +55,50 @@ def test_a_workbook_keeps_formulas_styles_and_other_sheets(tmp_path: Path) -> No
     assert cells["A3"].value == openpyxl.load_workbook(path)["Sheet"]["A3"].value
 
 
+def test_a_workbook_has_the_properties_of_its_source_and_the_same_bytes_at_every_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    import openpyxl
+
+    path = tmp_path / "a.xlsx"
+    make_xlsx(path, LOG)
+    results = []
+    for name, later_s in (("b.xlsx", 0), ("c.xlsx", 5000)):
+        now = time.localtime(time.time() + later_s)
+        monkeypatch.setattr(time, "localtime", lambda *_, now=now: now)
+        halved(path, tmp_path / name)
+        results.append((tmp_path / name).read_bytes())
+    assert results[0] == results[1]
+    old, new = (openpyxl.load_workbook(tmp_path / name).properties for name in ("a.xlsx", "b.xlsx"))
+    assert (old.creator, old.created, old.modified) == (new.creator, new.created, new.modified)
+
+
+def test_a_table_keeps_late_metadata_order_page_index_and_filters(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    path, out = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    table = pyarrow.table({"n": np.arange(300), "x": LOG[0], "y": LOG[1]})
+    order = [parquet.SortingColumn(0), parquet.SortingColumn(1)]
+    options = {"sorting_columns": order, "write_page_index": True, "bloom_filter_options": {"x": True}}
+    with parquet.ParquetWriter(path, table.schema, **options) as sink:
+        sink.write_table(table, row_group_size=100)
+        sink.add_key_value_metadata({"late": "kv"})
+    halved(path, out)
+    written = parquet.ParquetFile(out).metadata
+    assert written.metadata[b"late"] == b"kv"
+    group = written.row_group(2)
+    assert group.sorting_columns == (order[0],)  # x is cleaned, so its order is no longer known
+    assert group.column(0).has_column_index
+    assert [group.column(number).bloom_filter_length is not None for number in range(3)] == [
+        False,
+        True,
+        False,
+    ]
+
+
 def test_a_workbook_keeps_charts_and_pictures_and_says_that_formulas_have_no_values(tmp_path: Path) -> None:
     import openpyxl
     from openpyxl.chart import LineChart, Reference
