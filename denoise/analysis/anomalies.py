@@ -16,7 +16,7 @@ from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.estimator import Estimator
 from denoise.analysis.evidence import Evidence, RowEvidence, WindowEvidence, is_signal, packed, unpacked
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
-from denoise.analysis.thresholds import TAILS, Tail, combined_p_value, harmonic_rarity
+from denoise.analysis.thresholds import TAILS, Tail, UnitScores, combined_p_value, combined_score
 from denoise.arrays import Array, Doubles, Floats, Mask
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.io.sensor.columns import LEFT
@@ -72,7 +72,8 @@ class AnomalyDetector(Estimator):
         code_size: Numbers per code of the autoencoder: few, so that anomalies cannot be encoded.
         steps: Training steps of the autoencoder.
         settings: Other parameters of `AutoencoderEmbedding`, such as `config`.
-        held_out: Share of the windows of `fit` that set the threshold.
+        held_out: Share of the windows of `fit` that set the threshold, drawn one by one: windows that overlap
+            need `calibrate`.
         seed: Seed of weights, batches and the choice of held-out items.
         kind: One of `KINDS`. "auto" takes `X` of two axes for rows of a table, unless it has 200 items or
             more and neighbouring columns are as alike as samples of a signal.
@@ -124,27 +125,43 @@ class AnomalyDetector(Estimator):
         signal = (self.settings or {}).get("modality") is not None
         return not signal and (len(items) < _FEW or not np.isfinite(items).all() or not is_signal(items))
 
-    def calibrate(self, embedding: AutoencoderEmbedding, normal: ArrayLike, held_out: ArrayLike) -> Self:
+    def calibrate(
+        self,
+        embedding: AutoencoderEmbedding,
+        normal: ArrayLike,
+        held_out: ArrayLike,
+        units: ArrayLike | None = None,
+    ) -> Self:
         """Use a fitted autoencoder.
 
         Args:
             normal: Normal items for the evidence; they may be its training data.
             held_out: Other normal items, which set the threshold.
+            units: Number of the unit, such as the file, of each of these. Items of a unit are alike: each
+                unit is then judged by the others, and few of them widen the threshold.
 
         Raises:
             InputError: The items have another shape than those of the autoencoder.
-            UsageError: A parameter is out of its range.
+            UsageError: A parameter is out of its range, or there is only one unit.
         """
         self._check()
         evidence = WindowEvidence(embedding, normal)
-        return self._adopt(evidence, embedding.item_shape_, evidence.scores(held_out))
+        return self._adopt(evidence, embedding.item_shape_, evidence.scores(held_out), units)
 
-    def _adopt(self, evidence: Evidence, shape: tuple[int, ...], normal: Doubles) -> Self:
+    def _adopt(
+        self, evidence: Evidence, shape: tuple[int, ...], normal: Doubles, units: ArrayLike | None = None
+    ) -> Self:
         """Set the evidence for items of a shape, and its distribution on normal ones."""
         self.evidence_: Evidence = evidence
         self.item_shape_ = shape
-        self._tails = [Tail.of(line.astype(_SINGLE)) for line in normal]
-        self.tail_ = Tail.of(self._score(normal).astype(_SINGLE), self.tail)
+        normal = normal.astype(_SINGLE)
+        self._tails = [Tail.of(line) for line in normal]
+        self.unit_nats_, self.false_alarms_ = 1.0, None
+        if units is None:
+            self.tail_ = Tail.of(self._score(normal).astype(_SINGLE), self.tail)
+        else:
+            found = UnitScores.of(normal, units, self.tail, self.quantile)
+            self.tail_, self.unit_nats_, self.false_alarms_ = found.tail, found.nats, found.alarms
         self._set_threshold()
         return self
 
@@ -155,9 +172,13 @@ class AnomalyDetector(Estimator):
 
     @property
     def notes_(self) -> tuple[str, ...]:
-        """Remarks on the normal items, such as constant columns."""
+        """Remarks on the normal items, such as constant columns, or too few for the quantile."""
         self._check_fitted()
-        return self.evidence_.notes
+        units, times = self.tail_.units, 1 / (1 - self.quantile)
+        if not 0 < units < times - 1 - 1e-6:
+            return self.evidence_.notes
+        few = f"{units} normal files or stretches set the threshold: too few to count one in {times:.0f}"
+        return (*self.evidence_.notes, few)
 
     def measure(self, X: ArrayLike) -> Measured:
         """Compute score, probability and reconstruction error of each item."""
@@ -203,8 +224,7 @@ class AnomalyDetector(Estimator):
 
     def _score(self, logs: Doubles) -> Doubles:
         """Combine the log scores of each kind of evidence into one score per item."""
-        pairs = zip(self._tails, logs, strict=True)
-        return harmonic_rarity([-tail.log_p_values(line) for tail, line in pairs]) / math.log(10)
+        return combined_score(self._tails, logs)
 
     @property
     def embedding_(self) -> AutoencoderEmbedding | None:
@@ -229,6 +249,8 @@ class AnomalyDetector(Estimator):
         known = {
             "quantile": self.quantile,
             "tail": self.tail_.kind,
+            "units": self.tail_.units,
+            "unit_nats": self.unit_nats_,
             "scores": packed(self.tail_.scores, _SINGLE),
             "tails": [packed(tail.scores, _SINGLE) for tail in self._tails],
             **self.evidence_.as_card(),
@@ -274,7 +296,11 @@ class AnomalyDetector(Estimator):
         self._tails = [Tail.of(unpacked(text, _SINGLE)) for text in known["tails"]]
         if len(self._tails) != len(evidence.names):
             raise ValueError(f"{len(self._tails)} distributions of {evidence.names}")
-        self.tail_ = Tail.of(unpacked(known["scores"], _SINGLE), str(known["tail"]))
+        units, self.unit_nats_ = int(known.get("units", 0)), float(known.get("unit_nats", 1.0))
+        if units < 0 or not self.unit_nats_ >= 1:
+            raise ValueError(f"{units} units of {self.unit_nats_} nats")
+        self.false_alarms_ = None
+        self.tail_ = Tail.of(unpacked(known["scores"], _SINGLE), str(known["tail"]), units)
         self.tail = self.tail_.kind
         self._set_threshold()
 
@@ -299,7 +325,7 @@ class FileAnomalies:
     p_value: float  # probability that a normal file of as many segments has one as extreme as the worst here
     quantile: float  # share of normal files that pass
     threshold: float  # score above which a segment is an anomaly
-    notes: tuple[str, ...] = ()  # sentences about columns that are not judged
+    notes: tuple[str, ...] = ()  # sentences about the threshold, and columns that are not judged
 
     @property
     def anomalous(self) -> bool:
@@ -349,10 +375,10 @@ def anomalies(
         tuple(places),
         tuple(source.pages),
         source.left_out,
-        combined_p_value(measured.p_value),
+        combined_p_value(measured.p_value, loaded.tail_.units, loaded.unit_nats_),
         loaded.quantile,
         loaded.threshold_,
-        not_judged(source.info),
+        (*loaded.notes_, *not_judged(source.info)),
     )
 
 

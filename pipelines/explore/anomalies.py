@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from denoise.analysis.anomalies import AnomalyDetector, FileAnomalies, anomalies
 from denoise.analysis.embedding import AutoencoderEmbedding
@@ -18,19 +19,20 @@ from denoise.errors import UsageError
 from pipelines.batch.discover import Problem, Source
 from pipelines.explore import heat_map
 from pipelines.explore.jobs import AnomaliesJob
-from pipelines.explore.segments import MAX_SAMPLED, Files, default_segmentation, find, fit_embedding, sample
+from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample
 from pipelines.report import check_outputs, write_csv, write_json
 
 SUFFIXES = (".json", ".csv")
 _TILE_PX = 16
 _WHOLE_PX = 32  # maximum side of pictures that are analysed whole
-_MAX_HELD_OUT = 5000  # segments for the threshold, and for its check
-_N_PARTS = 5  # of the normal data: three for training, one for the threshold, one for its check
+_MAX_HELD_OUT = 5000  # segments for the threshold
+_HELD_OUT = 0.4  # share of the normal files for the threshold, each checked by that of the others
+_MIN_UNITS, _STRETCHES = 5, 10  # files or pages below which they are cut, and parts that these have in all
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """False alarms on normal segments that neither the model nor the threshold was fitted on."""
+    """False alarms on unknown normal segments: of each file, or stretch, by the threshold of the others."""
 
     windows: int
     alarms: int
@@ -101,19 +103,19 @@ def _fit(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segmentatio
         embedding, cut = AutoencoderEmbedding.load(job.model)
     else:
         cut = _segmentation(job, normal)
-    items, calibration, check = _split(normal, cut, job.seed)
+    items, calibration, units = _split(normal, cut, job.seed)
     if embedding is None:
         embedding = fit_embedding(items, cut, job.code_size, job.seed, steps=job.steps)
     detector = AnomalyDetector(0.99 if job.quantile is None else job.quantile, job.tail, seed=job.seed)
-    detector.calibrate(embedding, items, calibration)
+    detector.calibrate(embedding, items, calibration, units)
     if math.isinf(detector.threshold_):
         raise UsageError(
-            f"{len(calibration)} normal segments are too few for a threshold that one in "
-            f"{1 / (1 - detector.quantile):.0f} exceeds: expected more normal files, smaller windows, or a "
-            "lower --quantile"
+            f"{len(calibration)} normal segments are too few for a threshold "
+            f"that one in {1 / (1 - detector.quantile):.0f} exceeds: expected more normal files, "
+            "smaller windows, or a lower --quantile"
         )
-    alarms = int(np.count_nonzero(detector.measure(check).score > detector.threshold_))
-    return detector, cut, HeldOut(len(check), alarms, (1 - detector.quantile) * len(check))
+    expected = (1 - detector.quantile) * len(calibration)
+    return detector, cut, HeldOut(len(calibration), detector.false_alarms_ or 0, expected)
 
 
 def _segmentation(job: AnomaliesJob, normal: Files) -> Segmentation:
@@ -127,26 +129,34 @@ def _segmentation(job: AnomaliesJob, normal: Files) -> Segmentation:
     return replace(cut, step=step, standardise=job.standardise)
 
 
-def _split(normal: Files, cut: Segmentation, seed: int) -> tuple[Floats, ...]:
-    """Split segments into training, threshold and check; by files where there are at least five."""
-    if len(normal.sources) < _N_PARTS:
-        every = sample(normal, cut, seed=seed)  # in order: overlapping neighbours stay in one part
-        parts = [every[part] for part in _shares(len(every))]
-    else:
-        order = np.random.default_rng(seed).permutation(len(normal.sources))
-        parts = []
-        for part in _shares(len(order)):
-            some = replace(normal, sources=[normal.sources[index] for index in np.sort(order[part])])
-            parts.append(sample(some, cut, _MAX_HELD_OUT if parts else MAX_SAMPLED, seed))
-    if min(map(len, parts)) < 1:
-        total = sum(map(len, parts))
-        raise UsageError(f"the normal files have {total} segments; expected about 100 for training")
-    return tuple(parts)
+def _split(normal: Files, cut: Segmentation, seed: int) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Split segments into those for training and for the threshold, with the unit of each of these.
 
-
-def _shares(count: int) -> tuple[slice, slice, slice]:
-    held = count // _N_PARTS
-    return slice(2 * held, None), slice(0, held), slice(held, 2 * held)
+    A unit is a file or a page, whole; fewer than five are cut into stretches without common samples.
+    """
+    found = sample(normal, cut, seed)
+    ends: dict[tuple[Path, int], int] = {}
+    for path, segment in found:
+        ends[path, segment.page] = max(ends.get((path, segment.page), 0), segment.stop[0])
+    most = 1 if len(ends) >= _MIN_UNITS else -(-_STRETCHES // len(ends))
+    units: dict[tuple[Path, int, int], list[Floats]] = {}
+    for path, segment in found:
+        end = ends[path, segment.page]
+        length = end / max(1, min(most, end // (2 * (segment.stop[0] - segment.start[0]))))
+        part = int(segment.start[0] / length)
+        if segment.stop[0] <= (part + 1) * length:
+            units.setdefault((path, segment.page, part), []).append(segment.values)
+    order = np.random.default_rng(seed).permutation(len(units))
+    count = max(round(_HELD_OUT * len(units)), min(_MIN_UNITS, len(units) // 2))
+    every = list(units.values())
+    training = [values for index in order[count:] for values in every[index]]
+    held = [every[index] for index in order[:count]]
+    if len(training) < 1 or count < 2:
+        raise UsageError(f"the normal files have {len(found)} segments; expected about 100 for training")
+    numbers = np.repeat(np.arange(count), [len(values) for values in held])
+    calibration: Floats = np.concatenate(held)
+    kept = slice(None, None, -(-len(calibration) // _MAX_HELD_OUT))
+    return np.stack(training), calibration[kept], numbers[kept]
 
 
 def ranges(found: FileAnomalies) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from denoise import io
-from denoise.analysis.segments import Segmentation, Segments
+from denoise.analysis.segments import Segment, Segmentation, Segments
 from denoise.arrays import Floats
 from denoise.errors import DenoiseError, InputError, UsageError, reason
 from denoise.signal import MODALITIES, SignalInfo
@@ -22,7 +22,7 @@ from pipelines.batch.worker import with_path
 if TYPE_CHECKING:  # importing it imports torch
     from denoise.analysis.embedding import AutoencoderEmbedding
 
-MAX_SAMPLED = 20_000  # segments in a training sample
+_MAX_SAMPLED = 20_000  # segments in a training sample
 _MAX_VALUES = 2**26  # values in a training sample: 256 MiB
 _DENSE_VALUES = 4096  # largest segment of a dense network
 _SIDE_PX = 32  # side to which whole pictures are resized
@@ -143,18 +143,15 @@ def _window_size(size: float, others: float) -> int:
     return size if size * others <= _DENSE_VALUES else 1 << (size - 1).bit_length()
 
 
-def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int = 0) -> Floats:
-    """Sample at most `most` segments uniformly, in bounded memory (reservoir sampling, Vitter 1985).
-
-    Shape:
-        `(n, channels, *size)`.
+def sample(files: Files, cut: Segmentation, seed: int = 0) -> list[tuple[Path, Segment]]:
+    """Sample segments of files uniformly, in bounded memory (reservoir sampling, Vitter 1985).
 
     Raises:
         UsageError: The files have no segment.
     """
-    most = max(1, min(most, _MAX_VALUES // int(np.prod(cut.shape))))
+    most = max(1, min(_MAX_SAMPLED, _MAX_VALUES // int(np.prod(cut.shape))))
     rng = np.random.default_rng(seed)
-    kept: list[Floats] = []
+    kept: list[tuple[Path, Segment]] = []
     seen = 0
 
     def take(source: Source) -> None:
@@ -162,16 +159,16 @@ def sample(files: Files, cut: Segmentation, most: int = MAX_SAMPLED, seed: int =
         for segment in Segments(source.path, cut, files.options):
             seen += 1
             if len(kept) < most:
-                kept.append(segment.values)
+                kept.append((source.path, segment))
             elif (place := int(rng.integers(seen))) < most:
-                kept[place] = segment.values
+                kept[place] = source.path, segment
 
     for _ in files.each(take):
         pass
     if not kept:
         why = f"; the first problem: {files.problems[0].error}" if files.problems else ""
         raise UsageError(f"{len(files.sources)} files give no segment to train on{why}")
-    return np.stack(kept)
+    return kept
 
 
 def fit_embedding(

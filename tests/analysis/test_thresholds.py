@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from denoise.analysis.thresholds import TAILS, Tail, combined_p_value
+from denoise.analysis.thresholds import TAILS, Tail, UnitScores, combined_p_value, combined_score
 from denoise.errors import UsageError
 
 
@@ -70,3 +70,32 @@ def test_few_or_equal_scores_are_not_fitted() -> None:
     for scores, kind in (([], "pareto"), ([np.nan], "pareto"), ([1.0], "gauss")):
         with pytest.raises(UsageError, match=r"expected|known"):
             Tail.of(scores, kind)
+
+
+def unlike_units(count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Log scores of two kinds, of 200 items in each of `count` units, whose levels and spreads differ."""
+    return [rng.normal(rng.normal(0, 1), rng.uniform(0.5, 1.5), (2, 200)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("count", "most"), [(3, 0.02), (5, 0.0125), (12, 0.01)])
+def test_items_of_new_units_raise_no_more_alarms_than_promised(count: int, most: float) -> None:
+    """Counted as independent items they raise 0.043, 0.035 and 0.015, and the units 0.046, 0.027, 0.008."""
+    rng, items, files = np.random.default_rng(5), [], []
+    for _ in range(60):
+        known, new = unlike_units(count, rng), unlike_units(20, rng)
+        logs, units = np.concatenate(known, axis=1), np.repeat(np.arange(count), 200)
+        found = UnitScores.of(logs, units, "pareto", 0.99)
+        tails = [Tail.of(line) for line in logs]
+        p_values = [found.tail.p_values(combined_score(tails, unit)) for unit in new]
+        items += [(p <= 0.01).mean() for p in p_values]
+        files += [combined_p_value(p, count, found.nats) <= 0.01 for p in p_values]
+    assert np.mean(items) <= most
+    assert np.mean(files) <= 0.005
+
+
+def test_counted_units_promise_no_more_than_their_number() -> None:
+    """Of 9 pictures none is as strange as this one: so may one in 10 be, however many tiles they have."""
+    tail = Tail.of(np.random.default_rng(6).normal(size=9000), "quantile", units=9)
+    assert tail.p_values(1e9) == pytest.approx(0.1)
+    assert tail.threshold(0.99) == np.inf
+    assert np.isfinite(tail.threshold(0.85))
