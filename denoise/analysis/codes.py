@@ -9,6 +9,7 @@ The archive is a `.npz` that numpy alone can read:
 | `file` | `(n,)`, number of the file of each segment |
 | `page`, `channel`, `start` | start of each segment; not for quantised codes |
 | `offset`, `scale` | standardisation; for quantised codes `log2_scale`, float16 |
+| `thumbnails` | `(files, 32, 32)`, gray, of pictures; not with quantised codes |
 | `left_out` | numbers of the segments with gaps, which have no code, among all segments |
 | `about` | JSON: the segmentation, the files and their pages, the model's digest and path or name |
 | `model` | the weights file, if it is not kept elsewhere |
@@ -65,6 +66,7 @@ class Codes:
     # squared reconstruction error, summed over all values of the model's input
     squared_error: float = math.nan
     energy: float = math.nan  # squared deviation from the mean, summed likewise
+    thumbnail: NDArray[np.uint8] | None = None  # that of `Segments`, of a picture
 
     def places(self, cut: Segmentation) -> list[Place]:
         """List the start of each code's segment."""
@@ -128,6 +130,7 @@ def embed(
         scale.astype(np.float32),
         error,
         energy - total**2 / size,
+        segments.thumbnail,
     )
 
 
@@ -188,6 +191,8 @@ def save(
         arrays |= {
             name: np.array([getattr(p, name) for p in where], np.int32) for name in ("page", "channel")
         }
+        if thumbnails := [file.thumbnail for file in files if file.thumbnail is not None]:
+            arrays["thumbnails"] = np.stack(thumbnails)
     else:
         low, step = codes.min(axis=0), np.ptp(codes, axis=0) / (2**bits - 1)
         numbers = np.rint((codes - low) / np.where(step > 0, step, 1))
@@ -280,12 +285,16 @@ def _archive(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> CodeArchi
     present = np.setdiff1d(np.arange(sum(counts)), arrays["left_out"])
     if len(present) != rows:
         raise ValueError(f"{rows} codes for {len(present)} segments without gaps")
+    thumbnails = arrays.get("thumbnails", [None] * len(names))
+    if len(thumbnails) != len(names):
+        raise ValueError(f"{len(thumbnails)} thumbnails of {len(names)} files")
     files = []
-    for file, own, number, before in zip(
-        about["files"], pages, counts, itertools.accumulate(counts, initial=0), strict=False
+    for name, own, number, before, thumbnail in zip(
+        names, pages, counts, itertools.accumulate(counts, initial=0), thumbnails, strict=False
     ):
         part = slice(*np.searchsorted(present, (before, before + number)))
-        files.append(Codes(file["name"], own, codes[part], present[part] - before, offset[part], scale[part]))
+        values = (codes[part], present[part] - before, offset[part], scale[part])
+        files.append(Codes(name, own, *values, thumbnail=thumbnail))
     model = arrays["model"].tobytes() if "model" in arrays else b""
     return CodeArchive(cut, tuple(files), about["model_digest"], about["model_path"], model)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from denoise import io
 from denoise.arrays import Array, Floats
@@ -21,6 +22,7 @@ from denoise.registry import unknown
 from denoise.signal import MODALITIES, SensorInfo, SignalInfo
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue (ITU-R BT.601)
+_THUMBNAIL = (32, 32)  # pixels
 _FLAT = 1e-6  # standard deviation, as a share of the largest value, below which a segment is constant
 
 
@@ -116,6 +118,7 @@ class Segments:
     """Segments of one file, in order; iterating reads the file.
 
     Segments with a gap (NaN) are omitted and counted in `left_out`; `pages` grows while the file is read.
+    `thumbnail` has 32 x 32 pixels in gray, from 0 (the darkest) to 255 (the brightest).
 
     Args:
         options: Options of its reader, such as `columns` for a sensor log.
@@ -133,6 +136,7 @@ class Segments:
         self.info: SignalInfo = io.probe(self.path, **self._options)
         self.left_out = 0
         self.pages: list[Page] = []
+        self.thumbnail: NDArray[np.uint8] | None = None  # the first page of a picture, once it is read
         self._index = 0
 
     def __iter__(self) -> Iterator[Segment]:
@@ -165,6 +169,8 @@ class Segments:
                     page[: page.shape[0] - info.passthrough_channels], info.peak or 1.0, cut.channels
                 )
                 self.pages.append(Page((page.shape[0] - info.passthrough_channels, *page.shape[1:])))
+                if not number:
+                    self.thumbnail = _thumbnail(planes)
                 if cut.whole:
                     yield self._segment(_resized(planes, cut.size), number, 0, (0, 0), planes.shape[1:])
                     continue
@@ -319,6 +325,11 @@ def _resized(planes: Floats, size: tuple[int, ...]) -> Floats:
         return planes
     wanted = (size[1], size[0])
     return np.stack([np.asarray(Image.fromarray(p).resize(wanted, Image.Resampling.LANCZOS)) for p in planes])
+
+
+def _thumbnail(planes: Floats) -> NDArray[np.uint8]:
+    gray = _resized(planes.mean(axis=0, keepdims=True), _THUMBNAIL)[0]
+    return np.rint(255 * (gray - gray.min()) / max(float(np.ptp(gray)), _FLAT)).astype(np.uint8)
 
 
 def _padded(values: Array, size: tuple[int, ...]) -> Array:

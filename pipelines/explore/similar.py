@@ -15,7 +15,8 @@ from denoise.errors import UsageError
 from pipelines.explore.jobs import SimilarJob
 from pipelines.explore.reconstruct import archived_model
 
-DUPLICATE = 0.999  # cosine similarity of near-duplicates
+DUPLICATE = 0.999  # cosine of the codes of near-duplicates
+SAME_PICTURE = 0.95  # correlation of the thumbnails of near-duplicates
 _TINY = 1e-12
 
 
@@ -41,19 +42,26 @@ def similar(path: Path, job: SimilarJob) -> list[Match]:
     with archived_model(job.archive, archive, job.model) as model:
         code = _mean(coding.embed(path, model))
     centre, directions = directions_of(archive.files)
-    query = code - centre
-    cosines = directions @ (query / (np.linalg.norm(query) + _TINY))
+    cosines = directions @ _directions((code - centre)[None])[0]
     order = np.argsort(-cosines, kind="stable")[: job.count]
     return [Match(archive.files[index].name, float(cosines[index])) for index in order]
 
 
-def duplicates(path: Path, least: float = DUPLICATE) -> list[list[str]]:
-    """Group files of an archive whose codes point the same way: each is near another of its group."""
+def duplicates(path: Path) -> list[list[str]]:
+    """Group the near-duplicates of an archive: each is near another of its group.
+
+    Pictures are near-duplicates if their thumbnails correlate, other files if their codes point the same way.
+    """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
     archive = coding.load(path)
-    _, directions = directions_of(archive.files)
+    thumbnails = [file.thumbnail.ravel() for file in archive.files if file.thumbnail is not None]
+    if thumbnails:
+        pixels = np.stack(thumbnails).astype(np.float32)
+        directions, least = _directions(pixels - pixels.mean(axis=1, keepdims=True)), SAME_PICTURE
+    else:
+        directions, least = directions_of(archive.files)[1], DUPLICATE
     near = csr_array(directions @ directions.T >= least)
     labels = connected_components(near, directed=False)[1]
     groups: dict[int, list[str]] = {}
@@ -63,11 +71,17 @@ def duplicates(path: Path, least: float = DUPLICATE) -> list[list[str]]:
 
 
 def directions_of(files: Sequence[Codes]) -> tuple[Floats, Floats]:
-    """Mean code of all files, and the unit vectors from there to the files: `(files, code_size)`."""
+    """Mean code of all files, and the unit vectors from there to the files: `(files, code_size + 1)`."""
     means = np.stack([_mean(file) for file in files])
     centre: Floats = means.mean(axis=0)
-    off = means - centre
-    return centre, off / (np.linalg.norm(off, axis=1, keepdims=True) + _TINY)
+    return centre, _directions(means - centre)
+
+
+def _directions(off: Floats) -> Floats:
+    """Unit vectors along others; those without a direction get one more axis, so that they are alike."""
+    length = np.linalg.norm(off, axis=1, keepdims=True)
+    none = length <= _TINY
+    return np.concatenate([off / np.where(none, 1, length), none], axis=1, dtype=np.float32)
 
 
 def _mean(codes: Codes) -> Floats:

@@ -58,6 +58,45 @@ def test_a_picture_is_next_to_its_kind_and_grouped_with_its_copy(archive: Path, 
         assert sentence in refused.output + refused.stderr
 
 
+@pytest.mark.parametrize("encoder", [("--pretrained", "photo"), QUICK])
+def test_copies_of_a_photo_are_found_and_other_photos_are_not(
+    tmp_path: Path, denoise: Run, encoder: tuple[Any, ...]
+) -> None:
+    """Compressed, halved, brighter, noisy and slightly cropped copies, in any archive but a quantised one."""
+    folder, names = tmp_path / "in", []
+    folder.mkdir()
+    for source in sorted(Path("data/samples/photos").glob("*.png"))[:3]:
+        photo = Image.open(source).convert("RGB")
+        noise = np.random.default_rng(0).normal(0, 10, (photo.height, photo.width, 3))
+        copies = {
+            "as_it_is.png": photo,
+            "compressed.jpg": photo,
+            "halved.png": photo.resize((photo.width // 2, photo.height // 2), Image.Resampling.LANCZOS),
+            "brighter.png": photo.point(lambda value: min(255, round(1.1 * value))),
+            "noisy.png": Image.fromarray((np.asarray(photo) + noise).clip(0, 255).astype(np.uint8)),
+            "cropped.png": photo.crop(
+                (photo.width // 100, photo.height // 100, photo.width * 99 // 100, photo.height * 99 // 100)
+            ),
+        }
+        for name, copy in copies.items():
+            copy.save(folder / f"{source.stem}_{name}", quality=50)
+        names.append({f"{source.stem}_{name}" for name in copies})
+    out = tmp_path / "codes.npz"
+    assert denoise("embed", folder, "-o", out, *encoder).exit_code == 0
+    lines = denoise("similar", "--in", out).stdout.splitlines()
+    assert lines[-1] == "3 groups of near-duplicates"
+    assert sorted(map(sorted, names)) == sorted(sorted(line.split()) for line in lines[:-1])
+
+
+def test_an_archive_of_two_equal_logs_is_one_group(tmp_path: Path, denoise: Run) -> None:
+    values = "x\n" + "".join(f"{np.sin(n / 5):.4f}\n" for n in range(600))
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(values)
+    out = tmp_path / "codes.npz"
+    assert denoise("embed", tmp_path, "-o", out, "--pretrained", "sensor").exit_code == 0
+    assert denoise("similar", "--in", out).stdout == "a.csv  b.csv\n1 group of near-duplicates\n"
+
+
 def test_a_shipped_encoder_needs_no_training(archive: Path, tmp_path: Path, denoise: Run) -> None:
     folder, out, page = archive.parent / "in", tmp_path / "p.npz", tmp_path / "map.html"
     made = denoise("embed", folder, "-o", out, "--pretrained", "photo", "--report", page)
