@@ -21,6 +21,7 @@ SILENCE = 100  # rows after a score in which only a higher one counts
 _MEMORY = 4096  # rows that are remembered
 _NEAREST = 5  # earlier windows
 _DAYS, _BESIDE, _NEAREST_DAYS = 10, 3, 3  # days, rows beside the same time of the day, and values of these
+_MIN_ROWS, _SAME_TIME_S = 12, 3600.0  # rows of a day, and seconds between the same times of two days
 _TOP = 20  # scores above which the tail of a distribution is fitted
 _MAX_NATS = 100.0  # rarest p-value
 
@@ -53,20 +54,22 @@ class OnlineDetector:
 
     Args:
         channels: Values per row; a row is as strange as the strangest.
-        day: Rows per day, if there is a clock; less than 12 or more than `_MEMORY` / 2 are not compared.
     """
 
-    def __init__(self, channels: int = 1, day: float | None = None) -> None:
+    def __init__(self, channels: int = 1) -> None:
         if channels < 1:
             raise UsageError(f"a series has {channels} channels; expected at least one")
-        period = round(day) if day and 12 <= day <= _MEMORY / 2 else 0
-        self._channels = [_Channel(period) for _ in range(channels)]
+        self._channels = [_Channel() for _ in range(channels)]
         self._total = _Past()
         self._recent: deque[tuple[int, float]] = deque()  # descending scores that still silence others
         self._row = 0
 
-    def update(self, row: ArrayLike) -> RowScore:
+    def update(self, row: ArrayLike, time_s: float = math.nan) -> RowScore:
         """Judge the next row, and remember it; a row of gaps (NaN) alone has no evidence.
+
+        Args:
+            time_s: Time of the row in seconds from any start; a row without one is not compared with other
+                days, nor are those of fewer than 12 rows a day.
 
         Raises:
             InputError: The row has another number of values.
@@ -75,16 +78,18 @@ class OnlineDetector:
         if values.shape != (len(self._channels),):
             raise InputError(f"a row has shape {values.shape}; expected ({len(self._channels)},)")
         pairs = zip(self._channels, values.tolist(), strict=True)
-        nats = max(channel.update(value) if math.isfinite(value) else 0.0 for channel, value in pairs)
+        nats = max(channel.update(value, time_s) if math.isfinite(value) else 0.0 for channel, value in pairs)
         self._row += 1
         p_value = math.exp(-self._total.update(nats))
         if self._row <= WARM_UP:
             return RowScore(0.0, 1.0)
         return RowScore(self._unless_silent(nats) / math.log(10), p_value)
 
-    def scores(self, rows: ArrayLike) -> list[RowScore]:
-        """Judge rows `(n, channels)` one after another."""
-        return [self.update(row) for row in np.asarray(rows, np.float64)]
+    def scores(self, rows: ArrayLike, times_s: ArrayLike | None = None) -> list[RowScore]:
+        """Judge rows `(n, channels)`, of times `(n,)`, one after another."""
+        values = np.asarray(rows, np.float64)
+        times = np.full(len(values), np.nan) if times_s is None else np.asarray(times_s, np.float64)
+        return [self.update(row, time) for row, time in zip(values, times.tolist(), strict=True)]
 
     def _unless_silent(self, nats: float) -> float:
         recent = self._recent
@@ -100,17 +105,19 @@ class OnlineDetector:
 class _Channel:
     """Evidence of one series."""
 
-    def __init__(self, period: int) -> None:
-        self._period = period
-        self._pasts = [_Past() for _ in (*WINDOWS, *([period] if period else []))]
+    def __init__(self) -> None:
+        self._pasts = [_Past() for _ in (*WINDOWS, "day")]
         self._values = np.zeros(0)
+        self._times = np.zeros(0)  # never falling; a missing one is that of the row before
 
-    def update(self, value: float) -> float:
+    def update(self, value: float, time_s: float) -> float:
         """Compute the rarity of the next value by all evidence, in nats."""
-        self._values = np.append(self._values[-_MEMORY - max(WINDOWS) :], value)
+        kept = -_MEMORY - max(WINDOWS)
+        latest = self._times[-1] if len(self._times) else -math.inf
+        self._values = np.append(self._values[kept:], value)
+        self._times = np.append(self._times[kept:], time_s if time_s > latest else latest)
         distances = [self._novelty(size) for size in WINDOWS]
-        if self._period:
-            distances.append(self._off_season())
+        distances.append(self._off_season() if math.isfinite(time_s) else None)
         pairs = zip(self._pasts, distances, strict=True)
         nats = [past.update(past.logarithm(distance)) for past, distance in pairs if distance is not None]
         return float(harmonic_rarity(nats)) if nats else 0.0
@@ -126,11 +133,17 @@ class _Channel:
 
     def _off_season(self) -> float | None:
         """Mean difference to the nearest values at the same time of earlier days."""
-        days = min(_DAYS, (len(self._values) - 1 - _BESIDE) // self._period)
-        if days < 2:
+        last = len(self._times) - 1
+        then = self._times[last] - DAY_S * np.arange(1, _DAYS + 1)
+        places = np.searchsorted(self._times, then)
+        places -= then - self._times[places - 1] < self._times[places] - then  # the nearer of two
+        if last - places[0] < _MIN_ROWS:
             return None
-        lags = self._period * np.arange(1, days + 1)[:, None] + np.arange(-_BESIDE, _BESIDE + 1)
-        off = np.abs(self._values[len(self._values) - 1 - lags.ravel()] - self._values[-1])
+        places = places[(places >= _BESIDE) & (np.abs(self._times[places] - then) <= _SAME_TIME_S)]
+        if len(places) < 2:
+            return None
+        beside = np.minimum(places[:, None] + np.arange(-_BESIDE, _BESIDE + 1), last - 1)
+        off = np.abs(self._values[beside.ravel()] - self._values[last])
         return float(np.partition(off, _NEAREST_DAYS - 1)[:_NEAREST_DAYS].mean())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from denoise import io
-from denoise.analysis.online import DAY_S, OnlineDetector
+from denoise.analysis.online import OnlineDetector
 from denoise.arrays import Doubles, Mask
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.registry import unknown
@@ -18,6 +18,7 @@ from pipelines.batch import discover
 from pipelines.batch.worker import with_path
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.tables import Table
+from pipelines.explore.online import times_of
 
 LABEL = "label"  # column that is 1 in the window of an event
 _FALSE_ALARM = 0.11  # weight of an alarm outside the windows, of a missed window 1
@@ -27,12 +28,12 @@ _MAX_THRESHOLDS = 400
 
 @dataclass(frozen=True)
 class Series:
-    """Labelled series: values `(n, channels)`, mask of the windows, and rows per day."""
+    """Labelled series: values `(n, channels)`, mask of the windows, and times in seconds."""
 
     name: str
     values: Doubles
     label: Mask
-    day: float | None
+    times_s: Doubles | None
 
     @property
     def windows(self) -> list[tuple[int, int]]:
@@ -132,8 +133,9 @@ def _read(path: Path) -> Series:
     measured = tuple(name for name in getattr(info, "columns", ()) if name != LABEL)
     if not measured:
         raise InputError(f"{path}: has no measurement beside {LABEL!r}")
-    values, info = io.read(path, columns=measured)
-    return Series(path.stem, values.T, label, DAY_S * info.sample_rate if info.sample_rate else None)
+    with io.reader(path, columns=measured) as log:
+        values = np.concatenate(list(log), axis=1)
+        return Series(path.stem, values.T, label, np.concatenate(list(times_of(log))))
 
 
 def _rows(model: str, series: Sequence[Series]) -> list[EventRow]:
@@ -189,7 +191,7 @@ def _sigmoid(place: float | Doubles) -> Any:
 
 
 def _ours(series: Series) -> Doubles:
-    found = OnlineDetector(series.values.shape[1], series.day).scores(series.values)
+    found = OnlineDetector(series.values.shape[1]).scores(series.values, series.times_s)
     return np.array([row.score for row in found])
 
 

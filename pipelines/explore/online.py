@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from denoise import io
 from denoise.analysis.anomalies import not_judged
 from denoise.analysis.online import DAY_S, OnlineDetector
+from denoise.arrays import Doubles
 from denoise.errors import UsageError
+from denoise.io.sensor.base import SensorReader
 from pipelines.batch.discover import Problem, Source
 from pipelines.explore.jobs import AnomaliesJob
 from pipelines.explore.segments import Files, find
@@ -90,11 +95,30 @@ def _rows(source: Source, logs: Files, quantile: float) -> Iterator[_Row]:
     for recording in range(io.probe(path, **logs.options).pages):
         options = {**logs.options, "recording": recording} if recording else logs.options
         with io.reader(path, **options) as blocks:
-            rate = blocks.info.sample_rate
-            detector = OnlineDetector(blocks.info.shape[0], DAY_S * rate if rate else None)
-            row = 0
-            for block in blocks:
-                for found in detector.scores(block.T):
+            detector, row, start = OnlineDetector(blocks.info.shape[0]), 0, math.nan
+            for block, times in zip(blocks, times_of(blocks), strict=False):
+                for values, time in zip(block.T, times.tolist(), strict=True):
+                    found = detector.update(values, time)
+                    start = time if math.isnan(start) else start
                     alarm = found.score > 0 and found.p_value <= 1 - quantile
-                    yield _Row(recording, row, row / rate if rate else None, *found, alarm)
+                    yield _Row(recording, row, None if math.isnan(time) else time - start, *found, alarm)
                     row += 1
+
+
+def times_of(log: io.Reader) -> Iterator[Doubles]:
+    """Yield the times of each block in seconds, NaN where there are none; no time depends on later rows."""
+    assert isinstance(log, SensorReader)
+    rate, clock, first, days, latest = log.info.sample_rate, log.info.clock, 0, 0.0, -math.inf
+    if clock is None:
+        for block in log:
+            yield (first + np.arange(block.shape[1])) / rate if rate else np.full(block.shape[1], np.nan)
+            first += block.shape[1]
+        return
+    for stamps in log.stamps():
+        times = stamps.copy()
+        for index, stamp in enumerate(stamps.tolist()):
+            if clock.wraps and stamp + days < latest - DAY_S / 2:
+                days += DAY_S
+            times[index] = stamp + days
+            latest = times[index] if math.isfinite(stamp) else latest
+        yield times

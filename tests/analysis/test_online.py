@@ -18,7 +18,8 @@ def days(count: int, seed: int) -> NDArray[np.float64]:
 
 
 def scores(values: NDArray[np.float64], day: float | None = None) -> NDArray[np.float64]:
-    return np.array(OnlineDetector(1, day).scores(values[:, None]))
+    times = np.arange(len(values)) * 86400 / day if day else None
+    return np.array(OnlineDetector().scores(values[:, None], times))
 
 
 def test_no_row_depends_on_later_ones() -> None:
@@ -84,3 +85,18 @@ def test_gaps_and_constant_series_do_no_harm() -> None:
     assert (found[:250, 1] > 0.5).all()
     with pytest.raises(InputError, match="expected"):
         OnlineDetector(2).update([1.0])
+
+
+def test_pauses_do_not_shift_the_time_of_the_day() -> None:
+    """A log that loses a few hours now and then is compared with the same hours of other days."""
+    series, times = days(20, 3), np.arange(20 * DAY) * 86400 / DAY
+    start = 15 * DAY
+    series[start : start + DAY // 2] -= 60
+    kept = np.ones(len(series), bool)
+    for day in (7, 9, 12, 14):
+        kept[day * DAY + 30 : day * DAY + 37] = False
+    found = np.array(OnlineDetector().scores(series[kept][:, None], times[kept]))
+    place = int(np.flatnonzero(kept).searchsorted(start))
+    assert found[place : place + 6, 1].min() < 0.005
+    later = found[5 * DAY : place, 1]
+    assert later.min() > found[place : place + 6, 1].min()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 Run = Callable[..., Any]
 
@@ -53,3 +54,27 @@ def test_a_flag_and_a_constant_are_judged_and_a_counter_is_named(tmp_path: Path,
     assert any(300 <= row < 320 for row in found)
     assert 350 in found
     assert len(found) <= 8
+
+
+@pytest.mark.parametrize("form", ["regular", "irregular", "time of day"])
+def test_no_row_of_a_file_depends_on_later_ones(tmp_path: Path, denoise: Run, form: str) -> None:
+    """Neither do the times: the mean rate of a log is known at its end only."""
+    rng = np.random.default_rng(0)
+    seconds = np.arange(900) * 1800 if form != "irregular" else np.cumsum(rng.choice([300, 1800, 5400], 900))
+    values = np.sin(2 * np.pi * seconds / 86400) + rng.normal(0, 0.1, 900)
+    stamps = np.datetime64("2024-03-01T00:00:00") + seconds.astype("timedelta64[s]")
+    lines = [
+        f"{str(t)[11:] if form == 'time of day' else t},{v:.4f}\n"
+        for t, v in zip(stamps, values, strict=True)
+    ]
+    changed = [line.split(",")[0] + f",{1e3 * n}\n" for n, line in enumerate(lines)]
+    found = []
+    for name, rows in (("whole", lines), ("first", lines[:600]), ("changed", lines[:600] + changed[600:])):
+        (tmp_path / f"{name}.csv").write_text("time,x\n" + "".join(rows))
+        out = tmp_path / f"{name}_scores.csv"
+        assert denoise("anomalies", tmp_path / f"{name}.csv", "--online", "-o", out).exit_code == 0
+        with out.open(newline="") as text:
+            found.append([line[1:] for line in csv.reader(text)][1:])
+        assert len(found[-1]) == len(rows)
+    assert found[0][:600] == found[1] == found[2][:600]
+    assert float(found[0][-1][2]) == seconds[-1] - seconds[0]
