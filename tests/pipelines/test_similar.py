@@ -90,10 +90,11 @@ def test_copies_of_a_photo_are_found_and_other_photos_are_not(
 
 def test_an_archive_of_two_equal_logs_is_one_group(tmp_path: Path, denoise: Run) -> None:
     values = "x\n" + "".join(f"{np.sin(n / 5):.4f}\n" for n in range(600))
+    (tmp_path / "in").mkdir()
     for name in ("a", "b"):
-        (tmp_path / f"{name}.csv").write_text(values)
+        (tmp_path / "in" / f"{name}.csv").write_text(values)
     out = tmp_path / "codes.npz"
-    assert denoise("embed", tmp_path, "-o", out, "--pretrained", "sensor").exit_code == 0
+    assert denoise("embed", tmp_path / "in", "-o", out, "--pretrained", "sensor").exit_code == 0
     assert denoise("similar", "--in", out).stdout == "a.csv  b.csv\n1 group of near-duplicates\n"
 
 
