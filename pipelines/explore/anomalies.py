@@ -19,7 +19,7 @@ from denoise.errors import UsageError
 from pipelines.batch.discover import Problem, Source
 from pipelines.explore import heat_map
 from pipelines.explore.jobs import AnomaliesJob
-from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample
+from pipelines.explore.segments import Files, default_segmentation, find, fit_embedding, sample_segments
 from pipelines.report import check_outputs, write_csv, write_json
 
 SUFFIXES = (".json", ".csv")
@@ -134,7 +134,7 @@ def _split(normal: Files, cut: Segmentation, seed: int) -> tuple[Floats, Floats,
 
     A unit is a file or a page, whole; fewer than five are cut into stretches without common samples.
     """
-    found = sample(normal, cut, seed)
+    found = sample_segments(normal, cut, seed=seed)
     ends: dict[tuple[Path, int], int] = {}
     for path, segment in found:
         ends[path, segment.page] = max(ends.get((path, segment.page), 0), segment.stop[0])

@@ -84,7 +84,7 @@ def embed(job: EmbedJob) -> EmbedResult:
     )
     if not given:
         cut = default_segmentation(files, job.window)
-        items = np.stack([segment.values for _, segment in sample(files, cut, job.seed)])
+        items = sample(files, cut, seed=job.seed)
         embedding = fit_embedding(items, cut, job.code_size, job.seed, steps=job.steps, noise=_NOISE)
     done = list(files.each(lambda source: coding.embed(source.path, (embedding, cut), options=files.options)))
     if not done:

@@ -143,13 +143,15 @@ def _window_size(size: float, others: float) -> int:
     return size if size * others <= _DENSE_VALUES else 1 << (size - 1).bit_length()
 
 
-def sample(files: Files, cut: Segmentation, seed: int = 0) -> list[tuple[Path, Segment]]:
-    """Sample segments of files uniformly, in bounded memory (reservoir sampling, Vitter 1985).
+def sample_segments(
+    files: Files, cut: Segmentation, most: int = _MAX_SAMPLED, seed: int = 0
+) -> list[tuple[Path, Segment]]:
+    """Sample at most `most` segments of files uniformly, in bounded memory (reservoir sampling, Vitter 1985).
 
     Raises:
         UsageError: The files have no segment.
     """
-    most = max(1, min(_MAX_SAMPLED, _MAX_VALUES // int(np.prod(cut.shape))))
+    most = max(1, min(most, _MAX_VALUES // int(np.prod(cut.shape))))
     rng = np.random.default_rng(seed)
     kept: list[tuple[Path, Segment]] = []
     seen = 0
@@ -169,6 +171,11 @@ def sample(files: Files, cut: Segmentation, seed: int = 0) -> list[tuple[Path, S
         why = f"; the first problem: {files.problems[0].error}" if files.problems else ""
         raise UsageError(f"{len(files.sources)} files give no segment to train on{why}")
     return kept
+
+
+def sample(files: Files, cut: Segmentation, most: int = _MAX_SAMPLED, seed: int = 0) -> Floats:
+    """Return the values of `sample_segments`: `(n, channels, *size)`."""
+    return np.stack([segment.values for _, segment in sample_segments(files, cut, most, seed)])
 
 
 def fit_embedding(
