@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
+from denoise import io
 from denoise.analysis.thresholds import harmonic_rarity
+from denoise.arrays import Doubles
 from denoise.errors import InputError, UsageError
+from denoise.io.sensor.base import SensorReader
 
 DAY_S = 86_400.0
 WARM_UP = 30  # rows without a verdict
@@ -180,3 +184,22 @@ class _Past:
             return _MAX_NATS
         over = top * math.log1p((score - threshold) / mean / top)  # predictive: the mean of few is uncertain
         return min(over - math.log((top + 1) / (count + 1)), _MAX_NATS)
+
+
+def times_of(log: io.Reader) -> Iterator[Doubles]:
+    """Yield the times of each block in seconds, NaN where there are none; no time depends on later rows."""
+    assert isinstance(log, SensorReader)
+    rate, clock, first, days, latest = log.info.sample_rate, log.info.clock, 0, 0.0, -math.inf
+    if clock is None:
+        for block in log:
+            yield (first + np.arange(block.shape[1])) / rate if rate else np.full(block.shape[1], np.nan)
+            first += block.shape[1]
+        return
+    for stamps in log.stamps():
+        times = stamps.copy()
+        for index, stamp in enumerate(stamps.tolist()):
+            if clock.wraps and stamp + days < latest - DAY_S / 2:
+                days += DAY_S
+            times[index] = stamp + days
+            latest = times[index] if math.isfinite(stamp) else latest
+        yield times

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from denoise import io
-from denoise.analysis.online import OnlineDetector
+from denoise.analysis.online import OnlineDetector, times_of
 from denoise.arrays import Doubles, Mask
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.registry import unknown
@@ -18,7 +18,6 @@ from pipelines.batch import discover
 from pipelines.batch.worker import with_path
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.tables import Table
-from pipelines.explore.online import times_of
 
 LABEL = "label"  # column that is 1 in the window of an event
 _FALSE_ALARM = 0.11  # weight of an alarm outside the windows, of a missed window 1

@@ -9,14 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from denoise import io
 from denoise.analysis.anomalies import not_judged
-from denoise.analysis.online import DAY_S, OnlineDetector
-from denoise.arrays import Doubles
+from denoise.analysis.online import OnlineDetector, times_of
 from denoise.errors import UsageError
-from denoise.io.sensor.base import SensorReader
 from pipelines.batch.discover import Problem, Source
 from pipelines.explore.jobs import AnomaliesJob
 from pipelines.explore.segments import Files, find
@@ -103,22 +99,3 @@ def _rows(source: Source, logs: Files, quantile: float) -> Iterator[_Row]:
                     alarm = found.score > 0 and found.p_value <= 1 - quantile
                     yield _Row(recording, row, None if math.isnan(time) else time - start, *found, alarm)
                     row += 1
-
-
-def times_of(log: io.Reader) -> Iterator[Doubles]:
-    """Yield the times of each block in seconds, NaN where there are none; no time depends on later rows."""
-    assert isinstance(log, SensorReader)
-    rate, clock, first, days, latest = log.info.sample_rate, log.info.clock, 0, 0.0, -math.inf
-    if clock is None:
-        for block in log:
-            yield (first + np.arange(block.shape[1])) / rate if rate else np.full(block.shape[1], np.nan)
-            first += block.shape[1]
-        return
-    for stamps in log.stamps():
-        times = stamps.copy()
-        for index, stamp in enumerate(stamps.tolist()):
-            if clock.wraps and stamp + days < latest - DAY_S / 2:
-                days += DAY_S
-            times[index] = stamp + days
-            latest = times[index] if math.isfinite(stamp) else latest
-        yield times
