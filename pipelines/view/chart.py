@@ -11,7 +11,8 @@ _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 14, 44
 _ROW = 22
 _LABEL_LETTERS = 22
-_THUMBNAIL = 18  # side of a picture on a map
+_MAP = (960, 540)  # width and height of a map
+_THUMBNAILS = (18, 48)  # least and largest side of a picture there
 _COLOURS = 8  # classes .c0 to .c7 of the style
 
 Points = Sequence[tuple[float, float]]
@@ -71,7 +72,10 @@ def names_map(
         groups: Group of each file, such as its folder.
         pictures: Thumbnail of each file as a data URI, or None.
     """
-    axes = _Axes([(x, y) for x, y, _ in points], x_title, y_title)
+    axes = _Axes([(x, y) for x, y, _ in points], x_title, y_title, size=_MAP)
+    side = min(
+        max(round(0.4 * math.sqrt(math.prod(_MAP) / max(len(points), 1))), _THUMBNAILS[0]), _THUMBNAILS[1]
+    )
     names = list(dict.fromkeys(groups))
     drawn = []
     for (x, y, name), group, picture in zip(points, groups, pictures, strict=True):
@@ -81,16 +85,17 @@ def names_map(
             continue
         drawn.append(
             Markup(
-                '<g class="c{0}"><rect class="dot" x="{1:.1f}" y="{2:.1f}" width="{3}" height="{3}"/>'
-                '<image href="{4}" x="{5:.1f}" y="{6:.1f}" width="{7}" height="{7}">'
-                "<title>{8}</title></image></g>"
+                '<g class="c{0}"><title>{8}</title>'
+                '<rect class="dot" x="{1:.1f}" y="{2:.1f}" width="{3}" height="{3}"/>'
+                '<image href="{4}" x="{5:.1f}" y="{6:.1f}" width="{7}" height="{7}" '
+                'preserveAspectRatio="xMidYMid slice"/></g>'
             ).format(
                 colour,
-                *(at - _THUMBNAIL / 2 - 1 for at in place),
-                _THUMBNAIL + 2,
+                *(at - side / 2 - 2 for at in place),
+                side + 4,
                 picture,
-                *(at - _THUMBNAIL / 2 for at in place),
-                _THUMBNAIL,
+                *(at - side / 2 for at in place),
+                side,
                 name,
             )
         )
@@ -169,8 +174,16 @@ class _Axes:
     """Two axes with a grid."""
 
     def __init__(
-        self, points: Points, x_title: str, y_title: str, *, log_x: bool = False, from_zero: bool = False
+        self,
+        points: Points,
+        x_title: str,
+        y_title: str,
+        *,
+        log_x: bool = False,
+        from_zero: bool = False,
+        size: tuple[int, int] = (_WIDTH, _HEIGHT),
     ) -> None:
+        self._width, self._height = size
         xs, ys = [x for x, _ in points], [y for _, y in points]
         self._log, self._whole = log_x, from_zero
         self._titles = x_title, y_title
@@ -180,11 +193,11 @@ class _Axes:
     def x(self, value: float) -> float:
         low, high = self._x
         at = math.log10(max(value, 1e-12)) if self._log else value
-        return _LEFT + (at - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (at - low) / (high - low) * (self._width - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
         low, high = self._y
-        return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+        return self._height - _BOTTOM - (value - low) / (high - low) * (self._height - _TOP - _BOTTOM)
 
     def svg(self, inner: Markup, label: str) -> Markup:
         parts = []
@@ -193,24 +206,28 @@ class _Axes:
                 Markup(
                     '<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>'
                     '<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{:g}</text>'
-                ).format(_LEFT, _WIDTH - _RIGHT, _LEFT - 8, self.y(tick) + 4, tick, y=self.y(tick))
+                ).format(_LEFT, self._width - _RIGHT, _LEFT - 8, self.y(tick) + 4, tick, y=self.y(tick))
             )
         for tick in self._x_ticks():
             parts.append(
                 Markup(
                     '<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{}" y2="{}"/>'
                     '<text class="tick" x="{x:.1f}" y="{}" text-anchor="middle">{:g}</text>'
-                ).format(_TOP, _HEIGHT - _BOTTOM, _HEIGHT - _BOTTOM + 17, tick, x=self.x(tick))
+                ).format(_TOP, self._height - _BOTTOM, self._height - _BOTTOM + 17, tick, x=self.x(tick))
             )
         parts.append(
             Markup(
                 '<text class="title" x="{}" y="{}" text-anchor="middle">{}</text>'
                 '<text class="title" transform="translate(14 {}) rotate(-90)" text-anchor="middle">{}</text>'
             ).format(
-                (_LEFT + _WIDTH) // 2, _HEIGHT - 6, self._titles[0], (_HEIGHT - _BOTTOM) // 2, self._titles[1]
+                (_LEFT + self._width) // 2,
+                self._height - 6,
+                self._titles[0],
+                (self._height - _BOTTOM) // 2,
+                self._titles[1],
             )
         )
-        return _svg(_join(parts) + inner, _HEIGHT, label)
+        return _svg(_join(parts) + inner, self._height, label, self._width)
 
     def _x_ticks(self) -> list[float]:
         if not self._log:
@@ -220,9 +237,10 @@ class _Axes:
         return [m * 10.0**d for d in decades for m in (1, 2, 5) if low <= math.log10(m * 10.0**d) <= high]
 
 
-def _svg(inner: Markup, height: float, label: str) -> Markup:
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _WIDTH, height, label, inner
+def _svg(inner: Markup, height: float, label: str, width: float = _WIDTH) -> Markup:
+    wide = " wide" if width > _WIDTH else ""
+    return Markup('<svg class="chart{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        wide, width, height, label, inner
     )
 
 
