@@ -35,6 +35,7 @@ from denoise.infer.tally import EventTally
 from denoise.io import Writer
 from denoise.io.sensor.base import SensorReader
 from denoise.io.sniff import sniff
+from denoise.machine import release_memory
 from denoise.models.sensor.chain import SensorChain
 from denoise.models.sensor.check import HarmGate
 from denoise.options import CleanOptions
@@ -45,6 +46,7 @@ _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "deci
 _MIN_RESTRAINED = 0.05  # share of a correction that is left out, from which a note says so
 _FEW_READINGS = 1000  # of a log whose noise may be left because too few of its parts tell it
 _SAID = {"left_noise_db", "left_process_db"}  # each has a note that says why a column is left
+_RELEASE_SAMPLES = 1 << 22  # after which holes between blocks in use, up to 300 MB, go back to the system
 _MAX_UNTOUCHED = 8  # columns that notes name as left as they are
 
 
@@ -72,7 +74,7 @@ def _clean_each(source: Path, destination: Path, cleaner: Cleaner, options: Clea
     elif cleaner.spec.modality == "sensor":
         reading |= {name: getattr(options, name) for name in _READING} | {"only_measurements": True}
     info, levels = _measure_levels(source, cleaner, reading)
-    samples, figures, notes, selections = 0, [], [], list[Selection]()
+    samples, released, figures, notes, selections = 0, 0, [], [], list[Selection]()
     unchanged = _Unchanged(info)
     with writer_or_copy(source, destination, stamped(info, cleaner, options)) as sink:
         for recording in range(info.pages):
@@ -92,6 +94,9 @@ def _clean_each(source: Path, destination: Path, cleaner: Cleaner, options: Clea
                 for noisy, stamps_s in zip(blocks, stamps, strict=False):
                     samples += noisy.shape[-1]
                     _put(sink, takers, noisy, stream.feed(noisy, stamps_s))
+                    if samples - released >= _RELEASE_SAMPLES:
+                        release_memory()
+                        released = samples
                     report_share(samples / max(info.pages * info.shape[-1], samples))
                 _put(sink, takers, None, stream.feed(np.empty((blocks.info.shape[0], 0)), last=True))
                 named = Selection(cleaner.name)

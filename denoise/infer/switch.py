@@ -25,7 +25,6 @@ from denoise.infer.select_audio import (
 from denoise.infer.selection import Selector
 from denoise.infer.stages import DEFAULT_BLOCK, SampleQueue
 from denoise.infer.stream import Levels, Stream, check_finite
-from denoise.machine import release_memory
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.table import AUTO, PICKS
 
@@ -200,7 +199,6 @@ class _Group:
         if ended:
             self._past += [figures for run in ended for figures in run.diagnostics()]
             self._runs = [run for run in self._runs if run.stop > self._emitted]
-            release_memory()  # models of passages leave holes, which grew by 200 MB in 20 minutes
         needed = [run.fed for run in self._runs]
         keep = max(self._origin, min([self._decided - self._half_fade - self._context, *needed]))
         self._held, self._origin = self._held[:, keep - self._origin :].copy(), keep
