@@ -18,7 +18,7 @@ from pathlib import Path
 from denoise.errors import InputError, NothingToCleanError, UsageError
 from denoise.io.sensor.base import LogOptions, sensor_info
 from denoise.io.sensor.kinds import CONSTANT, JUDGED, domain_of, kinds_of
-from denoise.io.sensor.numerals import word_set
+from denoise.io.sensor.numerals import shown, word_set
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import SECONDS, Clock, SensorInfo
 
@@ -165,6 +165,8 @@ def describe(
         facts = [f"time column {clock.name!r} in {clock.unit}{guess}: {clock.sample_rate:.6g} Hz"]
         if clock.jitter >= _MIN_REPORTED_JITTER:
             facts.append(f"jitter {100 * clock.jitter:.2g} % of the interval")
+        if clock.index >= 0 and (back := columns[clock.index].steps_back):
+            facts.append(f"{back} step{'s' * (back != 1)} back in time")
         if clock.pauses:
             facts.append(f"{clock.pauses} pause{'s' * (clock.pauses != 1)}")
         notes.append(", ".join(facts))
@@ -173,9 +175,13 @@ def describe(
     for index in chosen:
         if columns[index].infinite:
             notes.append(f"an infinity in {columns[index].name}, {columns[index].infinite}, is kept as a gap")
+        if columns[index].flagged:
+            first, count = shown(columns[index].first_flagged), columns[index].flagged
+            what = f"{first!r} in {columns[index].name} has a mark" + f" ({count} such cells)" * (count > 1)
+            notes.append(f"{what}: kept, and counted as missing")
         for code, count in columns[index].codes.items():
             cells = f"{count} sample{'s' * (count != 1)}"
-            notes.append(f"{code:g} in {columns[index].name} stands for a missing value ({cells}): kept")
+            notes.append(f"{code:.9g} in {columns[index].name} stands for a missing value ({cells}): kept")
     left = []
     kinds = kinds_of(columns, clock)
     if chosen and not named and all(kinds[index] not in ("", CONSTANT) for index in chosen):
@@ -187,8 +193,8 @@ def describe(
         reason = kinds[index] or column.reject_reason or ("" if column.values else "empty")
         left.append(f"{column.name} ({reason})" if reason else column.name)
     if left:
-        shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
-        notes.append(f"{LEFT}: {shown}")
+        more = f" and {len(left) - 8} more" if len(left) > 8 else ""
+        notes.append(f"{LEFT}: {', '.join(left[:8])}{more}")
     return tuple(notes)
 
 

@@ -36,7 +36,15 @@ from denoise.io.sensor.cells import CellFormat, replaced
 from denoise.io.sensor.columns import table_info
 from denoise.io.sensor.dialect import Head, head_of
 from denoise.io.sensor.doubts import refuse_sources
-from denoise.io.sensor.numerals import MISSING, NotNumbersError, NumberForm, shown, unquoted
+from denoise.io.sensor.numerals import (
+    MISSING,
+    NotNumbersError,
+    NumberForm,
+    decoded_text,
+    is_flagged,
+    shown,
+    unquoted,
+)
 from denoise.io.sensor.rows import Chunk, Rows, find_difference
 from denoise.io.sensor.stamps import Stamps, seconds_of
 from denoise.io.sensor.survey import ColumnSurvey, unit_in
@@ -44,6 +52,7 @@ from denoise.io.sensor.text import GZIP, WIDE, open_text, open_unpacked
 from denoise.signal import DECIMALS, DELIMITERS, Clock, SensorInfo
 
 _MORE_DECIMALS = 2  # of a changed cell than its column shows
+_MOST_FLAGGED = 0.1  # share of the readings
 _EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
 
 
@@ -94,8 +103,13 @@ class _TextColumn(ColumnSurvey):
         infinite = np.isinf(values)
         if infinite.any() and not self.infinite:
             self.infinite = f"line {lines[int(np.argmax(infinite))]}"
-        if self._missing is None and np.isnan(values).any():
-            self._missing = cells[int(np.argmax(np.isnan(values)))].strip()
+        missing = [cells[row] for row in np.flatnonzero(np.isnan(values)).tolist()]
+        flagged = [cell for cell in missing if is_flagged(cell)]
+        self.flagged += len(flagged)
+        if flagged and not self.first_flagged:
+            self.first_flagged = unquoted(flagged[0])
+        if self._missing is None and len(missing) > len(flagged):
+            self._missing = next(cell.strip() for cell in missing if not is_flagged(cell))
         self._add_style("\n".join(cells), cells, values)
         self.add(values)
 
@@ -113,6 +127,11 @@ class _TextColumn(ColumnSurvey):
         if not self._bare:  # a plus sign is kept only where every number >= 0 has one
             signed = (unquoted(cell)[:1] in "+-" for cell in cells)
             self._bare = not all(sign or np.isnan(v) for sign, v in zip(signed, values, strict=True))
+
+    def close(self) -> None:
+        """Give a column up of which many cells have a mark: they may say more than that of a fault."""
+        if self.flagged > _MOST_FLAGGED * self._cells:
+            self._give_up(f"{self.flagged} cells such as {shown(self.first_flagged)!r}")
 
     @property
     def is_whole(self) -> bool:
@@ -158,11 +177,12 @@ def _survey(path: Path, options: LogOptions, _state: tuple[int, ...]) -> SensorI
     marks = DELIMITERS.get(options.delimiter or "", ""), DECIMALS.get(options.decimal or "", "")
     head = head_of(path, *marks)
     surveys = [
-        _TextColumn(name, kind, unit, form, head.day_first)
+        _TextColumn(name, kind, unit or decoded_text(form.suffix).strip(), form, head.day_first)
         for name, kind, unit, form in zip(head.names, head.kinds, head.units, head.forms, strict=True)
     ]
-    rows, combined = 0, ColumnSurvey("date and time", "s", "time")
+    rows, cut, combined = 0, "", ColumnSurvey("date and time", "s", "time")
     for chunk in Rows(path, head):
+        cut = chunk.cut
         if not rows and options.columns is None:
             refuse_sources(path, head.names, chunk.columns, head.forms)
         rows += chunk.rows
@@ -170,6 +190,8 @@ def _survey(path: Path, options: LogOptions, _state: tuple[int, ...]) -> SensorI
             combined.add(_combined(chunk, head))
         for survey, cells in zip(surveys, chunk.columns, strict=False):
             survey.add_cells(cells, chunk.lines)
+    for survey in surveys:
+        survey.close()
     _require_times(path, surveys)
     parts = combined if head.date_parts else None
     info, chosen = table_info(path, surveys, rows, options, parts, head.sample_rate)
@@ -180,8 +202,10 @@ def _survey(path: Path, options: LogOptions, _state: tuple[int, ...]) -> SensorI
     whole = ", ".join(
         [surveys[index].name for index in chosen if surveys[index].is_whole and more_decimals][:8]
     )
-    notes = (f"whole numbers of {whole} get decimals where they are cleaned",) if whole else ()
-    return replace(info, notes=head.notes + info.notes + notes, own=layout)
+    notes = [f"whole numbers of {whole} get decimals where they are cleaned"] if whole else []
+    if cut:
+        notes.append(f"the last line is cut off: {shown(cut)!r} is kept as it is")
+    return replace(info, notes=(*head.notes, *info.notes, *notes), own=layout)
 
 
 def _require_times(path: Path, surveys: Sequence[_TextColumn]) -> None:

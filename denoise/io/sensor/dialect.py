@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from denoise.io.sensor.header import (
     rate_below,
     stated_rate,
 )
-from denoise.io.sensor.numerals import NumberForm, find_form, is_quoted, is_word, shown, unquoted
+from denoise.io.sensor.numerals import NumberForm, find_form, find_suffix, is_quoted, is_word, shown, unquoted
 from denoise.io.sensor.stamps import is_clock, is_compact, is_day_first, is_stamp
 from denoise.io.sensor.text import GZIP, WIDE, first_lines
 
@@ -90,9 +90,10 @@ class Dialect:
 
 def _kind(cell: str, form: NumberForm) -> str:
     """Classify a cell: `missing`, `number`, `stamp`, `clock` or `text`."""
-    with suppress(ValueError):
-        value = form.number(cell)
-        return "missing" if value != value else "number"
+    for given in (form, replace(form, suffix="")) if form.suffix else (form,):
+        with suppress(ValueError):
+            value = given.number(cell)
+            return "missing" if value != value else "number"
     return "stamp" if is_stamp(cell) else "clock" if is_clock(cell) else "text"
 
 
@@ -213,12 +214,14 @@ def _forms(
     """Find the form of each column; the marks of one column decide about those that allow two readings."""
     is_comma = dialect.delimiter == ","
     forms: list[NumberForm | None] = []
+    suffixes: list[str] = []
     doubts: dict[int, str] = {}
     for index in range(len(rows[0])):
-        cells = [row[index] for row in rows]
+        cells, suffix = _without_suffix([row[index] for row in rows])
         quoted = any(is_quoted(cell.strip()) and "," in cell for cell in cells)
         form, doubt = find_form(cells, decimal if quoted or not is_comma else ".", not is_comma or quoted)
         forms.append(form)
+        suffixes.append(suffix)
         if doubt:
             doubts[index] = doubt
     marks = Counter(
@@ -228,14 +231,23 @@ def _forms(
     )
     usual = decimal or (marks.most_common(1)[0][0] if marks else "")
     for index, doubt in list(doubts.items()):
-        cells = [row[index] for row in rows]
+        cells, _ = _without_suffix([row[index] for row in rows])
         mark = usual or _likely_decimal(cells, doubt, dialect, rows[0])
         if mark:
             forms[index] = find_form(cells, mark)[0]
             del doubts[index]
     usual = usual or "."
-    found = tuple(form or NumberForm("." if is_comma else usual) for form in forms)
+    found = tuple(
+        replace(form or NumberForm("." if is_comma else usual), suffix=suffix)
+        for form, suffix in zip(forms, suffixes, strict=True)
+    )
     return found, next(iter(doubts.items()), None)
+
+
+def _without_suffix(cells: Sequence[str]) -> tuple[Sequence[str], str]:
+    """Return the cells of a column without the unit that ends each of them, and that unit."""
+    suffix = find_suffix(cells)
+    return ([unquoted(cell).removesuffix(suffix) for cell in cells] if suffix else cells), suffix
 
 
 def _likely_decimal(cells: Sequence[str], doubt: str, dialect: Dialect, row: Sequence[str]) -> str:

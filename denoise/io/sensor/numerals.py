@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,11 @@ _PLAIN = {
     ".": re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"),
     ",": re.compile(r"[+-]?(?:\d+(?:,\d+)?|,\d+)(?:[eE][+-]?\d+)?"),  # `5,` is half of a list
 }
+# A reading with a mark: beyond the range of the instrument, below its limit of detection, or doubted by it.
+_FLAGGED = re.compile(r"(?:[<>]=?\s*[+-]?[\d.,']*\d|[+-]?[\d.,']*\d\s*[*!#]{1,2})")
+# Units that may stand in each cell: none of time, and none that may be a code or a point of the compass.
+_UNITS = word_set("% ‰ °C °F V mV mA kW Hz kHz bar mbar hPa kPa Pa mm cm m/s km/h kg ppm ppb lx dB rpm bpm")
+_SUFFIX = re.compile(r"[+-]?[\d.,']*\d(\s?[^\s\d.,'+-][^\d]{0,6})")
 _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:([.,'])\d{3})(?:\1\d{3})*(?:([.,])\d*)?")  # 1.234,5 and 1'234.5
 _MARKED = re.compile(r"[+-]?[\d.,']*\d[\d.,']*(?:[eE][+-]?\d+)?")
 
@@ -59,10 +64,29 @@ def is_word(cell: str) -> bool:
     return unquoted(cell).lower() in _WORDS
 
 
+def is_flagged(cell: str) -> bool:
+    """True for a number with a mark: `18.96*`, `<16.5`."""
+    return _FLAGGED.fullmatch(unquoted(cell)) is not None
+
+
+def find_suffix(cells: Iterable[str]) -> str:
+    """Find the unit that ends each cell of a column which is not missing, blanks before it included."""
+    cores = [core for core in map(unquoted, cells) if core.lower() not in MISSING]
+    found = {match[1] if (match := _SUFFIX.fullmatch(core)) else "" for core in cores}
+    suffix = found.pop() if len(found) == 1 else ""
+    return suffix if decoded_text(suffix).strip() in _UNITS else ""
+
+
+def decoded_text(text: str) -> str:
+    """Decode UTF-8 that was read byte by byte."""
+    with suppress(UnicodeError):
+        return text.encode("latin-1").decode("utf-8")
+    return text
+
+
 def shown(text: str) -> str:
     """Shorten a text of the file for a message."""
-    with suppress(UnicodeDecodeError):
-        text = text.encode("latin-1").decode("utf-8")
+    text = decoded_text(text)
     return text if len(text) <= 30 else text[:27] + "..."
 
 
@@ -81,21 +105,26 @@ class NumberForm:
 
     decimal: str = "."  # the decimal mark, `.` or `,`
     thousands: str = ""  # the mark between groups of three digits, or nothing
+    suffix: str = ""  # a unit at the end of each cell, with the blanks before it
 
     def number(self, cell: str) -> float:
-        """Parse one cell; NaN if it is missing.
+        """Parse one cell; NaN if it is missing, or has a mark.
 
         Raises:
             ValueError: It is text, or a number of another form.
         """
         core = unquoted(cell)
+        if self.suffix and core.lower() not in MISSING:
+            if not core.endswith(self.suffix):
+                raise ValueError(core)
+            core = core.removesuffix(self.suffix)
         if _PLAIN[self.decimal].fullmatch(core):
             return float(core.replace(",", "."))
         groups = _GROUPS.fullmatch(core) if self.thousands else None
         if groups and groups[1] == self.thousands and groups[2] in (None, self.decimal):
             return float(core.replace(self.thousands, "").replace(",", "."))
         lowered = core.lower()
-        if lowered in MISSING:
+        if lowered in MISSING or _FLAGGED.fullmatch(core):
             return np.nan
         if lowered.lstrip("+-") in _INFINITE:
             return -np.inf if lowered[0] == "-" else np.inf
@@ -109,7 +138,7 @@ class NumberForm:
         """
         # Fast paths; `float` accepts the same numbers, and also underscores between digits.
         joined = "\n".join(cells)
-        if "_" not in joined and not self.thousands:
+        if "_" not in joined and not self.thousands and not self.suffix:
             with suppress(ValueError):
                 if self.decimal == ".":
                     return np.fromiter(map(float, cells), np.float64, len(cells))
@@ -127,6 +156,8 @@ class NumberForm:
     def texts(self, values: Doubles, spec: str) -> list[str]:
         """Format numbers; an empty `spec` gives the shortest text that parses to the same value."""
         plain = list(map(f"{{:{spec}}}".format if spec else repr, values.tolist()))
+        if self.suffix:
+            return [text + self.suffix for text in replace(self, suffix="").texts(values, spec)]
         if self.thousands:
             return list(map(self._grouped, plain))
         return plain if self.decimal == "." else "\n".join(plain).replace(".", self.decimal).split("\n")

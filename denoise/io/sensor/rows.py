@@ -22,6 +22,7 @@ class Chunk:
     lines: Sequence[int]  # the line number of each row
     kept: dict[int, str]  # comments and blank lines before each row, or after the last
     closed: bool = True  # the last row ends in a line end
+    cut: str = ""  # a last line that lacks cells and a line end, as of a logger that lost power; it is kept
 
     @property
     def rows(self) -> int:
@@ -54,7 +55,11 @@ class Rows:
             whole = text[:end]
             closed = whole.endswith(newline)
             lines = whole.removesuffix(newline).split(newline) if whole else []
+            cut = lines.pop() if lines and not raw and not closed and self._is_cut(lines[-1]) else ""
             chunk, used = self._parse(lines, line, last=not raw)
+            if cut:
+                chunk.kept[chunk.rows] = chunk.kept.get(chunk.rows, "") + cut + newline
+                chunk.cut, used = cut, used + 1
             carry = "".join(part + newline for part in lines[used:]) + text[end:]
             if not raw:
                 carry = ""
@@ -69,6 +74,10 @@ class Rows:
                 yield chunk
             if not raw:
                 return
+
+    def _is_cut(self, line: str) -> bool:
+        is_row = bool(line.strip()) and not COMMENT.match(line) and '"' not in line
+        return is_row and len(self._dialect.split(line)) < self._width
 
     def _parse(self, lines: list[str], first: int, last: bool) -> tuple[Chunk, int]:
         """Parse rows; also return the number of lines used: fewer if the last record is still open."""

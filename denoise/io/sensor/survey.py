@@ -39,8 +39,14 @@ _WRITTEN_CODES = (
     *(32767.0, -32768.0, 65535.0, 65534.0, 2147483647.0, -2147483648.0, 4294967295.0),
     *(9.91e37, 9.9e37, 1e20, 1e30, -1e30, -1e31, 1e34, 9.96921e36, -9.96921e36, 3.4028235e38, -3.4028235e38),
 )
-# Also as float32 holds them: -999.9 is -999.900024 there.
-_CODES = np.unique([*_WRITTEN_CODES, *np.array(_WRITTEN_CODES, np.float32).tolist()])
+_LONG_NINES = (99999.999, 999999.99, 999999.999, 9999999.9, 9999999.99, 99999999.0, 99999999.99, 999999999.0)
+# Also as float32 holds them, -999.900024, but for the longest, of which it makes round numbers.
+_CODES = np.unique(
+    [
+        *(*_LONG_NINES, *(-code for code in _LONG_NINES)),
+        *(*_WRITTEN_CODES, *np.array(_WRITTEN_CODES, np.float32).tolist()),
+    ]
+)
 _CODE_DISTANCE = 1.0  # of a code from the range of all other values, in lengths of that range
 MAX_LEVELS = 64  # different values that are counted
 _PIECE = 65536  # samples of an array that are surveyed at once
@@ -115,6 +121,8 @@ class ColumnSurvey:
         self.unit_text = ""  # the unit of the readings, as the file writes it
         self.numeric = True  # cleared by the codec for text, objects, booleans
         self.reject_reason = ""  # then: what is there, and where
+        self.flagged = 0  # cells of a text with a mark such as `*` or `<`
+        self.first_flagged = ""
         self.infinite = ""  # where the first infinity is, if any
         self.values = 0  # samples that are not gaps
         self.integers = True

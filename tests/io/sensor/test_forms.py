@@ -676,10 +676,10 @@ ODD_FORMS: dict[str, tuple[str | bytes, tuple[str, ...], str, float | None]] = {
         "split the file by 'sensor_id'",
         None,
     ),
-    "percent in the cells": (
-        _columns("t_s,rh", int, lambda i: f"{WAVE[i]:.1f}%"),
+    "percent in some cells": (
+        _columns("t_s,rh", int, lambda i: f"{WAVE[i]:.1f}%" if i else f"{WAVE[i]:.1f}"),
         (),
-        "'19.9%' in line 2",
+        "line 3 holds '20.0%'",
         None,
     ),
     "exponents of Fortran": (_X.replace(".", "D+"), (), "'19D+91' in line 2", None),
