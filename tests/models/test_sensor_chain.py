@@ -99,6 +99,27 @@ def test_faint_hum_goes_where_it_was_asked_for() -> None:
     assert decibels(line[inside], (through(clean + line, remove=("mains",)) - clean)[inside]) > 12
 
 
+@pytest.mark.parametrize("turns_hz", [49.8, 50.18, 59.75, 25.0, 29.9])
+def test_a_motor_beside_the_mains_stays(turns_hz: float) -> None:
+    """Its tones are the rotation and harmonics of it."""
+    t = np.arange(8000) / 1000.0
+    tones = sum(0.4 / k * np.sin(2 * np.pi * k * turns_hz * t + k) for k in (1, 2, 3, 4))
+    log = tones + 0.5 * np.sin(2 * np.pi * 187 * t) + 0.05 * np.random.default_rng(0).standard_normal(t.size)
+    for grid_hz in (50.0, 60.0):
+        np.testing.assert_allclose(Mains(1000.0, grid_hz)(log), log, atol=0.02)
+
+
+def test_a_current_that_is_switched_stays() -> None:
+    t = np.arange(6000) / 1000.0
+    rng = np.random.default_rng(0)
+    inrush = (t > 1.0) * (1.0 + 5.0 * np.exp(-(t - 1.0).clip(0.0) / 0.3)) * np.sin(2 * np.pi * 50 * t)
+    level = np.interp(t, [0.0, 1.0, 1.5, 4.0, 5.0], [0.0, 0.0, 1.0, 1.0, 0.2])
+    sensor = 0.5 * level + 0.3 * np.sin(2 * np.pi * 50 * t) * (t > 1.0)
+    for current in (inrush, sensor):
+        log = current / current.std() + 0.01 * rng.standard_normal(t.size)
+        np.testing.assert_array_equal(Mains(1000.0)(log), log)
+
+
 def test_a_line_that_is_not_of_the_mains_stays() -> None:
     clean = slow() + np.sin(2 * np.pi * 46.0 * np.arange(16_384) / RATE_HZ)
     np.testing.assert_allclose(through(clean), clean, atol=1e-6)

@@ -24,8 +24,9 @@ class Mains:
 
     A short window tracks the phase of the first harmonic as the grid frequency drifts; a longer window at
     that phase fits all harmonics. The amount removed depends on how far the line stands above the spectrum
-    beside it. A machine's tone beside the frequency of the grid stays, as does a sweep that passes it, and a
-    line that is nearly the whole log: a current or voltage of the mains.
+    beside it. A machine's tone beside the frequency of the grid stays, or at twice that of another tone, and
+    so does a sweep that passes it. A current or voltage of the mains stays, too: a line that is nearly all of
+    the log, or that is switched or controlled, and is most of what happens while it is on.
     """
 
     rate_hz: float  # sample rate
@@ -41,9 +42,11 @@ class Mains:
         6.0,
         20.0,
     )  # ratio to the power beside it: below the first a line stays, above the second it goes
-    off_hz = (0.2, 0.35)  # deviation from the grid up to which a line goes, and from which it stays
+    off_hz = (0.13, 0.17)  # deviation from the grid up to which a line goes, and from which it stays
     lasts_s = 3.0  # minimum duration of hum
     whole = (0.7, 0.8)  # variance of a log that is mostly hum: all, nothing of it goes
+    switched = (0.5, 0.65)  # least amplitude within `lasts_s`, over the largest: of a current, of hum
+    most = (0.5, 0.6)  # largest share of the variance nearby: of hum, of a current
     max_window = 8192  # samples of a window
     # Minimum rate at which the spectrum beside a line is measured: at 50 Hz, a constant would fold onto that
     # line.
@@ -53,7 +56,7 @@ class Mains:
     @property
     def halo(self) -> int:
         """Radius of the windows: phase, amplitude, evidence, duration."""
-        return 2 * self._window(self.follow_s) + 2 * self._window(self.fit_s) + self._window(self.lasts_s)
+        return 2 * self._window(self.follow_s) + 2 * self._window(self.fit_s) + 3 * self._window(self.lasts_s)
 
     @property
     def possible(self) -> bool:
@@ -73,7 +76,10 @@ class Mains:
         if not present.any():
             return samples
         line = slide(base, follow)
-        present *= self._steadiness(line)
+        present *= self._steadiness(line) * (1.0 - self._switching(samples, line))
+        if not present.any():
+            return samples
+        present *= 1.0 - self._halving(samples, line)
         if not present.any():
             return samples
         step = np.abs(line)
@@ -111,6 +117,32 @@ class Mains:
         sure: Doubles = np.interp(at, np.arange(steady.size) * step + lag * step / 2, steady)
         sure *= np.interp(at, np.arange(power.size) * step, falling(power, self.whole))
         return sure
+
+    def _switching(self, samples: Doubles, line: Complex) -> Doubles:
+        """Return how surely a line `(n,)` is a current that is switched or controlled: 0 to 1."""
+        from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+        follow, near = self._window(self.follow_s), 4 * self._window(self.lasts_s) // self._step
+        size = np.abs(line[:: self._step])
+        end = (follow // 2 + GRID) // self._step  # nothing, or padding, is beyond the ends
+        if size.size > 4 * end:
+            size[:end], size[-end:] = size[end], size[-end - 1]
+        variance = (slide(samples * samples, follow) - slide(samples, follow) ** 2)[:: self._step]
+        share = maximum_filter1d(2.0 * size**2 / np.maximum(variance, 1e-30), near)
+        varies = falling(
+            minimum_filter1d(size, near) / np.maximum(maximum_filter1d(size, near), 1e-30), self.switched
+        )
+        at = np.arange(samples.size)
+        surely: Doubles = np.interp(
+            at, np.arange(size.size) * self._step, varies * (1.0 - falling(share, self.most))
+        )
+        return surely
+
+    def _halving(self, samples: Doubles, line: Complex) -> Doubles:
+        """Return how surely a line is a harmonic of a machine, which has a tone at half of its frequency."""
+        half = np.exp(-0.5j * np.unwrap(np.angle(line)))
+        base = samples * _turning(samples.size, -0.5 * self.grid_hz / self.rate_hz) * half
+        return self._presence(base, self._window(self.fit_s), self.faint)
 
     @property
     def _step(self) -> int:
