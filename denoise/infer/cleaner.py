@@ -198,7 +198,8 @@ class Cleaner:
         has its own units. The last of 2 or 4 channels of an image is alpha and is copied.
 
         Args:
-            array: The noisy samples. In a sensor's signal NaN is a gap, and stays one; so is a number that
+            array: The noisy samples. In a sensor's signal NaN is a gap, and stays one; so is a masked value,
+                which stays masked, and a number that
                 loggers store for a missing value, such as -999 or 9999, if it is far from all others.
             sample_rate: Hz, for signals; required by a model that has a rate of its own.
             strength: 1 is fully cleaned, 0 is the input.
@@ -223,6 +224,10 @@ class Cleaner:
             raise UsageError(f"the model {self.name} works at {spec.sample_rate:g} Hz: give the sample_rate")
         noisy, restore, known_axis = open_container(array)
         _check_array(noisy, spec.ndim, self.name)
+        if spec.modality != "sensor" and np.ma.is_masked(array):
+            raise InputError(
+                f"the array has masked values, and the model {self.name} needs all; give array.filled(value)"
+            )
         has_channels = noisy.ndim == spec.ndim + 1
         if has_channels and channel_axis is None:
             channel_axis = _channel_axis(noisy.shape) if known_axis is None else known_axis
@@ -236,6 +241,8 @@ class Cleaner:
             )
         # The result and a plane in floats, the least that any model takes
         require_memory(noisy.nbytes + 4 * planes[0].size, f"the array of shape {noisy.shape} ")
+        if spec.ndim == 2 and noisy.dtype.kind == "f":
+            _check_magnitude(planes)
         known = without_codes(planes) if spec.modality == "sensor" else planes
         cleaned, _ = self.apply(
             known,
@@ -288,6 +295,12 @@ def _check_array(array: Array, ndim: int, name: str) -> None:
         raise InputError(f"the array is of type {array.dtype}; expected integers or floats")
     if not array.size:
         raise InputError(f"the array has shape {array.shape}: there is nothing to clean")
+
+
+def _check_magnitude(image: Array) -> None:
+    largest = float(max(np.fmax.reduce(image, axis=None), -np.fmin.reduce(image, axis=None)))
+    if float(np.finfo(np.float32).max) < largest < float("inf"):
+        raise InputError(f"a sample has the magnitude {largest:.3g}; expected a number that float32 holds")
 
 
 def _peak(dtype: np.dtype[Any], modality: str) -> float | None:

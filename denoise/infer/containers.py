@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from denoise.arrays import Array
+from denoise.arrays import Array, with_gaps
 from denoise.errors import InputError, UsageError
 from denoise.infer.frames import library_of, table_of
 from denoise.io.sensor.columns import find_clock
@@ -54,7 +54,23 @@ def open_container(samples: Any) -> Opened:
         return Opened(np.asarray(samples), lambda array: samples.copy(data=array))
     if library_of(samples):
         return _open_frame(samples)
+    if isinstance(samples, np.ma.MaskedArray):
+        return _open_masked(samples)
+    if isinstance(samples, np.matrix):
+        return Opened(np.asarray(samples), lambda array: array.view(np.matrix))
     return Opened(np.asarray(samples), lambda array: array, -1 if hasattr(samples, "columns") else None)
+
+
+def _open_masked(samples: Any) -> Opened:
+    """Open a masked array: what is masked is a gap, and comes back masked, with the value below the mask."""
+    mask = np.ma.getmaskarray(samples)
+
+    def restore(array: Array) -> Any:
+        kept = np.where(mask, samples.data, array) if mask.any() else array
+        values = np.rint(kept) if samples.dtype.kind in "iu" else kept
+        return np.ma.array(values.astype(samples.dtype), mask=mask, fill_value=samples.fill_value)
+
+    return Opened(with_gaps(samples), restore)
 
 
 def _open_tensor(tensor: Any) -> Opened:

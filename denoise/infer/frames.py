@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from denoise.arrays import Doubles
+from denoise.arrays import Doubles, with_gaps
 from denoise.errors import InputError
 from denoise.io.sensor.npy import MAX_CHANNELS_FIRST
 from denoise.io.sensor.survey import ColumnSurvey
@@ -76,7 +76,7 @@ def table_of(table: Any) -> Table:
         raise InputError("X is sparse; expected an array: give X.toarray()")
     if hasattr(table, "collect"):  # of polars
         raise InputError("X is a lazy frame; expected a frame in memory: give X.collect()")
-    array = np.asarray(table)
+    array = with_gaps(table)
     if array.dtype.kind == "O":
         try:
             array = array.astype(np.float64)

@@ -11,13 +11,14 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from denoise.arrays import Array, Doubles, Mask
+from denoise.arrays import Array, Doubles, Mask, with_gaps
 from denoise.dsp.resample import MAX_TERM, resampler
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.gaps import ClockPauses, GapFiller
@@ -49,9 +50,12 @@ def check_request(name: str, model: object, strength: float, sigma: float | None
     """Check that the model `name` can honour a strength and a sigma.
 
     Raises:
-        UsageError: `strength` is outside 0..1, `sigma` is not a finite number of 0 or more, or the model
+        UsageError: `strength` is no number in 0..1, `sigma` is not a finite number of 0 or more, or the model
             takes none.
     """
+    for option, value in {"strength": strength, "sigma": sigma}.items():
+        if not isinstance(value, Real | None):
+            raise UsageError(f"{option} is {value!r}; expected a number")
     if not 0.0 <= strength <= 1.0:
         raise UsageError(f"strength is {strength}; it must be from 0 (the input) to 1 (fully cleaned)")
     if sigma is None:
@@ -87,6 +91,7 @@ class _HasDenoiser(Protocol):
     def denoiser(self) -> Denoiser: ...
 
 
+MAX_MAGNITUDE = 1e150  # of samples, whose squares are summed
 _EXTREMES = 8  # readings at either end of the range that may be glitches
 _ROUNDING = 1e-12  # of a constant, relative
 _FAR = 30.0  # standard deviations of the other readings; farther extremes do not count
@@ -109,11 +114,18 @@ class Levels:
         self._extremes = np.empty((channels, 0))  # the lowest and highest of each so far, not counted yet
 
     def update(self, block: Array) -> None:
-        """Add the next samples `(C, n)`."""
+        """Add the next samples `(C, n)`.
+
+        Raises:
+            InputError: One is so large that its square is infinite.
+        """
         values = np.asarray(block, np.float64)
         present = ~np.isnan(values)
         self._low = np.minimum(self._low, np.where(present, values, np.inf).min(axis=-1, initial=np.inf))
         self._high = np.maximum(self._high, np.where(present, values, -np.inf).max(axis=-1, initial=-np.inf))
+        largest = max(self._high.max(initial=0), -self._low.min(initial=0))
+        if MAX_MAGNITUDE < largest < np.inf:
+            raise InputError(f"a sample has the magnitude {largest:.3g}; expected {MAX_MAGNITUDE:g} at most")
         values = np.concatenate([self._extremes, values], axis=-1)
         self._extremes = np.full((len(values), 2 * _EXTREMES), np.nan)
         for row, extremes in zip(values, self._extremes, strict=True):
@@ -326,7 +338,7 @@ class Stream:
         Raises:
             InputError: A sample is infinite, or NaN in audio.
         """
-        block = np.asarray(block)
+        block = with_gaps(block)
         if block.ndim != 2 or block.shape[0] != self._channels:
             raise UsageError(f"the block has shape {block.shape}; this stream takes ({self._channels}, n)")
         if self._closed:
@@ -396,8 +408,9 @@ def _no_residual(block: Array, _last: bool, /) -> Array:
 
 def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
     """Return the model's rate over the signal's."""
-    if sample_rate is not None and not 0 < sample_rate < float("inf"):
-        raise UsageError(f"the sample rate is {sample_rate}; it must be a positive number of Hz")
+    known = sample_rate is None or (isinstance(sample_rate, Real) and 0 < sample_rate < float("inf"))
+    if not known:
+        raise UsageError(f"the sample rate is {sample_rate!r}; it must be a positive number of Hz")
     if spec.sample_rate is None or sample_rate is None:
         return 1.0
     ratio = spec.sample_rate / sample_rate

@@ -9,7 +9,7 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import ArrayLike
 
-from denoise.arrays import Array
+from denoise.arrays import Array, with_gaps
 from denoise.infer.select_audio import (
     LOOK_AHEAD_STEPS,
     OTHER,
@@ -122,7 +122,7 @@ class SwitchedStream:
         Raises:
             InputError: A sample is not a finite number.
         """
-        block = np.asarray(block)
+        block = with_gaps(block)
         check_finite(block, self._samples)
         self._samples += block.shape[1]
         for rows, group, ready in zip(self._rows, self._groups, self._ready, strict=True):

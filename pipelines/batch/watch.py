@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from denoise.errors import UsageError
+from denoise.io.formats import record_parts
 from denoise.signal import MODALITIES
 from pipelines.batch import discover
 from pipelines.batch import run as batch
@@ -34,7 +35,7 @@ _MAX_WAIT_S = 60.0  # between scans with notifications: they may get lost, and n
 _MIN_WAIT_S = 0.05  # between scans, always
 _CHANGES = frozenset({"created", "modified", "moved", "closed"})  # not opened, or closed after reading
 
-Stat = tuple[int, int, int]  # size, time and inode: a file that is written or replaced changes one
+Stat = tuple[int, ...]  # size, time and inode of each of its files: a file that is written changes one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +90,18 @@ class Arrivals:
 
     def __call__(self, path: Path) -> bool:
         """Record a file; True if it has settled since it was last processed."""
-        try:
-            found = path.stat()
-        except OSError:  # removed again, or a link whose target has not arrived
+        stat = _stat(path)
+        if not stat:  # removed again, or a link whose target has not arrived
             return False
-        stat = found.st_size, found.st_mtime_ns, found.st_ino
+        for part in record_parts(path, path):  # a record is read again when its samples arrive
+            stat += _stat(part)
         name = str(path)
         state = self._last.get(name)
         if state is None or state.stat != stat:
             state = _FileState(stat, self._now_s)
         self._files[name] = state
         # The writer of an empty file has not begun.
-        if state.accepted or not found.st_size or self._now_s - state.since_s < self._settle_s:
+        if state.accepted or not stat[0] or self._now_s - state.since_s < self._settle_s:
             return False
         state.accepted = True
         return True
@@ -124,6 +125,14 @@ class Arrivals:
         """Time when the next file may settle; infinity if there is none."""
         pending = (s.since_s for s in self._files.values() if not s.accepted and s.stat[0])
         return min(pending, default=math.inf) + self._settle_s
+
+
+def _stat(path: Path) -> Stat:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def watch(

@@ -86,11 +86,11 @@ def _execute(job: Job, item: Item) -> tuple[Outcome, str]:
     for _ in range(2):
         before = _state(item)
         try:
-            found = source_digest(item.source)
             if {path.name for path in _parts(item).values()} != {item.output(key).name for key in item.parts}:
                 raise InputError(f"{item.source}: names other files than before; run the command again")
             with syncing_later():  # the manifest syncs folders before it counts on them
                 outcome = job.execute(item)
+            found = source_digest(item.source)  # a file that is refused is not read to its end
         except InputError:  # what is half written is often unreadable
             if _state(item) == before:
                 raise

@@ -144,8 +144,23 @@ def test_calls_that_cannot_be_honoured(cleaner: Make) -> None:
         cleaner(modality="audio", sample_rate=16000.0).clean(noise(50))
     with pytest.raises(UsageError, match=r"half .* no sigma"):
         cleaner(modality="image").clean(noise(5, 5), sigma=25)
-    with pytest.raises(UsageError, match="strength"):
-        cleaner(modality="image").clean(noise(5, 5), strength=2)
+    for strength in (2, "1"):
+        with pytest.raises(UsageError, match="strength"):
+            cleaner(modality="image").clean(noise(5, 5), strength=strength)
+    for rate in ("100", 1j, -1, float("nan")):
+        with pytest.raises(UsageError, match=r"sample rate is .*positive number of Hz"):
+            cleaner(modality="sensor").clean(noise(50), sample_rate=rate)
+
+
+@pytest.mark.parametrize(("modality", "shape"), [("image", (9, 9)), ("audio", (99,)), ("sensor", (99,))])
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_no_model_can_square_are_refused_without_warnings(
+    cleaner: Make, modality: str, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(InputError, match=r"a sample has the magnitude .*e\+(299|300)"):
+        cleaner(modality=modality, sample_rate=8000.0).clean(
+            1e300 * noise(*shape).astype(float), sample_rate=8000
+        )
 
 
 def test_a_classical_row_needs_its_modality_named_when_it_has_several() -> None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import denoise
+from denoise.errors import InputError
 from denoise.infer.containers import open_container
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
@@ -102,6 +103,42 @@ def test_one_array_of_a_dataset_is_asked_for() -> None:
     dataset = type("Dataset", (), {"__module__": "xarray.core.dataset"})()
     with pytest.raises(denoise.InputError, match=r"dataset\['name'\]"):
         MEDIAN_1D.clean(dataset)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_masked_values_are_gaps_and_stay_masked(dtype: str) -> None:
+    time_s = np.arange(2000) / 100
+    log = 1000 * np.sin(2 * np.pi * time_s) + np.random.default_rng(0).normal(0, 100, 2000)
+    mask = np.random.default_rng(1).random(2000) < 0.1
+    given = np.ma.array(np.where(mask, 30000, log).astype(dtype), mask=mask, fill_value=-7)
+    before = given.copy()
+    cleaner = denoise.load("sensor")
+    cleaned = cleaner.clean(given, sample_rate=100)
+    assert type(cleaned) is np.ma.MaskedArray
+    assert (cleaned.dtype, cleaned.fill_value) == (np.dtype(dtype), -7)
+    assert np.array_equal(cleaned.mask, mask)
+    assert np.array_equal(cleaned.data[mask], before.data[mask])
+    gaps = cleaner.clean(np.where(mask, np.nan, log.astype(dtype)), sample_rate=100)
+    np.testing.assert_allclose(cleaned.data[~mask], gaps[~mask], atol=0.6 if dtype == "int16" else 1e-2)
+    assert np.array_equal(given.data, before.data)
+    table = denoise.SignalDenoiser(sample_rate=100).fit_transform(given[:, None])
+    np.testing.assert_allclose(table[~mask, 0], gaps[~mask], atol=1e-2)
+
+
+def test_masked_pictures_are_refused_and_masks_without_effect_are_not() -> None:
+    cleaner = denoise.load("photo-fast")
+    image = np.ma.array(np.random.default_rng(0).random((24, 24)), mask=False)
+    assert type(cleaner.clean(image)) is np.ma.MaskedArray
+    image[3, 4] = np.ma.masked
+    with pytest.raises(InputError, match=r"masked values.*filled"):
+        cleaner.clean(image)
+
+
+def test_a_matrix_comes_back_as_one() -> None:
+    given = np.random.default_rng(0).normal(size=(1, 300)).view(np.matrix)
+    cleaned = denoise.load("sensor").clean(given, sample_rate=100)
+    assert type(cleaned) is np.matrix
+    assert cleaned.shape == given.shape
 
 
 def test_lists_come_back_as_arrays() -> None:

@@ -67,6 +67,35 @@ def test_an_input_that_changes_while_it_is_read_is_read_again(
         assert "changed while it was read" in str(entry.error)
 
 
+def test_an_input_that_is_removed_while_it_is_read_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / name)
+    execute = CleanJob.execute
+
+    def loses(job: CleanJob, item: Any) -> Any:
+        if item.source.name == "a.png":
+            item.source.unlink()
+        return execute(job, item)
+
+    monkeypatch.setattr(CleanJob, "execute", loses)
+    inputs, options = (tmp_path / "a.png", tmp_path / "b.png"), CleanOptions(model="none")
+    first, second = run(CleanJob(inputs=inputs, output=tmp_path / "out", options=options, workers=1)).entries
+    assert (first.status, second.status) == ("failed", "ok")
+    assert str(first.error).startswith(f"{inputs[0]}: cannot be read")
+
+
+def test_a_file_that_is_refused_is_not_read_to_its_end_for_a_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF....WAVE")
+    monkeypatch.setattr("pipelines.batch.worker.source_digest", lambda _: pytest.fail("it was read"))
+    options = CleanOptions(model="none")
+    (entry,) = run(CleanJob(inputs=(tmp_path,), output=tmp_path.parent / "o", options=options)).entries
+    assert entry.status == "failed"
+
+
 def test_two_reports_do_not_share_a_name(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
     for name in ("both", "-"):

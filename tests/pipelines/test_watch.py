@@ -64,6 +64,16 @@ def test_a_file_that_grows_or_is_touched_starts_anew(tmp_path: Path) -> None:
     assert look(arrivals, 22, path) == ["a"]
 
 
+def test_a_record_is_taken_again_when_its_samples_arrive(tmp_path: Path) -> None:
+    arrivals, path = Arrivals(settle_s=2), tmp_path / "a.hea"
+    path.write_text("a 1 250 9\na.dat 16 200 16 0 0 0 0 I\n")
+    assert [look(arrivals, now_s, path) for now_s in (0, 2)] == [[], ["a.hea"]]
+    path.with_suffix(".dat").write_bytes(b"1")
+    assert [look(arrivals, now_s, path) for now_s in (3, 4)] == [[], []]
+    path.with_suffix(".dat").write_bytes(b"12")
+    assert [look(arrivals, now_s, path) for now_s in (5, 6.9, 7)] == [[], [], ["a.hea"]]
+
+
 def test_an_empty_file_is_waited_for(tmp_path: Path) -> None:
     arrivals, path = Arrivals(settle_s=2), tmp_path / "a"
     path.touch()
