@@ -408,8 +408,8 @@ def _no_residual(block: Array, _last: bool, /) -> Array:
 
 def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
     """Return the model's rate over the signal's."""
-    known = sample_rate is None or (isinstance(sample_rate, Real) and 0 < sample_rate < float("inf"))
-    if not known:
+    given: object = sample_rate  # callers are not always typed
+    if given is not None and not (isinstance(given, Real) and 0 < float(given) < float("inf")):
         raise UsageError(f"the sample rate is {sample_rate!r}; it must be a positive number of Hz")
     if spec.sample_rate is None or sample_rate is None:
         return 1.0

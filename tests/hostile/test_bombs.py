@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -47,6 +48,28 @@ def test_a_picture_of_a_gigabyte_in_a_kilobyte(tmp_path: Path) -> None:
     path.write_bytes(b"RIFF" + struct.pack("<I", 1012) + b"WEBPVP8L" + struct.pack("<I", 1000))
     path.write_bytes(path.read_bytes() + header.to_bytes(5, "little") + bytes(995))
     refused(path, TooLargeError, "268 megapixels in 1020 bytes; refusing to decode")
+
+
+@pytest.mark.parametrize(
+    ("cell", "merged", "words"),
+    [("XFD1048576", "D1:E2", "cells up to the last one"), ("C4", "D1:XFD1048576", "merged cells")],
+)
+def test_a_sheet_of_billions_of_cells_in_a_kilobyte(
+    tmp_path: Path, cell: str, merged: str, words: str
+) -> None:
+    path = tmp_path / "a.xlsx"
+    book = openpyxl.Workbook()
+    sheet: Any = book.active
+    for row in range(9):
+        sheet.append([row, row / 7])
+    sheet[cell] = 1
+    book.save(tmp_path / "plain.xlsx")
+    with zipfile.ZipFile(tmp_path / "plain.xlsx") as plain, zipfile.ZipFile(path, "w") as archive:
+        for name in plain.namelist():
+            content = plain.read(name)
+            area = f'</sheetData><mergeCells><mergeCell ref="{merged}"/></mergeCells>'.encode()
+            archive.writestr(name, content.replace(b"</sheetData>", area))
+    refused(path, TooLargeError, f"claims [0-9]+ {words} in [0-9]+ bytes; refusing to decode")
 
 
 def test_a_picture_that_takes_gigabytes_to_clean_is_no_small_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import UnsupportedError
-from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, rescaled
+from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, lost_boxes, rescaled
 from denoise.io.image.ifd import ORIENTATION, turned_exif
 from denoise.signal import ImageInfo, Metadata, Page
 
@@ -67,7 +67,8 @@ class Avif(SinglePage):
         if (at := head.find(b"colrnclx") + 8) >= 8:
             own["colours"] = struct.unpack_from(">HHH", head.ljust(at + 6, b"\0"), at)
         channels, dtype = (1 if flags & GRAY else 3) + alpha, "uint16" if flags & DEEP else "uint8"
-        lost = ("the HDR gain map of the AVIF is not kept",) if b"tmap" in head else ()
+        gain_map = ("the HDR gain map of the AVIF is not kept",) if b"tmap" in head else ()
+        lost = gain_map + lost_boxes(data)
         return Header((Page(image.height, image.width, channels, dtype, alpha),), metadata, (), own, lost)
 
     def decode(self, data: FileBytes, header: Header) -> Array:

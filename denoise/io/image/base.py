@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import IO, Any, BinaryIO, Protocol, overload
 import numpy as np
 
 from denoise.arrays import Array
-from denoise.errors import OutputError
+from denoise.errors import OutputError, printable
 from denoise.signal import ImageInfo, Metadata, Page
 
 EXIF = b"Exif\0\0"  # JPEG's prefix of the block, which some writers add elsewhere
@@ -57,6 +58,27 @@ def behind(data: FileBytes, end: int) -> tuple[str, ...]:
             return (f"{len(data) - end} bytes behind the picture: not kept",)
         start += len(piece)
     return ()
+
+
+def lost_boxes(data: FileBytes, *kept: bytes) -> tuple[str, ...]:
+    """Sentences about the boxes of a file, and the bytes behind them, that no writer keeps.
+
+    Args:
+        kept: Boxes of the picture and its metadata, besides those of the base format (ISO/IEC 14496-12).
+    """
+    position, lost = 0, dict[str, None]()
+    while position + 8 <= len(data):
+        size, kind = struct.unpack(">I4s", data[position : position + 8])
+        size = (
+            int.from_bytes(data[position + 8 : position + 16]) if size == 1 else size or len(data) - position
+        )
+        if size < 8 or position + size > len(data):
+            break
+        if kind not in (*kept, b"ftyp", b"meta", b"mdat", b"free", b"skip"):
+            lost[printable(kind.decode("latin-1"))] = None
+        position += size
+    named = (f"boxes not kept: {', '.join(lost)}",) if lost else ()
+    return named + behind(data, position)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Gif:
             frames = (Page(height, width, 4, "uint8", 1),)
         plays = image.info["loop"] + (image.info["loop"] > 0) if "loop" in image.info else 1
         note = "GIF is only read: the result is a WebP, with all colours"
-        return Header(frames, Metadata(xmp=image.info.get("xmp"), plays=plays), (note,))
+        texts = ("comment",) if image.info.get("comment") else ()
+        return Header(frames, Metadata(xmp=image.info.get("xmp"), plays=plays), (note,), texts=texts)
 
     def pages(self, data: FileBytes, _header: Header) -> Iterator[Array]:
         """Decode frame after frame."""

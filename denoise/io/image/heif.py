@@ -14,7 +14,7 @@ import numpy as np
 from denoise.arrays import Array
 from denoise.errors import UnsupportedError
 from denoise.io.formats import optional_package
-from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits
+from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, lost_boxes
 from denoise.signal import ImageInfo, Metadata, Page
 
 CHANNELS = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # `I` with 16 bits is gray
@@ -53,7 +53,7 @@ class Heif(SinglePage):
             exif=exif and exif.removeprefix(EXIF), icc=info.get("icc_profile"), xmp=info.get("xmp")
         )
         own = {name: info[name] for name in KEPT if info.get(name)}
-        return Header((page,), metadata, (), own, _lost(images))
+        return Header((page,), metadata, (), own, _lost(images) + lost_boxes(data))
 
     def decode(self, data: FileBytes, _header: Header) -> Array:
         """Decode the primary picture."""

@@ -15,13 +15,14 @@ import numpy as np
 from denoise.arrays import Array
 from denoise.errors import OutputError, UnsupportedError
 from denoise.io.formats import optional_package
-from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, rescaled
+from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, lost_boxes, rescaled
 from denoise.io.image.ifd import turned_exif
 from denoise.io.limits import require_plausible_page
 from denoise.signal import ImageInfo, Metadata, Page
 
 DISTANCE = 0.5  # of lossy files, in steps of a visible difference
 SIGNATURE = b"\0\0\0\x0cJXL \r\n\x87\n"
+BOXES = b"JXL |jxlc|jxlp|jxll|jxli|jbrd|brob|Exif|xml ".split(b"|")  # of the picture, its EXIF and XMP
 TURNS: dict[int, Callable[[Array], Array]] = {  # from each orientation of EXIF to upright
     **{2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1]},
     **{5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1), 8: np.rot90},
@@ -52,7 +53,8 @@ class JpegXl(SinglePage):
         exif, _ = turned_exif(found.get("exif", b"").removeprefix(EXIF))
         metadata = Metadata(exif=exif or None, icc=found.get("icc"), xmp=found.get("xmp"))
         own = {"bits": bits, "lossless": _is_lossless(encoded)}
-        return Header((page,), metadata, (), own)
+        lost = lost_boxes(data, *BOXES) if encoded.startswith(SIGNATURE) else ()
+        return Header((page,), metadata, (), own, lost)
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture, at full scale."""

@@ -32,6 +32,8 @@ _NO_VALUES = (
 )
 _PROPERTIES = "docProps/core.xml"
 _STAMP, _EPOCH = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z?"), b"1980-01-01T00:00:00Z"
+_MERGED = re.compile(rb"<mergeCell [^>]*?ref=[\"']([A-Z]+[0-9]+:[A-Z]+[0-9]+)[\"']")
+_CELL_BYTES = 32  # at least, of one in memory
 _DATES = (datetime.datetime, datetime.date)
 
 
@@ -98,13 +100,29 @@ def _open(path: Path) -> Any:
         warnings.simplefilter("ignore")  # on parts that openpyxl drops
         with zipfile.ZipFile(path) as archive:
             claimed = sum(entry.file_size for entry in archive.infolist())
-        require_plausible_size(claimed, path.stat().st_size, f"{claimed} bytes of sheets", f"{path}: ")
+            require_plausible_size(claimed, path.stat().st_size, f"{claimed} bytes of sheets", f"{path}: ")
+            sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
+            merged = [area for name in sheets for area in _MERGED.findall(archive.read(name))]
+        _check_cells(path, sum(map(_cells, merged)), "merged cells")  # openpyxl makes an object of each
         return openpyxl.load_workbook(path, keep_vba=path.suffix.lower() == ".xlsm")
+
+
+def _cells(area: bytes) -> int:
+    """Count the cells of an area, such as `A1:XFD1048576`."""
+    from openpyxl.utils import range_boundaries
+
+    left, top, right, bottom = (number or 0 for number in range_boundaries(area.decode("latin-1")))
+    return (right - left + 1) * (bottom - top + 1)
+
+
+def _check_cells(path: Path, cells: int, kind: str) -> None:
+    require_plausible_size(cells * _CELL_BYTES, path.stat().st_size, f"{cells} {kind}", f"{path}: ")
 
 
 def _table(path: Path) -> _Table:
     """Find the first sheet whose last rows hold numbers; names stand in the rows above."""
     for sheet in _open(path).worksheets:
+        _check_cells(path, sheet.max_row * sheet.max_column, "cells up to the last one")
         rows = list(sheet.iter_rows(values_only=True))
         first = next((n for n, row in enumerate(rows) if _is_data(row)), None)
         if first is None or len(rows) - first < _MIN_ROWS:

@@ -9,6 +9,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pillow_heif
 import pytest
 import tifffile as tifffile_module
 from numpy.typing import NDArray
@@ -64,6 +65,17 @@ def bmp(bits: int, pixels: NDArray[Any], masks: bytes = b"", behind: bytes = b""
     )
 
 
+def box(kind: bytes) -> bytes:
+    return struct.pack(">I4s", 16, kind) + b"contents"
+
+
+def heic() -> bytes:
+    held = memory.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(PHOTO)).save(held)
+    return held.getvalue()
+
+
+BOXES = "boxes not kept: {}; 8 bytes behind the picture: not kept"
 PADDED = np.dstack([PHOTO[..., ::-1], np.full((24, 32), 7, np.uint8)])
 SHORT = (
     (PHOTO[..., 0].astype("<u2") >> 3 << 11) | (PHOTO[..., 1].astype("<u2") >> 2 << 5) | PHOTO[..., 2] >> 3
@@ -88,6 +100,15 @@ KEPT = b"".join([chunk(b"sTER", b"\0"), chunk(b"sPLT", b"pal\0\x08" + bytes(6)),
             ".tif",
             lambda: tiff(extratags=[(37724, "B", 20, b"Adobe Photoshop Doc!", True)]),
             "Photoshop's layers (tag 37724) are not kept: they would show the noise",
+        ),
+        (".avif", lambda: imagecodecs.avif_encode(PHOTO), ""),
+        (".avif", lambda: imagecodecs.avif_encode(PHOTO) + box(b"uuid") + b"TRAILING", BOXES.format("uuid")),
+        (".heic", lambda: heic() + box(b"sefd") + b"TRAILING", BOXES.format("sefd")),
+        (".jxl", lambda: imagecodecs.jpegxl_encode(PHOTO), ""),
+        (
+            ".jxl",
+            lambda: imagecodecs.jpegxl_encode(PHOTO, usecontainer=True) + box(b"jumb"),
+            "boxes not kept: jumb",
         ),
         (".bmp", lambda: bmp(24, PHOTO[..., ::-1]), ""),
         (".bmp", lambda: bmp(24, PHOTO[..., ::-1], behind=b"TAIL"), "4 bytes behind the picture: not kept"),
