@@ -103,6 +103,27 @@ def test_a_saved_one_judges_as_before(detector: AnomalyDetector, tmp_path: Path)
     assert len(denoise.embed("data/samples/sensors/ecg_200hz.csv", path).codes)
 
 
+def test_few_units_widen_the_threshold_and_a_saved_one_keeps_it(
+    detector: AnomalyDetector, tmp_path: Path
+) -> None:
+    """Louder and quieter days: what four of them say of a fifth."""
+    path, held = tmp_path / "m.safetensors", waves(800, 9)
+    units = np.arange(800) // 200
+    held *= np.array([0.7, 1.0, 1.3, 1.6])[units, None].astype(np.float32)
+    alone, few = AnomalyDetector(quantile=0.99), AnomalyDetector(quantile=0.99)
+    alone.calibrate(detector.embedding_, waves(500, 0), held)
+    few.calibrate(detector.embedding_, waves(500, 0), held, units)
+    assert few.threshold_ > alone.threshold_ + 0.5
+    assert not alone.notes_
+    assert few.notes_ == ("4 normal files or stretches set the threshold: too few to count one in 100",)
+    few.save(path, "waves", denoise.Segmentation("sensor", (SIZE,)))
+    loaded, _ = AnomalyDetector.load(path)
+    assert (loaded.threshold_, loaded.unit_nats_) == pytest.approx((few.threshold_, few.unit_nats_))
+    assert loaded.notes_ == few.notes_
+    with pytest.raises(UsageError, match="one unit; expected at least two"):
+        few.calibrate(detector.embedding_, waves(500, 0), held, np.zeros(800))
+
+
 def test_what_says_nothing_of_normal_is_refused(detector: AnomalyDetector, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     detector.embedding_.save(path, "waves", denoise.Segmentation("sensor", (SIZE,)))
