@@ -28,7 +28,7 @@ _THUMBNAIL_PX = 48  # of the shorter side, about
 
 def anomalies_page(result: AnomalyResult) -> Page:
     """Make the page of a search for anomalies: anomalous files first, their places outlined."""
-    ordered = sorted(result.rows, key=lambda row: row[1].p_value)
+    ordered = sorted(result.rows, key=lambda row: (row[1].p_value, -row[1].measured.score.max()))
     budget = Budget.for_files(len(ordered))
     names = short_names([str(source.path) for source, _ in ordered])
     rows = [
@@ -68,6 +68,8 @@ def anomalies_page(result: AnomalyResult) -> Page:
             f"False alarms on held-out normal windows: {held_out.alarms} of {held_out.windows}, "
             f"{held_out.expected:.1f} expected."
         )
+    remarks = dict.fromkeys(note for _, found in ordered for note in found.notes)
+    notes += [f"{note[:1].upper()}{note[1:]}." for note in remarks]
     columns = [
         Column("status"),
         Column("p", number=True),

@@ -179,14 +179,16 @@ def test_few_pictures_of_unlike_light_give_few_false_alarms(tmp_path: Path, deno
                 tmp_path / folder / f"{number}.png"
             )
     out = tmp_path / "r.json"
-    result = denoise("anomalies", tmp_path / "today", "-o", out, "--fit-on", tmp_path / "good", *QUICK)
+    written = ("-o", out, "--report", tmp_path / "r.html")
+    result = denoise("anomalies", tmp_path / "today", "--fit-on", tmp_path / "good", *written, *QUICK)
     assert result.exit_code == 0, result.output
     report = json.loads(out.read_text())
     flags = [window["anomalous"] for row in report["rows"] for window in row["windows"]]
     assert np.mean(flags) <= 0.02
     assert not any(row["anomalous"] for row in report["rows"])
     assert report["held_out"]["windows"] == 3 * 225
-    assert "3 normal files or stretches set the threshold: too few" in result.stdout
+    for text in (result.stdout, (tmp_path / "r.html").read_text("utf-8")):
+        assert "3 normal files or stretches set the threshold: too few" in text
 
 
 @pytest.mark.parametrize("channels", [1, 2])
