@@ -136,7 +136,7 @@ def _sort_in(file: File, reasons: Mapping[str, str | None], found: Found, unwant
         relative = relative.with_suffix(row.written_suffix) if row and row.written_suffix else relative
         found.sources.append(Source(path, relative, modality, file.size_bytes))
     else:
-        what = "a link that leads nowhere" if path.is_symlink() else "no regular file"
+        what = "a link that leads nowhere" if path.is_symlink() and not path.exists() else "no regular file"
         found.problems.append(Problem(path, f"{path}: {what}; a file was expected"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import click
 
 from denoise.errors import InputError, printable
 from denoise.io.audio.pipe import PipeFormat
-from denoise.io.formats import Format
+from denoise.io.formats import Format, record_parts
 from denoise.io.sniff import HEAD_BYTES, format_of
 from denoise.options import CleanOptions
 from pipelines.batch import run as batch
@@ -29,6 +30,7 @@ _OF_FILES = (  # options of results that have a name
 
 def clean_piped(raw: str | None, channels: int, settings: dict[str, Any]) -> None:
     """Clean standard input to standard output: live where the format can be, else as a whole."""
+    _require_stdout()
     kind = None if raw else _format()
     if kind is None or not kind.codec or kind.name in _LIVE:
         _live(raw, channels, settings)
@@ -42,11 +44,16 @@ def clean_to_stdout(settings: dict[str, Any], json_path: Path | None, report_pat
         raise click.UsageError(f"{unused[0]} cannot be used with standard output, -o -.")
     if options.STDOUT in (json_path, report_path, options.log_path()):
         raise click.UsageError("standard output takes the result; write the report to a file.")
+    _require_stdout()
     with scratch() as folder:
         job = options.job_from(CleanJob, settings | {"output": folder})
         if len(job.inputs) != 1 or job.inputs[0].is_dir():
             raise click.UsageError(
                 f"-o - takes one file; found {printable(', '.join(map(str, job.inputs)))}."
+            )
+        if record_parts(job.inputs[0], job.inputs[0]):
+            raise click.UsageError(
+                f"{printable(str(job.inputs[0]))}: is a record of several files; give -o FOLDER."
             )
         done = batch.run(job, options.progress())
         for entry in done.entries:
@@ -56,6 +63,12 @@ def clean_to_stdout(settings: dict[str, Any], json_path: Path | None, report_pat
         named = tuple(replace(entry, output=str(options.STDOUT)) for entry in done.entries)
         job = replace(job, output=options.STDOUT)
         options.finish(job, replace(done, entries=named), json_path, report_path)
+
+
+def _require_stdout() -> None:
+    """Refuse a result that would go nowhere."""
+    if getattr(sys.stdout, "name", "") == os.devnull:  # put there for one that the caller closed
+        raise click.UsageError("standard output is closed, and it is to take the result.")
 
 
 def _format() -> Format | None:

@@ -50,6 +50,15 @@ def test_a_picture_of_a_gigabyte_in_a_kilobyte(tmp_path: Path) -> None:
     refused(path, TooLargeError, "268 megapixels in 1020 bytes; refusing to decode")
 
 
+@pytest.mark.parametrize("line", [b"\n", b"#\n"])
+def test_lines_without_rows_take_linear_time(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"t,x\n" + b"".join(b"%d,1.5\n" % row for row in range(999)) + 2_000_000 * line)
+    started = time.process_time()
+    assert io.probe(path).shape == (1, 999)
+    assert time.process_time() - started < 10
+
+
 @pytest.mark.parametrize(
     ("cell", "merged", "words"),
     [("XFD1048576", "D1:E2", "cells up to the last one"), ("C4", "D1:XFD1048576", "merged cells")],

@@ -224,10 +224,26 @@ def test_streams_that_are_full_closed_or_narrow_end_in_a_code(tmp_path: Path) ->
     closed = subprocess.run(["sh", "-c", shell], check=False, capture_output=True, text=True)
     assert (closed.returncode, closed.stdout) == (1, "")
     assert closed.stderr == "Error: standard input: empty, expected a WAV\n"
+    shell = f"exec {sys.executable} -m pipelines.cli clean {name} -o - >&-"
+    nowhere = subprocess.run(["sh", "-c", shell], check=False, capture_output=True, text=True)
+    assert (nowhere.returncode, "standard output is closed" in nowhere.stderr) == (2, True)
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     narrow = process("info", name, env=ascii_only)
     assert (narrow.returncode, narrow.stderr) == (0, "")
     assert "ü.csv" in narrow.stdout or "\\xfc.csv" in narrow.stdout
+
+
+def test_no_file_gets_the_number_of_a_closed_stream_and_a_lost_folder_is_said(tmp_path: Path) -> None:
+    """What a library prints on a closed stream must not go into the file that has its number."""
+    code = "import os, pipelines.cli.start as s; s._open_standard_streams(); os._exit(os.open('new', 65))"
+    shell = f'cd {tmp_path} && exec {sys.executable} -c "{code}" <&- >&- 2>&-'
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run(["sh", "-c", shell], check=False, env=environment).returncode > 2
+    gone = tmp_path / "gone"
+    shell = f"mkdir {gone} && cd {gone} && rmdir {gone} && exec {sys.executable} -m pipelines.cli info a"
+    lost = subprocess.run(["sh", "-c", shell], check=False, env=environment, capture_output=True, text=True)
+    assert lost.returncode == 2
+    assert lost.stderr.startswith("Error: the current folder: ")
 
 
 @pytest.mark.parametrize(

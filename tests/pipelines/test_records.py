@@ -89,6 +89,12 @@ def test_a_record_is_cleaned_again_when_its_samples_change(tmp_path: Path, denoi
     assert (out / "rec.dat").read_bytes() != before
 
 
+def test_a_record_does_not_go_to_standard_output(tmp_path: Path, denoise: Any) -> None:
+    refused = denoise("clean", _record(tmp_path, "rec"), "-o", "-")
+    assert refused.exit_code == 2
+    assert "is a record of several files; give -o FOLDER" in refused.output
+
+
 def test_two_headers_of_one_file_of_samples_are_refused(tmp_path: Path, denoise: Any) -> None:
     first, out = _record(tmp_path / "in", "rec"), tmp_path / "out"
     second = _record(first.parent, "other", "rec.dat", annotated=False)

@@ -89,24 +89,33 @@ class Rows:
             if width > 1 or all(map(str.strip, cells)):
                 columns: list[Sequence[str]] = [cells[index::width] for index in range(width)]
                 return Chunk(columns, range(first, first + len(lines)), {}), len(lines)
+        if lines and not text.strip(delimiter + " "):  # blank, but for text without a delimiter of its own
+            blank = "".join(line + self._dialect.newline for line in lines)
+            if not blank.strip():
+                return Chunk([], (), {0: blank}), len(lines)
         return self._parse_slowly(lines, first, last)
 
     def _parse_slowly(self, lines: list[str], first: int, last: bool) -> tuple[Chunk, int]:
         newline, dialect = self._dialect.newline, self._dialect
         rows: list[list[str]] = []
         numbers_of_lines: list[int] = []
-        kept: dict[int, str] = {}
+        held: dict[int, list[str]] = {}  # text is joined once: a sum of many lines takes quadratic time
+
+        def chunk() -> Chunk:
+            kept = {row: "".join(part + newline for part in parts) for row, parts in held.items()}
+            return Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept)
+
         index = 0
         while index < len(lines):
             record, start = lines[index], index
             index += 1
             if not record.strip() or COMMENT.match(record):
-                kept[len(rows)] = kept.get(len(rows), "") + record + newline
+                held.setdefault(len(rows), []).append(record)
                 continue
             is_open = dialect.is_open(record)
             while is_open:
                 if index == len(lines) and not last:
-                    return Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), start
+                    return chunk(), start
                 if index == len(lines) or len(record) > MAX_RECORD_BYTES:
                     raise UnreadableError(
                         f"{self._path}: line {first + start} opens a quote that is not closed by the end; "
@@ -123,7 +132,7 @@ class Rows:
                 )
             rows.append(cells)
             numbers_of_lines.append(first + start)
-        return Chunk(list(zip(*rows, strict=True)), numbers_of_lines, kept), len(lines)
+        return chunk(), len(lines)
 
 
 class _Cursor:
