@@ -184,10 +184,11 @@ def run() -> None:
             cli(prog_name="denoise")
         finally:
             sys.stdout.flush()
-    except OSError as error:  # of the streams alone: commands have handled theirs
+    except OSError as error:  # of the streams, or of the settings: commands have handled theirs
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         if error.errno == errno.EPIPE:
             sys.exit(1)
         with suppress(OSError):
-            click.echo(f"Error: standard output: {error.strerror}", err=True)
+            place = error.filename or "standard output"
+            click.echo(printable(f"Error: {place}: {error.strerror}"), err=True)
         sys.exit(3)

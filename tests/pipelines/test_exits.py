@@ -1,6 +1,7 @@
 """Exit codes, and the use of the output streams."""
 
 import contextlib
+import errno
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 from pipelines.batch import run as batch
 from pipelines.batch.lock import exclusive
+from pipelines.cli import settings
 from pipelines.cli.group import Terminated, cli
 
 Run = Callable[..., Any]
@@ -231,6 +233,18 @@ def test_streams_that_are_full_closed_or_narrow_end_in_a_code(tmp_path: Path) ->
     narrow = process("info", name, env=ascii_only)
     assert (narrow.returncode, narrow.stderr) == (0, "")
     assert "ü.csv" in narrow.stdout or "\\xfc.csv" in narrow.stdout
+
+
+def test_a_working_folder_that_may_not_be_read_has_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def forbid(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path) == "denoise.toml":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", forbid)
+    assert settings.path() is None
 
 
 def test_no_file_gets_the_number_of_a_closed_stream_and_a_lost_folder_is_said(tmp_path: Path) -> None:
