@@ -47,7 +47,7 @@ def make_core(model: Denoiser, channels: int, block: int, sigmas: list[float] | 
 
 def tile_length(block: int, halo: int) -> int:
     """Return the samples to keep of one run: if blocks may be long, an eighth is read beside them."""
-    return max(block, 2 * halo, min(16 * halo, 4 * block))
+    return max(block, 2 * halo, min(16 * halo, 8 * block))
 
 
 def _groups(channels: int, samples: int, *, joint: bool) -> list[slice]:

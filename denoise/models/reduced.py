@@ -19,7 +19,6 @@ _MARGIN = (
 )
 _STEP_FLOOR = 1e-8  # a channel of zeros has a step, too
 _FAINTEST = 0.01  # least range of hidden values, of the largest: more of a silent channel would saturate
-_MIN_SIGNAL_WIDTH = 64  # channels
 _EVERY = 7  # the quantile is of every seventh value
 
 
@@ -109,18 +108,8 @@ def can_be_reduced(network: Denoiser) -> bool:
 
 
 def in_bf16(network: Denoiser) -> Denoiser:
-    """Return a copy of a network that `can_be_reduced`, with its blocks in bfloat16.
-
-    Narrow blocks of networks for signals stay: they gain nothing, and cost most of the precision.
-    """
-    min_width = _MIN_SIGNAL_WIDTH if network.spec.ndim == 1 else 0
-
-    def reduced(block: ResidualBlock, _number: int) -> nn.Module:
-        first = block.body[0]
-        assert isinstance(first, nn.Conv1d | nn.Conv2d)
-        return Bf16Block(block) if first.in_channels >= min_width else block
-
-    return _replaced(network, reduced)
+    """Return a copy of a network that `can_be_reduced`, with its blocks in bfloat16."""
+    return _replaced(network, lambda block, _number: Bf16Block(block))
 
 
 Range = Sequence[float | Sequence[float]]  # of the input and of hidden values, for each channel or for all

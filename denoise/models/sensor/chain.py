@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from denoise.arrays import Doubles
-from denoise.dsp.windows import padded
+from denoise.dsp.windows import padded, plan
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser
 from denoise.models.sensor.check import EventGuard, HarmGate, WanderGate
@@ -37,6 +37,7 @@ _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
 _MUCH = 0.4  # share of the variance; that much in corrections that are not applied is worth a word
 _SWAYS = 0.05  # the same of wander around heartbeats
 _WANDERS = 0.01  # the same of what a first-order process explains
+_PIECE = 1 << 17  # samples that a network takes at once: more need more memory, and no less time
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 
@@ -239,7 +240,7 @@ class SensorChain(Denoiser):
             batch = given[None]
             if not network.spec.joint_channels:  # one by one: (C, 1, T), or (C, 2, T)
                 batch = given.reshape(-1, *prepared.shape).transpose(0, 1)
-            answer = network(batch).reshape(prepared.shape).double().cpu().numpy()
+            answer = _in_pieces(network, batch).reshape(prepared.shape).double().cpu().numpy()
             correction = prepared - answer
             if network is self.heart and self._wander:
                 fast = np.stack([self._wander(row) for row in correction])
@@ -298,3 +299,13 @@ class SensorChain(Denoiser):
 
     def _count(self, name: str, removed: Doubles) -> None:
         self._removed[name] = self._removed.get(name, 0.0) + float(np.sum(removed**2))
+
+
+def _in_pieces(network: Denoiser, batch: Tensor) -> Tensor:
+    """Run a network on signals `(B, C, T)` piece by piece, each with its halo."""
+    size = batch.shape[-1]
+    windows = plan(
+        size, size if network.spec.halo is None else _PIECE, network.spec.halo or 0, network.spec.multiple_of
+    )
+    pieces = [network(batch[..., w.read_start : w.read_stop])[..., w.kept] for w in windows]
+    return torch.cat(pieces, dim=-1)
