@@ -78,6 +78,13 @@ def test_the_manifest_proves_every_file_of_a_record(tmp_path: Path, denoise: Any
     assert not list(out.glob(".*"))
 
 
+def test_annotations_without_any_event_are_copied(tmp_path: Path, denoise: Any) -> None:
+    header, out = _record(tmp_path / "in", "rec"), tmp_path / "out"
+    header.with_suffix(".atr").write_bytes(b"\0\0")  # their end alone
+    assert denoise("clean", header.parent, "-o", out).exit_code == 0
+    assert (out / "rec.atr").read_bytes() == b"\0\0"
+
+
 def test_a_record_is_cleaned_again_when_its_samples_change(tmp_path: Path, denoise: Any) -> None:
     header, out = _record(tmp_path / "in", "rec"), tmp_path / "out"
     command = ("clean", header.parent, "-o", out)

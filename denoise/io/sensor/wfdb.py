@@ -153,7 +153,8 @@ def _annotations(header: Path) -> list[Path]:
             continue
         with path.open("rb") as file:
             size = file.seek(0, 2)
-            if size >= 2 and size % 2 == 0 and file.seek(size - 2) and file.read() == b"\0\0":
+            file.seek(max(size - 2, 0))
+            if size % 2 == 0 and file.read() == b"\0\0":
                 found.append(path)
     return found
 
