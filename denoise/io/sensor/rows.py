@@ -54,6 +54,10 @@ class Rows:
             end = text.rfind(newline) + 1 if raw else len(text)
             whole = text[:end]
             closed = whole.endswith(newline)
+            if closed and not whole.strip():  # blank lines alone, of which a small packed file holds millions
+                yield Chunk([], (), {0: whole})
+                line, carry = line + whole.count(newline), text[end:]
+                continue
             lines = whole.removesuffix(newline).split(newline) if whole else []
             cut = lines.pop() if lines and not raw and not closed and self._is_cut(lines[-1]) else ""
             chunk, used = self._parse(lines, line, last=not raw)
@@ -89,10 +93,6 @@ class Rows:
             if width > 1 or all(map(str.strip, cells)):
                 columns: list[Sequence[str]] = [cells[index::width] for index in range(width)]
                 return Chunk(columns, range(first, first + len(lines)), {}), len(lines)
-        if lines and not text.strip(delimiter + " "):  # blank, but for text without a delimiter of its own
-            blank = "".join(line + self._dialect.newline for line in lines)
-            if not blank.strip():
-                return Chunk([], (), {0: blank}), len(lines)
         return self._parse_slowly(lines, first, last)
 
     def _parse_slowly(self, lines: list[str], first: int, last: bool) -> tuple[Chunk, int]:
