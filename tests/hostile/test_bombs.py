@@ -50,6 +50,15 @@ def test_a_picture_of_a_gigabyte_in_a_kilobyte(tmp_path: Path) -> None:
     refused(path, TooLargeError, "268 megapixels in 1020 bytes; refusing to decode")
 
 
+def test_an_animation_of_a_thousand_megapixels_in_a_megabyte(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    Image.new("L", (3000, 3000)).save(path)
+    data = path.read_bytes()
+    start = 13 + 3 * 2 ** ((data[10] & 7) + 1)
+    path.write_bytes(data[:start] + 150 * data[start:-1] + data[-1:])
+    refused(path, TooLargeError, "claims 150 pages of 1350 megapixels")
+
+
 @pytest.mark.parametrize("line", [b"\n", b"#\n"])
 def test_lines_without_rows_take_linear_time(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "a.csv"

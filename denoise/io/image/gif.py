@@ -9,11 +9,12 @@ from typing import Any
 from denoise.arrays import Array
 from denoise.errors import UnreadableError
 from denoise.io.image.base import FileBytes, Header, shown_frames
-from denoise.io.limits import require_plausible_size
+from denoise.io.limits import require_plausible_pages, require_plausible_size
 from denoise.signal import Metadata, Page
 
 USUAL_MS = 100  # browsers show a frame that states less than 20 ms for as long as this
 TRAILER = b";"
+EXTENSION, IMAGE = 0x21, 0x2C  # first bytes of blocks
 
 
 class Gif:
@@ -28,6 +29,8 @@ class Gif:
         image = _opened(data)
         width, height = image.size
         require_plausible_size(4 * width * height, len(data), f"{width} x {height} pixels")
+        frame = Page(height, width, 4, "uint8", 1)
+        require_plausible_pages((frame,) * _frames(data[:]), len(data))  # Pillow decodes all to count them
         times = []
         for number in range(image.n_frames):
             image.seek(number)
@@ -44,6 +47,26 @@ class Gif:
     def pages(self, data: FileBytes, _header: Header) -> Iterator[Array]:
         """Decode frame after frame."""
         yield from shown_frames(_opened(data), "RGBA")
+
+
+def _frames(data: bytes) -> int:
+    """Count the images of a GIF by its blocks, up to the first that is none (GIF89a, 15 to 27)."""
+    position, frames = 13 + _table_bytes(data[10]), 0
+    while position + 10 < len(data) and data[position] in (EXTENSION, IMAGE):
+        if data[position] == IMAGE:
+            frames += 1
+            position += 11 + _table_bytes(data[position + 9])
+        else:
+            position += 2
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+    return frames
+
+
+def _table_bytes(flags: int) -> int:
+    """Size of the table of colours that flags announce."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _opened(data: FileBytes) -> Any:
