@@ -99,14 +99,15 @@ def test_faint_hum_goes_where_it_was_asked_for() -> None:
     assert decibels(line[inside], (through(clean + line, remove=("mains",)) - clean)[inside]) > 12
 
 
-@pytest.mark.parametrize("turns_hz", [49.8, 50.18, 59.75, 25.0, 29.9])
+@pytest.mark.parametrize("turns_hz", [49.8, 50.18, 59.83, 25.0, 29.9])
 def test_a_motor_beside_the_mains_stays(turns_hz: float) -> None:
     """Its tones are the rotation and harmonics of it."""
     t = np.arange(8000) / 1000.0
     tones = sum(0.4 / k * np.sin(2 * np.pi * k * turns_hz * t + k) for k in (1, 2, 3, 4))
-    log = tones + 0.5 * np.sin(2 * np.pi * 187 * t) + 0.05 * np.random.default_rng(0).standard_normal(t.size)
-    for grid_hz in (50.0, 60.0):
-        np.testing.assert_allclose(Mains(1000.0, grid_hz)(log), log, atol=0.02)
+    clean = tones + 0.5 * np.sin(2 * np.pi * 187 * t)
+    for log in (clean, clean + 0.05 * np.random.default_rng(0).standard_normal(t.size)):
+        for grid_hz in (50.0, 60.0):
+            np.testing.assert_allclose(Mains(1000.0, grid_hz)(log), log, atol=0.02)
 
 
 def test_a_current_that_is_switched_stays() -> None:

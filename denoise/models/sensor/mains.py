@@ -42,7 +42,7 @@ class Mains:
         6.0,
         20.0,
     )  # ratio to the power beside it: below the first a line stays, above the second it goes
-    off_hz = (0.13, 0.17)  # deviation from the grid up to which a line goes, and from which it stays
+    off_hz = (0.12, 0.16)  # deviation from the grid up to which a line goes, and from which it stays
     lasts_s = 3.0  # minimum duration of hum
     whole = (0.7, 0.8)  # variance of a log that is mostly hum: all, nothing of it goes
     switched = (0.5, 0.65)  # least amplitude within `lasts_s`, over the largest: of a current, of hum
