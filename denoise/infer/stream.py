@@ -242,6 +242,7 @@ class Stream:
         fill_gaps: int = 0,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> None:
+        _check_rate(sample_rate)
         model = (model if isinstance(model, Denoiser) else model.denoiser).for_sample_rate(sample_rate)
         name, spec = type(model).__name__, model.spec
         check_request(name, model, strength, sigma)
@@ -406,11 +407,15 @@ def _no_residual(block: Array, _last: bool, /) -> Array:
     return np.zeros_like(block)
 
 
+def _check_rate(sample_rate: object) -> None:
+    if sample_rate is not None and not (
+        isinstance(sample_rate, Real) and 0 < float(sample_rate) < float("inf")
+    ):
+        raise UsageError(f"the sample rate is {sample_rate!r}; it must be a positive number of Hz")
+
+
 def _rate_ratio(spec: InputSpec, sample_rate: float | None) -> float:
     """Return the model's rate over the signal's."""
-    given: object = sample_rate  # callers are not always typed
-    if given is not None and not (isinstance(given, Real) and 0 < float(given) < float("inf")):
-        raise UsageError(f"the sample rate is {sample_rate!r}; it must be a positive number of Hz")
     if spec.sample_rate is None or sample_rate is None:
         return 1.0
     ratio = spec.sample_rate / sample_rate

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import denoise
-from denoise.errors import InputError
+from denoise.errors import InputError, UsageError
 from denoise.infer.containers import open_container
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
@@ -132,6 +132,11 @@ def test_masked_pictures_are_refused_and_masks_without_effect_are_not() -> None:
     image[3, 4] = np.ma.masked
     with pytest.raises(InputError, match=r"masked values.*filled"):
         cleaner.clean(image)
+
+
+def test_a_rate_that_is_no_number_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"the sample rate is '100'; it must be a positive number of Hz"):
+        denoise.load("sensor").clean(SIGNAL, sample_rate="100")
 
 
 def test_a_matrix_comes_back_as_one() -> None:
