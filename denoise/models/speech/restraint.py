@@ -17,8 +17,7 @@ _PAUSE_DB = 35.0  # what is so far below the loud frames is a pause
 _LOUD = 0.95  # quantile of the levels of frames that is loud
 _MIN_PAUSES, _MIN_SHARE = 8, 0.08  # frames, and share of them, that count as pauses at least
 _FORGETTING = 0.5  # weight of the parts before
-# Fades, in dB. Where the removed energy is farther below the voice, it is limited to that of pauses.
-_LIMITED_DB = (14.0, 20.0)
+# Fades, in dB.
 _GOOD_DB = (30.0, 37.0)  # a voice so far above its noise is left as it is
 _RUMBLE_DB = (16.5, 18.0)  # all this is for voices so far above noise and rumble
 _ROOM_DB = (22.0, 29.0)  # rumble is the room of a voice so far above its other noise, and stays
@@ -40,9 +39,8 @@ class Restraint:
 
     A model's error is a share of the voice, so below some noise it does more harm than good. What it removes
     is noise minus its error. If these are independent, the share that is best by least squares is the
-    ratio of the energies of the noise and of what is removed, in each band. The noise is that in pauses.
-    It may be louder under the voice (a keyboard), so the limit counts only where little is removed. Shares
-    follow parts of a recording.
+    ratio of the energies of the noise and of what is removed, in each band. The noise is that in pauses:
+    what is louder under the voice (a keyboard) stays in part. Shares follow parts of a recording.
 
     Args:
         sample_rate: Hz.
@@ -151,13 +149,9 @@ def _above_db(means: Tensor) -> Tensor:
 def _shares(means: Tensor) -> Tensor:
     """Return the share to remove of each band, `(B, bands)`, from the mean powers of `RestraintState`."""
     noise, removed, voice = means + 1e-20
-    above_removed, above_all = (
-        10 * torch.log10(voice[:, 1:].sum(1, keepdim=True) / x.sum(1, keepdim=True))
-        for x in (removed[:, 1:], noise)
-    )
-    shares = 1 - (1 - _fade(above_removed, _LIMITED_DB)) * (1 - (noise / removed).clamp(max=1))
+    above_all = 10 * torch.log10(voice[:, 1:].sum(1, keepdim=True) / noise.sum(1, keepdim=True))
     above = _above_db(means)
-    shares = shares * _fade(above, _GOOD_DB)
+    shares = (noise / removed).clamp(max=1) * _fade(above, _GOOD_DB)
     shares[:, :1] = _fade(above, _ROOM_DB)
     return shares.maximum(_fade(above_all, _RUMBLE_DB))
 
