@@ -223,13 +223,14 @@ def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _untouched_notes(tally: EventTally, info: SignalInfo) -> tuple[str, ...]:
-    """Say of each column that a chain left as it is, why."""
+    """Say of each column that a chain left as it is, or nearly so, why."""
     channels = info.shape[0]
     columns = info.columns if isinstance(info, SensorInfo) else ()
     names = columns if len(columns) == channels else [f"channel {n + 1}" for n in range(channels)]
     notes = []
-    for channel, (sigma, power_db) in tally.untouched.items():
-        left = "left as it is" if channels == 1 else f"{names[channel]} is left as it is"
+    for channel, (sigma, power_db, changed) in tally.untouched.items():
+        left = f"hardly changed ({changed} of {info.shape[-1]} readings)" if changed else "left as it is"
+        left = left if channels == 1 else f"{names[channel]} is {left}"
         figure = f"about {sigma:.2g} ({power_db:.0f} dB of the signal)"
         if not sigma:
             notes.append(f"{left}: no noise is found in it")
@@ -240,5 +241,5 @@ def _untouched_notes(tally: EventTally, info: SignalInfo) -> tuple[str, ...]:
             notes.append(f"{left}: what could be noise, {figure}, cannot be told from the signal{few}")
     more = len(notes) - _MAX_UNTOUCHED
     if more > 0:
-        notes[_MAX_UNTOUCHED:] = [f"{more} more column{'s' * (more > 1)} left as they are"]
+        notes[_MAX_UNTOUCHED:] = [f"{more} more column{'s' * (more > 1)} left as they are, or nearly"]
     return tuple(notes)

@@ -35,6 +35,7 @@ class EventTally:
         self._shift = np.zeros(len(self._offset))
         self._count = np.zeros(len(self._offset))
         self._changed = np.zeros(len(self._offset))  # sum of the squares of all changes
+        self._different = np.zeros(len(self._offset), np.int64)  # readings with a change
         self._sigmas = np.zeros((2, len(self._offset)))  # sum of noise x samples, and number of these samples
         self._peaks = self._kept = 0
         self._sums = np.zeros(2)  # of the heights of the peaks before and after, in standard deviations
@@ -57,6 +58,7 @@ class EventTally:
         changes = np.where(known, after - before, 0.0)
         self._shift += changes.sum(axis=-1)
         self._changed += (changes**2).sum(axis=-1)
+        self._different += (changes != 0.0).sum(axis=-1)
         self._count += known.sum(axis=-1)
         for channel in np.flatnonzero(self._may_be_untouched):
             size = before.shape[-1]
@@ -69,17 +71,19 @@ class EventTally:
         return untouched
 
     @property
-    def untouched(self) -> Mapping[int, tuple[float, float]]:
+    def untouched(self) -> Mapping[int, tuple[float, float, int]]:
         """Channels that vary and are left as they are, or nearly so.
 
-        For each the estimated noise in the log's units, and in dB of the signal.
+        For each the estimated noise in the log's units, and in dB of the signal, and how many of
+        its readings change all the same.
         """
         found = {}
         for channel in np.flatnonzero(self._may_be_untouched & (self._count > 0)).tolist():
             sigma = float(self._sigmas[0, channel] / max(self._sigmas[1, channel], 1.0))
             if self._changed[channel] <= (_UNTOUCHED * sigma) ** 2 * self._count[channel]:
                 share = sigma / float(self._scale[channel, 0])
-                found[channel] = sigma, 20.0 * math.log10(share) if share else -math.inf
+                level_db = 20.0 * math.log10(share) if share else -math.inf
+                found[channel] = sigma, level_db, int(self._different[channel])
         return found
 
     @property

@@ -233,6 +233,21 @@ def test_of_several_columns_those_left_are_named(tmp_path: Path) -> None:
     assert notes[0].startswith("indoor is left as it is: its noise, about 0.3")
 
 
+def test_a_column_that_is_said_to_be_left_is_the_same_and_others_tell_how_many_change(tmp_path: Path) -> None:
+    rng, ticks = np.random.default_rng(3), np.arange(6000)
+    wave = 5.0 * np.sin(ticks / 30.0)
+    mixed = wave + np.where(ticks > 5000, 1.2, 0.2) * rng.standard_normal(ticks.size)
+    source, result = tmp_path / "in.csv", tmp_path / "out.csv"
+    header = "calm,mixed"
+    np.savetxt(source, np.c_[wave + rng.normal(0, 0.1, 6000), mixed], "%.3f", ",", header=header, comments="")
+    notes = [n for n in clean_file(source, result).notes if "left as it is" in n or "hardly changed" in n]
+    before, after = (np.loadtxt(file, delimiter=",", skiprows=1) for file in (source, result))
+    for name, changed in zip(header.split(","), (before != after).sum(0), strict=True):
+        (note,) = (note for note in notes if note.startswith(name))
+        said = re.match(rf"{name} is hardly changed \((\d+) of 6000 readings\)", note)
+        assert changed <= int(said[1]) if said else changed == 0
+
+
 def test_a_log_that_is_left_is_said_to_be_left_once(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     load = 40.0 + 150.0 * (rng.random(2000) < 0.3) + 900.0 * (rng.random(2000) < 0.05)

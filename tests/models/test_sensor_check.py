@@ -10,7 +10,7 @@ import denoise
 from denoise.infer.apply import apply
 from denoise.models.sensor.chain import SensorChain
 from denoise.models.sensor.check import EventGuard
-from denoise.models.sensor.impulses import Impulses
+from denoise.models.sensor.impulses import MOVED, MOVED_SURELY, Impulses, pulses
 from tests.models.test_sensor_chain import Share
 
 Floats = NDArray[np.float64]
@@ -124,6 +124,32 @@ def test_taps_keep_their_first_shock() -> None:
     tall = np.abs(log) > 4 * log.std()
     assert tall.sum() >= 8
     assert np.all(cleaned(log, 285.7)[tall] / log[tall] > 0.7)
+
+
+def test_strikes_at_the_end_of_swings_are_signal_and_faults_at_any_time_are_not() -> None:
+    """An accelerometer at an ankle: rest, and walking with swings, strikes of one reading and rebounds."""
+    rng = np.random.default_rng(0)
+    log = 0.1 * signal.lfilter([1.0], [1.0, -0.9], rng.standard_normal(8192))
+    strikes = np.zeros(log.size)
+    at = np.cumsum(rng.integers(55, 75, 60)) + 2500
+    for place in at:
+        log[place - 12 : place] += 1.5 * np.hanning(24)[:12] + 0.3 * rng.standard_normal(12)
+        log[place + 1 : place + 10] += 0.5 * rng.standard_normal(9)
+    strikes[at] = rng.uniform(-9.0, -3.0, at.size)
+    strikes[at + 2] = rng.uniform(1.0, 4.0, at.size)
+    for moved in (MOVED, MOVED_SURELY):
+        assert pulses(log + strikes, strikes, moved)[at].mean() > 0.95
+    faults = np.zeros(log.size)
+    faults[rng.choice(log.size, 80, replace=False)] = rng.uniform(3.0, 9.0, 80) * rng.choice([-1.0, 1.0], 80)
+    assert not pulses(log + faults, faults, MOVED_SURELY)[faults != 0.0].any()
+    assert pulses(log + faults, faults)[faults != 0.0].mean() < 0.2
+
+
+def test_what_is_next_to_nothing_is_no_correction(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = np.round(np.sin(np.arange(4096) / 30.0), 1)
+    chain = SensorChain(Share(0.5))
+    monkeypatch.setattr(SensorChain, "check", lambda _self, found: np.full_like(found.noise, 1e-6))
+    assert np.array_equal(apply(chain, log[None], peak=None, sample_rate=100.0)[0], log)
 
 
 def test_events_stay_in_dense_noise_that_goes() -> None:

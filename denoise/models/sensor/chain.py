@@ -38,6 +38,7 @@ _MUCH = 0.4  # share of the variance; that much in corrections that are not appl
 _SWAYS = 0.05  # the same of wander around heartbeats
 _WANDERS = 0.01  # the same of what a first-order process explains
 _PIECE = 1 << 17  # samples that a network takes at once: more need more memory, and no less time
+_ROUNDING = 1e-5  # standard deviations; less is no correction, and zeros stay zeros
 _MIN_POWER = 1e-4  # of hum that is removed on request
 
 
@@ -212,7 +213,7 @@ class SensorChain(Denoiser):
             wild = samples.double().cpu().numpy()
             found = self.estimate(wild, gaps)
             noise = self.check(found)
-            noise[wild != found.samples] = 0.0
+            noise[(wild != found.samples) | (np.abs(noise) < _ROUNDING)] = 0.0
             self._count("noise", noise)
             self._left += float(np.sum((found.noise - noise) ** 2))
             self._power += float(np.sum((found.samples - found.samples.mean(1, keepdims=True)) ** 2))

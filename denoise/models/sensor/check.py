@@ -128,7 +128,7 @@ class EventGuard:
     @property
     def halo(self) -> int:
         """Four neighbourhoods: usual sizes, the shape of what is of that size, shocks, sides of outliers."""
-        return 4 * 4 * GRID + 8
+        return 4 * 4 * GRID + 32
 
     def __call__(self, samples: Doubles, correction: Doubles, impulses: Doubles) -> Doubles:
         """Return the part of a correction to apply.
