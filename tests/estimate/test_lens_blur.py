@@ -56,6 +56,15 @@ def test_a_soft_lens_is_no_disk(sigma_px: float) -> None:
     assert found.width_px == pytest.approx(sigma_px, abs=0.3)
 
 
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
+@pytest.mark.parametrize("radius_px", [1.5, 2])
+def test_a_small_disk_is_not_taken_for_a_wide_gaussian(name: str, radius_px: float) -> None:
+    """Undone by a Gaussian of 1.5 px, a disk of 2 px overshoots at each edge."""
+    page = shot(f"defocus:radius_px={radius_px},domain=light+gaussian:sigma=1+jpeg:quality=92", name)
+    found = lens_blur(page, 255.0)
+    assert found is None or found.width_px < 1.3 * radius_px / 2
+
+
 @pytest.mark.parametrize("sigma", [1.0, 4.0])
 def test_the_noise_is_measured(sigma: float) -> None:
     found = lens_blur(shot(f"defocus:radius_px=3+gaussian:sigma={sigma}"), 255.0)
