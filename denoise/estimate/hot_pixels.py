@@ -29,7 +29,8 @@ _CHUNK = 1 << 16  # places looked at together
 def without_hot_pixels(page: Array, white: float) -> Array:
     """Replace hot pixels by the median of their neighbours, channel by channel.
 
-    A star is spread over its neighbours by the lens, a hot pixel is one sample of one channel.
+    A star is spread over its neighbours by the lens, a hot pixel is one sample of one channel. A dot that
+    stands out in every channel is part of the picture, such as those on the wings of a butterfly.
 
     Args:
         page: The image; it is not changed.
@@ -43,6 +44,9 @@ def without_hot_pixels(page: Array, white: float) -> Array:
     repaired = page
     for index, channel in enumerate(page):
         places, medians = _hot(channel, _EXCESS / _EIGHT_BIT * white)
+        if len(places) and len(page) > 1:
+            lone = ~np.all([_stands_out(other, places) for other in page], axis=0)
+            places, medians = places[lone], medians[lone]
         if len(places):
             repaired = page.copy() if repaired is page else repaired
             repaired[index][tuple(places.T)] = medians.astype(page.dtype)
@@ -131,6 +135,15 @@ def _hot(channel: Array, excess: float) -> tuple[Array, Array]:
     next_to = around[:, np.abs(shifts).sum(1) == 1].mean(1) - middle
     hot = (above > _OUTLIER * deviation) & (next_to < _SPREAD * above)
     return places[hot], middle[hot]
+
+
+def _stands_out(channel: Array, places: Array) -> Array:
+    """Tell which places differ from the median around them by half of what makes a hot pixel, `(N,)`."""
+    around, _ = _around(channel, places)
+    middle = np.median(around, axis=1, keepdims=True)
+    deviation = _DEVIATION * np.median(np.abs(around - middle), axis=1)
+    above = channel[tuple(places.T)] - middle[:, 0]
+    return above > np.maximum(_OUTLIER / 2 * deviation, 0)
 
 
 def _around(channel: Array, places: Array) -> tuple[Array, Array]:

@@ -178,6 +178,7 @@ class Cleaner:
         selection.preserve_texture(repaired, result[: len(noisy)])
         if name == "none":
             return blend(array, result, 0.0), selection
+        selection = selector.name_repair(selection, noisy, repaired, peak)
         return blend(array, blend(source, result, selection.strength), strength), selection
 
     def clean(

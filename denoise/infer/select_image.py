@@ -68,6 +68,7 @@ _MIN_BLOCKS = 8  # in such a range
 _FLAT_SHARE, _FLAT_EXCESS = 0.3, 1.1
 
 _LEAVE, (_CLEAN, _SHARPEN) = "none", PICKS[AUTO]["image"]
+_HOT = 8.0  # standard deviations of the noise: from here on a lone bright sample is named
 _MEDIAN = "median"  # specks alone are replaced
 _AS_IT_IS = ": left as it is"
 
@@ -215,6 +216,21 @@ class ImageSelector(PageSelector):
             return noisy
         repaired = _without_specks(noisy, peak or 1.0) if _has_specks(selection) else noisy
         return repaired if selection.model == _MEDIAN else without_hot_pixels(repaired, peak or 1.0)
+
+    def name_repair(
+        self, selection: Selection, noisy: Array, repaired: Array, peak: float | None, /
+    ) -> Selection:
+        """Return the selection whose reason counts the hot pixels that were replaced, the noise aside."""
+        if repaired is noisy or _has_specks(selection):
+            return selection
+        places = repaired != noisy
+        above = np.subtract(noisy[places], repaired[places], dtype=np.float64)
+        noise = selection.figures["estimated_sigma"] / 255 * (peak or 1.0)
+        count = int(np.count_nonzero(above > _HOT * noise))
+        if not count:
+            return selection
+        pixels = "hot pixel" if count == 1 else "hot pixels"
+        return replace(selection, reason=f"{selection.reason}; {count} {pixels} replaced")
 
     def reject_reason(self, selection: Selection, before: Array, after: Array, peak: float | None, /) -> str:
         """Return why a result must not be used, by what it did to the image."""

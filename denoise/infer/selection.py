@@ -55,6 +55,12 @@ class PageSelector(Selector, ABC):
         """Return the input without single bad samples, or the input itself."""
         return noisy
 
+    def name_repair(
+        self, selection: Selection, _noisy: Array, _repaired: Array, _peak: float | None, /
+    ) -> Selection:
+        """Return the selection whose reason names what `repair` replaced."""
+        return selection
+
     def denoiser(self, selection: Selection, /) -> Denoiser:
         """Return the denoiser of a selection."""
         return self.models[selection.model]

@@ -72,6 +72,17 @@ def test_hot_pixels_go_and_stars_stay(white: int) -> None:
     assert all(abs(int(after[place]) - int(clean[place])) < 0.1 * white for place in places)
 
 
+def test_dots_of_the_picture_stay() -> None:
+    """A gray dot stands out in all channels, a hot pixel in one."""
+    wing = 20 + np.random.default_rng(0).normal(0, 2, (3, 64, 64))
+    wing[:, 8:60:9, 8:60:9] += 120
+    before = np.rint(wing).astype(np.uint8)
+    assert without_hot_pixels(before, 255) is before
+    before[1, 30, 32] = 200
+    changed = np.argwhere(without_hot_pixels(before, 255) != before)
+    assert changed.tolist() == [[1, 30, 32]]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (4, 9), (5, 5)])
 def test_small_pages_have_no_hot_pixels_at_their_edges(size: tuple[int, int]) -> None:
     page = np.random.default_rng(0).integers(0, 255, (1, *size), np.uint8)

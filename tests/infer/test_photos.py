@@ -89,6 +89,14 @@ def test_a_photo_of_high_iso_becomes_better(auto: Cleaner) -> None:
     assert psnr_db(clean, result) >= psnr_db(clean, photo) + 3
 
 
+def test_the_row_counts_the_hot_pixels_that_were_replaced(auto: Cleaner) -> None:
+    photo, _ = taken("rocket", 6400)
+    assert "hot pixel" not in selected(auto, photo)[1].reason
+    photo = photo.copy()
+    photo[20, 20, 0] = 255
+    assert selected(auto, photo)[1].reason.endswith("; 1 hot pixel replaced")
+
+
 def test_half_the_strength_makes_half_the_change(auto: Cleaner) -> None:
     photo, _ = taken("rocket", 6400)
     whole = auto.clean(photo).astype(float)
