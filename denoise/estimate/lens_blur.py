@@ -47,7 +47,7 @@ _MIN_RINGED_MISFIT, _EXPLAINED_BY_RINGS, _MIN_RINGED_PX, _RINGED = 0.05, 0.3, 2.
 _CAUTION = 2.0
 # Below these widths (standard deviation, and radius) noise hides what tells a disk from a Gaussian. Ten
 # photos out of focus by 1.5 to 2 px in light passed for Gaussians of 1.25 and 1.5 px, and seven of them
-# became worse, by up to 7 dB. The sharpest edges told: 0.61 to 0.71 of that width in six, and under Gaussians
+# became worse, by up to 7 dB. The sharpest edges told: 0.56 to 0.71 of that width in six, and under Gaussians
 # 0.70 to 0.90 (5 photos of BSDS432). Such a blur is taken for a disk, narrower than the edges by a margin.
 _SMALL_PX, _SMALL_RADIUS_PX, _NARROWER, _OF_EDGES = 1.75, 2.25, 0.75, 0.85
 # A lens blurs alike in all directions: of the misfit along each of so many it leaves at most this share. On
