@@ -19,11 +19,15 @@ from denoise.signal import Clock, Domain
 
 CONSTANT = "constant"
 # Kinds that are never changed, and whose values may still be wrong.
-JUDGED = (CONSTANT, "flag", "two levels", "setpoint", "holds its value for long")
+UNORDERED = "a few values, in no order in time"
+JUDGED = (CONSTANT, "flag", "two levels", "setpoint", "holds its value for long", UNORDERED)
 _MIN_STEPS = 50  # before values alone tell the kind of a column
 _MAX_CHANGES = 0.05  # of the steps of a column that holds its value for long
 _MIN_ZEROS = 0.5  # of the samples of a column that counts something in each interval
 _MIN_FILLED = 0.1  # of the samples of a column that can be cleaned
+_MAX_RATINGS = 16  # different values of a rating
+_UNORDERED = (1.6, 2.4)  # squared steps over variance of rows in no order, as those of a survey
+_MIN_UNORDERED = 3  # of these columns in a survey
 _MAX_RESETS = 0.01  # of the steps of a total: overflow, or a restart
 
 _CLOCK_PARTS = {  # names of parts of a date or time, and the largest value of each
@@ -172,6 +176,13 @@ def _kind(column: ColumnSurvey) -> str:
     return ""
 
 
+def _is_unordered(column: ColumnSurvey) -> bool:
+    """True for a few values in rows of no order: neighbours resemble each other no more than others."""
+    low, high = _UNORDERED
+    few = column.numeric and 2 < len(column.levels) <= _MAX_RATINGS and column.values > _MIN_STEPS
+    return few and low < column.scatter < high
+
+
 def _is_count(column: ColumnSurvey, names: Sequence[str]) -> bool:
     return column.bounds[0] >= 0 and bool(_COUNTS & {*names[-1:], _unit(column)})
 
@@ -220,6 +231,10 @@ def kinds_of(columns: Sequence[ColumnSurvey], clock: Clock | None) -> tuple[str,
             kinds.append("time")
         else:
             kinds.append("quaternion" if index in quaternions else _kind(column))
+    unordered = [index for index, column in enumerate(columns) if not kinds[index] and _is_unordered(column)]
+    if clock is None and len(unordered) >= _MIN_UNORDERED:
+        for index in unordered:
+            kinds[index] = UNORDERED
     return tuple(kinds)
 
 

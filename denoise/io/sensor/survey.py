@@ -131,6 +131,7 @@ class ColumnSurvey:
         self.changes = 0  # steps that are not 0
         self.falls = 0  # steps down
         self.zeros = 0
+        self._sums = np.zeros(4)  # of values, their squares and those of steps, and their number
         self.max_jump = 0.0  # the largest step, up or down
         self.lowest, self.highest = np.inf, -np.inf  # codes of missing values aside
         self._codes: dict[float, int] = {}
@@ -185,7 +186,21 @@ class ColumnSurvey:
         self.max_jump = max(self.max_jump, float(np.nanmax(np.abs(steps), initial=0.0)))
         for turns in self._turns:
             turns.add(finite, steps, self.lowest, self.highest)
+        if len(self.levels) <= MAX_LEVELS:
+            with np.errstate(over="ignore"):
+                squares = float((finite**2).sum()), float(np.nansum(steps**2))
+            self._sums += (float(finite.sum()), *squares, finite.size)
         self._before = float(finite[-1])
+
+    @property
+    def scatter(self) -> float:
+        """Squared steps relative to the variance of few values: 2 for rows without an order.
+
+        The ratio of von Neumann ("Distribution of the ratio of the mean square successive difference to the
+        variance", 1941).
+        """
+        total, squares, steps, count = self._sums.tolist()
+        return steps / max(squares - total**2 / max(count, 1.0), 1e-12)
 
     @property
     def period(self) -> float:

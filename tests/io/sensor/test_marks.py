@@ -99,3 +99,18 @@ def test_steps_back_in_time_are_told(tmp_path: Path) -> None:
     times[2000:] -= 50.0
     np.savetxt(source, np.c_[times, READINGS], "%.2f", ",", header="t_s,temp", comments="")
     assert "10 Hz, 1 step back in time" in clean_file(source, tmp_path / "out.csv").notes[0]
+
+
+def test_ratings_in_rows_of_no_order_stay(tmp_path: Path) -> None:
+    rng, source, result = np.random.default_rng(1), tmp_path / "in.csv", tmp_path / "out.csv"
+    years, rating, faith = rng.choice([0.125, 1.5, 4.0, 7.0, 15.0], 800), *rng.integers(1, 6, (2, 800))
+    wave = np.round(2.0 * np.sin(np.arange(800) / 20.0) + 0.8 * rng.standard_normal(800))
+    table = np.c_[years, rating, faith, wave]
+    np.savetxt(source, table, "%g", ",", header="years,rating,faith,wave", comments="")
+    (note,) = (note for note in clean_file(source, result).notes if note.startswith("left as they are"))
+    why = "a few values, in no order in time"
+    assert note == f"left as they are: years ({why}), rating ({why}), faith ({why})"
+    np.testing.assert_array_equal(np.loadtxt(result, delimiter=",", skiprows=1)[:, :3], table[:, :3])
+    timed = np.c_[np.arange(800), table]
+    np.savetxt(source, timed, "%g", ",", header="time_s,years,rating,faith,wave", comments="")
+    assert not any("no order" in note for note in clean_file(source, result).notes)
