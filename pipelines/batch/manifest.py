@@ -36,6 +36,7 @@ from pipelines.batch.store import MANIFEST_NAME, digest, foreign_backup, output_
 WRITTEN = ("ok", "salvaged")  # statuses of rows with an output; only the first is done
 RESTORED = "restored"  # status of a row that takes back the rows before it: the original is back
 PENDING_NAME = ".denoise-unfinished"
+IN_PLACE = "./"  # before a pending key: the file is the user's, whether it is cleaned yet or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ class Manifest:
             return Entry.of(item, "failed", error=str(error))
         if done and done.input_digest == kept:
             return replace(item, proven=found)
-        if found == kept or item.key in self._pending:  # of a killed run: the worker finds out
+        if found == kept or IN_PLACE + item.key in self._pending:  # of a killed run: the worker finds out
             return item
         return Entry.of(item, "failed", error=foreign_backup(path, original))
 
@@ -206,8 +207,14 @@ class Manifest:
         )
 
     @contextmanager
-    def writing(self, outputs: Iterable[str]) -> Iterator[Callable[[Entry], object]]:
+    def writing(
+        self, outputs: Iterable[str], *, in_place: bool = False
+    ) -> Iterator[Callable[[Entry], object]]:
         """Mark outputs as pending, by their keys, and take their entries; first remove what a dead run left.
+
+        Args:
+            outputs: Keys of the outputs.
+            in_place: They are files of the user, and stay such: only a run in place may replace them.
 
         Raises:
             StorageError: The disk is full or failing.
@@ -215,28 +222,33 @@ class Manifest:
         root = self.path.parent
         folder = place(root)
         keys = set(outputs)
+
+        def marked(names: Iterable[str]) -> set[str]:
+            return {f"{IN_PLACE * in_place}{name}" for name in names}
+
         with output_errors(self.path), folder.briefly():
             before = folder.identities(keys)
             folder.make_folder()
             others = folder.claims_of_others()
-            left = {key for key in self._pending if not any(claim.conflict({key}) for claim in others)}
+            before_us = {key.removeprefix(IN_PLACE) for key in self._pending}
+            left = {key for key in before_us if not any(claim.conflict({key}) for claim in others)}
             _remove_strays(root, left | keys)
             if self._recorded:
-                self._update_pending(add=keys)
+                self._update_pending(add=marked(keys))
         if not self._recorded:
             yield lambda _: None
             place(self.path).publish(None, ())
             return
         with place(self.path).appending() as file:
             with output_errors(self.path):
-                append = Appender(self.path, file, keys, lambda: self._update_pending(add=keys))
+                append = Appender(self.path, file, keys, lambda: self._update_pending(add=marked(keys)))
             yield append
             append.sync()
         with output_errors(self.path), folder.briefly():
             _remove_strays(root, keys)  # of workers that died
             after = folder.identities(append.unproven)
             replaced = {key for key in append.unproven if after[key] != before[key]}
-            self._update_pending(add=replaced, remove=keys - replaced)
+            self._update_pending(add=marked(replaced), remove=marked(keys - replaced))
 
     def _update_pending(self, *, add: Collection[str], remove: Collection[str] = ()) -> None:
         """Change the list of unfinished outputs, which other runs change, too."""
@@ -375,7 +387,7 @@ def _is_number(value: object) -> bool:
 
 
 def pending(root: Path) -> set[str]:
-    """Keys of the outputs that an interrupted run may have replaced without a row.
+    """Keys of the outputs that an interrupted run may have replaced without a row, `IN_PLACE` before some.
 
     Raises:
         OutputError: They cannot be read.

@@ -87,9 +87,10 @@ def run(
         left, total = {item.key: item for item in todo}, len(todo)
         queue = deque(todo)
         outputs = [key for item in todo for key in item.keys]
+        in_place = any(item.source == item.destination for item in todo)
         del plan, todo, costs
         try:
-            with manifest.writing(outputs) as append:
+            with manifest.writing(outputs, in_place=in_place) as append:
                 for entry in entries:
                     if entry.status == "failed":
                         append(entry)

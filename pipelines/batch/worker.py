@@ -35,6 +35,8 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         on_start()
         started = time.perf_counter()  # what the files share is not the time of the first
         with _paths(job, item) as (source, destination):
+            if source.exists() and not source.is_file():  # since it was listed; a pipe would be waited for
+                raise InputError(f"{item.source}: is no regular file any more")
             local = replace(item, source=source, destination=destination)
             job.options.check_duration(source, item.modality)  # a refused file leaves no folder behind
             with output_errors(destination):

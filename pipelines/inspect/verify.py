@@ -10,7 +10,7 @@ from pathlib import Path
 from denoise.errors import InputError, UsageError
 from denoise.io.atomic import is_temporary
 from pipelines.batch.lock import CLAIM_PREFIX, LOCK_NAME
-from pipelines.batch.manifest import PENDING_NAME, WRITTEN, entries, pending, results
+from pipelines.batch.manifest import IN_PLACE, PENDING_NAME, WRITTEN, entries, pending, results
 from pipelines.batch.store import MANIFEST_NAME, digest
 
 _OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # in no row
@@ -52,7 +52,7 @@ def verify(root: Path) -> Iterator[Checked]:
     for entry in entries(root):
         if entry.status in WRITTEN and entry.source == entry.output and entry.input_digest:
             originals.setdefault(entry.key, []).append(entry.input_digest)
-    unfinished = pending(root)
+    unfinished = {key.removeprefix(IN_PLACE) for key in pending(root)}
     for key in sorted(expected):
         yield _checked(root, key, expected[key], interrupted=key in unfinished)
     for key in _others(root):

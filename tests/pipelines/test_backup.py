@@ -11,7 +11,7 @@ from PIL import Image
 
 from denoise.errors import InputError
 from pipelines.batch import store
-from pipelines.batch.manifest import PENDING_NAME
+from pipelines.batch.manifest import PENDING_NAME, Manifest
 from pipelines.cli.group import cli
 
 
@@ -69,7 +69,7 @@ def test_a_file_that_is_no_result_of_its_backup_stays(
 ) -> None:
     path = make(tmp_path)
     if interrupted:  # only what cleaning the backup gives can then be a result of it
-        (tmp_path / PENDING_NAME).write_text(f'"{path.name}"\n')
+        (tmp_path / PENDING_NAME).write_text(f'"./{path.name}"\n')
     other = picture(tmp_path / "b.png", 2)
     before, noisy = state(tmp_path), other.read_bytes()
     found = clean(tmp_path, "--backup", ".orig", *options)
@@ -96,7 +96,7 @@ def test_a_run_killed_around_its_rename_is_resumed(tmp_path: Path, when: str) ->
     result = state(tmp_path)
     assert result["a.png"] != noisy
     (tmp_path / store.MANIFEST_NAME).unlink()
-    (tmp_path / PENDING_NAME).write_text('"a.png"\n')
+    (tmp_path / PENDING_NAME).write_text('"./a.png"\n')
     if when == "before the rename":
         path.write_bytes(noisy)
     if when == "and its file removed":
@@ -196,3 +196,27 @@ def test_backups_are_not_files_of_other_kinds(tmp_path: Path) -> None:
         shown = CliRunner().invoke(cli, words).stdout
         assert "Ignored, of other kinds: 1 (.doc)" in shown
     assert (tmp_path / "a.png.orig").is_file()
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_files_that_a_killed_run_in_place_did_not_reach_are_no_results(
+    tmp_path: Path, restored: bool
+) -> None:
+    """Another folder's file of that name replaced them."""
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir()
+    other.mkdir()
+    first, second = picture(mine / "a.png"), picture(mine / "b.png", 1)
+    picture(other / "b.png", 2)
+    kept = second.read_bytes()
+    with Manifest(mine, None).writing(["a.png", "b.png"], in_place=True):
+        listed = (mine / PENDING_NAME).read_text()
+    assert clean(first, "--backup", ".orig").exit_code == 0
+    (mine / PENDING_NAME).write_text(listed)  # as a killed run leaves it
+    if restored:
+        assert CliRunner().invoke(cli, ["restore", str(mine)]).exit_code == 0
+    done = CliRunner().invoke(cli, ["clean", "--model", "median", str(other), "-o", str(mine)])
+    assert done.exit_code == 1
+    assert "is there already" in done.output
+    assert second.read_bytes() == kept
+    assert clean(mine, "--backup", ".orig").exit_code == 0

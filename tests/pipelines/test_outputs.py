@@ -1,6 +1,7 @@
 """Bytes at risk: what exists is replaced by nothing but its own newer self."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,25 @@ def test_an_input_that_changes_while_it_is_read_is_read_again(
         assert np.array_equal(Image.open(tmp_path / "out" / "a.png"), Image.open(source))
     else:
         assert "changed while it was read" in str(entry.error)
+
+
+def test_an_input_that_becomes_a_pipe_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / name)
+    execute = CleanJob.execute
+
+    def replaces(job: CleanJob, item: Any) -> Any:
+        (tmp_path / "b.png").unlink()
+        os.mkfifo(tmp_path / "b.png")
+        return execute(job, item)
+
+    monkeypatch.setattr(CleanJob, "execute", replaces)
+    options = CleanOptions(model="none")
+    result = run(CleanJob(inputs=(tmp_path,), output=tmp_path.with_name("out"), options=options, workers=1))
+    assert [entry.status for entry in result.entries] == ["ok", "failed"]
+    assert "no regular file" in str(result.entries[1].error)
 
 
 def test_an_input_that_is_removed_while_it_is_read_fails_alone(
