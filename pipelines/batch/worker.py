@@ -112,7 +112,9 @@ def _state(item: Item) -> list[tuple[int, int, int]]:
     try:
         found = [path.stat() for path in (item.source, *_parts(item))]
     except OSError as error:
-        raise InputError(f"{item.source}: cannot be read: {error.strerror}") from error
+        name = Path(error.filename or item.source).name
+        part = f"{name}, which it names, " if name != item.source.name else ""
+        raise InputError(f"{item.source}: {part}cannot be read: {error.strerror}") from error
     return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in found]
 
 

@@ -78,6 +78,14 @@ def test_the_manifest_proves_every_file_of_a_record(tmp_path: Path, denoise: Any
     assert not list(out.glob(".*"))
 
 
+def test_a_record_without_its_samples_fails_by_their_name(tmp_path: Path, denoise: Any) -> None:
+    header = _record(tmp_path / "in", "rec")
+    header.with_suffix(".dat").unlink()
+    failed = denoise("clean", header.parent, "-o", tmp_path / "out")
+    assert failed.exit_code == 1
+    assert "rec.dat, which it names, cannot be read" in failed.stdout
+
+
 def test_annotations_without_any_event_are_copied(tmp_path: Path, denoise: Any) -> None:
     header, out = _record(tmp_path / "in", "rec"), tmp_path / "out"
     header.with_suffix(".atr").write_bytes(b"\0\0")  # their end alone
