@@ -187,9 +187,9 @@ class ColumnSurvey:
         for turns in self._turns:
             turns.add(finite, steps, self.lowest, self.highest)
         if len(self.levels) <= MAX_LEVELS:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 squares = float((finite**2).sum()), float(np.nansum(steps**2))
-            self._sums += (float(finite.sum()), *squares, finite.size)
+                self._sums += (float(finite.sum()), *squares, finite.size)
         self._before = float(finite[-1])
 
     @property
@@ -200,7 +200,7 @@ class ColumnSurvey:
         variance", 1941).
         """
         total, squares, steps, count = self._sums.tolist()
-        return steps / max(squares - total**2 / max(count, 1.0), 1e-12)
+        return steps / max(squares - total * total / max(count, 1.0), 1e-12)
 
     @property
     def period(self) -> float:

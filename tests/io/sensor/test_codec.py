@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -432,6 +432,11 @@ def tables(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=tables(), block=st.integers(1, 40), chunk=st.integers(1, 200))
+@example(
+    content=b'0.0625,0.2571,"",8.988465674311579e+307\n0.1875,1.2571,"",8.98846567431158e+307',
+    block=1,
+    chunk=1,
+)
 def test_any_table_comes_back_whatever_the_block_and_the_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, block: int, chunk: int
 ) -> None:
