@@ -94,8 +94,9 @@ def refuse_layouts(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
         table = np.array([[NumberForm().number(cell) for cell in row] for row in rows])
     except ValueError:
         return
-    down, on = np.abs(np.diff(table, axis=0)).mean(), np.abs(table[1:, 0] - table[:-1, -1]).mean()
-    along = np.abs(np.diff(table, axis=1)).mean()
+    with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float
+        down, on = np.abs(np.diff(table, axis=0)).mean(), np.abs(table[1:, 0] - table[:-1, -1]).mean()
+        along = np.abs(np.diff(table, axis=1)).mean()
     if max(on, along) < 0.5 * down:
         raise InputError(
             f"{path}: each row goes on where the one before it ends, as a recording wrapped into rows of "
