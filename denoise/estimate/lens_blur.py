@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from denoise.arrays import Array
 from denoise.dsp.light import to_light
-from denoise.estimate.edges import sharpest_edges_px
 
 _EIGHT_BIT = 255.0
 _TILE_PX = 128  # side of the windows that the power is averaged over
@@ -110,6 +108,8 @@ def lens_blur(page: Array, peak: float) -> LensBlur | None:
     radius = fit.radius_px if index <= len(_RADII_PX) else 0.0
     width = radius / 2 or fit.sigma_px
     if radius <= _SMALL_RADIUS_PX and width <= _SMALL_PX:
+        from denoise.estimate.edges import sharpest_edges_px  # which imports torch
+
         edges = sharpest_edges_px(page, peak)
         if radius:
             radius = min(radius, 2 * edges)
@@ -185,7 +185,7 @@ def _power(page: Array, peak: float, linear: bool) -> Array:
     total = np.zeros((_TILE_PX, _TILE_PX // 2 + 1))
     for top, left in corners:
         tile = page[:, top : top + _TILE_PX, left : left + _TILE_PX].mean(0, dtype=np.float32) / peak
-        tile = to_light(torch.from_numpy(tile)).numpy() if linear else tile
+        tile = to_light(tile) if linear else tile
         total += np.square(np.abs(np.fft.rfft2((tile - tile.mean()) * taper)))
     return total / len(corners) / np.square(taper).sum()
 
@@ -194,8 +194,8 @@ def _light_slope(page: Array, peak: float) -> float:
     """Root mean square of the slope of light over pixel values, by which noise is multiplied."""
     step = math.ceil(math.sqrt(page[0].size / _MAX_SAMPLES))
     values = np.divide(page[:, ::step, ::step].mean(0), peak, dtype=np.float32)
-    both = to_light(torch.from_numpy(np.stack([values, values + np.float32(_SLOPE_STEP)])))
-    return float((both[1] - both[0]).square().mean().sqrt()) / _SLOPE_STEP
+    both = to_light(np.stack([values, values + np.float32(_SLOPE_STEP)]))
+    return float(np.sqrt(np.square(both[1] - both[0]).mean())) / _SLOPE_STEP
 
 
 def _by_radius(power: Array, along: int | None = None) -> Array:

@@ -9,30 +9,29 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from itertools import product
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from denoise.arrays import Array
 from denoise.dsp.windows import Window, padded, plan
 from denoise.errors import DenoiseError, InputError, UsageError
 from denoise.infer.progress import report_share
 from denoise.infer.stages import DEFAULT_BLOCK
-from denoise.infer.stream import Levels, Stream, check_request
-from denoise.infer.switch import SwitchedStream
 from denoise.infer.tiles import MEMORY, band_shape, bytes_per_pixel, tile_shape
 from denoise.machine import release_memory
-from denoise.models.base import Denoiser
-from denoise.models.classical.filters import ImageIdentity
+from denoise.models.contract import Model, check_request
+
+if TYPE_CHECKING:  # images do without torch
+    from denoise.infer.stream import Stream
+    from denoise.infer.switch import SwitchedStream
 
 _BAND_ROWS = 256  # rows that are blended at a time
 _SIGMA_PEAK = 255.0  # sigma of images is in 8-bit units, whatever the scale of the image
 
 
 def apply(
-    model: Denoiser,
+    model: Model,
     array: Array,
     *,
     peak: float | None,
@@ -79,7 +78,7 @@ def apply(
     cleaned = array.shape[0] - keep
     result = np.empty_like(array, subok=False)  # in the same memory order: an interleaved image stays so
     result[cleaned:] = array[cleaned:]
-    copied = isinstance(model, ImageIdentity) and array.dtype.kind != "f"  # floats are checked to be finite
+    copied = model.is_identity and array.dtype.kind != "f"  # floats are checked to be finite
     if strength == 0 or not array.size or copied:
         result[...] = array
         return result
@@ -107,7 +106,7 @@ def apply(
             done_px.append(values[0].size)
             report_share(sum(done_px) / array[0].size)
 
-    _in_threads(clean, windows)
+    _in_threads(clean, windows, model.threads)
     for plane, cleaned_plane in zip(array, out, strict=True):
         _keep_clipped(plane, cleaned_plane, peak)
     return result
@@ -160,13 +159,13 @@ def _eroded(mask: Array, axis: int) -> Array:
     return np.moveaxis(functools.reduce(np.logical_and, parts), 0, axis)
 
 
-def _windows(model: Denoiser, array: Array, tile: int | None) -> tuple[list[tuple[Window, Window]], int]:
+def _windows(model: Model, array: Array, tile: int | None) -> tuple[list[tuple[Window, Window]], int]:
     """Return the row and column windows that cover an image, and fit into memory unless `tile` is given.
 
     The number is that of the rows of a band, for a model that runs by bands, or 0.
     """
     (height, width), halo, multiple_of = array.shape[1:], model.spec.halo, model.spec.multiple_of
-    held, threads, band = 2 * array.nbytes, torch.get_num_threads(), 0
+    held, threads, band = 2 * array.nbytes, model.threads, 0
     runs = MEMORY.runs(threads)
     if halo is None:  # one window that holds everything
         tall, wide, halo = height, width, 0
@@ -187,24 +186,27 @@ def _windows(model: Denoiser, array: Array, tile: int | None) -> tuple[list[tupl
     return list(windows), band
 
 
-def _in_threads(clean: Callable[[tuple[Window, Window]], None], windows: list[tuple[Window, Window]]) -> None:
+def _in_threads(
+    clean: Callable[[tuple[Window, Window]], None], windows: list[tuple[Window, Window]], threads: int
+) -> None:
     """Clean windows side by side, each with its share of the threads.
 
     Threads inside one layer wait for each other: beside another program they are slower than one alone.
     """
-    threads = torch.get_num_threads()
     workers = min(MEMORY.runs(threads), len(windows))
     if workers == 1:
         for window in windows:
             clean(window)
         return
+    import torch
+
     with ThreadPoolExecutor(workers, "tile", torch.set_num_threads, (threads // workers,)) as pool:
         contexts = [copy_context() for _ in windows]  # progress is shown by this thread's
         list(pool.map(lambda context, window: context.run(clean, window), contexts, windows))
 
 
 def _denoised(
-    model: Denoiser,
+    model: Model,
     array: Array,
     rows: Window,
     columns: Window,
@@ -220,11 +222,7 @@ def _denoised(
         return np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
 
     if not band:
-
-        def run(batch: Tensor) -> Tensor:
-            return model(batch) if sigma is None else model(batch, sigma)
-
-        result = _denoise(model, noisy(rows), itertools.repeat(run))
+        result = _denoise(model, noisy(rows), itertools.repeat(partial(model.run, sigma=sigma)))
         assert result is not None
         yield slice(rows.start, rows.stop), kept, result[:, rows.kept, columns.kept]
         return
@@ -234,7 +232,7 @@ def _denoised(
     for top in (tops := range(0, max(1, height - multiple_of), band)):
         last = top == tops[-1]
         stop = height if last else top + band
-        runs = [partial(stream.feed, last=last) for stream in streams if stream]
+        runs = [partial(stream.run, last=last) for stream in streams if stream]
         result = _denoise(model, noisy(Window(top, stop, top, padded(stop, multiple_of))), runs)
         if result is not None:
             stop = min(height, start + result.shape[1])
@@ -265,10 +263,7 @@ def _read(
     return np.pad(inside, ((0, 0), (0, below), (0, right)), mode=edge_padding)
 
 
-@torch.inference_mode()
-def _denoise(
-    model: Denoiser, noisy: Array, runs: Iterable[Callable[[Tensor], Tensor | None]]
-) -> Array | None:
+def _denoise(model: Model, noisy: Array, runs: Iterable[Callable[[Array], Array | None]]) -> Array | None:
     """Run the model on `(C, H, W)`; None while it waits for more rows.
 
     If C is not the model's number of channels, each channel is repeated and run alone, and the results are
@@ -277,18 +272,15 @@ def _denoise(
     Args:
         runs: Of the model, one for each channel that runs alone.
     """
-    channels, parameter = model.spec.channels, next(model.parameters(), None)
+    channels = model.spec.channels
     alone = len(noisy) != channels
     answers: list[Array] = []
     planes = (np.repeat(plane[None], channels, axis=0) for plane in noisy) if alone else [noisy]
     for pixels, run in zip(planes, runs, strict=False):
-        # Convolutions on a CPU are fastest with the channels of a pixel side by side. A copy has the same
-        # strides whatever those of the array: they choose the kernel, which shows in bfloat16.
-        batch = torch.from_numpy(pixels)[None].clone(memory_format=torch.channels_last)
-        result = run(batch if parameter is None else batch.to(parameter.device))
+        result = run(pixels[None])
         if result is None:
             continue
-        answer = result[0].cpu().numpy()
+        answer = result[0]
         if not np.isfinite(answer).all():
             raise DenoiseError("the model returned a value that is not a finite number")
         answers.append(answer.mean(axis=0, keepdims=True) if alone else answer)
@@ -296,7 +288,7 @@ def _denoise(
 
 
 def _clean_signal(
-    model: Denoiser,
+    model: Model,
     array: Array,
     result: Array,
     peak: float | None,
@@ -305,6 +297,10 @@ def _clean_signal(
     sigma: float | None,
     tile: int | None,
 ) -> None:
+    from denoise.infer.stream import Levels, Stream
+    from denoise.models.base import Denoiser
+
+    assert isinstance(model, Denoiser)
     channels, samples = array.shape
     levels = Levels(channels)
     for start in range(0, samples, DEFAULT_BLOCK):

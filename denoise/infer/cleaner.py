@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,11 +14,13 @@ from denoise.estimate.scale import sample_range
 from denoise.infer.apply import apply, apply_stream, as_dtype, blend, zero_and_full_scale
 from denoise.infer.containers import open_container
 from denoise.infer.selection import PageSelector, Selection, Selector
-from denoise.infer.stream import check_request
-from denoise.infer.switch import AudioSelector
 from denoise.io.limits import require_memory
 from denoise.io.sensor.survey import without_codes
-from denoise.models.base import Denoiser, InputSpec, SigmaDenoiser
+from denoise.models.contract import InputSpec, Model, check_request
+
+if TYPE_CHECKING:  # images may do without torch
+    from denoise.infer.switch import AudioSelector
+    from denoise.models.base import Denoiser
 
 Samples = TypeVar("Samples")
 
@@ -40,7 +42,7 @@ class Cleaner:
     """
 
     name: str
-    model: Denoiser | Selector
+    model: Model | Selector
     digest: str
     card: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -56,14 +58,15 @@ class Cleaner:
     @property
     def takes_sigma(self) -> bool:
         """True if the model takes the noise standard deviation."""
-        return isinstance(self.model, SigmaDenoiser)
+        return not isinstance(self.model, Selector) and self.model.takes_sigma
 
     def precision_of(self, selected: Iterable[str] = ()) -> str | None:
         """Return the arithmetic of the models of selections, by name; None if all are `none`."""
         if not self.selector:
-            return self.denoiser.precision
-        of = {name: model.precision for name, model in self.selector.models.items() if name != "none"}
-        return " and ".join(dict.fromkeys(of[name] for name in selected if name in of)) or None
+            return self._single.precision
+        models = self.selector.models
+        found = (models[name].precision for name in selected if name in models and name != "none")
+        return " and ".join(dict.fromkeys(found)) or None
 
     @property
     def selector(self) -> Selector | None:
@@ -72,11 +75,15 @@ class Cleaner:
 
     @property
     def denoiser(self) -> Denoiser:
-        """Single denoiser.
+        """Single denoiser, a module of torch.
 
         Raises:
             UsageError: The cleaner selects a denoiser for each file.
         """
+        return cast("Denoiser", self._single)
+
+    @property
+    def _single(self) -> Model:
         if isinstance(self.model, Selector):
             raise UsageError(
                 f"the model {self.name} selects another model once it has the whole image or recording; "
@@ -150,16 +157,18 @@ class Cleaner:
         self, array: Array, peak: float | None, keep: int, strength: float, options: Mapping[str, Any]
     ) -> tuple[Array, Selection]:
         selector = self.model
-        if isinstance(selector, AudioSelector):
+        if isinstance(selector, Selector) and not isinstance(selector, PageSelector):
             zero, full = zero_and_full_scale(array, peak)
-            stream = selector.stream(len(array), options["sample_rate"], strength, zero, full)
+            stream = cast("AudioSelector", selector).stream(
+                len(array), options["sample_rate"], strength, zero, full
+            )
             cleaned = np.empty_like(array, subok=False)
             apply_stream(stream, array, cleaned)
             return cleaned, stream.selection
         options = {"peak": peak, "keep": keep, **options}
         given: Selection | None = options.pop("selection")
         if not isinstance(selector, PageSelector):
-            return apply(self.denoiser, array, strength=strength, **options), Selection(self.name)
+            return apply(self._single, array, strength=strength, **options), Selection(self.name)
         noisy = array[: len(array) - keep]
         selection = given or selector.select(noisy, peak)
         if selection.model == "none" and array.dtype.kind in "iu":

@@ -19,11 +19,10 @@ from denoise.infer.cleaner import Cleaner
 from denoise.infer.pages import clean_pages
 from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.progress import cleaning
-from denoise.infer.recordings import clean_recordings
 from denoise.infer.result import mean_figures, salvaged
 from denoise.infer.selection import Selection
-from denoise.infer.stream import check_request
 from denoise.io.formats import modality_of
+from denoise.models.contract import check_request
 from denoise.options import CleanOptions
 from denoise.registry import unknown
 from denoise.signal import SignalInfo
@@ -134,8 +133,12 @@ def clean_file(
     with _with_path(source), cleaning(source):
         if options.noise_profile:
             model = profiled(model, NoiseProfile.parse(options.noise_profile), source)
-        clean = clean_pages if modality == "image" else clean_recordings
-        result = clean(source, destination, model, options)
+        if modality == "image":
+            result = clean_pages(source, destination, model, options)
+        else:
+            from denoise.infer.recordings import clean_recordings  # which imports torch
+
+            result = clean_recordings(source, destination, model, options)
     seconds = time.perf_counter() - started
     return FileReport(
         modality,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -19,10 +19,11 @@ from denoise.estimate.lens_blur import LensBlur, lens_blur
 from denoise.estimate.real_noise import RealNoise, real_noise
 from denoise.infer.selection import PageSelector, Selection
 from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sharpened
-from denoise.models.base import Denoiser, InputSpec
-from denoise.models.network_mean import denoise_crops
-from denoise.models.sharpen import Sharpener
+from denoise.models.contract import InputSpec, Model
 from denoise.models.table import AUTO, PICKS, build
+
+if TYPE_CHECKING:  # most pictures do without torch
+    from denoise.models.sharpen import Sharpener
 
 # 8-bit units. Below FAINT an image is left as it is, above CLEAR it is cleaned completely, in between partly,
 # so the correction fades in smoothly. Of the 68 photos of CBSD68, 67 measure 0.4 or less as they are, and all
@@ -158,7 +159,7 @@ class ImageSelector(PageSelector):
 
     spec = InputSpec("image", channels=3, halo=None)
 
-    def __init__(self, models: Mapping[str, Denoiser], estimator: Denoiser | None = None) -> None:
+    def __init__(self, models: Mapping[str, Model], estimator: Model | None = None) -> None:
         super().__init__({name: build(_LEAVE, "image") for name in (_LEAVE, _MEDIAN)} | dict(models))
         self._cleaner = next(iter(models))
         self._estimator = (estimator or models[self._cleaner]).eval()
@@ -245,7 +246,7 @@ class ImageSelector(PageSelector):
             return reject_cleaned(noisy, result, sigma, gaussian=not pointed, alike=coarse)
         result = noisy + selection.strength * (result - noisy)
         sigma = figures["estimated_sigma"]
-        sharpener = cast(Sharpener, self.models[_SHARPEN])
+        sharpener = cast("Sharpener", self.models[_SHARPEN])
         scale = peak or 1.0
         return reject_sharpened(
             noisy,
@@ -278,7 +279,7 @@ class ImageSelector(PageSelector):
         )
 
     def _real_noise(self, page: Array, peak: float) -> RealNoise:
-        return real_noise(page, peak, lambda crops: denoise_crops(self._estimator, crops))
+        return real_noise(page, peak, self._estimator.run)
 
 
 def _has_specks(selection: Selection) -> bool:

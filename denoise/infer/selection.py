@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from denoise.arrays import Array
-from denoise.models.base import Denoiser, InputSpec
+from denoise.models.contract import InputSpec, Model
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Selector:
 
     spec: InputSpec
 
-    def __init__(self, models: Mapping[str, Denoiser]) -> None:
+    def __init__(self, models: Mapping[str, Model]) -> None:
         self.models = dict(models)
 
 
@@ -61,8 +61,8 @@ class PageSelector(Selector, ABC):
         """Return the selection whose reason names what `repair` replaced."""
         return selection
 
-    def denoiser(self, selection: Selection, /) -> Denoiser:
-        """Return the denoiser of a selection."""
+    def denoiser(self, selection: Selection, /) -> Model:
+        """Return the model of a selection."""
         return self.models[selection.model]
 
     def reject_reason(

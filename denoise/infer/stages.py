@@ -6,15 +6,19 @@ import math
 import sys
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from denoise.arrays import Array, Mask
 from denoise.dsp.resample import resampler
 from denoise.dsp.windows import Window, padded, window
-from denoise.models.base import CausalDenoiser, Denoiser, InputSpec
+from denoise.models.contract import InputSpec
+
+if TYPE_CHECKING:  # queues of samples are of use without torch
+    import torch
+
+    from denoise.models.base import CausalDenoiser, Denoiser
 
 DEFAULT_BLOCK = 65536  # samples per channel at the model's rate: 4 s of speech
 _MAX_CALL = 4 * DEFAULT_BLOCK  # samples in one call of the model; more channels than that take several calls
@@ -37,6 +41,8 @@ class Stage(Protocol):
 
 def make_core(model: Denoiser, channels: int, block: int, sigmas: list[float] | None) -> Stage:
     """Return the stage that runs a model: with state, in windows, or once on the whole signal."""
+    from denoise.models.base import CausalDenoiser
+
     if isinstance(model, CausalDenoiser):
         return _Causal(model, channels, block)
     tile = sys.maxsize
@@ -60,6 +66,8 @@ def _groups(channels: int, samples: int, *, joint: bool) -> list[slice]:
 
 def _tensor(rows: Array, model: Denoiser) -> torch.Tensor:
     """Return `(C, n)` on the model's device as a batch `(C, 1, n)`, or `(1, C, n)` of joint channels."""
+    import torch
+
     parameter = next(model.parameters(), None)
     tensor = torch.from_numpy(np.ascontiguousarray(rows)).unsqueeze(0 if model.spec.joint_channels else 1)
     return tensor if parameter is None else tensor.to(parameter.device)
@@ -77,6 +85,8 @@ class _Windows:
         self._end = 0  # number of samples so far
 
     def __call__(self, block: Array, last: bool, /) -> Array:
+        import torch
+
         self._held.append(block)
         self._end += block.shape[-1]
         done = []

@@ -33,7 +33,8 @@ from denoise.infer.stages import (
     make_core,
     tile_length,
 )
-from denoise.models.base import CausalDenoiser, Denoiser, InputSpec, SigmaDenoiser
+from denoise.models.base import CausalDenoiser, Denoiser
+from denoise.models.contract import InputSpec, check_request
 from denoise.signal import Clock
 
 # Models cannot distinguish sample rates this close, relatively, and the error does not accumulate, so such
@@ -44,28 +45,6 @@ _MIN_SECONDS = 0.03  # shorter recordings stay: less than any model looks ahead,
 # Opus codes silence as 2e-34: powers of such values are subnormal numbers, which a CPU multiplies fifty times
 # as slowly as others.
 _SILENT = 1e-15  # of full scale, -300 dB
-
-
-def check_request(name: str, model: object, strength: float, sigma: float | None) -> None:
-    """Check that the model `name` can honour a strength and a sigma.
-
-    Raises:
-        UsageError: `strength` is no number in 0..1, `sigma` is not a finite number of 0 or more, or the model
-            takes none.
-    """
-    for option, value in {"strength": strength, "sigma": sigma}.items():
-        if not isinstance(value, Real | None):
-            raise UsageError(f"{option} is {value!r}; expected a number")
-    if not 0.0 <= strength <= 1.0:
-        raise UsageError(f"strength is {strength}; it must be from 0 (the input) to 1 (fully cleaned)")
-    if sigma is None:
-        return
-    if not 0.0 <= sigma < float("inf"):
-        raise UsageError(f"sigma is {sigma}; it must be a finite number of 0 or more")
-    if not isinstance(model, SigmaDenoiser):
-        raise UsageError(
-            f"the model {name} finds the noise level itself: it takes no sigma (given: {sigma:g})"
-        )
 
 
 def check_finite(block: Array, start: int, *, gaps_allowed: bool = False) -> None:

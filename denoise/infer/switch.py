@@ -46,7 +46,7 @@ class AudioSelector(Selector):
 
     def __init__(self, models: Mapping[str, Denoiser], names: tuple[str, ...]) -> None:
         super().__init__(models)
-        self._names = names
+        self._denoisers, self._names = dict(models), names
 
     def stream(
         self,
@@ -59,7 +59,7 @@ class AudioSelector(Selector):
     ) -> SwitchedStream:
         """Return a stream for one recording; arguments as for `SwitchedStream`."""
         return SwitchedStream(
-            self.models, channels, sample_rate, strength, zero, full, block, names=self._names
+            self._denoisers, channels, sample_rate, strength, zero, full, block, names=self._names
         )
 
 

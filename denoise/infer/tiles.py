@@ -10,14 +10,16 @@ import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, cast
 
 from denoise.dsp.windows import padded
 from denoise.machine import memory_bytes
-from denoise.models.base import Denoiser
+from denoise.models.contract import Model
+
+if TYPE_CHECKING:  # the model may run without torch
+    from torch import nn
+
+    from denoise.models.base import Denoiser
 
 _PROBE_PX = 64  # side of the image for the measurement, unless the network's multiple is longer
 _BAND_COPIES = 1.4  # measured: memory of a band, with what waits, relative to a whole run on as many pixels
@@ -121,25 +123,34 @@ def _reads(size: int, parts: int, halo: int, multiple_of: int) -> int:
     return padded(min(size, _kept(size, parts, multiple_of) + cuts * padded(halo, multiple_of)), multiple_of)
 
 
-def bytes_per_pixel(model: Denoiser) -> float:
+def bytes_per_pixel(model: Model) -> float:
     """Measure the memory of a run for each pixel that it reads, on a small image, once a model.
 
     A model without weights is a filter; its few arrays are counted as those of the tile itself.
     """
     copy = 4.0 * model.spec.channels
+    found = model.bytes_per_px
+    if found is None:
+        if model not in _measured:
+            _measured[model] = _measure(cast("Denoiser", model))
+        found = _measured[model]
+    return max(_COPIES_BEFORE * copy + found, _COPIES_AFTER * copy)
+
+
+def _measure(model: Denoiser) -> float:
+    import torch
+
     weight = next(model.parameters(), None)
     if weight is None:
-        return _COPIES_AFTER * copy
-    if model not in _measured:
-        side = padded(_PROBE_PX, model.spec.multiple_of)
-        image = torch.zeros(1, model.spec.channels, side, side, device=weight.device)
-        with torch.inference_mode(), _LiveBytes(model) as live:
-            model(image.contiguous(memory_format=torch.channels_last))
-        _measured[model] = live.peak / side**2
-    return max(_COPIES_BEFORE * copy + _measured[model], _COPIES_AFTER * copy)
+        return 0.0
+    side = padded(_PROBE_PX, model.spec.multiple_of)
+    image = torch.zeros(1, model.spec.channels, side, side, device=weight.device)
+    with torch.inference_mode(), _LiveBytes(model) as live:
+        model(image.contiguous(memory_format=torch.channels_last))
+    return live.peak / side**2
 
 
-_measured: weakref.WeakKeyDictionary[Denoiser, float] = weakref.WeakKeyDictionary()
+_measured: weakref.WeakKeyDictionary[Model, float] = weakref.WeakKeyDictionary()
 
 
 class _LiveBytes:
@@ -158,6 +169,8 @@ class _LiveBytes:
             hook.remove()
 
     def _hold(self, _layer: nn.Module, _inputs: Any, output: Any) -> None:
+        from torch import Tensor
+
         if not isinstance(output, Tensor):
             return
         storage = output.untyped_storage()

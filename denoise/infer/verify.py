@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
 from denoise.arrays import Array
 from denoise.dsp.light import from_light, to_light
@@ -170,7 +169,7 @@ def reblur_error(
         `(C, H, W)` in 0..1, both.
     """
     gray = [image.mean(0) for image in (before, after)]
-    light = [to_light(torch.from_numpy(image)).numpy() if linear else image for image in gray]
+    light = [to_light(image) if linear else image for image in gray]
     level = light[0].mean()
     x, y = (image - image.mean() for image in light)
     window = np.outer(*(np.hanning(size) for size in x.shape)).astype(np.float32)
@@ -186,7 +185,7 @@ def reblur_error(
     blurred = np.fft.irfft2(np.fft.rfft2(y) * np.fft.rfft2(support), s=x.shape)
     inner = (slice(radius, -radius or None),) * 2
     again = blurred + level
-    error = (gray[0] - (from_light(torch.from_numpy(again)).numpy() if linear else again))[inner]
+    error = (gray[0] - (from_light(again) if linear else again))[inner]
     return _EIGHT_BIT * float(np.sqrt(np.square(error).mean())) if error.size else 0.0
 
 

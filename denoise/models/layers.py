@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from denoise.arrays import Array
+
 Config = TypeVar("Config")
 
 
@@ -78,6 +80,16 @@ def unfold(x: Tensor, side: int) -> Tensor:
     if x.ndim == 4:
         return F.pixel_shuffle(x, side)
     return x.reshape(x.shape[0], -1, side, x.shape[-1]).transpose(2, 3).flatten(2, 3)
+
+
+def as_batch(samples: Array, device: torch.device | None) -> Tensor:
+    """Copy arrays `(B, C, *S)` into a tensor, of images with the channels of a pixel side by side.
+
+    Convolutions on a CPU are fastest so. A copy has the same strides whatever those of the array: they choose
+    the kernel, which shows in bfloat16.
+    """
+    layout = torch.channels_last if samples.ndim == 4 else torch.contiguous_format
+    return torch.from_numpy(samples).clone(memory_format=layout).to(device)
 
 
 def as_image(x: Tensor) -> Tensor:

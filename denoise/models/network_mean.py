@@ -26,15 +26,6 @@ def smoothed_share(noise: RealNoise) -> float:
     return float(np.clip((white - noise.whiteness) / (white - smoothed), 0, 1)) if known else 0.0
 
 
-def denoise_crops(network: Denoiser, crops: Array) -> Array:
-    """Run a network on crops `(N, 3, side, side)` in 0..1, for `real_noise`."""
-    parameter = next(network.parameters(), None)
-    batch = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        cleaned = network(batch if parameter is None else batch.to(parameter.device))
-    return cleaned.cpu().numpy()
-
-
 class NetworkMean(Denoiser):
     """A network, and its mean with another one where a camera smoothed the noise.
 
@@ -59,7 +50,7 @@ class NetworkMean(Denoiser):
     def prepare(self, page: Array, peak: float) -> Denoiser:
         """Measure the noise of a page, and return the denoiser for its tiles."""
         other = self.other.eval()
-        share = smoothed_share(real_noise(page, peak, lambda crops: denoise_crops(other, crops)))
+        share = smoothed_share(real_noise(page, peak, other.run))
         return NetworkMean(self.network, other, share).eval() if share else self.network
 
     def forward(self, noisy: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from denoise.models.layers import ResidualBlock, fold, unfold
+from denoise.arrays import Array
+from denoise.models.layers import ResidualBlock, as_batch, fold, unfold
 
 Rows = Tensor | None  # `(1, C, h, W)`; None while a layer waits
 
@@ -73,6 +74,7 @@ class RowStream:
 
     def __init__(self, net: Any, *, residual: bool) -> None:
         self._side, self._skips, self._residual = net.side, net.skips, residual
+        self._device = net.head.weight.device
         self._head, self._tail = _Layer(net.head, 1), _Layer(net.tail, 1)
         self._encoder, self._decoder = (
             [_blocks(x) for x in stages] for stages in (net.encoder, list(net.decoder)[::-1])
@@ -81,6 +83,12 @@ class RowStream:
         self._down, self._up = [_Layer(layer, step=2) for layer in net.down], list(net.up)[::-1]
         self._waiting = [_Queue() for _ in net.down]
         self._noisy = _Queue()
+
+    def run(self, noisy: Array, *, last: bool) -> Array | None:
+        """Do as `feed` with arrays."""
+        with torch.inference_mode():
+            cleaned = self.feed(as_batch(noisy, self._device), last=last)
+        return None if cleaned is None else cleaned.cpu().numpy()
 
     def feed(self, noisy: Tensor, *, last: bool) -> Rows:
         """Take the next rows `(1, C, h, W)`, and return those that are done.

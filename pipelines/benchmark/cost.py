@@ -277,7 +277,12 @@ def _row(entrant: _Entrant, timed: _Times, matrix_gflops: float, references: dic
     cleaner, exact = entrant.cleaner, entrant.exact
     seconds, cpu_seconds = (t / entrant.size * 1e6 for t in timed[:2])
     models = [exact.denoiser] if not exact.selector else exact.selector.models.values()
-    shared = {id(parameter): parameter for model in models for parameter in model.parameters()}
+    shared = {
+        id(parameter): parameter
+        for model in models
+        if isinstance(model, Denoiser)
+        for parameter in model.parameters()
+    }
     parameters = sum(parameter.numel() for parameter in shared.values())
     kmac = (kmac_per_sample(exact.denoiser) or None) if parameters and not exact.selector else None
     gflops = None if kmac is None else 2 * kmac / seconds

@@ -52,6 +52,7 @@ class SigmaClassical(Classical, SigmaDenoiser):
 class ImageIdentity(Classical):
     """The identity, as the reference of benchmarks."""
 
+    is_identity = True
     spec = InputSpec("image")
 
     def denoise(self, samples: Array) -> Array:
