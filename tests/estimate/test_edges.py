@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from denoise.estimate.edges import sharpest_edges_px
+from denoise.estimate.edges import edge_spread, sharpest_edges_px
 
 Array = NDArray[Any]
 
@@ -46,3 +46,10 @@ def test_bands_and_scale_do_not_matter() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (64, 64)])
 def test_without_edges_it_is_not_known(size: tuple[int, int]) -> None:
     assert sharpest_edges_px(np.full((3, *size), 90, np.uint8), 255.0) == math.inf
+
+
+def test_the_edges_of_shallow_focus_differ_and_those_of_a_blur_do_not() -> None:
+    shallow = np.where(np.arange(256) < 112, squares(0.7, 1.0), squares(2.0, 1.0))
+    assert edge_spread(squares(1.5, 1.0), 255.0) < 1.2 < 1.6 < edge_spread(shallow, 255.0)
+    assert edge_spread(shallow[:, :200], 255.0) == 1.0  # too small to compare parts
+    assert edge_spread(np.full((3, 300, 300), 90, np.uint8), 255.0) == 1.0

@@ -81,6 +81,14 @@ def test_two_kernels_that_contradict_each_other_confirm_no_blur(
     assert not sharpener(cleaner).confirms_blur(other, 255.0)
 
 
+def test_a_photo_of_shallow_focus_confirms_no_blur(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shaken = blurred(photo(), kernel_of("shake:extent_px=13", 3), 1.0)
+    assert sharpener(cleaner).confirms_blur(shaken, 255.0)
+    monkeypatch.setattr("denoise.models.sharpen.edge_spread", lambda *_: 1.7)
+    other = shaken[:, ::-1].copy()  # results are remembered for one page
+    assert not sharpener(cleaner).confirms_blur(other, 255.0)
+
+
 @pytest.mark.parametrize("radius_px", [4.0, 6.5])
 def test_a_lens_out_of_focus_is_undone_by_its_disk(cleaner: Cleaner, radius_px: float) -> None:
     disk = kernel_of(f"defocus:radius_px={radius_px}")
