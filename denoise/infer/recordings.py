@@ -215,7 +215,7 @@ def _removal_note(diagnostics: Mapping[str, float]) -> tuple[str, ...]:
     if (wanders := diagnostics.get("left_process_db")) is not None:
         notes += (
             f"left in: {wanders:.1f} dB of the variance could be noise, or a signal that wanders from "
-            "reading to reading, as wind does; --model wavelet smooths it",
+            "reading to reading, as wind and weather do; --model wavelet smooths it",
         )
     if (sways := diagnostics.get("left_wander_db")) is not None:
         notes += (f"left in: slow wander, {sways:.1f} dB of the variance; --remove baseline takes it out",)

@@ -8,7 +8,7 @@ from scipy.signal import lfilter
 import denoise
 from denoise.infer.apply import apply
 from denoise.models.sensor.chain import SensorChain
-from denoise.models.sensor.process import ProcessGate
+from denoise.models.sensor.process import ProcessGate, SlowGate
 
 Floats = NDArray[np.float64]
 SIZE = 5000
@@ -78,3 +78,39 @@ def test_the_chain_tells_what_it_left_and_its_blocks_equal_the_whole() -> None:
     whole = apply(chain, wind[None], peak=None, sample_rate=1.0, tile=65_536)
     parts = apply(chain, wind[None], peak=None, sample_rate=1.0, tile=20_000)
     np.testing.assert_allclose(parts, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("memory", [1.0, 2.0, 5.0])
+@pytest.mark.parametrize("size", [700, 1500, SIZE])
+def test_days_and_hours_of_weather_are_not_smoothed(memory: float, size: int) -> None:
+    """Daily temperatures and hourly winds have a memory of a few readings."""
+    rng = np.random.default_rng(size)
+    weather = 10.0 + 4.0 * slow(size) + 2.0 * wandering(rng, memory, size)
+    cleaned = denoise.load("sensor").clean(weather, 1.0 / 86400.0)
+    np.testing.assert_allclose(cleaned, weather, atol=1e-5 * np.ptp(weather))
+    for noise_db in (-25.0, -15.0, -10.0):
+        noise = 10.0 ** (noise_db / 20.0) * weather.std() * rng.standard_normal(size)
+        assert gain_db(weather, weather + noise, 1.0 / 86400.0) > -0.5
+
+
+def test_noise_on_an_hourly_temperature_still_goes() -> None:
+    rng = np.random.default_rng(0)
+    temperature = 15.0 + 5.0 * np.sin(2.0 * np.pi * np.arange(SIZE) / 24.0) + 2.0 * slow()
+    assert gain_db(temperature, temperature + rng.standard_normal(SIZE), 1.0 / 3600.0) > 5.0
+
+
+def test_counts_by_the_hour_stay() -> None:
+    rng = np.random.default_rng(0)
+    calls = rng.poisson(20.0 + 15.0 * np.sin(2.0 * np.pi * np.arange(SIZE) / 168.0)).astype(float)
+    cleaned = denoise.load("sensor").clean(calls, 1.0 / 3600.0)
+    assert np.mean((cleaned - calls) ** 2) < 10.0**-4.5 * np.var(calls)
+
+
+def test_as_much_has_to_be_removed_from_a_slow_log_as_there_is_white_noise() -> None:
+    rng = np.random.default_rng(0)
+    noise = 0.3 * rng.standard_normal(SIZE)
+    log = slow() + noise
+    np.testing.assert_array_equal(SlowGate().share(log, noise), 1.0)
+    for factor in (0.5, 1.5):
+        np.testing.assert_array_equal(SlowGate().share(log, factor * noise), 0.0)
+    np.testing.assert_array_equal(SlowGate().share(log[:600], noise[:600]), 0.0)  # too few readings

@@ -21,7 +21,7 @@ from denoise.models.sensor.heartbeats import Heartbeats
 from denoise.models.sensor.impulses import Impulses
 from denoise.models.sensor.mains import BaselineWander, Mains
 from denoise.models.sensor.nearby import GRID, nearby
-from denoise.models.sensor.process import ProcessGate
+from denoise.models.sensor.process import ProcessGate, SlowGate
 from denoise.models.sensor.vibration import SteadyFilter, ToneGate
 from denoise.registry import unknown
 
@@ -112,7 +112,7 @@ class SensorChain(Denoiser):
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._first, self._giants, self._stages = FirstReadings(), Giants(), list(self._needed())
         self.gate, self._heart_gate, self._tone_gate = HarmGate(), HarmGate(), ToneGate()
-        self._process_gate = ProcessGate()
+        self._process_gate = SlowGate() if self._slow else ProcessGate()
         self.guard = EventGuard(
             impulses="impulses" not in self.keep,
             one_sided="impulses" in self.remove,

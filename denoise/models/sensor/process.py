@@ -1,7 +1,8 @@
-"""Check of a network's correction for rough signals: a first-order process is not taken for noise."""
+"""Checks of a network's correction for rough signals: wind, loads and weather are not taken for noise."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ _BINS = np.diff(_EDGES).astype(float)
 _INDEPENDENT = 0.37  # share of independent values among overlapping frames and neighbouring bins
 _ROUNDS = 60
 _LINE = 2.5  # times the median beside it, of a bin that is left out
+_CLOSE = 1.0  # log likelihood below the best one up to which a fit may be true
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,6 @@ class ProcessGate:
     misfit: tuple[float, float] = (18.0, 22.0)  # log likelihood below a perfect fit: all, nothing stays
     worse: tuple[float, float] = (-0.25, 0.25)  # log likelihood below that of pink noise: the same
     excess: tuple[float, float] = (0.8, 1.2)  # excess kurtosis of slopes: the same
-    close: float = 1.0  # log likelihood below the best one up to which a fit may be true
     more_db: tuple[float, float] = (
         1.2,
         1.8,
@@ -54,40 +55,92 @@ class ProcessGate:
         everything = np.ones(samples.size)
         if samples.size < self.least or not correction.any():
             return everything
-        power = np.abs(spectra(samples, HANN)) ** 2
-        whole = np.ones((len(power), 1))
-        power[[0, -1]] = whole[[0, -1]] = 0.0  # half of these lies beyond the ends
-        frames = sum_nearby(whole, self.near)
-        power = sum_nearby(power, self.near) / frames
-        counts, *sums = (
-            sum_nearby(frame_sums(part)[:, None], self.near)[:, 0]
-            for part in (everything, correction**2, *_fourths(samples))
-        )
-        removed, squares, fourths, slow_squares, slow_fourths = sums
+        parts = (everything, correction**2, *_fourths(samples))
+        counts, removed, squares, fourths, slow_squares, slow_fourths = _sums(parts, self.near)
+        power, weight = _power(samples, self.near)
         removed *= np.sum(HANN**2) / counts
         excess = counts * np.maximum(
             fourths / np.maximum(squares, 1e-30) ** 2, slow_fourths / np.maximum(slow_squares, 1e-30) ** 2
         )
-        power = power[: len(counts)]
         falls = power[:, 64:128].mean(1) > 10.0 ** (self.falls_db / 10.0) * power[:, 192:].mean(1)
         likely = np.flatnonzero(falls & (excess - 3.0 < self.excess[1]) & (removed > 0.0))
         if not likely.size:
             return everything
-        weight = _INDEPENDENT * frames[likely, 0]
-        bands = _bands(_without_lines(power[likely]))
+        bands, weight = _bands(_without_lines(power[likely])), weight[likely]
         level = bands.mean(1)
-        of_noise, _ = _fits(bands / level[:, None], _NOISE, weight)
-        of_process, white = _fits(bands / level[:, None], _PROCESS, weight)
-        best = of_process.min(1)
-        floor = level * np.where(of_process < best[:, None] + self.close, white, np.inf).min(1)
+        of_noise, *_ = _fits(bands / level[:, None], _NOISE, weight)
+        of_process, floor, _ = _white_noise(bands, weight)
         ratio_db = 10.0 * np.log10(removed[likely] / np.maximum(floor, 1e-12 * level))
-        process = falling(best, self.misfit) * falling(best - of_noise.min(1), self.worse)
+        process = falling(of_process, self.misfit) * falling(of_process - of_noise.min(1), self.worse)
         process *= falling(excess[likely] - 3.0, self.excess) * (1.0 - falling(ratio_db, self.more_db))
         shares = np.ones(len(counts))
         shares[likely] -= process
-        at = np.arange(samples.size)
-        share: Doubles = np.interp(at, GRID * np.arange(shares.size), shares)
-        return share
+        return _between(shares, samples.size)
+
+
+@dataclass(frozen=True)
+class SlowGate:
+    """Applies a correction of a slow log only where it is white noise that can be told from the log.
+
+    From one day or hour to the next much happens, so weather, loads and counts look like noise. What an
+    instrument adds at such a rate is white. It can be told where it alone makes up most of the spectrum, so
+    that the filter of Wiener ("Extrapolation, interpolation, and smoothing of stationary time series", 1949)
+    would leave little of it. As much of it has to be removed as there is in a fit of a process and white
+    noise (`ProcessGate`), and its size may not follow the log, as that of counts does.
+    """
+
+    near: int = 32 * GRID  # samples to each side
+    least: int = 5 * GRID // 2  # samples of a log; fewer have no spectrum to fit, and stay
+    more_db: tuple[float, float] = (1.2, 1.8)  # removed power over the least white noise: all, nothing goes
+    less_db: tuple[float, float] = (2.5, 3.5)  # that noise over the removed power: the same
+    left: tuple[float, float] = (0.3, 0.4)  # share of the noise that a Wiener filter leaves: the same
+    level: tuple[float, float] = (0.14, 0.2)  # correlation of its size with what is left: the same
+
+    @property
+    def halo(self) -> int:
+        """The spectra nearby."""
+        return self.near + FRAME
+
+    def share(self, samples: Doubles, correction: Doubles) -> Doubles:
+        """Return the share to apply of a correction `(n,)` of samples `(n,)`."""
+        if samples.size < self.least or not correction.any():
+            return np.zeros(samples.size)
+        left, size = samples - correction, np.abs(correction)
+        parts = (np.ones(samples.size), size, size * size, left, left * left, size * left)
+        counts, *sums = _sums(parts, self.near)
+        mean, removed, level, square, both = (part / counts for part in sums)
+        spread = (removed - mean**2) * (square - level**2)
+        follows = np.abs(both - mean * level) / np.sqrt(np.maximum(spread, 1e-30))
+        power, weight = _power(samples, self.near)
+        shares = np.zeros(len(counts))
+        some = np.flatnonzero((removed > 0.0) & (follows < self.level[1]))
+        bands = _bands(_without_lines(power[some]))
+        _, floor, stays = _white_noise(bands, weight[some])
+        noise = np.maximum(floor / np.sum(HANN**2), 1e-30)
+        ratio_db = 10.0 * np.log10(removed[some] / noise)
+        shares[some] = falling(ratio_db, self.more_db) * falling(-ratio_db, self.less_db)
+        shares[some] *= falling(stays, self.left) * falling(follows[some], self.level)
+        return _between(shares, samples.size)
+
+
+def _sums(parts: Sequence[Doubles], near: int) -> list[Doubles]:
+    """Return the sums of values `(n,)` nearby, of each frame."""
+    return [sum_nearby(frame_sums(part)[:, None], near)[:, 0] for part in parts]
+
+
+def _power(samples: Doubles, near: int) -> tuple[Doubles, Doubles]:
+    """Return the mean spectra `(frames, bins)` nearby, and how many independent ones are in each."""
+    power = np.abs(spectra(samples, HANN)) ** 2
+    whole = np.ones((len(power), 1))
+    power[[0, -1]] = whole[[0, -1]] = 0.0  # half of these lies beyond the ends
+    count = -(-samples.size // GRID)
+    frames = sum_nearby(whole, near)[:count]
+    return sum_nearby(power, near)[:count] / frames, _INDEPENDENT * frames[:, 0]
+
+
+def _between(shares: Doubles, size: int) -> Doubles:
+    share: Doubles = np.interp(np.arange(size), GRID * np.arange(shares.size), shares)
+    return share
 
 
 def _fourths(samples: Doubles) -> tuple[Doubles, ...]:
@@ -117,7 +170,22 @@ def _without_lines(power: Doubles) -> Doubles:
     return without
 
 
-def _fits(power: Doubles, shapes: Doubles, weight: Doubles) -> tuple[Doubles, Doubles]:
+def _white_noise(power: Doubles, weight: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Fit processes and white noise to spectra `(frames, bands)`.
+
+    Returns:
+        The log likelihood of the best fit below that of a perfect one; and of the fits that may be true, the
+        least white noise, and the largest share of it that a Wiener filter leaves, `(frames,)` each.
+    """
+    level = power.mean(1)
+    below, model, white = _fits(power / level[:, None], _PROCESS, weight)
+    best = below.min(1)
+    true = below < best[:, None] + _CLOSE
+    stays = 1.0 - white * (_BINS / model).sum(-1) / _BINS.sum()
+    return best, level * np.where(true, white, np.inf).min(1), np.where(true, stays, 0.0).max(1)
+
+
+def _fits(power: Doubles, shapes: Doubles, weight: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     """Fit sums of spectra, of which the first is white, to others.
 
     Args:
@@ -126,16 +194,18 @@ def _fits(power: Doubles, shapes: Doubles, weight: Doubles) -> tuple[Doubles, Do
         weight: Independent spectra in each, `(frames,)`.
 
     Returns:
-        The log likelihood below that of a perfect fit and the white part, `(frames, explanations)` each.
+        The log likelihood below that of a perfect fit, `(frames, explanations)`, the fits, `(frames,
+        explanations, bands)`, and their white parts, `(frames, explanations)`.
     """
     parts: Doubles = np.full((len(shapes), len(power), shapes.shape[1]), 1.0 / shapes.shape[1])
     back = np.ascontiguousarray(shapes.transpose(0, 2, 1))
     for _ in range(_ROUNDS):
         weighted = _BINS / (parts @ shapes)
         parts *= ((weighted * power / (parts @ shapes)) @ back) / (weighted @ back)
-    ratio = power / (parts @ shapes)
+    model = parts @ shapes
+    ratio = power / model
     below = weight * np.sum(_BINS * (ratio - np.log(ratio) - 1.0), axis=-1)
-    return below.T, parts[..., 0].T
+    return below.T, model.transpose(1, 0, 2), parts[..., 0].T
 
 
 def _shapes() -> tuple[Doubles, Doubles]:
