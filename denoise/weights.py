@@ -26,6 +26,7 @@ from denoise.signal import MODALITIES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from denoise.arrays import Array
     from denoise.models.base import Denoiser
 
 DETECTOR = Path(__file__).parent / "detectors" / "sound-kind.safetensors"  # of the kinds of recordings
@@ -44,7 +45,8 @@ ARCHITECTURES: Mapping[str, str] = {
 }
 
 _MAX_HEADER = 10_000_000  # bytes; the length in the file is untrusted
-_DTYPES = ("F16", "BF16", "F32", "F64", "I8")
+# dtypes of tensors, and those of numpy that hold their bytes
+_DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8", "I8": "i1"}
 _MAX_HALO = {1: 2**20, 2: 4096}  # samples; pixels
 _MAX_NUMBER = 2**20  # in a config: no size or rate is larger
 _MAX_TENSORS = 10_000
@@ -173,14 +175,13 @@ def _check_card(path: Path, found: Any) -> None:
         )
 
 
-def _tensors(path: Path, header: _Header) -> dict[str, Tensor]:
+def _tensors(path: Path, header: _Header) -> dict[str, Array]:
     """Read the tensors as they are stored; safetensors checks that they fill the file exactly."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors import SafetensorError, deserialize
 
     data = path.read_bytes()
     try:
-        stored: dict[str, Tensor] = load(data)
+        stored = dict(deserialize(data))  # type: ignore[no-untyped-call]
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path}: its tensors do not fit its header: {reason(error)}") from error
     if not stored:
@@ -198,7 +199,15 @@ def _tensors(path: Path, header: _Header) -> dict[str, Tensor]:
             f"{path}: its tensors were changed: they have the digest {found}, "
             f"expected {str(recorded)[:64]} as its card says"
         )
-    return stored
+    return {name: _array(tensor) for name, tensor in stored.items()}
+
+
+def _array(tensor: Mapping[str, Any]) -> Array:
+    """Return the values of a stored tensor; those of bfloat16 are the upper halves of float32."""
+    import numpy as np
+
+    values = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+    return values if tensor["dtype"] != "BF16" else (values.astype("<u4") << 16).view("<f4")
 
 
 def _digest_of_tensors(tensors: Mapping[str, Any], data: memoryview) -> str:
@@ -261,22 +270,22 @@ def _quantised(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def _dequantised(path: Path, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _dequantised(path: Path, stored: Mapping[str, Array]) -> dict[str, Array]:
     """Convert stored tensors to float32 weights."""
-    import torch
+    import numpy as np
 
-    parameters = {key: value.float() for key, value in stored.items() if not key.endswith(SCALE)}
-    scaled = {key for key, value in stored.items() if value.dtype == torch.int8}
+    parameters = {key: value.astype(np.float32) for key, value in stored.items() if not key.endswith(SCALE)}
+    scaled = {key for key, value in stored.items() if value.dtype == np.int8}
     if scaled != {key.removesuffix(SCALE) for key in stored if key.endswith(SCALE)}:
         raise WeightsError(f"{path}: holds tensors of 8 bits, expected a scale for each of them")
     for key in scaled:
-        rows, scale = parameters[key], stored[key + SCALE].float()
+        rows, scale = parameters[key], stored[key + SCALE].astype(np.float32)
         if scale.shape != rows.shape[:1]:
             raise WeightsError(
                 f"{path}: the tensor {key[:60]!r} has {tuple(rows.shape)[:1]} rows and "
                 f"{tuple(scale.shape)} scales, expected one for each"
             )
-        parameters[key] = rows * scale.view(-1, *[1] * (rows.ndim - 1))
+        rows *= scale.reshape(-1, *[1] * (rows.ndim - 1))
     return parameters
 
 
@@ -314,15 +323,33 @@ def load(path: str | Path) -> tuple[Denoiser, dict[str, Any]]:
     Raises:
         WeightsError: The file is damaged, of another format, or does not fit the model it names.
     """
+    import torch
+
     path = Path(path)
     header = _header(path)
-    stored = _tensors(path, header)
+    parameters = _parameters(path, header)
     with _fitting(path):
-        parameters = {current_name(name): value for name, value in _dequantised(path, stored).items()}
-        model = _built(path, header.card, {name: tuple(value.shape) for name, value in parameters.items()})
+        model = _built(path, header.card, {name: value.shape for name, value in parameters.items()})
         _check_finite(path, parameters)
-        model.load_state_dict(parameters)
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in parameters.items()})
     return model.eval().requires_grad_(False), header.card
+
+
+def arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read the weights of a shipped model in float32, and its card, without torch; `load` checks more.
+
+    Raises:
+        WeightsError: The file is damaged, or of another format.
+    """
+    path = Path(path)
+    header = _header(path)
+    return _parameters(path, header), header.card
+
+
+def _parameters(path: Path, header: _Header) -> dict[str, Array]:
+    """Return the weights by the names of today's models."""
+    with _fitting(path):
+        return {current_name(k): v for k, v in _dequantised(path, _tensors(path, header)).items()}
 
 
 def verify(path: str | Path) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -344,7 +371,7 @@ def verify(path: str | Path) -> tuple[dict[str, Any], tuple[str, ...]]:
         answer = model(torch.zeros(1, spec.channels, *sides))
         if answer.shape != (1, spec.channels, *sides) or not bool(torch.isfinite(answer).all()):
             raise WeightsError(f"{path}: the model returns other than finite numbers of the input's shape")
-    count = sum(value.numel() for name, value in stored.items() if not name.endswith(SCALE))
+    count = sum(value.size for name, value in stored.items() if not name.endswith(SCALE))
     return header.card, (
         f"header: a card of format {FORMAT}, no pickle, {path.stat().st_size} bytes accounted for",
         f"tensors: {len(stored)} with {count} weights, end to end, of the shapes and dtypes they claim",
@@ -448,11 +475,11 @@ def _check_reach(path: Path, plan: Denoiser) -> None:
             )
 
 
-def _check_finite(path: Path, parameters: Mapping[str, Tensor]) -> None:
-    import torch
+def _check_finite(path: Path, parameters: Mapping[str, Array]) -> None:
+    import numpy as np
 
     for name, value in parameters.items():
-        if not bool(torch.isfinite(value).all()):
+        if not np.isfinite(value).all():
             raise WeightsError(
                 f"{path}: the tensor {name!r} holds NaN or infinite weights, expected finite numbers"
             )

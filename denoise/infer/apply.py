@@ -222,7 +222,8 @@ def _denoised(
         return np.divide(dry, peak, dtype=wide).astype(np.float32, copy=False)
 
     if not band:
-        result = _denoise(model, noisy(rows), itertools.repeat(partial(model.run, sigma=sigma)))
+        run = model.run if sigma is None else partial(model.run, sigma=sigma)
+        result = _denoise(model, noisy(rows), itertools.repeat(run))
         assert result is not None
         yield slice(rows.start, rows.stop), kept, result[:, rows.kept, columns.kept]
         return

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from denoise.models.table import (
     MODELS,
     PICKS,
     PRECISIONS,
+    RUNTIMES,
     THOROUGH_MODELS,
     build,
 )
@@ -29,6 +31,7 @@ if TYPE_CHECKING:  # listing the catalogue must not import torch
     from denoise.infer.cleaner import Cleaner
     from denoise.infer.selection import Selector
     from denoise.models.base import Denoiser
+    from denoise.models.contract import Model
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ def load(
     remove: Collection[str] = (),
     keep: Collection[str] = (),
     ensemble: int | None = None,
+    runtime: str = RUNTIMES[0],
 ) -> Cleaner:
     """Load a model by name (`denoise models` lists them) or from a weights file.
 
@@ -165,13 +169,14 @@ def load(
         keep: For a network for sensors: which of those to keep.
         ensemble: For networks of images against noise: number of flipped and transposed copies whose results
             are averaged, 1, 2 or 4; None is 4 for `photo-best`, else 1.
+        runtime: One of `denoise.models.table.RUNTIMES`. `onnx` (ONNX Runtime, in float32) runs `photo`,
+            `photo-fast`, and what `auto` does with them, and imports torch only to sharpen.
 
     Raises:
         UsageError: There is no such model, file, precision or ensemble, or the model is for another modality.
         WeightsError: The file is not a weights file that this version can use.
     """
     from denoise.infer.cleaner import Cleaner
-    from denoise.infer.precision import at_precision, finer_precision
 
     if ensemble not in (None, *ENSEMBLES):
         raise UsageError(f"ensemble is {ensemble}; expected one of {', '.join(map(str, ENSEMBLES))}")
@@ -183,13 +188,19 @@ def load(
             raise UsageError(f"the model {row.name} cleans {', '.join(row.modalities)}: give the modality")
         modality = row.modalities[0]
     row.check(modality)
-    model: Denoiser | Selector
-    if row.kind == "automatic":
+    model: Model | Selector
+    if runtime not in RUNTIMES:
+        raise unknown("runtime", runtime, RUNTIMES)
+    if runtime != RUNTIMES[0]:
+        model, ensemble = _in_onnx(row, modality, precision, ensemble), None
+    elif row.kind == "automatic":
         model = _selector(row, modality, precision, ensemble if modality == "image" else None)
         ensemble = ensemble if modality != "image" else None
     elif not row.path:
         model = build(row.name, modality)
     else:
+        from denoise.infer.precision import at_precision, finer_precision
+
         loaded, *others = [weights.load(path) for path in row.files.values()]
         model = at_precision(*loaded, precision)
         companions = [at_precision(*other, finer_precision(precision)) for other in others]
@@ -222,6 +233,52 @@ def load(
     if ensemble:
         raise UsageError(f"ensemble: requires a network for images against noise, and {row.name} is none")
     return Cleaner(row.name, model, row.digest, row.card)
+
+
+def onnx_file(row: CatalogueRow, modality: str) -> Path | None:
+    """Return the weights of the network against noise that ONNX Runtime runs for a row; None if it cannot."""
+    from denoise.models.config import AutoencoderConfig, config_from
+    from denoise.models.onnx_graph import has_graph
+
+    name = PICKS[row.name][modality][0] if row.kind == "automatic" else row.name
+    path = weights.pretrained().get(name) if modality == "image" and name not in COMPANIONS else None
+    if path is None:
+        return None
+    card = weights.card(path)
+    is_known = card["architecture"] == "autoencoder" and has_graph(
+        config_from(AutoencoderConfig, card["config"], {})
+    )
+    return path if is_known else None
+
+
+def _in_onnx(row: CatalogueRow, modality: str, precision: str, ensemble: int | None) -> Model | Selector:
+    from denoise.models.onnx_network import OnnxNetwork
+
+    path = onnx_file(row, modality)
+    if path is None or precision not in PRECISIONS[:2] or (ensemble or 1) > 1:
+        raise UsageError(
+            f"runtime: ONNX Runtime runs photo and photo-fast, and auto with them, in float32 and without "
+            f"ensemble; expected runtime {RUNTIMES[0]} for {row.name}"
+        )
+    parameters, card = weights.arrays(path)
+    network = OnnxNetwork(card["config"], parameters)
+    if row.kind != "automatic":
+        return network
+    from denoise.infer.select_image import ImageSelector
+
+    against_noise, *others = PICKS[row.name][modality]
+    sharpeners: dict[str, partial[Model]] = {
+        name: partial(_load_sharpener, row.files[name], path, precision)
+        for name in others
+        if name in row.files and COMPANIONS.get(name) == against_noise
+    }
+    return ImageSelector({against_noise: network, **sharpeners})
+
+
+def _load_sharpener(path: Path, prior: Path, precision: str) -> Model:
+    from denoise.infer.precision import at_precision, finer_precision
+
+    return _sharpener(weights.load(path)[0], at_precision(*weights.load(prior), finer_precision(precision)))
 
 
 def _sharpener(network: Denoiser, prior: Denoiser) -> Denoiser:

@@ -63,9 +63,9 @@ class Cleaner:
     def precision_of(self, selected: Iterable[str] = ()) -> str | None:
         """Return the arithmetic of the models of selections, by name; None if all are `none`."""
         if not self.selector:
-            return self._single.precision
+            return _arithmetic(self._single)
         models = self.selector.models
-        found = (models[name].precision for name in selected if name in models and name != "none")
+        found = (_arithmetic(models[name]) for name in selected if name in models and name != "none")
         return " and ".join(dict.fromkeys(found)) or None
 
     @property
@@ -267,6 +267,11 @@ class Cleaner:
         if known is not planes:
             cleaned = as_dtype(noisy.dtype, np.where(np.isnan(cleaned), planes, cleaned))
         return restore(np.moveaxis(cleaned, 0, axis) if has_channels else cleaned[0])
+
+
+def _arithmetic(model: Model) -> str:
+    """Return the precision of a model, and what runs it unless that is torch."""
+    return model.precision if model.runtime == Model.runtime else f"{model.precision} ({model.runtime})"
 
 
 def _channel_axis(shape: tuple[int, ...]) -> int:

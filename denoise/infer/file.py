@@ -20,9 +20,11 @@ from denoise.infer.pages import clean_pages
 from denoise.infer.profile import NoiseProfile, profiled
 from denoise.infer.progress import cleaning
 from denoise.infer.result import mean_figures, salvaged
+from denoise.infer.runtime import runtime_for
 from denoise.infer.selection import Selection
 from denoise.io.formats import modality_of
 from denoise.models.contract import check_request
+from denoise.models.table import RUNTIMES
 from denoise.options import CleanOptions
 from denoise.registry import unknown
 from denoise.signal import SignalInfo
@@ -46,7 +48,8 @@ class FileReport:
         salvaged: Sentence that says how much of a damaged recording was cleaned; None of a whole file.
         cost: `s_per_mpx` (seconds per megapixel), `real_time_factor` (seconds per second of signal), or
             `s_per_msample` for a log of unknown rate.
-        precision: Arithmetic of the network, a name in `denoise.models.table.PRECISIONS`.
+        precision: Arithmetic of the network, a name in `denoise.models.table.PRECISIONS`, and its runtime if
+            that is not torch.
         source: Input.
         destination: Result.
         selections: Choice of `auto` for a recording, or for each page.
@@ -125,7 +128,8 @@ def clean_file(
     options.check_modality(modality, source)
     options.check_duration(source, modality)
     if not isinstance(model, Cleaner):
-        model = load_cleaner(replace(options, model=model or options.model), modality)
+        options = replace(options, model=model or options.model)
+        model = load_cleaner(options, modality, runtime_for(options, [source] * (modality == "image")))
     elif model.spec.modality != modality:
         raise UsageError(f"the model {model.name} is for {model.spec.modality}, {source} is {modality}")
     check_request(model.name, model.model, options.strength, options.sigma)
@@ -157,9 +161,9 @@ def clean_file(
     )
 
 
-def load_cleaner(options: CleanOptions, modality: str) -> Cleaner:
+def load_cleaner(options: CleanOptions, modality: str, runtime: str = RUNTIMES[0]) -> Cleaner:
     """Load the model that the options choose for files of a modality."""
-    given = options.precision, options.remove, options.keep, options.ensemble
+    given = options.precision, options.remove, options.keep, options.ensemble, runtime
     return load(options.model_for(modality), modality, *given)
 
 

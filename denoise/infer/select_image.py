@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
@@ -17,10 +18,10 @@ from denoise.estimate.image import blur_px, noise_sigma, speck_excess, speckled
 from denoise.estimate.jpeg import jpeg_quality
 from denoise.estimate.lens_blur import LensBlur, lens_blur
 from denoise.estimate.real_noise import RealNoise, real_noise
-from denoise.infer.selection import PageSelector, Selection
+from denoise.infer.selection import ModelsAtUse, PageSelector, Selection
 from denoise.infer.verify import RAISED_NOISE, middle, reject_cleaned, reject_sharpened
-from denoise.models.contract import InputSpec, Model
-from denoise.models.table import AUTO, PICKS, build
+from denoise.models.contract import Identity, InputSpec, Model
+from denoise.models.table import AUTO, PICKS
 
 if TYPE_CHECKING:  # most pictures do without torch
     from denoise.models.sharpen import Sharpener
@@ -152,17 +153,18 @@ class ImageSelector(PageSelector):
     """Selects `none` or another model for each image.
 
     Args:
-        models: By name: first the one against noise, then `photo-sharp` where blur is to be undone.
+        models: By name, or what builds them: first the one against noise, then `photo-sharp` where blur is
+            to be undone.
         estimator: The one against noise, exact enough to judge pictures that hardly have noise;
             None is the first of `models`.
     """
 
     spec = InputSpec("image", channels=3, halo=None)
 
-    def __init__(self, models: Mapping[str, Model], estimator: Model | None = None) -> None:
-        super().__init__({name: build(_LEAVE, "image") for name in (_LEAVE, _MEDIAN)} | dict(models))
+    def __init__(self, models: Mapping[str, Model | partial[Model]], estimator: Model | None = None) -> None:
+        super().__init__(ModelsAtUse({_LEAVE: Identity(), _MEDIAN: Identity(), **models}))
         self._cleaner = next(iter(models))
-        self._estimator = (estimator or models[self._cleaner]).eval()
+        self._estimator = (estimator or self.models[self._cleaner]).eval()
 
     def select(self, page: Array, peak: float | None) -> ImageSelection:
         """Select the model for a page `(C, H, W)` without alpha."""

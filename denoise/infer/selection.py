@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 from denoise.arrays import Array
 from denoise.models.contract import InputSpec, Model
@@ -35,13 +36,39 @@ class Selection:
         """Restore to `cleaned`, in place, the texture that the model removed along with the noise."""
 
 
+class ModelsAtUse(Mapping[str, Model]):
+    """Models by name, some built when they are used first: their libraries take a while to load.
+
+    Args:
+        models: Each a model, or what builds it.
+    """
+
+    def __init__(self, models: Mapping[str, Model | partial[Model]]) -> None:
+        self._models = dict(models)
+
+    def __getitem__(self, name: str) -> Model:
+        model = self._models[name]
+        if isinstance(model, partial):
+            model = self._models[name] = model()
+        return model
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+
 class Selector:
     """Several models, of which one is selected for each image, or for each passage of a recording."""
 
     spec: InputSpec
 
     def __init__(self, models: Mapping[str, Model]) -> None:
-        self.models = dict(models)
+        self.models = models
 
 
 class PageSelector(Selector, ABC):

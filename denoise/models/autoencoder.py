@@ -16,18 +16,18 @@ sizes. The recipe decides what corrupts its input.
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from denoise.errors import UsageError
-from denoise.models.base import Denoiser, InputSpec
+from denoise.models.base import Denoiser
 from denoise.models.bottleneck import BOTTLENECKS
+from denoise.models.config import AutoencoderConfig, config_from
 from denoise.models.layers import (
     ACTIVATIONS,
     CONV,
@@ -35,7 +35,6 @@ from denoise.models.layers import (
     CrossChannel,
     ResidualBlock,
     as_image,
-    config_from,
     fold,
     unfold,
 )
@@ -45,46 +44,6 @@ from denoise.registry import unknown
 from denoise.signal import MODALITIES
 
 _RENAMED = {"cross": "cross_channel"}  # fields of recipes and weights files before
-
-
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """One member of the family."""
-
-    modality: str  # a name in `MODALITIES`; it sets the number of axes
-    channels: int = 1  # 3 for colour images, 1 otherwise
-    backbone: str = "conv"  # a row of `BACKBONES`: "conv" for any size, "dense" for fixed patches
-    # features per scale (conv), or hidden units per layer (dense), from the input inwards
-    widths: tuple[int, ...] = (32, 64, 128)
-    # residual blocks per scale on each side (conv): one number, or one for each of `widths`
-    blocks: int | tuple[int, ...] = 1
-    bottleneck: str = "plain"  # a row of `BOTTLENECKS`
-    # size of the code: channels of the innermost map (conv) or units (dense); 0 keeps the last width
-    code: int = 0
-    activation: str = "relu"  # a row of `ACTIVATIONS`
-    # a row of `ACTIVATIONS` for the code: "sigmoid" for units that are on or off
-    code_activation: str = "linear"
-    penalty: str = ""  # a row of `PENALTIES` that training adds to the loss; empty for none
-    penalty_weight: float = 0.0  # its factor
-    target_activation: float = 0.05  # mean activation that penalty "kl" wants of each unit of the code
-    beta: float = 1.0  # weight of the divergence of a variational code (Higgins et al. 2017)
-    free_bits: float = 0.0  # nats per unit of a variational code that are not penalised (Kingma et al. 2016)
-    # add each encoder scale to the decoder scale of its size. Without skips everything passes through the
-    # code
-    skips: bool = True
-    residual: bool = True  # predict the noise and subtract it, rather than the signal (Zhang et al. 2017)
-    # additive constants. Without them and with ReLU the network is scale-equivariant, so it generalises to
-    # noise levels outside its training (Mohan et al. 2020)
-    bias: bool = False
-    # take one mask channel per signal channel, 1 inside gaps, so that bridged values are marked
-    gaps: bool = False
-    # take all channels of a recording, any number in any order, and mix their features at each scale (conv,
-    # of signals with `channels` 1): see `CrossChannel`
-    cross_channel: bool = False
-    # side of the cell of pixels or samples folded into channels at the input (Shi et al. 2016): 2 leaves a
-    # quarter of the positions, and is that much faster
-    fold: int = 1
-    patch: int = 16  # side or length of the patches of a dense network
 
 
 class ConvBackbone(nn.Module):
@@ -101,11 +60,12 @@ class ConvBackbone(nn.Module):
         folded = config.channels * config.fold**ndim
         self.ndim = ndim
 
-        blocks = config.blocks if isinstance(config.blocks, tuple) else (config.blocks,) * len(widths)
-
         def stage(scale: int) -> nn.Sequential:
             return nn.Sequential(
-                *(ResidualBlock(ndim, widths[scale], config.activation, bias) for _ in range(blocks[scale]))
+                *(
+                    ResidualBlock(ndim, widths[scale], config.activation, bias)
+                    for _ in range(config.blocks_of(scale))
+                )
             )
 
         pairs = list(itertools.pairwise(widths))
@@ -125,13 +85,6 @@ class ConvBackbone(nn.Module):
         self.tail = conv(widths[0], folded, 3, padding=1, bias=bias)
 
         self.code_in, self.code_axis = widths[-1], 1
-        self.multiple_of = config.fold * 2 ** len(pairs)
-        # Each 3-tap convolution adds one position of its own scale to each side; folding and striding align
-        # positions to cells, which adds less than one cell of the coarsest scale.
-        steps = [config.fold * 2**i for i in range(len(widths))]
-        convolutions = sum(4 * count * step for count, step in zip(blocks, steps, strict=True))
-        radius = 2 * steps[0] + convolutions + self.multiple_of
-        self.halo = math.ceil(radius / self.multiple_of) * self.multiple_of
 
     def code_layers(self, code: int, bias: bool) -> tuple[nn.Module, nn.Module]:
         """Return the layers into and out of a code of `code` channels."""
@@ -189,7 +142,6 @@ class DenseBackbone(nn.Module):
         self.encoder = layers(sizes, last=True)
         self.decoder = layers(sizes[::-1], last=False)
         self.code_in, self.code_axis = sizes[-1], -1
-        self.multiple_of = self.halo = config.patch
 
     def code_layers(self, code: int, bias: bool) -> tuple[nn.Module, nn.Module]:
         """Return the layers into and out of a code of `code` units."""
@@ -259,16 +211,7 @@ class Autoencoder(Denoiser):
         if config.code_activation != "linear":
             encode_proj = nn.Sequential(encode_proj, ACTIVATIONS[config.code_activation]())
         self.bottleneck = bottleneck(encode_proj, decode_proj, self.backbone.code_axis, config.free_bits)
-        self.spec = InputSpec(
-            modality=config.modality,
-            channels=config.channels,
-            multiple_of=self.backbone.multiple_of,
-            halo=self.backbone.halo,
-            joint_channels=config.cross_channel,
-            takes_gap_mask=config.gaps,
-            centre=config.modality == "sensor",
-            scale=config.modality == "sensor",
-        )
+        self.spec = config.spec
 
     def config(self) -> dict[str, Any]:
         """Return the fields of `AutoencoderConfig`."""

@@ -57,9 +57,10 @@ class Model:
 
     spec: InputSpec
     precision = "float32"  # arithmetic of its layers, a name in `denoise.models.table.PRECISIONS`
+    runtime = "torch"  # what runs it
     takes_sigma = False  # `run` takes the standard deviation of the noise
     is_identity = False  # the result is the input
-    bytes_per_px: float | None = None  # memory of a run for each pixel that it reads; None is to be measured
+    bytes_per_px: float | None = None  # memory of a run for each pixel that it reads; None is measured
 
     @property
     def threads(self) -> int:
@@ -97,6 +98,18 @@ class Model:
     def blur_width_px(self, _page: Array, _peak: float, /) -> float:
         """Return the standard deviation of the blur that is undone in `(C, H, W)`; most models undo none."""
         return 0.0
+
+
+class Identity(Model):
+    """The image as it is, of what is not to be cleaned."""
+
+    spec = InputSpec("image")
+    is_identity = True
+    bytes_per_px = 0.0
+
+    def run(self, noisy: Array, _sigma: float | None = None, /) -> Array:
+        """Return the batch."""
+        return noisy
 
 
 def check_request(name: str, model: object, strength: float, sigma: float | None) -> None:

@@ -23,9 +23,9 @@ from denoise.arrays import Array
 from denoise.corruptions.base import fast_length
 from denoise.corruptions.blur import convolve
 from denoise.estimate.image import noise_sigma
-from denoise.models.autoencoder import AutoencoderConfig, ConvBackbone
+from denoise.models.autoencoder import ConvBackbone
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.layers import config_from
+from denoise.models.config import AutoencoderConfig, config_from
 from denoise.models.table import build as build_classical
 
 _EIGHT_BIT = 255.0
@@ -155,8 +155,8 @@ class Deblurrer(Denoiser):
                 fold=config.fold,
             )
             self.refiner = ConvBackbone(network)
-            multiple_of = self.refiner.multiple_of
-            self.halo = -(-_INVERSE_RADIUS_PX // multiple_of) * multiple_of + self.refiner.halo
+            multiple_of = network.spec.multiple_of
+            self.halo = -(-_INVERSE_RADIUS_PX // multiple_of) * multiple_of + (network.spec.halo or 0)
         # The filters ring less at a repeated edge than at a mirrored one.
         self.spec = InputSpec("image", channels=3, multiple_of=multiple_of, halo=None, edge_padding="edge")
 

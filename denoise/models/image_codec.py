@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from denoise.errors import UsageError
 from denoise.models.base import Denoiser, InputSpec
-from denoise.models.layers import ResidualBlock, config_from
+from denoise.models.config import config_from
+from denoise.models.layers import ResidualBlock
 
 BLOCK = 16  # side of a block in pixels
 CELL = 32  # pixels per value of the hyper-code on each axis; images are padded to a multiple of it

@@ -1,29 +1,16 @@
-"""Layers that several networks share, for signals and images alike, and the reading of configs."""
+"""Layers that several networks share, for signals and images alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.arrays import Array
-
-Config = TypeVar("Config")
-
-
-def config_from(kind: type[Config], values: Mapping[str, Any], renamed: Mapping[str, str]) -> Config:
-    """Build a config dataclass from what TOML or JSON states.
-
-    Args:
-        values: Its fields; lists become tuples.
-        renamed: Old name to new name of fields, for recipes and weights files written before.
-    """
-    fields = {renamed.get(name, name): value for name, value in values.items()}
-    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
 
 
 class Conv1dAs2d(nn.Conv1d):

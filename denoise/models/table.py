@@ -72,6 +72,7 @@ COMPANIONS: Mapping[str, str] = {"sensor": "ecg", "photo-sharp": "photo", "photo
 
 # Of trained models of images and sensors; the first is the default.
 PRECISIONS = ("auto", "float32", "bf16", "int8")
+RUNTIMES = ("torch", "onnx")  # what runs networks; the first is the reference, and runs all
 
 DEFAULT_MODELS: Mapping[str, str] = {"image": AUTO, "audio": AUTO, "sensor": "sensor"}
 FAST_MODELS: Mapping[str, str] = {"image": AUTO_FAST, "audio": AUTO_FAST, "sensor": "sensor"}  # of `--fast`

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from denoise.errors import UnfitReferenceError, UsageError, counted
-from denoise.models.table import PROFILED_MODEL, resolved_precision
+from denoise.models.table import PROFILED_MODEL, RUNTIMES, resolved_precision
 from denoise.options import MAX_BYTES, MAX_SEED, MAX_WORKERS, CleanOptions, LimitOptions, Option, Options
 from pipelines.batch.discover import Item
 from pipelines.batch.naming import NAMED_FORMATS, Naming, is_backup_suffix
@@ -141,8 +141,8 @@ class Job(Options):
         """Process one file: read the source, write the destination."""
         raise NotImplementedError
 
-    def for_workers(self) -> Self:
-        """Return the job with what this machine decides for all workers."""
+    def for_workers(self, _items: Sequence[Item], /) -> Self:
+        """Return the job with what this machine decides for all workers on its files."""
         return self
 
     def fingerprint(self, modality: str) -> str:
@@ -159,6 +159,7 @@ class CleanJob(Job):
 
     # how to clean; `reference` is a folder that mirrors the input, or one file
     options: CleanOptions = field(default=CleanOptions())
+    runtime: str = RUNTIMES[0]  # of networks for images; `for_workers` chooses it
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -206,7 +207,14 @@ class CleanJob(Job):
     def settings(self, modality: str) -> dict[str, Any]:
         return {**super().settings(modality), "model": self.row(modality).digest}
 
-    def for_workers(self) -> Self:
+    def for_workers(self, items: Sequence[Item]) -> Self:
+        from denoise.infer.runtime import runtime_for
+
+        images = [item.source for item in items if item.modality == "image"]
+        if self.engine == "local" and all(isinstance(source, Path) for source in images):
+            runtime = runtime_for(self.options.for_modality("image"), images)
+            if runtime != RUNTIMES[0]:
+                return replace(self, runtime=runtime)
         precision = resolved_precision(self.options.precision)
         return replace(self, options=replace(self.options, precision=precision))
 
@@ -228,14 +236,18 @@ class CleanJob(Job):
         from pipelines.batch.huge_pages import use_huge_pages
 
         use_huge_pages()
-        _load(self.options.for_modality(modality), modality)
+        self._cleaner(modality)
+
+    def _cleaner(self, modality: str) -> Cleaner:
+        runtime = self.runtime if modality == "image" else RUNTIMES[0]
+        return _load(self.options.for_modality(modality), modality, runtime)
 
     def execute(self, item: Item) -> Outcome:
         from denoise.infer.file import clean_file
 
         options = self.options.for_modality(item.modality)
         reference = self._reference_of(item)
-        clean = partial(clean_file, item.source, item.destination, _load(options, item.modality))
+        clean = partial(clean_file, item.source, item.destination, self._cleaner(item.modality))
         try:
             report = clean(replace(options, reference=reference))
             notes = report.notes
@@ -263,11 +275,11 @@ class CleanJob(Job):
 
 
 @lru_cache(maxsize=4)
-def _load(options: CleanOptions, modality: str) -> Cleaner:
+def _load(options: CleanOptions, modality: str, runtime: str = RUNTIMES[0]) -> Cleaner:
     """Load a model once in each process."""
     from denoise.infer.file import load_cleaner
 
-    return load_cleaner(options, modality)
+    return load_cleaner(options, modality, runtime)
 
 
 @dataclass(frozen=True, kw_only=True)

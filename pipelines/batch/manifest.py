@@ -60,7 +60,7 @@ class Entry:
     output_digest: str | None = None  # sha256 of the output
     parts: Mapping[str, str] = field(default_factory=dict)  # sha256 of a record's other files, by their keys
     fingerprint: str | None = None  # sha256 of all settings that the output depends on
-    precision: str | None = None  # arithmetic of the network: `float32`, `bf16` or `int8`
+    precision: str | None = None  # arithmetic of the network, such as `int8`, and its runtime if not torch
     duration_s: float | None = None  # of a recording, seconds
 
     @classmethod

@@ -94,7 +94,7 @@ def run(
                 for entry in entries:
                     if entry.status == "failed":
                         append(entry)
-                running = engines.run(job.for_workers(), queue, seconds)
+                running = engines.run(job.for_workers(tuple(queue)), queue, seconds)
                 with progress(total) as on_entry, closing(running) as results:
                     for entry in results:
                         entry = _kept(entry, fingerprints.get(entry.modality or ""))

@@ -131,7 +131,7 @@ def test_workers_of_a_job_run_what_its_machine_chose(tmp_path: Path, monkeypatch
     cpu_with(monkeypatch, BF16)
     job = CleanJob(inputs=(tmp_path,), output=tmp_path)
     assert job.options.precision == "auto"
-    assert job.for_workers().options.precision == "bf16"
+    assert job.for_workers(()).options.precision == "bf16"
 
 
 def test_precision_tells_apart_jobs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser, InputSpec
-from denoise.models.layers import config_from
+from denoise.models.config import config_from
 
 _FRAME, _HOP = 2048, 512  # samples: 43 ms and 11 ms at 48 kHz
 _BINS = _FRAME // 2  # the Nyquist bin takes the gain of its neighbour

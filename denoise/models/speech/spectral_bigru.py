@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from denoise.errors import UsageError
 from denoise.models.base import InputSpec
-from denoise.models.layers import config_from
+from denoise.models.config import config_from
 from denoise.models.speech.spectral_gru import (
     RENAMED,
     SLOPE,

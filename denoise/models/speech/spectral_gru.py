@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser, InputSpec
-from denoise.models.layers import Conv1dAs2d, ConvTranspose1dAs2d, config_from
+from denoise.models.config import config_from
+from denoise.models.layers import Conv1dAs2d, ConvTranspose1dAs2d
 from denoise.models.speech.single_frames import SingleFrames
 
 MIN_RMS = 0.02  # quieter frames are amplified to this level, because training had none below it
