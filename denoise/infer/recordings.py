@@ -46,7 +46,7 @@ _READING = ("columns", "exclude", "sample_rate", "time_unit", "delimiter", "deci
 _MIN_RESTRAINED = 0.05  # share of a correction that is left out, from which a note says so
 _FEW_READINGS = 1000  # of a log whose noise may be left because too few of its parts tell it
 _SAID = {"left_noise_db", "left_process_db"}  # each has a note that says why a column is left
-_RELEASE_SAMPLES = 1 << 22  # after which holes between blocks in use, up to 300 MB, go back to the system
+_RELEASE_SAMPLES = 1 << 20  # after which holes between blocks in use, up to 300 MB, go back to the system
 _MAX_UNTOUCHED = 8  # columns that notes name as left as they are
 
 
