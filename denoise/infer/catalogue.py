@@ -266,19 +266,22 @@ def _in_onnx(row: CatalogueRow, modality: str, precision: str, ensemble: int | N
         return network
     from denoise.infer.select_image import ImageSelector
 
-    against_noise, *others = PICKS[row.name][modality]
-    sharpeners: dict[str, partial[Model]] = {
-        name: partial(_load_sharpener, row.files[name], path, precision)
-        for name in others
-        if name in row.files and COMPANIONS.get(name) == against_noise
-    }
-    return ImageSelector({against_noise: network, **sharpeners})
+    return ImageSelector({path.stem: network, **_sharpeners(row, path, precision)})
 
 
-def _load_sharpener(path: Path, prior: Path, precision: str) -> Model:
+def _sharpeners(row: CatalogueRow, prior: Denoiser | Path, precision: str) -> dict[str, partial[Model]]:
+    """Return what loads the models against blur of an automatic row, whose networks few pictures need."""
+    against_noise, *others = PICKS[row.name]["image"]
+    names = [name for name in others if name in row.files and COMPANIONS.get(name) == against_noise]
+    return {name: partial(_load_sharpener, row.files[name], prior, precision) for name in names}
+
+
+def _load_sharpener(path: Path, prior: Denoiser | Path, precision: str) -> Model:
     from denoise.infer.precision import at_precision, finer_precision
 
-    return _sharpener(weights.load(path)[0], at_precision(*weights.load(prior), finer_precision(precision)))
+    if isinstance(prior, Path):
+        prior = at_precision(*weights.load(prior), finer_precision(precision))
+    return _sharpener(weights.load(path)[0], prior)
 
 
 def _sharpener(network: Denoiser, prior: Denoiser) -> Denoiser:
@@ -299,17 +302,11 @@ def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | 
         from denoise.infer.precision import at_precision, finer_precision
         from denoise.infer.select_image import ImageSelector
 
-        loaded = {
-            name: weights.load(row.files[name]) for name in PICKS[row.name]["image"] if name in row.files
-        }
-        models = {name: at_precision(model, card, precision) for name, (model, card) in loaded.items()}
-        against_noise = next(iter(models))
-        estimator = at_precision(*loaded[against_noise], finer_precision(precision))
-        for name, companion in COMPANIONS.items():
-            if name in models and companion == against_noise:
-                models[name] = _sharpener(models[name], estimator)
-        models[against_noise] = _averaged(models[against_noise], ensemble or 1)
-        return ImageSelector(models, estimator)
+        against_noise = PICKS[row.name]["image"][0]
+        network, card = weights.load(row.files[against_noise])
+        estimator = at_precision(network, card, finer_precision(precision))
+        cleaner = _averaged(at_precision(network, card, precision), ensemble or 1)
+        return ImageSelector({against_noise: cleaner, **_sharpeners(row, estimator, precision)}, estimator)
     from denoise.infer.select_audio import MUSIC, OTHER, SPEECH
     from denoise.infer.switch import AudioSelector
     from denoise.models.field.careful import Careful

@@ -76,23 +76,24 @@ class _Graph:
     """Nodes and constants of a graph, as they are added."""
 
     def __init__(self) -> None:
-        self._fields: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []  # joined once: the kernels are large
 
     def constant(self, values: Array) -> str:
         """Add an array in float32, and return its name."""
-        name = f"constant{len(self._fields)}"
+        name = f"constant{len(self._parts)}"
         sizes = b"".join(_number(1, size) for size in values.shape)
-        data = np.ascontiguousarray(values, "<f4").tobytes()
-        self._fields.append(_field(5, sizes + _number(2, _FLOAT) + _text(8, name) + _field(9, data)))
+        data = np.ascontiguousarray(values, "<f4").data.cast("B")
+        facts = sizes + _number(2, _FLOAT) + _text(8, name) + _start(9, len(data))
+        self._parts += [_start(5, len(facts) + len(data)) + facts, data]
         return name
 
     def add(self, operator: str, *inputs: str, to: str = "", **attributes: int | str | Sequence[int]) -> str:
         """Add a node, and return the name of its output, which `to` may give."""
-        name = to or f"value{len(self._fields)}"
+        name = to or f"value{len(self._parts)}"
         node = b"".join(_text(1, given) for given in inputs) + _text(2, name) + _text(4, operator)
         for key, value in attributes.items():
             node += _field(5, _text(1, key) + _attribute(value))
-        self._fields.append(_field(1, node))
+        self._parts.append(_field(1, node))
         return name
 
     def model(self, channels: int) -> bytes:
@@ -105,8 +106,9 @@ class _Graph:
             )
             kind = _field(1, _number(1, _FLOAT) + _field(2, sizes))
             ends += _field(number, _text(1, name) + _field(2, kind))
-        graph = b"".join(self._fields) + _text(2, "denoise") + ends
-        return _number(1, _IR_VERSION) + _field(7, graph) + _field(8, _number(2, _OPSET))
+        self._parts.append(_text(2, "denoise") + ends)
+        graph = _start(7, sum(map(len, self._parts)))
+        return b"".join([_number(1, _IR_VERSION), graph, *self._parts, _field(8, _number(2, _OPSET))])
 
 
 def _attribute(value: int | str | Sequence[int]) -> bytes:
@@ -126,7 +128,12 @@ def _text(number: int, value: str) -> bytes:
 
 
 def _field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
+    return _start(number, len(value)) + value
+
+
+def _start(number: int, size: int) -> bytes:
+    """Return what stands before the bytes of a field."""
+    return _varint(number << 3 | _BYTES) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

@@ -23,12 +23,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from denoise.dsp.windows import padded
-from denoise.infer.catalogue import find, load
+from denoise.infer.catalogue import find, load, onnx_file
 from denoise.infer.cleaner import Cleaner
 from denoise.machine import has_bf16, has_int8
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
-from denoise.models.table import PRECISIONS
+from denoise.models.table import PRECISIONS, RUNTIMES
 from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.benchmark.job import CostJob
 from pipelines.report import table
@@ -219,6 +219,9 @@ def _entrants(job: CostJob) -> Iterator[_Entrant]:
             for precision in job.precision or _PRECISIONS:
                 cleaner = load(name, modality, precision, ensemble=job.ensemble)
                 cleaners.setdefault(_precision(cleaner), cleaner)
+            if not job.precision and onnx_file(find(name), modality) and (job.ensemble or 1) == 1:
+                cleaner = load(name, modality, runtime=RUNTIMES[1])
+                cleaners[_precision(cleaner)] = cleaner
             exact = cleaners.get(FLOAT32) or load(name, modality, FLOAT32, ensemble=job.ensemble)
             for cleaner in cleaners.values():
                 yield _entrant(cleaner, exact, image if modality == "image" else signal)

@@ -152,6 +152,7 @@ def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | N
     """Estimate the noise; return it with the model that the image needs, and the reason for an `auto` one."""
     from denoise.estimate import NoiseEstimator
     from denoise.infer.catalogue import load
+    from denoise.infer.runtime import runtime_for
 
     estimator = NoiseEstimator(info.modality, info.peak, info.sample_rate)
     if info.modality == "image":
@@ -163,7 +164,8 @@ def _noise(info: SignalInfo, model: str) -> tuple[dict[str, float], str, str | N
         noise = estimator.result()
         if model != AUTO:
             return noise, model, None
-        selection = load(model, "image").select(page, info.peak)
+        runtime = runtime_for(CleanOptions(), [info.source])
+        selection = load(model, "image", runtime=runtime).select(page, info.peak)
         return noise, selection.model, selection.reason
     blocks = _MAX_SAMPLES if info.modality == "sensor" else round(_MAX_S * (info.sample_rate or 1))
     damaged = {"salvage": True} if info.modality == "audio" else {}

@@ -57,7 +57,7 @@ def test_cost_measures_each_kind_and_sets_images_against_the_references(tmp_path
     found = json.loads((tmp_path / "cost.json").read_text())
     rows = {(row["model"], row["modality"], row["precision"]): row for row in found["rows"]}
     assert list(rows) == [
-        *(("photo", "image", precision) for precision in cost._PRECISIONS),
+        *(("photo", "image", precision) for precision in (*cost._PRECISIONS, "float32 (ONNX Runtime)")),
         ("median", "image", "float32"),
         ("median", "sensor", "float32"),
         *((name, "image", "float32") for name in REFERENCES),
