@@ -140,15 +140,21 @@ def with_gaps(values: Doubles, domain: Domain = Domain()) -> Doubles:  # noqa: B
     return np.where(missing, np.nan, values) if missing.any() else values
 
 
+def channels_with_gaps(block: Doubles, domains: Sequence[Domain]) -> Doubles:
+    """Replace infinities, and in each channel of a block `(C, n)` its codes of missing values, by NaN."""
+    if not any(domain.codes for domain in domains):
+        return with_gaps(block)
+    return np.stack([with_gaps(row, domain) for row, domain in zip(block, domains, strict=True)])
+
+
 def admitted(pieces: Iterable[Doubles], domains: Sequence[Domain]) -> Iterator[Doubles]:
     """Prepare pieces `(C, k)` for a filter: infinities and codes are gaps, angles go on past the circle."""
     last = np.full(len(domains), np.nan)  # the last angle of each channel, as it came and as it went on
     turns = np.zeros(len(domains))
     for piece in pieces:
-        if not any(domain.codes or domain.period for domain in domains):
-            yield with_gaps(piece)
-            continue
-        out = np.stack([with_gaps(row, domain) for row, domain in zip(piece, domains, strict=True)])
+        out = channels_with_gaps(piece, domains)
+        if out is piece and any(domain.period for domain in domains):
+            out = piece.copy()
         for row, domain in enumerate(domains):
             known = np.flatnonzero(np.isfinite(out[row]))
             if domain.period and known.size:
@@ -228,13 +234,21 @@ class SensorWriter:
         path: The final name.
         info: From the reader of the source.
         shapes: Channels and samples of each recording of the file, in order.
+        domains: The domains of the channels of each recording; None takes those of `info` for the only one.
     """
 
-    def __init__(self, path: Path, info: SensorInfo, shapes: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: SensorInfo,
+        shapes: Sequence[tuple[int, int]],
+        domains: Sequence[Sequence[Domain]] | None = None,
+    ) -> None:
         self.clipped = 0
         self.path = path
         self.info = info
         self._shapes = shapes
+        self._domains = domains or [info.domains]
         self._recording = self._start = 0  # that the next block belongs to, and its first sample there
         self._stack = ExitStack()
 
@@ -270,7 +284,7 @@ class SensorWriter:
             raise OutputError(f"{given}; expected at most {samples - self._start} samples more")
         if np.isinf(values).any():
             raise OutputError(f"{given} that holds an infinity; expected finite numbers or gaps")
-        self.put(confined(values, self.info.domains), self._recording, self._start)
+        self.put(confined(values, self._domains[self._recording]), self._recording, self._start)
         self._start += values.shape[1]
         if self._start == samples:
             self._recording, self._start = self._recording + 1, 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +146,14 @@ def choose(
     return tuple(chosen)
 
 
+def code_notes(codes: Mapping[float, int], name: str) -> list[str]:
+    """Write a note for each code of missing values of a column."""
+    return [
+        f"{code:.9g} in {name} stands for a missing value ({count} sample{'s' * (count != 1)}): kept"
+        for code, count in codes.items()
+    ]
+
+
 def describe(
     columns: Sequence[ColumnSurvey],
     chosen: Sequence[int],
@@ -179,9 +187,7 @@ def describe(
             first, count = shown(columns[index].first_flagged), columns[index].flagged
             what = f"{first!r} in {columns[index].name} has a mark" + f" ({count} such cells)" * (count > 1)
             notes.append(f"{what}: kept, and counted as missing")
-        for code, count in columns[index].codes.items():
-            cells = f"{count} sample{'s' * (count != 1)}"
-            notes.append(f"{code:.9g} in {columns[index].name} stands for a missing value ({cells}): kept")
+        notes += code_notes(columns[index].codes, columns[index].name)
     left = []
     kinds = kinds_of(columns, clock)
     if chosen and not named and all(kinds[index] not in ("", CONSTANT) for index in chosen):

@@ -31,10 +31,12 @@ from denoise.io.sensor.base import (
     check_recording,
     naming_damage,
     sensor_info,
+    with_gaps,
 )
 from denoise.io.sensor.columns import choose, describe
+from denoise.io.sensor.kinds import domain_of
 from denoise.io.sensor.survey import ColumnSurvey
-from denoise.signal import Clock, SensorInfo
+from denoise.signal import Clock, Domain, SensorInfo
 
 Integers = NDArray[np.int64]
 
@@ -234,6 +236,7 @@ class _Recording:
     """Signals of one length, which are cleaned together."""
 
     signals: tuple[Signal, ...]
+    domains: tuple[Domain, ...]  # of each
     samples: int
     count: int  # samples a record
 
@@ -291,7 +294,7 @@ def scaled_reader(
     """Open the chosen signals of a file whose header has been read; a recording has signals of one length."""
     surveys = []
     for signal in signals:
-        survey = ColumnSurvey(signal.name)
+        survey = ColumnSurvey(signal.name, step=1.0 / abs(signal.gain or 1.0))
         surveys.append(survey)
         survey.numeric, survey.reject_reason = not signal.reject_reason, signal.reject_reason
     numeric = [(signal, survey) for signal, survey in zip(signals, surveys, strict=True) if survey.numeric]
@@ -299,11 +302,16 @@ def scaled_reader(
         for (_, survey), piece in zip(numeric, pieces, strict=True):
             survey.add(piece)
     chosen = choose(path, surveys, None, options)
-    groups: dict[int, list[Signal]] = {}
-    for signal in (signals[index] for index in chosen):
-        groups.setdefault(stores[signal.store].counts[signal.place], []).append(signal)
+    groups: dict[int, list[int]] = {}
+    for index in chosen:
+        groups.setdefault(stores[signals[index].store].counts[signals[index].place], []).append(index)
     recordings = tuple(
-        _Recording(tuple(group), count * stores[group[0].store].records, count)
+        _Recording(
+            tuple(signals[index] for index in group),
+            tuple(domain_of(surveys[index]) for index in group),
+            count * stores[signals[group[0]].store].records,
+            count,
+        )
         for count, group in groups.items()
     )
     check_recording(path, recording, len(recordings))
@@ -325,6 +333,7 @@ def scaled_reader(
         names=tuple(signal.name for signal in signals),
         columns=tuple(signal.name for signal in here.signals),
         clock=clock,
+        domains=here.domains,
         own=Layout(tuple(stores), recordings, onsets_s, header),
     )
     return ScaledReader(info, block, here)
@@ -336,7 +345,8 @@ class ScaledWriter(SensorWriter):
     def __init__(self, path: Path, info: SensorInfo) -> None:
         self._recordings: tuple[_Recording, ...] = info.own.recordings
         self.stores: tuple[Store, ...] = info.own.stores
-        super().__init__(path, info, [(len(each.signals), each.samples) for each in self._recordings])
+        shapes = [(len(each.signals), each.samples) for each in self._recordings]
+        super().__init__(path, info, shapes, [each.domains for each in self._recordings])
         self._files: list[IO[bytes]] = []
         self._copies: list[Path] = []
         self.changed: set[int] = set()  # stores
@@ -360,19 +370,19 @@ class ScaledWriter(SensorWriter):
             store = self.stores[index]
             held = store.get(self._files[index], first, last)
             changed = False
-            for signal, values in zip(here.signals, block, strict=True):
+            at = start - first * here.count
+            for signal, domain, values in zip(here.signals, here.domains, block, strict=True):
                 if signal.store == index:
-                    at = start - first * here.count
-                    changed |= self._replace(held[:, signal.columns(store)], at, signal, values)
+                    changed |= self._replace(held[:, signal.columns(store)], at, signal, domain, values)
             if changed:
                 store.put(self._files[index], first, held)
                 self.changed.add(index)
 
-    def _replace(self, held: Integers, at: int, signal: Signal, values: Doubles) -> bool:
+    def _replace(self, held: Integers, at: int, signal: Signal, domain: Domain, values: Doubles) -> bool:
         """Put values into `(records, count)`, from sample `at` on; return True if any differed."""
         flat = held.ravel()
         cut = slice(at, at + values.size)
-        changed = changed_samples(signal.physical(flat[cut]), values)
+        changed = changed_samples(with_gaps(signal.physical(flat[cut]), domain), values)
         if not changed.any():
             return False
         numbers, clipped = signal.stored(values[changed], self.path)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +29,15 @@ from denoise.io.sensor.base import (
     SensorReader,
     SensorWriter,
     changed_samples,
+    channels_with_gaps,
     check_recording,
     fit_dtype,
     naming_damage,
     sensor_info,
-    with_gaps,
 )
-from denoise.io.sensor.columns import describe
-from denoise.signal import SensorInfo
+from denoise.io.sensor.columns import code_notes, describe
+from denoise.io.sensor.survey import CodeSurvey
+from denoise.signal import Domain, SensorInfo
 
 MAX_CHANNELS_FIRST = 64
 HEAD_BYTES = 1 << 16  # more than the header of an array of numbers takes
@@ -95,10 +96,12 @@ class ArrayLayout:
         for start in range(0, self.samples, step):
             yield floats(self.get(file, start, min(start + step, self.samples)))
 
-    def replace(self, file: IO[bytes], start: int, block: Doubles, path: Path) -> tuple[int, bool]:
+    def replace(
+        self, file: IO[bytes], start: int, block: Doubles, domains: Sequence[Domain], path: Path
+    ) -> tuple[int, bool]:
         """Write the samples that differ; return the number of clipped ones, and True if any differed."""
         old = self.get(file, start, start + block.shape[1])
-        changed = changed_samples(with_gaps(floats(old)), block)
+        changed = changed_samples(channels_with_gaps(floats(old), domains), block)
         if not changed.any():
             return 0, False
         new = old.copy()  # unchanged 64-bit integers are not rounded to float64
@@ -159,17 +162,19 @@ def time_axis(
     return ArrayLayout(dtype, offset, shape, samples, channels, time_first, time_first != fortran or flat)
 
 
-def _infinity_note(layout: ArrayLayout, file: IO[bytes]) -> str:
-    """Locate the first infinity; empty if there is none."""
-    if layout.dtype.kind != "f":
-        return ""
-    start = 0
+def _survey(layout: ArrayLayout, file: IO[bytes]) -> tuple[tuple[Domain, ...], list[str]]:
+    """Find what stays: the codes of missing values of each channel, and the first infinity, as notes."""
+    survey, infinity, start = CodeSurvey(layout.channels), "", 0
     for piece in layout.pieces(file):
-        if np.isinf(piece).any():
+        survey.add(piece)
+        if not infinity and np.isinf(piece).any():
             channel, sample = (int(index[0]) for index in np.nonzero(np.isinf(piece)))
-            return f"an infinity, sample {start + sample} of channel {channel}, is kept as a gap"
+            infinity = f"an infinity, sample {start + sample} of channel {channel}, is kept as a gap"
         start += piece.shape[1]
-    return ""
+    notes = [infinity] if infinity else []
+    for channel, codes in enumerate(survey.codes):
+        notes += code_notes(codes, f"channel {channel}")
+    return tuple(Domain(codes=tuple(codes)) for codes in survey.codes), notes
 
 
 class NpyReader(SensorReader):
@@ -195,14 +200,14 @@ class NpyWriter(SensorWriter):
 
     def put(self, block: Doubles, _recording: int, start: int) -> None:
         """Replace the samples that differ."""
-        self.clipped += self._layout.replace(self._file, start, block, self.path)[0]
+        self.clipped += self._layout.replace(self._file, start, block, self.info.domains, self.path)[0]
 
 
 def _reader(path: Path, options: LogOptions, recording: int, block: int) -> NpyReader:
     check_recording(path, recording, 1)
     with path.open("rb") as file:
         layout = npy_layout(file, path.stat().st_size, str(path))
-        infinity = _infinity_note(layout, file)
+        domains, kept = _survey(layout, file)
     if options.columns is not None or tuple(options.exclude):
         raise UnsupportedError(f"{path}: an .npy array has no column names to choose from; expected a table")
     given = options.sample_rate
@@ -210,7 +215,8 @@ def _reader(path: Path, options: LogOptions, recording: int, block: int) -> NpyR
         path,
         (layout.channels, layout.samples),
         sample_rate=given,
-        notes=tuple(filter(None, [layout.note, infinity])) + describe((), (), None, given),
+        notes=(*filter(None, [layout.note, *kept]), *describe((), (), None, given)),
+        domains=domains,
         own=layout,
     )
     return NpyReader(info, block)

@@ -10,10 +10,11 @@ import io
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -34,7 +35,7 @@ from denoise.io.sensor.base import (
 from denoise.io.sensor.columns import choose, describe, find_clock
 from denoise.io.sensor.kinds import domain_of
 from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout, time_axis
-from denoise.io.sensor.survey import ColumnSurvey
+from denoise.io.sensor.survey import CodeSurvey, ColumnSurvey
 from denoise.signal import Clock, Domain, SensorInfo
 
 RATE_NAMES = re.compile(
@@ -103,7 +104,7 @@ class _Recording:
 
     members: tuple[str, ...]
     samples: int
-    channels: int
+    domains: tuple[Domain, ...]  # of each channel
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class ArchiveReader(SensorReader):
         """Stack the channels of all arrays of the recording."""
         members: Mapping[str, Member] = self.info.own.members
         loaded = [(_signal(members[name]), members[name].load()) for name in self._recording.members]
-        step = max(PIECE // self._recording.channels, 1)
+        step = max(PIECE // len(self._recording.domains), 1)
         for start in range(0, self._recording.samples, step):
             stop = min(start + step, self._recording.samples)
             yield np.concatenate([floats(layout.get(file, start, stop)) for layout, file in loaded])
@@ -148,7 +149,9 @@ class ArchiveWriter(SensorWriter):
         self._archive, self._converts = archive, converts
         self.notes: tuple[str, ...] = ()
         self._layout: _Layout = info.own
-        super().__init__(path, info, [(each.channels, each.samples) for each in self._layout.recordings])
+        domains = [each.domains for each in self._layout.recordings]
+        shapes = [(len(each.domains), each.samples) for each in self._layout.recordings]
+        super().__init__(path, info, shapes, domains)
         self._loaded: dict[str, io.BytesIO] = {}
         self._changed: set[str] = set()
 
@@ -163,11 +166,13 @@ class ArchiveWriter(SensorWriter):
         here, channel = self._layout.recordings[recording], 0
         for name in here.members:
             layout = _signal(self._layout.members[name])
-            part = block[channel : channel + layout.channels]
+            place = slice(channel, channel + layout.channels)
             channel += layout.channels
             if name not in self._loaded:
                 self._loaded[name] = self._layout.members[name].load()
-            clipped, changed = layout.replace(self._loaded[name], start, part, self.path)
+            clipped, changed = layout.replace(
+                self._loaded[name], start, block[place], here.domains[place], self.path
+            )
             self.clipped += clipped
             if changed:
                 self._changed.add(name)
@@ -198,9 +203,9 @@ class ArchiveFormat:
             if survey.stamp_type and survey.numeric:  # stamps are no measurements
                 survey.numeric, survey.reject_reason = False, survey.stamp_type
         chosen = choose(path, surveys, clock, options)
-        names = [surveys[index].name for index in chosen]
-        layouts = {name: _signal(members[name]) for name in names}
-        recordings = _recordings({name: members[name] for name in names})
+        domains = {surveys[index].name: _domains(surveys[index]) for index in chosen}
+        layouts = {name: _signal(members[name]) for name in domains}
+        recordings = _recordings(members, domains)
         check_recording(path, recording, len(recordings))
         chosen_one = recordings[recording]
         here = clock if clock and _samples(members[clock.name]) == chosen_one.samples else None
@@ -215,7 +220,7 @@ class ArchiveFormat:
         notes += describe(surveys, chosen, clock, given)
         info = sensor_info(
             path,
-            (chosen_one.channels, chosen_one.samples),
+            (len(chosen_one.domains), chosen_one.samples),
             sample_rate=given or own_rate or stated or (here.sample_rate if here else None),
             pages=len(recordings),
             notes=tuple(notes),
@@ -223,7 +228,7 @@ class ArchiveFormat:
             columns=chosen_one.members,
             clock=here,
             time_column=clock.name if clock else None,
-            domains=_domains([surveys[index] for index in chosen], members) if len(recordings) == 1 else (),
+            domains=chosen_one.domains,
             own=_Layout(members, recordings),
         )
         return ArchiveReader(info, block, chosen_one)
@@ -237,13 +242,10 @@ def _samples(member: Member) -> int:
     return member.layout.samples if member.layout else 0
 
 
-def _domains(surveys: Sequence[ColumnSurvey], members: Mapping[str, Member]) -> tuple[Domain, ...]:
-    """Return the domain of each channel; a table of channels has none."""
-    found: list[Domain] = []
-    for survey in surveys:
-        channels = _signal(members[survey.name]).channels
-        found += [domain_of(survey)] if channels == 1 else [Domain()] * channels
-    return tuple(found)
+def _domains(survey: ColumnSurvey) -> tuple[Domain, ...]:
+    """Return the domain of each channel of an array; several channels have only codes."""
+    codes = survey.listed.codes
+    return tuple(Domain(codes=tuple(each)) for each in codes) if len(codes) > 1 else (domain_of(survey),)
 
 
 def _survey(members: Mapping[str, Member]) -> list[ColumnSurvey]:
@@ -255,10 +257,12 @@ def _survey(members: Mapping[str, Member]) -> list[ColumnSurvey]:
         if layout is None:
             survey.numeric, survey.reject_reason = False, member.reject_reason
             continue
+        survey.listed = CodeSurvey(layout.channels)
         for piece in layout.pieces(member.load()):
             if layout.channels == 1:
                 survey.add(piece[0])
             else:  # a table of channels is neither a time column nor a flag
+                survey.listed.add(piece)
                 survey.values += int(np.isfinite(piece).sum())
                 survey.integers = survey.increasing = False
             if np.isinf(piece).any() and not survey.infinite:
@@ -275,13 +279,16 @@ def _stated_rate(members: Mapping[str, Member]) -> tuple[str, float]:
     return "", 0.0
 
 
-def _recordings(members: Mapping[str, Member]) -> tuple[_Recording, ...]:
-    """Group the arrays: in one recording if their lengths and rates agree, else one for each."""
-    layouts = {name: _signal(member) for name, member in members.items()}
-    if len({(layouts[name].samples, member.sample_rate) for name, member in members.items()}) == 1:
-        samples = next(iter(layouts.values())).samples
-        return (_Recording(tuple(layouts), samples, sum(layout.channels for layout in layouts.values())),)
-    return tuple(_Recording((name,), layout.samples, layout.channels) for name, layout in layouts.items())
+def _recordings(
+    members: Mapping[str, Member], domains: Mapping[str, tuple[Domain, ...]]
+) -> tuple[_Recording, ...]:
+    """Group the arrays with domains: in one recording if their lengths and rates agree, else one for each."""
+    kinds = {(_samples(members[name]), members[name].sample_rate) for name in domains}
+    groups = [tuple(domains)] if len(kinds) == 1 else [(name,) for name in domains]
+    return tuple(
+        _Recording(group, _samples(members[group[0]]), tuple(chain(*(domains[name] for name in group))))
+        for group in groups
+    )
 
 
 class _Npz:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from denoise.arrays import Array, Doubles
+from denoise.arrays import Array, Doubles, Mask
 from denoise.io.sensor.clock import StampSurvey, unwrapped
 from denoise.io.sensor.numerals import word_set
 from denoise.signal import SECONDS
@@ -48,6 +48,8 @@ _CODES = np.unique(
     ]
 )
 _CODE_DISTANCE = 1.0  # of a code from the range of all other values, in lengths of that range
+_ROUNDING = 1e-12  # of a code that a file stores by a scale, relative to it
+_MAX_ROUNDING = 1e-4  # the same, where the scale is coarse
 MAX_LEVELS = 64  # different values that are counted
 _PIECE = 65536  # samples of an array that are surveyed at once
 _FIRST = 256  # samples that are kept
@@ -100,6 +102,49 @@ class _Turns:
         return self._possible and smooth and int((self._sectors > 0.005 * self._steps).sum()) >= 4
 
 
+class CodeSurvey:
+    """Finds the codes of missing values in each of some channels: numbers of a list, far from all others.
+
+    Args:
+        channels: Number of channels.
+        step: Distance of the numbers that the file can store, which rounds codes, too.
+    """
+
+    def __init__(self, channels: int = 1, step: float = 0.0) -> None:
+        self._rounding = np.clip(0.5 * step, _ROUNDING * np.abs(_CODES), _MAX_ROUNDING * np.abs(_CODES))
+        self._ends = _CODES + self._rounding
+        self.lowest = np.full(channels, np.inf)  # finite values, numbers of the list aside
+        self.highest = np.full(channels, -np.inf)
+        self.counts: dict[tuple[int, float], int] = {}  # channel and number of the list: how often it occurs
+
+    def add(self, values: Doubles) -> Mask:
+        """Add the next samples `(C, n)`; return a mask of the numbers of the list."""
+        at = np.minimum(np.searchsorted(self._ends, values), _CODES.size - 1)
+        with np.errstate(invalid="ignore"):
+            listed = np.abs(values - _CODES[at]) <= self._rounding[at]  # in a fifth of the time of np.isin
+        for channel in np.flatnonzero(listed.any(axis=1)).tolist():
+            found = np.unique(values[channel, listed[channel]], return_counts=True)
+            for code, count in zip(*(each.tolist() for each in found), strict=True):
+                self.counts[channel, code] = self.counts.get((channel, code), 0) + count
+        others = np.isfinite(values) & ~listed
+        self.lowest = np.minimum(self.lowest, values.min(axis=1, initial=np.inf, where=others))
+        self.highest = np.maximum(self.highest, values.max(axis=1, initial=-np.inf, where=others))
+        return np.asarray(listed)
+
+    @property
+    def codes(self) -> tuple[dict[float, int], ...]:
+        """Numbers that stand for missing values in each channel, and how often each occurs."""
+        with np.errstate(invalid="ignore", over="ignore"):  # infinities, where there is nothing else
+            size = 1e-3 * np.maximum(np.abs(self.highest), np.abs(self.lowest))
+            margin = _CODE_DISTANCE * np.maximum(self.highest - self.lowest, size)
+            low, high = self.lowest - margin, self.highest + margin
+        found: tuple[dict[float, int], ...] = tuple({} for _ in low)
+        for (channel, code), count in self.counts.items():
+            if code < low[channel] or code > high[channel]:
+                found[channel][code] = count
+        return found
+
+
 class ColumnSurvey:
     """Statistics of one column, updated chunk by chunk.
 
@@ -108,9 +153,12 @@ class ColumnSurvey:
         unit: The time unit that the file states (an ISO column, a units row); None takes that of the name.
         stamps: The type of a column of stamps, whose unit overrides the caller's; empty for others.
         wraps: True if the values are times of day in seconds: a step back of half a day or more is midnight.
+        step: Distance of the numbers that the file can store; 0 if nothing is known.
     """
 
-    def __init__(self, name: str, unit: str | None = None, stamps: str = "", wraps: bool = False) -> None:
+    def __init__(
+        self, name: str, unit: str | None = None, stamps: str = "", wraps: bool = False, step: float = 0.0
+    ) -> None:
         words = set(_words(name))
         self.name = name
         self.unit = unit or unit_in(name)
@@ -133,8 +181,7 @@ class ColumnSurvey:
         self.zeros = 0
         self._sums = np.zeros(4)  # of values, their squares and those of steps, and their number
         self.max_jump = 0.0  # the largest step, up or down
-        self.lowest, self.highest = np.inf, -np.inf  # codes of missing values aside
-        self._codes: dict[float, int] = {}
+        self.listed = CodeSurvey(step=step)
         self._before = np.nan  # the last value that is no gap
         self.first_values = np.empty(0)  # of the first samples, gaps included
         self._turns = [_Turns(period) for period in (360.0, 2.0 * np.pi)]
@@ -166,26 +213,20 @@ class ColumnSurvey:
             self.stamps.add(values)
 
     def _add_levels(self, finite: Doubles) -> None:
-        near = _CODES[np.minimum(np.searchsorted(_CODES, finite), _CODES.size - 1)]
-        is_code = near == finite  # in a fifth of the time of np.isin
-        if is_code.any():
-            for code, count in zip(*np.unique(finite[is_code], return_counts=True), strict=True):
-                self._codes[float(code)] = self._codes.get(float(code), 0) + int(count)
-            finite = finite[~is_code]
+        finite = finite[~self.listed.add(finite[None])[0]]
         if not finite.size:
             return
         if len(self.levels) <= MAX_LEVELS:
             self.levels.update(np.unique(finite)[: MAX_LEVELS + 1].tolist())
         self.zeros += int((finite == 0).sum())
-        self.lowest = min(self.lowest, float(finite.min()))
-        self.highest = max(self.highest, float(finite.max()))
+        low, high = self.listed.lowest[0], self.listed.highest[0]
         with np.errstate(over="ignore"):
             steps = np.diff(finite, prepend=self._before)
         self.changes += int((np.abs(steps) > 0).sum())
         self.falls += int((steps < 0).sum())
         self.max_jump = max(self.max_jump, float(np.nanmax(np.abs(steps), initial=0.0)))
         for turns in self._turns:
-            turns.add(finite, steps, self.lowest, self.highest)
+            turns.add(finite, steps, low, high)
         if len(self.levels) <= MAX_LEVELS:
             with np.errstate(over="ignore", invalid="ignore"):
                 squares = float((finite**2).sum()), float(np.nansum(steps**2))
@@ -209,28 +250,27 @@ class ColumnSurvey:
 
     @property
     def codes(self) -> dict[float, int]:
-        """Numbers that stand for missing values, far from all others, and how often each occurs."""
-        if not self.lowest <= self.highest:
-            return {}
-        margin = _CODE_DISTANCE * max(
-            self.highest - self.lowest, 1e-3 * max(abs(self.highest), abs(self.lowest))
-        )
-        return {
-            code: count
-            for code, count in self._codes.items()
-            if code < self.lowest - margin or code > self.highest + margin
-        }
+        """Numbers that stand for missing values, and how often each occurs; of an array, in any channel."""
+        found: dict[float, int] = {}
+        for channel in self.listed.codes:
+            for code, count in channel.items():
+                found[code] = found.get(code, 0) + count
+        return found
 
     @property
     def is_code_only(self) -> bool:
         """True if every value is a number that may stand for a missing one."""
-        return bool(self._codes) and not self.levels
+        return bool(self.listed.counts) and not np.isfinite(self.listed.lowest).any()
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The smallest and largest value, codes of missing values aside."""
-        real = [code for code in self._codes if code not in self.codes]
-        return min([self.lowest, *real]), max([self.highest, *real])
+        """The smallest and largest value, codes of missing values aside; infinities for several channels."""
+        if self.listed.lowest.size > 1:
+            return np.inf, -np.inf
+        codes = self.codes
+        real = [code for _, code in self.listed.counts if code not in codes]
+        low, high = float(self.listed.lowest[0]), float(self.listed.highest[0])
+        return min([low, *real]), max([high, *real])
 
     def _add_steps(self, values: Doubles) -> None:
         steps = np.diff(values, prepend=self._last)
@@ -282,15 +322,13 @@ def without_codes(signals: Array) -> Array:
     Shape:
         `(C, T)` in and out; integers with codes become float64.
     """
-    found = []
-    for row in signals:
-        survey = ColumnSurvey("")
-        for start in range(0, row.size, _PIECE):
-            survey.add(row[start : start + _PIECE].astype(np.float64))
-        found.append(list(survey.codes))
+    survey = CodeSurvey(len(signals))
+    for start in range(0, signals.shape[1], _PIECE):
+        survey.add(signals[:, start : start + _PIECE].astype(np.float64))
+    found = survey.codes
     if not any(found):
         return signals
     out = signals.astype(signals.dtype if signals.dtype.kind == "f" else np.float64)
     for row, codes in zip(out, found, strict=True):
-        row[np.isin(row, codes)] = np.nan
+        row[np.isin(row, [*codes])] = np.nan
     return out
