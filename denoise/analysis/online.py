@@ -19,7 +19,7 @@ from denoise.errors import InputError, UsageError
 from denoise.io.sensor.base import SensorReader
 
 DAY_S = 86_400.0
-WARM_UP = 30  # rows without a verdict
+WARM_UP = 30  # distances, and again scores, without a verdict on the next
 WINDOWS = (1, 8, 32)  # rows of the windows that are compared with earlier ones
 SILENCE = 100  # rows after a score in which only a higher one counts
 _MEMORY = 4096  # rows that are remembered
@@ -82,12 +82,14 @@ class OnlineDetector:
         if values.shape != (len(self._channels),):
             raise InputError(f"a row has shape {values.shape}; expected ({len(self._channels)},)")
         pairs = zip(self._channels, values.tolist(), strict=True)
-        nats = max(channel.update(value, time_s) if math.isfinite(value) else 0.0 for channel, value in pairs)
+        evidence = [channel.update(value, time_s) for channel, value in pairs if math.isfinite(value)]
         self._row += 1
-        p_value = math.exp(-self._total.update(nats))
-        if self._row <= WARM_UP:
+        found = [nats for nats in evidence if nats is not None]
+        if not found:
             return RowScore(0.0, 1.0)
-        return RowScore(self._unless_silent(nats) / math.log(10), p_value)
+        nats = max(found)
+        rarity = self._total.update(nats) or 0.0
+        return RowScore(self._unless_silent(nats) / math.log(10), math.exp(-rarity))
 
     def scores(self, rows: ArrayLike, times_s: ArrayLike | None = None) -> list[RowScore]:
         """Judge rows `(n, channels)`, of times `(n,)`, one after another."""
@@ -114,8 +116,8 @@ class _Channel:
         self._values = np.zeros(0)
         self._times = np.zeros(0)  # never falling; a missing one is that of the row before
 
-    def update(self, value: float, time_s: float) -> float:
-        """Compute the rarity of the next value by all evidence, in nats."""
+    def update(self, value: float, time_s: float) -> float | None:
+        """Compute the rarity of the next value by all evidence, in nats; None without evidence so far."""
         kept = -_MEMORY - max(WINDOWS)
         latest = self._times[-1] if len(self._times) else -math.inf
         self._values = np.append(self._values[kept:], value)
@@ -123,8 +125,9 @@ class _Channel:
         distances = [self._novelty(size) for size in WINDOWS]
         distances.append(self._off_season() if math.isfinite(time_s) else None)
         pairs = zip(self._pasts, distances, strict=True)
-        nats = [past.update(past.logarithm(distance)) for past, distance in pairs if distance is not None]
-        return float(harmonic_rarity(nats)) if nats else 0.0
+        rarities = [past.update(past.logarithm(distance)) for past, distance in pairs if distance is not None]
+        nats = [rarity for rarity in rarities if rarity is not None]
+        return float(harmonic_rarity(nats)) if nats else None
 
     def _novelty(self, size: int) -> float | None:
         """Mean distance of the last window to the nearest that end before it begins."""
@@ -164,9 +167,9 @@ class _Past:
         self._sum, self._count = self._sum + distance, self._count + 1
         return math.log(distance + 1e-3 * self._sum / self._count + 1e-12)
 
-    def update(self, score: float) -> float:
-        """Compute -ln p of a score among those before, and add it."""
-        nats = self._nats(score) if len(self._ordered) >= WARM_UP else 0.0
+    def update(self, score: float) -> float | None:
+        """Compute -ln p of a score among those before, and add it; None while they are too few."""
+        nats = self._nats(score) if len(self._ordered) >= WARM_UP else None
         insort(self._ordered, score)
         self._queue.append(score)
         if len(self._queue) > _MEMORY:

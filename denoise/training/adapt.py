@@ -220,7 +220,7 @@ class _WithReplay:
     """Batches of the user's patches with a share from the original training task (a `Batches`)."""
 
     def __init__(self, own: SelfSupervisedPatches, plan: Recipe, channels: int) -> None:
-        self.own, self.files, self.digest = own, own.files, own.digest
+        self.own, self.files, self.digest, self.skipped = own, own.files, own.digest, own.skipped
         self.former: Batches | None = None
         side = plan.data.patch
         arrays: list[Array] = []

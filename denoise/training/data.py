@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Batches(Protocol):
 
     files: int  # number of source files
     digest: str  # SHA-256 of their content
+    skipped: tuple[str, ...]  # a sentence for each file that cannot be used
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw `size` patches: noisy and target, `(size, channels, *patch)` each."""
@@ -79,8 +80,17 @@ def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[s
     yield path.as_posix(), array.astype(np.float32), rate
 
 
-def read_clean(folder: Path, recipe: Recipe) -> tuple[list[str], list[Array], str]:
-    """Read everything usable below `folder`: names, arrays `(C, *S)`, and a digest of their content.
+class CleanFiles(NamedTuple):
+    """What a folder holds to train on."""
+
+    names: list[str]
+    arrays: list[Array]  # `(C, *S)` each
+    digest: str  # SHA-256 of their content
+    skipped: list[str]  # a sentence for each file that cannot be used
+
+
+def read_clean(folder: Path, recipe: Recipe) -> CleanFiles:
+    """Read everything usable below `folder`.
 
     Raises:
         InputError: No file is usable; the message says what was expected and found.
@@ -118,7 +128,7 @@ def read_clean(folder: Path, recipe: Recipe) -> tuple[list[str], list[Array], st
             f"{'pixels' if modality == 'image' else 'samples'} a side that matches {', '.join(data.include)} "
             f"({total} files, {len(files)} {modality} files){why}"
         )
-    return names, arrays, seen.hexdigest()
+    return CleanFiles(names, arrays, seen.hexdigest(), bad)
 
 
 def _scaled(image: Array, scales: tuple[float, ...]) -> Iterator[Array]:
@@ -158,17 +168,18 @@ class Patches:
         """Read a folder of clean files, or several with the odds of each; `{data}` is the first."""
         odds = {data: 1.0} if isinstance(data, Path) else data
         read = [read_clean(folder, recipe) for folder in odds]
-        digests = [digest for _, _, digest in read]
+        digests = [files.digest for files in read]
         digest = digests[0] if len(read) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return cls(
-            [name for names, _, _ in read for name in names],
-            [array for _, arrays, _ in read for array in arrays],
+            [name for files in read for name in files.names],
+            [array for files in read for array in files.arrays],
             recipe,
             channels,
             next(iter(odds)),
             digest,
             device,
-            [(len(names), share) for (names, _, _), share in zip(read, odds.values(), strict=True)],
+            [(len(files.names), share) for files, share in zip(read, odds.values(), strict=True)],
+            tuple(sentence for files in read for sentence in files.skipped),
         )
 
     def __init__(
@@ -181,8 +192,9 @@ class Patches:
         digest: str = "",
         device: torch.device | None = None,
         folders: Sequence[tuple[int, float]] = (),
+        skipped: tuple[str, ...] = (),
     ) -> None:
-        self.files, self.digest = len(set(names)), digest
+        self.files, self.digest, self.skipped = len(set(names)), digest, skipped
         self.data, self.channels = recipe.data, channels
         self.ndim = MODALITIES[recipe.modality].ndim
         self.sample_rate = recipe.data.sample_rate or None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -118,10 +120,13 @@ def fit(
     state = _State(model, optimizer)
     checkpoint = out.with_suffix(".checkpoint")
     if resume and checkpoint.exists():
-        state.restore(checkpoint, recipe)
+        state.restore(checkpoint, recipe, patches.digest)
+
+    def seed_of(step: int) -> int:
+        return plan.seed * 1_000_003 + step
 
     def batch_of(step: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(seed_of(step))
         noisy, target = patches.batch(plan.batch, generator)
         return noisy.to(device, memory_format=layout), target.to(device, memory_format=layout)
 
@@ -132,6 +137,8 @@ def fit(
     for noisy, target in _prefetch(batch_of, remaining, device):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * _schedule(plan, state.step)
+        # A resumed run draws what the model itself draws, too: other numbers than those of the batch.
+        torch.manual_seed(~seed_of(state.step))
         with torch.autocast(device.type, torch.bfloat16) if amp else contextlib.nullcontext():
             estimate, added = model.training_step(noisy, target)
         loss = loss_of(estimate.float(), target) + added
@@ -164,7 +171,7 @@ def fit(
         if saves or state.stopped:
             state.seconds += time.monotonic() - started
             started = saved = time.monotonic()
-            state.save(checkpoint, recipe)
+            state.save(checkpoint, recipe, patches.digest)
         if state.stopped:
             break
 
@@ -176,6 +183,7 @@ def fit(
             "device": str(device),
             "files": patches.files,
             "data_digest": patches.digest,
+            "skipped": list(patches.skipped),
             "best": state.best if state.curve else None,
             "curve": state.curve,
         },
@@ -306,10 +314,11 @@ class _State:
         self.since_best += 1
         self.stopped = bool(patience) and self.since_best >= patience
 
-    def save(self, path: Path, recipe: Recipe) -> None:
+    def save(self, path: Path, recipe: Recipe, data_digest: str) -> None:
         """Write the checkpoint atomically."""
         content = {
             "recipe": _comparable(recipe),
+            "data_digest": data_digest,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": recipe.fit.steps,
@@ -318,20 +327,30 @@ class _State:
         with replacing(path) as partial:
             torch.save(content, partial)
 
-    def restore(self, path: Path, recipe: Recipe) -> None:
+    def restore(self, path: Path, recipe: Recipe, data_digest: str) -> None:
         """Load the state that `save` wrote.
 
         Raises:
-            WeightsError: The file is not a checkpoint.
-            UsageError: The checkpoint belongs to another recipe.
+            WeightsError: The file is not a checkpoint, or damaged.
+            UsageError: The checkpoint belongs to another recipe, or to other data.
         """
         try:
+            with zipfile.ZipFile(path) as archive:
+                if part := archive.testzip():  # torch.load does not check
+                    raise WeightsError(
+                        f"{path}: is damaged: {part} has another checksum (--overwrite starts anew)"
+                    )
             device = next(self.model.parameters()).device
             content = torch.load(path, map_location=device, weights_only=True)
             if content["recipe"] != _comparable(recipe):
                 raise UsageError(
                     f"{path}: belongs to another recipe or other settings; expected those of {recipe.name} "
                     "(--overwrite starts anew)"
+                )
+            if content["data_digest"] != data_digest:
+                raise UsageError(
+                    f"{path}: belongs to a run on other data; expected the same files, or --overwrite, which "
+                    "starts anew"
                 )
             if not _same_so_far(recipe.fit, content["steps"], content["step"]):
                 raise UsageError(
@@ -342,7 +361,7 @@ class _State:
                 content[key] = {weights.current_name(name): x for name, x in (content[key] or {}).items()}
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
-        except (RuntimeError, KeyError, EOFError, ValueError, UnpicklingError) as error:
+        except (BadZipFile, RuntimeError, KeyError, EOFError, ValueError, UnpicklingError) as error:
             raise WeightsError(f"{path}: is not a checkpoint that can be resumed") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error

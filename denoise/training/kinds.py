@@ -36,11 +36,12 @@ class KindMixtures:
             InputError: There is no recording of a kind.
         """
         sounds: list[list[Array]] = [[] for _ in KINDS]
-        digests = []
+        digests, skipped = [], list[str]()
         for folder in [data] if isinstance(data, Path) else data:
-            names, arrays, digest = read_clean(folder, recipe)
-            digests.append(digest)
-            for name, array in zip(names, arrays, strict=True):
+            files = read_clean(folder, recipe)
+            digests.append(files.digest)
+            skipped += files.skipped
+            for name, array in zip(files.names, files.arrays, strict=True):
                 kind = Path(name).relative_to(folder).parts[0]
                 if kind in KINDS:
                     mono = array.mean(0).clip(-1, 1) * 32767
@@ -50,10 +51,12 @@ class KindMixtures:
                 f"{folder}: holds no recordings of {', '.join(missing)}; expected the folders "
                 f"{', '.join(kind + '/' for kind in KINDS)}"
             )
-        return cls(sounds, hashlib.sha256("".join(digests).encode()).hexdigest())
+        return cls(sounds, hashlib.sha256("".join(digests).encode()).hexdigest(), tuple(skipped))
 
-    def __init__(self, sounds: Sequence[Sequence[Array]], digest: str = "") -> None:
-        self._sounds, self.digest = sounds, digest
+    def __init__(
+        self, sounds: Sequence[Sequence[Array]], digest: str = "", skipped: tuple[str, ...] = ()
+    ) -> None:
+        self._sounds, self.digest, self.skipped = sounds, digest, skipped
         self.files = sum(map(len, sounds))
 
     def batch(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:

@@ -151,6 +151,7 @@ class SelfSupervisedPatches:
         self.scenes, self.method, self.axes = scenes, TARGET_METHODS[method], axes
         self.side, self.channels, self.flip = side, channels, flip
         self.files = sum(len(scene.takes) for scene in scenes)
+        self.skipped: tuple[str, ...] = ()
         self.digest = _digest(scenes)
         self.weights = torch.tensor([float(scene.takes[0].size) for scene in scenes])
 

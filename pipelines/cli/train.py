@@ -75,7 +75,9 @@ def command(
             curve.write(progress.curve, output)
 
     data = dict(map(_with_odds, folders))
-    fit(recipes.load(recipe, overrides), data, validate, output, resume=not overwrite, report=show)
+    card = fit(recipes.load(recipe, overrides), data, validate, output, resume=not overwrite, report=show)
+    for sentence in card["training"]["skipped"]:
+        click.echo(printable(f"not used: {sentence}"), err=True)
     click.echo(printable(f"wrote {output}"))
 
 

@@ -39,6 +39,12 @@ def test_rows_of_noise_have_uniform_p_values_and_a_level_or_unit_changes_nothing
     np.testing.assert_allclose(found[:, 0], scores(1000 + 7 * noise)[:, 0], rtol=1e-4, atol=1e-4)
 
 
+def test_the_first_verdicts_are_no_alarms() -> None:
+    """The first evidence has no past to be compared with."""
+    first = [scores(np.random.default_rng(seed).normal(size=120))[:, 1] for seed in range(20)]
+    assert (np.array(first) <= 1e-3).mean() < 2e-3
+
+
 @pytest.mark.parametrize("event", ["peak", "level", "dead", "flat"])
 def test_events_are_found_at_once_and_raise_one_alarm(event: str) -> None:
     series, start = days(20, 2), 15 * DAY + 6

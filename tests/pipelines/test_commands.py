@@ -217,10 +217,11 @@ def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch
 
     seen: dict[str, Any] = {}
 
-    def fit(recipe: Any, data: Any, validate: Path | None, out: Path, *, resume: bool, report: Any) -> None:
+    def fit(recipe: Any, data: Any, validate: Path | None, out: Path, *, resume: bool, report: Any) -> Any:
         seen.update(steps=recipe.fit.steps, data=data, validate=validate, out=out, resume=resume)
         curve = [{"step": 4, "loss": 0.5, "psnr_db": 28.0}, {"step": 5, "loss": 0.25, "psnr_db": 30.0}]
         report(train.Progress(5, 7, 0.25, 100.0, "psnr_db", 30.0, 20.0, curve))
+        return {"training": {"skipped": ["b.png: is empty"]}}
 
     monkeypatch.setattr(train, "fit", fit)
     options = ("--data", tmp_path, "-o", tmp_path / "w.safetensors", "--set", "fit.steps=7")
@@ -228,7 +229,10 @@ def test_train_hands_the_recipe_to_fit(tmp_path: Path, denoise: Run, monkeypatch
     assert result.exit_code == 0, result.output
     out = tmp_path / "w.safetensors"
     assert seen == {"steps": 7, "data": {tmp_path: 1.0}, "validate": None, "out": out, "resume": True}
-    assert result.stderr == "step 5/7  loss 0.25  100 samples/s  psnr_db 30.00 (noisy 20.00) ▁█\n"
+    assert (
+        result.stderr
+        == "step 5/7  loss 0.25  100 samples/s  psnr_db 30.00 (noisy 20.00) ▁█\nnot used: b.png: is empty\n"
+    )
     assert (tmp_path / "w.curve.csv").read_text() == "step,loss,psnr_db\n4,0.5,28.0\n5,0.25,30.0\n"
     assert (tmp_path / "w.curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -249,7 +253,12 @@ def test_train_mixes_folders_by_odds(tmp_path: Path, denoise: Run, monkeypatch: 
     from denoise.training import fit as train
 
     seen: list[Any] = []
-    monkeypatch.setattr(train, "fit", lambda _recipe, data, *_, **_options: seen.append(data))
+
+    def fit(_recipe: Any, data: Any, *_: Any, **_options: Any) -> Any:
+        seen.append(data)
+        return {"training": {"skipped": []}}
+
+    monkeypatch.setattr(train, "fit", fit)
     (colon := tmp_path / "take:2").mkdir()
     folders = ("--data", f"{tmp_path}:0.8", "--data", colon, "--data", f"{colon}:3")
     assert denoise("train", "photo", *folders[:4], "-o", tmp_path / "w.safetensors").exit_code == 0

@@ -41,7 +41,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def patches(folder: Path, recipe: Recipe, channels: int) -> Patches:
-    names, arrays, _ = read_clean(folder, recipe)
+    names, arrays, *_ = read_clean(folder, recipe)
     return Patches(names, arrays, recipe, channels, folder)
 
 
@@ -90,7 +90,7 @@ def test_standardised_patches_have_unit_variance(pool: Path) -> None:
 
 
 def test_images_too_small_for_a_patch_are_left_out(photos: Path) -> None:
-    names, arrays, _ = read_clean(photos, replace(IMAGE, data=replace(IMAGE.data, scales=(1.0, 0.5))))
+    names, arrays, *_ = read_clean(photos, replace(IMAGE, data=replace(IMAGE.data, scales=(1.0, 0.5))))
     assert [Path(n).name for n in names] == ["0.png", "0.png", "1.png"]
     assert [a.shape for a in arrays] == [(3, 40, 50), (3, 20, 25), (3, 17, 16)]
 
@@ -203,7 +203,7 @@ def test_a_group_may_have_a_corruption_of_its_own(pool: Path) -> None:
 
 def test_a_recording_may_be_shorter_than_a_patch_by_the_stretch(pool: Path) -> None:
     data = replace(SENSOR.data, patch=300, stretch=1.5, include=("pool.npz",))
-    names, arrays, _ = read_clean(pool, replace(SENSOR, data=data))
+    names, arrays, *_ = read_clean(pool, replace(SENSOR, data=data))
     assert names == ["a_1", "a_2", "b_1"]
     source = Patches(names, arrays, replace(SENSOR, data=data), 1, pool)
     assert batch(source, 20)[1].shape == (20, 1, 300)

@@ -73,9 +73,21 @@ def test_it_learns_to_remove_noise_and_reports(tones: Path, tmp_path: Path) -> N
     assert card["recipe"]["data"]["corruption"] == "gaussian:snr_db=5"
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
-def test_a_resumed_run_is_the_undisturbed_run(tones: Path, tmp_path: Path, schedule: str) -> None:
-    recipe = changed(schedule=schedule, checkpoint_minutes=0.0)
+VARIATIONAL = ModelRecipe(  # draws numbers of its own
+    "autoencoder",
+    {**RECIPE.model.config, "bottleneck": "variational", "code": 4, "skips": False, "residual": False},
+)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "model"),
+    [("cosine", RECIPE.model), ("one-cycle", RECIPE.model), ("cosine", VARIATIONAL)],
+    ids=["cosine", "one-cycle", "variational"],
+)
+def test_a_resumed_run_is_the_undisturbed_run(
+    tones: Path, tmp_path: Path, schedule: str, model: ModelRecipe
+) -> None:
+    recipe = replace(changed(schedule=schedule, checkpoint_minutes=0.0), model=model)
     fit(recipe, tones, tones, tmp_path / "whole.safetensors")
 
     def interrupt(progress: Progress) -> None:
@@ -226,9 +238,29 @@ def test_a_checkpoint_of_another_recipe_or_file_is_refused(tones: Path, tmp_path
     fit(changed(steps=2), tones, None, out)
     with pytest.raises(UsageError, match="another recipe"):
         fit(changed(steps=2, lr=0.1), tones, None, out, resume=True)
-    out.with_suffix(".checkpoint").write_bytes(b"not a checkpoint")
+    checkpoint = out.with_suffix(".checkpoint")
+    found = bytearray(checkpoint.read_bytes())
+    found[len(found) // 2] ^= 0x40  # torch would load it
+    checkpoint.write_bytes(found)
+    with pytest.raises(WeightsError, match="is damaged"):
+        fit(changed(steps=2), tones, None, out, resume=True)
+    checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(WeightsError, match="not a checkpoint"):
         fit(changed(steps=2), tones, None, out, resume=True)
+
+
+def test_a_checkpoint_of_other_data_is_refused(tones: Path, tmp_path: Path) -> None:
+    out = tmp_path / "w.safetensors"
+    fit(changed(steps=2), tones, None, out)
+    np.savez(tones / "tones.npz", other=np.cos(np.arange(1024) / 7))
+    with pytest.raises(UsageError, match="on other data"):
+        fit(changed(steps=2), tones, None, out, resume=True)
+
+
+def test_files_that_cannot_be_used_are_named_in_the_card(tones: Path, tmp_path: Path) -> None:
+    np.save(tones / "gap.npy", np.full(1024, np.nan))
+    card = fit(changed(steps=2), tones, None, tmp_path / "w.safetensors")
+    assert card["training"]["skipped"] == [f"{tones / 'gap.npy'}: holds NaN or infinite samples"]
 
 
 @pytest.mark.parametrize(
