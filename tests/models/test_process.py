@@ -114,3 +114,11 @@ def test_as_much_has_to_be_removed_from_a_slow_log_as_there_is_white_noise() -> 
     for factor in (0.5, 1.5):
         np.testing.assert_array_equal(SlowGate().share(log, factor * noise), 0.0)
     np.testing.assert_array_equal(SlowGate().share(log[:600], noise[:600]), 0.0)  # too few readings
+
+
+def test_a_fault_of_a_slow_log_stands_out_of_its_weather() -> None:
+    fault = np.where(np.arange(SIZE) == 2000, 2.0, 0.0)
+    gust = wandering(np.random.default_rng(0), 1.0) + fault
+    haze = slow() + 0.1 * pink(np.random.default_rng(1)) + fault
+    np.testing.assert_array_equal(SlowGate().share(haze, fault)[2000], 1.0)
+    np.testing.assert_array_equal(SlowGate().share(gust, fault), 0.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from denoise.arrays import Doubles
-from denoise.models.sensor.nearby import GRID, falling, frame_sums
+from denoise.models.sensor.nearby import GRID, between, falling, frame_sums, quantile_nearby
 from denoise.models.sensor.vibration import FRAME, HANN, spectra, sum_nearby
 
 # Bins of a frame's spectrum, in bands of a smooth one; below them is trend.
@@ -17,6 +17,7 @@ _BINS = np.diff(_EDGES).astype(float)
 _INDEPENDENT = 0.37  # share of independent values among overlapping frames and neighbouring bins
 _ROUNDS = 60
 _LINE = 2.5  # times the median beside it, of a bin that is left out
+_NORMAL = 0.3186  # lower quartile of the size of a standard normal variable
 _CLOSE = 1.0  # log likelihood below the best one up to which a fit may be true
 
 
@@ -86,7 +87,8 @@ class SlowGate:
     instrument adds at such a rate is white. It can be told where it alone makes up most of the spectrum, so
     that the filter of Wiener ("Extrapolation, interpolation, and smoothing of stationary time series", 1949)
     would leave little of it. As much of it has to be removed as there is in a fit of a process and white
-    noise (`ProcessGate`), and its size may not follow the log, as that of counts does.
+    noise (`ProcessGate`), and its size may not follow the log, as that of counts does. Lone corrections are
+    applied where they stand out of how rough the log is, as outliers do (`Impulses`).
     """
 
     near: int = 32 * GRID  # samples to each side
@@ -95,6 +97,7 @@ class SlowGate:
     less_db: tuple[float, float] = (2.5, 3.5)  # that noise over the removed power: the same
     left: tuple[float, float] = (0.3, 0.4)  # share of the noise that a Wiener filter leaves: the same
     level: tuple[float, float] = (0.14, 0.2)  # correlation of its size with what is left: the same
+    lone: float = 6.0  # least size of a lone correction, in usual ones and in 90th percentiles of roughness
 
     @property
     def halo(self) -> int:
@@ -103,8 +106,19 @@ class SlowGate:
 
     def share(self, samples: Doubles, correction: Doubles) -> Doubles:
         """Return the share to apply of a correction `(n,)` of samples `(n,)`."""
-        if samples.size < self.least or not correction.any():
+        if not correction.any():
             return np.zeros(samples.size)
+        share = self._noise(samples, correction) if samples.size >= self.least else np.zeros(samples.size)
+        size = np.abs(correction)
+        lone = size > self.lone * quantile_nearby(size, 0.25) / _NORMAL
+        mended = np.where(lone, samples - correction, samples)
+        distance = np.abs(mended - between(mended))
+        rough = np.maximum(quantile_nearby(distance, 0.9), quantile_nearby(distance, 0.25, zeros=False))
+        share[lone & (size > self.lone * rough)] = 1.0
+        return share
+
+    def _noise(self, samples: Doubles, correction: Doubles) -> Doubles:
+        """Return the share of what is not alone."""
         left, size = samples - correction, np.abs(correction)
         parts = (np.ones(samples.size), size, size * size, left, left * left, size * left)
         counts, *sums = _sums(parts, self.near)
