@@ -300,7 +300,8 @@ def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
                 for name in names
             )
             lines.append(["mean", *means])
-        parts.append(table(*_fitted([modality, *names], lines, WIDTH)))
+        notes = [f"  {printable(f'{row.estimate}: {note}')}" for row in rows[:max_rows] for note in row.notes]
+        parts.append("\n".join([table(*_fitted([modality, *names], lines, WIDTH)), *notes]))
     if found.failed:
         errors = [(str(row.estimate), str(row.error)) for row in found.failed]
         parts.append("\n".join([f"Failed: {len(errors)}", *causes(errors)]))

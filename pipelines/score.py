@@ -12,7 +12,10 @@ import numpy as np
 from denoise import io, metrics
 from denoise.arrays import Array
 from denoise.errors import DenoiseError, InputError, UsageError
+from denoise.infer.evaluate import open_partner
+from denoise.infer.result import mean_figures
 from denoise.io.formats import modality_of
+from denoise.io.sensor.base import SensorReader
 from denoise.metrics import finite_mean
 from denoise.signal import SignalInfo
 from pipelines.batch import discover
@@ -27,6 +30,7 @@ class ScoreRow:
     modality: str | None = None
     metrics: Mapping[str, float] | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()  # sentences about what was not compared
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,12 @@ class Scores:
     def as_dict(self) -> dict[str, Any]:
         """Return the report of `--json`."""
         rows = [
-            {"reference": str(row.reference), "estimate": str(row.estimate), "metrics": row.metrics}
+            {
+                "reference": str(row.reference),
+                "estimate": str(row.estimate),
+                "metrics": row.metrics,
+                "notes": [*row.notes],
+            }
             for row in self.scored
         ]
         failed = [
@@ -107,36 +116,79 @@ def _row(reference: Path, estimate: Path, extra: tuple[str, ...]) -> ScoreRow:
             return ScoreRow(reference, estimate, error=f"{partner}: has no partner; expected {path}")
     try:
         modality = modality_of(reference).name
-        return ScoreRow(reference, estimate, modality, score_file(reference, estimate, extra))
+        found, notes = score_file(reference, estimate, extra)
+        return ScoreRow(reference, estimate, modality, found, notes=notes)
     except DenoiseError as error:
         return ScoreRow(reference, estimate, error=str(error))
 
 
-def score_file(reference: Path, estimate: Path, extra: tuple[str, ...] = ()) -> dict[str, float]:
-    """Measure one pair of files; all pages of an image count together.
+def score_file(
+    reference: Path, estimate: Path, extra: tuple[str, ...] = ()
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Measure one pair of files; all pages of an image count together, recordings of a log one by one.
 
-    Files of different bit depths are compared as shares of full scale, without alpha. Metrics of `extra` are
-    means over the pages.
+    Files of different bit depths are compared as shares of full scale, without alpha, and columns of logs by
+    their names. Metrics of `extra` are means over the pages, and all are means over the recordings.
+
+    Returns:
+        The metrics, and notes on what was not compared.
 
     Raises:
-        InputError: Their kinds, shapes or rates differ.
+        InputError: Their kinds, shapes, rates or names of columns differ.
     """
-    with io.reader(reference) as truth, io.reader(estimate) as guess:
-        _check_alike(truth.info, guess.info)
+    info = io.probe(reference)
+    found, notes = _score_recording(reference, estimate, extra, {})
+    recordings = [found]
+    for number in range(1, info.pages if info.modality == "sensor" else 1):
+        found, more = _score_recording(reference, estimate, extra, {"recording": number})
+        recordings.append(found)
+        notes += more
+    return mean_figures(recordings), tuple(dict.fromkeys(notes))
+
+
+def _score_recording(
+    reference: Path, estimate: Path, extra: tuple[str, ...], options: Mapping[str, Any]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    with io.reader(reference, **options) as truth:
+        _check_alike(truth.info, io.probe(estimate))
+        opened, order = open_partner(estimate, truth.info, options)
         info = truth.info
         scorer = metrics.Scorer(info.modality, peak=info.peak, sample_rate=info.sample_rate)
         named: dict[str, list[float]] = {name: [] for name in extra}
-        for true_part, guessed_part in zip(_parts(truth), _parts(guess), strict=True):
-            if true_part.shape != guessed_part.shape:
-                raise InputError(
-                    f"{estimate}: its shape is {guessed_part.shape}; {reference} has {true_part.shape}"
-                )
-            guessed_part = guessed_part * _scale(truth.info, guess.info)
-            scorer.update(true_part, guessed_part)
-            for name, values in named.items():
-                measure = metrics.metric(name)
-                values.append(measure(true_part, guessed_part, peak=info.peak, sample_rate=info.sample_rate))
-    return {**scorer.result(), **{name: float(np.mean(values)) for name, values in named.items()}}
+        gaps = samples = 0
+        with opened as guess:
+            for true_part, guessed_part in zip(_parts(truth), _parts(guess), strict=True):
+                guessed_part = guessed_part[order]
+                if true_part.shape != guessed_part.shape:
+                    raise InputError(
+                        f"{estimate}: its shape is {guessed_part.shape}; {reference} has {true_part.shape}"
+                    )
+                guessed_part = guessed_part * _scale(info, guess.info)
+                scorer.update(true_part, guessed_part)
+                gaps += int((np.isnan(true_part) | np.isnan(guessed_part)).sum())
+                samples += true_part.size
+                for name, values in named.items():
+                    measure = metrics.metric(name)
+                    values.append(
+                        measure(true_part, guessed_part, peak=info.peak, sample_rate=info.sample_rate)
+                    )
+            notes = [f"{gaps} of {samples} samples are gaps and not compared"] if gaps else []
+            notes += _time_notes(truth, guess)
+    return {**scorer.result(), **{name: float(np.mean(values)) for name, values in named.items()}}, (*notes,)
+
+
+def _time_notes(reference: io.Reader, estimate: io.Reader) -> list[str]:
+    """Say if the times of two logs differ by half a sample or more: rows are compared in their order."""
+    if not (isinstance(reference, SensorReader) and isinstance(estimate, SensorReader)):
+        return []
+    clock = reference.info.clock
+    if clock is None or estimate.info.clock is None:
+        return []
+    expected, found = (np.concatenate(list(reader.stamps())) for reader in (reference, estimate))
+    shifts = np.abs(found - expected)
+    if not np.isfinite(shifts).any() or np.nanmax(shifts) * clock.sample_rate < 0.5:
+        return []
+    return [f"the times differ by up to {np.nanmax(shifts):.4g} s: rows are compared in their order"]
 
 
 def _parts(reader: io.Reader) -> Iterator[Array]:

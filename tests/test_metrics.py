@@ -68,7 +68,7 @@ def test_a_new_metric_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for path, signal in ((clean, reference), (noisy, estimate)):
         rows_of_text = "".join(f"{n / 100:.2f},{value:.6f}\n" for n, value in enumerate(signal[0]))
         path.write_text("time_s,x\n" + rows_of_text)
-    assert score_file(clean, noisy)["error_sum"] == pytest.approx(error_sum(reference, estimate), rel=1e-3)
+    assert score_file(clean, noisy)[0]["error_sum"] == pytest.approx(error_sum(reference, estimate), rel=1e-3)
     job = BenchmarkJob(inputs=(clean,), noise="gaussian", levels=(10,), models=("none",))
     (row,) = benchmark(job).rows
     assert row.metrics["error_sum"] == row.noisy_metrics["error_sum"]

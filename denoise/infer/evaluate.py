@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from denoise.estimate.scale import sample_range
 from denoise.infer.stages import SampleQueue
 from denoise.io import Reader
 from denoise.metrics import Scorer
-from denoise.signal import SignalInfo
+from denoise.signal import SensorInfo, SignalInfo
 
 
 class Evaluator(Protocol):
@@ -56,10 +56,45 @@ def evaluator(info: SignalInfo, reference: Path | None, options: Mapping[str, An
         try:
             if (found := io.modality(reference).name) != info.modality:
                 raise InputError(f"{reference} is {found}, expected {info.modality} as {info.source}")
-            comparison = _Comparison(info, stack.enter_context(io.reader(reference, **options)))
+            truth, order = open_partner(reference, info, options)
+            comparison = _Comparison(info, stack.enter_context(truth), order)
         except InputError as error:
             raise UnfitReferenceError(f"the reference does not fit: {error}") from error
         yield comparison
+
+
+def open_partner(
+    path: Path, info: SignalInfo, options: Mapping[str, Any]
+) -> tuple[Reader, Sequence[int] | slice]:
+    """Open a file to compare with that of `info`, and order its channels as that has them: by name.
+
+    Raises:
+        InputError: It cannot be read, or a column of a log has no partner.
+    """
+    found = io.reader(path, **options)
+    if not (isinstance(info, SensorInfo) and isinstance(found.info, SensorInfo)):
+        return found, slice(None)
+    names, others = info.columns, found.info.columns
+    if names == others or not (names and others):  # an NPY has no names
+        return found, slice(None)
+    unpaired = InputError(
+        f"{path}: its columns are {_listed(others)}; {info.source} has {_listed(names)}; "
+        "expected the same names"
+    )
+    known = {*names} <= {*found.info.names} and {*others} <= {*info.names}
+    if not known or (info.pages > 1 and {*names} != {*others}):
+        raise unpaired
+    if {*names} != {*others}:  # what a column is may be told differently in each
+        found = io.reader(path, **{**options, "columns": names})
+        assert isinstance(found.info, SensorInfo)
+        others = found.info.columns
+    if sorted(names) != sorted(others) or len({*names}) < len(names) or len(names) != info.shape[0]:
+        raise unpaired
+    return found, [others.index(name) for name in names]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 class _SignalNoise:
@@ -112,8 +147,8 @@ class _PageNoise:
 class _Comparison:
     """Metrics of input and output against the reference, which is read in step with them."""
 
-    def __init__(self, info: SignalInfo, truth: Reader) -> None:
-        self._info, self._truth = info, truth
+    def __init__(self, info: SignalInfo, truth: Reader, order: Sequence[int] | slice) -> None:
+        self._info, self._truth, self._order = info, truth, order
         self._blocks = iter(truth)
         self._before, self._after = (
             Scorer(info.modality, peak=info.peak, sample_rate=info.sample_rate) for _ in range(2)
@@ -140,7 +175,7 @@ class _Comparison:
     def _next(self, noisy: Array) -> Array:
         truth = next(self._blocks, None)
         if truth is not None:
-            truth = truth[: truth.shape[0] - self._truth.info.passthrough_channels]
+            truth = truth[: truth.shape[0] - self._truth.info.passthrough_channels][self._order]
         if truth is None or truth.shape != noisy.shape:
             raise self._mismatch()
         return rescale(truth, self._truth.info.peak, self._info.peak)

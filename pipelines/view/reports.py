@@ -215,7 +215,9 @@ def scores_page(scores: Scores) -> Page:
                 row.modality or "",
                 tuple(cells),
                 row.error and row.error.removeprefix(f"{row.estimate}: "),
-                f"Compared with {row.reference}" if row.metrics is not None else None,
+                "; ".join([f"Compared with {row.reference}", *row.notes])
+                if row.metrics is not None
+                else None,
                 view=view,
                 missing=missing,
             )

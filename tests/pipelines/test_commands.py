@@ -21,6 +21,7 @@ from pipelines.batch.jobs import CleanJob, CorruptJob, Job
 from pipelines.benchmark.job import BenchmarkJob
 from pipelines.cli.group import COMMANDS, cli
 from pipelines.explore.jobs import AnomaliesJob, EmbedJob, ReconstructJob
+from pipelines.score import score
 
 Run = Callable[..., Any]
 
@@ -136,6 +137,52 @@ def test_score_refuses_what_cannot_be_compared(
     result = denoise("score", media / "a.png", media / partner)
     assert result.exit_code == code
     assert sentence in result.output
+
+
+def _table(path: Path, columns: dict[str, np.ndarray]) -> Path:
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    lines = [",".join("" if math.isnan(cell) else repr(cell) for cell in row) for row in rows]
+    path.write_text("\n".join([",".join(columns), *lines]) + "\n")
+    return path
+
+
+def test_score_pairs_the_columns_of_logs_by_name(tmp_path: Path, denoise: Run) -> None:
+    rng = np.random.default_rng(2)
+    times, (a, b) = np.arange(300) / 100, rng.normal(size=(2, 300)).cumsum(1)
+    truth = _table(tmp_path / "truth.csv", {"time": times, "a": a, "b": 50 + b})
+    swapped = _table(tmp_path / "swapped.csv", {"time": times, "b": 50 + b, "a": a})
+    (row,) = score(truth, swapped).rows
+    assert row.metrics is not None, row.error
+    assert row.metrics["snr_db"] == math.inf
+    assert row.notes == ()
+    other = _table(tmp_path / "other.csv", {"time": times, "c": a, "d": 50 + b})
+    (row,) = score(truth, other).rows
+    assert row.metrics is None
+    assert row.error == f"{other}: its columns are c, d; {truth} has a, b; expected the same names"
+    cleaned = denoise("clean", other, "-o", tmp_path / "out", "--reference", truth)
+    assert "expected the same names" in cleaned.output
+
+
+def test_score_says_what_it_does_not_compare(tmp_path: Path, denoise: Run) -> None:
+    times, a = np.arange(300) / 100, np.random.default_rng(2).normal(size=300).cumsum()
+    truth = _table(tmp_path / "truth.csv", {"time": times, "a": a})
+    late = _table(tmp_path / "late.csv", {"time": times + 5, "a": np.where(np.arange(300) % 2, a, np.nan)})
+    result = denoise("score", truth, late, "--json", tmp_path / "s.json")
+    (row,) = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert row["notes"] == [
+        "150 of 300 samples are gaps and not compared",
+        "the times differ by up to 5 s: rows are compared in their order",
+    ]
+    assert "the times differ by up to 5 s" in result.stdout
+
+
+def test_score_measures_every_recording_of_a_log(tmp_path: Path) -> None:
+    a, b = np.random.default_rng(2).normal(size=(2, 300)).cumsum(1)
+    np.savez(tmp_path / "truth.npz", a=a, b=b[:200])
+    np.savez(tmp_path / "estimate.npz", a=a, b=b[:200] + 1)
+    (row,) = score(tmp_path / "truth.npz", tmp_path / "estimate.npz", ("mse",)).rows
+    assert row.metrics is not None
+    assert row.metrics["mse"] == pytest.approx(0.5)
 
 
 # ---- benchmark -------------------------------------------------------------------------------------------
