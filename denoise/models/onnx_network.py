@@ -32,6 +32,7 @@ class OnnxNetwork(Model):
         fields = config_from(AutoencoderConfig, config, {})
         self.spec = fields.spec
         self.bytes_per_px = 4.0 * _LIVE_MAPS * fields.widths[0] / fields.fold**2
+        onnxruntime.disable_telemetry_events()  # on Windows it records what is run
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # threads in one layer wait for each other
         options.enable_mem_pattern = False  # a plan for each size of image

@@ -211,7 +211,7 @@ class CleanJob(Job):
         from denoise.infer.runtime import runtime_for
 
         images = [item.source for item in items if item.modality == "image"]
-        if self.engine == "local" and all(isinstance(source, Path) for source in images):
+        if images and self.engine == "local" and all(isinstance(source, Path) for source in images):
             runtime = runtime_for(self.options.for_modality("image"), images)
             if runtime != RUNTIMES[0]:
                 return replace(self, runtime=runtime)

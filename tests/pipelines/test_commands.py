@@ -388,7 +388,7 @@ def test_a_noisy_photo_is_cleaned_without_scipy(tmp_path: Path) -> None:
     noisy = np.random.default_rng(0).normal(100, 15, (160, 160, 3)) + np.linspace(0, 90, 160)[:, None]
     path = tmp_path / "noisy.png"
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
-    arguments = ["clean", str(path), "-o", str(tmp_path / "out")]
+    arguments = ["clean", str(path), "-o", str(tmp_path / "out"), "--precision", "float32"]  # in torch
     code = f"""
 from pipelines.cli.group import cli
 cli({arguments!r}, standalone_mode=False)"""
