@@ -105,28 +105,30 @@ def changed_samples(old: Doubles, new: Doubles, tolerance: Doubles | float = 0.0
     return np.asarray(~(same | (np.isnan(old) & np.isnan(new))))
 
 
-def fit_dtype(values: Doubles, dtype: np.dtype[Any], path: Path) -> tuple[Array, int]:
+def fit_dtype(
+    values: Doubles, dtype: np.dtype[Any], path: Path, limits: tuple[float, float] | None = None
+) -> tuple[Array, int]:
     """Convert values to a file's own dtype, and count those that were clipped to its range.
+
+    Args:
+        limits: The smallest and the largest value, where the file packs integers narrower than the dtype.
 
     Raises:
         OutputError: A gap among integers, which have no value for it.
     """
-    if dtype.kind == "f":
-        limit = float(np.finfo(dtype).max)
-    elif np.isnan(values).any():
-        raise OutputError(
-            f"{path}: a gap cannot be written as {dtype.name}; expected a number for each sample"
-        )
-    else:
+    if (dtype.kind != "f" or limits) and np.isnan(values).any():
+        form = "an integer" if limits else dtype.name
+        raise OutputError(f"{path}: a gap cannot be written as {form}; expected a number for each sample")
+    if dtype.kind != "f":
         values = np.rint(values)
-        limit = float(np.iinfo(dtype).max)
-    low = -limit if dtype.kind == "f" else float(np.iinfo(dtype).min)
+    info = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    low, limit = limits or (float(info.min), float(info.max))
     outside = (values > limit) | (values < low)
     clipped = int(outside.sum())
     if dtype.kind == "f":
         return np.clip(values, low, limit).astype(dtype), clipped
     out = np.clip(values, low, np.nextafter(limit, 0) if limit > 2**53 else limit).astype(dtype)
-    if clipped:  # floats cannot hold the largest 64-bit integers
+    if clipped and not limits:  # floats cannot hold the largest 64-bit integers
         out[values > limit] = np.iinfo(dtype).max
         out[values < low] = np.iinfo(dtype).min
     return out, clipped

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import UnsupportedError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_few
@@ -26,6 +27,9 @@ _SIGNALS = {"bio", "dbs", "ecg", "ecog", "eeg", "emg", "eog", "gsr", "mag", "gra
 }
 
 
+_BITS = {"short": 16, "int": 32}  # of the integers of a file; others hold floats
+
+
 class _Fif:
     """Channels by name."""
 
@@ -36,9 +40,12 @@ class _Fif:
             data = raw.get_data()
         rate = float(raw.info["sfreq"])
         found: dict[str, Member] = {}
-        for name, kind, values in zip(raw.ch_names, raw.get_channel_types(), data, strict=True):
+        full = 2.0 ** (_BITS.get(raw.orig_format, 0) - 1)
+        named = zip(raw.ch_names, raw.get_channel_types(), data, _units(raw), strict=True)
+        for name, kind, values, unit in named:
             require_new(name, found, path)
-            found[name] = loaded(values, f"{path}: {name}", rate)
+            limits = (-full * unit, (full - 1) * unit) if full >= 1 else None
+            found[name] = loaded(values, f"{path}: {name}", rate, limits)
             if kind not in _SIGNALS:
                 found[name] = Member(None, f"{kind} channel", found[name].load)
         return found
@@ -47,10 +54,18 @@ class _Fif:
         raw = _open(source)
         for name, samples in changed.items():
             raw._data[raw.ch_names.index(name)] = np.frombuffer(samples)
+        if raw.orig_format in _BITS:  # MNE divides and drops the fraction: 2.9999999 would become 2
+            units = _units(raw)[:, None]
+            raw._data[:] = np.rint(raw._data / units) * units * (1 + 1e-12)
         with tempfile.TemporaryDirectory(dir=temporary.parent) as folder:
             whole = Path(folder) / "whole_raw.fif"  # MNE insists on such a name
             raw.save(whole, fmt=raw.orig_format, verbose="error")
             whole.replace(temporary)
+
+
+def _units(raw: Any) -> Array:
+    """Value of a count of each channel."""
+    return np.array([channel["cal"] * channel["range"] for channel in raw.info["chs"]])
 
 
 def _open(path: Path) -> Any:

@@ -24,7 +24,10 @@ _DIGITS = 6  # of a cleaned value
 
 
 class _Fit:
-    """Fields by name, a value for each record; NaN where a record lacks the field."""
+    """Fields by name, a value for each record; NaN where a record lacks the field.
+
+    The second field of a name in a record has `#2` behind it.
+    """
 
     def members(self, path: Path) -> dict[str, Member]:
         found: dict[str, Member] = {}
@@ -60,10 +63,18 @@ def _fields(path: Path) -> dict[str, list[Any]]:
         for frame in reader:
             if frame.frame_type != fit.FIT_FRAME_DATA or frame.name != "record":
                 continue
+            defined = {field.name for field in frame.fields if not field.is_expanded}
+            here: set[str] = set()
             for field in frame.fields:
-                column = found.setdefault(field.name, [])
-                if len(column) <= rows:
-                    column += [None] * (rows - len(column)) + [field.value]
+                if field.is_expanded and field.name in defined:
+                    continue  # computed from a field beside it
+                name, number = field.name, 1
+                while name in here:
+                    number += 1
+                    name = f"{field.name}#{number}"
+                here.add(name)
+                column = found.setdefault(name, [])
+                column += [None] * (rows - len(column)) + [field.value]
             require_few(len(found), "fields", f"{path}: ")
             rows += 1
     if not rows:

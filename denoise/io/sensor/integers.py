@@ -29,6 +29,7 @@ from denoise.io.sensor.base import (
     SensorWriter,
     changed_samples,
     check_recording,
+    fit_dtype,
     naming_damage,
     sensor_info,
     with_gaps,
@@ -224,9 +225,8 @@ class Signal:
         gaps = np.isnan(values)
         if gaps.any() and self.missing is None:
             raise OutputError(f"{path}: {self.name!r} has no code for a gap; expected numbers")
-        numbers = np.rint(np.where(gaps, 0.0, values) * self.gain + self.zero)
-        clipped = int(((numbers < self.low) | (numbers > self.high))[~gaps].sum())
-        out = np.clip(numbers, self.low, self.high).astype(np.int64)
+        numbers = np.where(gaps, self.low, values * self.gain + self.zero)
+        out, clipped = fit_dtype(numbers, np.dtype(np.int64), path, (self.low, self.high))
         out[gaps] = self.missing or 0
         return out, clipped
 

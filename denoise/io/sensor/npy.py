@@ -54,6 +54,8 @@ class ArrayLayout:
     channels: int  # length of the other axis; 1 for a 1-D array
     time_first: bool  # True if time is axis 0
     interleaved: bool  # True if the channels of one instant are adjacent; else channel follows channel
+    # the smallest and the largest value, where the file packs integers narrower than the dtype
+    limits: tuple[float, float] | None = None
 
     @property
     def note(self) -> str:
@@ -105,7 +107,7 @@ class ArrayLayout:
         if not changed.any():
             return 0, False
         new = old.copy()  # unchanged 64-bit integers are not rounded to float64
-        new[changed], clipped = fit_dtype(block[changed], self.dtype, path)
+        new[changed], clipped = fit_dtype(block[changed], self.dtype, path, self.limits)
         self.put(file, start, new)
         return clipped, True
 

@@ -73,8 +73,17 @@ def require_new(name: str, found: Mapping[str, Member], path: Path) -> None:
         raise UnsupportedError(f"{path}: two arrays are named {name!r}; expected different names")
 
 
-def loaded(values: Array, label: str, sample_rate: float | None = None) -> Member:
-    """Make a member of an array in memory, as other libraries decode it; dates become seconds."""
+def loaded(
+    values: Array,
+    label: str,
+    sample_rate: float | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Member:
+    """Make a member of an array in memory, as other libraries decode it; dates become seconds.
+
+    Args:
+        limits: The smallest and the largest value that the file can hold, if its numbers are narrower.
+    """
     stamp_type = str(values.dtype) if values.dtype.kind == "M" else ""
     if stamp_type:
         missing = np.isnat(values)
@@ -85,6 +94,8 @@ def loaded(values: Array, label: str, sample_rate: float | None = None) -> Membe
         return io.BytesIO(np.ascontiguousarray(values).tobytes())
 
     found = member(lambda name: time_axis(values.dtype, values.shape, False, 0, name), label, load)
+    if found.layout and limits:
+        found = replace(found, layout=replace(found.layout, limits=limits))
     return replace(found, sample_rate=sample_rate, stamp_type=stamp_type)
 
 

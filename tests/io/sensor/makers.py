@@ -67,19 +67,25 @@ def make_fif(path: Path, log: Floats, rate_hz: float = 100.0) -> None:
     raw.save(path, fmt="double", overwrite=True, verbose="error")
 
 
-def make_fit(path: Path, power: NDArray[Any]) -> None:
-    """Write an activity: a record a second with heart rate, cadence and power (FIT protocol 2.0)."""
+def make_fit(path: Path, power: NDArray[Any], second: NDArray[Any] | None = None) -> None:
+    """Write an activity: a record a second with heart rate, cadence and power (FIT protocol 2.0).
+
+    Args:
+        second: Another power in the same records.
+    """
     from fitdecode.utils import compute_crc
 
     def message(number: int, fields: list[tuple[int, int, int]]) -> bytes:
         head = struct.pack("<BBBHB", 0x40, 0, 0, number, len(fields))
         return head + b"".join(struct.pack("BBB", *field) for field in fields)
 
-    body = message(20, [(253, 4, 0x86), (3, 1, 0x02), (4, 1, 0x02), (7, 2, 0x84)])  # record
+    powers = np.stack([power] if second is None else [power, second], axis=1).tolist()
+    fields = [(253, 4, 0x86), (3, 1, 0x02), (4, 1, 0x02), *[(7, 2, 0x84)] * len(powers[0])]
+    body = message(20, fields)  # record
     epoch = datetime.datetime(1989, 12, 31)
     start = int((START - epoch).total_seconds())
-    for second, value in enumerate(power.tolist()):
-        body += struct.pack("<BIBBH", 0, start + second, 120 + second // 60, 85, value)
+    for row, values in enumerate(powers):
+        body += struct.pack(f"<BIBB{len(values)}H", 0, start + row, 120 + row // 60, 85, *values)
     head = struct.pack("<BBHI4s", 14, 0x20, 2100, len(body), b".FIT")
     head += struct.pack("<H", compute_crc(head))
     path.write_bytes(head + body + struct.pack("<H", compute_crc(head + body)))

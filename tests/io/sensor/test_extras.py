@@ -2,7 +2,7 @@
 
 import io as memory
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -191,6 +191,99 @@ def test_traces_of_seismometers_keep_times_and_packing(tmp_path: Path, pause_s: 
     assert facts(out) == facts(path)
 
 
+class Trace(NamedTuple):
+    """A stretch of a miniSEED file of the tests."""
+
+    samples: NDArray[Any]
+    encoding: int
+    start_s: int = 0
+    version: int = 1  # of the publication
+    channel: str = "FDSN:XX_STA__B_H_Z"
+
+
+def seismogram(path: Path, *traces: Trace) -> None:
+    import pymseed
+
+    kinds = {"i": "i", "f": "d", "u": "t"}
+    for sent in traces:
+        with pymseed.MS3TraceList() as packed:
+            kind = kinds[sent.samples.dtype.kind]
+            rate_hz = 0.0 if kind == "t" else 100.0
+            packed.add_data(
+                sent.channel,
+                sent.samples,
+                kind,
+                rate_hz,
+                starttime_seconds=sent.start_s,
+                publication_version=sent.version,
+            )
+            packed.to_file(path, max_record_length=512, encoding=pymseed.DataEncoding(sent.encoding))
+
+
+def records(path: Path) -> list[tuple[Any, ...]]:
+    import pymseed
+
+    every = pymseed.MS3Record.from_file(str(path), unpack_data=True)
+    return [
+        (r.sourceid, r.encoding, r.pubversion, r.starttime, r.extra, np.array(r.np_datasamples))
+        for r in every
+    ]
+
+
+def test_records_of_a_seismometer_keep_their_own_encoding_and_version(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.mseed", tmp_path / "b.mseed"
+    counts = np.rint(20_000 * LOG).astype(np.int32)
+    seismogram(path, Trace(counts[0], 1), Trace(5 * counts[1], 11, 60), Trace(counts[0], 11, 63, 2))
+    np.testing.assert_array_equal(io.read(path)[0], [counts[0], 5 * counts[1], counts[0]])
+    np.testing.assert_array_equal(halved(path, out), np.rint(HALF * io.read(path)[0]))
+    assert {row[1:3] for row in records(out)} == {row[1:3] for row in records(path)}
+    assert {row[2] for row in records(out)} == {1, 2}
+
+
+def test_a_channel_of_text_stays_beside_the_samples(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.mseed", tmp_path / "b.mseed"
+    text = np.frombuffer(b"GPS locked", np.uint8)
+    counts = np.rint(1000 * LOG).astype(np.int32)
+    seismogram(path, Trace(text, 0, channel="FDSN:XX_STA__L_O_G"), Trace(counts[0], 11))
+    info = io.probe(path)
+    assert info.columns == ("XX.STA..BHZ",)
+    assert any("XX.STA..LOG (text)" in note for note in info.notes)
+    np.testing.assert_array_equal(halved(path, out), np.rint(HALF * counts[:1]))
+    assert b"GPS locked" in out.read_bytes()
+    assert clean_file(path, tmp_path / "c.mseed", "savgol").modality == "sensor"
+
+
+def test_headers_of_records_stay_and_unchanged_records_keep_their_bytes(tmp_path: Path) -> None:
+    import pymseed
+
+    plain, path, out = (tmp_path / f"{name}.mseed" for name in "abc")
+    seismogram(plain, Trace(np.rint(1e6 * np.tile(LOG[0], 9)).astype(np.int32), 11))
+    with path.open("wb") as file:
+        for record in pymseed.MS3Record.from_file(str(plain), unpack_data=True):
+            record.reclen = 512
+            record.extra = '{"FDSN":{"Time":{"Quality":80}}}'
+            for packed in record.generate():
+                file.write(packed)
+    array, info = io.read(path)
+    array[0, :50] += 10
+    io.write(out, array, info)
+    old, new = records(path), records(out)
+    assert [row[:5] for row in new] == [row[:5] for row in old]
+    assert [np.array_equal(a[5], b[5]) for a, b in zip(old, new, strict=True)].count(False) == 1
+    np.testing.assert_array_equal(io.read(out)[0], array)
+
+
+def test_steps_too_large_for_steim_are_stored_without_compression_and_noted(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.mseed", tmp_path / "b.mseed"
+    seismogram(path, Trace(np.rint(1000 * LOG[0]).astype(np.int32), 11))
+    array, info = io.read(path)
+    array[0, 100] = 2e9  # steps of Steim-2 have 30 bits
+    with io.writer(out, info) as sink:
+        sink.write(array)
+    np.testing.assert_array_equal(io.read(out)[0], array)
+    assert "XX.STA..BHZ: 1 record packed without compression" in sink.notes[0]
+
+
 def test_raw_meg_and_eeg_keep_triggers_and_precision(tmp_path: Path) -> None:
     import mne
 
@@ -222,6 +315,16 @@ def test_an_activity_becomes_a_table(tmp_path: Path) -> None:
     assert io.read(out)[1].sample_rate == 1.0
     with pytest.raises(UsageError, match=r"a \.fit log is written as \.csv"):
         io.write(tmp_path / "b.fit", array, info)
+
+
+def test_a_field_that_a_record_defines_twice_gives_two_columns(tmp_path: Path) -> None:
+    path, out = tmp_path / "ride.fit", tmp_path / "ride.csv"
+    power = np.rint(200 + 30 * LOG).astype(int)
+    make_fit(path, power[0], power[1])
+    array, info = io.read(path)
+    assert info.columns == ("power", "power#2")
+    np.testing.assert_array_equal(array, power)
+    np.testing.assert_allclose(halved(path, out), HALF * power)
 
 
 def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
