@@ -12,6 +12,7 @@ from denoise import io
 from denoise.arrays import Array
 from denoise.errors import UsageError
 from denoise.io.atomic import replacing
+from denoise.signal import SensorInfo
 
 
 def remix_file(source: Path, cleaned: Path, destination: Path, strength: float) -> None:
@@ -19,9 +20,10 @@ def remix_file(source: Path, cleaned: Path, destination: Path, strength: float) 
 
     Args:
         source: Input.
-        cleaned: Its result of strength 1, of the same format.
-        destination: File to write.
-        strength: In 0..1: 0 gives the input, 1 the result, both byte for byte.
+        cleaned: Its result of strength 1.
+        destination: File to write, of the format of `cleaned`.
+        strength: In 0..1: 0 gives the input, 1 the result, both byte for byte; but the input of a format
+            that is only read is converted.
 
     Raises:
         UsageError: The strength is out of range.
@@ -30,17 +32,20 @@ def remix_file(source: Path, cleaned: Path, destination: Path, strength: float) 
     """
     if not 0 <= strength <= 1:
         raise UsageError(f"the strength is {strength}; expected 0 to 1")
-    if strength in (0, 1) or filecmp.cmp(source, cleaned, shallow=False):
+    converts = io.sniff(source).written_suffix != ""
+    if strength == 1 or (not converts and (strength == 0 or filecmp.cmp(source, cleaned, shallow=False))):
         with replacing(destination) as partial:
             shutil.copyfile(source if strength == 0 else cleaned, partial)
         return
     modality = io.modality(source).name
     options = {"only_measurements": True} if modality == "sensor" else {}
-    recordings = io.probe(source, **options).pages if modality == "sensor" else 1
-    with io.writer(destination, io.probe(source, **options)) as sink:
+    info = io.probe(source, **options)
+    recordings = info.pages if isinstance(info, SensorInfo) else 1
+    with io.writer(destination, info) as sink:
         for recording in range(recordings):
             reading = {**options, **({"recording": recording} if recording else {})}
-            with io.reader(source, **reading) as before, io.reader(cleaned, **reading) as after:
+            result = {"columns": info.columns} if converts and isinstance(info, SensorInfo) else reading
+            with io.reader(source, **reading) as before, io.reader(cleaned, **result) as after:
                 for noisy, clean in zip(before, after, strict=True):
                     sink.write(_mix(noisy, clean, strength))
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from denoise import machine
+from denoise import io, machine
 from denoise.errors import DenoiseError, UsageError, printable, reason
 from denoise.infer.progress import showing_shares
 from pipelines.batch.manifest import Entry
@@ -64,7 +64,7 @@ class Held:
 
     @property
     def suffix(self) -> str:
-        """Suffix, which names the format of the result."""
+        """Suffix of the upload."""
         suffix = PurePosixPath(self.name).suffix
         return suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) < 12 else ""
 
@@ -74,14 +74,31 @@ class Held:
         return self.folder / f"input{self.suffix}"
 
     @property
+    def result_suffix(self) -> str:
+        """Suffix of the result: another one where the format of the upload is only read."""
+        return Path(io.written_name(self.source)).suffix
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result for people."""
+        path = PurePosixPath(self.name)
+        changed = self.result_suffix != self.suffix
+        return str(path.with_suffix(self.result_suffix) if changed else path)
+
+    @property
     def cleaned(self) -> Path:
         """Result of strength 1."""
-        return self.folder / f"cleaned{self.suffix}"
+        return self.folder / f"cleaned{self.result_suffix}"
+
+    @property
+    def mixed(self) -> Path:
+        """Result of another strength."""
+        return self.folder / f"mixed{self.result_suffix}"
 
     @property
     def result(self) -> Path:
         """Result of the present strength."""
-        return self.cleaned if self.strength == 1 else self.folder / f"mixed{self.suffix}"
+        return self.cleaned if self.strength == 1 else self.mixed
 
     def state(self) -> dict[str, Any]:
         """Describe it for the page."""
@@ -231,7 +248,7 @@ class Shelf:
         if held.status not in ("ok", "salvaged"):
             raise UsageError(f"{held.name}: has no result yet")
         with held.lock:
-            remix_file(held.source, held.cleaned, held.folder / f"mixed{held.suffix}", strength)
+            remix_file(held.source, held.cleaned, held.mixed, strength)
             held.strength = strength
 
     def view(self, held: Held) -> str:
@@ -287,12 +304,12 @@ class Shelf:
             raise KeyError(address)
         held = [self.get(name) for name in names]
         if len(held) == 1:
-            return held[0].result, PurePosixPath(held[0].name).name
+            return held[0].result, PurePosixPath(held[0].result_name).name
         path = self.root / f"{address}.zip"
         used: set[str] = set()
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # the formats are compressed
             for one in held:
-                archive.write(one.result, _unused(one.name, used))
+                archive.write(one.result, _unused(one.result_name, used))
         return path, "cleaned.zip"
 
 

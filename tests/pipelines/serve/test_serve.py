@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from denoise.infer.remix import remix_file
 from pipelines.serve.job import ServeJob
 from pipelines.serve.server import application
 from pipelines.serve.shelf import Held, Shelf, clean_name
+from tests.io.sensor.makers import make_fit
 
 TOKEN = "a-token-of-the-tests"
 LIMITS = {"max_file": 2_000_000, "max_total": 3_000_000, "max_files": 6}
@@ -193,6 +194,47 @@ def test_a_bad_file_says_why_and_costs_nothing_else(server: Server, photo: bytes
     assert str(server.shelf.root) not in state["error"]
     assert server.send("POST", "/api/tickets", json.dumps({"ids": [state["id"]]})).status == 400
     assert server.cleaned("a.png", photo)["status"] == "ok"
+
+
+def _animation(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = [Image.fromarray(rng.integers(0, 255, (24, 32), dtype=np.uint8)) for _ in range(2)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def _ride(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    make_fit(path, np.rint(200 + rng.normal(0, 20, 300)).astype(int))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "written"), [("a.gif", _animation, "a.webp"), ("a.fit", _ride, "a.csv")]
+)
+def test_a_result_has_the_suffix_that_the_command_would_give(
+    server: Server, tmp_path: Path, name: str, make: Callable[[Path], None], written: str
+) -> None:
+    from denoise import io as files
+
+    make(tmp_path / name)
+    clean_file(tmp_path / name, tmp_path / written, "median")
+    state = server.cleaned(name, (tmp_path / name).read_bytes())
+    assert (state["status"], state["name"]) == ("ok", name)
+    reply = server.download(state["id"])
+    assert written in reply.headers["content-disposition"]
+    assert reply.body == (tmp_path / written).read_bytes()
+    noisy, clean = (
+        files.read(tmp_path / each, **({"columns": ["power"]} if name == "a.fit" else {}))[0]
+        for each in (name, written)
+    )
+    for strength in (0.5, 0.0):
+        path = f"/api/files/{state['id']}/strength"
+        assert server.send("POST", path, json.dumps({"strength": strength})).status == 200
+        (tmp_path / f"mixed-{written}").write_bytes(server.download(state["id"]).body)
+        mixed, _ = files.read(
+            tmp_path / f"mixed-{written}", **({"columns": ["power"]} if name == "a.fit" else {})
+        )
+        np.testing.assert_allclose(mixed, noisy + strength * (clean.astype(float) - noisy), atol=0.51)
+    assert server.send("GET", f"/api/files/{state['id']}/view").status == 200
 
 
 @pytest.mark.parametrize(("suffix", "model"), [("wav", "spectral-gate"), ("csv", "median")])
