@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -154,6 +154,7 @@ class AnomalyDetector(Estimator):
         """Set the evidence for items of a shape, and its distribution on normal ones."""
         self.evidence_: Evidence = evidence
         self.item_shape_ = shape
+        self.columns_: tuple[str, ...] = ()  # names in the normal logs; empty if they have none
         normal = normal.astype(_SINGLE)
         self._tails = [Tail.of(line) for line in normal]
         self.unit_nats_, self.false_alarms_ = 1.0, None
@@ -250,6 +251,7 @@ class AnomalyDetector(Estimator):
             "quantile": self.quantile,
             "tail": self.tail_.kind,
             "units": self.tail_.units,
+            "columns": list(self.columns_),
             "unit_nats": self.unit_nats_,
             "scores": packed(self.tail_.scores, _SINGLE),
             "tails": [packed(tail.scores, _SINGLE) for tail in self._tails],
@@ -296,6 +298,7 @@ class AnomalyDetector(Estimator):
         self._tails = [Tail.of(unpacked(text, _SINGLE)) for text in known["tails"]]
         if len(self._tails) != len(evidence.names):
             raise ValueError(f"{len(self._tails)} distributions of {evidence.names}")
+        self.columns_ = tuple(map(str, known.get("columns", ())))
         units, self.unit_nats_ = int(known.get("units", 0)), float(known.get("unit_nats", 1.0))
         if units < 0 or not self.unit_nats_ >= 1:
             raise ValueError(f"{units} units of {self.unit_nats_} nats")
@@ -378,8 +381,20 @@ def anomalies(
         combined_p_value(measured.p_value, loaded.tail_.units, loaded.unit_nats_),
         loaded.quantile,
         loaded.threshold_,
-        (*loaded.notes_, *not_judged(source.info)),
+        (*loaded.notes_, *_foreign(source.pages, loaded.columns_), *not_judged(source.info)),
     )
+
+
+def _foreign(pages: Sequence[Page], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the sentence about columns that the normal logs do not have."""
+    foreign = list(dict.fromkeys(name for page in pages for name in page.channels if name not in known))
+    if not known or not foreign:
+        return ()
+    return (f"judged as the columns {_listed(known)}, though normal logs have none named {_listed(foreign)}",)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def not_judged(info: SignalInfo) -> tuple[str, ...]:

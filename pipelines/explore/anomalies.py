@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise import io
 from denoise.analysis.anomalies import AnomalyDetector, FileAnomalies, anomalies
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Segment, Segmentation, Segments
 from denoise.arrays import Floats
 from denoise.errors import UsageError
+from denoise.signal import SensorInfo
 from pipelines.batch.discover import Problem, Source
 from pipelines.explore import heat_map
 from pipelines.explore.jobs import AnomaliesJob
@@ -108,6 +110,7 @@ def _fit(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segmentatio
         embedding = fit_embedding(items, cut, job.code_size, job.seed, steps=job.steps)
     detector = AnomalyDetector(0.99 if job.quantile is None else job.quantile, job.tail, seed=job.seed)
     detector.calibrate(embedding, items, calibration, units)
+    detector.columns_ = _columns(normal)
     if math.isinf(detector.threshold_):
         raise UsageError(
             f"{len(calibration)} normal segments are too few for a threshold "
@@ -116,6 +119,16 @@ def _fit(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segmentatio
         )
     expected = (1 - detector.quantile) * len(calibration)
     return detector, cut, HeldOut(len(calibration), detector.false_alarms_ or 0, expected)
+
+
+def _columns(normal: Files) -> tuple[str, ...]:
+    """Collect the names of the columns of logs, but for their clocks."""
+    names: dict[str, None] = {}
+    if normal.modality == "sensor":
+        for _, info in normal.each(lambda source: io.probe(source.path, **normal.options)):
+            assert isinstance(info, SensorInfo)
+            names |= dict.fromkeys(name for name in info.names if name != info.time_column)
+    return tuple(names)
 
 
 def _segmentation(job: AnomaliesJob, normal: Files) -> Segmentation:
