@@ -247,6 +247,7 @@ class SensorWriter:
         domains: Sequence[Sequence[Domain]] | None = None,
     ) -> None:
         self.clipped = 0
+        self.notes: tuple[str, ...] = ()  # what the file could not take, once it is written
         self.path = path
         self.info = info
         self._shapes = shapes
@@ -307,3 +308,6 @@ class SensorWriter:
                 samples = sum(samples for _, samples in self._shapes)
                 raise OutputError(f"{self.path}: {taken} samples were given; expected {samples}")
             self.finish()
+            if self.clipped:
+                many = "s" * (self.clipped > 1)
+                self.notes += (f"clipped {self.clipped} sample{many} to the range of the file's numbers",)

@@ -158,7 +158,6 @@ class ArchiveWriter(SensorWriter):
 
     def __init__(self, path: Path, info: SensorInfo, archive: Archive, converts: bool) -> None:
         self._archive, self._converts = archive, converts
-        self.notes: tuple[str, ...] = ()
         self._layout: _Layout = info.own
         domains = [each.domains for each in self._layout.recordings]
         shapes = [(len(each.domains), each.samples) for each in self._layout.recordings]

@@ -113,6 +113,7 @@ def test_integers_beyond_full_scale_are_clipped_and_counted(tmp_path: Path, name
     np.testing.assert_allclose(got, np.clip(loud, low, high), atol=1.001 * step)
     assert sink.clipped == pytest.approx(((loud < low) | (loud > high)).sum(), abs=2)
     assert sink.clipped > 0
+    assert f"clipped {sink.clipped} samples to the range of the file's numbers" in sink.notes
 
 
 def test_a_gap_has_no_place_among_packed_integers(tmp_path: Path) -> None:
