@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,9 +17,11 @@ from pipelines.batch.discover import Item
 from pipelines.batch.naming import NAMED_FORMATS, Naming, is_backup_suffix
 
 if TYPE_CHECKING:
+    from denoise.arrays import Array
     from denoise.corruptions import Corruption
     from denoise.infer.catalogue import CatalogueRow
     from denoise.infer.cleaner import Cleaner
+    from denoise.signal import SignalInfo
 
 
 @dataclass(frozen=True)
@@ -320,23 +322,37 @@ class CorruptJob(Job):
         options = {"max_pixels": self.options.max_pixels} if item.modality == "image" else {}
         noise = Chain(self._chain(item.modality))
         seed = seed_for(self.options.seed, item.key)
-        with io.reader(item.source, **options) as reader:
-            info = reader.info
-            # A signal is corrupted as a whole: a level that is relative to its power needs all of it.
-            blocks = reader if info.modality == "image" else [np.concatenate(list(reader), axis=-1)]
-            with io.writer(item.destination, info) as writer:
-                for page, block in enumerate(blocks):
-                    kept = block.shape[0] - info.passthrough_channels
-                    noisy = corrupt(
-                        block[:kept], noise, seed=seed + page, peak=info.peak, sample_rate=info.sample_rate
-                    )
-                    writer.write(np.concatenate([noisy, block[kept:]]))
-        return Outcome(notes=(f"noise: {noise}", *info.notes, *getattr(writer, "notes", ())))
+        first = io.probe(item.source, **options)
+        with io.writer(item.destination, first) as writer:
+            for page, (info, block) in enumerate(_pages(item.source, options)):
+                kept = block.shape[0] - info.passthrough_channels
+                noisy = corrupt(
+                    block[:kept], noise, seed=seed + page, peak=info.peak, sample_rate=info.sample_rate
+                )
+                writer.write(np.concatenate([noisy, block[kept:]]))
+        return Outcome(notes=(f"noise: {noise}", *first.notes, *getattr(writer, "notes", ())))
 
     def _chain(self, modality: str) -> tuple[Corruption, ...]:
         from denoise.corruptions import parse
 
         return tuple(noise for noise in map(parse, self.options.noise) if modality in noise.modalities)
+
+
+def _pages(source: Path, options: dict[str, Any]) -> Iterator[tuple[SignalInfo, Array]]:
+    """Yield the pages of an image, or the recordings of a signal: a level relative to its power needs all."""
+    import numpy as np
+
+    from denoise import io
+
+    with io.reader(source, **options) as reader:
+        if reader.info.modality == "image":
+            yield from ((reader.info, block) for block in reader)
+            return
+        yield reader.info, np.concatenate(list(reader), axis=-1)
+        recordings = reader.info.pages if reader.info.modality == "sensor" else 1
+    for recording in range(1, recordings):
+        with io.reader(source, **options, recording=recording) as reader:
+            yield reader.info, np.concatenate(list(reader), axis=-1)
 
 
 def seed_for(seed: int, key: str) -> int:

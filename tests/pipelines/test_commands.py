@@ -59,6 +59,18 @@ def test_corrupt_gives_each_kind_its_own_noise(media: Path, tmp_path: Path, deno
     assert "ok" not in again.stdout.splitlines()[-1]
 
 
+def test_corrupt_takes_every_recording_of_a_log_at_its_own_power(tmp_path: Path, denoise: Run) -> None:
+    t = np.arange(4000) / 20
+    logs = {"x": np.sin(t), "y": 10 * np.sin(t[:3000])}
+    np.savez(tmp_path / "a.npz", **logs)
+    result = denoise("corrupt", tmp_path / "a.npz", "-o", tmp_path / "b.npz", "--noise", "white:snr_db=20")
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "b.npz") as noisy:
+        for name, clean in logs.items():
+            snr_db = 20 * np.log10(clean.std() / (noisy[name] - clean).std())
+            assert abs(snr_db - 20) < 0.3
+
+
 def test_corrupt_refuses_noise_that_no_file_is_for(media: Path, tmp_path: Path, denoise: Run) -> None:
     result = denoise("corrupt", media / "t.wav", "-o", tmp_path / "out", "--noise", "jpeg:quality=50")
     assert result.exit_code == 1
