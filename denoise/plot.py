@@ -52,6 +52,10 @@ def before_after(before: Any, after: Any, sample_rate: float | None = None, titl
     if pair[0].shape != pair[1].shape:
         raise InputError(f"the shapes are {pair[0].shape} and {pair[1].shape}; expected the same")
     shape = pair[0].shape
+    if not shape or pair[0].dtype.kind not in "iufb":
+        raise InputError(
+            f"the samples are of type {pair[0].dtype} and shape {shape}; expected signals or images"
+        )
     figure = Figure(figsize=(10, 4), layout="constrained")
     if len(shape) == 3 or (len(shape) == 2 and min(shape) >= _MIN_SIDE):
         _draw_images(figure, pair)

@@ -211,12 +211,14 @@ class Cleaner:
             array: The noisy samples. In a sensor's signal NaN is a gap, and stays one; so is a masked value,
                 which stays masked, and a number that
                 loggers store for a missing value, such as -999 or 9999, if it is far from all others.
-            sample_rate: Hz, for signals; required by a model that has a rate of its own.
+            sample_rate: Hz, for signals; required by a model that has a rate of its own, unless a frame or
+                series has stamps.
             strength: 1 is fully cleaned, 0 is the input.
             sigma: Noise standard deviation, for a model that uses it: images on the 8-bit scale, signals in
                 their own units.
             channel_axis: Axis of the channels, 0 or -1; None finds it by the sizes: a few channels stand
-                beside many pixels or samples. A table with named columns has them last.
+                beside many pixels or samples. A table with named columns has them last; a model of sensors
+                cleans those that `denoise clean` would clean.
 
         Shape:
             Images `(H, W)`, `(H, W, C)` or `(C, H, W)`, signals `(T,)`, `(T, C)` or `(C, T)`; the result has
@@ -230,9 +232,10 @@ class Cleaner:
         """
         check_request(self.name, self.model, strength, sigma)
         spec = self.spec
+        noisy, restore, known_axis, known_rate = open_container(array, spec.modality)
+        sample_rate = known_rate if sample_rate is None else sample_rate
         if spec.sample_rate is not None and sample_rate is None:
             raise UsageError(f"the model {self.name} works at {spec.sample_rate:g} Hz: give the sample_rate")
-        noisy, restore, known_axis = open_container(array)
         _check_array(noisy, spec.ndim, self.name)
         if spec.modality != "sensor" and np.ma.is_masked(array):
             raise InputError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from denoise.arrays import Array, with_gaps
 from denoise.errors import InputError, UsageError
-from denoise.infer.frames import library_of, table_of
+from denoise.infer.frames import library_of, measurements, rate_of, table_of
 from denoise.io.sensor.columns import find_clock
 
 _PILLOW_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "F")
@@ -26,17 +26,23 @@ class Opened(NamedTuple):
     # puts samples of the same shape and type into a new container like the old one
     restore: Callable[[Array], Any]
     channel_axis: int | None = None  # axis of the channels, if the container tells
+    sample_rate: float | None = None  # Hz, if the container tells
 
 
-def open_container(samples: Any) -> Opened:
+def open_container(samples: Any, modality: str = "") -> Opened:
     """Open an array, a tensor of torch, a picture of Pillow, an array of xarray, or a frame or series.
 
-    The result of a tensor has its device and dtype. Of a frame, the numeric columns are channels; the time
-    and other columns stay as they are.
+    The result of a tensor has its device and dtype. Of a frame, the numeric columns are channels, for a model
+    of sensors the measurements among them; the time and other columns stay as they are.
+
+    Args:
+        samples: The container.
+        modality: What the model cleans, if one is to clean it.
 
     Raises:
         UsageError: It is a path or the bytes of a file.
-        InputError: It is a picture of a mode without levels, or a frame without numbers.
+        InputError: It is a picture of a mode without levels, a frame without numbers, lazy, or one of signals
+            for a model of images.
     """
     if isinstance(samples, str | bytes | bytearray | memoryview | os.PathLike):
         named = "bytes" if isinstance(samples, bytes | bytearray | memoryview) else repr(os.fspath(samples))
@@ -53,7 +59,9 @@ def open_container(samples: Any) -> Opened:
             raise InputError("a Dataset of xarray has several arrays; expected one, as dataset['name']")
         return Opened(np.asarray(samples), lambda array: samples.copy(data=array))
     if library_of(samples):
-        return _open_frame(samples)
+        return _open_frame(samples, modality)
+    if hasattr(samples, "collect"):  # of polars
+        raise InputError("it is a lazy frame; expected a frame in memory: give its collect()")
     if isinstance(samples, np.ma.MaskedArray):
         return _open_masked(samples)
     if isinstance(samples, np.matrix):
@@ -104,21 +112,30 @@ def _open_picture(picture: Any) -> Opened:
     return Opened(array, restore, -1 if array.ndim == 3 else None)
 
 
-def _open_frame(frame: Any) -> Opened:
+def _open_frame(frame: Any, modality: str) -> Opened:
+    if modality == "image":
+        raise InputError(
+            "it is a table of signals, and the model cleans images: for levels give its to_numpy()"
+        )
     table = table_of(frame)
-    clock = None if table.is_series else find_clock(table.surveys)
-    places = [
-        place
-        for place, (column, survey) in enumerate(zip(table.columns, table.surveys, strict=True))
-        if column is not None and not survey.stamp_type and (clock is None or place != clock.index)
-    ]
-    if not places:
+    if modality == "sensor":
+        places = measurements(table)
+    else:
+        clock = None if table.is_series else find_clock(table.surveys)
+        places = tuple(
+            place
+            for place, (column, survey) in enumerate(zip(table.columns, table.surveys, strict=True))
+            if column is not None and not survey.stamp_type and (clock is None or place != clock.index)
+        )
+    columns = [column for place in places if (column := table.columns[place]) is not None]
+    if not columns:
         raise InputError("the frame has no column of measurements")
-    columns = [table.columns[place] for place in places]
 
     def restore(array: Array) -> Any:
         wide = array[:, None] if table.is_series else array
         return table.with_columns({place: wide[:, n] for n, place in enumerate(places)})
 
-    stacked = np.stack([column for column in columns if column is not None], axis=-1)
-    return Opened(stacked[:, 0], restore) if table.is_series else Opened(stacked, restore, -1)
+    stacked, rate = np.stack(columns, axis=-1), rate_of(table)
+    if table.is_series:
+        return Opened(stacked[:, 0], restore, sample_rate=rate)
+    return Opened(stacked, restore, -1, rate)

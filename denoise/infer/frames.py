@@ -7,14 +7,17 @@ with the same index, names and dtypes.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from denoise.arrays import Doubles, with_gaps
-from denoise.errors import InputError
+from denoise.errors import InputError, NothingToCleanError
+from denoise.io.sensor.base import LogOptions
+from denoise.io.sensor.columns import choose, find_clock
 from denoise.io.sensor.npy import MAX_CHANNELS_FIRST
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import SECONDS
@@ -105,6 +108,47 @@ def table_of(table: Any) -> Table:
             "expected samples x features: give X.T"
         )
     return Table(table, "", None, list(array.astype(np.float64).T))
+
+
+def measurements(
+    table: Table, columns: Iterable[str] | None = None, exclude: Iterable[str] = ()
+) -> tuple[int, ...]:
+    """Select the columns to clean, as the command line does for a log; of an array or a series, all.
+
+    Args:
+        table: Any table.
+        columns: Names or globs of the columns to clean; None takes the measurements.
+        exclude: Names or globs of columns to leave as they are.
+
+    Raises:
+        InputError: It is a series without numbers.
+        UsageError: There is no column of such a name.
+    """
+    if not table.library or table.is_series:
+        if table.columns[0] is None:
+            raise InputError(f"X is a series of {table.surveys[0].reject_reason}; expected real numbers")
+        return tuple(range(len(table.columns)))
+    clock = find_clock(table.surveys)
+    for survey in table.surveys:
+        if survey.stamp_type and survey.numeric:  # stamps are no measurements
+            survey.numeric, survey.reject_reason = False, survey.stamp_type
+    options = LogOptions(columns=columns, exclude=exclude, only_measurements=True)
+    try:
+        return choose(Path("X"), table.surveys, clock, options)
+    except NothingToCleanError:
+        return ()
+
+
+def rate_of(table: Table) -> float | None:
+    """Return the sample rate of the stamps of a table, in its index or a column; None without stamps."""
+    stamps = [survey for survey in table.surveys if survey.stamp_type]
+    for surveys in ([table.index] if table.index else [], stamps, table.surveys):
+        for survey in surveys:
+            survey.numeric = survey.numeric or bool(survey.stamp_type)
+        clock = find_clock(surveys)
+        if clock:
+            return clock.sample_rate
+    return None
 
 
 def as_frame(table: Any, library: str, names: Sequence[str]) -> Any:

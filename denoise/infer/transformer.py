@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,13 +13,12 @@ from numpy.typing import ArrayLike
 
 from denoise.analysis.estimator import Estimator
 from denoise.arrays import Array, Doubles
-from denoise.errors import InputError, NothingToCleanError, UsageError
+from denoise.errors import InputError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.frames import LIBRARIES, Table, as_frame, table_of
+from denoise.infer.frames import LIBRARIES, Table, as_frame, measurements, rate_of, table_of
 from denoise.infer.gaps import GapFiller, check_fill_gaps
-from denoise.io.sensor.base import LogOptions, admitted, confined
-from denoise.io.sensor.columns import choose, find_clock
+from denoise.io.sensor.base import admitted, confined
 from denoise.io.sensor.kinds import domain_of
 from denoise.io.sensor.survey import without_codes
 
@@ -112,8 +110,8 @@ class SignalDenoiser(Estimator):
             if self.cleaner_.spec.modality != "sensor":
                 kind = self.cleaner_.spec.modality
                 raise UsageError(f"the model {self.cleaner_.name} cleans {kind}, not sensor")
-            self.columns_ = self._chosen(table)
-            self.sample_rate_ = _rate(table)
+            self.columns_ = measurements(table, self.columns, self.exclude)
+            self.sample_rate_ = rate_of(table)
         self.n_features_in_ = len(table.columns)
         names = getattr(X, "columns", None)
         if names is not None and all(isinstance(name, str) for name in names):
@@ -121,22 +119,6 @@ class SignalDenoiser(Estimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         return self
-
-    def _chosen(self, table: Table) -> tuple[int, ...]:
-        """Select the columns to clean, as the command line does for a log."""
-        if not table.library or table.is_series:
-            if table.columns[0] is None:
-                raise InputError(f"X is a series of {table.surveys[0].reject_reason}; expected real numbers")
-            return tuple(range(len(table.columns)))
-        clock = find_clock(table.surveys)
-        for survey in table.surveys:
-            if survey.stamp_type and survey.numeric:  # stamps are no measurements
-                survey.numeric, survey.reject_reason = False, survey.stamp_type
-        options = LogOptions(columns=self.columns, exclude=self.exclude, only_measurements=True)
-        try:
-            return choose(Path("X"), table.surveys, clock, options)
-        except NothingToCleanError:
-            return ()
 
     def transform(self, X: ArrayLike) -> Any:
         """Return the cleaned table; `X` itself stays unchanged.
@@ -179,7 +161,7 @@ class SignalDenoiser(Estimator):
             known = without_codes(signals)
         if self.fill_gaps:
             known = GapFiller(len(known), self.fill_gaps)(known, True)
-        rate = self.sample_rate or _rate(table) or self.sample_rate_
+        rate = self.sample_rate or rate_of(table) or self.sample_rate_
         cleaned = self.cleaner_.clean(known.T, rate, self.strength, self.sigma, channel_axis=-1).T
         cleaned = confined(np.asarray(cleaned, np.float64), domains)
         return np.where(np.isnan(cleaned), signals, cleaned)  # codes and infinities stay in their cells
@@ -232,15 +214,3 @@ class SignalDenoiser(Estimator):
         if names is None:
             names = np.array([f"x{index}" for index in range(self.n_features_in_)], dtype=object)
         return np.asarray(names)
-
-
-def _rate(table: Table) -> float | None:
-    """Sample rate of the stamps of a table, in its index or a column; None without stamps."""
-    stamps = [survey for survey in table.surveys if survey.stamp_type]
-    for surveys in ([table.index] if table.index else [], stamps, table.surveys):
-        for survey in surveys:
-            survey.numeric = survey.numeric or bool(survey.stamp_type)
-        clock = find_clock(surveys)
-        if clock:
-            return clock.sample_rate
-    return None

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "version": "pipelines.cli.about:version",
 }
 _TRACEBACK = "DENOISE_TRACEBACK"  # environment variable
+_WITHOUT_SETTINGS = ("help", "version", "doctor", "completion")  # work beside broken settings
 
 
 class WrongUsage(click.ClickException):
@@ -76,8 +77,10 @@ class LazyGroup(click.Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
+        unset = not args or args[0].startswith("-") or args[0] in _WITHOUT_SETTINGS
         try:
-            return super().make_context(info_name, args, parent, **{"default_map": settings.read(), **extra})
+            default_map = {} if unset else settings.read()
+            return super().make_context(info_name, args, parent, **{"default_map": default_map, **extra})
         except DenoiseError as error:
             raise failure(error) from error
 
@@ -88,8 +91,8 @@ class LazyGroup(click.Group):
         command = self.get_command(ctx, name)
         if command is None and not ctx.resilient_parsing:
             raise unknown("command", name, COMMANDS)
-        if command and ctx.default_map and name in ctx.default_map:
-            ctx.default_map[name] = settings.by_parameter(name, command, ctx.default_map[name])
+        if command and ctx.default_map is not None:
+            ctx.default_map[name] = settings.by_parameter(name, command, ctx.default_map.get(name, {}))
         return name, command, args[1:]
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -77,4 +77,9 @@ def by_parameter(name: str, command: click.Command, settings: Mapping[str, Any])
     for setting in settings:
         if setting not in names:
             raise UsageError(f"{path()}: {unknown(f'setting of {name}', setting, names)}")
+    prefix = f"{PREFIX}_{name}_".upper()
+    for variable in os.environ:
+        setting = variable.removeprefix(prefix).lower()
+        if variable.startswith(prefix) and setting not in names and not isinstance(command, click.Group):
+            raise UsageError(f"{variable}: {unknown(f'setting of {name}', setting, names)}")
     return {names[setting]: value for setting, value in settings.items()}

@@ -139,9 +139,12 @@ def dumbbells(rows: Sequence[tuple[str, float, float]], title: str) -> Markup:
     return _svg(_join(parts), height, f"{title} of each file before (ring) and after (dot)")
 
 
-def histogram(values: Sequence[float], title: str) -> Markup:
-    """Draw counts of values in about twenty bins; those below zero in another colour."""
-    low, high = _range(values)
+def histogram(values: Sequence[float], title: str, shown: Sequence[float] = ()) -> Markup:
+    """Draw counts of values in about twenty bins; those below zero in another colour.
+
+    The axis reaches `shown`, too, which are not counted.
+    """
+    low, high = _range([*shown, *values])
     ticks = _ticks(low, high, 20)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     start = math.floor(low / step) * step

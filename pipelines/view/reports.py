@@ -275,7 +275,7 @@ def _gain_chart(modality: str, unit: str, found: Sequence[tuple[str, _Change]]) 
         return Chart(f"{modality}: {unit}, before and after", drawn)
     return Chart(
         f"{modality}: gain in {unit}",
-        chart.histogram([0.0, *(change.gain for _, change in found)], f"gain in {unit}"),
+        chart.histogram([change.gain for _, change in found], f"gain in {unit}", shown=[0.0]),
     )
 
 

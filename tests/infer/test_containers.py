@@ -156,6 +156,36 @@ def test_files_are_sent_to_the_function_for_files(given: Any) -> None:
         MEDIAN.clean(given)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_of_a_frame_the_columns_are_cleaned_that_the_command_line_would_clean(library: str) -> None:
+    rng = np.random.default_rng(0)
+    columns = {
+        "volts": rng.normal(size=2000),
+        "count": np.arange(2000.0),
+        "heading": np.cumsum(rng.normal(0, 9, 2000)) % 360,
+    }
+    frame: Any = pd.DataFrame(columns) if library == "pandas" else pl.DataFrame(columns)
+    cleaned = denoise.load("savgol", "sensor").clean(frame)
+    changed = [name for name in columns if not np.array_equal(cleaned[name].to_numpy(), columns[name])]
+    assert changed == ["volts"]
+
+
+def test_stamps_give_the_sample_rate() -> None:
+    noisy = np.random.default_rng(0).normal(size=2000)
+    series = pd.Series(noisy, index=pd.date_range("2024", periods=2000, freq="4ms"))
+    ecg = denoise.load("ecg")
+    np.testing.assert_allclose(ecg.clean(series).to_numpy(), ecg.clean(noisy, 250.0), atol=1e-5)
+    with pytest.raises(denoise.UsageError, match="in Python sample_rate"):
+        ecg.clean(pd.Series(noisy))
+
+
+def test_a_frame_that_is_lazy_or_no_image_is_refused() -> None:
+    with pytest.raises(denoise.InputError, match="lazy frame"):
+        MEDIAN_1D.clean(pl.DataFrame({"a": SIGNAL}).lazy())
+    with pytest.raises(denoise.InputError, match="table of signals"):
+        MEDIAN.clean(pd.DataFrame({"a": SIGNAL, "b": SIGNAL}))
+
+
 def test_a_frame_of_words_is_refused() -> None:
     with pytest.raises(denoise.InputError, match="no column of measurements"):
         open_container(pd.DataFrame({"a": ["x", "y"]}))
@@ -200,6 +230,8 @@ def test_figures_of_the_three_kinds(
 def test_a_figure_of_two_shapes_is_refused() -> None:
     with pytest.raises(denoise.InputError, match="shapes are"):
         denoise.plot.before_after(SIGNAL, SIGNAL[:-1])
+    with pytest.raises(denoise.InputError, match="expected signals or images"):
+        denoise.plot.before_after(None, 3)
 
 
 CONTAINERS: dict[str, Callable[[Any], Any]] = {

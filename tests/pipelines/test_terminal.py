@@ -114,6 +114,27 @@ def test_wrong_settings_are_refused(denoise: Run, folder: Path, text: str, sente
     result = denoise("clean", "x", "-o", "y")
     assert result.exit_code == 2
     assert sentence in result.stderr
+    for other in (["version"], ["-V"], ["help"], ["completion", "bash"]):
+        assert denoise(*other).exit_code == 0
+
+
+def test_an_unknown_variable_of_a_command_is_refused(
+    denoise: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DENOISE_CLEAN_STRENGHT", "0.1")
+    (folder / "x.csv").write_text("a\n1\n")
+    result = denoise("clean", "x.csv", "-o", "y")
+    assert result.exit_code == 2
+    assert (
+        "DENOISE_CLEAN_STRENGHT: unknown setting of clean 'strenght'; did you mean strength" in result.stderr
+    )
+    assert denoise("doctor").exit_code == 0
+
+
+def test_a_file_that_is_missing_is_named_before_an_option(denoise: Run) -> None:
+    result = denoise("clean", "nofile.png")
+    assert result.exit_code == 2
+    assert "nofile.png: no such file or folder" in result.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

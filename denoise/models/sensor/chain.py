@@ -176,7 +176,7 @@ class SensorChain(Denoiser):
                 low, high = self.rates_hz
                 raise UsageError(
                     f"the model is for electrocardiograms of {low:g} to {high:g} Hz, and the log has no "
-                    "sample rate: give it (--sample-rate), or use another model"
+                    "sample rate: give it (--sample-rate; in Python sample_rate), or use another model"
                 )
         if self.rates_hz and sample_rate and sample_rate < _LOW_HZ[0]:
             low, high = self.rates_hz

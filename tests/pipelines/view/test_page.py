@@ -298,3 +298,11 @@ def test_what_was_salvaged_of_a_recording_is_shown(tmp_path: Path) -> None:
     assert missing is None
     assert view is not None
     assert 1 < view.stop_s < 4
+
+
+def test_a_histogram_counts_the_values_alone_and_shows_zero() -> None:
+    drawn = chart.histogram([4.5, 4.6, 9.0], "gain", shown=[0.0])
+    counts = [int(number) for number in re.findall(r"<title>(\d+) files", drawn)]
+    assert sum(counts) == 3
+    assert "<title>1 files, 9 to 10" in drawn
+    assert ">0<" in drawn
