@@ -171,7 +171,7 @@ def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
         for name, entry in zip(sources if width > MAX_WIDTH else short_names(sources), entries, strict=True)
     ]
     if len(entries) > 1 and names:
-        means = (format_change(entries, name) if _comparable(modality, name) else "" for name in names)
+        means = (format_change(entries, name) if comparable(modality, name) else "" for name in names)
         rows.append(["mean", *[""] * (2 + states), *means])
     notes = _notes(entries[0]) if len(entries) == 1 else ()  # those of many files are in the manifest
     head = ["file", *(["status"] if states else []), "model", "s"]
@@ -184,7 +184,7 @@ def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
 def _medians_table(modality: str, entries: list[Entry], width: int) -> str:
     """Format one line for many files."""
     names = figure_names(entries)
-    names = [name for name in names if _comparable(modality, name)]
+    names = [name for name in names if comparable(modality, name)]
     cells = [number(median(entry.seconds for entry in entries))]
     cells += [format_change(entries, name, _finite_median) for name in names]
     models = Counter(entry.model for entry in entries if entry.model)
@@ -251,7 +251,7 @@ def base_name(name: str) -> str:
     return name.removesuffix("_before").removesuffix("_after")
 
 
-def _comparable(modality: str, name: str) -> bool:
+def comparable(modality: str, name: str) -> bool:
     """Check that a figure has one unit in all files; sensor logs share only decibels."""
     return modality != "sensor" or name.endswith("_db")
 
@@ -295,7 +295,7 @@ def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
         if len(rows) > 1:
             means = (
                 number(finite_mean((row.metrics or {}).get(name) for row in rows))
-                if _comparable(modality, name)
+                if comparable(modality, name)
                 else ""
                 for name in names
             )

@@ -258,6 +258,9 @@ class Shelf:
         entry = held.entry
         assert entry is not None
         row = replace(entry_row(replace(entry, output=None), Budget(), {}), name=held.name)
+        if held.strength != 1:  # not measured again
+            figures = tuple((f"{title} (strength 100 %)", text) for title, text in row.figures)
+            row = replace(row, figures=figures)
         if held.status in ("ok", "salvaged"):
             with held.lock:
                 shown, missing = compare(entry.modality or "", held.source, held.result, Budget(), {})

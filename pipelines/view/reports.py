@@ -17,7 +17,7 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import WRITTEN, Entry
 from pipelines.batch.run import Result
 from pipelines.batch.store import place
-from pipelines.report import figure_names, files, format_change, number, short_names
+from pipelines.report import comparable, figure_names, files, format_change, number, short_names
 from pipelines.score import Scores
 from pipelines.view import chart
 from pipelines.view.budget import MAX_VIEWS, NAMES, Budget
@@ -231,7 +231,12 @@ def scores_page(scores: Scores) -> Page:
             title = metric_title(headline)
             charts.append(Chart(f"{modality}: {title}", chart.histogram(finite, title)))
     facts = [(f"{len(scores.scored)}", "pairs"), (f"{len(scores.failed)}", "failed")]
-    facts += [(figure(value), f"mean {metric_title(name)}") for name, value in scores.means.items()]
+    kinds = {row.modality or "" for row in scores.scored}
+    facts += [
+        (figure(value), f"mean {metric_title(name)}")
+        for name, value in scores.means.items()
+        if all(comparable(kind, name) for kind in kinds)
+    ]
     return Page(
         f"Scores of {files(len(scores.rows))}",
         facts,

@@ -132,8 +132,8 @@ with report.progress(2) as on_entry:
 @pytest.mark.parametrize(
     ("arguments", "option"),
     [
-        (("clean", "x.png"), "'-o' / '--output'"),
-        (("corrupt", "x.png", "--noise", "gaussian:sigma=5"), "'-o' / '--output'"),
+        (("clean", "."), "'-o' / '--output'"),
+        (("corrupt", ".", "--noise", "gaussian:sigma=5"), "'-o' / '--output'"),
         (("embed", "x.png"), "'-o' / '--output'"),
     ],
 )

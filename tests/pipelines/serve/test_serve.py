@@ -167,6 +167,8 @@ def test_strength_mixes_without_the_model(
     assert np.abs(mixed - np.asarray(Image.open(tmp_path / "b.png"))).max() <= 1
     server.send("POST", path, json.dumps({"strength": 0}))
     assert server.download(state["id"]).body == photo
+    shown = server.send("GET", f"/api/files/{state['id']}/view").body.decode()
+    assert "(strength 100 %)" in shown  # the figures were not measured again
 
 
 def test_another_model_replaces_the_result(server: Server, photo: bytes) -> None:
