@@ -196,7 +196,7 @@ def describe(
     for index, column in enumerate(columns):
         if index in chosen or (clock is not None and index == clock.index):
             continue
-        reason = kinds[index] or column.reject_reason or ("" if column.values else "empty")
+        reason = kinds[index] or column.reject_reason or _why_none(column)
         left.append(f"{column.name} ({reason})" if reason else column.name)
     if left:
         more = f" and {len(left) - 8} more" if len(left) > 8 else ""
@@ -247,3 +247,8 @@ def table_info(
         domains=tuple(domain_of(columns[index]) for index in chosen),
     )
     return info, chosen
+
+
+def _why_none(column: ColumnSurvey) -> str:
+    """Tell why a column has no values; empty if it has some."""
+    return "" if column.values else "no finite number" if column.infinite else "empty"

@@ -54,6 +54,7 @@ from denoise.signal import DECIMALS, DELIMITERS, Clock, SensorInfo
 _MORE_DECIMALS = 2  # of a changed cell than its column shows
 _MOST_FLAGGED = 0.1  # share of the readings
 _EXPONENT = re.compile(r"\d[.,]?[eE][+-]?\d")
+_ZERO_PADDED = re.compile(r"^[\s\"']*0\d+[\s\"']*$", re.MULTILINE)
 
 
 class _TextColumn(ColumnSurvey):
@@ -117,6 +118,7 @@ class _TextColumn(ColumnSurvey):
         mark = re.escape(self._form.decimal)
         while match := re.search(rf"{mark}\d{{{self._decimals + 1},}}", joined):
             self._decimals = len(match.group()) - 1
+        self.zero_padded = self.zero_padded or _ZERO_PADDED.search(joined) is not None
         if "+" in joined and not self._bare:
             self._plus = True
         filled = int((~np.isnan(values)).sum())

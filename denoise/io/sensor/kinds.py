@@ -141,6 +141,8 @@ def _kind(column: ColumnSurvey) -> str:
         return "only codes of missing values"
     if column.is_index:
         return "counter"
+    if column.zero_padded and column.integers:
+        return "numbers with leading zeros"  # of stations or serial numbers
     if column.values > 1 and len(column.levels) == 1 and not column.codes:
         return CONSTANT
     if words & _SETPOINTS or names[-1:] == ["sp"]:

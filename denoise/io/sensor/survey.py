@@ -169,6 +169,7 @@ class ColumnSurvey:
         self.unit_text = ""  # the unit of the readings, as the file writes it
         self.numeric = True  # cleared by the codec for text, objects, booleans
         self.reject_reason = ""  # then: what is there, and where
+        self.zero_padded = False  # a whole number of a text begins with a zero
         self.flagged = 0  # cells of a text with a mark such as `*` or `<`
         self.first_flagged = ""
         self.infinite = ""  # where the first infinity is, if any

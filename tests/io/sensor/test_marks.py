@@ -20,7 +20,8 @@ def cleaned(tmp_path: Path, temp: list[str], end: str = "\n") -> tuple[list[str]
     """The rows of a log before and after cleaning, and its notes."""
     source, result = tmp_path / "in.csv", tmp_path / "out.csv"
     rows = [f"{row / 10:.1f},{cell}" for row, cell in enumerate(temp)]
-    source.write_text("t_s,temp\n" + "\n".join(rows) + end, encoding="utf-8")
+    head = ",".join(["t_s", "temp", "more"][: 2 + temp[0].count(",")])
+    source.write_text(head + "\n" + "\n".join(rows) + end, encoding="utf-8")
     notes = clean_file(source, result).notes
     before, after = (path.read_text(encoding="utf-8").split("\n") for path in (source, result))
     assert len(before) == len(after)
@@ -114,3 +115,16 @@ def test_ratings_in_rows_of_no_order_stay(tmp_path: Path) -> None:
     timed = np.c_[np.arange(800), table]
     np.savetxt(source, timed, "%g", ",", header="time_s,years,rating,faith,wave", comments="")
     assert not any("no order" in note for note in clean_file(source, result).notes)
+
+
+def test_numbers_of_stations_keep_their_zeros(tmp_path: Path) -> None:
+    stations = [f"00{row}" for row in np.random.default_rng(1).integers(190, 215, SIZE)]
+    before, after, notes = cleaned(tmp_path, [f"{a},{b}" for a, b in zip(cells(), stations, strict=True)])
+    assert [row.split(",")[2:] for row in after] == [row.split(",")[2:] for row in before]
+    assert "(numbers with leading zeros)" in notes
+    assert after != before
+
+
+def test_a_column_of_numbers_beyond_the_largest_is_not_called_empty(tmp_path: Path) -> None:
+    *_, notes = cleaned(tmp_path, [f"{cell},1e400" for cell in cells()])
+    assert "(no finite number)" in notes
