@@ -138,6 +138,7 @@ class Manifest:
                 same = done.status == "ok" and done.fingerprint == fingerprint
                 if not same:
                     return _cleaned_otherwise(item)
+                self._settled |= {IN_PLACE + key for key in item.keys}
                 done = replace(done, source=str(item.source), output=str(target), key=item.key)
                 return replace(done, status="skipped", seconds=0.0)
             known = done.digests if done else {}

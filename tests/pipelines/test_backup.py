@@ -116,6 +116,16 @@ def test_a_run_killed_around_its_rename_is_resumed(tmp_path: Path, when: str) ->
     assert state(tmp_path) == result
 
 
+def test_a_resumed_run_leaves_no_list_of_unfinished_files(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    assert clean(tmp_path, "--backup", ".orig").exit_code == 0
+    picture(tmp_path / "b.png", 1)
+    (tmp_path / PENDING_NAME).write_text('"./a.png"\n"./b.png"\n')  # killed between the two
+    for _ in range(2):
+        assert clean(tmp_path, "--backup", ".orig").exit_code == 0
+        assert not (tmp_path / PENDING_NAME).exists()
+
+
 def test_rows_that_come_while_the_backup_is_cleaned_are_kept(tmp_path: Path) -> None:
     path = log(tmp_path / "t.csv", 100)
     shutil.copyfile(path, tmp_path / "t.csv.orig")
