@@ -79,6 +79,7 @@ class Metadata:
     xmp: bytes | None = None  # an XMP packet, UTF-8
     dpi: tuple[float, float] | None = None  # dots per inch, horizontal and vertical
     plays: int = 1  # of an animation; 0 is forever
+    iptc: bytes | None = None  # an IPTC record (IIM 4)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class Page:
     def shape(self) -> tuple[int, int, int]:
         """`(C, H, W)`."""
         return self.channels, self.height, self.width
+
+    @property
+    def alpha_channels(self) -> int:
+        """Number of channels of transparency: 0 or 1."""
+        return int(self.passthrough_channels > 0 and self.alpha)
 
     @property
     def peak(self) -> float:
@@ -138,7 +144,7 @@ class ImageInfo(SignalInfo):
     # data that only the module of its format understands
     own: Mapping[str, Any] = field(default_factory=dict)
     lost: tuple[str, ...] = ()  # sentences about what no writer keeps
-    texts: tuple[str, ...] = ()  # names of comments, which no other format takes
+    texts: tuple[str, ...] = ()  # names of comments and other facts, which no other format takes
     # true if a coarse compression is written finer: that of the source would bring its traces back
     finer: bool = False
 

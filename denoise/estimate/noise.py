@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise.arrays import Array
+from denoise.dsp.scale import sample_range
 from denoise.estimate.image import noise_sigma
-from denoise.estimate.scale import sample_range
 from denoise.registry import unknown
 from denoise.signal import MODALITIES
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from denoise.arrays import Array
+from denoise.dsp.scale import sample_range
 from denoise.errors import InputError, TooLargeError, UsageError
-from denoise.estimate.scale import sample_range
 from denoise.infer.apply import apply, apply_stream, as_dtype, blend, zero_and_full_scale
 from denoise.infer.containers import open_container
 from denoise.infer.selection import PageSelector, Selection, Selector
@@ -106,7 +106,7 @@ class Cleaner:
 
         A selector takes the model of `selection`, if one is given, and only verifies its result.
 
-        Black and white of an image are judged by its samples (`denoise.estimate.scale`), and three equal
+        Black and white of an image are judged by its samples (`denoise.dsp.scale`), and three equal
         channels stay equal. Integers for which `none` is selected come back as they are, not as a copy: a
         page may be large.
         """

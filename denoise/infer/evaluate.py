@@ -11,10 +11,10 @@ import numpy as np
 
 from denoise import io
 from denoise.arrays import Array
+from denoise.dsp.scale import sample_range
 from denoise.errors import InputError, UnfitReferenceError
 from denoise.estimate import NoiseEstimator
 from denoise.estimate.image import noise_sigma
-from denoise.estimate.scale import sample_range
 from denoise.infer.stages import SampleQueue
 from denoise.io import Reader
 from denoise.metrics import Scorer

@@ -19,7 +19,7 @@ import torch
 
 import denoise
 from denoise.corruptions import corrupt, parse
-from denoise.estimate.scale import sample_range
+from denoise.dsp.scale import sample_range
 from denoise.infer.apply import apply
 
 PEAK = 255.0

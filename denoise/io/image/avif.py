@@ -16,7 +16,17 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import UnsupportedError
-from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, lost_boxes, rescaled
+from denoise.io.image.base import (
+    EXIF,
+    FileBytes,
+    Header,
+    Picture,
+    SinglePage,
+    coded_space,
+    icc_fits,
+    lost_boxes,
+    rescaled,
+)
 from denoise.io.image.ifd import ORIENTATION, turned_exif
 from denoise.signal import ImageInfo, Metadata, Page
 
@@ -68,8 +78,9 @@ class Avif(SinglePage):
             own["colours"] = struct.unpack_from(">HHH", head.ljust(at + 6, b"\0"), at)
         channels, dtype = (1 if flags & GRAY else 3) + alpha, "uint16" if flags & DEEP else "uint8"
         gain_map = ("the HDR gain map of the AVIF is not kept",) if b"tmap" in head else ()
-        lost = gain_map + lost_boxes(data)
-        return Header((Page(image.height, image.width, channels, dtype, alpha),), metadata, (), own, lost)
+        lost, page = gain_map + lost_boxes(data), Page(image.height, image.width, channels, dtype, alpha)
+        texts = () if metadata.icc else coded_space(*own.get("colours", SRGB)[:2])
+        return Header((page,), metadata, (), own, lost, texts)
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture, at full scale."""
@@ -86,7 +97,8 @@ class Avif(SinglePage):
         if pixels.dtype == np.uint16:
             bits = info.own.get("bits", MAX_BITS)
             pixels = rescaled(pixels, 65535, 2**bits - 1)
-        icc = metadata.icc if icc_fits(metadata.icc, picture.channels) else None
+        fits = icc_fits(metadata.icc, picture.channels, same=info.format == self.name)
+        icc = metadata.icc if fits else None
         primaries, transfer, matrix = info.own.get("colours", UNSPECIFIED if icc else SRGB)
         coded = imagecodecs.avif_encode(
             pixels[..., 0] if picture.channels == 1 else pixels,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import OutputError, printable
+from denoise.io.image.ifd import X_RESOLUTION, parsed_exif
 from denoise.signal import ImageInfo, Metadata, Page
 
 EXIF = b"Exif\0\0"  # JPEG's prefix of the block, which some writers add elsewhere
@@ -86,7 +87,7 @@ class Header:
     """Everything known of a file before a pixel is decoded.
 
     `own` is data for the format's own writer, `lost` what no writer keeps, in sentences, `texts` the names of
-    comments, which are part of `own`.
+    comments and other facts that no other format takes, which are part of `own`.
     """
 
     pages: tuple[Page, ...]
@@ -117,6 +118,9 @@ class WritableFormat(ReadableFormat, Protocol):
     multipage: bool
     animated: bool
     takes_xmp: bool
+    holds: tuple[str, ...]  # fields of `Metadata`
+
+    def lacks(self, metadata: Metadata) -> tuple[str, ...]: ...  # names of what it has no place for
 
     def with_xmp(self, own: Mapping[str, Any], xmp: bytes) -> Mapping[str, Any]: ...
 
@@ -129,6 +133,11 @@ class SinglePage:
     multipage = False
     animated = False
     takes_xmp = True
+    holds: tuple[str, ...] = ("exif", "icc", "xmp")  # fields of `Metadata`
+
+    def lacks(self, metadata: Metadata) -> tuple[str, ...]:
+        """Name the metadata that a file has no place for."""
+        return lacking(metadata, self.holds)
 
     def with_xmp(self, own: Mapping[str, Any], _xmp: bytes) -> Mapping[str, Any]:
         """Put another XMP packet into the data for the writer."""
@@ -187,9 +196,15 @@ class Picture:
         dtype: Dtype of the rows.
         channels: Channels of the rows: gray is repeated for colour, alpha is laid on white where there is no
             room for it.
+        levels: Black and white of each channel of the block, in place of 0 and the page's white.
+
+    Shape:
+        `levels` is `(2, C)`.
     """
 
-    def __init__(self, block: Array, page: Page, dtype: str, channels: int) -> None:
+    def __init__(
+        self, block: Array, page: Page, dtype: str, channels: int, levels: Array | None = None
+    ) -> None:
         self.height: int = block.shape[1]
         self.width: int = block.shape[2]
         self.channels = channels
@@ -197,6 +212,7 @@ class Picture:
         self.clipped = 0  # samples so far that were out of range
         self._block = block
         self._page = page
+        self._levels = levels
         same = block.dtype == self.dtype and dtype == page.dtype
         self.peak = Page(0, 0, 0, dtype).peak
         self._cast: Callable[[Array], Array] = (lambda rows: rows) if same else self._rescale
@@ -210,6 +226,9 @@ class Picture:
         """Yield C-contiguous `(<= rows, W, channels)` arrays, top to bottom."""
         for start in range(0, self.height, rows):
             strip = np.moveaxis(self._block[:, start : start + rows], 0, -1)
+            if self._levels is not None:
+                black, white = self._levels
+                strip = (strip - black) / (white - black) * self._page.peak
             rows_out = np.ascontiguousarray(self._cast(self._relayer(strip)))
             # Axes of length 1 may keep any stride, which some encoders misread; a flat array has one.
             yield rows_out.reshape(-1).reshape(rows_out.shape)
@@ -223,10 +242,10 @@ class Picture:
         colours = strip.shape[-1] - self._page.passthrough_channels
         if strip.shape[-1] == self.channels:
             return strip
-        if self._page.passthrough_channels and self.channels in (1, 3):
+        if self._page.passthrough_channels and self._page.alpha and self.channels in (1, 3):
             strip = _on_white(strip[..., :colours], strip[..., colours : colours + 1], self._page.peak)
         else:
-            strip = strip[..., : colours + min(self._page.passthrough_channels, 1)]
+            strip = strip[..., : colours + self._page.alpha_channels]
         if colours == 1 and self.channels >= 3:
             strip = np.concatenate([strip[..., :1]] * 3 + [strip[..., 1:]], axis=-1)
         return strip
@@ -254,7 +273,27 @@ def rescaled(pixels: Array, peak: int, full: int) -> Array:
     return ((pixels.astype(np.uint32) * full + peak // 2) // peak).astype(np.uint16)
 
 
-def icc_fits(icc: bytes | None, channels: int) -> bool:
-    """Check that a profile's colour space (ICC.1, bytes 16-19) is gray, or RGB, as `channels` are."""
+def icc_fits(icc: bytes | None, channels: int, *, same: bool = False) -> bool:
+    """Check that a profile's colour space (ICC.1, bytes 16-19) is gray, or RGB, as `channels` are.
+
+    Args:
+        same: The source has the same format: either profile stays, but none for inks, which turned into RGB.
+    """
     space = (icc or b"")[16:20]
-    return space == (b"GRAY" if channels <= 2 else b"RGB ")
+    return space in (b"GRAY", b"RGB ") if same else space == (b"GRAY" if channels <= 2 else b"RGB ")
+
+
+def lacking(metadata: Metadata, holds: Collection[str]) -> tuple[str, ...]:
+    """Name the metadata besides those fields; a resolution is in EXIF too, if that has it."""
+    names = {"exif": "EXIF", "icc": "ICC profile", "xmp": "XMP", "iptc": "IPTC", "dpi": "resolution"}
+    lost = {name: words for name, words in names.items() if getattr(metadata, name) and name not in holds}
+    tags = parsed_exif(metadata.exif) if metadata.exif and "exif" in holds else None
+    if tags and any(entry.code == X_RESOLUTION for entry in tags.entries):
+        lost.pop("dpi", None)
+    return tuple(lost.values())
+
+
+def coded_space(primaries: int, transfer: int) -> tuple[str, ...]:
+    """Name a colour space by its code points (ITU-T H.273), if it is not near that of sRGB."""
+    usual = primaries in (1, 2) and transfer in (1, 2, 6, 13)
+    return () if usual else (f"colour space (CICP {primaries}/{transfer})",)

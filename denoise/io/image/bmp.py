@@ -39,6 +39,7 @@ class Bmp(SinglePage):
     name = "BMP"
     dtypes = ("uint8",)
     takes_xmp = False
+    holds = ("dpi",)
     channels = (1, 3, 4)
 
     def header(self, data: FileBytes) -> Header:

@@ -16,18 +16,21 @@ from typing import Any, Self
 import numpy as np
 
 from denoise.arrays import Array
+from denoise.dsp.scale import sample_range
 from denoise.errors import (
     InputError,
     OutputError,
     TooLargeError,
     UnreadableError,
     UnsupportedError,
+    counted,
+    printable,
     reason,
 )
 from denoise.io.atomic import replacing
 from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, Format, format_of_suffix, unknown_suffix
-from denoise.io.image.base import FileBytes, Header, Picture, ReadableFormat, WritableFormat
+from denoise.io.image.base import FileBytes, Header, Picture, ReadableFormat, WritableFormat, icc_fits
 from denoise.io.limits import require_memory, require_plausible_page, require_plausible_pages
 from denoise.io.sniff import format_of, read_head
 from denoise.io.stamp import xmp_with
@@ -36,6 +39,7 @@ from denoise.signal import ImageInfo, Page, SignalInfo
 
 MAX_PIXELS = 500_000_000  # of one page; a file above is refused as a decompression bomb
 MEGA = 1_000_000
+_COLOURS = ("gray", "RGB")
 ROUNDING_LOSS = 1 / 12  # mean squared error of rounding, in squared steps
 LOSS_CROP_PX = 512  # a side of what is written to measure the loss
 _IN_CAMERA_SPACE, _LINEAR_DNG = "denoise.io.image.raw:IN_CAMERA_SPACE", "denoise.io.image.dng:FORMAT"
@@ -130,10 +134,8 @@ class ImageWriter:
             )
         if beside := self._info.own.get("beside"):
             self.notes += (f"{beside}: {'kept, not cleaned' if same else 'not kept'}",)
-        if self._info.texts and not same:
-            self.notes += (
-                f"{', '.join(self._info.texts)}: not kept ({self._format.name} has no place for it)",
-            )
+        if not same and (lost := (*self._info.texts, *self._format.lacks(self._info.metadata))):
+            self.notes += (f"{', '.join(lost)}: not kept ({self._format.name} has no place for it)",)
         with ExitStack() as opening:
             temporary = opening.enter_context(replacing(self._path))
             self._sink = opening.enter_context(self._format.sink(temporary, info))
@@ -172,10 +174,13 @@ class ImageWriter:
                 f"{self._path}: {self._format.name} holds gray or RGB and "
                 f"{self._info.source} has {bands} bands; write to .tif"
             )
-        picture = Picture(block, page, self._target_dtype(page), self._target_channels(page))
+        dtype, channels = self._target_dtype(page), self._target_channels(page)
+        levels = _levels(block, page) if page.dtype == "float32" and dtype != "float32" else None
+        picture = Picture(block, page, dtype, channels, levels)
         with _encoding(self._path, self._format):
             self._sink(picture)
-        self.notes = tuple(dict.fromkeys((*self.notes, *_conversions(page, picture, self._format))))
+        lost = (*_conversions(page, picture, levels, self._format), *self._lost_profile(picture))
+        self.notes = tuple(dict.fromkeys((*self.notes, *lost)))
         self.clipped += picture.clipped
         self._written += 1
 
@@ -205,7 +210,7 @@ class ImageWriter:
         same = channels == source.channels
         passthrough = source.passthrough_channels if same else int(channels in (2, 4))
         dtype = str(block.dtype) if block.dtype.kind == "u" else source.dtype  # floats are in its scale
-        return Page(height, width, channels, dtype, passthrough)
+        return Page(height, width, channels, dtype, passthrough, source.alpha or not same)
 
     def _target_dtype(self, page: Page) -> str:
         supported = self._format.dtypes
@@ -213,19 +218,49 @@ class ImageWriter:
 
     def _target_channels(self, page: Page) -> int:
         supported, colours = self._format.channels, page.channels - page.passthrough_channels
-        wanted = [page.channels, *((colours + 1, 4) if page.passthrough_channels else ()), colours, 3]
-        return next(int(count) for count in wanted if count in supported or not supported)
+        if not supported:
+            return page.channels
+        wanted = [*((colours + 1, 4) if page.alpha_channels else ()), colours, 3]
+        return next(int(count) for count in wanted if count in supported)
+
+    def _lost_profile(self, picture: Picture) -> tuple[str, ...]:
+        """Sentence about a profile that the result cannot have, though its format holds profiles."""
+        icc, same = self._info.metadata.icc, self._info.format == self._format.name
+        if not icc or icc_fits(icc, picture.channels, same=same) or "icc" not in self._format.holds:
+            return ()
+        space = printable(icc[16:20].decode("latin-1")).strip() or "no colour space"
+        return (f"an ICC profile for {space}: not kept (the result is {_COLOURS[picture.channels > 2]})",)
 
 
 CODEC = Codec(ImageReader, ImageWriter)
 
 
-def _conversions(page: Page, picture: Picture, target: WritableFormat) -> Iterator[str]:
+def _levels(block: Array, page: Page) -> Array | None:
+    """Black and white of each channel of floats, `(2, C)`; None if they are 0 and 1.
+
+    Samples with another black are measurements, whose extremes are not cut off.
+    """
+    colours = page.channels - page.passthrough_channels
+    levels = np.array([sample_range(block[:colours], page.peak)] * colours).reshape(-1, 2)
+    if levels[0, 0]:
+        low, high = block[:colours].min(), block[:colours].max()
+        levels = np.stack([np.minimum(levels[:, 0], low), np.maximum(levels[:, 1], high)], axis=1)
+    alpha = [sample_range(block[channel : channel + 1], page.peak) for channel in range(colours, len(block))]
+    found = np.concatenate([levels, np.reshape(alpha, (-1, 2))]).T
+    return None if (found == [[0.0], [1.0]]).all() else found
+
+
+def _conversions(page: Page, picture: Picture, levels: Array | None, target: WritableFormat) -> Iterator[str]:
     """Describe the information that the target cannot hold."""
     if picture.dtype != page.dtype:
-        yield f"{page.dtype} turned into {picture.dtype} ({target.name} holds no more)"
-    if page.passthrough_channels and picture.channels in (1, 3):
+        scale = ""
+        if levels is not None:
+            scale = f", {levels[0, 0]:.6g} into 0 and {levels[1, 0]:.6g} into {picture.peak:.0f}"
+        yield f"{page.dtype} turned into {picture.dtype}{scale} ({target.name} holds no more)"
+    if page.alpha_channels and picture.channels in (1, 3):
         yield f"alpha laid on white ({target.name} holds none)"
+    if (extra := page.passthrough_channels - page.alpha_channels) and target.channels:
+        yield f"{counted(extra, 'extra sample')} of each pixel: not kept ({target.name} holds none)"
 
 
 def _target(path: Path, info: ImageInfo) -> WritableFormat:

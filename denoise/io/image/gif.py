@@ -40,7 +40,7 @@ class Gif:
         if len(frames) == 1:
             frames = (Page(height, width, 4, "uint8", 1),)
         plays = image.info["loop"] + (image.info["loop"] > 0) if "loop" in image.info else 1
-        note = "GIF is only read: the result is a WebP, with all colours"
+        note = "palette turned into RGB with alpha (cleaning makes new colours)"
         texts = ("comment",) if image.info.get("comment") else ()
         return Header(frames, Metadata(xmp=image.info.get("xmp"), plays=plays), (note,), texts=texts)
 

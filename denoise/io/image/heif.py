@@ -14,7 +14,16 @@ import numpy as np
 from denoise.arrays import Array
 from denoise.errors import UnsupportedError
 from denoise.io.formats import optional_package
-from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, lost_boxes
+from denoise.io.image.base import (
+    EXIF,
+    FileBytes,
+    Header,
+    Picture,
+    SinglePage,
+    coded_space,
+    icc_fits,
+    lost_boxes,
+)
 from denoise.signal import ImageInfo, Metadata, Page
 
 CHANNELS = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # `I` with 16 bits is gray
@@ -53,7 +62,10 @@ class Heif(SinglePage):
             exif=exif and exif.removeprefix(EXIF), icc=info.get("icc_profile"), xmp=info.get("xmp")
         )
         own = {name: info[name] for name in KEPT if info.get(name)}
-        return Header((page,), metadata, (), own, _lost(images) + lost_boxes(data))
+        nclx = info.get("nclx_profile") or {}
+        space = nclx.get("color_primaries", 1), nclx.get("transfer_characteristics", 13)
+        texts = () if metadata.icc else coded_space(*map(int, space))
+        return Header((page,), metadata, (), own, _lost(images) + lost_boxes(data), texts)
 
     def decode(self, data: FileBytes, _header: Header) -> Array:
         """Decode the primary picture."""
@@ -67,7 +79,7 @@ class Heif(SinglePage):
         size = (picture.width, picture.height)
         image = heif.from_bytes(mode + deep, size, picture.whole().tobytes())
         image.info.update({"bit_depth": MAX_BITS, "chroma": 444, **info.own})
-        if icc_fits(metadata.icc, picture.channels):
+        if icc_fits(metadata.icc, picture.channels, same=info.format == self.name):
             image.info["icc_profile"] = metadata.icc
         image.save(file, quality=QUALITY, exif=metadata.exif, xmp=metadata.xmp, chroma=image.info["chroma"])
 

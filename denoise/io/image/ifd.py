@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-EXIF_TAG, GPS_TAG, INTEROP_TAG, ORIENTATION = 0x8769, 0x8825, 0xA005, 274
+EXIF_TAG, GPS_TAG, INTEROP_TAG, ORIENTATION, X_RESOLUTION = 0x8769, 0x8825, 0xA005, 274, 282
 TYPE_BYTES = {
     **dict.fromkeys((1, 2, 6, 7), 1),
     **dict.fromkeys((3, 8), 2),

@@ -12,7 +12,7 @@ import io
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import IO, Any
 
@@ -20,15 +20,18 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
+from denoise.io.image import iptc
 from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.io.image.ifd import read_entries
 from denoise.io.limits import require_few
 from denoise.signal import ImageInfo, Metadata, Page
 
 XMP, ICC = b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
-EOI, SOS, DQT, DRI, COM, APP0, APP1, APP2, APP14 = 0xD9, 0xDA, 0xDB, 0xDD, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE
+EOI, SOS, DQT, DRI, COM = 0xD9, 0xDA, 0xDB, 0xDD, 0xFE
+APP0, APP1, APP2, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, without DHT, JPG, DAC
 DECODED_FRAMES = frozenset(b"\xc0\xc1\xc2\xc9\xca")  # baseline, extended, progressive; two arithmetic
+EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 MAX_SEGMENT_BYTES = 65533  # of content
 MAX_INTERVAL_UNITS = 65535
 NEW_QUALITY = 95  # for pictures from another format
@@ -39,6 +42,7 @@ MAX_WHOLE_PX = 16_000_000  # encoded in one piece, with Huffman tables of its ow
 JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"  # without a resolution
 MPF = b"MPF\0"  # index of further images (CIPA DC-007)
 MP_ENTRIES, MP_ENTRY_BYTES = 0xB002, 16
+TRANSLATED = (EXIF, XMP, ICC, MPF, iptc.APP13)  # further images are named as such
 GAIN_MAPS = (b"ns.adobe.com/hdr-gain-map", b"urn:iso:std:iso:ts:21496", b"HDRGainMap")
 AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker other than stuffing, fill and restarts
 ZIGZAG = sorted(range(64), key=lambda k: (k // 8 + k % 8, (k // 8 if (k // 8 + k % 8) % 2 else k % 8)))
@@ -65,6 +69,7 @@ class Jpeg(SinglePage):
     name = "JPEG"
     dtypes = ("uint8",)
     channels = (1, 3)
+    holds = ("exif", "icc", "xmp", "dpi", "iptc")
 
     def header(self, data: FileBytes) -> Header:
         """Read every segment before the first scan."""
@@ -101,9 +106,9 @@ class Jpeg(SinglePage):
             "inverted": _adobe(segments) is not None,
         }
         page = Page(height, width, 1 if count == 1 else 3, "uint8")
-        texts = ("comment",) if any(marker == COM for marker, _ in segments) else ()
-        lost = _lost_sampling(components)
-        return Header((page,), _metadata(segments), notes, own, lost, texts)
+        lost, resources = _lost_sampling(components), _resources(segments)
+        metadata = replace(_metadata(segments), iptc=resources.get(iptc.RECORD))
+        return Header((page,), metadata, notes, own, lost, _texts(segments, resources))
 
     def decode(self, data: FileBytes, header: Header) -> Array:
         """Decode the picture; CMYK through the file's profile."""
@@ -113,6 +118,11 @@ class Jpeg(SinglePage):
         if pixels.ndim == 3 and pixels.shape[-1] == 4:
             return _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
         return pixels
+
+    def lacks(self, metadata: Metadata) -> tuple[str, ...]:
+        """Name the metadata that a file has no place for, which may be too long for a segment."""
+        parts = {"EXIF": _exif(metadata), "XMP": _xmp(metadata), "IPTC": _iptc(metadata)}
+        return tuple(name for name, part in parts.items() if len(part) > MAX_SEGMENT_BYTES)
 
     def with_xmp(self, own: Mapping[str, Any], xmp: bytes) -> Mapping[str, Any]:
         """Put another XMP packet behind the first segment."""
@@ -137,7 +147,7 @@ class Jpeg(SinglePage):
             units = -(-picture.width // width_px) * (rows // height_px)
             head = _with_intervals(head, picture.height, units)
         segments = own["segments"] if own else _described(info.metadata)
-        if not icc_fits(icc, picture.channels):
+        if not icc_fits(icc, picture.channels, same=info.format == self.name):
             segments = [segment for segment in segments if not segment[1].startswith(ICC)]
         first = b"\xff\xd8" + b"".join(_packed(*segment) for segment in segments)
         file.write(first + head)
@@ -370,18 +380,46 @@ def _metadata(segments: Sequence[Segment]) -> Metadata:
     return Metadata(**found)
 
 
+def _exif(metadata: Metadata) -> bytes:
+    return EXIF + metadata.exif if metadata.exif else b""
+
+
+def _xmp(metadata: Metadata) -> bytes:
+    return XMP + metadata.xmp if metadata.xmp else b""
+
+
+def _iptc(metadata: Metadata) -> bytes:
+    return iptc.APP13 + iptc.packed_record(metadata.iptc) if metadata.iptc else b""
+
+
+def _resources(segments: Sequence[Segment]) -> dict[int, bytes]:
+    """Read Photoshop's resources, which may be split over several segments."""
+    parts = [c for m, c in segments if m == APP13 and c.startswith(iptc.APP13)]
+    return iptc.read_resources(b"".join(part.removeprefix(iptc.APP13) for part in parts))
+
+
+def _texts(segments: Sequence[Segment], resources: dict[int, bytes]) -> tuple[str, ...]:
+    """Name the comments and segments that `_metadata` does not translate."""
+    names = dict.fromkeys(("comment",) if any(marker == COM for marker, _ in segments) else ())
+    names |= dict.fromkeys(iptc.others(resources))
+    for marker, content in segments:
+        if APP1 <= marker <= APP0 + 15 and marker != APP14 and not content.startswith(TRANSLATED):
+            names["extended XMP" if content.startswith(EXTENDED_XMP) else f"APP{marker - APP0}"] = None
+    return tuple(names)
+
+
 def _described(metadata: Metadata) -> tuple[Segment, ...]:
     """Make segments of metadata that comes from another format; drop any that is too long for a segment."""
     across, down = (min(round(dpi), 65535) for dpi in metadata.dpi or (0, 0))
     density = (1, across, down) if across and down else (0, 1, 1)
     found: list[Segment] = [(APP0, JFIF[:7] + struct.pack(">BHH", *density) + b"\0\0")]
-    for kind, content in ((EXIF, metadata.exif), (XMP, metadata.xmp)):
-        if content and len(kind) + len(content) <= MAX_SEGMENT_BYTES:
-            found.append((APP1, kind + content))
+    parts = ((APP1, _exif(metadata)), (APP1, _xmp(metadata)), (APP13, _iptc(metadata)))
+    found += [(marker, part) for marker, part in parts if part and len(part) <= MAX_SEGMENT_BYTES]
     size = MAX_SEGMENT_BYTES - len(ICC) - 2
-    parts = [metadata.icc[at : at + size] for at in range(0, len(metadata.icc), size)] if metadata.icc else []
-    if len(parts) <= 255:
-        found += [(APP2, ICC + bytes([n + 1, len(parts)]) + part) for n, part in enumerate(parts)]
+    icc = metadata.icc or b""
+    pieces = [icc[at : at + size] for at in range(0, len(icc), size)]
+    if len(pieces) <= 255:
+        found += [(APP2, ICC + bytes([n + 1, len(pieces)]) + piece) for n, piece in enumerate(pieces)]
     return tuple(found)
 
 

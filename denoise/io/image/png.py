@@ -41,6 +41,11 @@ COPIED_IF_UNCHANGED = b"sBIT bKGD".split()  # their layout depends on the colour
 PIXELS = b"IHDR PLTE tRNS IDAT IEND".split()
 WRITTEN_ANEW = {*PIXELS, *b"acTL fcTL fdAT iDOT".split()}  # the last is Apple's: offsets of the pixels
 SAFE_TO_COPY = 0x20  # bit of the last letter of a type (PNG 5.4)
+AS_SRGB = (  # what a picture without a description of its colours has, too
+    (b"gAMA", struct.pack(">I", 45455)),
+    (b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)),
+    (b"cICP", b"\1\x0d\0\1"),
+)
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 ERASED, PREVIOUS = 1, 2  # what becomes of the place of a frame behind it, in fcTL
 INCH_M = 0.0254
@@ -56,6 +61,7 @@ class Png(SinglePage):
     dtypes = ("uint8", "uint16")
     channels = (1, 2, 3, 4)
     animated = True
+    holds = ("exif", "icc", "xmp", "dpi")
 
     def header(self, data: FileBytes) -> Header:
         """Read every chunk but the pixels."""
@@ -142,7 +148,7 @@ class Png(SinglePage):
             file, b"IHDR", struct.pack(">IIBBBBB", picture.width, picture.height, depth, colour, 0, 0, 0)
         )
         own = info.own.get("chunks")
-        for kind, content in _described(info) if own is None else own:
+        for kind, content in _described(info, picture.channels) if own is None else own:
             _write_chunk(file, kind, content)
 
     def _deflated(self, picture: Picture) -> Iterator[bytes]:
@@ -287,10 +293,20 @@ def _notes(colour: int, depth: int, see_through: bool) -> tuple[str, ...]:
 
 
 def _texts(chunks: tuple[Chunk, ...]) -> tuple[str, ...]:
-    """List the keywords of textual chunks, once each."""
-    kinds = (b"tEXt", b"zTXt", b"iTXt")
-    found = [content for kind, content in chunks if kind in kinds and not content.startswith(XMP_KEYWORD)]
-    return tuple(dict.fromkeys(content.partition(b"\0")[0][:79].decode("latin-1") for content in found))
+    """List the keywords of textual chunks, and the other chunks that `_metadata` does not translate."""
+    kinds, names = {kind for kind, _ in chunks}, dict[str, None]()
+    ignored = {b"iCCP", b"eXIf", b"sRGB"}
+    if kinds & {b"iCCP", b"sRGB", b"cICP"}:  # of several descriptions of colour the best counts
+        ignored |= {b"gAMA", b"cHRM"}
+    for kind, content in chunks:
+        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+            if not content.startswith(XMP_KEYWORD):
+                names[content.partition(b"\0")[0][:79].decode("latin-1")] = None
+        elif kind == b"pHYs" and content[8:] == b"\1":
+            continue
+        elif kind not in ignored and (kind, content) not in AS_SRGB:
+            names[kind.decode("latin-1")] = None
+    return tuple(names)
 
 
 def _metadata(chunks: tuple[Chunk, ...]) -> Metadata:
@@ -317,10 +333,10 @@ def _inflated(content: bytes, limit_bytes: int = 64 << 20) -> bytes | None:
         return None
 
 
-def _described(info: ImageInfo) -> tuple[Chunk, ...]:
+def _described(info: ImageInfo, channels: int) -> tuple[Chunk, ...]:
     """Make chunks of metadata that comes from another format."""
     metadata, chunks = info.metadata, list[Chunk]()
-    if metadata.icc and icc_fits(metadata.icc, info.shape[0]):
+    if metadata.icc and icc_fits(metadata.icc, channels):
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.dpi:
         across, down = (round(dpi / INCH_M) for dpi in metadata.dpi)

@@ -18,7 +18,8 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image.base import FileBytes, Header, Picture, behind, icc_fits
+from denoise.io.image import iptc
+from denoise.io.image.base import FileBytes, Header, Picture, behind, icc_fits, lacking
 from denoise.io.image.ifd import (
     EXIF_TAG,
     GPS_TAG,
@@ -42,6 +43,7 @@ from denoise.signal import ImageInfo, Metadata, Page
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 XMP_TAG, ICC_TAG, SUBIFD_TAG, LAYERS_TAG = 700, 34675, 330, 37724
+IPTC_TAG, RESOURCES_TAG, IMAGEJ_TAGS = 33723, 34377, {50838, 50839}
 BYTE, ASCII, UNDEFINED = 1, 2, 7
 RATIONALS = {5: "I", 10: "i"}
 # Tags of how the pixels are stored: the writer makes its own; and Photoshop's layers, which contain the noisy
@@ -50,7 +52,8 @@ STRUCTURE = frozenset(
     {*range(254, 267), 273, *range(277, 285), *range(288, 294), 296, 301, 317, *range(320, 326), 330}
     | {*range(332, 343), 347, *range(512, 522), *range(529, 533), LAYERS_TAG, 40965}
 )
-NOT_EXIF = frozenset([XMP_TAG, ICC_TAG, 33723, 34377, 50838, 50839])  # blocks with places of their own
+# Blocks with places of their own.
+NOT_EXIF = frozenset([XMP_TAG, ICC_TAG, IPTC_TAG, RESOURCES_TAG, *IMAGEJ_TAGS])
 # tifffile refuses the real codes; these private neighbours keep the directory sorted until they are renamed.
 PLACEHOLDERS = {EXIF_TAG: EXIF_TAG - 1, GPS_TAG: GPS_TAG - 1}
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 50000: "zstd"}  # kept compressions
@@ -82,6 +85,7 @@ class Tiff:
     multipage = True
     animated = False
     takes_xmp = True
+    holds: tuple[str, ...] = ("exif", "icc", "xmp", "dpi", "iptc")
 
     def header(self, data: FileBytes) -> Header:
         """Read every page's directory."""
@@ -97,7 +101,8 @@ class Tiff:
             layouts = tuple(_layout(data, tif, page) for page in pages)
             own = {"big": tif.is_bigtiff, "layouts": layouts}
             found = tuple(_page(page, len(data)) for page in pages)
-            return Header(found, _metadata(layouts[0]), notes, own, _behind(data, tif, pages))
+            metadata, texts = _metadata(layouts[0])
+            return Header(found, metadata, notes, own, _behind(data, tif, pages), texts)
 
     def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
         """Decode page after page."""
@@ -109,6 +114,10 @@ class Tiff:
                 if page.axes == "SYX":
                     pixels = np.moveaxis(pixels, 0, -1)
                 yield _standard(pixels, page).reshape(said.height, said.width, said.channels)
+
+    def lacks(self, metadata: Metadata) -> tuple[str, ...]:
+        """Name the metadata that a file has no place for."""
+        return lacking(metadata, self.holds)
 
     def with_xmp(self, own: Mapping[str, Any], xmp: bytes) -> Mapping[str, Any]:
         """Put another XMP packet into the tags of the first page."""
@@ -128,7 +137,7 @@ class Tiff:
         size_bytes = sum(page.size_bytes for page in info.layouts) or int(np.prod(info.shape)) * 4
         big = info.own.get("big", False) or size_bytes > MAX_CLASSIC_BYTES
         with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as file:
-            sink = TiffSink(file, layouts, order, big=big)
+            sink = TiffSink(file, layouts, order, big=big, same=info.format == self.name)
             yield sink.write
         _link(path, [tags.below for tags in sink.written], order, big=big)
 
@@ -136,11 +145,12 @@ class Tiff:
 class TiffSink:
     """Writes pictures, one page each."""
 
-    def __init__(self, file: Any, layouts: tuple[Layout, ...], order: str, *, big: bool) -> None:
+    def __init__(self, file: Any, layouts: tuple[Layout, ...], order: str, *, big: bool, same: bool) -> None:
         self._file = file
         self._layouts = layouts
         self._order = order
         self._big = big
+        self._same = same  # format as the source
         self.written: list[Tags] = []
 
     def write(self, picture: Picture) -> None:
@@ -174,15 +184,15 @@ class TiffSink:
             description=None,
             software=False,
             metadata=None,
-            extratags=_extratags(layout.tags, picture.channels, big=self._big),
+            extratags=_extratags(layout.tags, picture.channels, big=self._big, same=self._same),
         )
         self.written.append(layout.tags)
 
 
-def _extratags(tags: Tags, channels: int, *, big: bool) -> list[tuple[Any, ...]]:
+def _extratags(tags: Tags, channels: int, *, big: bool, same: bool) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for entry in tags.entries:
-        if entry.code == ICC_TAG and not icc_fits(entry.value, min(channels, 3)):
+        if entry.code == ICC_TAG and not icc_fits(entry.value, channels, same=same):
             continue
         value: Any = entry.value
         if entry.type in RATIONALS:  # tifffile doubles the count of packed ones
@@ -395,8 +405,8 @@ def _resolution(entries: tuple[Entry, ...], order: str) -> tuple[tuple[int, int]
     return ((across[0], across[1]), (down[0], down[1])) if across[1] and down[1] else None
 
 
-def _metadata(layout: Layout) -> Metadata:
-    """Translate the first page's tags to the terms that all formats share."""
+def _metadata(layout: Layout) -> tuple[Metadata, tuple[str, ...]]:
+    """Translate the first page's tags to the terms that all formats share; name the others."""
     values = {entry.code: entry.value for entry in layout.tags.entries}
     dpi = None
     if layout.resolution and layout.resolution_unit in (2, 3):
@@ -406,7 +416,10 @@ def _metadata(layout: Layout) -> Metadata:
     plain = tuple(e for e in layout.tags.entries if e.code not in NOT_EXIF)
     tags = Tags(layout.tags.order, plain, layout.tags.below)
     exif = packed_exif(tags) if plain or tags.below else None
-    return Metadata(exif=exif, icc=values.get(ICC_TAG), xmp=values.get(XMP_TAG), dpi=dpi)
+    resources = iptc.read_resources(values.get(RESOURCES_TAG, b""))
+    record = values.get(IPTC_TAG) or resources.get(iptc.RECORD)
+    texts = iptc.others(resources) + (("ImageJ's metadata",) if values.keys() & IMAGEJ_TAGS else ())
+    return Metadata(exif, values.get(ICC_TAG), values.get(XMP_TAG), dpi, iptc=record), texts
 
 
 def described(metadata: Metadata) -> Layout:
@@ -415,6 +428,8 @@ def described(metadata: Metadata) -> Layout:
     entries = [e for e in exif.entries if e.code not in STRUCTURE | NOT_EXIF | set(PLACEHOLDERS)]
     if metadata.icc:
         entries.append(Entry(ICC_TAG, UNDEFINED, len(metadata.icc), metadata.icc))
+    if metadata.iptc:
+        entries.append(Entry(IPTC_TAG, UNDEFINED, len(metadata.iptc), metadata.iptc))
     if metadata.xmp:
         entries.append(Entry(XMP_TAG, BYTE, len(metadata.xmp), metadata.xmp))
     resolution = None

@@ -119,7 +119,7 @@ def _write(
     file: IO[bytes], pixels: list[Chunk], info: ImageInfo, width: int, height: int, channels: int
 ) -> None:
     metadata, others = info.metadata, info.own.get("others", ())
-    icc = metadata.icc if icc_fits(metadata.icc, channels) else None
+    icc = metadata.icc if icc_fits(metadata.icc, channels, same=info.format == "WebP") else None
     parts = [(b"ICCP", icc), *pixels, (b"EXIF", metadata.exif), (b"XMP ", metadata.xmp)]
     chunks = [(kind, content) for kind, content in parts if content]
     kinds = {kind for kind, _ in chunks}

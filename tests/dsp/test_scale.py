@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from denoise.dsp.scale import sample_range
 from denoise.estimate.hot_pixels import without_hot_pixels
-from denoise.estimate.scale import sample_range
 
 Array = NDArray[Any]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from denoise.arrays import Array
-from denoise.estimate.blocks import cut_blocks
 
 _BITS = (8, 10, 12, 14, 16, 20, 24, 32, 64)  # of cameras, scanners and integer types
 _BLOCK_PX = 8  # means over such blocks are nearly free of noise, which may exceed the range
@@ -59,5 +58,7 @@ def _block_extremes(page: Array) -> tuple[float, float]:
     """Return the minimum and maximum of block means; of the samples if the page is smaller than a block."""
     if min(page.shape[1:]) < _BLOCK_PX:
         return float(page.min()), float(page.max())
-    means = cut_blocks(page, _BLOCK_PX).mean((2, 4), dtype=np.float64)
+    rows, columns = (size // _BLOCK_PX for size in page.shape[1:])
+    blocks = page[:, : rows * _BLOCK_PX, : columns * _BLOCK_PX]
+    means = blocks.reshape(len(page), rows, _BLOCK_PX, columns, _BLOCK_PX).mean((2, 4), dtype=np.float64)
     return float(means.min()), float(means.max())

@@ -1,0 +1,99 @@
+"""What a picture's file holds when another format is written: kept, or named in a note."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile as tifffile_module
+from PIL import Image, ImageCms
+
+from denoise import io
+from denoise.io.image.iptc import APP13, packed_record
+
+tifffile: Any = tifffile_module
+PHOTO = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+RECORD = b"\x1c\x02\x05\0\x04test"
+
+
+def converted(path: Path, target: Path) -> str:
+    """Write a file with unchanged pixels; return the notes of writing."""
+    with io.reader(path) as pages, io.writer(target, pages.info) as sink:
+        for page in pages:
+            sink.write(page)
+    return "; ".join(getattr(sink, "notes", ()))
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype", "black", "white"),
+    [((0, 255), "f4", 0, 255), ((-500, -250), "f4", -500, -250), ((-900, 2000), "i2", -900, 2000)],
+)
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_floats_of_any_scale_keep_their_picture(
+    tmp_path: Path, scale: tuple[float, float], dtype: str, black: int, white: int, suffix: str
+) -> None:
+    ramp = np.linspace(*scale, 64 * 48).reshape(48, 64).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", ramp)
+    note = converted(tmp_path / "a.tif", tmp_path / f"b{suffix}")
+    assert f"{black} into 0 and {white} into " in note
+    pixels, info = io.read(tmp_path / f"b{suffix}")
+    shares = pixels[0] / (info.peak or 1)
+    assert np.abs(shares - (ramp - black) / (white - black)).max() < 0.03
+
+
+def test_iptc_goes_along_or_is_named(tmp_path: Path) -> None:
+    Image.fromarray(PHOTO).save(tmp_path / "plain.jpg")
+    data, content = (tmp_path / "plain.jpg").read_bytes(), APP13 + packed_record(RECORD)
+    segment = b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
+    (tmp_path / "a.jpg").write_bytes(data[:2] + segment + data[2:])
+    assert "IPTC" not in converted(tmp_path / "a.jpg", tmp_path / "b.tif")
+    assert tifffile.TiffFile(tmp_path / "b.tif").pages[0].tags[33723].value == RECORD
+    assert "IPTC" not in converted(tmp_path / "b.tif", tmp_path / "c.jpg")
+    assert content in (tmp_path / "c.jpg").read_bytes()
+    for suffix in (".png", ".webp"):
+        assert "IPTC: not kept" in converted(tmp_path / "a.jpg", tmp_path / f"d{suffix}")
+
+
+def test_colours_by_chunks_are_named(tmp_path: Path) -> None:
+    Image.fromarray(PHOTO).save(tmp_path / "plain.png")
+    data = (tmp_path / "plain.png").read_bytes()
+    for kind, content, note in (
+        (b"gAMA", struct.pack(">I", 100000), "gAMA: not kept"),
+        (b"cICP", b"\x09\x10\0\1", "cICP: not kept"),
+        (b"gAMA", struct.pack(">I", 45455), ""),  # as a picture without it
+    ):
+        chunk = (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+        (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+        for suffix in (".jpg", ".webp", ".tif"):
+            found = converted(tmp_path / "a.png", tmp_path / f"b{suffix}")
+            assert found.startswith(note) if note else not found
+
+
+def test_extra_samples_are_no_alpha_and_are_named(tmp_path: Path) -> None:
+    five = np.dstack([PHOTO, PHOTO[..., :2]])
+    tifffile.imwrite(tmp_path / "a.tif", five, photometric="rgb", extrasamples=[0, 2])
+    for suffix in (".png", ".jpg"):
+        note = converted(tmp_path / "a.tif", tmp_path / f"b{suffix}")
+        assert "2 extra samples of each pixel: not kept" in note
+        assert io.probe(tmp_path / f"b{suffix}").shape == (3, 24, 32)
+
+
+def test_profiles_stay_or_are_named(tmp_path: Path) -> None:
+    gray = Image.fromarray(PHOTO[..., 0])
+    for suffix in (".jpg", ".tif"):
+        gray.save(tmp_path / f"a{suffix}", icc_profile=SRGB)
+        assert converted(tmp_path / f"a{suffix}", tmp_path / f"b{suffix}") == ""
+        with Image.open(tmp_path / f"b{suffix}") as image:
+            assert image.info["icc_profile"] == SRGB
+        note = "an ICC profile for RGB: not kept (the result is gray)"
+        assert note in converted(tmp_path / f"a{suffix}", tmp_path / "c.png")
+    inks = SRGB[:16] + b"CMYK" + SRGB[20:]
+    for suffix in (".jpg", ".tif"):
+        Image.fromarray(PHOTO).convert("CMYK").save(tmp_path / f"d{suffix}", icc_profile=inks)
+        note = converted(tmp_path / f"d{suffix}", tmp_path / f"e{suffix}")
+        assert "an ICC profile for CMYK: not kept" in note
