@@ -32,7 +32,7 @@ from denoise.arrays import Array
 from denoise.compression.image import QUALITIES, Coded, ImageCompressor
 from denoise.errors import InputError, TooLargeError, UnreadableError, UnsupportedError, reason
 from denoise.io.atomic import replacing
-from denoise.io.image.codec import MAX_PIXELS, MEGA
+from denoise.io.image.codec import MAX_PIXELS, MEGA, black_and_white
 from denoise.io.limits import require_memory
 from denoise.signal import ImageInfo, Metadata, Page
 
@@ -99,8 +99,13 @@ def compress(
     if pixels.dtype != np.uint8:
         if lossless:
             raise UnsupportedError(f"{source}: has more than 8 bits a sample; expected 8 for --lossless")
-        notes += (f"{pixels.dtype} turned into uint8 ({SUFFIX} holds no more)",)
-        pixels = np.rint(np.clip(pixels / float(info.peak or 1), 0, 1) * 255).astype(np.uint8)
+        if not np.isfinite(pixels).all():
+            raise UnsupportedError(f"{source}: holds NaN or infinite samples; expected finite ones")
+        found = black_and_white(pixels, info.layouts[0]) if pixels.dtype.kind == "f" else None
+        black, white = (0.0, float(info.peak or 1)) if found is None else found[..., None, None]
+        scale = "" if found is None else f", {found[0, 0]:.6g} into 0 and {found[1, 0]:.6g} into 255"
+        notes += (f"{pixels.dtype} turned into uint8{scale} ({SUFFIX} holds no more)",)
+        pixels = np.rint(np.clip((pixels - black) / (white - black), 0, 1) * 255).astype(np.uint8)
     colours = len(pixels) - info.passthrough_channels
     planes, alpha = pixels[:colours], pixels[colours:]
     number = round(quality / 100 * QUALITIES)

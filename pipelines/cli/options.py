@@ -331,7 +331,8 @@ def _with_output(settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get("dry_run"):
         return settings | {"output": Path("output")}
     if not all(path.is_file() for path in inputs) or settings.get("template"):
-        if missing := [path for path in inputs if not (path.exists() or set("*?[") & set(str(path)))]:
+        absent = (path for path in inputs if not path.exists())
+        if missing := [path for path in absent if not set("*?[:") & set(str(path))]:  # no pattern, no address
             raise click.UsageError(f"{printable(str(missing[0]))}: no such file or folder.")
         raise click.UsageError("Missing option '-o' / '--output', such as -o cleaned; or use --in-place.")
     return settings | {"output": common_folder(inputs), "template": BESIDE}

@@ -354,3 +354,19 @@ def test_a_comment_that_goes_has_a_note(codec: ImageCompressor, tmp_path: Path) 
     for name, found in (("a.png", "Title"), ("b.jpg", "comment")):
         done = coding.compress(tmp_path / name, tmp_path / "a.dnz", 50, codec)
         assert f"{found}: not kept (.dnz has no place for it)" in done.notes
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-500.0, -250.0)])
+def test_floats_of_another_scale_are_not_flattened(
+    codec: ImageCompressor, tmp_path: Path, low: float, high: float
+) -> None:
+    import tifffile
+
+    steps = np.linspace(low, high, 64 * 48, dtype=np.float32).reshape(48, 64)
+    tifffile.imwrite(tmp_path / "a.tif", steps)  # type: ignore[no-untyped-call]
+    found = coding.compress(tmp_path / "a.tif", tmp_path / "a.dnz", 90, codec)
+    coding.decompress(tmp_path / "a.dnz", tmp_path / "b.png", codec)
+    with Image.open(tmp_path / "b.png") as picture:
+        shown = low + (high - low) * np.asarray(picture.convert("L")) / 255
+    np.testing.assert_allclose(shown, steps, atol=0.05 * (high - low))
+    assert any("into 255" in note or low == 0 for note in found.notes)

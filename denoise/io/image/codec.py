@@ -175,7 +175,7 @@ class ImageWriter:
                 f"{self._info.source} has {bands} bands; write to .tif"
             )
         dtype, channels = self._target_dtype(page), self._target_channels(page)
-        levels = _levels(block, page) if page.dtype == "float32" and dtype != "float32" else None
+        levels = black_and_white(block, page) if page.dtype == "float32" and dtype != "float32" else None
         picture = Picture(block, page, dtype, channels, levels)
         with _encoding(self._path, self._format):
             self._sink(picture)
@@ -235,8 +235,8 @@ class ImageWriter:
 CODEC = Codec(ImageReader, ImageWriter)
 
 
-def _levels(block: Array, page: Page) -> Array | None:
-    """Black and white of each channel of floats, `(2, C)`; None if they are 0 and 1.
+def black_and_white(block: Array, page: Page) -> Array | None:
+    """Return black and white of each channel of floats, `(2, C)`; None if they are 0 and 1.
 
     Samples with another black are measurements, whose extremes are not cut off.
     """

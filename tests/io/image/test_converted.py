@@ -50,7 +50,8 @@ def test_iptc_goes_along_or_is_named(tmp_path: Path) -> None:
     segment = b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
     (tmp_path / "a.jpg").write_bytes(data[:2] + segment + data[2:])
     assert "IPTC" not in converted(tmp_path / "a.jpg", tmp_path / "b.tif")
-    assert tifffile.TiffFile(tmp_path / "b.tif").pages[0].tags[33723].value == RECORD
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.pages[0].tags[33723].value == RECORD
     assert "IPTC" not in converted(tmp_path / "b.tif", tmp_path / "c.jpg")
     assert content in (tmp_path / "c.jpg").read_bytes()
     for suffix in (".png", ".webp"):
