@@ -445,4 +445,17 @@ def swapped(path: Path, backup: str | None, proven: str | None = None) -> Iterat
                 shutil.copystat(path, original)
             with replacing(path) as partial:
                 shutil.copy2(result, partial)  # with its time, which may be that of the input
-                shutil.copymode(path if path.exists() else source, partial)
+                _copy_ownership(path if path.exists() else source, partial)
+
+
+def _copy_ownership(source: Path, copy: Path) -> None:
+    """Give a file the permissions of another, and its owner and extended attributes where that is allowed."""
+    if hasattr(os, "chown"):
+        found = source.stat()
+        with suppress(OSError):
+            os.chown(copy, found.st_uid, found.st_gid)
+    shutil.copymode(source, copy)
+    if hasattr(os, "listxattr"):
+        with suppress(OSError):
+            for name in os.listxattr(source):
+                os.setxattr(copy, name, os.getxattr(source, name))

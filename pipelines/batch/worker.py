@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -42,7 +43,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
             with output_errors(destination):
                 destination.parent.mkdir(parents=True, exist_ok=True)
             outcome, input_digest = _execute(job, local)
-            notes = outcome.notes + (_keep_mtime(local) if job.keep_mtime else ())
+            notes = outcome.notes + _keep_private(local) + (_keep_mtime(local) if job.keep_mtime else ())
             output_digest = digest(local.destination)
             parts = {key: digest(item.output(key)) for key in item.parts}  # records are not staged
     except StorageError:
@@ -129,6 +130,19 @@ def _as_planned(sentence: str, local: Item, item: Item) -> str:
     for copy, planned in ((local.source, item.source), (local.destination, item.destination)):
         sentence = sentence.replace(str(copy), str(planned))
     return sentence
+
+
+def _keep_private(item: Item) -> tuple[str, ...]:
+    """Let nobody read a result who cannot read its source; return a note if the file system does not."""
+    try:
+        for source, result in ((item.source, item.destination), *_parts(item).items()):
+            mode = stat.S_IMODE(result.stat().st_mode)
+            allowed = mode & (source.stat().st_mode | stat.S_IRWXU)
+            if allowed != mode:
+                result.chmod(allowed)
+    except OSError as error:
+        return (f"the permissions of {item.source.name} could not be kept: {reason(error)}",)
+    return ()
 
 
 def _keep_mtime(item: Item) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Backups of files cleaned in place: one is the original only of what this program wrote from it."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -230,3 +231,29 @@ def test_files_that_a_killed_run_in_place_did_not_reach_are_no_results(
     assert "is there already" in done.output
     assert second.read_bytes() == kept
     assert clean(mine, "--backup", ".orig").exit_code == 0
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_nobody_reads_a_result_who_cannot_read_its_source(tmp_path: Path, mode: int) -> None:
+    path = picture(tmp_path / "a.png")
+    path.chmod(mode)
+    out = tmp_path / "out"
+    words = ["clean", "--model", "median", "-q", "--workers", "1", str(path), "-o", str(out)]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    assert (out / "a.png").stat().st_mode & 0o777 & ~mode == 0
+    assert clean(path).exit_code == 0
+    assert path.stat().st_mode & 0o777 == mode
+
+
+def test_extended_attributes_stay_in_place(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    before = path.read_bytes()
+    try:
+        os.setxattr(path, "user.rating", b"5")
+    except OSError:  # of a file system without
+        held = {}
+    else:
+        held = {"user.rating": b"5"}
+    assert clean(path).exit_code == 0
+    assert path.read_bytes() != before
+    assert {name: os.getxattr(path, name) for name in os.listxattr(path) if name in held} == held
