@@ -1,4 +1,4 @@
-"""What runs networks: ONNX Runtime for a few small pictures, which it has cleaned before torch is loaded."""
+"""Runtime of networks: ONNX Runtime for a few small pictures, which it has cleaned before torch is loaded."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _read_one(path: Path, modality: str, sample_rate: float) -> Iterator[tuple[s
 
 
 class CleanFiles(NamedTuple):
-    """What a folder holds to train on."""
+    """Contents of a folder that can be trained on."""
 
     names: list[str]
     arrays: list[Array]  # `(C, *S)` each

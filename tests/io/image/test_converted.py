@@ -1,4 +1,4 @@
-"""What a picture's file holds when another format is written: kept, or named in a note."""
+"""Contents of a picture's file, written in another format: kept, or named in a note."""
 
 import struct
 import zlib
