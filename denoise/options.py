@@ -219,7 +219,7 @@ OfLogs = partial(Option, modalities=("sensor",))
 Precision = Annotated[
     str,
     Option(
-        "Arithmetic of trained models of images and sensors; auto is the fastest of the CPU that is as good.",
+        "Arithmetic of trained models; auto is the fastest of the CPU that is as good.",
         choices=PRECISIONS,
     ),
 ]

@@ -162,7 +162,7 @@ def load(
     Args:
         name_or_path: Such as `photo`, `wavelet` or `mine.safetensors`.
         modality: One of the modalities of a model that has several.
-        precision: One of `denoise.models.table.PRECISIONS`, for networks of images and sensors: `auto` is
+        precision: One of `denoise.models.table.PRECISIONS`, for trained networks: `auto` is
             the fastest of int8, bf16 and float32 that the CPU has and the card of the network allows.
         remove: For a network for sensors: names in `denoise.models.sensor.chain.STAGES` to remove however
             faint. By default clearly present components are removed, except slow wander.
@@ -307,6 +307,7 @@ def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | 
         estimator = at_precision(network, card, finer_precision(precision))
         cleaner = _averaged(at_precision(network, card, precision), ensemble or 1)
         return ImageSelector({against_noise: cleaner, **_sharpeners(row, estimator, precision)}, estimator)
+    from denoise.infer.precision import at_precision
     from denoise.infer.select_audio import MUSIC, OTHER, SPEECH
     from denoise.infer.switch import AudioSelector
     from denoise.models.field.careful import Careful
@@ -314,11 +315,11 @@ def _selector(row: CatalogueRow, modality: str, precision: str, ensemble: int | 
     from denoise.models.field.floor_gain import FloorGain
 
     for_speech, for_others = names = PICKS[row.name]["audio"]
-    network, _ = weights.load(row.files[for_others])
+    network = at_precision(*weights.load(row.files[for_others]), precision)
     assert isinstance(network, FloorGain)
     return AudioSelector(
         {
-            SPEECH: load(for_speech, modality).denoiser,
+            SPEECH: load(for_speech, modality, precision).denoiser,
             MUSIC: FieldChain(network).eval(),
             OTHER: FieldChain(Careful(network.for_places())).eval(),
         },

@@ -1,14 +1,15 @@
-"""Arithmetic of trained networks for images and sensors: float32, bfloat16, or 8-bit integers."""
+"""Arithmetic of trained networks: float32, bfloat16, or 8-bit integers."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 from denoise.errors import WeightsError
 from denoise.machine import has_bf16, has_int8
 from denoise.models.base import Denoiser
-from denoise.models.reduced import can_be_reduced, in_bf16, in_int8
+from denoise.models.reduced import has_blocks, in_bf16, in_int8
 from denoise.models.table import PRECISIONS, resolved_precision
 
 _, FLOAT32, BF16, INT8 = PRECISIONS
@@ -16,7 +17,7 @@ _MOST_LOST_DB = 0.03  # in the mean over photos, of any noise that the card name
 
 
 def at_precision(network: Denoiser, card: Mapping[str, Any], precision: str) -> Denoiser:
-    """Return a network in the arithmetic that was asked for; one without residual blocks as it is.
+    """Return a network in the arithmetic that was asked for; one that has no other as it is.
 
     Args:
         network: As loaded.
@@ -29,18 +30,24 @@ def at_precision(network: Denoiser, card: Mapping[str, Any], precision: str) -> 
         WeightsError: The card does not fit the network.
     """
     wanted = resolved_precision(precision)
-    if not can_be_reduced(network):
+    if not (network.follows_precision or has_blocks(network)):
         return network
     if wanted == INT8:
         measured = card.get("precision")
         facts = measured.get(INT8) if isinstance(measured, Mapping) else None
-        if has_int8() and facts is not None and keeps_quality(facts):
+        if has_int8() and facts is not None and keeps_quality(facts) and has_blocks(network):
             return _in_int8(network, card, facts)
         wanted = finer_precision(wanted)
     if wanted == FLOAT32:
         return network
-    reduced = in_bf16(network)
-    reduced.precision = BF16
+    if not network.follows_precision:
+        reduced = in_bf16(network)
+        reduced.precision = BF16
+        return reduced
+    reduced = copy.deepcopy(network)
+    for part in reduced.modules():
+        if isinstance(part, Denoiser):
+            part.precision = BF16
     return reduced
 
 

@@ -22,6 +22,8 @@ class Denoiser(nn.Module, Model):
         `(B, spec.channels, *S)` in and out; any number of channels with `spec.joint_channels`.
     """
 
+    follows_precision = False  # it multiplies in the arithmetic that its `precision` names, which may be set
+
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise a batch."""
         raise NotImplementedError

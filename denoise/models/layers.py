@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,11 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "linear": nn.Identity,
 }
+
+
+def multiplying_in(precision: str, x: Tensor) -> AbstractContextManager[Any]:
+    """Return the context in which layers multiply bfloat16 if that is the precision, and else as outside."""
+    return torch.autocast(x.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def fold(x: Tensor, side: int) -> Tensor:

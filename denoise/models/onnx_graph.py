@@ -1,11 +1,13 @@
-"""ONNX graph of a convolutional autoencoder for images, from its config and weights, without torch or onnx.
+"""ONNX graphs: their bytes, and those of an autoencoder for images and of a recurrent layer.
 
+Neither torch nor onnx is needed.
 The bytes are those of the protocol buffers of ONNX (onnx.proto, IR version 8): a field is its number and the
 kind of its value, and a message inside another is its length and its bytes.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,9 +16,9 @@ from denoise.arrays import Array
 from denoise.models.config import AutoencoderConfig
 
 _IR_VERSION, _OPSET = 8, 18
-_FLOAT = 1  # of the data types
-_VARINT, _BYTES = 0, 2  # kinds of values
-_INT, _TEXT, _INTS = 2, 3, 7  # types of attributes
+_FLOAT, _INT64 = 1, 7  # of the data types
+_VARINT, _BYTES, _SINGLE = 0, 2, 5  # kinds of values
+_REAL, _INT, _TEXT, _INTS = 1, 2, 3, 7  # types of attributes
 
 
 def has_graph(config: AutoencoderConfig) -> bool:
@@ -36,7 +38,7 @@ def autoencoder_graph(config: AutoencoderConfig, weights: Mapping[str, Array]) -
     Shape:
         `(B, channels, H, W)` in and out of the graph; H and W are multiples of `config.multiple_of`.
     """
-    graph = _Graph()
+    graph = Graph()
 
     def convolved(x: str, name: str, *, stride: int = 0, transposed: bool = False) -> str:
         kernel = weights[f"backbone.{name}.weight"]
@@ -69,49 +71,117 @@ def autoencoder_graph(config: AutoencoderConfig, weights: Mapping[str, Array]) -
     x = convolved(x, "tail")
     x = graph.add("DepthToSpace", x, blocksize=config.fold, mode="CRD") if folds else x
     graph.add(*(("Sub", "noisy", x) if config.residual else ("Identity", x)), to="denoised")
-    return graph.model(config.channels)
+    shape = ("batch", config.channels, "rows", "columns")
+    return graph.model({"noisy": shape}, {"denoised": shape})
 
 
-class _Graph:
+def gru_graph(taken: Array, kept: Array, taken_bias: Array, kept_bias: Array) -> bytes:
+    """Return the graph `(x, first) -> states` of a recurrent layer (Cho et al. 2014).
+
+    Args:
+        taken: Weights of the input, `(3 units, inputs)`, in torch's order: reset, update, candidate.
+        kept: The same of the last state, `(3 units, units)`.
+        taken_bias: `(3 units,)`.
+        kept_bias: `(3 units,)`.
+
+    Shape:
+        `x` `(T, B, inputs)`, `first` `(1, B, units)`, `states` `(T, 1, B, units)`.
+    """
+    graph, units = Graph(), kept.shape[1]
+    graph.gru("x", "first", taken, kept, taken_bias, kept_bias, states="states")
+    return graph.model(
+        {"x": ("steps", "batch", taken.shape[1]), "first": (1, "batch", units)},
+        {"states": ("steps", 1, "batch", units)},
+    )
+
+
+def _update_first(values: Array) -> Array:
+    """Reorder torch's gates for ONNX: update, reset, candidate."""
+    reset, update, candidate = np.split(values, 3)
+    return np.concatenate([update, reset, candidate])
+
+
+Shape = Sequence[int | str]
+_Attribute = float | str | Sequence[int]
+
+
+class Graph:
     """Nodes and constants of a graph, as they are added."""
 
     def __init__(self) -> None:
         self._parts: list[bytes | memoryview] = []  # joined once: the kernels are large
 
     def constant(self, values: Array) -> str:
-        """Add an array in float32, and return its name."""
+        """Add an array, in float32 or int64, and return its name."""
         name = f"constant{len(self._parts)}"
         sizes = b"".join(_number(1, size) for size in values.shape)
-        data = np.ascontiguousarray(values, "<f4").data.cast("B")
-        facts = sizes + _number(2, _FLOAT) + _text(8, name) + _start(9, len(data))
+        kind, dtype = (_INT64, "<i8") if values.dtype.kind == "i" else (_FLOAT, "<f4")
+        data = np.ascontiguousarray(values, dtype).data.cast("B")
+        facts = sizes + _number(2, kind) + _text(8, name) + _start(9, len(data))
         self._parts += [_start(5, len(facts) + len(data)) + facts, data]
         return name
 
-    def add(self, operator: str, *inputs: str, to: str = "", **attributes: int | str | Sequence[int]) -> str:
+    def add(self, operator: str, *inputs: str, to: str = "", **attributes: _Attribute) -> str:
         """Add a node, and return the name of its output, which `to` may give."""
         name = to or f"value{len(self._parts)}"
-        node = b"".join(_text(1, given) for given in inputs) + _text(2, name) + _text(4, operator)
+        self._node(operator, inputs, [name], attributes)
+        return name
+
+    def gru(
+        self,
+        x: str,
+        first: str,
+        taken: Array,
+        kept: Array,
+        taken_bias: Array,
+        kept_bias: Array,
+        *,
+        states: str = "",
+        last: str = "",
+    ) -> None:
+        """Add a recurrent layer; the arguments are those of `gru_graph`.
+
+        Args:
+            states: Name for the states of all steps, `(T, 1, B, units)`.
+            last: Name for the last, `(1, B, units)`.
+        """
+        arrays = [*(_update_first(values)[None] for values in (taken, kept))]
+        arrays.append(np.concatenate([_update_first(taken_bias), _update_first(kept_bias)])[None])
+        inputs = [x, *map(self.constant, arrays), "", first]
+        sizes = {"hidden_size": kept.shape[1], "linear_before_reset": 1}
+        self._node("GRU", inputs, [states, last], sizes)
+
+    def _node(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        attributes: Mapping[str, _Attribute],
+    ) -> None:
+        node = b"".join(_text(1, name) for name in inputs) + b"".join(_text(2, name) for name in outputs)
+        node += _text(4, operator)
         for key, value in attributes.items():
             node += _field(5, _text(1, key) + _attribute(value))
         self._parts.append(_field(1, node))
-        return name
 
-    def model(self, channels: int) -> bytes:
-        """Return the bytes of the model."""
+    def model(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> bytes:
+        """Return the bytes of the model; a name as the size of an axis means any size."""
         ends = b""
-        for number, name in ((11, "noisy"), (12, "denoised")):
-            sizes = b"".join(
-                _field(1, _text(2, size) if isinstance(size, str) else _number(1, size))
-                for size in ("batch", channels, "rows", "columns")
-            )
-            kind = _field(1, _number(1, _FLOAT) + _field(2, sizes))
-            ends += _field(number, _text(1, name) + _field(2, kind))
+        for number, arrays in ((11, inputs), (12, outputs)):
+            for name, shape in arrays.items():
+                sizes = b"".join(
+                    _field(1, _text(2, size) if isinstance(size, str) else _number(1, size)) for size in shape
+                )
+                kind = _field(1, _number(1, _FLOAT) + _field(2, sizes))
+                ends += _field(number, _text(1, name) + _field(2, kind))
         self._parts.append(_text(2, "denoise") + ends)
         graph = _start(7, sum(map(len, self._parts)))
         return b"".join([_number(1, _IR_VERSION), graph, *self._parts, _field(8, _number(2, _OPSET))])
 
 
-def _attribute(value: int | str | Sequence[int]) -> bytes:
+def _attribute(value: _Attribute) -> bytes:
+    if isinstance(value, float):
+        return _varint(2 << 3 | _SINGLE) + struct.pack("<f", value) + _number(20, _REAL)
     if isinstance(value, int):
         return _number(3, value) + _number(20, _INT)
     if isinstance(value, str):

@@ -26,19 +26,11 @@ class OnnxNetwork(Model):
     runtime = "ONNX Runtime"
 
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Array]) -> None:
-        import onnxruntime
-
         self._made_of = config, weights
         fields = config_from(AutoencoderConfig, config, {})
         self.spec = fields.spec
         self.bytes_per_px = 4.0 * _LIVE_MAPS * fields.widths[0] / fields.fold**2
-        onnxruntime.disable_telemetry_events()  # on Windows it records what is run
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # threads in one layer wait for each other
-        options.enable_mem_pattern = False  # a plan for each size of image
-        options.log_severity_level = 3
-        graph = autoencoder_graph(fields, weights)
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._session = session(autoencoder_graph(fields, weights))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what the session is made of: it cannot be copied itself."""
@@ -48,3 +40,16 @@ class OnnxNetwork(Model):
         """Denoise a batch."""
         denoised: Array = self._session.run(None, {"noisy": np.ascontiguousarray(noisy)})[0]
         return denoised
+
+
+def session(graph: bytes, *, pooled: bool = True) -> Any:
+    """Return what runs a graph of `denoise.models.onnx_graph` on one thread."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # on Windows it records what is run
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # threads in one layer wait for each other
+    options.enable_mem_pattern = False  # a plan for each size of image
+    options.enable_cpu_mem_arena = pooled
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

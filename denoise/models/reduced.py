@@ -1,4 +1,4 @@
-"""Residual blocks of a network for images or sensors in fewer bits: 8-bit integers (images) and bfloat16."""
+"""Layers of a network in fewer bits: 8-bit integers (images) and bfloat16."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Bf16Block(nn.Module):
         return added.float().add_(x)
 
 
-def can_be_reduced(network: Denoiser) -> bool:
+def has_blocks(network: Denoiser) -> bool:
     """Return whether a network has residual blocks that these can replace."""
     if not isinstance(network, Autoencoder) or not isinstance(network.backbone, ConvBackbone):
         return False
@@ -108,7 +108,7 @@ def can_be_reduced(network: Denoiser) -> bool:
 
 
 def in_bf16(network: Denoiser) -> Denoiser:
-    """Return a copy of a network that `can_be_reduced`, with its blocks in bfloat16."""
+    """Return a copy of a network that `has_blocks`, with these in bfloat16."""
     return _replaced(network, lambda block, _number: Bf16Block(block))
 
 
@@ -116,7 +116,7 @@ Range = Sequence[float | Sequence[float]]  # of the input and of hidden values, 
 
 
 def in_int8(network: Denoiser, ranges: Sequence[Range], *, bf16: bool) -> Denoiser:
-    """Return a copy of a network that `can_be_reduced`, with its blocks in int8 but those of three stages.
+    """Return a copy of a network that `has_blocks`, with these in int8 but those of three stages.
 
     In the first, the innermost and the last, features are those of the picture, which must cancel where it
     has hardly any noise: they alone cost a tenth of a decibel of such photos, the others a hundredth.

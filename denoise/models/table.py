@@ -70,7 +70,7 @@ ENSEMBLES = (1, 2, 4)  # numbers of copies of a picture, see `denoise.models.ens
 # deconvolution, and half of `photo-best` on noise that a camera smoothed.
 COMPANIONS: Mapping[str, str] = {"sensor": "ecg", "photo-sharp": "photo", "photo-best": "photo"}
 
-# Of trained models of images and sensors; the first is the default.
+# Of trained models; the first is the default.
 PRECISIONS = ("auto", "float32", "bf16", "int8")
 RUNTIMES = ("torch", "onnx")  # what runs networks; the first is the reference, and runs all
 

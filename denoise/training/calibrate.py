@@ -18,7 +18,7 @@ from denoise.errors import UsageError
 from denoise.machine import has_bf16
 from denoise.metrics import mse
 from denoise.models.base import Denoiser
-from denoise.models.reduced import block_ranges, can_be_reduced, in_bf16, in_int8
+from denoise.models.reduced import block_ranges, has_blocks, in_bf16, in_int8
 from denoise.training.data import files_below
 
 _RANGE_LEVELS = (0.0, 3.0, 8.0, 15.0, 25.0, 50.0, 75.0)  # sigma on the 8-bit scale, in turns
@@ -53,7 +53,7 @@ def calibrate(path: Path, data: Path, judge: Path, pairs: Path | None = None) ->
         UsageError: The network has no blocks that int8 replaces, or a folder holds no photos.
     """
     network = weights.load(path)[0].eval()
-    if not can_be_reduced(network):
+    if not has_blocks(network):
         raise UsageError(
             f"{path}: int8 needs a convolutional autoencoder of images with relu and without bias"
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from denoise.models.autoencoder import Autoencoder, AutoencoderConfig
 from denoise.models.layers import ResidualBlock
-from denoise.models.reduced import Bf16Block, Int8Block, block_ranges, can_be_reduced, in_bf16, in_int8
+from denoise.models.reduced import Bf16Block, Int8Block, block_ranges, has_blocks, in_bf16, in_int8
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ def test_a_network_that_finds_no_noise_returns_every_digit() -> None:
 
 
 def test_networks_with_other_arithmetic_are_recognised() -> None:
-    assert can_be_reduced(network())
-    assert not can_be_reduced(network(bias=True))
-    assert not can_be_reduced(network(activation="gelu"))
-    assert can_be_reduced(network(modality="sensor", channels=1))
+    assert has_blocks(network())
+    assert not has_blocks(network(bias=True))
+    assert not has_blocks(network(activation="gelu"))
+    assert has_blocks(network(modality="sensor", channels=1))

@@ -271,8 +271,7 @@ class ClickRepair(Classical):
         from scipy.linalg import solve_toeplitz
 
         windowed = part * self._window
-        shifted = np.lib.stride_tricks.sliding_window_view(np.pad(windowed, (0, self.order)), part.size)
-        lags = shifted @ windowed
+        lags = np.array([windowed[lag:] @ windowed[: windowed.size - lag] for lag in range(self.order + 1)])
         whitening: Array = np.eye(1, self.order + 1)[0]
         if lags[0] > 0.0:
             lags[0] *= 1.0 + 1e-9

@@ -36,6 +36,7 @@ class Careful(CausalDenoiser):
     def __init__(self, model: CausalDenoiser) -> None:
         super().__init__()
         self.model, self.spec, self.hop, self.latency = model, model.spec, model.hop, model.latency
+        self.precision = model.precision
         self._fade = 0.5 ** (self.hop / ((self.spec.sample_rate or 1.0) * _BALANCE_S))
 
     def initial_state(self, batch: int, channels: int = 1) -> CarefulState:

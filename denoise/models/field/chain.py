@@ -42,7 +42,7 @@ class FieldChain(CausalDenoiser):
 
     def __init__(self, network: CausalDenoiser, sample_rate: float | None = None) -> None:
         super().__init__()
-        self.network, self.hop = network, network.hop
+        self.network, self.hop, self.precision = network, network.hop, network.precision
         self.spec = replace(network.spec, sample_rate=sample_rate or network.spec.sample_rate)
         assert self.spec.sample_rate is not None
         self._repairs = DropoutRepair(self.spec.sample_rate), ClickRepair(self.spec.sample_rate)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser, InputSpec
 from denoise.models.config import config_from
+from denoise.models.layers import multiplying_in
 
 _FRAME, _HOP = 2048, 512  # samples: 43 ms and 11 ms at 48 kHz
 _BINS = _FRAME // 2  # the Nyquist bin takes the gain of its neighbour
@@ -76,6 +77,7 @@ class FloorGain(CausalDenoiser):
     Recordings of any length are denoised 5.5 s at a time, with 5.5 s of look-ahead.
     """
 
+    follows_precision = True
     window: Tensor
     position: Tensor
 
@@ -180,7 +182,8 @@ class FloorGain(CausalDenoiser):
         features, low, _, power = _statistics(blocks[:, first:], self.position)
         begin = _LONG // _STEP
         context = slice(begin, begin + steps + 6)
-        floor, condition = self._floor(features[:, :, context], low[:, context])
+        with multiplying_in(self.precision, part):
+            floor, condition = self._floor(features[:, :, context], low[:, context])
         if self._white_only:
             hiss, white = _hiss(power[:, context], floor)
             floor, left = torch.minimum(floor, hiss), 1 - white
@@ -190,11 +193,12 @@ class FloorGain(CausalDenoiser):
         inner = slice(1, steps + 5)
         start = _STEP_FRAMES - _CONTEXT
         near = torch.view_as_complex(spectrum[:, start : start + frames + 2 * _CONTEXT])
-        gain = self._gain(
-            self._power(near, rows), floor[:, inner], condition[:, :, inner], 2 * _STEP_FRAMES - _CONTEXT
-        )
+        near_power = self._power(near, rows)
+        skip = 2 * _STEP_FRAMES - _CONTEXT
+        with multiplying_in(self.precision, part):
+            gain = self._gain(near_power, floor[:, inner], condition[:, :, inner], skip)
         left = _over_time(left[:, None, inner], _STEP_FRAMES)
-        gain = gain.lerp(torch.ones_like(gain), left[:, 0, 2 * _STEP_FRAMES - _CONTEXT :][:, : gain.shape[1]])
+        gain = gain.lerp(torch.ones_like(gain), left[:, 0, skip:][:, : gain.shape[1]])
         before = _FRAME // _HOP - 1
         cut = slice(_CONTEXT - before, _CONTEXT + frames)
         out = self._synthesise(near[:, cut], gain[:, cut])[:, _FRAME - _HOP :][:, :size]

@@ -66,7 +66,7 @@ class GatedSpeech(CausalDenoiser):
             raise UsageError(f"gate is {gate}; expected a weight from 0 to below 1")
         self.network, self._weight, self._settings = network, gate, dict(settings)
         self._gate = SpectralGate()
-        self.spec = network.spec
+        self.spec, self.follows_precision = network.spec, network.follows_precision
         assert self._gate.spec.halo is not None
         self._halo = self._gate.spec.halo
         part = round(_PART_S * (network.spec.sample_rate or 1.0))

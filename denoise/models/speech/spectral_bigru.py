@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from denoise.errors import UsageError
 from denoise.models.base import InputSpec
 from denoise.models.config import config_from
+from denoise.models.layers import multiplying_in
+from denoise.models.recurrent import Gru
 from denoise.models.speech.spectral_gru import (
     RENAMED,
     SLOPE,
@@ -79,6 +81,7 @@ class SpectralBiGru(ShiftEnsemble):
     resulting `latency` suits files and not conversations.
     """
 
+    follows_precision = True
     taper: Tensor
 
     def __init__(self, config: SpectralBiGruConfig) -> None:
@@ -120,8 +123,8 @@ class SpectralBiGru(ShiftEnsemble):
         )
         flat = config.widths[-1] * (self.bins >> len(config.widths))
         self.encode_proj = nn.Linear(flat, config.code)
-        self.memory = nn.GRU(config.code, config.memory, config.layers, batch_first=True)
-        self.backward_gru = nn.GRU(config.code + config.memory, config.backward, batch_first=True)
+        self.memory = Gru(config.code, config.memory, config.layers)
+        self.backward_gru = Gru(config.code + config.memory, config.backward)
         self.decode_proj = nn.Linear(config.memory + config.code + config.backward, flat)
         self.blocks = nn.ModuleList(
             _ContextBlock(config.widths[-1], config.hidden, dilation) for dilation in config.dilations
@@ -263,9 +266,16 @@ class SpectralBiGru(ShiftEnsemble):
             skip: Frames that feed only the encoder.
             carry: Number of the other frames after which to return the state of the forward layers.
         """
-        batch, count, width = spectrum.shape[0], spectrum.shape[1] - skip, self._config.widths[-1]
-        x = spectrum[..., : self.bins]
-        x = compress(x).permute(0, 3, 1, 2)  # (B, 3, k, bins), channels last
+        x = compress(spectrum[..., : self.bins]).permute(0, 3, 1, 2)  # (B, 3, k, bins), channels last
+        with multiplying_in(self.precision, x):
+            x, memory = self._layers(x, memory, skip, carry)
+        x = torch.tanh(x.float())
+        x = torch.cat([torch.zeros_like(x[..., :_BASS_BINS]), x[..., _BASS_BINS:], x[..., -1:]], -1)
+        return torch.complex(1.2 * x[:, 0], 1.2 * x[:, 1]), memory
+
+    def _layers(self, x: Tensor, memory: Tensor, skip: int, carry: int) -> tuple[Tensor, Tensor]:
+        """Return the mask before its limit, `(B, 2, k - skip, bins)`, from features `(B, 3, k, bins)`."""
+        batch, count, width = x.shape[0], x.shape[2] - skip, self._config.widths[-1]
         skips = []
         for conv in self.encoder:
             x = F.leaky_relu(conv(x), SLOPE, inplace=True)  # (B, width, k, half the bins)
@@ -284,9 +294,7 @@ class SpectralBiGru(ShiftEnsemble):
             x = conv(x)  # (B, width, k, double the bins)
             if skips:
                 x = F.leaky_relu(x, SLOPE, inplace=True)
-        x = torch.tanh(x.float())
-        x = torch.cat([torch.zeros_like(x[..., :_BASS_BINS]), x[..., _BASS_BINS:], x[..., -1:]], -1)
-        return torch.complex(1.2 * x[:, 0], 1.2 * x[:, 1]), memory
+        return x, memory
 
     def _run_forward(self, code: Tensor, memory: Tensor, carry: int) -> tuple[Tensor, Tensor]:
         """Return the outputs of the forward layers at each frame, and their state after `carry` frames."""

@@ -17,6 +17,7 @@ from denoise.errors import UsageError
 from denoise.models.base import CausalDenoiser, InputSpec
 from denoise.models.config import config_from
 from denoise.models.layers import Conv1dAs2d, ConvTranspose1dAs2d
+from denoise.models.recurrent import Gru
 from denoise.models.speech.single_frames import SingleFrames
 
 MIN_RMS = 0.02  # quieter frames are amplified to this level, because training had none below it
@@ -165,7 +166,7 @@ class SpectralGru(ShiftEnsemble):
         )
         flat = config.widths[-1] * (self.bins >> len(config.widths))
         self.encode_proj = nn.Linear(flat, config.code)
-        self.memory = nn.GRU(config.code, config.memory, config.layers, batch_first=True)
+        self.memory = Gru(config.code, config.memory, config.layers)
         self.decode_proj = nn.Linear(config.memory + config.code, flat)
         outwards = (*config.widths[::-1], 2)
         self.decoder = nn.ModuleList(
@@ -215,7 +216,7 @@ class SpectralGru(ShiftEnsemble):
         )
 
     def _step_frame(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
-        """Denoise the next frame `(B, 1, hop)` in numpy, as `step_one` does in torch."""
+        """Denoise the next frame `(B, 1, hop)` without torch, as `step_one` does with it."""
         if self._frames is None:
             self._frames = SingleFrames(self, SLOPE)
         taper, hop, overlap = self.taper.numpy(), self.hop, self._overlap
@@ -229,9 +230,9 @@ class SpectralGru(ShiftEnsemble):
         magnitude = scaled ** np.float32(0.15)
         scale = magnitude / np.sqrt(scaled) * gain
         inner = spectrum[:, :-1]
-        features = np.stack([magnitude, inner.real * scale, inner.imag * scale], -1)
+        features = np.stack([magnitude, inner.real * scale, inner.imag * scale], 1)
         mask, memory = self._frames.mask(features, state.memory.numpy())
-        mask = (mask * np.float32(MAX_MASK)).view(np.complex64)[..., 0]
+        mask = np.float32(MAX_MASK) * (mask[:, 0] + np.complex64(1j) * mask[:, 1])
         spectrum[:, :-1] *= mask
         spectrum[:, -1] *= mask[:, -1]
         cleaned = np.fft.irfft(spectrum) * taper
