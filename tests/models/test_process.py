@@ -99,6 +99,15 @@ def test_noise_on_an_hourly_temperature_still_goes() -> None:
     assert gain_db(temperature, temperature + rng.standard_normal(SIZE), 1.0 / 3600.0) > 5.0
 
 
+def test_pink_noise_that_no_process_explains_goes_from_a_slow_log() -> None:
+    size = 8192
+    rng = np.random.default_rng(1)
+    indoors = 20.0 + 2.0 * slow(size)
+    assert gain_db(indoors, indoors + 1.5 * pink(rng, size), 1.0 / 600.0) > 1.5
+    flow = 2.0 * slow(size) + wandering(rng, 6.0, size)
+    np.testing.assert_array_equal(SlowGate().share(flow, wandering(rng, 1.0, size)), 0.0)
+
+
 def test_counts_by_the_hour_stay() -> None:
     rng = np.random.default_rng(0)
     calls = rng.poisson(20.0 + 15.0 * np.sin(2.0 * np.pi * np.arange(SIZE) / 168.0)).astype(float)

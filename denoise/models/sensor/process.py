@@ -81,13 +81,14 @@ class ProcessGate:
 
 @dataclass(frozen=True)
 class SlowGate:
-    """Applies a correction of a slow log only where it is white noise that can be told from the log.
+    """Applies a correction of a slow log only where it is noise that can be told from the log.
 
     From one day or hour to the next much happens, so weather, loads and counts look like noise. What an
     instrument adds at such a rate is white. It can be told where it alone makes up most of the spectrum, so
     that the filter of Wiener ("Extrapolation, interpolation, and smoothing of stationary time series", 1949)
     would leave little of it. As much of it has to be removed as there is in a fit of a process and white
-    noise (`ProcessGate`), and its size may not follow the log, as that of counts does. Lone corrections are
+    noise (`ProcessGate`), or white and pink noise have to explain the spectrum clearly better than any
+    process. The size of the correction may not follow the log, as that of counts does. Lone corrections are
     applied where they stand out of how rough the log is, as outliers do (`Impulses`).
     """
 
@@ -96,7 +97,9 @@ class SlowGate:
     more_db: tuple[float, float] = (1.2, 1.8)  # removed power over the least white noise: all, nothing goes
     less_db: tuple[float, float] = (2.5, 3.5)  # that noise over the removed power: the same
     left: tuple[float, float] = (0.3, 0.4)  # share of the noise that a Wiener filter leaves: the same
-    level: tuple[float, float] = (0.14, 0.2)  # correlation of its size with what is left: the same
+    misfit: tuple[float, float] = (12.0, 16.0)  # log likelihood of pink noise below a perfect fit: the same
+    better: tuple[float, float] = (4.0, 5.0)  # that of a process below that of pink noise: nothing, all goes
+    level: tuple[float, float] = (0.14, 0.2)  # correlation of its size with what is left: all, nothing goes
     lone: float = 6.0  # least size of a lone correction, in usual ones and in 90th percentiles of roughness
 
     @property
@@ -129,11 +132,13 @@ class SlowGate:
         shares = np.zeros(len(counts))
         some = np.flatnonzero((removed > 0.0) & (follows < self.level[1]))
         bands = _bands(_without_lines(power[some]))
-        _, floor, stays = _white_noise(bands, weight[some])
+        of_process, floor, stays = _white_noise(bands, weight[some])
         noise = np.maximum(floor / np.sum(HANN**2), 1e-30)
         ratio_db = 10.0 * np.log10(removed[some] / noise)
-        shares[some] = falling(ratio_db, self.more_db) * falling(-ratio_db, self.less_db)
-        shares[some] *= falling(stays, self.left) * falling(follows[some], self.level)
+        white = falling(ratio_db, self.more_db) * falling(-ratio_db, self.less_db) * falling(stays, self.left)
+        of_noise = _fits(bands / bands.mean(1, keepdims=True), _NOISE, weight[some])[0].min(1)
+        pink = falling(of_noise, self.misfit) * (1.0 - falling(of_process - of_noise, self.better))
+        shares[some] = np.maximum(white, pink) * falling(follows[some], self.level)
         return _between(shares, samples.size)
 
 
