@@ -31,7 +31,7 @@ def slow(size: int = SIZE) -> Floats:
     return np.sin(np.arange(size) / 60.0) + 0.5 * np.sin(np.arange(size) / 171.0 + 1.0)
 
 
-def gain_db(true: Floats, noisy: Floats, rate_hz: float) -> float:
+def gain_db(true: Floats, noisy: Floats, rate_hz: float | None) -> float:
     cleaned = denoise.load("sensor").clean(noisy, rate_hz)
     return float(10.0 * np.log10(np.mean((noisy - true) ** 2) / np.mean((cleaned - true) ** 2)))
 
@@ -82,15 +82,23 @@ def test_the_chain_tells_what_it_left_and_its_blocks_equal_the_whole() -> None:
 
 @pytest.mark.parametrize("memory", [1.0, 2.0, 5.0])
 @pytest.mark.parametrize("size", [700, 1500, SIZE])
-def test_days_and_hours_of_weather_are_not_smoothed(memory: float, size: int) -> None:
-    """Daily temperatures and hourly winds have a memory of a few readings."""
+@pytest.mark.parametrize("rate_hz", [1.0 / 86400.0, None])
+def test_days_and_hours_of_weather_are_not_smoothed(memory: float, size: int, rate_hz: float | None) -> None:
+    """Daily temperatures and hourly winds have a memory of a few readings; some files do not say which."""
     rng = np.random.default_rng(size)
     weather = 10.0 + 4.0 * slow(size) + 2.0 * wandering(rng, memory, size)
-    cleaned = denoise.load("sensor").clean(weather, 1.0 / 86400.0)
+    cleaned = denoise.load("sensor").clean(weather, rate_hz)
     np.testing.assert_allclose(cleaned, weather, atol=1e-5 * np.ptp(weather))
     for noise_db in (-25.0, -15.0, -10.0):
         noise = 10.0 ** (noise_db / 20.0) * weather.std() * rng.standard_normal(size)
-        assert gain_db(weather, weather + noise, 1.0 / 86400.0) > -0.5
+        assert gain_db(weather, weather + noise, rate_hz) > -0.5
+
+
+def test_noise_of_a_beating_pulse_goes_without_a_rate() -> None:
+    rng = np.random.default_rng(0)
+    pulse = np.exp(5.0 * np.cos(np.cumsum(2.0 * np.pi / 90.0 * (1.0 + 0.1 * slow()))))
+    pulse /= pulse.std()
+    assert gain_db(pulse, pulse + 0.3 * rng.standard_normal(SIZE), None) > 5.0
 
 
 def test_noise_on_an_hourly_temperature_still_goes() -> None:

@@ -231,7 +231,7 @@ def table_info(
         rate = stated_rate
         notes += (f"sample rate {rate:g} Hz as the file states it",)
     if rate is None and clock is None:
-        notes += ("no sample rate: mains hum, heartbeats, weather are not told apart; give --sample-rate",)
+        notes += ("no sample rate: hum and heartbeats are not told, weather less surely; give --sample-rate",)
         for column in columns:
             if column.maybe_time_named and column.steps_back > 0.9 * column.steps > 0:
                 notes += (f"the times in {column.name} run backwards: sort the rows",)

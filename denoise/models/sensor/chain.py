@@ -112,7 +112,8 @@ class SensorChain(Denoiser):
         self.remove, self.keep = frozenset(remove), frozenset(keep)
         self._first, self._giants, self._stages = FirstReadings(), Giants(), list(self._needed())
         self.gate, self._heart_gate, self._tone_gate = HarmGate(), HarmGate(), ToneGate()
-        self._process_gate = SlowGate() if self._slow else ProcessGate()
+        fast = sample_rate and not self._slow
+        self._process_gate = ProcessGate() if fast else SlowGate(known=self._slow)
         self.guard = EventGuard(
             impulses="impulses" not in self.keep,
             one_sided="impulses" in self.remove,

@@ -90,10 +90,15 @@ class SlowGate:
     noise (`ProcessGate`), or white and pink noise have to explain the spectrum clearly better than any
     process. The size of the correction may not follow the log, as that of counts does. Lone corrections are
     applied where they stand out of how rough the log is, as outliers do (`Impulses`).
+
+    A log without a sample rate may be slow, and counts as such where a process explains it, as it does
+    weather and seldom heartbeats or vibration.
     """
 
+    known: bool = True  # that the log is slow
     near: int = 32 * GRID  # samples to each side
-    least: int = 5 * GRID // 2  # samples of a log; fewer have no spectrum to fit, and stay
+    least: int = 5 * GRID // 2  # samples of a log; fewer have no spectrum to fit, and stay if known
+    explained: tuple[float, float] = (20.0, 25.0)  # log likelihood of a process below a perfect one
     more_db: tuple[float, float] = (1.2, 1.8)  # removed power over the least white noise: all, nothing goes
     less_db: tuple[float, float] = (2.5, 3.5)  # that noise over the removed power: the same
     left: tuple[float, float] = (0.3, 0.4)  # share of the noise that a Wiener filter leaves: the same
@@ -111,7 +116,8 @@ class SlowGate:
         """Return the share to apply of a correction `(n,)` of samples `(n,)`."""
         if not correction.any():
             return np.zeros(samples.size)
-        share = self._noise(samples, correction) if samples.size >= self.least else np.zeros(samples.size)
+        enough = samples.size >= self.least
+        share = self._noise(samples, correction) if enough else np.full(samples.size, float(not self.known))
         size = np.abs(correction)
         lone = size > self.lone * quantile_nearby(size, 0.25) / _NORMAL
         mended = np.where(lone, samples - correction, samples)
@@ -130,7 +136,7 @@ class SlowGate:
         follows = np.abs(both - mean * level) / np.sqrt(np.maximum(spread, 1e-30))
         power, weight = _power(samples, self.near)
         shares = np.zeros(len(counts))
-        some = np.flatnonzero((removed > 0.0) & (follows < self.level[1]))
+        some = np.flatnonzero((removed > 0.0) & ((follows < self.level[1]) | (not self.known)))
         bands = _bands(_without_lines(power[some]))
         of_process, floor, stays = _white_noise(bands, weight[some])
         noise = np.maximum(floor / np.sum(HANN**2), 1e-30)
@@ -139,6 +145,8 @@ class SlowGate:
         of_noise = _fits(bands / bands.mean(1, keepdims=True), _NOISE, weight[some])[0].min(1)
         pink = falling(of_noise, self.misfit) * (1.0 - falling(of_process - of_noise, self.better))
         shares[some] = np.maximum(white, pink) * falling(follows[some], self.level)
+        if not self.known:
+            shares[some] = 1.0 - falling(of_process, self.explained) * (1.0 - shares[some])
         return _between(shares, samples.size)
 
 
@@ -183,7 +191,8 @@ def _without_lines(power: Doubles) -> Doubles:
     from scipy.ndimage import median_filter
 
     upper = power[:, 12:]
-    beside = median_filter(upper, (1, 17), mode="nearest")
+    ends = np.pad(upper, ((0, 0), (8, 8)), "edge")
+    beside = median_filter(ends.ravel(), 17).reshape(ends.shape)[:, 8:-8]  # faster than row by row
     without = power.copy()
     without[:, 12:] = np.where(upper > _LINE * beside, beside, upper)
     return without
@@ -219,8 +228,9 @@ def _fits(power: Doubles, shapes: Doubles, weight: Doubles) -> tuple[Doubles, Do
     parts: Doubles = np.full((len(shapes), len(power), shapes.shape[1]), 1.0 / shapes.shape[1])
     back = np.ascontiguousarray(shapes.transpose(0, 2, 1))
     for _ in range(_ROUNDS):
-        weighted = _BINS / (parts @ shapes)
-        parts *= ((weighted * power / (parts @ shapes)) @ back) / (weighted @ back)
+        model = parts @ shapes
+        weighted = _BINS / model
+        parts *= ((weighted * power / model) @ back) / (weighted @ back)
     model = parts @ shapes
     ratio = power / model
     below = weight * np.sum(_BINS * (ratio - np.log(ratio) - 1.0), axis=-1)
