@@ -235,9 +235,9 @@ class CleanJob(Job):
         return image_paces(_load(self.options.for_modality("image"), "image"), images)
 
     def prepare(self, modality: str) -> None:
-        from pipelines.batch.huge_pages import use_huge_pages
+        from pipelines.batch.allocation import tune_allocation
 
-        use_huge_pages()
+        tune_allocation()
         self._cleaner(modality)
 
     def _cleaner(self, modality: str) -> Cleaner:

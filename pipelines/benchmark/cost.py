@@ -29,7 +29,7 @@ from denoise.machine import has_bf16, has_int8
 from denoise.models.base import Denoiser, InputSpec
 from denoise.models.layers import fold, unfold
 from denoise.models.table import PRECISIONS, RUNTIMES
-from pipelines.batch.huge_pages import use_huge_pages
+from pipelines.batch.allocation import tune_allocation
 from pipelines.benchmark.job import CostJob
 from pipelines.report import table
 
@@ -183,7 +183,7 @@ class _Entrant:
 
 def measure(job: CostJob) -> Costs:
     """Time every model, the reference shapes and the matrix product in turns."""
-    use_huge_pages()
+    tune_allocation()
     with _threads(job.threads):
         entrants = list(_entrants(job))
         matrix = torch.rand(_MATRIX, _MATRIX, generator=torch.Generator().manual_seed(0))

@@ -20,8 +20,8 @@ from denoise.machine import cores
 from denoise.options import CleanOptions
 from pipelines.batch import discover
 from pipelines.batch import run as batch
+from pipelines.batch.allocation import tune_allocation
 from pipelines.batch.discover import Item
-from pipelines.batch.huge_pages import use_huge_pages
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
 
@@ -54,7 +54,7 @@ def measure(model: str, inputs: tuple[Path, ...], workers: int | None = None) ->
     Raises:
         UsageError: The model cleans none of the files, or a file fails.
     """
-    use_huge_pages()
+    tune_allocation()
     torch.set_num_threads(cores())
     with tempfile.TemporaryDirectory() as folder:
         cleaning = CleanJob(

@@ -24,7 +24,7 @@ from denoise.metrics import finite_mean, metric
 from denoise.models.table import DEFAULT_MODELS
 from denoise.signal import MODALITIES
 from pipelines.batch import discover
-from pipelines.batch.huge_pages import use_huge_pages
+from pipelines.batch.allocation import tune_allocation
 from pipelines.batch.worker import with_path
 from pipelines.benchmark import protocols
 from pipelines.benchmark.cases import Case, CleanSignal, Metrics, clean_signals, make_case
@@ -188,7 +188,7 @@ def benchmark(job: BenchmarkJob, sheet: ContactSheet | None = None) -> Benchmark
     present = {source.modality for source in found.sources}
     if sheet:
         sheet.check(present)
-    use_huge_pages()
+    tune_allocation()
     entrants = {m: _entrants(job, m, names[m], conditions[m]) for m in MODALITIES if m in present}
     totals: dict[tuple[str, str, int], _Totals] = defaultdict(_Totals)
     problems = list(found.problems)

@@ -191,12 +191,16 @@ class SpectralGru(ShiftEnsemble):
         memory = like.new_zeros(c.layers, batch, c.memory)
         return SpectralState(zeros, zeros, memory, like.new_zeros(batch))
 
+    def step(self, block: Tensor, state: ShiftState) -> tuple[Tensor, ShiftState]:
+        """Denoise the next block `(B, C, k * hop)`; a single frame of one channel without torch."""
+        live = block.shape[1] == 1 and block.shape[-1] == self.hop and torch.is_inference_mode_enabled()
+        if live and not self.training and block.device.type == "cpu":
+            return self._step_frame(block, state)
+        return super().step(block, state)
+
     def step_one(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
         """Denoise the next block `(B, C, k * hop)` with one member."""
         window, hop, channels = self._config.window, self.hop, block.shape[1]
-        live = channels == 1 and block.shape[-1] == hop and torch.is_inference_mode_enabled()
-        if live and not self.training and block.device.type == "cpu":
-            return self._step_frame(block, state)
         # From here on, B counts every channel of every item.
         signal = torch.cat([state.history, block.flatten(0, 1)], 1)  # (B, window - hop + k hop)
         frames = signal.unfold(1, window, hop) * self.taper  # (B, k, window)
@@ -215,30 +219,40 @@ class SpectralGru(ShiftEnsemble):
             signal[:, -self._overlap :], second[:, (count - 1) * hop :], memory, level
         )
 
-    def _step_frame(self, block: Tensor, state: SpectralState) -> tuple[Tensor, SpectralState]:
-        """Denoise the next frame `(B, 1, hop)` without torch, as `step_one` does with it."""
+    def _step_frame(self, block: Tensor, state: ShiftState) -> tuple[Tensor, ShiftState]:
+        """Denoise the next frame `(B, 1, hop)` as `step` does, in numpy: its calls cost less than torch's."""
         if self._frames is None:
             self._frames = SingleFrames(self, SLOPE)
-        taper, hop, overlap = self.taper.numpy(), self.hop, self._overlap
-        signal = np.concatenate([state.history.numpy(), block[:, 0].numpy()], 1)
+        inner: SpectralState = state.state
+        taper, hop, overlap, delays = self.taper.numpy(), self.hop, self._overlap, self._delays
+        heard = np.concatenate([state.history.numpy(), block[:, 0].numpy()], 1)
+        shifted = [heard[:, delays[-1] - delay :][:, :hop] for delay in delays]
+        signal = np.concatenate([inner.history.numpy(), np.concatenate(shifted)], 1)
         spectrum = np.fft.rfft(signal * taper)
         power = spectrum.real**2 + spectrum.imag**2
         rms = np.sqrt(power.sum(1)) * np.float32(1 / hop)
-        level = np.maximum(np.maximum(state.level.numpy() * self._fade, rms), np.float32(1e-9))
-        gain = training_gain(torch.from_numpy(level)).numpy()[:, None]
+        level = np.maximum(np.maximum(inner.level.numpy() * self._fade, rms), np.float32(1e-9))
+        raised = np.minimum(np.maximum(MIN_RMS / level, 1), MAX_GAIN)
+        gain = np.where(level > MAX_RMS, USUAL_RMS / level, raised).astype(np.float32)[:, None]
         scaled = power[:, :-1] * gain**2 + np.float32(1e-10)
         magnitude = scaled ** np.float32(0.15)
         scale = magnitude / np.sqrt(scaled) * gain
-        inner = spectrum[:, :-1]
-        features = np.stack([magnitude, inner.real * scale, inner.imag * scale], 1)
-        mask, memory = self._frames.mask(features, state.memory.numpy())
+        bins = spectrum[:, :-1]
+        features = np.stack([magnitude, bins.real * scale, bins.imag * scale], 1)
+        mask, memory = self._frames.mask(features, inner.memory.numpy())
         mask = np.float32(MAX_MASK) * (mask[:, 0] + np.complex64(1j) * mask[:, 1])
-        spectrum[:, :-1] *= mask
+        bins *= mask
         spectrum[:, -1] *= mask[:, -1]
         cleaned = np.fft.irfft(spectrum) * taper
-        out = cleaned[:, :hop] + state.overlap.numpy()
+        out = (cleaned[:, :hop] + inner.overlap.numpy()).reshape(len(delays), -1, hop)
+        ready = np.concatenate([state.delayed.numpy(), out], 2)
+        mean = sum(row[:, delay : delay + hop] for row, delay in zip(ready, delays, strict=True)) / len(
+            delays
+        )
         arrays = (signal[:, -overlap:], cleaned[:, hop:], memory, level)
-        return torch.from_numpy(out)[:, None], SpectralState(*map(torch.from_numpy, arrays))
+        after = SpectralState(*map(torch.from_numpy, arrays))
+        history, delayed = (torch.from_numpy(x[..., hop:]) for x in (heard, ready))
+        return torch.from_numpy(mean)[:, None], ShiftState(history, delayed, after)
 
     def _mask(self, spectrum: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return the complex gain of every bin, `(B, k, bins + 1)`, and the memory after the last frame."""
