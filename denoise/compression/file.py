@@ -18,6 +18,7 @@ coefficients where that takes no more bytes and is nearer to the source.
 from __future__ import annotations
 
 import io as memory
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ from denoise.arrays import Array
 from denoise.compression.image import QUALITIES, Coded, ImageCompressor
 from denoise.errors import InputError, TooLargeError, UnreadableError, UnsupportedError, reason
 from denoise.io.atomic import replacing
+from denoise.io.image.base import lacking
 from denoise.io.image.codec import MAX_PIXELS, MEGA, black_and_white
 from denoise.io.limits import require_memory
 from denoise.signal import ImageInfo, Metadata, Page
@@ -41,6 +43,7 @@ MAGIC = b"\x8aDNZ"
 VERSION = 1
 _GRAY, _LOSSLESS, _ALPHA, _DRAWN = 1, 2, 4, 8
 _FIXED = struct.Struct("<4sBBB4s")
+_KEPT = ("exif", "icc", "xmp", "dpi")  # fields of the metadata
 _MAX_METADATA_BYTES = 64 << 20
 # Memory to decode a pixel, pixels that any file may have, and the most for each byte of a larger one. The
 # exact decoder takes 4 s a megapixel. One shade alone has 210 pixels a byte, a drawing in WebP 10 to 150.
@@ -94,7 +97,8 @@ def compress(
     if info.pages > 1 or info.bands or info.passthrough_channels > 1:
         raise UnsupportedError(f"{source}: has several pages or bands; expected one picture, gray or RGB")
     notes = (*info.notes, *info.lost)
-    if others := (*info.texts, *filter(None, [info.own.get("beside")])):
+    others = (*info.texts, *filter(None, [info.own.get("beside")]), *lacking(info.metadata, _KEPT))
+    if others:
         notes += (f"{', '.join(others)}: not kept ({SUFFIX} has no place for it)",)
     if pixels.dtype != np.uint8:
         if lossless:
@@ -121,7 +125,7 @@ def compress(
     data = _FIXED.pack(MAGIC, VERSION, flags, number, codec.digest)
     data += b"".join(map(_varint, (width, height, *map(len, parts)))) + b"".join(parts)
     _check(Page(height, width, len(pixels), "uint8"), len(data) + 4, flags, f"{source}: ")
-    with replacing(target) as partial:
+    with replacing(target, source) as partial:
         partial.write_bytes(data + struct.pack("<I", zlib.crc32(data)))
     return Compressed(
         height * width,
@@ -248,7 +252,8 @@ def _read(path: Path) -> _Head:
     """Read a file, and check everything that can be checked before memory is taken."""
     try:
         with path.open("rb") as file:
-            data = file.read(_FIXED.size)
+            size = os.fstat(file.fileno()).st_size  # 0 of the kernel's own files, which may never end
+            data = file.read(_FIXED.size) if size else b""
             data += file.read() if data[:4] == MAGIC else b""  # another file may be large, or a device
     except OSError as error:
         raise UnreadableError(f"cannot be read ({error.strerror}); expected a {SUFFIX} file") from error

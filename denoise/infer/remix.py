@@ -12,6 +12,7 @@ from denoise import io
 from denoise.arrays import Array
 from denoise.errors import UsageError
 from denoise.io.atomic import replacing
+from denoise.io.formats import record_parts
 from denoise.signal import SensorInfo
 
 
@@ -33,8 +34,10 @@ def remix_file(source: Path, cleaned: Path, destination: Path, strength: float) 
     if not 0 <= strength <= 1:
         raise UsageError(f"the strength is {strength}; expected 0 to 1")
     converts = io.sniff(source).written_suffix != ""
-    if strength == 1 or (not converts and (strength == 0 or filecmp.cmp(source, cleaned, shallow=False))):
-        with replacing(destination) as partial:
+    several = record_parts(source, destination)  # whose names the header holds
+    same = not converts and not several and (strength == 0 or filecmp.cmp(source, cleaned, shallow=False))
+    if same or (strength == 1 and not several):
+        with replacing(destination, source) as partial:
             shutil.copyfile(source if strength == 0 else cleaned, partial)
         return
     modality = io.modality(source).name

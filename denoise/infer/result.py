@@ -86,7 +86,7 @@ def writer_or_copy(source: Path, destination: Path, info: SignalInfo) -> Iterato
 
 def copy(source: Path, destination: Path) -> None:
     """Copy a file that needs no change: encoding it again would change a JPEG, and drop what is unknown."""
-    with replacing(destination) as partial:
+    with replacing(destination, source) as partial:
         shutil.copyfile(source, partial)
 
 

@@ -14,6 +14,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,14 +34,16 @@ _later: ContextVar[bool] = ContextVar("_later", default=False)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, like: Path | None = None, *, exact: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` on a clean exit, else remove it.
 
     The file exists, empty, when the block starts. The parent folder must exist. An existing `path` keeps its
-    bytes until the rename.
+    bytes until the rename. Only the owner can read what is unfinished.
 
     Args:
         path: The final name.
+        like: File that the result is made of: nobody reads the result who cannot read that.
+        exact: Give the result the permissions of `like`, not those of a new file.
 
     Yields:
         A hidden name in the same folder, `.{name}.{8 hex digits}.part`.
@@ -56,10 +59,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written: is no regular file; expected a file name")
     temporary = temporary_path(path)
     try:
-        # O_EXCL: never another writer's file. Mode 0o666 lets the umask decide, as for any new file.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = _create(temporary, 0o666)  # the umask and the folder decide, as for any new file
+        temporary.unlink()  # who opened this one reads nothing of the next
+        _create(temporary, 0o600)
         yield temporary
         _sync(temporary)
+        _set_mode(temporary, mode, like, exact)
         temporary.replace(path)
         if not _later.get():
             sync_folder(path.parent)
@@ -138,6 +143,25 @@ def temporary_path(path: Path) -> Path:
     while len(os.fsencode(name)) > limit:  # letter by letter: a cut inside one would make another name
         name = name[:-1]
     return path.with_name("." + name + ending)
+
+
+def _create(path: Path, mode: int) -> int:
+    """Create an empty file, never in place of another writer's; return the permissions that it got."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    try:
+        return stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+
+
+def _set_mode(path: Path, mode: int, like: Path | None, exact: bool) -> None:
+    """Set the permissions of a finished file: `mode`, without what `like` gives to nobody but its owner."""
+    if like is not None and like.is_file():  # a reader may describe what is no file
+        given = stat.S_IMODE(like.stat().st_mode)
+        mode = given if exact else mode & (given | stat.S_IRWXU)
+    if mode != stat.S_IMODE(path.stat().st_mode):
+        with contextlib.suppress(PermissionError):  # of a file system without permissions
+            path.chmod(mode)
 
 
 def _sync(path: Path) -> None:

@@ -440,21 +440,22 @@ def swapped(path: Path, backup: str | None, proven: str | None = None) -> Iterat
             return
         with output_errors(path):
             if original != path and not kept:
-                with replacing(original) as partial:
+                with replacing(original, path, exact=True) as partial:
                     shutil.copyfile(path, partial)
-                shutil.copystat(path, original)
-            with replacing(path) as partial:
-                shutil.copy2(result, partial)  # with its time, which may be that of the input
-                _copy_ownership(path if path.exists() else source, partial)
+                    _copy_attributes(path, partial, path)
+            replaced = path if path.exists() else source
+            with replacing(path, replaced, exact=True) as partial:
+                shutil.copyfile(result, partial)
+                _copy_attributes(replaced, partial, result)  # its time may be that of the input
 
 
-def _copy_ownership(source: Path, copy: Path) -> None:
-    """Give a file the permissions of another, and its owner and extended attributes where that is allowed."""
+def _copy_attributes(source: Path, copy: Path, timed: Path) -> None:
+    """Give a file the owner and the extended attributes of another, where that is allowed, and a time."""
+    found = source.stat()
     if hasattr(os, "chown"):
-        found = source.stat()
         with suppress(OSError):
             os.chown(copy, found.st_uid, found.st_gid)
-    shutil.copymode(source, copy)
+    os.utime(copy, ns=(timed.stat().st_atime_ns, timed.stat().st_mtime_ns))
     if hasattr(os, "listxattr"):
         with suppress(OSError):
             for name in os.listxattr(source):

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from denoise.errors import DenoiseError, InputError, StorageError, reason
+from denoise.errors import DenoiseError, InputError, StorageError, counted, reason
 from denoise.io.atomic import syncing_later
 from denoise.io.formats import record_parts
 from pipelines.batch.discover import Item
@@ -39,11 +39,12 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
             if source.exists() and not source.is_file():  # since it was listed; a pipe would be waited for
                 raise InputError(f"{item.source}: is no regular file any more")
             local = replace(item, source=source, destination=destination)
+            names = _other_names(item)
             job.options.check_duration(source, item.modality)  # a refused file leaves no folder behind
             with output_errors(destination):
                 destination.parent.mkdir(parents=True, exist_ok=True)
             outcome, input_digest = _execute(job, local)
-            notes = outcome.notes + _keep_private(local) + (_keep_mtime(local) if job.keep_mtime else ())
+            notes = outcome.notes + names + _exposed(local) + (_keep_mtime(local) if job.keep_mtime else ())
             output_digest = digest(local.destination)
             parts = {key: digest(item.output(key)) for key in item.parts}  # records are not staged
     except StorageError:
@@ -132,17 +133,22 @@ def _as_planned(sentence: str, local: Item, item: Item) -> str:
     return sentence
 
 
-def _keep_private(item: Item) -> tuple[str, ...]:
-    """Let nobody read a result who cannot read its source; return a note if the file system does not."""
-    try:
-        for source, result in ((item.source, item.destination), *_parts(item).items()):
-            mode = stat.S_IMODE(result.stat().st_mode)
-            allowed = mode & (source.stat().st_mode | stat.S_IRWXU)
-            if allowed != mode:
-                result.chmod(allowed)
-    except OSError as error:
-        return (f"the permissions of {item.source.name} could not be kept: {reason(error)}",)
-    return ()
+def _other_names(item: Item) -> tuple[str, ...]:
+    """Return a note about the hard links of a file that is replaced: they keep the original."""
+    others = item.source.stat().st_nlink - 1 if item.source == item.destination else 0
+    if not others:
+        return ()
+    keep = "hard link) keeps" if others == 1 else "hard links) keep"
+    named = f"{counted(others, 'other name')} of {item.source.name} ({keep} the original"
+    return (f"{named}: the result is a file of its own",)
+
+
+def _exposed(item: Item) -> tuple[str, ...]:
+    """Return a note if more people can read a result than its source, as on disks without permissions."""
+    mode = item.source.stat().st_mode | stat.S_IRWXU
+    if not stat.S_IMODE(item.destination.stat().st_mode) & ~mode:
+        return ()
+    return (f"the permissions of {item.source.name} could not be kept",)
 
 
 def _keep_mtime(item: Item) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from denoise.compression import fixed_point, image
 from denoise.compression.entropy import Decoder, Encoder, logistic, mixture
 from denoise.compression.image import ImageCompressor
 from denoise.errors import InputError, TooLargeError, UnreadableError, UnsupportedError, WeightsError
+from denoise.io.image.iptc import APP13, packed_record
 from denoise.models.layers import ResidualBlock
 from denoise.signal import Page
 from pipelines.cli.group import cli
@@ -351,7 +352,11 @@ def test_a_comment_that_goes_has_a_note(codec: ImageCompressor, tmp_path: Path) 
     picture = Image.fromarray(np.moveaxis(crop(64), 0, -1))
     picture.save(tmp_path / "a.png", pnginfo=texts)
     picture.save(tmp_path / "b.jpg", comment=b"hello")
-    for name, found in (("a.png", "Title"), ("b.jpg", "comment")):
+    record = b"\x1c\x02\x78\0\x05hello"
+    content, data = APP13 + packed_record(record), (tmp_path / "b.jpg").read_bytes()
+    segment = b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
+    (tmp_path / "c.jpg").write_bytes(data[:2] + segment + data[2:])
+    for name, found in (("a.png", "Title"), ("b.jpg", "comment"), ("c.jpg", "comment, IPTC")):
         done = coding.compress(tmp_path / name, tmp_path / "a.dnz", 50, codec)
         assert f"{found}: not kept (.dnz has no place for it)" in done.notes
 

@@ -24,6 +24,37 @@ def test_new_bytes_take_the_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize(
+    ("like", "exact", "expected"),
+    [(None, False, 0o640), (0o604, False, 0o600), (0o666, False, 0o640), (0o666, True, 0o666)],
+)
+def test_only_the_owner_reads_what_is_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, like: int | None, exact: bool, expected: int
+) -> None:
+    target, source = tmp_path / "a.bin", tmp_path / "source.bin"
+    source.touch()
+    source.chmod(like or 0o600)
+    modes: list[int] = []
+
+    original = Path.replace
+
+    def rename(self: Path, final: Path) -> Path:
+        modes.append(self.stat().st_mode & 0o777)
+        return original(self, final)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    before = os.umask(0o027)
+    try:
+        with replacing(target, None if like is None else source, exact=exact) as part:
+            part.write_bytes(b"new")
+            modes.append(part.stat().st_mode & 0o777)
+    finally:
+        os.umask(before)
+    assert modes == [0o600, expected]
+    assert target.stat().st_mode & 0o777 == expected
+
+
 def _stopped_write(target: Path, stop: BaseException) -> None:
     with replacing(target) as part:
         part.write_bytes(b"half")

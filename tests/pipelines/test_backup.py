@@ -1,5 +1,6 @@
 """Backups of files cleaned in place: one is the original only of what this program wrote from it."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -7,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from denoise.errors import InputError
+from denoise.io.atomic import is_temporary
 from pipelines.batch import store
 from pipelines.batch.manifest import PENDING_NAME, Manifest
 from pipelines.cli.group import cli
+from tests.io.sensor.makers import make_fif
 
 
 def picture(path: Path, seed: int = 0, side: int = 32) -> Path:
@@ -243,6 +247,58 @@ def test_nobody_reads_a_result_who_cannot_read_its_source(tmp_path: Path, mode: 
     assert (out / "a.png").stat().st_mode & 0o777 & ~mode == 0
     assert clean(path).exit_code == 0
     assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("suffix", ["png", "wav", "csv", "fif", "npz"])
+def test_no_file_of_a_private_source_is_ever_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    samples = np.random.default_rng(0).normal(size=(2, 3000)).astype(np.float32) / 8
+    if suffix == "png":
+        picture(path)
+    elif suffix == "wav":
+        soundfile.write(path, samples.T, 8000)
+    elif suffix == "csv":
+        log(path, 100)
+    elif suffix == "fif":
+        make_fif(path, samples[:, :500] * 1e-5)
+    else:
+        np.savez(path, x=samples[0], y=samples[1])
+    path.chmod(0o600)
+    modes: list[int] = []
+
+    original = Path.replace
+
+    def rename(self: Path, final: Path) -> Path:
+        if is_temporary(self.name):
+            modes.append(self.stat().st_mode & 0o077)
+        return original(self, final)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    words = ["clean", "-q", "--workers", "1", str(path), "-o", str(tmp_path / f"b.{suffix}")]
+    found = CliRunner().invoke(cli, words)
+    assert found.exit_code == 0, found.output
+    assert (
+        CliRunner().invoke(cli, ["clean", "-q", str(path), "--in-place", "--backup", ".orig"]).exit_code == 0
+    )
+    assert modes == 4 * [0]  # of both results, the backup, and what takes the place of the source
+
+
+def test_hard_links_of_a_file_in_place_are_named(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    before = path.read_bytes()
+    for name in ("b.dat", "c.dat"):
+        os.link(path, tmp_path / name)
+    found = clean(path, "--json", "-")
+    (row,) = json.loads(found.stdout)["rows"]
+    assert (
+        "2 other names of a.png (hard links) keep the original: the result is a file of its own"
+        in row["notes"]
+    )
+    assert (tmp_path / "b.dat").read_bytes() == before != path.read_bytes()
+    again = clean(path, "--overwrite", "--json", "-")
+    assert "hard link" not in again.stdout
 
 
 def test_extended_attributes_stay_in_place(tmp_path: Path) -> None:

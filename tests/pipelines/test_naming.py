@@ -144,13 +144,15 @@ def test_what_fails_in_place_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     before = path.read_bytes()
     job = CleanJob(inputs=(path,), output=tmp_path, in_place=True, backup=".orig", workers=1)
 
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def fail(path: Path, **_: object) -> None:
+        if ".orig" not in path.name:  # the backup is complete
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.shutil, "copymode", fail)
+    monkeypatch.setattr(store.os, "utime", fail)
     result = batch.run(job)
     assert result.stopped or result.counts["failed"] == 1
     assert path.read_bytes() == before
+    assert (tmp_path / "a.png.orig").read_bytes() == before
     assert not [name for name in names(tmp_path) if name.endswith(".part")]
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from denoise import io
+from denoise.infer.remix import remix_file
 from pipelines.batch.store import digest
 
 SAMPLES, RATE_HZ = 2000, 250
@@ -76,6 +78,21 @@ def test_the_manifest_proves_every_file_of_a_record(tmp_path: Path, denoise: Any
     assert "was changed since it was written" in refused.stdout
     assert (out / "rec.dat").read_bytes() == b"edited"
     assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_another_strength_of_a_record_is_a_whole_record(
+    tmp_path: Path, denoise: Any, strength: float
+) -> None:
+    header, mixed = _record(tmp_path / "in", "rec"), tmp_path / "mixed" / "half.hea"
+    assert denoise("clean", header, "-o", tmp_path / "out", "--model", "savgol").exit_code == 0
+    cleaned = tmp_path / "out" / "rec.hea"
+    mixed.parent.mkdir()
+    remix_file(header, cleaned, mixed, strength)
+    assert {path.name for path in mixed.parent.iterdir()} == {"half.hea", "half.dat", "half.atr"}
+    noisy, clean, found = (io.read(path)[0] for path in (header, cleaned, mixed))
+    np.testing.assert_allclose(found, noisy + strength * (clean - noisy), atol=0.003)  # half a step
+    assert not np.array_equal(noisy, clean)
 
 
 def test_a_record_without_its_samples_fails_by_their_name(tmp_path: Path, denoise: Any) -> None:

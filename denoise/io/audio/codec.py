@@ -292,7 +292,7 @@ class AudioWriter:
         self.clipped = 0
         self.notes: tuple[str, ...] = ()
         self._notes: tuple[str, ...] = ()
-        self._path, self._parts = path, info.parts
+        self._path, self._source, self._parts = path, info.source, info.parts
         self._encoding = encoding(path, info)
         self._tags = info.tags if info.container in containers(path, info) else ()
         if info.stamp:
@@ -346,7 +346,7 @@ class AudioWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._part = stack.enter_context(replacing(self._path))
+            self._part = stack.enter_context(replacing(self._path, self._source))
             try:
                 self._file = self._encoding.open(self._part)
             except soundfile.SoundFileError as error:

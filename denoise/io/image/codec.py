@@ -137,7 +137,7 @@ class ImageWriter:
         if not same and (lost := (*self._info.texts, *self._format.lacks(self._info.metadata))):
             self.notes += (f"{', '.join(lost)}: not kept ({self._format.name} has no place for it)",)
         with ExitStack() as opening:
-            temporary = opening.enter_context(replacing(self._path))
+            temporary = opening.enter_context(replacing(self._path, self._info.source))
             self._sink = opening.enter_context(self._format.sink(temporary, info))
             self._stack = opening.pop_all()
         return self

@@ -205,7 +205,7 @@ class MediaWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._part = stack.enter_context(replacing(self._path))
+            self._part = stack.enter_context(replacing(self._path, self._source))
             stack.callback(self._remove)
             self._thread = stack.enter_context(ThreadPoolExecutor(1))
             self._open()

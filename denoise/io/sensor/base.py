@@ -294,7 +294,7 @@ class SensorWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.open(stack.enter_context(replacing(self.path)), stack)
+            self.open(stack.enter_context(replacing(self.path, self.info.source)), stack)
             self._stack = stack.pop_all()
         return self
 

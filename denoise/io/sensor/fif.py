@@ -6,6 +6,7 @@ and annotations. The precision of the file is kept. The whole file is in memory.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ class _Fif:
         with tempfile.TemporaryDirectory(dir=temporary.parent) as folder:
             whole = Path(folder) / "whole_raw.fif"  # MNE insists on such a name
             raw.save(whole, fmt=raw.orig_format, verbose="error")
-            whole.replace(temporary)
+            shutil.copyfile(whole, temporary)  # which keeps its permissions
 
 
 def _units(raw: Any) -> Array:

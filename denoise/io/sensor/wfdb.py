@@ -198,7 +198,7 @@ class WfdbWriter(ScaledWriter):
                 raise OutputError(
                     f"{new}: {target.name} would replace a file of {old}; choose another folder"
                 )
-        opened = {path: stack.enter_context(replacing(target)) for path, target in targets.items()}
+        opened = {path: stack.enter_context(replacing(target, path)) for path, target in targets.items()}
         for path in opened.keys() - {store.path for store in self.stores}:
             shutil.copyfile(path, opened[path])
         return [opened[store.path] for store in self.stores]
