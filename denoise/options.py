@@ -44,7 +44,7 @@ def _resolved(path: Path | None) -> str | None:
 def _contents(text: str | None) -> str | None:
     """Digest of the file that the text names, or the text itself if it names none."""
     path = Path(text or "")
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         return text
     try:
         with path.open("rb") as file:

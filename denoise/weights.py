@@ -141,7 +141,7 @@ def _header(path: Path) -> _Header:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            head = file.read(8)
+            head = file.read(8) if size else b""  # the kernel's own say so, and may never end
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if head[:2] in (b"PK", b"\x80\x02"):
                 raise WeightsError(f"{path}: is a pickle, which can execute code; expected .safetensors")

@@ -17,7 +17,7 @@ from denoise.infer.result import mean_figures
 from denoise.io.formats import modality_of
 from denoise.io.sensor.base import SensorReader
 from denoise.metrics import finite_mean
-from denoise.signal import SignalInfo
+from denoise.signal import SensorInfo, SignalInfo
 from pipelines.batch import discover
 
 
@@ -173,8 +173,16 @@ def _score_recording(
                         measure(true_part, guessed_part, peak=info.peak, sample_rate=info.sample_rate)
                     )
             notes = [f"{gaps} of {samples} samples are gaps and not compared"] if gaps else []
-            notes += _time_notes(truth, guess)
+            notes += _time_notes(truth, guess) + _pairing_notes(truth.info, guess.info)
     return {**scorer.result(), **{name: float(np.mean(values)) for name, values in named.items()}}, (*notes,)
+
+
+def _pairing_notes(reference: SignalInfo, estimate: SignalInfo) -> list[str]:
+    """Say that columns are compared in their order, where one of two logs has no names."""
+    infos = [info for info in (reference, estimate) if isinstance(info, SensorInfo)]
+    if reference.shape[0] < 2 or len(infos) < 2 or all(info.columns for info in infos):
+        return []
+    return ["columns are compared by their position: not both files name them"]
 
 
 def _time_notes(reference: io.Reader, estimate: io.Reader) -> list[str]:

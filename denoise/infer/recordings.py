@@ -47,6 +47,7 @@ _MIN_RESTRAINED = 0.05  # share of a correction that is left out, from which a n
 _FEW_READINGS = 1000  # of a log whose noise may be left because too few of its parts tell it
 _SAID = {"left_noise_db", "left_process_db"}  # each has a note that says why a column is left
 _RELEASE_SAMPLES = 1 << 20  # after which holes between blocks in use, up to 300 MB, go back to the system
+_NOTHING = "left as it is: there is nothing to remove"
 _MAX_UNTOUCHED = 8  # columns that notes name as left as they are
 
 
@@ -73,6 +74,12 @@ def _clean_each(source: Path, destination: Path, cleaner: Cleaner, options: Clea
             reading["streams"] = options.streams
     elif cleaner.spec.modality == "sensor":
         reading |= {name: getattr(options, name) for name in _READING} | {"only_measurements": True}
+    if cleaner.selector and destination.suffix.lower() == source.suffix.lower() and not options.reference:
+        silent = _silent(source, reading)
+        if silent is not None:  # which a packed file may hold for days
+            copy(source, destination)
+            selection = Selection("none", reason="none: silence throughout")
+            return FileResult(silent, silent.shape[-1], {}, (*silent.notes, _NOTHING), 0, (selection,))
     info, levels = _measure_levels(source, cleaner, reading)
     samples, released, figures, notes, selections = 0, 0, [], [], list[Selection]()
     unchanged = _Unchanged(info)
@@ -114,7 +121,7 @@ def _clean_each(source: Path, destination: Path, cleaner: Cleaner, options: Clea
     if not copied:
         all_notes = (*info.notes, *writer_notes(sink), *notes)
         return FileResult(info, samples, mean_figures(figures), all_notes, sink.clipped, tuple(selections))
-    all_notes = (*info.notes, *notes, "left as it is: there is nothing to remove")
+    all_notes = (*info.notes, *notes, _NOTHING)
     measured = as_before(mean_figures(figures))
     return FileResult(info, samples, measured, all_notes, 0, tuple(not_written(selections)))
 
@@ -163,6 +170,19 @@ def _measure_levels(source: Path, cleaner: Cleaner, reading: Mapping[str, Any]) 
             if not (spec.centre or spec.removes_offset or spec.scale) and levels.varies.all():
                 break
         return blocks.info, levels
+
+
+def _silent(source: Path, reading: Mapping[str, Any]) -> SignalInfo | None:
+    """Describe a recording whose channels are constant throughout; None for others, mostly at once."""
+    with io.reader(source, **reading) as blocks:
+        if blocks.info.pages > 1 or not blocks.info.shape[-1]:
+            return None
+        first = None
+        for block in blocks:
+            first = block[:, :1] if first is None and block.size else first
+            if first is None or (block != first).any():
+                return None
+        return None if salvaged(blocks.info) else blocks.info
 
 
 class _Unchanged:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import stat
 import zlib
 from pathlib import Path
 
@@ -52,11 +53,15 @@ def read_head(path: Path, expected: str = "") -> bytes:
     """Read the first `HEAD_BYTES` of a file; refuse an empty one if something is `expected`.
 
     Raises:
-        UnreadableError: It is a directory, empty, or cannot be opened.
+        UnreadableError: It is a directory, a device, a pipe or a socket, empty, or cannot be opened.
     """
     try:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a pipe would be waited for
+            raise UnreadableError(f"{path}: is a device, pipe or socket; expected a regular file")
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+            # The kernel's own, as /proc/kmsg, say that they are empty, and may block or never end.
+            head = file.read(HEAD_BYTES) if status.st_size else b""
     except IsADirectoryError as error:
         raise UnreadableError(f"{path}: is a directory; expected a file") from error
     except OSError as error:

@@ -1,7 +1,10 @@
 """Files that a command takes besides signals, with any content: a sentence and an exit code, no traceback."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -274,6 +277,32 @@ def test_a_file_without_an_end_is_not_read_to_it(
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
     assert "/dev/zero" in run(*arguments.split())
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="needs a file that blocks and looks regular")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "clean in -o out --model median",
+        "info in/k.wav",
+        "decompress in/k.dnz -o a.png",
+        "models show in/k.png",
+    ],
+)
+def test_a_file_of_the_kernel_is_not_waited_for(tmp_path: Path, arguments: str) -> None:
+    """It says that it is regular and empty, and blocks, or never ends; where it may not be read it fails."""
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "a.png")
+    for suffix in ("png", "wav", "csv", "edf", "mp4", "dnz"):
+        (tmp_path / "in" / f"k.{suffix}").symlink_to("/proc/kmsg")
+    words = [sys.executable, "-m", "denoise", *arguments.split()]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert found.returncode in (1, 2), found.stderr
+    assert "in/k." in found.stdout + found.stderr
+    assert (tmp_path / "out" / "a.png").exists() == arguments.startswith("clean")
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import denoise
 from denoise.errors import InputError, UsageError
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.file import FileReport, clean_file
+from denoise.infer.switch import AudioSelector
 
 Make = Callable[..., Any]
 
@@ -110,6 +111,24 @@ def test_a_recording_keeps_its_length_and_rate(tmp_path: Path, recurrent: Make, 
     assert not cleaned[:, 1].any()
     assert set(report.metrics) == {"estimated_noise_dbfs_before", "estimated_noise_dbfs_after"}
     assert report.cost == {"real_time_factor": pytest.approx(report.seconds * rate / 12345)}
+
+
+def test_silence_throughout_is_copied_without_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packed file of 117 kB holds hours of it, in eight channels."""
+    silent, sounding = tmp_path / "a.flac", tmp_path / "b.flac"
+    samples = np.zeros((30_000, 8), np.int16)
+    soundfile.write(silent, samples, 8000)
+    samples[-1, 3] = 1
+    soundfile.write(sounding, samples, 8000)
+    monkeypatch.setattr(AudioSelector, "stream", None)
+    report = clean_file(silent, tmp_path / "c.flac")
+    assert (tmp_path / "c.flac").read_bytes() == silent.read_bytes()
+    assert (report.model, report.duration_s) == ("none", 3.75)
+    assert report.notes == ("none: silence throughout", "left as it is: there is nothing to remove")
+    with pytest.raises(TypeError):  # one step of one channel, and models are asked
+        clean_file(sounding, tmp_path / "d.flac")
 
 
 def test_a_recording_against_its_reference(tmp_path: Path, cleaner: Make) -> None:

@@ -188,6 +188,19 @@ def test_score_says_what_it_does_not_compare(tmp_path: Path, denoise: Run) -> No
     assert "the times differ by up to 5 s" in result.stdout
 
 
+def test_score_says_that_columns_without_names_go_by_position(tmp_path: Path) -> None:
+    a, b = np.random.default_rng(2).normal(size=(2, 300)).cumsum(1)
+    truth = _table(tmp_path / "truth.csv", {"a": a, "b": b})
+    np.save(tmp_path / "estimate.npy", np.stack([a, b], 1))
+    for reference, notes in (
+        (truth, ("columns are compared by their position: not both files name them",)),
+        (_table(tmp_path / "named.csv", {"a": a, "b": b}), ()),
+    ):
+        (row,) = score(reference, tmp_path / "estimate.npy" if notes else truth).rows
+        assert row.metrics is not None, row.error
+        assert row.notes == notes
+
+
 def test_score_measures_every_recording_of_a_log(tmp_path: Path) -> None:
     a, b = np.random.default_rng(2).normal(size=(2, 300)).cumsum(1)
     np.savez(tmp_path / "truth.npz", a=a, b=b[:200])

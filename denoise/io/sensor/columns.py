@@ -154,6 +154,11 @@ def code_notes(codes: Mapping[float, int], name: str) -> list[str]:
     ]
 
 
+def decimals_note(names: Sequence[str]) -> list[str]:
+    """Write a note about columns of whole numbers, if there are any, which get decimals."""
+    return [f"whole numbers of {', '.join(names[:8])} get decimals where they are cleaned"] if names else []
+
+
 def describe(
     columns: Sequence[ColumnSurvey],
     chosen: Sequence[int],

@@ -33,7 +33,7 @@ from denoise.io.sensor.base import (
     check_recording,
 )
 from denoise.io.sensor.cells import CellFormat, replaced
-from denoise.io.sensor.columns import table_info
+from denoise.io.sensor.columns import decimals_note, table_info
 from denoise.io.sensor.dialect import Head, head_of
 from denoise.io.sensor.doubts import refuse_sources
 from denoise.io.sensor.numerals import (
@@ -201,10 +201,7 @@ def _survey(path: Path, options: LogOptions, _state: tuple[int, ...]) -> SensorI
     blank_gaps = head.dialect.delimiter != " " and head.width > 1
     formats = tuple(surveys[index].format(blank_gaps, more_decimals) for index in chosen)
     layout = TextLayout(head, chosen, formats, rows, marks)
-    whole = ", ".join(
-        [surveys[index].name for index in chosen if surveys[index].is_whole and more_decimals][:8]
-    )
-    notes = [f"whole numbers of {whole} get decimals where they are cleaned"] if whole else []
+    notes = decimals_note([surveys[i].name for i in chosen if surveys[i].is_whole and more_decimals])
     if cut:
         notes.append(f"the last line is cut off: {shown(cut)!r} is kept as it is")
     return replace(info, notes=(*head.notes, *info.notes, *notes), own=layout)

@@ -32,7 +32,7 @@ from denoise.io.sensor.base import (
     naming_damage,
     sensor_info,
 )
-from denoise.io.sensor.columns import choose, describe, find_clock
+from denoise.io.sensor.columns import choose, decimals_note, describe, find_clock
 from denoise.io.sensor.kinds import domain_of
 from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout, time_axis
 from denoise.io.sensor.survey import CodeSurvey, ColumnSurvey
@@ -53,6 +53,7 @@ class Member:
     value: float | None = None  # the number, if it is a single one
     sample_rate: float | None = None  # Hz, if the file states it for this array
     stamp_type: str = ""  # of an array of times in seconds since 1970: their type in the file
+    shown_whole: bool = False  # numbers without decimals, of a type that holds them
 
 
 def member(layout: Callable[[str], ArrayLayout], label: str, load: Callable[[], io.BytesIO]) -> Member:
@@ -228,6 +229,7 @@ class ArchiveFormat:
         elif stated and not given:
             notes += [f"sample rate {stated:g} Hz from {stated_name!r}"]
         notes += describe(surveys, chosen, clock, given)
+        notes += decimals_note([name for name in domains if members[name].shown_whole])
         info = sensor_info(
             path,
             (len(chosen_one.domains), chosen_one.samples),

@@ -12,7 +12,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class _Xlsx:
         numbers = [cell if _is_number(cell) else None for cell in cells]
         count = sum(cell is not None for cell in numbers)
         found = loaded(np.array(numbers, np.float64), label)
+        found = replace(found, shown_whole=all(isinstance(cell, int | None) for cell in numbers))
         if any(isinstance(cell, str) and cell.startswith("=") for cell in given):
             return Member(None, "formulas", found.load)
         if count < max(1, _MIN_SHARE * len(given)):

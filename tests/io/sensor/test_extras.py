@@ -55,6 +55,23 @@ def test_a_workbook_keeps_formulas_styles_and_other_sheets(tmp_path: Path) -> No
     assert cells["A3"].value == openpyxl.load_workbook(path)["Sheet"]["A3"].value
 
 
+def test_whole_numbers_of_a_workbook_get_decimals_with_the_note_of_a_text(tmp_path: Path) -> None:
+    import openpyxl
+
+    path = tmp_path / "a.xlsx"
+    book = openpyxl.Workbook()
+    sheet: Any = book.active
+    sheet.append(["whole", "level"])
+    for number, level in enumerate(LOG[0].tolist()):
+        sheet.append([None if number == 9 else round(100 * level), level])
+    book.save(path)
+    text = tmp_path / "a.csv"
+    text.write_text("whole,level\n" + "".join(f"{round(100 * x)},{x:.6f}\n" for x in LOG[0]))
+    for file in (path, text):
+        notes = [note for note in io.probe(file).notes if "whole numbers" in note]
+        assert notes == ["whole numbers of whole get decimals where they are cleaned"]
+
+
 def test_a_workbook_has_the_properties_of_its_source_and_the_same_bytes_at_every_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
