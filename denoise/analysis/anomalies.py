@@ -15,6 +15,7 @@ from denoise import weights
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.estimator import Estimator
 from denoise.analysis.evidence import Evidence, RowEvidence, WindowEvidence, is_signal, packed, unpacked
+from denoise.analysis.origin import listed, rate_misfit
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
 from denoise.analysis.thresholds import TAILS, Tail, UnitScores, combined_p_value, combined_score
 from denoise.arrays import Array, Doubles, Floats, Mask
@@ -155,6 +156,7 @@ class AnomalyDetector(Estimator):
         self.evidence_: Evidence = evidence
         self.item_shape_ = shape
         self.columns_: tuple[str, ...] = ()  # names in the normal logs; empty if they have none
+        self.sample_rates_: tuple[float, ...] = ()  # least and largest of theirs in Hz; empty if unknown
         normal = normal.astype(_SINGLE)
         self._tails = [Tail.of(line) for line in normal]
         self.unit_nats_, self.false_alarms_ = 1.0, None
@@ -252,6 +254,7 @@ class AnomalyDetector(Estimator):
             "tail": self.tail_.kind,
             "units": self.tail_.units,
             "columns": list(self.columns_),
+            "sample_rates_hz": list(self.sample_rates_),
             "unit_nats": self.unit_nats_,
             "scores": packed(self.tail_.scores, _SINGLE),
             "tails": [packed(tail.scores, _SINGLE) for tail in self._tails],
@@ -299,6 +302,7 @@ class AnomalyDetector(Estimator):
         if len(self._tails) != len(evidence.names):
             raise ValueError(f"{len(self._tails)} distributions of {evidence.names}")
         self.columns_ = tuple(map(str, known.get("columns", ())))
+        self.sample_rates_ = tuple(map(float, known.get("sample_rates_hz", ())))
         units, self.unit_nats_ = int(known.get("units", 0)), float(known.get("unit_nats", 1.0))
         if units < 0 or not self.unit_nats_ >= 1:
             raise ValueError(f"{units} units of {self.unit_nats_} nats")
@@ -381,7 +385,12 @@ def anomalies(
         combined_p_value(measured.p_value, loaded.tail_.units, loaded.unit_nats_),
         loaded.quantile,
         loaded.threshold_,
-        (*loaded.notes_, *_foreign(source.pages, loaded.columns_), *not_judged(source.info)),
+        (
+            *loaded.notes_,
+            *_foreign(source.pages, loaded.columns_),
+            *rate_misfit([page.sample_rate for page in source.pages], loaded.sample_rates_),
+            *not_judged(source.info),
+        ),
     )
 
 
@@ -390,11 +399,7 @@ def _foreign(pages: Sequence[Page], known: Sequence[str]) -> tuple[str, ...]:
     foreign = list(dict.fromkeys(name for page in pages for name in page.channels if name not in known))
     if not known or not foreign:
         return ()
-    return (f"judged as the columns {_listed(known)}, though normal logs have none named {_listed(foreign)}",)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return (f"judged as the columns {listed(known)}, though normal logs have none named {listed(foreign)}",)
 
 
 def not_judged(info: SignalInfo) -> tuple[str, ...]:

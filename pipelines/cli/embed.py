@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pipelines.explore.embed import EmbedResult
 
 
+_MOST_NOTES = 5
+
+
 @click.command()
 @options.inputs
 @options.flags(EmbedJob)
@@ -56,6 +59,9 @@ def _lines(done: EmbedResult, output: Path) -> Iterator[str]:
         yield f"ignored, of other kinds: {report.files(len(done.files.ignored))}"
     if done.left_out:
         yield f"left out, because they hold gaps: {done.left_out}"
+    yield from done.notes[:_MOST_NOTES]
+    if (more := len(done.notes) - _MOST_NOTES) > 0:
+        yield f"and {counted(more, 'more such note')}"
     if done.snr_db == done.snr_db:  # codes of --pretrained are not decoded
         source = f"model fitted on {counted(done.n_train, 'window')}" if done.n_train else "given model"
         yield f"{source}; SNR of the reconstruction: {done.snr_db:.1f} dB"

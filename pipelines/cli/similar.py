@@ -32,5 +32,8 @@ def command(file: Path | None, **settings: Any) -> None:
             click.echo(printable("  ".join(group)))
         click.echo(f"{counted(len(groups), 'group')} of near-duplicates")
         return
-    for match in similar(file, job):
+    matches, notes = similar(file, job)
+    for note in notes:
+        click.echo(printable(f"{file}: {note}"), err=True)
+    for match in matches:
         click.echo(printable(f"{match.similarity:6.3f}  {match.name}"))

@@ -110,7 +110,7 @@ def _fit(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segmentatio
         embedding = fit_embedding(items, cut, job.code_size, job.seed, steps=job.steps)
     detector = AnomalyDetector(0.99 if job.quantile is None else job.quantile, job.tail, seed=job.seed)
     detector.calibrate(embedding, items, calibration, units)
-    detector.columns_ = _columns(normal)
+    detector.columns_, detector.sample_rates_ = _columns_and_rates(normal)
     if math.isinf(detector.threshold_):
         raise UsageError(
             f"{len(calibration)} normal segments are too few for a threshold "
@@ -121,14 +121,15 @@ def _fit(job: AnomaliesJob, normal: Files) -> tuple[AnomalyDetector, Segmentatio
     return detector, cut, HeldOut(len(calibration), detector.false_alarms_ or 0, expected)
 
 
-def _columns(normal: Files) -> tuple[str, ...]:
-    """Collect the names of the columns of logs, but for their clocks."""
-    names: dict[str, None] = {}
+def _columns_and_rates(normal: Files) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Collect the names of the columns of logs, but for their clocks, and their least and largest rate."""
+    names, rates = dict[str, None](), list[float]()
     if normal.modality == "sensor":
         for _, info in normal.each(lambda source: io.probe(source.path, **normal.options)):
             assert isinstance(info, SensorInfo)
             names |= dict.fromkeys(name for name in info.names if name != info.time_column)
-    return tuple(names)
+            rates += [info.sample_rate] if info.sample_rate else []
+    return tuple(names), (min(rates), max(rates)) if rates else ()
 
 
 def _segmentation(job: AnomaliesJob, normal: Files) -> Segmentation:

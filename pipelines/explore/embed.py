@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from denoise import weights
 from denoise.analysis import codes as coding
 from denoise.analysis.codes import Codes
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.encoder import SOURCES, PretrainedEncoder
+from denoise.analysis.origin import misfits, origin
 from denoise.analysis.segments import Segmentation, count
 from denoise.errors import UsageError
 from pipelines.batch.discover import Source
@@ -39,6 +41,7 @@ class EmbedResult:
     n_train: int  # number of segments that the model was fitted on; 0 for a given model
     snr_db: float  # energy of the segments about their mean over the energy of the reconstruction error
     bytes_written: int  # size of the output
+    notes: tuple[str, ...] = ()  # sentences about files that differ from those of a given model
 
     @property
     def code_size(self) -> int:
@@ -94,9 +97,13 @@ def embed(job: EmbedJob) -> EmbedResult:
     error, energy = sum(file.squared_error for file in found), sum(file.energy for file in found)
     snr_db = float(10 * np.log10(energy / error)) if error and energy else float("inf")
     facts: dict[str, Any] = {"results": {"snr_db": round(snr_db, 2)}}
+    learned = weights.card(job.model).get("learned") if job.model else None
+    known = learned if isinstance(learned, dict) else {}
+    notes = [f"{file.name}: {note}" for file in found for note in misfits(cut, file.pages, known)]
     if items is not None:
         digest = hashlib.sha256(items.tobytes()).hexdigest()
         facts["learned"] = {"files": len(found), "excerpts": len(items), "data_digest": digest}
+        facts["learned"] |= origin(cut, [page for file in found for page in file.pages])
     with _weights_file(job, embedding, cut, facts) as model:
         if archive:
             keep_model = not (given or job.save_model)
@@ -107,9 +114,8 @@ def embed(job: EmbedJob) -> EmbedResult:
     if job.plot:
         code_map.draw(job.plot, found, [source.path.parent for source in sources], job.projection)
     n_train = 0 if items is None else len(items)
-    return EmbedResult(
-        cut, tuple(found), tuple(s.path for s in sources), files, n_train, snr_db, job.output.stat().st_size
-    )
+    size, paths = job.output.stat().st_size, tuple(source.path for source in sources)
+    return EmbedResult(cut, tuple(found), paths, files, n_train, snr_db, size, tuple(notes))
 
 
 def _names(sources: Sequence[Source]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from denoise.analysis import codes as coding
 from denoise.analysis.codes import Codes
+from denoise.analysis.origin import misfits, origin
 from denoise.arrays import Floats
 from denoise.errors import UsageError
 from pipelines.explore.jobs import SimilarJob
@@ -27,10 +28,11 @@ class Match(NamedTuple):
     similarity: float
 
 
-def similar(path: Path, job: SimilarJob) -> list[Match]:
+def similar(path: Path, job: SimilarJob) -> tuple[list[Match], tuple[str, ...]]:
     """List the most similar files of the archive, by the cosine of their mean codes.
 
-    Codes are centred by the mean of the archive, so that what all files share does not count.
+    Codes are centred by the mean of the archive, so that what all files share does not count. Sentences say
+    in what the file differs from those of the archive.
 
     Raises:
         WeightsError: The model is missing, or did not make the codes.
@@ -40,11 +42,13 @@ def similar(path: Path, job: SimilarJob) -> list[Match]:
     if len(archive.files) < 2:
         raise UsageError(f"{job.archive}: holds one file; expected some to choose from")
     with archived_model(job.archive, archive, job.model) as model:
-        code = _mean(coding.embed(path, model))
+        found = coding.embed(path, model)
+    code, pages = _mean(found), [page for file in archive.files for page in file.pages]
     centre, directions = directions_of(archive.files)
     cosines = directions @ _directions((code - centre)[None])[0]
     order = np.argsort(-cosines, kind="stable")[: job.count]
-    return [Match(archive.files[index].name, float(cosines[index])) for index in order]
+    matches = [Match(archive.files[index].name, float(cosines[index])) for index in order]
+    return matches, misfits(archive.cut, found.pages, origin(archive.cut, pages))
 
 
 def duplicates(path: Path) -> list[list[str]]:

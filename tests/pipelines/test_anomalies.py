@@ -111,20 +111,21 @@ def test_the_time_of_a_fault_in_a_log(tmp_path: Path, denoise: Run) -> None:
 def test_columns_that_no_normal_log_has_are_named(tmp_path: Path, denoise: Run) -> None:
     rng = np.random.default_rng(0)
 
-    def log(name: str, head: str) -> Path:
+    def log(name: str, head: str, rate_hz: int = 100) -> Path:
         path = tmp_path / name
         waves = np.sin(np.arange(2000) / 3)[:, None] + rng.normal(0, 0.05, (2000, 2))
         path.write_text(
-            head + "\n" + "".join(f"{n / 100:.2f},{a:.4f},{b:.4f}\n" for n, (a, b) in enumerate(waves))
+            head + "\n" + "".join(f"{n / rate_hz:.2f},{a:.4f},{b:.4f}\n" for n, (a, b) in enumerate(waves))
         )
         return path
 
     good, same, other = log("good.csv", "time,a,b"), log("same.csv", "time,b,a"), log("other.csv", "time,c,a")
+    slow = log("slow.csv", "time,a,b", 10)
     model = tmp_path / "m.safetensors"
     fit = ("--fit-on", good, "--steps", 20, "--window", 32, "--save-model", model)
     for number, learned in enumerate((fit, ("--model", model))):
         out = tmp_path / f"{number}.json"
-        result = denoise("anomalies", same, other, "-o", out, *learned)
+        result = denoise("anomalies", same, other, slow, "-o", out, *learned)
         assert result.exit_code == 0, result.output
         notes = {
             Path(row["file"]).name: " ".join(row["notes"]) for row in json.loads(out.read_text())["rows"]
@@ -132,6 +133,8 @@ def test_columns_that_no_normal_log_has_are_named(tmp_path: Path, denoise: Run) 
         said = "judged as the columns a, b, though normal logs have none named c"
         assert said in notes["other.csv"]
         assert "judged as" not in notes["same.csv"]
+        assert "sample rate" not in notes["same.csv"]
+        assert "its sample rate is 10 Hz; the model was fitted on 100 Hz" in notes["slow.csv"]
         assert said[1:] in result.stdout
 
 

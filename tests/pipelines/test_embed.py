@@ -69,9 +69,41 @@ def test_a_model_that_was_learned_tells_from_what(shapes: Path, tmp_path: Path, 
     layers = [144, 256, 128, 4, 128, 256, 144]
     assert shown["parameters"] == sum((a + 1) * b for a, b in itertools.pairwise(layers))
     assert {"multiply_adds_per_pixel", "receptive_field", "config", "training"} <= set(shown)
-    assert shown["learned"].keys() == {"files", "excerpts", "data_digest"}
+    assert shown["learned"].keys() == {"files", "excerpts", "data_digest", "channels"}
     assert shown["results"]["snr_db"] > 0
     assert denoise("models", "verify", model).exit_code == 0
+
+
+def test_files_unlike_those_that_a_model_was_fitted_on_are_named(tmp_path: Path, denoise: Run) -> None:
+    times = np.arange(600)
+
+    def log(name: str, column: str, rate_hz: int) -> Path:
+        rows = (f"{n / rate_hz:.2f},{np.sin(n / 7):.4f}\n" for n in times)
+        (tmp_path / name).write_text(f"time,{column}\n" + "".join(rows))
+        return tmp_path / name
+
+    fitted = log("a.csv", "x", 100), log("b.csv", "x", 100)
+    model, archive = tmp_path / "m.safetensors", tmp_path / "c.npz"
+    made = denoise("embed", *fitted, "-o", archive, *QUICK, "--save-model", model)
+    assert made.exit_code == 0, made.output
+    slow, other = log("slow.csv", "x", 10), log("other.csv", "y", 100)
+    column = "other.csv: its columns y are none of those that the model was fitted on: x"
+    rate = "slow.csv: its sample rate is 10 Hz; the model was fitted on 100 Hz"
+    again = denoise("embed", *fitted, slow, other, "-o", tmp_path / "d.csv", "--model", model)
+    assert [line for line in again.stdout.splitlines() if "fitted on" in line] == [rate, column]
+    for file, notes in ((fitted[0], ""), (slow, f"{tmp_path}/{rate}\n"), (other, f"{tmp_path}/{column}\n")):
+        found = denoise("similar", file, "--in", archive, "--model", model)
+        assert found.exit_code == 0, found.output
+        assert found.stderr == notes
+
+
+def test_a_model_of_gray_pictures_names_a_coloured_one(shapes: Path, tmp_path: Path, denoise: Run) -> None:
+    model, colour = tmp_path / "m.safetensors", tmp_path / "colour.png"
+    assert denoise("embed", shapes, "-o", tmp_path / "c.npz", *QUICK, "--save-model", model).exit_code == 0
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)).save(colour)
+    found = denoise("embed", colour, "-o", tmp_path / "d.npz", "--model", model)
+    assert found.exit_code == 0, found.output
+    assert "colour.png: it has 3 channels; the model was fitted on pictures of 1" in found.stdout
 
 
 def test_files_go_in_and_come_back(shapes: Path, tmp_path: Path, denoise: Run) -> None:
