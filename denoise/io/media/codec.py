@@ -275,8 +275,13 @@ class MediaWriter:
             return ()
         if self._muxer in MOVS:
             try:
-                replace_tracks(self._source, self._part, self._done)
-                return ()
+                marks = replace_tracks(self._source, self._part, self._done)
+                pairs = zip(marks, self._codings, self._tracks, strict=True)
+                return tuple(
+                    f"its sound of {track.codec} was marked {old!r} and is marked {new!r}, as players expect"
+                    for (old, new), coding, track in pairs
+                    if old != new and not coding.note
+                )
             # FFmpeg writes these, too, but keeps less; the other errors are of damaged tables.
             except (NotSimpleError, ValueError, IndexError, struct.error):
                 pass

@@ -119,8 +119,13 @@ class _Chunks:
     first: Int  # sample of each
 
 
-def replace_tracks(source: Path, destination: Path, replacements: Sequence[Replacement]) -> None:
+def replace_tracks(
+    source: Path, destination: Path, replacements: Sequence[Replacement]
+) -> list[tuple[str, str]]:
     """Write `source` with the samples of some tracks replaced.
+
+    Returns:
+        For each of them the four letters that named its coding in the source, and those of the result.
 
     Raises:
         NotSimpleError: It is fragmented, refers to other files, or has absolute positions elsewhere.
@@ -138,11 +143,18 @@ def replace_tracks(source: Path, destination: Path, replacements: Sequence[Repla
             raise NotSimpleError("has sound without a track of its own")
         old = {id_: _chunks(trak, file) for id_, trak in by_id.items()}
         chunks = dict(old)
+        marks = [_coding_mark(by_id[new.track.id]) for new in replacements]
         with ExitStack() as opened:
             for new in replacements:
                 handle = opened.enter_context(new.path.open("rb"))
                 chunks[new.track.id] = _graft(moov, by_id[new.track.id], new, handle, old[new.track.id])
             _write(file, top, moov, by_id, _order(old, chunks), destination)
+    return [(mark, _coding_mark(by_id[new.track.id])) for mark, new in zip(marks, replacements, strict=True)]
+
+
+def _coding_mark(trak: _Box) -> str:
+    """Read the kind of the first sample entry, which names the coding."""
+    return trak.need(b"mdia", b"minf", b"stbl", b"stsd").content[12:16].decode("latin-1")
 
 
 def _top_level(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
@@ -307,14 +319,20 @@ def _edits(trak: _Box) -> list[tuple[int, int]]:
 
 
 def _edit(moov: _Box, trak: _Box, fresh: _Box, track: Track) -> None:
-    """Make the edit list: the start of the source, then the sound without the delay of its encoder."""
+    """Make the edit list: the start of the source, then the sound without the delay of its encoder.
+
+    Both have the durations that the source states for them, as far as these are only rounded otherwise.
+    """
     scale = _timescale(moov.need(b"mvhd"))
     start = max(track.marks[0][1], 0) / track.sample_rate * scale
-    empty = [duration for duration, media_time in _edits(trak) if media_time == -1]
-    pause = sum(empty) if abs(sum(empty) - start) <= 1 else round(start)
+    edits = _edits(trak)
+    empty = sum(duration for duration, media_time in edits if media_time == -1)
+    stated = sum(duration for duration, media_time in edits if media_time >= 0)
+    pause = empty if abs(empty - start) <= 1 else round(start)
     delay = next((media_time for _, media_time in _edits(fresh) if media_time >= 0), 0)
     last, at = track.marks[-1][1] - track.marks[0][1], track.marks[-1][0]
     length = -(-(last + track.samples - at) * scale // track.sample_rate)  # what is shorter ends it
+    length = stated if abs(stated - length) <= 1 else length
     edits = ([(pause, -1)] if pause else []) + [(length, delay)]
     body = b"".join(struct.pack(">QqI", *edit, 0x10000) for edit in edits)
     elst = _Box(b"elst", struct.pack(">II", 1 << 24, len(edits)) + body)

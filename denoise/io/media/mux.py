@@ -8,13 +8,14 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from denoise.errors import OutputError, reason
 from denoise.io.formats import optional_package
-from denoise.io.media.encoder import PLAIN, SIGNALS_DELAY, state_padding
+from denoise.io.media.encoder import LOSSLESS, MOVS, PLAIN, SIGNALS_DELAY, state_padding
 from denoise.io.media.mp4 import Replacement
 from denoise.io.media.tracks import opened
 
@@ -33,19 +34,30 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
         Notes about streams that the container cannot hold here.
     """
     av = optional_package("MP4")
-    programs = _programs(source) if muxer == "mpegts" else 1
-    notes = [f"its {programs} programs are written as one, with all streams"] if programs > 1 else []
+    service = _service(source) if muxer == "mpegts" else _Service()
+    notes = list[str]()
+    if service.programs > 1:
+        notes.append(
+            f"its {service.programs} programs are written as one, with all streams and the name of the first"
+        )
+    if muxer in MOVS and _is_fragmented(source):
+        notes.append("its fragments are written as one piece, with the brands of such files")
     starts = {new.track.index: (new.track.marks[0][1] - new.start) / new.track.sample_rate for new in fresh}
+    if muxer == "asf":  # counts milliseconds: less than one before the start is a rounded zero
+        starts = {index: 0.0 if -1e-3 < start < 0 else start for index, start in starts.items()}
     lead = -min(0.0, *starts.values())  # where a decoder needs packets before the start of the file
     with ExitStack() as stack:
         file = stack.enter_context(opened(source))
         sounds = {new.track.index: stack.enter_context(av.open(str(new.path))) for new in fresh}
         try:
-            options = {"preload": "0"} if muxer == "vob" else {}  # or all starts half a second later
+            options = (
+                {"preload": "0"} if muxer == "vob" else service.options
+            )  # or all starts half a second later
             if muxer == "mpegts" and _has_time_codes(source):
-                options = {"mpegts_m2ts_mode": "1"}
+                options["mpegts_m2ts_mode"] = "1"
             out = stack.enter_context(av.open(str(destination), "w", format=muxer, container_options=options))
             out.metadata.update({k: v for k, v in file.metadata.items() if k not in _ENCODER_TAGS})
+            out.metadata.update(service.names)
             if chapters := file.chapters():
                 out.set_chapters(chapters)
             streams = dict[int, Any]()
@@ -62,6 +74,8 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                 copy.metadata.update({k: v for k, v in stream.metadata.items() if k not in _ENCODER_TAGS})
                 copy.disposition = stream.disposition
                 copy.time_base = template.time_base
+                if stream.type == "video" and stream.sample_aspect_ratio:
+                    copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
                 if muxer == "mpegts":
                     copy.id = stream.id
                 streams[stream.index] = copy
@@ -74,8 +88,9 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                 plain = sounds[i].format.name in PLAIN
                 moved = muxer not in SIGNALS_DELAY or plain
                 packets = _packets(sounds[i], sounds[i].streams, starts[i] + lead, i, from_zero=moved)
-                if plain and muxer == "matroska":
-                    packets = _padded(packets, new.padding, new.track.sample_rate)
+                exact = sounds[i].streams[0].codec_context.name.startswith(LOSSLESS)
+                if muxer in ("matroska", "webm") and (plain or exact):
+                    packets = _ended(packets, new, lead, new.padding if plain else 0)
                 parts.append(packets)
             counts = Counter[int]()
             for _, _, index, packet in heapq.merge(*parts, key=lambda entry: entry[:2]):
@@ -86,7 +101,36 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
             raise OutputError(f"{source}: cannot be written as {muxer}: {reason(error)}") from error
     if muxer == "avi":
         _correct_lengths(destination, counts)
+    if muxer == "wav":
+        _keep_length(source, destination)
+    notes += _lost_shapes(source, destination)
     return tuple(notes)
+
+
+def _keep_length(source: Path, destination: Path) -> None:
+    """Keep the number of samples that a WAV states of its MP3; FFmpeg states all that its packets hold."""
+    places = list[re.Match[bytes] | None]()
+    for path in (source, destination):
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        places.append(re.search(rb"fact\x04\0\0\0(.{4})", head.partition(b"data")[0], re.DOTALL))
+    if places[0] and places[1]:
+        with destination.open("r+b") as file:
+            file.seek(places[1].start(1))
+            file.write(places[0][1])
+
+
+def _lost_shapes(source: Path, destination: Path) -> list[str]:
+    """Name the aspect ratios of pixels that a container did not take."""
+    shapes = []
+    for path in (source, destination):
+        with opened(path) as file:
+            shapes.append({s.index: s.sample_aspect_ratio for s in file.streams.video})
+    return [
+        f"the shape of its pixels, {ratio.numerator}:{ratio.denominator}, cannot be stated in it here"
+        for index, ratio in shapes[0].items()
+        if ratio not in (None, 1) and shapes[1].get(index, ratio) != ratio
+    ]
 
 
 def _has_time_codes(path: Path) -> bool:
@@ -113,16 +157,46 @@ def _correct_lengths(path: Path, packets: Mapping[int, int]) -> None:
                 file.write(bytes(4))
 
 
-def _programs(path: Path) -> int:
-    """Count the programs of a transport stream, by its first table of them (ISO/IEC 13818-1, 2.4.4.3)."""
+@dataclass(frozen=True)
+class _Service:
+    """What a transport stream says of its programs; names and numbers are those of the first."""
+
+    programs: int = 1
+    options: dict[str, str] = field(default_factory=dict)  # of FFmpeg's muxer
+    names: dict[str, str] = field(default_factory=dict)  # tags of the file, as that muxer takes them
+
+
+def _service(path: Path) -> _Service:
+    """Read the first tables of a transport stream (ISO/IEC 13818-1, 2.4.4.3; ETSI EN 300 468, 5.2.3)."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    match = re.search(rb"\x47\x40\0[\x10-\x1f]\0\0", head)
-    if not match:
-        return 1
-    section = head[match.end() :]
-    entries = section[7 : max(int.from_bytes(section[:2]) & 0xFFF, 6) - 2]  # without the checksum
-    return sum(entries[at : at + 2] != b"\0\0" for at in range(0, len(entries), 4))
+    options, names, programs = dict[str, str](), dict[str, str](), 1
+    if match := re.search(rb"\x47\x40\0[\x10-\x1f]\0\0", head):
+        section = head[match.end() :]
+        entries = section[7 : max(int.from_bytes(section[:2]) & 0xFFF, 6) - 2]  # without the checksum
+        found = [
+            entries[at : at + 4] for at in range(0, len(entries) - 3, 4) if entries[at : at + 2] != b"\0\0"
+        ]
+        programs = len(found)
+        numbers = {"mpegts_transport_stream_id": int.from_bytes(section[2:4])}
+        if found:
+            numbers["mpegts_service_id"] = int.from_bytes(found[0][:2])
+            numbers["mpegts_pmt_start_pid"] = int.from_bytes(found[0][2:]) & 0x1FFF
+        options = {name: str(number) for name, number in numbers.items() if number}
+    if match := re.search(rb"\x47\x40\x11[\x10-\x1f]\0\x42.{15}\x48...", head, re.DOTALL):
+        at = match.end()
+        for name in ("service_provider", "service_name"):
+            text = head[at : at + head[at - 1]]
+            if text.isascii() and text.decode().isprintable():  # else in one of many code pages
+                names[name] = text.decode()
+            at += len(text) + 1
+    return _Service(programs, options, names)
+
+
+def _is_fragmented(path: Path) -> bool:
+    """True for an MP4 in fragments, whose first boxes say so."""
+    with path.open("rb") as file:
+        return b"mvex" in file.read(_HEAD_BYTES)
 
 
 def _attach(source: Path, stream: Any, out: Any) -> None:
@@ -165,10 +239,10 @@ def _packets(
         yield time, number, packet.stream_index if index is None else index, packet
 
 
-def _padded(
-    packets: Iterator[tuple[float, int, int, Any]], samples: int, rate: int
+def _ended(
+    packets: Iterator[tuple[float, int, int, Any]], new: Replacement, lead: float, padding: int
 ) -> Iterator[tuple[float, int, int, Any]]:
-    """State in the last packet how many of its samples are padding."""
+    """End the last packet with its sound, to the nearest millisecond, and state its padding, in samples."""
     last = None
     for entry in packets:
         if last:
@@ -176,6 +250,8 @@ def _padded(
         last = entry
     if last:
         packet = last[-1]
-        state_padding(packet, samples)
-        packet.duration -= round(samples / (rate * packet.time_base))
+        state_padding(packet, padding)
+        sample, time = new.track.marks[-1]
+        end_s = lead + (new.track.samples - sample + time) / new.track.sample_rate
+        packet.duration = max(round(end_s / packet.time_base) - packet.pts, 1)
         yield last

@@ -125,8 +125,13 @@ def _scan(path: Path, index: int) -> Track:
             clock = clock or frame.time_base * rate
             expected = marks[-1][1] + samples - marks[-1][0] if marks else 0
             time = expected if frame.pts is None else round(frame.pts * clock.numerator / clock.denominator)
-            if not marks or abs(time - expected) > _SLACK_S * 1.5 * rate:
-                marks.append((samples, max(time, expected) if marks else time))
+            slack = _SLACK_S * 1.5 * rate
+            if not marks or time > expected + slack:
+                marks.append((samples, time))
+            elif time < expected - slack and len(marks) > 1:
+                sample, before = marks[-2]
+                if abs(time - before - samples + sample) <= slack:  # a wrong stamp, taken back, and no gap
+                    marks.pop()
             samples += frame.samples
         if not samples:
             raise UnreadableError(f"{path}: its sound holds 0 samples, expected at least one")
@@ -138,6 +143,8 @@ def _scan(path: Path, index: int) -> Track:
             if 0 < end - min(stops) < 4 * counter.longest:
                 samples -= end - min(stops)
         damage = f"{counted(counter.bad, 'packet')} of its sound cannot be decoded" if counter.bad else None
+        if counter.broken:
+            damage = damage or f"bytes of {counted(counter.broken, 'packet')} of its sound are missing"
         states = stream.duration and file.format.name.split(",")[0] in _STATES_LENGTH
         stated_s = float(stream.duration * stream.time_base) if states else 0.0
         if stated_s - end / rate > max(_CUT_S, counter.longest / rate) or _is_cut_short(path):
@@ -167,15 +174,21 @@ class _Counter:
     packets: int = 0
     longest: int = 0  # frame, in samples
     bad: int = 0  # packets that could not be decoded
+    broken: int = 0  # packets that are shorter than they say, or have parts missing
     skips: bool = False  # samples at the start of a packet are to be skipped
     stop: int = 0  # end of its last packet, in the unit of the stream
 
 
 def _is_cut_short(path: Path) -> bool:
-    """True for a file that is smaller than it says itself."""
-    head = read_head(path)
+    """True for a file that is smaller than it says, or ends within a packet of fixed size."""
+    head, size = read_head(path), path.stat().st_size
+    for packet, at in ((188, 0), (192, 4)):  # transport streams (ISO/IEC 13818-1, 2.4.3; with time codes)
+        if head[at::packet][:3] == b"GGG" and (more := size % packet) > at:
+            with path.open("rb") as file:
+                file.seek(size - more + at)
+                return file.read(1) == b"G"
     if head.startswith(b"caff"):
-        return _caf_size(path) > path.stat().st_size
+        return _caf_size(path) > size
     for magic, form, place, more in _SIZES:
         if match := re.match(magic, head, re.DOTALL):
             at = match.end() if place is None else place
@@ -184,7 +197,7 @@ def _is_cut_short(path: Path) -> bool:
                 stated = 0 if stated == 2**56 - 1 else stated + at + 7
             else:
                 stated = struct.unpack_from(form, head, at)[0] + more if len(head) >= at + 8 else 0
-            return stated > path.stat().st_size
+            return stated > size
     return False
 
 
@@ -215,6 +228,7 @@ def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) 
             counter.stop = packet.pts + packet.duration
         counter.bytes += packet.size
         counter.packets += packet.size > 0
+        counter.broken += bool(packet.size and packet.is_corrupt)
         if packet.has_sidedata("skip_samples"):  # at its start, and at its end
             counter.skips |= any(bytes(packet.get_sidedata("skip_samples"))[:4])
         try:

@@ -1,0 +1,158 @@
+"""What containers state of their sound and picture stays, or is named in a note."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from denoise import io
+from denoise.io.media.tracks import tracks
+from tests.io.media.test_media import Made, make, read, rewrite, shift, two_programs
+
+
+def durations(path: Path) -> list[int | None]:
+    with av.open(str(path)) as file:
+        return [stream.duration for stream in file.streams] + [file.duration]
+
+
+@pytest.mark.parametrize("change_ms", [0, -1])
+def test_an_edit_list_states_the_duration_that_it_stated(tmp_path: Path, change_ms: int) -> None:
+    made = Made(".m4a", "ipod", ("aac",), rate=22050, channels=1, seconds=72545 / 22050)
+    source = make(tmp_path / "a.m4a", made)
+    data = source.read_bytes()
+    at = data.index(b"elst") + 12
+    (stated,) = struct.unpack_from(">I", data, at)
+    assert stated in (3290, 3291)
+    source.write_bytes(data[:at] + struct.pack(">I", 3291 + change_ms) + data[at + 4 :])
+    rewrite(source, tmp_path / "b.m4a")
+    assert durations(tmp_path / "b.m4a") == durations(source)
+    assert tracks(tmp_path / "b.m4a")[0].samples == tracks(source)[0].samples
+
+
+@pytest.mark.parametrize("codec", ["flac", "pcm_s16le"])
+def test_matroska_ends_with_its_sound(tmp_path: Path, codec: str) -> None:
+    made = Made(".mka", "matroska", (codec,), rate=44100, seconds=145089 / 44100)
+    source = make(tmp_path / "a.mka", made)
+    rewrite(source, tmp_path / "b.mka")
+    with av.open(str(tmp_path / "b.mka")) as file:
+        assert file.duration == 3_290_000
+        assert file.streams[0].metadata["DURATION"] == "00:00:03.290000000"
+
+
+def test_a_wrong_stamp_that_is_taken_back_is_no_gap(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", Made(".mkv", "matroska", ("pcm_s16le",), rate=8000, channels=1))
+    with av.open(str(source)) as file, av.open(str(tmp_path / "b.mkv"), "w") as out:
+        stream = out.add_stream_from_template(file.streams[0])
+        for packet in file.demux(file.streams[0]):
+            if packet.size:
+                packet.stream = stream
+                packet.pts = packet.dts = packet.pts + (100 if packet.pts == 500 else 0)  # ms
+                out.mux_one(packet)
+    (track,) = tracks(tmp_path / "b.mkv")
+    assert track.marks == ((0, 0),)
+    rewrite(tmp_path / "b.mkv", tmp_path / "c.mkv")
+    assert tracks(tmp_path / "c.mkv")[0].marks == ((0, 0),)
+    assert durations(tmp_path / "c.mkv") == durations(source)
+
+
+def test_the_length_that_a_wav_states_of_its_mp3_stays(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.wav", Made(".wav", "wav", ("libmp3lame",)))
+    data = source.read_bytes()
+    at = data.index(b"fact") + 8
+    source.write_bytes(data[:at] + struct.pack("<I", 47777) + data[at + 4 :])
+    rewrite(source, tmp_path / "b.wav")
+    copy = (tmp_path / "b.wav").read_bytes()
+    assert copy[copy.index(b"fact") :][8:12] == struct.pack("<I", 47777)
+    assert shift(read(tmp_path / "b.wav"), read(source)) == 0
+
+
+def with_aspect(path: Path, muxer: str, video: str, sound: str) -> Path:
+    """Make a video whose pixels are 4:3, which only the container says."""
+    made = Made(path.suffix, muxer, (sound,), video)
+    plain = make(path.with_name(f"plain{path.suffix}"), made)
+    with av.open(str(plain)) as file, av.open(str(path), "w", format=muxer) as out:
+        streams = [out.add_stream_from_template(stream, opaque=True) for stream in file.streams]
+        streams[0].codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for packet in file.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    return path
+
+
+def aspect(path: Path) -> Fraction | None:
+    with av.open(str(path)) as file:
+        ratio: Fraction | None = file.streams.video[0].sample_aspect_ratio
+        return ratio
+
+
+def test_asf_keeps_the_shape_of_pixels_and_the_start(tmp_path: Path) -> None:
+    source = with_aspect(tmp_path / "a.wmv", "asf", "wmv2", "wmav2")
+    assert aspect(source) == Fraction(4, 3)
+    rewrite(source, tmp_path / "b.wmv")
+    assert aspect(tmp_path / "b.wmv") == Fraction(4, 3)
+    with av.open(str(source)) as old, av.open(str(tmp_path / "b.wmv")) as new:
+        assert new.streams.video[0].start_time == old.streams.video[0].start_time
+
+
+def test_a_shape_of_pixels_that_is_not_kept_is_named(tmp_path: Path) -> None:
+    plain = make(tmp_path / "plain.avi", Made(".avi", "avi", ("libmp3lame",), "rawvideo"))
+    data = plain.read_bytes()
+    at = data.index(b"JUNK", data.index(b"strf"))  # before the next stream; replaced by OpenDML's vprp
+    (size,) = struct.unpack_from("<I", data, at + 4)
+    shape = struct.pack("<4sI5IHHIII8I", b"vprp", 68, 0, 0, 25, 64, 48, 9, 16, 64, 48, 1, *([0] * 8))
+    rest = size - len(shape)
+    source = tmp_path / "a.avi"
+    filler = b"JUNK" + struct.pack("<I", rest) + bytes(rest)
+    source.write_bytes(data[:at] + shape + filler + data[at + 8 + size :])
+    assert aspect(source) == Fraction(4, 3)
+    sink = rewrite(source, tmp_path / "b.avi")
+    lost = "the shape of its pixels, 4:3, cannot be stated in it here"
+    assert (aspect(tmp_path / "b.avi") == Fraction(4, 3)) != (lost in sink.notes)
+
+
+def test_a_transport_stream_keeps_the_name_and_numbers_of_its_program(tmp_path: Path) -> None:
+    options = {"mpegts_service_id": "7", "mpegts_transport_stream_id": "9", "mpegts_pmt_start_pid": "300"}
+    made = Made(".mts", "mpegts", ("ac3",), "mpeg2video", options=tuple(options.items()))
+    source = make(tmp_path / "a.mts", made)
+    with (
+        av.open(str(source)) as file,
+        av.open(str(tmp_path / "b.mts"), "w", format="mpegts", container_options=options) as out,
+    ):
+        out.metadata.update({"service_name": "Evening", "service_provider": "Radio"})
+        streams = [out.add_stream_from_template(stream, opaque=True) for stream in file.streams]
+        for packet in file.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    rewrite(tmp_path / "b.mts", tmp_path / "c.mts")
+    tables = []
+    for name in "bc":
+        data = (tmp_path / f"{name}.mts").read_bytes()
+        tables.append([data[at : at + 188][4:60] for at in range(0, 3 * 188, 188)])
+    assert b"\x05Radio\x07Evening" in tables[0][0]
+    assert tables[1] == tables[0]
+
+
+@pytest.mark.parametrize("missing", [100, 376])  # half a packet, two whole ones
+def test_a_transport_stream_that_ends_in_a_packet_is_salvaged(tmp_path: Path, missing: int) -> None:
+    source = make(tmp_path / "a.mts", Made(".mts", "mpegts", ("ac3",), "mpeg2video"))
+    assert tracks(source)[0].damage is None
+    source.write_bytes(source.read_bytes()[:-missing])
+    assert tracks(source)[0].damage in ("cut short", "bytes of 1 packet of its sound are missing")
+    assert any("salvaged" in note for note in io.probe(source, salvage=True).notes)
+
+
+def test_another_mark_of_the_same_coding_is_named(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.m4a", Made(".m4a", "ipod", ("aac",)))
+    source.write_bytes(source.read_bytes().replace(b"mp4a", b"zzzz"))
+    sink = rewrite(source, tmp_path / "b.m4a")
+    assert sink.notes == ("its sound of aac was marked 'zzzz' and is marked 'mp4a', as players expect",)
+
+
+def test_the_first_of_several_programs_keeps_its_number(tmp_path: Path) -> None:
+    source = two_programs(tmp_path)
+    sink = rewrite(source, tmp_path / "b.mts")
+    assert "its 2 programs are written as one, with all streams and the name of the first" in sink.notes
