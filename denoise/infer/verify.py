@@ -34,7 +34,9 @@ _VISIBLE_WIDE = 6.0  # the same after a wide blur, whose flat parts may hold tex
 _VISIBLE_PROVEN = 12.0  # the same after a blur that is certain: grass behind it comes back in full
 _GROWTH = 1.05  # of the flat detail, beyond rounding
 _ROUNDING = 0.3  # 8-bit units
-_OUTLINES = 0.55  # outline_share of texture that was removed; noise of cameras has 0.52 at most
+_OUTLINES = (
+    0.55  # correlation of what is removed with the detail left: of texture; noise of cameras has 0.52 at most
+)
 _REBLUR = 2.5  # 8-bit units beyond the noise
 
 
@@ -143,17 +145,6 @@ def flat_detail(image: Array, flat: Array) -> float:
         `(C, H, W)` in 0..1; `flat` as `flat_blocks` returns it.
     """
     return _level(_detail(image.mean(0)), flat)
-
-
-def outline_share(before: Array, after: Array) -> float:
-    """Correlation of what was removed with the detail of the result: 0 for noise, towards 1 for outlines.
-
-    Negative values mean that detail was amplified.
-
-    Shape:
-        `(C, H, W)`, both.
-    """
-    return _correlation(_detail(before.mean(0) - after.mean(0)), _detail(after.mean(0)))
 
 
 def reblur_error(
