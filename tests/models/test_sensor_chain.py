@@ -157,6 +157,27 @@ def test_wild_readings_go_and_steps_and_peaks_stay() -> None:
     assert decibels(clean, through(wild) - clean) > decibels(clean, wild - clean) + 15
 
 
+@pytest.mark.parametrize("rate_hz", [10.0, 64.0, 250.0, None])
+def test_one_jerk_to_the_other_side_makes_no_faults_of_movements(rate_hz: float | None) -> None:
+    """Below 100 Hz a movement can be one reading wide, and without a rate nobody knows."""
+    rng = np.random.default_rng(0)
+    calm = np.sin(np.arange(2000) / 40.0) + 0.02 * rng.standard_normal(2000)
+    jerks = np.zeros(2000)
+    jerks[[700, 890, 1103]], jerks[1320] = [8.0, 9.0, 11.0], -10.0
+    chain = SensorChain(Nothing()).for_sample_rate(rate_hz)
+
+    def left(heights: Floats) -> Floats:
+        given = (calm + heights)[None]
+        return apply(chain, given, peak=None, sample_rate=rate_hz)[0] - calm
+
+    if rate_hz and rate_hz >= 100.0:
+        assert np.abs(left(jerks)).max() < 1.0
+    else:
+        np.testing.assert_allclose(left(jerks), jerks, atol=1e-5)
+    jerks[1530] = -7.0
+    assert np.abs(left(jerks)).max() < 1.0
+
+
 def test_heartbeats_at_a_low_rate_are_no_impulses() -> None:
     """At 100 Hz an R wave is one sample high and the S wave behind it one low, at every beat."""
     rng = np.random.default_rng(3)

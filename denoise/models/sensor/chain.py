@@ -31,6 +31,7 @@ _GRIDS_HZ = (50.0, 60.0)
 OWN_RATE_HZ = 360.0  # that of the recordings a network of one rate was trained on
 _SLOW_HZ = 0.5
 _LOW_HZ = (60.0, 300.0)  # rates at which the R wave of a heartbeat is a sample or two wide
+_BRIEF_HZ = 100.0  # rate below which a movement can be one reading wide
 _FEW = 0.0026  # share of outliers nearby that makes no faults of R waves there
 _SLOW_MINORITY = 0.2  # least share of the lesser side in the heights of lone outliers of a slow log
 _SLOW_COMPANY = 16  # outliers nearby that make faults of low ones there
@@ -153,8 +154,10 @@ class SensorChain(Denoiser):
         impulses = Impulses(one_sided="impulses" in self.remove | self.keep)
         if self.sample_rate and not _LOW_HZ[0] <= self.sample_rate <= _LOW_HZ[1]:
             impulses = replace(impulses, alike=1.0)
+        if not self.sample_rate or self.sample_rate < _BRIEF_HZ:
+            impulses = replace(impulses, least=2)
         if self._slow:
-            impulses = replace(impulses, minority=_SLOW_MINORITY, weight=1.0, least=2, company=_SLOW_COMPANY)
+            impulses = replace(impulses, minority=_SLOW_MINORITY, weight=1.0, company=_SLOW_COMPANY)
         yield "impulses", impulses
         yield "faults", Repair()
         if not self.sample_rate:
