@@ -196,6 +196,7 @@ class Domain:
     high: float = math.inf  # the largest
     period: float = 0.0  # the full circle of an angle, which starts at `low`; 0 for others
     codes: tuple[float, ...] = ()  # numbers that stand for missing values
+    valid: tuple[float, float] = (-math.inf, math.inf)  # smaller and larger values are missing, too
 
 
 @dataclass(frozen=True)

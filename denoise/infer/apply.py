@@ -307,9 +307,18 @@ def _clean_signal(
     for start in range(0, samples, DEFAULT_BLOCK):
         levels.update(array[:, start : start + DEFAULT_BLOCK])
     offset, scale = levels.offset_and_scale(model.spec, *zero_and_full_scale(array, peak))
-    bounds = levels.bounds if model.spec.modality == "sensor" else None
+    ends = (levels.bounds, levels.usual) if model.spec.modality == "sensor" else (None, None)
     stream = Stream(
-        model, channels, sample_rate, strength, sigma, offset, scale, tile or DEFAULT_BLOCK, bounds=bounds
+        model,
+        channels,
+        sample_rate,
+        strength,
+        sigma,
+        offset,
+        scale,
+        tile or DEFAULT_BLOCK,
+        bounds=ends[0],
+        usual=ends[1],
     )
     apply_stream(stream, array, result)
 

@@ -148,7 +148,7 @@ def _open_stream(
         block,
         _pausing_clock(info),
         options.fill_gaps,
-        levels.bounds if cleaner.spec.modality == "sensor" else None,
+        *((levels.bounds, levels.usual) if cleaner.spec.modality == "sensor" else ()),
     )
 
 

@@ -73,6 +73,9 @@ class _HasDenoiser(Protocol):
 MAX_MAGNITUDE = 1e150  # of samples, whose squares are summed
 _EXTREMES = 8  # readings at either end of the range that may be glitches
 _ROUNDING = 1e-12  # of a constant, relative
+_GIANT = 10.0  # ranges of all other readings; a few giants are farther from them
+_TAIL, _FAR_GIANT = 0.05, 100.0  # tails of readings, and ranges of the rest; more giants are farther
+_SOME = 4096  # readings that tell the rest, evenly spread
 _FAR = 30.0  # standard deviations of the other readings; farther extremes do not count
 
 
@@ -90,6 +93,7 @@ class Levels:
         self._squares = np.zeros(channels)
         self._low = np.full(channels, np.inf)
         self._high = np.full(channels, -np.inf)
+        self._some, self._stride, self._seen = np.empty((channels, 0)), 1, 0
         self._extremes = np.empty((channels, 0))  # the lowest and highest of each so far, not counted yet
 
     def update(self, block: Array) -> None:
@@ -105,6 +109,10 @@ class Levels:
         largest = max(self._high.max(initial=0), -self._low.min(initial=0))
         if MAX_MAGNITUDE < largest < np.inf:
             raise InputError(f"a sample has the magnitude {largest:.3g}; expected {MAX_MAGNITUDE:g} at most")
+        spread = values[:, -self._seen % self._stride :: self._stride]
+        self._some, self._seen = np.concatenate([self._some, spread], axis=-1), self._seen + values.shape[-1]
+        while self._some.shape[-1] > _SOME:
+            self._some, self._stride = self._some[:, ::2], 2 * self._stride
         values = np.concatenate([self._extremes, values], axis=-1)
         self._extremes = np.full((len(values), 2 * _EXTREMES), np.nan)
         for row, extremes in zip(values, self._extremes, strict=True):
@@ -149,6 +157,35 @@ class Levels:
     def bounds(self) -> tuple[Array, Array]:
         """Lowest and highest reading of each channel."""
         return self._low, self._high
+
+    @property
+    def usual(self) -> tuple[Array, Array]:
+        """Lowest and highest reading of each channel, giants aside that are far beyond all or most others."""
+        ends = [_usual(*rows) for rows in zip(self._extremes, self._some, *self.bounds, strict=True)]
+        low, high = np.reshape(ends, (-1, 2)).T
+        return low, high
+
+
+def _usual(extremes: Doubles, some: Doubles, low: float, high: float) -> tuple[float, float]:
+    """Find the range of the readings of a channel without giants, from the extremes, some others, and all."""
+    extremes, some = np.sort(extremes[~np.isnan(extremes)]), some[~np.isnan(some)]
+    if extremes.size < 2 * _EXTREMES:
+        return low, high
+    below, above = extremes[:_EXTREMES], extremes[: -_EXTREMES - 1 : -1]
+    alone = [
+        (start, stop)
+        for i, start in enumerate(below)
+        for j, stop in enumerate(above)
+        if (not i or start - below[i - 1] > _GIANT * (stop - start) > 0.0)
+        and (not j or above[j - 1] - stop > _GIANT * (stop - start) > 0.0)
+    ]
+    low, high = min(alone, key=lambda ends: ends[1] - ends[0])
+    start, stop = np.quantile(some, (_TAIL, 1.0 - _TAIL))
+    far = _FAR_GIANT * (stop - start)
+    if far > 0.0 and (low < start - far or high > stop + far):
+        near = some[(some >= start - far) & (some <= stop + far)]
+        low, high = near.min(), near.max()
+    return low, high
 
 
 def _merged(count: Array, mean: Array, squares: Array, values: Array) -> tuple[Array, Array, Array]:
@@ -202,6 +239,8 @@ class Stream:
         fill_gaps: Length in samples of the longest gap to fill.
         bounds: Lowest and highest value of the output, per channel or for all: those of the input keep what
             is not negative from becoming so.
+        usual: Lowest and highest reading but for giants, per channel or for all: a reading between them that
+            would change by more than they differ stays, and so does a giant that would not come near them.
 
     Raises:
         UsageError: The model is not one for signals, or cannot honour `strength`, `sigma` or `sample_rate`.
@@ -220,6 +259,7 @@ class Stream:
         clock: Clock | None = None,
         fill_gaps: int = 0,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        usual: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> None:
         _check_rate(sample_rate)
         model = (model if isinstance(model, Denoiser) else model.denoiser).for_sample_rate(sample_rate)
@@ -241,7 +281,10 @@ class Stream:
         gain = np.broadcast_to(np.asarray(scale, np.float64), (channels,))[:, None]
         self._divisor = np.where(gain > 0, gain, 1.0)
         self._gain = strength * gain
-        self._bounds = [np.broadcast_to(np.asarray(b), (channels,))[:, None] for b in bounds or ()]
+        self._bounds, self._usual = (
+            [np.broadcast_to(np.asarray(end), (channels,))[:, None] for end in ends or ()]
+            for ends in (bounds, usual)
+        )
         self._gaps_allowed = spec.modality == "sensor"
         self._pieces, self._per_piece = 1, block / ratio
         self._checked = 0  # samples
@@ -374,6 +417,12 @@ class Stream:
         size = min(self._dry.size, self._residual.size)
         dry = self._dry.take(size)
         out: Array = dry - self._gain * self._residual.take(size)
+        if self._usual:
+            low, high = self._usual
+            with np.errstate(invalid="ignore"):
+                inside = (low <= dry) & (dry <= high)
+                wild = np.where(inside, np.abs(out - dry), np.maximum(low - out, out - high)) > high - low
+            out = np.where(wild, dry, out)
         if self._bounds:
             out = np.clip(out, *self._bounds)
         out = out.astype(dry.dtype)

@@ -449,3 +449,55 @@ def test_a_model_that_wants_to_know_gaps_is_told_those_of_each_channel(block: in
     near = np.stack([np.convolve(row, np.ones(9) / 9, "same") for row in missing])
     np.testing.assert_array_equal(np.isnan(result), missing)
     np.testing.assert_allclose(result[~missing], (signal - near)[~missing], atol=1e-6)
+
+
+class Smear(Denoiser):
+    """A mean of nine neighbours, to which a giant is as good as any."""
+
+    spec = InputSpec("sensor", halo=4, centre=True, scale=True)
+
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool1d(noisy, 9, 1, 4)
+
+
+@pytest.mark.parametrize("giants", [1, 7, 60])
+@pytest.mark.parametrize("block", [333, 5000])
+def test_no_giant_changes_a_neighbour_by_more_than_the_usual_range(giants: int, block: int) -> None:
+    rng = np.random.default_rng(giants)
+    signal = 3000 * np.sin(np.arange(5000) / 30)[None] + rng.normal(0, 300, (1, 5000))
+    width = np.ptp(signal)
+    at = rng.choice(5000, giants, replace=False)
+    signal[0, at] = rng.choice([-1, 1], giants) * 10.0 ** rng.uniform(7, 12, giants)
+    levels = Levels(1)
+    for start in range(0, 5000, block):
+        levels.update(signal[:, start : start + block])
+    low, high = (float(end[0]) for end in levels.usual)
+    assert high - low == pytest.approx(width, rel=0.1)
+    offset, scale = levels.offset_and_scale(Smear.spec)
+    stream = Stream(Smear(), 1, offset=offset, scale=scale, bounds=levels.bounds, usual=levels.usual)
+    result = streamed(stream, signal)
+    others = ~np.isin(np.arange(5000), at)
+    assert np.abs(result - signal)[0, others].max() <= width
+    np.testing.assert_array_equal(result[0, at], signal[0, at])  # the mean is nowhere near the others
+
+
+def test_a_giant_that_a_model_mends_is_mended() -> None:
+    class Mend(Smear):
+        def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+            return noisy.clamp(-5, 5)
+
+    signal = noise(1, 3000).astype(np.float64)
+    signal[0, 1000] = 1e6
+    levels = Levels(1)
+    levels.update(signal)
+    offset, scale = levels.offset_and_scale(Mend.spec)
+    result = streamed(Stream(Mend(), 1, offset=offset, scale=scale, usual=levels.usual), signal)
+    assert abs(result[0, 1000]) < 8
+    np.testing.assert_allclose(np.delete(result, 1000), np.delete(signal, 1000), atol=1e-6)
+
+
+def test_the_usual_range_of_a_log_without_giants_is_all_of_it() -> None:
+    for signal in (noise(1, 9000), np.where(noise(1, 9000) > 2, 5.0, 0.0), noise(1, 9000) ** 3, noise(1, 5)):
+        levels = Levels(1)
+        levels.update(signal)
+        assert [float(end[0]) for end in levels.usual] == [signal.min(), signal.max()]

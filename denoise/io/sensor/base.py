@@ -135,16 +135,18 @@ def fit_dtype(
 
 
 def with_gaps(values: Doubles, domain: Domain = Domain()) -> Doubles:  # noqa: B008
-    """Replace infinities and the codes of missing values by NaN; they stay in the file."""
+    """Replace infinities, the codes of missing values and invalid ones by NaN; they stay in the file."""
     missing = np.isinf(values)
     if domain.codes:
         missing |= np.isin(values, domain.codes)
+    if domain.valid != Domain.valid:
+        missing |= (values < domain.valid[0]) | (values > domain.valid[1])
     return np.where(missing, np.nan, values) if missing.any() else values
 
 
 def channels_with_gaps(block: Doubles, domains: Sequence[Domain]) -> Doubles:
-    """Replace infinities, and in each channel of a block `(C, n)` its codes of missing values, by NaN."""
-    if not any(domain.codes for domain in domains):
+    """Replace what is missing in each channel of a block `(C, n)` by NaN."""
+    if not any(domain.codes or domain.valid != Domain.valid for domain in domains):
         return with_gaps(block)
     return np.stack([with_gaps(row, domain) for row, domain in zip(block, domains, strict=True)])
 

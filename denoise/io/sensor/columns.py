@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from denoise.errors import InputError, NothingToCleanError, UsageError
+from denoise.errors import InputError, NothingToCleanError, UsageError, counted
 from denoise.io.sensor.base import LogOptions, sensor_info
 from denoise.io.sensor.kinds import CONSTANT, JUDGED, domain_of, kinds_of
 from denoise.io.sensor.numerals import shown, word_set
-from denoise.io.sensor.survey import ColumnSurvey
+from denoise.io.sensor.survey import CodeSurvey, ColumnSurvey
 from denoise.signal import SECONDS, Clock, SensorInfo
 
 LEFT = "left as they are"  # begin of the note about the other columns
@@ -110,6 +110,9 @@ def choose(
     """
     names = [column.name for column in columns]
     excluded = {i for pattern in options.exclude for i in _named(path, names, pattern, may_miss=True)}
+    if options.judged:
+        for column in columns:
+            column.listed.only_known()
     kinds = kinds_of(columns, clock)
     if options.columns is not None:
         chosen = sorted({index for pattern in options.columns for index in _named(path, names, pattern)})
@@ -146,10 +149,12 @@ def choose(
     return tuple(chosen)
 
 
-def code_notes(codes: Mapping[float, int], name: str) -> list[str]:
-    """Write a note for each code of missing values of a column."""
+def code_notes(codes: Mapping[float, int], unlisted: Collection[float], name: str) -> list[str]:
+    """Write a note for each code of missing values of a column, and how often it occurs."""
     return [
-        f"{code:.9g} in {name} stands for a missing value ({count} sample{'s' * (count != 1)}): kept"
+        f"{code:.9g} in {name}, {count} times, is far from all others: kept, and left out of the cleaning"
+        if code in unlisted
+        else f"{code:.9g} in {name} stands for a missing value ({counted(count, 'sample')}): kept"
         for code, count in codes.items()
     ]
 
@@ -157,6 +162,19 @@ def code_notes(codes: Mapping[float, int], name: str) -> list[str]:
 def decimals_note(names: Sequence[str]) -> list[str]:
     """Write a note about columns of whole numbers, if there are any, which get decimals."""
     return [f"whole numbers of {', '.join(names[:8])} get decimals where they are cleaned"] if names else []
+
+
+def declared_notes(survey: CodeSurvey, name: str) -> list[str]:
+    """Write a note for each kind of missing values that the file declares."""
+    notes = [
+        f"{code:.9g} in {name} stands for a missing value, says the file ({counted(count, 'sample')}): kept"
+        for code, count in survey.declared_codes.items()
+    ]
+    if survey.invalid:
+        valid = f"{survey.declared.low:.9g} to {survey.declared.high:.9g}"
+        outside = f"{counted(survey.invalid, 'sample')} of {name} outside {valid}, which the file calls valid"
+        notes.append(f"{outside}: counted as missing, kept")
+    return notes
 
 
 def describe(
@@ -192,7 +210,8 @@ def describe(
             first, count = shown(columns[index].first_flagged), columns[index].flagged
             what = f"{first!r} in {columns[index].name} has a mark" + f" ({count} such cells)" * (count > 1)
             notes.append(f"{what}: kept, and counted as missing")
-        notes += code_notes(columns[index].codes, columns[index].name)
+        listed, name = columns[index].listed, columns[index].name
+        notes += declared_notes(listed, name) + code_notes(columns[index].codes, listed.unlisted, name)
     left = []
     kinds = kinds_of(columns, clock)
     if chosen and not named and all(kinds[index] not in ("", CONSTANT) for index in chosen):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from denoise.io.limits import require_few, require_memory, require_plausible_siz
 from denoise.io.sensor.base import naming_damage
 from denoise.io.sensor.npy import time_axis
 from denoise.io.sensor.npz import RATE_NAMES, ArchiveFormat, Member, member
+from denoise.io.sensor.survey import Declared
 
 _MAX_DEPTH = 64  # of groups: names grow with the depth
 
@@ -68,13 +70,40 @@ class _Hdf5:
         if item.size == 1 and item.dtype.kind in "iuf":
             return Member(None, "a single value", load, float(np.asarray(item[()]).item()))
         axes = partial(time_axis, item.dtype, item.shape or (), False, 0)
-        return member(axes, f"{path}: {name}", load)
+        return replace(member(axes, f"{path}: {name}", load), declared=_declared(item))
 
     def save(self, _source: Path, temporary: Path, changed: Mapping[str, bytes]) -> None:
         with optional_package("HDF5").File(temporary, "r+") as file:
             for name, data in changed.items():
                 item = file[name]
                 item[...] = np.frombuffer(data, item.dtype).reshape(item.shape)
+
+
+def _declared(item: Any) -> Declared:
+    """Read what the attributes of a data set say of missing values.
+
+    They are those of the NetCDF User's Guide (Attribute Conventions), of the packed numbers, if these are
+    packed: a range of floats beside packed integers is of the unpacked ones, and not used.
+    """
+
+    if item.dtype.kind not in "iuf":
+        return Declared()
+
+    def numbers(*names: str) -> list[float]:
+        found = [np.asarray(item.attrs[name]).ravel() for name in names if name in item.attrs]
+        found = [each for each in found if each.dtype.kind in "iuf"]
+        kinds = "iuf" if item.dtype.kind == "f" or "scale_factor" not in item.attrs else "iu"
+        with np.errstate(over="ignore"):  # as the data set would hold them
+            found = [each.astype(item.dtype) if item.dtype.kind == "f" else each for each in found]
+        return [
+            float(value) for each in found if each.dtype.kind in kinds for value in each if value == value
+        ]
+
+    codes = tuple(dict.fromkeys(numbers("_FillValue", "missing_value")))
+    low, high = numbers("valid_min") or [-np.inf], numbers("valid_max") or [np.inf]
+    if len(valid := numbers("valid_range")) == 2:
+        low, high = [min(valid)], [max(valid)]
+    return Declared(codes, low[0], high[0])
 
 
 def _load(path: Path, name: str) -> io.BytesIO:

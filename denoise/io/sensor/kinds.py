@@ -245,12 +245,10 @@ def domain_of(column: ColumnSurvey) -> Domain:
     low, high = column.bounds
     words = set(_words(column.name))
     if _is_angle(column, words):
-        return Domain(
-            period=_period(column), low=-0.5 * _period(column) if low < 0 else 0.0, codes=tuple(column.codes)
-        )
+        period = _period(column)
+        return column.listed.domain(period=period, low=-0.5 * period if low < 0 else 0.0)
     is_percent = bool(words & _PERCENT or {_unit(column)} & _PERCENT)
-    return Domain(
+    return column.listed.domain(
         low=0.0 if low >= 0 else -math.inf,
         high=100.0 if is_percent and low >= 0 and high <= 100 else 0.0 if high <= 0 and low < 0 else math.inf,
-        codes=tuple(column.codes),
     )

@@ -164,9 +164,11 @@ def time_axis(
     return ArrayLayout(dtype, offset, shape, samples, channels, time_first, time_first != fortran or flat)
 
 
-def _survey(layout: ArrayLayout, file: IO[bytes]) -> tuple[tuple[Domain, ...], list[str]]:
+def _survey(layout: ArrayLayout, file: IO[bytes], judged: bool) -> tuple[tuple[Domain, ...], list[str]]:
     """Find what stays: the codes of missing values of each channel, and the first infinity, as notes."""
     survey, infinity, start = CodeSurvey(layout.channels), "", 0
+    if judged:
+        survey.only_known()
     for piece in layout.pieces(file):
         survey.add(piece)
         if not infinity and np.isinf(piece).any():
@@ -175,8 +177,8 @@ def _survey(layout: ArrayLayout, file: IO[bytes]) -> tuple[tuple[Domain, ...], l
         start += piece.shape[1]
     notes = [infinity] if infinity else []
     for channel, codes in enumerate(survey.codes):
-        notes += code_notes(codes, f"channel {channel}")
-    return tuple(Domain(codes=tuple(codes)) for codes in survey.codes), notes
+        notes += code_notes(codes, survey.unlisted, f"channel {channel}")
+    return tuple(map(survey.domain, range(layout.channels))), notes
 
 
 class NpyReader(SensorReader):
@@ -209,7 +211,7 @@ def _reader(path: Path, options: LogOptions, recording: int, block: int) -> NpyR
     check_recording(path, recording, 1)
     with path.open("rb") as file:
         layout = npy_layout(file, path.stat().st_size, str(path))
-        domains, kept = _survey(layout, file)
+        domains, kept = _survey(layout, file, options.judged)
     if options.columns is not None or tuple(options.exclude):
         raise UnsupportedError(f"{path}: an .npy array has no column names to choose from; expected a table")
     given = options.sample_rate

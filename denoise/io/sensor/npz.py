@@ -35,7 +35,7 @@ from denoise.io.sensor.base import (
 from denoise.io.sensor.columns import choose, decimals_note, describe, find_clock
 from denoise.io.sensor.kinds import domain_of
 from denoise.io.sensor.npy import ArrayLayout, floats, npy_layout, time_axis
-from denoise.io.sensor.survey import CodeSurvey, ColumnSurvey
+from denoise.io.sensor.survey import CodeSurvey, ColumnSurvey, Declared
 from denoise.signal import Clock, Domain, SensorInfo
 
 RATE_NAMES = re.compile(
@@ -54,6 +54,7 @@ class Member:
     sample_rate: float | None = None  # Hz, if the file states it for this array
     stamp_type: str = ""  # of an array of times in seconds since 1970: their type in the file
     shown_whole: bool = False  # numbers without decimals, of a type that holds them
+    declared: Declared | None = None  # what the file says of its missing values
 
 
 def member(layout: Callable[[str], ArrayLayout], label: str, load: Callable[[], io.BytesIO]) -> Member:
@@ -256,8 +257,8 @@ def _samples(member: Member) -> int:
 
 def _domains(survey: ColumnSurvey) -> tuple[Domain, ...]:
     """Return the domain of each channel of an array; several channels have only codes."""
-    codes = survey.listed.codes
-    return tuple(Domain(codes=tuple(each)) for each in codes) if len(codes) > 1 else (domain_of(survey),)
+    listed = survey.listed
+    return (domain_of(survey),) if listed.single else tuple(map(listed.domain, range(len(listed.codes))))
 
 
 def _survey(members: Mapping[str, Member]) -> list[ColumnSurvey]:
@@ -269,7 +270,7 @@ def _survey(members: Mapping[str, Member]) -> list[ColumnSurvey]:
         if layout is None:
             survey.numeric, survey.reject_reason = False, member.reject_reason
             continue
-        survey.listed = CodeSurvey(layout.channels)
+        survey.listed = CodeSurvey(layout.channels, declared=member.declared)
         for piece in layout.pieces(member.load()):
             if layout.channels == 1:
                 survey.add(piece[0])

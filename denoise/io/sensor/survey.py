@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
 from denoise.arrays import Array, Doubles, Mask
 from denoise.io.sensor.clock import StampSurvey, unwrapped
 from denoise.io.sensor.numerals import word_set
-from denoise.signal import SECONDS
+from denoise.signal import SECONDS, Domain
 
 _UNIT_WORDS = {
     **{unit: unit for unit in SECONDS if unit not in ("d", "ticks")},
@@ -36,10 +37,17 @@ _WRITTEN_CODES = (
     *(*_NINES, *(-code for code in _NINES), -9.0, -127.0, -777.0, -888.0, -888.8, -7777.0, -8888.0),
     *(-999.25, -9999.25, 6553.5, 655.35, 3276.7, -3276.8, 327.67, -327.68, 1e31, 1e35, -1e35),
     *(-6999.0, 6999.0, -7999.0, 7999.0),
-    *(32767.0, -32768.0, 65535.0, 65534.0, 2147483647.0, -2147483648.0, 4294967295.0),
-    *(9.91e37, 9.9e37, 1e20, 1e30, -1e30, -1e31, 1e34, 9.96921e36, -9.96921e36, 3.4028235e38, -3.4028235e38),
+    *(32767.0, -32767.0, -32768.0, 65535.0, 65534.0, 2147483647.0, -2147483647.0, -2147483648.0),
+    *(4294967295.0, -88888.0, 9.91e37, 9.9e37, 9.999e20, 1.70141e38, 1e34, -1e34, 1e36, -1e36, 1e37, 1e38),
+    *(1e20, -1e20, 1e30, -1e30, -1e31, -1e38, -9e33, 1e33, -1e32, 1e32),
+    # The default of netCDF, the ends of float32, and what ESRI and ISIS (USGS) make of the lower one.
+    *(9.96921e36, -9.96921e36, 9.969209968386869e36, 3.4028234663852886e38, -3.4028234663852886e38),
+    *(3.4028235e38, -3.4028235e38, -3.4028230607370965e38, -3.4028226550889045e38),
 )
-_LONG_NINES = (99999.999, 999999.99, 999999.999, 9999999.9, 9999999.99, 99999999.0, 99999999.99, 999999999.0)
+_LONG_NINES = (
+    *(99999.999, 999999.99, 999999.999, 9999999.9, 9999999.99, 99999999.0, 99999999.99, 999999999.0),
+    *(9223372036854775806.0, 9223372036854775807.0, 18446744073709551614.0, 1.7976931348623157e308),
+)
 # Also as float32 holds them, -999.900024, but for the longest, of which it makes round numbers.
 _CODES = np.unique(
     [
@@ -48,6 +56,12 @@ _CODES = np.unique(
     ]
 )
 _CODE_DISTANCE = 1.0  # of a code from the range of all other values, in lengths of that range
+# What no list has is a code if the very same number repeats, far beyond the others and larger than they are.
+_GIANT_DISTANCE = 10.0  # in lengths of their range
+_GIANT_SIZE = 5.0  # relative to the largest of them
+_GIANT_REPEATS = 3
+_MAX_GIANTS = 8  # different ones at an end
+_MIN_OTHERS = 16  # different values among the others: fewer are levels of a load that switches
 _ROUNDING = 1e-12  # of a code that a file stores by a scale, relative to it
 _MAX_ROUNDING = 1e-4  # the same, where the scale is coarse
 MAX_LEVELS = 64  # different values that are counted
@@ -102,47 +116,173 @@ class _Turns:
         return self._possible and smooth and int((self._sectors > 0.005 * self._steps).sum()) >= 4
 
 
+@dataclass(frozen=True)
+class Declared:
+    """What a file declares of the missing values of an array."""
+
+    codes: tuple[float, ...] = ()
+    low: float = -np.inf  # the smallest valid value
+    high: float = np.inf  # the largest
+
+    def gaps(self, values: Doubles) -> Mask | None:
+        """Return a mask of the missing ones; None without any declaration."""
+        if self == Declared():
+            return None
+        return np.asarray(np.isin(values, self.codes) | (values < self.low) | (values > self.high))
+
+
+class _Ends:
+    """The lowest different values of a channel, and how often each occurs; of negated values the highest."""
+
+    size = _MAX_GIANTS + _MIN_OTHERS
+
+    def __init__(self) -> None:
+        self.values, self.counts = np.empty(0), np.empty(0, np.int64)  # ascending
+
+    def add(self, values: Doubles) -> None:
+        """Add finite values; what is among the lowest of all was so from its first occurrence on."""
+        if self.values.size == self.size:
+            values = values[values <= self.values[-1]]
+        if not values.size:
+            return
+        found, counts = np.unique(values, return_counts=True)
+        self.values, places = np.unique(np.append(self.values, found), return_inverse=True)
+        self.counts = np.bincount(places, np.append(self.counts, counts)).astype(np.int64)[: self.size]
+        self.values = self.values[: self.size]
+
+
 class CodeSurvey:
-    """Finds the codes of missing values in each of some channels: numbers of a list, far from all others.
+    """Finds the codes of missing values in each of some channels.
+
+    They are numbers of a list far from all others, and any other number that repeats exactly and is a giant
+    beside the others.
 
     Args:
         channels: Number of channels.
         step: Distance of the numbers that the file can store, which rounds codes, too.
+        declared: What the file says of missing values.
     """
 
-    def __init__(self, channels: int = 1, step: float = 0.0) -> None:
+    def __init__(self, channels: int = 1, step: float = 0.0, declared: Declared | None = None) -> None:
         self._rounding = np.clip(0.5 * step, _ROUNDING * np.abs(_CODES), _MAX_ROUNDING * np.abs(_CODES))
-        self._ends = _CODES + self._rounding
-        self.lowest = np.full(channels, np.inf)  # finite values, numbers of the list aside
-        self.highest = np.full(channels, -np.inf)
-        self.counts: dict[tuple[int, float], int] = {}  # channel and number of the list: how often it occurs
+        with np.errstate(over="ignore"):
+            self._ends = _CODES + self._rounding
+        self._counts: dict[tuple[int, float], int] = {}  # channel and number of the list: how often it occurs
+        self._lows, self._highs = ([_Ends() for _ in range(channels)] for _ in range(2))
+        self._known: tuple[Doubles, tuple[dict[float, int], ...]] | None = None
+        self._repeated = True
+        self.declared = declared or Declared()
+        self.declared_codes: dict[float, int] = {}  # how often each occurs, in any channel
+        self.invalid = 0  # values beyond the valid ones
+
+    def only_known(self) -> None:
+        """Take a giant that repeats for a reading."""
+        self._repeated, self._known = False, None
 
     def add(self, values: Doubles) -> Mask:
-        """Add the next samples `(C, n)`; return a mask of the numbers of the list."""
+        """Add the next samples `(C, n)`; return a mask of numbers of the list and of declared gaps."""
+        self._known = None
+        gaps = self.declared.gaps(values)
+        if gaps is not None:
+            codes, counts = np.unique(values[np.isin(values, self.declared.codes)], return_counts=True)
+            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+                self.declared_codes[code] = self.declared_codes.get(code, 0) + count
+            self.invalid += int(gaps.sum() - counts.sum())
+            values = np.where(gaps, np.nan, values)
         at = np.minimum(np.searchsorted(self._ends, values), _CODES.size - 1)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             listed = np.abs(values - _CODES[at]) <= self._rounding[at]  # in a fifth of the time of np.isin
         for channel in np.flatnonzero(listed.any(axis=1)).tolist():
             found = np.unique(values[channel, listed[channel]], return_counts=True)
             for code, count in zip(*(each.tolist() for each in found), strict=True):
-                self.counts[channel, code] = self.counts.get((channel, code), 0) + count
+                self._counts[channel, code] = self._counts.get((channel, code), 0) + count
         others = np.isfinite(values) & ~listed
-        self.lowest = np.minimum(self.lowest, values.min(axis=1, initial=np.inf, where=others))
-        self.highest = np.maximum(self.highest, values.max(axis=1, initial=-np.inf, where=others))
-        return np.asarray(listed)
+        for low, high, row, real in zip(self._lows, self._highs, values, others, strict=True):
+            low.add(row[real])
+            high.add(-row[real])
+        return np.asarray(listed if gaps is None else listed | gaps)
+
+    @property
+    def unlisted(self) -> frozenset[float]:
+        """Codes that repeat far from all others, and are in no list."""
+        listed = {code for _, code in self._counts}
+        return frozenset(code for codes in self.codes for code in codes if code not in listed)
+
+    @property
+    def ranges(self) -> Doubles:
+        """The smallest and largest value of each channel, `(2, C)`, codes aside; infinities without any."""
+        return self._found()[0]
 
     @property
     def codes(self) -> tuple[dict[float, int], ...]:
         """Numbers that stand for missing values in each channel, and how often each occurs."""
-        with np.errstate(invalid="ignore", over="ignore"):  # infinities, where there is nothing else
-            size = 1e-3 * np.maximum(np.abs(self.highest), np.abs(self.lowest))
-            margin = _CODE_DISTANCE * np.maximum(self.highest - self.lowest, size)
-            low, high = self.lowest - margin, self.highest + margin
-        found: tuple[dict[float, int], ...] = tuple({} for _ in low)
-        for (channel, code), count in self.counts.items():
-            if code < low[channel] or code > high[channel]:
-                found[channel][code] = count
-        return found
+        return self._found()[1]
+
+    @property
+    def has_only_listed(self) -> bool:
+        """True if every value is a number of the list."""
+        return bool(self._counts) and not any(low.values.size for low in self._lows)
+
+    def domain(self, channel: int = 0, **bounds: float) -> Domain:
+        """Give the domain of a channel, with the bounds of its values."""
+        codes = (*self.codes[channel], *self.declared.codes)
+        return Domain(codes=codes, valid=(self.declared.low, self.declared.high), **bounds)
+
+    @property
+    def single(self) -> bool:
+        """True for one channel."""
+        return len(self._lows) == 1
+
+    def _found(self) -> tuple[Doubles, tuple[dict[float, int], ...]]:
+        if self._known is None:
+            each = [self._of(channel) for channel in range(len(self._lows))]
+            self._known = np.array([bounds for bounds, _ in each]).T, tuple(codes for _, codes in each)
+        return self._known
+
+    def _of(self, channel: int) -> tuple[tuple[float, float], dict[float, int]]:
+        """Find the range of a channel, and its codes."""
+        low, high = self._lows[channel], self._highs[channel]
+        listed = {code: count for (place, code), count in self._counts.items() if place == channel}
+        if not low.values.size:
+            return (min(listed, default=np.inf), max(listed, default=-np.inf)), {}
+        values = np.unique(np.concatenate([low.values, -high.values]))
+        below, above = _giants(values) if self._repeated else (0, 0)
+        least, most = values[below], values[-1 - above]
+        codes: dict[float, int] = {}
+        for ends, count, sign in ((low, below, 1.0), (high, above, -1.0)):
+            repeats = [*zip(ends.values[:count].tolist(), ends.counts[:count].tolist(), strict=True)]
+            kept = {sign * code for code, times in repeats if times < _GIANT_REPEATS}
+            codes |= {sign * code: times for code, times in repeats if times >= _GIANT_REPEATS}
+            least, most = min([least, *kept]), max([most, *kept])
+        with np.errstate(over="ignore"):
+            inner = values[below : values.size - above]
+            margin = _CODE_DISTANCE * max(np.ptp(inner), 1e-3 * np.abs(inner[[0, -1]]).max())
+        for code, count in listed.items():
+            if code < inner[0] - margin or code > inner[-1] + margin:
+                codes[code] = count
+            else:
+                least, most = min(least, code), max(most, code)
+        return (float(least), float(most)), codes
+
+
+def _giants(values: Doubles) -> tuple[int, int]:
+    """Count the values at the lower and upper end that are far beyond all others, and larger than they are.
+
+    Args:
+        values: Different ones, ascending: all, or those at either end.
+    """
+    best = (0, 0)
+    most = min(_MAX_GIANTS, values.size - _MIN_OTHERS)
+    with np.errstate(over="ignore"):
+        for below in range(most + 1):
+            for above in range(most + 1 - below):
+                low, high = values[below], values[-1 - above]
+                beyond, size = _GIANT_DISTANCE * (high - low), _GIANT_SIZE * max(abs(low), abs(high))
+                at_low = not below or values[below - 1] < min(low - beyond, -size)
+                at_high = not above or values[-above] > max(high + beyond, size)
+                if at_low and at_high and below + above > sum(best):
+                    best = below, above
+    return best
 
 
 class ColumnSurvey:
@@ -183,6 +323,7 @@ class ColumnSurvey:
         self._sums = np.zeros(4)  # of values, their squares and those of steps, and their number
         self.max_jump = 0.0  # the largest step, up or down
         self.listed = CodeSurvey(step=step)
+        self._lowest, self._highest = np.inf, -np.inf  # of values, numbers of the list aside
         self._before = np.nan  # the last value that is no gap
         self.first_values = np.empty(0)  # of the first samples, gaps included
         self._turns = [_Turns(period) for period in (360.0, 2.0 * np.pi)]
@@ -220,14 +361,14 @@ class ColumnSurvey:
         if len(self.levels) <= MAX_LEVELS:
             self.levels.update(np.unique(finite)[: MAX_LEVELS + 1].tolist())
         self.zeros += int((finite == 0).sum())
-        low, high = self.listed.lowest[0], self.listed.highest[0]
+        self._lowest, self._highest = min(self._lowest, finite.min()), max(self._highest, finite.max())
         with np.errstate(over="ignore"):
             steps = np.diff(finite, prepend=self._before)
         self.changes += int((np.abs(steps) > 0).sum())
         self.falls += int((steps < 0).sum())
         self.max_jump = max(self.max_jump, float(np.nanmax(np.abs(steps), initial=0.0)))
         for turns in self._turns:
-            turns.add(finite, steps, low, high)
+            turns.add(finite, steps, self._lowest, self._highest)
         if len(self.levels) <= MAX_LEVELS:
             with np.errstate(over="ignore", invalid="ignore"):
                 squares = float((finite**2).sum()), float(np.nansum(steps**2))
@@ -261,17 +402,15 @@ class ColumnSurvey:
     @property
     def is_code_only(self) -> bool:
         """True if every value is a number that may stand for a missing one."""
-        return bool(self.listed.counts) and not np.isfinite(self.listed.lowest).any()
+        return self.listed.has_only_listed
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The smallest and largest value, codes of missing values aside; infinities for several channels."""
-        if self.listed.lowest.size > 1:
+        if not self.listed.single:
             return np.inf, -np.inf
-        codes = self.codes
-        real = [code for _, code in self.listed.counts if code not in codes]
-        low, high = float(self.listed.lowest[0]), float(self.listed.highest[0])
-        return min([low, *real]), max([high, *real])
+        low, high = self.listed.ranges[:, 0].tolist()
+        return low, high
 
     def _add_steps(self, values: Doubles) -> None:
         steps = np.diff(values, prepend=self._last)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from denoise import io
 from denoise.infer.gaps import GapFiller
-from denoise.io.sensor.survey import CodeSurvey
+from denoise.io.sensor.survey import CodeSurvey, ColumnSurvey
 from denoise.signal import SensorInfo
 from tests.io.sensor.makers import make_fif, make_fit, make_mseed, make_tdms, make_xlsx
 from tests.io.sensor.test_formats import record
@@ -185,3 +185,118 @@ def test_a_record_has_its_own_gaps_and_other_codes(tmp_path: Path) -> None:
     numbers = record(tmp_path, "16")
     values, _ = whole(tmp_path / "r1.hea")
     np.testing.assert_array_equal(np.isnan(values), (numbers == -(1 << 15)).T)
+
+
+def survey_of(log: Floats) -> ColumnSurvey:
+    survey = ColumnSurvey("x")
+    for start in range(0, log.size, 100):  # in pieces, as files come
+        survey.add(log[start : start + 100])
+    return survey
+
+
+@pytest.mark.parametrize("code", [-7777777.0, 1e10, -9.99e8, -1000000.0, 12345.0])
+def test_a_giant_that_repeats_exactly_is_a_code_whatever_number_it_is(tmp_path: Path, code: float) -> None:
+    log = coded(code, "f8")
+    _csv(tmp_path / "a.csv", log, "f8")
+    values, info = whole(tmp_path / "a.csv")
+    np.testing.assert_array_equal(np.isnan(values[0]), AT)
+    assert (
+        f"{code:.9g} in x, 12 times, is far from all others: kept, and left out of the cleaning" in info.notes
+    )
+    assert not np.isnan(values[1]).any()
+    low, high = survey_of(log[0]).bounds
+    assert low > 200  # of the readings alone
+    assert high < 400
+    np.savez(tmp_path / "a.npz", x=log[0])
+    np.testing.assert_array_equal(np.isnan(whole(tmp_path / "a.npz")[0][0]), AT)
+    np.save(tmp_path / "a.npy", log)
+    np.testing.assert_array_equal(np.isnan(whole(tmp_path / "a.npy")[0][0]), AT)
+
+
+def test_two_codes_and_a_glitch_hide_nothing() -> None:
+    log = coded(-7777777.0, "f8")[0]
+    log[AT.nonzero()[0][::2] + 1] = 1e10
+    log[30] = -999.0
+    log[31] = 1e12  # once: a reading, however wild
+    survey = survey_of(log)
+    assert survey.codes == {-7777777.0: 12, 1e10: 6, -999.0: 1}
+    assert survey.bounds[1] == 1e12
+
+
+def _load(levels: tuple[float, ...]) -> Floats:
+    return np.resize(np.repeat(levels, 20), COUNT)
+
+
+WAVE = coded(300.0, "f8")[1]
+REAL = {
+    "once": np.where(np.arange(COUNT) == 20, -7777777.0, WAVE),
+    "twice": np.where(np.isin(np.arange(COUNT), [20, 70]), -7777777.0, WAVE),
+    "unlike": np.where(AT, 1e6 + np.arange(COUNT), WAVE),
+    "near": np.where(AT, 1000.0, WAVE),
+    "zero": np.where(AT, 0.0, np.random.default_rng(1).normal(1013.0, 0.5, COUNT)),
+    "a load of few levels": _load((0.0, 3.0, 4.0, 2000.0)),
+    "counts": np.where(AT, 5000.0, np.arange(COUNT) % 4),
+    "rain": np.where(AT, np.arange(COUNT) % 7 * 0.2, 0.0),
+    "saturated": np.clip(WAVE, 270.0, 330.0),
+}
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_what_is_real_is_no_code(kind: str) -> None:
+    survey = survey_of(REAL[kind])
+    assert not survey.codes
+    assert survey.bounds == (REAL[kind].min(), REAL[kind].max())
+
+
+def test_anomalies_take_a_giant_that_repeats_for_readings(tmp_path: Path) -> None:
+    for name, save in (("a.csv", lambda p, log: _csv(p, log, "f8")), ("a.npy", np.save)):
+        save(tmp_path / name, coded(-7777777.0, "f8"))
+        with io.reader(tmp_path / name, judged=True) as reader:
+            assert not np.isnan(np.concatenate(list(reader), axis=1)).any()
+
+
+@pytest.mark.parametrize(("fill", "kind"), [(0.0, "f4"), (305.0, "i2"), (-2147483647.0, "i4"), (1e20, "f4")])
+@pytest.mark.parametrize("name", ["_FillValue", "missing_value"])
+def test_values_that_a_file_declares_missing_are_gaps_and_stay(
+    tmp_path: Path, fill: float, kind: str, name: str
+) -> None:
+    log = np.rint(coded(fill, "f8")[0])
+    log[~AT & (log == fill)] += 1
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = log.astype(kind)
+        file["x"].attrs[name] = np.asarray(fill, kind)
+        file["y"] = np.where(AT, 305.0 if fill == 305.0 else 300.0, log).astype(kind)  # says nothing
+    values, info = whole(tmp_path / "a.h5")
+    np.testing.assert_array_equal(np.isnan(values[0]), AT)
+    assert not np.isnan(values[1]).any()
+    shown = f"{float(np.asarray(fill, kind)):.9g}"
+    assert f"{shown} in x stands for a missing value, says the file (12 samples): kept" in info.notes
+    with io.writer(tmp_path / "b.h5", info) as sink:
+        sink.write(values + 7)
+    with h5py.File(tmp_path / "b.h5") as file:
+        np.testing.assert_array_equal(file["x"][()], np.where(AT, fill, log + 7).astype(kind))
+
+
+@pytest.mark.parametrize("how", ["valid_min", "valid_max", "valid_range"])
+def test_values_beyond_the_valid_ones_are_gaps_and_stay(tmp_path: Path, how: str) -> None:
+    log = np.rint(coded(300.0, "f8")[1])
+    log[AT] = np.arange(AT.sum()) + (400 if how == "valid_max" else 200)
+    limits = {"valid_min": 250, "valid_max": 350, "valid_range": np.array([250, 350], "i2")}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = log.astype("i2")
+        file["x"].attrs[how] = limits[how]
+    values, info = whole(tmp_path / "a.h5")
+    np.testing.assert_array_equal(np.isnan(values[0]), AT)
+    assert any(note.startswith("12 samples of x outside") and "kept" in note for note in info.notes)
+    with io.writer(tmp_path / "b.h5", info) as sink:
+        sink.write(values + 1)
+    with h5py.File(tmp_path / "b.h5") as file:
+        np.testing.assert_array_equal(file["x"][()], np.where(AT, log, log + 1))
+
+
+def test_a_range_of_unpacked_values_is_not_of_packed_ones(tmp_path: Path) -> None:
+    log = np.rint(coded(300.0, "f8")[1]).astype("i2")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = log
+        file["x"].attrs.update({"scale_factor": 0.001, "add_offset": 20.0, "valid_range": [0.0, 40.0]})
+    assert not np.isnan(whole(tmp_path / "a.h5")[0]).any()
