@@ -16,6 +16,7 @@ from typing import Any
 from denoise.errors import OutputError, reason
 from denoise.io.formats import optional_package
 from denoise.io.media.encoder import LOSSLESS, MOVS, PLAIN, SIGNALS_DELAY, state_padding
+from denoise.io.media.matroska import keep_statements, room_for
 from denoise.io.media.mp4 import Replacement
 from denoise.io.media.tracks import opened
 
@@ -45,6 +46,7 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
     starts = {new.track.index: (new.track.marks[0][1] - new.start) / new.track.sample_rate for new in fresh}
     if muxer == "asf":  # counts milliseconds: less than one before the start is a rounded zero
         starts = {index: 0.0 if -1e-3 < start < 0 else start for index, start in starts.items()}
+    room = room_for(source) if muxer in ("matroska", "webm") else ""
     lead = -min(0.0, *starts.values())  # where a decoder needs packets before the start of the file
     with ExitStack() as stack:
         file = stack.enter_context(opened(source))
@@ -72,6 +74,8 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                     notes.append(f"a {stream.type} stream is not kept: {muxer} cannot hold it here")
                     continue
                 copy.metadata.update({k: v for k, v in stream.metadata.items() if k not in _ENCODER_TAGS})
+                if room:
+                    copy.metadata["title"] = copy.metadata.get("title", "") + room
                 copy.disposition = stream.disposition
                 copy.time_base = template.time_base
                 if stream.type == "video" and stream.sample_aspect_ratio:
@@ -101,6 +105,8 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
             raise OutputError(f"{source}: cannot be written as {muxer}: {reason(error)}") from error
     if muxer == "avi":
         _correct_lengths(destination, counts)
+    if room:
+        keep_statements(source, destination)
     if muxer == "wav":
         _keep_length(source, destination)
     notes += _lost_shapes(source, destination)

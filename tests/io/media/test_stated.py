@@ -1,6 +1,7 @@
 """What containers state of their sound and picture stays, or is named in a note."""
 
 import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import av
 import pytest
 
 from denoise import io
+from denoise.io.media import matroska
 from denoise.io.media.tracks import tracks
 from tests.io.media.test_media import Made, make, read, rewrite, shift, two_programs
 
@@ -95,6 +97,53 @@ def test_asf_keeps_the_shape_of_pixels_and_the_start(tmp_path: Path) -> None:
     assert aspect(tmp_path / "b.wmv") == Fraction(4, 3)
     with av.open(str(source)) as old, av.open(str(tmp_path / "b.wmv")) as new:
         assert new.streams.video[0].start_time == old.streams.video[0].start_time
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_matroska_keeps_shape_and_rate_of_pictures_and_bits_of_sound(tmp_path: Path, suffix: str) -> None:
+    muxer = {".mkv": "matroska", ".webm": "webm"}[suffix]
+    made = Made(suffix, muxer, ("libopus",), "libvpx", tags=True)
+    plain, source, result = (tmp_path / f"{name}{suffix}" for name in ("plain", "a", "b"))
+    make(plain, made)
+    with av.open(str(plain)) as file, av.open(str(source), "w", format=muxer) as out:
+        streams = [out.add_stream_from_template(stream, opaque=True) for stream in file.streams]
+        streams[0].metadata["title"] = "x" * 99
+        for packet in file.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    with source.open("r+b") as data:  # FFmpeg's muxer states none of this
+        at, content = matroska._find_tracks(data) or (0, b"")
+        parts = matroska._parsed(content)
+        number = next(i for i, part in enumerate(parts) if part[0] == b"\xae")
+        picture = {id_: inner for id_, inner, _ in matroska._parsed(parts[number][1])}
+        del picture[b"\x53\x6e"]
+        picture[b"\xe0"] += bytes.fromhex("54b0810f 54ba8109 54b28103")  # displayed as 15:9
+        picture[b"\x23\xe3\x83"] = (40_000_000).to_bytes(4)  # ns of a frame
+        inner = b"".join(matroska._element(*entry) for entry in picture.items())
+        whole = [part[2] for part in parts]
+        whole[number] = matroska._element(b"\xae", inner, len(whole[number]))
+        data.seek(at)
+        data.write(b"".join(whole).replace(bytes.fromhex("62648120"), bytes.fromhex("62648110")))
+    assert aspect(source) == Fraction(5, 4)
+    rewrite(source, result)
+    assert aspect(result) == Fraction(5, 4)
+    for before, after in zip(matroska._entries(source), matroska._entries(result), strict=True):
+        old, new = ({id_: inner for id_, inner, _ in entry} for entry in (before, after))
+        for id_ in (b"\xe0", b"\x23\xe3\x83", b"\x53\x6e"):  # pictures, time of a frame, name
+            assert new.get(id_) == old.get(id_)
+        bits = [dict(e[:2] for e in matroska._parsed(x.get(b"\xe1", b""))) for x in (old, new)]
+        assert bits[0].get(b"\x62\x64") == bits[1].get(b"\x62\x64")
+    head = result.read_bytes()
+    at = head.index(b"\x16\x54\xae\x6b")
+    assert b"\x1f" * 8 not in head[at : at + 2000]
+    with result.open("rb") as data:
+        _, content = matroska._find_tracks(data) or (0, b"")
+    check, *_ = matroska._parsed(content)
+    assert (check[0] == b"\xbf") == (suffix == ".mkv")  # FFmpeg gives WebM no checksum
+    if suffix == ".mkv":
+        assert int.from_bytes(check[1], "little") == zlib.crc32(content[len(check[2]) :])
+    assert shift(read(result), read(source)) == 0
 
 
 def test_a_shape_of_pixels_that_is_not_kept_is_named(tmp_path: Path) -> None:
