@@ -271,10 +271,13 @@ def unknown_suffix(path: Path, modality: str = "") -> UnsupportedError:
     start = (
         f"{path}: the suffix {suffix or '(none)'} names no format that is {'written' if modality else 'read'}"
     )
-    typing = f"is it a slip for {meant[0]}" if meant else "has the name lost its ending"
     if modality:
-        usual = {"image": ".png or .tif", "audio": ".wav or .flac", "sensor": ".csv"}[modality]
-        return UnsupportedError(f"{start}; {typing}? Else write {usual}")
+        usual = {"image": ".png", "audio": ".wav", "sensor": ".csv"}[modality]
+        return UnsupportedError(
+            f"{start}: a slip (write {meant[0] if meant else usual}), a name with a dot (write "
+            f"{path.name}{usual}), or a folder that is not there (make it first)?"
+        )
+    typing = f"is it a slip for {meant[0]}" if meant else "has the name lost its ending"
     return UnsupportedError(
         f"{start}; {typing}? If it holds an image, a recording or a log, convert it to PNG, WAV or CSV; "
         "if not, there is nothing to clean"

@@ -91,6 +91,7 @@ def find(
     reject_reason: RejectReason = lambda _: None,
     exclude_dir: Path | None = None,
     accept: Callable[[Path], bool] = lambda _: True,
+    listed: Collection[Path] = (),
 ) -> Found:
     """Walk the inputs, files and folders alike, in name order.
 
@@ -101,9 +102,10 @@ def find(
         reject_reason: Gives the reason to reject files of a modality, or None.
         exclude_dir: Folder to skip even if it is inside an input (the references).
         accept: Called with every file inside a local folder; False skips it unopened.
+        listed: Inputs of a list, which may be older than the folders: one that is gone is a problem.
 
     Raises:
-        UsageError: An input does not exist, or is a folder that cannot be read.
+        UsageError: Another input does not exist, or is a folder that cannot be read.
     """
     found = Found()
     reasons = {modality: reject_reason(modality) for modality in MODALITIES}
@@ -113,6 +115,9 @@ def find(
 
     walk = Walk(recursive, exclude_dir, accept, on_problem)
     for root in inputs:
+        if root in listed and place(root).is_local and not os.path.lexists(root):
+            on_problem(root, "no such file or folder, though the list names it")
+            continue
         for file in place(root).files(walk):
             _sort_in(file, reasons, found, found.problems if file.path == root else found.ignored)
     return found
@@ -148,23 +153,30 @@ def plan(
     reject_reason: RejectReason = lambda _: None,
     exclude_dir: Path | None = None,
     naming: Naming = Naming(),  # noqa: B008 - frozen
+    listed: Collection[Path] = (),
 ) -> Plan:
     """Give every input its output: the tree below each input is mirrored below `output`.
 
     `output` is a folder, unless the only input is a file, and `output` has a suffix and is no folder. In
     place, or where single files lie in `output` itself, results lie beside their inputs.
 
-    Inputs that would have one output are problems, each with the name of another.
+    Of inputs that would have one output, the one whose name it is gets it; others are problems, each with
+    the name of another.
+
+    Args:
+        listed: See `find`.
 
     Raises:
-        UsageError: An input does not exist, the output overlaps an input or is below a file, or there is
-            nothing to do.
+        UsageError: An input that is not listed does not exist, the output overlaps an input or is below a
+            file, or there is nothing to do.
     """
     inputs = tuple(inputs)
     for folder in inputs:
         if folder.is_dir() and not naming.in_place:
             refuse_overlap(folder, output)
-    found = find(inputs, recursive=recursive, reject_reason=reject_reason, exclude_dir=exclude_dir)
+    found = find(
+        inputs, recursive=recursive, reject_reason=reject_reason, exclude_dir=exclude_dir, listed=listed
+    )
     if not found.sources and not found.problems:
         named, number = ", ".join(map(str, inputs)), len(found.ignored)
         raise UsageError(f"{named}: nothing to do; none of {number} files is of a kind that is asked for")
@@ -321,8 +333,11 @@ def _checked(
                 advice = (
                     "give each an output folder of its own" if first.parts or item.parts else "rename one"
                 )
-                for path in (first.source, item.source):
-                    problems.setdefault(path, Problem(path, f"{output}: {both}; {advice}"))
+                renamed = [one for one in (first, item) if one.source.name != one.destination.name]
+                if renamed == [first]:  # the other keeps its name
+                    by_name[name_key(key)] = item
+                for one in renamed if len(renamed) == 1 else (first, item):
+                    problems.setdefault(one.source, Problem(one.source, f"{output}: {both}; {advice}"))
             if not in_place and real(output) in sources:
                 raise UsageError(f"{output}: the output would replace an input; choose another output")
     alone = dict.fromkeys(by_name.values())

@@ -46,6 +46,7 @@ class Job(Options):
         Option("Folder for the results, or a file for one file.", short="-o", unset="beside single files"),
     ]
     options: LimitOptions = field(default=LimitOptions())  # what to do to each file
+    listed: frozenset[Path] = frozenset()  # inputs that a list named, which may be gone since
     reports: tuple[Path, ...] = ()  # files that the caller writes besides, whose names no result may have
     recursive: Annotated[bool, Option("Include folders below the inputs.")] = True
     overwrite: Annotated[

@@ -133,6 +133,7 @@ def _plan(job: Job) -> Plan:
             reject_reason=job.reject_reason,
             exclude_dir=job.exclude_dir,
             naming=job.naming,
+            listed=job.listed,
         )
     except OSError as error:  # a store that does not answer
         places = ", ".join(map(str, (*job.inputs, job.output)))

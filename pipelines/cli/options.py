@@ -277,9 +277,17 @@ def job_options(kind: type[Job]) -> Decorator:
 
 def job_from(kind: type[AnyJob], settings: dict[str, Any]) -> AnyJob:
     """Make a job from the values of its flags."""
-    settings["inputs"] = _all_inputs(
-        settings["inputs"], settings.pop("files_from", None), null=settings.pop("null", False)
-    )
+    files_from, null = settings.pop("files_from", None), settings.pop("null", False)
+    if null and files_from is None:
+        raise click.UsageError("--null is for --files-from.")
+    listed = _listed(files_from, null=null) if files_from is not None else []
+    named = (*settings["inputs"], *listed)
+    if not named:
+        raise click.UsageError(
+            "Missing argument 'INPUT...'." if files_from is None else f"{files_from}: names no file."
+        )
+    settings["inputs"] = tuple(path for name in named for path in _expanded(name))
+    settings["listed"] = frozenset(listed)
     settings = _with_output(settings)
     options = type(kind.options)
     chosen = {name: settings.pop(name) for name in options.table() if name in settings}
@@ -287,28 +295,19 @@ def job_from(kind: type[AnyJob], settings: dict[str, Any]) -> AnyJob:
     return kind(options=options(**chosen), reports=reports, **settings)
 
 
-def _all_inputs(inputs: tuple[Path, ...], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
-    """Add the inputs of a list, and expand what a shell left unexpanded."""
-    if null and files_from is None:
-        raise click.UsageError("--null is for --files-from.")
-    found = list(inputs)
-    if files_from is not None:
-        try:
-            with sys.stdin.buffer if files_from == "-" else Path(files_from).open("rb") as file:
-                data = file.read(_MAX_LIST_BYTES + 1)
-        except OSError as error:
-            raise click.UsageError(f"{files_from}: cannot be read: {error.strerror}") from error
-        if len(data) > _MAX_LIST_BYTES:
-            raise click.UsageError(f"{files_from}: is longer than 256 MiB; expected a list of paths.")
-        if not null and b"\0" in data:
-            raise click.UsageError(f"{files_from}: holds binary data; expected a path a line, or --null.")
-        names = data.split(b"\0") if null else data.splitlines()
-        found += [location(os.fsdecode(name)) for name in names if name]
-    if not found:
-        raise click.UsageError(
-            "Missing argument 'INPUT...'." if files_from is None else f"{files_from}: names no file."
-        )
-    return tuple(path for named in found for path in _expanded(named))
+def _listed(files_from: str, *, null: bool) -> list[Path]:
+    """Read the inputs of a list."""
+    try:
+        with sys.stdin.buffer if files_from == "-" else Path(files_from).open("rb") as file:
+            data = file.read(_MAX_LIST_BYTES + 1)
+    except OSError as error:
+        raise click.UsageError(f"{files_from}: cannot be read: {error.strerror}") from error
+    if len(data) > _MAX_LIST_BYTES:
+        raise click.UsageError(f"{files_from}: is longer than 256 MiB; expected a list of paths.")
+    if not null and b"\0" in data:
+        raise click.UsageError(f"{files_from}: holds binary data; expected a path a line, or --null.")
+    names = data.split(b"\0") if null else data.splitlines()
+    return [location(os.fsdecode(name)) for name in names if name]
 
 
 def _expanded(path: Path) -> list[Path]:
@@ -330,7 +329,8 @@ def _with_output(settings: dict[str, Any]) -> dict[str, Any]:
         return settings | {"output": common_folder(inputs)}
     if settings.get("dry_run"):
         return settings | {"output": Path("output")}
-    if not all(path.is_file() for path in inputs) or settings.get("template"):
+    present = [path for path in inputs if path not in settings["listed"] or os.path.lexists(path)]
+    if not all(path.is_file() for path in present) or settings.get("template"):
         absent = (path for path in inputs if not path.exists())
         if missing := [path for path in absent if not set("*?[:") & set(str(path))]:  # no pattern, no address
             raise click.UsageError(f"{printable(str(missing[0]))}: no such file or folder.")

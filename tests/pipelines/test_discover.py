@@ -8,6 +8,7 @@ import pytest
 
 from denoise.errors import UsageError
 from pipelines.batch import discover, store
+from pipelines.batch.naming import Naming
 from pipelines.report import check_report
 
 
@@ -154,12 +155,33 @@ def test_one_file_goes_into_a_folder_or_to_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"), [("b.wav", "a name for audio"), ("b.xyz", r"\.xyz .* is written; .* Else write \.png")]
+    ("name", "found"),
+    [
+        ("b.wav", "a name for audio"),
+        (
+            "b.pgn",
+            r"\.pgn .* is written: a slip \(write \.png\), .*\(write b\.pgn\.png\), .*\(make it first\)\?",
+        ),
+        ("v1.2", r"\.2 .* a slip \(write \.png\), a name with a dot \(write v1\.2\.png\), or a folder"),
+    ],
 )
 def test_an_output_name_must_fit_the_kind_of_file(tmp_path: Path, name: str, found: str) -> None:
     make(tmp_path, "a.png")
     with pytest.raises(UsageError, match=found):
         discover.plan([tmp_path / "a.png"], tmp_path / name)
+
+
+def test_the_file_whose_name_it_is_gets_the_result(tmp_path: Path) -> None:
+    """A GIF becomes a WebP, and must not keep a WebP of that name from being written."""
+    make(tmp_path / "in", "a.webp", "b.png")
+    (tmp_path / "in" / "a.gif").write_bytes(b"GIF89a" + bytes(20))
+    plan = discover.plan([tmp_path / "in"], tmp_path / "out")
+    assert [item.source.name for item in plan.items] == ["a.webp", "b.png"]
+    (problem,) = plan.problems
+    assert problem.path.name == "a.gif"
+    assert "would be written there; rename one" in problem.error
+    both = discover.plan([tmp_path / "in"], tmp_path / "out", naming=Naming("{stem}_x{ext}"))
+    assert {problem.path.name for problem in both.problems} == {"a.gif", "a.webp"}
 
 
 def test_link_loops_and_dead_links_are_listed_and_the_rest_is_found(tmp_path: Path) -> None:
@@ -246,7 +268,7 @@ def test_first_bytes_tell_more_than_names(tmp_path: Path) -> None:
     assert [item.size_bytes for item in found.items] == [13, 8, 21]
     make(tmp_path / "in", "photo.tif")
     found = discover.plan([tmp_path / "in"], tmp_path / "out")
-    assert keys(found) == ["a.jpg", "b.bin"]
+    assert keys(found) == ["a.jpg", "b.bin", "photo.tif"]
     for problem in found.problems:
         assert re.search(r"out/photo.tif: both .*photo.raf and .*photo.tif", problem.error)
 

@@ -65,6 +65,18 @@ def test_patterns_and_lists_name_inputs(tmp_path: Path) -> None:
     assert clean("-0", tmp_path / "a.png", "-o", tmp_path / "four").exit_code == 2
 
 
+def test_a_listed_file_that_is_gone_has_failed_and_the_rest_is_cleaned(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    listed = b"\0".join(str(tmp_path / name).encode() for name in ("gone.png", "a.png"))
+    for place in (("-o", tmp_path / "out"), ("--in-place",), ()):
+        result = clean("--files-from", "-", "-0", *place, stdin=listed)
+        assert result.exit_code == 1
+        assert "gone.png: no such file or folder, though the list names it" in result.output
+    assert names(tmp_path / "out") >= {"a.png"}
+    assert names(tmp_path) >= {"a.png", "a.clean.png"}
+    assert clean(tmp_path / "gone.png", tmp_path / "a.png", "-o", tmp_path / "two").exit_code == 2
+
+
 def test_templates_and_formats_name_results(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.tif")
     (tmp_path / "in" / "t.csv").write_text("x\n" + "\n".join(f"{n % 7}.5" for n in range(80)) + "\n")

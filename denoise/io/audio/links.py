@@ -182,6 +182,16 @@ def _sized(
     return patches
 
 
+def _stream_bytes(file: BinaryIO, stream: mpeg.Stream) -> dict[int, bytes]:
+    """Correct the size that LAME's tag states, where it is wrong: the decoder would warn on the terminal."""
+    if stream.count_at is None:
+        return {}
+    file.seek(stream.count_at - 8)
+    tag, size = file.read(16), stream.stop - stream.start
+    states = tag[:4] in (b"Xing", b"Info") and tag[7] & 2 and len(tag) == 16
+    return {stream.count_at + 4: size.to_bytes(4)} if states and size != int.from_bytes(tag[12:]) else {}
+
+
 def _mpeg(file: BinaryIO) -> Layout:
     streams = list(mpeg.streams(file))
     if not streams:  # of free format, or damaged: the decoder decides
@@ -195,6 +205,7 @@ def _mpeg(file: BinaryIO) -> Layout:
             patches = {stream.count_at: stream.frames.to_bytes(4)}
             stated = stream.stated_frames * stream.frame_samples / stream.sample_rate
             notes.append(f"the header states {stated:.1f} s, less than there are; all are read")
+        patches |= _stream_bytes(file, stream)
         samples = stream.frames * stream.frame_samples if endless else None
         links.append(Link(stream.start, stream.stop, patches, endless, samples))
     if streams[-1].cut:

@@ -239,3 +239,17 @@ def test_a_view_is_a_part_with_other_bytes_in_it(tmp_path: Path) -> None:
         assert view.read(128) == bytes(128)
         view.seek(4)
         assert view.read(9) == b"67"
+
+
+def test_a_tag_with_a_wrong_size_says_nothing_on_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """mpg123 prints a warning where LAME's tag states another size than the stream has."""
+    samples = np.random.default_rng(0).standard_normal((44100, 1)).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "a.mp3", samples, 44100, format="MP3")
+    data = (tmp_path / "a.mp3").read_bytes()
+    assert b"Info" in data[:64] or b"Xing" in data[:64]
+    (tmp_path / "a.mp3").write_bytes(data[: len(data) * 6 // 10])
+    with reader(tmp_path / "a.mp3", salvage=True) as blocks:
+        assert sum(block.shape[1] for block in blocks) > 20000
+    assert capfd.readouterr() == ("", "")
