@@ -84,9 +84,23 @@ def test_what_has_no_place_for_a_stamp_says_so(tmp_path: Path) -> None:
     denoise.clean_file(source, tmp_path / "a.m4a", "wiener", stamp=True)
     assert b"denoise:program" in (tmp_path / "a.m4a").read_bytes()
     assert io.probe(tmp_path / "a.m4a").shape == (2, 48000)
-    report = denoise.clean_file(source, tmp_path / "a.mka", "wiener", stamp=True)
-    assert "not stamped: matroska files get no stamp" in report.notes
+    report = denoise.clean_file(source, tmp_path / "a.ac3", "wiener", stamp=True)
+    assert "not stamped: ac3 has no place for it here" in report.notes
     copied = denoise.clean_file(tmp_path / "a.bmp", tmp_path / "c.bmp", "none", stamp=True)
     assert (tmp_path / "c.bmp").read_bytes() == (tmp_path / "a.bmp").read_bytes()
     assert not copied.clipped
     assert XMP
+
+
+@pytest.mark.parametrize("suffix", [".mka", ".webm", ".wma", ".ogv", ".wv", ".flv", ".tta", ".caf"])
+def test_media_files_are_stamped_once_in_a_tag(tmp_path: Path, suffix: str) -> None:
+    source = recording(tmp_path, "WAV", samples=48000)
+    first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    for before, after, model in ((source, first, "wiener"), (first, second, "spectral-gate")):
+        report = denoise.clean_file(before, after, model, stamp=True)
+        assert not any("not stamped" in note for note in report.notes)
+        data = after.read_bytes()
+        line = f"program denoise, version {denoise.__version__}, model {model}, strength 1"
+        assert line.encode() in data or line.encode("utf-16-le") in data
+    assert b"model wiener" not in data
+    assert "model wiener".encode("utf-16-le") not in data

@@ -26,7 +26,7 @@ from denoise.io.media.encoder import LOSSLESS, MOVS, TrackEncoder, coding_for, r
 from denoise.io.media.mp4 import NotSimpleError, Replacement, replace_tracks
 from denoise.io.media.mux import remux
 from denoise.io.media.tracks import Track, decode, media_format, opened, samples_of, tracks
-from denoise.io.stamp import xmp_with
+from denoise.io.stamp import text_of, xmp_with
 from denoise.signal import AudioInfo, SignalInfo
 
 BLOCK_S = 10.0
@@ -163,6 +163,7 @@ class MediaWriter:
         self.clipped = 0
         self.notes: tuple[str, ...] = ()
         self._path, self._source, self._info_stamp = path, info.source, info.stamp
+        self._tags = {"DENOISE": text_of(info.stamp)} if info.stamp else {}
         suffix = path.suffix.lower()
         self._copies = isinstance(info.own, tuple) and suffix == info.source.suffix.lower()
         self._named = info.source if self._copies else path
@@ -225,7 +226,7 @@ class MediaWriter:
             self._coded = resampled(track, coding.sample_rate)
             self._resample = resampler(coding.sample_rate / track.sample_rate, track.channels)
         try:
-            self._encoder = TrackEncoder(self._file, self._coded, coding)
+            self._encoder = TrackEncoder(self._file, self._coded, coding, self._tags)
         except OutputError as error:
             raise OutputError(f"{self._named}: {error}") from error
 
@@ -285,12 +286,15 @@ class MediaWriter:
             # FFmpeg writes these, too, but keeps less; the other errors are of damaged tables.
             except (NotSimpleError, ValueError, IndexError, struct.error):
                 pass
-        return remux(self._source, self._part, self._muxer, self._done)
+        return remux(self._source, self._part, self._muxer, self._done, self._tags)
 
     def _stamp(self) -> tuple[str, ...]:
-        """Append a box of XMP to an MP4 (ISO 16684-3); other containers get no stamp."""
+        """Append a box of XMP to an MP4 (ISO 16684-3); others have a tag by now, if they hold any."""
         if self._muxer not in MOVS:
-            return (f"not stamped: {self._muxer} files get no stamp",)
+            with opened(self._part) as file:
+                held = [file.metadata, *(stream.metadata for stream in file.streams)]
+                found = any(set(self._tags.values()) & set(tags.values()) for tags in held)
+            return () if found else (f"not stamped: {self._muxer} has no place for it here",)
         packet = xmp_with(None, self._info_stamp) or b""
         with self._part.open("ab") as file:
             file.write(struct.pack(">I4s", len(packet) + 24, b"uuid") + _XMP_UUID + packet)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -194,6 +196,7 @@ class TrackEncoder:
 
     Args:
         track: The track as it was read: its rate, layout, and clock.
+        tags: Tags of the file.
 
     Attributes:
         clipped: Values beyond full scale so far that an integer format could not hold; they are limited.
@@ -202,7 +205,13 @@ class TrackEncoder:
         padding: Samples of the last packet, once it is complete, that are none of the sound.
     """
 
-    def __init__(self, path: Path, track: Track, coding: Coding) -> None:
+    def __init__(
+        self,
+        path: Path,
+        track: Track,
+        coding: Coding,
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._av = optional_package("MP4")
         self.clipped, self.samples, self.padding = 0, 0, 0
         self._track, self._coding = track, coding
@@ -212,6 +221,7 @@ class TrackEncoder:
         try:
             self._file = self._av.open(str(path), "w", format=coding.muxer, container_options=options)
             self._stream = _stream(self._file, track, coding)
+            (self._stream if coding.muxer == "ogg" else self._file).metadata.update(tags)
             frame, delay = self._calibrate()
         except (self._av.error.FFmpegError, ValueError) as error:
             raise OutputError(f"{coding.encoder} cannot be encoded here: {reason(error)}") from error

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from denoise.errors import OutputError, reason
@@ -24,11 +25,18 @@ _ENCODER_TAGS = ("encoder", "ENCODER")
 _HEAD_BYTES = 1 << 16  # of a transport stream, which repeats its tables ten times a second
 
 
-def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replacement]) -> tuple[str, ...]:
+def remux(
+    source: Path,
+    destination: Path,
+    muxer: str,
+    fresh: Sequence[Replacement],
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[str, ...]:
     """Write `source` with some streams replaced.
 
     Args:
         muxer: FFmpeg's name of its container.
+        tags: Tags to add.
         fresh: Tracks with the files that hold their new packets.
 
     Returns:
@@ -59,7 +67,7 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                 options["mpegts_m2ts_mode"] = "1"
             out = stack.enter_context(av.open(str(destination), "w", format=muxer, container_options=options))
             out.metadata.update({k: v for k, v in file.metadata.items() if k not in _ENCODER_TAGS})
-            out.metadata.update(service.names)
+            out.metadata.update({**service.names, **tags})
             if chapters := file.chapters():
                 out.set_chapters(chapters)
             streams = dict[int, Any]()
@@ -74,6 +82,8 @@ def remux(source: Path, destination: Path, muxer: str, fresh: Sequence[Replaceme
                     notes.append(f"a {stream.type} stream is not kept: {muxer} cannot hold it here")
                     continue
                 copy.metadata.update({k: v for k, v in stream.metadata.items() if k not in _ENCODER_TAGS})
+                if muxer == "ogg" and stream.index in sounds:
+                    copy.metadata.update(tags)  # in Ogg, all tags are those of a stream
                 if room:
                     copy.metadata["title"] = copy.metadata.get("title", "") + room
                 copy.disposition = stream.disposition
