@@ -14,8 +14,9 @@ from PIL import Image
 from pipelines.batch.jobs import CleanJob
 from pipelines.batch.manifest import Entry
 from pipelines.batch.run import Result
+from pipelines.score import score
 from pipelines.view import as_html
-from pipelines.view.reports import batch_page
+from pipelines.view.reports import batch_page, scores_page
 
 pytestmark = pytest.mark.browser
 
@@ -204,6 +205,27 @@ def test_a_phone_need_not_scroll_sideways(page: Browser) -> None:
     page.size(360, 740)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("document.querySelector('.compare').clientWidth") <= 340
+
+
+def test_scores_of_long_paths_fit_a_phone(tmp_path: Path) -> None:
+    """Their articles were cut, which contain what is too wide for them."""
+    rng, sides = np.random.default_rng(0), [tmp_path / (40 * f"{side}_") for side in ("truth", "guess")]
+    for side in sides:
+        side.mkdir()
+        Image.fromarray(rng.integers(0, 255, (60, 80, 3), np.uint8)).save(side / f"{30 * 'photo_'}.png")
+        sf.write(side / f"{30 * 'sound_'}.wav", 0.1 * rng.standard_normal(8000), 8000)
+        np.save(side / f"{30 * 'log_'}.npy", rng.standard_normal((2, 500)))
+    (sides[0] / f"{30 * 'lone_'}.png").write_bytes((sides[0] / f"{30 * 'photo_'}.png").read_bytes())
+    path = tmp_path / "r.html"
+    path.write_text(as_html(scores_page(score(*sides))), "utf-8")
+    with Browser(360, 740) as browser:
+        browser.open(path)
+        browser.evaluate("document.querySelectorAll('article').forEach(a => { a.style.contain = 'none' })")
+        browser.evaluate(
+            "document.querySelectorAll('article').forEach(a => { a.style.contentVisibility = 'visible' })"
+        )
+        assert browser.evaluate("document.querySelectorAll('article').length") == 4
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_everything_that_works_has_a_name_for_screen_readers(page: Browser) -> None:
