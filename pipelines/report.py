@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -111,12 +112,15 @@ def _line(number: int, total: int, entry: Entry) -> str:
     return f"[{number}/{total}] {entry.status} {entry.source}: {found}"
 
 
-def summary(result: Result, *, verbose: bool = False, width: int = WIDTH, colour: bool = False) -> str:
+def summary(
+    result: Result, *, verbose: bool = False, width: int = WIDTH, wrap: bool = False, colour: bool = False
+) -> str:
     """Format a table for each modality, the ignored files, and the failures by their causes.
 
     Args:
         verbose: Show every file with its whole name and all figures, however wide and long that is.
         width: Letters of a line; names are shortened and figures left out until the table fits.
+        wrap: Break notes and reasons that are longer than a line; programs read them whole.
         colour: Draw failures in red.
     """
     parts = []
@@ -137,8 +141,19 @@ def summary(result: Result, *, verbose: bool = False, width: int = WIDTH, colour
             head = f"{status.title()}: {len(errors)}"
             head = f"\x1b[31m{head}\x1b[0m" if colour else head
             parts.append("\n".join([head, *causes(errors)]))
+    if wrap:  # tables fit, or are as wide as they were asked for
+        lines = "\n\n".join(parts).split("\n")
+        parts = ["\n".join(line if "  " in line.strip() else wrapped(line, width) for line in lines)]
     counts = ", ".join(f"{number} {status}" for status, number in sorted(result.counts.items()))
     return "\n\n".join([*parts, counts])
+
+
+def wrapped(line: str, width: int) -> str:
+    """Break a line at blanks where it is longer than `width`; what follows is indented further."""
+    hanging = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(
+        line, max(width, 20), subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def causes(errors: Iterable[tuple[str, str]]) -> Iterator[str]:

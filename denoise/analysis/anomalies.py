@@ -26,6 +26,7 @@ from denoise.signal import SignalInfo
 
 KINDS = ("auto", "rows", "windows")
 
+HELD_OUT = 0.4  # share of normal files for the threshold, each checked by that of the others
 _MIN_ITEMS = 20  # normal items for training an autoencoder
 _FEW = 200  # fewer items of two axes are rows: too few to train and to hold some out
 _MIN_ROWS = 10  # normal rows of a table
@@ -181,7 +182,9 @@ class AnomalyDetector(Estimator):
         if not 0 < units < times - 1 - 1e-6:
             return self.evidence_.notes
         few = f"{units} normal files or stretches set the threshold: too few to count one in {times:.0f}"
-        return (*self.evidence_.notes, few)
+        needed, most = math.ceil((times - 1 - 1e-6) / HELD_OUT), math.floor(100 - 100 / (units + 1)) / 100
+        advice = f"which takes about {needed} normal files, or a quantile of {most:g} at most"
+        return (*self.evidence_.notes, f"{few}, {advice}")
 
     def measure(self, X: ArrayLike) -> Measured:
         """Compute score, probability and reconstruction error of each item."""

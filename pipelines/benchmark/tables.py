@@ -33,6 +33,10 @@ class Table:
     lines: list[list[str]]
     words: int = 1  # columns of words, which come first
 
+    def __post_init__(self) -> None:
+        for line in self.lines:
+            line += [""] * (len(self.header) - len(line))
+
 
 def as_text(shown: Iterable[Table]) -> str:
     """Format tables for a terminal, with aligned columns."""
@@ -157,7 +161,10 @@ def _levels(rows: Sequence[BenchmarkRow]) -> Table:
     return Table(
         f"{rows[0].modality}{kind and ', '}{kind[:-1]}: {headline}, {count(rows[0].files)}",
         ["model", *(cell for noise in noises for cell in (noise.removeprefix(kind), "gain")), *rows[0].cost],
-        [["(noisy)", *noisy], *([model, *_line(found)] for model, found in by_model.items())],
+        [
+            ["(noisy)", *noisy],
+            *([model, *_line(found)] for model, found in by_model.items()),
+        ],
     )
 
 

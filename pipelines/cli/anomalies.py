@@ -44,7 +44,7 @@ def command(report_path: Path | None, **settings: Any) -> None:
     if not job.fit_on:
         options.refuse("without --fit-on", "tail", "seed", "save_model")
     result = find_anomalies(job)
-    options.say("\n".join(map(printable, _lines(result))), report_path)
+    options.say_sentences(_lines(result), report_path)
     if job.output:
         options.say(printable(str(job.output)), report_path)
     options.write_page(report_path, lambda: anomalies_page(result))

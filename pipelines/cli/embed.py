@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from denoise.errors import counted, printable
+from denoise.errors import counted
 from pipelines import report
 from pipelines.batch.forecast import bytes_text
 from pipelines.cli import options
@@ -43,7 +43,7 @@ def command(report_path: Path | None, **settings: Any) -> None:
     if job.pretrained:
         options.refuse("with --pretrained", "code_size", "steps", "seed")
     done = embed(job)
-    options.say("\n".join(map(printable, _lines(done, job.output))), report_path)
+    options.say_sentences(_lines(done, job.output), report_path)
     options.write_page(report_path, lambda: embed_page(done, job.projection))
     options.report_failures(done.files.problems)
 

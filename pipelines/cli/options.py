@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING
 from fractions import Fraction
 from pathlib import Path
@@ -64,6 +65,18 @@ class _Size(click.ParamType["int"]):
         return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
+class _Choice(click.Choice):  # type: ignore[type-arg]
+    """One of several words; of others the nearest is suggested."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            near = difflib.get_close_matches(str(value).lower(), self.choices, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            self.fail(f"{error.message}{hint}", param, ctx)
+
+
 class _List(click.ParamType["tuple[Any, ...]"]):
     """A comma-separated list."""
 
@@ -89,7 +102,7 @@ def _type(field: Field, path: click.ParamType[Path]) -> click.ParamType[Any]:
     if field.many and not option.repeated:
         return _List(field.kind)
     if option.choices:
-        return click.Choice(option.choices)
+        return _Choice(option.choices)
     if option.unit == "bytes":
         return _Size()
     if field.kind is Path:
@@ -217,6 +230,12 @@ def say(text: str, *paths: Path | None) -> None:
     """Print the text of a command, unless one of its reports goes to standard output."""
     if STDOUT not in paths:
         click.echo(text)
+
+
+def say_sentences(lines: Iterable[str], *paths: Path | None) -> None:
+    """Print sentences as `say`; on a terminal, long ones go on in the next line."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    say("\n".join(report.wrapped(printable(line), width) for line in lines), *paths)
 
 
 def _set_log(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
@@ -376,7 +395,7 @@ def _layout() -> dict[str, Any]:
     terminal = sys.stdout.isatty()
     width = max(report.WIDTH, shutil.get_terminal_size().columns) if terminal else report.WIDTH
     colour = terminal and not os.environ.get("NO_COLOR")
-    return {"verbose": verbosity() == "verbose", "width": width, "colour": colour}
+    return {"verbose": verbosity() == "verbose", "width": width, "wrap": terminal, "colour": colour}
 
 
 def _batch_page(job: Job, result: batch.Result) -> Page:

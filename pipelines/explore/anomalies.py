@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise import io
-from denoise.analysis.anomalies import AnomalyDetector, FileAnomalies, anomalies
+from denoise.analysis.anomalies import HELD_OUT, AnomalyDetector, FileAnomalies, anomalies
 from denoise.analysis.embedding import AutoencoderEmbedding
 from denoise.analysis.segments import Segment, Segmentation, Segments
 from denoise.arrays import Floats
@@ -28,7 +28,6 @@ SUFFIXES = (".json", ".csv")
 _TILE_PX = 16
 _WHOLE_PX = 32  # maximum side of pictures that are analysed whole
 _MAX_HELD_OUT = 5000  # segments for the threshold
-_HELD_OUT = 0.4  # share of the normal files for the threshold, each checked by that of the others
 _MIN_UNITS, _STRETCHES = 5, 10  # files or pages below which they are cut, and parts that these have in all
 
 
@@ -161,7 +160,7 @@ def _split(normal: Files, cut: Segmentation, seed: int) -> tuple[Floats, Floats,
         if segment.stop[0] <= (part + 1) * length:
             units.setdefault((path, segment.page, part), []).append(segment.values)
     order = np.random.default_rng(seed).permutation(len(units))
-    count = max(round(_HELD_OUT * len(units)), min(_MIN_UNITS, len(units) // 2))
+    count = max(round(HELD_OUT * len(units)), min(_MIN_UNITS, len(units) // 2))
     every = list(units.values())
     training = [values for index in order[count:] for values in every[index]]
     held = [every[index] for index in order[:count]]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path,
         "roll/2.png.png"
     ]
     picture = np.asarray(Image.open(cloth / "heat/roll/2.png.png"), float)
+    height = np.asarray(Image.open(cloth / "today/roll/2.png")).shape[0]
+    legend, picture = picture[height:], picture[:height]
+    assert (legend[..., 0] - legend[..., 2]).max() > 200
     red = picture[..., 0] - picture[..., 2]
     place = np.unravel_index(red.argmax(), red.shape)
     assert abs(place[0] - SPOT[0]) <= 6
@@ -77,6 +81,22 @@ def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path,
     shown = json.loads(denoise("models", "show", model, "--json", "-").stdout)
     assert shown["anomalies"]["quantile"] == 0.99
     assert shown["anomalies"]["axes"].endswith(" letters")
+
+
+def test_the_example_of_the_readme_finds_what_it_looks_for(tmp_path: Path, denoise: Run) -> None:
+    (example,) = re.findall(
+        r"^\$ denoise (anomalies .*)$", Path("README.md").read_text("utf-8"), re.MULTILINE
+    )
+    noise = ("--noise", "gaussian:snr_db=5", "--noise", "spikes:fraction=0.01")
+    made = denoise("corrupt", "data/samples/reference/sensors", "-o", tmp_path / "noisy", *noise)
+    assert made.exit_code == 0, made.output
+    places = {"noisy/": f"{tmp_path}/noisy/", "found.json": f"{tmp_path}/found.json"}
+    for old, new in places.items():
+        example = example.replace(old, new)
+    found = denoise(*example.split())
+    assert found.exit_code == 0, found.output
+    assert "Anomalous: 1 of 1 file" in found.stdout
+    assert "too few" not in found.stdout
 
 
 def test_the_time_of_a_fault_in_a_log(tmp_path: Path, denoise: Run) -> None:
@@ -193,7 +213,10 @@ def test_a_level_that_never_changed_before_is_judged(tmp_path: Path, denoise: Ru
     assert row["channels"] == ["x", "valve"]
     found = [place for place in row["ranges"] if place["channel"] == 1]
     assert any(14.5 < place["start_s"] <= 15.1 for place in found)
-    few = "5 normal files or stretches set the threshold: too few to count one in 100"
+    few = (
+        "5 normal files or stretches set the threshold: too few to count one in 100, "
+        "which takes about 248 normal files, or a quantile of 0.83 at most"
+    )
     assert row["notes"] == [few, "not judged: count (counter)"]
     assert "Not judged: count (counter)" in result.stdout
 

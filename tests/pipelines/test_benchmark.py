@@ -104,6 +104,22 @@ def test_a_noise_or_a_protocol_is_asked_for(
     assert sentence in result.stderr
 
 
+def test_every_row_of_a_markdown_table_has_a_cell_for_each_column(
+    photos: Path, tmp_path: Path, denoise: Run
+) -> None:
+    out = ("--markdown", tmp_path / "r.md", "--latex", tmp_path / "r.tex")
+    result = denoise(
+        "benchmark", photos, "--noise", "gaussian", "--levels", "15,25", "--models", "none", *out
+    )
+    assert result.exit_code == 0, result.output
+    tables = [part.splitlines() for part in (tmp_path / "r.md").read_text().split("\n\n") if part[0] == "|"]
+    assert any("(noisy)" in row for rows in tables for row in rows)
+    for rows in tables:
+        assert {row.count("|") for row in rows} == {rows[0].count("|")}, rows
+    (noisy,) = [line for line in (tmp_path / "r.tex").read_text().splitlines() if "(noisy)" in line]
+    assert noisy.count("&") == 5
+
+
 def test_a_protocol_gives_gains_in_text_json_and_markdown(
     photos: Path, tmp_path: Path, denoise: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

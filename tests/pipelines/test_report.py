@@ -35,6 +35,22 @@ def entry(number: int, **changes: object) -> Entry:
     return Entry(f"in/{number}.png", f"out/{number}.png", **({"status": "ok"} | facts | changes))  # type: ignore[arg-type]
 
 
+def test_long_notes_of_a_terminal_go_on_in_the_next_line() -> None:
+    note = "counters, angles and positions are left as they are: " + ", ".join(
+        f"column_{n} (count in whole steps)" for n in range(9)
+    )
+    facts: dict[str, Any] = {"modality": "sensor", "model": "none", "metrics": {}, "notes": (note,)}
+    result = Result((Entry("a.csv", "out/a.csv", "ok", 1.0, **facts),), ())
+    lines = report.summary(result, width=80, wrap=True).splitlines()
+    assert max(map(len, lines)) <= 80
+    start = next(n for n, line in enumerate(lines) if line.startswith("  counters"))
+    stop = lines.index("", start)
+    assert stop > start + 1
+    assert all(line.startswith("    ") for line in lines[start + 1 : stop])
+    assert " ".join(line.strip() for line in lines[start:stop]) == note
+    assert f"  {note}" in report.summary(result).splitlines()  # for programs
+
+
 def test_table_columns_are_in_line() -> None:
     lines = report.table(["name", "x"], [["a", "1.00"], ["longer", "-10.00"]]).splitlines()
     assert lines == ["  name         x", "  a         1.00", "  longer  -10.00"]

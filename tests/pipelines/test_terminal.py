@@ -14,6 +14,7 @@ from click.testing import Result
 from pipelines.cli.group import COMMANDS
 
 Run = Callable[..., Result]
+_NEAR_FORMATS = (("jpg", "jpeg"), ("tif", "tiff"), ("PNG", "png"), ("wave", "wav"))
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,8 @@ def test_help_of_a_command_is_its_help(denoise: Run) -> None:
         (["clean", "x", "-o", "y", "--model", "fhoto"], "did you mean photo"),
         (["corrupt", "x", "-o", "y", "--noise", "gausian"], "did you mean gaussian"),
         (["models", "show", "spech"], "did you mean speech"),
+        *((["clean", "x", "-o", "y", "--format", f], f"Did you mean {g}?") for f, g in _NEAR_FORMATS),
+        (["embed", "x", "-o", "y.npz", "--kind", "sensors"], "Did you mean sensor?"),
     ],
 )
 def test_a_slip_of_the_finger_gets_a_hint(denoise: Run, folder: Path, words: list[str], hint: str) -> None:
