@@ -22,7 +22,7 @@ from denoise.infer.progress import file_in_progress, showing_shares
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.discover import STDOUT as STDOUT
-from pipelines.batch.discover import refuse_below_file, refuse_overlap
+from pipelines.batch.discover import Problem, refuse_below_file, refuse_overlap
 from pipelines.batch.lock import no_empty_folder
 from pipelines.batch.manifest import Entry, jsonable
 from pipelines.batch.run import OnEntry, Result
@@ -132,9 +132,7 @@ def summary(
         if entries:
             shown = _entries_table if single else _medians_table
             parts.append(shown(modality, entries, sys.maxsize if verbose else width))
-    if result.ignored:
-        kinds = sorted({printable(problem.path.suffix.lower()) or "(none)" for problem in result.ignored})
-        parts.append(f"Ignored, of other kinds: {len(result.ignored)} ({' '.join(kinds)})")
+    parts += ignored_lines(result.ignored)
     for status in ("salvaged", "failed"):
         errors = [(entry.source, str(entry.error)) for entry in result.entries if entry.status == status]
         if errors:
@@ -154,6 +152,16 @@ def wrapped(line: str, width: int) -> str:
     return textwrap.fill(
         line, max(width, 20), subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
     )
+
+
+def ignored_lines(ignored: Iterable[Problem]) -> Iterator[str]:
+    """Count ignored files by the reason, with their suffixes."""
+    by_reason: dict[str, list[str]] = {}
+    for problem in ignored:
+        reason = "backups of files beside them" if problem.backup else "of other kinds"
+        by_reason.setdefault(reason, []).append(printable(problem.path.suffix.lower()) or "(none)")
+    for reason, suffixes in by_reason.items():
+        yield f"Ignored, {reason}: {len(suffixes)} ({' '.join(sorted({*suffixes}))})"
 
 
 def causes(errors: Iterable[tuple[str, str]]) -> Iterator[str]:

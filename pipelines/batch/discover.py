@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from denoise.errors import UnsupportedError, UsageError
 from denoise.io.formats import modality_of, record_parts, refusal
 from denoise.signal import MODALITIES
+from pipelines.batch.backups import Backups
 from pipelines.batch.naming import BESIDE, Naming
 from pipelines.batch.store import File, Walk, is_reserved, names_a_file, place
 
@@ -23,6 +24,7 @@ class Problem:
 
     path: Path
     error: str
+    backup: bool = False  # the original of a result in place, which is no input
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Item:
     relative: str  # the source's path below the input that led to it
     modality: str  # a name in `MODALITIES`
     size_bytes: int = 0  # size of the source when it was found
-    proven: str | None = None  # in place: sha256 of the source if it is known to be a result of its backup
+    backup: Path | None = None  # in place: file beside the source that keeps its original
+    proven: str | None = None  # sha256 of the source if it is known to be a result of the backup
     parts: tuple[str, ...] = ()  # keys of the other files of a result that is a record of several
 
     @property
@@ -74,7 +77,7 @@ class Plan:
     root: Path  # folder that holds the outputs and the manifest
     items: tuple[Item, ...]  # files to process
     problems: tuple[Problem, ...]  # inputs that cannot be processed
-    ignored: tuple[Problem, ...]  # files of other kinds
+    ignored: tuple[Problem, ...]  # files of other kinds, and backups
     renames: bool = False  # the output is the name of one file, not a folder
 
     @property
@@ -95,8 +98,8 @@ def find(
 ) -> Found:
     """Walk the inputs, files and folders alike, in name order.
 
-    Inside a folder, hidden files, manifests and parts of other files are skipped, files of other kinds listed
-    as ignored; an input file that cannot be processed is a problem.
+    Inside a folder, hidden files, manifests and parts of other files are skipped, files of other kinds and
+    backups listed as ignored; an input file that cannot be processed is a problem.
 
     Args:
         reject_reason: Gives the reason to reject files of a modality, or None.
@@ -113,14 +116,31 @@ def find(
     def on_problem(path: Path, sentence: str) -> None:
         found.problems.append(Problem(path, f"{path}: {sentence}"))
 
-    walk = Walk(recursive, exclude_dir, accept, on_problem)
+    walk, backups = Walk(recursive, exclude_dir, accept, on_problem), Backups()
     for root in inputs:
         if root in listed and place(root).is_local and not os.path.lexists(root):
             on_problem(root, "no such file or folder, though the list names it")
             continue
+        seen: set[Path] = set()  # of a store, where a look at each file takes long; in name order
+
+        def is_file(path: Path, seen: set[Path] = seen) -> bool:
+            return path in seen if seen else path.is_file()
+
         for file in place(root).files(walk):
-            _sort_in(file, reasons, found, found.problems if file.path == root else found.ignored)
+            if not place(root).is_local:
+                seen.add(file.path)
+            modality = file.format.modality if file.format else ""
+            if file.path == root:
+                _sort_in(file, reasons, found, found.problems)
+            elif backups.is_backup(file.path, modality, is_file):
+                found.ignored.append(_backup(file.path))
+            else:
+                _sort_in(file, reasons, found, found.ignored)
     return found
+
+
+def _backup(path: Path) -> Problem:
+    return Problem(path, f"{path}: is the backup of a file beside it; expected that file", backup=True)
 
 
 def _sort_in(file: File, reasons: Mapping[str, str | None], found: Found, unwanted: list[Problem]) -> None:
@@ -177,15 +197,15 @@ def plan(
     found = find(
         inputs, recursive=recursive, reject_reason=reject_reason, exclude_dir=exclude_dir, listed=listed
     )
-    if not found.sources and not found.problems:
-        named, number = ", ".join(map(str, inputs)), len(found.ignored)
-        raise UsageError(f"{named}: nothing to do; none of {number} files is of a kind that is asked for")
     renames = len(inputs) == 1 and inputs[0].is_file() and bool(output.suffix) and not output.is_dir()
     root = output.parent if renames else output
-    sources = [source for source in found.sources if naming.is_input(source.path)]
     if naming.in_place:  # by their real paths: a file is cleaned once, whatever links lead to it
-        resolved = map(_resolved, sources)
-        items = [_beside(source, root.resolve(), source.path.name) for source in resolved]
+        found = _without_backups(found, naming)
+    if not found.sources and not found.problems:
+        raise UsageError(_nothing_to_do(inputs, found.ignored))
+    sources = [source for source in found.sources if not naming.is_result(source.path)]
+    if naming.in_place:
+        items = [_beside(source, root.resolve(), source.path.name) for source in sources]
     elif naming.template == BESIDE:
         items = [
             _beside(source, root, naming.rename(source.relative, source.modality).name) for source in sources
@@ -199,8 +219,37 @@ def plan(
     if not renames:
         refuse_file_name(root)
     planned, collisions = _checked(items, root, in_place=naming.in_place)
-    ignored = tuple(problem for problem in found.ignored if naming.is_input(problem.path))
-    return Plan(root, planned, (*found.problems, *collisions), ignored, renames)
+    return Plan(root, planned, (*found.problems, *collisions), tuple(found.ignored), renames)
+
+
+def _without_backups(found: Found, naming: Naming) -> Found:
+    """Take backups from what is to be cleaned in place, also if they were named or a link leads to them."""
+    backups = Backups()
+
+    def is_backup(path: Path, modality: str = "") -> bool:
+        return naming.is_backup(path) or backups.is_backup(path, modality, Path.is_file)
+
+    rest = Found(ignored=[replace(one, backup=one.backup or is_backup(one.path)) for one in found.ignored])
+    for source in map(_resolved, found.sources):
+        if is_backup(source.path, source.modality):
+            rest.ignored.append(_backup(source.path))
+        else:
+            rest.sources.append(source)
+    for problem in found.problems:
+        if is_backup(problem.path):
+            rest.ignored.append(_backup(problem.path))
+        else:
+            rest.problems.append(problem)
+    return rest
+
+
+def _nothing_to_do(inputs: Iterable[Path], ignored: Collection[Problem]) -> str:
+    kept = sum(problem.backup for problem in ignored)
+    backups = (
+        f"; {kept} of them are backups of files beside them, which no run in place changes" if kept else ""
+    )
+    named = ", ".join(map(str, inputs))
+    return f"{named}: nothing to do; none of {len(ignored)} files is of a kind that is asked for{backups}"
 
 
 def mirrored(source: Source, root: Path, naming: Naming = Naming()) -> Item:  # noqa: B008 - frozen

@@ -18,7 +18,6 @@ import errno
 import json
 import math
 import os
-import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,10 +27,19 @@ from pathlib import Path
 from typing import Any
 
 from denoise.errors import InputError, OutputError, StorageError
+from pipelines.batch.backups import Backups
 from pipelines.batch.discover import Item
 from pipelines.batch.lock import locked
 from pipelines.batch.remote import location
-from pipelines.batch.store import MANIFEST_NAME, digest, foreign_backup, output_errors, place, source_digest
+from pipelines.batch.store import (
+    MANIFEST_NAME,
+    digest,
+    foreign_backup,
+    json_lines,
+    output_errors,
+    place,
+    source_digest,
+)
 
 WRITTEN = ("ok", "salvaged")  # statuses of rows with an output; only the first is done
 RESTORED = "restored"  # status of a row that takes back the rows before it: the original is back
@@ -113,6 +121,7 @@ class Manifest:
         self._pending = pending(root)
         self._settled: set[str] = set()  # pending ones whose row came before the crash
         self._occupant = place(root).occupant()
+        self._backups = Backups()
 
     def status_of(self, item: Item, fingerprint: str, *, overwrite: bool = False) -> Entry | None:
         """Decide if an item must be processed: None, or a skipped or failed entry with the reason."""
@@ -159,28 +168,28 @@ class Manifest:
             return Entry.of(item, "failed", error=str(error))
         return None
 
-    def prove(self, item: Item, backup: str | None) -> Item | Entry:
-        """Prove a file to be the result of its backup before that is read in its place, or refuse it."""
+    def prove(self, item: Item, suffix: str | None) -> Item | Entry:
+        """Give a file in place the backup that is read instead, proven to be its original; or refuse it."""
         path = item.source
-        original = path.with_name(path.name + (backup or ""))
-        if original == path or path != item.destination:
+        if path != item.destination:
             return item
+        backup = path.with_name(path.name + suffix) if suffix else None
+        kept = replace(item, backup=backup)
         try:
-            if not original.is_file():
-                return item
-            found, kept = digest(path), digest(original)
-            done = self._done.get(item.key)
-            if done is None or done.output_digest != found:
-                done = self._done_elsewhere(path)
+            taken = backup if backup and backup.is_file() else None
+            if not (taken or self._backups.origins(path)):
+                return kept
+            found = digest(path)
+            if original := self._backups.original(path, found):
+                return replace(item, backup=original, proven=found)
+            # Equal, or pending: of a killed run, which the worker finds out.
+            if not taken or found == digest(taken) or IN_PLACE + item.key in self._pending:
+                return kept
         except OSError:  # the name is too long, which the worker says
-            return item
+            return kept
         except InputError as error:
             return Entry.of(item, "failed", error=str(error))
-        if done and done.input_digest == kept:
-            return replace(item, proven=found)
-        if found == kept or IN_PLACE + item.key in self._pending:  # of a killed run: the worker finds out
-            return item
-        return Entry.of(item, "failed", error=foreign_backup(path, original))
+        return Entry.of(item, "failed", error=foreign_backup(path, taken))
 
     def _done_elsewhere(self, target: Path) -> Entry | None:
         """Find the proof that a file is a result by the manifest of another folder above it."""
@@ -341,7 +350,7 @@ def entries(root: Path) -> Iterator[Entry]:
         OutputError: It cannot be read.
     """
     names = {f.name for f in fields(Entry)}
-    for line in _lines(root / MANIFEST_NAME):
+    for line in json_lines(root / MANIFEST_NAME):
         if isinstance(line, dict) and {"source", "output", "status"} <= line.keys() and _is_sound(line):
             yield Entry(**{name: value for name, value in line.items() if name in names})
 
@@ -393,23 +402,7 @@ def pending(root: Path) -> set[str]:
     Raises:
         OutputError: They cannot be read.
     """
-    return {key for key in _lines(root / PENDING_NAME) if isinstance(key, str)}
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    try:
-        if place(path).is_local and not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise OutputError(f"{path}: is no regular file; expected the records of earlier runs, or nothing")
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
+    return {key for key in json_lines(root / PENDING_NAME) if isinstance(key, str)}
 
 
 def _write_pending(path: Path, keys: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from denoise.errors import UsageError
-from denoise.io.formats import format_of_suffix
+from denoise.io.formats import FORMATS, format_of_suffix, refused_suffix
 from pipelines.batch.store import place
 
 BESIDE = "{stem}.clean{ext}"  # of the results of single files for which no folder is named
@@ -26,7 +26,7 @@ class Naming:
     template: str | None = None  # text with `{stem}` and `{ext}`; None keeps the name
     format: str = "same"  # a key of `NAMED_FORMATS`, for files of its kind; or `same`
     in_place: bool = False  # results take the place of their inputs
-    backup: str | None = None  # suffix of the originals that are kept in place, which are no inputs
+    backup: str | None = None  # suffix of the originals that are kept in place
 
     def check(self) -> None:
         """Refuse a template that names no file.
@@ -53,16 +53,20 @@ class Naming:
             return path
         return path.with_name(self.template.format(stem=path.stem, ext=path.suffix))
 
-    def is_input(self, path: Path) -> bool:
-        """False for a file that an earlier run left: the original of a result, or a result beside it."""
-        if self.template == BESIDE and Path(path.stem).suffix == ".clean":
-            return False
-        return self.backup is None or not path.name.endswith(self.backup)
+    def is_result(self, path: Path) -> bool:
+        """True for a result beside its input, which an earlier run left."""
+        return self.template == BESIDE and Path(path.stem).suffix == ".clean"
+
+    def is_backup(self, path: Path) -> bool:
+        """True for a name that an original is kept under."""
+        return self.backup is not None and path.name.endswith(self.backup)
 
 
 def is_backup_suffix(text: str) -> bool:
-    """True for a suffix that no format has, so that backups are never inputs."""
-    return re.fullmatch(r"\.[\w.-]+", text) is not None and format_of_suffix(Path("a" + text).suffix) is None
+    """True for a suffix that no file of a known format has, so that backups are never inputs."""
+    suffix = Path("a" + text).suffix
+    known = suffix.lower() in FORMATS["text"].loose_suffixes or format_of_suffix(suffix)
+    return re.fullmatch(r"\.[\w.-]+", text) is not None and not known and refused_suffix(suffix) is None
 
 
 def common_folder(inputs: Iterable[Path]) -> Path:

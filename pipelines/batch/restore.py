@@ -8,7 +8,8 @@ from pathlib import Path
 
 from denoise.errors import InputError, UsageError
 from denoise.io.atomic import sync_folder
-from pipelines.batch.manifest import RESTORED, WRITTEN, Entry, Manifest, entries, results
+from pipelines.batch.backups import Backups
+from pipelines.batch.manifest import RESTORED, Entry, Manifest, results
 from pipelines.batch.store import MANIFEST_NAME, digest, output_errors, place
 
 
@@ -24,11 +25,8 @@ def restore(root: Path) -> Iterator[Entry]:
     """
     if not (root / MANIFEST_NAME).is_file():
         raise UsageError(f"{root}: holds no {MANIFEST_NAME}; the folder of a run in place was expected")
-    inputs: dict[str | None, set[str]] = {}  # digests of what was cleaned, in every run
-    for entry in entries(root):
-        if entry.status in WRITTEN and entry.source == entry.output and entry.input_digest:
-            inputs.setdefault(entry.key, set()).add(entry.input_digest)
-    done = {key: entry for key, entry in results(root).items() if key in inputs}
+    backups = Backups()
+    done = {key: entry for key, entry in results(root).items() if backups.origins(root / key)}
     if not done:
         raise UsageError(f"{root}: holds no result of --in-place")
     folder = place(root)
@@ -38,7 +36,7 @@ def restore(root: Path) -> Iterator[Entry]:
             for key, entry in sorted(done.items()):
                 path = root / key
                 try:
-                    original = _original(path, entry, inputs[key])
+                    original = _original(path, entry, backups)
                 except InputError as error:
                     yield replace(entry, status="failed", error=str(error))
                     continue
@@ -53,16 +51,16 @@ def restore(root: Path) -> Iterator[Entry]:
                 (root / MANIFEST_NAME).unlink(missing_ok=True)
 
 
-def _original(path: Path, entry: Entry, inputs: set[str]) -> Path:
+def _original(path: Path, entry: Entry, backups: Backups) -> Path:
     """Find the backup beside a result.
 
     Raises:
         InputError: The result was changed, or no file beside it holds what was cleaned.
     """
-    if path.exists() and digest(path) not in (entry.output_digest, *inputs):
+    result, origins = entry.output_digest or "", backups.origins(path)
+    if path.exists() and digest(path) not in (result, *origins.values()):
         raise InputError(f"{path}: was changed since it was cleaned, and stays; move it away to restore it")
-    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
-    for other in beside:
-        if other.name.startswith(f"{path.name}.") and other.is_file() and digest(other) in inputs:
-            return other
-    raise InputError(f"{path}: has no backup beside it with the bytes that were cleaned, and stays")
+    original = backups.original(path, result if result in origins else next(reversed(origins), ""))
+    if original is None:
+        raise InputError(f"{path}: has no backup beside it with the bytes that were cleaned, and stays")
+    return original

@@ -8,6 +8,7 @@ worker's disk holds one file at a time.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -18,9 +19,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from denoise.errors import InputError, UnreadableError, UsageError
+from denoise.errors import InputError, OutputError, UnreadableError, UsageError
 from denoise.io.atomic import output_error, remove_strays, replacing, sync_folder
 from denoise.io.formats import FORMATS, Format, record_parts
 from denoise.io.sniff import sniff
@@ -374,6 +375,27 @@ def staged(source: Path, destination: Path) -> Iterator[tuple[Path, Path]]:
         target.send(local)
 
 
+def json_lines(path: Path) -> Iterator[Any]:
+    """Read the JSON values of a file, a line each; skip a line torn by a crash. No file has none.
+
+    Raises:
+        OutputError: It cannot be read.
+    """
+    try:
+        if place(path).is_local and not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise OutputError(f"{path}: is no regular file; expected the records of earlier runs, or nothing")
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def digest(path: Path) -> str:
     """sha256 of a file's bytes."""
     try:
@@ -400,12 +422,12 @@ def foreign_backup(path: Path, original: Path) -> str:
 
 
 @contextmanager
-def swapped(path: Path, backup: str | None, proven: str | None = None) -> Iterator[tuple[Path, Path]]:
+def swapped(path: Path, backup: Path | None, proven: str | None = None) -> Iterator[tuple[Path, Path]]:
     """Yield paths to read and to write instead of one file; on a clean exit, the result takes its place.
 
     Args:
         path: A local file. Its name holds the old file or the new one at any time.
-        backup: Suffix of a second name that keeps the original; if it is there already, it is what is read.
+        backup: File beside it to keep the original; if it is there already, it is what is read.
         proven: sha256 of the file if it is known to be a result of that backup.
 
     Raises:
@@ -413,7 +435,7 @@ def swapped(path: Path, backup: str | None, proven: str | None = None) -> Iterat
         InputError: The file is neither its backup nor a result of it, and stays as it is.
     """
     path = path.resolve()
-    original = path.with_name(path.name + backup) if backup else path
+    original = path.with_name(backup.name) if backup else path
     with output_errors(original):  # its name may be too long
         kept = original != path and original.exists()
     if kept and not original.is_file():

@@ -35,7 +35,7 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
         job.prepare(item.modality)
         on_start()
         started = time.perf_counter()  # what the files share is not the time of the first
-        with _paths(job, item) as (source, destination):
+        with _paths(item) as (source, destination):
             if source.exists() and not source.is_file():  # since it was listed; a pipe would be waited for
                 raise InputError(f"{item.source}: is no regular file any more")
             local = replace(item, source=source, destination=destination)
@@ -74,10 +74,10 @@ def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -
     return Entry.of(item, "failed", seconds=round(time.perf_counter() - started, 4), error=sentence)
 
 
-def _paths(job: Job, item: Item) -> AbstractContextManager[tuple[Path, Path]]:
+def _paths(item: Item) -> AbstractContextManager[tuple[Path, Path]]:
     """Paths to read and to write."""
     if item.source == item.destination:
-        return swapped(item.source, job.backup, item.proven)
+        return swapped(item.source, item.backup, item.proven)
     return staged(item.source, item.destination)
 
 

@@ -55,8 +55,7 @@ def _lines(done: EmbedResult, output: Path) -> Iterator[str]:
     codes = f"{counted(done.count, 'code')} of {counted(done.code_size, 'number')}"
     yield f"{cut.modality}: {report.files(len(done.codes))}, {codes}"
     yield f"one code per picture, resized to {size}" if cut.whole else f"one code per {size}"
-    if done.files.ignored:
-        yield f"ignored, of other kinds: {report.files(len(done.files.ignored))}"
+    yield from report.ignored_lines(done.files.ignored)
     if done.left_out:
         yield f"left out, because they hold gaps: {done.left_out}"
     yield from done.notes[:_MOST_NOTES]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from denoise.errors import InputError, UsageError
 from denoise.io.atomic import is_temporary
+from pipelines.batch.backups import Backups
 from pipelines.batch.lock import CLAIM_PREFIX, LOCK_NAME
-from pipelines.batch.manifest import IN_PLACE, PENDING_NAME, WRITTEN, entries, pending, results
+from pipelines.batch.manifest import IN_PLACE, PENDING_NAME, pending, results
 from pipelines.batch.store import MANIFEST_NAME, digest
 
 _OURS = frozenset({MANIFEST_NAME, PENDING_NAME, LOCK_NAME})  # in no row
@@ -48,16 +49,12 @@ def verify(root: Path) -> Iterator[Checked]:
     if not (root / MANIFEST_NAME).is_file():
         raise UsageError(f"{root}: holds no {MANIFEST_NAME}; the output folder of a run was expected")
     expected = {key: found for entry in results(root).values() for key, found in entry.digests.items()}
-    originals: dict[str | None, list[str]] = {}  # of each run in place, under suffixes of their own
-    for entry in entries(root):
-        if entry.status in WRITTEN and entry.source == entry.output and entry.input_digest:
-            originals.setdefault(entry.key, []).append(entry.input_digest)
+    backups = Backups()
     unfinished = {key.removeprefix(IN_PLACE) for key in pending(root)}
     for key in sorted(expected):
         yield _checked(root, key, expected[key], interrupted=key in unfinished)
     for key in _others(root):
-        known = originals.get(key.removesuffix(Path(key).suffix), [])
-        if key not in expected and known:
+        if key not in expected and (known := backups.expected(root / key)):
             checked = [_checked(root, key, original, interrupted=False) for original in known]
             yield next((found for found in checked if found.status == "right"), checked[-1])
         elif key not in expected:

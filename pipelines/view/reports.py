@@ -17,7 +17,15 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.manifest import WRITTEN, Entry
 from pipelines.batch.run import Result
 from pipelines.batch.store import place
-from pipelines.report import comparable, figure_names, files, format_change, number, short_names
+from pipelines.report import (
+    comparable,
+    figure_names,
+    files,
+    format_change,
+    ignored_lines,
+    number,
+    short_names,
+)
 from pipelines.score import Scores
 from pipelines.view import chart
 from pipelines.view.budget import MAX_VIEWS, NAMES, Budget
@@ -106,8 +114,7 @@ def batch_page(job: Job, result: Result) -> Page:
     notes = [result.stopped] if result.stopped else []
     if any(name.startswith("estimated") for _, name in grouped):
         notes.append("Estimated noise is measured on the file itself; --reference gives true figures.")
-    if result.ignored:
-        notes.append(f"Ignored, of other kinds: {files(len(result.ignored))}.")
+    notes += [f"{line}." for line in ignored_lines(result.ignored)]
     return Page(f"Cleaned {files(len(result.entries))}", facts, columns, rows, charts, notes)
 
 

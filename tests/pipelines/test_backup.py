@@ -1,5 +1,6 @@
 """Backups of files cleaned in place: one is the original only of what this program wrote from it."""
 
+import gzip
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from PIL import Image
 
 from denoise.errors import InputError
 from denoise.io.atomic import is_temporary
-from pipelines.batch import store
+from pipelines.batch import discover, store
 from pipelines.batch.manifest import PENDING_NAME, Manifest
 from pipelines.cli.group import cli
 from tests.io.sensor.makers import make_fif
@@ -106,7 +107,7 @@ def test_a_run_killed_around_its_rename_is_resumed(tmp_path: Path, when: str) ->
         path.write_bytes(noisy)
     if when == "and its file removed":
         path.unlink()
-        with store.swapped(path, ".orig") as (source, target):
+        with store.swapped(path, tmp_path / f"{path.name}.orig") as (source, target):
             target.parent.mkdir()
             assert source.read_bytes() == noisy
             shutil.copyfile(source, target)
@@ -136,7 +137,7 @@ def test_rows_that_come_while_the_backup_is_cleaned_are_kept(tmp_path: Path) -> 
     shutil.copyfile(path, tmp_path / "t.csv.orig")
 
     def grow_meanwhile() -> None:
-        with store.swapped(path, ".orig") as (_, target):
+        with store.swapped(path, tmp_path / f"{path.name}.orig") as (_, target):
             target.parent.mkdir()
             target.write_text("cleaned")
             log(path, 101)
@@ -313,3 +314,124 @@ def test_extended_attributes_stay_in_place(tmp_path: Path) -> None:
     assert clean(path).exit_code == 0
     assert path.read_bytes() != before
     assert {name: os.getxattr(path, name) for name in os.listxattr(path) if name in held} == held
+
+
+AGAIN: dict[str, Callable[[Path], list[object]]] = {
+    "no suffix": lambda folder: [folder],
+    "cleaned again": lambda folder: [folder, "--overwrite"],
+    "another suffix": lambda folder: [folder, "--backup", ".bak", "--overwrite"],
+    "each file named": lambda folder: sorted(folder.glob("[at].*")),
+    "the backup named": lambda folder: [folder / "a.png.orig"],
+}
+
+
+@pytest.mark.parametrize("again", AGAIN)
+@pytest.mark.parametrize("proof", ["manifest", "name"])
+def test_a_backup_is_cleaned_by_no_run(tmp_path: Path, again: str, proof: str) -> None:
+    originals = {
+        path.name: path.read_bytes() for path in (picture(tmp_path / "a.png"), log(tmp_path / "t.csv", 100))
+    }
+    assert clean(tmp_path, "--backup", ".orig").exit_code == 0
+    assert state(tmp_path)["a.png"] != originals["a.png"]
+    if proof == "name":
+        (tmp_path / store.MANIFEST_NAME).unlink()
+    found = clean(*AGAIN[again](tmp_path))
+    failed = (again, proof) == (
+        "each file named",
+        "name",
+    )  # of a backup without a manifest, whose bytes say nothing
+    assert found.exit_code == (2 if again == "the backup named" else failed)
+    if again == "the backup named":
+        assert "1 of them are backups" in found.output
+    for name, before in originals.items():
+        assert (tmp_path / f"{name}.orig").read_bytes() == before
+    more = {name for name in state(tmp_path) if name.count(".") > 2}
+    assert not more
+    assert not list(tmp_path.glob("*.bak")) or proof == "name"
+    if proof == "manifest":
+        assert CliRunner().invoke(cli, ["verify", str(tmp_path)]).exit_code == 0
+        assert CliRunner().invoke(cli, ["restore", str(tmp_path)]).stdout == "2 restored, 0 failed\n"
+        assert state(tmp_path) == originals
+
+
+@pytest.mark.parametrize("options", [(), ("--backup", ".orig"), ("--backup", ".bak")], ids=" ".join)
+def test_what_is_cleaned_again_is_the_original(tmp_path: Path, options: tuple[str, ...]) -> None:
+    for name in ("once", "twice"):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / "a.png")
+    before = state(tmp_path / "once")
+    assert clean(tmp_path / "once", "--strength", "0.5").exit_code == 0
+    assert clean(tmp_path / "twice", "--backup", ".orig").exit_code == 0
+    again = clean(tmp_path / "twice", "--strength", "0.5", "--overwrite", *options)
+    assert again.exit_code == 0, again.output
+    assert state(tmp_path / "twice")["a.png"] == state(tmp_path / "once")["a.png"]
+    assert state(tmp_path / "twice").keys() == {"a.png", "a.png.orig"}
+    assert CliRunner().invoke(cli, ["restore", str(tmp_path / "twice")]).exit_code == 0
+    assert state(tmp_path / "twice") == before
+
+
+def test_restore_goes_back_to_the_first_original(tmp_path: Path) -> None:
+    """A result that was cleaned as if it were an original, by a run that did not know the first."""
+    path = picture(tmp_path / "a.png")
+    before = state(tmp_path)
+    assert clean(path, "--backup", ".orig").exit_code == 0
+    hidden = (tmp_path / "a.png.orig").rename(tmp_path / "elsewhere")
+    assert clean(path, "--backup", ".bak", "--overwrite", "--strength", "0.5").exit_code == 0
+    assert (tmp_path / "a.png.bak").is_file()
+    hidden.rename(tmp_path / "a.png.orig")
+    assert CliRunner().invoke(cli, ["restore", str(tmp_path)]).exit_code == 0
+    assert path.read_bytes() == before["a.png"]
+
+
+def test_the_backup_of_a_file_that_is_gone_stays(tmp_path: Path) -> None:
+    path, other = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 1)
+    before = path.read_bytes()
+    assert clean(path, "--backup", ".orig").exit_code == 0
+    path.unlink()
+    assert clean(tmp_path, "--backup", ".bak").exit_code == 0
+    assert (tmp_path / "a.png.orig").read_bytes() == before
+    assert (tmp_path / "b.png.bak").is_file()
+    assert not (tmp_path / "a.png.orig.bak").exists()
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png.orig")
+    assert clean(tmp_path, other).exit_code == 0
+    assert (tmp_path / "a.png.orig").read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["", "sub"])
+def test_backups_are_said_and_go_nowhere(tmp_path: Path, folder: str) -> None:
+    """By the manifest of a folder above or below the one that is read, too."""
+    place, out = tmp_path / "in" / "sub", tmp_path / "out"
+    place.mkdir(parents=True)
+    picture(place / "a.png")
+    log(place / "t.csv", 100)
+    assert clean(tmp_path / "in" / folder, "--backup", ".orig").exit_code == 0
+    words = ["clean", "--model", "median", "--workers", "1", "-o", str(out)]
+    shown = CliRunner().invoke(cli, [*words, str(place.parent)])
+    assert "Ignored, backups of files beside them: 2 (.orig)" in shown.stdout
+    assert {path.name for path in out.rglob("[at].*")} == {"a.png", "t.csv"}
+    named = CliRunner().invoke(cli, [*words, str(place / "a.png.orig")])  # who names one elsewhere wants it
+    assert named.exit_code == 0, named.output
+    assert (out / "a.png.orig").is_file()
+
+
+def test_a_store_lists_no_backups() -> None:
+    from pipelines.batch.remote import location
+
+    folder = location("memory://backups")
+    for name in ("a.png", "a.png.orig", "b.png.orig", "c/a.png.orig"):
+        with (folder / name).open("wb") as file:
+            file.write(b"\x89PNG\r\n\x1a\n")
+    found = discover.find([folder])
+    assert [source.path.name for source in found.sources] == ["a.png", "b.png.orig", "a.png.orig"]
+    assert [problem.path.name for problem in found.ignored if problem.backup] == ["a.png.orig"]
+
+
+def test_what_only_looks_like_a_backup_is_an_input(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png").rename(tmp_path / "lone.png.v2")
+    picture(tmp_path / "b.png", 1).rename(tmp_path / "b.csv.cover")
+    log(tmp_path / "b.csv", 100)
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress((tmp_path / "b.csv").read_bytes()))
+    picture(tmp_path / "c.png", 2)
+    picture(tmp_path / "c.png.tif", 3)
+    names = [source.path.name for source in discover.find([tmp_path]).sources]
+    assert names == ["b.csv", "b.csv.cover", "b.csv.gz", "c.png", "c.png.tif", "lone.png.v2"]

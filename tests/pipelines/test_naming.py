@@ -169,7 +169,9 @@ def test_what_fails_in_place_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("text", "fits"), [(".orig", True), (".bak", True), ("orig", False), (".png", False), ("", False)]
+    ("text", "fits"),
+    [(".orig", True), (".bak", True)]
+    + [(text, False) for text in ("orig", ".png", "", ".log", ".orig.TXT", ".gz", ".xls")],
 )
 def test_a_backup_is_never_an_input(text: str, fits: bool) -> None:
     assert is_backup_suffix(text) == fits
