@@ -88,6 +88,8 @@ def remux(
                     copy.metadata["title"] = copy.metadata.get("title", "") + room
                 copy.disposition = stream.disposition
                 copy.time_base = template.time_base
+                if stream.type == "video" and muxer == "flv":
+                    copy.codec_context.framerate = stream.average_rate  # its header states it
                 if stream.type == "video" and stream.sample_aspect_ratio:
                     copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
                 if muxer == "mpegts":

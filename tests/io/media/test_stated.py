@@ -146,6 +146,14 @@ def test_matroska_keeps_shape_and_rate_of_pictures_and_bits_of_sound(tmp_path: P
     assert shift(read(result), read(source)) == 0
 
 
+def test_flv_states_its_frame_rate(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.flv", Made(".flv", "flv", ("aac",), "flv"))
+    rewrite(source, tmp_path / "b.flv")
+    stated = b"framerate\0" + struct.pack(">d", 25)
+    assert stated in source.read_bytes()
+    assert stated in (tmp_path / "b.flv").read_bytes()
+
+
 def test_a_shape_of_pixels_that_is_not_kept_is_named(tmp_path: Path) -> None:
     plain = make(tmp_path / "plain.avi", Made(".avi", "avi", ("libmp3lame",), "rawvideo"))
     data = plain.read_bytes()
