@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from denoise import io
-from denoise.arrays import Array
-from denoise.errors import TooLargeError
+from denoise.arrays import Array, Mask
+from denoise.errors import TooLargeError, UnreadableError, UnsupportedError
 from denoise.estimate.drawing import is_drawing
 from denoise.infer.cleaner import Cleaner
 from denoise.infer.evaluate import evaluator, rescale
+from denoise.infer.no_data import NoData, filled
 from denoise.infer.result import (
     FileResult,
     as_before,
@@ -36,9 +37,10 @@ def clean_pages(source: Path, destination: Path, cleaner: Cleaner, options: Clea
     """Clean every page of an image."""
     pixels, selections, chosen, change = 0, list[Selection](), None, _Change()
     reading: dict[str, Any] = {"max_pixels": options.max_pixels}
+    no_data = NoData()
     if destination.suffix.lower() == ".dng":
         reading["camera_space"] = True
-    with io.reader(source, **reading) as pages:
+    with io.reader(source, **reading, gaps=True) as pages:
         info = pages.info
         with (
             evaluator(info, options.reference, reading) as scores,
@@ -49,6 +51,10 @@ def clean_pages(source: Path, destination: Path, cleaner: Cleaner, options: Clea
                 now = pages.info  # pages of one file may differ in kind
                 colours = page.shape[0] - now.passthrough_channels
                 pixels += page.shape[1] * page.shape[2]
+                whole = page
+                if (lacking := no_data.find(page, now, len(selections))) is not None:
+                    _require_place(source, destination, page, lacking)
+                    page = filled(page, lacking)
                 result, selection = _clean_page(page, now, cleaner, options, chosen)
                 selections.append(selection)
                 if isinstance(info, ImageInfo) and info.animated and selection.model != "none":
@@ -61,7 +67,9 @@ def clean_pages(source: Path, destination: Path, cleaner: Cleaner, options: Clea
                     selection.sigma,
                 )
                 change.update(page, result, _writing_loss(sink, result) if cleaner.selector else 0.0)
-                del page  # a large page is not held while its result is encoded
+                if lacking is not None:
+                    np.copyto(result[:colours], whole[:colours], where=lacking)
+                del page, whole, lacking  # a large page is not held while its result is encoded
                 sink.write(result)
                 del result
             untouched = options.strength == 0 or all(selection.model == "none" for selection in selections)
@@ -74,7 +82,18 @@ def clean_pages(source: Path, destination: Path, cleaner: Cleaner, options: Clea
     if copied and not untouched:
         notes = ("left as it is: to write it again would lose more than that gains",)
         figures, selections = as_before(figures), not_written(selections)
-    return FileResult(info, pixels, figures, notes, clipped, tuple(selections))
+    return FileResult(info, pixels, figures, no_data.notes + notes, clipped, tuple(selections))
+
+
+def _require_place(source: Path, destination: Path, page: Array, lacking: Mask) -> None:
+    """Refuse a page without any data, and NaN for another format, which has no place for it."""
+    if lacking.all():
+        raise UnreadableError(f"{source}: holds a page without any data; expected finite numbers")
+    other = destination.suffix.lower() not in {source.suffix.lower(), ".tif", ".tiff"}
+    if other and page.dtype.kind == "f" and np.isnan(page).any():
+        raise UnsupportedError(
+            f"{source}: holds pixels of NaN, which {destination.suffix} cannot; write to .tif"
+        )
 
 
 def _clean_page(

@@ -55,6 +55,7 @@ class ImageReader:
         path: The file; its contents decide the format.
         max_pixels: The most pixels that a page may claim.
         camera_space: Develop camera raw data for a linear DNG, in the colours of the camera.
+        gaps: Let NaN pass in a TIFF, where it marks pixels without data.
 
     Raises:
         UnreadableError: Missing, empty, cut short, damaged, or no image.
@@ -62,7 +63,9 @@ class ImageReader:
         TooLargeError: A page above `max_pixels`, or one that a file of its size cannot hold.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS, camera_space: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, max_pixels: int = MAX_PIXELS, camera_space: bool = False, gaps: bool = False
+    ) -> None:
         self._path = path
         with ExitStack() as opening:
             row = format_of(read_head(path, "an image"), path.suffix)
@@ -71,6 +74,7 @@ class ImageReader:
             self._data = FileBytes(opening.enter_context(path.open("rb")))
             camera = camera_space and row.name == "camera raw"
             self._format: ReadableFormat = resolve(_IN_CAMERA_SPACE if camera else row.codec)
+            self._gaps = gaps and row.name == "TIFF"
             self._header = _header(path, self._format, self._data, max_pixels)
             self.info = _info(path, row, self._header)
             self._stack = opening.pop_all()
@@ -94,7 +98,7 @@ class ImageReader:
                     f"is damaged: page {number + 1} decodes to {pixels.shape} {pixels.dtype}, "
                     f"its header says {page.shape} {page.dtype}"
                 )
-            _require_finite(pixels, number)
+            _require_finite(pixels, number, self._gaps)
         self.info = replace(self.info, **_page_fields(page))
         return np.moveaxis(pixels, -1, 0)
 
@@ -356,19 +360,20 @@ def _encoding(path: Path, target: WritableFormat) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written as {target.name}: {reason(error)}") from error
 
 
-def _require_finite(pixels: Array, number: int) -> None:
+def _require_finite(pixels: Array, number: int, gaps: bool) -> None:
     if pixels.dtype.kind != "f":
         return
     rows = max(1, (8 << 20) // max(1, pixels[:1].nbytes))
     wrong, first = 0, (0, 0)
     for top in range(0, len(pixels), rows):
-        bad = ~np.isfinite(pixels[top : top + rows])
+        bad = np.isinf(pixels[top : top + rows]) if gaps else ~np.isfinite(pixels[top : top + rows])
         if bad.any() and not wrong:
             row, column = np.argwhere(bad)[0][:2]
             first = (top + int(row), int(column))
         wrong += int(np.count_nonzero(bad))
     if wrong:
+        kind = "infinite" if gaps else "NaN or infinite"
         raise UnreadableError(
-            f"holds {wrong} NaN or infinite values on page {number + 1} (the first at row {first[0]}, "
+            f"holds {wrong} {kind} values on page {number + 1} (the first at row {first[0]}, "
             f"column {first[1]}); expected finite ones"
         )

@@ -44,6 +44,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 XMP_TAG, ICC_TAG, SUBIFD_TAG, LAYERS_TAG = 700, 34675, 330, 37724
 IPTC_TAG, RESOURCES_TAG, IMAGEJ_TAGS = 33723, 34377, {50838, 50839}
+NO_DATA_TAG = 42113  # of GDAL: a number as text
 BYTE, ASCII, UNDEFINED = 1, 2, 7
 RATIONALS = {5: "I", 10: "i"}
 # Tags of how the pixels are stored: the writer makes its own; and Photoshop's layers, which contain the noisy
@@ -99,7 +100,7 @@ class Tiff:
                 )
             notes = tuple(dict.fromkeys(note for page in pages for note in _notes(page)))
             layouts = tuple(_layout(data, tif, page) for page in pages)
-            own = {"big": tif.is_bigtiff, "layouts": layouts}
+            own = {"big": tif.is_bigtiff, "layouts": layouts, "no_data": tuple(map(_no_data, pages))}
             found = tuple(_page(page, len(data)) for page in pages)
             metadata, texts = _metadata(layouts[0])
             return Header(found, metadata, notes, own, _behind(data, tif, pages), texts)
@@ -332,6 +333,25 @@ def _notes(page: Any) -> Iterator[str]:
         yield "Photoshop's layers (tag 37724) are not kept: they would show the noise"
     if SUBIFD_TAG in page.tags:
         yield "reduced copies (SubIFDs) are not kept: they would show the noise"
+
+
+def _no_data(page: Any) -> float | None:
+    """Return the sample that a GeoTIFF's tag says is no data, as `pages` yields it; None without one."""
+    tag = page.tags.get(NO_DATA_TAG)
+    if tag is None or page.dtype is None or _photometric(page) not in ("MINISBLACK", "MINISWHITE", "RGB"):
+        return None
+    try:
+        value = float(str(tag.value).strip("\0 "))
+        stored = np.array(value, page.dtype if page.dtype.kind == "f" else np.float64)
+    except (ValueError, OverflowError):
+        return None
+    if page.dtype.kind in "iu":
+        limits = np.iinfo(page.dtype)
+        if value != value or not limits.min <= value <= limits.max or value % 1:
+            return None
+        stored = np.array(int(value), page.dtype)
+    found = float(_standard(stored.reshape(1, 1), page).item())
+    return found if np.isfinite(found) else None
 
 
 def _standard(pixels: Array, page: Any) -> Array:
