@@ -16,6 +16,7 @@ _TYPE, _VIDEO, _AUDIO, _NAME, _FRAME_TIME = b"\x83", b"\xe0", b"\xe1", b"\x53\x6
 _CODEC, _BITS, _CRC, _VOID = b"\x86", b"\x62\x64", b"\xbf", b"\xec"
 _LOSSLESS = (b"A_PCM", b"A_FLAC", b"A_ALAC", b"A_TTA", b"A_WAVPACK")
 _MAX_TRACKS_BYTES = 1 << 24
+_MAX_ROOM_BYTES = 1 << 16  # far more than any picture's settings
 _ROOM = "\x1f"  # at the end of a name: to be overwritten
 
 Elements = list[tuple[bytes, bytes, bytes]]  # ID, content, and the whole element
@@ -23,7 +24,9 @@ Elements = list[tuple[bytes, bytes, bytes]]  # ID, content, and the whole elemen
 
 def room_for(source: Path) -> str:
     """Text to add to the name of each track, so that the result has room for what the source states."""
-    return _ROOM * max((len(whole) + 32 for entry in _entries(source) for _, _, whole in entry), default=0)
+    settings = [whole for entry in _entries(source) for id_, _, whole in entry if id_ == _VIDEO]
+    size = max(map(len, settings), default=0) + 64  # and for its length, a name's, and the time of a frame
+    return _ROOM * size if size < _MAX_ROOM_BYTES else ""
 
 
 def keep_statements(source: Path, destination: Path) -> None:
