@@ -34,9 +34,7 @@ _VISIBLE_WIDE = 6.0  # the same after a wide blur, whose flat parts may hold tex
 _VISIBLE_PROVEN = 12.0  # the same after a blur that is certain: grass behind it comes back in full
 _GROWTH = 1.05  # of the flat detail, beyond rounding
 _ROUNDING = 0.3  # 8-bit units
-_OUTLINES = (
-    0.55  # correlation of what is removed with the detail left: of texture; noise of cameras has 0.52 at most
-)
+_OUTLINES = 0.55  # correlation of what went with the detail left, if texture; camera noise has 0.52 at most
 _REBLUR = 2.5  # 8-bit units beyond the noise
 
 

@@ -5,8 +5,9 @@ block above 32 MiB from the system page by page (a sixth of the time that a netw
 and keep smaller ones in holes that the next tile does not fit (hundreds of megabytes). Pages of 2 MB cost
 little, so all large blocks can be freed at once.
 
-oneDNN keeps 1024 kernels, compiled for one size of input each. A long recording, whose stretches of speech
-are of any length, fills that in an hour, with 100 MB. Compiling again costs nothing that could be measured.
+PyTorch and oneDNN each keep 1024 kernels, compiled for one size of input each. A long recording, whose
+stretches of speech are of any length, fills that with 100 MB an hour. Compiling again costs nothing that one
+can measure.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def tune_allocation() -> None:
 
     Values that the environment has stay. On systems without glibc or huge pages, their part does nothing.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KERNELS))
+    for kept in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # of PyTorch, and of oneDNN
+        os.environ.setdefault(kept, str(_KERNELS))
     if sys.platform != "linux":
         return
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch's own switch, read once
