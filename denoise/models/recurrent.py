@@ -28,9 +28,14 @@ class Gru(nn.GRU):
         self._sessions: list[Any] = []  # of each layer, made when first used, from weights that are final
 
     def train(self, mode: bool = True) -> Gru:
-        """Change between training and use, of which each begins with the weights as they are."""
-        self._sessions = []
+        """Change between training and use, which begins with the weights as they are then."""
+        if mode:
+            self._sessions = []
         return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._sessions = []
+        super()._load_from_state_dict(*args)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle the layers without their sessions, which cannot be copied."""
@@ -42,13 +47,13 @@ class Gru(nn.GRU):
         if not in_use or x.shape[1] < _MIN_STEPS:
             after: tuple[Tensor, Tensor] = super().forward(x, state)
             return after
-        if not self._sessions:
-            self._sessions = [self._session(layer) for layer in range(self.num_layers)]
+        sessions = self._sessions or [self._session(layer) for layer in range(self.num_layers)]
+        self._sessions = sessions
         steps = np.ascontiguousarray(x.float().transpose(0, 1).numpy())
         shape = (self.num_layers, 1, x.shape[0], self.hidden_size)
         firsts = np.zeros(shape, np.float32) if state is None else state.float().numpy().reshape(shape)
         lasts = []
-        for layer, first in zip(self._sessions, firsts, strict=True):
+        for layer, first in zip(sessions, firsts, strict=True):
             steps = layer.run(None, {"x": steps, "first": first})[0][:, 0]
             lasts.append(steps[-1])
         return torch.from_numpy(steps).transpose(0, 1), torch.from_numpy(np.stack(lasts))

@@ -29,6 +29,15 @@ def test_it_is_the_function_of_torch(layers: Gru, rows: int, steps: int) -> None
     assert bool(layers._sessions) == (steps >= 16)
 
 
+def test_layers_in_use_elsewhere_keep_what_they_run_in(layers: Gru) -> None:
+    """Another stream of the same model calls `eval`, in the middle of this one."""
+    with torch.inference_mode():
+        layers(torch.randn(1, 40, 12))
+    kept = layers._sessions
+    assert kept
+    assert layers.eval()._sessions is kept
+
+
 def test_new_weights_count_after_training(layers: Gru) -> None:
     x = torch.randn(1, 40, 12)
     with torch.inference_mode():

@@ -1,5 +1,7 @@
 """The speech network: streamed equals whole, with the stated delay, and silent on silence."""
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -44,6 +46,16 @@ def test_single_frames_equal_all_at_once_also_with_new_weights(model: SpectralGr
             whole = model.eval()(x)
             torch.testing.assert_close(streamed(model, x, 1), whole, atol=1e-6, rtol=0)
         assert (whole - x).std() > 0.005  # no mask of one
+
+
+def test_a_network_in_use_can_be_copied(model: SpectralGru) -> None:
+    x = 0.1 * torch.randn(1, 1, 20 * model.hop)
+    with torch.inference_mode():
+        expected = streamed(model, x, 1)
+        assert model._frames
+        assert model.eval()._frames  # of another stream, meanwhile
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(streamed(other, x, 1), expected)
 
 
 def test_nothing_is_heard_before_its_time(model: SpectralGru) -> None:

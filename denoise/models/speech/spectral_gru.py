@@ -176,9 +176,18 @@ class SpectralGru(ShiftEnsemble):
         self._frames: SingleFrames | None = None  # made when first used, from weights that are final
 
     def train(self, mode: bool = True) -> SpectralGru:
-        """Change between training and use, of which each begins with the weights as they are."""
-        self._frames = None
+        """Change between training and use, which begins with the weights as they are then."""
+        if mode:
+            self._frames = None
         return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._frames = None
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle the network without what runs single frames, which cannot be copied."""
+        return {**self.__dict__, "_frames": None}
 
     def config(self) -> dict[str, Any]:
         """Return the fields of `SpectralGruConfig`."""
@@ -221,8 +230,7 @@ class SpectralGru(ShiftEnsemble):
 
     def _step_frame(self, block: Tensor, state: ShiftState) -> tuple[Tensor, ShiftState]:
         """Denoise the next frame `(B, 1, hop)` as `step` does, in numpy: its calls cost less than torch's."""
-        if self._frames is None:
-            self._frames = SingleFrames(self, SLOPE)
+        frames = self._frames = self._frames or SingleFrames(self, SLOPE)
         inner: SpectralState = state.state
         taper, hop, overlap, delays = self.taper.numpy(), self.hop, self._overlap, self._delays
         heard = np.concatenate([state.history.numpy(), block[:, 0].numpy()], 1)
@@ -239,7 +247,7 @@ class SpectralGru(ShiftEnsemble):
         scale = magnitude / np.sqrt(scaled) * gain
         bins = spectrum[:, :-1]
         features = np.stack([magnitude, bins.real * scale, bins.imag * scale], 1)
-        mask, memory = self._frames.mask(features, inner.memory.numpy())
+        mask, memory = frames.mask(features, inner.memory.numpy())
         mask = np.float32(MAX_MASK) * (mask[:, 0] + np.complex64(1j) * mask[:, 1])
         bins *= mask
         spectrum[:, -1] *= mask[:, -1]
