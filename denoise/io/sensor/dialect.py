@@ -39,6 +39,7 @@ MAX_RECORD_BYTES = 1 << 16  # of a row whose quoted cells hold line ends
 
 COMMENT = re.compile(r"\s*#(?!N/A|n/a|N/V|VALUE!|DIV/0!|REF!|NV|NUM!|WERT!)")
 _ARROW = " -> "  # between time and reading, as the serial monitor of Arduino writes it
+_ESCAPED = r'"[^"\\]*(?:(?:\\[\s\S]|"")[^"\\]*)*"'  # a quoted cell with quotes behind backslashes
 _NINES = re.compile(r"-?9+")  # a code of missing values, in whatever form the others are
 _GERMAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{2,4}(?: .*)?")
 _HINT = re.compile(r'"?sep=(.)"?\s*')  # tells a spreadsheet the delimiter, in the first line
@@ -66,7 +67,7 @@ class Dialect:
 
     @cached_property
     def _cell(self) -> re.Pattern[str]:
-        quoted = r'"[^"]*(?:""[^"]*)*"'
+        quoted = rf'(?:"[^"]*(?:""[^"]*)*"|{_ESCAPED})'
         if self.delimiter == " ":
             return re.compile(rf"\s*(?:{quoted}(?=\s|\Z)|\S+)(?:\s+\Z)?")
         mark = re.escape(self.delimiter)
@@ -85,7 +86,10 @@ class Dialect:
         """Check if a quoted cell of this record continues in the next line."""
         if line.count('"') % 2 == 0:
             return False
-        return any(core[:1] == '"' and core.count('"') % 2 for core in map(str.strip, self.split(line)))
+        return any(
+            core[:1] == '"' and core.count('"') % 2 and not re.fullmatch(_ESCAPED, core)
+            for core in map(str.strip, self.split(line))
+        )
 
 
 def _kind(cell: str, form: NumberForm) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from denoise.arrays import Array
 from denoise.errors import NothingToCleanError, UnsupportedError
 from denoise.io.formats import optional_package
 from denoise.io.limits import require_few, require_plausible_size
@@ -33,8 +34,10 @@ _NO_VALUES = (
 _PROPERTIES = "docProps/core.xml"
 _STAMP, _EPOCH = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z?"), b"1980-01-01T00:00:00Z"
 _MERGED = re.compile(rb"<mergeCell [^>]*?ref=[\"']([A-Z]+[0-9]+:[A-Z]+[0-9]+)[\"']")
+_DAY_US = 86_400_000_000
 _CELL_BYTES = 32  # at least, of one in memory
 _DATES = (datetime.datetime, datetime.date)
+_TIMES = (datetime.time, datetime.timedelta)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class _Xlsx:
         given = [cell for cell in cells if cell is not None]
         if given and all(isinstance(cell, _DATES) for cell in given):
             return loaded(np.array(cells, "datetime64[us]"), label)
+        if given and all(isinstance(cell, _TIMES) for cell in given):
+            return loaded(_times(cells), label)
         numbers = [cell if _is_number(cell) else None for cell in cells]
         count = sum(cell is not None for cell in numbers)
         found = loaded(np.array(numbers, np.float64), label)
@@ -65,7 +70,7 @@ class _Xlsx:
         if any(isinstance(cell, str) and cell.startswith("=") for cell in given):
             return Member(None, "formulas", found.load)
         if count < max(1, _MIN_SHARE * len(given)):
-            return Member(None, f"text such as {given[0]!r}" if given else "empty", found.load)
+            return Member(None, _described(given), found.load)
         return found
 
     def save(self, source: Path, temporary: Path, changed: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -81,6 +86,39 @@ class _Xlsx:
         _without_clock(source, temporary)
         every = (cell for sheet in workbook.worksheets for row in sheet.iter_rows() for cell in row)
         return (_NO_VALUES,) if any(cell.data_type == "f" for cell in every) else ()
+
+
+def _times(cells: Sequence[Any]) -> Array:
+    """Turn times of day, which start again at midnight, and durations into stamps of one unbroken time."""
+    stamps = np.full(len(cells), np.datetime64("NaT"), "datetime64[us]")
+    days, last = 0, 0
+    for row, cell in enumerate(cells):
+        if isinstance(cell, datetime.timedelta):
+            us = cell // datetime.timedelta(microseconds=1)
+        elif cell is None:
+            continue
+        else:
+            us = ((cell.hour * 60 + cell.minute) * 60 + cell.second) * 1_000_000 + cell.microsecond
+            days += us < last - _DAY_US // 2
+            us, last = us + days * _DAY_US, us
+        stamps[row] = np.datetime64(us, "us")
+    return stamps
+
+
+def _described(given: Sequence[Any]) -> str:
+    """Say what the cells of a column are that are no numbers."""
+    if not given:
+        return "empty"
+    kinds: dict[str, Any] = {
+        "times of day": datetime.time,
+        "durations": datetime.timedelta,
+        "dates": _DATES,
+        "text": str,
+    }
+    found = [name for name, kind in kinds.items() if any(isinstance(cell, kind) for cell in given)]
+    if found and found[0] != "text":
+        return " and ".join(found)
+    return f"text such as {str(given[0])!r}"
 
 
 def _without_clock(source: Path, written: Path) -> None:
@@ -154,7 +192,7 @@ def _is_number(cell: Any) -> bool:
 
 def _is_data(row: Sequence[Any]) -> bool:
     """True for a row with a number, and no more words than numbers and dates."""
-    numbers = sum(_is_number(cell) or isinstance(cell, _DATES) for cell in row)
+    numbers = sum(_is_number(cell) or isinstance(cell, _DATES + _TIMES) for cell in row)
     return any(map(_is_number, row)) and numbers >= _words(row)
 
 
