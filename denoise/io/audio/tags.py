@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
-from denoise.errors import printable
+from denoise.errors import counted, printable
 from denoise.io.audio import flac, mpeg, ogg
 from denoise.io.audio.chunks import chunks, form_at
 from denoise.io.audio.links import Link
@@ -38,6 +38,7 @@ _DERIVED = frozenset(  # chunks that the encoder writes itself, and filling
     {"fmt ", "data", "ds64", "fact", "PEAK", "JUNK", "junk", "FLLR", "PAD ", "COMM", "SSND", "FVER"}
 )
 _SAMPLES = ("data", "SSND")
+_WHOLE_FRAMES = (1, 3, 6, 7, 0xFFFE)  # codes of WAV whose blocks are frames: PCM, floats, A-law and mu-law
 _WHOLE = Link()
 _FURTHER = " of a further recording"
 _PART_NAMES = {"ID3": "ID3v2", "APE": "APEv2", "TAG": "ID3v1"}
@@ -206,7 +207,7 @@ def parts(path: Path, container: str, links: Sequence[Link]) -> Parts:
             if container == "FLAC":
                 own += _seek_tables(file)
             elif container != "OGG":
-                own += _behind_chunks(file)
+                own += [*_behind_chunks(file), *_beside_samples(file)]
         found += [(f"{name}{'' if link is links[0] else _FURTHER}", payload) for name, payload in own]
     return tuple((printable(name).strip(), hashlib.sha256(payload).hexdigest()) for name, payload in found)
 
@@ -261,6 +262,29 @@ def _behind_chunks(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         payload = file.read(MAX_BYTES)
         if payload.strip(b"\0"):
             yield f"{len(payload)} bytes behind the last chunk", payload
+
+
+def _beside_samples(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Read what encoders drop: an incomplete frame that ends the samples, and AIFC's name of their code."""
+    order, found = form_at(file), {chunk.name: chunk for chunk in chunks(file)}
+    fmt, comm, end = found.get("fmt "), found.get("COMM"), file.seek(0, 2)
+    samples, frame_bytes = found.get("data") or found.get("SSND"), 0
+    if fmt and (fmt.size or 0) >= 16:
+        file.seek(fmt.start)
+        code, frame_bytes = struct.unpack(f"{order}H10xH", file.read(14))
+        frame_bytes *= code in _WHOLE_FRAMES
+    elif comm and (comm.size or 0) >= 18:
+        file.seek(comm.start)
+        header = file.read(min(comm.size or 0, 512))
+        channels, _, bits = struct.unpack(">HIH", header[:8])
+        frame_bytes = channels * -(-bits // 8) * (header[18:22] in (b"", b"NONE", b"sowt", b"twos"))
+        if name := header[23 : 23 + header[22]] if len(header) > 22 else b"":
+            yield "compression name", name
+    if samples and samples.size and frame_bytes and samples.start + samples.size <= end:
+        stop = samples.start + samples.size
+        if rest := (samples.size - 8 * (samples.name == "SSND")) % frame_bytes:
+            file.seek(stop - rest)
+            yield f"{counted(rest, 'byte')} of an incomplete last frame", file.read(rest)
 
 
 def lost(read: Parts, written: Parts) -> tuple[str, ...]:

@@ -329,6 +329,13 @@ def _notes(page: Any) -> Iterator[str]:
     if page.compression not in LOSSLESS:
         kind = page.compression.name
         yield f"{kind} compression inside TIFF turned into lossless Deflate"
+    stored = [
+        name
+        for name, found in (("tiles", page.is_tiled), ("planes of one channel", _in_planes(page)))
+        if found
+    ]
+    if stored:
+        yield f"stored in {' and '.join(stored)}, written in strips of whole pixels"
     if LAYERS_TAG in page.tags:
         yield "Photoshop's layers (tag 37724) are not kept: they would show the noise"
     if SUBIFD_TAG in page.tags:
@@ -352,6 +359,10 @@ def _no_data(page: Any) -> float | None:
         stored = np.array(int(value), page.dtype)
     found = float(_standard(stored.reshape(1, 1), page).item())
     return found if np.isfinite(found) else None
+
+
+def _in_planes(page: Any) -> bool:
+    return bool(page.planarconfig == 2 and page.samplesperpixel > 1)
 
 
 def _standard(pixels: Array, page: Any) -> Array:

@@ -1,6 +1,6 @@
 """Parquet tables, through pyarrow (the extra `parquet`).
 
-Schema, metadata, row groups and compression are kept; nulls and NaN are gaps and stay as they are.
+Schema, metadata, row groups, encodings and compression are kept; nulls and NaN are gaps and stay as they are.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from denoise.io.sensor.columns import table_info
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import Clock, SensorInfo
 
+_ENCODINGS = frozenset(
+    {"BYTE_STREAM_SPLIT", "DELTA_BINARY_PACKED", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"}
+)
 _PACKING = {"UNCOMPRESSED": "NONE"}  # pyarrow reads one name and writes another
 
 
@@ -150,6 +153,13 @@ class ParquetWriter(SensorWriter):
         filtered = {
             chunk.path_in_schema: distinct for chunk in chunks if getattr(chunk, "bloom_filter_length", None)
         }
+        in_dictionary = {chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page}
+        encodings = {
+            chunk.path_in_schema: encoding
+            for chunk in chunks
+            for encoding in _ENCODINGS.intersection(chunk.encodings)
+            if chunk.path_in_schema not in in_dictionary
+        }
         self._table = stack.enter_context(
             pyarrow.parquet.ParquetWriter(
                 temporary,
@@ -158,6 +168,8 @@ class ParquetWriter(SensorWriter):
                     chunk.path_in_schema: _PACKING.get(chunk.compression, chunk.compression)
                     for chunk in chunks
                 },
+                use_dictionary=[*in_dictionary] if group.num_rows else True,
+                column_encoding=encodings or None,
                 version=metadata.format_version,
                 sorting_columns=[*order] or None,
                 write_page_index=any(chunk.has_column_index for chunk in chunks),

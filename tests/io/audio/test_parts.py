@@ -25,6 +25,26 @@ def ape() -> bytes:
     return ends[0] + item + ends[1]
 
 
+def half_frame(data: bytes) -> bytes:
+    """Add a byte to the samples of a WAV or AIFF that ends with them."""
+    order, size_at = ("<", data.index(b"data") + 4) if data[:4] == b"RIFF" else (">", data.index(b"SSND") + 4)
+    size = struct.unpack_from(f"{order}I", data, size_at)[0] + 1
+    return data[:size_at] + struct.pack(f"{order}I", size) + data[size_at + 4 :] + b"\x07\0"
+
+
+def aifc(name: bytes, code: bytes = b"sowt") -> Callable[[bytes], bytes]:
+    """Name the code of the samples of an AIFF."""
+
+    def change(data: bytes) -> bytes:
+        at = data.index(b"COMM")
+        pascal = bytes([len(name)]) + name + bytes(1 - len(name) % 2)
+        common = data[at + 8 : at + 26] + code + pascal
+        body = b"AIFC" + b"COMM" + struct.pack(">I", len(common)) + common + data[data.index(b"SSND") :]
+        return b"FORM" + struct.pack(">I", len(body)) + body
+
+    return change
+
+
 def again(path: Path, suffix: str = "") -> tuple[bytes, str]:
     """Write a file with unchanged samples; return the bytes of the result and the note about losses."""
     target = path.with_name(f"out{suffix or path.suffix}")
@@ -54,6 +74,10 @@ def again(path: Path, suffix: str = "") -> tuple[bytes, str]:
         (".aiff", lambda data: data + b"junk" * 30, "not kept: 120 bytes behind the last chunk"),
         (".wav", lambda data: data + bytes(80), ""),
         (".aiff", lambda data: ID3 + data, "not kept: ID3 in front"),
+        (".wav", half_frame, "not kept: 1 byte of an incomplete last frame"),
+        (".aiff", half_frame, "not kept: 1 byte of an incomplete last frame"),
+        (".aiff", aifc(b"Little"), "not kept: compression name"),
+        (".aiff", aifc(b""), ""),
         (".flac", lambda data: data, ""),
         (".flac", lambda data: ID3 + data + ID3V1, "not kept: ID3 in front, ID3v1"),
         (".flac", lambda data: data[:42] + SEEK_TABLE + data[42:], "not kept: seek table"),

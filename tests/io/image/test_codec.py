@@ -520,6 +520,9 @@ def test_tiff_planes_tiles_and_tags(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / f"{name}.tif", data, photometric="rgb", extratags=tags, **options)
         back, _ = _again(tmp_path / f"{name}.tif", tmp_path / "b.tif")
         np.testing.assert_array_equal(back, array)
+        (note,) = probe(tmp_path / f"{name}.tif").notes
+        assert note.startswith(f"stored in {name}")
+        assert not probe(tmp_path / "b.tif").notes
         with tifffile.TiffFile(tmp_path / f"{name}.tif") as a, tifffile.TiffFile(tmp_path / "b.tif") as b:
             for code in (270, 315, 33550, 65000):
                 assert (code in b.pages[0].tags) == (code in a.pages[0].tags)

@@ -875,6 +875,23 @@ def test_parquet_keeps_schema_metadata_groups_and_nulls(tmp_path: Path) -> None:
     assert _round_trip(path, block=77).read_bytes() == path.read_bytes()
 
 
+def test_parquet_keeps_encodings(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def encodings(path: Path) -> list[tuple[set[str], bool]]:
+        with pq.ParquetFile(path) as file:
+            chunks = [file.metadata.row_group(0).column(index) for index in range(4)]
+        return [(set(chunk.encodings), chunk.has_dictionary_page) for chunk in chunks]
+
+    values = np.random.default_rng(8).normal(size=1000)
+    table = pa.table({"when": np.arange(1000), "split": values, "plain": values, "named": values})
+    path = tmp_path / "a.parquet"
+    coding = {"when": "DELTA_BINARY_PACKED", "split": "BYTE_STREAM_SPLIT"}
+    pq.write_table(table, path, use_dictionary=["named"], column_encoding=coding)
+    assert encodings(_round_trip(path, lambda block: block + 1.2)) == encodings(path)
+
+
 def test_parquet_that_is_none_and_parquet_without_pyarrow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
