@@ -193,14 +193,19 @@ def _entries_table(modality: str, entries: list[Entry], width: int) -> str:
         ]
         for name, entry in zip(sources if width > MAX_WIDTH else short_names(sources), entries, strict=True)
     ]
+    outside: list[str] = []
     if len(entries) > 1 and names:
         means = (format_change(entries, name) if comparable(modality, name) else "" for name in names)
         rows.append(["mean", *[""] * (2 + states), *means])
+        ends = {name: [f"{name}{end}" for end in ("", "_before", "_after")] for name in names}
+        outside = _outside_of_mean(
+            {name: [entry.metrics.get(key) for entry in entries for key in ends[name]] for name in names}
+        )
     notes = _notes(entries[0]) if len(entries) == 1 else ()  # those of many files are in the manifest
     head = ["file", *(["status"] if states else []), "model", "s"]
     text = table(*_fitted([*head, *names], rows, width), words=len(head) - 1)
     return "\n".join(
-        [f"{modality}: {files(len(entries))}", text, *(f"  {printable(note)}" for note in notes)]
+        [f"{modality}: {files(len(entries))}", text, *outside, *(f"  {printable(note)}" for note in notes)]
     )
 
 
@@ -309,6 +314,7 @@ def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
             continue
         names = list(rows[0].metrics or ())
         short = short_names([str(row.estimate) for row in rows])
+        notes: list[str] = []
         lines = [
             [name, *(number((row.metrics or {}).get(n)) for n in names)]
             for name, row in zip(short, rows, strict=True)
@@ -323,12 +329,25 @@ def scores(found: Scores, *, max_rows: int = MAX_ROWS) -> str:
                 for name in names
             )
             lines.append(["mean", *means])
-        notes = [f"  {printable(f'{row.estimate}: {note}')}" for row in rows[:max_rows] for note in row.notes]
+            notes += _outside_of_mean({n: [(row.metrics or {}).get(n) for row in rows] for n in names})
+        notes += [
+            f"  {printable(f'{row.estimate}: {note}')}" for row in rows[:max_rows] for note in row.notes
+        ]
         parts.append("\n".join([table(*_fitted([modality, *names], lines, WIDTH)), *notes]))
     if found.failed:
         errors = [(str(row.estimate), str(row.error)) for row in found.failed]
         parts.append("\n".join([f"Failed: {len(errors)}", *causes(errors)]))
     return "\n\n".join(parts)
+
+
+def _outside_of_mean(figures: Mapping[str, Iterable[float | None]]) -> list[str]:
+    """Say which figures a mean leaves out, since they are not finite; those that are absent are seen."""
+    counts = {
+        name: sum(value is not None and not math.isfinite(value) for value in values)
+        for name, values in figures.items()
+    }
+    found = ", ".join(f"{number} of {name}" for name, number in counts.items() if number)
+    return [f"  not in the mean, since not finite: {found}"] if found else []
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:

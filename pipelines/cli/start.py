@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 
@@ -25,6 +26,17 @@ def _open_standard_streams() -> None:
         sys.exit(2)
 
 
+def _hide_warnings() -> None:
+    """Hide Python's warnings, here and in workers, which inherit the option; PYTHONWARNINGS shows them.
+
+    They are notes of libraries to programmers. What matters to users is in results, notes and errors.
+    """
+    if not sys.warnoptions:
+        sys.warnoptions.append("ignore")
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", module=r"denoise\.io\.formats")  # of packages that add a format
+
+
 def main() -> None:
     """Entry point of the `denoise` command.
 
@@ -34,6 +46,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     _open_standard_streams()
+    _hide_warnings()
     from denoise.machine import cores, limit_threads
 
     limit_threads(cores())

@@ -91,6 +91,7 @@ def test_score_pairs_by_relative_path_and_means_are_finite(media: Path, tmp_path
     Image.open(media / "süb dir" / "b c.png").save(estimate / "süb dir" / "b c.png")
     result = denoise("score", media, estimate, "--json", tmp_path / "s.json")
     assert result.exit_code == 1  # two have no partner
+    assert "not in the mean, since not finite: 1 of psnr_db" in result.stdout
     scores = json.loads((tmp_path / "s.json").read_text())
     rows = {Path(row["estimate"]).name: row for row in scores["rows"]}
     assert rows.keys() == {"a.png", "b c.png"}

@@ -67,6 +67,13 @@ def test_summary_has_means_and_failures_with_reasons() -> None:
     assert text.endswith("1 failed, 2 ok")
 
 
+def test_what_a_mean_leaves_out_is_said() -> None:
+    perfect = entry(1, metrics={"psnr_db": math.inf, "psnr_db_before": 20.0})
+    text = report.summary(Result((entry(0), perfect), ()))
+    assert "not in the mean, since not finite: 1 of psnr_db" in text
+    assert "not in the mean" not in report.summary(Result((entry(0), entry(1)), ()))
+
+
 def test_many_files_are_shown_as_medians_and_all_of_them_on_request() -> None:
     result = Result(tuple(entry(n) for n in range(21)), ())
     text = report.summary(result)

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 
 from pipelines.cli.group import COMMANDS
 
@@ -26,6 +28,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_module_is_the_command() -> None:
     run = subprocess.run([sys.executable, "-m", "denoise", "-V"], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("denoise ")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_warning_of_a_library_reaches_the_user(folder: Path, workers: int) -> None:
+    pixels = np.random.default_rng(0).normal(100, 9, (64, 80)).astype(np.float32)
+    pixels[:20, :20], pixels[40:, 60:] = -3.4e38, 3.4e38  # differences of which are no float32
+    for name in ("a.tif", "b.tif"):
+        Image.fromarray(pixels).save(folder / name)
+    words = [sys.executable, "-m", "denoise", "clean", "a.tif", "b.tif", "-o", "out", "--model", "wavelet"]
+    run = subprocess.run([*words, "--workers", str(workers)], capture_output=True, text=True, check=False)
+    assert "a.tif" in run.stderr
+    assert "Warning" not in run.stderr
 
 
 @pytest.mark.parametrize("words", [["--version"], ["-V"], ["version"]])
