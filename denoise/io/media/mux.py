@@ -22,6 +22,7 @@ from denoise.io.media.mp4 import Replacement
 from denoise.io.media.tracks import opened
 
 _ENCODER_TAGS = ("encoder", "ENCODER")
+_PMT_PIDS = range(32, 8187)  # that FFmpeg takes
 _HEAD_BYTES = 1 << 16  # of a transport stream, which repeats its tables ten times a second
 
 
@@ -199,7 +200,8 @@ def _service(path: Path) -> _Service:
         numbers = {"mpegts_transport_stream_id": int.from_bytes(section[2:4])}
         if found:
             numbers["mpegts_service_id"] = int.from_bytes(found[0][:2])
-            numbers["mpegts_pmt_start_pid"] = int.from_bytes(found[0][2:]) & 0x1FFF
+            pid = int.from_bytes(found[0][2:]) & 0x1FFF
+            numbers["mpegts_pmt_start_pid"] = pid if pid in _PMT_PIDS else 0
         options = {name: str(number) for name, number in numbers.items() if number}
     if match := re.search(rb"\x47\x40\x11[\x10-\x1f]\0\x42.{15}\x48...", head, re.DOTALL):
         at = match.end()
