@@ -1,9 +1,10 @@
 """Claims on the outputs of a folder, so that no two runs write one file.
 
-A run lists the outputs that it may write in a claim: a file beside them, which it keeps locked. The kernel
-releases the lock when the process ends, however it ends: the claim of a killed run blocks nobody, and the
-next run removes it. What runs share, their claims and the list of unfinished outputs, changes only under a
-second lock, which is held for moments. On a file system without locks, nothing keeps two runs apart.
+A run lists the outputs that it may write in a claim: a file in its folder, which it keeps locked. It looks
+for claims of others there, in the folders above, and in those that its outputs go to. The kernel releases the
+lock when the process ends, however it ends: the claim of a killed run blocks nobody, and the next run removes
+it. What runs share, their claims and the list of unfinished outputs, changes only under a second lock, which
+is held for moments. On a file system without locks, nothing keeps two runs apart.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def claimed(root: Path, names: Collection[str] | None) -> Iterator[None]:
                     if _acquire(lock):
                         claim = {"process": os.getpid(), "names": None if names is None else sorted(names)}
                         path.write_text(json.dumps(claim), "ascii")
+                _refuse_elsewhere(root, names or ())  # after its own claim: of two runs, one sees the other
             except OSError as error:
                 raise output_error(root, error) from error
             yield
@@ -151,6 +153,19 @@ def _read(path: Path) -> Claim:
         return Claim(claim["process"], None if claim["names"] is None else frozenset(claim["names"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Claim(0, None)
+
+
+def _refuse_elsewhere(root: Path, names: Collection[str]) -> None:
+    """Refuse outputs that runs in other folders, above or below this one, have claimed."""
+    top = os.path.realpath(root)
+    paths = [os.path.normpath(os.path.join(top, name)) for name in names]  # noqa: PTH118 - of 50,000
+    holders = {Path(holder) for holder in map(os.path.dirname, paths)}
+    for folder in {above for holder in holders for above in (holder, *holder.parents)} - {Path(top)}:
+        if next(folder.glob(f"{CLAIM_PREFIX}*"), None) is None:
+            continue
+        inside = [os.path.relpath(path, folder) for path in paths if Path(path).is_relative_to(folder)]
+        with suppress(PermissionError), briefly(folder):  # of another user, in a folder that stays as it is
+            _refuse(folder, [Path(name).as_posix() for name in inside])
 
 
 def _refuse(root: Path, names: Collection[str] | None) -> None:

@@ -34,12 +34,12 @@ from pipelines.batch.remote import location
 from pipelines.batch.store import (
     MANIFEST_NAME,
     digest,
-    foreign_backup,
     json_lines,
     output_errors,
     place,
     source_digest,
 )
+from pipelines.batch.swap import foreign_backup
 
 WRITTEN = ("ok", "salvaged")  # statuses of rows with an output; only the first is done
 RESTORED = "restored"  # status of a row that takes back the rows before it: the original is back

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import unicodedata
 from abc import ABC, abstractmethod
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from denoise.errors import InputError, OutputError, UnreadableError, UsageError
-from denoise.io.atomic import output_error, remove_strays, replacing, sync_folder
+from denoise.io.atomic import output_error, remove_strays, sync_folder
 from denoise.io.formats import FORMATS, Format, record_parts
 from denoise.io.sniff import sniff
 from pipelines.batch import lock
@@ -411,74 +410,3 @@ def source_digest(path: Path) -> str:
     if not parts:
         return digest(path)
     return hashlib.sha256("".join(map(digest, (path, *sorted(parts)))).encode()).hexdigest()
-
-
-def foreign_backup(path: Path, original: Path) -> str:
-    """Sentence that refuses a file in place whose backup is not known to be its original."""
-    return (
-        f"{path}: has changed since its backup {original} was made, or that backup is not by this program; "
-        "neither was touched; choose another --backup suffix, or move the backup away"
-    )
-
-
-@contextmanager
-def swapped(path: Path, backup: Path | None, proven: str | None = None) -> Iterator[tuple[Path, Path]]:
-    """Yield paths to read and to write instead of one file; on a clean exit, the result takes its place.
-
-    Args:
-        path: A local file. Its name holds the old file or the new one at any time.
-        backup: File beside it to keep the original; if it is there already, it is what is read.
-        proven: sha256 of the file if it is known to be a result of that backup.
-
-    Raises:
-        StorageError, OutputError: The file or its backup cannot be written.
-        InputError: The file is neither its backup nor a result of it, and stays as it is.
-    """
-    path = path.resolve()
-    original = path.with_name(backup.name) if backup else path
-    with output_errors(original):  # its name may be too long
-        kept = original != path and original.exists()
-    if kept and not original.is_file():
-        raise InputError(f"{original}: is no regular file; expected the original of {path}, or no such name")
-    # Killed before the rename, a run leaves two equal files (or one name, if somebody removed the other);
-    # after it, a result without a row, which cleaning the original again gives byte for byte.
-    before = digest(path) if kept and path.exists() else None
-    unproven = before is not None and before not in (proven, digest(original))
-    with scratch() as folder:
-        source, result = path, folder / "out" / path.name
-        if kept:
-            source = folder / "in" / path.name  # under its own name, which decides between formats
-            source.parent.mkdir()
-            shutil.copy2(original, source)
-        try:
-            yield source, result
-        except InputError as error:
-            if unproven:
-                raise InputError(foreign_backup(path, original)) from error
-            raise
-        if (before and digest(path) != before) or (unproven and digest(result) != before):
-            raise InputError(foreign_backup(path, original))
-        if unproven:
-            return
-        with output_errors(path):
-            if original != path and not kept:
-                with replacing(original, path, exact=True) as partial:
-                    shutil.copyfile(path, partial)
-                    _copy_attributes(path, partial, path)
-            replaced = path if path.exists() else source
-            with replacing(path, replaced, exact=True) as partial:
-                shutil.copyfile(result, partial)
-                _copy_attributes(replaced, partial, result)  # its time may be that of the input
-
-
-def _copy_attributes(source: Path, copy: Path, timed: Path) -> None:
-    """Give a file the owner and the extended attributes of another, where that is allowed, and a time."""
-    found = source.stat()
-    if hasattr(os, "chown"):
-        with suppress(OSError):
-            os.chown(copy, found.st_uid, found.st_gid)
-    os.utime(copy, ns=(timed.stat().st_atime_ns, timed.stat().st_mtime_ns))
-    if hasattr(os, "listxattr"):
-        with suppress(OSError):
-            for name in os.listxattr(source):
-                os.setxattr(copy, name, os.getxattr(source, name))

@@ -16,7 +16,8 @@ from denoise.io.formats import record_parts
 from pipelines.batch.discover import Item
 from pipelines.batch.jobs import Job, Outcome
 from pipelines.batch.manifest import Entry
-from pipelines.batch.store import digest, output_errors, source_digest, staged, swapped
+from pipelines.batch.store import digest, output_errors, source_digest, staged
+from pipelines.batch.swap import swapped
 
 
 def process(job: Job, item: Item, on_start: Callable[[], None] = lambda: None) -> Entry:

@@ -17,6 +17,7 @@ from denoise.errors import InputError
 from denoise.io.atomic import is_temporary
 from pipelines.batch import discover, store
 from pipelines.batch.manifest import PENDING_NAME, Manifest
+from pipelines.batch.swap import swapped
 from pipelines.cli.group import cli
 from tests.io.sensor.makers import make_fif
 
@@ -107,7 +108,7 @@ def test_a_run_killed_around_its_rename_is_resumed(tmp_path: Path, when: str) ->
         path.write_bytes(noisy)
     if when == "and its file removed":
         path.unlink()
-        with store.swapped(path, tmp_path / f"{path.name}.orig") as (source, target):
+        with swapped(path, tmp_path / f"{path.name}.orig") as (source, target):
             target.parent.mkdir()
             assert source.read_bytes() == noisy
             shutil.copyfile(source, target)
@@ -137,7 +138,7 @@ def test_rows_that_come_while_the_backup_is_cleaned_are_kept(tmp_path: Path) -> 
     shutil.copyfile(path, tmp_path / "t.csv.orig")
 
     def grow_meanwhile() -> None:
-        with store.swapped(path, tmp_path / f"{path.name}.orig") as (_, target):
+        with swapped(path, tmp_path / f"{path.name}.orig") as (_, target):
             target.parent.mkdir()
             target.write_text("cleaned")
             log(path, 101)
@@ -145,6 +146,38 @@ def test_rows_that_come_while_the_backup_is_cleaned_are_kept(tmp_path: Path) -> 
     with pytest.raises(InputError, match="has changed"):
         grow_meanwhile()
     assert len(path.read_text().splitlines()) == 102
+
+
+@pytest.mark.parametrize("other", [".orig", ".before", None])
+@pytest.mark.parametrize("when", ["while it is cleaned", "at the swap", "without links"])
+def test_no_run_replaces_what_another_run_has_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, other: str | None
+) -> None:
+    """The backup would hold a result, and the original would be lost."""
+    path, link = picture(tmp_path / "a.png"), os.link
+    noisy = path.read_bytes()
+
+    def swap(backup: str | None, result: bytes, meanwhile: Callable[[], object]) -> None:
+        with swapped(path, tmp_path / f"a.png{backup}" if backup else None) as (source, target):
+            target.parent.mkdir()
+            assert source.read_bytes() == noisy
+            target.write_bytes(result)
+            meanwhile()
+
+    def by_the_other(*names: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        swap(other, b"of the other", lambda: None)
+        if when == "without links":
+            raise PermissionError
+        if names:
+            link(*names)
+
+    monkeypatch.setattr(os, "link", by_the_other)
+    with pytest.raises(InputError, match="was changed by another run"):
+        swap(".orig", b"ours", by_the_other if when == "while it is cleaned" else lambda: None)
+    assert path.read_bytes() == b"of the other"
+    left = {name: data for name, data in state(tmp_path).items() if name != "a.png"}
+    assert left == ({f"a.png{other}": noisy} if other else {})
 
 
 def test_a_folder_in_place_of_a_backup_is_named(tmp_path: Path) -> None:
@@ -283,7 +316,7 @@ def test_no_file_of_a_private_source_is_ever_readable(
     assert (
         CliRunner().invoke(cli, ["clean", "-q", str(path), "--in-place", "--backup", ".orig"]).exit_code == 0
     )
-    assert modes == 4 * [0]  # of both results, the backup, and what takes the place of the source
+    assert modes == 3 * [0]  # of both results, and what takes the place of the source
 
 
 def test_hard_links_of_a_file_in_place_are_named(tmp_path: Path) -> None:

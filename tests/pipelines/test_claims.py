@@ -80,6 +80,24 @@ def test_an_output_that_another_run_writes_is_refused(photos: Path, tmp_path: Pa
     assert hidden(out) == []
 
 
+def test_runs_in_a_folder_and_in_one_inside_it_exclude_each_other(photos: Path, tmp_path: Path) -> None:
+    whole, inside = (
+        CleanJob(
+            inputs=(folder,), output=folder, options=CleanOptions(model="none"), workers=1, in_place=True
+        )
+        for folder in (tmp_path, photos)
+    )
+    for claim, other in (
+        (lock.claimed(tmp_path, ["in/0.png"]), inside),
+        (lock.claimed(photos, ["0.png"]), whole),
+    ):
+        with claim, pytest.raises(UsageError, match=r"is writing (in/)?0.png"):
+            run(other)
+    with lock.claimed(tmp_path, ["in/8.png"]), lock.claimed(tmp_path, ["0.png"]):
+        assert run(inside).counts == {"ok": RUNS}
+    assert hidden(tmp_path) == hidden(photos) == []
+
+
 def test_the_claim_of_a_dead_run_blocks_nobody_and_goes(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
