@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import glob
 import os
@@ -26,6 +27,7 @@ from pipelines.batch.forecast import Cost, bytes_text, duration_s
 from pipelines.batch.jobs import Job
 from pipelines.batch.naming import BESIDE, common_folder
 from pipelines.batch.remote import location
+from pipelines.batch.store import place
 from pipelines.cli.completion import complete
 from pipelines.cli.event_log import logged
 
@@ -300,12 +302,11 @@ def job_from(kind: type[AnyJob], settings: dict[str, Any]) -> AnyJob:
     if null and files_from is None:
         raise click.UsageError("--null is for --files-from.")
     listed = _listed(files_from, null=null) if files_from is not None else []
-    named = (*settings["inputs"], *listed)
-    if not named:
+    settings["inputs"] = (*(path for name in settings["inputs"] for path in _expanded(name)), *listed)
+    if not settings["inputs"]:
         raise click.UsageError(
             "Missing argument 'INPUT...'." if files_from is None else f"{files_from}: names no file."
         )
-    settings["inputs"] = tuple(path for name in named for path in _expanded(name))
     settings["listed"] = frozenset(listed)
     settings = _with_output(settings)
     options = type(kind.options)
@@ -315,7 +316,7 @@ def job_from(kind: type[AnyJob], settings: dict[str, Any]) -> AnyJob:
 
 
 def _listed(files_from: str, *, null: bool) -> list[Path]:
-    """Read the inputs of a list."""
+    """Read the inputs of a list, in which a name is no pattern."""
     try:
         with sys.stdin.buffer if files_from == "-" else Path(files_from).open("rb") as file:
             data = file.read(_MAX_LIST_BYTES + 1)
@@ -325,7 +326,7 @@ def _listed(files_from: str, *, null: bool) -> list[Path]:
         raise click.UsageError(f"{files_from}: is longer than 256 MiB; expected a list of paths.")
     if not null and b"\0" in data:
         raise click.UsageError(f"{files_from}: holds binary data; expected a path a line, or --null.")
-    names = data.split(b"\0") if null else data.splitlines()
+    names = data.split(b"\0") if null else data.removeprefix(codecs.BOM_UTF8).splitlines()
     return [location(os.fsdecode(name)) for name in names if name]
 
 
@@ -350,7 +351,7 @@ def _with_output(settings: dict[str, Any]) -> dict[str, Any]:
         return settings | {"output": Path("output")}
     present = [path for path in inputs if path not in settings["listed"] or os.path.lexists(path)]
     if not all(path.is_file() for path in present) or settings.get("template"):
-        absent = (path for path in inputs if not path.exists())
+        absent = (path for path in inputs if place(path).is_local and not os.path.exists(path))  # noqa: PTH110
         if missing := [path for path in absent if not set("*?[:") & set(str(path))]:  # no pattern, no address
             raise click.UsageError(f"{printable(str(missing[0]))}: no such file or folder.")
         raise click.UsageError("Missing option '-o' / '--output', such as -o cleaned; or use --in-place.")

@@ -59,7 +59,7 @@ def test_patterns_and_lists_name_inputs(tmp_path: Path) -> None:
     listed = b"\0".join(str(tmp_path / name).encode() for name in ("a.png", "c d.png"))
     assert clean("--files-from", "-", "-0", "-o", tmp_path / "two", stdin=listed).exit_code == 0
     assert names(tmp_path / "two") >= {"a.png", "c d.png"}
-    (tmp_path / "list").write_text(f"{tmp_path / 'b.png'}\n")
+    (tmp_path / "list").write_text(f"{tmp_path / 'b.png'}\n", "utf-8-sig")  # as editors on Windows save it
     assert clean("--files-from", tmp_path / "list", "-o", tmp_path / "three").exit_code == 0
     assert names(tmp_path / "three") >= {"b.png"}
     assert clean("-0", tmp_path / "a.png", "-o", tmp_path / "four").exit_code == 2
@@ -75,6 +75,17 @@ def test_a_listed_file_that_is_gone_has_failed_and_the_rest_is_cleaned(tmp_path:
     assert names(tmp_path / "out") >= {"a.png"}
     assert names(tmp_path) >= {"a.png", "a.clean.png"}
     assert clean(tmp_path / "gone.png", tmp_path / "a.png", "-o", tmp_path / "two").exit_code == 2
+
+
+def test_a_name_of_a_list_is_no_pattern(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png", 1)
+    listed = b"\0".join(str(tmp_path / name).encode() for name in ("[ac].png", "b.png"))
+    result = clean("--files-from", "-", "-0", "-o", tmp_path / "out", stdin=listed)
+    assert result.exit_code == 1
+    assert "[ac].png: no such file or folder, though the list names it" in result.output
+    assert "b.png" in names(tmp_path / "out")
+    assert "a.png" not in names(tmp_path / "out")
 
 
 def test_templates_and_formats_name_results(tmp_path: Path) -> None:
