@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -118,7 +119,7 @@ def find(
 
     walk, backups = Walk(recursive, exclude_dir, accept, on_problem), Backups()
     for root in inputs:
-        if root in listed and place(root).is_local and not os.path.lexists(root):
+        if _is_gone(root, listed):
             on_problem(root, "no such file or folder, though the list names it")
             continue
         seen: set[Path] = set()  # of a store, where a look at each file takes long; in name order
@@ -137,6 +138,11 @@ def find(
             else:
                 _sort_in(file, reasons, found, found.ignored)
     return found
+
+
+def _is_gone(path: Path, listed: Collection[Path]) -> bool:
+    """True for an input of a list that is no longer there, or whose name no file can have."""
+    return path in listed and place(path).is_local and not os.path.lexists(path)
 
 
 def _backup(path: Path) -> Problem:
@@ -191,13 +197,20 @@ def plan(
             file, or there is nothing to do.
     """
     inputs = tuple(inputs)
-    for folder in inputs:
+    present = [path for path in inputs if not _is_gone(path, listed)]
+    for folder in present:
         if folder.is_dir() and not naming.in_place:
             refuse_overlap(folder, output)
     found = find(
         inputs, recursive=recursive, reject_reason=reject_reason, exclude_dir=exclude_dir, listed=listed
     )
-    renames = len(inputs) == 1 and inputs[0].is_file() and bool(output.suffix) and not output.is_dir()
+    renames = (
+        len(inputs) == 1
+        and bool(present)
+        and inputs[0].is_file()
+        and bool(output.suffix)
+        and not output.is_dir()
+    )
     root = output.parent if renames else output
     if naming.in_place:  # by their real paths: a file is cleaned once, whatever links lead to it
         found = _without_backups(found, naming)
@@ -265,6 +278,22 @@ def _item(source: Source, destination: Path, key: str) -> Item:
     size_bytes = source.size_bytes + sum(path.stat().st_size for path in files if path.is_file())
     relative = source.relative.as_posix()
     return Item(source.path, destination, key, relative, source.modality, size_bytes, parts=parts)
+
+
+def _too_long(item: Item, folder: Path) -> str | None:
+    """Reason why no file can have the name of a result; None if one can.
+
+    Args:
+        folder: One that exists, on the disk of the result.
+    """
+    name = item.destination.name
+    for path in (item.destination, folder / name) if place(item.destination).is_local else ():
+        try:
+            os.stat(path)  # noqa: PTH116 - done 50,000 times
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return f"{item.source}: its result cannot be named {name}: {error.strerror}"
+    return None
 
 
 def record_problem(item: Item) -> str | None:
@@ -371,8 +400,11 @@ def _checked(
     name_key = place(root).name_key()
     by_name: dict[str, Item] = {}
     problems: dict[Path, Problem] = {}
+    there = root
+    if place(root).is_local:
+        there = next(path for path in (root, *root.absolute().parents) if path.exists())
     for item in items:
-        if reason := record_problem(item):
+        if reason := _too_long(item, there) or record_problem(item):
             problems[item.source] = Problem(item.source, reason)
             continue
         for key in item.keys:

@@ -69,6 +69,10 @@ def is_backup_suffix(text: str) -> bool:
     return re.fullmatch(r"\.[\w.-]+", text) is not None and not known and refused_suffix(suffix) is None
 
 
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - raises nothing, not even for a name that is too long
+
+
 def common_folder(inputs: Iterable[Path]) -> Path:
     """Deepest folder that holds all inputs, or is the only one.
 
@@ -78,7 +82,7 @@ def common_folder(inputs: Iterable[Path]) -> Path:
     inputs = tuple(inputs)
     if remote := next((path for path in inputs if not place(path).is_local), None):
         raise UsageError(f"{remote}: is elsewhere; name an output for it: -o")
-    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in inputs]
+    folders = [path.absolute() if _is_folder(path) else path.absolute().parent for path in inputs]
     try:
         return Path(os.path.relpath(os.path.commonpath(folders)))
     except ValueError as error:  # drives of Windows

@@ -88,6 +88,30 @@ def test_a_name_of_a_list_is_no_pattern(tmp_path: Path) -> None:
     assert "a.png" not in names(tmp_path / "out")
 
 
+def test_a_name_that_is_too_long_fails_alone(tmp_path: Path) -> None:
+    """Names have at most 255 bytes: 255 itself is one of them, but has no room for a template."""
+    long = picture(tmp_path / "in" / f"{'a' * 251}.png").name
+    picture(tmp_path / "in" / "b.png", 1)
+    assert clean(tmp_path / "in", "-o", tmp_path / "same").exit_code == 0
+    assert names(tmp_path / "same") >= {long, "b.png"}
+    (tmp_path / "list").write_text(f"{tmp_path / 'in' / 'b.png'}\n{tmp_path / ('a' * 256)}\n")
+    (tmp_path / "out").mkdir()
+    for number, (settings, fresh) in enumerate(
+        (
+            ((tmp_path / "in", "-o", tmp_path / "out", "--template", "{stem}_x{ext}"), "out/b_x.png"),
+            ((tmp_path / "in", "-o", tmp_path / "new", "--template", "{stem}_x{ext}"), "new/b_x.png"),
+            ((tmp_path / "in", "--in-place", "--backup", ".orig"), "in/b.png.orig"),
+            (("--files-from", tmp_path / "list", "-o", tmp_path / "three"), "three/b.png"),
+            (("--files-from", tmp_path / "list"), "in/b.clean.png"),
+            ((tmp_path / "in" / long, tmp_path / "in" / "b.png", "--overwrite"), "in/b.clean.png"),
+        )
+    ):
+        result = clean(*settings)
+        assert result.exit_code == 1, (number, result.output)
+        assert (tmp_path / fresh).exists(), number
+        assert "a" * 200 in result.output.replace("\n", "")
+
+
 def test_templates_and_formats_name_results(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.tif")
     (tmp_path / "in" / "t.csv").write_text("x\n" + "\n".join(f"{n % 7}.5" for n in range(80)) + "\n")
