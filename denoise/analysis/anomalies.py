@@ -22,7 +22,7 @@ from denoise.arrays import Array, Doubles, Floats, Mask
 from denoise.errors import InputError, UsageError, WeightsError
 from denoise.io.sensor.columns import LEFT
 from denoise.registry import unknown
-from denoise.signal import SignalInfo
+from denoise.signal import SensorInfo, SignalInfo
 
 KINDS = ("auto", "rows", "windows")
 
@@ -391,6 +391,7 @@ def anomalies(
         (
             *loaded.notes_,
             *_foreign(source.pages, loaded.columns_),
+            *_lacking(source, loaded.columns_),
             *rate_misfit([page.sample_rate for page in source.pages], loaded.sample_rates_),
             *not_judged(source.info),
         ),
@@ -403,6 +404,14 @@ def _foreign(pages: Sequence[Page], known: Sequence[str]) -> tuple[str, ...]:
     if not known or not foreign:
         return ()
     return (f"judged as the columns {listed(known)}, though normal logs have none named {listed(foreign)}",)
+
+
+def _lacking(source: Segments, known: Sequence[str]) -> tuple[str, ...]:
+    """Return the sentence about columns of the normal logs that a log does not have."""
+    present = {name for page in source.pages for name in page.channels}
+    present |= set(source.info.names) if isinstance(source.info, SensorInfo) else set()
+    lacking = [name for name in known if name not in present]
+    return (f"lacks columns of the normal logs: {listed(lacking)}",) if lacking else ()
 
 
 def not_judged(info: SignalInfo) -> tuple[str, ...]:

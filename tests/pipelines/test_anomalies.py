@@ -141,18 +141,22 @@ def test_columns_that_no_normal_log_has_are_named(tmp_path: Path, denoise: Run) 
 
     good, same, other = log("good.csv", "time,a,b"), log("same.csv", "time,b,a"), log("other.csv", "time,c,a")
     slow = log("slow.csv", "time,a,b", 10)
+    short = tmp_path / "short.csv"
+    short.write_text("".join(line.rpartition(",")[0] + "\n" for line in good.read_text().splitlines()))
     model = tmp_path / "m.safetensors"
     fit = ("--fit-on", good, "--steps", 20, "--window", 32, "--save-model", model)
     for number, learned in enumerate((fit, ("--model", model))):
         out = tmp_path / f"{number}.json"
-        result = denoise("anomalies", same, other, slow, "-o", out, *learned)
+        result = denoise("anomalies", same, other, slow, short, "-o", out, *learned)
         assert result.exit_code == 0, result.output
         notes = {
             Path(row["file"]).name: " ".join(row["notes"]) for row in json.loads(out.read_text())["rows"]
         }
         said = "judged as the columns a, b, though normal logs have none named c"
         assert said in notes["other.csv"]
-        assert "judged as" not in notes["same.csv"]
+        assert "lacks columns of the normal logs: b" in notes["short.csv"]
+        assert "judged as" not in notes["same.csv"] + notes["short.csv"]
+        assert "lacks" not in notes["same.csv"] + notes["slow.csv"]
         assert "sample rate" not in notes["same.csv"]
         assert "its sample rate is 10 Hz; the model was fitted on 100 Hz" in notes["slow.csv"]
         assert said[1:] in result.stdout
