@@ -43,7 +43,7 @@ def remix_file(source: Path, cleaned: Path, destination: Path, strength: float) 
     modality = io.modality(source).name
     options = {"only_measurements": True} if modality == "sensor" else {}
     info = io.probe(source, **options)
-    recordings = info.pages if isinstance(info, SensorInfo) else 1
+    recordings = 1 if modality == "image" else info.pages  # a reader yields all pages of an image
     with io.writer(destination, info) as sink:
         for recording in range(recordings):
             reading = {**options, **({"recording": recording} if recording else {})}

@@ -201,7 +201,7 @@ async def _view(request: Request, shelf: Shelf) -> Response:
 
 async def _strength(request: Request, shelf: Shelf) -> Response:
     held, wanted = _held(request, shelf), (await _body(request)).get("strength")
-    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 <= wanted <= 1:
         raise UsageError("strength: expected a number from 0 to 1")
     await run_in_threadpool(partial(shelf.remix, held, float(wanted)))
     return JSONResponse(held.state())

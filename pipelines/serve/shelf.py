@@ -233,7 +233,7 @@ class Shelf:
 
     def _named(self, sentence: str, held: Held) -> str:
         """Replace paths of this machine by the name of the upload."""
-        for path in (held.source, held.cleaned, held.result):
+        for path in (held.source, held.cleaned, held.mixed):
             sentence = sentence.replace(str(path), held.name)
         return sentence.removeprefix(f"{held.name}: ").replace(str(self.root), "")
 
@@ -241,14 +241,17 @@ class Shelf:
         """Change the strength of a result, without running the model again.
 
         Raises:
-            UsageError: It is out of range, or there is no result.
+            UsageError: It is out of range, there is no result, or it cannot be mixed.
         """
         from denoise.infer.remix import remix_file
 
         if held.status not in ("ok", "salvaged"):
             raise UsageError(f"{held.name}: has no result yet")
         with held.lock:
-            remix_file(held.source, held.cleaned, held.mixed, strength)
+            try:
+                remix_file(held.source, held.cleaned, held.mixed, strength)
+            except DenoiseError as error:
+                raise UsageError(f"{held.name}: {self._named(str(error), held)}") from error
             held.strength = strength
 
     def view(self, held: Held) -> str:

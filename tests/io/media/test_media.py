@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from denoise import io
 from denoise.errors import NothingToCleanError, OutputError, UnreadableError, UnsupportedError, UsageError
 from denoise.infer.file import clean_file
+from denoise.infer.remix import remix_file
 from denoise.io.formats import FORMATS
 from denoise.io.media.encoder import state_padding
 from denoise.io.media.tracks import tracks
@@ -335,6 +336,17 @@ def test_chosen_tracks_are_cleaned_and_the_others_copied(tmp_path: Path) -> None
             sink.write(block * np.float32(0.5))
     np.testing.assert_array_equal(read(tmp_path / "b.mkv", 0), read(source, 0))
     np.testing.assert_allclose(read(tmp_path / "b.mkv", 1), read(source, 1) / 2, atol=2**-15)
+
+
+def test_the_strength_of_each_track_is_changed(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", Made(".mkv", "matroska", ("flac", "flac")))
+    with io.writer(tmp_path / "b.mkv", io.probe(source)) as sink:
+        for track in range(2):
+            sink.write(read(source, track) / np.float32(2 + track))
+    remix_file(source, tmp_path / "b.mkv", tmp_path / "c.mkv", 0.5)
+    for track in range(2):
+        mixed = (read(source, track) + read(tmp_path / "b.mkv", track)) / 2
+        np.testing.assert_allclose(read(tmp_path / "c.mkv", track), mixed, atol=2**-14)
 
 
 def two_programs(folder: Path) -> Path:

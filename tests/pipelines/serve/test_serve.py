@@ -171,6 +171,16 @@ def test_strength_mixes_without_the_model(
     assert "(strength 100 %)" in shown  # the figures were not measured again
 
 
+def test_what_cannot_be_mixed_says_why(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+    state = server.cleaned("a.wav", path.read_bytes()[:9000], "spectral-gate")
+    assert state["status"] == "salvaged"
+    reply = server.send("POST", f"/api/files/{state['id']}/strength", json.dumps({"strength": 0.5}))
+    assert reply.status == 400
+    assert reply.json()["error"].startswith("a.wav: cut short")
+
+
 def test_another_model_replaces_the_result(server: Server, photo: bytes) -> None:
     state = server.cleaned("a.png", photo)
     first = server.download(state["id"]).body
@@ -456,6 +466,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
         ("strength", '{"strength": 2}'),
         ("strength", '{"strength": -0.1}'),
         ("strength", '{"strength": NaN}'),
+        ("strength", '{"strength": 1' + 400 * "0" + "}"),
         ("strength", '{"strength": "1"}'),
         ("strength", '{"strength": true}'),
         ("strength", "[]"),
