@@ -60,6 +60,7 @@ def _rows(group: click.Group, root: click.Context, name: str) -> Iterator[dict[s
         if not isinstance(option, click.Option) or not option.expose_value:
             continue
         value, source = option.consume_value(ctx, {})
+        ctx.set_parameter_source(str(option.name), source)
         found = _SOURCES.get(source, f"{ctx.auto_envvar_prefix}_{str(option.name).upper()}")
         # What is set is refused as the command would refuse it; a default may be missing.
         shown = option.default if source is ParameterSource.DEFAULT else option.type_cast_value(ctx, value)

@@ -106,6 +106,8 @@ class LazyGroup(click.Group):
                 raise
             kind = WrongUsage if error.errno == errno.ENAMETOOLONG else Stopped
             raise kind(printable(f"{error.filename or 'standard output'}: {error.strerror}")) from error
+        except click.BadParameter as error:
+            raise settings.with_source(error) from None
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from denoise.errors import UsageError, reason
 from denoise.registry import unknown
@@ -48,6 +49,19 @@ def read() -> dict[str, Any]:
                 f"{file}: {name} stands outside of a table; expected [clean] or another command above it"
             )
     return {name: _options(table) for name, table in tables.items()}
+
+
+def with_source(error: click.BadParameter) -> click.BadParameter:
+    """Return the error about a value that nobody typed with the place that it comes from."""
+    ctx, option = error.ctx, error.param
+    if ctx is None or option is None or option.name is None:
+        return error
+    places = {
+        ParameterSource.DEFAULT_MAP: str(path()),
+        ParameterSource.ENVIRONMENT: f"{ctx.auto_envvar_prefix}_{option.name.upper()}",
+    }
+    place = places.get(ctx.get_parameter_source(option.name) or ParameterSource.COMMANDLINE)
+    return click.BadParameter(f"{error.message} (in {place})", ctx, option) if place else error
 
 
 def _options(table: Mapping[str, Any]) -> dict[str, Any]:

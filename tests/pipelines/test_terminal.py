@@ -123,7 +123,7 @@ def test_a_file_is_weaker_than_the_environment_and_that_than_the_command(
         ("[clean]\nstrenth = 1", "denoise.toml: unknown setting of clean 'strenth'; did you mean strength"),
         ("strength = 1", "strength stands outside of a table"),
         ("[clean", "denoise.toml: cannot be read"),
-        ("[clean]\nstrength = 7", "7.0 is not in the range"),
+        ("[clean]\nstrength = 7", "7.0 is not in the range 0<=x<=1. (in denoise.toml)"),
     ],
 )
 def test_wrong_settings_are_refused(denoise: Run, folder: Path, text: str, sentence: str) -> None:
@@ -133,6 +133,16 @@ def test_wrong_settings_are_refused(denoise: Run, folder: Path, text: str, sente
     assert sentence in result.stderr
     for other in (["version"], ["-V"], ["help"], ["completion", "bash"]):
         assert denoise(*other).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("clean", "x", "-o", "y"), ("config", "clean")])
+def test_a_wrong_value_says_which_variable_has_it(
+    denoise: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("DENOISE_CLEAN_STRENGTH", "abc")
+    result = denoise(*command)
+    assert result.exit_code == 2
+    assert "'abc' is not a valid float range. (in DENOISE_CLEAN_STRENGTH)" in result.stderr
 
 
 def test_an_unknown_variable_of_a_command_is_refused(
