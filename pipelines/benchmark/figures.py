@@ -20,7 +20,7 @@ from pipelines.view.reports import metric_title
 _SUFFIXES = (".png", ".svg", ".pdf")
 COSTS: Mapping[str, str] = {
     "s_per_mpx": "seconds a megapixel",
-    "real_time_factor": "seconds a second of sound",
+    "real_time_factor": "seconds a second of signal",
     "s_per_msample": "seconds a million samples",
 }
 
