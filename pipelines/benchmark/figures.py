@@ -25,6 +25,11 @@ COSTS: Mapping[str, str] = {
 }
 
 
+def main_cost(row: BenchmarkRow) -> str:
+    """Name the cost of a row that all of its modality have, one of `COSTS`; empty if it has none."""
+    return [*row.cost, ""][max(0, len(row.cost) - 1)]
+
+
 def check_plot(path: Path) -> None:
     """Refuse, before the work, a file name without a plot format."""
     if path.suffix.lower() not in _SUFFIXES:
@@ -73,7 +78,7 @@ def _draw_levels(axes: Any, rows: Sequence[BenchmarkRow], compared: Sequence[Com
     line = [row for row in rows if row.model == models[0]]
     inputs = [np.nan if row.noisy_headline is None else row.noisy_headline for row in line]
     axes.plot([row.level for row in line], inputs, ":", color="0.4", label="input")
-    axes.set(xlabel=_swept(rows[0]), ylabel=_metric(rows))
+    axes.set(xlabel=swept_title(rows[0]), ylabel=_metric(rows))
     axes.legend(fontsize="small")
 
 
@@ -81,7 +86,7 @@ def _draw_costs(axes: Any, rows: Sequence[BenchmarkRow]) -> None:
     """Draw a point per model; the line joins those that none beats in both."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-    cost = next(iter(rows[0].cost))
+    cost = main_cost(rows[0])
     points = {}
     for model in dict.fromkeys(row.model for row in rows):
         ours = [row for row in rows if row.model == model]
@@ -103,7 +108,7 @@ def _draw_costs(axes: Any, rows: Sequence[BenchmarkRow]) -> None:
     axes.margins(x=0.25, y=0.15)
 
 
-def _swept(row: BenchmarkRow) -> str:
+def swept_title(row: BenchmarkRow) -> str:
     """Name the level of a sweep with its unit: `gaussian: sigma, 8-bit units`."""
     from denoise.corruptions import Chain, parse
 
@@ -111,7 +116,7 @@ def _swept(row: BenchmarkRow) -> str:
     if isinstance(noise, Chain):  # the first is swept, the others stay
         noise = noise.parts[0]
     field = noise.level_for(row.modality) or ""
-    words = re.sub("_(db|px|hz|s)$", "", field).replace("_", " ")
+    words = re.sub("_(db|px|hz|s)$", "", field).replace("_", " ").replace("snr", "SNR")
     unit = str(noise.text_fields[field])
     if words in unit.casefold():  # the ISO of a camera, the IJG quality of a JPEG
         return f"{noise.name}: {unit}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.discover import Problem
-from pipelines.benchmark.figures import COSTS
+from pipelines.benchmark.figures import COSTS, main_cost, swept_title
 from pipelines.benchmark.run import BenchmarkRow
 from pipelines.view import chart
 from pipelines.view.page import Chart, Column, Page, Row
@@ -27,17 +27,17 @@ def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Problem]) ->
                 if row.headline is not None:
                     series.setdefault(row.model, []).append((row.level or 0.0, row.headline))
             if series and len({row.level for row in swept}) > 1:
-                drawn = chart.lines(series, f"level of {group}", title)
+                drawn = chart.lines(series, swept_title(swept[0]), title)
                 charts.append(Chart(f"{modality}, {group}", drawn))
         points = {}
         for model in dict.fromkeys(row.model for row in ours):
             found = [row for row in ours if row.model == model]
             gain = finite_mean(row.gain for row in found)
-            cost = finite_mean(next(iter(row.cost.values()), None) for row in found)
+            cost = finite_mean(row.cost.get(main_cost(row)) for row in found)
             if gain is not None and cost:
                 points[model] = (cost, gain)
         if len(points) > 1:
-            unit = COSTS[next(iter(ours[0].cost))]
+            unit = COSTS[main_cost(ours[0])]
             charts.append(
                 Chart(
                     f"{modality}: quality against cost", chart.scatter(points, unit, f"mean gain in {title}")
@@ -56,7 +56,7 @@ def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Problem]) ->
                     for value in (row.noisy_headline, row.headline)
                 ),
                 ("" if row.gain is None else f"{row.gain:+.2f}", "" if row.gain is None else row.gain),
-                *((figure(value), value) for value in list(row.cost.values())[:1]),
+                _cost_cell(row),
             ),
             figures=tuple((name.replace("_", " "), figure(value)) for name, value in row.metrics.items()),
         )
@@ -80,9 +80,10 @@ def benchmark_page(rows: Sequence[BenchmarkRow], problems: Iterable[Problem]) ->
         Column("gain, dB", number=True),
         Column("cost", number=True, phone=False),
     ]
-    notes = [
-        f"Cost is in {COSTS[name]}."
-        for name in dict.fromkeys(next(iter(row.cost), "") for row in rows)
-        if name
-    ]
+    notes = [f"Cost is in {COSTS[name]}." for name in dict.fromkeys(map(main_cost, rows)) if name]
     return Page(f"Benchmark of {len(models)} models", facts, columns, table, charts, notes, first="model")
+
+
+def _cost_cell(row: BenchmarkRow) -> tuple[str, float | str]:
+    cost = row.cost.get(main_cost(row))
+    return ("", "") if cost is None else (figure(cost), cost)

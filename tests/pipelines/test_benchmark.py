@@ -22,6 +22,7 @@ from pipelines.benchmark import contact_sheet, figures, peers, protocols
 from pipelines.benchmark import run as benchmark
 from pipelines.benchmark.deconvolution import NON_BLIND, Blurred, deconvolve
 from pipelines.benchmark.job import BenchmarkJob
+from pipelines.benchmark.page import benchmark_page
 from pipelines.benchmark.protocols import PROTOCOLS, Protocol
 from pipelines.benchmark.significance import Comparison, comparisons
 
@@ -546,7 +547,7 @@ def test_files_for_papers(photos: Path, tmp_path: Path, denoise: Run) -> None:
     [
         ("correlated:sigma=5,width_px=2", "image", "correlated: sigma, 8-bit units"),
         ("gaussian-blur:sigma_px=2+gaussian:sigma=5", "image", "gaussian-blur: sigma, pixels"),
-        ("gaussian:snr_db=5", "sensor", "gaussian: snr, dB"),
+        ("gaussian:snr_db=5", "sensor", "gaussian: SNR, dB"),
         ("salt-pepper:fraction=0.02", "image", "salt-pepper: fraction of 1"),
         ("camera:iso=400", "image", "camera: ISO"),
     ],
@@ -558,6 +559,18 @@ def test_the_axis_of_levels_names_what_is_swept_and_its_unit(noise: str, modalit
     compared = [Comparison("median", modality, noise, 1, 1.0, None)]
     figures._draw_levels(axes, [row], compared)
     assert axes.get_xlabel() == label
+
+
+def test_the_page_names_levels_and_costs_as_plots_do() -> None:
+    metrics, cost = {"snr_db": 10.0}, {"real_time_factor": 0.1, "s_per_msample": 2.0}
+    rows = [
+        benchmark.BenchmarkRow(model, "sensor", f"gaussian:snr_db={level}", level, 1, metrics, metrics, cost)
+        for model in ("median", "savgol")
+        for level in (5, 10)
+    ]
+    page = benchmark_page(rows, [])
+    assert "gaussian: SNR, dB" in page.charts[0].drawing
+    assert page.notes == ["Cost is in seconds a million samples."]
 
 
 def test_peers_take_part_and_one_that_fails_fails_its_file(
