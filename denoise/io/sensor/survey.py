@@ -257,8 +257,9 @@ class CodeSurvey:
         with np.errstate(over="ignore"):
             inner = values[below : values.size - above]
             margin = _CODE_DISTANCE * max(np.ptp(inner), 1e-3 * np.abs(inner[[0, -1]]).max())
+            near = inner[0] - margin, inner[-1] + margin
         for code, count in listed.items():
-            if code < inner[0] - margin or code > inner[-1] + margin:
+            if not near[0] <= code <= near[1]:
                 codes[code] = count
             else:
                 least, most = min(least, code), max(most, code)

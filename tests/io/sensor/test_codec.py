@@ -437,6 +437,11 @@ def tables(draw: st.DrawFn) -> bytes:
     block=1,
     chunk=1,
 )
+@example(
+    content=b'0.0625,0.2571,"",0.000\n0.1875,1.2571,"",999999\n0.3125,2.2571,"",8.98846567431158e+307',
+    block=1,
+    chunk=1,
+)
 def test_any_table_comes_back_whatever_the_block_and_the_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, block: int, chunk: int
 ) -> None:
