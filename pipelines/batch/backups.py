@@ -74,7 +74,7 @@ class Backups:
         return False
 
     def _in(self, folder: Path) -> Mapping[str, Origins]:
-        """What was cleaned in place in a folder, by its name."""
+        """Look up what was cleaned in place in a folder, by its name."""
         if not place(folder).is_local:  # no file of a store is cleaned in place
             return {}
         if folder not in self._origins:
@@ -110,7 +110,7 @@ def _shorter(name: str) -> Iterator[str]:
 
 
 def _rows(root: Path) -> dict[Path, dict[str, Origins]]:
-    """What was cleaned in place below a folder by its manifest, by folder and name."""
+    """Read what was cleaned in place below a folder by its manifest, by folder and name."""
     found: dict[Path, dict[str, Origins]] = {}
     with suppress(OutputError):  # a folder of somebody else
         for row in json_lines(root / MANIFEST_NAME):

@@ -432,7 +432,7 @@ def test_the_backup_of_a_file_that_is_gone_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["", "sub"])
 def test_backups_are_said_and_go_nowhere(tmp_path: Path, folder: str) -> None:
-    """By the manifest of a folder above or below the one that is read, too."""
+    """The manifest of a folder above or below the one that is read proves them, too."""
     place, out = tmp_path / "in" / "sub", tmp_path / "out"
     place.mkdir(parents=True)
     picture(place / "a.png")

@@ -178,7 +178,7 @@ def _correct_lengths(path: Path, packets: Mapping[int, int]) -> None:
 
 @dataclass(frozen=True)
 class _Service:
-    """What a transport stream says of its programs; names and numbers are those of the first."""
+    """Number of programs of a transport stream, and name and numbers of the first."""
 
     programs: int = 1
     options: dict[str, str] = field(default_factory=dict)  # of FFmpeg's muxer

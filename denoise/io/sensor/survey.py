@@ -118,7 +118,7 @@ class _Turns:
 
 @dataclass(frozen=True)
 class Declared:
-    """What a file declares of the missing values of an array."""
+    """Missing values of an array, as its file declares them."""
 
     codes: tuple[float, ...] = ()
     low: float = -np.inf  # the smallest valid value

@@ -1,4 +1,4 @@
-"""What containers state of their sound and picture stays, or is named in a note."""
+"""Statements of containers about sound and picture: they stay, or a note names them."""
 
 import struct
 import zlib
