@@ -38,16 +38,18 @@ def before_after(before: Any, after: Any, sample_rate: float | None = None, titl
     """
     from matplotlib.figure import Figure
 
-    pair = []
+    pair, names = [], tuple[str, ...]()
     for samples in (before, after):
         if isinstance(samples, str | Path):
             from denoise import io
 
             array, info = io.read(samples)
             sample_rate = sample_rate or info.sample_rate
-            array = array[: len(array) - info.passthrough_channels]
+            array, names = array[: len(array) - info.passthrough_channels], getattr(info, "columns", ())
         else:
-            array = open_container(samples).array
+            opened = open_container(samples)
+            names, sample_rate = opened.names, sample_rate or opened.sample_rate
+            array = opened.array.T if names else opened.array  # the columns of a frame
         pair.append(np.asarray(array))
     if pair[0].shape != pair[1].shape:
         raise InputError(f"the shapes are {pair[0].shape} and {pair[1].shape}; expected the same")
@@ -57,14 +59,14 @@ def before_after(before: Any, after: Any, sample_rate: float | None = None, titl
             f"the samples are of type {pair[0].dtype} and shape {shape}; expected signals or images"
         )
     figure = Figure(figsize=(10, 4), layout="constrained")
-    if len(shape) == 3 or (len(shape) == 2 and min(shape) >= _MIN_SIDE):
+    if len(shape) == 3 or (len(shape) == 2 and min(shape) >= _MIN_SIDE and not names):
         _draw_images(figure, pair)
     else:
-        signals = [_channels_first(array) for array in pair]
+        signals = [np.atleast_2d(array) if names else _channels_first(array) for array in pair]
         if sample_rate and sample_rate >= _MIN_AUDIO_HZ:
             _draw_spectrograms(figure, signals, sample_rate)
         else:
-            _draw_traces(figure, signals, sample_rate)
+            _draw_traces(figure, signals, sample_rate, names)
     if title:
         figure.suptitle(title)
     return figure
@@ -114,7 +116,9 @@ def _draw_spectrograms(figure: Figure, pair: list[Array], sample_rate: float) ->
         )
 
 
-def _draw_traces(figure: Figure, pair: list[Array], sample_rate: float | None) -> None:
+def _draw_traces(
+    figure: Figure, pair: list[Array], sample_rate: float | None, names: tuple[str, ...]
+) -> None:
     shown = min(len(pair[0]), _MAX_TRACES)
     figure.set_size_inches(10, 1 + 2 * shown)
     x = np.arange(pair[0].shape[-1]) / (sample_rate or 1.0)
@@ -122,5 +126,6 @@ def _draw_traces(figure: Figure, pair: list[Array], sample_rate: float | None) -
         axes.plot(x, pair[0][number], color="0.65", linewidth=0.8, label="before")
         axes.plot(x, pair[1][number], color="#0a58a8", linewidth=1.0, label="after")
         axes.spines[["top", "right"]].set_visible(False)
+        axes.set_ylabel(names[number] if number < len(names) else "")
     axes.set_xlabel("time, s" if sample_rate else "sample")
     figure.axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)

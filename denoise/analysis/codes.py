@@ -110,7 +110,7 @@ def embed(
     size = 0
     for batch in segments.batches(_BATCH):
         values = np.stack([segment.values for segment in batch])
-        code = embedding.transform(values)
+        code = embedding.encode(values)
         found.append(code)
         places += [(segment.index, segment.offset, segment.scale) for segment in batch]
         if isinstance(embedding, AutoencoderEmbedding):

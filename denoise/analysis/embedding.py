@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from denoise import weights
-from denoise.analysis.estimator import Estimator
+from denoise.analysis.estimator import Transformer
 from denoise.analysis.segments import Segmentation
 from denoise.arrays import Array, Doubles, Floats
 from denoise.errors import InputError, UsageError, WeightsError
@@ -29,7 +30,7 @@ _FACTS = "embedding"  # key in the card of a weights file
 
 
 @dataclass(eq=False, repr=False)
-class AutoencoderEmbedding(Estimator):
+class AutoencoderEmbedding(Transformer):
     """Estimator of a small code for each item of `X`, and of its inverse.
 
     It is a nonlinear counterpart of `PCA` (Hinton & Salakhutdinov 2006). `config` sets other fields of
@@ -155,13 +156,24 @@ class AutoencoderEmbedding(Estimator):
                 parameter.copy_(parameter.half())
         model.eval().requires_grad_(False)
 
-    @torch.no_grad()
-    def transform(self, X: ArrayLike) -> Floats:
-        """Encode items.
+    def transform(self, X: ArrayLike) -> Any:
+        """Encode items; the codes are an array, unless `set_output` chose a frame.
 
         Shape:
             As in `fit`; the codes are `(n, code_size)`.
         """
+        codes, library = self.encode(X), self._output()
+        if library == "default":
+            return codes
+        module: Any = importlib.import_module(library)
+        frame = module.DataFrame(dict(zip(self.get_feature_names_out(), codes.T, strict=True)))
+        if isinstance(X, module.DataFrame) and library == "pandas":
+            frame.index = X.index
+        return frame
+
+    @torch.no_grad()
+    def encode(self, X: ArrayLike) -> Floats:
+        """Encode items into an array, whatever `set_output` chose."""
         self._check_fitted()
         items = self._like_fitted(X)
         codes = [self.model_.encode(part).flatten(1).numpy() for part in self._parts(items)]
@@ -183,14 +195,14 @@ class AutoencoderEmbedding(Estimator):
         items = np.concatenate(decoded) * np.float32(self.scale_) + np.float32(self.offset_)
         return items.reshape(-1, *self._x_shape).astype(np.float32, copy=False)
 
-    def fit_transform(self, X: ArrayLike, y: object = None) -> Floats:
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
         """Fit, then encode the same items."""
         return self.fit(X, y).transform(X)
 
     def reconstruction_error(self, X: ArrayLike) -> Doubles:
         """Compute the mean squared reconstruction error of each item, in the units of `X` squared."""
         items = np.asarray(X, np.float32)
-        left = items - self.inverse_transform(self.transform(items)).reshape(items.shape)
+        left = items - self.inverse_transform(self.encode(items)).reshape(items.shape)
         return np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
 
     @torch.no_grad()

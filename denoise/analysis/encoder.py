@@ -75,7 +75,7 @@ class PretrainedEncoder:
         self._model = weights.load(self.path)[0]
 
     @torch.no_grad()
-    def transform(self, X: ArrayLike) -> Floats:
+    def encode(self, X: ArrayLike) -> Floats:
         """Encode segments `(n, *cut.shape)` as `(n, numbers)`."""
         x = torch.from_numpy(np.ascontiguousarray(X, np.float32))
         if tuple(x.shape[1:]) != self.cut.shape:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from denoise.errors import UsageError
+
+LIBRARIES = ("pandas", "polars")  # of frames
+
+
+class ParameterError(UsageError, ValueError):
+    """A `UsageError` that scikit-learn and its users catch as a ValueError."""
 
 
 @dataclass(eq=False, repr=False)
@@ -63,3 +70,27 @@ class Estimator:
             transformer_tags=TransformerTags([self._preserves]) if self._kind == "transformer" else None,
             input_tags=InputTags(**self._input_tags),
         )
+
+
+class Transformer(Estimator):
+    """Estimator that transforms `X`, into frames where the caller wants them."""
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Select the type of the results.
+
+        Args:
+            transform: `default` for the type of the input, `pandas` or `polars`; None changes nothing.
+
+        Raises:
+            UsageError: It is another word; also a ValueError.
+        """
+        if transform is not None and transform not in ("default", *LIBRARIES):
+            raise ParameterError(f"transform is {transform!r}; expected default, {', '.join(LIBRARIES)}")
+        if transform is not None:  # the name that scikit-learn's clone copies
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def _output(self) -> str:
+        own: Mapping[str, str] = getattr(self, "_sklearn_output_config", {})
+        known = sys.modules.get("sklearn")
+        return own.get("transform") or (known.get_config()["transform_output"] if known else "default")

@@ -295,7 +295,7 @@ class WindowEvidence(Evidence):
 
     def _residuals(self, X: ArrayLike) -> tuple[Floats, Floats]:
         """Compute the residual of each item, and the items: both `(n, values)` in the scale of training."""
-        back = self.embedding.inverse_transform(self.embedding.transform(X))
+        back = self.embedding.inverse_transform(self.embedding.encode(X))
         items = np.asarray(X, np.float32).reshape(len(back), -1)
         offset, scale = np.float32(self.embedding.offset_), np.float32(self.embedding.scale_)
         return (items - back.reshape(len(back), -1)) / scale, (items - offset) / scale

@@ -232,7 +232,7 @@ class Cleaner:
         """
         check_request(self.name, self.model, strength, sigma)
         spec = self.spec
-        noisy, restore, known_axis, known_rate = open_container(array, spec.modality)
+        noisy, restore, known_axis, known_rate, _ = open_container(array, spec.modality)
         sample_rate = known_rate if sample_rate is None else sample_rate
         if spec.sample_rate is not None and sample_rate is None:
             raise UsageError(f"the model {self.name} works at {spec.sample_rate:g} Hz: give the sample_rate")

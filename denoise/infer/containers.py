@@ -27,6 +27,7 @@ class Opened(NamedTuple):
     restore: Callable[[Array], Any]
     channel_axis: int | None = None  # axis of the channels, if the container tells
     sample_rate: float | None = None  # Hz, if the container tells
+    names: tuple[str, ...] = ()  # of the channels, if the container tells
 
 
 def open_container(samples: Any, modality: str = "") -> Opened:
@@ -136,6 +137,7 @@ def _open_frame(frame: Any, modality: str) -> Opened:
         return table.with_columns({place: wide[:, n] for n, place in enumerate(places)})
 
     stacked, rate = np.stack(columns, axis=-1), rate_of(table)
+    names = tuple(table.names[place] for place in places) if table.names else ()
     if table.is_series:
-        return Opened(stacked[:, 0], restore, sample_rate=rate)
-    return Opened(stacked, restore, -1, rate)
+        return Opened(stacked[:, 0], restore, sample_rate=rate, names=names)
+    return Opened(stacked, restore, -1, rate, names)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from denoise.analysis.estimator import LIBRARIES
 from denoise.arrays import Doubles, with_gaps
 from denoise.errors import InputError, NothingToCleanError
 from denoise.io.sensor.base import LogOptions
@@ -21,8 +22,6 @@ from denoise.io.sensor.columns import choose, find_clock
 from denoise.io.sensor.npy import MAX_CHANNELS_FIRST
 from denoise.io.sensor.survey import ColumnSurvey
 from denoise.signal import SECONDS
-
-LIBRARIES = ("pandas", "polars")
 
 
 def library_of(table: object) -> str:

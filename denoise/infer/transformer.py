@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,12 +10,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from denoise.analysis.estimator import Estimator
+from denoise.analysis.estimator import ParameterError, Transformer
 from denoise.arrays import Array, Doubles
 from denoise.errors import InputError, UsageError
 from denoise.infer.catalogue import load
 from denoise.infer.cleaner import Cleaner
-from denoise.infer.frames import LIBRARIES, Table, as_frame, measurements, rate_of, table_of
+from denoise.infer.frames import Table, as_frame, measurements, rate_of, table_of
 from denoise.infer.gaps import GapFiller, check_fill_gaps
 from denoise.io.sensor.base import admitted, confined
 from denoise.io.sensor.kinds import domain_of
@@ -31,10 +30,6 @@ class _ElementError(InputError, TypeError):
     """An `InputError` of an element that is no number, which numpy's users catch as a TypeError."""
 
 
-class _ParameterError(UsageError, ValueError):
-    """A `UsageError` that scikit-learn and its users catch as a ValueError."""
-
-
 @contextmanager
 def _value_errors() -> Iterator[None]:
     """Raise this project's errors as the ValueErrors of the protocol."""
@@ -47,11 +42,11 @@ def _value_errors() -> Iterator[None]:
             str(error)
         ) from error
     except UsageError as error:
-        raise _ParameterError(str(error)) from error
+        raise ParameterError(str(error)) from error
 
 
 @dataclass(eq=False, repr=False)
-class SignalDenoiser(Estimator):
+class SignalDenoiser(Transformer):
     """Cleans the columns of `X`, each a signal over the rows.
 
     NaN is a gap. So is a number that loggers store for a missing value, such as -999, if it is far from all
@@ -185,26 +180,6 @@ class SignalDenoiser(Estimator):
     def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
         """Run `fit`, then `transform` the same table."""
         return self.fit(X, y).transform(X)
-
-    def set_output(self, *, transform: str | None = None) -> Self:
-        """Select the type of the results.
-
-        Args:
-            transform: `default` for the type of the input, `pandas` or `polars`; None changes nothing.
-
-        Raises:
-            UsageError: It is another word; also a ValueError.
-        """
-        if transform is not None and transform not in ("default", *LIBRARIES):
-            raise _ParameterError(f"transform is {transform!r}; expected default, {', '.join(LIBRARIES)}")
-        if transform is not None:  # the name that scikit-learn's clone copies
-            self._sklearn_output_config = {"transform": transform}
-        return self
-
-    def _output(self) -> str:
-        own: Mapping[str, str] = getattr(self, "_sklearn_output_config", {})
-        known = sys.modules.get("sklearn")
-        return own.get("transform") or (known.get_config()["transform_output"] if known else "default")
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> Array:
         """Return the names of the columns, which are those of the input."""

@@ -160,7 +160,7 @@ def pictures(tiles: Array, side: int) -> dict[str, Array]:
     ]
     cell = tiles.shape[1] // 4
     return {
-        "pretrained `photo`": encoder.transform(np.repeat(np.array(resized)[:, None], 3, 1)),
+        "pretrained `photo`": encoder.encode(np.repeat(np.array(resized)[:, None], 3, 1)),
         "PCA of pixels": tiles.reshape(len(tiles), -1),
         "HOG": np.array([hog(tile, 9, (cell, cell), (2, 2)) for tile in tiles]),
     }
@@ -200,7 +200,7 @@ def sounds(folder: str) -> None:
     for path in sorted(Path(folder).iterdir()):
         samples = soundfile.read(path, dtype="float32")[0]
         samples = np.pad(samples, (0, max(0, 4 * size - len(samples))))[: 4 * size]
-        codes.append(encoder.transform(samples.reshape(4, 1, size)).mean(0))
+        codes.append(encoder.encode(samples.reshape(4, 1, size)).mean(0))
         plain.append(spectra(samples[None], 256)[0])
         classes.append(path.name.split("_")[0])
         folds.append(int(re.findall(r"(\d)-\d+-\w\.", path.name)[0]))
@@ -226,7 +226,7 @@ def sensors(archive: str) -> None:
                     folds.append(families[:number].count(families[number]) % 3)
     found = np.array(windows, np.float32)
     codes = {
-        "pretrained `sensor`": PretrainedEncoder("sensor").transform(found[:, None]),
+        "pretrained `sensor`": PretrainedEncoder("sensor").encode(found[:, None]),
         "PCA of samples": found,
         "PCA of log spectra": spectra(found, 64),
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,11 @@ from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.benchmark.run import BenchmarkRow
 from pipelines.benchmark.significance import Comparison
+from pipelines.benchmark.titles import COSTS, main_cost, swept_title
 from pipelines.report import as_utf8, writing
 from pipelines.view.reports import metric_title
 
 _SUFFIXES = (".png", ".svg", ".pdf")
-COSTS: Mapping[str, str] = {
-    "s_per_mpx": "seconds a megapixel",
-    "real_time_factor": "seconds a second of signal",
-    "s_per_msample": "seconds a million samples",
-}
-
-
-def main_cost(row: BenchmarkRow) -> str:
-    """Name the cost of a row that all of its modality have, one of `COSTS`; empty if it has none."""
-    return [*row.cost, ""][max(0, len(row.cost) - 1)]
 
 
 def check_plot(path: Path) -> None:
@@ -106,21 +96,6 @@ def _draw_costs(axes: Any, rows: Sequence[BenchmarkRow]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.margins(x=0.25, y=0.15)
-
-
-def swept_title(row: BenchmarkRow) -> str:
-    """Name the level of a sweep with its unit: `gaussian: sigma, 8-bit units`."""
-    from denoise.corruptions import Chain, parse
-
-    noise = parse(row.noise)
-    if isinstance(noise, Chain):  # the first is swept, the others stay
-        noise = noise.parts[0]
-    field = noise.level_for(row.modality) or ""
-    words = re.sub("_(db|px|hz|s)$", "", field).replace("_", " ").replace("snr", "SNR")
-    unit = str(noise.text_fields[field])
-    if words in unit.casefold():  # the ISO of a camera, the IJG quality of a JPEG
-        return f"{noise.name}: {unit}"
-    return f"{noise.name}: {words}{' ' if unit.startswith('of ') else ', '}{unit}"
 
 
 def _metric(rows: Sequence[BenchmarkRow]) -> str:

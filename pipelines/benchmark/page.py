@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from denoise.metrics import finite_mean
 from denoise.signal import MODALITIES
 from pipelines.batch.discover import Problem
-from pipelines.benchmark.figures import COSTS, main_cost, swept_title
 from pipelines.benchmark.run import BenchmarkRow
+from pipelines.benchmark.titles import COSTS, main_cost, swept_title
 from pipelines.view import chart
 from pipelines.view.page import Chart, Column, Page, Row
 from pipelines.view.reports import figure, metric_title

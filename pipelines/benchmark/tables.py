@@ -14,10 +14,12 @@ from denoise.signal import MODALITIES
 from pipelines.benchmark.protocols import CLEAN, Protocol
 from pipelines.benchmark.run import WORSE_DB, BenchmarkRow, FileCase, RealRow
 from pipelines.benchmark.significance import Comparison
+from pipelines.benchmark.titles import COSTS, SHORT_COSTS, noise_title
 from pipelines.report import files as count
 from pipelines.report import markdown, table
 from pipelines.view.reports import metric_title
 
+_ENOUGH_FILES = 10  # of fewer, drawn anew, the spread is that of too few values
 _LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {letter: f"\\{letter}" for letter in "&%$#_{}"}
@@ -95,12 +97,18 @@ def _compared(found: Sequence[Comparison]) -> list[Table]:
     lines = []
     for place, one in enumerate(found):
         repeated = place and one.noise == found[place - 1].noise
-        line = ["" if repeated else one.noise, one.model, _figure(one.gain, "+.2f"), _range(one.interval)]
+        line = [
+            "" if repeated else noise_title(one.noise),
+            one.model,
+            _figure(one.gain, "+.2f"),
+            _range(one.interval),
+        ]
         line += [_figure(one.difference, "+.2f") if one.against else "", _range(one.difference_interval)]
         p_value = one.p_value
         line += ["" if p_value is None else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"]
         lines.append(line)
-    title = f"{found[0].modality}: mean gain and 95 % interval over {count(found[0].files)}"
+    few = f", too narrow for fewer than {_ENOUGH_FILES}" if found[0].files < _ENOUGH_FILES else ""
+    title = f"{found[0].modality}: mean gain and 95 % interval over {count(found[0].files)}{few}"
     header = ["noise", "model", "gain", "95 %", f"to {found[0].model}", "95 %", "p"]
     width = max(place for line in lines for place, cell in enumerate(line, 1) if cell)
     return [Table(title, header[:width], [line[:width] for line in lines], words=2)]
@@ -132,7 +140,7 @@ def _real(rows: Sequence[RealRow]) -> Table:
     ]
     title = f"{rows[0].modality}, real pairs: {metric_title(headline)}, {count(rows[0].files)}"
     titles = [metric_title(name) for name in extra]
-    return Table(title, [*header, *titles, *estimates, *rows[0].cost], lines)
+    return Table(title, [*header, *titles, *estimates, *map(SHORT_COSTS.__getitem__, rows[0].cost)], lines)
 
 
 def _decisions(rows: Sequence[RealRow]) -> Table:
@@ -160,7 +168,11 @@ def _levels(rows: Sequence[BenchmarkRow]) -> Table:
     noisy = [cell for noise in noises for cell in (_figure(first[noise].noisy_headline), "")]
     return Table(
         f"{rows[0].modality}{kind and ', '}{kind[:-1]}: {headline}, {count(rows[0].files)}",
-        ["model", *(cell for noise in noises for cell in (noise.removeprefix(kind), "gain")), *rows[0].cost],
+        [
+            "model",
+            *(cell for noise in noises for cell in (noise_title(noise.removeprefix(kind)), "gain")),
+            *map(SHORT_COSTS.__getitem__, rows[0].cost),
+        ],
         [
             ["(noisy)", *noisy],
             *([model, *_line(found)] for model, found in by_model.items()),
@@ -188,7 +200,7 @@ def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
     for then in filter(None, protocol.then if protocol.means else ()):
         swept = [row for row in rows if row.group.endswith(then)]
         lines.append([f"all + {then}", "mean", *_gain(swept, models)])
-    unit, what = _COSTS[protocol.modality]
+    unit = _COSTS[protocol.modality]
     costs = [f"{finite_mean(row.cost[unit] for row in by_model[model]):.2g}" for model in models]
     ratio = MODALITIES[protocol.modality].headline.removesuffix("_db").upper()
     most = " (60 if unchanged)" if protocol.modality == "sensor" else ""
@@ -198,14 +210,11 @@ def _gains(rows: Sequence[BenchmarkRow], protocol: Protocol) -> Table:
     return Table(
         f"gain in {ratio}, dB, {count(max(row.files for row in rows))}{over}{clean}",
         ["degradation", "level", "input", *models],
-        [*lines, *_harm(by_model), [what, "", "", *costs]],
+        [*lines, *_harm(by_model), [COSTS[unit], "", "", *costs]],
     )
 
 
-_COSTS = {
-    "image": ("s_per_mpx", "seconds a megapixel"),
-    "sensor": ("s_per_msample", "seconds a million samples"),
-}
+_COSTS = {"image": "s_per_mpx", "sensor": "s_per_msample"}
 _WORSE_DB = 0.5
 
 

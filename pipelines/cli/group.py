@@ -93,6 +93,8 @@ class LazyGroup(click.Group):
             raise unknown("command", name, COMMANDS)
         if command and ctx.default_map is not None:
             ctx.default_map[name] = settings.by_parameter(name, command, ctx.default_map.get(name, {}))
+        if command and not ctx.resilient_parsing:
+            _refuse_repeated(click.Context(command, ctx, name, resilient_parsing=True), args[1:])
         return name, command, args[1:]
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -118,6 +120,20 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt as stop:
             click.echo("Interrupted: the same command goes on with the rest.", err=True)
             ctx.exit(143 if isinstance(stop, Terminated) else 130)
+
+
+def _refuse_repeated(ctx: click.Context, args: list[str]) -> None:
+    """Refuse two values for an option of one, of which click would drop the first without a word."""
+    try:
+        order = ctx.command.make_parser(ctx).parse_args(args)[2]
+    except click.UsageError:  # the command itself says it
+        return
+    for option in order:
+        single = isinstance(option, click.Option) and not (option.multiple or option.is_flag or option.count)
+        if single and (times := order.count(option)) > 1:
+            raise WrongUsage(
+                f"{option.opts[-1]} is given {times} times, but takes one {option.make_metavar(ctx)}"
+            )
 
 
 @contextmanager

@@ -466,7 +466,7 @@ def _plan_lines(result: batch.Result) -> Iterator[str]:
     free = "" if result.free_bytes is None else f"; {bytes_text(result.free_bytes)} are free"
     yield (
         f"{bytes_text(cost.bytes_in)} to read, an estimated {bytes_text(cost.estimated_bytes_out)} to write"
-        f"{free}; an estimated {duration_s(cost, len(planned)):.0f} s"
+        f"{free}; with the start and the opening of files an estimated {duration_s(cost, len(planned)):.0f} s"
     )
 
 

@@ -39,6 +39,7 @@ def application(job: ServeJob, shelf: Shelf, port: int, token: str) -> Guard:
     routes = [
         Route("/", _page),
         Route("/api/models", _models),
+        Route("/api/files", _handled(_list), methods=["GET"]),
         Route("/api/files", _handled(_upload), methods=["POST"]),
         Route("/api/files/{id}", _handled(_state), methods=["GET"]),
         Route("/api/files/{id}", _handled(_remove), methods=["DELETE"]),
@@ -174,6 +175,10 @@ async def _upload(request: Request, shelf: Shelf) -> Response:
             shelf.remove(held.id)
     shelf.submit(held)
     return JSONResponse(held.state(), 201)
+
+
+async def _list(_request: Request, shelf: Shelf) -> Response:
+    return JSONResponse(shelf.states())
 
 
 def _held(request: Request, shelf: Shelf) -> Held:

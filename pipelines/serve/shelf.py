@@ -109,6 +109,7 @@ class Held:
             "status": self.status,
             "share": self.share,
             "strength": self.strength,
+            "asked": self.model,
             "model": entry.model if entry else None,
             "modality": entry.modality if entry else None,
             "seconds": entry.seconds if entry else None,
@@ -150,6 +151,11 @@ class Shelf:
             KeyError: There is none of that name.
         """
         return self._held[name]
+
+    def states(self) -> list[dict[str, Any]]:
+        """Describe every file that has arrived, in the order of arrival."""
+        with self._lock:
+            return [held.state() for held in self._held.values() if held.status != "waiting"]
 
     def open(self, name: str, model: str) -> Held:
         """Make room for an upload.

@@ -297,12 +297,14 @@ def _short_names(sources: Iterable[str]) -> dict[str, str]:
 
 
 def _decision(entry: Entry) -> tuple[str | None, tuple[str, ...]]:
-    """Sentence of what was done, and the other notes; the reason of a selection is the first note."""
+    """Sentence of what was done, and the other notes."""
     notes = tuple(note for note in entry.notes if note not in (entry.error or ""))
     if entry.model is None:
         return None, notes
-    if notes and notes[0].split(":")[0] in entry.model.split(" and "):
-        return f"Decision: {notes[0]}", notes[1:]
+    models = entry.model.split(" and ")
+    for first, note in enumerate(notes):
+        if note.split(":")[0] in models or note.endswith("left as it is"):
+            return f"Decision: {note}", notes[:first] + notes[first + 1 :]
     return f"Model: {entry.model}", notes
 
 

@@ -31,16 +31,29 @@
 
   // ---- uploads ------------------------------------------------------------------------------------
 
-  function add(file, name) {
+  function list(name, item) {
     const section = one("#item").content.firstElementChild.cloneNode(true);
-    const item = { file, name, section, id: null, state: null, asked: one("#model").value };
+    Object.assign(item, { name, section });
     one(".item-name", section).textContent = name;
     one("#list").append(section);
-    mark(item, "waiting");
-    pending.push(item);
     items.set(item, item);
-    count();
+    mark(item, "waiting");
+    return item;
+  }
+
+  function add(file, name) {
+    pending.push(list(name, { file, id: null, state: null, asked: one("#model").value }));
     next();
+  }
+
+  // A page that is loaded again shows what this session holds.
+  async function resume() {
+    const held = (await (await ask("/api/files")).json())
+      .map(state => list(state.name, { file: null, id: state.id, state, asked: state.asked }));
+    for (const item of held) {
+      controls(item);
+      await follow(item).catch(failure => fail(item, failure));
+    }
   }
 
   function mark(item, status) {
@@ -114,11 +127,12 @@
   async function follow(item) {
     mark(item, "cleaning");
     let state;
-    do {
-      await pause(300);
+    for (;;) {
       state = await (await ask(`/api/files/${item.id}`)).json();
+      if (!["waiting", "cleaning"].includes(state.status)) break;
       if (state.share) one("progress", item.section).value = state.share;
-    } while (["waiting", "cleaning"].includes(state.status));
+      await pause(300);
+    }
     item.state = state;
     await show(item);
     mark(item, state.status);
@@ -221,6 +235,7 @@
   ask("/api/models").then(answer => answer.json()).then(found => {
     models = found;
     one("#model").append(...found.map(model => new Option(`${model.name} (${model.cleans.join(", ")})`, model.name)));
+    return resume();
   }).catch(failure => complain(failure.message));
   window.addFiles = list => { for (const [file, name] of list) add(file, name); };
 })();

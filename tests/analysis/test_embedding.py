@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -61,6 +63,18 @@ def test_it_is_a_transformer_to_scikit_learn() -> None:
     classifier = make_pipeline(clone(ours), KNeighborsClassifier(3)).fit(X, X[:, 0] > 100)
     classifier.set_params(autoencoderembedding__code_size=1).fit(X, X[:, 0] > 100).predict(X)
     assert ours.inverse_transform(codes).shape == X.shape
+
+
+def test_set_output_selects_the_type_of_the_codes() -> None:
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 8)), index=range(100, 120))
+    embedding = denoise.AutoencoderEmbedding(code_size=2, steps=2)
+    codes = embedding.fit_transform(X)
+    named = clone(embedding).set_output(transform="pandas").fit_transform(X)
+    assert list(named.columns) == ["code0", "code1"]
+    assert list(named.index) == list(X.index)
+    np.testing.assert_array_equal(named, codes)
+    with config_context(transform_output="pandas"):  # what else needs the codes is not disturbed
+        assert embedding.reconstruction_error(X).shape == (20,)
 
 
 @pytest.mark.parametrize(

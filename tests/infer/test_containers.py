@@ -227,6 +227,12 @@ def test_figures_of_the_three_kinds(
     assert np.asarray(Image.open(tmp_path / "a.png")).std() > 1
 
 
+def test_the_traces_of_a_frame_have_the_names_of_its_columns() -> None:
+    frame = pd.DataFrame({f"sensor {n}": SIGNAL for n in range(20)})
+    figure = denoise.plot.before_after(frame, frame)
+    assert [axes.get_ylabel() for axes in figure.axes[:2]] == ["sensor 0", "sensor 1"]
+
+
 def test_a_figure_of_two_shapes_is_refused() -> None:
     with pytest.raises(denoise.InputError, match="shapes are"):
         denoise.plot.before_after(SIGNAL, SIGNAL[:-1])

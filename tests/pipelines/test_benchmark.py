@@ -25,6 +25,7 @@ from pipelines.benchmark.job import BenchmarkJob
 from pipelines.benchmark.page import benchmark_page
 from pipelines.benchmark.protocols import PROTOCOLS, Protocol
 from pipelines.benchmark.significance import Comparison, comparisons
+from pipelines.benchmark.titles import noise_title
 
 Run = Callable[..., Any]
 
@@ -513,7 +514,7 @@ def test_files_for_papers(photos: Path, tmp_path: Path, denoise: Run) -> None:
     tex = out["t.tex"].read_text()
     assert tex.count(r"\toprule") == 2
     assert r"\caption{image, gaussian: PSNR, dB, 2 files}" in tex
-    assert "model & sigma=10 & gain" in tex
+    assert "model & sigma 10 & gain" in tex
     assert r"\begin{tabular}{ll" in tex  # the names of noises and models
     again = (
         "--latex",
@@ -540,6 +541,22 @@ def test_files_for_papers(photos: Path, tmp_path: Path, denoise: Run) -> None:
         "input",
     ):
         assert f">{label}</text>" in drawn
+
+
+@pytest.mark.parametrize(
+    ("spec", "title"),
+    [
+        ("gaussian:snr_db=5", "gaussian, SNR 5 dB"),
+        (
+            "correlated:sigma=5,width_px=2+jpeg:quality=30",
+            "correlated, sigma 5, width 2 px + jpeg, quality 30",
+        ),
+        ("snr_db=5", "SNR 5 dB"),
+        ("pink", "pink"),
+    ],
+)
+def test_tables_put_noises_in_words(spec: str, title: str) -> None:
+    assert noise_title(spec) == title
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_the_plan_has_costs_and_json_has_all_of_it(media: Path, tmp_path: Path, 
     result = denoise(*clean(media, tmp_path, "--dry-run", "--json", tmp_path / "plan.json"))
     last = result.stdout.splitlines()[-1]
     assert "to read, an estimated" in last
-    assert last.endswith("are free; an estimated 2 s")  # the start of the program alone
+    assert last.endswith("are free; with the start and the opening of files an estimated 2 s")
     plan = json.loads((tmp_path / "plan.json").read_text())
     sizes = {str(path): path.stat().st_size for path in media.rglob("*.*") if path.is_file()}
     assert {row["source"]: row["bytes_in"] for row in plan["rows"]} == sizes
@@ -144,6 +144,14 @@ def test_a_missing_option_is_named_with_the_usage(
     assert result.exit_code == 2
     assert result.stderr.startswith("Usage: ")
     assert f"Missing option {option}" in result.stderr
+
+
+def test_two_values_for_one_option_are_refused(denoise: Run, tmp_path: Path) -> None:
+    noises = ("--noise", "gaussian:sigma=5", "--noise", "jpeg")
+    result = denoise("benchmark", tmp_path, *noises)
+    assert result.exit_code == 2
+    assert "--noise is given 2 times, but takes one SPEC" in result.stderr
+    assert "is given" not in denoise("corrupt", tmp_path, "-o", tmp_path / "out", *noises).stderr
 
 
 # ---- nothing but sentences ---------------------------------------------------------------------------------

@@ -548,6 +548,10 @@ def test_the_page_cleans_mixes_and_removes(server: Server, photo: bytes) -> None
         )
         browser.wait(f"document.querySelector('.two').src !== {json.dumps(first)}")
         assert browser.evaluate("document.querySelector('.two').src === document.querySelector('.one').src")
+        browser.evaluate("window.old = true; location.reload()")
+        browser.wait("!window.old && document.querySelectorAll('.badge.ok, .badge.failed').length === 2")
+        assert browser.evaluate("document.querySelector('.model').value") == "median"
+        assert browser.evaluate("document.querySelector('.strength').value") == "0"
         browser.click("#remove-all")
         browser.wait("!document.querySelector('.item')")
         browser.wait("document.querySelector('#tools').hidden")
