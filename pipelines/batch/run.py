@@ -88,13 +88,15 @@ def run(
         queue = deque(todo)
         outputs = [key for item in todo for key in item.keys]
         in_place = any(item.source == item.destination for item in todo)
+        # Chosen for the whole plan, so that the rest of a stopped run gets the bytes of an undisturbed one.
+        of_workers = job.for_workers(plan.items if todo else ())
         del plan, todo, costs
         try:
             with manifest.writing(outputs, in_place=in_place) as append:
                 for entry in entries:
                     if entry.status == "failed":
                         append(entry)
-                running = engines.run(job.for_workers(tuple(queue)), queue, seconds)
+                running = engines.run(of_workers, queue, seconds)
                 with progress(total) as on_entry, closing(running) as results:
                     for entry in results:
                         entry = _kept(entry, fingerprints.get(entry.modality or ""))

@@ -387,3 +387,20 @@ def test_a_weights_file_of_another_kind_exits_with_1(media: Path, tmp_path: Path
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {weights}: is not a weights file")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_rest_of_a_run_gets_the_bytes_of_an_undisturbed_one(
+    tmp_path: Path, denoise: Run, snapshot: Run
+) -> None:
+    rng, out = np.random.default_rng(0), tmp_path / "out"
+    (tmp_path / "in").mkdir()
+    for number in range(10):  # more than are cleaned without torch
+        noisy = np.clip(rng.normal(128, 25, (64, 64, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(tmp_path / "in" / f"{number}.png")
+    command = ("clean", tmp_path / "in", "-o", out, "--model", "photo-fast")
+    denoise(*command)
+    whole = snapshot(out)
+    for number in (2, 5, 7):
+        (out / f"{number}.png").unlink()
+    denoise(*command)
+    assert snapshot(out) == whole
