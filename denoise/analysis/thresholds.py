@@ -18,6 +18,8 @@ TAILS = ("pareto", "quantile")
 _PEAKS, _PEAKS_OF_UNITS = 0.1, 0.2  # share of the scores that count as peaks; of scores in few units
 _MIN_PEAKS = 10  # for a fit, of twice as many scores
 _FOLDS = 10  # of units, each left out
+_SAME = 0.01  # between scores of equal items: one counts itself among the normal ones, the other does not
+_TIED = 0.002  # share of normal scores that are the same, from which items of few values are assumed
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Tail:
     fits the generalised Pareto distribution of excesses over a threshold (Pickands 1975) by
     probability-weighted moments (Hosking & Wallis 1987). Its shape is at least 0, so that no
     unseen score gets probability 0.
+
+    Items of few values have few scores. A new one that equals many normal ones is as rare as these, whatever
+    a fit says.
 
     Scores of the same unit, such as tiles of a picture, are alike, so they say less than their number.
     Then the shape is at least the inverse of the number of units: the predictive distribution of an
@@ -79,7 +84,7 @@ class Tail:
     def log_p_values(self, scores: ArrayLike) -> Doubles:
         """Compute the logarithms of `p_values`, which never underflow."""
         values, normal = np.asarray(scores, np.float64), np.array(self.scores)
-        at_least = len(normal) - np.searchsorted(normal, values, side="left")
+        at_least = len(normal) - np.searchsorted(normal, values - _SAME)
         count = self._count
         log_p: Doubles = np.log((1.0 + at_least * count / len(normal)) / (count + 1.0))
         if (found := self.peaks) is None:
@@ -88,20 +93,32 @@ class Tail:
         over = np.maximum(values - threshold, 0.0) / scale
         decay = -over if shape == 0 else -np.log1p(shape * over) / shape
         above = (1.0 + np.count_nonzero(normal > threshold)) / (len(normal) + 1.0)
-        return np.where(values > threshold, math.log(above) + decay, log_p)
+        fitted = np.where(values > threshold, math.log(above) + decay, log_p)
+        ties, shares = self._ties(normal)
+        following = np.searchsorted(ties, values - _SAME)  # p is no less than that of the next ones
+        return np.maximum(fitted, np.append(np.log(shares), -np.inf)[following])
 
     def threshold(self, quantile: float) -> float:
         """Compute the score above which an item is an anomaly; infinite with too few normal scores."""
-        rarity = 1.0 - quantile
+        rarity, normal = 1.0 - quantile, np.array(self.scores)
         if (found := self.peaks) is not None:
             threshold, scale, shape = found
-            above = (1.0 + sum(score > threshold for score in self.scores)) / (len(self.scores) + 1.0)
+            above = (1.0 + np.count_nonzero(normal > threshold)) / (len(normal) + 1.0)
             if rarity < above:
                 times = above / rarity
-                return threshold + scale * float(np.log(times) if shape == 0 else (times**shape - 1) / shape)
+                excess = math.log(times) if shape == 0 else (times**shape - 1) / shape
+                ties, shares = self._ties(normal)
+                return max([threshold + scale * excess, *(ties[shares >= rarity][-1:] + _SAME)])
         allowed = (rarity * (self._count + 1.0) - 1.0) / self._count  # share of normal ones at least as high
-        at_least = math.floor(allowed * len(self.scores) + 1e-9)
-        return self.scores[-1 - at_least] if at_least >= 0 else float("inf")
+        at_least = math.floor(allowed * len(normal) + 1e-9)
+        return self.scores[-1 - at_least] + _SAME if at_least >= 0 else math.inf
+
+    def _ties(self, normal: Doubles) -> tuple[Doubles, Doubles]:
+        """Scores that many normal items have, in ascending order, and the share of items at least as high."""
+        first, end = np.searchsorted(normal, normal - _SAME), np.searchsorted(normal, normal + _SAME)
+        ties = normal[end - first > max(1.0, _TIED * len(normal))]
+        at_least = 1 + len(normal) - np.searchsorted(normal, ties).astype(np.float64)
+        return ties, at_least / (len(normal) + 1.0)
 
     @property
     def _count(self) -> int:

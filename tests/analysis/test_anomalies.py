@@ -1,5 +1,6 @@
 """Anomalies are detected and located, at the promised rate of false alarms."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,25 @@ def test_so_it_is_in_the_mean_of_all_ten() -> None:
     ours, *others = np.mean([areas(digit) for digit in range(10)], axis=0)
     assert ours > 0.93
     assert ours > max(others) + 0.08
+
+
+FEW_VALUES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "counts": lambda rng, n: rng.poisson(3, (n, 1)),
+    "whole numbers": lambda rng, n: rng.integers(20, 80, (n, 1)),
+    "flags": lambda rng, n: rng.integers(0, 2, (n, 3)),
+    "ratings": lambda rng, n: rng.integers(1, 6, (n, 2)),
+    "tenths and a flag": lambda rng, n: np.stack([rng.normal(20, 2, n).round(1), rng.integers(0, 2, n)], 1),
+    "one value": lambda _rng, n: np.full((n, 2), 7),
+}
+
+
+@pytest.mark.parametrize("values", FEW_VALUES.values(), ids=FEW_VALUES)
+def test_items_that_equal_normal_ones_pass(values: Callable[..., np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    detector = denoise.AnomalyDetector().fit(values(rng, 1000).astype(float))
+    new = values(rng, 2000).astype(float)
+    assert np.mean(detector.predict(new) < 0) < 0.025
+    wild = new[:5].copy()
+    wild[:, -1] += 100
+    assert (detector.predict(wild) < 0).all()
+    assert -detector.score_samples(wild).max() > -np.median(detector.score_samples(new)) + 1

@@ -65,6 +65,12 @@ def test_it_is_a_transformer_to_scikit_learn() -> None:
     assert ours.inverse_transform(codes).shape == X.shape
 
 
+@pytest.mark.parametrize("steps", [1, 9, 10, 11, 20])
+def test_any_number_of_steps_trains(steps: int) -> None:
+    embedding = denoise.AutoencoderEmbedding(code_size=2, steps=steps)
+    assert np.isfinite(embedding.fit_transform(np.eye(8))).all()
+
+
 def test_set_output_selects_the_type_of_the_codes() -> None:
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 8)), index=range(100, 120))
     embedding = denoise.AutoencoderEmbedding(code_size=2, steps=2)
