@@ -19,6 +19,11 @@ from denoise.io.image.ifd import X_RESOLUTION, parsed_exif
 from denoise.signal import ImageInfo, Metadata, Page
 
 EXIF = b"Exif\0\0"  # JPEG's prefix of the block, which some writers add elsewhere
+TURNS: Mapping[int, Callable[[Array], Array]] = {  # from each orientation of EXIF to upright
+    **{2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1]},
+    **{5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1), 8: np.rot90},
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+}
 
 STRIP_BYTES = 1 << 20  # of pixels converted at once: little memory, and few calls
 
@@ -297,3 +302,8 @@ def coded_space(primaries: int, transfer: int) -> tuple[str, ...]:
     """Name a colour space by its code points (ITU-T H.273), if it is not near that of sRGB."""
     usual = primaries in (1, 2) and transfer in (1, 2, 6, 13)
     return () if usual else (f"colour space (CICP {primaries}/{transfer})",)
+
+
+def upright(pixels: Array, orientation: int) -> Array:
+    """Turn pixels `(H, W, channels)` as an orientation of EXIF says, for formats that have none."""
+    return np.ascontiguousarray(TURNS[orientation](pixels) if orientation in TURNS else pixels)

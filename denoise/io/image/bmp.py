@@ -14,7 +14,8 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import OutputError, UnreadableError
-from denoise.io.image.base import FileBytes, Header, Picture, SinglePage, behind
+from denoise.io.image.base import FileBytes, Header, Picture, SinglePage, behind, upright
+from denoise.io.image.ifd import turned_exif
 from denoise.signal import ImageInfo, Metadata, Page
 
 if TYPE_CHECKING:
@@ -84,24 +85,31 @@ class Bmp(SinglePage):
 
     def encode(self, file: IO[bytes], info: ImageInfo, picture: Picture) -> None:
         """Write the headers, then the rows from the last to the first, blue before red, padded to 4 bytes."""
-        stride = -(-picture.width * picture.channels // 4) * 4
-        head = _head(picture, stride * picture.height, info.metadata.dpi or (0.0, 0.0))
+        _, orientation = turned_exif(info.metadata.exif or b"")
+        height, width, strips = picture.height, picture.width, picture.strips(picture.rows_per_strip())
+        if orientation > 1:  # for which a BMP has no place
+            whole = upright(picture.whole(), orientation)
+            height, width, strips = *whole.shape[:2], iter([whole])
+        stride = -(-width * picture.channels // 4) * 4
+        size = (height, width, picture.channels)
+        head = _head(size, stride * height, info.metadata.dpi or (0.0, 0.0))
         file.write(head)
-        end = len(head) + stride * picture.height
-        for strip in picture.strips(picture.rows_per_strip()):
+        end = len(head) + stride * height
+        for strip in strips:
             rows = np.zeros((len(strip), stride), np.uint8)
             order = [0] if picture.channels == 1 else [2, 1, 0, 3][: picture.channels]
-            rows[:, : picture.width * picture.channels] = strip[::-1, :, order].reshape(len(strip), -1)
+            rows[:, : width * picture.channels] = strip[::-1, :, order].reshape(len(strip), -1)
             end -= rows.nbytes
             file.seek(end)
             file.write(rows.data)
 
 
-def _head(picture: Picture, pixel_bytes: int, dpi: tuple[float, float]) -> bytes:
-    palette = b"".join(bytes([v, v, v, 0]) for v in range(256)) if picture.channels == 1 else b""
-    masks = struct.pack("<4I", *BGRA_MASKS) if picture.channels == 4 else b""
-    size = V4_HEADER_BYTES if masks else INFO_HEADER_BYTES
-    start = FILE_HEADER_BYTES + size + len(palette)
+def _head(size: tuple[int, int, int], pixel_bytes: int, dpi: tuple[float, float]) -> bytes:
+    height, width, channels = size
+    palette = b"".join(bytes([v, v, v, 0]) for v in range(256)) if channels == 1 else b""
+    masks = struct.pack("<4I", *BGRA_MASKS) if channels == 4 else b""
+    header = V4_HEADER_BYTES if masks else INFO_HEADER_BYTES
+    start = FILE_HEADER_BYTES + header + len(palette)
     if start + pixel_bytes > MAX_FILE_BYTES:
         raise OutputError(
             f"cannot be written: BMP holds up to 4 GiB, and the picture takes {pixel_bytes} bytes"
@@ -109,18 +117,18 @@ def _head(picture: Picture, pixel_bytes: int, dpi: tuple[float, float]) -> bytes
     per_metre = (round(resolution / INCH_M) for resolution in dpi)
     info = struct.pack(
         "<IiiHHIIiiII",
-        size,
-        picture.width,
-        picture.height,
+        header,
+        width,
+        height,
         1,
-        8 * picture.channels,
+        8 * channels,
         BIT_FIELDS if masks else 0,
         pixel_bytes,
         *per_metre,
         256 if palette else 0,
         0,
     )
-    srgb = masks and masks + b"BGRs" + bytes(size - INFO_HEADER_BYTES - 20)
+    srgb = masks and masks + b"BGRs" + bytes(header - INFO_HEADER_BYTES - 20)
     return b"BM" + struct.pack("<IHHI", start + pixel_bytes, 0, 0, start) + info + srgb + palette
 
 

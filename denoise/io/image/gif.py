@@ -15,6 +15,7 @@ from denoise.signal import Metadata, Page
 USUAL_MS = 100  # browsers show a frame that states less than 20 ms for as long as this
 TRAILER = b";"
 EXTENSION, IMAGE = 0x21, 0x2C  # first bytes of blocks
+APPLICATION, PROFILE = 0xFF, b"ICCRGBG1012"  # kind of extensions, and that of a colour profile
 
 
 class Gif:
@@ -42,7 +43,8 @@ class Gif:
         plays = image.info["loop"] + (image.info["loop"] > 0) if "loop" in image.info else 1
         note = "palette turned into RGB with alpha (cleaning makes new colours)"
         texts = ("comment",) if image.info.get("comment") else ()
-        return Header(frames, Metadata(xmp=image.info.get("xmp"), plays=plays), (note,), texts=texts)
+        metadata = Metadata(xmp=image.info.get("xmp"), icc=_profile(data[:]), plays=plays)
+        return Header(frames, metadata, (note,), texts=texts)
 
     def pages(self, data: FileBytes, _header: Header) -> Iterator[Array]:
         """Decode frame after frame."""
@@ -50,18 +52,33 @@ class Gif:
 
 
 def _frames(data: bytes) -> int:
-    """Count the images of a GIF by its blocks, up to the first that is none (GIF89a, 15 to 27)."""
-    position, frames = 13 + _table_bytes(data[10]), 0
+    """Count the images of a GIF, up to the first block that is none."""
+    return sum(kind == IMAGE for kind, _ in _blocks(data))
+
+
+def _profile(data: bytes) -> bytes | None:
+    """Return the colour profile (ICC.1, annex B.6)."""
+    for kind, at in _blocks(data):
+        if kind == EXTENSION and data[at - 1] == APPLICATION and data[at + 1 :].startswith(PROFILE):
+            at += 1 + data[at]
+            pieces = []
+            while at < len(data) and data[at]:
+                pieces.append(data[at + 1 : at + 1 + data[at]])
+                at += 1 + data[at]
+            return b"".join(pieces)
+    return None
+
+
+def _blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the first byte of each block, and the position of its sub-blocks (GIF89a, 15 to 27)."""
+    position = 13 + _table_bytes(data[10])
     while position + 10 < len(data) and data[position] in (EXTENSION, IMAGE):
-        if data[position] == IMAGE:
-            frames += 1
-            position += 11 + _table_bytes(data[position + 9])
-        else:
-            position += 2
+        kind = data[position]
+        position += 11 + _table_bytes(data[position + 9]) if kind == IMAGE else 2
+        yield kind, position
         while position < len(data) and data[position]:
             position += 1 + data[position]
         position += 1
-    return frames
 
 
 def _table_bytes(flags: int) -> int:

@@ -88,7 +88,7 @@ class Jpeg(SinglePage):
         ]
         notes = ("CMYK turned into RGB",) if count == 4 else ()
         end = _end(data[:])
-        index = data[:end].find(MPF) + len(MPF)  # the origin of its offsets
+        index = _index_at(data[:end], segments)
         tables = _component_tables(segments, components)
         own = {
             # The encoder writes its own APP14.
@@ -102,7 +102,7 @@ class Jpeg(SinglePage):
             "finer": _finer(tables),
             "subsampling": _subsampling(components),
             "progressive": marker in (0xC2, 0xCA),
-            "keep_rgb": _adobe(segments) == 0 and count == 3,
+            "keep_rgb": _adobe(segments) == 0 and count == 3 and not _is_jfif(segments),
             "inverted": _adobe(segments) is not None,
         }
         page = Page(height, width, 1 if count == 1 else 3, "uint8")
@@ -157,11 +157,11 @@ class Jpeg(SinglePage):
             file.write(_split(piece)[1])
         file.write(b"\xff\xd9")
         if own.get("behind"):
-            end, index = file.tell(), first.find(MPF) + len(MPF)
+            end, index = file.tell(), _index_at(first, segments)
             file.write(own["behind"])
-            if index >= len(MPF):
+            if index:
                 file.seek(index)
-                content = next(c for _, c in segments if c.startswith(MPF))
+                content = next(c for m, c in segments if m == APP2 and c.startswith(MPF))
                 file.write(_moved(content[len(MPF) :], end, end - index - own["shift"]))
 
 
@@ -332,6 +332,17 @@ def _lost_sampling(components: Sequence[Component]) -> tuple[str, ...]:
 def _adobe(segments: Sequence[Segment]) -> int | None:
     """Read the colour transform in Adobe's segment: 0 none, 1 YCbCr, 2 YCCK."""
     return next((c[11] for m, c in segments if m == APP14 and c.startswith(b"Adobe") and len(c) >= 12), None)
+
+
+def _is_jfif(segments: Sequence[Segment]) -> bool:
+    """True if the colours are YCbCr whatever Adobe's segment says, as every decoder reads them."""
+    return any(marker == APP0 and content.startswith(b"JFIF\0") for marker, content in segments)
+
+
+def _index_at(data: bytes, segments: Sequence[Segment]) -> int:
+    """Find the index of further images, which is the origin of its own offsets; 0 if there is none."""
+    found = next((_packed(m, c) for m, c in segments if m == APP2 and c.startswith(MPF)), None)
+    return data.find(found) + 4 + len(MPF) if found and found in data else 0
 
 
 def _behind(segments: Sequence[Segment], rest: bytes) -> str:

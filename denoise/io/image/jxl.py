@@ -7,7 +7,6 @@ profile, which imagecodecs cannot. Pixels are stored upright, as readers ignore 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
@@ -15,7 +14,17 @@ import numpy as np
 from denoise.arrays import Array
 from denoise.errors import OutputError, UnsupportedError
 from denoise.io.formats import optional_package
-from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, icc_fits, lost_boxes, rescaled
+from denoise.io.image.base import (
+    EXIF,
+    FileBytes,
+    Header,
+    Picture,
+    SinglePage,
+    icc_fits,
+    lost_boxes,
+    rescaled,
+    upright,
+)
 from denoise.io.image.ifd import turned_exif
 from denoise.io.limits import require_plausible_page
 from denoise.signal import ImageInfo, Metadata, Page
@@ -23,11 +32,6 @@ from denoise.signal import ImageInfo, Metadata, Page
 DISTANCE = 0.5  # of lossy files, in steps of a visible difference
 SIGNATURE = b"\0\0\0\x0cJXL \r\n\x87\n"
 BOXES = b"JXL |jxlc|jxlp|jxll|jxli|jbrd|brob|Exif|xml ".split(b"|")  # of the picture, its EXIF and XMP
-TURNS: dict[int, Callable[[Array], Array]] = {  # from each orientation of EXIF to upright
-    **{2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1]},
-    **{5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1), 8: np.rot90},
-    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
-}
 
 
 class JpegXl(SinglePage):
@@ -67,9 +71,9 @@ class JpegXl(SinglePage):
         """Encode the picture upright; a lossless source stays lossless, whatever its format."""
         import imagecodecs
 
-        metadata, pixels = info.metadata, picture.whole()
+        metadata = info.metadata
         exif, orientation = turned_exif(metadata.exif or b"")
-        pixels = np.ascontiguousarray(TURNS[orientation](pixels) if orientation in TURNS else pixels)
+        pixels = upright(picture.whole(), orientation)
         pixels = pixels[..., 0] if picture.channels == 1 else pixels
         lossless = info.own.get("lossless", info.format not in ("JPEG", "HEIC", "AVIF"))
         quality: dict[str, Any] = {"lossless": True} if lossless else {"distance": DISTANCE}

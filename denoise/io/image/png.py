@@ -21,6 +21,7 @@ import numpy as np
 from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.image.base import (
+    EXIF,
     FileBytes,
     Header,
     Picture,
@@ -313,7 +314,7 @@ def _metadata(chunks: tuple[Chunk, ...]) -> Metadata:
     found: dict[str, Any] = {}
     for kind, content in chunks:
         if kind == b"eXIf":
-            found["exif"] = content
+            found["exif"] = content.removeprefix(EXIF)  # which some writers add
         elif kind == b"iCCP" and "icc" not in found:  # inflate one, not each of thousands
             found["icc"] = _inflated(content.partition(b"\0")[2][1:])
         elif kind == b"pHYs" and len(content) == 9 and content[8] == 1:

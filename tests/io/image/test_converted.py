@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile as tifffile_module
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from denoise import io
 from denoise.io.image.iptc import APP13, packed_record
@@ -25,6 +25,10 @@ def converted(path: Path, target: Path) -> str:
         for page in pages:
             sink.write(page)
     return "; ".join(getattr(sink, "notes", ()))
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 @pytest.mark.parametrize(
@@ -66,13 +70,73 @@ def test_colours_by_chunks_are_named(tmp_path: Path) -> None:
         (b"cICP", b"\x09\x10\0\1", "cICP: not kept"),
         (b"gAMA", struct.pack(">I", 45455), ""),  # as a picture without it
     ):
-        chunk = (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-        (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+        (tmp_path / "a.png").write_bytes(data[:33] + _chunk(kind, content) + data[33:])
         for suffix in (".jpg", ".webp", ".tif"):
             found = converted(tmp_path / "a.png", tmp_path / f"b{suffix}")
             assert found.startswith(note) if note else not found
+
+
+def test_exif_with_the_prefix_of_a_jpeg_goes_along(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    Image.fromarray(PHOTO).save(tmp_path / "plain.png")
+    data = (tmp_path / "plain.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(
+        data[:33] + _chunk(b"eXIf", b"Exif\0\0" + exif.tobytes()[6:]) + data[33:]
+    )
+    for suffix in (".jpg", ".tif", ".webp", ".avif"):
+        converted(tmp_path / "a.png", tmp_path / f"b{suffix}")
+        with Image.open(tmp_path / f"b{suffix}") as image:
+            assert image.getexif()[0x010F] == "maker"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_format_without_orientation_gets_the_picture_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PHOTO).save(tmp_path / "a.png", exif=exif)
+    converted(tmp_path / "a.png", tmp_path / "b.bmp")
+    with Image.open(tmp_path / "a.png") as before, Image.open(tmp_path / "b.bmp") as after:
+        np.testing.assert_array_equal(ImageOps.exif_transpose(before), after)
+
+
+@pytest.mark.parametrize("sampling", ["4:4:4", "4:2:0"])
+def test_colours_of_a_jpeg_that_is_both_of_jfif_and_of_adobe(tmp_path: Path, sampling: str) -> None:
+    """Decoders heed JFIF: Adobe's transform 0 does not make it RGB."""
+    smooth = np.dstack(np.mgrid[0:64, 0:48]).astype(np.uint8) * 2
+    Image.fromarray(np.dstack([smooth, 200 - smooth[..., 0]])).save(tmp_path / "a.jpg", subsampling=sampling)
+    data = (tmp_path / "a.jpg").read_bytes()
+    adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+    (tmp_path / "a.jpg").write_bytes(data[:20] + adobe + data[20:])
+    converted(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    with Image.open(tmp_path / "a.jpg") as before, Image.open(tmp_path / "b.jpg") as after:
+        assert np.abs(np.subtract(before, after, dtype=float)).max() < 12
+
+
+def test_the_index_of_further_images_is_not_sought_in_exif(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "MPF\0 is the name of an index"
+    pictures = [Image.fromarray(PHOTO), Image.fromarray(255 - PHOTO)]
+    pictures[0].save(tmp_path / "a.mpo", save_all=True, append_images=pictures[1:], exif=exif)
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    converted(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    with Image.open(tmp_path / "a.jpg") as before, Image.open(tmp_path / "b.jpg") as after:
+        assert after.getexif() == before.getexif()
+        before.seek(1)
+        after.seek(1)
+        np.testing.assert_array_equal(before, after)
+
+
+def test_the_profile_of_a_gif_goes_along(tmp_path: Path) -> None:
+    Image.fromarray(PHOTO).quantize(8).save(tmp_path / "a.gif")
+    data = (tmp_path / "a.gif").read_bytes()
+    at = 13 + (3 << (data[10] & 7) + 1)
+    parts = [SRGB[start : start + 255] for start in range(0, len(SRGB), 255)]
+    blocks = b"".join(bytes([len(part)]) + part for part in parts)
+    (tmp_path / "a.gif").write_bytes(data[:at] + b"!\xff\x0bICCRGBG1012" + blocks + b"\0" + data[at:])
+    converted(tmp_path / "a.gif", tmp_path / "b.webp")
+    with Image.open(tmp_path / "b.webp") as image:
+        assert image.info["icc_profile"] == SRGB
 
 
 def test_extra_samples_are_no_alpha_and_are_named(tmp_path: Path) -> None:
