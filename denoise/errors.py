@@ -86,7 +86,8 @@ def reason(error: BaseException) -> str:
 
     Decoders quote invalid bytes, which on a terminal could be commands.
     """
-    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    said = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+    text = next(iter(said.strip().splitlines()), "") or type(error).__name__
     return printable(text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}...")
 
 

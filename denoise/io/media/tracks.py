@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import struct
 from collections.abc import Iterator
@@ -111,7 +112,8 @@ def _tracks(path: Path, _size: int, _mtime_ns: int, numbers: tuple[int, ...]) ->
 
 def _scan(path: Path, index: int) -> Track:
     """Decode a track to count its samples and to note where its time stamps depart from counting."""
-    with opened(path) as file:
+    optional_package(media_format(path).name, f"{path}: ")
+    with _listening() as logged, opened(path) as file:
         stream = file.streams[index]
         context = stream.codec_context
         if context is None or (tag := context.codec_tag) in _ENCRYPTED_TAGS:
@@ -149,6 +151,12 @@ def _scan(path: Path, index: int) -> Track:
         stated_s = float(stream.duration * stream.time_base) if states else 0.0
         if stated_s - end / rate > max(_CUT_S, counter.longest / rate) or _is_cut_short(path):
             damage = damage or "cut short"
+        ours = {*file.format.name.split(","), context.codec.name}
+        said = [text for _, component, text in logged if ours & set(component.split(","))]
+        if said:
+            damage = damage or f"damaged ({reason(ValueError(said[0]))})"
+        if damage and file.duration:
+            stated_s = max(stated_s, file.duration * 1e-6)
         return Track(
             index,
             stream.id,
@@ -177,6 +185,21 @@ class _Counter:
     broken: int = 0  # packets that are shorter than they say, or have parts missing
     skips: bool = False  # samples at the start of a packet are to be skipped
     stop: int = 0  # end of its last packet, in the unit of the stream
+
+
+@contextmanager
+def _listening() -> Iterator[list[tuple[int, str, str]]]:
+    """Collect the errors that FFmpeg logs, with their component: it goes on behind damage without failing."""
+    logging = importlib.import_module("av.logging")
+    before = logging.get_level(), logging.get_skip_repeated()
+    logging.set_level(logging.ERROR)
+    logging.set_skip_repeated(False)
+    try:
+        with logging.Capture(local=True) as logged:
+            yield logged
+    finally:
+        logging.set_level(before[0])
+        logging.set_skip_repeated(before[1])
 
 
 def _is_cut_short(path: Path) -> bool:
@@ -223,6 +246,8 @@ def decode(path: Path, file: Any, stream: Any, counter: _Counter | None = None) 
     av = optional_package("MP4")
     counter = counter or _Counter()
     first = None
+    if not stream.codec_context.is_open:
+        stream.codec_context.options = {**stream.codec_context.options, "err_detect": "crccheck"}
     for packet in file.demux(stream):
         if packet.pts is not None and packet.duration:
             counter.stop = packet.pts + packet.duration

@@ -59,7 +59,8 @@ def _fields(path: Path) -> dict[str, list[Any]]:
     fit = optional_package("FIT", f"{path}: ")
     found: dict[str, list[Any]] = {}
     rows = 0
-    with naming_damage(str(path), "a sound FIT file"), fit.FitReader(str(path)) as reader:
+    sound = naming_damage(str(path), "a sound FIT file")
+    with sound, fit.FitReader(str(path), check_crc=fit.CrcCheck.RAISE) as reader:
         for frame in reader:
             if frame.frame_type != fit.FIT_FRAME_DATA or frame.name != "record":
                 continue

@@ -51,7 +51,7 @@ def _pyarrow(path: Path) -> Any:
 def _open(path: Path) -> Any:
     pyarrow = _pyarrow(path)
     with naming_damage(str(path), "a Parquet table"):
-        return pyarrow.parquet.ParquetFile(path)
+        return pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
 
 
 def _values(column: Any) -> tuple[Array, Mask]:
@@ -160,6 +160,12 @@ class ParquetWriter(SensorWriter):
             for encoding in _ENCODINGS.intersection(chunk.encodings)
             if chunk.path_in_schema not in in_dictionary
         }
+        physical = {chunk.physical_type for chunk in chunks}
+        decimals = {
+            schema.column(n).physical_type
+            for n in range(metadata.num_columns)
+            if (schema := metadata.schema).column(n).logical_type.type == "DECIMAL"
+        }
         self._table = stack.enter_context(
             pyarrow.parquet.ParquetWriter(
                 temporary,
@@ -173,6 +179,8 @@ class ParquetWriter(SensorWriter):
                 version=metadata.format_version,
                 sorting_columns=[*order] or None,
                 write_page_index=any(chunk.has_column_index for chunk in chunks),
+                use_deprecated_int96_timestamps="INT96" in physical,
+                **({"store_decimal_as_integer": True} if decimals & {"INT32", "INT64"} else {}),
                 **({"bloom_filter_options": filtered} if filtered else {}),
             )
         )

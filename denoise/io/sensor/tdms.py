@@ -6,6 +6,7 @@ scales is written as scaled, so its properties for that go. The whole file is in
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class _Tdms:
 
     def members(self, path: Path) -> dict[str, Member]:
         found: dict[str, Member] = {}
-        with _open(path) as file:
+        with _open(path) as file, naming_damage(str(path), "a sound TDMS file"):
             channels = _channels(file)
             require_few(len(channels), "channels", f"{path}: ")
             for name, channel in channels.items():
@@ -53,6 +54,7 @@ class _Tdms:
 
 def _open(path: Path) -> Any:
     tdms = optional_package("TDMS", f"{path}: ")
+    tdms.log.log_manager.set_level(logging.CRITICAL)  # it warns of damage on the terminal
     with naming_damage(str(path), "a sound TDMS file"):
         file = tdms.TdmsFile.read(path)
     if file.file_status.incomplete_final_segment:
@@ -62,8 +64,16 @@ def _open(path: Path) -> Any:
 
 
 def _channels(file: Any) -> dict[str, Any]:
-    groups = file.groups()
-    return {f"{group.name}/{channel.name}": channel for group in groups for channel in group.channels()}
+    """Channels by group and name; the second pair that reads the same has `#2` behind it."""
+    found: dict[str, Any] = {}
+    for group in file.groups():
+        for channel in group.channels():
+            name, number = f"{group.name}/{channel.name}", 1
+            while name in found:
+                number += 1
+                name = f"{group.name}/{channel.name}#{number}"
+            found[name] = channel
+    return found
 
 
 FORMAT = ArchiveFormat(_Tdms())

@@ -545,6 +545,27 @@ def test_a_file_that_was_cut_short_is_salvaged_or_refused(tmp_path: Path, made: 
     assert 0 < info.shape[1] < 96000
 
 
+@pytest.mark.parametrize(
+    ("suffix", "muxer", "codec", "zeros"), [(".webm", "webm", "libopus", 4000), (".tta", "tta", "tta", 1)]
+)
+def test_damage_that_a_demuxer_passes_over_is_salvaged(
+    tmp_path: Path, suffix: str, muxer: str, codec: str, zeros: int
+) -> None:
+    source = make(tmp_path / f"a{suffix}", Made(suffix, muxer, (codec,), rate=48000, seconds=4))
+    assert io.probe(source).salvaged is None
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + zeros] = (
+        bytes(value ^ 85 for value in data[middle:][:1]) if zeros == 1 else bytes(zeros)
+    )
+    source.write_bytes(data)
+    with pytest.raises(UnreadableError, match="damaged"):
+        io.probe(source)
+    info = io.probe(source, salvage=True)
+    assert info.salvaged is not None
+    assert "of about 4.0 s" in info.salvaged
+
+
 def test_encrypted_sound_is_refused(tmp_path: Path) -> None:
     source = make(tmp_path / "a.m4a", CONTAINERS[0])
     data = source.read_bytes()

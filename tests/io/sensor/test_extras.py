@@ -1,6 +1,7 @@
 """Formats of instruments through the libraries of their fields: read, written back, and refused."""
 
 import io as memory
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from denoise import clean_file, io
-from denoise.errors import NothingToCleanError, UsageError
+from denoise.errors import NothingToCleanError, UnreadableError, UsageError
 from tests.io.sensor.makers import make_fif, make_fit, make_mseed, make_tdms, make_xlsx
 
 T_S = np.arange(300) / 100
@@ -395,3 +396,56 @@ def test_a_dead_channel_and_an_infinity_refuse_no_file(tmp_path: Path) -> None:
     out = halved(tmp_path / "a.npz", tmp_path / "b.npz")
     assert np.isnan(out[0, 40])
     assert np.isinf(np.load(tmp_path / "b.npz")["x"][40])
+
+
+def test_a_checksum_that_disagrees_is_damage(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    make_fit(tmp_path / "a.fit", np.full(300, 200))
+    table = pa.table({"t": T_S, "x": LOG[0]})
+    pq.write_table(
+        table, tmp_path / "a.parquet", write_page_checksum=True, compression="none", use_dictionary=False
+    )
+    for name in ("a.fit", "a.parquet"):
+        io.read(tmp_path / name)
+        data = bytearray((tmp_path / name).read_bytes())
+        data[1500] ^= 1
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UnreadableError, match=rf"{name}: .*(crc|checksum)"):
+            io.read(tmp_path / name)
+
+
+def test_channels_whose_names_read_the_same_are_all_kept(tmp_path: Path) -> None:
+    from nptdms import ChannelObject, TdmsFile, TdmsWriter
+
+    path, out = tmp_path / "a.tdms", tmp_path / "b.tdms"
+    with TdmsWriter(str(path)) as writer:
+        writer.write_segment([ChannelObject("a", "b/c", LOG[0]), ChannelObject("a/b", "c", LOG[1])])
+    assert io.probe(path).names == ("a/b/c", "a/b/c#2")
+    np.testing.assert_allclose(halved(path, out), HALF * LOG)
+    with TdmsFile.read(out) as file:
+        np.testing.assert_allclose(file["a"]["b/c"][:], HALF * LOG[0])
+        np.testing.assert_allclose(file["a/b"]["c"][:], HALF * LOG[1])
+
+
+def test_a_parquet_keeps_old_stamps_and_decimals(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, out = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    stamps = pa.array(1_700_000_000_000_000_001 + np.arange(300) * 10**7, pa.timestamp("ns"))
+    money = pa.array([Decimal(n) / 100 for n in range(300)], pa.decimal128(9, 2))
+    pq.write_table(
+        pa.table({"t": stamps, "x": LOG[0], "m": money}),
+        path,
+        version="1.0",
+        use_deprecated_int96_timestamps=True,
+        store_decimal_as_integer=True,
+    )
+    halved(path, out)
+    before, after = pq.ParquetFile(path), pq.ParquetFile(out)
+    kinds = [[f.schema.column(n).physical_type for n in range(3)] for f in (before, after)]
+    assert kinds[0] == kinds[1] == ["INT96", "DOUBLE", "INT32"]
+    assert after.schema_arrow == before.schema_arrow
+    assert after.read(["t", "m"]) == before.read(["t", "m"])
