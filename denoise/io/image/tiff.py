@@ -7,6 +7,7 @@ twice. The EXIF and GPS directories, which tifffile does not write, are appended
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 XMP_TAG, ICC_TAG, SUBIFD_TAG, LAYERS_TAG = 700, 34675, 330, 37724
 IPTC_TAG, RESOURCES_TAG, IMAGEJ_TAGS = 33723, 34377, {50838, 50839}
 NO_DATA_TAG = 42113  # of GDAL: a number as text
+DESCRIPTION = 270
+OME_TYPE = re.compile(rb"""(<(?:\w+:)?Pixels\b[^>]*?\bType=["'])\w+""")  # of samples (OME-XML)
+OME_TYPES = {"uint8": b"uint8", "uint16": b"uint16", "float32": b"float"}
 BYTE, ASCII, UNDEFINED = 1, 2, 7
 RATIONALS = {5: "I", 10: "i"}
 # Tags of how the pixels are stored: the writer makes its own; and Photoshop's layers, which contain the noisy
@@ -53,6 +57,8 @@ STRUCTURE = frozenset(
     {*range(254, 267), 273, *range(277, 285), *range(288, 294), 296, 301, 317, *range(320, 326), 330}
     | {*range(332, 343), 347, *range(512, 522), *range(529, 533), LAYERS_TAG, 40965}
 )
+# Those of them that say more: ranges and curves of values, which may fit the cleaned ones no longer.
+LEFT_OUT = (280, 281, 290, 291, 301, 333, 340, 341, 342, 532)
 # Blocks with places of their own.
 NOT_EXIF = frozenset([XMP_TAG, ICC_TAG, IPTC_TAG, RESOURCES_TAG, *IMAGEJ_TAGS])
 # tifffile refuses the real codes; these private neighbours keep the directory sorted until they are renamed.
@@ -103,7 +109,14 @@ class Tiff:
             own = {"big": tif.is_bigtiff, "layouts": layouts, "no_data": tuple(map(_no_data, pages))}
             found = tuple(_page(page, len(data)) for page in pages)
             metadata, texts = _metadata(layouts[0])
-            return Header(found, metadata, notes, own, _behind(data, tif, pages), texts)
+            named = dict.fromkeys(
+                f"{page.tags[code].name}: not kept"
+                for page in pages
+                for code in LEFT_OUT
+                if code in page.tags
+            )
+            lost = (*named, *_behind(data, tif, pages))
+            return Header(found, metadata, notes, own, lost, texts)
 
     def pages(self, data: FileBytes, header: Header) -> Iterator[Array]:
         """Decode page after page."""
@@ -185,20 +198,24 @@ class TiffSink:
             description=None,
             software=False,
             metadata=None,
-            extratags=_extratags(layout.tags, picture.channels, big=self._big, same=self._same),
+            extratags=_extratags(layout.tags, picture, big=self._big, same=self._same),
         )
         self.written.append(layout.tags)
 
 
-def _extratags(tags: Tags, channels: int, *, big: bool, same: bool) -> list[tuple[Any, ...]]:
+def _extratags(tags: Tags, picture: Picture, *, big: bool, same: bool) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for entry in tags.entries:
-        if entry.code == ICC_TAG and not icc_fits(entry.value, channels, same=same):
+        if entry.code == ICC_TAG and not icc_fits(entry.value, picture.channels, same=same):
             continue
         value: Any = entry.value
+        if entry.code == DESCRIPTION and b"<OME" in value:
+            value = OME_TYPE.sub(rb"\1" + OME_TYPES[picture.dtype.name], value)
         if entry.type in RATIONALS:  # tifffile doubles the count of packed ones
             value = struct.unpack(f"{tags.order}{2 * entry.count}{RATIONALS[entry.type]}", value)
-        found.append((entry.code, entry.type, entry.count, value, True))
+        found.append(
+            (entry.code, entry.type, entry.count if entry.code != DESCRIPTION else len(value), value, True)
+        )
     for code in tags.below:
         found.append((PLACEHOLDERS[code], IFD8 if big else LONG, 1, bytes(8 if big else 4), True))
     return found

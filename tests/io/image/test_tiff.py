@@ -101,3 +101,22 @@ def test_a_picture_without_a_resolution_gets_none(tmp_path: Path, dpi: tuple[flo
     with Image.open(tmp_path / "b.tif") as after:
         assert after.info.get("dpi") == dpi
         assert dpi or after.tag_v2.get(296, 1) == 1
+
+
+def test_tags_that_may_fit_no_longer_are_named(tmp_path: Path) -> None:
+    tags = [(280, 3, 1, 0, True), (281, 3, 1, 4095, True), (315, 2, 3, b"me\0", True)]
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 20), np.uint16), extratags=tags, metadata=None)
+    with io.reader(tmp_path / "a.tif") as pages, io.writer(tmp_path / "b.tif", pages.info) as sink:
+        for page in pages:
+            sink.write(page)
+    assert sink.notes == ("MinSampleValue: not kept", "MaxSampleValue: not kept")
+
+
+def test_ome_states_the_type_that_is_written(tmp_path: Path) -> None:
+    stack = np.arange(320, dtype=np.int16).reshape(16, 20)
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack)
+    array, info = io.read(tmp_path / "a.ome.tif")
+    io.write(tmp_path / "b.ome.tif", array, info)
+    with tifffile.TiffFile(tmp_path / "b.ome.tif") as file:
+        assert 'Type="float"' in (file.ome_metadata or "")
+        assert file.series[0].dtype == file.pages[0].dtype == np.float32
