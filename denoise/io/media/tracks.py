@@ -145,7 +145,7 @@ def _scan(path: Path, index: int) -> Track:
             if 0 < end - min(stops) < 4 * counter.longest:
                 samples -= end - min(stops)
         damage = f"{counted(counter.bad, 'packet')} of its sound cannot be decoded" if counter.bad else None
-        if counter.broken:
+        if counter.broken > _is_open_ended(path):  # whose last packet is as long as there are bytes
             damage = damage or f"bytes of {counted(counter.broken, 'packet')} of its sound are missing"
         states = stream.duration and file.format.name.split(",")[0] in _STATES_LENGTH
         stated_s = float(stream.duration * stream.time_base) if states else 0.0
@@ -224,15 +224,20 @@ def _is_cut_short(path: Path) -> bool:
     return False
 
 
+def _is_open_ended(path: Path) -> bool:
+    """True for a Core Audio file whose sound lasts to the end of the file, as a recorder writes it."""
+    return read_head(path).startswith(b"caff") and _caf_size(path) < 0
+
+
 def _caf_size(path: Path) -> int:
-    """Sum up the chunks of a Core Audio file (Apple, "Core Audio Format Specification")."""
+    """Sum up the chunks of a Core Audio file (Apple, "Core Audio Format Specification"); -1 if it is open."""
     at, end = 8, path.stat().st_size
     with path.open("rb") as file:
         while at + 12 <= end:
             file.seek(at)
             size = int.from_bytes(file.read(12)[4:], "big", signed=True)
             if size < 0:  # to the end of the file
-                return end
+                return -1
             at += 12 + size
     return at
 

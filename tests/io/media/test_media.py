@@ -566,6 +566,16 @@ def test_damage_that_a_demuxer_passes_over_is_salvaged(
     assert "of about 4.0 s" in info.salvaged
 
 
+def test_a_recording_that_lasts_to_the_end_of_its_file_is_whole(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.caf", Made(".caf", "caf", ("pcm_s16le",), rate=8000, seconds=1))
+    data = source.read_bytes()
+    at = data.index(b"data") + 4
+    end = at + 8 + int.from_bytes(data[at : at + 8], "big")
+    source.write_bytes(data[:at] + b"\xff" * 8 + data[at + 8 : end])
+    info = io.probe(source)
+    assert (info.salvaged, info.shape[1]) == (None, 8000)
+
+
 def test_encrypted_sound_is_refused(tmp_path: Path) -> None:
     source = make(tmp_path / "a.m4a", CONTAINERS[0])
     data = source.read_bytes()
