@@ -123,17 +123,19 @@ class LazyGroup(click.Group):
 
 
 def _refuse_repeated(ctx: click.Context, args: list[str]) -> None:
-    """Refuse two values for an option of one, of which click would drop the first without a word."""
+    """Refuse a noise or a list that is given twice, of which click would drop the first without a word.
+
+    Of other options the last one counts, as everywhere, so that an alias may be overridden.
+    """
     try:
         order = ctx.command.make_parser(ctx).parse_args(args)[2]
     except click.UsageError:  # the command itself says it
         return
     for option in order:
-        single = isinstance(option, click.Option) and not (option.multiple or option.is_flag or option.count)
-        if single and (times := order.count(option)) > 1:
-            raise WrongUsage(
-                f"{option.opts[-1]} is given {times} times, but takes one {option.make_metavar(ctx)}"
-            )
+        if isinstance(option, click.Option) and not option.multiple and (times := order.count(option)) > 1:
+            metavar = option.make_metavar(ctx)
+            if metavar == "SPEC" or "," in metavar:
+                raise WrongUsage(f"{option.opts[-1]} is given {times} times, but takes one {metavar}")
 
 
 @contextmanager

@@ -146,11 +146,13 @@ def test_a_missing_option_is_named_with_the_usage(
     assert f"Missing option {option}" in result.stderr
 
 
-def test_two_values_for_one_option_are_refused(denoise: Run, tmp_path: Path) -> None:
+def test_two_noises_or_lists_are_refused_where_one_would_be_dropped(denoise: Run, tmp_path: Path) -> None:
     noises = ("--noise", "gaussian:sigma=5", "--noise", "jpeg")
     result = denoise("benchmark", tmp_path, *noises)
     assert result.exit_code == 2
     assert "--noise is given 2 times, but takes one SPEC" in result.stderr
+    twice = denoise("benchmark", tmp_path, "--models", "photo", "--models", "none")
+    assert "--models is given 2 times, but takes one A,B,.." in twice.stderr
     assert "is given" not in denoise("corrupt", tmp_path, "-o", tmp_path / "out", *noises).stderr
 
 
