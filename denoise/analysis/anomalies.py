@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise import weights
 from denoise.analysis.embedding import AutoencoderEmbedding
-from denoise.analysis.estimator import Estimator
+from denoise.analysis.estimator import Estimator, value_errors
 from denoise.analysis.evidence import Evidence, RowEvidence, WindowEvidence, is_signal, packed, unpacked
 from denoise.analysis.origin import listed, rate_misfit
 from denoise.analysis.segments import Page, Segment, Segmentation, Segments
@@ -92,6 +92,7 @@ class AnomalyDetector(Estimator):
 
     _kind, _fitted = "outlier_detector", "tail_"
 
+    @value_errors()
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Learn what normal items are like, and set the threshold.
 
@@ -109,7 +110,9 @@ class AnomalyDetector(Estimator):
             if len(rows) < _MIN_ROWS:
                 raise InputError(f"X has {len(rows)} rows; expected at least {_MIN_ROWS}")
             evidence = RowEvidence(rows)
-            return self._adopt(evidence, rows.shape[1:], evidence.own_scores())
+            self._adopt(evidence, rows.shape[1:], evidence.own_scores())
+            self._store_features(X, self.n_features_in_)
+            return self
         held = round(self.held_out * len(items)) if items.ndim else 0
         if len(items) - held < _MIN_ITEMS or held < 1:
             raise InputError(
@@ -119,7 +122,9 @@ class AnomalyDetector(Estimator):
         settings = {"code_size": self.code_size, "steps": self.steps, "seed": self.seed}
         training = items[np.sort(order[held:])]
         embedding = AutoencoderEmbedding(**{**settings, **(self.settings or {})}).fit(training)
-        return self.calibrate(embedding, training, items[np.sort(order[:held])])
+        self.calibrate(embedding, training, items[np.sort(order[:held])])
+        self._store_features(X, self.n_features_in_)
+        return self
 
     def _are_rows(self, items: Array) -> bool:
         if self.kind != "auto" or items.ndim != 2 or items.dtype.kind not in "iufb" or not items.size:
@@ -186,6 +191,7 @@ class AnomalyDetector(Estimator):
         advice = f"which takes about {needed} normal files, or a quantile of {most:g} at most"
         return (*self.evidence_.notes, f"{few}, {advice}")
 
+    @value_errors()
     def measure(self, X: ArrayLike) -> Measured:
         """Compute score, probability and reconstruction error of each item."""
         self._check_fitted()
@@ -195,6 +201,7 @@ class AnomalyDetector(Estimator):
         return Measured(score, self.tail_.p_values(score), error, self.evidence_.elbo(items))
 
     def _like_fitted(self, X: ArrayLike) -> ArrayLike:
+        self._check_names(X)
         if isinstance(self.evidence_, WindowEvidence):
             return X  # which the autoencoder checks
         rows = _rows(np.asarray(X))
@@ -218,6 +225,7 @@ class AnomalyDetector(Estimator):
         """Fit, then predict the same items."""
         return self.fit(X, y).predict(X)
 
+    @value_errors()
     def explain(self, X: ArrayLike) -> Floats:
         """Localise anomalies by the squared deviation of each value, in units of its spread on normal items.
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from denoise import weights
-from denoise.analysis.estimator import Transformer
+from denoise.analysis.estimator import Transformer, value_errors
 from denoise.analysis.segments import Segmentation
 from denoise.arrays import Array, Doubles, Floats
 from denoise.errors import InputError, UsageError, WeightsError
@@ -71,6 +71,7 @@ class AutoencoderEmbedding(Transformer):
 
     _preserves = "float32"
 
+    @value_errors()
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002
         """Train a network on `X`.
 
@@ -95,6 +96,7 @@ class AutoencoderEmbedding(Transformer):
         model = build(**self._config(modality, items.shape[1:]))
         self._adopt(model, items.shape[1:], float(items.mean()), float(items.std()) or 1.0)
         self._x_shape = array.shape[1:]
+        self._store_features(X, self.n_features_in_)
         self._train(torch.from_numpy((items - self.offset_) / self.scale_))
         return self
 
@@ -129,7 +131,7 @@ class AutoencoderEmbedding(Transformer):
         if any(n % model.spec.multiple_of for n in shape[1:]):
             raise UsageError(f"items are {shape}; the model takes multiples of {model.spec.multiple_of}")
         self.model_, self.item_shape_, self.offset_, self.scale_ = model, shape, offset, scale
-        self._x_shape = shape
+        self._x_shape, self.n_features_in_ = shape, math.prod(shape)
         with torch.no_grad():
             self.code_shape_ = tuple(model.eval().encode(torch.zeros(1, *shape)).shape[1:])
 
@@ -173,6 +175,7 @@ class AutoencoderEmbedding(Transformer):
             frame.index = X.index
         return frame
 
+    @value_errors()
     @torch.no_grad()
     def encode(self, X: ArrayLike) -> Floats:
         """Encode items into an array, whatever `set_output` chose."""
@@ -181,6 +184,7 @@ class AutoencoderEmbedding(Transformer):
         codes = [self.model_.encode(part).flatten(1).numpy() for part in self._parts(items)]
         return np.concatenate(codes)
 
+    @value_errors()
     @torch.no_grad()
     def inverse_transform(self, X: ArrayLike) -> Floats:
         """Decode codes into items of the shape that `fit` took."""
@@ -207,6 +211,7 @@ class AutoencoderEmbedding(Transformer):
         left = items - self.inverse_transform(self.encode(items)).reshape(items.shape)
         return np.square(left, dtype=np.float64).reshape(len(items), -1).mean(1)
 
+    @value_errors()
     @torch.no_grad()
     def divergence(self, X: ArrayLike) -> Doubles | None:
         """Divergence of each code from the prior in nats; None unless the model is variational."""
@@ -262,6 +267,7 @@ class AutoencoderEmbedding(Transformer):
         return embedding, cut
 
     def _like_fitted(self, X: ArrayLike) -> Floats:
+        self._check_names(X)
         array = np.asarray(X)
         channelless = self.item_shape_[1:] if self.item_shape_[0] == 1 else self.item_shape_
         if array.shape[1:] not in (self._x_shape, self.item_shape_, channelless):

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from denoise.errors import UsageError
+import numpy as np
+
+from denoise.errors import InputError, UsageError
 
 LIBRARIES = ("pandas", "polars")  # of frames
 
 
 class ParameterError(UsageError, ValueError):
     """A `UsageError` that scikit-learn and its users catch as a ValueError."""
+
+
+class TableError(InputError, ValueError):
+    """An `InputError` that scikit-learn and its users catch as a ValueError."""
+
+
+class _ElementError(InputError, TypeError):
+    """An `InputError` of an element that is no number, which numpy's users catch as a TypeError."""
+
+
+@contextmanager
+def value_errors() -> Iterator[None]:
+    """Raise this project's errors as the ValueErrors of the protocol."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except InputError as error:
+        kind = _ElementError if isinstance(error.__cause__, TypeError) else TableError
+        raise kind(str(error)) from error
+    except UsageError as error:
+        raise ParameterError(str(error)) from error
 
 
 @dataclass(eq=False, repr=False)
@@ -57,6 +82,28 @@ class Estimator:
             )
             raise error
 
+    def _store_features(self, X: Any, count: int) -> None:
+        """Store the number of columns, and the names that a frame gives them."""
+        self.n_features_in_ = count
+        names = _names(X)
+        if names and all(isinstance(name, str) for name in names):
+            self.feature_names_in_ = np.asarray(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _check_names(self, X: Any) -> None:
+        """Raise an InputError if a frame has other names than that of `fit`, or another order."""
+        expected, names = list(getattr(self, "feature_names_in_", ())), _names(X)
+        if not expected or not names or names == expected:
+            return
+        if len(names) != len(expected):
+            raise InputError(f"X has {len(names)} features; expected the {len(expected)} of fit")
+        found = next((new, old) for new, old in zip(names, expected, strict=True) if new != old)
+        raise InputError(
+            "The feature names should match those that were passed during fit, in the same order: "
+            f"X has {found[0]!r} where fit had {found[1]!r}"
+        )
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, self._fitted)
 
@@ -94,3 +141,7 @@ class Transformer(Estimator):
         own: Mapping[str, str] = getattr(self, "_sklearn_output_config", {})
         known = sys.modules.get("sklearn")
         return own.get("transform") or (known.get_config()["transform_output"] if known else "default")
+
+
+def _names(X: Any) -> list[Any]:
+    return list(getattr(X, "columns", ()))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from denoise.analysis.estimator import ParameterError, Transformer
+from denoise.analysis.estimator import Transformer, value_errors
 from denoise.arrays import Array, Doubles
 from denoise.errors import InputError, UsageError
 from denoise.infer.catalogue import load
@@ -20,29 +19,6 @@ from denoise.infer.gaps import GapFiller, check_fill_gaps
 from denoise.io.sensor.base import admitted, confined
 from denoise.io.sensor.kinds import domain_of
 from denoise.io.sensor.survey import without_codes
-
-
-class _TableError(InputError, ValueError):
-    """An `InputError` that scikit-learn and its users catch as a ValueError."""
-
-
-class _ElementError(InputError, TypeError):
-    """An `InputError` of an element that is no number, which numpy's users catch as a TypeError."""
-
-
-@contextmanager
-def _value_errors() -> Iterator[None]:
-    """Raise this project's errors as the ValueErrors of the protocol."""
-    try:
-        yield
-    except ValueError:
-        raise
-    except InputError as error:
-        raise (_ElementError if isinstance(error.__cause__, TypeError) else _TableError)(
-            str(error)
-        ) from error
-    except UsageError as error:
-        raise ParameterError(str(error)) from error
 
 
 @dataclass(eq=False, repr=False)
@@ -98,7 +74,7 @@ class SignalDenoiser(Transformer):
             UsageError: A parameter is out of its range, or the model is not for sensor signals; also a
                 ValueError.
         """
-        with _value_errors():
+        with value_errors():
             table = table_of(X)
             check_fill_gaps(self.fill_gaps)
             self.cleaner_ = self.model if isinstance(self.model, Cleaner) else load(self.model, "sensor")
@@ -107,12 +83,7 @@ class SignalDenoiser(Transformer):
                 raise UsageError(f"the model {self.cleaner_.name} cleans {kind}, not sensor")
             self.columns_ = measurements(table, self.columns, self.exclude)
             self.sample_rate_ = rate_of(table)
-        self.n_features_in_ = len(table.columns)
-        names = getattr(X, "columns", None)
-        if names is not None and all(isinstance(name, str) for name in names):
-            self.feature_names_in_ = np.asarray(names, dtype=object)
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
+        self._store_features(X, len(table.columns))
         return self
 
     def transform(self, X: ArrayLike) -> Any:
@@ -129,7 +100,7 @@ class SignalDenoiser(Transformer):
             InputError: `X` is no table of the same columns in the same order; also a ValueError.
         """
         self._check_fitted()
-        with _value_errors():
+        with value_errors():
             table = table_of(X)
             self._check_columns(X, table)
             chosen = [table.columns[index] for index in self.columns_]
@@ -167,15 +138,7 @@ class SignalDenoiser(Transformer):
                 f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        expected = getattr(self, "feature_names_in_", None)
-        names = list(getattr(X, "columns", ()))
-        if expected is None or not names or names == list(expected):
-            return
-        found = next((new, old) for new, old in zip(names, expected, strict=True) if new != old)
-        raise InputError(
-            "The feature names should match those that were passed during fit, in the same order: "
-            f"X has {found[0]!r} where fit had {found[1]!r}"
-        )
+        self._check_names(X)
 
     def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
         """Run `fit`, then `transform` the same table."""
