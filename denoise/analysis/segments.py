@@ -118,7 +118,8 @@ class Segments:
     """Segments of one file, in order; iterating reads the file.
 
     Segments with a gap (NaN) are omitted and counted in `left_out`; `pages` grows while the file is read.
-    `thumbnail` has 32 x 32 pixels in gray, from 0 (the darkest) to 255 (the brightest).
+    `thumbnail` has 32 x 32 pixels in gray, from 0 (the darkest) to 255 (the brightest);
+    one of a single shade has that shade.
 
     Args:
         options: Options of its reader, such as `columns` for a sensor log.
@@ -329,7 +330,9 @@ def _resized(planes: Floats, size: tuple[int, ...]) -> Floats:
 
 def _thumbnail(planes: Floats) -> NDArray[np.uint8]:
     gray = _resized(planes.mean(axis=0, keepdims=True), _THUMBNAIL)[0]
-    return np.rint(255 * (gray - gray.min()) / max(float(np.ptp(gray)), _FLAT)).astype(np.uint8)
+    contrast = float(np.ptp(gray))
+    shown = (gray - gray.min()) / contrast if contrast > _FLAT else np.clip(gray, 0, 1)
+    return np.rint(255 * shown).astype(np.uint8)
 
 
 def _padded(values: Array, size: tuple[int, ...]) -> Array:

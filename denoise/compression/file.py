@@ -125,6 +125,8 @@ def compress(
     data = _FIXED.pack(MAGIC, VERSION, flags, number, codec.digest)
     data += b"".join(map(_varint, (width, height, *map(len, parts)))) + b"".join(parts)
     _check(Page(height, width, len(pixels), "uint8"), len(data) + 4, flags, f"{source}: ")
+    if len(data) + 4 > source.stat().st_size:
+        notes += ("larger than the input, which is compressed already",)
     with replacing(target, source) as partial:
         partial.write_bytes(data + struct.pack("<I", zlib.crc32(data)))
     return Compressed(

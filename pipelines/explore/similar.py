@@ -18,6 +18,7 @@ from pipelines.explore.reconstruct import archived_model
 
 DUPLICATE = 0.999  # cosine of the codes of near-duplicates
 SAME_PICTURE = 0.95  # correlation of the thumbnails of near-duplicates
+_SAME_SHADE = 1.0  # difference of two one-coloured thumbnails, of 255
 _TINY = 1e-12
 
 
@@ -54,7 +55,8 @@ def similar(path: Path, job: SimilarJob) -> tuple[list[Match], tuple[str, ...]]:
 def duplicates(path: Path) -> list[list[str]]:
     """Group the near-duplicates of an archive: each is near another of its group.
 
-    Pictures are near-duplicates if their thumbnails correlate, other files if their codes point the same way.
+    Pictures are near-duplicates if their thumbnails correlate, or have the same single shade; other files if
+    their codes point the same way.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
@@ -63,11 +65,15 @@ def duplicates(path: Path) -> list[list[str]]:
     thumbnails = [file.thumbnail.ravel() for file in archive.files if file.thumbnail is not None]
     if thumbnails:
         pixels = np.stack(thumbnails).astype(np.float32)
-        directions, least = _directions(pixels - pixels.mean(axis=1, keepdims=True)), SAME_PICTURE
+        shades = pixels.mean(axis=1, keepdims=True)
+        directions = _directions(pixels - shades)
+        flat = directions[:, -1] == 1  # of one shade, so that they correlate with nothing
+        near = directions @ directions.T >= SAME_PICTURE
+        near &= ~np.outer(flat, flat) | (np.abs(shades - shades.T) <= _SAME_SHADE)
     else:
-        directions, least = directions_of(archive.files)[1], DUPLICATE
-    near = csr_array(directions @ directions.T >= least)
-    labels = connected_components(near, directed=False)[1]
+        directions = directions_of(archive.files)[1]
+        near = directions @ directions.T >= DUPLICATE
+    labels = connected_components(csr_array(near), directed=False)[1]
     groups: dict[int, list[str]] = {}
     for label, file in zip(labels.tolist(), archive.files, strict=True):
         groups.setdefault(label, []).append(file.name)

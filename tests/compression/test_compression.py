@@ -346,6 +346,15 @@ def test_folders_and_back(tmp_path: Path) -> None:
     assert io.probe(one).shape == (3, 64, 64)
 
 
+def test_a_file_that_grows_has_a_note(codec: ImageCompressor, tmp_path: Path) -> None:
+    photo, packed = tmp_path / "photo.jpg", tmp_path / "photo.dnz"
+    Image.open(COFFEE).convert("RGB").save(photo, quality=60)
+    grown = coding.compress(photo, packed, 50, codec, lossless=True)
+    assert grown.bytes_after > grown.bytes_before
+    assert "larger than the input, which is compressed already" in grown.notes
+    assert not any("larger" in note for note in coding.compress(COFFEE, packed, 50, codec).notes)
+
+
 def test_a_comment_that_goes_has_a_note(codec: ImageCompressor, tmp_path: Path) -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("Title", "a")

@@ -58,6 +58,23 @@ def test_a_picture_is_next_to_its_kind_and_grouped_with_its_copy(archive: Path, 
         assert sentence in refused.output + refused.stderr
 
 
+def test_pages_of_one_colour_are_alike_only_in_that_colour(tmp_path: Path, denoise: Run) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, level in (("black", 0), ("black2", 0), ("gray", 120), ("white", 255)):
+        Image.new("L", (16, 16), level).save(folder / f"{name}.png")
+    for number in range(20):
+        Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(folder / f"noise{number}.png")
+    out = tmp_path / "codes.npz"
+    embedded = denoise("embed", folder, "-o", out, *QUICK)
+    assert embedded.exit_code == 0, embedded.output
+    result = denoise("similar", "--in", out)
+    assert [line.split() for line in result.stdout.splitlines() if ".png" in line] == [
+        ["black.png", "black2.png"]
+    ]
+
+
 @pytest.mark.parametrize("encoder", [("--pretrained", "photo"), QUICK])
 def test_copies_of_a_photo_are_found_and_other_photos_are_not(
     tmp_path: Path, denoise: Run, encoder: tuple[Any, ...]
