@@ -23,6 +23,7 @@ from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.image import iptc
 from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.io.image.ifd import read_entries
+from denoise.io.image.jpeg_scans import Frame, Scan, missing
 from denoise.io.limits import require_few
 from denoise.signal import ImageInfo, Metadata, Page
 
@@ -30,6 +31,7 @@ XMP, ICC = b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 EOI, SOS, DQT, DRI, COM = 0xD9, 0xDA, 0xDB, 0xDD, 0xFE
 APP0, APP1, APP2, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, without DHT, JPG, DAC
+JPEG_LS = 0xF7
 DECODED_FRAMES = frozenset(b"\xc0\xc1\xc2\xc9\xca")  # baseline, extended, progressive; two arithmetic
 EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 MAX_SEGMENT_BYTES = 65533  # of content
@@ -74,10 +76,12 @@ class Jpeg(SinglePage):
     def header(self, data: FileBytes) -> Header:
         """Read every segment before the first scan."""
         segments, _ = _segments(data)
-        marker, frame = next(((m, c) for m, c in segments if m in FRAMES), (0, b""))
+        marker, frame = next(((m, c) for m, c in segments if m in (*FRAMES, JPEG_LS)), (0, b""))
         if len(frame) < 6:
             raise UnreadableError("is damaged: JPEG data without a frame header")
         precision, height, width, count = struct.unpack(">BHHB", frame[:6])
+        if marker == JPEG_LS:
+            raise UnsupportedError("is JPEG-LS, which no decoder here reads; expected JPEG")
         if marker not in DECODED_FRAMES or precision != 8 or count not in (1, 3, 4) or not height:
             raise UnsupportedError(
                 f"is a JPEG with {count} components of {precision} bits (frame type {marker - 0xC0}); "
@@ -87,7 +91,7 @@ class Jpeg(SinglePage):
             Component(n, s >> 4, s & 15, t) for n, s, t in struct.iter_unpack("BBB", frame[6 : 6 + 3 * count])
         ]
         notes = ("CMYK turned into RGB",) if count == 4 else ()
-        end = _end(data[:])
+        end = _scans(data[:])[1]
         index = _index_at(data[:end], segments)
         tables = _component_tables(segments, components)
         own = {
@@ -114,7 +118,10 @@ class Jpeg(SinglePage):
         """Decode the picture; CMYK through the file's profile."""
         import imagecodecs
 
-        pixels: Array = imagecodecs.jpeg8_decode(data[:])
+        whole = data[:]
+        if gap := missing(whole, _frame(whole), _scans(whole)[0]):
+            raise UnreadableError(f"is damaged: JPEG data in which {gap}")
+        pixels: Array = imagecodecs.jpeg8_decode(whole)
         if pixels.ndim == 3 and pixels.shape[-1] == 4:
             return _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
         return pixels
@@ -250,19 +257,40 @@ def _segments(data: Sliced) -> tuple[list[Segment], int]:
     raise UnreadableError("ends early: JPEG data without a picture")
 
 
-def _end(data: bytes) -> int:
-    """Follow the scans to behind the end marker; libjpeg would silently fill missing parts with gray."""
-    _, position = _segments(data)
-    scans = 1
+def _scans(data: bytes) -> tuple[list[Scan], int]:
+    """Follow the scans up to the end marker, and tell where that ends."""
+    segments, start = _segments(data)
+    interval, head = _interval(segments, 0), segments[-1][1]
+    found, position = list[Scan](), start
     while match := AFTER_SCAN.search(data, position):
         marker, position = match[0][1], match.end()
+        if head:
+            found.append(Scan.of(head, interval, start, match.start()))
+            head = b""
         if marker == EOI:
-            return position
-        scans += marker == SOS
-        if scans > MAX_SCANS:
-            raise UnreadableError(f"is damaged: JPEG data with more than {MAX_SCANS} scans")
-        position += int.from_bytes(data[position : position + 2], "big")
+            return found, position
+        end = position + int.from_bytes(data[position : position + 2], "big")
+        content = data[position + 2 : end]
+        interval = _interval([(marker, content)], interval)
+        if marker == SOS:
+            head, start = content, end
+            if len(found) >= MAX_SCANS:
+                raise UnreadableError(f"is damaged: JPEG data with more than {MAX_SCANS} scans")
+        position = end
     raise UnreadableError("ends early: JPEG data without its end marker")
+
+
+def _interval(segments: Sequence[Segment], before: int) -> int:
+    """Units between restart markers, as the last of the segments sets it."""
+    return next((int.from_bytes(c[:2], "big") for m, c in reversed(segments) if m == DRI), before)
+
+
+def _frame(data: Sliced) -> Frame:
+    marker, content = next(segment for segment in _segments(data)[0] if segment[0] in FRAMES)
+    rows = [*struct.iter_unpack("BBB", content[6 : 6 + 3 * content[5]])]
+    across, down = (max(1, *(f >> 4 for _, f, _ in rows)), max(1, *(f & 15 for _, f, _ in rows)))
+    height, width = struct.unpack(">HH", content[1:5])
+    return Frame(marker, height, width, tuple(name for name, _, _ in rows), (across, down))
 
 
 def _component_tables(segments: Sequence[Segment], components: Sequence[Component]) -> list[list[int]]:

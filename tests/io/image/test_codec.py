@@ -977,3 +977,56 @@ def test_a_deep_avif_keeps_colours_and_metadata_in_every_orientation(tmp_path: P
         )
         found = imagecodecs.avif_decode((tmp_path / "b.avif").read_bytes()).reshape(picture.shape)
         assert np.abs(found.astype(int) - picture).max() < 12
+
+
+def coded(**options: Any) -> bytes:
+    """A JPEG file of noise, so that each row of it takes many bytes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90, **options)
+    return file.getvalue()
+
+
+def scans_cut(data: bytes, keep: int) -> bytes:
+    """The file with its first scans alone."""
+    position = 0
+    for _ in range(keep + 1):
+        position = data.index(b"\xff\xda", position + 1)
+    return data[:position] + b"\xff\xd9"
+
+
+INCOMPLETE = {
+    "last rows": coded()[:-900] + b"\xff\xd9",
+    "last few units": coded()[:-90] + b"\xff\xd9",
+    "bytes amid": coded()[:6000] + coded()[8000:],
+    "an interval": coded(restart_marker_blocks=8)[:6000] + coded(restart_marker_blocks=8)[8000:],
+    "the last scan": scans_cut(coded(progressive=True), 9),
+    "all but one scan": scans_cut(coded(progressive=True), 1),
+}
+
+
+@pytest.mark.parametrize("name", INCOMPLETE)
+def test_a_jpeg_with_an_end_marker_but_not_all_of_its_picture_is_damaged(name: str, tmp_path: Path) -> None:
+    """libjpeg fills the rest with gray, and reports success."""
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(INCOMPLETE[name])
+    with pytest.raises(UnreadableError, match=r"is damaged: JPEG data in which .* missing"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"restart_marker_blocks": 8}, {"restart_marker_rows": 1}, {"subsampling": 0}],
+)
+def test_a_whole_jpeg_is_read(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "whole.jpg"
+    for data in (coded(**options), coded(**options)[:-2] + bytes(300) + b"\xff\xd9"):  # with padding
+        path.write_bytes(data)
+        assert read(path)[0].shape == (3, 96, 128)
+
+
+def test_jpeg_ls_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "scan.jpg"
+    path.write_bytes(imagecodecs.jpegls_encode(np.zeros((16, 16), np.uint8)))
+    with pytest.raises(UnsupportedError, match="is JPEG-LS"):
+        read(path)
