@@ -32,7 +32,6 @@ from denoise.signal import ImageInfo, Metadata, Page
 
 QUALITY = 90  # an AVIF does not state the quality that it was written with
 SPEED = 6  # of libaom; slower ones take ten times as long for a tenth of the bytes
-MAX_BITS = 12
 # Bits of the third byte of an `av1C` box (AV1 in ISOBMFF 1.2, 2.3.3).
 DEEP, TWELVE, GRAY, ACROSS, DOWN = 0x40, 0x20, 0x10, 0x08, 0x04
 SRGB, UNSPECIFIED = (1, 13, 6), (2, 2, 6)  # primaries, transfer and matrix (ITU-T H.273)
@@ -49,6 +48,7 @@ class Avif(SinglePage):
 
     name = "AVIF"
     dtypes = ("uint8", "uint16")
+    max_bits = 12
     channels = (1, 2, 3, 4)
 
     def header(self, data: FileBytes) -> Header:
@@ -95,7 +95,7 @@ class Avif(SinglePage):
 
         metadata, pixels, bits = info.metadata, picture.whole(), 8
         if pixels.dtype == np.uint16:
-            bits = info.own.get("bits", MAX_BITS)
+            bits = info.own.get("bits", self.max_bits)
             pixels = rescaled(pixels, 65535, 2**bits - 1)
         fits = icc_fits(metadata.icc, picture.channels, same=info.format == self.name)
         icc = metadata.icc if fits else None

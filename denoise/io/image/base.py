@@ -123,6 +123,7 @@ class WritableFormat(ReadableFormat, Protocol):
     multipage: bool
     animated: bool
     takes_xmp: bool
+    max_bits: int  # of uint16
     holds: tuple[str, ...]  # fields of `Metadata`
 
     def lacks(self, metadata: Metadata) -> tuple[str, ...]: ...  # names of what it has no place for
@@ -138,6 +139,7 @@ class SinglePage:
     multipage = False
     animated = False
     takes_xmp = True
+    max_bits = 16
     holds: tuple[str, ...] = ("exif", "icc", "xmp")  # fields of `Metadata`
 
     def lacks(self, metadata: Metadata) -> tuple[str, ...]:

@@ -183,7 +183,11 @@ class ImageWriter:
         picture = Picture(block, page, dtype, channels, levels)
         with _encoding(self._path, self._format):
             self._sink(picture)
-        lost = (*_conversions(page, picture, levels, self._format), *self._lost_profile(picture))
+        lost = (
+            *_conversions(page, picture, levels, self._format),
+            *self._lost_bits(picture),
+            *self._lost_profile(picture),
+        )
         self.notes = tuple(dict.fromkeys((*self.notes, *lost)))
         self.clipped += picture.clipped
         self._written += 1
@@ -226,6 +230,14 @@ class ImageWriter:
             return page.channels
         wanted = [*((colours + 1, 4) if page.alpha_channels else ()), colours, 3]
         return next(int(count) for count in wanted if count in supported)
+
+    def _lost_bits(self, picture: Picture) -> tuple[str, ...]:
+        """Name the bits of a sample that the format lacks."""
+        own, most = self._info.own, self._format.max_bits
+        bits = own.get("bits") or own.get("bit_depth") or 16
+        if picture.dtype != np.uint16 or bits <= most:
+            return ()
+        return (f"{bits} bits of each sample turned into {most} ({self._format.name} holds no more)",)
 
     def _lost_profile(self, picture: Picture) -> tuple[str, ...]:
         """Sentence about a profile that the result cannot have, though its format holds profiles."""

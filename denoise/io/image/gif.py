@@ -12,7 +12,7 @@ from denoise.io.image.base import FileBytes, Header, shown_frames
 from denoise.io.limits import require_plausible_pages, require_plausible_size
 from denoise.signal import Metadata, Page
 
-USUAL_MS = 100  # browsers show a frame that states less than 20 ms for as long as this
+LEAST_MS, USUAL_MS = 20, 100  # browsers show a frame that states less for as long as this
 TRAILER = b";"
 EXTENSION, IMAGE = 0x21, 0x2C  # first bytes of blocks
 APPLICATION, PROFILE = 0xFF, b"ICCRGBG1012"  # kind of extensions, and that of a colour profile
@@ -35,16 +35,18 @@ class Gif:
         times = []
         for number in range(image.n_frames):
             image.seek(number)
-            time_ms = image.info.get("duration", 0)
-            times.append(time_ms if time_ms >= 20 else USUAL_MS)
-        frames = tuple(Page(height, width, 4, "uint8", 1, duration_ms=time_ms) for time_ms in times)
+            times.append(image.info.get("duration", 0))
+        shown = [time_ms if time_ms >= LEAST_MS else USUAL_MS for time_ms in times]
+        frames = tuple(Page(height, width, 4, "uint8", 1, duration_ms=time_ms) for time_ms in shown)
         if len(frames) == 1:
-            frames = (Page(height, width, 4, "uint8", 1),)
+            frames, shown = (frame,), times
         plays = image.info["loop"] + (image.info["loop"] > 0) if "loop" in image.info else 1
-        note = "palette turned into RGB with alpha (cleaning makes new colours)"
+        notes = ["palette turned into RGB with alpha (cleaning makes new colours)"]
+        if shown != times:
+            notes.append(f"times of frames below {LEAST_MS} ms turned into {USUAL_MS}, as browsers show them")
         texts = ("comment",) if image.info.get("comment") else ()
         metadata = Metadata(xmp=image.info.get("xmp"), icc=_profile(data[:]), plays=plays)
-        return Header(frames, metadata, (note,), texts=texts)
+        return Header(frames, metadata, tuple(notes), texts=texts)
 
     def pages(self, data: FileBytes, _header: Header) -> Iterator[Array]:
         """Decode frame after frame."""

@@ -28,7 +28,6 @@ from denoise.signal import ImageInfo, Metadata, Page
 
 CHANNELS = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # `I` with 16 bits is gray
 QUALITY = 90  # of x265 through libheif: a HEIC does not state the quality that it was written with
-MAX_BITS = 12
 # Facts of the primary picture that pillow-heif writes again as they are.
 KEPT = (
     *("bit_depth", "chroma", "nclx_profile", "content_light_level", "mastering_display_colour_volume"),
@@ -42,6 +41,7 @@ class Heif(SinglePage):
 
     name = "HEIC"
     dtypes = ("uint8", "uint16")
+    max_bits = 12
     channels = (1, 3, 4)
 
     def header(self, data: FileBytes) -> Header:
@@ -78,7 +78,7 @@ class Heif(SinglePage):
         deep = ";16" if picture.dtype.itemsize == 2 else ""
         size = (picture.width, picture.height)
         image = heif.from_bytes(mode + deep, size, picture.whole().tobytes())
-        image.info.update({"bit_depth": MAX_BITS, "chroma": 444, **info.own})
+        image.info.update({"bit_depth": self.max_bits, "chroma": 444, **info.own})
         if icc_fits(metadata.icc, picture.channels, same=info.format == self.name):
             image.info["icc_profile"] = metadata.icc
         image.save(file, quality=QUALITY, exif=metadata.exif, xmp=metadata.xmp, chroma=image.info["chroma"])

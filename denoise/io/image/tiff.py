@@ -92,6 +92,7 @@ class Tiff:
     multipage = True
     animated = False
     takes_xmp = True
+    max_bits = 16
     holds: tuple[str, ...] = ("exif", "icc", "xmp", "dpi", "iptc")
 
     def header(self, data: FileBytes) -> Header:

@@ -139,6 +139,29 @@ def test_the_profile_of_a_gif_goes_along(tmp_path: Path) -> None:
         assert image.info["icc_profile"] == SRGB
 
 
+def test_times_of_a_gif_that_no_browser_takes_are_named(tmp_path: Path) -> None:
+    frames = [Image.fromarray(PHOTO + np.uint8(step)).quantize(8) for step in range(3)]
+    for times, noted in (([10, 20, 300], True), ([20, 20, 300], False)):
+        frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=times)
+        _, info = io.read(tmp_path / "a.gif")
+        assert [page.duration_ms for page in info.layouts] == [100 if noted else 20, 20, 300]
+        assert ("below 20 ms turned into 100" in "; ".join(info.notes)) == noted
+
+
+def test_bits_that_a_format_lacks_are_named(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PHOTO.astype(np.uint16) * 257, photometric="rgb")
+    named = {suffix: "bits of each sample" in converted(tmp_path / "a.tif", tmp_path / f"b{suffix}")
+             for suffix in (".avif", ".heic", ".jxl", ".png", ".tif")}  # fmt: skip
+    assert named == {".avif": True, ".heic": True, ".jxl": False, ".png": False, ".tif": False}
+    for first, then in (
+        ("b.avif", "c.heic"),
+        ("b.heic", "c.avif"),
+        ("b.heic", "d.heic"),
+        ("b.avif", "d.avif"),
+    ):
+        assert "bits of each sample" not in converted(tmp_path / first, tmp_path / then)
+
+
 def test_extra_samples_are_no_alpha_and_are_named(tmp_path: Path) -> None:
     five = np.dstack([PHOTO, PHOTO[..., :2]])
     tifffile.imwrite(tmp_path / "a.tif", five, photometric="rgb", extrasamples=[0, 2])
