@@ -20,7 +20,7 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image import iptc
+from denoise.io.image import inks, iptc
 from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.io.image.ifd import read_entries
 from denoise.io.image.jpeg_scans import Frame, Scan, missing
@@ -123,7 +123,8 @@ class Jpeg(SinglePage):
             raise UnreadableError(f"is damaged: JPEG data in which {gap}")
         pixels: Array = imagecodecs.jpeg8_decode(whole)
         if pixels.ndim == 3 and pixels.shape[-1] == 4:
-            return _cmyk_to_rgb(pixels, header.metadata.icc, inverted=header.own["inverted"])
+            # As Adobe writes it, 255 means no ink.
+            return inks.to_rgb(255 - pixels if header.own["inverted"] else pixels, header.metadata.icc)
         return pixels
 
     def lacks(self, metadata: Metadata) -> tuple[str, ...]:
@@ -460,33 +461,6 @@ def _described(metadata: Metadata) -> tuple[Segment, ...]:
     if len(pieces) <= 255:
         found += [(APP2, ICC + bytes([n + 1, len(pieces)]) + piece) for n, piece in enumerate(pieces)]
     return tuple(found)
-
-
-def _cmyk_to_rgb(pixels: Array, icc: bytes | None, *, inverted: bool) -> Array:
-    """Convert ink to light: through the file's profile to sRGB if it has one, else (1 - ink) * (1 - black).
-
-    In inverted pixels 255 means no ink, as Adobe writes it.
-    """
-    rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
-    for start in range(0, len(pixels), 256):
-        light = pixels[start : start + 256] if inverted else 255 - pixels[start : start + 256]
-        rgb[start : start + 256] = _profiled(light, icc)
-    return rgb
-
-
-def _profiled(light: Array, icc: bytes | None) -> Array:
-    import imagecodecs
-
-    if icc and icc[16:20] == b"CMYK":
-        try:
-            srgb = imagecodecs.cms_profile("srgb")
-            return np.asarray(
-                imagecodecs.cms_transform(255 - light, icc, srgb, colorspace="cmyk", outcolorspace="rgb")
-            )
-        except RuntimeError:  # a broken profile counts as none
-            pass
-    shares = light.astype(np.uint16)
-    return ((shares[..., :3] * shares[..., 3:] + 127) // 255).astype(np.uint8)
 
 
 FORMAT = Jpeg()

@@ -19,7 +19,7 @@ import numpy as np
 
 from denoise.arrays import Array
 from denoise.errors import UnreadableError, UnsupportedError
-from denoise.io.image import iptc
+from denoise.io.image import inks, iptc
 from denoise.io.image.base import FileBytes, Header, Picture, behind, icc_fits, lacking
 from denoise.io.image.ifd import (
     EXIF_TAG,
@@ -399,7 +399,7 @@ def _standard(pixels: Array, page: Any) -> Array:
     if photometric == "MINISWHITE":
         pixels = np.iinfo(full).max - pixels
     if photometric == "SEPARATED":
-        pixels = _inks_to_rgb(pixels)
+        pixels = inks.to_rgb(pixels, page.iccprofile)
     return pixels
 
 
@@ -416,17 +416,6 @@ def palette_to_rgb(pixels: Array, palette: Array) -> Array:
         return np.ascontiguousarray(rgb)
     eight = extra if extra.dtype == np.uint8 else (extra >> 8).astype(np.uint8)
     return np.concatenate([rgb, eight], axis=-1)
-
-
-def _inks_to_rgb(inks: Array) -> Array:
-    """Convert CMYK to RGB: (1 - ink) * (1 - black); extra samples stay."""
-    peak = np.iinfo(inks.dtype).max
-    rgb = np.empty((*inks.shape[:2], inks.shape[2] - 1), inks.dtype)
-    rgb[..., 3:] = inks[..., 4:]
-    for top in range(0, len(inks), 256):
-        light = (peak - inks[top : top + 256, :, :4]).astype(np.uint64)
-        rgb[top : top + 256, :, :3] = (light[..., :3] * light[..., 3:] + peak // 2) // peak
-    return rgb
 
 
 def _layout(data: FileBytes, tif: Any, page: Any) -> Layout:

@@ -236,6 +236,17 @@ def test_cmyk_goes_through_its_own_profile(tmp_path: Path) -> None:
         assert "icc" not in _kept(tmp_path / "again.jpg")  # a CMYK profile would be wrong for RGB
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_cmyk_in_a_tiff_goes_through_its_own_profile(tmp_path: Path, dtype: type) -> None:
+    inks = np.zeros((HEIGHT, WIDTH, 4), dtype)
+    inks[:, 30:, 0] = np.iinfo(dtype).max
+    for profile, right in ((_cmyk_profile(), 0), (None, 1)):
+        tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated", iccprofile=profile)
+        shares = read(tmp_path / "a.tif")[0] / np.iinfo(dtype).max
+        np.testing.assert_allclose(shares[:, 20, 5], 1, atol=0.01)
+        np.testing.assert_allclose(shares[:, 20, 60], [0, right, right], atol=0.01)
+
+
 # --- Metadata -------------------------------------------------------------------------------------
 
 
