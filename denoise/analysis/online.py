@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,12 +20,15 @@ from denoise.io.sensor.base import SensorReader
 DAY_S = 86_400.0
 WARM_UP = 30  # distances, and again scores, without a verdict on the next
 WINDOWS = (1, 8, 32)  # rows of the windows that are compared with earlier ones
-SILENCE = 100  # rows after a score in which only a higher one counts
+SILENCE = 100  # rows after a score in which only a much higher one counts
+_HIGHER_NATS = 1.0  # that is, one e times as rare
 _MEMORY = 4096  # rows that are remembered
 _NEAREST = 5  # earlier windows
 _DAYS, _BESIDE, _NEAREST_DAYS = 10, 3, 3  # days, rows beside the same time of the day, and values of these
 _MIN_ROWS, _SAME_TIME_S = 12, 3600.0  # rows of a day, and seconds between the same times of two days
-_TOP = 20  # scores above which the tail of a distribution is fitted
+_FORGOTTEN = 0.25  # share of the rows, from the first on, whose distances a young series forgets
+_APART = 32  # rows between the largest distances: those of overlapping windows are one
+_TOP = 20  # largest scores, to which the tail of a distribution is fitted
 _MAX_NATS = 100.0  # rarest p-value
 
 
@@ -35,7 +37,9 @@ class RowScore(NamedTuple):
 
     # -log10 of the harmonic mean of the p-values of all evidence; 0 in the silence after a score as high
     score: float
-    p_value: float  # share of earlier rows with as much evidence, extrapolated beyond the largest
+    # share of earlier rows with as much evidence, extrapolated beyond the largest; where a score counts, the
+    # rows of an earlier event are one
+    p_value: float
 
 
 class OnlineDetector:
@@ -43,10 +47,11 @@ class OnlineDetector:
 
     The windows of the last 1, 8 and 32 rows are compared with their five nearest among the earlier ones
     (Burnaev & Ishimtsev 2016), and the row with those at the same time of the last ten days. Each distance
-    becomes a p-value by its own past, with an exponential tail of its logarithm (Hill 1975), and their
-    harmonic mean is the score: one kind of evidence is enough. The past is the last 4096 rows, so a slow
-    drift becomes normal. One event gives one high score: those that follow within 100 rows count only if
-    they are higher still.
+    becomes a p-value by its own past, with an exponential tail of its logarithm (Hill 1975), fitted to the
+    largest that lie apart, lest an event hides the next; their harmonic mean is the score: one kind of
+    evidence is enough. The past is the last 4096 rows, so a slow drift becomes normal, and without the first
+    quarter of a series, whose distances are large for want of neighbours. One event gives one high score:
+    those that follow within 100 rows count only if they are e times as rare.
 
     >>> import numpy as np
     >>> from denoise.analysis.online import OnlineDetector
@@ -65,7 +70,7 @@ class OnlineDetector:
             raise UsageError(f"a series has {channels} channels; expected at least one")
         self._channels = [_Channel() for _ in range(channels)]
         self._total = _Past()
-        self._recent: deque[tuple[int, float]] = deque()  # descending scores that still silence others
+        self._recent: deque[tuple[int, float]] = deque()  # rising scores that still silence others
         self._row = 0
 
     def update(self, row: ArrayLike, time_s: float = math.nan) -> RowScore:
@@ -88,8 +93,9 @@ class OnlineDetector:
         if not found:
             return RowScore(0.0, 1.0)
         nats = max(found)
-        rarity = self._total.update(nats) or 0.0
-        return RowScore(self._unless_silent(nats) / math.log(10), math.exp(-rarity))
+        score = self._unless_silent(nats)
+        rarity = self._total.update(nats, SILENCE if score else 1) or 0.0  # an event is compared with events
+        return RowScore(score / math.log(10), math.exp(-rarity))
 
     def scores(self, rows: ArrayLike, times_s: ArrayLike | None = None) -> list[RowScore]:
         """Judge rows `(n, channels)`, of times `(n,)`, one after another."""
@@ -101,18 +107,17 @@ class OnlineDetector:
         recent = self._recent
         while recent and recent[0][0] < self._row - SILENCE:
             recent.popleft()
-        silent = bool(recent) and nats <= recent[0][1]
-        while recent and recent[-1][1] <= nats:
-            recent.pop()
+        if recent and nats <= recent[-1][1] + _HIGHER_NATS:
+            return 0.0
         recent.append((self._row, nats))
-        return 0.0 if silent else nats
+        return nats
 
 
 class _Channel:
     """Evidence of one series."""
 
     def __init__(self) -> None:
-        self._pasts = [_Past() for _ in (*WINDOWS, "day")]
+        self._pasts = [_Past(_FORGOTTEN) for _ in (*WINDOWS, "day")]
         self._values = np.zeros(0)
         self._times = np.zeros(0)  # never falling; a missing one is that of the row before
 
@@ -125,7 +130,9 @@ class _Channel:
         distances = [self._novelty(size) for size in WINDOWS]
         distances.append(self._off_season() if math.isfinite(time_s) else None)
         pairs = zip(self._pasts, distances, strict=True)
-        rarities = [past.update(past.logarithm(distance)) for past, distance in pairs if distance is not None]
+        rarities = [
+            past.update(past.logarithm(distance), _APART) for past, distance in pairs if distance is not None
+        ]
         nats = [rarity for rarity in rarities if rarity is not None]
         return float(harmonic_rarity(nats)) if nats else None
 
@@ -155,38 +162,60 @@ class _Channel:
 
 
 class _Past:
-    """Distribution of the last scores of one kind."""
+    """Distribution of the last scores of one kind.
 
-    def __init__(self) -> None:
-        self._ordered: list[float] = []
-        self._queue: deque[float] = deque()
+    Args:
+        forgotten: Share of all scores, from the first on, that are left out.
+    """
+
+    def __init__(self, forgotten: float = 0.0) -> None:
+        self._forgotten = forgotten
+        self._scores = np.zeros(0)
         self._sum, self._count = 0.0, 0
 
     def logarithm(self, distance: float) -> float:
         """Logarithm of a distance, above a thousandth of the mean so far."""
-        self._sum, self._count = self._sum + distance, self._count + 1
-        return math.log(distance + 1e-3 * self._sum / self._count + 1e-12)
+        self._sum += distance
+        return math.log(distance + 1e-3 * self._sum / (self._count + 1) + 1e-12)
 
-    def update(self, score: float) -> float | None:
-        """Compute -ln p of a score among those before, and add it; None while they are too few."""
-        nats = self._nats(score) if len(self._ordered) >= WARM_UP else None
-        insort(self._ordered, score)
-        self._queue.append(score)
-        if len(self._queue) > _MEMORY:
-            del self._ordered[bisect_left(self._ordered, self._queue.popleft())]
+    def update(self, score: float, apart: int) -> float | None:
+        """Compute -ln p of a score among those before, and add it; None while they are too few.
+
+        Args:
+            apart: Distance in time from which on two of the largest scores count as two.
+        """
+        nats = self._nats(score, apart) if len(self._scores) >= WARM_UP else None
+        self._count += 1
+        kept = min(_MEMORY, max(WARM_UP, math.ceil((1 - self._forgotten) * self._count)))
+        self._scores = np.append(self._scores, score)[-kept:]
         return nats
 
-    def _nats(self, score: float) -> float:
-        ordered, count = self._ordered, len(self._ordered)
-        top = min(_TOP, count // 5)
-        threshold = ordered[-top]
+    def _nats(self, score: float, apart: int) -> float:
+        count = len(self._scores)
+        at_least = int(np.count_nonzero(self._scores >= score))
+        by_rank = -math.log((at_least + 1) / (count + 1))
+        top, apart = min(_TOP, count // 5), max(1, min(apart, count // 100))
+        if at_least > 2 * apart * top:  # more than lie around so many of the largest
+            return by_rank
+        largest = _peaks(self._scores, top, apart)
+        threshold = largest[-1]
         if score <= threshold:
-            return -math.log((count - bisect_left(ordered, score) + 1) / (count + 1))
-        mean = sum(ordered[-top:]) / top - threshold
+            return by_rank
+        mean = sum(largest) / len(largest) - threshold
         if mean <= 0:
             return _MAX_NATS
-        over = top * math.log1p((score - threshold) / mean / top)  # predictive: the mean of few is uncertain
-        return min(over - math.log((top + 1) / (count + 1)), _MAX_NATS)
+        # predictive: the mean of few is uncertain
+        over = len(largest) * math.log1p((score - threshold) / mean / len(largest))
+        return min(over - math.log((len(largest) + 1) / (count + 1)), _MAX_NATS)
+
+
+def _peaks(scores: Doubles, count: int, apart: int) -> list[float]:
+    """Return the largest scores, in descending order, of which no two are closer than `apart` in time."""
+    left, found = scores.copy(), list[float]()
+    while len(found) < count and (largest := float(left[at := int(left.argmax())])) > -math.inf:
+        found.append(largest)
+        left[max(at - apart + 1, 0) : at + apart] = -math.inf
+    return found
 
 
 def times_of(log: io.Reader) -> Iterator[Doubles]:
