@@ -77,7 +77,9 @@ def _lines(result: AnomalyResult) -> Iterator[str]:
         )
     for note in dict.fromkeys(note for _, found in result.rows for note in found.notes):
         yield f"{note[:1].upper()}{note[1:]}"
-    yield f"Anomalous: {len(anomalous)} of {report.files(len(result.rows))}"
+    first = min(result.rows, key=lambda row: row[1].p_value, default=None)
+    ranked = f"; the least normal is {first[0].path} (p {first[1].p_value:.2g})" if first else ""
+    yield f"Anomalous: {len(anomalous)} of {report.files(len(result.rows))}{'' if anomalous else ranked}"
     for source, found in anomalous:
         every = ranges(found)
         shown = sorted(every, key=lambda place: -place["score"])[:_MAX_RANGES]

@@ -70,6 +70,10 @@ def test_the_defect_is_found_and_drawn_and_a_bad_file_stops_nothing(cloth: Path,
     assert abs(place[0] - SPOT[0]) <= 6
     assert abs(place[1] - SPOT[1]) <= 6
 
+    strict = denoise("anomalies", cloth / "today/roll", "--model", model, "--quantile", 0.9999999)
+    assert strict.exit_code == 0, strict.output
+    assert f"Anomalous: 0 of 4 files; the least normal is {cloth}/today/roll/2.png (p " in strict.stdout
+
     again = denoise("anomalies", cloth / "today/roll", "-o", cloth / "again.csv", "--model", model)
     assert again.exit_code == 0, again.output
     with (cloth / "again.csv").open(newline="") as text:
