@@ -128,6 +128,21 @@ def test_a_quiet_voice_behind_a_loud_one_stays(pair: tuple[np.ndarray, np.ndarra
     assert 20 * np.log10(cleaned @ quiet[0] / (quiet[0] @ quiet[0])) > -5.0
 
 
+@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize("block", [RATE // 100, 10**6])
+def test_integers_are_cleaned_as_floats_are(
+    model: Cleaner, pair: tuple[np.ndarray, np.ndarray], bits: int, block: int
+) -> None:
+    full = 2 ** (bits - 1)
+    integers = np.round(pair[0] * 2**15).astype(f"int{bits}") * (full // 2**15)
+    results = []
+    for samples in (integers, (integers / full).astype(np.float32)):
+        stream = denoise.Stream(model, 1, RATE)
+        parts = [stream.feed(samples[:, at : at + block]) for at in range(0, samples.shape[1], block)]
+        results.append(np.concatenate([*parts, stream.flush()], 1))
+    np.testing.assert_allclose(results[0] / full, results[1], atol=1e-5)
+
+
 @pytest.mark.parametrize("block", [1, 7, 160, 480, 10**6])
 def test_live_the_blocks_do_not_matter(block: int) -> None:
     live = denoise.load(LIVE_MODEL)

@@ -160,9 +160,10 @@ class GatedSpeech(CausalDenoiser):
 
 def _left_db(noisy: Tensor, left: Tensor) -> Tensor:
     """Return the ratio of left to removed energy as SI-SDR, which ignores a change of gain, `(B,)`."""
-    both = (noisy * left).sum((1, 2)).square()
-    energies = noisy.square().sum((1, 2)) * left.square().sum((1, 2))
-    return 10 * torch.log10((both + 1e-20) / ((energies - both).clamp(min=0) + 1e-20))
+    # Fourth powers at the scale of integers are beyond float32.
+    both = (noisy * left).sum((1, 2)).double().square()
+    energies = noisy.square().sum((1, 2)).double() * left.square().sum((1, 2)).double()
+    return (10 * torch.log10((both + 1e-20) / ((energies - both).clamp(min=0) + 1e-20))).to(noisy)
 
 
 def _active_samples(signal: Tensor) -> tuple[int, int]:

@@ -21,8 +21,10 @@ from denoise.models.recurrent import Gru
 from denoise.models.speech.single_frames import SingleFrames
 
 MIN_RMS = 0.02  # quieter frames are amplified to this level, because training had none below it
-MAX_RMS = 1.0  # louder frames are at the scale of integers, say, and brought to the usual level
+MAX_RMS = 1.0  # louder frames are brought to the usual level
 USUAL_RMS = 0.1
+# RMS beyond any headroom over full scale: such samples are at that of integers of 16 or 32 bits.
+HEADROOM, FULL_SCALES = 8.0, (2.0**15, 2.0**31)
 MAX_GAIN = 1e4
 MAX_MASK = 1.2  # of its real and imaginary part
 SLOPE = 0.1  # of the leaky rectifiers
@@ -240,8 +242,12 @@ class SpectralGru(ShiftEnsemble):
         power = spectrum.real**2 + spectrum.imag**2
         rms = np.sqrt(power.sum(1)) * np.float32(1 / hop)
         level = np.maximum(np.maximum(inner.level.numpy() * self._fade, rms), np.float32(1e-9))
-        raised = np.minimum(np.maximum(MIN_RMS / level, 1), MAX_GAIN)
-        gain = np.where(level > MAX_RMS, USUAL_RMS / level, raised).astype(np.float32)[:, None]
+        scale = np.ones_like(level)  # and so on, as in `training_gain`
+        for last, full in itertools.pairwise((1.0, *FULL_SCALES)):
+            scale = np.where(level > HEADROOM * last, np.float32(1 / full), scale)
+        usual = level * scale
+        raised = np.minimum(np.maximum(MIN_RMS / usual, 1), MAX_GAIN)
+        gain = (scale * np.where(usual > MAX_RMS, USUAL_RMS / usual, raised)).astype(np.float32)[:, None]
         scaled = power[:, :-1] * gain**2 + np.float32(1e-10)
         magnitude = scaled ** np.float32(0.15)
         scale = magnitude / np.sqrt(scaled) * gain
@@ -307,8 +313,15 @@ def _quiet_gain(spectrum: Tensor, level: Tensor, frame_s: float) -> tuple[Tensor
 
 
 def training_gain(rms: Tensor) -> Tensor:
-    """Return the gain that brings a level into the range of the training; 1 within it."""
-    return torch.where(rms > MAX_RMS, USUAL_RMS / rms, (MIN_RMS / rms).clamp(1.0, MAX_GAIN))
+    """Return the gain that brings a level into the range of the training; 1 within it.
+
+    The scale of integers is divided out first, so that they give what floats of full scale 1 give.
+    """
+    scale = torch.ones_like(rms)
+    for last, full in itertools.pairwise((1.0, *FULL_SCALES)):
+        scale = torch.where(rms > HEADROOM * last, 1 / full, scale)
+    level = rms * scale
+    return scale * torch.where(level > MAX_RMS, USUAL_RMS / level, (MIN_RMS / level).clamp(1.0, MAX_GAIN))
 
 
 def compress(x: Tensor) -> Tensor:
