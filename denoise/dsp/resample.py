@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Protocol
 
@@ -80,19 +81,18 @@ class _Polyphase:
     """
 
     def __init__(self, up: int, down: int, channels: int, *, whole_band: bool = False) -> None:
-        from scipy.signal import firwin, firwin2, kaiser_beta, kaiserord
-
         self._up, self._down = up, down
         edge = 1 / max(up, down)  # the lower Nyquist frequency over that of the signal with zeros
-        self._half = half = -(-kaiserord(_STOP_DB, _TRANSITION * edge)[0] // 2)
-        window = ("kaiser", kaiser_beta(_STOP_DB))
+        # Kaiser's formulas (1974) for the length and the window of such a filter.
+        length = math.ceil((_STOP_DB - 7.95) / (2.285 * math.pi * _TRANSITION * edge)) + 1
+        self._half = half = -(-length // 2)
+        window = np.kaiser(2 * half + 1, 0.1102 * (_STOP_DB - 8.7))
         if whole_band:
-            hz, gains = _power_complementary(edge)
-            taps = up * firwin2(
-                2 * half + 1, hz, gains, nfreqs=1 + (1 << (4 * half).bit_length()), window=window
-            )
+            taps = up * window * _response(*_power_complementary(edge), half)
         else:
-            taps = up * firwin(2 * half + 1, (1 - _TRANSITION / 2) * edge, window=window)
+            cutoff = (1 - _TRANSITION / 2) * edge
+            taps = window * np.sinc(cutoff * np.arange(-half, half + 1))
+            taps *= up / taps.sum()
         self.delay_samples = self._before = -(-half // up)  # samples before a period in its first filter
         width = self._before + ((up - 1) * down + half) // up + 1
         at = np.arange(up) * down - (np.arange(width)[:, None] - self._before) * up + half
@@ -122,6 +122,14 @@ class _Polyphase:
         skipped = given % up
         self._history = samples[:, (self._given // up - given // up) * down :].copy()
         return out.reshape(len(out), -1)[:, skipped : skipped + self._given - given]
+
+
+def _response(hz: Array, gains: Array, half: int) -> Array:
+    """Return the middle `2 * half + 1` samples of the symmetric response that has gains between 0 and 1."""
+    bins = 1 << (4 * half).bit_length()
+    return np.fft.fftshift(np.fft.irfft(np.interp(np.linspace(0, 1, bins + 1), hz, gains)))[
+        bins - half : bins + half + 1
+    ]
 
 
 def _power_complementary(edge: float) -> tuple[Array, Array]:
