@@ -43,6 +43,11 @@ _MIN_FOUND = 0.5  # probability of speech afterwards that counts
 # Power that this model leaves, at least: of speech in noise, and of what the classifier took for speech.
 _FOUND_DB, _LEFT_DB = -6.3, -15.0
 _PAUSE = 0.1  # probability of speech below which a step is no speech, whatever is around it
+# A window with less sound than this tells little: it is speech only if what is left is, by this much.
+_SHORT_S, _MIN_SHORT = 3.0, 0.65
+_CLEAN_DB = -22.0  # power that this model removes from it, below which there is nothing to clean
+_FRAME = SAMPLE_RATE // 50  # samples of a moment that is silent or not
+_FAINT = 1e-4  # RMS of a silent moment over that of the window, at most
 
 # Channels of the layouts that WAV and FLAC define: front left and right, centre, low frequencies, pairs.
 _LAYOUTS = {3: (2, 1), 4: (2, 2), 5: (2, 1, 2), 6: (2, 1, 1, 2), 7: (2, 1, 1, 1, 2), 8: (2, 1, 1, 2, 2)}
@@ -88,22 +93,38 @@ def second_look(samples: Array, first: Doubles) -> Doubles:
     """Classify a window again by what a model for speech leaves of it.
 
     Noise hides speech from the classifier, and a bird may sound like a voice. The model leaves speech, and
-    little of a bird.
+    little of a bird. Of a short sound there is no more to judge by, and so it is speech only if that is sure,
+    and only if there is noise to remove.
 
     Args:
         samples: A channel at 16 kHz, `(n,)`.
         first: Its probabilities so far, `(kinds,)`.
     """
+    not_speech = np.append(0.0, first[1:] + first[0] * _NOISE)
     level = torch.from_numpy(samples.astype(np.float32, copy=False))
     level = 0.1 * level / level.square().mean().sqrt()
     left = _live()(level[None, None])[0]
-    left_db = 10 * float(torch.log10(left.square().mean() / level.square().mean() + 1e-20))
-    if left_db < _LEFT_DB:
-        return np.append(0.0, first[1:] + first[0] * _NOISE)
-    if first[0] > _MIN_FOUND or left_db < _FOUND_DB or _music(first) > _MIN_MUSIC:
-        return first
+    left_db, removed_db = _power_db(left, level), _power_db(level - left, level)
+    short = is_short(samples)
+    if left_db < _LEFT_DB or (short and removed_db < _CLEAN_DB):
+        return not_speech
+    sure = first[0] > _MIN_FOUND and not short
+    if sure or left_db < _FOUND_DB or _music(first) > _MIN_MUSIC:
+        return not_speech if short else first
     second = kind_probabilities(band_powers(left.numpy()))[0]
-    return second if second[0] > _MIN_FOUND else first
+    if second[0] > (_MIN_SHORT if short else _MIN_FOUND):
+        return second
+    return not_speech if short else first
+
+
+def _power_db(part: torch.Tensor, whole: torch.Tensor) -> float:
+    return 10 * float(torch.log10(part.square().mean() / whole.square().mean() + 1e-20))
+
+
+def is_short(samples: Array) -> bool:
+    """Tell whether a window `(n,)` at 16 kHz holds less sound than a decision takes; the rest is silence."""
+    frames = samples[: samples.size // _FRAME * _FRAME].reshape(-1, _FRAME)
+    return bool((frames.std(1) > _FAINT * samples.std()).sum() * _FRAME < _SHORT_S * SAMPLE_RATE)
 
 
 def are_one_scene(powers: torch.Tensor) -> bool:
@@ -174,7 +195,9 @@ class KindTracker:
                 loudest = loudest[[int(powers.sum((1, 2)).argmax())]]
                 powers = powers.sum(0, keepdim=True)
             found[sounding] = [
-                second_look(samples, row) if _DOUBT[0] < row[0] < _DOUBT[1] else row
+                second_look(samples, row)
+                if _DOUBT[0] < row[0] and (row[0] < _DOUBT[1] or is_short(samples))
+                else row
                 for samples, row in zip(loudest, kind_probabilities(powers), strict=True)
             ]
         else:

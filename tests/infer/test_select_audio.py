@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner
-from scipy.signal import butter, sosfiltfilt
+from scipy.signal import butter, lfilter, sosfiltfilt
 
 from denoise import io
 from denoise.errors import InputError, UsageError
@@ -182,6 +182,33 @@ def test_what_a_model_for_speech_leaves_decides_in_doubt(
     else:
         assert (second[0] > 0.5) == is_speech
         assert is_speech or second[0] == 0
+
+
+def vowel(seconds: float, end: float) -> np.ndarray:
+    """A short sound of a game: harmonics of 150 Hz and up through two formants, which glide to `end`."""
+    time_s = np.arange(round(seconds * RATE)) / RATE
+    phase = 2 * np.pi * 150 * np.cumsum(1 + (end - 1) * time_s / seconds) / RATE
+    sound = sum(np.sin(k * phase) / k for k in range(1, 20))
+    for hz in (500, 1500):
+        radius = np.exp(-np.pi * 90 / RATE)
+        sound = lfilter([1], [1, -2 * radius * np.cos(2 * np.pi * hz / RATE), radius**2], sound)
+    return sound / np.abs(sound).max() * np.minimum(time_s / 0.02, 1) * np.exp(-3 * time_s / seconds)
+
+
+@pytest.mark.parametrize("silence_s", [0, 5])
+@pytest.mark.parametrize(("seconds", "end"), [(0.4, 0.5), (0.4, 2.0), (0.8, 0.5)])
+def test_short_sounds_stay_though_they_resemble_a_voice(
+    auto: Cleaner, seconds: float, end: float, silence_s: int
+) -> None:
+    sound = np.pad(0.3 * vowel(seconds, end), (silence_s * RATE // 2, silence_s * RATE))
+    error = auto.clean(sound, RATE) - sound
+    assert (error @ error) < 10**-3.5 * (sound @ sound)
+
+
+def test_a_word_in_noise_is_speech() -> None:
+    for seconds in (1.0, 2.0):
+        word = talk()[RATE // 2 :][: round(seconds * RATE)]
+        assert set(kinds(word + white(0.2 * word.std())[: word.size])) == {SPEECH}
 
 
 def test_silence_and_a_moment_are_no_speech() -> None:
