@@ -209,7 +209,8 @@ class KindTracker:
             rows = [window[channel] for window in self._windows[max(0, first) : stop]]
             return [row for row in rows if not np.isnan(row).any()]
 
-        around = sounding(step - _BEFORE, max(step + _AFTER + 1, _AROUND))
+        first = min(step - _BEFORE, len(self._windows) - _AROUND)  # at the end of a recording
+        around = sounding(first, max(step + _AFTER + 1, _AROUND))
         own = sounding(step - 1, step + 1)
         if not around:
             return SILENCE

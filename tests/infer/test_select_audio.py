@@ -389,6 +389,17 @@ def test_doubt_is_no_speech(monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(kinds(white(0.1))) == {kind}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_ends_are_decided_on_by_ten_seconds(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
+    """Two windows alone are not enough, neither at the start nor at the end."""
+    speech = iter([0.1, 0.2, 0.3, 0.45, 0.45][::order])
+    monkeypatch.setattr(select_audio, "second_look", lambda _, first: first)
+    monkeypatch.setattr(
+        select_audio, "kind_probabilities", lambda _: np.array([[p := next(speech), 0.0, 0.0, 1 - p]])
+    )
+    assert kinds(np.resize(white(0.1), 11 * RATE)) == 6 * [OTHER]
+
+
 def test_frames_that_windows_share_are_computed_once() -> None:
     first, second = talk()[None, :64_000], talk()[None, 32_000:][:, :64_000]
     shared = band_powers(second, band_powers(first))
