@@ -24,7 +24,7 @@ MIN_RMS = 0.02  # quieter frames are amplified to this level, because training h
 MAX_RMS = 1.0  # louder frames are brought to the usual level
 USUAL_RMS = 0.1
 # RMS beyond any headroom over full scale: such samples are at that of integers of 16 or 32 bits.
-HEADROOM, FULL_SCALES = 8.0, (2.0**15, 2.0**31)
+HEADROOM, FULL_SCALES = 32.0, (2.0**15, 2.0**31)
 MAX_GAIN = 1e4
 MAX_MASK = 1.2  # of its real and imaginary part
 SLOPE = 0.1  # of the leaky rectifiers
