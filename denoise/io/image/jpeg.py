@@ -75,7 +75,7 @@ class Jpeg(SinglePage):
 
     def header(self, data: FileBytes) -> Header:
         """Read every segment before the first scan."""
-        segments, _ = _segments(data)
+        segments = _segments(data)[0]
         marker, frame = next(((m, c) for m, c in segments if m in (*FRAMES, JPEG_LS)), (0, b""))
         if len(frame) < 6:
             raise UnreadableError("is damaged: JPEG data without a frame header")
@@ -91,7 +91,8 @@ class Jpeg(SinglePage):
             Component(n, s >> 4, s & 15, t) for n, s, t in struct.iter_unpack("BBB", frame[6 : 6 + 3 * count])
         ]
         notes = ("CMYK turned into RGB",) if count == 4 else ()
-        end = _scans(data[:])[1]
+        _, late, end = _scans(data[:])
+        segments += late
         index = _index_at(data[:end], segments)
         tables = _component_tables(segments, components)
         own = {
@@ -258,21 +259,24 @@ def _segments(data: Sliced) -> tuple[list[Segment], int]:
     raise UnreadableError("ends early: JPEG data without a picture")
 
 
-def _scans(data: bytes) -> tuple[list[Scan], int]:
-    """Follow the scans up to the end marker, and tell where that ends."""
+def _scans(data: bytes) -> tuple[list[Scan], list[Segment], int]:
+    """Follow the scans up to the end marker; return them, the metadata amid them, and where that ends."""
     segments, start = _segments(data)
     interval, head = _interval(segments, 0), segments[-1][1]
-    found, position = list[Scan](), start
+    found, late, position = list[Scan](), list[Segment](), start
     while match := AFTER_SCAN.search(data, position):
         marker, position = match[0][1], match.end()
         if head:
             found.append(Scan.of(head, interval, start, match.start()))
             head = b""
         if marker == EOI:
-            return found, position
+            return found, late, position
         end = position + int.from_bytes(data[position : position + 2], "big")
         content = data[position + 2 : end]
         interval = _interval([(marker, content)], interval)
+        if marker == COM or (APP0 < marker <= APP0 + 15 and marker != APP14):
+            late.append((marker, content))
+            require_few(len(late), "segments")
         if marker == SOS:
             head, start = content, end
             if len(found) >= MAX_SCANS:

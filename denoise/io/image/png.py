@@ -228,10 +228,13 @@ def _chunks(data: Sliced) -> Iterator[Chunk]:
             continue
         others += kind != b"fcTL"
         require_few(others, "chunks")
-        content = bytes(data[start + 8 : end - 4])
-        sound = zlib.crc32(content, zlib.crc32(kind)) == struct.unpack(">I", data[end - 4 : end])[0]
-        if sound or kind[:1].isupper():  # damaged metadata is left out; libpng refuses damaged pixels
-            yield kind, content
+        if kind[:1].isupper() or _is_sound(data, start, end):  # libpng refuses damaged pixels
+            yield kind, bytes(data[start + 8 : end - 4])
+
+
+def _is_sound(data: Sliced, start: int, end: int) -> bool:
+    """Tell whether the checksum of a chunk is right."""
+    return zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
 
 
 def _sorted(
@@ -244,9 +247,18 @@ def _sorted(
             kept.append((kind, content))
         elif kind not in WRITTEN_ANEW:
             lost[kind.decode("latin-1")] = None
-    *_, (_, _, end) = _spans(data)
-    sentences = (f"PNG chunks not kept: {', '.join(lost)}",) if lost else ()
-    return tuple(kept), sentences + behind(data, end)
+    spans = list(_spans(data))
+    damaged = dict.fromkeys(
+        kind.decode("latin-1")
+        for kind, start, end in spans
+        if kind[:1].islower() and kind != b"fdAT" and not _is_sound(data, start, end)
+    )
+    sentences = tuple(
+        f"{words}: {', '.join(names)}"
+        for words, names in (("PNG chunks not kept", lost), ("damaged PNG chunks not kept", damaged))
+        if names
+    )
+    return tuple(kept), sentences + behind(data, spans[-1][2])
 
 
 def _animated_header(

@@ -40,6 +40,10 @@ def png(extra: bytes = b"", behind: bytes = b"") -> bytes:
     return data[:33] + extra + data[33:] + behind
 
 
+def damaged(kind: bytes, content: bytes) -> bytes:
+    return chunk(kind, content)[:-1] + b"?"
+
+
 def webp(*chunks: tuple[bytes, bytes], behind: bytes = b"") -> bytes:
     held = memory.BytesIO()
     Image.fromarray(PHOTO).save(held, "WEBP", lossless=True)
@@ -90,6 +94,7 @@ KEPT = b"".join([chunk(b"sTER", b"\0"), chunk(b"sPLT", b"pal\0\x08" + bytes(6)),
         (".png", lambda: png(KEPT), ""),
         (".png", lambda: png(chunk(b"iDOT", bytes(28)), bytes(9)), ""),  # Apple's offsets, and filling
         (".png", lambda: png(chunk(b"prVT", b"unsafe")), "PNG chunks not kept: prVT"),
+        (".png", lambda: png(damaged(b"tEXt", b"Author\0me")), "damaged PNG chunks not kept: tEXt"),
         (".png", lambda: png(behind=b"TRAILING"), "8 bytes behind the picture: not kept"),
         (".webp", lambda: webp((b"ABCD", b"data")), ""),
         (".webp", lambda: webp(behind=b"TRAILING"), "8 bytes behind the picture: not kept"),
@@ -146,3 +151,21 @@ def test_a_tiff_with_exif_has_nothing_behind_its_pages(tmp_path: Path) -> None:
     assert found == ""
     (tmp_path / "b.tif").write_bytes(result)
     assert again(tmp_path / "b.tif")[1] == ""
+
+
+def test_metadata_amid_the_scans_of_a_jpeg_stay(tmp_path: Path) -> None:
+    path, packet = tmp_path / "a.jpg", b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
+    Image.fromarray(PHOTO).save(path, progressive=True)
+    data = path.read_bytes()
+    at = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    segments = b"".join(
+        b"\xff" + marker + struct.pack(">H", len(content) + 2) + content
+        for marker, content in ((b"\xfe", b"a comment"), (b"\xe1", packet))
+    )
+    path.write_bytes(data[:at] + segments + data[at:])
+    np.testing.assert_array_equal(io.read(path)[0], np.asarray(Image.open(path)).transpose(2, 0, 1))
+    result, notes = again(path)
+    assert notes == ""
+    assert b"a comment" in result
+    assert packet in result
+    assert io.probe(path).metadata.xmp == b"<x:xmpmeta/>"
