@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 EXIF_TAG, GPS_TAG, INTEROP_TAG, ORIENTATION, X_RESOLUTION = 0x8769, 0x8825, 0xA005, 274, 282
+POINTED = (EXIF_TAG, GPS_TAG)  # from the first directory
 TYPE_BYTES = {
     **dict.fromkeys((1, 2, 6, 7), 1),
     **dict.fromkeys((3, 8), 2),
@@ -34,7 +35,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Tags:
-    """A directory and the ones it points to (`EXIF_TAG`, `GPS_TAG`); `order` is `<` or `>`."""
+    """A directory and the ones below it; `order` is `<` or `>`.
+
+    It points to those of `EXIF_TAG` and `GPS_TAG`, the first of these to that of `INTEROP_TAG`.
+    """
 
     order: str
     entries: tuple[Entry, ...] = ()
@@ -128,27 +132,42 @@ def turned_exif(exif: bytes, orientation: int = 1) -> tuple[bytes, int]:
 def read_below(
     data: Any, entries: Sequence[Entry], order: str, *, big: bool = False
 ) -> dict[int, tuple[Entry, ...]]:
-    """Read the EXIF and GPS directories that `entries` point to, without pointers inside them."""
+    """Read the EXIF and GPS directories that `entries` point to, and the one inside EXIF."""
     found = {}
-    for code in (EXIF_TAG, GPS_TAG):
+    for code in POINTED:
         below = read_entries(data, pointer(entries, code, order), order, big=big)
         if below:
             found[code] = tuple(entry for entry in below if entry.code != INTEROP_TAG)
+        if inner := read_entries(data, pointer(below, INTEROP_TAG, order), order, big=big):
+            found[INTEROP_TAG] = inner
     return found
+
+
+def packed_below(tags: Tags, code: int, at: int, *, big: bool = False) -> bytes:
+    """Pack the EXIF or GPS directory for offset `at` of its file, with what it points to behind it."""
+    entries, inner = tags.below[code], tags.below.get(INTEROP_TAG)
+    if code != EXIF_TAG or not inner:
+        return packed(entries, at, tags.order, big=big)
+    kind, form = (IFD8, "Q") if big else (LONG, "I")
+    pointed = [*entries, Entry(INTEROP_TAG, kind, 1, bytes(struct.calcsize("=" + form)))]
+    behind = at + len(packed(pointed, at, tags.order, big=big))
+    pointed[-1] = Entry(INTEROP_TAG, kind, 1, struct.pack(tags.order + form, behind))
+    return packed(pointed, at, tags.order, big=big) + packed(inner, behind, tags.order, big=big)
 
 
 def packed_exif(tags: Tags) -> bytes:
     """Pack directories into an EXIF block."""
-    plain = [
-        entry for entry in tags.entries if entry.code not in (EXIF_TAG, GPS_TAG) and entry.type < BIG_TYPES
-    ]
+    plain = [entry for entry in tags.entries if entry.code not in POINTED and entry.type < BIG_TYPES]
     order, start = tags.order, 8
     # Pointers have one size, so a first packing with empty ones gives the place of the directories below.
-    first = packed([*plain, *(Entry(code, LONG, 1, bytes(4)) for code in tags.below)], start, order)
+    first = packed(
+        [*plain, *(Entry(code, LONG, 1, bytes(4)) for code in POINTED if code in tags.below)], start, order
+    )
     at = start + len(first)
     pointers, blocks = [], b""
-    for code, entries in tags.below.items():
-        pointers.append(Entry(code, LONG, 1, struct.pack(order + "I", at + len(blocks))))
-        blocks += packed(entries, at + len(blocks), order)
+    for code in POINTED:
+        if code in tags.below:
+            pointers.append(Entry(code, LONG, 1, struct.pack(order + "I", at + len(blocks))))
+            blocks += packed_below(tags, code, at + len(blocks))
     magic = b"II*\0" if order == "<" else b"MM\0*"
     return magic + struct.pack(order + "I", start) + packed([*plain, *pointers], start, order) + blocks

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from denoise.io.image.ifd import (
     Entry,
     Tags,
     end_of_entries,
-    packed,
+    packed_below,
     packed_exif,
     parsed_exif,
     pointer,
@@ -154,7 +154,7 @@ class Tiff:
         with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as file:
             sink = TiffSink(file, layouts, order, big=big, same=info.format == self.name)
             yield sink.write
-        _link(path, [tags.below for tags in sink.written], order, big=big)
+        _link(path, sink.written, big=big)
 
 
 class TiffSink:
@@ -217,7 +217,7 @@ def _extratags(tags: Tags, picture: Picture, *, big: bool, same: bool) -> list[t
         found.append(
             (entry.code, entry.type, entry.count if entry.code != DESCRIPTION else len(value), value, True)
         )
-    for code in tags.below:
+    for code in tags.below.keys() & PLACEHOLDERS.keys():
         found.append((PLACEHOLDERS[code], IFD8 if big else LONG, 1, bytes(8 if big else 4), True))
     return found
 
@@ -477,13 +477,14 @@ def described(metadata: Metadata) -> Layout:
     return Layout(resolution=resolution, tags=Tags(exif.order, tuple(entries), exif.below))
 
 
-def _link(path: Path, below: list[dict[int, tuple[Entry, ...]]], order: str, *, big: bool) -> None:
+def _link(path: Path, pages: Sequence[Tags], *, big: bool) -> None:
     """Append the EXIF and GPS directories, and replace the placeholders by their real tags."""
-    if not any(below):
+    if not any(tags.below for tags in pages):
         return
+    order = pages[0].order
     with path.open("r+b") as file:
         at = 8 if big else 4
-        for directories in below:
+        for tags in pages:
             file.seek(at)
             file.seek(_number(file.read(8 if big else 4), order))
             count = _number(file.read(8 if big else 2), order)
@@ -492,11 +493,11 @@ def _link(path: Path, below: list[dict[int, tuple[Entry, ...]]], order: str, *, 
                 entry = file.read(20 if big else 12)
                 code = struct.unpack(order + "H", entry[:2])[0]
                 real = next((tag for tag, placeholder in PLACEHOLDERS.items() if placeholder == code), None)
-                if real in directories:
+                if real in tags.below:
                     end = file.seek(0, 2)
                     end += end % 2
                     file.seek(end)
-                    file.write(packed(directories[real], end, order, big=big))
+                    file.write(packed_below(tags, real, end, big=big))
                     file.seek(start)
                     file.write(struct.pack(order + "H", real) + entry[2 : -8 if big else -4])
                     file.write(struct.pack(order + ("Q" if big else "I"), end))

@@ -139,6 +139,23 @@ def test_the_profile_of_a_gif_goes_along(tmp_path: Path) -> None:
         assert image.info["icc_profile"] == SRGB
 
 
+def test_the_interoperability_directory_goes_along(tmp_path: Path) -> None:
+    """Its R03 is all that says Adobe RGB in many a camera's JPEG (DCF 2.0)."""
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    exif.get_ifd(0x8769)[0xA001] = 65535
+    exif.get_ifd(0x8769)[0xA005] = {1: "R03", 2: b"0100"}
+    exif.get_ifd(0x8825)[1] = "N"
+    Image.fromarray(PHOTO).save(tmp_path / "a.jpg", exif=exif)
+    for first, then in (("a.jpg", "b.tif"), ("b.tif", "c.tif"), ("c.tif", "d.webp"), ("c.tif", "e.jpg")):
+        converted(tmp_path / first, tmp_path / then)
+        with Image.open(tmp_path / then) as image:
+            found = image.getexif()
+            assert found.get_ifd(0xA005) == {1: "R03", 2: b"0100"}, then
+            assert found.get_ifd(0x8825) == {1: "N"}
+            assert found.get_ifd(0x8769)[0xA001] == 65535
+
+
 def test_times_of_a_gif_that_no_browser_takes_are_named(tmp_path: Path) -> None:
     frames = [Image.fromarray(PHOTO + np.uint8(step)).quantize(8) for step in range(3)]
     for times, noted in (([10, 20, 300], True), ([20, 20, 300], False)):
