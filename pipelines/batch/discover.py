@@ -12,7 +12,7 @@ from denoise.errors import UnsupportedError, UsageError
 from denoise.io.formats import modality_of, record_parts, refusal
 from denoise.signal import MODALITIES
 from pipelines.batch.backups import Backups
-from pipelines.batch.naming import BESIDE, Naming
+from pipelines.batch.naming import BESIDE, Naming, source_of_result
 from pipelines.batch.store import File, Walk, is_reserved, names_a_file, place
 
 STDOUT = Path("-")  # of options that name a file
@@ -78,7 +78,7 @@ class Plan:
     root: Path  # folder that holds the outputs and the manifest
     items: tuple[Item, ...]  # files to process
     problems: tuple[Problem, ...]  # inputs that cannot be processed
-    ignored: tuple[Problem, ...]  # files of other kinds, and backups
+    ignored: tuple[Problem, ...]  # files of other kinds, backups, and results beside their inputs
     renames: bool = False  # the output is the name of one file, not a folder
 
     @property
@@ -99,8 +99,9 @@ def find(
 ) -> Found:
     """Walk the inputs, files and folders alike, in name order.
 
-    Inside a folder, hidden files, manifests and parts of other files are skipped, files of other kinds and
-    backups listed as ignored; an input file that cannot be processed is a problem.
+    Inside a folder, hidden files, manifests and parts of other files are skipped, files of other kinds,
+    backups and results beside their inputs listed as ignored; an input file that cannot be processed is a
+    problem.
 
     Args:
         reject_reason: Gives the reason to reject files of a modality, or None.
@@ -135,6 +136,9 @@ def find(
                 _sort_in(file, reasons, found, found.problems)
             elif backups.is_backup(file.path, modality, is_file):
                 found.ignored.append(_backup(file.path))
+            elif (original := source_of_result(file.path)) and is_file(original):
+                sentence = f"{file.path}: is the result of {original.name} beside it; expected that file"
+                found.ignored.append(Problem(file.path, sentence))
             else:
                 _sort_in(file, reasons, found, found.ignored)
     return found

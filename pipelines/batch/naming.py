@@ -55,11 +55,17 @@ class Naming:
 
     def is_result(self, path: Path) -> bool:
         """True for a result beside its input, which an earlier run left."""
-        return self.template == BESIDE and Path(path.stem).suffix == ".clean"
+        return self.template == BESIDE and source_of_result(path) is not None
 
     def is_backup(self, path: Path) -> bool:
         """True for a name that an original is kept under."""
         return self.backup is not None and path.name.endswith(self.backup)
+
+
+def source_of_result(path: Path) -> Path | None:
+    """Name the input of a result that lies beside it; None for another name."""
+    stem = Path(path.stem)
+    return path.with_name(stem.stem + path.suffix) if stem.suffix == ".clean" else None
 
 
 def is_backup_suffix(text: str) -> bool:
