@@ -16,6 +16,7 @@ from typing import Any
 
 from denoise.errors import OutputError, reason
 from denoise.io.formats import optional_package
+from denoise.io.media.chunks import lost_chunks
 from denoise.io.media.encoder import LOSSLESS, MOVS, PLAIN, SIGNALS_DELAY, state_padding
 from denoise.io.media.matroska import keep_statements, room_for
 from denoise.io.media.mp4 import Replacement
@@ -122,7 +123,7 @@ def remux(
         keep_statements(source, destination)
     if muxer == "wav":
         _keep_length(source, destination)
-    notes += _lost_shapes(source, destination)
+    notes += _lost_shapes(source, destination) + lost_chunks(source, destination)
     return tuple(notes)
 
 

@@ -11,7 +11,7 @@ import pytest
 from denoise import io
 from denoise.io.media import matroska
 from denoise.io.media.tracks import tracks
-from tests.io.media.test_media import Made, make, read, rewrite, shift, two_programs
+from tests.io.media.test_media import Made, chirp, make, read, rewrite, shift, two_programs
 
 
 def durations(path: Path) -> list[int | None]:
@@ -213,3 +213,50 @@ def test_the_first_of_several_programs_keeps_its_number(tmp_path: Path) -> None:
     source = two_programs(tmp_path)
     sink = rewrite(source, tmp_path / "b.mts")
     assert "its 2 programs are written as one, with all streams and the name of the first" in sink.notes
+
+
+def caf(*chunks: tuple[bytes, bytes]) -> bytes:
+    held = [(b"desc", struct.pack(">d4sIIIII", 16000.0, b"lpcm", 0, 2, 1, 1, 16)), *chunks]
+    sound = chirp(16000, 1)[0] * 32767
+    held.append((b"data", bytes(4) + sound.astype(">i2").tobytes()))
+    packed = [kind + struct.pack(">q", len(content)) + content for kind, content in held]
+    return b"caff" + struct.pack(">HH", 1, 0) + b"".join(packed)
+
+
+def w64(name: bytes, content: bytes) -> bytes:
+    """A Wave64 file with one more chunk, whose identifier begins with `name`."""
+    form, sound = (
+        struct.pack("<HHIIHH", 1, 1, 16000, 32000, 2, 16),
+        (chirp(16000, 1)[0] * 32767).astype("<i2"),
+    )
+    tail = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    packed = b"".join(
+        kind + tail + struct.pack("<Q", 24 + len(held)) + held + bytes(-len(held) % 8)
+        for kind, held in ((b"fmt ", form), (name, content), (b"data", sound.tobytes()))
+    )
+    riff = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
+    return riff + struct.pack("<Q", 40 + len(packed)) + b"wave" + tail + packed
+
+
+def annotated(text: bytes) -> bytes:
+    sound = (chirp(16000, 1)[0] * 32767).astype(">i2").tobytes()
+    return b".snd" + struct.pack(">5I", 24 + len(text), len(sound), 3, 16000, 1) + text + sound
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "note"),
+    [
+        ("a.caf", caf((b"mark", bytes(8)), (b"uuid", bytes(30))), "mark, uuid of CAF: not kept"),
+        ("a.caf", caf((b"info", struct.pack(">I", 1) + b"title\0song\0"), (b"free", bytes(9))), ""),
+        ("a.w64", w64(b"levl", bytes(21)), "levl of W64: not kept"),
+        ("a.w64", w64(b"junk", bytes(21)), ""),
+        ("a.au", annotated(b"a take, 1994"), "the annotation of AU: not kept"),
+        ("a.au", annotated(bytes(8)), ""),
+    ],
+)
+def test_chunks_that_no_remuxer_writes_are_named(
+    tmp_path: Path, name: str, content: bytes, note: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    written = rewrite(tmp_path / name, tmp_path / f"b{Path(name).suffix}", 0.5)
+    assert "; ".join(written.notes) == note
