@@ -6,6 +6,7 @@ The header and all annotations are kept byte for byte. Signals of different rate
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,11 @@ def _reader(path: Path, options: LogOptions, recording: int, block: int) -> Scal
     if min(counts) < 1 or duration_s < 0:
         raise UnreadableError(f"{path}: records of {min(counts)} samples, {duration_s:g} s; expected samples")
     size_bytes = path.stat().st_size
-    records = int(_number(path, head[236:244], "number of records"))
-    if records == -1:  # the recording was broken off: as many as there are
-        records = (size_bytes - offset) // code.size_bytes(sum(counts))
-    if records < 1:
-        raise UnreadableError(f"{path}: {records} records; expected samples")
+    stated = int(_number(path, head[236:244], "number of records"))
+    held = (size_bytes - offset) // code.size_bytes(sum(counts))
+    records = held if stated == -1 else max(stated, held)  # -1 where the recording was broken off
+    if records < 1 or stated < -1:
+        raise UnreadableError(f"{path}: {stated if stated < -1 else records} records; expected samples")
     store = Store(path, offset, code, counts, records)
     store.check(size_bytes)
     rates = [samples / duration_s if duration_s else None for samples in counts]
@@ -55,7 +56,11 @@ def _reader(path: Path, options: LogOptions, recording: int, block: int) -> Scal
     ]
     interrupted = head[192:197] in (b"EDF+D", b"BDF+D")
     onsets_s = _onsets(path, store, signals) if interrupted else None
-    return scaled_reader(path, [store], signals, options, recording, block, onsets_s)
+    reader = scaled_reader(path, [store], signals, options, recording, block, onsets_s)
+    if records > stated > 0:
+        note = f"its header states {stated} records, and it holds {records}: all are cleaned"
+        reader.info = replace(reader.info, notes=(*reader.info.notes, note))
+    return reader
 
 
 def _row(fields: bytes, count: int, index: int) -> dict[str, bytes]:

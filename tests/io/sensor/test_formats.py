@@ -179,6 +179,23 @@ def test_edf_signals_of_two_rates_are_scaled_clipped_and_put_back(tmp_path: Path
     assert sink.clipped == (old[:, :10] > 200).sum() > 0
 
 
+def test_records_beyond_those_that_an_edf_states_are_cleaned_too(tmp_path: Path) -> None:
+    edf(tmp_path / "a.edf")
+    whole, info = io.read(tmp_path / "a.edf")
+    assert not any("states" in note for note in info.notes)
+    data = (tmp_path / "a.edf").read_bytes()
+    for stated, noted in ((b"3", True), (b"-1", False)):
+        (tmp_path / "b.edf").write_bytes(data[:236] + stated.ljust(8) + data[244:])
+        found, info = io.read(tmp_path / "b.edf")
+        np.testing.assert_array_equal(found, whole)
+        assert ("its header states 3 records, and it holds 8: all are cleaned" in info.notes) == noted
+        with io.writer(tmp_path / "c.edf", info) as sink:
+            for number in (0, 1):
+                for block in io.reader(tmp_path / "b.edf", recording=number):
+                    sink.write(block)
+        assert (tmp_path / "c.edf").read_bytes() == (tmp_path / "b.edf").read_bytes()
+
+
 def test_an_interrupted_edf_tells_its_pauses(tmp_path: Path) -> None:
     edf(tmp_path / "a.edf", interrupted=True)
     reader: Any = io.reader(tmp_path / "a.edf")
