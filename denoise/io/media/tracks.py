@@ -22,6 +22,7 @@ from denoise.io.sniff import format_of, read_head
 
 _SLACK_S = 1e-3  # of time stamps: Matroska rounds them to milliseconds
 _STATES_LENGTH = ("mov", "wav", "w64", "caf", "au", "wv", "tta", "ape")  # FFmpeg guesses that of others
+_FLV_CUT_S = 0.5  # it states its duration in its metadata, where programs round
 _CUT_S = 0.05  # a track that ends earlier than its header says was cut short
 # Where a container states its own size: its first bytes, the place of the number, and what to add to it.
 _SIZES = (
@@ -149,6 +150,8 @@ def _scan(path: Path, index: int) -> Track:
             damage = damage or f"bytes of {counted(counter.broken, 'packet')} of its sound are missing"
         states = stream.duration and file.format.name.split(",")[0] in _STATES_LENGTH
         stated_s = float(stream.duration * stream.time_base) if states else 0.0
+        if file.format.name == "flv" and file.duration and file.duration * 1e-6 - end / rate > _FLV_CUT_S:
+            stated_s = max(stated_s, _stated_flv_s(path, file.duration * 1e-6))
         if stated_s - end / rate > max(_CUT_S, counter.longest / rate) or _is_cut_short(path):
             damage = damage or "cut short"
         ours = {*file.format.name.split(","), context.codec.name}
@@ -172,6 +175,17 @@ def _scan(path: Path, index: int) -> Track:
             damage,
             max(round(stated_s * rate), samples) if damage else 0,
         )
+
+
+def _stated_flv_s(path: Path, duration_s: float) -> float:
+    """Return the duration that an FLV states of itself, if none of its streams lasts as long, else 0."""
+    with opened(path) as file:
+        ends = (
+            (packet.dts + (packet.duration or 0)) * packet.time_base
+            for packet in file.demux()
+            if packet.dts is not None
+        )
+        return duration_s if duration_s - float(max(ends, default=0)) > _FLV_CUT_S else 0.0
 
 
 @dataclass

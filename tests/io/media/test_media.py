@@ -566,6 +566,19 @@ def test_damage_that_a_demuxer_passes_over_is_salvaged(
     assert "of about 4.0 s" in info.salvaged
 
 
+def test_an_flv_that_ends_between_two_packets_is_salvaged_by_the_duration_it_states(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.flv", Made(".flv", "flv", ("aac",), "flv1", rate=44100, seconds=4))
+    assert io.probe(source).salvaged is None
+    data, at, tags = source.read_bytes(), 13, list[int]()
+    while at < len(data):
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+        tags.append(at)
+    source.write_bytes(data[: tags[len(tags) // 2]])
+    with pytest.raises(UnreadableError, match="cut short"):
+        io.probe(source)
+    assert "of about 4.0 s" in (io.probe(source, salvage=True).salvaged or "")
+
+
 def test_a_recording_that_lasts_to_the_end_of_its_file_is_whole(tmp_path: Path) -> None:
     source = make(tmp_path / "a.caf", Made(".caf", "caf", ("pcm_s16le",), rate=8000, seconds=1))
     data = source.read_bytes()
