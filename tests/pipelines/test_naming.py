@@ -49,13 +49,12 @@ def test_results_of_single_files_lie_beside_them(tmp_path: Path) -> None:
     folder = clean(tmp_path)
     assert folder.exit_code == 2
     assert "--in-place" in folder.output
-    whole = clean(tmp_path, "-o", tmp_path.with_name("out"))  # in which results are no inputs
-    assert whole.exit_code == 0
-    assert {path.name for path in (tmp_path.with_name("out")).rglob("?.*")} == {"a.png", "b.tif"}
+    out, two = (tmp_path.with_name(f"{tmp_path.name}_{name}") for name in ("out", "two"))
+    assert clean(tmp_path, "-o", out).exit_code == 0  # in which results are no inputs
+    assert {path.name for path in out.rglob("?.*")} == {"a.png", "b.tif"}
     picture(tmp_path / "other.clean.png")  # no result of a file that is there
-    named = clean(tmp_path, tmp_path / "a.clean.png", "-o", tmp_path.with_name("two"))
-    assert named.exit_code == 0
-    assert names(tmp_path.with_name("two")) >= {"a.png", "other.clean.png", "a.clean.png"}
+    assert clean(tmp_path, tmp_path / "a.clean.png", "-o", two).exit_code == 0
+    assert names(two) >= {"a.png", "other.clean.png", "a.clean.png"}
 
 
 def test_patterns_and_lists_name_inputs(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _ogg(file: BinaryIO) -> Layout:
     if page.missing_bytes:
         damage = f"cut short, the last Ogg page lacks {page.missing_bytes} bytes, expected a whole one"
     elif not page.ends_stream:
-        notes = ("the last page is not marked as the end: the recording may have been longer",)
+        notes = (ogg.OPEN_END,)
     if len(starts) < 2:
         return Layout((Link(),), notes, damage)
     return Layout(tuple(Link(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)), notes, damage)

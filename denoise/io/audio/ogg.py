@@ -17,6 +17,7 @@ MAX_BYTES = 64 * 2**20  # of comments; more would be a stray payload, and would 
 _HEAD_BYTES = 27
 _MAX_SEGMENTS, _SEGMENT_BYTES = 255, 255
 _MAX_PAGE_BYTES = _HEAD_BYTES + _MAX_SEGMENTS * (1 + _SEGMENT_BYTES)
+OPEN_END = "the last page is not marked as the end: the recording may have been longer"
 _FIRST, _LAST = 2, 4  # flags of the first and the last page of a stream
 _CONTINUED = 1  # flag of a page that begins inside a packet
 _KINDS = {  # start of the first packet -> start of the comments' packet, and the number of header packets

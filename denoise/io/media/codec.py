@@ -20,6 +20,7 @@ from denoise.arrays import Array, Floats
 from denoise.dsp.resample import Resampler, resampler
 from denoise.errors import OutputError, UnreadableError, UnsupportedError, UsageError
 from denoise.io.atomic import replacing, temporary_path
+from denoise.io.audio.ogg import OPEN_END, last_page
 from denoise.io.base import Codec
 from denoise.io.formats import FORMATS, optional_package
 from denoise.io.media.encoder import LOSSLESS, MOVS, TrackEncoder, coding_for, resampled
@@ -113,6 +114,11 @@ class MediaReader:
         """Do nothing: the file is open only while its blocks are read."""
 
 
+def _ends_stream(path: Path) -> bool:
+    with path.open("rb") as file:
+        return last_page(file).ends_stream
+
+
 def _describe(path: Path, chosen: tuple[Track, ...], track: Track) -> AudioInfo:
     row = media_format(path)
     notes = list[str]()
@@ -124,6 +130,8 @@ def _describe(path: Path, chosen: tuple[Track, ...], track: Track) -> AudioInfo:
         stated = max(track.stated_samples, track.samples) / track.sample_rate
         salvaged = f"salvaged {seconds:.1f} of about {stated:.1f} s: {track.damage}"
         notes.append(salvaged)
+    elif row.containers[0] == "ogg" and not _ends_stream(path):
+        notes.append(OPEN_END)
     return AudioInfo(
         source=path,
         modality="audio",

@@ -17,12 +17,14 @@ import numpy as np
 
 from denoise.arrays import Floats
 from denoise.errors import NothingToCleanError, UnreadableError, UnsupportedError, UsageError, counted, reason
+from denoise.io.audio.ogg import last_page
 from denoise.io.formats import Format, optional_package
 from denoise.io.sniff import format_of, read_head
 
 _SLACK_S = 1e-3  # of time stamps: Matroska rounds them to milliseconds
 _STATES_LENGTH = ("mov", "wav", "w64", "caf", "au", "wv", "tta", "ape")  # FFmpeg guesses that of others
-_FLV_CUT_S = 0.5  # it states its duration in its metadata, where programs round
+_STATE_WHOLE = ("flv", "avi")  # the duration of the file, for PCM that alone
+_ROUNDED_S = 0.5  # of these and of the sound of an AVI
 _CUT_S = 0.05  # a track that ends earlier than its header says was cut short
 # Where a container states its own size: its first bytes, the place of the number, and what to add to it.
 _SIZES = (
@@ -117,7 +119,7 @@ def _scan(path: Path, index: int) -> Track:
     with _listening() as logged, opened(path) as file:
         stream = file.streams[index]
         context = stream.codec_context
-        if context is None or (tag := context.codec_tag) in _ENCRYPTED_TAGS:
+        if context is None or (tag := _tag(context)) in _ENCRYPTED_TAGS:
             what = "has no decoder here" if context is None else f"is encrypted ({tag})"
             raise UnsupportedError(f"{path}: its sound {what}; expected sound that can be decoded")
         counter = _Counter()
@@ -150,8 +152,10 @@ def _scan(path: Path, index: int) -> Track:
             damage = damage or f"bytes of {counted(counter.broken, 'packet')} of its sound are missing"
         states = stream.duration and file.format.name.split(",")[0] in _STATES_LENGTH
         stated_s = float(stream.duration * stream.time_base) if states else 0.0
-        if file.format.name == "flv" and file.duration and file.duration * 1e-6 - end / rate > _FLV_CUT_S:
-            stated_s = max(stated_s, _stated_flv_s(path, file.duration * 1e-6))
+        if file.format.name == "avi" and stream.duration:
+            stated_s = max(float(stream.duration * stream.time_base) - _ROUNDED_S, 0.0)
+        if file.format.name in _STATE_WHOLE and (file.duration or 0) * 1e-6 - end / rate > _ROUNDED_S:
+            stated_s = max(stated_s, _stated_whole_s(path, file.duration * 1e-6))
         if stated_s - end / rate > max(_CUT_S, counter.longest / rate) or _is_cut_short(path):
             damage = damage or "cut short"
         ours = {*file.format.name.split(","), context.codec.name}
@@ -177,15 +181,23 @@ def _scan(path: Path, index: int) -> Track:
         )
 
 
-def _stated_flv_s(path: Path, duration_s: float) -> float:
-    """Return the duration that an FLV states of itself, if none of its streams lasts as long, else 0."""
+def _tag(context: Any) -> str:
+    """Return the tag that the container gives a codec; empty if it is no text, as that of AAC in an AVI."""
+    try:
+        return str(context.codec_tag)
+    except UnicodeDecodeError:
+        return ""
+
+
+def _stated_whole_s(path: Path, duration_s: float) -> float:
+    """Return the duration that a file states, if none of its streams lasts as long, else 0."""
     with opened(path) as file:
         ends = (
             (packet.dts + (packet.duration or 0)) * packet.time_base
             for packet in file.demux()
             if packet.dts is not None
         )
-        return duration_s if duration_s - float(max(ends, default=0)) > _FLV_CUT_S else 0.0
+        return duration_s if duration_s - float(max(ends, default=0)) > _ROUNDED_S else 0.0
 
 
 @dataclass
@@ -226,6 +238,9 @@ def _is_cut_short(path: Path) -> bool:
                 return file.read(1) == b"G"
     if head.startswith(b"caff"):
         return _caf_size(path) > size
+    if head.startswith(b"OggS"):
+        with path.open("rb") as file:
+            return last_page(file).missing_bytes > 0
     for magic, form, place, more in _SIZES:
         if match := re.match(magic, head, re.DOTALL):
             at = match.end() if place is None else place
