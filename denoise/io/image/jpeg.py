@@ -23,7 +23,7 @@ from denoise.errors import UnreadableError, UnsupportedError
 from denoise.io.image import inks, iptc
 from denoise.io.image.base import EXIF, FileBytes, Header, Picture, SinglePage, Sliced, icc_fits
 from denoise.io.image.ifd import read_entries
-from denoise.io.image.jpeg_scans import Frame, Scan, missing
+from denoise.io.image.jpeg_scans import Frame, Scan, fault
 from denoise.io.limits import require_few
 from denoise.signal import ImageInfo, Metadata, Page
 
@@ -120,8 +120,8 @@ class Jpeg(SinglePage):
         import imagecodecs
 
         whole = data[:]
-        if gap := missing(whole, _frame(whole), _scans(whole)[0]):
-            raise UnreadableError(f"is damaged: JPEG data in which {gap}")
+        if wrong := fault(whole, _frame(whole), _scans(whole)[0]):
+            raise UnreadableError(f"is damaged: JPEG data in which {wrong}")
         pixels: Array = imagecodecs.jpeg8_decode(whole)
         if pixels.ndim == 3 and pixels.shape[-1] == 4:
             # As Adobe writes it, 255 means no ink.

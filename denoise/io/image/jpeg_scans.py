@@ -2,7 +2,7 @@
 
 Scan headers tell whether each coefficient has its scans (ITU-T T.81 G.1), and restart markers whether each
 interval is there. Whether the only scan ends early is asked of the decoder: bytes appended to its data change
-the picture only if the decoder still needed some.
+the picture only if the decoder still needed some. Other last bytes change it unless it was complete before.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Scan(NamedTuple):
         return cls(names, first, last, bits & 15, interval, start, stop)
 
 
-def missing(data: bytes, frame: Frame, scans: Sequence[Scan]) -> str:
-    """Say what of the picture is missing; empty if nothing is known to be."""
+def fault(data: bytes, frame: Frame, scans: Sequence[Scan]) -> str:
+    """Say what is wrong with the data of a picture; empty if nothing is known to be."""
     if frame.marker not in (BASELINE, EXTENDED, PROGRESSIVE):
         return ""
     if not _covered(frame, scans):
@@ -61,8 +61,13 @@ def missing(data: bytes, frame: Frame, scans: Sequence[Scan]) -> str:
     scan = scans[0]
     if scan.interval and not _restarts_fit(data[scan.start : scan.stop], frame, scan):
         return "a part of it is missing between restart markers"
-    longer = data[: scan.stop] + _PROBE + data[scan.stop :]
-    return "" if np.array_equal(_preview(data), _preview(longer)) else "the last rows are missing"
+    picture, end = _preview(data), data[scan.stop :]
+    if not np.array_equal(picture, _preview(data[: scan.stop] + _PROBE + end)):
+        return "the last rows are missing"
+    last = len(data[: scan.stop].rstrip(b"\0\xff")) - len(_PROBE)  # some writers fill up to a sector
+    if last > scan.start and np.array_equal(picture, _preview(data[:last] + _PROBE + end)):
+        return "some is left over, so bytes before it are wrong"
+    return ""
 
 
 def _covered(frame: Frame, scans: Sequence[Scan]) -> bool:
