@@ -28,7 +28,7 @@ _DAYS, _BESIDE, _NEAREST_DAYS = 10, 3, 3  # days, rows beside the same time of t
 _MIN_ROWS, _SAME_TIME_S = 12, 3600.0  # rows of a day, and seconds between the same times of two days
 _FORGOTTEN = 0.25  # share of the rows, from the first on, whose distances a young series forgets
 _APART = 32  # rows between the largest distances: those of overlapping windows are one
-_TOP = 20  # largest scores, to which the tail of a distribution is fitted
+_TOP, _FEW = 20, 5  # largest scores, to which the tail of a distribution is fitted, and fewest of them
 _MAX_NATS = 100.0  # rarest p-value
 
 
@@ -174,8 +174,10 @@ class _Past:
         self._sum, self._count = 0.0, 0
 
     def logarithm(self, distance: float) -> float:
-        """Logarithm of a distance, above a thousandth of the mean so far."""
+        """Logarithm of a distance, above a thousandth of the mean so far; minus infinity of none."""
         self._sum += distance
+        if not distance:
+            return -math.inf
         return math.log(distance + 1e-3 * self._sum / (self._count + 1) + 1e-12)
 
     def update(self, score: float, apart: int) -> float | None:
@@ -198,12 +200,12 @@ class _Past:
         if at_least > 2 * apart * top:  # more than lie around so many of the largest
             return by_rank
         largest = _peaks(self._scores, top, apart)
-        threshold = largest[-1]
-        if score <= threshold:
+        if largest and score <= largest[-1]:
             return by_rank
-        mean = sum(largest) / len(largest) - threshold
-        if mean <= 0:
-            return _MAX_NATS
+        threshold = largest[-1] if largest else -math.inf
+        mean = sum(largest) / len(largest) - threshold if len(largest) >= _FEW else 0.0
+        if mean <= 0:  # flags and constants have no tail: by its logarithm the first of all is twice as rare
+            return by_rank if at_least else 2 * by_rank
         # predictive: the mean of few is uncertain
         over = len(largest) * math.log1p((score - threshold) / mean / len(largest))
         return min(over - math.log((len(largest) + 1) / (count + 1)), _MAX_NATS)

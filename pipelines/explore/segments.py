@@ -94,7 +94,7 @@ def find(
         counted = " and ".join(f"{number} {name}" for name, number in kinds.items())
         raise UsageError(f"{named}: hold {counted} files; choose one kind with --kind")
     if not kinds and not found.problems:
-        raise UsageError(f"{named}: hold no {modality or 'readable'} files")
+        raise UsageError(f"no {modality or 'readable'} files in {named}")
     kind = next(iter(kinds), modality or next(iter(MODALITIES)))
     options: dict[str, Any] = {"columns": columns} if columns else {}
     if judged and kind == "sensor":

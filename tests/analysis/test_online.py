@@ -142,3 +142,13 @@ def test_pauses_do_not_shift_the_time_of_the_day() -> None:
     assert found[place : place + 6, 1].min() < 0.005
     later = found[5 * DAY : place, 1]
     assert later.min() > found[place : place + 6, 1].min()
+
+
+def test_the_first_flag_is_less_strange_than_a_spike() -> None:
+    """Equal values have no distance, and so no tail: the first other one is as rare as a row, not more."""
+    rng = np.random.default_rng(8)
+    rows = np.stack([np.sin(np.arange(4000) / 229) + rng.normal(0, 0.1, 4000), rng.random(4000) < 0.003], 1)
+    rows[3000] = 9, 0
+    found = np.array(OnlineDetector(2).scores(rows, np.arange(4000) * 60.0))
+    assert rows[:3000, 1].any()
+    assert found[:, 0].argmax() == 3000
