@@ -188,6 +188,7 @@ def test_names_and_notes_are_text() -> None:
 
 def test_the_policy_of_a_page_allows_its_own_script_and_nothing_else() -> None:
     html = as_html(Page("a", [], [], []))
+    assert "Previews" not in html  # it has none
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
     assert policy
     script = re.search(r"<script>(.*)</script>", html, re.DOTALL)
